@@ -1,0 +1,3 @@
+"""Instar: immutable infrastructure, end to end, in one tool."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,218 @@
+"""The tree of errors. Every error that leaves a room is one of these.
+
+InstarError
+├── UsageError               64  the words on the command line don't fit
+├── ComponentMissing         69  a program or kernel feature is not here
+├── EnvironmentBusy          75  another loop holds the environment
+├── Interrupted             130  ^C
+├── NotRoot                   1  the operation needs root
+├── CommandFailed             1  a subprocess failed (``process.py`` alone raises it)
+├── DefinitionError           1  one or more problems in instar.yaml or what it names
+├── LockError                 1
+│   ├── LockMissing              there is no lock (and it may not be made now)
+│   ├── LockStale                the lock no longer fits its definition
+│   └── ResolveError             no set of packages or wheels satisfies the definition
+├── FetchError                1
+│   ├── SourceUnreachable        an archive, index or URL does not answer
+│   └── HashMismatch             what was fetched is not what the lock says
+├── BakeError                 1
+│   └── StepFailed               a step did not succeed; carries its output
+├── StoreError                1
+│   ├── ImageNotFound
+│   └── BlobDamaged              a blob is missing, short, or its bytes differ from its digest
+├── LedgerError               1
+│   ├── LedgerDamaged
+│   ├── LedgerNewer              written by a newer Instar
+│   └── NotFound                 no such environment, release or instance
+├── HostError                 1  this machine refuses (no space, subnet taken, mount fails)
+├── ProviderError             1  an instance could not be created or started
+├── RouterError               1  the router could not be started, reached or changed
+└── Refused                   1  a precondition that protects the user does not hold
+
+A message reads *cannot ‹verb› ‹'object'›: ‹cause›*; ``hint`` says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class InstarError(Exception):
+    """Base of all. ``code`` is stable and machine-readable; ``hint`` is what to do, if there is something."""
+
+    code = "error"
+    exit_status = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(InstarError):
+    code = "usage"
+    exit_status = 64
+
+
+class ComponentMissing(InstarError):
+    code = "component-missing"
+    exit_status = 69
+
+
+class EnvironmentBusy(InstarError):
+    """Another process holds the environment's lock; ``pid`` names it where it is known."""
+
+    code = "environment-busy"
+    exit_status = 75
+
+    def __init__(self, message: str, *, pid: int | None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.pid = pid
+
+
+class Interrupted(InstarError):
+    code = "interrupted"
+    exit_status = 130
+
+
+class NotRoot(InstarError):
+    code = "not-root"
+
+
+class CommandFailed(InstarError):
+    """A subprocess ended with a status other than 0, a signal, or its time limit.
+
+    ``returncode`` is negative for a signal, None for a time-out; ``output`` is the tail of what it printed.
+    """
+
+    code = "command-failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        argv: Sequence[str],
+        returncode: int | None,
+        output: str,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.argv = tuple(argv)
+        self.returncode = returncode
+        self.output = output
+
+    @property
+    def timed_out(self) -> bool:
+        return self.returncode is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong at one place of a user's file. Lines and columns count from 1."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.message}"
+
+
+class DefinitionError(InstarError):
+    """All problems that were found in a definition, in the order of their places."""
+
+    code = "definition"
+
+    def __init__(self, problems: Sequence[Problem], *, hint: str | None = None) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems), hint=hint)
+        self.problems = tuple(problems)
+
+
+class LockError(InstarError):
+    code = "lock"
+
+
+class LockMissing(LockError):
+    code = "lock-missing"
+
+
+class LockStale(LockError):
+    code = "lock-stale"
+
+
+class ResolveError(LockError):
+    code = "resolve"
+
+
+class FetchError(InstarError):
+    code = "fetch"
+
+
+class SourceUnreachable(FetchError):
+    code = "source-unreachable"
+
+
+class HashMismatch(FetchError):
+    code = "hash-mismatch"
+
+
+class BakeError(InstarError):
+    code = "bake"
+
+
+class StepFailed(BakeError):
+    """A step failed. ``output`` is the tail of what it printed, ``place`` its ``file:line`` in the definition."""
+
+    code = "step-failed"
+
+    def __init__(self, message: str, *, step: str, place: str | None, output: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.step = step
+        self.place = place
+        self.output = output
+
+
+class StoreError(InstarError):
+    code = "store"
+
+
+class ImageNotFound(StoreError):
+    code = "image-not-found"
+
+
+class BlobDamaged(StoreError):
+    code = "blob-damaged"
+
+
+class LedgerError(InstarError):
+    code = "ledger"
+
+
+class LedgerDamaged(LedgerError):
+    code = "ledger-damaged"
+
+
+class LedgerNewer(LedgerError):
+    code = "ledger-newer"
+
+
+class NotFound(LedgerError):
+    code = "not-found"
+
+
+class HostError(InstarError):
+    code = "host"
+
+
+class ProviderError(InstarError):
+    code = "provider"
+
+
+class RouterError(InstarError):
+    code = "router"
+
+
+class Refused(InstarError):
+    code = "refused"

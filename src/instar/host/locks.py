@@ -1,0 +1,108 @@
+"""flock files: one per environment, so that one loop acts at a time, and one for the whole machine.
+
+A lock is held by its open file description, which children started through ``process.run`` inherit: it is free
+only when the last process that acts for its holder has ended. The file's text is the holder's pid, for messages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from instar import process
+from instar.errors import EnvironmentBusy
+
+_POLL_S = 0.02
+
+
+@contextlib.contextmanager
+def hold(path: Path, what: str, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock at ``path`` inside. ``what`` names it in the error ("guestbook/dev").
+
+    Raises EnvironmentBusy, naming the holder's pid, when it isn't free within ``wait_s`` seconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _acquire(descriptor, what, wait_s)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        with process.share(descriptor):
+            yield
+    finally:
+        os.close(descriptor)
+
+
+def end_holder(path: Path, *, wait_s: float = 10.0) -> int | None:
+    """End the very process that holds the lock at ``path`` (``--take-over``); return its pid, None if it is free.
+
+    The holder is found through its open file, not only through the pid in it, and ended through a pidfd, so that
+    no other process can be hit. Its children keep the lock until they have finished what they were doing.
+    """
+    pid = _holder(path)
+    if pid is None:
+        return None
+    with contextlib.suppress(ProcessLookupError):
+        handle = os.pidfd_open(pid)
+        try:
+            if _has_open(pid, path):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        finally:
+            os.close(handle)
+    deadline = time.monotonic() + wait_s
+    while _has_open(pid, path) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    return pid
+
+
+def _acquire(descriptor: int, what: str, wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                pid = _written_pid(os.pread(descriptor, 32, 0))
+                raise EnvironmentBusy(
+                    f"cannot work on '{what}': process {pid or '(unknown)'} is working on it",
+                    pid=pid,
+                    hint="wait until it has finished, or end it and go on where it stopped: add --take-over",
+                ) from None
+            time.sleep(_POLL_S)
+
+
+def _holder(path: Path) -> int | None:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _written_pid(os.pread(descriptor, 32, 0))
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _written_pid(text: bytes) -> int | None:
+    return int(text) if text.isdigit() else None
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    try:
+        identity = path.stat()
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found = entry.stat()
+                if (found.st_dev, found.st_ino) == (identity.st_dev, identity.st_ino):
+                    return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,99 @@
+"""Frozen values ↔ JSON, and the one canonical form that digests are taken of.
+
+Canonical JSON here: UTF-8, keys sorted, no white space, no floating-point numbers (times are integer
+milliseconds, processors are integer thousandths), so that every reader writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def to_json(value: Any) -> Any:
+    """Turn a value of frozen dataclasses, tuples, mappings and scalars into what ``json`` writes."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    if isinstance(value, str):
+        return str(value)
+    return value
+
+
+def canonical(value: Any) -> bytes:
+    """Return the canonical JSON of ``value``. Raises ValueError for a float."""
+    data = to_json(value)
+    _refuse_floats(data)
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def from_json(cls: type[T], data: Any) -> T:
+    """Build a dataclass from what :func:`to_json` made of one; keys that it does not have are ignored.
+
+    Raises ValueError when a key is missing or a value has the wrong type.
+    """
+    try:
+        return typing.cast(T, _build(cls, data))
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"not a {cls.__name__}: {error}") from error
+
+
+def _refuse_floats(data: Any) -> None:
+    if isinstance(data, float):
+        raise ValueError(f"canonical JSON has no floating-point numbers: {data!r}")
+    if isinstance(data, dict):
+        for item in data.values():
+            _refuse_floats(item)
+    elif isinstance(data, list):
+        for item in data:
+            _refuse_floats(item)
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _build(kind: Any, data: Any) -> Any:
+    origin = typing.get_origin(kind)
+    if dataclasses.is_dataclass(kind):
+        hints = _hints(typing.cast(type, kind))
+        known = {name: _build(hint, data[name]) for name, hint in hints.items() if name in data}
+        return typing.cast(Any, kind)(**known)
+    if origin in (typing.Union, types.UnionType):
+        if data is None:
+            return None
+        return _build(next(item for item in typing.get_args(kind) if item is not type(None)), data)
+    if origin is tuple:
+        return tuple(_build(typing.get_args(kind)[0], item) for item in data)
+    if origin is typing.Literal:
+        return _literal(kind, data)
+    if origin is not None and issubclass(origin, Mapping):
+        item_kind = typing.get_args(kind)[1]
+        return {key: _build(item_kind, item) for key, item in data.items()}
+    return _scalar(kind, data)
+
+
+def _literal(kind: Any, data: Any) -> Any:
+    if data not in typing.get_args(kind):
+        raise TypeError(f"{data!r} is none of {typing.get_args(kind)}")
+    return data
+
+
+def _scalar(kind: Any, data: Any) -> Any:
+    if kind is Any:
+        return data
+    base = str if issubclass(kind, str) else kind
+    if not isinstance(data, base) or (base is int and isinstance(data, bool)):
+        raise TypeError(f"{data!r} is not {kind.__name__}")
+    return data if kind is base else kind(data)

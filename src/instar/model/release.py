@@ -1,0 +1,152 @@
+"""Releases, their instances, and the rollouts between them: what the ledger keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from instar.model.codec import canonical
+from instar.model.definition import Environment, Keep, Service
+from instar.model.definition import Rollout as RolloutPolicy
+from instar.model.digest import Digest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """One environment of one service: where releases are numbered and traffic flows. Prints as SERVICE/ENV."""
+
+    service: str
+    environment: str
+
+    def __str__(self) -> str:
+        return f"{self.service}/{self.environment}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Configuration:
+    """All that an instance starts from besides its image. Its canonical JSON is kept; its digest names it."""
+
+    service: Service
+    config: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, Digest] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> Digest:
+        return Digest.of(canonical(self))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What is about the environment and not about an instance. Versioned beside releases; makes none."""
+
+    provider: str = "local"
+    listen: tuple[str, ...] = ()
+    instances: int = 1
+    rollout: RolloutPolicy = RolloutPolicy()
+    keep: Keep = Keep()
+
+    @classmethod
+    def of(cls, environment: Environment) -> Settings:
+        return cls(
+            provider=environment.provider,
+            listen=environment.listen,
+            instances=environment.instances,
+            rollout=environment.rollout,
+            keep=environment.keep,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Release:
+    """Numbered and immutable. ``ran_well`` becomes true when a rollout to it has ended well; ``last_active_at``
+    is when it last got the traffic. Both are facts about it, not parts of it."""
+
+    place: Place
+    number: int
+    image: Digest
+    configuration: Configuration
+    created_at: datetime
+    ran_well: bool = False
+    last_active_at: datetime | None = None
+
+    @property
+    def service(self) -> Service:
+        return self.configuration.service
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Process:
+    """A process, known for ever: pid numbers come back, these three together don't.
+
+    ``start_time`` is field 22 of /proc/PID/stat, in clock ticks since boot.
+    """
+
+    boot_id: str
+    pid: int
+    start_time: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Instance:
+    """One copy of a release, as intended. ``serial`` is unique in the state directory and never used again."""
+
+    id: str  # SERVICE-ENVIRONMENT-RELEASE-K
+    serial: int
+    place: Place
+    release: int
+    address: str  # IPv4, on the provider's network
+    created_at: datetime
+    started_at: datetime | None = None
+    process: Process | None = None
+
+
+RolloutKind = Literal["deploy", "promote", "rollback"]
+RolloutState = Literal["running", "done", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rollout:
+    """The moving of an environment from one release to another. At most one of a place is ``running``.
+
+    ``detail`` gathers what was measured (switch_ms, drained, cut, gap_ms) and, of a failed one, the reason.
+    """
+
+    id: int
+    place: Place
+    kind: RolloutKind
+    source: int | None  # the release that was active when it began
+    target: int
+    state: RolloutState
+    actor: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """One line of an environment's history. ``hash`` chains it to the event before it in the whole ledger."""
+
+    seq: int
+    at: datetime
+    actor: str
+    kind: str
+    place: Place | None
+    release: int | None
+    image: Digest | None
+    detail: Mapping[str, Any]
+    hash: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvironmentState:
+    """A place as the ledger has it: its settings and which release has the traffic (None before the first)."""
+
+    place: Place
+    settings: Settings
+    active: int | None
+    created_at: datetime
+    rollout: Rollout | None = None  # the running one
+    destroying: bool = False  # destroy was decided and not yet ended

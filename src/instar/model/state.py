@@ -1,0 +1,100 @@
+"""Where Instar keeps things on this machine: names only, nothing is touched here.
+
+/var/lib/instar            or $INSTAR_HOME           kept for ever, mode 0700
+├── store/                 OCI image layout          (store/)
+├── steps/                 step key → layer          (bake/)
+├── layers/                EROFS images of layers    (host/)
+├── cache/                 fetched files by SHA-256  (fetch/)
+├── ledger/instar.db       releases, events          (ledger/)
+├── secrets/               secrets by digest, 0600   (operations/)
+├── volumes/SERVICE/ENV/NAME                         (providers/local)
+├── logs/INSTANCE.log                                (providers/local)
+├── routers/SERVICE/ENV/   haproxy.cfg, the holder's files
+└── id                     six hexadecimal digits that mark everything global to the host as ours
+/run/instar                or $INSTAR_HOME/run       gone after a reboot
+├── lock/                  flock files
+├── mounts/                layers, mounted once and shared
+├── instances/INSTANCE/    bundle, root mount, pid files
+├── runc/                  runc's own state
+└── routers/               control sockets (short paths: a socket's has at most 107 bytes)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class StateDirectory:
+    root: Path
+    run: Path
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> StateDirectory:
+        home = environ.get("INSTAR_HOME")
+        if home:
+            root = Path(home).absolute()
+            return cls(root, root / "run")
+        return cls(Path("/var/lib/instar"), Path("/run/instar"))
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def steps(self) -> Path:
+        return self.root / "steps"
+
+    @property
+    def layers(self) -> Path:
+        return self.root / "layers"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "ledger" / "instar.db"
+
+    @property
+    def secrets(self) -> Path:
+        return self.root / "secrets"
+
+    @property
+    def volumes(self) -> Path:
+        return self.root / "volumes"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def routers(self) -> Path:
+        return self.root / "routers"
+
+    @property
+    def id_file(self) -> Path:
+        return self.root / "id"
+
+    @property
+    def locks(self) -> Path:
+        return self.run / "lock"
+
+    @property
+    def mounts(self) -> Path:
+        return self.run / "mounts"
+
+    @property
+    def instances(self) -> Path:
+        return self.run / "instances"
+
+    @property
+    def runc(self) -> Path:
+        return self.run / "runc"
+
+    @property
+    def router_sockets(self) -> Path:
+        return self.run / "routers"

@@ -1,0 +1,194 @@
+"""The only door to subprocesses.
+
+Every child is started from an argv list, in a session of its own (a ``^C`` reaches Instar alone, which then ends
+its children), with a clean environment. Children inherit the descriptors given to :func:`share`: the environment
+lock is held as long as any child that acts for it lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from instar.errors import CommandFailed, ComponentMissing
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+TAIL_BYTES = 16_384
+
+_shared: set[int] = set()
+_shared_guard = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """What a finished child left: its exit status (negative: the signal) and all that it printed."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment that children get: fixed PATH, locale and home, and what ``extra`` adds."""
+    return {"PATH": PATH, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **(extra or {})}
+
+
+@contextlib.contextmanager
+def share(descriptor: int) -> Iterator[None]:
+    """Let every child that is started inside inherit ``descriptor`` (unless it is started with ``alone=True``)."""
+    with _shared_guard:
+        _shared.add(descriptor)
+    try:
+        yield
+    finally:
+        with _shared_guard:
+            _shared.discard(descriptor)
+
+
+def find_program(name: str) -> Path | None:
+    """Return where ``name`` is on the fixed PATH, or None."""
+    found = shutil.which(name, path=PATH)
+    return Path(found) if found else None
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    timeout_s: float = 120,
+    input: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    check: bool = True,
+    alone: bool = False,
+    pass_fds: Sequence[int] = (),
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+) -> Completed:
+    """Run ``argv`` to its end and return what it printed.
+
+    ``env`` is added to the clean environment. ``stdout`` and ``stderr`` may name a file; what goes there is not
+    in the result. ``alone`` keeps shared descriptors from the child. On a time-out, or when this thread is
+    interrupted, the child's whole session group is killed.
+
+    Raises:
+        ComponentMissing: the program is not on this machine.
+        CommandFailed: with ``check``, a status other than 0; always, a time-out.
+    """
+    words = [os.fspath(word) for word in argv]
+    child = _start(
+        words,
+        stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL,
+        stdout=subprocess.PIPE if stdout is None else stdout,
+        stderr=subprocess.PIPE if stderr is None else stderr,
+        env=clean_environment(env),
+        cwd=cwd,
+        pass_fds=tuple(pass_fds) if alone else (*pass_fds, *_shared_descriptors()),
+        start_new_session=True,
+    )
+    with child:
+        try:
+            out, err = child.communicate(input, timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            _kill_group(child)
+            out, err = child.communicate()
+            raise CommandFailed(
+                f"cannot run {words[0]!r}: no end after {timeout_s:g} s",
+                argv=words,
+                returncode=None,
+                output=_tail(out, err),
+            ) from error
+        except BaseException:
+            _kill_group(child)
+            raise
+    if check and child.returncode != 0:
+        raise CommandFailed(
+            f"cannot run {words[0]!r}: {_cause(child.returncode, out, err)}",
+            argv=words,
+            returncode=child.returncode,
+            output=_tail(out, err),
+        )
+    return Completed(returncode=child.returncode, stdout=out or b"", stderr=err or b"")
+
+
+def spawn(
+    argv: Sequence[str | Path],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Start a child that outlives Instar: session of its own, no stdin, output appended to ``log``, no locks."""
+    with log.open("ab") as output:
+        return _start(
+            [os.fspath(word) for word in argv],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=clean_environment(env),
+            cwd=cwd,
+            pass_fds=tuple(pass_fds),
+            start_new_session=True,
+        )
+
+
+def _start(
+    words: list[str],
+    *,
+    stdin: int,
+    stdout: int | IO[bytes],
+    stderr: int | IO[bytes],
+    env: dict[str, str],
+    cwd: Path | None,
+    pass_fds: tuple[int, ...],
+    start_new_session: bool,
+) -> subprocess.Popen[bytes]:
+    program = words[0] if "/" in words[0] else shutil.which(words[0], path=env["PATH"])
+    if program is None:
+        raise ComponentMissing(
+            f"cannot run {words[0]!r}: it is not installed",
+            hint="instar doctor lists what is missing and how to get it",
+        )
+    try:
+        return subprocess.Popen(
+            words,
+            executable=program,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=env,
+            cwd=cwd,
+            pass_fds=pass_fds,
+            start_new_session=start_new_session,
+        )
+    except FileNotFoundError as error:
+        raise ComponentMissing(f"cannot run {words[0]!r}: {error.strerror}") from error
+
+
+def _shared_descriptors() -> tuple[int, ...]:
+    with _shared_guard:
+        return tuple(_shared)
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def _cause(returncode: int, out: bytes | None, err: bytes | None) -> str:
+    lines = _tail(err, None).strip().splitlines() or _tail(out, None).strip().splitlines()
+    status = f"signal {signal.Signals(-returncode).name}" if returncode < 0 else f"exit status {returncode}"
+    return f"{status}: {lines[-1]}" if lines else status
+
+
+def _tail(*streams: bytes | None) -> str:
+    text = b"".join(stream for stream in streams if stream)
+    return text[-TAIL_BYTES:].decode("utf-8", "replace")

@@ -1,0 +1,186 @@
+"""What runs instances and routes traffic, as two protocols. Each provider is one of each.
+
+Every call is idempotent: asked twice, it does it once. No call decides anything: what to do comes from
+``control/``, what an instance is from the ledger, before it is created. Nothing here changes an instance:
+one is created, started, destroyed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Literal, Protocol
+
+from instar.model.image import Image
+from instar.model.release import Instance, Place, Process, Release, Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observed:
+    """An instance as it is. ``created``: everything is made, its first process has not begun.
+
+    ``process`` is None unless created or running. ``exit_status`` is of a stopped one where it is known
+    (128 + signal for one that a signal ended); ``reason`` says more for people ("killed: out of memory").
+    """
+
+    id: str
+    state: Literal["absent", "created", "running", "stopped"]
+    process: Process | None = None
+    exit_status: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """One health check: ``cause`` says what came instead ("GET /healthz answered 500", "connection refused")."""
+
+    healthy: bool
+    cause: str = ""
+
+
+class Runtime(Protocol):
+    """Where instances run."""
+
+    def network(self) -> IPv4Network:
+        """Return the network that instance addresses are taken from; its first host is the provider's own.
+
+        Decides it and writes it down at the first call. Raises HostError when every candidate is taken.
+        """
+
+    def room_bytes(self) -> int:
+        """Return how much memory this machine can still give to new instances."""
+
+    def create(self, instance: Instance, release: Release, image: Image) -> Process:
+        """Make everything that ``instance`` needs and its first process, which waits to begin.
+
+        Returns that process. Raises ProviderError (its message is for people: a command that is not in the image
+        is named here) and leaves nothing behind when it fails.
+        """
+
+    def start(self, instance: Instance) -> None:
+        """Let the first process of a created instance begin. Does nothing to one that runs."""
+
+    def observe(self, instances: Sequence[Instance]) -> tuple[Observed, ...]:
+        """Return how each of ``instances`` is now, in their order."""
+
+    def probe(self, instance: Instance, release: Release) -> Probe:
+        """Check its health once, as its release's ``health`` says, within ``health.timeout_ms``. Never raises."""
+
+    def destroy(self, instance: Instance, release: Release) -> None:
+        """Stop it (signal, grace, kill) and remove every trace but its log and its volumes.
+
+        A half-made or half-removed instance is fine. Returns when nothing of it is left.
+        """
+
+    def clear_orphans(self, known: Sequence[Instance]) -> tuple[str, ...]:
+        """Remove whatever carries this state directory's id and belongs to none of ``known``; return their names."""
+
+    def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
+        """Yield the lines that an instance printed, each ``TIME STREAM TEXT``; of destroyed ones too, while kept."""
+
+    def forget(self, place: Place, *, volumes: bool) -> None:
+        """Remove the logs of a destroyed place's instances, and its volumes when ``volumes``."""
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what on this machine will get in an instance's way (a firewall, an unreachable resolver)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """Where requests can go. ``name`` is an instance's id."""
+
+    name: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RouterPlan:
+    """All about a place's router besides its targets."""
+
+    place: Place
+    listen: tuple[str, ...]  # "127.0.0.1:8080", each
+    protocol: Literal["http", "tcp"]
+    request_timeout_ms: int
+    tunnel_timeout_ms: int
+    health_path: str | None  # the router's own check: GET this path, or a TCP connection when None
+    instances: int  # wanted; the router makes room for several times as many targets
+
+    @classmethod
+    def of(cls, place: Place, settings: Settings, release: Release) -> RouterPlan:
+        service = release.service
+        return cls(
+            place=place,
+            listen=settings.listen,
+            protocol=service.protocol,
+            request_timeout_ms=service.timeouts.request_ms,
+            tunnel_timeout_ms=service.timeouts.tunnel_ms,
+            health_path=service.health.path if service.health.kind == "http" else None,
+            instances=settings.instances,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoutedTarget:
+    """A target as the router has it. ``weight`` 0 takes no new requests. ``sessions`` are in flight now."""
+
+    target: Target
+    weight: int
+    sessions: int
+    up: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RouterState:
+    running: bool
+    targets: tuple[RoutedTarget, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counters:
+    """Totals since the router started."""
+
+    requests: int
+    failed: int  # answered 5xx or not at all
+
+
+class Router(Protocol):
+    """Where traffic goes. One per place; a place is made known to it by ``ensure``."""
+
+    def check(self, plan: RouterPlan) -> None:
+        """Raise RouterError when ``plan.listen`` cannot be had (the port is taken: by which process)."""
+
+    def ensure(self, plan: RouterPlan) -> None:
+        """Make the router run as ``plan`` says, without losing a request when it runs already."""
+
+    def attach(self, place: Place, targets: Sequence[Target]) -> None:
+        """Make ``targets`` known with weight 0, and return when the router's own checks have found each well.
+
+        Raises RouterError when they are not within five seconds; nothing that has traffic is touched.
+        """
+
+    def route(self, place: Place, weights: Mapping[str, int]) -> float:
+        """Give new requests to attached targets by name and weight (1–256), and none to any other target.
+
+        Those not named stay attached, draining. Written to the router's file before it returns, so that it
+        holds after a restart. Returns the seconds in which the traffic moved.
+        """
+
+    def detach(self, place: Place, names: Sequence[str]) -> int:
+        """Take targets away, cutting what is still in flight; return how many sessions were cut.
+
+        When it returns, no router file names their addresses.
+        """
+
+    def observe(self, place: Place) -> RouterState:
+        """Return what the router does now."""
+
+    def counters(self, place: Place) -> Counters:
+        """Return the totals; zeros when it does not run."""
+
+    def remove(self, place: Place) -> None:
+        """Stop the router and remove everything of it."""
+
+    def clear_orphans(self, known: Sequence[Place]) -> tuple[str, ...]:
+        """Stop routers that belong to this state directory and to none of ``known``; return their names."""
