@@ -1,0 +1,46 @@
+"""EROFS images: a tree of files becomes one file that the kernel can only read.
+
+Uncompressed (lz4hc would take six times as long), with the modification times, owners and extended attributes of the
+tree, overlay's whiteouts and opaque directories among them. An image is derived from a layer and in no digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from instar import process
+from instar.errors import CommandFailed, HostError
+from instar.model.digest import Digest
+
+_UUID = "00000000-0000-4000-8000-000000000000"
+_TIME = "4102444800"  # of the image itself, and the latest that a file's can be: the year 2100
+_TIMEOUT_S = 1800
+
+
+def make(tree: Path, image: Path) -> Digest:
+    """Make ``image`` of ``tree``; return its SHA-256. It appears whole or not at all. Raises HostError."""
+    handle, name = tempfile.mkstemp(dir=image.parent, prefix=f".{image.name}.")
+    temporary = Path(name)
+    try:
+        process.run(_command(tree, temporary), env={"SOURCE_DATE_EPOCH": _TIME}, timeout_s=_TIMEOUT_S)
+        digest = digest_of(temporary)
+        os.fsync(handle)
+        temporary.rename(image)
+    except (CommandFailed, OSError) as error:
+        raise HostError(f"cannot make the EROFS image '{image}': {error}", hint="is the disk full? df -h") from error
+    finally:
+        os.close(handle)
+        temporary.unlink(missing_ok=True)
+    return digest
+
+
+def digest_of(image: Path) -> Digest:
+    with image.open("rb") as file:
+        return Digest.from_hex(hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _command(tree: Path, image: Path) -> list[str | Path]:
+    return ["mkfs.erofs", "--quiet", "-d0", "--preserve-mtime", "-U", _UUID, image, tree]

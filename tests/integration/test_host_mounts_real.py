@@ -1,0 +1,153 @@
+"""Mounts on this very kernel: EROFS files, overlays with awkward paths, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from instar.errors import HostError
+from instar.host import erofs, mounts
+
+pytestmark = pytest.mark.root
+AWKWARD = "a b,c:d\\e é\tf"
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / AWKWARD
+    place.mkdir()
+    yield place
+    mounts.unmount_all(tmp_path)
+
+
+def tree(room: Path, name: str, **files: str) -> Path:
+    folder = room / name
+    folder.mkdir()
+    for file, text in files.items():
+        (folder / file).write_text(text)
+    return folder
+
+
+def directory(room: Path, name: str) -> Path:
+    (room / name).mkdir()
+    return room / name
+
+
+def loop_devices(image: Path) -> bytes:
+    return subprocess.run(["losetup", "-j", image], capture_output=True, check=True).stdout
+
+
+def test_an_erofs_image_keeps_times_owners_attributes_and_whiteouts_and_refuses_writes(room: Path) -> None:
+    source = tree(room, "tree", one="1")
+    os.chown(source / "one", 12, 34)
+    os.setxattr(source / "one", "trusted.overlay.opaque", b"y")
+    os.mknod(source / "gone", 0o600 | 0o020000, os.makedev(0, 0))
+    os.utime(source / "one", (5, 1_234_567_890))
+    target = directory(room, "mounted")
+    erofs.make(source, room / "image")
+    mounts.mount_erofs(room / "image", target)
+    status = (target / "one").stat()
+    assert (status.st_uid, status.st_gid, status.st_mtime) == (12, 34, 1_234_567_890)
+    assert os.getxattr(target / "one", "trusted.overlay.opaque") == b"y"
+    assert (target / "gone").is_char_device()
+    with pytest.raises(OSError, match="Read-only"):
+        (target / "new").touch()
+
+
+def test_the_same_tree_made_in_another_order_is_the_same_image(room: Path) -> None:
+    for name, order in (("x", "abc"), ("y", "cba")):
+        folder = directory(room, name)
+        for letter in order:
+            (folder / letter).write_text(letter)
+            os.utime(folder / letter, (1, 1))
+        os.utime(folder, (1, 1))
+    assert erofs.make(room / "x", room / "x.erofs") == erofs.make(room / "y", room / "y.erofs")
+
+
+def test_making_an_image_of_nothing_leaves_nothing(room: Path) -> None:
+    with pytest.raises(HostError, match="cannot make the EROFS image"):
+        erofs.make(room / "missing", room / "image")
+    assert list(room.iterdir()) == []
+
+
+def test_the_loop_device_of_an_older_kernel_is_freed(room: Path) -> None:
+    erofs.make(tree(room, "tree", one="1"), room / "image")
+    target = directory(room, "mounted")
+    mounts._mount_erofs_loop(room / "image", target)
+    assert (target / "one").read_text() == "1"
+    assert loop_devices(room / "image")
+    mounts.unmount(target)
+    assert not loop_devices(room / "image")
+
+
+@pytest.mark.parametrize("older_kernel", [False, True])
+def test_the_topmost_lower_wins_and_the_upper_takes_the_writes(
+    room: Path, older_kernel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if older_kernel:
+        monkeypatch.setattr(mounts, "_FSOPEN", 9999)
+    low, high = tree(room, "low", a="low", b="low"), tree(room, "high", a="high")
+    target, upper, work = (directory(room, name) for name in ("target", "upper", "work"))
+    mounts.mount_overlay([high, low], target, upper=upper, work=work)
+    assert ((target / "a").read_text(), (target / "b").read_text()) == ("high", "low")
+    (target / "b").write_text("new")
+    assert (upper / "b").read_text() == "new"
+    assert (low / "b").read_text() == "low"
+
+
+@pytest.mark.parametrize("older_kernel", [False, True])
+def test_an_overlay_without_an_upper_is_read_only(
+    room: Path, older_kernel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if older_kernel:
+        monkeypatch.setattr(mounts, "_FSOPEN", 9999)
+    target = directory(room, "target")
+    mounts.mount_overlay([tree(room, "x", a="x"), tree(room, "y")], target)
+    with pytest.raises(OSError, match="Read-only"):
+        (target / "a").write_text("y")
+
+
+def test_a_hundred_layers_can_be_overlaid(room: Path) -> None:
+    lowers = [tree(room, f"layer-{number}", **{f"f{number}": "x"}) for number in range(100)]
+    target = directory(room, "target")
+    mounts.mount_overlay(lowers, target)
+    assert len(list(target.iterdir())) == 100
+
+
+def test_a_read_only_bind_refuses_writes(room: Path) -> None:
+    source, target = tree(room, "source", a="x"), directory(room, "target")
+    mounts.bind(source, target, read_only=True)
+    with pytest.raises(OSError, match="Read-only"):
+        (target / "a").write_text("y")
+    (source / "a").write_text("z")
+    assert (target / "a").read_text() == "z"
+
+
+def test_mounts_are_listed_deepest_first_and_all_unmounted(room: Path) -> None:
+    outer, source = directory(room, "outer"), tree(room, "source", a="x")
+    (source / "inner").mkdir()
+    mounts.bind(source, outer)
+    mounts.bind(source, outer / "inner")
+    mounts.bind(source, outer / "inner")
+    assert mounts.mounts_below(room) == (outer / "inner", outer / "inner", outer)
+    mounts.unmount_all(room)
+    assert mounts.mounts_below(room) == ()
+    mounts.unmount(outer)
+
+
+def test_a_busy_mount_goes_all_the_same(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mounts, "_BUSY_WAIT_S", 0.05)
+    source, target = tree(room, "source", a="x"), directory(room, "target")
+    mounts.bind(source, target)
+    with (target / "a").open():
+        mounts.unmount(target)
+        assert mounts.mounts_below(target) == ()
+
+
+def test_what_cannot_be_mounted_names_the_place_and_the_cause(room: Path) -> None:
+    with pytest.raises(HostError, match=r"cannot mount '.*target': No such file"):
+        mounts.mount_overlay([room / "missing"], directory(room, "target"))
