@@ -1,0 +1,198 @@
+"""Layers as EROFS images: derived from the store's blobs, mounted once each, shared by every instance.
+
+ROOT/                              on the state's file system, kept
+├── DIFF_ID.erofs                  immutable (chattr +i) where the file system can
+├── DIFF_ID.sha256                 what its bytes must hash to; written last: without it there is no image
+├── .making-XXXX/                  an image in the making; flocked by who makes it
+└── lock                           held while something is mounted, unmounted, put in place or removed
+MOUNTS/FIRST_16_OF_DIFF_ID/        the mounts, gone after a reboot
+
+An image is made outside the lock and put in place by a rename, so two processes that make the same one do no harm.
+Killed in the making: the directory's lock is free, and the next :meth:`LayerImages.prune` removes it. What a layer's
+image holds is checked against its hash before the first mount; one that is damaged is made again from the blob.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instar.host import erofs, mounts
+from instar.model.digest import Digest
+from instar.model.image import Layer
+
+if TYPE_CHECKING:
+    from instar.store import Store
+
+_GET_FLAGS, _SET_FLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x10
+_MAKING = ".making-"
+
+
+class LayerImages:
+    """The layers' images under ``root`` and their mounts under ``mounts``."""
+
+    def __init__(self, store: Store, root: Path, mounts: Path) -> None:
+        self._store = store
+        self._root = root
+        self._mounts = mounts
+
+    def provide(self, layer: Layer, tree: Path | None = None) -> Path:
+        """Return the image of ``layer``; make it first where there is none.
+
+        It is made of ``tree``, which must be the layer in overlay's form, when that is given, else of the store's blob.
+        Raises HostError, BlobDamaged.
+        """
+        if not self._made(layer.diff_id):
+            self._make(layer, tree)
+        return self._image(layer.diff_id)
+
+    def mount(self, layer: Layer) -> Path:
+        """Return where ``layer`` is mounted; mount it first where it isn't. Raises HostError, BlobDamaged."""
+        target = self._target(layer.diff_id)
+        if target.is_mount():
+            return target
+        image = self._provide_sound(layer)
+        with self._locked():
+            if not target.is_mount():
+                target.mkdir(parents=True, exist_ok=True, mode=0o700)
+                mounts.mount_erofs(image, target)
+        return target
+
+    def unmount_unused(self, in_use: Collection[Digest]) -> None:
+        """Unmount every layer but those whose diff IDs are ``in_use``. Raises HostError."""
+        kept = {self._target(diff_id).name for diff_id in in_use}
+        with self._locked():
+            for target in _entries(self._mounts):
+                if target.name not in kept:
+                    _remove_target(target)
+
+    def prune(self, keep: Collection[Digest]) -> int:
+        """Unmount and remove every layer but those whose diff IDs are in ``keep``; return the bytes given back."""
+        self.unmount_unused(keep)
+        kept = {diff_id.hex for diff_id in keep}
+        freed = 0
+        with self._locked():
+            for path in _entries(self._root):
+                if path.name.startswith(_MAKING):
+                    _remove_if_abandoned(path)
+                elif path.suffix in (".erofs", ".sha256") and path.stem not in kept:
+                    freed += path.stat().st_size
+                    _remove(path)
+        return freed
+
+    def _provide_sound(self, layer: Layer) -> Path:
+        image = self._image(layer.diff_id)
+        if self._made(layer.diff_id) and erofs.digest_of(image) != self._recorded(layer.diff_id):
+            with self._locked():
+                self._remove_image(layer.diff_id)
+        return self.provide(layer)
+
+    def _make(self, layer: Layer, tree: Path | None) -> None:
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._making() as room:
+            if tree is None:
+                tree = room / "tree"
+                tree.mkdir()
+                self._store.unpack(layer, tree)
+            (room / "sha256").write_text(erofs.make(tree, room / "image"))
+            with self._locked():
+                self._put(room, layer.diff_id)
+
+    def _put(self, room: Path, diff_id: Digest) -> None:
+        if self._made(diff_id):  # another process was quicker
+            return
+        self._remove_image(diff_id)
+        (room / "image").rename(self._image(diff_id))
+        _set_immutable(self._image(diff_id), True)
+        (room / "sha256").rename(self._record(diff_id))
+
+    def _made(self, diff_id: Digest) -> bool:
+        return self._record(diff_id).exists() and self._image(diff_id).exists()
+
+    def _remove_image(self, diff_id: Digest) -> None:
+        _remove(self._record(diff_id))
+        _remove(self._image(diff_id))
+
+    def _image(self, diff_id: Digest) -> Path:
+        return self._root / f"{diff_id.hex}.erofs"
+
+    def _record(self, diff_id: Digest) -> Path:
+        return self._root / f"{diff_id.hex}.sha256"
+
+    def _target(self, diff_id: Digest) -> Path:
+        return self._mounts / diff_id.hex[:16]
+
+    def _recorded(self, diff_id: Digest) -> str | None:
+        with contextlib.suppress(FileNotFoundError):
+            return self._record(diff_id).read_text()
+        return None
+
+    @contextlib.contextmanager
+    def _making(self) -> Iterator[Path]:
+        room = Path(tempfile.mkdtemp(dir=self._root, prefix=_MAKING))
+        descriptor = os.open(room, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield room
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        # held by this process alone: what a mount needs is done by system calls, and a child of another thread
+        # that inherited it would hold it for as long as it lives
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        _set_immutable(path, False)
+        path.unlink()
+
+
+def _remove_target(target: Path) -> None:
+    mounts.unmount_all(target)
+    target.rmdir()
+
+
+def _remove_if_abandoned(room: Path) -> None:
+    descriptor = os.open(room, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(room, ignore_errors=True)
+    except BlockingIOError:
+        pass  # its maker lives
+    finally:
+        os.close(descriptor)
+
+
+def _set_immutable(path: Path, immutable: bool) -> None:
+    """Set or clear ``chattr +i``; file systems without it (tmpfs before 6.6, overlay) are left as they are."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            flags = array.array("l", [0])
+            fcntl.ioctl(descriptor, _GET_FLAGS, flags, True)
+            wanted = flags[0] | _IMMUTABLE if immutable else flags[0] & ~_IMMUTABLE
+            if wanted != flags[0]:
+                fcntl.ioctl(descriptor, _SET_FLAGS, array.array("l", [wanted]))
+    finally:
+        os.close(descriptor)
