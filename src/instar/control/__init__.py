@@ -1,0 +1,1 @@
+"""What to do next, as pure functions of (wanted, observed, now), and the loop that carries it out."""

@@ -133,7 +133,10 @@ class RoutedTarget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RouterState:
+    """``plan`` is the one in force, None when the router does not run."""
+
     running: bool
+    plan: RouterPlan | None = None
     targets: tuple[RoutedTarget, ...] = ()
 
 
@@ -184,3 +187,11 @@ class Router(Protocol):
 
     def clear_orphans(self, known: Sequence[Place]) -> tuple[str, ...]:
         """Stop routers that belong to this state directory and to none of ``known``; return their names."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Provider:
+    """One of each."""
+
+    runtime: Runtime
+    router: Router

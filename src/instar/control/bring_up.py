@@ -1,0 +1,89 @@
+"""How a release comes to have all its copies running and healthy, whoever asks for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from instar.control.actions import Action, Create, Plan, Retire, Route, Start, Wait
+from instar.control.world import Copy, World, alone
+from instar.model.release import Release
+
+EAGER_S = 2.0  # for so long after its start an instance is asked again at once, then at its health interval
+EAGER_PAUSE_S = 0.02
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Readiness:
+    """Where a release stands: the ``actions`` that bring it nearer, or the ``copies`` that are healthy, or why it
+    will not be (``cause``, and whose log tells more: ``culprits``)."""
+
+    actions: tuple[Action, ...] = ()
+    copies: tuple[Copy, ...] = ()
+    cause: str = ""
+    culprits: tuple[str, ...] = ()
+
+
+def bring_up(world: World, release: Release, *, replacing: bool = False) -> Readiness:
+    """Return the next actions towards ``wanted_copies`` healthy copies of ``release``. Dead copies don't count."""
+    live = sorted(
+        (copy for copy in world.of(release) if copy.state != "dead"),
+        key=lambda copy: (copy.state != "running", copy.instance.serial),
+    )[: world.wanted_copies]
+    missing = world.wanted_copies - len(live)
+    if missing:
+        return Readiness(actions=(Plan(release.number, missing, replacing),))
+    in_the_way = _in_the_way(world, release)
+    planned = tuple(copy.id for copy in live if copy.state == "planned")
+    if planned:
+        return Readiness(actions=(Create(planned, start=not in_the_way),))
+    created = tuple(copy.id for copy in live if copy.state == "created")
+    if created:
+        return Readiness(actions=_clear_the_way(in_the_way) or (Start(created),))
+    return _until_healthy(world, release, tuple(live))
+
+
+def _in_the_way(world: World, release: Release) -> tuple[Copy, ...]:
+    """Return the running copies of other releases that must stop before ``release`` may start."""
+    return tuple(
+        copy
+        for copy in world.others(release)
+        if copy.state == "running" and (alone(release) or alone(world.releases[copy.release]))
+    )
+
+
+def _clear_the_way(in_the_way: tuple[Copy, ...]) -> tuple[Action, ...]:
+    if any(copy.weight for copy in in_the_way):
+        return (Route(()),)
+    if in_the_way:
+        return (Retire(tuple(copy.id for copy in in_the_way), "it holds a volume for itself"),)
+    return ()
+
+
+def _until_healthy(world: World, release: Release, live: tuple[Copy, ...]) -> Readiness:
+    waiting = tuple(copy for copy in live if not (copy.healthy or copy.weight))
+    if not waiting:
+        return Readiness(copies=live)
+    late = tuple(copy for copy in waiting if world.now >= _deadline(release, copy))
+    if late:
+        seconds = release.service.health.deadline_ms / 1000
+        cause = late[0].probe.cause if late[0].probe else "it never answered"
+        healthy = len(live) - len(waiting)
+        return Readiness(
+            cause=f"{healthy} of {len(live)} healthy after {seconds:g} s: {cause}",
+            culprits=tuple(copy.id for copy in late),
+        )
+    return Readiness(actions=(Wait(_pause_s(world, release, waiting)),))
+
+
+def _deadline(release: Release, copy: Copy) -> datetime:
+    since = copy.instance.started_at or copy.instance.created_at
+    return since + timedelta(milliseconds=release.service.health.deadline_ms)
+
+
+def _pause_s(world: World, release: Release, waiting: tuple[Copy, ...]) -> float:
+    health = release.service.health
+    youngest = max(copy.instance.started_at or copy.instance.created_at for copy in waiting)
+    if health.kind != "command" and (world.now - youngest).total_seconds() < EAGER_S:
+        return EAGER_PAUSE_S
+    return health.interval_ms / 1000

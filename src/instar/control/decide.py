@@ -1,0 +1,39 @@
+"""The one decision: (wanted, observed, now) → what to do next. Pure; adding a strategy is adding a file.
+
+The order of the rules, first match wins:
+
+1. An environment that is being destroyed loses its traffic, then its instances, then its router, then its record.
+2. A running rollout goes on as its strategy says, until it has finished or failed.
+3. Otherwise the active release is kept as wanted: dead copies replaced, traffic on healthy ones, every other
+   release drained and then kept hot or retired, as ``keep`` says.
+
+No action at all means: as wanted.
+"""
+
+from __future__ import annotations
+
+from instar.control.actions import Action, CloseRouter, Forget, Retire, Route
+from instar.control.blue_green import blue_green
+from instar.control.upkeep import upkeep
+from instar.control.world import World
+
+STRATEGIES = {"blue-green": blue_green}
+
+
+def decide(world: World) -> tuple[Action, ...]:
+    """Return the actions to take now, in order; () when the environment is as wanted."""
+    if world.environment.destroying:
+        return _tear_down(world)
+    if world.environment.rollout is not None:
+        return STRATEGIES[world.environment.settings.rollout.strategy](world)
+    return upkeep(world)
+
+
+def _tear_down(world: World) -> tuple[Action, ...]:
+    if any(copy.weight for copy in world.copies):
+        return (Route(()),)
+    if world.copies:
+        return (Retire(tuple(copy.id for copy in world.copies), "the environment is destroyed"),)
+    if world.router_running:
+        return (CloseRouter(),)
+    return (Forget(),)

@@ -1,0 +1,94 @@
+"""The loop: observe, decide, act, record, until nothing is left to do.
+
+``deploy``, ``rollback`` and ``promote`` write what is wanted and run it in the foreground; after a crash the next
+run goes on where the ledger says. The caller holds the environment's lock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from instar.control.actions import Action, Fail, Forget, Plan, Wait
+from instar.control.decide import decide
+from instar.control.executor import Executor
+from instar.control.observe import observe
+from instar.control.story import Story
+from instar.control.world import World
+from instar.errors import HostError, ProviderError, RouterError, StoreError
+from instar.ledger import Ledger
+from instar.model.digest import Digest
+from instar.model.image import Image
+from instar.model.progress import Report
+from instar.model.release import Place
+from instar.providers.base import Provider
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """``clock`` and ``pause`` are real by default; tests give virtual ones."""
+
+    ledger: Ledger
+    provider: Provider
+    find_image: Callable[[Digest], Image]
+    report: Report
+    clock: Callable[[], datetime] = now
+    pause: Callable[[float], None] = time.sleep
+
+    def run(self, place: Place) -> Story:
+        """Act until ``place`` is as wanted. A rollout that can't end well is ended as failed, and undone.
+
+        What interrupts it (``^C``) before the traffic has moved undoes the rollout too, and is raised afterwards.
+        """
+        story = Story(report=self.report)
+        executor = Executor(ledger=self.ledger, provider=self.provider, find_image=self.find_image, story=story)
+        interruption: KeyboardInterrupt | None = None
+        replaced: set[int] = set()
+        while True:
+            try:
+                if not self._step(place, executor, story, replaced):
+                    break
+            except KeyboardInterrupt as error:
+                if interruption is not None or not self._undo(place, executor, "it was interrupted"):
+                    raise
+                interruption = error
+        if interruption is not None:
+            raise interruption
+        return story
+
+    def _step(self, place: Place, executor: Executor, story: Story, replaced: set[int]) -> bool:
+        """Observe and decide once, and act on it. False when nothing is left to do."""
+        world = observe(self.ledger, self.provider, place, now=self.clock(), tried=frozenset(replaced))
+        todo = decide(world)
+        story.launching(world)
+        for action in todo:
+            self._act(world, executor, action)
+            if isinstance(action, Plan) and action.replacing:
+                replaced.add(action.release)
+            if isinstance(action, Wait):
+                self.pause(action.seconds)
+        return bool(todo) and not isinstance(todo[-1], Forget)
+
+    def _act(self, world: World, executor: Executor, action: Action) -> None:
+        try:
+            executor.execute(world, action)
+        except (ProviderError, RouterError, StoreError, HostError) as error:
+            if world.environment.rollout is None or isinstance(action, Fail):
+                raise
+            culprits = getattr(action, "instances", ())
+            executor.fail(world, Fail(error.message, tuple(culprits)))
+
+    def _undo(self, place: Place, executor: Executor, reason: str) -> bool:
+        """Fail the running rollout if its target has no traffic yet; False when there is nothing to undo."""
+        world = observe(self.ledger, self.provider, place, now=self.clock())
+        rollout = world.environment.rollout
+        if rollout is None or world.environment.active == rollout.target:
+            return False
+        executor.fail(world, Fail(reason))
+        return True

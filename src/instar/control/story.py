@@ -1,0 +1,75 @@
+"""What a rollout tells while it goes on, and what it measured: the figures end up in the ledger and in ``--json``."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from instar.control.world import World
+from instar.model.progress import Progress, Report
+
+
+@dataclass(kw_only=True)
+class Story:
+    """Follows one run of the loop. Times are of this process: of a run that was killed they are lost."""
+
+    report: Report
+    began: float = field(default_factory=time.monotonic)
+    launch_told: bool = False
+    shifted_at: float | None = None
+    gap_since: float | None = None
+    in_flight: int = 0
+    cut: int = 0
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    def launching(self, world: World) -> None:
+        """Tell how many copies of the target are healthy, while it isn't all of them."""
+        if world.target and not self.launch_told:
+            self._launch(world, "running")
+
+    def launched(self, world: World) -> None:
+        if world.target and not self.launch_told:
+            self.launch_told = True
+            self._launch(world, "done", f" · {time.monotonic() - self.began:.2f} s")
+
+    def closed(self) -> None:
+        """Nobody has the traffic from now on."""
+        self.gap_since = self.gap_since or time.monotonic()
+
+    def shifted(self, seconds: float, in_flight: int) -> None:
+        """All traffic has moved; ``in_flight`` requests are still with the release that lost it."""
+        self.shifted_at = time.monotonic()
+        self.in_flight = in_flight
+        text = f"100 % · moved in {seconds * 1000:.1f} ms"
+        if self.gap_since is not None:
+            gap_ms = round((self.shifted_at - self.gap_since) * 1000)
+            self.measured["gap_ms"] = gap_ms
+            self.gap_since = None
+            text = f"100 % · gap of {gap_ms} ms: the volume is held by one release at a time"
+        self.measured["switch_ms"] = round(seconds * 1000, 3)
+        self.report(Progress(stage="shift", text=text))
+
+    def draining(self, world: World) -> None:
+        if self.shifted_at is not None:
+            left = sum(copy.sessions for copy in world.copies if copy.release != world.environment.active)
+            self.report(Progress(stage="drain", text=f"{left} requests in flight", kind="running"))
+
+    def finished(self, world: World) -> None:
+        """The rollout has ended well."""
+        if self.shifted_at is None:
+            return
+        seconds = time.monotonic() - self.shifted_at
+        drained = max(self.in_flight - self.cut, 0)
+        self.measured |= {"drained": drained, "cut": self.cut, "drain_ms": round(seconds * 1000)}
+        rollout = world.environment.rollout
+        if rollout is not None and rollout.source is not None:
+            text = f"release {rollout.source} · {drained} requests finished in {seconds:.1f} s, {self.cut} cut"
+            self.report(Progress(stage="drain", text=text))
+
+    def _launch(self, world: World, kind: Any, tail: str = "") -> None:
+        target = world.target
+        assert target is not None
+        healthy = sum(1 for copy in world.of(target) if copy.healthy or copy.weight)
+        text = f"release {target.number} · {healthy} of {world.wanted_copies} healthy{tail}"
+        self.report(Progress(stage="launch", text=text, kind=kind))
