@@ -1,0 +1,106 @@
+"""What of Instar is on this machine now, outside of its files: mounts, namespaces, links, cgroups, tables, processes.
+
+    scripts/leftovers.py save FILE       write down what is there
+    scripts/leftovers.py compare FILE    print what is there and was not then; exit status 1 when there is something
+
+What is just ending gets a few seconds to end. Nothing is removed here: what is left is somebody's defect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+PROGRAMS = {"haproxy", "conmon", "runc", "catatonit", "apt-get", "dpkg", "mkfs.erofs", "dockerd", "containerd"}
+GRACE_S = 5.0
+
+
+def present() -> set[str]:
+    """Return one line for each thing, the same line as long as it is there."""
+    return {*mounts(), *namespaces(), *links(), *cgroups(), *tables(), *processes()}
+
+
+def traces(*marks: str) -> list[str]:
+    """Return what is there now and carries one of ``marks``: a state directory's path, or the id in its ``id`` file."""
+    return sorted(line for line in present() if any(mark in line for mark in marks))
+
+
+def new_since(before: set[str]) -> list[str]:
+    """Return what is there and was not in ``before``, after the grace."""
+    deadline = time.monotonic() + GRACE_S
+    while (found := present() - before) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return sorted(found)
+
+
+def mounts() -> Iterator[str]:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        front, back = line.split(" - ", 1)
+        yield f"mount {front.split()[4]} ({back.split()[0]})"
+
+
+def namespaces() -> Iterator[str]:
+    folder = Path("/run/netns")
+    yield from (f"network namespace {entry.name}" for entry in (folder.iterdir() if folder.is_dir() else ()))
+
+
+def links() -> Iterator[str]:
+    yield from (f"link {entry.name}" for entry in Path("/sys/class/net").iterdir())
+
+
+def cgroups() -> Iterator[str]:
+    for folder, _, _ in os.walk("/sys/fs/cgroup"):
+        if "instar" in folder:
+            yield f"cgroup {folder}"
+
+
+def tables() -> Iterator[str]:
+    """Tables of the firewall; only root may see them."""
+    if os.geteuid() == 0:
+        with contextlib.suppress(FileNotFoundError):
+            listed = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False)
+            yield from listed.stdout.splitlines()
+
+
+def processes() -> Iterator[str]:
+    """Processes of Instar and of the programs that it starts, without this one and its ancestors."""
+    own = set(ancestors())
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+            is_ours = Path(words[0]).name in PROGRAMS or any("instar" in word for word in words)
+            if is_ours and int(folder.name) not in own and state(folder) != "Z":
+                yield f"process {folder.name}: {' '.join(words).strip()[:300]}"
+
+
+def state(folder: Path) -> str:
+    return (folder / "stat").read_text().rpartition(")")[2].split()[0]
+
+
+def ancestors() -> Iterator[int]:
+    pid = os.getpid()
+    while pid > 0:
+        yield pid
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def main(arguments: list[str]) -> int:
+    match arguments:
+        case ["save", file]:
+            Path(file).write_text("\n".join(present()))
+            return 0
+        case ["compare", file]:
+            found = new_since(set(Path(file).read_text().splitlines()))
+            print("".join(f" left     {line}\n" for line in found), end="", file=sys.stderr)
+            return 1 if found else 0
+    print(__doc__, file=sys.stderr)
+    return 64
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
