@@ -1,0 +1,1 @@
+"""Words in, words out. Data goes to stdout, progress and errors to stderr."""

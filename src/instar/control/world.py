@@ -102,9 +102,9 @@ def wanted_plan(world: World, release: Release) -> RouterPlan:
     The router has one health check for all: where releases ask different paths it only connects, so that no
     release is judged by a path that it doesn't know.
     """
-    plan = RouterPlan.of(world.environment.place, world.environment.settings, release)
+    plan = RouterPlan.of(world.environment.place, world.environment.settings, release.service)
     for number in {copy.release for copy in world.copies}:
-        other = RouterPlan.of(world.environment.place, world.environment.settings, world.releases[number])
+        other = RouterPlan.of(world.environment.place, world.environment.settings, world.releases[number].service)
         if other.health_path != plan.health_path:
             return dataclasses.replace(plan, health_path=None)
     return plan

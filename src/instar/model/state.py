@@ -25,6 +25,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from instar.model.digest import Digest
+
 
 @dataclass(frozen=True, slots=True)
 class StateDirectory:
@@ -62,6 +64,10 @@ class StateDirectory:
     @property
     def secrets(self) -> Path:
         return self.root / "secrets"
+
+    def secret(self, digest: Digest) -> Path:
+        """Return where the secret of that (keyed) digest is."""
+        return self.secrets / digest.hex
 
     @property
     def volumes(self) -> Path:

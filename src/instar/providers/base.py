@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Literal, Protocol
 
+from instar.model.definition import Service
 from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release, Settings
 
@@ -108,8 +109,7 @@ class RouterPlan:
     instances: int  # wanted; the router makes room for several times as many targets
 
     @classmethod
-    def of(cls, place: Place, settings: Settings, release: Release) -> RouterPlan:
-        service = release.service
+    def of(cls, place: Place, settings: Settings, service: Service) -> RouterPlan:
         return cls(
             place=place,
             listen=settings.listen,

@@ -1,0 +1,108 @@
+"""Commands of an author: init, validate, schema, lock, bake. All but bake work without root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from instar.cli.options import file_option, json_option, load_definition, workspace
+from instar.cli.screen import Screen, say, say_json, size
+from instar.model.progress import Progress
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=".")
+@click.option("--name", help="The service's name; the folder's by default.")
+def init(folder: Path, name: str | None) -> None:
+    """Write a first definition, commented, that deploys as it is.
+
+    FOLDER is where (default: here).
+    """
+    from instar.operations.start import start, suggest_name
+
+    chosen = name or suggest_name(folder)
+    for path in start(folder, chosen):
+        say(f"wrote {path}")
+    go = "" if folder.absolute() == Path.cwd() else f"cd {folder} && "
+    say(f"next: {go}sudo instar deploy dev")
+
+
+@click.command()
+@file_option
+def validate(file: Path) -> None:
+    """Check a definition, and that its lock fits; show all problems at once."""
+    from instar.operations.lock import lock_path
+
+    loaded = load_definition(file)
+    path = lock_path(loaded)
+    if path.exists():
+        from instar.lock import read, require_fit
+
+        require_fit(read(path), loaded)
+    environments = ", ".join(loaded.definition.environments) or "none"
+    note = "lock fits" if path.exists() else "not locked yet"
+    say(f"{file} is valid: service '{loaded.definition.name}', environments: {environments}; {note}")
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of definitions (for editors)."""
+    from instar.definition import json_schema
+
+    say_json(json_schema())
+
+
+@click.command()
+@file_option
+@json_option
+@click.option("--update", is_flag=True, help="Take newer versions: of PACKAGE…, or of everything.")
+@click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
+def lock(file: Path, as_json: bool, update: bool, packages: tuple[str, ...]) -> None:
+    """Resolve every outside input to exact versions and hashes, in instar.lock beside the definition."""
+    from instar.operations.lock import lock as run
+    from instar.operations.lock import user_cache
+
+    if packages and not update:
+        raise click.UsageError("PACKAGE goes with --update")
+    loaded = load_definition(file)
+    wanted = frozenset(packages) or "all" if update else None
+    locked = run(loaded, cache=user_cache(), report=Screen(), update=wanted)  # type: ignore[arg-type]
+    found = locked.lock
+    if as_json:
+        changes, counts = list(locked.changes), {"packages": len(found.packages), "wheels": len(found.wheels)}
+        say_json({"lock": str(locked.path), **counts, "changed": locked.changed, "changes": changes})
+        return
+    for line in locked.changes:
+        say(line)
+    state = "wrote" if locked.changed else "unchanged:"
+    say(f"{state} {locked.path}: {len(found.packages)} packages, {len(found.wheels)} wheels")
+
+
+@click.command()
+@file_option
+@json_option
+def bake(file: Path, as_json: bool) -> None:
+    """Bake the definition into an image. Steps whose input is known are not run again."""
+    from instar.operations.bake import bake as run
+
+    parts = workspace()
+    baked = run(parts, load_definition(file))
+    if as_json:
+        layers = [
+            {
+                "step": step.step,
+                "digest": step.layer.digest,
+                "diff_id": step.layer.diff_id,
+                "size": step.layer.size_bytes,
+                "cached": step.cached,
+            }
+            for step in baked.steps
+        ]
+        cached = all(step.cached for step in baked.steps)
+        say_json({"digest": baked.image.digest, "cached": cached, "seconds": round(baked.seconds, 3), "layers": layers})
+        return
+    known = sum(1 for step in baked.steps if step.cached)
+    text = f"{known} of {len(baked.steps)} steps cached · {size(baked.image.size_bytes)} · {baked.seconds:.2f} s"
+    parts.report(Progress(stage="baked", text=text))
+    say(baked.image.digest)

@@ -1,0 +1,131 @@
+"""Commands about the store: images, export, gc."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from instar.cli.options import json_option, workspace
+from instar.cli.screen import say, say_json, size, table
+from instar.operations.parts import require_root
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def images(ctx: click.Context) -> None:
+    """List, show and remove images in the store. (Without a word: list.)"""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_images, as_json=False)
+
+
+@images.command("list")
+@json_option
+def list_images(as_json: bool) -> None:
+    """List the images, newest first, with the releases that need them."""
+    require_root("images", "the store belongs to root")
+    from instar.operations.gc import kept_releases
+
+    parts = workspace()
+    users: dict[str, list[str]] = {}
+    for release in kept_releases(parts):
+        users.setdefault(release.image, []).append(f"{release.place} {release.number}")
+    tags: dict[str, list[str]] = {}
+    for tag, digest in parts.store.tags().items():
+        tags.setdefault(digest, []).append(tag)
+    found = parts.store.images()
+    if as_json:
+        say_json(
+            [
+                {
+                    "digest": image.digest,
+                    "tags": tags.get(image.digest, []),
+                    "size": image.size_bytes,
+                    "releases": users.get(image.digest, []),
+                }
+                for image in found
+            ]
+        )
+        return
+    rows = [
+        (
+            image.digest.short,
+            ", ".join(tags.get(image.digest, [])) or "—",
+            size(image.size_bytes),
+            ", ".join(users.get(image.digest, [])) or "—",
+        )
+        for image in found
+    ]
+    table(rows, header=("DIGEST", "NEWEST OF", "SIZE", "NEEDED BY RELEASE"))
+
+
+@images.command("show")
+@click.argument("image")
+@json_option
+def show_image(image: str, as_json: bool) -> None:
+    """Show one image: IMAGE is a digest, the beginning of one, or a service's name (its newest bake)."""
+    require_root("images show", "the store belongs to root")
+    found = workspace().store.find(image)
+    if as_json:
+        say_json(found)
+        return
+    config = found.config
+    rows = [
+        ("digest", str(found.digest)),
+        ("created", datetime.fromtimestamp(found.created, UTC).isoformat().replace("+00:00", "Z")),
+        ("architecture", config.architecture),
+        ("command", " ".join(config.command)),
+        ("workdir", config.workdir),
+        ("user", config.user),
+        *(("env", f"{name}={value}") for name, value in config.env.items()),
+        *(("port", str(port)) for port in config.ports),
+        *(("label", f"{name}={value}") for name, value in config.labels.items()),
+        *(("layer", f"{layer.digest.short}  {size(layer.size_bytes):>7}  {layer.step}") for layer in found.layers),
+    ]
+    table(rows)
+
+
+@images.command("remove")
+@click.argument("image")
+def remove_image(image: str) -> None:
+    """Remove an image that no release needs. Its layers go with the next gc."""
+    from instar.operations.gc import remove_image as run
+
+    say(f"removed {run(workspace(), image)}")
+
+
+@click.command()
+@click.argument("image")
+@click.argument("file", type=click.Path(path_type=Path))
+def export(image: str, file: Path) -> None:
+    """Write an image to FILE as an OCI archive, which other tools read.
+
+    IMAGE is a digest, the beginning of one, or a service's name (its newest bake).
+    """
+    require_root("export", "the store belongs to root")
+    store = workspace().store
+    found = store.find(image)
+    store.export(found.digest, file)
+    say(f"wrote {file}: {found.digest}")
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Show what would go; remove nothing.")
+@json_option
+def gc(dry_run: bool, as_json: bool) -> None:
+    """Remove images and layers that no kept release needs.
+
+    Kept are the images of the newest keep.releases releases of each environment, of all that runs, and the newest
+    bake of each service.
+    """
+    from instar.operations.gc import gc as run
+
+    collection = run(workspace(), dry_run=dry_run)
+    if as_json:
+        say_json({"images": collection.images, "blobs": collection.blobs, "bytes": collection.size_bytes})
+        return
+    for digest in collection.images:
+        say(f"{'would remove' if dry_run else 'removed'} {digest}")
+    counted = f"{len(collection.images)} images, {collection.blobs} blobs, {size(collection.size_bytes)}"
+    say(f"{'would free' if dry_run else 'freed'}: {counted}")

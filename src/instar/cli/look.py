@@ -1,0 +1,226 @@
+"""Commands that look and change nothing: status, history, logs, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from instar.cli.options import (
+    DEFAULT_FILE,
+    environment_argument,
+    file_option,
+    find_environment,
+    json_option,
+    service_name,
+    workspace,
+)
+from instar.cli.screen import age, say, say_json, table, warn
+from instar.errors import ComponentMissing
+from instar.operations.parts import require_root
+
+if TYPE_CHECKING:
+    from instar.model.release import Event
+    from instar.operations.status import EnvironmentStatus, ReleaseStatus
+
+_READS = "the state directory belongs to root"
+
+
+@click.command()
+@click.argument("environment", metavar="[ENV]", required=False)
+@file_option
+@json_option
+def status(environment: str | None, file: Path, as_json: bool) -> None:
+    """Show what runs: of ENV with all its releases, or of all environments at a glance."""
+    require_root("status", _READS)
+    from instar.operations.status import status as look
+
+    parts = workspace()
+    if environment is not None:
+        found = look(parts, find_environment(parts, environment, file))
+        if as_json:
+            say_json(_as_json(found))
+        else:
+            _show_one(found)
+        return
+    service = service_name(file)
+    everything = [look(parts, state) for state in parts.ledger.environments(service)]
+    if as_json:
+        say_json([_as_json(one) for one in everything])
+    elif everything:
+        _show_all(everything)
+    else:
+        say(f"nothing is deployed{f' of {service!r}' if service else ''} yet: instar deploy ENV")
+
+
+@click.command()
+@click.argument("environment", metavar="[ENV]", required=False)
+@file_option
+@json_option
+@click.option("--verify", is_flag=True, help="Check the whole ledger's chain of hashes.")
+def history(environment: str | None, file: Path, as_json: bool, verify: bool) -> None:
+    """Show what happened to ENV (or to all), oldest first: who did what, when."""
+    require_root("history", _READS)
+    parts = workspace()
+    if verify:
+        verified = parts.ledger.verify()
+        if as_json:
+            say_json(verified)
+        else:
+            say(f"the chain holds: {verified.events} events, head {verified.head}")
+        return
+    place = find_environment(parts, environment, file).place if environment else None
+    events = parts.ledger.history(place)
+    if as_json:
+        say_json([_event(event) for event in events])
+        return
+    rows = [
+        (
+            event.at.strftime("%Y-%m-%d %H:%M:%S"),
+            event.actor,
+            str(event.place or ""),
+            event.kind,
+            str(event.release or ""),
+            " ".join(f"{key}={value}" for key, value in event.detail.items())[:100],
+        )
+        for event in events
+    ]
+    table(rows, header=("AT (UTC)", "ACTOR", "ENVIRONMENT", "WHAT", "RELEASE", "DETAIL"))
+
+
+@click.command()
+@environment_argument
+@click.argument("instance", required=False)
+@click.option("--file", type=click.Path(path_type=Path), default=DEFAULT_FILE, help="The definition.")
+@click.option("-n", "--last", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until ^C.")
+def logs(environment: str, instance: str | None, file: Path, last: int | None, follow: bool) -> None:
+    """Show what the instances of ENV printed; of one INSTANCE also when it is gone."""
+    require_root("logs", _READS)
+    from instar.operations.logs import logs as read
+
+    parts = workspace()
+    found = find_environment(parts, environment, file)
+    for name, line in read(parts, found, instance, last=last, follow=follow):
+        say(line if instance else f"{name}  {line}")
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Look for every component that instar stands on; exit 69 when a needed one is missing."""
+    from instar.operations.doctor import doctor as look
+
+    diagnosis = look(workspace())
+    if as_json:
+        say_json({"complete": diagnosis.complete, **_fields(diagnosis)})
+    else:
+        rows = [
+            (
+                one.name,
+                one.found or ("MISSING" if one.required else "not here"),
+                one.purpose,
+                "" if one.found else one.get,
+            )
+            for one in diagnosis.components
+        ]
+        table(rows, header=("COMPONENT", "FOUND", "WHAT FOR", "HOW TO GET IT"))
+        for text in diagnosis.warnings:
+            warn(text)
+    if not diagnosis.complete:
+        missing = ", ".join(one.name for one in diagnosis.components if one.required and not one.found)
+        raise ComponentMissing(f"cannot bake and deploy here: missing {missing}", hint="see HOW TO GET IT above")
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    from instar.model.codec import to_json
+
+    fields: dict[str, Any] = to_json(value)
+    return fields
+
+
+def _as_json(status: EnvironmentStatus) -> dict[str, Any]:
+    return {
+        "environment": status.place.environment,
+        "listen": status.listen,
+        "active": status.active,
+        "releases": status.releases,
+        "service": status.place.service,
+        "unfinished": status.unfinished,
+    }
+
+
+def _event(event: Event) -> dict[str, Any]:
+    return {
+        "seq": event.seq,
+        "at": event.at,
+        "actor": event.actor,
+        "kind": event.kind,
+        "release": event.release,
+        "image": event.image,
+        "detail": event.detail,
+        "hash": event.hash,
+        "environment": str(event.place) if event.place else None,
+    }
+
+
+def _active(status: EnvironmentStatus) -> ReleaseStatus | None:
+    return next((release for release in status.releases if release.number == status.active), None)
+
+
+def _show_all(everything: list[EnvironmentStatus]) -> None:
+    rows = []
+    for one in everything:
+        active = _active(one)
+        hot = ", ".join(str(release.number) for release in one.releases if release.state == "hot")
+        rows.append(
+            (
+                str(one.place),
+                f"{active.number} · {active.image.short}" if active else "—",
+                _healthy(active) if active else "—",
+                age(min((item.started_at for item in active.instances if item.started_at), default=None))
+                if active
+                else "—",
+                hot or "—",
+                ", ".join(one.listen) or "—",
+            )
+        )
+    table(rows, header=("ENVIRONMENT", "RELEASE", "INSTANCES", "OLDEST", "HOT", "LISTENS ON"))
+    for one in everything:
+        if one.unfinished is not None:
+            say(f"{one.place}: a rollout to release {one.unfinished} is not finished")
+
+
+def _healthy(release: ReleaseStatus) -> str:
+    healthy = sum(1 for instance in release.instances if instance.healthy)
+    unwell = f" of {len(release.instances)}" if healthy != len(release.instances) else ""
+    return f"{healthy}{unwell} healthy" if release.instances else "none runs"
+
+
+def _show_one(status: EnvironmentStatus) -> None:
+    say(f"{status.place} listens on {', '.join(status.listen) or 'nothing'}")
+    rows = [
+        (str(one.number), one.state, f"{one.weight} %", one.image.short, _healthy(one) if one.instances else "—")
+        for one in status.releases
+    ]
+    table(rows, header=("RELEASE", "STATE", "TRAFFIC", "IMAGE", "INSTANCES"))
+    instances = [
+        (
+            item.id,
+            item.state,
+            {True: "healthy", False: "not healthy", None: "—"}[item.healthy],
+            item.address,
+            age(item.started_at),
+        )
+        for one in status.releases
+        for item in one.instances
+    ]
+    if instances:
+        say()
+        table(instances, header=("INSTANCE", "STATE", "HEALTH", "ADDRESS", "FOR"))
+    if status.unfinished is not None:
+        say(
+            f"\na rollout to release {status.unfinished} is not finished: it runs now, or was killed. "
+            f"Go on with: instar deploy {status.place.environment}"
+        )

@@ -1,0 +1,107 @@
+"""The ``instar`` command. Its commands live in the other files and are imported when they are called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from instar import __version__
+from instar.cli.screen import warn
+from instar.errors import CommandFailed, InstarError, StepFailed, UsageError
+
+_COMMANDS = {
+    "init": "author",
+    "validate": "author",
+    "schema": "author",
+    "lock": "author",
+    "bake": "author",
+    "images": "images",
+    "export": "images",
+    "deploy": "releases",
+    "promote": "releases",
+    "rollback": "releases",
+    "status": "look",
+    "history": "look",
+    "logs": "look",
+    "gc": "images",
+    "destroy": "releases",
+    "doctor": "look",
+}
+
+
+class Commands(click.Group):
+    """Commands in the order of a first day, each imported only when it is wanted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"instar.cli.{_COMMANDS[name]}"), name)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            if near:
+                raise click.UsageError(f"{error.format_message()} Did you mean '{near[0]}'?", ctx) from error
+            raise
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="instar %(version)s")
+def instar() -> None:
+    """Immutable infrastructure, end to end, in one tool.
+
+    A server is never changed after it is deployed. From one file that describes a service, instar bakes an image
+    that has the same bytes wherever it is baked, starts new instances beside the old ones, moves the traffic over,
+    and keeps the old ones untouched for a rollback that takes milliseconds.
+
+    Begin with: instar init, then: instar deploy dev
+
+    \b
+    Exit status: 0 done · 1 failed · 2 there are differences (deploy --plan) · 64 wrong usage
+    69 a needed component is missing · 75 somebody else works on the environment · 130 interrupted
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line and leave the process with the exit status that its outcome has."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        status = instar.main(prog_name="instar", standalone_mode=False)
+    except click.UsageError as error:
+        warn(error.format_message(), _usage_hint(error))
+        status = UsageError.exit_status
+    except click.ClickException as error:
+        warn(error.format_message())
+        status = 1
+    except (KeyboardInterrupt, click.Abort):
+        warn("interrupted")
+        status = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except InstarError as error:
+        status = _tell(error)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _tell(error: InstarError) -> int:
+    output = error.output if isinstance(error, StepFailed | CommandFailed) else ""
+    warn(error.message, error.hint, output.splitlines()[-20:])
+    return error.exit_status
+
+
+def _usage_hint(error: click.UsageError) -> str | None:
+    return f"{error.ctx.command_path} --help" if error.ctx else None

@@ -1,0 +1,188 @@
+"""Commands that act on an environment: deploy, promote, rollback, destroy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from instar.cli.options import (
+    environment_argument,
+    file_option,
+    find_environment,
+    json_option,
+    load_definition,
+    take_over_option,
+    workspace,
+)
+from instar.cli.screen import say, say_json, table
+from instar.model.progress import Progress, Report
+from instar.operations.parts import require_root
+
+if TYPE_CHECKING:
+    from instar.operations.deploy import Outcome
+    from instar.operations.plan import DeployPlan
+
+
+@click.command()
+@environment_argument
+@file_option
+@json_option
+@take_over_option
+@click.option("--image", metavar="DIGEST", help="Deploy this image from the store instead of baking.")
+@click.option(
+    "--plan", "plan_only", is_flag=True, help="Show what would happen and change nothing; exit 2 if anything."
+)
+def deploy(environment: str, file: Path, as_json: bool, take_over: bool, image: str | None, plan_only: bool) -> int:
+    """Bake if needed, start new instances beside the old ones, and move the traffic of ENV over.
+
+    The release before stays ready ("hot"): instar rollback ENV moves the traffic back in milliseconds. Asked again
+    for what runs already, it puts right what isn't as wanted (after a reboot, a crash) and makes no release.
+    """
+    from instar.operations.deploy import deploy as run
+
+    parts = workspace()
+    loaded = load_definition(file)
+    if plan_only:
+        from instar.operations.plan import plan
+
+        return _show_plan(plan(parts, loaded, environment, image=image), as_json)
+    return _show(run(parts, loaded, environment, image=image, take_over=take_over), parts.report, as_json)
+
+
+@click.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@file_option
+@json_option
+@take_over_option
+def promote(source: str, target: str, file: Path, as_json: bool, take_over: bool) -> int:
+    """Roll the very image that is active in FROM out to TO. Nothing is baked."""
+    from instar.operations.promote import promote as run
+
+    parts = workspace()
+    outcome = run(parts, load_definition(file), source, target, take_over=take_over)
+    return _show(outcome, parts.report, as_json)
+
+
+@click.command()
+@environment_argument
+@file_option
+@json_option
+@take_over_option
+@click.option(
+    "--to", type=int, metavar="N", help="The release to go to; the newest older one that ran well by default."
+)
+def rollback(environment: str, file: Path, as_json: bool, take_over: bool, to: int | None) -> int:
+    """Move the traffic of ENV back to a release that ran well.
+
+    ENV may be SERVICE/ENV, and then needs no definition here. Nothing is baked; a hot release isn't even started.
+    """
+    require_root("rollback")
+    from instar.operations.rollback import rollback as run
+
+    parts = workspace()
+    found = find_environment(parts, environment, file)
+    return _show(run(parts, found, to=to, take_over=take_over), parts.report, as_json)
+
+
+@click.command()
+@environment_argument
+@file_option
+@take_over_option
+@click.option("--volumes", is_flag=True, help="Remove the volumes too: the data in them is gone for ever.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def destroy(environment: str, file: Path, take_over: bool, volumes: bool, yes: bool) -> None:
+    """Remove ENV: its instances, its router, its record. Volumes stay unless --volumes."""
+    require_root("destroy")
+    from instar.operations.destroy import destroy as run
+
+    parts = workspace()
+    found = find_environment(parts, environment, file)
+    if not yes:
+        what = "and its volumes, with all data in them" if volumes else "(its volumes stay)"
+        answer = click.prompt(f"This removes {found.place} {what}. Type '{environment}' to go on", err=True)
+        if answer != environment:
+            raise click.UsageError("the name differs: nothing was removed")
+    run(parts, found, volumes=volumes, take_over=take_over)
+    parts.report(Progress(stage="done", text=f"{found.place} is gone{'' if volumes else '; its volumes stay'}"))
+
+
+def _show(outcome: Outcome, report: Report, as_json: bool) -> int:
+    _tell(outcome, report)
+    if as_json:
+        say_json(_as_json(outcome))
+    return 1 if outcome.outcome == "failed" else 0
+
+
+def _as_json(outcome: Outcome) -> dict[str, Any]:
+    """Return the keys that others build on, then more."""
+    return {
+        "environment": outcome.place.environment,
+        "release": outcome.release,
+        "image": outcome.image,
+        "previous": outcome.previous,
+        "outcome": outcome.outcome,
+        "seconds": round(outcome.seconds, 3),
+        "switch_ms": outcome.switch_ms,
+        "service": outcome.place.service,
+        "active": outcome.active,
+        "gap_ms": outcome.gap_ms,
+        "drained": outcome.drained,
+        "cut": outcome.cut,
+        "requests": outcome.requests,
+        "failed": outcome.failed,
+        "reason": outcome.reason,
+    }
+
+
+def _tell(outcome: Outcome, report: Report) -> None:
+    environment = outcome.place.environment
+    if outcome.outcome == "failed":
+        _tell_failure(outcome, report)
+    elif outcome.outcome == "unchanged":
+        text = f"{environment} runs release {outcome.release} already · {outcome.seconds:.2f} s"
+        report(Progress(stage="done", text=text))
+    else:
+        was = f", was {outcome.previous}" if outcome.previous is not None else ""
+        served = f" · {outcome.requests:,} requests, {outcome.failed} failed" if outcome.requests else ""
+        back = (f"back with: instar rollback {environment}",) if outcome.previous is not None else ()
+        text = f"{environment} runs release {outcome.release}{was} · {outcome.seconds:.2f} s{served}"
+        report(Progress(stage="done", text=text, detail=back))
+
+
+def _tell_failure(outcome: Outcome, report: Report) -> None:
+    lines: tuple[str, ...] = ()
+    if outcome.last_lines:
+        lines = ("last lines of its log:", *(f"  {line}" for line in outcome.last_lines))
+    report(Progress(stage="launch", text=f"release {outcome.release} · {outcome.reason}", kind="failed", detail=lines))
+    environment = outcome.place.environment
+    if outcome.active is None:
+        left = f"{environment} runs nothing, as before"
+    elif outcome.gap_ms is None:
+        left = f"{environment} still runs release {outcome.active}, traffic was never touched"
+    else:
+        left = f"{environment} runs release {outcome.active} again"
+    report(
+        Progress(
+            stage="undone",
+            text=f"release {outcome.release} removed; {left}",
+            kind="failed",
+            detail=(f"all it printed: instar logs {outcome.place} {outcome.culprit}",) if outcome.culprit else (),
+        )
+    )
+
+
+def _show_plan(plan: DeployPlan, as_json: bool) -> int:
+    if as_json:
+        say_json(plan)
+    elif not plan.changes:
+        say(f"nothing to do: {plan.place} runs release {plan.active} of this image and configuration")
+    else:
+        if plan.steps:
+            say(f"bake     {', '.join(plan.steps)}")
+        then = "a new release" if plan.release else "no new release: only settings of the environment change"
+        say(f"deploy   {then}")
+        table([("  " + change.what, change.before or "—", "→", change.after or "—") for change in plan.changes])
+    return 2 if plan.changes else 0

@@ -1,0 +1,41 @@
+"""``instar bake``: definition + lock → image in the store."""
+
+from __future__ import annotations
+
+import contextlib
+
+from instar.bake import Baked, PlannedStep
+from instar.bake import bake as run_bake
+from instar.bake import plan as plan_bake
+from instar.definition import Loaded
+from instar.fetch import fetch_all
+from instar.operations.lock import fitting_lock
+from instar.operations.parts import Parts, hold_store, require_root
+
+
+def bake(parts: Parts, loaded: Loaded, *, holding: bool = False) -> Baked:
+    """Bake what isn't baked yet; return the image and how each step went.
+
+    Locks first when there is no lock. ``holding``: the caller holds the store.
+    """
+    require_root("bake")
+    lock = fitting_lock(loaded, cache=parts.state.cache, report=parts.report)
+    with contextlib.nullcontext() if holding else hold_store(parts):
+        fetch_all(lock, loaded.definition, parts.cache, parts.report)
+        baked = run_bake(
+            loaded,
+            lock=lock,
+            store=parts.store,
+            cache=parts.cache,
+            layers=parts.layers,
+            state=parts.state,
+            report=parts.report,
+        )
+        parts.store.tag(loaded.definition.name, baked.image.digest)
+        return baked
+
+
+def plan(parts: Parts, loaded: Loaded) -> tuple[PlannedStep, ...]:
+    """Return each step and whether its layer is there already; nothing is fetched, run or written."""
+    lock = fitting_lock(loaded, cache=parts.state.cache, report=parts.report)
+    return plan_bake(loaded, lock=lock, store=parts.store, state=parts.state)

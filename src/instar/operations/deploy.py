@@ -1,0 +1,182 @@
+"""``instar deploy``: an image and a configuration become a release, and the release gets the traffic."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from instar.control.loop import Loop
+from instar.definition import Loaded
+from instar.errors import Refused, UsageError
+from instar.model.definition import Environment
+from instar.model.digest import Digest
+from instar.model.image import Image
+from instar.model.progress import Progress
+from instar.model.release import Configuration, EnvironmentState, Place, Release, RolloutKind, Settings
+from instar.operations.bake import bake
+from instar.operations.parts import Parts, hold_place, hold_store, require_root
+from instar.operations.secrets import keep_secrets
+from instar.providers.base import Provider, RouterPlan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How a deploy, promotion or rollback ended.
+
+    ``unchanged``: that very release was active already. ``failed``: the rollout was undone, ``reason`` says why and
+    ``last_lines`` what the instance printed last. Milliseconds are None where nothing was measured.
+    """
+
+    place: Place
+    release: int
+    image: Digest
+    previous: int | None
+    outcome: Literal["done", "unchanged", "failed"]
+    seconds: float
+    switch_ms: float | None = None
+    gap_ms: float | None = None
+    drained: int | None = None
+    cut: int | None = None
+    reason: str | None = None
+    active: int | None = None
+    requests: int | None = None
+    failed: int | None = None
+    culprit: str | None = None
+    last_lines: tuple[str, ...] = ()
+
+
+def deploy(parts: Parts, loaded: Loaded, name: str, *, image: str | None = None, take_over: bool = False) -> Outcome:
+    """Bake if needed (or take ``image`` from the store) and roll it out to environment ``name``."""
+    require_root("deploy")
+    environment = get_declared(loaded, name)
+    place = Place(service=loaded.definition.name, environment=name)
+    with hold_place(parts, place, take_over=take_over), hold_store(parts):
+        found = parts.store.find(image) if image else bake(parts, loaded, holding=True).image
+        configuration = configure(parts, loaded, environment)
+        return roll_out(parts, place, Settings.of(environment), found, configuration, "deploy")
+
+
+def get_declared(loaded: Loaded, name: str) -> Environment:
+    """Return environment ``name`` of the definition. Raises UsageError, naming those there are."""
+    environments = loaded.definition.environments
+    if name not in environments:
+        known = ", ".join(environments) or "it declares none"
+        raise UsageError(
+            f"cannot find environment '{name}' in {loaded.file}: {known}", hint="add it under 'environments:' there"
+        )
+    return environments[name]
+
+
+def configure(parts: Parts, loaded: Loaded, environment: Environment) -> Configuration:
+    """Return what an instance of the definition's service starts from in ``environment``, besides its image."""
+    secrets = keep_secrets(parts.state, loaded.folder, environment)
+    return Configuration(service=loaded.definition.service, config=environment.config, secrets=secrets)
+
+
+def roll_out(
+    parts: Parts, place: Place, settings: Settings, image: Image, configuration: Configuration, kind: RolloutKind
+) -> Outcome:
+    """Make a release of ``image`` and ``configuration`` (or go on with the one that is) and give it the traffic.
+
+    The caller holds the place. Nothing is written before all that can be refused has been.
+    """
+    began = time.monotonic()
+    provider = parts.provider(settings.provider)
+    state = parts.ledger.find_environment(place)
+    clear_orphans(parts, provider)
+    release = _known_release(parts, state, image.digest, configuration)
+    if release is None or state is None or state.active != release.number:
+        _require_room(provider, settings, configuration)
+    if settings.listen and configuration.service.port is not None:
+        provider.router.check(RouterPlan.of(place, settings, configuration.service))
+    with parts.ledger.transaction():
+        parts.ledger.save_settings(place, settings)
+        _give_up_running(parts, place, release)
+        if release is None:
+            release = parts.ledger.add_release(place, image.digest, configuration)
+        start_rollout(parts, place, release, kind)
+    return converge(parts, provider, place, release, began)
+
+
+def start_rollout(parts: Parts, place: Place, release: Release, kind: RolloutKind) -> None:
+    """Begin the rollout to ``release`` unless it is active, or its rollout runs, already."""
+    state = parts.ledger.get_environment(place)
+    if state.rollout is None and state.active != release.number:
+        parts.ledger.begin_rollout(place, kind, release.number)
+
+
+def converge(parts: Parts, provider: Provider, place: Place, release: Release, began: float) -> Outcome:
+    """Run the loop until ``place`` is as wanted, and say how the rollout to ``release`` ended."""
+    before = parts.ledger.get_environment(place)
+    loop = Loop(ledger=parts.ledger, provider=provider, find_image=parts.store.image, report=parts.report)
+    for warning in provider.runtime.warnings():
+        parts.report(Progress(stage="note", text=warning, kind="warning"))
+    counted = provider.router.counters(place)
+    loop.run(place)
+    served = provider.router.counters(place)
+    after = parts.ledger.get_environment(place)
+    ended = parts.ledger.get_rollout(before.rollout.id) if before.rollout else None
+    detail = ended.detail if ended else {}
+    culprit, last_lines = next(iter(detail.get("last_lines", {}).items()), (None, []))
+    requests, failures = served.requests - counted.requests, served.failed - counted.failed
+    whole = requests >= 0 and failures >= 0  # a router that was started anew counts from 0 again
+    return Outcome(
+        place=place,
+        release=release.number,
+        image=release.image,
+        previous=before.rollout.source if before.rollout else before.active,
+        outcome="unchanged" if ended is None else "done" if ended.state == "done" else "failed",
+        seconds=time.monotonic() - began,
+        switch_ms=detail.get("switch_ms"),
+        gap_ms=detail.get("gap_ms"),
+        drained=detail.get("drained"),
+        cut=detail.get("cut"),
+        reason=detail.get("reason"),
+        active=after.active,
+        requests=requests if whole else None,
+        failed=failures if whole else None,
+        culprit=culprit,
+        last_lines=tuple(last_lines),
+    )
+
+
+def clear_orphans(parts: Parts, provider: Provider) -> None:
+    """Remove what a killed process left behind and no record knows."""
+    names = provider.runtime.clear_orphans(parts.ledger.instances())
+    names += provider.router.clear_orphans(tuple(state.place for state in parts.ledger.environments()))
+    if names:
+        text = f"cleared what an interrupted run had left: {', '.join(names)}"
+        parts.report(Progress(stage="note", text=text, kind="warning"))
+
+
+def _known_release(
+    parts: Parts, state: EnvironmentState | None, image: Digest, configuration: Configuration
+) -> Release | None:
+    """Return the active release, or the target of an unfinished rollout, if it is of this image and configuration."""
+    if state is None:
+        return None
+    number = state.rollout.target if state.rollout else state.active
+    if number is None:
+        return None
+    release = parts.ledger.get_release(state.place, number)
+    same = release.image == image and release.configuration.digest == configuration.digest
+    return release if same else None
+
+
+def _give_up_running(parts: Parts, place: Place, release: Release | None) -> None:
+    """End the rollout that a dead command left, unless it is to ``release``, with which we go on."""
+    rollout = parts.ledger.get_environment(place).rollout
+    if rollout is not None and (release is None or rollout.target != release.number):
+        parts.ledger.end_rollout(rollout, "failed", {"reason": "another rollout took its place"})
+
+
+def _require_room(provider: Provider, settings: Settings, configuration: Configuration) -> None:
+    limits = configuration.service.limits
+    needed, room = settings.instances * limits.memory_bytes, provider.runtime.room_bytes()
+    if needed > room:
+        raise Refused(
+            f"cannot start {settings.instances} instances of {limits.memory_bytes >> 20} MiB each: "
+            f"this machine has {room >> 20} MiB left beside what runs",
+            hint="lower service.limits.memory or instances, or stop something",
+        )

@@ -1,0 +1,20 @@
+"""``instar destroy``: an environment with all its instances, its router and its record. Volumes stay unless asked."""
+
+from __future__ import annotations
+
+from instar.control.loop import Loop
+from instar.model.release import EnvironmentState
+from instar.operations.deploy import clear_orphans
+from instar.operations.parts import Parts, hold_place, require_root
+
+
+def destroy(parts: Parts, environment: EnvironmentState, *, volumes: bool, take_over: bool = False) -> None:
+    """Remove ``environment``. Killed in the middle, it is gone on with by asking again."""
+    require_root("destroy")
+    place = environment.place
+    provider = parts.provider(environment.settings.provider)
+    with hold_place(parts, place, take_over=take_over):
+        parts.ledger.set_destroying(place)
+        Loop(ledger=parts.ledger, provider=provider, find_image=parts.store.image, report=parts.report).run(place)
+        provider.runtime.forget(place, volumes=volumes)
+        clear_orphans(parts, provider)

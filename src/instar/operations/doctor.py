@@ -1,0 +1,24 @@
+"""``instar doctor``: every component that Instar stands on: found, version, what for, how to get it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from instar.model.component import Component
+from instar.operations.parts import Parts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diagnosis:
+    components: tuple[Component, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Nothing that is required is missing."""
+        return all(component.found or not component.required for component in self.components)
+
+
+def doctor(parts: Parts) -> Diagnosis:
+    """Look for each component, and for what on this machine will get in an instance's way."""
+    return Diagnosis(components=parts.components(), warnings=parts.provider("local").runtime.warnings())

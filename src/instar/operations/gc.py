@@ -1,0 +1,67 @@
+"""``instar gc``: remove what no kept release needs.
+
+Kept: the images of every release that runs, is active or a rollout's target; of the newest ``keep.releases``
+releases of each environment; and every tagged image (the newest bake of each service is).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from instar.errors import Refused
+from instar.model.digest import Digest
+from instar.model.release import EnvironmentState, Release
+from instar.operations.parts import Parts, hold_store, require_root
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Collection:
+    """What was removed, or would be. ``size_bytes`` is of the blobs."""
+
+    images: tuple[Digest, ...]
+    blobs: int
+    size_bytes: int
+
+
+def gc(parts: Parts, *, dry_run: bool) -> Collection:
+    """Remove images, layers and their mountable copies that no kept release needs."""
+    require_root("gc")
+    with hold_store(parts):
+        keep = {release.image for release in kept_releases(parts)} | set(parts.store.tags().values())
+        collected = parts.store.collect(keep, dry_run=dry_run)
+        if not dry_run:
+            left = parts.store.images()
+            parts.layers.prune({layer.diff_id for image in left for layer in image.layers})
+    return Collection(images=collected.images, blobs=collected.blobs, size_bytes=collected.size_bytes)
+
+
+def remove_image(parts: Parts, word: str) -> Digest:
+    """Take one image out of the store; its blobs go with the next gc. Raises Refused when a release needs it."""
+    require_root("images remove")
+    with hold_store(parts):
+        image = parts.store.find(word)
+        users = [
+            f"{release.place} {release.number}" for release in kept_releases(parts) if release.image == image.digest
+        ]
+        if users:
+            raise Refused(
+                f"cannot remove image '{image.digest.short}': it is needed by release {', '.join(users)}",
+                hint="destroy the environment, or deploy until the release is older than keep.releases",
+            )
+        parts.store.remove(image.digest)
+    return image.digest
+
+
+def kept_releases(parts: Parts) -> Iterator[Release]:
+    """Yield every release whose image must stay."""
+    for environment in parts.ledger.environments():
+        yield from _kept(parts, environment)
+
+
+def _kept(parts: Parts, environment: EnvironmentState) -> Iterator[Release]:
+    needed = {instance.release for instance in parts.ledger.instances(environment.place)}
+    needed |= {environment.active, environment.rollout.target if environment.rollout else None}
+    for position, release in enumerate(parts.ledger.releases(environment.place)):
+        if position < environment.settings.keep.releases or release.number in needed:
+            yield release

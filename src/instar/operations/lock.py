@@ -1,0 +1,65 @@
+"""``instar lock``: every outside input of a definition, resolved to exact hashes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from instar.definition import Loaded
+from instar.model.lock import Lock
+from instar.model.progress import Report
+from instar.model.state import StateDirectory
+
+LOCK_NAME = "instar.lock"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Locked:
+    """``changes`` are lines for people, one a package: what is there now that wasn't, and the other way."""
+
+    lock: Lock
+    path: Path
+    changes: tuple[str, ...]
+    changed: bool
+
+
+def lock_path(loaded: Loaded) -> Path:
+    """Return where the definition's lock is: beside it, named after it (instar.yaml → instar.lock)."""
+    return loaded.folder / Path(loaded.file).with_suffix(".lock").name
+
+
+def user_cache() -> Path:
+    """Return where a lock that needs no root keeps what it looked up."""
+    if os.geteuid() == 0:
+        return StateDirectory.from_environment(os.environ).cache
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "instar"
+
+
+def lock(
+    loaded: Loaded, *, cache: Path, report: Report, update: frozenset[str] | Literal["all"] | None = None
+) -> Locked:
+    """Resolve what isn't locked yet, and what ``update`` names; write the lock when it changed."""
+    from instar.lock import changes, read, resolve, write
+
+    path = lock_path(loaded)
+    previous = read(path) if path.exists() else None
+    resolved = resolve(loaded, cache, previous=previous, update=update, report=report)
+    if resolved != previous:
+        write(path, resolved)
+    lines = tuple(str(change) for change in changes(previous, resolved)) if previous else ()
+    return Locked(lock=resolved, path=path, changes=lines, changed=resolved != previous)
+
+
+def fitting_lock(loaded: Loaded, *, cache: Path, report: Report) -> Lock:
+    """Return the lock of a definition, making it only when there is none. Raises LockStale when it doesn't fit."""
+    from instar.lock import read, require_fit
+
+    path = lock_path(loaded)
+    if not path.exists():
+        return lock(loaded, cache=cache, report=report).lock
+    found = read(path)
+    require_fit(found, loaded)
+    return found

@@ -1,0 +1,74 @@
+"""What the verbs work with. ``workspace.py`` puts it together; nothing here names a concrete provider."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from instar.errors import NotRoot, Refused
+from instar.host import locks
+
+if TYPE_CHECKING:
+    from instar.fetch import Cache
+    from instar.host.layers import LayerImages
+    from instar.ledger import Ledger
+    from instar.model.component import Component
+    from instar.model.progress import Report
+    from instar.model.release import Place
+    from instar.model.state import StateDirectory
+    from instar.providers.base import Provider
+    from instar.store import Store
+
+_STORE_PATIENCE_S = 900
+
+
+class Parts(Protocol):
+    """Each part is made when it is first asked for: a verb pays for what it uses."""
+
+    state: StateDirectory
+    report: Report
+    actor: str
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def cache(self) -> Cache: ...
+
+    @property
+    def layers(self) -> LayerImages: ...
+
+    def provider(self, name: str) -> Provider: ...
+
+    def components(self) -> tuple[Component, ...]: ...
+
+
+def require_root(verb: str, why: str = "it makes mounts, namespaces and cgroups") -> None:
+    """Raise NotRoot unless this process is root's."""
+    if os.geteuid() != 0:
+        raise NotRoot(f"cannot run '{verb}': {why}, which takes root", hint=f"sudo instar {verb} …")
+
+
+@contextlib.contextmanager
+def hold_store(parts: Parts) -> Iterator[None]:
+    """Keep gc and other bakes from the store inside; wait for a running bake."""
+    with locks.hold(parts.state.locks / "store", "the image store", wait_s=_STORE_PATIENCE_S):
+        yield
+
+
+@contextlib.contextmanager
+def hold_place(parts: Parts, place: Place, *, take_over: bool = False) -> Iterator[None]:
+    """Be the one who acts on ``place`` inside. Raises EnvironmentBusy; ``take_over`` ends the holder first."""
+    path = parts.state.locks / f"{place.service}--{place.environment}"
+    pid = locks.end_holder(path) if take_over else None
+    if pid == os.getpid():
+        raise Refused("cannot take over from oneself")
+    with locks.hold(path, str(place), wait_s=10.0 if pid else 0.0):
+        if pid:
+            parts.ledger.record("taken-over", place, pid=pid)
+        yield

@@ -1,0 +1,83 @@
+"""``instar deploy --plan``: what a deploy would do, without doing any of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from instar.definition import Loaded
+from instar.model.codec import to_json
+from instar.model.digest import Digest
+from instar.model.release import Place, Settings
+from instar.operations.bake import plan as plan_bake
+from instar.operations.deploy import configure, get_declared
+from instar.operations.parts import Parts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """``what`` is a dotted name (image, service.limits.memory_bytes, config.GREETING, settings.instances)."""
+
+    what: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeployPlan:
+    """``steps`` are those that a bake would run. ``release``: a new release would be made. No changes: no deploy."""
+
+    place: Place
+    active: int | None
+    steps: tuple[str, ...]
+    image: Digest | None
+    release: bool
+    changes: tuple[Change, ...]
+
+
+def plan(parts: Parts, loaded: Loaded, name: str, *, image: str | None = None) -> DeployPlan:
+    """Compare what the definition asks for with what is active in ``name``."""
+    environment = get_declared(loaded, name)
+    place = Place(service=loaded.definition.name, environment=name)
+    steps, digest = _image(parts, loaded, image)
+    state = parts.ledger.find_environment(place)
+    active = parts.ledger.get_release(place, state.active) if state and state.active is not None else None
+    configuration = to_json(configure(parts, loaded, environment))
+    of_release = _differences(to_json(active.configuration) if active else {}, configuration)
+    if active is None or digest != active.image:
+        before = active.image.short if active else None
+        of_release = (
+            Change(what="image", before=before, after=digest.short if digest else "(to be baked)"),
+            *of_release,
+        )
+    settings = _differences(to_json(state.settings) if state else {}, to_json(Settings.of(environment)), "settings.")
+    return DeployPlan(
+        place=place,
+        active=active.number if active else None,
+        steps=steps,
+        image=digest,
+        release=bool(of_release),
+        changes=of_release + settings,
+    )
+
+
+def _image(parts: Parts, loaded: Loaded, word: str | None) -> tuple[tuple[str, ...], Digest | None]:
+    if word:
+        return (), parts.store.find(word).digest
+    planned = plan_bake(parts, loaded)
+    return tuple(step.step for step in planned.steps if not step.cached), planned.image
+
+
+def _differences(before: Mapping[str, object], after: Mapping[str, object], prefix: str = "") -> tuple[Change, ...]:
+    old, new = dict(_leaves(before, prefix)), dict(_leaves(after, prefix))
+    return tuple(
+        Change(what=name, before=old.get(name), after=new.get(name))
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    )
+
+
+def _leaves(value: object, prefix: str) -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        return [leaf for key, item in value.items() for leaf in _leaves(item, f"{prefix}{key}.")]
+    return [(prefix.rstrip("."), "—" if value is None else str(value))]

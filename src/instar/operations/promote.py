@@ -1,0 +1,34 @@
+"""``instar promote``: the very digest that is active in one environment, into another. Nothing is baked."""
+
+from __future__ import annotations
+
+from instar.definition import Loaded
+from instar.errors import Refused
+from instar.model.release import Configuration, Place, Settings
+from instar.operations.deploy import Outcome, get_declared, roll_out
+from instar.operations.parts import Parts, hold_place, require_root
+from instar.operations.secrets import keep_secrets
+
+
+def promote(parts: Parts, loaded: Loaded, source: str, name: str, *, take_over: bool = False) -> Outcome:
+    """Roll out to environment ``name`` what runs in ``source``: its image and its ``service`` section, as tried
+    there, with ``name``'s own configuration from the definition."""
+    require_root("promote")
+    get_declared(loaded, source)
+    environment = get_declared(loaded, name)
+    if environment.promote_from not in (None, source):
+        raise Refused(
+            f"cannot promote '{source}' to '{name}': {name} takes releases from '{environment.promote_from}' only",
+            hint=f"instar promote {environment.promote_from} {name}",
+        )
+    service = loaded.definition.name
+    origin = parts.ledger.get_environment(Place(service=service, environment=source))
+    if origin.active is None:
+        raise Refused(f"cannot promote '{source}': no release is active there", hint=f"instar deploy {source}")
+    release = parts.ledger.get_release(origin.place, origin.active)
+    image = parts.store.image(release.image)
+    place = Place(service=service, environment=name)
+    with hold_place(parts, place, take_over=take_over):
+        secrets = keep_secrets(parts.state, loaded.folder, environment)
+        configuration = Configuration(service=release.service, config=environment.config, secrets=secrets)
+        return roll_out(parts, place, Settings.of(environment), image, configuration, "promote")

@@ -1,0 +1,50 @@
+"""``instar rollback``: the traffic back to a release that ran well. Nothing is baked or pulled."""
+
+from __future__ import annotations
+
+import time
+
+from instar.errors import Refused
+from instar.model.release import EnvironmentState, Release
+from instar.operations.deploy import Outcome, converge, start_rollout
+from instar.operations.parts import Parts, hold_place, require_root
+
+
+def rollback(parts: Parts, environment: EnvironmentState, *, to: int | None = None, take_over: bool = False) -> Outcome:
+    """Give the traffic to release ``to``, or to the newest older one that ran well.
+
+    Raises Refused when there is none, NotFound when ``to`` never was, ImageNotFound when its image is gone.
+    """
+    require_root("rollback")
+    began = time.monotonic()
+    place = environment.place
+    with hold_place(parts, place, take_over=take_over):
+        environment = parts.ledger.get_environment(place)
+        target = _target(parts, environment, to)
+        parts.store.image(target.image)
+        with parts.ledger.transaction():
+            rollout = environment.rollout
+            if rollout is not None and rollout.target != target.number:
+                parts.ledger.end_rollout(rollout, "failed", {"reason": "rolled back before it had finished"})
+            start_rollout(parts, place, target, "rollback")
+        provider = parts.provider(environment.settings.provider)
+        return converge(parts, provider, place, target, began)
+
+
+def _target(parts: Parts, environment: EnvironmentState, to: int | None) -> Release:
+    place = environment.place
+    if to is not None:
+        return parts.ledger.get_release(place, to)
+    if environment.active is None:
+        raise Refused(
+            f"cannot roll back '{place}': no release of it is active", hint=f"instar deploy {place.environment}"
+        )
+    if environment.rollout is not None and environment.rollout.target != environment.active:
+        return parts.ledger.get_release(place, environment.active)
+    for release in parts.ledger.releases(place):
+        if release.number < environment.active and release.ran_well:
+            return release
+    raise Refused(
+        f"cannot roll back '{place}': release {environment.active} is the oldest that ran well",
+        hint=f"instar history {place} shows all releases; --to N goes to any of them",
+    )

@@ -1,0 +1,95 @@
+"""``instar status``: what runs now, by the ledger, the runtime and the router together. Changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from instar.control.loop import now
+from instar.control.observe import observe
+from instar.control.world import Copy, World
+from instar.model.digest import Digest
+from instar.model.release import EnvironmentState, Place, Release
+from instar.operations.parts import Parts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceStatus:
+    id: str
+    state: str
+    healthy: bool | None
+    address: str
+    started_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReleaseStatus:
+    """``state``: active, candidate, draining, hot, stopped. ``weight``: its share of new requests, in percent."""
+
+    number: int
+    image: Digest
+    config: Digest
+    weight: int
+    state: str
+    instances: tuple[InstanceStatus, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvironmentStatus:
+    """``unfinished`` is the target of a rollout that no process is carrying on, or that runs just now."""
+
+    place: Place
+    listen: tuple[str, ...]
+    active: int | None
+    unfinished: int | None
+    releases: tuple[ReleaseStatus, ...]
+
+
+def status(parts: Parts, environment: EnvironmentState) -> EnvironmentStatus:
+    """Return how ``environment`` is: all releases that the ledger keeps, newest first."""
+    provider = parts.provider(environment.settings.provider)
+    world = observe(parts.ledger, provider, environment.place, now=now())
+    releases = parts.ledger.releases(environment.place)
+    total = sum(copy.weight for copy in world.copies)
+    return EnvironmentStatus(
+        place=environment.place,
+        listen=environment.settings.listen,
+        active=environment.active,
+        unfinished=environment.rollout.target if environment.rollout else None,
+        releases=tuple(_release(world, release, total) for release in releases),
+    )
+
+
+def _release(world: World, release: Release, total: int) -> ReleaseStatus:
+    copies = world.of(release)
+    weight = sum(copy.weight for copy in copies)
+    return ReleaseStatus(
+        number=release.number,
+        image=release.image,
+        config=release.configuration.digest,
+        weight=round(100 * weight / total) if total else 0,
+        state=_state(world, release, copies),
+        instances=tuple(_instance(copy) for copy in copies),
+    )
+
+
+def _state(world: World, release: Release, copies: tuple[Copy, ...]) -> str:
+    environment = world.environment
+    if release.number == environment.active:
+        return "active"
+    if environment.rollout is not None and environment.rollout.target == release.number:
+        return "candidate"
+    if any(copy.sessions for copy in copies):
+        return "draining"
+    return "hot" if any(copy.state in ("running", "created") for copy in copies) else "stopped"
+
+
+def _instance(copy: Copy) -> InstanceStatus:
+    healthy = copy.probe.healthy if copy.probe else copy.routed.up if copy.routed else None
+    return InstanceStatus(
+        id=copy.id,
+        state=copy.state,
+        healthy=healthy if copy.state == "running" else False,
+        address=copy.instance.address,
+        started_at=copy.instance.started_at,
+    )
