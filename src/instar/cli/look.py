@@ -221,6 +221,6 @@ def _show_one(status: EnvironmentStatus) -> None:
         table(instances, header=("INSTANCE", "STATE", "HEALTH", "ADDRESS", "FOR"))
     if status.unfinished is not None:
         say(
-            f"\na rollout to release {status.unfinished} is not finished: it runs now, or was killed. "
-            f"Go on with: instar deploy {status.place.environment}"
+            f"\na rollout to release {status.unfinished} is not finished: it runs now, or was killed\n"
+            f"go on with: instar deploy {status.place.environment}"
         )

@@ -53,9 +53,10 @@ def _releases(ledger: Ledger, environment: EnvironmentState, instances: Sequence
 
 
 def _matters(environment: EnvironmentState, instance: Instance, routed: RoutedTarget | None) -> bool:
-    if environment.rollout is not None and instance.release == environment.rollout.target:
-        return environment.active != environment.rollout.target or routed is None
-    return instance.release == environment.active and (routed is None or not routed.weight)
+    """Tell whether a decision can hang on its health: it should serve and has no traffic yet. (What has traffic is
+    watched by the router itself.)"""
+    target = environment.rollout.target if environment.rollout else None
+    return instance.release in (environment.active, target) and (routed is None or not routed.weight)
 
 
 def _probe(runtime: Runtime, instances: Sequence[Instance], releases: Mapping[int, Release]) -> Mapping[str, Probe]:

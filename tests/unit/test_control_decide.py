@@ -1,0 +1,268 @@
+"""The decision, one rule a test: worlds are made by hand, actions compared whole."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+
+from instar.control.actions import (
+    Attach,
+    CloseRouter,
+    Create,
+    Cut,
+    Fail,
+    Finish,
+    Forget,
+    OpenRouter,
+    Plan,
+    Retire,
+    Route,
+    Shift,
+    Start,
+    Wait,
+)
+from instar.control.decide import decide
+from instar.control.world import Copy, World, wanted_plan
+from instar.model.definition import Health, Keep, Service, Volume
+from instar.model.digest import Digest
+from instar.model.release import Configuration, EnvironmentState, Instance, Place, Process, Release, Rollout, Settings
+from instar.providers.base import Observed, Probe, RoutedTarget, Target
+
+PLACE = Place(service="shop", environment="production")
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+PROCESS = Process(boot_id="b", pid=7, start_time=1)
+HTTP = Service(command=("serve",), port=8080, health=Health(kind="http", path="/healthz"))
+WORKER = Service(command=("work",), health=Health(kind="none"))
+DATABASE = dataclasses.replace(HTTP, volumes=(Volume(name="data", path="/data", access="exclusive"),))
+
+
+def release(number: int, service: Service = HTTP, *, ran_well: bool = False, last: int | None = None) -> Release:
+    return Release(
+        place=PLACE,
+        number=number,
+        image=Digest.of(str(number).encode()),
+        configuration=Configuration(service=service),
+        created_at=NOW,
+        ran_well=ran_well,
+        last_active_at=NOW - timedelta(seconds=last) if last is not None else None,
+    )
+
+
+def copy(
+    number: int,
+    state: str = "running",
+    *,
+    healthy: bool | None = None,
+    weight: int | None = None,
+    sessions: int = 0,
+    serial: int = 1,
+    age_s: float = 1,
+) -> Copy:
+    name = f"shop-production-{number}-{serial}"
+    began = NOW - timedelta(seconds=age_s)
+    instance = Instance(
+        id=name,
+        serial=number * 10 + serial,
+        place=PLACE,
+        release=number,
+        address=f"10.0.{number}.{serial}",
+        created_at=began,
+        started_at=began if state == "running" else None,
+        process=None if state == "absent" else PROCESS,
+    )
+    routed = None
+    if weight is not None:
+        target = Target(name=name, address=instance.address, port=8080)
+        routed = RoutedTarget(target=target, weight=weight, sessions=sessions, up=True)
+    return Copy(
+        instance=instance,
+        observed=Observed(id=name, state=state, process=PROCESS if state in ("created", "running") else None),  # type: ignore[arg-type]
+        probe=None if healthy is None else Probe(healthy=healthy, cause="" if healthy else "GET /healthz answered 500"),
+        routed=routed,
+    )
+
+
+def world(
+    releases: list[Release],
+    copies: list[Copy] = (),  # type: ignore[assignment]
+    *,
+    active: int | None = None,
+    target: int | None = None,
+    instances: int = 1,
+    hot: int = 1,
+    router: bool = True,
+    destroying: bool = False,
+) -> World:
+    rollout = None
+    if target is not None:
+        rollout = Rollout(
+            id=1,
+            place=PLACE,
+            kind="deploy",
+            source=active,
+            target=target,
+            state="running",
+            actor="me",
+            started_at=NOW - timedelta(seconds=60),
+        )
+    settings = Settings(listen=("127.0.0.1:8080",), instances=instances, keep=Keep(hot=hot))
+    environment = EnvironmentState(
+        place=PLACE, settings=settings, active=active, created_at=NOW, rollout=rollout, destroying=destroying
+    )
+    made = World(
+        now=NOW,
+        environment=environment,
+        releases={one.number: one for one in releases},
+        copies=tuple(copies),
+        router_running=router,
+    )
+    served = made.target or made.active
+    return dataclasses.replace(made, router_plan=wanted_plan(made, served) if router and served else None)
+
+
+def test_a_first_deploy_goes_from_nothing_to_traffic_in_order() -> None:
+    new = [release(1)]
+    assert decide(world(new, target=1, instances=2)) == (Plan(1, 2),)
+    planned = [copy(1, "absent", serial=1), copy(1, "absent", serial=2)]
+    names = tuple(one.id for one in planned)
+    assert decide(world(new, planned, target=1, instances=2)) == (Create(names, start=True),)
+    created = [copy(1, "created", serial=1), copy(1, "created", serial=2)]
+    assert decide(world(new, created, target=1, instances=2)) == (Start(names),)
+    half = [copy(1, healthy=True, serial=1), copy(1, healthy=False, serial=2)]
+    assert isinstance(decide(world(new, half, target=1, instances=2))[0], Wait)
+    well = [copy(1, healthy=True, serial=1), copy(1, healthy=True, serial=2)]
+    assert decide(world(new, well, target=1, instances=2, router=False)) == (OpenRouter(1),)
+    assert decide(world(new, well, target=1, instances=2)) == (Attach(1, names),)
+    known = [copy(1, healthy=True, weight=0, serial=1), copy(1, healthy=True, weight=0, serial=2)]
+    assert decide(world(new, known, target=1, instances=2)) == (Shift(1, names),)
+    served = [copy(1, weight=100, serial=1), copy(1, weight=100, serial=2)]
+    assert decide(world(new, served, active=1, target=1, instances=2)) == (Finish(),)
+    assert decide(world(new, served, active=1, instances=2)) == ()
+
+
+def test_traffic_does_not_move_while_one_copy_is_not_healthy() -> None:
+    copies = [copy(1, weight=100), copy(2, healthy=True, serial=1), copy(2, healthy=False, serial=2)]
+    actions = decide(world([release(1, ran_well=True), release(2)], copies, active=1, target=2, instances=2))
+    assert all(isinstance(action, Wait) for action in actions)
+
+
+def test_a_candidate_that_is_not_healthy_by_its_deadline_fails_with_its_cause() -> None:
+    copies = [copy(1, weight=100), copy(2, healthy=False, age_s=31)]
+    (action,) = decide(world([release(1), release(2)], copies, active=1, target=2))
+    assert isinstance(action, Fail)
+    assert action.reason == "0 of 1 healthy after 30 s: GET /healthz answered 500"
+    assert action.instances == (copies[1].id,)
+
+
+def test_a_candidate_that_ends_fails_at_once() -> None:
+    copies = [copy(1, weight=100), copy(2, "stopped")]
+    (action,) = decide(world([release(1), release(2)], copies, active=1, target=2))
+    assert isinstance(action, Fail)
+    assert "ended" in action.reason
+
+
+def test_a_crash_between_the_record_and_the_switch_is_repaired_by_routing_again() -> None:
+    copies = [copy(1, weight=100), copy(2, healthy=True, weight=0)]
+    assert decide(world([release(1), release(2)], copies, active=2, target=2)) == (Route((copies[1].id,)),)
+
+
+def test_requests_in_flight_are_waited_for_and_cut_at_the_deadline() -> None:
+    releases = [release(1, ran_well=True, last=5), release(2)]
+    busy = [copy(1, weight=0, sessions=3), copy(2, weight=100)]
+    assert isinstance(decide(world(releases, busy, active=2, target=2))[0], Wait)
+    late = [release(1, ran_well=True, last=31), release(2)]
+    assert decide(world(late, busy, active=2, target=2)) == (Cut((busy[0].id,)),)
+
+
+def test_one_release_stays_hot_and_the_one_before_it_is_retired() -> None:
+    releases = [release(1, ran_well=True, last=60), release(2, ran_well=True, last=5), release(3, ran_well=True)]
+    copies = [copy(1, weight=0), copy(2, weight=0), copy(3, weight=100)]
+    (action,) = decide(world(releases, copies, active=3))
+    assert isinstance(action, Retire)
+    assert action.instances == (copies[0].id,)
+    assert decide(world(releases, copies[1:], active=3)) == ()
+
+
+def test_a_release_that_failed_is_never_hot() -> None:
+    copies = [copy(1, weight=100), copy(2, healthy=True)]
+    (action,) = decide(world([release(1, ran_well=True), release(2)], copies, active=1))
+    assert action == Retire((copies[1].id,), "it is no longer needed")
+
+
+def test_a_rollback_asks_the_hot_release_first_and_replaces_what_no_longer_answers() -> None:
+    releases = [release(1, ran_well=True, last=60), release(2, ran_well=True)]
+    old = copy(1, healthy=False, weight=0, age_s=600)
+    (action,) = decide(world(releases, [old, copy(2, weight=100)], active=2, target=1))
+    assert isinstance(action, Retire) and action.instances == (old.id,)
+    assert decide(world(releases, [copy(2, weight=100)], active=2, target=1)) == (Plan(1, 1),)
+
+
+def test_two_releases_with_an_exclusive_volume_never_run_at_once() -> None:
+    releases = [release(1, DATABASE, ran_well=True), release(2, DATABASE)]
+    old, planned = copy(1, weight=100), copy(2, "absent")
+    assert decide(world(releases, [old, planned], active=1, target=2)) == (Create((planned.id,), start=False),)
+    created = copy(2, "created")
+    assert decide(world(releases, [old, created], active=1, target=2)) == (Route(()),)
+    closed = copy(1, weight=0)
+    (action,) = decide(world(releases, [closed, created], active=1, target=2))
+    assert isinstance(action, Retire) and action.instances == (old.id,)
+    assert decide(world(releases, [created], active=1, target=2)) == (Start((created.id,)),)
+
+
+def test_the_hot_release_of_an_exclusive_volume_is_created_and_not_started() -> None:
+    releases = [release(1, DATABASE, ran_well=True, last=1), release(2, DATABASE, ran_well=True)]
+    new, asleep = copy(2, weight=100), copy(1, "absent", serial=2)
+    assert decide(world(releases, [new], active=2)) == (Plan(1, 1, replacing=True),)
+    assert decide(world(releases, [new, asleep], active=2)) == (Create((asleep.id,), start=False),)
+    assert decide(world(releases, [new, copy(1, "created", serial=2)], active=2)) == ()
+
+
+def test_after_a_failed_exclusive_rollout_the_source_runs_again() -> None:
+    releases = [release(1, DATABASE, ran_well=True), release(2, DATABASE)]
+    failed = copy(2, healthy=False)
+    assert decide(world(releases, [failed], active=1)) == (Plan(1, 1, replacing=True),)
+    (action,) = decide(world(releases, [failed, copy(1, "created", serial=2)], active=1))
+    assert isinstance(action, Retire) and action.instances == (failed.id,)
+
+
+def test_a_worker_has_no_traffic_and_its_old_release_stops_working() -> None:
+    releases = [release(1, WORKER, ran_well=True, last=1), release(2, WORKER)]
+    copies = [copy(1), copy(2, healthy=True)]
+    assert decide(world(releases, copies, active=1, target=2, router=False)) == (Shift(2, ()),)
+    after = [release(1, WORKER, ran_well=True, last=1), release(2, WORKER, ran_well=True)]
+    (action,) = decide(world(after, [copies[0], copy(2, healthy=True)], active=2, router=False))
+    assert isinstance(action, Retire) and action.instances == (copies[0].id,)
+
+
+def test_a_dead_copy_of_the_active_release_is_replaced_once_and_not_for_ever() -> None:
+    releases = [release(1, ran_well=True)]
+    dead = copy(1, "stopped", weight=0)
+    assert decide(world(releases, [dead], active=1)) == (Retire((dead.id,), "it ended"),)
+    assert decide(world(releases, [], active=1)) == (Plan(1, 1, replacing=True),)
+    assert decide(dataclasses.replace(world(releases, [], active=1), tried=frozenset({1}))) == ()
+
+
+def test_fewer_instances_lose_their_traffic_before_they_go() -> None:
+    releases = [release(1, ran_well=True)]
+    three = [copy(1, weight=100, serial=serial) for serial in (1, 2, 3)]
+    assert decide(world(releases, three, active=1, instances=2)) == (Route((three[0].id, three[1].id)),)
+    rest = [*three[:2], copy(1, weight=0, serial=3)]
+    (action,) = decide(world(releases, rest, active=1, instances=2))
+    assert isinstance(action, Retire) and action.instances == (rest[2].id,)
+
+
+def test_destroying_closes_the_door_first_and_forgets_last() -> None:
+    releases = [release(1, ran_well=True)]
+    served = [copy(1, weight=100)]
+    assert decide(world(releases, served, active=1, destroying=True)) == (Route(()),)
+    (action,) = decide(world(releases, [copy(1, weight=0)], active=1, destroying=True))
+    assert isinstance(action, Retire)
+    assert decide(world(releases, [], active=1, destroying=True)) == (CloseRouter(),)
+    assert decide(world(releases, [], active=1, destroying=True, router=False)) == (Forget(),)
+
+
+def test_a_failed_first_deploy_leaves_nothing() -> None:
+    (action,) = decide(world([release(1)], [copy(1, healthy=False)]))
+    assert isinstance(action, Retire)
+    assert decide(world([release(1)], [])) == (CloseRouter(),)
+    assert decide(world([release(1)], [], router=False)) == ()
