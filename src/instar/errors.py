@@ -8,6 +8,7 @@ InstarError
 ├── NotRoot                   1  the operation needs root
 ├── CommandFailed             1  a subprocess failed (``process.py`` alone raises it)
 ├── DefinitionError           1  one or more problems in instar.yaml or what it names
+│   └── DefinitionUnreadable     the file itself is missing, or may not be read
 ├── LockError                 1
 │   ├── LockMissing              there is no lock (and it may not be made now)
 │   ├── LockStale                the lock no longer fits its definition
@@ -128,6 +129,16 @@ class DefinitionError(InstarError):
     def __init__(self, problems: Sequence[Problem], *, hint: str | None = None) -> None:
         super().__init__("\n".join(str(problem) for problem in problems), hint=hint)
         self.problems = tuple(problems)
+
+
+class DefinitionUnreadable(DefinitionError):
+    """There is no text to read, and so no place in it to point at: ``problems`` is empty."""
+
+    code = "definition-unreadable"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        InstarError.__init__(self, message, hint=hint)
+        self.problems = ()
 
 
 class LockError(InstarError):

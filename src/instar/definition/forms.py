@@ -1,0 +1,241 @@
+"""The forms that a text in the definition can have: each turns what was written into a value, or says what is wrong.
+
+A form takes the text and returns the value; it raises :class:`Misfit`, whose message, if any, is advice that goes
+behind "expected …, found …".
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+NAME: Final = r"[a-z][a-z0-9-]{0,30}"
+VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]*"
+USER: Final = r"[a-z_][a-z0-9_-]{0,30}"
+BASE: Final = r"debian:[a-z][a-z0-9-]{0,39}"
+PACKAGE: Final = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](=[0-9A-Za-z][0-9A-Za-z.+:~-]*)?"
+SHA256: Final = r"[0-9A-Fa-f]{64}"
+URL: Final = r"https?://[A-Za-z0-9\[][!-~]*"
+DURATION: Final = r"(\d{1,9}h)?(\d{1,9}m)?(\d{1,9}s)?(\d{1,9}ms)?"
+SIZE: Final = r"(\d{1,12})([KMGT])i?"
+MODE: Final = r"(?:0|0o)?([0-7]{3})"
+HEALTH_PATH: Final = r"/[A-Za-z0-9/._~!*()@:&=+,%?-]*"
+
+LONGEST_DURATION_MS: Final = 24 * 24 * 3_600_000  # HAProxy counts milliseconds in 31 bits
+LARGEST_SIZE_BYTES: Final = 1 << 50
+
+_DEBIAN_NUMBERS = {"11": "bullseye", "12": "bookworm", "13": "trixie", "14": "forky"}
+_UNIT_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+_UNIT_BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+class Misfit(ValueError):
+    """The text has not the form that is expected. Its message is advice, and may be empty."""
+
+
+def fits(pattern: str, text: str) -> re.Match[str] | None:
+    return re.fullmatch(pattern, text, re.ASCII)
+
+
+def name(text: str) -> str:
+    """A name of a service, an environment or a volume: it becomes part of host names and of paths."""
+    if not fits(NAME, text):
+        raise Misfit
+    return text
+
+
+def variable(text: str) -> str:
+    if not fits(VARIABLE, text):
+        raise Misfit
+    return text
+
+
+def word(text: str) -> str:
+    """One word of a command, or a whole line: anything but nothing."""
+    if not text.strip():
+        raise Misfit
+    return text
+
+
+def base(text: str) -> str:
+    if fits(BASE, text):
+        return text
+    distribution, _, suite = text.partition(":")
+    if distribution == "debian" and suite.split(".")[0] in _DEBIAN_NUMBERS:
+        raise Misfit(f"did you mean 'debian:{_DEBIAN_NUMBERS[suite.split('.')[0]]}'?")
+    if text in _DEBIAN_NUMBERS.values():
+        raise Misfit(f"did you mean 'debian:{text}'?")
+    raise Misfit
+
+
+def package(text: str) -> str:
+    if fits(PACKAGE, text):
+        return text
+    plain, colon, _ = text.partition(":")
+    if colon and fits(PACKAGE, plain) and "=" not in plain:
+        raise Misfit(f"packages are of this machine's own architecture; write '{plain}'")
+    plain, slash, _ = text.partition("/")
+    if slash and fits(PACKAGE, plain):
+        raise Misfit(f"the suite is that of 'base'; write '{plain}'")
+    if fits(PACKAGE, text.lower()):
+        raise Misfit(f"names of packages are lower-case; write '{text.lower()}'")
+    raise Misfit
+
+
+def sha256(text: str) -> str:
+    if not fits(SHA256, text):
+        raise Misfit(f"it has {len(text)} characters" if fits("[0-9A-Fa-f]+", text) else "")
+    return text.lower()
+
+
+def url(text: str) -> str:
+    if not fits(URL, text):
+        raise Misfit
+    return text
+
+
+def inside(text: str) -> str:
+    """An absolute path in the image, as it is written when nothing is left to resolve in it."""
+    if not text.startswith("/"):
+        raise Misfit(f"it begins with '/'; did you mean '/{text}'?" if _clean(text) else "")
+    if _control(text):
+        raise Misfit("there is a control character in it")
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise Misfit("write it without '..'")
+    if text != "/" + "/".join(parts):
+        raise Misfit(f"write it as '/{'/'.join(parts)}'")
+    if len(text.encode()) > 4000 or any(len(part.encode()) > 255 for part in parts):
+        raise Misfit("it is too long")
+    return text
+
+
+def beside(text: str) -> str:
+    """A path of the author's, relative to the definition's folder and not leading out of it. "." is the folder."""
+    if _control(text) or not text:
+        raise Misfit("there is a control character in it" if text else "")
+    if text.startswith("/"):
+        raise Misfit("what goes into an image lies in the definition's folder")
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise Misfit("it leads out of the definition's folder")
+    return "/".join(parts) or "."
+
+
+def duration(text: str) -> int:
+    """Return milliseconds of "500ms", "2s", "1m30s", "1h"."""
+    found = fits(DURATION, text)
+    if not text or not found:
+        raise Misfit(f"a unit is missing; did you mean '{text}s'?" if fits(r"\d{1,9}", text) else "")
+    total = sum(
+        int(part[: -len(unit)]) * ms for part, (unit, ms) in zip(found.groups(), _UNIT_MS.items(), strict=True) if part
+    )
+    if total == 0:
+        raise Misfit("it has to be longer than nothing")
+    if total > LONGEST_DURATION_MS:
+        raise Misfit("the longest is 576h")
+    return total
+
+
+def show_duration(ms: int) -> str:
+    """Return the text that :func:`duration` turns into ``ms``."""
+    shown = ""
+    for unit, each in _UNIT_MS.items():
+        count, ms = divmod(ms, each)
+        shown += f"{count}{unit}" if count else ""
+    return shown
+
+
+def size(text: str) -> int:
+    """Return bytes of "64K", "256M", "1G" (binary multiples)."""
+    found = fits(SIZE, text)
+    if not found:
+        raise Misfit(f"a unit is missing; did you mean '{text}M'?" if fits(r"\d{1,9}", text) else "")
+    total = int(found[1]) * _UNIT_BYTES[found[2]]
+    if total > LARGEST_SIZE_BYTES:
+        raise Misfit("the largest is 1024T")
+    return total
+
+
+def show_size(size_bytes: int) -> str:
+    """Return the text that :func:`size` turns into ``size_bytes`` (whole kibibytes)."""
+    for unit, each in reversed(_UNIT_BYTES.items()):
+        if size_bytes % each == 0:
+            return f"{size_bytes // each}{unit}"
+    return f"{size_bytes // 1024}K"
+
+
+def mode(text: str) -> int:
+    """Return permission bits of "644", "0644" or "0o644"."""
+    found = fits(MODE, text)
+    if not found:
+        raise Misfit("bits beyond these (set-user-ID and such) do nothing in an instance" if _special(text) else "")
+    return int(found[1], 8)
+
+
+def owner(text: str) -> str:
+    if not fits(USER, text) and not fits(r"\d{1,5}:\d{1,5}", text):
+        raise Misfit
+    return text
+
+
+def user_name(text: str) -> str:
+    if text == "root":
+        raise Misfit("instances never run as root")
+    if not fits(USER, text):
+        raise Misfit
+    return text
+
+
+def health_path(text: str) -> str:
+    if not text.startswith("/"):
+        raise Misfit(f"did you mean '/{text}'?" if fits(HEALTH_PATH, "/" + text) else "")
+    if not fits(HEALTH_PATH, text):
+        raise Misfit("letters, digits and /._~!*()@:&=+,%?- can stand in it; write others as %XX")
+    return text
+
+
+def address(text: str) -> str:
+    """Return a listen address in its one form: "127.0.0.1:8080", "[::1]:8080"; ":8080" is every IPv4 address."""
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        raise Misfit(f"did you mean '127.0.0.1:{text}'?" if fits(r"\d{1,5}", text) else "the port is missing")
+    if not fits(r"[1-9]\d{0,4}", port) or int(port) > 65535:
+        raise Misfit("a port is a number from 1 to 65535")
+    return f"{_host(host)}:{port}"
+
+
+def _host(text: str) -> str:
+    if text in ("", "*"):
+        return "0.0.0.0"  # noqa: S104  that is what the author asks for
+    if text == "localhost":
+        raise Misfit("write it as a number: 127.0.0.1")
+    if text.startswith("[") and text.endswith("]"):
+        return f"[{_version_6(text[1:-1])}]"
+    if not fits(r"(0|[1-9]\d{0,2})(\.(0|[1-9]\d{0,2})){3}", text) or any(int(part) > 255 for part in text.split(".")):
+        raise Misfit("an IPv6 address stands in brackets, all in quotes" if ":" in text else "")
+    return text
+
+
+def _version_6(text: str) -> str:
+    import ipaddress  # only an IPv6 address pays for it
+
+    try:
+        found = ipaddress.IPv6Address(text)
+    except ValueError:
+        raise Misfit from None
+    if found.scope_id is not None:
+        raise Misfit("an address with a '%zone' cannot be listened on")
+    return found.compressed
+
+
+def _clean(text: str) -> bool:
+    return bool(text) and ".." not in text and not _control(text)
+
+
+def _control(text: str) -> bool:
+    return any(character < " " or "\x7f" <= character <= "\x9f" for character in text)
+
+
+def _special(text: str) -> bool:
+    return bool(fits(r"(0o)?0?[1-7][0-7]{3}", text))

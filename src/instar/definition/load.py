@@ -1,0 +1,121 @@
+"""instar.yaml → Definition, or every problem in it at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from instar.definition.problems import Mark, Problems
+from instar.definition.source import SIZE_LIMIT_BYTES, Listing, Mapping, Node, mark_of, read
+from instar.errors import DefinitionError, DefinitionUnreadable
+from instar.model.definition import Definition
+
+_INIT = "instar init writes a definition that works as it is"
+
+
+class Places:
+    """Where the parts of a definition stand in its file, so that every room can point at the line that it means."""
+
+    def __init__(self, file: str, root: Node) -> None:
+        self.file = file
+        self._root = root
+
+    def find(self, *path: str | int) -> Mark:
+        """Return line and column, from 1, of the value at ``path``: ``find("image", "run", 0)``.
+
+        A section or a list is found at its key, and what is not in the file at the nearest section around it.
+        """
+        node = self._root
+        for step in path:
+            inner = _inner(node, step)
+            if inner is None:
+                break
+            node = inner
+        return node.mark
+
+    def place_text(self, *path: str | int) -> str:
+        """Return the place at ``path`` as people and editors read it: "instar.yaml:12:7"."""
+        line, column = self.find(*path)
+        return f"{self.file}:{line}:{column}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """A definition with what was read: ``file`` as messages name it, ``folder`` where its paths begin (absolute)."""
+
+    definition: Definition
+    places: Places
+    file: str
+    folder: Path
+    text: str
+
+
+def load(path: Path) -> Loaded:
+    """Read the definition at ``path``.
+
+    Raises:
+        DefinitionUnreadable: there is no such file, or it may not be read.
+        DefinitionError: all that is wrong in it, in the order of its lines.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(SIZE_LIMIT_BYTES + 1)
+    except FileNotFoundError as error:
+        hint = f"{_INIT}; a definition elsewhere is named with -f FILE"
+        raise DefinitionUnreadable(f"cannot read '{path}': no such file", hint=hint) from error
+    except OSError as error:
+        raise DefinitionUnreadable(f"cannot read '{path}': {(error.strerror or str(error)).lower()}") from error
+    except ValueError as error:
+        raise DefinitionUnreadable(f"cannot read {str(path)!r}: not the name of a file") from error
+    return parse(_decoded(data, str(path)), str(path))
+
+
+def parse(text: str, file: str) -> Loaded:
+    """Read the definition in ``text``. ``file`` names it in messages; its folder is where paths begin.
+
+    Raises DefinitionError with all that is wrong in it, in the order of its lines.
+    """
+    from instar.definition.schema import DEFINITION
+    from instar.definition.section import Reading
+
+    if len(text) > SIZE_LIMIT_BYTES:
+        raise _too_large(file)
+    problems = Problems(file)
+    root = read(text, problems)
+    if root is None and not problems:
+        problems.add((1, 1), "the file is empty")
+        raise problems.error(hint=_INIT)
+    reading = DEFINITION.read(root, "", problems) if root is not None else None
+    if problems or not isinstance(reading, Reading) or root is None:
+        raise problems.error()
+    return Loaded(
+        definition=reading.build(),
+        places=Places(file, root),
+        file=file,
+        folder=Path(file).absolute().parent,
+        text=text,
+    )
+
+
+def _decoded(data: bytes, file: str) -> str:
+    if len(data) > SIZE_LIMIT_BYTES:
+        raise _too_large(file)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        problems = Problems(file)
+        mark = mark_of(data[: error.start].decode(), error.start)
+        problems.add(mark, f"expected UTF-8 text, found the byte 0x{data[error.start]:02x}; save the file as UTF-8")
+        raise problems.error() from error
+
+
+def _too_large(file: str) -> DefinitionError:
+    return DefinitionUnreadable(f"cannot read '{file}': it is larger than {SIZE_LIMIT_BYTES >> 20} MiB")
+
+
+def _inner(node: Node, step: str | int) -> Node | None:
+    if isinstance(node, Mapping) and isinstance(step, str):
+        return node.entries.get(step)
+    if isinstance(node, Listing) and isinstance(step, int) and 0 <= step < len(node.items):
+        return node.items[step]
+    return None

@@ -1,0 +1,54 @@
+"""What is wrong with a definition, gathered until all of it has been read, so that a person sees everything at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from instar.errors import DefinitionError, Problem
+
+Mark = tuple[int, int]  # line and column in the file, each from 1
+
+LIMIT = 100  # nobody reads more, and a file of rubbish must not take minutes to be refused
+
+
+class Problems:
+    """The problems of one file. Never raises while they are gathered."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._found: set[tuple[int, int, str]] = set()
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @property
+    def full(self) -> bool:
+        """So many that it is of no use to look for more."""
+        return len(self._found) >= LIMIT
+
+    def add(self, mark: Mark, message: str) -> None:
+        if not self.full:
+            self._found.add((*mark, message))
+
+    def error(self, *, hint: str | None = None) -> DefinitionError:
+        """Return all of them as one error, in the order of their places."""
+        ordered = [
+            Problem(file=self.file, line=line, column=column, message=message)
+            for line, column, message in sorted(self._found)
+        ]
+        return DefinitionError(ordered, hint=hint)
+
+
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """Return the one of ``words`` that was probably meant, or None when none is near."""
+    import difflib  # only a mistake pays for it
+
+    by_lower = {known.lower(): known for known in words}
+    found = difflib.get_close_matches(word.lower()[:60], by_lower, n=1, cutoff=0.6)
+    return by_lower[found[0]] if found else None
+
+
+def listed(words: Iterable[str], last: str = "or") -> str:
+    """Return ``words`` as one reads them: "a, b or c"."""
+    known = list(words)
+    return f"{', '.join(known[:-1])} {last} {known[-1]}" if len(known) > 1 else "".join(known)

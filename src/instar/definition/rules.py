@@ -1,0 +1,238 @@
+"""What one key alone cannot tell: the rules between the keys of a definition.
+
+Every rule looks only at what could be read, and says nothing about what has a problem of its own already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from instar.definition import forms
+from instar.definition.problems import Mark, Problems, listed, nearest
+from instar.definition.section import Reading
+from instar.definition.shapes import FAILED
+from instar.definition.source import Listing, Node
+
+LEAST_MEMORY_BYTES: Final = 4 << 20
+LONGEST_NAMES: Final = 48  # service and environment: with release and instance they make a host name of at most 63
+
+_NOT_IN_IMAGE: Final = ("/proc", "/sys", "/dev", "/run")
+_NOT_A_VOLUME: Final = (*_NOT_IN_IMAGE, "/tmp")  # noqa: S108  a name, nothing is written there
+_SYSTEM: Final = ("/", "/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/opt/venv", "/sbin", "/usr", "/var")
+
+
+def fetch(reading: Reading, problems: Problems) -> None:
+    _refuse_runtime_folder(reading, problems)
+    unpack = reading.get("unpack")
+    if reading.get("to") == "/" and unpack is False:
+        _add(reading, "to", problems, "expected the path of a file, found '/'")
+    if unpack is True and reading.get("mode") is not None:
+        _add(reading, "mode", problems, "it is for a file that is put, but this one is unpacked; remove it")
+
+
+def files(reading: Reading, problems: Problems) -> None:
+    _refuse_runtime_folder(reading, problems)
+
+
+def image(reading: Reading, problems: Problems) -> None:
+    """Files belong to root, to the image's user or to numbers: no other name is sure to exist."""
+    user = reading.get("user")
+    user = user.get("name") if isinstance(user, Reading) else getattr(user, "name", FAILED)
+    if user is FAILED:
+        return
+    for one in _readings(reading.get("files")):
+        owner = one.get("owner")
+        if owner is not FAILED and owner not in ("root", user) and ":" not in owner:
+            near = nearest(owner, ("root", user))
+            advice = f"did you mean '{near}'?" if near else "another owner is written as numbers, such as '33:33'"
+            _add(one, "owner", problems, f"expected 'root' or the image's user '{user}', found '{owner}'; {advice}")
+
+
+def health(reading: Reading, problems: Problems) -> None:
+    kinds = [name for name in ("path", "tcp", "command") if name in reading.values]
+    if len(kinds) > 1:
+        _add(reading, kinds[1], problems, f"expected one of 'path', 'tcp' and 'command', found {listed(kinds, 'and')}")
+    timeout, deadline = reading.get("timeout"), reading.get("deadline")
+    if FAILED in (timeout, deadline) or deadline >= timeout:
+        return
+    shown = f"{forms.show_duration(deadline)}, which is shorter than one check may take"
+    key = "deadline" if "deadline" in reading.values else "timeout"
+    _add(reading, key, problems, f"the deadline is {shown} ({forms.show_duration(timeout)})")
+
+
+def limits(reading: Reading, problems: Problems) -> None:
+    memory = reading.get("memory")
+    if memory is not FAILED and memory < LEAST_MEMORY_BYTES:
+        _add(reading, "memory", problems, f"expected at least 4M, found '{forms.show_size(memory)}'")
+
+
+def volume(reading: Reading, problems: Problems) -> None:
+    path = reading.get("path")
+    if path is FAILED:
+        return
+    if path in _SYSTEM:
+        _add(reading, "path", problems, f"a volume at '{path}' would hide the image; put it in a folder below")
+    for folder in _NOT_A_VOLUME:
+        if _within(path, folder):
+            _add(reading, "path", problems, f"'{folder}' is the instance's own and passes with it; put data elsewhere")
+
+
+def service(reading: Reading, problems: Problems) -> None:
+    _check_health(reading, problems)
+    volumes = _readings(reading.get("volumes"))
+    for index, one in enumerate(volumes):
+        for other in volumes[:index]:
+            _compare_volumes(one, other, problems)
+
+
+def definition(reading: Reading, problems: Problems) -> None:
+    environments = reading.get("environments")
+    if environments is FAILED:
+        return
+    found = {name: one for name, one in environments.items() if isinstance(one, Reading)}
+    _check_names(reading.get("name"), found, problems)
+    _check_promotions(found, set(environments), problems)
+    _check_addresses(found, problems)
+    if isinstance(reading.get("service"), Reading):
+        for one in found.values():
+            _check_environment(one, reading.get("service"), problems)
+
+
+def _check_health(reading: Reading, problems: Problems) -> None:
+    chosen, port = reading.get("health"), reading.get("port")
+    if not isinstance(chosen, Reading) or port is FAILED:
+        return
+    for kind in ("path", "tcp"):
+        if kind in chosen.values and port is None:
+            advice = "add service.port, or check with {command: […]}"
+            _add(chosen, kind, problems, f"there is no port that could be checked; {advice}")
+    if "path" in chosen.values and port is not None and reading.get("protocol") == "tcp":
+        advice = "write {tcp: true}, or remove 'protocol: tcp'"
+        _add(chosen, "path", problems, f"the service speaks tcp, so there is no path that could be asked for; {advice}")
+
+
+def _compare_volumes(one: Reading, other: Reading, problems: Problems) -> None:
+    name, path, before = one.get("name"), one.get("path"), other.get("path")
+    if name is not FAILED and name == other.get("name"):
+        _add(one, "name", problems, f"'{name}' is the name of two volumes, first in line {_line(other, 'name')}")
+    if FAILED in (path, before):
+        return
+    if path == before:
+        _add(one, "path", problems, f"two volumes are at '{path}', first in line {_line(other, 'path')}")
+    elif _within(path, before) or _within(before, path):
+        inner, outer = sorted((path, before), key=len, reverse=True)
+        _add(one, "path", problems, f"a volume cannot lie in another: '{inner}' is in '{outer}'")
+
+
+def _check_names(name: Any, environments: dict[str, Reading], problems: Problems) -> None:
+    for environment, one in environments.items():
+        length = 0 if name is FAILED else len(name) + len(environment)
+        if length > LONGEST_NAMES and len(environment) <= 31:
+            message = f"the names of service and environment have {length} characters together"
+            problems.add(one.node.mark, f"{one.path}: {message}; expected at most {LONGEST_NAMES}")
+
+
+def _check_promotions(environments: dict[str, Reading], names: set[str], problems: Problems) -> None:
+    for name, one in environments.items():
+        source = one.get("promote_from")
+        if source in (None, FAILED):
+            continue
+        others = sorted(names - {name})
+        if source in others:
+            circle = _circle(name, environments)
+            if circle and name == min(circle):
+                _add(one, "promote_from", problems, f"promotions go in a circle: {' from '.join((*circle, name))}")
+        elif not others:
+            _add(one, "promote_from", problems, f"there is no environment besides '{name}'")
+        else:
+            near = nearest(source, others)
+            advice = f"did you mean '{near}'?" if near else f"expected {listed(others)}"
+            _add(one, "promote_from", problems, f"found '{source}', which is no other environment; {advice}")
+
+
+def _circle(name: str, environments: dict[str, Reading]) -> list[str]:
+    """Return the way from ``name`` over ``promote_from`` back to it, [] when it does not lead back."""
+    way = [name]
+    while (one := environments.get(way[-1])) is not None and isinstance(source := one.get("promote_from"), str):
+        if source == name:
+            return way
+        if source in way:
+            return []
+        way.append(source)
+    return []
+
+
+def _check_addresses(environments: dict[str, Reading], problems: Problems) -> None:
+    seen: list[tuple[str, str, Mark]] = []
+    for name, one in environments.items():
+        for address, mark in _addresses(one):
+            for other, owner, first in seen:
+                if _overlap(address, other):
+                    whose = "it" if owner == name else f"environment '{owner}'"
+                    message = f"{address} is taken: {whose} listens on {other} in line {first[0]}"
+                    problems.add(mark, f"{one.path}.listen: {message}")
+                    break
+            seen.append((address, name, mark))
+
+
+def _check_environment(one: Reading, service: Reading, problems: Problems) -> None:
+    port, listen = service.get("port"), one.get("listen")
+    if port is None and "listen" in one.values:
+        _add(one, "listen", problems, "the service has no port to send requests to; add service.port, or remove this")
+    if port not in (None, FAILED) and listen == ():
+        advice = "the service has a port; say where it is reached, such as 'listen: 127.0.0.1:8080'"
+        problems.add(one.node.mark, f"{one.path}: 'listen' is missing; {advice}")
+    instances = one.get("instances")
+    for volume in _readings(service.get("volumes")):
+        if volume.get("access") == "exclusive" and instances is not FAILED and instances > 1:
+            advice = f"volume '{volume.get('name')}' is exclusive: one instance at a time (or 'access: shared')"
+            _add(one, "instances", problems, f"expected 1, found {instances}; {advice}")
+            return
+
+
+def _addresses(one: Reading) -> Iterator[tuple[str, Mark]]:
+    listen = one.get("listen")
+    if listen is FAILED:
+        return
+    node = one.node_of("listen")
+    nodes = node.items if isinstance(node, Listing) else [node]
+    for address, where in zip(listen, nodes, strict=False):
+        if address is not FAILED:
+            yield address, where.mark
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two sockets could not both listen; "all addresses" of one family takes each of that family."""
+    host, _, port = one.rpartition(":")
+    other_host, _, other_port = other.rpartition(":")
+    every = {"0.0.0.0", "[::]"}  # noqa: S104  compared, not listened on
+    return (
+        port == other_port
+        and host.startswith("[") == other_host.startswith("[")
+        and (host == other_host or bool(every & {host, other_host}))
+    )
+
+
+def _refuse_runtime_folder(reading: Reading, problems: Problems) -> None:
+    path = reading.get("to")
+    for folder in _NOT_IN_IMAGE:
+        if path is not FAILED and _within(path, folder):
+            _add(reading, "to", problems, f"'{folder}' is not a part of the image: an instance has its own")
+
+
+def _readings(value: Any) -> list[Reading]:
+    return [item for item in value if isinstance(item, Reading)] if isinstance(value, list) else []
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _line(reading: Reading, key: str) -> int:
+    return reading.node_of(key).mark[0]
+
+
+def _add(reading: Reading, key: str, problems: Problems, message: str) -> None:
+    node: Node = reading.node_of(key)
+    problems.add(node.mark, f"{reading.path}.{key}: {message}")

@@ -1,0 +1,179 @@
+"""Sections: fixed keys, each with its shape, its default and its description, read into a value of the model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from instar.definition.problems import Problems, listed, nearest
+from instar.definition.shapes import FAILED, Either, ListOf, MapOf, Shape
+from instar.definition.source import Mapping as MapNode
+from instar.definition.source import Node, Scalar
+
+REQUIRED = object()
+
+
+class Key:
+    """One key of a section. ``field`` is its name in the model; its default is the model's unless given here.
+
+    ``about`` is one sentence for the JSON Schema and the reference, ``default_about`` what the reference says of the
+    default where a value would not tell.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shape: Shape,
+        about: str,
+        *,
+        field: str | None = None,
+        default: Any = dataclasses.MISSING,
+        default_about: str = "",
+    ) -> None:
+        self.name = name
+        self.shape = shape
+        self.about = about
+        self.field = field or name
+        self.default = default
+        self.default_about = default_about
+
+
+class Section(Shape):
+    """``model`` is the dataclass that gives the defaults, ``make`` what builds the value: the model unless given.
+
+    ``later`` are keys that a later version will know. ``check`` looks at what one key alone cannot tell.
+    """
+
+    node = MapNode
+
+    def __init__(
+        self,
+        expected: str,
+        model: type[Any],
+        *keys: Key,
+        make: Callable[..., Any] | None = None,
+        later: Mapping[str, str] | None = None,
+        check: Callable[[Reading, Problems], None] | None = None,
+    ) -> None:
+        super().__init__(expected)
+        self.keys = {key.name: key for key in keys}
+        self.make = make or model
+        self.later = later or {}
+        self.check = check
+        for key in keys:
+            if key.default is dataclasses.MISSING:
+                key.default = _default(model, key.field)
+
+    def read(self, node: Node, path: str, problems: Problems) -> Any:
+        if not isinstance(node, MapNode):
+            empty = isinstance(node, Scalar) and node.kind == "nothing"
+            return self.misfit(node, path, problems, "write {} for an empty one" if empty else "")
+        prefix = f"{path}." if path else ""
+        values: dict[str, Any] = {}
+        for name, value in node.entries.items():
+            if name in self.keys:
+                values[name] = self.keys[name].shape.read(value, prefix + name, problems)
+            else:
+                problems.add(value.key_mark or value.mark, _told(path, self._unknown(name, problems)))
+        self._require(node, path, values, problems)
+        reading = Reading(self, node, path, values)
+        if self.check:
+            self.check(reading, problems)
+        return reading
+
+    def _require(self, node: Node, path: str, values: dict[str, Any], problems: Problems) -> None:
+        for key in self.keys.values():
+            if key.default is REQUIRED and key.name not in values:
+                problems.add(node.mark, _told(path, f"'{key.name}' is missing; expected {key.shape.expected}"))
+                values[key.name] = FAILED
+
+    def _unknown(self, name: str, problems: Problems) -> str:
+        if name in self.later:
+            return f"'{name}' is not in this version; {self.later[name]}"
+        if name == "<<":
+            return "'<<' merges YAML aliases, and there are none in a definition"
+        shown = name if len(name) <= 60 else name[:60] + "…"
+        near = None if problems.full else nearest(name, self.keys)
+        if near:
+            return f"unknown key '{shown}'; did you mean '{near}'?"
+        return f"unknown key '{shown}'; expected {listed(self.keys)}"
+
+    def sections(self, path: str = "") -> Iterator[tuple[str, Section]]:
+        """Yield this section and all below it, each with its path ("service.health", "environments.NAME")."""
+        yield path, self
+        for key in self.keys.values():
+            yield from _inner(key.shape, f"{path}.{key.name}" if path else key.name)
+
+    def json_schema(self) -> dict[str, Any]:
+        required = [key.name for key in self.keys.values() if key.default is REQUIRED]
+        schema: dict[str, Any] = {
+            "type": "object",
+            "properties": {key.name: _property(key) for key in self.keys.values()},
+            "additionalProperties": False,
+        }
+        return {**schema, "required": required} if required else schema
+
+
+class Reading:
+    """A section as far as it could be read."""
+
+    def __init__(self, section: Section, node: MapNode, path: str, values: dict[str, Any]) -> None:
+        self.section = section
+        self.node = node
+        self.path = path
+        self.values = values
+
+    def get(self, name: str) -> Any:
+        """Return the value of a key, its default when it was left out, FAILED when it could not be read."""
+        return self.values[name] if name in self.values else self.section.keys[name].default
+
+    def node_of(self, name: str) -> Node:
+        """Return where a key's value stands; the section itself when it was left out."""
+        return self.node.entries.get(name, self.node)
+
+    def build(self) -> Any:
+        """Return the model's value. Only for a reading without problems."""
+        fields = {self.section.keys[name].field: built(value) for name, value in self.values.items()}
+        return self.section.make(**fields)
+
+
+def built(value: Any) -> Any:
+    """Turn what shapes have read into values of the model."""
+    if isinstance(value, Reading):
+        return value.build()
+    if isinstance(value, list):
+        return tuple(built(item) for item in value)
+    if isinstance(value, dict):
+        return {name: built(item) for name, item in value.items()}
+    return value
+
+
+def _default(model: type[Any], name: str) -> Any:
+    field = model.__dataclass_fields__[name]
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return REQUIRED if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _inner(shape: Shape, path: str) -> Iterator[tuple[str, Section]]:
+    if isinstance(shape, Section):
+        yield from shape.sections(path)
+    elif isinstance(shape, ListOf):
+        yield from _inner(shape.item, path)
+    elif isinstance(shape, MapOf):
+        yield from _inner(shape.value, f"{path}.NAME")
+    elif isinstance(shape, Either):
+        for one in shape.shapes:
+            yield from _inner(one, path)
+
+
+def _property(key: Key) -> dict[str, Any]:
+    schema = {"title": key.name, "description": key.about, **key.shape.json_schema()}
+    if isinstance(key.default, str | int | tuple) and key.default != ():
+        schema["default"] = key.shape.written(key.default)
+    return schema
+
+
+def _told(path: str, message: str) -> str:
+    return f"{path}: {message}" if path else message

@@ -1,0 +1,325 @@
+"""What may stand at a place of the file, as values that read it, describe it and publish it.
+
+One shape is the one source of three things: the reading with its messages, the JSON Schema, and the reference page.
+Reading never raises: what is wrong goes to the problems, and :data:`FAILED` stands for its value, so that all that
+is wrong is found at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, final
+
+from instar.definition import forms
+from instar.definition.problems import Problems, listed, nearest
+from instar.definition.source import Listing, Node, Scalar, Unusable, describe
+from instar.definition.source import Mapping as MapNode
+
+
+@final
+class _Failed:
+    """Stands for a value that could not be read."""
+
+    def __repr__(self) -> str:
+        return "FAILED"
+
+
+FAILED: Final = _Failed()
+
+
+class Shape:
+    """``expected`` is how a message and the reference name it: "a whole number from 1 to 65535"."""
+
+    node: type[Node] = Scalar
+
+    def __init__(self, expected: str) -> None:
+        self.expected = expected
+
+    def read(self, node: Node, path: str, problems: Problems) -> Any:
+        """Return the value that stands at ``node``, or FAILED with the reason among ``problems``."""
+        raise NotImplementedError
+
+    def json_schema(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def written(self, value: Any) -> Any:
+        """Return ``value`` as one writes it, in the terms of JSON."""
+        return value
+
+    def misfit(self, node: Node, path: str, problems: Problems, advice: str = "") -> _Failed:
+        if not isinstance(node, Unusable):
+            found = f"{path}: expected {self.expected}, found {describe(node)}"
+            problems.add(node.mark, f"{found}; {advice}" if advice else found)
+        return FAILED
+
+
+class Text(Shape):
+    """A text of a form (see ``forms``). A number or a boolean is none, unless ``as_written``: then every scalar is."""
+
+    def __init__(
+        self,
+        expected: str,
+        form: Callable[[str], Any] = str,
+        *,
+        pattern: str | None = None,
+        show: Callable[[Any], str] = str,
+        as_written: bool = False,
+    ) -> None:
+        super().__init__(expected)
+        self.form = form
+        self.pattern = pattern
+        self.show = show
+        self.as_written = as_written
+
+    def read(self, node: Node, path: str, problems: Problems) -> Any:
+        if not isinstance(node, Scalar):
+            return self.misfit(node, path, problems, _as_text(node))
+        kind = node.kind
+        try:
+            if kind == "text" or (self.as_written and kind != "nothing"):
+                return self.form(node.text)
+            if kind != "nothing":
+                self.form(node.text)
+                return self.misfit(node, path, problems, f'as a text it stands in quotes: "{node.text}"')
+        except forms.Misfit as misfit:
+            return self.misfit(node, path, problems, str(misfit))
+        return self.misfit(node, path, problems, _of_nothing(self.as_written))
+
+    def json_schema(self) -> dict[str, Any]:
+        kinds: dict[str, Any] = {"type": ["string", "number", "boolean"] if self.as_written else "string"}
+        return {**kinds, "pattern": f"^(?:{self.pattern})$"} if self.pattern else kinds
+
+    def written(self, value: Any) -> str:
+        return self.show(value)
+
+
+class Choice(Shape):
+    """One of ``words``. ``later`` are words of a later version; ``form`` brings a text to the form that words have."""
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        *,
+        expected: str | None = None,
+        later: Sequence[str] = (),
+        form: Callable[[str], str] = str,
+    ) -> None:
+        super().__init__(expected or listed(words))
+        self.words = tuple(words)
+        self.later = tuple(later)
+        self.form = form
+
+    def read(self, node: Node, path: str, problems: Problems) -> Any:
+        if not isinstance(node, Scalar):
+            return self.misfit(node, path, problems)
+        word = self.form(node.text)
+        if word in self.words:
+            return word
+        if word in self.later:
+            return self.misfit(node, path, problems, f"'{word}' is not in this version")
+        near = nearest(word, self.words) if not problems.full else None
+        return self.misfit(node, path, problems, f"did you mean '{near}'?" if near else "")
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"enum": list(self.words)}
+
+
+class Whole(Shape):
+    """A whole number in a range. It has no leading zero, so that nobody can take it for an octal one."""
+
+    def __init__(self, low: int, high: int) -> None:
+        super().__init__(f"a whole number from {low} to {high}")
+        self.low = low
+        self.high = high
+
+    def read(self, node: Node, path: str, problems: Problems) -> Any:
+        if not isinstance(node, Scalar) or not forms.fits(r"0|[1-9]\d{0,17}", node.text):
+            return self.misfit(node, path, problems)
+        if not node.plain:
+            return self.misfit(node, path, problems, "write it without quotes")
+        number = int(node.text)
+        return number if self.low <= number <= self.high else self.misfit(node, path, problems)
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"type": "integer", "minimum": self.low, "maximum": self.high}
+
+
+class Thousandths(Shape):
+    """A number with up to three decimals, read as an integer of thousandths."""
+
+    def __init__(self, low_milli: int, high_milli: int) -> None:
+        super().__init__(f"a number from {low_milli / 1000:g} to {high_milli / 1000:g}")
+        self.low_milli = low_milli
+        self.high_milli = high_milli
+
+    def read(self, node: Node, path: str, problems: Problems) -> Any:
+        if not isinstance(node, Scalar) or not forms.fits(r"\d{1,9}(\.\d+)?", node.text):
+            return self.misfit(node, path, problems)
+        if not node.plain:
+            return self.misfit(node, path, problems, "write it without quotes")
+        whole, _, decimals = node.text.partition(".")
+        if len(decimals.rstrip("0")) > 3:
+            return self.misfit(node, path, problems, "it has at most three decimals")
+        milli = int(whole) * 1000 + int(decimals[:3].ljust(3, "0"))
+        return milli if self.low_milli <= milli <= self.high_milli else self.misfit(node, path, problems)
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"type": "number", "minimum": self.low_milli / 1000, "maximum": self.high_milli / 1000}
+
+    def written(self, value: Any) -> float:
+        return float(value / 1000)
+
+
+class Flag(Shape):
+    """``true`` or ``false``; no other word is a boolean."""
+
+    def __init__(self, *, only_true: bool = False) -> None:
+        super().__init__("true" if only_true else "true or false")
+        self.values = {"true": True} if only_true else {"true": True, "false": False}
+
+    def read(self, node: Node, path: str, problems: Problems) -> Any:
+        if isinstance(node, Scalar) and node.plain and node.text in self.values:
+            return self.values[node.text]
+        meant = _BOOLEANS.get(node.text.lower()) if isinstance(node, Scalar) else None
+        return self.misfit(node, path, problems, f"write {meant}" if meant in self.values else "")
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"type": "boolean"} if len(self.values) == 2 else {"const": True}
+
+
+class ListOf(Shape):
+    """A list of one shape; no two items are equal when ``unique``."""
+
+    node = Listing
+
+    def __init__(
+        self, item: Shape, expected: str, *, minimum: int = 0, unique: bool = False, instead: str = ""
+    ) -> None:
+        super().__init__(expected)
+        self.item = item
+        self.minimum = minimum
+        self.unique = unique
+        self.instead = instead
+
+    def read(self, node: Node, path: str, problems: Problems) -> Any:
+        if not isinstance(node, Listing):
+            return self.misfit(node, path, problems, self.instead if isinstance(node, Scalar) else "")
+        if len(node.items) < self.minimum:
+            problems.add(node.mark, f"{path}: expected {self.expected}, found an empty list")
+            return FAILED
+        values = [self.item.read(item, path, problems) for item in node.items]
+        if self.unique:
+            self._refuse_twice(values, node.items, path, problems)
+        return values
+
+    def _refuse_twice(self, values: list[Any], nodes: list[Node], path: str, problems: Problems) -> None:
+        seen: dict[Any, Node] = {}
+        for value, node in zip(values, nodes, strict=True):
+            if value is not FAILED and value in seen:
+                shown = f"'{self.item.written(value)}' stands here twice, first in line {seen[value].mark[0]}"
+                problems.add(node.mark, f"{path}: {shown}")
+            seen.setdefault(value, node)
+
+    def json_schema(self) -> dict[str, Any]:
+        schema: dict[str, Any] = {"type": "array", "items": self.item.json_schema()}
+        if self.minimum:
+            schema["minItems"] = self.minimum
+        return {**schema, "uniqueItems": True} if self.unique else schema
+
+    def written(self, value: Any) -> list[Any]:
+        return [self.item.written(item) for item in value]
+
+
+class OneOrMore(Shape):
+    """One of a shape, or a list of them; always read as a list. ``later`` are keys that a later version will know."""
+
+    def __init__(self, item: Shape, expected: str, *, later: Sequence[str] = ()) -> None:
+        super().__init__(expected)
+        self.item = item
+        self.later = later
+
+    def read(self, node: Node, path: str, problems: Problems) -> Any:
+        nodes = node.items if isinstance(node, Listing) else [node]
+        if not nodes:
+            problems.add(node.mark, f"{path}: expected {self.expected}, found an empty list")
+            return FAILED
+        return [self._one(each, path, problems) for each in nodes]
+
+    def _one(self, node: Node, path: str, problems: Problems) -> Any:
+        later = [key for key in self.later if isinstance(node, MapNode) and key in node.entries]
+        if not later or not isinstance(node, MapNode):
+            return self.item.read(node, path, problems)
+        key = node.entries[later[0]].key_mark or node.mark
+        problems.add(key, f"{path}: '{later[0]}' is not in this version; write {self.expected}")
+        return FAILED
+
+    def json_schema(self) -> dict[str, Any]:
+        item = self.item.json_schema()
+        return {"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]}
+
+
+class MapOf(Shape):
+    """Names of the author's own, each with a value of one shape."""
+
+    node = MapNode
+
+    def __init__(self, key: Text, value: Shape, expected: str) -> None:
+        super().__init__(expected)
+        self.key = key
+        self.value = value
+
+    def read(self, node: Node, path: str, problems: Problems) -> Any:
+        if not isinstance(node, MapNode):
+            return self.misfit(node, path, problems, _of_empty(node))
+        values: dict[str, Any] = {}
+        for name, item in node.entries.items():
+            key = Scalar(item.key_mark or item.mark, name, plain=False)
+            known = self.key.read(key, path, problems) is not FAILED
+            values[name] = self.value.read(item, f"{path}.{name if known else 'NAME'}", problems)
+        return values
+
+    def json_schema(self) -> dict[str, Any]:
+        names = {"pattern": f"^(?:{self.key.pattern})$"}
+        return {"type": "object", "propertyNames": names, "additionalProperties": self.value.json_schema()}
+
+
+class Either(Shape):
+    """One of several shapes, told apart by what stands there: a text, a list or a section."""
+
+    def __init__(self, *shapes: Shape) -> None:
+        super().__init__(listed(shape.expected for shape in shapes))
+        self.shapes = shapes
+
+    def read(self, node: Node, path: str, problems: Problems) -> Any:
+        for shape in self.shapes:
+            if isinstance(node, shape.node):
+                return shape.read(node, path, problems)
+        return self.misfit(node, path, problems)
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"anyOf": [shape.json_schema() for shape in self.shapes]}
+
+    def written(self, value: Any) -> Any:
+        return self.shapes[0].written(value)
+
+
+_BOOLEANS: Final[Mapping[str, str]] = {
+    "true": "true", "yes": "true", "on": "true", "1": "true",
+    "false": "false", "no": "false", "off": "false", "0": "false",
+}  # fmt: skip
+
+
+def _as_text(node: Node) -> str:
+    if isinstance(node, MapNode) and len(node.entries) == 1:
+        return "a text that contains ': ' stands in quotes"
+    return ""
+
+
+def _of_nothing(as_written: bool) -> str:
+    return 'the empty text is ""' if as_written else ""
+
+
+def _of_empty(node: Node) -> str:
+    if isinstance(node, Scalar) and node.kind == "nothing":
+        return "write {} for an empty one, or leave its key out"
+    return ""
