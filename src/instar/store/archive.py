@@ -1,0 +1,102 @@
+"""An image → one file in the oci-archive format: the tar of an OCI image layout with that one image.
+
+The same image gives the same bytes: members in order, owners and times fixed. Every blob is checked while it is
+copied; the file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from instar.model.digest import Digest
+from instar.model.image import Image, Layer
+from instar.store.blobs import Blobs, sync, written
+from instar.store.compression import gzipped
+from instar.store.faults import reported
+from instar.store.header import BLOCK, DIRECTORY, REGULAR, Entry, encode, padding
+from instar.store.index import LAYOUT, entered, index_json
+from instar.store.layers import checked
+from instar.store.manifest import GZIP_LAYER_TYPE, MANIFEST_TYPE, descriptor, manifest_json
+
+_READ_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Blob:
+    digest: Digest
+    size_bytes: int
+    chunks: Callable[[], Iterator[bytes]]
+
+
+def export(blobs: Blobs, image: Image, file: Path, *, tag: str | None) -> None:
+    """Write the image as it is stored."""
+    manifest = blobs.read(image.digest)
+    found = [_stored(blobs, digest) for digest in (image.config_digest, *(layer.digest for layer in image.layers))]
+    _write(file, _bytes(manifest), found, tag, image.created)
+
+
+def export_gzip(blobs: Blobs, image: Image, file: Path, *, tag: str | None) -> Digest:
+    """Write the image with gzip layers, and return the digest that its manifest then has."""
+    config = blobs.read(image.config_digest)
+    with contextlib.ExitStack() as scratches:
+        pairs = [_converted(blobs, layer, scratches) for layer in image.layers]
+        manifest = _bytes(manifest_json(image.config_digest, len(config), [layer for layer, _ in pairs]))
+        _write(file, manifest, [_bytes(config), *(blob for _, blob in pairs)], tag, image.created)
+    return manifest.digest
+
+
+def _converted(blobs: Blobs, layer: Layer, scratches: contextlib.ExitStack) -> tuple[Layer, _Blob]:
+    with reported("convert a layer", blobs.partial):
+        scratch = scratches.enter_context(blobs.scratch())
+        digest, size_bytes = written(gzipped(checked(blobs, layer)), scratch.descriptor)
+    converted = replace(layer, digest=digest, size_bytes=size_bytes, media_type=GZIP_LAYER_TYPE)
+    return converted, _Blob(digest=digest, size_bytes=size_bytes, chunks=lambda: _file_chunks(scratch.path))
+
+
+def _file_chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_READ_BYTES):
+            yield chunk
+
+
+def _stored(blobs: Blobs, digest: Digest) -> _Blob:
+    with blobs.opened(digest) as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+    return _Blob(digest=digest, size_bytes=size_bytes, chunks=lambda: blobs.chunks(digest))
+
+
+def _bytes(data: bytes) -> _Blob:
+    return _Blob(digest=Digest.of(data), size_bytes=len(data), chunks=lambda: iter([data]))
+
+
+def _write(file: Path, manifest: _Blob, others: Sequence[_Blob], tag: str | None, created: int) -> None:
+    """Write the archive beside ``file`` under another name, then give it its name."""
+    partial = file.with_name(f".{file.name}.{os.urandom(4).hex()}")
+    with reported(f"export to '{file}'", file.absolute().parent):
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            written(_tar(manifest, others, tag, created), descriptor)
+            os.fsync(descriptor)
+            partial.rename(file)
+        finally:
+            os.close(descriptor)
+            partial.unlink(missing_ok=True)
+        sync(file.absolute().parent)
+
+
+def _tar(manifest: _Blob, others: Sequence[_Blob], tag: str | None, created: int) -> Iterator[bytes]:
+    index = [entered(descriptor(MANIFEST_TYPE, manifest.digest, manifest.size_bytes), tag)]
+    small = {b"index.json": _bytes(index_json(index)), b"oci-layout": _bytes(LAYOUT)}
+    named: dict[bytes, Any] = {b"blobs/sha256/" + blob.digest.hex.encode(): blob for blob in (manifest, *others)}
+    for name in (b"blobs/", b"blobs/sha256/"):
+        yield encode(Entry(name=name, kind=DIRECTORY, mode=0o755, mtime=created))
+    for name, blob in sorted({**named, **small}.items()):
+        yield encode(Entry(name=name, kind=REGULAR, mode=0o644, mtime=created, size=blob.size_bytes))
+        yield from blob.chunks()
+        yield padding(blob.size_bytes)
+    yield bytes(2 * BLOCK)

@@ -1,0 +1,48 @@
+"""What the operating system refuses, said as a StoreError: which file system is full, and how much is free."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from instar.errors import StoreError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def reported(action: str, place: Path) -> Iterator[None]:
+    """Turn an OSError inside into StoreError "cannot ‹action›: …". ``place`` is where was being written."""
+    try:
+        yield
+    except OSError as error:
+        raise refusal(action, error, place) from error
+
+
+def refusal(action: str, error: OSError, place: Path) -> StoreError:
+    """Return the StoreError for what the operating system refused."""
+    if error.errno in _FULL:
+        return StoreError(
+            f"cannot {action}: {_fullness(place)}",
+            hint="free space there; instar gc removes what no kept release needs",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0:
+        return StoreError(f"cannot {action}: {error.strerror}", hint="run it as root")
+    return StoreError(f"cannot {action}: {error.strerror or error}")
+
+
+def _fullness(place: Path) -> str:
+    mount = place.absolute()
+    while not mount.exists() or not mount.is_mount():
+        mount = mount.parent
+    status = os.statvfs(mount)
+    if status.f_favail == 0 and status.f_files:
+        return f"the file system at '{mount}' has no inodes left"
+    return f"the file system at '{mount}' is full, {_amount(status.f_bavail * status.f_frsize)} free"
+
+
+def _amount(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.1f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:,.1f} kB"

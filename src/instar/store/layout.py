@@ -1,0 +1,199 @@
+"""The store: images at rest in an OCI image layout, content-addressed, checked on the way in and out.
+
+STATE/store/                    all directories 0700
+├── oci-layout, index.json      which images there are, and their tags (index.py)
+├── blobs/sha256/HEX            manifests, configurations, layers; mode 0400 (blobs.py)
+├── partial/                    what is being written (blobs.py)
+└── lock                        one process at a time changes the index (index.py)
+
+Always true: a blob under its name is whole; every image in the index had all its blobs when it was entered; what a
+killed process leaves is at most files in ``partial/`` and blobs that nobody names, and ``collect`` takes both. The
+store knows nothing of releases: who calls ``collect`` says what to keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from instar.errors import BlobDamaged, ImageNotFound
+from instar.model.digest import Digest
+from instar.model.image import Image, ImageConfig, Layer
+from instar.store import archive, garbage, index, layers, manifest
+from instar.store.blobs import Blobs, damaged
+from instar.store.faults import reported
+from instar.store.garbage import Collected
+from instar.store.index import Index
+
+_PREFIX_LENGTH = 6  # of a digest that find() takes
+_NAMED_IN_HINT = 5
+
+
+class Store:
+    """The store in the directory ``root``. Several processes and threads may use it at once."""
+
+    def __init__(self, root: Path) -> None:
+        """Make the layout where it is missing. Raises StoreError."""
+        self.root = root
+        self._blobs = Blobs(root)
+        self._index = Index(root, self._blobs)
+        with reported(f"open the store '{root}'", root):
+            _make_directories(root)
+            self._blobs.make()
+            self._index.make()
+
+    def add_blob(self, chunks: Iterable[bytes]) -> tuple[Digest, int]:
+        """Store bytes under their digest; return it and their number.
+
+        Returning means stored, after a crash too. Whole or not at all; idempotent; a damaged blob is replaced.
+        """
+        return self._blobs.add(chunks)
+
+    def add_layer(self, tree: Path, *, step: str, epoch: int) -> Layer:
+        """Store a tree in overlay form as a layer that is the same for the same tree.
+
+        ``epoch`` (Unix seconds) is the latest time that a file keeps. One pass, in bounded memory. The mode and owner
+        of ``tree`` itself become those of the image's root.
+
+        Raises StoreError, naming the path, for what a layer can't hold: a device, a pipe, a socket, a name that
+        begins with ``.wh.``.
+        """
+        return layers.pack(self._blobs, tree, step=step, epoch=epoch)
+
+    def add_image(self, config: ImageConfig, layers: Sequence[Layer], *, created: int) -> Image:
+        """Store an image of layers that are stored, from the lowest up; ``created`` is in Unix seconds.
+
+        Atomic and idempotent. Raises BlobDamaged when a layer isn't there.
+        """
+        with self._index.changed() as descriptors:
+            self._require(layers)
+            data = manifest.config_json(config, layers, created=created)
+            config_digest, config_size = self._blobs.add([data])
+            digest, size = self._blobs.add([manifest.manifest_json(config_digest, config_size, layers)])
+            index.enter(descriptors, manifest.descriptor(manifest.MANIFEST_TYPE, digest, size))
+        return self.image(digest)
+
+    def image(self, digest: Digest) -> Image:
+        """Return an image. Raises ImageNotFound, or BlobDamaged when its manifest or configuration is."""
+        if digest not in index.digests(self._index.read()):
+            raise self._not_found(digest)
+        return self._image(digest)
+
+    def find(self, word: str) -> Image:
+        """Return the image that a person means by a tag, a digest, or at least 6 digits that a digest begins with.
+
+        A tag goes before a digest. Raises ImageNotFound, also when several digests begin so.
+        """
+        descriptors = self._index.read()
+        if tagged := index.tags(descriptors).get(word):
+            return self._image(tagged)
+        start = word.removeprefix("sha256:")
+        found = [digest for digest in index.digests(descriptors) if digest.hex.startswith(start)]
+        if len(start) < _PREFIX_LENGTH or not found:
+            raise self._not_found(word)
+        if len(found) > 1:
+            raise ImageNotFound(
+                f"cannot find image '{word}': several digests begin so",
+                hint="use more digits: " + ", ".join(digest.short for digest in found[:_NAMED_IN_HINT]),
+            )
+        return self._image(found[0])
+
+    def images(self) -> tuple[Image, ...]:
+        """Return all images, the one that was stored last first. Raises BlobDamaged."""
+        return tuple(self._image(digest) for digest in reversed(index.digests(self._index.read())))
+
+    def tags(self) -> Mapping[str, Digest]:
+        return index.tags(self._index.read())
+
+    def tag(self, name: str, digest: Digest) -> None:
+        """Give an image a tag; another image that had it loses it. Atomic and idempotent.
+
+        Raises StoreError for what can't be a tag, ImageNotFound.
+        """
+        index.check_tag(name)
+        with self._index.changed() as descriptors:
+            if digest not in index.digests(descriptors):
+                raise self._not_found(digest)
+            index.give_tag(descriptors, name, digest)
+
+    def remove(self, digest: Digest) -> None:
+        """Take an image and its tags out of the index. Its blobs stay until ``collect``. Idempotent."""
+        with self._index.changed() as descriptors:
+            index.drop(descriptors, (digest,))
+
+    def holds(self, layer: Layer) -> bool:
+        """Whether the layer's blob is there with its size. Its bytes are not read: ``verify`` does that."""
+        return self._blobs.holds(layer.digest, layer.size_bytes)
+
+    def verify(self, digest: Digest) -> None:
+        """Read one blob and hash it. Raises BlobDamaged."""
+        self._blobs.verify(digest)
+
+    def unpack(self, layer: Layer, into: Path, *, limit_bytes: int = layers.UNPACK_LIMIT_BYTES) -> None:
+        """Make the tree of a layer, in overlay form, in ``into``, which is missing or empty. Needs root.
+
+        Blob and tar are checked against ``digest`` and ``diff_id`` while they are read, and nothing in them is trusted.
+        The root is 0755 and root's where the tar doesn't say. After an error ``into`` is not whole: remove it.
+
+        Raises BlobDamaged, and StoreError for what is refused: a name or a link that leads out, a device, more than
+        ``limit_bytes`` of tar.
+        """
+        layers.unpack(self._blobs, layer, into, limit_bytes=limit_bytes)
+
+    def collect(self, keep: Collection[Digest], *, dry_run: bool = False) -> Collected:
+        """Remove images that aren't in ``keep``, blobs that no kept image needs, and what killed writers left.
+
+        A digest in ``keep`` that is no image's keeps the blob of that digest (a layer that a cache wants). No bake
+        may run at the same time. Raises BlobDamaged, before anything is removed, when a kept image's manifest is.
+        """
+        return garbage.collect(self._blobs, self._index, frozenset(keep), dry_run=dry_run)
+
+    def export(
+        self, digest: Digest, file: Path, *, tag: str | None = None, compression: Literal["zstd", "gzip"] = "zstd"
+    ) -> Digest:
+        """Write an image to ``file`` as an oci-archive, whole or not at all; return the digest that it has there.
+
+        As it is stored, the same image gives the same bytes and keeps its digest. ``gzip`` is for tools that can't
+        read zstd: a converted copy with the same configuration and diff IDs, but a digest of its own, which depends
+        on this machine's zlib.
+        """
+        if tag is not None:
+            index.check_tag(tag)
+        image = self.image(digest)
+        if compression == "gzip":
+            return archive.export_gzip(self._blobs, image, file, tag=tag)
+        archive.export(self._blobs, image, file, tag=tag)
+        return digest
+
+    def _image(self, digest: Digest) -> Image:
+        data = self._blobs.read(digest)
+        try:
+            config_digest, *_ = manifest.references(data)
+            return manifest.image(digest, data, self._blobs.read(config_digest))
+        except ValueError as error:
+            raise damaged(digest, str(error)) from error
+
+    def _require(self, layers: Sequence[Layer]) -> None:
+        for layer in layers:
+            if not self.holds(layer):
+                raise BlobDamaged(
+                    f"cannot store an image: its layer '{layer.digest.short}' ({layer.step}) is missing or short",
+                    hint="bake it again",
+                )
+
+    def _not_found(self, word: str) -> ImageNotFound:
+        descriptors = self._index.read()
+        there = [*index.tags(descriptors), *(digest.short for digest in reversed(index.digests(descriptors)))]
+        more = " …" if len(there) > _NAMED_IN_HINT else ""
+        return ImageNotFound(
+            f"cannot find image '{word}': the store has no such image",
+            hint=f"there are: {', '.join(there[:_NAMED_IN_HINT])}{more}" if there else "the store is empty: bake first",
+        )
+
+
+def _make_directories(root: Path) -> None:
+    """Make ``root`` and what is missing above it, each for its owner alone."""
+    missing = [path for path in (root, *root.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)

@@ -1,0 +1,137 @@
+"""Image ↔ the OCI JSON that says all of it: a manifest and a configuration, both canonical JSON.
+
+A layer's step is the ``created_by`` of its line in the configuration's history. Reading is lenient, since other
+tools write images too: what ours always has may be missing in theirs.
+Source: OCI image-spec 1.1, manifest.md and config.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from instar.model.codec import canonical
+from instar.model.digest import Digest
+from instar.model.image import Image, ImageConfig, Layer
+
+MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
+CONFIG_TYPE: Final = "application/vnd.oci.image.config.v1+json"
+INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
+ZSTD_LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar+zstd"
+GZIP_LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+def config_json(config: ImageConfig, layers: Sequence[Layer], *, created: int) -> bytes:
+    """Return the configuration blob of an image made at ``created`` (Unix seconds)."""
+    moment = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return canonical(
+        {
+            "architecture": config.architecture,
+            "config": _process(config),
+            "created": moment,
+            "history": [{"created": moment, "created_by": layer.step} for layer in layers],
+            "os": "linux",
+            "rootfs": {"diff_ids": [layer.diff_id for layer in layers], "type": "layers"},
+        }
+    )
+
+
+def manifest_json(config: Digest, config_size: int, layers: Sequence[Layer]) -> bytes:
+    """Return the manifest blob."""
+    return canonical(
+        {
+            "config": descriptor(CONFIG_TYPE, config, config_size),
+            "layers": [descriptor(layer.media_type, layer.digest, layer.size_bytes) for layer in layers],
+            "mediaType": MANIFEST_TYPE,
+            "schemaVersion": 2,
+        }
+    )
+
+
+def descriptor(media_type: str, digest: Digest, size_bytes: int) -> dict[str, Any]:
+    """Return what one part of the layout says to point at another. Source: OCI image-spec 1.1, descriptor.md."""
+    return {"digest": digest, "mediaType": media_type, "size": size_bytes}
+
+
+def references(manifest: bytes) -> tuple[Digest, ...]:
+    """Return the digests that a manifest points at: its configuration, then its layers. Raises ValueError."""
+    data = _object(manifest)
+    try:
+        return tuple(Digest(item["digest"]) for item in (data["config"], *data["layers"]))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not an image manifest: {error!r}") from error
+
+
+def image(digest: Digest, manifest: bytes, config: bytes) -> Image:
+    """Return the image that its two blobs say. Raises ValueError when they don't."""
+    config_digest, *_ = references(manifest)
+    data = _object(config)
+    try:
+        return Image(
+            digest=digest,
+            config_digest=config_digest,
+            config=_config(data),
+            layers=_layers(_object(manifest)["layers"], data),
+            created=_seconds(data.get("created")),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not an image configuration: {error!r}") from error
+
+
+def _process(config: ImageConfig) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "Cmd": list(config.command),
+        "Env": [f"{name}={value}" for name, value in sorted(config.env.items())],
+        "ExposedPorts": {f"{port}/tcp": {} for port in config.ports},
+        "Labels": dict(config.labels),
+        "User": config.user,
+        "WorkingDir": config.workdir,
+    }
+    return {key: value for key, value in values.items() if value}
+
+
+def _config(data: Mapping[str, Any]) -> ImageConfig:
+    process: Mapping[str, Any] = data.get("config") or {}
+    env = [str(item).partition("=") for item in process.get("Env") or ()]
+    ports = [str(item).partition("/") for item in process.get("ExposedPorts") or ()]
+    return ImageConfig(
+        architecture=str(data["architecture"]),
+        user=str(process.get("User") or ""),
+        command=tuple(str(word) for word in (*(process.get("Entrypoint") or ()), *(process.get("Cmd") or ()))),
+        workdir=str(process.get("WorkingDir") or "/"),
+        env={name: value for name, _, value in env},
+        ports=tuple(sorted(int(port) for port, _, protocol in ports if protocol in ("", "tcp"))),
+        labels={str(key): str(value) for key, value in (process.get("Labels") or {}).items()},
+    )
+
+
+def _layers(descriptors: Sequence[Mapping[str, Any]], data: Mapping[str, Any]) -> tuple[Layer, ...]:
+    diff_ids = data["rootfs"]["diff_ids"]
+    if len(diff_ids) != len(descriptors):
+        raise ValueError(f"{len(descriptors)} layers, but {len(diff_ids)} diff IDs")
+    steps = [str(line.get("created_by") or "") for line in data.get("history") or () if not line.get("empty_layer")]
+    if len(steps) != len(descriptors):
+        steps = [""] * len(descriptors)
+    return tuple(
+        Layer(
+            digest=Digest(item["digest"]),
+            diff_id=Digest(diff_id),
+            size_bytes=int(item["size"]),
+            media_type=str(item["mediaType"]),
+            step=step,
+        )
+        for item, diff_id, step in zip(descriptors, diff_ids, steps, strict=True)
+    )
+
+
+def _seconds(created: str | None) -> int:
+    return int(datetime.fromisoformat(created).timestamp()) if created else 0
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    data = json.loads(text)  # its JSONDecodeError is a ValueError
+    if not isinstance(data, dict):
+        raise ValueError("not a JSON object")
+    return data
