@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from instar.cli.options import file_option, json_option, load_definition, workspace
-from instar.cli.screen import Screen, say, say_json, size
-from instar.model.progress import Progress
+from instar.cli.screen import Screen, say, say_json
 
 
 @click.command()
@@ -102,7 +101,4 @@ def bake(file: Path, as_json: bool) -> None:
         cached = all(step.cached for step in baked.steps)
         say_json({"digest": baked.image.digest, "cached": cached, "seconds": round(baked.seconds, 3), "layers": layers})
         return
-    known = sum(1 for step in baked.steps if step.cached)
-    text = f"{known} of {len(baked.steps)} steps cached · {size(baked.image.size_bytes)} · {baked.seconds:.2f} s"
-    parts.report(Progress(stage="baked", text=text))
     say(baked.image.digest)

@@ -9,6 +9,7 @@ from instar.bake import bake as run_bake
 from instar.bake import plan as plan_bake
 from instar.definition import Loaded
 from instar.fetch import fetch_all
+from instar.model.progress import Progress
 from instar.operations.lock import fitting_lock
 from instar.operations.parts import Parts, hold_store, require_root
 
@@ -32,6 +33,9 @@ def bake(parts: Parts, loaded: Loaded, *, holding: bool = False) -> Baked:
             report=parts.report,
         )
         parts.store.tag(loaded.definition.name, baked.image.digest)
+        known = sum(1 for step in baked.steps if step.cached)
+        text = f"{known} of {len(baked.steps)} steps cached · {baked.seconds:.2f} s"
+        parts.report(Progress(stage="bake", text=text, aside=f"sha256:{baked.image.digest.short}"))
         return baked
 
 

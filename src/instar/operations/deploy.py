@@ -49,12 +49,15 @@ class Outcome:
 def deploy(parts: Parts, loaded: Loaded, name: str, *, image: str | None = None, take_over: bool = False) -> Outcome:
     """Bake if needed (or take ``image`` from the store) and roll it out to environment ``name``."""
     require_root("deploy")
+    began = time.monotonic()
     environment = get_declared(loaded, name)
     place = Place(service=loaded.definition.name, environment=name)
-    with hold_place(parts, place, take_over=take_over), hold_store(parts):
-        found = parts.store.find(image) if image else bake(parts, loaded, holding=True).image
-        configuration = configure(parts, loaded, environment)
-        return roll_out(parts, place, Settings.of(environment), found, configuration, "deploy")
+    with hold_place(parts, place, take_over=take_over):
+        with hold_store(parts):
+            found = parts.store.find(image) if image else bake(parts, loaded, holding=True).image
+            configuration = configure(parts, loaded, environment)
+            release = begin(parts, place, Settings.of(environment), found, configuration, "deploy")
+        return converge(parts, release, began)
 
 
 def get_declared(loaded: Loaded, name: str) -> Environment:
@@ -74,14 +77,14 @@ def configure(parts: Parts, loaded: Loaded, environment: Environment) -> Configu
     return Configuration(service=loaded.definition.service, config=environment.config, secrets=secrets)
 
 
-def roll_out(
+def begin(
     parts: Parts, place: Place, settings: Settings, image: Image, configuration: Configuration, kind: RolloutKind
-) -> Outcome:
-    """Make a release of ``image`` and ``configuration`` (or go on with the one that is) and give it the traffic.
+) -> Release:
+    """Make a release of ``image`` and ``configuration`` (or go on with the one that is) and begin its rollout.
 
-    The caller holds the place. Nothing is written before all that can be refused has been.
+    The caller holds the place, and the store, so that the image can't go before a release needs it. Nothing is
+    written before all that can be refused has been.
     """
-    began = time.monotonic()
     provider = parts.provider(settings.provider)
     state = parts.ledger.find_environment(place)
     clear_orphans(parts, provider)
@@ -90,13 +93,15 @@ def roll_out(
         _require_room(provider, settings, configuration)
     if settings.listen and configuration.service.port is not None:
         provider.router.check(RouterPlan.of(place, settings, configuration.service))
+    for warning in provider.runtime.warnings():
+        parts.report(Progress(stage="note", text=warning, kind="warning"))
     with parts.ledger.transaction():
         parts.ledger.save_settings(place, settings)
         _give_up_running(parts, place, release)
         if release is None:
             release = parts.ledger.add_release(place, image.digest, configuration)
         start_rollout(parts, place, release, kind)
-    return converge(parts, provider, place, release, began)
+    return release
 
 
 def start_rollout(parts: Parts, place: Place, release: Release, kind: RolloutKind) -> None:
@@ -106,16 +111,14 @@ def start_rollout(parts: Parts, place: Place, release: Release, kind: RolloutKin
         parts.ledger.begin_rollout(place, kind, release.number)
 
 
-def converge(parts: Parts, provider: Provider, place: Place, release: Release, began: float) -> Outcome:
-    """Run the loop until ``place`` is as wanted, and say how the rollout to ``release`` ended."""
+def converge(parts: Parts, release: Release, began: float) -> Outcome:
+    """Run the loop until the release's place is as wanted, and say how the rollout to it ended."""
+    place = release.place
     before = parts.ledger.get_environment(place)
-    loop = Loop(ledger=parts.ledger, provider=provider, find_image=parts.store.image, report=parts.report)
-    for warning in provider.runtime.warnings():
-        parts.report(Progress(stage="note", text=warning, kind="warning"))
+    provider = parts.provider(before.settings.provider)
     counted = provider.router.counters(place)
-    loop.run(place)
+    Loop(ledger=parts.ledger, provider=provider, find_image=parts.store.image, report=parts.report).run(place)
     served = provider.router.counters(place)
-    after = parts.ledger.get_environment(place)
     ended = parts.ledger.get_rollout(before.rollout.id) if before.rollout else None
     detail = ended.detail if ended else {}
     culprit, last_lines = next(iter(detail.get("last_lines", {}).items()), (None, []))
@@ -133,7 +136,7 @@ def converge(parts: Parts, provider: Provider, place: Place, release: Release, b
         drained=detail.get("drained"),
         cut=detail.get("cut"),
         reason=detail.get("reason"),
-        active=after.active,
+        active=parts.ledger.get_environment(place).active,
         requests=requests if whole else None,
         failed=failures if whole else None,
         culprit=culprit,

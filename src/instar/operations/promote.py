@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from instar.definition import Loaded
 from instar.errors import Refused
 from instar.model.release import Configuration, Place, Settings
-from instar.operations.deploy import Outcome, get_declared, roll_out
-from instar.operations.parts import Parts, hold_place, require_root
+from instar.operations.deploy import Outcome, begin, converge, get_declared
+from instar.operations.parts import Parts, hold_place, hold_store, require_root
 from instar.operations.secrets import keep_secrets
 
 
@@ -14,6 +16,7 @@ def promote(parts: Parts, loaded: Loaded, source: str, name: str, *, take_over: 
     """Roll out to environment ``name`` what runs in ``source``: its image and its ``service`` section, as tried
     there, with ``name``'s own configuration from the definition."""
     require_root("promote")
+    began = time.monotonic()
     get_declared(loaded, source)
     environment = get_declared(loaded, name)
     if environment.promote_from not in (None, source):
@@ -26,9 +29,11 @@ def promote(parts: Parts, loaded: Loaded, source: str, name: str, *, take_over: 
     if origin.active is None:
         raise Refused(f"cannot promote '{source}': no release is active there", hint=f"instar deploy {source}")
     release = parts.ledger.get_release(origin.place, origin.active)
-    image = parts.store.image(release.image)
     place = Place(service=service, environment=name)
     with hold_place(parts, place, take_over=take_over):
         secrets = keep_secrets(parts.state, loaded.folder, environment)
         configuration = Configuration(service=release.service, config=environment.config, secrets=secrets)
-        return roll_out(parts, place, Settings.of(environment), image, configuration, "promote")
+        with hold_store(parts):
+            image = parts.store.image(release.image)
+            began_release = begin(parts, place, Settings.of(environment), image, configuration, "promote")
+        return converge(parts, began_release, began)

@@ -27,8 +27,7 @@ def rollback(parts: Parts, environment: EnvironmentState, *, to: int | None = No
             if rollout is not None and rollout.target != target.number:
                 parts.ledger.end_rollout(rollout, "failed", {"reason": "rolled back before it had finished"})
             start_rollout(parts, place, target, "rollback")
-        provider = parts.provider(environment.settings.provider)
-        return converge(parts, provider, place, target, began)
+        return converge(parts, target, began)
 
 
 def _target(parts: Parts, environment: EnvironmentState, to: int | None) -> Release:
