@@ -1,0 +1,108 @@
+"""Environments: the places there are, and their settings, version by version."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from instar.errors import NotFound, Refused
+from instar.ledger.events import Events
+from instar.ledger.rows import state_value
+from instar.model.codec import canonical, to_json
+from instar.model.release import EnvironmentState, Place, Settings
+
+_STATES = """
+    SELECT e.*, s.value AS settings, r.id AS rollout_id, r.kind, r.source, r.target, r.state, r.actor, r.started_at,
+           r.ended_at, r.detail
+      FROM environments e
+      JOIN settings s ON s.environment = e.id
+                     AND s.version = (SELECT max(version) FROM settings WHERE environment = e.id)
+      LEFT JOIN rollouts r ON r.environment = e.id AND r.state = 'running'
+     WHERE e.removed_at IS NULL"""
+_ALL = f"{_STATES} ORDER BY e.service, e.environment"
+_OF_SERVICE = f"{_STATES} AND e.service = :service ORDER BY e.environment"
+_ONE = f"{_STATES} AND e.service = :service AND e.environment = :environment"
+_PRESENT = """
+    SELECT id, destroying FROM environments
+     WHERE service = :service AND environment = :environment AND removed_at IS NULL"""
+_ADD = "INSERT INTO environments (service, environment, created_at) VALUES (:service, :environment, :now)"
+_SETTINGS = "SELECT value, version FROM settings WHERE environment = :id ORDER BY version DESC LIMIT 1"
+_ADD_SETTINGS = """
+    INSERT INTO settings (environment, version, value, created_at)
+    VALUES (:id, (SELECT coalesce(max(version), 0) + 1 FROM settings WHERE environment = :id), :value, :now)"""
+
+
+class Environments(Events):
+    """The part of the ledger that knows which places there are."""
+
+    def environments(self, service: str | None = None) -> tuple[EnvironmentState, ...]:
+        """Return all places (of ``service``), by name."""
+        rows = self._database.rows(_OF_SERVICE, service=service) if service else self._database.rows(_ALL)
+        return tuple(state_value(row) for row in rows)
+
+    def find_environment(self, place: Place) -> EnvironmentState | None:
+        row = self._database.row(_ONE, service=place.service, environment=place.environment)
+        return state_value(row) if row else None
+
+    def get_environment(self, place: Place) -> EnvironmentState:
+        """Raises NotFound, which names the places there are, the nearest first."""
+        found = self.find_environment(place)
+        if found is None:
+            raise self._no_environment(place)
+        return found
+
+    def save_settings(self, place: Place, settings: Settings) -> EnvironmentState:
+        """Make ``place`` with ``settings``, or give it a new version of them; nothing when they are the same."""
+        with self.transaction():
+            row = self._present(place)
+            if row is None:
+                self._add_environment(place, settings)
+            else:
+                self._change_settings(row["id"], place, settings)
+            return self.get_environment(place)
+
+    def _add_environment(self, place: Place, settings: Settings) -> None:
+        now = self._now()
+        added = self._database.write(_ADD, service=place.service, environment=place.environment, now=now)
+        self._database.write(_ADD_SETTINGS, id=added, value=canonical(settings).decode(), now=now)
+        self._record("environment", place, None, None, {"settings": to_json(settings)})
+
+    def _change_settings(self, environment: int, place: Place, settings: Settings) -> None:
+        old = self._database.row(_SETTINGS, id=environment)
+        value = canonical(settings).decode()
+        if old is None or old["value"] == value:
+            return
+        self._changeable(place)
+        self._database.write(_ADD_SETTINGS, id=environment, value=value, now=self._now())
+        self._record("settings", place, None, None, {"old": json.loads(old["value"]), "new": to_json(settings)})
+
+    def _present(self, place: Place) -> sqlite3.Row | None:
+        return self._database.row(_PRESENT, service=place.service, environment=place.environment)
+
+    def _environment_id(self, place: Place) -> int:
+        row = self._present(place)
+        if row is None:
+            raise self._no_environment(place)
+        return int(row["id"])
+
+    def _changeable(self, place: Place) -> int:
+        """Return the row id of a place that something may still be added to."""
+        row = self._present(place)
+        if row is None:
+            raise self._no_environment(place)
+        if row["destroying"]:
+            raise Refused(
+                f"cannot change '{place}': it is being destroyed", hint=f"finish that first: instar destroy {place}"
+            )
+        return int(row["id"])
+
+    def _no_environment(self, place: Place) -> NotFound:
+        from difflib import get_close_matches  # only here: its import is slow
+
+        known = [str(state.place) for state in self.environments()]
+        near = get_close_matches(str(place), known, n=1)
+        hint = f"there are: {', '.join(near + [name for name in known if name not in near])}"
+        return NotFound(
+            f"cannot find '{place}': there is no such environment",
+            hint=(f"did you mean {near[0]}? " if near else "") + hint if known else "make it with: instar deploy",
+        )

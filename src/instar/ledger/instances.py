@@ -1,0 +1,127 @@
+"""Instances: what was meant to run, written down before it is made, until nothing of it is left."""
+
+from __future__ import annotations
+
+import sqlite3
+from ipaddress import IPv4Network
+
+from instar.errors import NotFound, Refused
+from instar.ledger.addresses import next_free
+from instar.ledger.rollouts import Rollouts
+from instar.ledger.rows import instance_value
+from instar.model.digest import Digest
+from instar.model.release import Instance, Place, Process, Release
+
+_ROWS = """
+    SELECT i.*, e.service || '/' || e.environment AS place, r.image
+      FROM instances i JOIN environments e ON e.id = i.environment
+      JOIN releases r ON r.environment = i.environment AND r.number = i.release"""
+_PRESENT = f"{_ROWS} WHERE i.removed_at IS NULL ORDER BY i.serial"
+_PRESENT_OF = f"{_ROWS} WHERE i.environment = :environment AND i.removed_at IS NULL ORDER BY i.serial"
+_ONE = f"{_ROWS} WHERE i.id = :id"
+_HELD = "SELECT address FROM instances WHERE removed_at IS NULL"
+_LAST = "SELECT address FROM instances ORDER BY serial DESC LIMIT 1"
+_LAST_K = "SELECT coalesce(max(k), 0) AS k FROM instances WHERE stem = :stem"
+_ADD = """
+    INSERT INTO instances (id, environment, release, stem, k, address, created_at)
+    VALUES (:stem || '-' || :k, :environment, :release, :stem, :k, :address, :now)"""
+_SET_PROCESS = """
+    UPDATE instances SET boot_id = :boot_id, pid = :pid, start_time = :start_time, started_at = NULL WHERE id = :id"""
+_SET_STARTED = "UPDATE instances SET started_at = :now WHERE id = :id"
+_REMOVE = "UPDATE instances SET removed_at = :now WHERE id = :id"
+
+
+class Instances(Rollouts):
+    """The part of the ledger that knows what is meant to run."""
+
+    def add_instances(self, place: Place, release: int, count: int, network: IPv4Network) -> tuple[Instance, ...]:
+        """Write ``count`` new instances of a release, each with an id, a serial and an address that nothing else has.
+
+        Raises Refused when ``network`` has not as many free addresses.
+        """
+        with self.transaction():
+            environment = self._changeable(place)
+            of = self.get_release(place, release)
+            addresses = self._free_addresses(of, count, network)
+            if not addresses:
+                return ()
+            stem = f"{place.service}-{place.environment}-{release}"
+            before = self._database.row(_LAST_K, stem=stem)
+            first = 1 + (before["k"] if before else 0)
+            now = self._now()
+            for k, address in enumerate(addresses, first):
+                self._database.write(
+                    _ADD, environment=environment, release=release, stem=stem, k=k, address=address, now=now
+                )
+            added = {f"{stem}-{k}": address for k, address in enumerate(addresses, first)}
+            self._record("launch", place, release, of.image, {"instances": added})
+            return tuple(self._get_instance(name) for name in added)
+
+    def instances(self, place: Place | None = None) -> tuple[Instance, ...]:
+        """Return the instances (of ``place``) that are not removed, by serial; none of a place that isn't there."""
+        if place is None:
+            return tuple(instance_value(row) for row in self._database.rows(_PRESENT))
+        present = self._present(place)
+        if present is None:
+            return ()
+        return tuple(instance_value(row) for row in self._database.rows(_PRESENT_OF, environment=present["id"]))
+
+    def set_process(self, instance_id: str, process: Process) -> Instance:
+        """Write which process an instance is; another one than before has not started yet."""
+        with self.transaction():
+            row = self._live_row(instance_id)
+            known = instance_value(row)
+            if known.process == process:
+                return known
+            values = {"boot_id": process.boot_id, "pid": process.pid, "start_time": process.start_time}
+            self._database.write(_SET_PROCESS, id=instance_id, **values)
+            self._about("created", row, **values)
+            return self._get_instance(instance_id)
+
+    def set_started(self, instance_id: str) -> Instance:
+        """Write that an instance's process has begun. Once: the first time stays."""
+        with self.transaction():
+            row = self._live_row(instance_id)
+            if row["started_at"] is None:
+                self._database.write(_SET_STARTED, id=instance_id, now=self._now())
+                self._about("started", row)
+            return self._get_instance(instance_id)
+
+    def remove_instance(self, instance_id: str, reason: str) -> None:
+        """Write that nothing is left of an instance: its address is free. Does nothing to a removed one."""
+        with self.transaction():
+            row = self._row(instance_id)
+            if row["removed_at"] is None:
+                self._database.write(_REMOVE, id=instance_id, now=self._now())
+                self._about("destroyed", row, reason=reason)
+
+    def _free_addresses(self, release: Release, count: int, network: IPv4Network) -> tuple[str, ...]:
+        held = [row["address"] for row in self._database.rows(_HELD)]
+        last = self._database.row(_LAST)
+        found = next_free(network, held, last["address"] if last else None, count)
+        if len(found) < count:
+            raise Refused(
+                f"cannot launch {count} instances of '{release.place}': "
+                f"{network} has {len(found)} free addresses, {len(held)} are in use",
+                hint="destroy environments that are not needed any more: instar status shows all",
+            )
+        return found
+
+    def _about(self, kind: str, row: sqlite3.Row, **detail: object) -> None:
+        place = instance_value(row).place
+        self._record(kind, place, row["release"], Digest(row["image"]), {"instance": row["id"], **detail})
+
+    def _get_instance(self, instance_id: str) -> Instance:
+        return instance_value(self._row(instance_id))
+
+    def _live_row(self, instance_id: str) -> sqlite3.Row:
+        row = self._row(instance_id)
+        if row["removed_at"] is not None:
+            raise NotFound(f"cannot find '{instance_id}': this instance was destroyed at {row['removed_at']}")
+        return row
+
+    def _row(self, instance_id: str) -> sqlite3.Row:
+        row = self._database.row(_ONE, id=instance_id)
+        if row is None:
+            raise NotFound(f"cannot find '{instance_id}': there is no such instance", hint="instar status shows all")
+        return row

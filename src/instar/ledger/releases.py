@@ -1,0 +1,89 @@
+"""Releases: numbered, immutable, and which of them has the traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from instar.errors import NotFound
+from instar.ledger.environments import Environments
+from instar.ledger.rows import release_value
+from instar.model.codec import canonical
+from instar.model.digest import Digest
+from instar.model.release import Configuration, Place, Release
+
+_NEXT = """
+    SELECT coalesce(max(r.number), 0) + 1 AS number
+      FROM environments e JOIN releases r ON r.environment = e.id
+     WHERE e.service = :service AND e.environment = :environment"""
+_ADD = """
+    INSERT INTO releases (environment, number, image, configuration, configuration_digest, created_at)
+    VALUES (:environment, :number, :image, :configuration, :digest, :now)"""
+_ALL = "SELECT * FROM releases WHERE environment = :environment ORDER BY number DESC LIMIT :last"
+_ONE = "SELECT * FROM releases WHERE environment = :environment AND number = :number"
+_NUMBERS = "SELECT number FROM releases WHERE environment = :environment ORDER BY number"
+_ACTIVE = "SELECT active FROM environments WHERE id = :environment"
+_SET_ACTIVE = "UPDATE environments SET active = :number WHERE id = :environment"
+_TOUCH = "UPDATE releases SET last_active_at = :now WHERE environment = :environment AND number IN (:old, :new)"
+
+
+class Releases(Environments):
+    """The part of the ledger that knows what was released."""
+
+    def add_release(self, place: Place, image: Digest, configuration: Configuration) -> Release:
+        """Write the next release of ``place``. Its number was never used before, not even before a destruction."""
+        with self.transaction():
+            environment = self._changeable(place)
+            numbered = self._database.row(_NEXT, service=place.service, environment=place.environment)
+            assert numbered is not None  # an aggregate has a row
+            text = canonical(configuration)
+            self._database.write(
+                _ADD,
+                environment=environment,
+                number=numbered["number"],
+                image=image,
+                configuration=text.decode(),
+                digest=Digest.of(text),
+                now=self._now(),
+            )
+            self._record("release", place, numbered["number"], image, {"configuration": Digest.of(text)})
+            return self.get_release(place, numbered["number"])
+
+    def releases(self, place: Place, *, last: int | None = None) -> tuple[Release, ...]:
+        """Return the releases of ``place``, newest first (``last``: that many); none of a place that isn't there."""
+        row = self._present(place)
+        if row is None:
+            return ()
+        rows = self._database.rows(_ALL, environment=row["id"], last=-1 if last is None else last)
+        return tuple(release_value(found, place) for found in rows)
+
+    def get_release(self, place: Place, number: int) -> Release:
+        """Raises NotFound, which names those there are; LedgerDamaged when what is written is not what was released."""
+        environment = self._environment_id(place)
+        row = self._database.row(_ONE, environment=environment, number=number)
+        if row is None:
+            raise self._no_release(environment, place, number)
+        return release_value(row, place)
+
+    def set_active(self, place: Place, number: int | None, detail: Mapping[str, Any] | None = None) -> None:
+        """Write that release ``number`` has the traffic from now on; None: that nothing has.
+
+        The release that is left and the one that follows get this moment as their ``last_active_at``. Writes
+        nothing when it is so already.
+        """
+        with self.transaction():
+            environment = self._environment_id(place)
+            release = None if number is None else self.get_release(place, number)
+            row = self._database.row(_ACTIVE, environment=environment)
+            old = row["active"] if row else None
+            if old == number:
+                return
+            self._database.write(_SET_ACTIVE, environment=environment, number=number)
+            self._database.write(_TOUCH, environment=environment, old=old, new=number, now=self._now())
+            image = release.image if release else None
+            self._record("shift", place, number, image, {"from": old, **(detail or {})})
+
+    def _no_release(self, environment: int, place: Place, number: int) -> NotFound:
+        numbers = [str(row["number"]) for row in self._database.rows(_NUMBERS, environment=environment)]
+        known = f"there are: {', '.join(numbers)}" if numbers else "it has none yet: instar deploy"
+        return NotFound(f"cannot find release {number} of '{place}': there is no such release", hint=known)

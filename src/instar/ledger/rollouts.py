@@ -1,0 +1,80 @@
+"""Rollouts: an environment on its way from one release to another, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from instar.errors import NotFound, Refused
+from instar.ledger import chain
+from instar.ledger.releases import Releases
+from instar.ledger.rows import rollout_value
+from instar.model.release import Place, Rollout, RolloutKind
+
+_ONE = """
+    SELECT r.*, r.id AS rollout_id, e.service || '/' || e.environment AS place
+      FROM rollouts r JOIN environments e ON e.id = r.environment WHERE r.id = :id"""
+_BEGIN = """
+    INSERT INTO rollouts (environment, kind, source, target, actor, started_at)
+    VALUES (:environment, :kind, :source, :target, :actor, :now)"""
+_END = "UPDATE rollouts SET state = :state, ended_at = :now, detail = :detail WHERE id = :id"
+_RAN_WELL = """
+    UPDATE releases SET ran_well = 1
+     WHERE (environment, number) = (SELECT environment, target FROM rollouts WHERE id = :id)"""
+
+
+class Rollouts(Releases):
+    """The part of the ledger that knows where an environment is going."""
+
+    def begin_rollout(self, place: Place, kind: RolloutKind, target: int) -> Rollout:
+        """Write that ``place`` shall move to release ``target``. Raises Refused while it is moving already."""
+        with self.transaction():
+            environment = self._changeable(place)
+            state = self.get_environment(place)
+            if state.rollout is not None:
+                raise _under_way(state.rollout)
+            release = self.get_release(place, target)
+            added = self._database.write(
+                _BEGIN,
+                environment=environment,
+                kind=kind,
+                source=state.active,
+                target=target,
+                actor=self._actor,
+                now=self._now(),
+            )
+            detail = {"rollout": added, "kind": kind, "from": state.active}
+            self._record("rollout", place, target, release.image, detail)
+            return self._get_rollout(added)
+
+    def end_rollout(
+        self, rollout: Rollout, state: Literal["done", "failed"], detail: Mapping[str, Any] | None = None
+    ) -> Rollout:
+        """Write how ``rollout`` ended. A release whose rollout is done has run well.
+
+        Raises Refused when it has ended already.
+        """
+        with self.transaction():
+            found = self._get_rollout(rollout.id)
+            if found.state != "running":
+                raise Refused(f"cannot end rollout {found.id} of '{found.place}': it is {found.state} already")
+            detail = detail or {}
+            self._database.write(_END, id=found.id, state=state, now=self._now(), detail=chain.detail_text(detail))
+            if state == "done":
+                self._database.write(_RAN_WELL, id=found.id)
+            image = self.get_release(found.place, found.target).image
+            self._record(f"rollout-{state}", found.place, found.target, image, {**detail, "rollout": found.id})
+            return self._get_rollout(found.id)
+
+    def _get_rollout(self, number: int) -> Rollout:
+        row = self._database.row(_ONE, id=number)
+        if row is None:
+            raise NotFound(f"cannot find rollout {number}: there is no such rollout")
+        return rollout_value(row)
+
+
+def _under_way(rollout: Rollout) -> Refused:
+    return Refused(
+        f"cannot begin a rollout of '{rollout.place}': the {rollout.kind} to release {rollout.target} has not ended",
+        hint=f"see where it is with: instar status {rollout.place}",
+    )

@@ -1,0 +1,135 @@
+"""Rows as the values of ``model/release.py``. What does not read back as it was written is damage."""
+
+from __future__ import annotations
+
+import functools
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from instar.errors import LedgerDamaged
+from instar.model.codec import from_json
+from instar.model.digest import Digest
+from instar.model.release import (
+    Configuration,
+    EnvironmentState,
+    Event,
+    Instance,
+    Place,
+    Process,
+    Release,
+    Rollout,
+    Settings,
+)
+
+Row = Any  # sqlite3.Row or a dict: both are read by column name
+
+
+def time_text(at: datetime) -> str:
+    """Return an aware time as the ledger writes it."""
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def event_value(row: Row) -> Event:
+    return Event(
+        seq=row["seq"],
+        at=_time(row["at"]),
+        actor=row["actor"],
+        kind=row["kind"],
+        place=_place(row["place"]) if row["place"] else None,
+        release=row["release"],
+        image=Digest(row["image"]) if row["image"] else None,
+        detail=json.loads(row["detail"]),
+        hash=row["hash"],
+    )
+
+
+def state_value(row: Row) -> EnvironmentState:
+    """``row`` has the columns of environments, its settings, and those of its running rollout."""
+    place = Place(service=row["service"], environment=row["environment"])
+    return EnvironmentState(
+        place=place,
+        settings=_settings(place, row["settings"]),
+        active=row["active"],
+        created_at=_time(row["created_at"]),
+        rollout=rollout_value(row, place) if row["rollout_id"] is not None else None,
+        destroying=bool(row["destroying"]),
+    )
+
+
+def release_value(row: Row, place: Place) -> Release:
+    try:
+        configuration = _configuration(row["configuration"], row["configuration_digest"])
+    except ValueError as error:
+        raise LedgerDamaged(
+            f"cannot read release {row['number']} of '{place}': {error}",
+            hint="see what else is not as it was written: instar history --verify",
+        ) from error
+    return Release(
+        place=place,
+        number=row["number"],
+        image=Digest(row["image"]),
+        configuration=configuration,
+        created_at=_time(row["created_at"]),
+        ran_well=bool(row["ran_well"]),
+        last_active_at=_time_or_none(row["last_active_at"]),
+    )
+
+
+def rollout_value(row: Row, place: Place | None = None) -> Rollout:
+    """``row`` has the columns of rollouts, its id as ``rollout_id``, and ``place`` where that is not given."""
+    return Rollout(
+        id=row["rollout_id"],
+        place=place or _place(row["place"]),
+        kind=row["kind"],
+        source=row["source"],
+        target=row["target"],
+        state=row["state"],
+        actor=row["actor"],
+        started_at=_time(row["started_at"]),
+        ended_at=_time_or_none(row["ended_at"]),
+        detail=json.loads(row["detail"]),
+    )
+
+
+def instance_value(row: Row) -> Instance:
+    """``row`` has the columns of instances, and ``place``."""
+    known = row["pid"] is not None
+    return Instance(
+        id=row["id"],
+        serial=row["serial"],
+        place=_place(row["place"]),
+        release=row["release"],
+        address=row["address"],
+        created_at=_time(row["created_at"]),
+        started_at=_time_or_none(row["started_at"]),
+        process=Process(boot_id=row["boot_id"], pid=row["pid"], start_time=row["start_time"]) if known else None,
+    )
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _time_or_none(text: str | None) -> datetime | None:
+    return None if text is None else _time(text)
+
+
+def _place(text: str) -> Place:
+    service, _, environment = text.partition("/")
+    return Place(service=service, environment=environment)
+
+
+def _settings(place: Place, text: str) -> Settings:
+    try:
+        return from_json(Settings, json.loads(text))
+    except ValueError as error:
+        raise LedgerDamaged(f"cannot read the settings of '{place}': {error}") from error
+
+
+@functools.lru_cache(maxsize=256)  # most releases share a configuration with the one before
+def _configuration(text: str, digest: str) -> Configuration:
+    """Raises ValueError when ``text`` is not what ``digest`` names."""
+    if Digest.of(text.encode()) != digest:
+        raise ValueError(f"its configuration does not have the digest {digest}")
+    return from_json(Configuration, json.loads(text))
