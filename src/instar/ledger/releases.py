@@ -20,6 +20,9 @@ _ADD = """
     INSERT INTO releases (environment, number, image, configuration, configuration_digest, created_at)
     VALUES (:environment, :number, :image, :configuration, :digest, :now)"""
 _ALL = "SELECT * FROM releases WHERE environment = :environment ORDER BY number DESC LIMIT :last"
+_RECENT = """
+    SELECT * FROM releases WHERE environment = :environment AND ran_well = 1 AND last_active_at IS NOT NULL
+     ORDER BY last_active_at DESC, number DESC LIMIT :count"""
 _ONE = "SELECT * FROM releases WHERE environment = :environment AND number = :number"
 _NUMBERS = "SELECT number FROM releases WHERE environment = :environment ORDER BY number"
 _ACTIVE = "SELECT active FROM environments WHERE id = :environment"
@@ -55,6 +58,14 @@ class Releases(Environments):
         if row is None:
             return ()
         rows = self._database.rows(_ALL, environment=row["id"], last=-1 if last is None else last)
+        return tuple(release_value(found, place) for found in rows)
+
+    def recent(self, place: Place, count: int) -> tuple[Release, ...]:
+        """Return the ``count`` releases that ran well and had the traffic last, the latest first."""
+        row = self._present(place)
+        if row is None:
+            return ()
+        rows = self._database.rows(_RECENT, environment=row["id"], count=count)
         return tuple(release_value(found, place) for found in rows)
 
     def get_release(self, place: Place, number: int) -> Release:

@@ -26,6 +26,12 @@ _RAN_WELL = """
 class Rollouts(Releases):
     """The part of the ledger that knows where an environment is going."""
 
+    def get_rollout(self, number: int) -> Rollout:
+        row = self._database.row(_ONE, id=number)
+        if row is None:
+            raise NotFound(f"cannot find rollout {number}: there is no such rollout")
+        return rollout_value(row)
+
     def begin_rollout(self, place: Place, kind: RolloutKind, target: int) -> Rollout:
         """Write that ``place`` shall move to release ``target``. Raises Refused while it is moving already."""
         with self.transaction():
@@ -45,7 +51,7 @@ class Rollouts(Releases):
             )
             detail = {"rollout": added, "kind": kind, "from": state.active}
             self._record("rollout", place, target, release.image, detail)
-            return self._get_rollout(added)
+            return self.get_rollout(added)
 
     def end_rollout(
         self, rollout: Rollout, state: Literal["done", "failed"], detail: Mapping[str, Any] | None = None
@@ -55,7 +61,7 @@ class Rollouts(Releases):
         Raises Refused when it has ended already.
         """
         with self.transaction():
-            found = self._get_rollout(rollout.id)
+            found = self.get_rollout(rollout.id)
             if found.state != "running":
                 raise Refused(f"cannot end rollout {found.id} of '{found.place}': it is {found.state} already")
             detail = detail or {}
@@ -64,13 +70,7 @@ class Rollouts(Releases):
                 self._database.write(_RAN_WELL, id=found.id)
             image = self.get_release(found.place, found.target).image
             self._record(f"rollout-{state}", found.place, found.target, image, {**detail, "rollout": found.id})
-            return self._get_rollout(found.id)
-
-    def _get_rollout(self, number: int) -> Rollout:
-        row = self._database.row(_ONE, id=number)
-        if row is None:
-            raise NotFound(f"cannot find rollout {number}: there is no such rollout")
-        return rollout_value(row)
+            return self.get_rollout(found.id)
 
 
 def _under_way(rollout: Rollout) -> Refused:

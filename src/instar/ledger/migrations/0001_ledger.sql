@@ -54,6 +54,8 @@ CREATE TABLE releases (
   PRIMARY KEY (environment, number)
 ) STRICT;
 
+CREATE INDEX releases_recent ON releases (environment, last_active_at) WHERE ran_well = 1;
+
 CREATE TABLE rollouts (
   id          INTEGER PRIMARY KEY,
   environment INTEGER NOT NULL REFERENCES environments (id),
