@@ -1,0 +1,172 @@
+"""Control groups, whatever the layout: v1, v2, or v1 with an empty v2 beside it (hybrid).
+
+A group has one name, ``PARENT/CHILD``, in every hierarchy that is mounted. runc makes it and sets its limits; here it
+is read, emptied and removed. A named hierarchy without controllers (systemd's own) and v2 say which processes belong
+together: what must not be ended with the session that started it is moved there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from instar.errors import HostError
+
+_PATIENCE_S = 5.0
+_POLL_S = 0.002
+_CONTROLLERS = frozenset({"blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "pids"})
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hierarchy:
+    """``controllers`` is empty for v2, whose own files say more, and for a v1 hierarchy that only has a name."""
+
+    mount: Path
+    controllers: frozenset[str]
+    unified: bool
+
+    @property
+    def groups_only(self) -> bool:
+        return not self.controllers
+
+
+@functools.cache
+def hierarchies() -> tuple[Hierarchy, ...]:
+    """Return what is mounted. Source: proc(5), mountinfo; cgroups(7)."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        if kind in ("cgroup", "cgroup2"):
+            controllers = frozenset(options.split(",")) & _CONTROLLERS
+            found.append(Hierarchy(mount=Path(before.split()[4]), controllers=controllers, unified=kind == "cgroup2"))
+    return tuple(found)
+
+
+def layout() -> str:
+    """Return v1, v2 or hybrid; "none" where no hierarchy is mounted."""
+    found = hierarchies()
+    unified = any(hierarchy.unified for hierarchy in found)
+    if any(hierarchy.controllers for hierarchy in found):
+        return "hybrid" if unified else "v1"
+    return "v2" if unified else "none"
+
+
+def limits_swap() -> bool:
+    """Tell whether a group's swap can be limited: v1 must have been told to count it, v2 does when there can be any."""
+    for hierarchy in hierarchies():
+        if "memory" in hierarchy.controllers:
+            return (hierarchy.mount / "memory.memsw.limit_in_bytes").exists()
+    return Path("/proc/swaps").exists()
+
+
+def members(name: str) -> frozenset[int]:
+    """Return the processes of the group and of the groups below it, in any hierarchy."""
+    return frozenset(pid for group in _groups(name) for pid in _pids(group))
+
+
+def join_leaf(name: str, pid: int) -> None:
+    """Move ``pid`` to the group ``name`` where groups say what belongs together, and leave its limits as they are."""
+    for hierarchy in hierarchies():
+        if hierarchy.groups_only:
+            group = hierarchy.mount / name
+            group.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(ProcessLookupError):
+                (group / "cgroup.procs").write_text(str(pid))
+
+
+def kill(name: str) -> None:
+    """End every process of the group at once. Raises HostError when some are still there after five seconds."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while pids := members(name):
+        for group in _groups(name):
+            with contextlib.suppress(OSError):
+                (group / "cgroup.kill").write_text("1")
+        for pid in pids:
+            _kill_member(pid, name)
+        if time.monotonic() >= deadline:
+            raise HostError(
+                f"cannot end '{name}': processes {_listed(pids)} do not die",
+                hint="they wait for a device or a file system that does not answer; look at /proc/PID/stack",
+            )
+        time.sleep(_POLL_S)
+
+
+def remove(name: str) -> None:
+    """Remove the group everywhere. Raises HostError while it has processes."""
+    deadline = time.monotonic() + _PATIENCE_S
+    for group in _groups(name):
+        while not _removed(group):
+            if time.monotonic() >= deadline:
+                raise HostError(f"cannot remove the cgroup '{group}': it is in use by {_listed(_pids(group))}")
+            time.sleep(_POLL_S)
+
+
+def children(parent: str) -> frozenset[str]:
+    """Return the names of the groups directly below ``parent``, in any hierarchy."""
+    found: set[str] = set()
+    for hierarchy in hierarchies():
+        with contextlib.suppress(FileNotFoundError):
+            found.update(entry.name for entry in (hierarchy.mount / parent).iterdir() if entry.is_dir())
+    return frozenset(found)
+
+
+def out_of_memory_kills(name: str) -> int:
+    """Return how many processes of the group were killed because it was out of memory. 0 for one that is gone."""
+    for hierarchy in hierarchies():
+        for file in ("memory.oom_control", "memory.events"):
+            with contextlib.suppress(OSError):
+                fields = dict(line.split() for line in (hierarchy.mount / name / file).read_text().splitlines())
+                return int(fields.get("oom_kill", 0))
+    return 0
+
+
+def _groups(name: str) -> list[Path]:
+    """Return the group's directories, the deepest first."""
+    found = []
+    for hierarchy in hierarchies():
+        for folder, _, _ in os.walk(hierarchy.mount / name, topdown=False):
+            found.append(Path(folder))
+    return found
+
+
+def _pids(group: Path) -> list[int]:
+    try:
+        return [int(line) for line in (group / "cgroup.procs").read_text().split()]
+    except OSError:
+        return []
+
+
+def _kill_member(pid: int, name: str) -> None:
+    with contextlib.suppress(OSError):
+        handle = os.pidfd_open(pid)
+        try:
+            if _is_member(pid, name):  # still the one that the group listed
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        finally:
+            os.close(handle)
+
+
+def _is_member(pid: int, name: str) -> bool:
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    return any(f"/{name}/" in line.split(":", 2)[2] + "/" for line in lines)
+
+
+def _removed(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _listed(pids: frozenset[int] | list[int]) -> str:
+    return ", ".join(map(str, sorted(pids))) or "none"

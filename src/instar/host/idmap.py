@@ -1,0 +1,88 @@
+"""Mounts whose owners are shifted into a user namespace, and other properties that one mount has and its source hasn't.
+
+``clone`` copies a mount (an image's layer, a volume's directory) to another place and shifts its owners there: what
+belongs to 10001 on the disk belongs to 10001 inside. The kernel does it for EROFS, ext4, xfs, btrfs, tmpfs, and from
+5.19 for an overlay of such mounts; where it doesn't, it says so and :class:`.namespaces.Unsupported` is raised.
+Source: mount_setattr(2), open_tree(2), move_mount(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from pathlib import Path
+
+from instar.errors import HostError
+from instar.host.namespaces import Unsupported
+
+RDONLY, NOSUID, NODEV, NOEXEC = 0x1, 0x2, 0x4, 0x8
+_IDMAP = 0x0010_0000
+
+# the same on every architecture. Source: asm-generic/unistd.h
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
+_TREE_CLONE, _TREE_CLOEXEC = 1, os.O_CLOEXEC
+_AT_FDCWD, _AT_EMPTY_PATH, _MOVE_EMPTY_PATH = -100, 0x1000, 4
+_ATTRIBUTES = struct.Struct("=QQQQ")  # set, clear, propagation, user namespace
+_NOT_HERE = frozenset({errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def clone(source: Path, target: Path, *, users: int | None = None, attributes: int = 0) -> None:
+    """Show ``source`` at ``target`` with ``attributes``, its owners shifted into the user namespace ``users`` (a fd).
+
+    Raises Unsupported when only the shifting fails, HostError for anything else.
+    """
+    try:
+        tree = _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _TREE_CLONE | _TREE_CLOEXEC)
+    except OSError as error:
+        raise _failed(target, error) from error
+    try:
+        if users is not None:
+            _shift(tree, source, users)
+        if attributes:
+            _set(tree, attributes)
+        _call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_EMPTY_PATH)
+    except OSError as error:
+        raise _failed(target, error) from error
+    finally:
+        os.close(tree)
+
+
+def restrict(target: Path, attributes: int) -> None:
+    """Add ``attributes`` to the mount at ``target``. Raises HostError."""
+    tree = os.open(target, os.O_PATH | os.O_CLOEXEC)
+    try:
+        _set(tree, attributes)
+    except OSError as error:
+        raise _failed(target, error) from error
+    finally:
+        os.close(tree)
+
+
+def _shift(tree: int, source: Path, users: int) -> None:
+    try:
+        _set(tree, _IDMAP, users)
+    except OSError as error:
+        if error.errno in _NOT_HERE:
+            raise Unsupported(f"the owners of '{source}' cannot be shifted here: {error.strerror}") from error
+        raise
+
+
+def _set(tree: int, attributes: int, users: int = 0) -> None:
+    packed = _ATTRIBUTES.pack(attributes, 0, 0, users)
+    _call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, packed, ctypes.c_size_t(len(packed)))
+
+
+def _call(number: int, *arguments: object) -> int:
+    result: int = _libc.syscall(ctypes.c_long(number), *arguments)
+    if result < 0:
+        failure = ctypes.get_errno()
+        raise OSError(failure, os.strerror(failure))
+    return result
+
+
+def _failed(target: Path, error: OSError) -> HostError:
+    return HostError(f"cannot mount '{target}': {error.strerror}")

@@ -1,0 +1,166 @@
+"""Network and user namespaces: making them, keeping them by a name, going into them.
+
+A network namespace is kept by a bind mount in /run/netns, where ``ip netns`` finds it too. An instance's belongs to the
+instance's user namespace, so that what the kernel asks of its owner (to bind low ports, to mount /sys) can be had
+inside. Only a process of one thread may enter a new user namespace, hence a short-lived child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from instar import process
+from instar.errors import HostError
+from instar.host import mounts
+
+NAMES = Path("/run/netns")
+ID_COUNT = 65_536
+# what systemd leaves unused between its containers' ids and the end of the signed numbers (its UIDS-GIDS.md)
+_FIRST_ID, _RANGES = 0x7000_0000, 4_094
+
+_CLONE_NEWNET = 0x4000_0000
+_CHILD_LIFE_S = "10"
+_CHILD_START_S = 5.0
+_libc = ctypes.CDLL(None, use_errno=True)
+T = TypeVar("T")
+
+
+class Unsupported(Exception):
+    """This machine makes no user namespaces, or cannot shift the owners of files into one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IdRange:
+    """The ids of this machine, ``first`` and the ``count`` from it, that stand for 0, 1, … in a user namespace."""
+
+    first: int
+    count: int = ID_COUNT
+
+    @classmethod
+    def number(cls, number: int) -> IdRange:
+        """Return the range for ``number``; there are 4,094 of them, then they come round."""
+        return cls(first=_FIRST_ID + (number % _RANGES) * ID_COUNT)
+
+
+def name_path(name: str) -> Path:
+    return NAMES / name
+
+
+def make_network(name: str) -> None:
+    """Make the network namespace ``name``, which belongs to this machine's own user namespace. Raises HostError."""
+
+    def make() -> None:
+        _check(_libc.unshare(_CLONE_NEWNET))
+        _keep(Path(f"/proc/self/task/{threading.get_native_id()}/ns/net"), name)
+
+    _in_thread(make, f"make the network namespace '{name}'")
+
+
+@contextlib.contextmanager
+def make_user_and_network(name: str, ids: IdRange, user_path: Path) -> Iterator[int]:
+    """Make a user namespace of ``ids``, kept at ``user_path``, and its network namespace ``name``.
+
+    Yields a descriptor of the user namespace. Raises Unsupported where this machine makes none, HostError.
+    """
+    child = process.spawn(["unshare", "--user", "--net", "sleep", _CHILD_LIFE_S], log=Path(os.devnull))
+    try:
+        _wait_until_inside(child.pid, lambda: child.poll() is None)
+        for file in ("uid_map", "gid_map"):
+            Path(f"/proc/{child.pid}/{file}").write_text(f"0 {ids.first} {ids.count}\n")
+        _keep(Path(f"/proc/{child.pid}/ns/net"), name)
+        user_path.touch(mode=0o600)
+        mounts.bind(Path(f"/proc/{child.pid}/ns/user"), user_path)
+    except OSError as error:
+        raise Unsupported(f"this machine makes no user namespace: {error.strerror}") from error
+    finally:
+        child.kill()
+        child.wait()
+    descriptor = os.open(user_path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def drop_network(name: str) -> bool:
+    """Take the name of a network namespace away: it ends with its last process. Returns False where there is none."""
+    path = name_path(name)
+    if not path.exists():
+        return False
+    mounts.unmount_all(path)
+    path.unlink(missing_ok=True)
+    return True
+
+
+def names(prefix: str) -> tuple[str, ...]:
+    """Return the names of network namespaces that begin with ``prefix``."""
+    return tuple(sorted(path.name for path in NAMES.glob(f"{prefix}*")))
+
+
+def inside(namespace: Path, action: Callable[[], T]) -> T:
+    """Call ``action`` in the network namespace at ``namespace``, in a thread of its own; return what it returns.
+
+    Raises HostError where an OSError comes out of it.
+    """
+
+    def enter() -> T:
+        descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _check(_libc.setns(descriptor, _CLONE_NEWNET))
+        finally:
+            os.close(descriptor)
+        return action()
+
+    return _in_thread(enter, f"set up the network namespace '{namespace.name}'")
+
+
+def _keep(source: Path, name: str) -> None:
+    NAMES.mkdir(mode=0o755, exist_ok=True)
+    name_path(name).touch(mode=0o444)
+    mounts.bind(source, name_path(name))
+
+
+def _wait_until_inside(pid: int, lives: Callable[[], bool]) -> None:
+    outside = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116 - a link of /proc, followed
+    deadline = time.monotonic() + _CHILD_START_S
+    while time.monotonic() < deadline and lives():
+        with contextlib.suppress(FileNotFoundError):
+            if Path(f"/proc/{pid}/ns/net").stat().st_ino != outside:
+                return
+        time.sleep(0.0002)
+    raise Unsupported("this machine makes no user namespaces: is the sysctl user.max_user_namespaces 0?")
+
+
+def _in_thread(action: Callable[[], T], what: str) -> T:
+    """Namespaces are a thread's own: one that ends takes what it entered with it."""
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(action())
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        if isinstance(failures[0], OSError):
+            raise HostError(f"cannot {what}: {failures[0].strerror}") from failures[0]
+        raise failures[0]
+    return results[0]
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,111 @@
+"""Processes of this machine, known by boot, pid and start time, and reached through pidfds.
+
+A pid alone names nobody: the kernel gives it to the next. Everything here checks the start time too, and signals only
+through a descriptor that was opened before that check.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import select
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from instar.model.release import Process
+
+_START_TIME = 22 - 3  # of what follows the name in /proc/PID/stat. Source: proc(5)
+
+
+@functools.cache
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def identify(pid: int) -> Process | None:
+    """Return the process that has ``pid`` now; None when there is none, or a dead one not yet collected."""
+    start_time = _start_time(pid)
+    return None if start_time is None else Process(boot_id=boot_id(), pid=pid, start_time=start_time)
+
+
+def lives(process: Process) -> bool:
+    """Tell whether this very process still runs. A zombie, or one of an earlier boot, doesn't."""
+    return process.boot_id == boot_id() and _start_time(process.pid) == process.start_time
+
+
+def send(process: Process, number: int) -> bool:
+    """Send the signal ``number`` to this very process; return False when it is gone already."""
+    with _opened(process) as handle:
+        if handle is None:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, number)
+            return True
+    return False
+
+
+def wait(process: Process, timeout_s: float) -> bool:
+    """Return True as soon as this very process has ended, False when it hasn't within ``timeout_s``."""
+    with _opened(process) as handle:
+        if handle is None:
+            return True
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        return bool(poll.poll(max(0, round(timeout_s * 1000))))
+
+
+def kill(process: Process, timeout_s: float = 5.0) -> bool:
+    """End this very process at once; return whether it was gone within ``timeout_s``."""
+    send(process, signal.SIGKILL)
+    return wait(process, timeout_s)
+
+
+def find_by_words(*wanted: str) -> tuple[tuple[Process, tuple[str, ...]], ...]:
+    """Return the processes whose command line has every one of ``wanted`` as a word of its own, with the line."""
+    found = []
+    for pid in _pids():
+        words = command_line(pid)
+        if set(wanted) <= set(words):
+            process = identify(pid)
+            if process is not None and pid != os.getpid():
+                found.append((process, words))
+    return tuple(found)
+
+
+def command_line(pid: int) -> tuple[str, ...]:
+    """Return the words that ``pid`` was started with; none for one that is gone or belongs to the kernel."""
+    try:
+        text = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return ()
+    return tuple(os.fsdecode(word) for word in text.rstrip(b"\0").split(b"\0"))
+
+
+@contextlib.contextmanager
+def _opened(process: Process) -> Iterator[int | None]:
+    """Yield a pidfd of this very process, None when it is gone."""
+    try:
+        handle = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        yield handle if lives(process) else None
+    finally:
+        os.close(handle)
+
+
+def _start_time(pid: int) -> int | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    fields = text[text.rindex(b")") + 2 :].split()
+    dead = fields[0] in (b"Z", b"X")
+    return None if dead else int(fields[_START_TIME])
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - a hundred Paths for nothing

@@ -1,0 +1,121 @@
+"""The seccomp filter of instances: the distribution's default profile, tightened, for this machine's architecture.
+
+The default profile allows mount, unshare, setns and their kin, because a user namespace would make them harmless; an
+instance has no use for them, so they are taken out. One architecture makes a filter that loads in a third of the time.
+Source: runtime-spec 1.0.2, config-linux.md, Seccomp; the profile is that of golang-github-containers-common.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from instar.errors import ComponentMissing, HostError
+
+PROFILE = Path("/usr/share/containers/seccomp.json")
+_EPERM, _ENOSYS = 1, 38
+
+# machine (uname -m) → (libseccomp's name, the profile's name)
+_ARCHITECTURES = {
+    "x86_64": ("SCMP_ARCH_X86_64", "amd64"),
+    "aarch64": ("SCMP_ARCH_AARCH64", "arm64"),
+    "armv7l": ("SCMP_ARCH_ARM", "arm"),
+    "ppc64le": ("SCMP_ARCH_PPC64LE", "ppc64le"),
+    "s390x": ("SCMP_ARCH_S390X", "s390x"),
+    "riscv64": ("SCMP_ARCH_RISCV64", "riscv64"),
+}
+
+# fmt: off
+REFUSED = frozenset({
+    # mounts, the old interface and the new
+    "mount", "umount", "umount2", "pivot_root", "mount_setattr", "move_mount", "open_tree",
+    "fsopen", "fsconfig", "fsmount", "fspick",
+    # namespaces
+    "unshare", "setns",
+    # other processes' memory and descriptors
+    "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp", "pidfd_getfd",
+    # the kernel's key rings: namespaces don't keep them apart
+    "keyctl", "add_key", "request_key",
+    # large interfaces that a service does without
+    "bpf", "perf_event_open", "userfaultfd", "io_uring_setup", "io_uring_enter", "io_uring_register",
+    # file handles lead out of a mount
+    "name_to_handle_at", "open_by_handle_at",
+    # the whole machine
+    "reboot", "swapon", "swapoff", "kexec_load", "kexec_file_load", "init_module", "finit_module", "delete_module",
+    "acct", "quotactl", "syslog", "vhangup",
+})
+# fmt: on
+# glibc falls back to clone, whose flags a filter can see, when clone3 does not exist
+_MISSING = "clone3"
+_NAMESPACE_FLAGS = 0x7E020000  # CLONE_NEWNS, -CGROUP, -UTS, -IPC, -USER, -PID, -NET. Source: linux/sched.h
+
+
+def profile(capabilities: Collection[str] = ()) -> dict[str, Any]:
+    """Return the filter in runc's form for an instance with ``capabilities`` (CAP_…). Raises ComponentMissing."""
+    name, rules_for = _architecture()
+    source = _source()
+    rules = [_translate(rule) for rule in source["syscalls"] if _applies(rule, rules_for, capabilities)]
+    return {
+        "defaultAction": source["defaultAction"],
+        "defaultErrnoRet": source.get("defaultErrnoRet", _ENOSYS),
+        "architectures": [name],
+        "syscalls": [*(rule for rule in rules if rule["names"]), *_own_rules()],
+    }
+
+
+@functools.cache
+def _source() -> Mapping[str, Any]:
+    try:
+        data: Mapping[str, Any] = json.loads(PROFILE.read_bytes())
+    except FileNotFoundError as error:
+        raise ComponentMissing(
+            f"cannot read '{PROFILE}': it is not installed", hint="apt-get install golang-github-containers-common"
+        ) from error
+    except ValueError as error:
+        raise HostError(f"cannot read '{PROFILE}': it is not JSON: {error}") from error
+    return data
+
+
+def _architecture() -> tuple[str, str]:
+    machine = os.uname().machine
+    try:
+        return _ARCHITECTURES[machine]
+    except KeyError:
+        raise HostError(f"cannot make a seccomp filter for '{machine}': this architecture is not known") from None
+
+
+def _applies(rule: Mapping[str, Any], architecture: str, capabilities: Collection[str]) -> bool:
+    includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}
+    wanted_arches, wanted_caps = includes.get("arches"), includes.get("caps")
+    if wanted_arches and architecture not in wanted_arches:
+        return False
+    if wanted_caps and not set(wanted_caps) <= set(capabilities):
+        return False
+    unwanted = set(excludes.get("arches") or ()) | set(excludes.get("caps") or ())
+    return not unwanted & {architecture, *capabilities}
+
+
+def _translate(rule: Mapping[str, Any]) -> dict[str, Any]:
+    taken = REFUSED | {"clone", _MISSING}
+    translated: dict[str, Any] = {
+        "names": [name for name in rule["names"] if name not in taken],
+        "action": rule["action"],
+    }
+    if rule.get("args"):
+        translated["args"] = rule["args"]
+    if rule["action"] == "SCMP_ACT_ERRNO":
+        translated["errnoRet"] = rule.get("errnoRet", _EPERM)
+    return translated
+
+
+def _own_rules() -> Iterator[dict[str, Any]]:
+    yield {"names": sorted(REFUSED), "action": "SCMP_ACT_ERRNO", "errnoRet": _EPERM}
+    yield {"names": [_MISSING], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS}
+    # the flags are clone's first argument, on s390x its second
+    index = 1 if os.uname().machine == "s390x" else 0
+    flags = {"index": index, "value": _NAMESPACE_FLAGS, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
+    yield {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [flags]}
