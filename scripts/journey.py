@@ -54,11 +54,11 @@ class Demonstration:
             definition = definition.replace(f"listen: 127.0.0.1:{usual}", f"listen: 127.0.0.1:{port}")
         (folder / "instar.yaml").write_text(definition)
 
-    def instar(self, *words: str) -> Any:
+    def instar(self, *words: str, json_too: bool = True) -> Any:
         """Run a command as a user would, its progress to be seen; return what it answers in JSON."""
         print(f"$ instar {' '.join(words)}", flush=True)
         result = subprocess.run(
-            [ROOT / ".venv/bin/instar", *words, "--json"],
+            [ROOT / ".venv/bin/instar", *words, *(["--json"] if json_too else [])],
             cwd=self.folder,
             env={**os.environ, "INSTAR_HOME": str(HOME)},
             stdout=subprocess.PIPE,
@@ -66,7 +66,7 @@ class Demonstration:
             check=False,
         )
         expect(result.returncode == 0, f"instar {' '.join(words)} ended with {result.returncode}: {result.stdout}")
-        return json.loads(result.stdout) if result.stdout.strip() else None
+        return json.loads(result.stdout) if json_too else None
 
     def url(self, environment: str) -> str:
         return f"http://127.0.0.1:{self.ports[environment]}"
@@ -194,7 +194,7 @@ def destroy(demo: Demonstration) -> None:
     known = {f"{place['service']}/{place['environment']}" for place in demo.instar("status") or ()}
     for place in PLACES:
         if place in known:
-            demo.instar("destroy", place, "--yes", "--volumes")
+            demo.instar("destroy", place, "--yes", "--volumes", json_too=False)
 
 
 def main() -> int:

@@ -1,0 +1,54 @@
+"""Somebody who isn't root, in a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from project import INSTAR
+
+NOBODY = 65534
+
+
+class Author:
+    """Runs the command line with no more rights than anybody has."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        os.chown(folder, NOBODY, NOBODY)
+        self._words = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        if subprocess.run([*self._words, "test", "-x", sys.prefix], check=False).returncode != 0:
+            # the clone lies where only root may read: let the program itself be read, and nothing be written
+            self._words += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+
+    def instar(self, *words: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+        result = subprocess.run(
+            [*self._words, INSTAR, *words],
+            cwd=self.folder,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.folder)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        assert "Traceback" not in result.stderr, result.stderr
+        return result
+
+    def define(self, *, packages: str = "busybox-static") -> Path:
+        """Write a short definition; its packages are on line 4."""
+        path = self.folder / "instar.yaml"
+        path.write_text(
+            "name: hello\n"
+            "image:\n"
+            "  base: debian:bookworm\n"
+            f"  packages: [{packages}]\n"
+            "service: {command: [busybox, sleep, '9']}\n"
+        )
+        return path
+
+    def leave(self) -> None:
+        shutil.rmtree(self.folder)

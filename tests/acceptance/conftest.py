@@ -1,0 +1,50 @@
+"""Projects for the acceptance tests. The image of their service is baked once a session; each has its own state."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from author import Author
+from project import Project, new_project, remove_tree
+
+
+@pytest.fixture(scope="session")
+def baked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project whose image is baked. Only to be copied from."""
+    folder = tmp_path_factory.mktemp("baked")
+    made = new_project(folder / "hello", folder / "home")
+    made.instar("bake", timeout_s=300)
+    yield made
+    remove_tree(made.home)
+
+
+@pytest.fixture
+def project(baked: Project, tmp_path: Path) -> Iterator[Project]:
+    """A project of its own, its image's steps known already. Afterwards nothing of it may be left on the machine."""
+    made = new_project(tmp_path / "hello", tmp_path / "home", lock=baked.folder / "instar.lock")
+    made.home.mkdir(mode=0o700)
+    for name in ("store", "steps", "cache"):
+        shutil.copytree(baked.home / name, made.home / name, copy_function=_link)
+    yield made
+    made.destroy_all()
+    remove_tree(made.home)
+
+
+@pytest.fixture
+def author() -> Iterator[Author]:
+    made = Author(Path(tempfile.mkdtemp(prefix="instar-author-")))
+    yield made
+    made.leave()
+
+
+def _link(source: str, target: str) -> None:
+    """Link, since nothing in a store is ever written in place; copy what the file system keeps from being linked."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,237 @@
+"""A user's folder with a small service in it, and the command line run there as a process.
+
+The service is BusyBox's httpd with three scripts: it starts in milliseconds, tells its version (a file of the image),
+its GREETING (configuration) and its instance, and misbehaves as its MODE (configuration) says, so that one image
+serves all tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import leftovers
+
+INSTAR = Path(sys.prefix) / "bin/instar"
+
+DEFINITION = """\
+name: hello
+
+image:
+  base: debian:bookworm
+  packages: [busybox-static]
+  files:
+    - {from: app, to: /srv}
+
+service:
+  command: [/srv/serve]
+  workdir: /srv
+  port: 8080
+  health: {path: /cgi-bin/health, interval: 100ms, timeout: 1s, deadline: 4s}
+  stop: {grace: 2s, drain: 5s}
+  limits: {memory: 64M, cpus: 1.0, pids: 64}
+
+environments:
+  dev:
+    listen: 127.0.0.1:DEV_PORT
+    config: {GREETING: hello}
+  production:
+    listen: 127.0.0.1:PRODUCTION_PORT
+    instances: 2
+    promote_from: dev
+    config: {GREETING: good day}
+"""
+
+SERVE = """\
+#!/bin/sh
+echo "serving as ${MODE:-well}"
+case "$MODE" in
+  dies) echo "no module named redis" >&2; exit 3 ;;
+  wrong-port) exec busybox httpd -f -p 8081 -h /srv/www ;;
+  deaf) exec sleep 1000 ;;
+esac
+exec busybox httpd -f -p 8080 -h /srv/www
+"""
+
+HEALTH = """\
+#!/bin/sh
+case "$MODE" in
+  sick) printf 'Status: 500 Internal Server Error\\r\\nContent-Length: 0\\r\\n\\r\\n' ;;
+  late) sleep 3; printf 'Status: 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n' ;;
+  *) printf 'Status: 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n' ;;
+esac
+"""
+
+HELLO = """\
+#!/bin/sh
+case "$QUERY_STRING" in sleep=*) sleep "${QUERY_STRING#sleep=}" ;; esac
+version=$(cat /srv/version)
+printf 'Status: 200 OK\\r\\nX-Version: %s\\r\\nContent-Type: text/plain\\r\\n\\r\\n' "$version"
+printf '%s from version %s\\n' "$GREETING" "$version"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How a command ended and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A definition's folder and a state directory of its own."""
+
+    folder: Path
+    home: Path
+    ports: Mapping[str, int]
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "INSTAR_HOME": str(self.home)}
+
+    def try_instar(self, *words: str, timeout_s: float = 120, stdin: str | None = None) -> Result:
+        """Run a command to its end, however that is."""
+        with self.start(*words, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL) as process:
+            try:
+                out, err = process.communicate(stdin, timeout=timeout_s)
+            except BaseException:
+                process.kill()
+                raise
+        return Result(status=process.returncode, out=out, err=err)
+
+    def instar(self, *words: str, timeout_s: float = 120) -> Result:
+        """Run a command that must succeed."""
+        result = self.try_instar(*words, timeout_s=timeout_s)
+        assert result.status == 0, f"instar {' '.join(words)} ended with {result.status}:\n{result.err}{result.out}"
+        return result
+
+    def json(self, *words: str) -> Any:
+        """Run a command that must succeed, and return what it answers."""
+        return self.instar(*words, "--json").json
+
+    def start(self, *words: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+        """Start a command and leave it running."""
+        return subprocess.Popen(
+            [INSTAR, *words],
+            cwd=self.folder,
+            env=self.environ,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def edit(self, old: str, new: str, file: str = "instar.yaml") -> None:
+        path = self.folder / file
+        text = path.read_text()
+        assert old in text, f"{old!r} is not in {file}"
+        path.write_text(text.replace(old, new))
+
+    def set_version(self, version: str) -> None:
+        (self.folder / "app/version").write_text(f"{version}\n")
+
+    def set_mode(self, mode: str) -> None:
+        """Make the next release of dev misbehave, by configuration: its image stays the same."""
+        self.edit("config: {GREETING: hello}", f"config: {{GREETING: hello, MODE: {mode}}}")
+
+    def url(self, environment: str = "dev", path: str = "/cgi-bin/hello") -> str:
+        return f"http://127.0.0.1:{self.ports[environment]}{path}"
+
+    def get(self, environment: str = "dev", path: str = "/cgi-bin/hello") -> str:
+        """Return what a request through the router is answered."""
+        with urllib.request.urlopen(self.url(environment, path), timeout=10) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def instance_ids(self, environment: str = "dev") -> set[str]:
+        status = self.json("status", environment)
+        return {instance["id"] for release in status["releases"] for instance in release["instances"]}
+
+    def traces(self) -> list[str]:
+        """Return what of this project is on the machine outside of its files."""
+        mark = self.home / "id"
+        return leftovers.traces(str(self.home), *(mark.read_text().split() if mark.exists() else ()))
+
+    def destroy_all(self) -> None:
+        """Destroy every environment, ending whatever still works on one; afterwards nothing may be left."""
+        for place in self.json("status"):
+            name = f"{place['service']}/{place['environment']}"
+            self.instar("destroy", name, "--yes", "--volumes", "--take-over")
+        wait_for(lambda: not self.traces(), lambda: "left behind:\n" + "\n".join(self.traces()))
+
+
+def write_service(folder: Path) -> None:
+    """Write the service's files below ``folder``."""
+    scripts = {"serve": SERVE, "www/cgi-bin/health": HEALTH, "www/cgi-bin/hello": HELLO}
+    for name, text in scripts.items():
+        path = folder / "app" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    (folder / "app/version").write_text("1\n")
+
+
+def new_project(folder: Path, home: Path, *, lock: Path | None = None) -> Project:
+    """Write a project with two free ports of its own; with ``lock``, so that it needs no network."""
+    ports = {"dev": free_port(), "production": free_port()}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_service(folder)
+    text = DEFINITION.replace("DEV_PORT", str(ports["dev"])).replace("PRODUCTION_PORT", str(ports["production"]))
+    (folder / "instar.yaml").write_text(text)
+    if lock is not None:
+        shutil.copy(lock, folder / "instar.lock")
+    return Project(folder=folder, home=home, ports=ports)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], bool], otherwise: str | Callable[[], str], *, timeout_s: float = 10) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(otherwise if isinstance(otherwise, str) else otherwise())
+        time.sleep(0.02)
+
+
+def answers(project: Project, environment: str = "dev") -> bool:
+    with contextlib.suppress(OSError, urllib.error.HTTPError):
+        return bool(project.get(environment))
+    return False
+
+
+def end(process: subprocess.Popen[str], number: signal.Signals) -> Result:
+    """Send a signal and wait for the end."""
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    return Result(status=process.returncode, out=out, err=err)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a state directory; its layers are immutable where the file system can."""
+    if (folder / "layers").is_dir():
+        subprocess.run(["chattr", "-R", "-f", "-i", str(folder / "layers")], check=False, capture_output=True)
+    shutil.rmtree(folder)

@@ -1,0 +1,102 @@
+"""What an author does before anything runs, without being root."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from author import Author
+
+pytestmark = pytest.mark.root  # to become somebody else
+
+
+def test_init_writes_a_definition_that_validates(author: Author) -> None:
+    made = author.instar("init")
+    assert made.returncode == 0, made.stderr
+    assert (author.folder / "instar.yaml").read_text().count("#") > 5, "the starter explains itself"
+    assert author.instar("validate").returncode == 0
+
+
+def test_init_never_writes_over_a_file(author: Author) -> None:
+    (author.folder / "instar.yaml").write_text("mine\n")
+    assert author.instar("init").returncode == 1
+    assert (author.folder / "instar.yaml").read_text() == "mine\n"
+
+
+def test_every_problem_is_told_at_its_place(author: Author) -> None:
+    (author.folder / "instar.yaml").write_text(
+        "name: Hello\n"
+        "image:\n"
+        "  base: debian:bookworm\n"
+        "  pakages: [python3]\n"
+        "service:\n"
+        "  command: [python3, -m, http.server]\n"
+        "  port: eighty\n"
+        "environments:\n"
+        "  dev: {listen: '127.0.0.1:8080'}\n"
+    )
+    result = author.instar("validate")
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert "instar.yaml:1:7" in result.stderr
+    assert "instar.yaml:4:3" in result.stderr
+    assert "packages" in result.stderr.splitlines()[1], "the nearest right word"
+    assert "instar.yaml:7:9" in result.stderr
+
+
+def test_a_definition_that_is_missing(author: Author) -> None:
+    result = author.instar("validate")
+    assert result.returncode == 1
+    assert "instar.yaml" in result.stderr
+    assert "instar init" in result.stderr, "what to do"
+
+
+def test_the_schema_is_one_of_objects(author: Author) -> None:
+    schema = json.loads(author.instar("schema").stdout)
+    assert {"name", "image", "service"} <= set(schema["properties"])
+    assert schema["additionalProperties"] is False
+
+
+def test_lock_is_stable_and_names_no_host(author: Author) -> None:
+    author.define()
+    made = author.instar("lock")
+    assert made.returncode == 0, made.stderr
+    text = (author.folder / "instar.lock").read_text()
+    assert "busybox-static" in text
+    assert "://" not in text
+    assert author.instar("lock").returncode == 0
+    assert (author.folder / "instar.lock").read_text() == text
+    assert author.instar("validate").returncode == 0
+
+
+def test_a_lock_that_no_longer_fits_says_which_line_moved(author: Author) -> None:
+    author.define()
+    assert author.instar("lock").returncode == 0
+    author.define(packages="busybox-static, netbase")
+    result = author.instar("validate")
+    assert result.returncode == 1
+    assert "instar.yaml:4" in result.stderr
+    assert "netbase" in result.stderr
+    assert "instar lock" in result.stderr, "what to do"
+
+
+def test_a_package_that_does_not_exist_is_named(author: Author) -> None:
+    author.define(packages="no-such-package-here")
+    result = author.instar("lock")
+    assert result.returncode == 1
+    assert "no-such-package-here" in result.stderr
+    assert not (author.folder / "instar.lock").exists()
+
+
+def test_what_needs_root_says_so(author: Author) -> None:
+    author.define()
+    for words in (["bake"], ["deploy", "dev"], ["status"], ["rollback", "dev"]):
+        result = author.instar(*words)
+        assert result.returncode == 1, words
+        assert "root" in result.stderr
+
+
+def test_wrong_usage_is_64(author: Author) -> None:
+    for words in (["dploy"], ["deploy"], ["bake", "--no-such-option"], ["rollback", "dev", "--to", "x"]):
+        assert author.instar(*words).returncode == 64, words
+    assert "'deploy'" in author.instar("dploy").stderr, "the nearest right word"
