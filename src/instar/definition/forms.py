@@ -16,7 +16,7 @@ BASE: Final = r"debian:[a-z][a-z0-9-]{0,39}"
 PACKAGE: Final = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](=[0-9A-Za-z][0-9A-Za-z.+:~-]*)?"
 SHA256: Final = r"[0-9A-Fa-f]{64}"
 URL: Final = r"https?://[A-Za-z0-9\[][!-~]*"
-DURATION: Final = r"(\d{1,9}h)?(\d{1,9}m)?(\d{1,9}s)?(\d{1,9}ms)?"
+DURATION: Final = r"(?=\d)(\d{1,9}h)?(\d{1,9}m)?(\d{1,9}s)?(\d{1,9}ms)?"
 SIZE: Final = r"(\d{1,12})([KMGT])i?"
 MODE: Final = r"(?:0|0o)?([0-7]{3})"
 HEALTH_PATH: Final = r"/[A-Za-z0-9/._~!*()@:&=+,%?-]*"
@@ -55,6 +55,13 @@ def word(text: str) -> str:
     if not text.strip():
         raise Misfit
     return text
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a command as items of a YAML list; [] when only a shell could tell them apart."""
+    if not fits(r"[A-Za-z0-9_./=:,@%+ -]+", text):
+        return []
+    return [part if reads_as_text(part) else f'"{part}"' for part in text.split()]
 
 
 def base(text: str) -> str:
@@ -125,7 +132,7 @@ def beside(text: str) -> str:
 def duration(text: str) -> int:
     """Return milliseconds of "500ms", "2s", "1m30s", "1h"."""
     found = fits(DURATION, text)
-    if not text or not found:
+    if not found:
         raise Misfit(f"a unit is missing; did you mean '{text}s'?" if fits(r"\d{1,9}", text) else "")
     total = sum(
         int(part[: -len(unit)]) * ms for part, (unit, ms) in zip(found.groups(), _UNIT_MS.items(), strict=True) if part
@@ -231,6 +238,11 @@ def _version_6(text: str) -> str:
 
 def _clean(text: str) -> bool:
     return bool(text) and ".." not in text and not _control(text)
+
+
+def reads_as_text(word: str) -> bool:
+    """Whether YAML takes it for a text without quotes."""
+    return word not in ("true", "false", "null") and bool(fits(r"(-{1,2}|\./)?[A-Za-z_/][A-Za-z0-9_./=+-]*", word))
 
 
 def _control(text: str) -> bool:

@@ -39,12 +39,12 @@ class Problems:
         return DefinitionError(ordered, hint=hint)
 
 
-def nearest(word: str, words: Iterable[str]) -> str | None:
-    """Return the one of ``words`` that was probably meant, or None when none is near."""
+def nearest(word: str, words: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """Return the one of ``words`` that was probably meant, or None when none is near (1: the same)."""
     import difflib  # only a mistake pays for it
 
     by_lower = {known.lower(): known for known in words}
-    found = difflib.get_close_matches(word.lower()[:60], by_lower, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word.lower()[:60], by_lower, n=1, cutoff=cutoff)
     return by_lower[found[0]] if found else None
 
 

@@ -71,9 +71,13 @@ DURATION = Text(
 )
 SIZE = Text("a size such as '64K', '256M' or '1G'", forms.size, pattern=forms.SIZE, show=forms.show_size)
 MODE = Text(
-    "permissions such as '0644' or '0755'", forms.mode, pattern=forms.MODE, show="{:04o}".format, as_written=True
+    "permissions such as '0644' or '0755'",
+    forms.mode,
+    pattern=forms.MODE,
+    show="{:04o}".format,
+    kinds=("string", "integer"),
 )
-VALUE = Text("a text, a number, or true or false, taken as it is written", as_written=True)
+VALUE = Text("a text, a number, or true or false, taken as it is written", kinds=("string", "number", "boolean"))
 VARIABLES = MapOf(
     Text("a name of letters, digits and '_' that does not begin with a digit", forms.variable, pattern=forms.VARIABLE),
     VALUE,
@@ -83,7 +87,6 @@ COMMAND = ListOf(
     Text("a text, one word of the command", forms.word),
     "a list of words, such as [python3, app.py]",
     minimum=1,
-    instead="a command is not split by a shell: write each word as an item of a list",
 )
 
 FETCH = Section(
@@ -120,7 +123,7 @@ USER = Section(
 )
 
 IMAGE = Section(
-    "the section of what the image is made of",
+    "a section that says what the image is made of",
     model.ImageSpec,
     Key("base", Text("'debian:' and a suite, such as 'debian:bookworm'", forms.base, pattern=forms.BASE),
         "The Debian suite that the image stands on, bootstrapped from locked packages."),
@@ -169,8 +172,7 @@ STOP = Section(
     "a section {signal, grace, drain}",
     model.Stop,
     Key("signal",
-        Choice(_prefixed("SIG", _SIGNALS), expected="the name of a signal, such as SIGTERM",
-               form=lambda text: text if text.startswith("SIG") else "SIG" + text),
+        Choice(_prefixed("SIG", _SIGNALS), prefix="SIG", expected="the name of a signal, such as SIGTERM"),
         "What tells the service to end."),
     Key("grace", DURATION, "How long it may take to end before it is killed.", field="grace_ms"),
     Key("drain", DURATION, "How long requests in flight may take before the service is told to end.",
@@ -206,7 +208,7 @@ TMP = Section(
 )
 
 SERVICE = Section(
-    "the section of how the service runs",
+    "a section that says how the service runs",
     model.Service,
     Key("command", COMMAND, "The program and its arguments, a word an item. No shell is in between."),
     Key("workdir", INSIDE, "Folder that the service starts in."),
@@ -221,8 +223,8 @@ SERVICE = Section(
         "Data that outlives releases. All else in an instance is read-only, besides /tmp and /run."),
     Key("tmp", TMP, "The instance's own /tmp, in memory."),
     Key("capabilities",
-        ListOf(Choice(_prefixed("CAP_", _CAPABILITIES), expected="a Linux capability, such as NET_RAW",
-                      form=lambda text: text if text.startswith("CAP_") else "CAP_" + text),
+        ListOf(Choice(_prefixed("CAP_", _CAPABILITIES), prefix="CAP_",
+                      expected="a Linux capability, such as NET_RAW"),
                "a list of Linux capabilities, such as [NET_RAW]", unique=True),
         "What the service may do beyond an ordinary user. Low ports need none."),
     make=_service,
@@ -255,11 +257,12 @@ KEEP = Section(
 ADDRESS = Text("an address such as '127.0.0.1:8080'", forms.address, pattern=r".*:\d{1,5}")
 
 ENVIRONMENT = Section(
-    "the section of one environment",
+    "a section, such as {listen: '127.0.0.1:8080'}",
     model.Environment,
     Key("provider", Choice(("local",), later=("kubernetes", "vm", "aws")), "What runs the instances."),
     Key("listen", OneOrMore(ADDRESS, "an address such as '127.0.0.1:8080', or a list of them", later=["tls"]),
-        "Where the service is reached, one address or a list; `:8080` is every IPv4 address of the machine."),
+        "Where the service is reached, one address or a list; `:8080` is every IPv4 address of the machine.",
+        default_about="**required** with a port"),
     Key("instances", Whole(1, 100), "How many instances run."),
     Key("promote_from", NAME, "The environment whose image `instar promote` brings here."),
     Key("config", VARIABLES, "Environment variables of the instances here. A change makes a new release of the same "
@@ -282,3 +285,6 @@ DEFINITION = Section(
     make=_definition,
     check=rules.definition,
 )  # fmt: skip
+
+for _, _section in DEFINITION.sections():
+    _section.root = DEFINITION

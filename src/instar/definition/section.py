@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from instar.definition.problems import Problems, listed, nearest
-from instar.definition.shapes import FAILED, Either, ListOf, MapOf, Shape
+from instar.definition.shapes import FAILED, Either, ListOf, MapOf, Shape, told
 from instar.definition.source import Mapping as MapNode
-from instar.definition.source import Node, Scalar
+from instar.definition.source import Node, Scalar, shortened
 
 REQUIRED = object()
 
@@ -60,6 +60,7 @@ class Section(Shape):
         self.keys = {key.name: key for key in keys}
         self.make = make or model
         self.later = later or {}
+        self.root: Section | None = None  # the whole definition, to say where a misplaced key belongs
         self.check = check
         for key in keys:
             if key.default is dataclasses.MISSING:
@@ -75,7 +76,7 @@ class Section(Shape):
             if name in self.keys:
                 values[name] = self.keys[name].shape.read(value, prefix + name, problems)
             else:
-                problems.add(value.key_mark or value.mark, _told(path, self._unknown(name, problems)))
+                problems.add(value.key_mark or value.mark, told(path, self._unknown(name, problems)))
         self._require(node, path, values, problems)
         reading = Reading(self, node, path, values)
         if self.check:
@@ -85,7 +86,7 @@ class Section(Shape):
     def _require(self, node: Node, path: str, values: dict[str, Any], problems: Problems) -> None:
         for key in self.keys.values():
             if key.default is REQUIRED and key.name not in values:
-                problems.add(node.mark, _told(path, f"'{key.name}' is missing; expected {key.shape.expected}"))
+                problems.add(node.mark, told(path, f"'{key.name}' is missing; expected {key.shape.expected}"))
                 values[key.name] = FAILED
 
     def _unknown(self, name: str, problems: Problems) -> str:
@@ -93,11 +94,22 @@ class Section(Shape):
             return f"'{name}' is not in this version; {self.later[name]}"
         if name == "<<":
             return "'<<' merges YAML aliases, and there are none in a definition"
-        shown = name if len(name) <= 60 else name[:60] + "…"
-        near = None if problems.full else nearest(name, self.keys)
-        if near:
-            return f"unknown key '{shown}'; did you mean '{near}'?"
-        return f"unknown key '{shown}'; expected {listed(self.keys)}"
+        unknown = f"unknown key '{shortened(name)}'"
+        if problems.full:
+            return unknown
+        if near := nearest(name, self.keys, cutoff=0.8):
+            return f"{unknown}; did you mean '{near}'?"
+        if (home := self._home(name)) is not None:
+            return f"{unknown}; it belongs to {home}"
+        near = nearest(name, self.keys)
+        return f"{unknown}; did you mean '{near}'?" if near else f"{unknown}; expected {listed(self.keys)}"
+
+    def _home(self, name: str) -> str | None:
+        """Return the one section that has the key ``name``, None when none or several have it."""
+        homes = [path for path, section in (self.root or self).sections() if name in section.keys]
+        if len(homes) != 1:
+            return None
+        return f"'{homes[0]}'" if homes[0] else "the top of the file"
 
     def sections(self, path: str = "") -> Iterator[tuple[str, Section]]:
         """Yield this section and all below it, each with its path ("service.health", "environments.NAME")."""
@@ -173,7 +185,3 @@ def _property(key: Key) -> dict[str, Any]:
     if isinstance(key.default, str | int | tuple) and key.default != ():
         schema["default"] = key.shape.written(key.default)
     return schema
-
-
-def _told(path: str, message: str) -> str:
-    return f"{path}: {message}" if path else message

@@ -48,13 +48,14 @@ class Shape:
 
     def misfit(self, node: Node, path: str, problems: Problems, advice: str = "") -> _Failed:
         if not isinstance(node, Unusable):
-            found = f"{path}: expected {self.expected}, found {describe(node)}"
-            problems.add(node.mark, f"{found}; {advice}" if advice else found)
+            message = told(path, f"expected {self.expected}, found {describe(node)}")
+            problems.add(node.mark, f"{message}; {advice}" if advice else message)
         return FAILED
 
 
 class Text(Shape):
-    """A text of a form (see ``forms``). A number or a boolean is none, unless ``as_written``: then every scalar is."""
+    """A text of a form (see ``forms``). A number is none, nor is a boolean, unless ``kinds`` (JSON's types) has them:
+    then it is taken as it is written."""
 
     def __init__(
         self,
@@ -63,30 +64,35 @@ class Text(Shape):
         *,
         pattern: str | None = None,
         show: Callable[[Any], str] = str,
-        as_written: bool = False,
+        kinds: Sequence[str] = ("string",),
     ) -> None:
         super().__init__(expected)
         self.form = form
         self.pattern = pattern
         self.show = show
-        self.as_written = as_written
+        self.kinds = list(kinds)
 
     def read(self, node: Node, path: str, problems: Problems) -> Any:
         if not isinstance(node, Scalar):
             return self.misfit(node, path, problems, _as_text(node))
         kind = node.kind
         try:
-            if kind == "text" or (self.as_written and kind != "nothing"):
+            if self._takes(kind):
                 return self.form(node.text)
             if kind != "nothing":
                 self.form(node.text)
                 return self.misfit(node, path, problems, f'as a text it stands in quotes: "{node.text}"')
         except forms.Misfit as misfit:
             return self.misfit(node, path, problems, str(misfit))
-        return self.misfit(node, path, problems, _of_nothing(self.as_written))
+        return self.misfit(node, path, problems, 'the empty text is ""' if self.form is str else "")
+
+    def _takes(self, kind: str) -> bool:
+        if kind == "number":
+            return "number" in self.kinds or "integer" in self.kinds
+        return kind == "text" or kind in self.kinds
 
     def json_schema(self) -> dict[str, Any]:
-        kinds: dict[str, Any] = {"type": ["string", "number", "boolean"] if self.as_written else "string"}
+        kinds: dict[str, Any] = {"type": self.kinds if len(self.kinds) > 1 else self.kinds[0]}
         return {**kinds, "pattern": f"^(?:{self.pattern})$"} if self.pattern else kinds
 
     def written(self, value: Any) -> str:
@@ -94,7 +100,7 @@ class Text(Shape):
 
 
 class Choice(Shape):
-    """One of ``words``. ``later`` are words of a later version; ``form`` brings a text to the form that words have."""
+    """One of ``words``, which all begin with ``prefix``; it may be left out. ``later`` are words of a later version."""
 
     def __init__(
         self,
@@ -102,26 +108,27 @@ class Choice(Shape):
         *,
         expected: str | None = None,
         later: Sequence[str] = (),
-        form: Callable[[str], str] = str,
+        prefix: str = "",
     ) -> None:
         super().__init__(expected or listed(words))
         self.words = tuple(words)
         self.later = tuple(later)
-        self.form = form
+        self.prefix = prefix
 
     def read(self, node: Node, path: str, problems: Problems) -> Any:
         if not isinstance(node, Scalar):
             return self.misfit(node, path, problems)
-        word = self.form(node.text)
+        word = self.prefix + node.text.removeprefix(self.prefix)
         if word in self.words:
             return word
         if word in self.later:
-            return self.misfit(node, path, problems, f"'{word}' is not in this version")
+            problems.add(node.mark, f"{path}: '{word}' is not in this version; expected {self.expected}")
+            return FAILED
         near = nearest(word, self.words) if not problems.full else None
         return self.misfit(node, path, problems, f"did you mean '{near}'?" if near else "")
 
     def json_schema(self) -> dict[str, Any]:
-        return {"enum": list(self.words)}
+        return {"enum": [*self.words, *(word.removeprefix(self.prefix) for word in self.words if self.prefix)]}
 
 
 class Whole(Shape):
@@ -192,18 +199,15 @@ class ListOf(Shape):
 
     node = Listing
 
-    def __init__(
-        self, item: Shape, expected: str, *, minimum: int = 0, unique: bool = False, instead: str = ""
-    ) -> None:
+    def __init__(self, item: Shape, expected: str, *, minimum: int = 0, unique: bool = False) -> None:
         super().__init__(expected)
         self.item = item
         self.minimum = minimum
         self.unique = unique
-        self.instead = instead
 
     def read(self, node: Node, path: str, problems: Problems) -> Any:
         if not isinstance(node, Listing):
-            return self.misfit(node, path, problems, self.instead if isinstance(node, Scalar) else "")
+            return self.misfit(node, path, problems, _as_list(node))
         if len(node.items) < self.minimum:
             problems.add(node.mark, f"{path}: expected {self.expected}, found an empty list")
             return FAILED
@@ -309,14 +313,21 @@ _BOOLEANS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 
+def told(path: str, message: str) -> str:
+    return f"{path}: {message}" if path else message
+
+
 def _as_text(node: Node) -> str:
     if isinstance(node, MapNode) and len(node.entries) == 1:
         return "a text that contains ': ' stands in quotes"
     return ""
 
 
-def _of_nothing(as_written: bool) -> str:
-    return 'the empty text is ""' if as_written else ""
+def _as_list(node: Node) -> str:
+    if not isinstance(node, Scalar) or node.kind == "nothing" or len(node.text) > 60:
+        return ""
+    words = forms.words(node.text)
+    return f"write it as a list: [{', '.join(words)}]" if words else ""
 
 
 def _of_empty(node: Node) -> str:

@@ -19,7 +19,7 @@ DEPTH_LIMIT = 20
 Kind = Literal["text", "number", "boolean", "nothing"]
 
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?\Z", re.ASCII)
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_FORBIDDEN = "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 _SHOWN = 60  # characters of a wrong value that a message repeats
 
 
@@ -95,10 +95,10 @@ def describe(node: Node) -> str:
     if node.kind == "nothing":
         return "nothing"
     if node.kind == "number":
-        return f"the number {_shortened(node.text)}"
+        return f"the number {shortened(node.text)}"
     if node.kind == "boolean":
         return node.text
-    return f"'{_shortened(node.text)}'" if node.text else "an empty text"
+    return f"'{shortened(node.text)}'" if node.text else "an empty text"
 
 
 def read(text: str, problems: Problems) -> Node | None:
@@ -108,17 +108,16 @@ def read(text: str, problems: Problems) -> Node | None:
     from instar.definition import syntax
 
     text = text.removeprefix("\ufeff")
-    if bad := _FORBIDDEN.search(text):
-        problems.add(mark_of(text, bad.start()), _character(bad.group()))
-        return None
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         return _Builder(yaml.parse(text, Loader=loader), problems).document()
+    except (yaml.reader.ReaderError, UnicodeEncodeError) as error:
+        problems.add(*_forbidden(text, error))
     except yaml.YAMLError as error:
         problems.add(*syntax.explain(error, text))
-        return None
     except _TooDeep:
-        return None
+        pass  # which is among the problems already
+    return None
 
 
 def mark_of(text: str, index: int) -> Mark:
@@ -127,13 +126,18 @@ def mark_of(text: str, index: int) -> Mark:
     return before.count("\n") + 1, index - before.rfind("\n")
 
 
-def _character(character: str) -> str:
-    if character == "\0":
-        return "expected text, found a NUL byte; is this really a YAML file?"
-    return f"expected text, found the control character U+{ord(character):04X}; remove it"
+def _forbidden(text: str, error: Exception) -> tuple[Mark, str]:
+    """Return the place and name of the first character that YAML does not allow."""
+    found = re.search(_FORBIDDEN, text)  # compiled only here: it takes as long as all the reading
+    if found is None:
+        return (1, 1), f"cannot read this as YAML: {error}"
+    mark = mark_of(text, found.start())
+    if found.group() == "\0":
+        return mark, "expected text, found a NUL byte; is this really a YAML file?"
+    return mark, f"expected text, found the character U+{ord(found.group()):04X}, which YAML does not allow; remove it"
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
     shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[: _SHOWN + 1])
     return shown if len(text) <= _SHOWN else shown[:_SHOWN] + "…"
 
@@ -156,7 +160,9 @@ class _Builder:
             name = type(event).__name__
             if name == "DocumentStartEvent":
                 if root is not None:
-                    self._problems.add(_mark(event), "expected the end of the file, found '---'; one file each")
+                    self._problems.add(
+                        _mark(event), "expected the end of the file, found '---'; a file holds one definition"
+                    )
                     return root
                 root = self._node(next(self._events), 0)
         return root
@@ -227,7 +233,7 @@ class _Builder:
     def _enter(self, node: Mapping, key: Scalar, value: Node) -> None:
         if key.text in node.entries:
             first = node.entries[key.text].key_mark or node.mark
-            message = f"the key '{_shortened(key.text)}' stands here twice, first in line {first[0]}"
+            message = f"the key '{shortened(key.text)}' stands here twice, first in line {first[0]}"
             self._problems.add(key.value_mark, message)
         else:
             node.entries[key.text] = value
