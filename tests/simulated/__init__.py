@@ -1,0 +1,18 @@
+"""A provider in memory with faults on demand, held to the same contract as the real one (tests/contract)."""
+
+from simulated.clock import VirtualClock
+from simulated.effects import Crash, CrashableLedger, Effects
+from simulated.router import SimulatedRouter
+from simulated.runtime import Behaviour, SimulatedRuntime
+from simulated.values import Simulation
+
+__all__ = [
+    "Behaviour",
+    "Crash",
+    "CrashableLedger",
+    "Effects",
+    "SimulatedRouter",
+    "SimulatedRuntime",
+    "Simulation",
+    "VirtualClock",
+]

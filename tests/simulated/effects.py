@@ -1,0 +1,81 @@
+"""Side effects in their order, so that a test can crash the process before or after any of them.
+
+Run once to learn how many there are (``len(effects.names)``), then once for each::
+
+    for index in range(count):
+        effects = Effects(crash_after=index)
+        with pytest.raises(Crash): …       # the process dies there, and does nothing any more
+        effects.revive()                   # the next process finds what the dead one left
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+from instar.ledger import Ledger
+
+
+class Crash(BaseException):
+    """The process was killed here. Not an Exception: nothing may catch it and go on."""
+
+
+class Effects:
+    """Counts side effects; ``crash_before`` and ``crash_after`` are indexes into ``names``."""
+
+    def __init__(self, *, crash_before: int | None = None, crash_after: int | None = None) -> None:
+        self.names: list[str] = []
+        self.dead = False
+        self._before = crash_before
+        self._after = crash_after
+        self._watchers: list[Callable[[str], None]] = []
+        self.guard = threading.RLock()
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Have ``watcher`` called after every effect with its name: what must always be true is asserted there."""
+        self._watchers.append(watcher)
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Surround a side effect, which happens as a whole or not at all."""
+        with self.guard:
+            if self.dead:
+                raise Crash(f"{name}: the process is dead")
+            index = len(self.names)
+            if index == self._before:
+                self._die(f"before {name}")
+            yield
+            self.names.append(name)
+            for watcher in self._watchers:
+                watcher(name)
+            if index == self._after:
+                self._die(f"after {name}")
+
+    def revive(self) -> None:
+        """Let another process begin; it will not crash."""
+        self.dead, self._before, self._after = False, None, None
+
+    def _die(self, where: str) -> None:
+        self.dead = True
+        raise Crash(where)
+
+
+class CrashableLedger(Ledger):
+    """A real ledger whose every commit is a side effect. Give it ``effects`` before its first write."""
+
+    effects: Effects | None = None
+    _open = 0
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        outermost = self.effects is not None and self._open == 0
+        with contextlib.ExitStack() as stack:
+            if outermost and self.effects:
+                stack.enter_context(self.effects.step("commit"))
+            self._open += 1
+            try:
+                with super().transaction():
+                    yield
+            finally:
+                self._open -= 1

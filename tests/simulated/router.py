@@ -1,0 +1,204 @@
+"""A router in memory, which sends a test's requests where the real one would."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from instar.errors import RouterError
+from instar.model.release import Place
+from instar.providers.base import Counters, RoutedTarget, RouterPlan, RouterState, Target
+from simulated.clock import VirtualClock
+from simulated.effects import Effects
+from simulated.runtime import SimulatedRuntime
+
+ATTACH_TIMEOUT_S = 5.0
+HIGHEST_WEIGHT = 256
+
+
+@dataclass(kw_only=True)
+class Routes:
+    """One place's router. ``plan``, ``targets`` and ``weights`` are in its file: they outlive its process."""
+
+    plan: RouterPlan
+    running: bool = True
+    targets: dict[str, Target] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
+    sessions: dict[str, list[datetime]] = field(default_factory=dict)  # when each request in flight will end
+    requests: int = 0
+    failed: int = 0
+
+
+class SimulatedRouter:
+    """Implements ``providers.base.Router``. ``refuses`` names the verbs that fail; ``taken`` says which listening
+    addresses somebody else has. Requests of tests come in by :meth:`request`."""
+
+    def __init__(self, *, runtime: SimulatedRuntime, clock: VirtualClock, effects: Effects) -> None:
+        self.refuses: set[str] = set()
+        self.taken: dict[str, str] = {}
+        self._runtime = runtime
+        self._clock = clock
+        self._effects = effects
+        self._places: dict[Place, Routes] = {}
+        self._turn = itertools.count()
+        self._guard = effects.guard  # one for all: a watcher looks at everything
+
+    # What tests do to it
+
+    def request(self, place: Place, *, lasts_s: float = 0.0) -> str | None:
+        """Send a request; return the name of the target that answers it, None when nothing does."""
+        with self._guard:
+            routes = self._places.get(place)
+            if routes is None or not routes.running:
+                return None
+            routes.requests += 1
+            ready = [name for name, weight in routes.weights.items() for _ in range(weight) if self._up(routes, name)]
+            if not ready:
+                routes.failed += 1
+                return None
+            name = ready[next(self._turn) % len(ready)]
+            if lasts_s:
+                until = self._clock.peek() + timedelta(seconds=lasts_s)
+                routes.sessions.setdefault(name, []).append(until)
+            return name
+
+    def serving(self, place: Place) -> tuple[str, ...]:
+        """Return the names of the well targets with weight: where a request that came now could go."""
+        with self._guard:
+            routes = self._places.get(place)
+            if routes is None or not routes.running:
+                return ()
+            return tuple(name for name, weight in routes.weights.items() if weight and self._up(routes, name))
+
+    def reboot(self) -> None:
+        """The machine starts anew: no router runs, their files are there."""
+        for routes in self._places.values():
+            routes.running, routes.requests, routes.failed = False, 0, 0
+            routes.sessions.clear()
+
+    # The protocol
+
+    def check(self, plan: RouterPlan) -> None:
+        routes = self._places.get(plan.place)
+        ours = routes.plan.listen if routes is not None and routes.running else ()
+        for address in plan.listen:
+            if address in self.taken and address not in ours:
+                raise RouterError(f"cannot listen on '{address}': {self.taken[address]} has it")
+
+    def ensure(self, plan: RouterPlan) -> None:
+        self._refuse("ensure", plan.place)
+        self.check(plan)
+        with self._guard:
+            routes = self._places.get(plan.place)
+            if routes is not None and routes.running and routes.plan == plan:
+                return
+            with self._effects.step(f"ensure {plan.place}"):
+                if routes is None:
+                    self._places[plan.place] = Routes(plan=plan)
+                else:
+                    routes.plan, routes.running = plan, True
+
+    def attach(self, place: Place, targets: Sequence[Target]) -> None:
+        self._refuse("attach", place)
+        with self._guard:
+            routes = self._running(place, "attach")
+            known = [target for target in targets if routes.targets.get(target.name) == target]
+            new = [target for target in targets if target not in known]
+            with self._effects.step(f"attach {place} {' '.join(target.name for target in new)}"):
+                for target in new:
+                    routes.targets[target.name] = target
+                    routes.weights[target.name] = 0
+            unwell = [target.name for target in targets if not self._up(routes, target.name)]
+            if unwell:
+                self._clock.sleep(ATTACH_TIMEOUT_S)
+                self._drop(place, routes, [target.name for target in new])
+                raise RouterError(f"cannot attach '{unwell[0]}': the router's check did not find it well in 5 s")
+
+    def route(self, place: Place, weights: Mapping[str, int]) -> float:
+        self._refuse("route", place)
+        with self._guard:
+            routes = self._running(place, "route")
+            for name, weight in weights.items():
+                if name not in routes.targets:
+                    raise RouterError(f"cannot route '{place}' to '{name}': it is not attached")
+                if not 1 <= weight <= HIGHEST_WEIGHT:
+                    raise RouterError(f"cannot route '{place}' to '{name}': {weight} is no weight from 1 to 256")
+            with self._effects.step(f"route {place} {' '.join(weights)}"):
+                routes.weights = {name: weights.get(name, 0) for name in routes.targets}
+        return 0.001
+
+    def detach(self, place: Place, names: Sequence[str]) -> int:
+        self._refuse("detach", place)
+        with self._guard:
+            routes = self._places.get(place)
+            present = [name for name in names if routes and name in routes.targets]
+            if routes is None or not present:
+                return 0
+            cut = sum(self._in_flight(routes, name) for name in present)
+            routes.failed += cut
+            self._drop(place, routes, present)
+            return cut
+
+    def observe(self, place: Place) -> RouterState:
+        with self._guard:
+            routes = self._places.get(place)
+            if routes is None or not routes.running:
+                return RouterState(running=False)
+            return RouterState(
+                running=True,
+                plan=routes.plan,
+                targets=tuple(
+                    RoutedTarget(
+                        target=target,
+                        weight=routes.weights[name],
+                        sessions=self._in_flight(routes, name),
+                        up=self._up(routes, name),
+                    )
+                    for name, target in routes.targets.items()
+                ),
+            )
+
+    def counters(self, place: Place) -> Counters:
+        routes = self._places.get(place)
+        return Counters(requests=routes.requests, failed=routes.failed) if routes else Counters(requests=0, failed=0)
+
+    def remove(self, place: Place) -> None:
+        self._refuse("remove", place)
+        with self._guard:
+            if place in self._places:
+                with self._effects.step(f"close {place}"):
+                    del self._places[place]
+
+    def clear_orphans(self, known: Sequence[Place]) -> tuple[str, ...]:
+        orphans = [place for place in self._places if place not in known]
+        for place in orphans:
+            self.remove(place)
+        return tuple(str(place) for place in orphans)
+
+    # How it works
+
+    def _refuse(self, verb: str, place: Place) -> None:
+        if verb in self.refuses:
+            raise RouterError(f"cannot {verb} '{place}': the router refuses")
+
+    def _running(self, place: Place, verb: str) -> Routes:
+        routes = self._places.get(place)
+        if routes is None or not routes.running:
+            raise RouterError(f"cannot {verb} '{place}': its router does not run")
+        return routes
+
+    def _drop(self, place: Place, routes: Routes, names: Sequence[str]) -> None:
+        with self._effects.step(f"detach {place} {' '.join(names)}"):
+            for name in names:
+                for kept in (routes.targets, routes.weights, routes.sessions):
+                    kept.pop(name, None)
+
+    def _up(self, routes: Routes, name: str) -> bool:
+        target = routes.targets[name]
+        return self._runtime.well_at(target.address, target.port)
+
+    def _in_flight(self, routes: Routes, name: str) -> int:
+        now = self._clock.peek()
+        return sum(1 for until in routes.sessions.get(name, ()) if until > now)

@@ -1,0 +1,254 @@
+"""A runtime whose instances are rows in memory and misbehave as they are told."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import IPv4Network
+from typing import Literal
+
+from instar.errors import ProviderError
+from instar.model.image import Image
+from instar.model.release import Instance, Place, Process, Release
+from instar.providers.base import Observed, Probe
+from simulated.clock import VirtualClock
+from simulated.effects import Effects
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behaviour:
+    """How instances of a release behave. The default is well.
+
+    ``create_fails`` and ``start_fails`` are the causes. ``healthy_after_probes`` None: never healthy.
+    ``answers`` is the status of its health path. ``dies_after_s``: so long after its start; 0: at once.
+    ``hangs``: accepts connections and answers none.
+    """
+
+    create_fails: str | None = None
+    start_fails: str | None = None
+    healthy_after_probes: int | None = 0
+    answers: int = 200
+    dies_after_s: float | None = None
+    exit_status: int = 1
+    hangs: bool = False
+    says: tuple[str, ...] = ()
+
+
+@dataclass(kw_only=True)
+class Simulated:
+    """What this machine has of an instance. ``half``: its creation or its removal did not get to its end."""
+
+    instance: Instance
+    release: Release
+    behaviour: Behaviour
+    half: bool = True
+    process: Process | None = None
+    started_at: datetime | None = None
+    killed: tuple[datetime, int] | None = None
+    probes: int = 0
+
+
+class SimulatedRuntime:
+    """Implements ``providers.base.Runtime``. What it holds stands for the machine: it outlives a crash.
+
+    Tests give faults with :meth:`behave`, :meth:`kill`, :meth:`reboot`, and look at ``violations``: what must
+    never happen (two releases with an exclusive volume at once, two instances with one address) and did.
+    """
+
+    def __init__(
+        self, *, clock: VirtualClock, effects: Effects, network: str = "10.99.0.0/24", room_bytes: int = 8 << 30
+    ) -> None:
+        self.clock = clock
+        self.effects = effects
+        self.violations: list[str] = []
+        self.volumes: set[tuple[Place, str]] = set()
+        self.warned: tuple[str, ...] = ()
+        self._network = IPv4Network(network)
+        self._room_bytes = room_bytes
+        self._machine: dict[str, Simulated] = {}
+        self._logs: dict[str, tuple[Place, list[str]]] = {}
+        self._behaviours: dict[int | str, Behaviour] = defaultdict(Behaviour)
+        self._boot = 1
+        self._last_pid = 1000
+        self._guard = effects.guard  # one for all: a watcher looks at everything
+
+    # What tests do to it
+
+    def behave(self, what: int | str, behaviour: Behaviour) -> None:
+        """Have instances of a release (by number), or one instance (by id), behave so from their creation on."""
+        self._behaviours[what] = behaviour
+
+    def change(self, instance_id: str, **fields: object) -> None:
+        """Change how an instance that is there behaves from now on: ``change(id, answers=500)``."""
+        found = self._machine[instance_id]
+        found.behaviour = dataclasses.replace(found.behaviour, **fields)  # type: ignore[arg-type]
+
+    def kill(self, instance_id: str, *, exit_status: int = 137) -> None:
+        """End an instance's process now."""
+        self._machine[instance_id].killed = (self.clock.peek(), exit_status)
+
+    def reboot(self) -> None:
+        """The machine starts anew: every instance is gone, logs and volumes are not."""
+        self._boot += 1
+        self._machine.clear()
+
+    def traces(self) -> tuple[str, ...]:
+        """Return the names of all instances of which anything is left on the machine."""
+        return tuple(self._machine)
+
+    def well_at(self, address: str, port: int) -> bool:
+        """Tell whether something answers well there: what a router's own check finds."""
+        return any(
+            found.instance.address == address
+            and found.release.service.port == port
+            and self._state(found) == "running"
+            and not self._cause(found)
+            for found in list(self._machine.values())
+        )
+
+    # The protocol
+
+    def network(self) -> IPv4Network:
+        return self._network
+
+    def room_bytes(self) -> int:
+        running = (found.release.service.limits.memory_bytes for found in self._machine.values())
+        return self._room_bytes - sum(running)
+
+    def create(self, instance: Instance, release: Release, image: Image) -> Process:
+        with self._guard:
+            found = self._machine.get(instance.id)
+            if found and not found.half and self._state(found) in ("created", "running") and found.process:
+                return found.process
+            return self._make(instance, release)
+
+    def start(self, instance: Instance) -> None:
+        with self._guard:
+            found = self._machine.get(instance.id)
+            if found is None or found.half:
+                raise ProviderError(f"cannot start '{instance.id}': it was not created")
+            if found.started_at is not None:
+                return
+            if found.behaviour.start_fails:
+                raise ProviderError(f"cannot start '{instance.id}': {found.behaviour.start_fails}")
+            with self.effects.step(f"start {instance.id}"):
+                found.started_at = self.clock.now()
+                self._logs[instance.id][1].extend(self._line(text) for text in found.behaviour.says)
+                self._look_for_clashes(found)
+
+    def observe(self, instances: Sequence[Instance]) -> tuple[Observed, ...]:
+        with self._guard:
+            return tuple(self._observed(instance.id) for instance in instances)
+
+    def probe(self, instance: Instance, release: Release) -> Probe:
+        with self._guard:
+            found = self._machine.get(instance.id)
+            if found is None or self._state(found) != "running":
+                return Probe(healthy=False, cause="connection refused")
+            found.probes += 1
+            cause = self._cause(found)
+        if cause and found.behaviour.hangs:
+            self.clock.sleep(release.service.health.timeout_ms / 1000)
+        return Probe(healthy=not cause, cause=cause)
+
+    def destroy(self, instance: Instance, release: Release) -> None:
+        with self._guard:
+            found = self._machine.get(instance.id)
+            if found is None:
+                return
+            if not found.half:
+                with self.effects.step(f"stop {instance.id}"):
+                    found.half, found.process = True, None
+            with self.effects.step(f"remove {instance.id}"):
+                del self._machine[instance.id]
+
+    def clear_orphans(self, known: Sequence[Instance]) -> tuple[str, ...]:
+        names = {instance.id for instance in known}
+        with self._guard:
+            orphans = [found for name, found in self._machine.items() if name not in names]
+            for found in orphans:
+                self.destroy(found.instance, found.release)
+            return tuple(found.instance.id for found in orphans)
+
+    def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
+        lines = self._logs[instance_id][1] if instance_id in self._logs else []
+        yield from lines if last is None else lines[len(lines) - min(last, len(lines)) :]
+
+    def forget(self, place: Place, *, volumes: bool) -> None:
+        with self.effects.step(f"forget {place}"):
+            self._logs = {name: kept for name, kept in self._logs.items() if kept[0] != place}
+            if volumes:
+                self.volumes = {kept for kept in self.volumes if kept[0] != place}
+
+    def warnings(self) -> tuple[str, ...]:
+        return self.warned
+
+    # How it works
+
+    def _make(self, instance: Instance, release: Release) -> Process:
+        behaviour = self._behaviours.get(instance.id) or self._behaviours[instance.release]
+        made = Simulated(instance=instance, release=release, behaviour=behaviour)
+        with self.effects.step(f"prepare {instance.id}"):
+            self._machine[instance.id] = made
+            self._logs.setdefault(instance.id, (instance.place, []))
+            self.volumes |= {(instance.place, volume.name) for volume in release.service.volumes}
+            self._look_for_clashes(made)
+        if behaviour.create_fails:
+            with self.effects.step(f"remove {instance.id}"):
+                del self._machine[instance.id]
+            raise ProviderError(f"cannot create '{instance.id}': {behaviour.create_fails}")
+        with self.effects.step(f"create {instance.id}"):
+            self._last_pid += 1
+            made.process = Process(boot_id=f"boot-{self._boot}", pid=self._last_pid, start_time=self._last_pid)
+            made.half = False
+            return made.process
+
+    def _observed(self, name: str) -> Observed:
+        found = self._machine.get(name)
+        if found is None or found.half:
+            return Observed(id=name, state="absent")
+        state = self._state(found)
+        if state != "stopped":
+            return Observed(id=name, state=state, process=found.process)
+        status = found.killed[1] if found.killed else found.behaviour.exit_status
+        return Observed(id=name, state=state, exit_status=status, reason=f"exit status {status}")
+
+    def _state(self, found: Simulated) -> Literal["created", "running", "stopped"]:
+        now = self.clock.peek()
+        if found.killed and now >= found.killed[0]:
+            return "stopped"
+        if found.started_at is None:
+            return "created"
+        life = found.behaviour.dies_after_s
+        return "stopped" if life is not None and now >= found.started_at + timedelta(seconds=life) else "running"
+
+    def _cause(self, found: Simulated) -> str:
+        health, behaviour = found.release.service.health, found.behaviour
+        if health.kind == "none":
+            return ""
+        asked = f"GET {health.path}" if health.kind == "http" else health.kind
+        if behaviour.hangs:
+            return f"{asked} did not answer within {health.timeout_ms / 1000:g} s"
+        if behaviour.answers >= 400:
+            return f"{asked} answered {behaviour.answers}"
+        if behaviour.healthy_after_probes is None or found.probes < behaviour.healthy_after_probes:
+            return "connection refused"
+        return ""
+
+    def _look_for_clashes(self, new: Simulated) -> None:
+        for other in self._machine.values():
+            if other is not new and other.instance.address == new.instance.address:
+                self.violations.append(f"{new.instance.id} and {other.instance.id} have one address")
+            if other.instance.place == new.instance.place and self._both_run(new, other):
+                self.violations.append(f"{new.instance.id} and {other.instance.id} share an exclusive volume")
+
+    def _both_run(self, new: Simulated, other: Simulated) -> bool:
+        exclusive = new.release.service.exclusive or other.release.service.exclusive
+        running = new.started_at is not None and not other.half and self._state(other) == "running"
+        return exclusive and running and other.instance.release != new.instance.release
+
+    def _line(self, text: str) -> str:
+        return f"{self.clock.peek().isoformat()} stdout {text}"

@@ -1,0 +1,83 @@
+"""Small values for tests: a service, its releases and instances, an image, and everything simulated at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from instar.model.definition import Health, Service, Volume
+from instar.model.digest import Digest
+from instar.model.image import Image, ImageConfig, Layer
+from instar.model.release import Configuration, Instance, Place, Release
+from instar.providers.base import Provider
+from simulated.clock import VirtualClock
+from simulated.effects import Effects
+from simulated.router import SimulatedRouter
+from simulated.runtime import SimulatedRuntime
+
+PLACE = Place(service="guestbook", environment="dev")
+
+
+def service(*, port: int | None = 8080, exclusive: bool = False, **fields: object) -> Service:
+    """A service over HTTP, or a worker without a port."""
+    kind = Health(kind="http", path="/healthz") if port else Health(kind="none")
+    volumes = (Volume(name="data", path="/data", access="exclusive"),) if exclusive else ()
+    made = Service(command=("serve",), port=port, health=kind, volumes=volumes)
+    return dataclasses.replace(made, **fields)  # type: ignore[arg-type]
+
+
+def configuration(config: Mapping[str, str] | None = None, **fields: object) -> Configuration:
+    return Configuration(service=service(**fields), config=config or {})  # type: ignore[arg-type]
+
+
+def image(name: str = "one") -> Image:
+    layer = Layer(digest=Digest.of(name.encode()), diff_id=Digest.of(name.encode()), size_bytes=1)
+    config = ImageConfig(architecture="amd64", user="10001:10001", command=("serve",))
+    made = Digest.of(b"image " + name.encode())
+    return Image(digest=made, config_digest=Digest.of(b"config"), config=config, layers=(layer,), created=0)
+
+
+def release(number: int = 1, *, place: Place = PLACE, **fields: object) -> Release:
+    return Release(
+        place=place,
+        number=number,
+        image=image().digest,
+        configuration=configuration(**fields),  # type: ignore[arg-type]
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+def instance(number: int = 1, *, of: Release | None = None, address: str | None = None) -> Instance:
+    of = of or release()
+    return Instance(
+        id=f"{of.place.service}-{of.place.environment}-{of.number}-{number}",
+        serial=of.number * 100 + number,
+        place=of.place,
+        release=of.number,
+        address=address or f"10.99.0.{of.number * 10 + number}",
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+@dataclass(kw_only=True)
+class Simulation:
+    """A machine with a provider on it, and the time there."""
+
+    effects: Effects = field(default_factory=Effects)
+    clock: VirtualClock = field(default_factory=VirtualClock)
+    runtime: SimulatedRuntime = field(init=False)
+    router: SimulatedRouter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.runtime = SimulatedRuntime(clock=self.clock, effects=self.effects)
+        self.router = SimulatedRouter(runtime=self.runtime, clock=self.clock, effects=self.effects)
+
+    @property
+    def provider(self) -> Provider:
+        return Provider(runtime=self.runtime, router=self.router)
+
+    def reboot(self) -> None:
+        self.runtime.reboot()
+        self.router.reboot()
