@@ -1,0 +1,279 @@
+"""A sandbox: one command in runc, on a root of its own, that reaches nothing else and ends when it is told to.
+
+In it there is no network but an empty loopback, no process but its own, no clock or file of this machine; the host
+name, environment, umask and identity are fixed, so that what a command does depends on its root alone. It runs as root
+with what maintainer scripts need and no more: no mounts, no namespaces, no device nodes, no new privileges.
+
+Everything of a sandbox is named after it: the cgroup ``instar-sandbox-NAME`` and the container in ``folder/runc``.
+Killed half way, :func:`clear` ends what runs on; the mounts are the caller's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from instar import process
+from instar.errors import CommandFailed, HostError
+from instar.host import cgroups
+
+HOST_NAME = "instar-bake"
+
+# What lies beneath every root: mount points, so that runc makes none of its own, a name for the loopback address,
+# and the word that no maintainer script may start a service.
+PLATE: Mapping[str, str | None] = {
+    "dev": None,
+    "proc": None,
+    "tmp": None,
+    "etc/hosts": f"127.0.0.1 localhost {HOST_NAME}\n::1 localhost\n",
+    "usr/sbin/policy-rc.d": "#!/bin/sh\nexit 101\n",
+}
+
+_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT")
+_REFUSED = (
+    *("mount", "umount2", "pivot_root", "mount_setattr", "move_mount", "open_tree"),
+    *("fsopen", "fsconfig", "fsmount", "fspick", "unshare", "setns", "open_by_handle_at"),
+    *("keyctl", "add_key", "request_key", "bpf", "perf_event_open", "userfaultfd"),
+    *("io_uring_setup", "io_uring_enter", "io_uring_register"),
+)
+# CLONE_NEWNS, -CGROUP, -UTS, -IPC, -USER, -PID, -NET. Source: linux/sched.h
+_NAMESPACE_FLAGS = tuple(1 << bit for bit in (17, 25, 26, 27, 28, 29, 30))
+_EPERM, _ENOSYS = 1, 38
+_OPEN_FILES = 65_536
+_NEARLY_FULL_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """When a command is stopped. ``tmp_bytes`` of /tmp count as memory too."""
+
+    timeout_s: float
+    memory_bytes: int
+    tmp_bytes: int
+    pids: int = 4096
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How a command ended. ``failure`` says it for people, and is empty when it succeeded; ``output`` is the tail."""
+
+    returncode: int | None
+    output: str
+    failure: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sandbox:
+    """Runs commands on ``root``, one at a time. ``folder`` is private to it; ``name`` is unique on this machine."""
+
+    name: str
+    root: Path
+    folder: Path
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        limits: Limits,
+        shown: Mapping[str, Path] | None = None,
+        on_line: Callable[[str], None] = lambda line: None,
+    ) -> Outcome:
+        """Run ``argv`` to its end; nothing of it lives when this returns.
+
+        ``shown`` are directories of this machine that it may read: where → which. ``on_line`` is called from another
+        thread with each line of its output. Raises HostError when it could not be started at all.
+        """
+        bundle = self.folder / "bundle"
+        bundle.mkdir(parents=True, exist_ok=True)
+        configuration = _configuration(self, argv, env, limits, shown or {})
+        (bundle / "config.json").write_text(json.dumps(configuration))
+        try:
+            with _captured(on_line) as (descriptor, tail):
+                returncode = _run(self._command(bundle), descriptor, limits.timeout_s)
+                killed = cgroups.out_of_memory_kills(_cgroup(self.name))
+                cgroups.kill(_cgroup(self.name))
+        finally:
+            clear(self.name, self.folder)
+        output = tail.text()
+        failure = "" if returncode == 0 else self._failure(returncode, killed, output, limits)
+        return Outcome(returncode=returncode, output=output, failure=failure)
+
+    def _command(self, bundle: Path) -> list[str | Path]:
+        return ["runc", "--root", self.folder / "runc", "run", "--keep", "--bundle", bundle, self.name]
+
+    def _failure(self, returncode: int | None, killed: int, output: str, limits: Limits) -> str:
+        if returncode is None:
+            return f"no end after {limits.timeout_s:g} s"
+        if killed:
+            return f"out of memory: it may use {limits.memory_bytes >> 20} MiB"
+        if _is_full(self.root):
+            return "the disk is full"
+        if "No space left on device" in output:
+            return f"no space left on the disk or in /tmp, which holds {limits.tmp_bytes >> 20} MiB"
+        return f"exit status {returncode}"
+
+
+def make_plate(folder: Path) -> None:
+    """Make the tree that lies beneath every root in ``folder``, which is empty or missing."""
+    for name, text in PLATE.items():
+        path = folder / name
+        (path.parent if text else path).mkdir(parents=True, exist_ok=True)
+        if text is not None:
+            path.write_text(text)
+            path.chmod(0o755 if text.startswith("#!") else 0o644)
+    for directory, _, _ in os.walk(folder):
+        Path(directory).chmod(0o755)
+    (folder / "tmp").chmod(0o1777)
+
+
+def clear(name: str, folder: Path) -> None:
+    """End whatever runs in the sandbox ``name`` and remove what runc knows of it. Raises HostError."""
+    cgroups.kill(_cgroup(name))
+    cgroups.remove(_cgroup(name))
+    shutil.rmtree(folder / "runc", ignore_errors=True)
+
+
+def _run(command: Sequence[str | Path], descriptor: int, timeout_s: float) -> int | None:
+    try:
+        return process.run(
+            command, stdout=descriptor, stderr=descriptor, timeout_s=timeout_s, check=False, alone=True
+        ).returncode
+    except CommandFailed as error:
+        if error.timed_out:
+            return None
+        raise HostError(f"cannot run a sandbox: {error.message}", hint="see instar doctor") from error
+
+
+def _cgroup(name: str) -> str:
+    return f"instar-sandbox-{name}"
+
+
+def _is_full(root: Path) -> bool:
+    status = os.statvfs(root)
+    return status.f_bfree * status.f_frsize < _NEARLY_FULL_BYTES or (status.f_files > 0 and status.f_ffree == 0)
+
+
+class _Tail:
+    """The last of what was printed, and each line of it handed on as it comes."""
+
+    def __init__(self, on_line: Callable[[str], None]) -> None:
+        self._on_line = on_line
+        self._kept = b""
+        self._line = b""
+
+    def read(self, descriptor: int) -> None:
+        while chunk := os.read(descriptor, 65_536):
+            self._kept = (self._kept + chunk)[-process.TAIL_BYTES :]
+            *lines, rest = (self._line + chunk).split(b"\n")
+            self._line = rest[-process.TAIL_BYTES :]
+            for line in lines:
+                self._on_line(line.decode("utf-8", "replace"))
+
+    def text(self) -> str:
+        return self._kept.decode("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def _captured(on_line: Callable[[str], None]) -> Iterator[tuple[int, _Tail]]:
+    """Give a descriptor to print to; what is printed has all been read when the block ends."""
+    tail = _Tail(on_line)
+    reading, writing = os.pipe()
+    thread = threading.Thread(target=tail.read, args=(reading,), daemon=True)
+    thread.start()
+    try:
+        yield writing, tail
+    finally:
+        os.close(writing)
+        thread.join(timeout=5)  # whoever still held the other end has been killed
+        os.close(reading)
+
+
+def _configuration(
+    sandbox: Sandbox, argv: Sequence[str], env: Mapping[str, str], limits: Limits, shown: Mapping[str, Path]
+) -> dict[str, Any]:
+    """Return runc's own file. Source: runtime-spec 1.0.2, config.md and config-linux.md."""
+    return {
+        "ociVersion": "1.0.2",
+        "hostname": HOST_NAME,
+        "root": {"path": str(sandbox.root), "readonly": False},
+        "process": _process(argv, env),
+        "mounts": _mounts(limits, shown),
+        "linux": {
+            "cgroupsPath": "/" + _cgroup(sandbox.name),
+            "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
+            "resources": {
+                "devices": [{"allow": False, "access": "rwm"}],
+                "memory": {"limit": limits.memory_bytes},
+                "pids": {"limit": limits.pids},
+            },
+            "maskedPaths": [
+                f"/proc/{name}" for name in ("acpi", "kcore", "keys", "latency_stats", "sched_debug", "timer_list")
+            ],
+            "readonlyPaths": [f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-trigger")],
+            "seccomp": _seccomp(),
+        },
+    }
+
+
+def _process(argv: Sequence[str], env: Mapping[str, str]) -> dict[str, Any]:
+    names = [f"CAP_{name}" for name in _CAPABILITIES]
+    files = min(_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    return {
+        "terminal": False,
+        "user": {"uid": 0, "gid": 0, "umask": 0o022},
+        "args": list(argv),
+        "env": [f"{name}={value}" for name, value in sorted({"HOME": "/root", **env}.items())],
+        "cwd": "/",
+        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), names),
+        "rlimits": [
+            {"type": "RLIMIT_NOFILE", "hard": files, "soft": min(1024, files)},
+            {"type": "RLIMIT_CORE", "hard": 0, "soft": 0},
+        ],
+        "noNewPrivileges": True,
+        "oomScoreAdj": 500,
+    }
+
+
+def _mounts(limits: Limits, shown: Mapping[str, Path]) -> list[dict[str, Any]]:
+    plain = ("nosuid", "nodev")
+    return [
+        _mount("/proc", "proc", *plain, "noexec"),
+        _mount("/dev", "tmpfs", "nosuid", "mode=755", "size=64k"),
+        _mount("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+        _mount("/dev/shm", "tmpfs", *plain, "mode=1777", "size=64m"),  # noqa: S108  the sandbox's own
+        _mount("/tmp", "tmpfs", *plain, "mode=1777", f"size={limits.tmp_bytes}"),  # noqa: S108
+        *(_mount(place, "bind", *plain, "bind", "ro", source=str(path)) for place, path in shown.items()),
+    ]
+
+
+def _mount(place: str, kind: str, *options: str, source: str | None = None) -> dict[str, Any]:
+    return {"destination": place, "type": kind, "source": source or kind, "options": options}
+
+
+def _seccomp() -> dict[str, Any]:
+    """Refuse what could widen the sandbox and nothing else: a build may use the kernel in any other way."""
+    index = 1 if os.uname().machine == "s390x" else 0  # where clone has its flags
+    return {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [
+            _rule(_REFUSED, _EPERM),
+            _rule(["clone3"], _ENOSYS),  # the C library falls back to clone, whose flags a filter can see
+            *(
+                _rule(["clone"], _EPERM, [{"index": index, "value": bit, "valueTwo": bit, "op": "SCMP_CMP_MASKED_EQ"}])
+                for bit in _NAMESPACE_FLAGS
+            ),
+        ],
+    }
+
+
+def _rule(names: Sequence[str], errno: int, args: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    return {"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": errno, "args": args}

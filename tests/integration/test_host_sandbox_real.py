@@ -1,0 +1,182 @@
+"""The sandbox with real runc: what a command in it can reach, and that nothing of it outlives it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from instar.host import cgroups, mounts, sandbox
+from instar.host.sandbox import Limits, Outcome, Sandbox
+
+pytestmark = pytest.mark.root
+LIMITS = Limits(timeout_s=20, memory_bytes=256 << 20, tmp_bytes=4 << 20, pids=64)
+ENV = {"PATH": "/usr/bin:/bin:/usr/sbin", "LC_ALL": "C.UTF-8", "A": "b"}
+
+
+def make_root(folder: Path) -> Path:
+    """A root whose programs are this machine's own, not writable."""
+    root = folder / "root"
+    sandbox.make_plate(root)
+    for name in ("bin", "lib", "lib64", "sbin"):
+        (root / name).symlink_to(f"usr/{name}")
+    (root / "usr/sbin/policy-rc.d").unlink()
+    mounts.bind(Path("/usr"), root / "usr", read_only=True)
+    return root
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Sandbox]:
+    made = Sandbox(name=f"test-{os.getpid()}-{time.monotonic_ns()}", root=make_root(tmp_path), folder=tmp_path / "box")
+    yield made
+    sandbox.clear(made.name, made.folder)
+    mounts.unmount_all(tmp_path)
+    assert not cgroups.children("").intersection({f"instar-sandbox-{made.name}"})
+
+
+def run(box: Sandbox, script: str, limits: Limits = LIMITS) -> Outcome:
+    return box.run(["/bin/sh", "-euc", script], env=ENV, limits=limits)
+
+
+def printed(box: Sandbox, script: str) -> list[str]:
+    outcome = run(box, script)
+    assert outcome.failure == "", outcome.output
+    return outcome.output.splitlines()
+
+
+def test_a_command_sees_a_fixed_world(box: Sandbox) -> None:
+    assert printed(box, "hostname; id -u; umask; pwd; env | sort; ls /sys 2>&1 | wc -l") == [
+        "instar-bake", "0", "0022", "/", "A=b", "HOME=/root", "LC_ALL=C.UTF-8", "PATH=/usr/bin:/bin:/usr/sbin", "PWD=/", "1",
+    ]  # fmt: skip
+
+
+def test_it_sees_no_process_and_no_network_but_its_own(box: Sandbox) -> None:
+    script = "ls /proc | grep -c '^[0-9]' ; cat /proc/net/dev | tail -n +3 | cut -d: -f1; ip -br addr show lo"
+    count, name, loopback = printed(box, script)
+    assert int(count) <= 4
+    assert name.strip() == "lo"
+    assert "127.0.0.1/8" in loopback
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        "mount -t tmpfs tmpfs /tmp",
+        "unshare -Ur true",
+        "unshare -n true",
+        "mknod /etc/null c 1 3",
+        "echo 1 > /proc/sys/vm/drop_caches",
+        "touch /usr/x",
+        "chroot /proc/1/root mount -o remount,rw /usr",
+    ],
+)
+def test_it_cannot_get_out(box: Sandbox, forbidden: str) -> None:
+    outcome = run(box, f"if {forbidden}; then echo escaped; exit 9; fi")
+    assert (outcome.returncode, "escaped" in outcome.output) == (0, False)
+
+
+def test_it_can_do_what_maintainer_scripts_do(box: Sandbox) -> None:
+    script = """
+        echo x > /etc/x; chown 12:34 /etc/x; chmod 6755 /etc/x; stat -c '%u %g %a' /etc/x
+        setpriv --reuid 5 --regid 5 --clear-groups id -u
+        ln -s x /etc/y; echo > /dev/null; test -d /dev/shm
+    """
+    assert printed(box, script) == ["12 34 6755", "5"]
+    assert (box.root / "etc/x").stat().st_uid == 12
+
+
+def test_each_line_is_handed_on_and_the_tail_kept(box: Sandbox) -> None:
+    lines: list[str] = []
+    outcome = box.run(["/bin/sh", "-c", "seq 1 9000; echo e >&2; exit 3"], env=ENV, limits=LIMITS, on_line=lines.append)
+    assert lines == [*map(str, range(1, 9001)), "e"]
+    assert outcome.output.endswith("9000\ne\n")
+    assert len(outcome.output) <= 16_384
+    assert (outcome.returncode, outcome.failure) == (3, "exit status 3")
+
+
+def test_what_is_shown_can_be_read_and_not_written(box: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "shown").mkdir()
+    (tmp_path / "shown" / "file").write_text("seen")
+    outcome = box.run(
+        ["/bin/sh", "-c", "cat /tmp/in/file; touch /tmp/in/new"],
+        env=ENV, limits=LIMITS, shown={"/tmp/in": tmp_path / "shown"},
+    )  # fmt: skip
+    assert outcome.output.startswith("seen")
+    assert outcome.returncode == 1
+    assert not (box.root / "tmp" / "in").exists()
+
+
+def test_a_missing_program_is_named(box: Sandbox) -> None:
+    outcome = box.run(["/bin/nothing"], env=ENV, limits=LIMITS)
+    assert outcome.failure
+    assert "/bin/nothing" in outcome.output
+
+
+def test_what_hangs_is_ended_with_all_its_children(box: Sandbox) -> None:
+    started = time.monotonic()
+    outcome = run(
+        box,
+        "(trap '' TERM; setsid sleep 600) & echo started; sleep 600",
+        Limits(timeout_s=0.7, memory_bytes=64 << 20, tmp_bytes=1 << 20),
+    )
+    assert (outcome.returncode, outcome.failure, outcome.output) == (None, "no end after 0.7 s", "started\n")
+    assert time.monotonic() - started < 5
+
+
+def test_a_child_that_was_left_behind_does_not_outlive_the_command(box: Sandbox) -> None:
+    started = time.monotonic()
+    assert run(box, "setsid sleep 600 & echo done").returncode == 0
+    assert time.monotonic() - started < 5
+
+
+def test_a_fork_bomb_ends(box: Sandbox) -> None:
+    outcome = run(
+        box, "f() { f | f & }; f; sleep 600", Limits(timeout_s=2, memory_bytes=64 << 20, tmp_bytes=1 << 20, pids=32)
+    )
+    assert outcome.failure
+
+
+def test_want_of_memory_is_told(box: Sandbox) -> None:
+    limits = Limits(timeout_s=20, memory_bytes=32 << 20, tmp_bytes=1 << 20)
+    outcome = run(box, "exec python3 -S -c 'x = b\"y\" * (1 << 30)'", limits)
+    assert outcome.failure == "out of memory: it may use 32 MiB"
+
+
+def test_a_full_tmp_is_told(box: Sandbox) -> None:
+    assert run(box, "head -c 8M /dev/zero > /tmp/x").failure == (
+        "no space left on the disk or in /tmp, which holds 4 MiB"
+    )
+
+
+def test_a_full_disk_is_told(box: Sandbox, tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", box.root / "etc"], check=True)
+    full = Sandbox(name=box.name, root=box.root, folder=box.folder)
+    assert "no space left" in run(full, "head -c 8M /dev/zero > /etc/x").failure
+
+
+def test_what_a_killed_bake_leaves_is_ended_by_the_next(box: Sandbox, tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from instar.host.sandbox import *
+Sandbox(name={box.name!r}, root=Path({str(box.root)!r}), folder=Path({str(box.folder)!r})).run(
+    ["/bin/sh", "-c", "echo up > /etc/up; sleep 600"], env={ENV!r},
+    limits=Limits(timeout_s=600, memory_bytes=1 << 26, tmp_bytes=1 << 20))
+"""
+    child = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 10
+    while not (box.root / "etc/up").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    cgroup = f"instar-sandbox-{box.name}"
+    assert cgroups.members(cgroup)
+    sandbox.clear(box.name, box.folder)
+    assert not cgroups.members(cgroup)
+    assert not (box.folder / "runc").exists()
