@@ -1,0 +1,304 @@
+"""apt-get as a solver: which packages, in which versions, satisfy a wish in one release.
+
+apt runs over a private tree (lists, an empty dpkg status, this machine's sources of one release), so that it needs
+no root, changes nothing of the machine, and is not led by what is installed or pinned there. Its proxies,
+credentials and keyrings stay the machine's. The lists are kept between locks and refreshed at each.
+
+Nothing is installed or downloaded here besides lists: what apt answers is name, version, size, SHA-256 and place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote
+
+from instar import process
+from instar.errors import FetchError, ResolveError, SourceUnreachable
+from instar.fetch.cache import Cache
+from instar.fetch.network import CONNECT_TIMEOUT_S, RETRIES, network_environment
+from instar.fetch.sources import VARIABLE, Sources
+from instar.model.digest import Digest
+from instar.model.lock import Package, Suite
+
+_UPDATE_TIMEOUT_S = 600
+_SOLVE_TIMEOUT_S = 120
+_WAIT_S = 300
+_SHOWN_LINES = 6
+_URI = re.compile(r"'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})\Z")
+_FAILED = re.compile(r"Failed to fetch (\S+)\s+(.*)")
+
+# ForceEssential: apt counts itself as essential unless told otherwise, and images have no apt.
+# Sandbox::User: apt would become a user that cannot enter a folder of mode 0700.
+_CONFIGURATION = """\
+#clear APT::Architectures;
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear Acquire::IndexTargets;
+APT::Architecture "{architecture}";
+APT::Architectures:: "{architecture}";
+APT::Cmd::Pattern-Only "true";
+APT::Default-Release "";
+APT::Get::AllowUnauthenticated "false";
+APT::Install-Recommends "false";
+APT::Install-Suggests "false";
+APT::Sandbox::User "root";
+APT::Update::Error-Mode "any";
+Acquire::AllowInsecureRepositories "false";
+Acquire::ForceHash "SHA256";
+Acquire::GzipIndexes "false";
+Acquire::IndexTargets::deb::Packages {{
+  MetaKey "$(COMPONENT)/binary-$(ARCHITECTURE)/Packages";
+  flatMetaKey "Packages";
+  ShortDescription "Packages";
+  Description "$(RELEASE)/$(COMPONENT) $(ARCHITECTURE) Packages";
+  flatDescription "$(RELEASE) Packages";
+  Optional "0";
+}};
+Acquire::Languages "none";
+Dir::Cache "{folder}/cache";
+Dir::Cache::pkgcache "pkgcache.bin";
+Dir::Cache::srcpkgcache "";
+Dir::Etc::preferences "{folder}/preferences";
+Dir::Etc::preferencesparts "/dev/null";
+Dir::Etc::sourcelist "/dev/null";
+Dir::Etc::sourceparts "{folder}/sources.d";
+Dir::State "{folder}/state";
+Dir::State::lists "{folder}/lists";
+Dir::State::status "{folder}/status";
+pkgCacheGen::ForceEssential ",";
+"""
+
+
+def transfer_options() -> list[str]:
+    """Return apt's words for: short waits, few retries, no change of user."""
+    return [
+        *("-o", "APT::Sandbox::User=root"),
+        *("-o", f"Acquire::Retries={RETRIES}"),
+        *(
+            word
+            for scheme in ("http", "https", "ftp")
+            for word in ("-o", f"Acquire::{scheme}::Timeout={CONNECT_TIMEOUT_S}")
+        ),
+    ]
+
+
+@contextlib.contextmanager
+def open_apt(cache: Cache, sources: Sources, architecture: str) -> Iterator[Apt]:
+    """Give a solver over fresh lists of ``sources``. One process at a time has the lists; others wait.
+
+    Raises:
+        SourceUnreachable: an archive does not answer.
+        FetchError: an archive's answer is not one that this machine trusts.
+    """
+    key = hashlib.sha256(f"{architecture}\n{sources.lines}\n{sources.stanzas}".encode()).hexdigest()[:16]
+    folder = cache.folder("apt") / key
+    for name in ("sources.d", "lists/partial", "cache/archives/partial", "state"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    with _held(folder / "in-use"):
+        _write_tree(folder, sources, architecture)
+        apt = Apt(folder, sources)
+        apt.refresh()
+        yield apt
+
+
+class Apt:
+    """A solver over the lists in ``folder``. Made by :func:`open_apt`."""
+
+    def __init__(self, folder: Path, sources: Sources) -> None:
+        self._folder = folder
+        self._sources = sources
+        self._labels: dict[tuple[str, str], str] = {}
+        self.suites: tuple[Suite, ...] = ()
+
+    def refresh(self) -> None:
+        done = self._run("apt-get", "update", "-qq", *transfer_options(), timeout_s=_UPDATE_TIMEOUT_S)
+        if done.returncode != 0:
+            raise _update_error(_text(done), self._sources)
+        self._read_suites()
+
+    def versions(self, names: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """Return the versions that there are of each package, newest first; a name without any is left out."""
+        found: dict[str, dict[str, None]] = {}
+        for name, version, _, _ in self._places(names):
+            found.setdefault(name, {})[version] = None
+        return {name: tuple(versions) for name, versions in found.items()}
+
+    def providers(self, name: str) -> tuple[str, ...]:
+        """Return the packages that provide a name which is virtual."""
+        lines = self._run("apt-cache", "showpkg", name).stdout.decode("utf-8", "replace").splitlines()
+        start = lines.index("Reverse Provides: ") + 1 if "Reverse Provides: " in lines else len(lines)
+        return tuple(sorted({line.split(" ")[0] for line in lines[start:] if line}))
+
+    def near(self, name: str) -> tuple[str, ...]:
+        """Return up to three names of packages that may have been meant."""
+        import difflib  # only a mistake pays for it
+
+        known = self._run("apt-cache", "pkgnames").stdout.decode("utf-8", "replace").split()
+        likely = [other for other in known if abs(len(other) - len(name)) <= 3 and set(name[:2]) & set(other[:2])]
+        return tuple(difflib.get_close_matches(name, likely, n=3, cutoff=0.75))
+
+    def closure(
+        self, wanted: Sequence[str], step: Literal["base", "packages"], keep: Mapping[str, str] | None = None
+    ) -> tuple[Package, ...]:
+        """Return ``wanted`` (``name``, ``name=version``, ``?essential``) and all that it depends on, sorted by name.
+
+        ``keep`` names versions to prefer to newer ones where they still exist. Raises ResolveError with apt's own
+        explanation, shortened, when no set of packages satisfies the wish.
+        """
+        self._prefer(keep or {})
+        done = self._run("apt-get", "install", "--print-uris", "-qq", "-y", "--", *wanted)
+        if done.returncode != 0:
+            raise ResolveError(_explanation(_text(done)))
+        found = [_URI.match(line) for line in done.stdout.decode().splitlines()]
+        return self._located([match for match in found if match], step)
+
+    def _located(self, found: Sequence[re.Match[str]], step: Literal["base", "packages"]) -> tuple[Package, ...]:
+        names = [_parts(match[2])[0] for match in found]
+        places: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for name, version, uri, suite in self._places(names):
+            places.setdefault((name, version), []).append((uri, suite))
+        return tuple(sorted((self._package(match, places, step) for match in found), key=lambda package: package.name))
+
+    def _package(
+        self,
+        match: re.Match[str],
+        places: Mapping[tuple[str, str], Sequence[tuple[str, str]]],
+        step: Literal["base", "packages"],
+    ) -> Package:
+        name, version, architecture = _parts(match[2])
+        for uri, suite in places.get((name, version), ()):
+            root = uri.rstrip("/") + "/"
+            if match[1].startswith(root):
+                return Package(
+                    name=name,
+                    version=version,
+                    architecture=architecture,
+                    size_bytes=int(match[3]),
+                    sha256=Digest.from_hex(match[4]),
+                    label=self._labels.get((root, suite), ""),
+                    suite=suite,
+                    path=unquote(match[1][len(root) :]),
+                    step=step,
+                )
+        raise ResolveError(f"cannot lock '{name}': apt does not say which archive has its version {version}")
+
+    def _places(self, names: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
+        """Yield (name, version, URI, suite), newest version first."""
+        lines = self._run("apt-cache", "madison", "--", *names).stdout.decode("utf-8", "replace").splitlines()
+        for line in lines:
+            columns = [column.strip() for column in line.split(" | ")]
+            if len(columns) == 3 and columns[2].endswith(" Packages"):
+                uri, index = columns[2].split(" ")[:2]
+                yield columns[0], columns[1], uri, index.split("/")[0]
+
+    def _prefer(self, keep: Mapping[str, str]) -> None:
+        stanzas = [f"Package: {name}\nPin: version {version}\nPin-Priority: 1001\n" for name, version in keep.items()]
+        (self._folder / "preferences").write_text("\n".join(stanzas))
+
+    def _read_suites(self) -> None:
+        columns = ("REPO_URI", "RELEASE", "LABEL", "METAKEY", "FILENAME")
+        form = "\t".join(f"$({column})" for column in columns)
+        dates: dict[tuple[str, str], int] = {}
+        for line in self._run("apt-get", "indextargets", "--format", form).stdout.decode().splitlines():
+            uri, suite, label, key, file = line.split("\t")
+            self._labels[(uri, suite)] = label
+            released = _release_date(Path(file[: file.rindex(key.replace("/", "_"))]))
+            dates[(label, suite)] = max(released, dates.get((label, suite), 0))
+        self.suites = tuple(
+            Suite(label=label, suite=suite, date=date) for (label, suite), date in sorted(dates.items())
+        )
+
+    def _run(self, *words: str, timeout_s: float = _SOLVE_TIMEOUT_S) -> process.Completed:
+        program, *rest = words
+        argv = [program, "-c", str(self._folder / "apt.conf"), *rest]
+        return process.run(argv, timeout_s=timeout_s, env=network_environment(), check=False)
+
+
+def _write_tree(folder: Path, sources: Sources, architecture: str) -> None:
+    files = {
+        "apt.conf": _CONFIGURATION.format(folder=folder, architecture=architecture),
+        "preferences": "",
+        "status": "",
+        "sources.d/instar.list": sources.lines,
+        "sources.d/instar.sources": sources.stanzas,
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + _WAIT_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise FetchError(
+                        f"cannot use '{path.parent}': another process has had it for {_WAIT_S} s"
+                    ) from error
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _parts(file: str) -> tuple[str, str, str]:
+    """Split apt's file name of a package, ``name_version_architecture.deb``."""
+    name, version, architecture = (unquote(part) for part in file.removesuffix(".deb").split("_"))
+    return name, version, architecture
+
+
+def _release_date(prefix: Path) -> int:
+    """Return the date of the Release file that stands beside an index; ``prefix`` is what their names begin with."""
+    from email.utils import parsedate_to_datetime
+
+    for name in ("InRelease", "Release"):
+        file = prefix.with_name(prefix.name + name)
+        if file.is_file():
+            match = re.search(r"(?m)^Date: (.*)$", file.read_text("utf-8", "replace"))
+            if match:
+                return int(parsedate_to_datetime(match[1].strip()).timestamp())
+    raise FetchError(f"cannot read the archive's Release file: there is none with a date beside '{prefix.name}'")
+
+
+def _text(done: process.Completed) -> str:
+    return (done.stdout + done.stderr).decode("utf-8", "replace")
+
+
+def _update_error(text: str, sources: Sources) -> FetchError:
+    files = ", ".join(str(file) for file in sources.files)
+    hint = f"check the network, its proxy, and {files}; ${VARIABLE} names another file of sources"
+    failed = _FAILED.search(text)
+    if failed:
+        suite = next(
+            (one.suite for one in sources.archives if failed[1].startswith(one.url(f"dists/{one.suite}/"))), ""
+        )
+        cause = failed[2].strip().rstrip(".")
+        return SourceUnreachable(f"cannot read the archive of '{suite}': {failed[1]}: {cause}", hint=hint)
+    lines = [line for line in text.splitlines() if line.startswith("E: ")]
+    return FetchError(f"cannot read the package lists: {lines[0][3:] if lines else text.strip()[-300:]}", hint=hint)
+
+
+def _explanation(text: str) -> str:
+    """Return what apt says of an unsatisfiable wish, without what it says each time."""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    marks = [number for number, line in enumerate(lines) if "unmet dependencies" in line]
+    if marks:
+        told = [line.strip() for line in lines[marks[0] + 1 :] if not line.startswith("E: ")]
+    else:
+        told = [line[3:] for line in lines if line.startswith("E: ")] or lines[-1:]
+    rest = len(told) - _SHOWN_LINES
+    return "\n".join((*told[:_SHOWN_LINES], *((f"and {rest} more",) if rest > 0 else ())))

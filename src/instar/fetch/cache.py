@@ -1,0 +1,195 @@
+"""Fetched files, kept by the SHA-256 of their bytes.
+
+    cache/                 mode 0700
+    ├── sha256/HEX         whole files, mode 0600
+    ├── partial/           what is being written
+    ├── apt/               package lists                    (apt.py)
+    └── uv/                uv's own cache                   (python.py)
+
+A file appears under its name by a rename, after its bytes were hashed and reached the disk: it is there whole or
+not at all, and a crash leaves at most something in ``partial/``, which :meth:`Cache.collect` sweeps. Two that add
+the same file at once both succeed. What is read for use is hashed again (:meth:`Cache.verify`), so that a damaged
+file is found, removed, and fetched anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from instar.errors import FetchError, HashMismatch, HostError
+from instar.model.digest import Digest
+from instar.model.state import StateDirectory
+
+_BLOCK_BYTES = 1 << 20
+_PARTIAL_AGE_S = 86_400
+
+
+def cache_root(state: StateDirectory, environ: Mapping[str, str], *, root: bool) -> Path:
+    """Return where the cache is: in the state directory, or the user's own when not ``root`` (the state is root's).
+
+    ``$INSTAR_HOME`` holds for both.
+    """
+    if root or environ.get("INSTAR_HOME"):
+        return state.cache
+    base = environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base and base.startswith("/") else Path(environ.get("HOME", "/")) / ".cache") / "instar"
+
+
+class Cache:
+    """The cache at ``root``, which is made when it is first written to. Safe for threads and processes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._files = root / "sha256"
+        self._partial = root / "partial"
+
+    def find(self, digest: Digest) -> Path | None:
+        """Return the file's path, or None. Costs a stat; does not look at the bytes."""
+        path = self._path(digest)
+        return path if path.is_file() else None
+
+    def verify(self, digest: Digest) -> Path:
+        """Return the file's path after hashing its bytes. A damaged file is removed.
+
+        Raises:
+            FetchError: it is not in the cache.
+            HashMismatch: it was damaged.
+        """
+        path = self._path(digest)
+        try:
+            with path.open("rb") as file:
+                found = Digest.from_hex(hashlib.file_digest(file, "sha256").hexdigest())
+        except FileNotFoundError as error:
+            raise FetchError(
+                f"cannot use '{digest.short}': it is not in the cache", hint="run the command again to fetch it"
+            ) from error
+        if found != digest:
+            path.unlink(missing_ok=True)
+            raise HashMismatch(
+                f"cannot use '{path}': it was damaged (its SHA-256 is {found.hex}) and has been removed",
+                hint="run the command again to fetch it anew",
+            )
+        return path
+
+    def is_whole(self, digest: Digest) -> bool:
+        """Say whether the file is there with the right bytes; a damaged one is removed."""
+        try:
+            self.verify(digest)
+        except FetchError:
+            return False
+        return True
+
+    def add(self, chunks: Iterable[bytes], expected: Digest | None = None) -> Digest:
+        """Keep the bytes that ``chunks`` yields, and return their digest. Whole or not at all.
+
+        Raises:
+            HashMismatch: they are not ``expected``.
+            HostError: the disk is full, or the cache cannot be written.
+        """
+        with self.workspace() as folder, _disk_errors(self.root):
+            path = folder / "file"
+            digest = _write(path, chunks)
+            _require(digest, expected)
+            self._rename(path, digest)
+        return digest
+
+    def take(self, path: Path, expected: Digest) -> Digest:
+        """Move a finished file of :meth:`workspace` into the cache, after hashing it. Raises HashMismatch."""
+        with _disk_errors(self.root):
+            with path.open("rb") as file:
+                digest = Digest.from_hex(hashlib.file_digest(file, "sha256").hexdigest())
+                _require(digest, expected)
+                os.fsync(file.fileno())
+            path.chmod(0o600)
+            self._rename(path, digest)
+        return digest
+
+    @contextlib.contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """Give a private folder on the cache's file system, removed at the end."""
+        with _disk_errors(self.root):
+            self.folder("partial")
+            folder = Path(tempfile.mkdtemp(dir=self._partial))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def folder(self, name: str) -> Path:
+        """Return the folder ``name`` of the cache, made with mode 0700 if it is missing."""
+        path = self.root / name
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.root.chmod(0o700)
+        return path
+
+    def sizes(self) -> Mapping[Digest, int]:
+        """Return what is kept, and the bytes of each."""
+        if not self._files.is_dir():
+            return {}
+        return {Digest.from_hex(entry.name): entry.stat().st_size for entry in os.scandir(self._files)}
+
+    def collect(self, keep: Collection[Digest]) -> int:
+        """Remove every file that is not in ``keep``, and old leftovers of crashes; return the bytes freed."""
+        freed = 0
+        for digest, size_bytes in self.sizes().items():
+            if digest not in keep:
+                self._path(digest).unlink(missing_ok=True)
+                freed += size_bytes
+        self._sweep()
+        return freed
+
+    def _sweep(self) -> None:
+        if not self._partial.is_dir():
+            return
+        for path in self._partial.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _PARTIAL_AGE_S:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def _path(self, digest: Digest) -> Path:
+        return self._files / digest.hex
+
+    def _rename(self, path: Path, digest: Digest) -> None:
+        folder = self.folder("sha256")
+        path.rename(folder / digest.hex)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _write(path: Path, chunks: Iterable[bytes]) -> Digest:
+    """Write ``chunks`` to ``path`` down to the disk, hashing them on the way."""
+    hashed = hashlib.sha256()
+    with path.open("xb", buffering=_BLOCK_BYTES) as file:
+        os.fchmod(file.fileno(), 0o600)
+        for chunk in chunks:
+            hashed.update(chunk)
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    return Digest.from_hex(hashed.hexdigest())
+
+
+@contextlib.contextmanager
+def _disk_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HostError(
+            f"cannot write to the cache '{root}': {error.strerror or error}",
+            hint="make room there (instar gc), or let another directory hold it: $INSTAR_HOME",
+        ) from error
+
+
+def _require(digest: Digest, expected: Digest | None) -> None:
+    if expected is not None and digest != expected:
+        raise HashMismatch(f"cannot keep what was fetched: its SHA-256 is {digest.hex}, expected {expected.hex}")

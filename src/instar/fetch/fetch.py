@@ -1,0 +1,134 @@
+"""Everything that a lock and a definition name from outside, brought into the cache.
+
+What is there is not asked for again: with all of it there, this is a stat per file and no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from instar.fetch.cache import Cache
+from instar.model.definition import Definition, Fetch
+from instar.model.digest import Digest
+from instar.model.lock import Lock, Package, Wheel
+from instar.model.progress import Progress, Report
+
+_WORKERS = 3
+_BATCH_FILES = 20
+_BATCH_BYTES = 16 << 20
+_WHEEL_BATCHES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Files that one downloader fetches together."""
+
+    digests: tuple[Digest, ...]
+    fetch: Callable[[], None]
+
+
+def inputs(lock: Lock, definition: Definition) -> tuple[Digest, ...]:
+    """Return the digest of every file that a bake of ``definition`` with ``lock`` may need from the cache."""
+    return (
+        *(package.sha256 for package in lock.packages),
+        *(wheel.sha256 for wheel in lock.wheels),
+        *(Digest.from_hex(file.sha256) for file in definition.image.fetch),
+    )
+
+
+def fetch_all(lock: Lock, definition: Definition, cache: Cache, report: Report, *, verify: bool = False) -> None:
+    """Bring whatever is not in the cache into it. Idempotent; what came stays, also when something else fails.
+
+    ``verify`` hashes what is there first, and fetches damaged files anew.
+
+    Raises:
+        SourceUnreachable: an archive, the index or a URL does not answer.
+        FetchError: something is no longer where it was.
+        HashMismatch: something is not what the lock or the definition says.
+    """
+    there = cache.is_whole if verify else (lambda digest: cache.find(digest) is not None)
+    missing = {digest for digest in dict.fromkeys(inputs(lock, definition)) if not there(digest)}
+    if not missing:
+        return
+    batches = [
+        *_package_batches([one for one in lock.packages if one.sha256 in missing], lock, cache),
+        *_wheel_batches([one for one in lock.wheels if one.sha256 in missing], lock, cache),
+        *_file_batches([one for one in definition.image.fetch if Digest.from_hex(one.sha256) in missing], cache),
+    ]
+    _work(batches, cache, report)
+
+
+def _package_batches(packages: Sequence[Package], lock: Lock, cache: Cache) -> Iterable[_Batch]:
+    if not packages:
+        return
+    from instar.fetch.debs import fetch_packages
+    from instar.fetch.sources import read_sources
+
+    sources = read_sources(lock.requested.base.partition(":")[2])
+    for batch in _by_size(packages):
+        yield _Batch(tuple(one.sha256 for one in batch), partial(fetch_packages, batch, sources, cache))
+
+
+def _wheel_batches(wheels: Sequence[Wheel], lock: Lock, cache: Cache) -> Iterable[_Batch]:
+    if not wheels:
+        return
+    from instar.fetch.wheels import fetch_wheels
+
+    for start in range(min(_WHEEL_BATCHES, len(wheels))):
+        batch = wheels[start::_WHEEL_BATCHES]
+        yield _Batch(tuple(one.sha256 for one in batch), partial(fetch_wheels, batch, lock.python or "3", cache))
+
+
+def _file_batches(files: Sequence[Fetch], cache: Cache) -> Iterable[_Batch]:
+    if not files:
+        return
+    from instar.fetch.files import fetch_file
+
+    for file in {file.sha256: file for file in files}.values():
+        yield _Batch((Digest.from_hex(file.sha256),), partial(fetch_file, file, cache))
+
+
+def _by_size(packages: Sequence[Package]) -> Iterable[list[Package]]:
+    """Split into batches that each take about as long, the large packages first."""
+    batch, size_bytes = list[Package](), 0
+    for package in sorted(packages, key=lambda package: -package.size_bytes):
+        batch.append(package)
+        size_bytes += package.size_bytes
+        if len(batch) == _BATCH_FILES or size_bytes >= _BATCH_BYTES:
+            yield batch
+            batch, size_bytes = [], 0
+    if batch:
+        yield batch
+
+
+def _work(batches: Sequence[_Batch], cache: Cache, report: Report) -> None:
+    """Run the batches, a few at a time. After the first failure, or ^C, no further one is begun."""
+    from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+
+    files = sum(len(batch.digests) for batch in batches)
+    report(Progress(stage="fetch", text=f"{files} {_files(files)}", kind="running"))
+    pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="fetch")
+    try:
+        running = {pool.submit(batch.fetch): batch for batch in batches}
+        done, size_bytes = 0, 0
+        while running:
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                batch = running.pop(future)
+                future.result()
+                done += len(batch.digests)
+                size_bytes += sum(path.stat().st_size for one in batch.digests if (path := cache.find(one)))
+            text = f"{done} of {files} {_files(files)} · {_megabytes(size_bytes)}"
+            report(Progress(stage="fetch", text=text, kind="running" if running else "done"))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _files(count: int) -> str:
+    return "file" if count == 1 else "files"
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB"

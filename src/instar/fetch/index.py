@@ -1,0 +1,110 @@
+"""Which Python package index this machine uses: pip's own configuration, read through pip, told to uv.
+
+No index is named here: what is not configured is whatever pip and uv take by themselves.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from instar import process
+from instar.errors import CommandFailed, ComponentMissing
+from instar.fetch.network import CONNECT_TIMEOUT_S, RETRIES, network_environment
+
+_LINE = re.compile(r"(global|download|:env:)\.([a-z-]+)=(.*)\Z")
+_STRENGTH = ("global", "download", ":env:")
+_PASSED = (
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_CERT", "PIP_CLIENT_CERT"),
+    *("PIP_PROXY", "PIP_TRUSTED_HOST", "PIP_CONFIG_FILE", "PIP_KEYRING_PROVIDER", "HOME", "XDG_CONFIG_HOME"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Index:
+    """What pip's configuration says of where packages are."""
+
+    index_url: str | None = None
+    extra_index_urls: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()
+    no_index: bool = False
+    cert: str | None = None
+    client_cert: str | None = None
+    proxy: str | None = None
+    trusted_hosts: tuple[str, ...] = ()
+
+    def uv_options(self) -> list[str]:
+        """Return the same in uv's words."""
+        return [
+            *(["--default-index", self.index_url] if self.index_url else []),
+            *(word for url in self.extra_index_urls for word in ("--index", url)),
+            *(word for place in self.find_links if _is_there(place) for word in ("--find-links", place)),
+            *(["--no-index"] if self.no_index else []),
+            *(["--cert", self.cert] if self.cert else []),
+            *(word for host in self.trusted_hosts for word in ("--allow-insecure-host", host)),
+        ]
+
+    def uv_environment(self, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+        netrc = Path(environ.get("HOME", "/nonexistent"), ".netrc")
+        return {
+            "UV_HTTP_TIMEOUT": str(CONNECT_TIMEOUT_S),
+            "UV_HTTP_RETRIES": str(RETRIES),
+            "UV_PYTHON_DOWNLOADS": "never",
+            **({"NETRC": str(netrc)} if netrc.is_file() else {}),
+            **network_environment(environ),
+            **({"ALL_PROXY": self.proxy} if self.proxy else {}),
+            **({"SSL_CLIENT_CERT": self.client_cert} if self.client_cert else {}),
+        }
+
+
+def pip_command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *words]
+
+
+def pip_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return what pip inherits: where packages are, and nothing that would change which ones it takes."""
+    return {
+        **network_environment(environ),
+        **{name: environ[name] for name in _PASSED if environ.get(name)},
+    }
+
+
+def read_index(environ: Mapping[str, str] = os.environ) -> Index:
+    """Ask pip for its configuration. Raises ComponentMissing when this Python has no pip."""
+    try:
+        done = process.run(pip_command("config", "list"), timeout_s=60, env=pip_environment(environ))
+    except CommandFailed as error:
+        raise ComponentMissing(
+            f"cannot read pip's configuration: {error.output.strip().splitlines()[-1:] or error.message}",
+            hint=f"{sys.executable} needs pip",
+        ) from error
+    return _index(done.stdout.decode("utf-8", "replace"))
+
+
+def _index(text: str) -> Index:
+    found: dict[str, dict[str, str]] = {section: {} for section in _STRENGTH}
+    for line in text.splitlines():
+        match = _LINE.match(line)
+        if match:
+            found[match[1]][match[2]] = str(ast.literal_eval(match[3]))
+    known = {key: value for section in _STRENGTH for key, value in found[section].items()}
+    return Index(
+        index_url=known.get("index-url"),
+        extra_index_urls=tuple(known.get("extra-index-url", "").split()),
+        find_links=tuple(known.get("find-links", "").split()),
+        no_index=known.get("no-index", "").lower() in ("1", "true", "yes", "on"),
+        cert=known.get("cert"),
+        client_cert=known.get("client-cert"),
+        proxy=known.get("proxy"),
+        trusted_hosts=tuple(known.get("trusted-host", "").split()),
+    )
+
+
+def _is_there(place: str) -> bool:
+    """pip passes over a folder that is missing, where uv refuses to work."""
+    return "://" in place or Path(place).expanduser().exists()

@@ -1,0 +1,144 @@
+"""A requirements file → its requirements, each with the line it stands in.
+
+Only what can be locked is let in: names with versions, extras, markers and ``--hash=sha256:…``. Options, other
+files, paths and URLs are refused, with the reason. Whether a requirement is well-formed to the last character is
+for ``python.py`` to say, when it solves; this much must cost nothing, since it is read to see whether a lock fits.
+
+Source: pip's documentation, Requirements File Format; PEP 508.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from instar.errors import DefinitionError, Problem
+
+_COMMENT = re.compile(r"(^|\s+)#.*$")
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_HASH = re.compile(r"\s--hash[=\s]\s*(\S+)")
+_SHA256 = re.compile(r"sha256:([0-9a-f]{64})\Z")
+_OPTION = re.compile(r"\s(--?[A-Za-z][\w-]*)")
+_BY_URL = re.compile(r"[A-Za-z0-9._-]+\s*(\[[^\]]*\])?\s*@")
+_PATH = re.compile(r"[./~]|[^;]*\.(whl|zip|tar\.gz|tar\.bz2)\s*(;|\Z)|[^;\[]*/")
+_INDEX = "which index is asked is this machine's business: write it into pip's configuration"
+_REFUSED = {
+    "-e": "what is not a wheel cannot be locked: build one, or copy the folder with image.files",
+    "--editable": "what is not a wheel cannot be locked: build one, or copy the folder with image.files",
+    "-r": "another file is not read: write its requirements here",
+    "--requirement": "another file is not read: write its requirements here",
+    "-c": "constraints are not read: write the versions here",
+    "--constraint": "constraints are not read: write the versions here",
+    **dict.fromkeys(("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index"), _INDEX),
+    "--trusted-host": _INDEX,
+}
+SIZE_LIMIT_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Requirement:
+    """One requirement. ``text`` is without comments and hashes; ``hashes`` are SHA-256, hex; any when empty."""
+
+    file: str
+    line: int
+    text: str
+    hashes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The project's name in its normal form. Source: PEP 503."""
+        return normal_name(self.text)
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    @property
+    def written(self) -> str:
+        """All of it in one line, as a lock keeps it."""
+        return " ".join((self.text, *(f"--hash=sha256:{one}" for one in self.hashes)))
+
+    def problem(self, message: str) -> Problem:
+        return Problem(file=self.file, line=self.line, column=1, message=message)
+
+
+def normal_name(text: str) -> str:
+    """Return the project's name that ``text`` begins with, in its normal form."""
+    match = _NAME.match(text)
+    return re.sub(r"[-_.]+", "-", match[0]).lower() if match else ""
+
+
+def read_requirements(path: Path, file: str) -> tuple[Requirement, ...]:
+    """Read the requirements file at ``path``, which messages call ``file``.
+
+    Raises DefinitionError with all that is wrong in it.
+    """
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise _unreadable(file, error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise _unreadable(file, "it is not UTF-8 text", line) from error
+    if len(data) > SIZE_LIMIT_BYTES:
+        raise _unreadable(file, f"it is larger than {SIZE_LIMIT_BYTES:,} bytes")
+    found = [_requirement(file, line, words) for line, words in _logical_lines(text)]
+    problems = [one for one in found if isinstance(one, Problem)]
+    if problems:
+        raise DefinitionError(problems)
+    return tuple(one for one in found if isinstance(one, Requirement))
+
+
+def _unreadable(file: str, cause: str, line: int = 1) -> DefinitionError:
+    return DefinitionError([Problem(file=file, line=line, column=1, message=f"cannot be read: {cause}")])
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield (number of the first line, words): continued lines joined, comments and empty lines left out."""
+    begun, parts = 0, list[str]()
+    for number, line in enumerate(text.splitlines(), 1):
+        begun = begun if parts else number
+        comment = _COMMENT.match(line) is not None
+        if line.endswith("\\") and not comment:
+            parts.append(line[:-1])
+            continue
+        words = " ".join(_COMMENT.sub("", " ".join((*parts, line))).split())
+        parts = []
+        if words:
+            yield begun, words
+    if parts and (words := " ".join(_COMMENT.sub("", " ".join(parts)).split())):
+        yield begun, words
+
+
+def _requirement(file: str, line: int, words: str) -> Requirement | Problem:
+    def problem(message: str) -> Problem:
+        return Problem(file=file, line=line, column=1, message=message)
+
+    if words.startswith("-"):
+        option = re.split(r"[=\s]", words, maxsplit=1)[0]
+        return problem(f"cannot use '{option}' here: {_REFUSED.get(option, 'options are not read')}")
+    hashes = _HASH.findall(words)
+    text = _HASH.sub("", words).strip()
+    wrong = next((one for one in hashes if not _SHA256.match(one)), None)
+    if wrong:
+        return problem(f"cannot use the hash '{wrong}': expected sha256: and 64 hexadecimal digits")
+    refused = _refused(text)
+    if refused:
+        return problem(f"cannot lock '{text}': {refused}")
+    return Requirement(file=file, line=line, text=text, hashes=tuple(one.partition(":")[2] for one in hashes))
+
+
+def _refused(text: str) -> str | None:
+    option = _OPTION.search(text)
+    if option:
+        return f"the option {option[1]} is not read"
+    if "://" in text.partition(";")[0] or _BY_URL.match(text):
+        return "a URL can change what it answers; name the project and its version, which the index has"
+    if _PATH.match(text):
+        return "a file is not on the index; name the project and its version"
+    if not _NAME.match(text):
+        return "expected the name of a project, such as 'flask==3.0'"
+    return None

@@ -1,0 +1,143 @@
+"""Where this machine gets Debian packages from: its apt sources, narrowed to one release.
+
+Both forms that apt reads are read here (one line an entry, and stanzas), and written back in the same words with
+other suites left out, so that every option of an entry (keyring, mirror, architecture) keeps its meaning.
+
+Source: sources.list(5).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from instar.errors import FetchError
+
+VARIABLE = "INSTAR_APT_SOURCES"
+_LINE = re.compile(r"deb(?:\s+(\[[^\]]*\]))?\s+(\S+)\s+(\S+)((?:\s+[^\s#]+)*)\s*(?:#.*)?\Z")
+_FIELD = re.compile(r"([A-Za-z][A-Za-z-]*):[ \t]*(.*)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Archive:
+    """One suite at one address."""
+
+    uri: str
+    suite: str
+
+    def url(self, path: str) -> str:
+        return f"{self.uri.rstrip('/')}/{path}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sources:
+    """The entries of a release. ``lines`` and ``stanzas`` are texts for apt, ``files`` where they came from."""
+
+    archives: tuple[Archive, ...]
+    lines: str
+    stanzas: str
+    files: tuple[Path, ...]
+
+    def of_suite(self, suite: str) -> tuple[Archive, ...]:
+        return tuple(archive for archive in self.archives if archive.suite == suite)
+
+
+def suites_of(release: str) -> tuple[str, ...]:
+    """Return the suites that make up a release: itself, its updates, its security updates."""
+    return release, f"{release}-updates", f"{release}-security"
+
+
+def read_sources(release: str, environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Sources:
+    """Return this machine's sources of ``release``; ``$INSTAR_APT_SOURCES`` names one file to use instead of apt's.
+
+    Raises FetchError when a file cannot be read, or none has the release.
+    """
+    files = _files(environ, root)
+    suites = suites_of(release)
+    lines, stanzas, archives = list[str](), list[str](), list[Archive]()
+    for file in files:
+        text = _read(file)
+        in_stanzas = _has_stanzas(file, text)
+        for entry, found in (_select_stanzas if in_stanzas else _select_lines)(text, suites):
+            (stanzas if in_stanzas else lines).append(entry)
+            archives.extend(found)
+    if not any(archive.suite == release for archive in archives):
+        raise FetchError(
+            f"cannot find '{release}': none of this machine's apt sources has it"
+            f" ({', '.join(str(file) for file in files) or 'there are none'})",
+            hint=f"write an apt source that names the suite {release!r} into a file, and its path into ${VARIABLE}",
+        )
+    unique = tuple(dict.fromkeys(archives))
+    return Sources(archives=unique, lines="".join(lines), stanzas="\n".join(stanzas), files=files)
+
+
+def _files(environ: Mapping[str, str], root: Path) -> tuple[Path, ...]:
+    named = environ.get(VARIABLE)
+    if named:
+        return (Path(named),)
+    etc = root / "etc/apt"
+    parts = etc / "sources.list.d"
+    found = sorted((*parts.glob("*.list"), *parts.glob("*.sources"))) if parts.is_dir() else []
+    main = etc / "sources.list"
+    return (*((main,) if main.is_file() else ()), *found)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise FetchError(f"cannot read apt's sources '{file}': {cause}") from error
+
+
+def _has_stanzas(file: Path, text: str) -> bool:
+    if file.suffix in (".list", ".sources"):
+        return file.suffix == ".sources"
+    return re.search(r"(?mi)^Types:", text) is not None
+
+
+def _select_lines(text: str, suites: Iterable[str]) -> Iterator[tuple[str, list[Archive]]]:
+    for line in text.splitlines():
+        match = _LINE.match(line.strip())
+        if match and match[3] in suites:
+            yield line.strip() + "\n", [Archive(uri=match[2], suite=match[3])]
+
+
+def _select_stanzas(text: str, suites: Iterable[str]) -> Iterator[tuple[str, list[Archive]]]:
+    for stanza in re.split(r"\n(?:[ \t]*\n)+", text.strip("\n") + "\n"):
+        fields = _fields(stanza)
+        if fields.get("enabled", "yes").lower() in ("no", "false", "0", "off", "without", "disable"):
+            continue
+        chosen = [suite for suite in fields.get("suites", "").split() if suite in suites]
+        if "deb" in fields.get("types", "").split() and chosen:
+            archives = [Archive(uri=uri, suite=suite) for uri in fields.get("uris", "").split() for suite in chosen]
+            yield _narrow(stanza, {"Types": "deb", "Suites": " ".join(chosen)}), archives
+
+
+def _fields(stanza: str) -> dict[str, str]:
+    """Return the fields of a stanza, names in lower case, continued lines joined by spaces."""
+    fields: dict[str, str] = {}
+    name = ""
+    for line in stanza.splitlines():
+        match = _FIELD.match(line)
+        if match:
+            name = match[1].lower()
+            fields[name] = match[2].strip()
+        elif name and line[:1] in (" ", "\t"):
+            fields[name] += " " + line.strip()
+    return fields
+
+
+def _narrow(stanza: str, instead: Mapping[str, str]) -> str:
+    """Return the stanza with the fields of ``instead`` replaced, every other line as it was."""
+    kept, dropping = [], False
+    for line in stanza.splitlines():
+        match = _FIELD.match(line)
+        if match:
+            dropping = match[1].lower() in {name.lower() for name in instead}
+        if line.strip() and not dropping and not line.startswith("#"):
+            kept.append(line)
+    return "".join(f"{line}\n" for line in (*(f"{name}: {value}" for name, value in instead.items()), *kept))

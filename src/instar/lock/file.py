@@ -1,0 +1,312 @@
+"""instar.lock: a Lock as a file that people commit, review and merge.
+
+JSON with one line a package and a wheel, in a fixed order, so that a diff shows what changed and no more. What is
+read is checked to the last character, since names, versions and paths of it become addresses and arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from instar.errors import LockError, LockMissing
+from instar.model.digest import Digest
+from instar.model.lock import BAKE_FORMAT, Lock, Package, Requested, Suite, Wheel
+
+T = TypeVar("T")
+
+VERSION = 1
+BAKE_FORMATS = (BAKE_FORMAT,)
+SIZE_LIMIT_BYTES = 16 << 20
+
+_KEYS = ("instar-lock", "bake-format", "architecture", "requested", "suites", "packages", "python", "wheels")
+_PACKAGE_KEYS = ("name", "version", "architecture", "size", "sha256", "label", "suite", "path", "step")
+_PACKAGE_SET = frozenset(_PACKAGE_KEYS)
+_WHEEL_KEYS = ("name", "version", "filename", "sha256")
+_SUITE_KEYS = ("label", "suite", "date")
+_REQUESTED_KEYS = ("base", "packages", "requirements")
+_HINT = "take the file from version control, or make it anew: instar lock"
+
+_PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*\Z")
+_PACKAGE_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+:~-]*\Z")
+_ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
+_LABEL = re.compile(r"[^\x00-\x1f\x7f]{0,200}\Z")
+_SUITE = re.compile(r"[a-z0-9][A-Za-z0-9.-]*\Z")
+_PATH = re.compile(r"(?![./])(?!.*(?:/\.|//))[A-Za-z0-9.+:~_/%,=@-]+\.deb\Z")
+_STEP = re.compile(r"(?:base|packages)\Z")
+_WHEEL_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
+_WHEEL_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.!+_-]*\Z")
+_FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!]*-[A-Za-z0-9._+!-]+\.whl\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_PYTHON = re.compile(r"3\.\d{1,3}\Z")
+_BASE = re.compile(r"[a-z]+:[a-z][a-z0-9-]*\Z")
+_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")
+_LINE = re.compile(r"[^\x00-\x1f\x7f]*\Z")
+
+
+class _Wrong(Exception):
+    """What is wrong with the file, to be told with its name."""
+
+
+def read(path: Path) -> Lock:
+    """Read the lock at ``path``. What order its entries stand in makes no difference.
+
+    Raises:
+        LockMissing: there is none.
+        LockError: it is not a lock, or one that this Instar cannot bake from.
+    """
+    text = _text(path)
+    try:
+        return _lock(json.loads(text, object_pairs_hook=_object))
+    except json.JSONDecodeError as error:
+        _refuse(path, f"line {error.lineno}: it is not JSON: {error.msg}", error)
+    except RecursionError as error:
+        _refuse(path, "it is not a lock: it is nested too deeply", error)
+    except _Wrong as error:
+        _refuse(path, str(error), error)
+
+
+def write(path: Path, lock: Lock) -> None:
+    """Write ``lock`` to ``path``, whole or not at all. Under sudo the file belongs to its folder's owner."""
+    data = dump(lock).encode()
+    try:
+        if path.is_file() and path.read_bytes() == data:
+            return
+        _replace(path, data)
+    except OSError as error:
+        raise LockError(f"cannot write '{path}': {error.strerror or error}") from error
+
+
+def dump(lock: Lock) -> str:
+    """Return the text of the file."""
+    entries = {
+        "instar-lock": str(VERSION),
+        "bake-format": str(lock.bake_format),
+        "architecture": _json(lock.architecture),
+        "requested": _requested(lock.requested),
+        "suites": _lines([_suite_entry(suite) for suite in lock.suites]),
+        "packages": _lines([_package_entry(package) for package in sorted(lock.packages, key=_package_order)]),
+        "python": _json(lock.python),
+        "wheels": _lines([_wheel_entry(wheel) for wheel in sorted(lock.wheels, key=lambda wheel: wheel.name)]),
+    }
+    return "{\n" + ",\n".join(f'  "{key}": {value}' for key, value in entries.items()) + "\n}\n"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _lines(entries: Sequence[Any], indent: str = "    ") -> str:
+    if not entries:
+        return "[]"
+    return "[\n" + ",\n".join(indent + _json(entry) for entry in entries) + f"\n{indent[:-2]}]"
+
+
+def _requested(requested: Requested) -> str:
+    return (
+        f'{{\n    "base": {_json(requested.base)},\n    "packages": {_lines(requested.packages, "      ")},\n'
+        f'    "requirements": {_lines(requested.requirements, "      ")}\n  }}'
+    )
+
+
+def _suite_entry(suite: Suite) -> dict[str, Any]:
+    from datetime import UTC, datetime
+
+    date = datetime.fromtimestamp(suite.date, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"label": suite.label, "suite": suite.suite, "date": date}
+
+
+def _package_entry(package: Package) -> dict[str, Any]:
+    return {
+        "name": package.name,
+        "version": package.version,
+        "architecture": package.architecture,
+        "size": package.size_bytes,
+        "sha256": package.sha256.hex,
+        "label": package.label,
+        "suite": package.suite,
+        "path": package.path,
+        "step": package.step,
+    }
+
+
+def _wheel_entry(wheel: Wheel) -> dict[str, Any]:
+    return {"name": wheel.name, "version": wheel.version, "filename": wheel.filename, "sha256": wheel.sha256.hex}
+
+
+def _package_order(package: Package) -> tuple[str, str]:
+    return package.step, package.name
+
+
+def _replace(path: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(handle, 0o644)
+            if os.geteuid() == 0 and "SUDO_UID" in os.environ:
+                owner = path.parent.stat()
+                os.fchown(handle, owner.st_uid, owner.st_gid)
+            os.fsync(handle)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(SIZE_LIMIT_BYTES + 1)
+        if len(data) > SIZE_LIMIT_BYTES:
+            _refuse(path, f"it is larger than {SIZE_LIMIT_BYTES:,} bytes")
+        return data.decode("utf-8")
+    except FileNotFoundError as error:
+        raise LockMissing(f"cannot read '{path}': there is no lock", hint="make one: instar lock") from error
+    except OSError as error:
+        _refuse(path, error.strerror or str(error), error)
+    except UnicodeDecodeError as error:
+        _refuse(path, "it is not UTF-8 text", error)
+
+
+def _refuse(path: Path, cause: str, error: Exception | None = None) -> NoReturn:
+    newer = "newer Instar" in cause
+    hint = "use the Instar that made it, or a newer one" if newer else _HINT
+    raise LockError(f"cannot read '{path}': {cause}", hint=hint) from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+        raise _Wrong(f"the key {twice!r} is there twice")
+    return found
+
+
+def _lock(data: Any) -> Lock:
+    if not isinstance(data, dict) or "instar-lock" not in data:
+        raise _Wrong("it is not a lock: expected an object with 'instar-lock'")
+    _require_versions(data)
+    _require_keys(data, _KEYS, "the lock")
+    packages = _listed(data, "packages", _package)
+    wheels = _listed(data, "wheels", _wheel)
+    _require_unique([package.name for package in packages], "package")
+    _require_unique([wheel.name for wheel in wheels], "wheel")
+    python = None if data["python"] is None else _fit(data["python"], _PYTHON, "python")
+    if wheels and python is None:
+        raise _Wrong("there are wheels, and 'python' is null")
+    return Lock(
+        bake_format=data["bake-format"],
+        architecture=_fit(data["architecture"], _ARCHITECTURE, "architecture"),
+        requested=_read_requested(data["requested"]),
+        suites=tuple(_listed(data, "suites", _suite)),
+        packages=tuple(sorted(packages, key=_package_order)),
+        python=python,
+        wheels=tuple(sorted(wheels, key=lambda wheel: wheel.name)),
+    )
+
+
+def _require_versions(data: Mapping[str, Any]) -> None:
+    version, bake_format = data["instar-lock"], data.get("bake-format")
+    if version != VERSION or isinstance(version, bool):
+        newer = isinstance(version, int) and version > VERSION
+        raise _Wrong(f"it was made by a newer Instar (version {version})" if newer else f"unknown version {version!r}")
+    if bake_format not in BAKE_FORMATS or isinstance(bake_format, bool):
+        newer = isinstance(bake_format, int) and bake_format > max(BAKE_FORMATS)
+        known = ", ".join(str(one) for one in BAKE_FORMATS)
+        why = "it was made by a newer Instar: " if newer else ""
+        raise _Wrong(f"{why}this one cannot bake format {bake_format!r}, only {known}")
+
+
+def _require_keys(data: Any, keys: tuple[str, ...], where: str) -> None:
+    if not isinstance(data, dict):
+        raise _Wrong(f"{where}: expected an object")
+    if data.keys() != set(keys):
+        missing, unknown = set(keys) - data.keys(), data.keys() - set(keys)
+        raise _Wrong(
+            f"{where}: {sorted(missing)[0]!r} is missing" if missing else f"{where}: unknown key {sorted(unknown)[0]!r}"
+        )
+
+
+def _listed(data: Mapping[str, Any], key: str, build: Callable[[Any], T]) -> list[T]:
+    entries = data[key]
+    if not isinstance(entries, list):
+        raise _Wrong(f"{key}: expected a list")
+    found = []
+    for number, entry in enumerate(entries, 1):
+        try:
+            found.append(build(entry))
+        except _Wrong as error:
+            name = entry.get("name") if isinstance(entry, dict) else None
+            raise _Wrong(f"{key}, entry {number}{f' ({name})' if isinstance(name, str) else ''}: {error}") from error
+    return found
+
+
+def _package(entry: Any) -> Package:
+    if not isinstance(entry, dict) or entry.keys() != _PACKAGE_SET:
+        _require_keys(entry, _PACKAGE_KEYS, "package")
+    size_bytes = entry["size"]
+    if type(size_bytes) is not int or size_bytes < 0:
+        raise _Wrong(f"size: expected a number of bytes, found {size_bytes!r}")
+    return Package(
+        name=_fit(entry["name"], _PACKAGE_NAME, "name"),
+        version=_fit(entry["version"], _PACKAGE_VERSION, "version"),
+        architecture=_fit(entry["architecture"], _ARCHITECTURE, "architecture"),
+        size_bytes=size_bytes,
+        sha256=Digest.from_hex(_fit(entry["sha256"], _SHA256, "sha256")),
+        label=_fit(entry["label"], _LABEL, "label"),
+        suite=_fit(entry["suite"], _SUITE, "suite"),
+        path=_fit(entry["path"], _PATH, "path"),
+        step="base" if _fit(entry["step"], _STEP, "step") == "base" else "packages",
+    )
+
+
+def _wheel(entry: Any) -> Wheel:
+    _require_keys(entry, _WHEEL_KEYS, "wheel")
+    return Wheel(
+        name=_fit(entry["name"], _WHEEL_NAME, "name"),
+        version=_fit(entry["version"], _WHEEL_VERSION, "version"),
+        filename=_fit(entry["filename"], _FILENAME, "filename"),
+        sha256=Digest.from_hex(_fit(entry["sha256"], _SHA256, "sha256")),
+    )
+
+
+def _suite(entry: Any) -> Suite:
+    from datetime import datetime
+
+    _require_keys(entry, _SUITE_KEYS, "suite")
+    text = _fit(entry["date"], _DATE, "date")
+    try:
+        date = int(datetime.fromisoformat(text).timestamp())
+    except ValueError as error:
+        raise _Wrong(f"date: {text!r} is none") from error
+    return Suite(label=_fit(entry["label"], _LABEL, "label"), suite=_fit(entry["suite"], _SUITE, "suite"), date=date)
+
+
+def _read_requested(entry: Any) -> Requested:
+    _require_keys(entry, _REQUESTED_KEYS, "requested")
+    return Requested(
+        base=_fit(entry["base"], _BASE, "base"),
+        packages=tuple(_listed(entry, "packages", lambda one: _fit(one, _LINE, "package"))),
+        requirements=tuple(_listed(entry, "requirements", lambda one: _fit(one, _LINE, "requirement"))),
+    )
+
+
+def _fit(value: Any, form: re.Pattern[str], what: str) -> str:
+    if not isinstance(value, str):
+        raise _Wrong(f"{what}: expected text, found {value!r:.60}")
+    if not form.match(value):
+        raise _Wrong(f"{what}: {value[:100]!r} has not the form of one")
+    return value
+
+
+def _require_unique(names: Sequence[str], what: str) -> None:
+    if len(set(names)) != len(names):
+        twice = next(name for number, name in enumerate(names) if name in names[:number])
+        raise _Wrong(f"the {what} {twice!r} is there twice")

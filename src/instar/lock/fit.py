@@ -1,0 +1,98 @@
+"""Does a lock still fit its definition? Comparisons only: no network, and milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from instar.errors import DefinitionError, LockStale, Problem
+from instar.fetch.requirements import Requirement, normal_name, read_requirements
+from instar.model.lock import Lock, Requested
+
+if TYPE_CHECKING:
+    from instar.definition import Loaded
+
+_SHOWN = 20
+
+
+def require_fit(lock: Lock, loaded: Loaded) -> None:
+    """Return when ``lock`` was made for just what the definition asks for.
+
+    Raises:
+        LockStale: it wasn't; says which lines moved.
+        DefinitionError: the requirements file is missing or malformed.
+    """
+    moved = [*_moved_packages(lock, loaded), *_moved_requirements(lock, loaded)]
+    if moved:
+        more = [f"and {len(moved) - _SHOWN} more"] if len(moved) > _SHOWN else []
+        lines = "\n".join((*moved[:_SHOWN], *more))
+        raise LockStale(
+            f"cannot use 'instar.lock': it no longer fits the definition\n{lines}",
+            hint="instar lock resolves what moved and keeps the rest",
+        )
+
+
+def requested(loaded: Loaded, requirements: Sequence[Requirement]) -> Requested:
+    """Return what a lock of this definition is made for."""
+    image = loaded.definition.image
+    return Requested(base=image.base, packages=image.packages, requirements=tuple(one.written for one in requirements))
+
+
+def requirements_of(loaded: Loaded) -> tuple[Requirement, ...]:
+    """Return the definition's Python requirements; none when it has no ``python``. Raises DefinitionError."""
+    name = loaded.definition.image.python
+    if name is None:
+        return ()
+    path = loaded.folder / name
+    if not path.exists():
+        raise _missing(loaded, name)
+    return read_requirements(path, name)
+
+
+def _missing(loaded: Loaded, name: str) -> DefinitionError:
+    line, column = loaded.places.find("image", "python")
+    message = f"cannot find '{name}': there is no such file beside the definition"
+    return DefinitionError([Problem(file=loaded.file, line=line, column=column, message=message)])
+
+
+def _moved_packages(lock: Lock, loaded: Loaded) -> Iterator[str]:
+    image, then = loaded.definition.image, lock.requested
+    if image.base != then.base:
+        yield f"{loaded.places.place_text('image', 'base')}: base '{image.base}' was '{then.base}' when locked"
+    locked = {_package_name(text): text for text in then.packages}
+    for number, text in enumerate(image.packages):
+        before = locked.pop(_package_name(text), None)
+        if before != text:
+            place = loaded.places.place_text("image", "packages", number)
+            yield f"{place}: package '{text}' " + (
+                "is not in instar.lock" if before is None else f"was '{before}' when locked"
+            )
+    for text in locked.values():
+        place = loaded.places.place_text("image", "packages")
+        yield f"{place}: package '{text}' is in instar.lock and no longer here"
+
+
+def _moved_requirements(lock: Lock, loaded: Loaded) -> Iterator[str]:
+    file = loaded.definition.image.python
+    if (file is None) != (lock.python is None):
+        place = loaded.places.place_text("image", "python")
+        yield f"{place}: " + (
+            f"python '{file}' is not in instar.lock" if file else "python is in instar.lock and no longer here"
+        )
+        return
+    now = requirements_of(loaded)
+    gone = set(lock.requested.requirements) - {one.written for one in now}
+    for one in now:
+        if one.written in lock.requested.requirements:
+            continue
+        before = next((text for text in sorted(gone) if normal_name(text) == one.name), None)
+        gone.discard(before or "")
+        yield f"{one.place}: '{one.text}' " + (
+            "is not in instar.lock" if before is None else f"was '{before.partition(' --hash')[0]}' when locked"
+        )
+    for text in sorted(gone):
+        yield f"{file}: '{text.partition(' --hash')[0]}' is in instar.lock and no longer here"
+
+
+def _package_name(text: str) -> str:
+    return text.partition("=")[0]
