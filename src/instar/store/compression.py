@@ -1,8 +1,9 @@
 """zstd, in and out. What comes out of :func:`compressed` is part of the bake format.
 
-The frame's options are fixed: level 3, a checksum, no content size (the length of a stream isn't known when its
-frame begins), no dictionary. Its bytes don't depend on the number of worker threads, as long as there is at least
-one, nor on how the input was cut into chunks. They do depend on the version of zstd: ``ENCODER``.
+The frame's options are fixed: level 3, jobs of 2 MiB that each look back over the whole window, a checksum, no
+content size (the length of a stream isn't known when its frame begins), no dictionary. Its bytes don't depend on the
+number of worker threads, as long as there is at least one, nor on how the input was cut into chunks. They do depend
+on the version of zstd: ``ENCODER``. (zstd's own jobs, of 8 MiB, take 60 MB more memory for the same result.)
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from instar.errors import StoreError
 
 ENCODER = (1, 5, 7)  # the zstd of bake format 1
 _LEVEL = 3
+_JOB_BYTES = 2 << 20
+_WHOLE_WINDOW = 9
 _THREADS = 2
 _WINDOW_LIMIT_BYTES = 1 << 27
 _READ_BYTES = 1 << 20
@@ -32,11 +35,17 @@ def require_encoder() -> None:
 
 
 def compressed(chunks: Iterable[bytes], *, threads: int = _THREADS) -> Iterator[bytes]:
-    """Yield ``chunks`` as one zstd frame. Memory: some jobs of 8 MiB each, however long the input is."""
+    """Yield ``chunks`` as one zstd frame. Memory: some jobs, however long the input is."""
     import zstandard
 
     options = zstandard.ZstdCompressionParameters.from_level(
-        _LEVEL, threads=threads, write_checksum=True, write_content_size=False, write_dict_id=False
+        _LEVEL,
+        threads=threads,
+        job_size=_JOB_BYTES,
+        overlap_log=_WHOLE_WINDOW,
+        write_checksum=True,
+        write_content_size=False,
+        write_dict_id=False,
     )
     encoder = zstandard.ZstdCompressor(compression_params=options).compressobj()
     for chunk in chunks:
@@ -67,10 +76,10 @@ def gzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class _Source:
-    """The one method of a file that the decoder calls. It takes pieces of any length."""
+    """The one method of a file that the decoder calls. It takes pieces of any length; an empty one is the end."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
+        self._chunks = filter(None, chunks)
 
     def read(self, size: int = -1) -> bytes:
         return next(self._chunks, b"")

@@ -30,7 +30,7 @@ class Stream:
     """A stream of chunks, read by exact counts. Raises Malformed when it ends early or passes ``limit_bytes``."""
 
     def __init__(self, chunks: Iterator[bytes], *, limit_bytes: int) -> None:
-        self._chunks = chunks
+        self._chunks = filter(None, chunks)
         self._limit_bytes = limit_bytes
         self._chunk = memoryview(b"")
         self._came = 0
