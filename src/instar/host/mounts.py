@@ -11,7 +11,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from instar import process
@@ -27,6 +27,7 @@ _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
 _MOVE_EMPTY_PATH = 4
 _MOUNT_RDONLY, _MOUNT_NODEV = 1, 4
 
+_OF_UPPERS = {"redirect_dir": "off", "metacopy": "off", "index": "off", "volatile": ""}
 _OPTIONS_LIMIT = 4095  # mount(2) takes one page, and silently cuts what is longer
 _BUSY_WAIT_S = 1.0
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -51,15 +52,16 @@ def mount_erofs(image: Path, target: Path) -> None:
 def mount_overlay(lowers: Sequence[Path], target: Path, *, upper: Path | None = None, work: Path | None = None) -> None:
     """Mount an overlay of ``lowers``, topmost first, at ``target``; read-only unless there is ``upper`` and ``work``.
 
-    Paths may hold any character. Raises HostError.
+    What is written is never synced, so an upper directory is worth nothing after a crash; and it is whole without the
+    overlay's own links between layers. Paths may hold any character. Raises HostError.
     """
-    layers = [("upperdir", upper), ("workdir", work)] if upper and work else []
-    flags = _NODEV if layers else _NODEV | _RDONLY
+    settings = {"upperdir": str(upper), "workdir": str(work), **_OF_UPPERS} if upper and work else {}
+    flags = _NODEV if settings else _NODEV | _RDONLY
     try:
-        _mount_overlay_by_steps(lowers, layers, target, flags)
+        _mount_overlay_by_steps(lowers, settings, target, flags)
     except OSError:  # a kernel before 6.8 knows no "lowerdir+"
         try:
-            _mount("overlay", target, "overlay", flags, _overlay_options(lowers, layers))
+            _mount("overlay", target, "overlay", flags, _overlay_options(lowers, settings))
         except OSError as error:
             raise _failed(target, error) from error
 
@@ -122,16 +124,16 @@ def _mount_erofs_loop(image: Path, target: Path) -> None:
         ) from error
 
 
-def _mount_overlay_by_steps(
-    lowers: Sequence[Path], layers: Sequence[tuple[str, Path | None]], target: Path, flags: int
-) -> None:
+def _mount_overlay_by_steps(lowers: Sequence[Path], settings: Mapping[str, str], target: Path, flags: int) -> None:
     context = _syscall(_FSOPEN, b"overlay", 1)
     try:
         _syscall(_FSCONFIG, context, _SET_STRING, b"source", b"overlay", 0)
         for lower in lowers:
             _syscall(_FSCONFIG, context, _SET_STRING, b"lowerdir+", os.fsencode(lower), 0)
-        for name, path in layers:
-            _syscall(_FSCONFIG, context, _SET_STRING, name.encode(), os.fsencode(str(path)), 0)
+        for name, value in settings.items():
+            _syscall(
+                _FSCONFIG, context, _SET_STRING if value else _SET_FLAG, name.encode(), os.fsencode(value) or None, 0
+            )
         _syscall(_FSCONFIG, context, _CREATE, None, None, 0)
         attributes = _MOUNT_NODEV | (_MOUNT_RDONLY if flags & _RDONLY else 0)
         mount = _syscall(_FSMOUNT, context, 1, attributes)
@@ -143,16 +145,13 @@ def _mount_overlay_by_steps(
         os.close(mount)
 
 
-def _overlay_options(lowers: Sequence[Path], layers: Sequence[tuple[str, Path | None]]) -> str:
-    options = "lowerdir=" + ":".join(_escape(lower, _LOWER_SPECIAL) for lower in lowers)
-    options += "".join(f",{name}={_escape(path, _SPECIAL)}" for name, path in layers)
+def _overlay_options(lowers: Sequence[Path], settings: Mapping[str, str]) -> str:
+    options = "lowerdir=" + ":".join(_LOWER_SPECIAL.sub(r"\\\1", str(lower)) for lower in lowers)
+    for name, value in settings.items():
+        options += f",{name}=" + _SPECIAL.sub(r"\\\1", value) if value else f",{name}"
     if len(os.fsencode(options)) > _OPTIONS_LIMIT:
         raise OSError(errno.E2BIG, f"{len(lowers)} layers are more than this kernel can overlay (from 6.8 it can)")
     return options
-
-
-def _escape(path: Path | None, special: re.Pattern[str]) -> str:
-    return special.sub(r"\\\1", str(path))
 
 
 def _unescape(field: bytes) -> bytes:
