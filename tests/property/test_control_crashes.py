@@ -1,0 +1,247 @@
+"""Kill the loop before and after every side effect of every scenario, go on in a new one, and compare.
+
+The side effects are counted by running each scenario once; nobody keeps a list of them. Held each time: traffic
+never falls to nothing (but for the gap of an exclusive volume), nothing that clashes runs at once, exactly the
+active release has weight, nothing is orphaned, the ledger verifies, and the end is the one without a crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from instar.control.loop import Loop
+from instar.model.progress import silent
+from instar.model.release import RolloutKind, Settings
+from simulated import Behaviour, Crash, CrashableLedger, Effects, Simulation
+from simulated.values import PLACE, configuration, image
+
+SETTINGS = Settings(listen=("127.0.0.1:8080",), instances=2)
+
+
+@dataclass
+class Machine:
+    """A simulated machine with a real ledger, and the loop on it."""
+
+    path: Path
+    effects: Effects
+    fields: dict[str, object]
+    instances: int = 2
+    served: bool = False
+    world: Simulation = field(init=False)
+    ledger: CrashableLedger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.world = Simulation(effects=self.effects)
+        self.open()
+        self.effects.watch(self._watch)
+
+    @property
+    def routed(self) -> bool:
+        return self.fields.get("port", 8080) is not None
+
+    def open(self) -> None:
+        self.ledger = CrashableLedger(self.path, actor="tester", clock=self.world.clock.now)
+        self.ledger.effects = self.effects
+
+    def restart(self) -> None:
+        """The process was killed: another opens the ledger."""
+        self.ledger.close()
+        self.effects.revive()
+        self.open()
+
+    def want(self, kind: RolloutKind, *, target: int | None = None, version: str = "1") -> None:
+        """Write what is wanted, as a verb does: in one transaction, and not twice."""
+        with self.ledger.transaction():
+            settings = dataclasses.replace(SETTINGS, instances=self.instances)
+            self.ledger.save_settings(PLACE, settings)
+            if target is None:
+                wanted = configuration({"VERSION": version}, **self.fields)
+                known = self.ledger.releases(PLACE, last=1)
+                same = known and known[0].configuration == wanted
+                target = known[0].number if same else self.ledger.add_release(PLACE, image().digest, wanted).number
+            state = self.ledger.get_environment(PLACE)
+            if state.rollout is None and state.active != target:
+                self.ledger.begin_rollout(PLACE, kind, target)
+
+    def settle(self) -> None:
+        Loop(
+            ledger=self.ledger,
+            provider=self.world.provider,
+            find_image=lambda digest: image(),
+            report=silent,
+            clock=self.world.clock.now,
+            pause=self.world.clock.sleep,
+        ).run(PLACE)
+
+    def summary(self) -> object:
+        """Return what must be the same however often it was killed: names of instances may differ, their sum not."""
+        state = self.ledger.find_environment(PLACE)
+        if state is None:
+            return None
+        copies = self.ledger.instances(PLACE)
+        seen = self.world.runtime.observe(copies)
+        return (
+            state.active,
+            state.rollout,
+            sorted((one.release, what.state) for one, what in zip(copies, seen, strict=True)),
+            [(one.number, one.ran_well) for one in self.ledger.releases(PLACE)],
+        )
+
+    def check(self) -> None:
+        """Assert what must hold at rest."""
+        assert self.world.runtime.violations == []
+        copies = self.ledger.instances(PLACE)
+        assert sorted(self.world.runtime.traces()) == sorted(one.id for one in copies)
+        self.ledger.verify()
+        state = self.ledger.find_environment(PLACE)
+        weighted = [item.target.name for item in self.world.router.observe(PLACE).targets if item.weight]
+        active = [one.id for one in copies if state and one.release == state.active]
+        assert sorted(weighted) == (sorted(active) if self.routed else [])
+
+    def _watch(self, name: str) -> None:
+        assert self.world.runtime.violations == [], name
+        serving = self.world.router.serving(PLACE)
+        if self.served and self.routed and "exclusive" not in self.fields:
+            assert serving, f"no traffic after {name}"
+        self.served = self.served or bool(serving)
+
+
+Step = Callable[[Machine], None]
+
+
+def first(machine: Machine) -> None:
+    machine.want("deploy", version="1")
+
+
+def second(machine: Machine) -> None:
+    machine.want("deploy", version="2")
+
+
+def third(machine: Machine) -> None:
+    machine.want("deploy", version="3")
+
+
+def back(machine: Machine) -> None:
+    machine.want("rollback", target=1)
+
+
+def broken(machine: Machine) -> None:
+    machine.world.runtime.behave(2, Behaviour(answers=500, says=("Traceback",)))
+    machine.want("deploy", version="2")
+
+
+def falling(machine: Machine) -> None:
+    machine.world.runtime.behave(2, Behaviour(dies_after_s=0))
+    machine.want("deploy", version="2")
+
+
+def fewer(machine: Machine) -> None:
+    machine.instances = 1
+    machine.want("deploy", version="1")
+
+
+def revived(machine: Machine) -> None:
+    machine.world.reboot()
+    machine.served = False
+    machine.want("deploy", version="1")
+
+
+def gone(machine: Machine) -> None:
+    machine.served = False
+    machine.fields["exclusive"] = machine.fields.get("exclusive", False)  # traffic may end now
+    if machine.ledger.find_environment(PLACE) is not None:
+        machine.ledger.set_destroying(PLACE)
+
+
+SCENARIOS: dict[str, tuple[dict[str, object], tuple[Step, ...], Step]] = {
+    "first deploy": ({}, (), first),
+    "second deploy": ({}, (first,), second),
+    "third deploy": ({}, (first, second), third),
+    "rollback to the hot release": ({}, (first, second), back),
+    "rollback to a retired release": ({}, (first, second, third), back),
+    "a candidate that answers 500": ({}, (first,), broken),
+    "a candidate that dies": ({}, (first,), falling),
+    "a first deploy that dies": ({}, (), falling),
+    "fewer instances": ({}, (first,), fewer),
+    "after a reboot": ({}, (first,), revived),
+    "destroy": ({}, (first, second), gone),
+    "first deploy, exclusive": ({"exclusive": True}, (), first),
+    "second deploy, exclusive": ({"exclusive": True}, (first,), second),
+    "rollback, exclusive": ({"exclusive": True}, (first, second), back),
+    "a broken candidate, exclusive": ({"exclusive": True}, (first,), broken),
+    "worker": ({"port": None}, (first,), second),
+    "rollback of a worker": ({"port": None}, (first, second), back),
+    "destroy a worker": ({"port": None}, (first,), gone),
+}
+
+
+@contextlib.contextmanager
+def prepared(path: Path, name: str) -> Iterator[Machine]:
+    fields, before, _ = SCENARIOS[name]
+    machine = Machine(path, Effects(), dict(fields), instances=1 if "exclusive" in fields else 2)
+    for step in before:
+        step(machine)
+        machine.settle()
+    try:
+        yield machine
+    finally:
+        machine.ledger.close()
+
+
+def without_a_crash(path: Path, name: str) -> tuple[object, int]:
+    with prepared(path, name) as machine:
+        began = len(machine.effects.names)
+        SCENARIOS[name][2](machine)
+        machine.settle()
+        machine.check()
+        return machine.summary(), len(machine.effects.names) - began
+
+
+def killed(path: Path, name: str, *kills: tuple[str, int]) -> object:
+    """Run a scenario with one crash a life; return how it ended."""
+    with prepared(path, name) as machine:
+        lives = [*kills, None]
+        for life, kill in enumerate(lives):
+            done = len(machine.effects.names)
+            if kill is not None:
+                setattr(machine.effects, f"_{kill[0]}", done + kill[1])
+            try:
+                if life == 0 or machine.ledger.find_environment(PLACE) is None or not _begun(machine):
+                    SCENARIOS[name][2](machine)
+                if machine.ledger.find_environment(PLACE) is not None:
+                    machine.settle()
+            except Crash:
+                machine.restart()
+        machine.check()
+        return machine.summary()
+
+
+def _begun(machine: Machine) -> bool:
+    """Tell whether the verb's own commit had happened before it was killed: if not, the user asks again."""
+    state = machine.ledger.find_environment(PLACE)
+    return state is not None and (state.rollout is not None or state.destroying)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_kill_at_any_point_changes_nothing_about_the_end(name: str, tmp_path: Path) -> None:
+    expected, count = without_a_crash(tmp_path / "whole.db", name)
+    assert count > 0
+    for index in range(count):
+        for when in ("before", "after"):
+            ended = killed(tmp_path / f"{when}-{index}.db", name, (when, index))
+            assert ended == expected, f"killed {when} effect {index}"
+
+
+@pytest.mark.parametrize("name", ["second deploy", "rollback to a retired release", "second deploy, exclusive"])
+def test_a_second_kill_while_recovering_changes_nothing_either(name: str, tmp_path: Path) -> None:
+    expected, count = without_a_crash(tmp_path / "whole.db", name)
+    for index in range(count):
+        again = (index * 7) % 5
+        ended = killed(tmp_path / f"{index}.db", name, ("after", index), ("after", again))
+        assert ended == expected, f"killed after effect {index}, and {again} effects later"
