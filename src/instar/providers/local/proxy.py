@@ -1,0 +1,259 @@
+"""One place's HAProxy under its holder: found, started, replaced, spoken to, ended.
+
+Whatever was killed at whatever point is found again: the holder by the lock it has on its file, HAProxy by the words
+it was started with. Only :meth:`Proxy.replace` starts anything, and always in the same way: gather the listening
+sockets from what runs, open those that are missing, and hand them to a new holder, which ends the one before and has
+its HAProxy retire the one before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from instar import process
+from instar.errors import CommandFailed, RouterError
+from instar.host import processes
+from instar.model.release import Place, Process
+from instar.model.state import StateDirectory
+from instar.router import admin_socket, config, holder, listener, slots, tcp_table
+from instar.router.address import Address
+from instar.router.components import confinement_possible
+from instar.router.files import Record, RouterFiles
+from instar.router.slots import Live, Slots
+
+_HAPROXY = "haproxy"
+_READY_S = 10.0
+_ANSWER_S = 3.0
+_END_S = 5.0
+_POLL_S = 0.005
+_TRIES = 5
+
+
+def label(state_id: str) -> str:
+    """Return the word that every router process of a state directory is started with."""
+    return f"instar-{state_id}"
+
+
+def place_of(directory: Path) -> Place:
+    """Return whose router ``directory`` is of."""
+    return Place(service=directory.parent.name, environment=directory.name)
+
+
+def running(state: StateDirectory, state_id: str) -> set[Place]:
+    """Return the places of this state directory that have a HAProxy, whether or not they have a directory."""
+    word = label(state_id)
+    lines = [words for _, words in processes.find(lambda words: "-db" in words and word in words)]
+    directories = [_directory(words) for words in lines]
+    return {place_of(path) for path in directories if path and path.parent.parent == state.routers}
+
+
+class Proxy:
+    """Its calls are made one at a time for a place: the caller holds the place's router lock."""
+
+    def __init__(self, state: StateDirectory, state_id: str, place: Place) -> None:
+        self.files = RouterFiles(state, place)
+        self._label = label(state_id)
+
+    # -- what runs -------------------------------------------------------------------------------------------------
+
+    def haproxies(self) -> tuple[Process, ...]:
+        """Return every HAProxy of the place: the one in force and those that it retired."""
+        wanted = {"-db", "-f", str(self.files.config)}
+        return tuple(one for one, _ in processes.find(wanted.issubset))
+
+    def exists(self) -> bool:
+        """Tell whether anything runs that serves the place, or will in a moment."""
+        return self.files.record() is not None or bool(self.haproxies())
+
+    def current(self) -> bool:
+        """Tell whether a holder lives and its HAProxy is of the program that is installed now."""
+        record = self.files.record()
+        program = process.find_program(_HAPROXY)
+        if record is None or program is None:
+            return False
+        try:
+            running = Path(f"/proc/{record.haproxy.pid}/exe").stat()
+            return (running.st_dev, running.st_ino) == (program.stat().st_dev, program.stat().st_ino)
+        except OSError:
+            return True  # it has just died, and its holder is starting it again
+
+    def ask(self, *commands: str) -> tuple[str, ...]:
+        """Speak to HAProxy, through the moment in which its holder starts it again.
+
+        Raises RouterError when it does not answer or refuses.
+        """
+        deadline = time.monotonic() + _ANSWER_S
+        while True:
+            try:
+                return admin_socket.ask(self.files.sockets, self.files.socket, commands)
+            except admin_socket.Unreachable:
+                if time.monotonic() > deadline or self.files.record() is None:
+                    raise
+            time.sleep(_POLL_S)
+
+    def live(self) -> tuple[Live, ...]:
+        return slots.read_state(self.ask(f"show servers state {slots.BACKEND}")[0])
+
+    def converge(self, wanted: Slots) -> float:
+        """Make HAProxy's slots hold what is ``wanted``; return the seconds that its commands took."""
+        seconds = 0.0
+        for _ in range(_TRIES):
+            live = self.live()
+            if len(live) != len(wanted):
+                raise RouterError("cannot change the router: it has not the slots that its file says")
+            todo = slots.commands(wanted, live)
+            if not todo:
+                return seconds
+            began = time.monotonic()
+            self.ask(*todo)
+            seconds += time.monotonic() - began
+        raise RouterError(f"cannot change the router: it does not keep what it is told: {todo[0]!r}")
+
+    # -- what retired HAProxies still serve ------------------------------------------------------------------------
+
+    def retired(self, record: Record | None) -> tuple[Process, ...]:
+        return tuple(one for one in record.retired if processes.lives(one)) if record else ()
+
+    def leftover(self, retired: Sequence[Process], targets: Sequence[Address]) -> Mapping[Address, int]:
+        """Return how many connections to each of ``targets`` retired HAProxies still have."""
+        found = dict.fromkeys(targets, 0)
+        rows = {row.inode: row for row in tcp_table.connected_to(targets)} if retired else {}
+        for one in retired:
+            for inode in tcp_table.held_by(one.pid, rows):
+                remote = rows[inode].remote
+                assert remote is not None
+                found[remote] += 1
+        return found
+
+    def cut(self, retired: Sequence[Process], targets: Sequence[Address]) -> int:
+        """End those connections; return how many there were."""
+        count = 0
+        rows = {row.inode for row in tcp_table.connected_to(targets)} if retired else set()
+        for one in retired:
+            with contextlib.suppress(RouterError), tcp_table.opened(one.pid) as handle:
+                for descriptor in tcp_table.held_by(one.pid, rows).values():
+                    with tcp_table.share(handle, descriptor) as connection, contextlib.suppress(OSError):
+                        connection.shutdown(socket.SHUT_RDWR)
+                        count += 1
+        return count
+
+    # -- starting, replacing, ending -------------------------------------------------------------------------------
+
+    def render(self, plan: config.Plan, held: Slots) -> str:
+        return config.render(plan, held, confined=os.geteuid() == 0 and confinement_possible())
+
+    def replace(self, plan: config.Plan, held: Slots) -> None:
+        """Start HAProxy under a new holder with this file, in place of what runs, without losing a request.
+
+        Raises RouterError, and what runs goes on as it was, when the file or an address is refused.
+        """
+        record, haproxies = self.files.record(), self.haproxies()
+        with self._listening(plan, record, haproxies) as sockets:
+            self.files.make()
+            environment = self._environment(plan, sockets)
+            descriptors = [one.fileno() for one in sockets]
+            self.files.write(self.render(plan, held), self.files.next)
+            self._check(environment, descriptors)
+            self._start(record, haproxies, environment, descriptors)
+        self._await_ready()
+
+    def end(self) -> None:
+        """End holder and HAProxies; return when they are gone."""
+        record = self.files.record()
+        if record:
+            processes.kill(record.process)
+        for one in self.haproxies():
+            processes.send(one, signal.SIGTERM)
+        for one in self.haproxies():
+            if not processes.wait(one, _END_S) and not processes.kill(one):
+                raise RouterError(f"cannot stop the router of '{self.files.place}': process {one.pid} does not end")
+
+    @contextlib.contextmanager
+    def _listening(
+        self, plan: config.Plan, record: Record | None, haproxies: Sequence[Process]
+    ) -> Iterator[list[socket.socket]]:
+        """Yield the plan's listening sockets in its order: those that are open now, and new ones."""
+        with contextlib.ExitStack() as stack:
+            found: dict[Address, socket.socket] = {}
+            for one in (record.process, *haproxies) if record else haproxies:
+                with contextlib.suppress(RouterError):  # it has just ended
+                    for address, shared in listener.taken_from(one.pid).items():
+                        stack.enter_context(shared)
+                        found.setdefault(address, shared)
+            for address in plan.addresses:
+                if address not in found:
+                    found[address] = stack.enter_context(listener.opened(address, found, self.describe))
+            yield [found[address] for address in plan.addresses]
+
+    def _environment(self, plan: config.Plan, sockets: Sequence[socket.socket]) -> dict[str, str]:
+        numbers = (str(one.fileno()) for one in sockets)
+        named = dict(zip(config.variables(plan.listen), numbers, strict=True))
+        return process.clean_environment({config.SOCKET: self.files.socket, **named})
+
+    def _check(self, environment: Mapping[str, str], descriptors: Sequence[int]) -> None:
+        try:
+            process.run(
+                [_HAPROXY, "-c", "-q", "-L", self._label, "-f", self.files.next],
+                timeout_s=20,
+                env=environment,
+                pass_fds=descriptors,
+            )
+        except CommandFailed as error:
+            raise RouterError(f"cannot configure the router: HAProxy refuses its file: {error.output}") from error
+
+    def _start(
+        self,
+        record: Record | None,
+        haproxies: Sequence[Process],
+        environment: Mapping[str, str],
+        descriptors: Sequence[int],
+    ) -> None:
+        order = {
+            "directory": str(self.files.directory),
+            "sockets": str(self.files.sockets),
+            "haproxy": str(process.find_program(_HAPROXY)),
+            "environment": environment,
+            "follows": [record.process.pid, record.process.start_time] if record else None,
+            "retires": [[one.pid, one.start_time] for one in haproxies],
+        }
+        argv = [sys.executable, "-I", "-S", "-B", holder.__file__, self._label, json.dumps(order)]
+        try:
+            process.run(argv, timeout_s=20, pass_fds=descriptors, alone=True)
+        except CommandFailed as error:
+            raise RouterError(f"cannot start the router of '{self.files.place}': {error.output.strip()}") from error
+
+    def _await_ready(self) -> None:
+        """Return when the HAProxy that the living holder has started answers; then it has retired the one before."""
+        deadline = time.monotonic() + _READY_S
+        while time.monotonic() < deadline:
+            record = self.files.record()
+            if record is None:
+                break
+            with contextlib.suppress(admin_socket.Unreachable):
+                answers = admin_socket.ask(self.files.sockets, self.files.socket, ["show info"])
+                if admin_socket.read_info(answers[0]).get("Pid") == str(record.haproxy.pid):
+                    return
+            time.sleep(_POLL_S)
+        raise RouterError(
+            f"cannot start the router of '{self.files.place}': it does not answer\n{self.files.last_words()}",
+            hint=f"its log is {self.files.log}",
+        )
+
+    def describe(self, pid: int) -> str | None:
+        """Return whose router ``pid`` is, for people; None when it is none."""
+        words = processes.command_line(pid)
+        directory = _directory(words) if any(word.startswith(label("")) for word in words) else None
+        return f"the router of '{place_of(directory)}' (process {pid})" if directory else None
+
+
+def _directory(words: Sequence[str]) -> Path | None:
+    """Return the directory of the file that a HAProxy was started with."""
+    return next((Path(word).parent for word in words if word.endswith("/haproxy.cfg")), None)

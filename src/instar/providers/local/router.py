@@ -1,0 +1,249 @@
+"""The local provider's router: one HAProxy per place, driven over its socket, its file the truth after a restart.
+
+Every change is the same four steps: read what the slots hold from the file, work out what they should hold, write the
+file, make HAProxy's slots so (for a target that leaves, the last two the other way round). A step that was never taken,
+because Instar was killed, is taken by the next call for the place. Calls that change a place wait for each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from instar.errors import RouterError
+from instar.host import locks
+from instar.model.codec import from_json, to_json
+from instar.model.release import Place
+from instar.model.state import StateDirectory
+from instar.providers.base import Counters, RoutedTarget, RouterPlan, RouterState, Target
+from instar.providers.local.proxy import Proxy, place_of, running
+from instar.router import admin_socket, config, listener, slots
+from instar.router.slots import BACKEND, Live, Server, Slots
+
+_LOCK_WAIT_S: Final = 30.0
+_ATTACH_S: Final = 5.0
+_UP_S: Final = 1.0
+_POLL_S: Final = 0.005
+
+
+class LocalRouter:
+    """Implements :class:`instar.providers.base.Router`."""
+
+    def __init__(self, state: StateDirectory, state_id: str) -> None:
+        self._state = state
+        self._id = state_id
+
+    def check(self, plan: RouterPlan) -> None:
+        proxy = self._proxy(plan.place)
+        record = proxy.files.record()
+        own = {one.pid for one in proxy.haproxies()} | ({record.process.pid} if record else set())
+        wanted = _inner(plan)
+        proxy.render(wanted, ())
+        for address in wanted.addresses:
+            listener.require_free(address, own, proxy.describe)
+
+    def ensure(self, plan: RouterPlan) -> None:
+        with self._changing(plan.place) as proxy:
+            text = proxy.files.read()
+            held = config.read_slots(text) if text is not None else ()
+            wanted = _inner(plan)
+            held = slots.padded(held, wanted.slots)
+            new = proxy.render(wanted, held)
+            if text is None or config.frame(text) != config.frame(new) or not proxy.current():
+                proxy.replace(wanted, held)
+            elif text != new:
+                proxy.files.write(new)
+            proxy.converge(held)
+
+    def attach(self, place: Place, targets: Sequence[Target]) -> None:
+        servers = [Server.of(target.name, target.address, target.port) for target in targets]
+        with self._changing(place) as proxy:
+            plan, before = self._read(proxy)
+            held = slots.attached(before, servers)
+            if len(held) > len(before):
+                proxy.replace(plan, held)
+            elif held != before:
+                proxy.files.write(proxy.render(plan, held))
+            try:
+                proxy.converge(held)
+                _await_proven(proxy, held, [server.name for server in servers])
+            except RouterError:
+                given_back = [server.name for server in servers if slots.find(before, server.name) is None]
+                self._release(proxy, plan, held, given_back)
+                raise
+
+    def route(self, place: Place, weights: Mapping[str, int]) -> float:
+        with self._changing(place) as proxy:
+            if not weights and (proxy.files.read() is None or not proxy.exists()):
+                self._silence(proxy)
+                return 0.0
+            plan, before = self._read(proxy)
+            held = slots.weighted(before, weights)
+            _require_up(proxy, held)
+            if held != before:
+                proxy.files.write(proxy.render(plan, held))
+            return proxy.converge(held)
+
+    def detach(self, place: Place, names: Sequence[str]) -> int:
+        with self._changing(place) as proxy:
+            text = proxy.files.read()
+            if text is None:
+                return 0
+            return self._release(proxy, config.read_plan(text), config.read_slots(text), names)
+
+    def observe(self, place: Place) -> RouterState:
+        proxy = self._proxy(place)
+        text = proxy.files.read()
+        if text is None:
+            return RouterState(running=False)
+        held = config.read_slots(text)
+        record = proxy.files.record()
+        try:
+            state, statistics = proxy.ask(f"show servers state {BACKEND}", "show stat")
+        except admin_socket.Unreachable:
+            unseen = tuple(_routed(server, None, 0) for _, server in slots.held(held))
+            return RouterState(running=record is not None, targets=unseen)
+        live, sessions = slots.read_state(state), _sessions(statistics)
+        left = proxy.leftover(proxy.retired(record), [server.address for _, server in slots.held(held)])
+        targets = tuple(
+            _routed(server, live[index], sessions[index] + left[server.address])
+            for index, server in slots.held(held)
+            if index < len(live)
+        )
+        plan = _outer(config.read_plan(text), place) if record else None
+        return RouterState(running=True, plan=plan, targets=targets)
+
+    def counters(self, place: Place) -> Counters:
+        proxy = self._proxy(place)
+        if not proxy.files.config.exists():
+            return Counters(requests=0, failed=0)
+        try:
+            table = admin_socket.read_statistics(proxy.ask("show stat")[0])
+        except admin_socket.Unreachable:
+            return Counters(requests=0, failed=0)
+        front, back = table["public", "FRONTEND"], table[BACKEND, "BACKEND"]
+        if front["mode"] == "http":
+            return Counters(requests=int(front["req_tot"]), failed=int(front["hrsp_5xx"]))
+        return Counters(requests=int(front["stot"]), failed=int(back["econ"]))
+
+    def remove(self, place: Place) -> None:
+        with self._changing(place) as proxy:
+            proxy.end()
+            proxy.files.remove()
+
+    def clear_orphans(self, known: Sequence[Place]) -> tuple[str, ...]:
+        found = {place_of(path) for path in self._state.routers.glob("*/*") if path.is_dir()}
+        found |= running(self._state, self._id)
+        orphans = sorted(found - set(known), key=str)
+        for place in orphans:
+            self.remove(place)
+        return tuple(str(place) for place in orphans)
+
+    def _proxy(self, place: Place) -> Proxy:
+        return Proxy(self._state, self._id, place)
+
+    @contextlib.contextmanager
+    def _changing(self, place: Place) -> Iterator[Proxy]:
+        proxy = self._proxy(place)
+        path = self._state.locks / f"router-{place.service}.{place.environment}"
+        with locks.hold(path, f"the router of {place}", wait_s=_LOCK_WAIT_S):
+            yield proxy
+
+    def _read(self, proxy: Proxy) -> tuple[config.Plan, Slots]:
+        text = proxy.files.read()
+        if text is None:
+            raise RouterError(
+                f"cannot route for '{proxy.files.place}': it has no router", hint="deploying to it starts one"
+            )
+        return config.read_plan(text), config.read_slots(text)
+
+    def _silence(self, proxy: Proxy) -> None:
+        """Take the weights from the file of a router that does not run."""
+        text = proxy.files.read()
+        if text is not None:
+            proxy.files.write(proxy.render(config.read_plan(text), slots.weighted(config.read_slots(text), {})))
+
+    def _release(self, proxy: Proxy, plan: config.Plan, held: Slots, names: Sequence[str]) -> int:
+        """Take servers from HAProxy and then from the file; return how many sessions that cut."""
+        after = slots.without(held, names)
+        cut = _cut(proxy, held, after) if proxy.exists() else 0
+        if after != held:
+            proxy.files.write(proxy.render(plan, after))
+        proxy.files.tidy()
+        if proxy.exists():
+            proxy.converge(after)  # an HAProxy that died in between has read the file as it was before
+        return cut
+
+
+def _cut(proxy: Proxy, held: Slots, after: Slots) -> int:
+    """Free the slots that ``held`` has and ``after`` hasn't; return how many sessions they had."""
+    gone = {index: server.address for index, server in slots.held(held) if after[index] is None}
+    sessions = _sessions(proxy.ask("show stat")[0])
+    proxy.converge(after)
+    in_retired = proxy.cut(proxy.retired(proxy.files.record()), tuple(gone.values()))
+    return sum(sessions.get(index, 0) for index in gone) + in_retired
+
+
+def _await_proven(proxy: Proxy, held: Slots, names: Sequence[str]) -> None:
+    """Return when HAProxy's checks of all ``names`` have passed. Raises RouterError after five seconds."""
+    deadline = time.monotonic() + _ATTACH_S
+    wanted = [(index, server) for index, server in slots.held(held) if server.name in names]
+    while True:
+        live = proxy.live()
+        missing = [(i, server) for i, server in wanted if not (live[i].proven and live[i].address == server.address)]
+        if not missing:
+            return
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_S)
+    index, server = missing[0]
+    row = admin_socket.read_statistics(proxy.ask("show stat")[0])[BACKEND, f"s{index + 1}"]
+    said = row["last_chk"] or row["check_desc"] or "no answer yet"
+    raise RouterError(
+        f"cannot attach '{server.name}': the router's check of {server.address} does not pass: {said}",
+        hint="the service must answer on all its addresses, not only on the loopback one",
+    )
+
+
+def _require_up(proxy: Proxy, held: Slots) -> None:
+    """Refuse to move the traffic from servers that are well to servers of which none is."""
+    deadline = time.monotonic() + _UP_S
+    while True:
+        live = proxy.live()
+        wanted = [live[index] for index, server in slots.held(held) if server.weight]
+        others = [live[index] for index, server in slots.held(held) if not server.weight]
+        if not wanted or any(one.up for one in wanted) or not any(one.up and one.weight for one in others):
+            return
+        if time.monotonic() > deadline:
+            names = ", ".join(server.name for _, server in slots.held(held) if server.weight)
+            raise RouterError(f"cannot route to {names}: the router's checks fail; the traffic stays where it is")
+        time.sleep(_POLL_S)
+
+
+def _routed(server: Server, live: Live | None, sessions: int) -> RoutedTarget:
+    target = Target(name=server.name, address=server.address.host, port=server.address.port)
+    if live is None:
+        return RoutedTarget(target=target, weight=server.weight, sessions=0, up=False)
+    known = live.address == server.address and not live.maintenance
+    weight = live.weight if known else 0
+    return RoutedTarget(target=target, weight=weight, sessions=sessions, up=known and live.up)
+
+
+def _sessions(statistics: str) -> dict[int, int]:
+    """Return how many requests (connections, in tcp mode) each slot has in flight."""
+    table = admin_socket.read_statistics(statistics)
+    return {
+        int(name.removeprefix("s")) - 1: int(row["scur"])
+        for (proxy, name), row in table.items()
+        if proxy == BACKEND and name != "BACKEND"
+    }
+
+
+def _inner(plan: RouterPlan) -> config.Plan:
+    return from_json(config.Plan, to_json(plan))
+
+
+def _outer(plan: config.Plan, place: Place) -> RouterPlan:
+    return from_json(RouterPlan, {**to_json(plan), "place": to_json(place)})

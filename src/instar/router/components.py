@@ -1,0 +1,66 @@
+"""What routing needs of the machine, for ``instar doctor``."""
+
+from __future__ import annotations
+
+import pwd
+import re
+from pathlib import Path
+
+from instar import process
+from instar.errors import CommandFailed
+from instar.model.component import Component
+
+_YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
+_NO_TRACING = "3"
+
+
+def components() -> tuple[Component, ...]:
+    return (
+        Component(
+            name="haproxy",
+            purpose="routes requests to instances",
+            found=_haproxy_version(),
+            get="apt-get install haproxy",
+        ),
+        Component(
+            name="user haproxy",
+            purpose="what HAProxy runs as once it has started, instead of root",
+            found="found" if confinement_possible() else None,
+            get="comes with Debian's package haproxy",
+            required=False,
+        ),
+        Component(
+            name="pidfd_getfd",
+            purpose="lets a router be changed or its holder be replaced without losing a request",
+            found="found" if _tracing_possible() else None,
+            get="sysctl kernel.yama.ptrace_scope=1 (after 3 only a reboot helps)",
+        ),
+    )
+
+
+def confinement_possible() -> bool:
+    """Tell whether the user and the empty directory that Debian gives HAProxy are there."""
+    try:
+        pwd.getpwnam("haproxy")
+    except KeyError:
+        return False
+    return Path("/var/lib/haproxy").is_dir()
+
+
+def _haproxy_version() -> str | None:
+    program = process.find_program("haproxy")
+    if program is None:
+        return None
+    try:
+        text = process.run([program, "-v"], timeout_s=10).stdout.decode("utf-8", "replace")
+    except CommandFailed:
+        return None
+    match = re.search(r"version (\S+)", text)
+    return match[1] if match else "found"
+
+
+def _tracing_possible() -> bool:
+    try:
+        return _YAMA.read_text().strip() != _NO_TRACING
+    except OSError:
+        return True

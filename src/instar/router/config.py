@@ -1,0 +1,209 @@
+"""A router's file, haproxy.cfg, as text: pure.
+
+All that is variable in it is checked against what may stand there before it is written: one stray character would be
+a second directive. The file is the truth after a restart of HAProxy; it says which server sits in which slot with
+which weight, in its ``server`` lines, and the plan that it was made from, in a comment.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from instar.errors import RouterError
+from instar.model.codec import canonical, from_json
+from instar.router import address
+from instar.router.address import Address
+from instar.router.slots import BACKEND, FALL, FREE, HEAVIEST, RISE, Server, Slots
+
+SOCKET: Final = "INSTAR_SOCKET"  # the holder's environment names HAProxy's socket and the listening descriptors
+LISTEN: Final = "INSTAR_LISTEN_"
+FEWEST_SLOTS, SLOTS_PER_INSTANCE = 16, 6
+LONGEST_MS: Final = 2**31 - 1  # Source: HAProxy 2.6 configuration manual, 2.5 "Time format"
+KEEP_ALIVE_MS: Final = 60_000
+CHECK_INTERVAL_MS: Final = 200
+
+_HEALTH_PATH = re.compile(r"/[A-Za-z0-9/._~!*()@:&;=+,%?-]{0,1023}", re.ASCII)
+_PLAN = "# plan "
+_SERVER = re.compile(
+    r"  server s(?P<slot>\d+) (?P<address>\S+) weight (?P<weight>\d+)(?: disabled| # (?P<name>\S+))", re.ASCII
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """All about a router besides its servers. ``health_path`` None: its own check is a TCP connection."""
+
+    listen: tuple[str, ...]
+    protocol: Literal["http", "tcp"]
+    request_timeout_ms: int
+    tunnel_timeout_ms: int
+    health_path: str | None
+    instances: int
+
+    @property
+    def slots(self) -> int:
+        """How many servers there must be room for: those of several releases at a time."""
+        return max(FEWEST_SLOTS, SLOTS_PER_INSTANCE * self.instances)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        return tuple(address.parse(text) for text in self.listen)
+
+
+def render(plan: Plan, slots: Slots, *, confined: bool) -> str:
+    """Return the file. ``confined``: HAProxy gives root up and sees an empty root directory (Debian's user for it).
+
+    Raises RouterError for anything that may not stand in it.
+    """
+    _require(plan)
+    sections = (
+        f"{_PLAN}{canonical(plan).decode()}",
+        _global(plan, confined),
+        _defaults(plan),
+        _frontend(plan),
+        _backend(plan),
+        *(_server(index, server) for index, server in enumerate(slots)),
+    )
+    return "\n".join(sections) + "\n"
+
+
+def frame(text: str) -> str:
+    """Return what of a file HAProxy must be started anew for: all but comments and what its slots hold."""
+    lines = (_SERVER.sub(r"  server s\g<slot>", line) for line in text.splitlines())
+    return "\n".join(line for line in lines if not line.startswith(_PLAN))
+
+
+def read_plan(text: str) -> Plan:
+    """Return the plan that a file was made from. Raises RouterError."""
+    line = text.partition("\n")[0]
+    try:
+        return from_json(Plan, json.loads(line.removeprefix(_PLAN)))
+    except ValueError as error:
+        raise _damaged("its first line is not a plan") from error
+
+
+def read_slots(text: str) -> Slots:
+    """Return what a file's slots hold. Raises RouterError."""
+    lines = [line for line in text.splitlines() if line.lstrip().startswith("server ")]
+    found = [_SERVER.fullmatch(line) for line in lines]
+    if not all(match and int(match["slot"]) == count for count, match in enumerate(found, 1)):
+        raise _damaged("its server lines are not as Instar wrote them")
+    return tuple(_held(match) for match in found if match)
+
+
+def variables(listen: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the environment variables that hold the descriptors of ``listen``, in its order."""
+    return tuple(f"{LISTEN}{index}" for index, _ in enumerate(listen))
+
+
+def _held(match: re.Match[str]) -> Server | None:
+    if match["name"] is None:
+        return None
+    found = address.parse(match["address"])
+    return Server(name=match["name"], address=found, weight=int(match["weight"]))
+
+
+def _damaged(why: str) -> RouterError:
+    return RouterError(
+        f"cannot read the router's file: {why}",
+        hint="it is not meant to be edited; destroy the environment and deploy again, or put back what it was",
+    )
+
+
+def _require(plan: Plan) -> None:
+    if not plan.listen or len(set(plan.addresses)) != len(plan.listen):
+        raise RouterError("cannot configure a router: it needs addresses to listen on, each one once")
+    if plan.health_path is not None and not _HEALTH_PATH.fullmatch(plan.health_path):
+        raise RouterError(
+            f"cannot configure a router: {plan.health_path!r} is no path for its health check",
+            hint="letters, digits and /._~!*()@:&;=+,%?- can stand in it; write others as %XX",
+        )
+    for timeout_ms in (plan.request_timeout_ms, plan.tunnel_timeout_ms):
+        if not 0 < timeout_ms <= LONGEST_MS:
+            raise RouterError(f"cannot configure a router: no time-out can be {timeout_ms} ms")
+    if plan.protocol not in ("http", "tcp"):
+        raise RouterError(f"cannot configure a router: it speaks http or tcp, not {plan.protocol!r}")
+
+
+def _global(plan: Plan, confined: bool) -> str:
+    """Old processes, after a reload, live as long as what they serve: until their longest time-out has passed."""
+    longest_ms = max(plan.request_timeout_ms, plan.tunnel_timeout_ms, KEEP_ALIVE_MS)
+    lines = [
+        "global",
+        "  maxconn 8192",
+        "  nbthread 2",
+        "  no strict-limits",
+        f"  hard-stop-after {longest_ms}ms",
+        f'  stats socket "unix@${{{SOCKET}}}" mode 600 level admin expose-fd listeners',
+    ]
+    if confined:
+        lines += ["  user haproxy", "  group haproxy", "  chroot /var/lib/haproxy"]
+    return "\n".join(lines)
+
+
+def _defaults(plan: Plan) -> str:
+    """A connection to a server serves one request, as a server may close an idle one just as a request is sent on it;
+    and a request that was sent is never sent again, as only its connection is tried again."""
+    request_ms = plan.request_timeout_ms
+    lines = [
+        "defaults",
+        f"  mode {plan.protocol}",
+        "  timeout connect 2s",
+        f"  timeout client {request_ms}ms",
+        f"  timeout server {request_ms}ms",
+        f"  timeout client-fin {request_ms}ms",
+        f"  timeout server-fin {request_ms}ms",
+        f"  timeout tunnel {plan.tunnel_timeout_ms}ms",
+        "  timeout check 2s",
+        "  retries 3",
+        "  option redispatch 1",
+    ]
+    if plan.protocol == "http":
+        lines += [
+            "  timeout http-request 10s",
+            f"  timeout http-keep-alive {KEEP_ALIVE_MS}ms",
+            "  option http-server-close",
+            "  option idle-close-on-response",
+        ]
+    return "\n".join(lines)
+
+
+def _frontend(plan: Plan) -> str:
+    """What a client says about where it came from is replaced by what the router sees."""
+    names = variables(plan.listen)
+    lines = ["frontend public"]
+    lines += [f'  bind "fd@${{{name}}}" # {where}' for name, where in zip(names, plan.addresses, strict=True)]
+    if plan.protocol == "http":
+        lines += [
+            "  http-request del-header Forwarded",
+            "  http-request del-header Proxy",
+            "  http-request set-header X-Forwarded-For %[src]",
+            "  http-request set-header X-Forwarded-Host %[req.hdr(Host)]",
+            "  http-request set-header X-Forwarded-Proto http",
+        ]
+    lines.append(f"  default_backend {BACKEND}")
+    return "\n".join(lines)
+
+
+def _backend(plan: Plan) -> str:
+    lines = [f"backend {BACKEND}", "  balance roundrobin"]
+    if plan.health_path is not None:
+        lines += [
+            "  option httpchk",
+            f"  http-check send meth GET uri {plan.health_path} ver HTTP/1.1 hdr Host localhost hdr User-Agent instar",
+            "  http-check expect status 200-399",
+        ]
+    lines.append(f"  default-server check inter {CHECK_INTERVAL_MS}ms fall {FALL} rise {RISE}")
+    return "\n".join(lines)
+
+
+def _server(index: int, server: Server | None) -> str:
+    if server is None:
+        return f"  server s{index + 1} {FREE} weight 0 disabled"
+    checked = Server.of(server.name, server.address.host, server.address.port)
+    if not 0 <= server.weight <= HEAVIEST:
+        raise RouterError(f"cannot route to '{server.name}': no weight can be {server.weight}")
+    return f"  server s{index + 1} {checked.address} weight {server.weight} # {checked.name}"

@@ -1,0 +1,158 @@
+"""Where everything of one place's router is, and how its file is written: whole or not at all.
+
+::
+
+    routers/SERVICE/ENV/          below the state directory
+    ├── haproxy.cfg               the truth after a restart: plan, servers, weights
+    ├── haproxy.cfg.next          the file of the next holder, which puts it in force; of no meaning to anybody else
+    ├── *.new                     a file that is being written
+    ├── holder.json               locked by the holder for as long as it lives; who it is and which HAProxy is its own
+    └── holder.log                what the holder and HAProxy say
+    run/routers/HASH.sock         HAProxy's admin socket
+
+Crash story: a file is replaced by rename after its bytes are on the disk, so it is the old one or the new one. What
+holds the traffic is changed after the file (before it, for servers that leave); asking again does what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from instar.errors import RouterError
+from instar.model.codec import from_json
+from instar.model.release import Place, Process
+from instar.model.state import StateDirectory
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+_WRITTEN_WITHIN_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """What a living holder says: itself, its HAProxy, and those that end when they have served what they have."""
+
+    process: Process
+    haproxy: Process
+    retired: tuple[Process, ...] = ()
+
+
+class RouterFiles:
+    def __init__(self, state: StateDirectory, place: Place) -> None:
+        if not _NAME.fullmatch(place.service) or not _NAME.fullmatch(place.environment):
+            raise RouterError(f"cannot route for {str(place)!r}: names are of small letters, digits and -")
+        self.place = place
+        self.directory = state.routers / place.service / place.environment
+        self.sockets = state.router_sockets
+        self.socket = hashlib.sha256(str(place).encode()).hexdigest()[:16] + ".sock"
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "haproxy.cfg"
+
+    @property
+    def next(self) -> Path:
+        return self.directory / "haproxy.cfg.next"
+
+    @property
+    def holder(self) -> Path:
+        return self.directory / "holder.json"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "holder.log"
+
+    def make(self) -> None:
+        """Make the directories, closed to everybody else."""
+        for path in (self.directory, self.sockets):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def read(self) -> str | None:
+        """Return the file in force, None when there is none."""
+        try:
+            return self.config.read_text()
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise RouterError(f"cannot read '{self.config}': {error}") from error
+
+    def write(self, text: str, path: Path | None = None) -> None:
+        """Replace the file in force (or ``path``) atomically; return when that will survive a loss of power."""
+        path = path or self.config
+        temporary = path.with_name(f"{path.name}.new")
+        try:
+            with open(temporary, "w", opener=_closed_to_others) as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(path)
+            directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise RouterError(f"cannot write '{path}': {error.strerror}") from error
+
+    def tidy(self) -> None:
+        """Remove what somebody who was killed has left half done."""
+        for path in (self.next, *self.directory.glob("*.new")):
+            path.unlink(missing_ok=True)
+
+    def record(self) -> Record | None:
+        """Return what the living holder says, None when there is none: a holder has its file locked while it lives."""
+        deadline = time.monotonic() + _WRITTEN_WITHIN_S
+        while (text := self._locked_text()) is not None:
+            with contextlib.suppress(ValueError):
+                return from_json(Record, json.loads(text))
+            if time.monotonic() > deadline:
+                raise RouterError(f"cannot read '{self.holder}': its holder does not say who it is")
+            time.sleep(0.005)
+        return None
+
+    def last_words(self, lines: int = 5) -> str:
+        """Return the end of the log, for an error's message."""
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return ""
+
+    def remove(self) -> None:
+        """Remove all of it, and what it alone needed. Nothing of it may run."""
+        for path in self.sockets.glob(f"{self.socket}*"):
+            path.unlink(missing_ok=True)
+        try:
+            shutil.rmtree(self.directory)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise RouterError(f"cannot remove '{self.directory}': {error.strerror}") from error
+        with contextlib.suppress(OSError):  # another environment of the service is there
+            self.directory.parent.rmdir()
+
+    def _locked_text(self) -> bytes | None:
+        try:
+            descriptor = os.open(self.holder, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return os.pread(descriptor, 65_536, 0)
+        finally:
+            os.close(descriptor)
+        return None
+
+
+def _closed_to_others(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,226 @@
+"""Keeps one HAProxy running: a program of its own, run as a file, that needs nothing but Python's standard library.
+
+It owns the listening sockets (they come to it open, as inherited descriptors), starts HAProxy with them, and starts it
+again when it dies, so that no connection is ever refused. Once it runs it imports nothing more and reads no file of
+Instar's: Instar may be changed or removed under it. A holder never changes what it holds: another plan is another
+holder, which takes the sockets over and has its HAProxy retire the one before (``-sf``). Killing a holder costs
+nothing, as HAProxy goes on; SIGTERM ends both.
+
+``holder.json`` in its directory is the lock and the record of it: whoever has the flock is the holder, and the text
+says who that is and which HAProxy is its own.
+
+Usage: holder.py LABEL ORDER, ORDER being JSON::
+
+    {"directory": where haproxy.cfg and holder.json are,
+     "sockets": the directory of HAProxy's socket,
+     "haproxy": the program, "environment": HAProxy's, with the numbers of the inherited descriptors,
+     "follows": [pid, start time] of the holder to end, or null,
+     "retires": [[pid, start time], …] of HAProxies to retire}
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+_LOG_BYTES = 512 * 1024
+_TICK_S = 60.0
+_LOCK_S = 5.0
+_STEADY_S = 10.0  # an HAProxy that lived so long is started again at once
+_SLOWEST_S = 5.0
+_AWAITED = {signal.SIGCHLD, signal.SIGTERM}
+
+
+def main(label: str, order: dict[str, Any]) -> int:
+    """Leave the holder behind and return 0 once it has started HAProxy; else say why on stderr and return 1."""
+    result, report = os.pipe()
+    if os.fork() == 0:
+        os.close(result)
+        _become_holder(label, order, report)
+    os.close(report)
+    with os.fdopen(result, "rb") as pipe:
+        said = pipe.read().decode()
+    if said != "ready":
+        print(said or "the holder ended before it began", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _become_holder(label: str, order: dict[str, Any], report: int) -> None:
+    try:
+        os.setsid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+        directory = Path(order["directory"])
+        _redirect(directory)
+        lock = _locked(order)
+        _take_file(directory)
+        os.chdir(order["sockets"])
+        pid = _start(label, order, order["retires"])
+        _record(lock, order, pid)
+    except BaseException as error:  # whatever it is, who waits must hear it
+        os.write(report, f"{error}".encode())
+        os._exit(1)
+    os.write(report, b"ready")
+    os.close(report)
+    try:
+        _hold(label, order, lock, pid)
+    except BaseException as error:
+        _say(f"the holder ends: {error!r}")
+        os._exit(1)
+    os._exit(0)
+
+
+def _hold(label: str, order: dict[str, Any], lock: int, pid: int) -> None:
+    """Start HAProxy again whenever it ends, until told to end both."""
+    hurried = 0
+    began = time.monotonic()
+    while not _wait(pid, Path(order["directory"])):
+        hurried = 0 if time.monotonic() - began > _STEADY_S else hurried + 1
+        if signal.sigtimedwait({signal.SIGTERM}, _pause_s(hurried)):
+            return
+        began = time.monotonic()
+        pid = _start(label, order, [])
+        _record(lock, order, pid)
+
+
+def _pause_s(hurried: int) -> float:
+    """Return how long to wait after an HAProxy that was the ``hurried``-th in a row to end early."""
+    return 0.0 if hurried <= 1 else min(_SLOWEST_S, 0.1 * 2.0 ** (hurried - 2))
+
+
+def _start(label: str, order: dict[str, Any], retires: list[list[int]]) -> int:
+    argv = [order["haproxy"], "-db", "-L", label, "-f", f"{order['directory']}/haproxy.cfg"]
+    living = [str(pid) for pid, start_time in retires if _start_time(pid) == start_time]
+    if living:
+        argv += ["-sf", *living]
+    return os.posix_spawn(
+        argv[0],
+        argv,
+        order["environment"],
+        setsid=True,
+        setsigmask=[],
+        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+    )
+
+
+def _wait(pid: int, directory: Path) -> bool:
+    """Return when HAProxy has ended; True when it was to end."""
+    asked = False
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            _say(f"haproxy {pid} ended: {_cause(status)}")
+            return asked
+        event = signal.sigtimedwait(_AWAITED, _TICK_S)
+        if event and event.si_signo == signal.SIGTERM:
+            asked = True
+            os.kill(pid, signal.SIGTERM)
+        _trim(directory)
+
+
+def _cause(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"signal {-code}" if code < 0 else f"exit status {code}"
+
+
+def _locked(order: dict[str, Any]) -> int:
+    """Become the one holder of the place: end the one that this follows and wait for its lock."""
+    lock = os.open(f"{order['directory']}/holder.json", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if order["follows"]:
+        _end(*order["follows"])
+    deadline = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise RuntimeError("another holder has the place") from None
+            time.sleep(0.005)
+
+
+def _end(pid: int, start_time: int) -> None:
+    try:
+        handle = os.pidfd_open(pid)
+        if _start_time(pid) == start_time:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        os.close(handle)
+    except ProcessLookupError:
+        return
+
+
+def _take_file(directory: Path) -> None:
+    """Put the file in force that this holder was started for. One without a next goes on with what there is."""
+    try:
+        (directory / "haproxy.cfg.next").rename(directory / "haproxy.cfg")
+    except FileNotFoundError:
+        return
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.fsync(handle)
+    os.close(handle)
+
+
+def _record(lock: int, order: dict[str, Any], pid: int) -> None:
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+    def identity(pid: int, start_time: int | None) -> dict[str, Any]:
+        return {"boot_id": boot_id, "pid": pid, "start_time": start_time}
+
+    record = {
+        "process": identity(os.getpid(), _start_time(os.getpid())),
+        "haproxy": identity(pid, _start_time(pid)),
+        "retired": [identity(*one) for one in order["retires"]],
+    }
+    text = json.dumps(record, indent=1).encode() + b"\n"
+    os.pwrite(lock, text, 0)
+    os.ftruncate(lock, len(text))
+
+
+def _start_time(pid: int) -> int | None:
+    """Return field 22 of /proc/PID/stat, None for a process that is gone. Source: proc(5)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    return int(text[text.rindex(b")") + 2 :].split()[19])
+
+
+def _redirect(directory: Path) -> None:
+    """Leave the terminal: nothing to read, and one log for the holder and HAProxy."""
+    null = os.open("/dev/null", os.O_RDONLY)
+    log = os.open(directory / "holder.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(null)
+    os.close(log)
+
+
+def _trim(directory: Path) -> None:
+    """Keep the later half of a log that has grown too long. All append, so it can be cut under them."""
+    path = directory / "holder.log"
+    try:
+        if path.stat().st_size <= _LOG_BYTES:
+            return
+        with path.open("r+b") as file:
+            file.seek(-_LOG_BYTES // 2, os.SEEK_END)
+            kept = file.read()
+            file.truncate(0)
+        os.write(1, kept)
+    except OSError as error:
+        _say(f"cannot shorten the log: {error}")
+
+
+def _say(text: str) -> None:
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    os.write(2, f"{moment} {text}\n".encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], json.loads(sys.argv[2])))

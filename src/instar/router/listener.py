@@ -1,0 +1,103 @@
+"""Listening sockets: opened, found in another process, or refused with the name of who has the port."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from instar.errors import RouterError
+from instar.router import tcp_table
+from instar.router.address import Address
+
+BACKLOG = 4096
+Describe = Callable[[int], str | None]  # pid → whose router it is, for messages
+
+
+def taken_from(pid: int) -> dict[Address, socket.socket]:
+    """Return the sockets that process ``pid`` listens on, shared with this process."""
+    rows = {row.inode: row.local for row in tcp_table.listening()}
+    with tcp_table.opened(pid) as handle:
+        found = tcp_table.held_by(pid, rows)
+        return {rows[inode]: tcp_table.share(handle, descriptor) for inode, descriptor in found.items()}
+
+
+def opened(address: Address, own: Mapping[Address, socket.socket], describe: Describe) -> socket.socket:
+    """Return a new socket that listens on ``address``, also where it overlaps ``own`` ones ("every address").
+
+    Raises RouterError, naming who has the port.
+    """
+    one = _bare(address)
+    try:
+        with _beside(one, [other for where, other in own.items() if where.overlaps(address)]):
+            one.bind((address.host, address.port))
+            one.listen(BACKLOG)
+    except OSError as error:
+        one.close()
+        raise refused(address, error, describe, ()) from error
+    return one
+
+
+def require_free(address: Address, own_pids: Collection[int], describe: Describe) -> None:
+    """Raise RouterError unless ``address`` could be listened on, or only ``own_pids`` listen there now."""
+    with _bare(address) as one:
+        try:
+            one.bind((address.host, address.port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not set(_owners(address)) <= set(own_pids):
+                raise refused(address, error, describe, own_pids) from error
+
+
+def refused(address: Address, error: OSError, describe: Describe, own_pids: Collection[int]) -> RouterError:
+    """Return the error for people."""
+    if error.errno == errno.EADDRINUSE:
+        others = [pid for pid in _owners(address) if pid not in own_pids]
+        who = _who(others, describe)
+        hint = "end it, or choose another address under 'listen'"
+        return RouterError(f"cannot listen on '{address}': {who} has the port", hint=hint)
+    if error.errno == errno.EADDRNOTAVAIL:
+        hint = "'ip address' shows which it has; 0.0.0.0 stands for all of them"
+        return RouterError(f"cannot listen on '{address}': this machine does not have that address", hint=hint)
+    return RouterError(f"cannot listen on '{address}': {error.strerror}")
+
+
+def _bare(address: Address) -> socket.socket:
+    """Return a socket that an earlier one's dying connections don't keep from ``address``."""
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    one = socket.socket(family, socket.SOCK_STREAM)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if address.version == 6:
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    return one
+
+
+@contextlib.contextmanager
+def _beside(new: socket.socket, own: Sequence[socket.socket]) -> Iterator[None]:
+    """Let ``new`` listen beside ``own``; then forbid it again, as whoever may share a port gets half its traffic."""
+    shared = (new, *own) if own else ()
+    for one in shared:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        yield
+    finally:
+        for one in shared:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+
+
+def _owners(address: Address) -> tuple[int, ...]:
+    return tcp_table.owners({row.inode for row in tcp_table.listening() if row.local.overlaps(address)})
+
+
+def _who(pids: Sequence[int], describe: Describe) -> str:
+    if not pids:
+        return "another process"
+    routers = [text for text in map(describe, pids) if text]
+    if routers:
+        return routers[0]
+    pid = pids[0]
+    name = "unknown"
+    with contextlib.suppress(OSError):
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    return f"process {pid} ({name})"

@@ -1,0 +1,106 @@
+"""The kernel's table of TCP sockets, whose they are, and a way to share them.
+
+Reads /proc of the network namespace that this process is in. Source: proc(5), /proc/net/tcp; pidfd_getfd(2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from instar.errors import RouterError
+from instar.router.address import Address
+
+LISTENING: Final = 0x0A
+_CONNECTED: Final = (0x01, 0x02, 0x04, 0x05, 0x08)  # established, being opened, half closed by one side
+_PIDFD_GETFD = 438  # the same on every architecture
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    local: Address
+    remote: Address | None
+    state: int
+    inode: int
+
+
+def listening() -> Iterator[Row]:
+    return (row for row in _rows() if row.state == LISTENING)
+
+
+def connected_to(remotes: Collection[Address]) -> Iterator[Row]:
+    """Yield the connections of this machine's own to any of ``remotes``."""
+    return (row for row in _rows() if row.state in _CONNECTED and row.remote in remotes)
+
+
+def owners(inodes: Collection[int]) -> tuple[int, ...]:
+    """Return the pids of the processes that have one of these sockets open."""
+    pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - many and only names
+    return tuple(pid for pid in pids if any(_descriptors(pid, inodes)))
+
+
+def held_by(pid: int, inodes: Collection[int]) -> dict[int, int]:
+    """Return which of these sockets process ``pid`` has: inode → its descriptor there."""
+    return {inode: descriptor for descriptor, inode in _descriptors(pid, inodes)}
+
+
+@contextlib.contextmanager
+def opened(pid: int) -> Iterator[int]:
+    """Yield a pidfd of ``pid``. Raises RouterError when it is gone."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError as error:
+        raise RouterError(f"cannot reach process {pid}: {error.strerror}") from error
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def share(pidfd: int, descriptor: int) -> socket.socket:
+    """Return a socket of another process as one's own too. Raises RouterError."""
+    import ctypes  # only what takes a router over pays for it
+
+    library = ctypes.CDLL(None, use_errno=True)
+    found = library.syscall(_PIDFD_GETFD, pidfd, descriptor, 0)
+    if found < 0:
+        cause = os.strerror(ctypes.get_errno())
+        raise RouterError(
+            f"cannot take the router's socket over: {cause}",
+            hint="the kernel must let root trace processes: sysctl kernel.yama.ptrace_scope may be at most 2",
+        )
+    return socket.socket(fileno=found)
+
+
+def _descriptors(pid: int, inodes: Collection[int]) -> Iterator[tuple[int, int]]:
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - a busy server has thousands
+            with contextlib.suppress(OSError):
+                target = os.readlink(f"/proc/{pid}/fd/{name}")  # noqa: PTH115
+                if target.startswith("socket:[") and int(target[8:-1]) in inodes:
+                    yield int(name), int(target[8:-1])
+
+
+def _rows() -> Iterator[Row]:
+    for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        with contextlib.suppress(FileNotFoundError):
+            for line in Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]:
+                fields = line.split()
+                local = _address(fields[1], family)
+                if local is not None:
+                    remote = _address(fields[2], family)
+                    yield Row(local, remote, int(fields[3], 16), int(fields[9]))
+
+
+def _address(text: str, family: socket.AddressFamily) -> Address | None:
+    """Read "0100007F:1F90": words as this machine stores them, then the port. None without a port."""
+    words, _, port = text.partition(":")
+    packed = b"".join(struct.pack("=I", int(words[at : at + 8], 16)) for at in range(0, len(words), 8))
+    host = socket.inet_ntop(family, packed)
+    return Address(host, int(port, 16)) if int(port, 16) else None
