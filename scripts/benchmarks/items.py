@@ -1,0 +1,281 @@
+"""What is measured. Each function interleaves Instar and what stands beside it, round by round."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ParamSpec
+
+import archive
+import load
+import memory
+import peer
+from figures import Figure
+from subject import GUESTBOOK, ROOT, Subject, free_port, guestbook, set_version, wait_for_version
+
+P = ParamSpec("P")
+
+DOCKERFILE = """\
+FROM bench-base
+COPY venv /opt/venv
+ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1
+WORKDIR /srv/app
+COPY app /srv/app
+{run}EXPOSE 8080
+CMD ["python", "-m", "uvicorn", "guestbook:app", "--host", "0.0.0.0", "--port", "8080", "--no-access-log"]
+"""
+RUN = "RUN python -m compileall -q --invalidation-mode unchecked-hash /srv/app\n"
+
+
+@dataclass
+class Bench:
+    """What the measurements share: a folder, how many rounds, and Docker once somebody asks for it."""
+
+    folder: Path
+    scratch: Path
+    rounds: int | None
+    stack: ExitStack
+    _docker: peer.Docker | None = None
+    _names: Iterator[int] = field(default_factory=lambda: iter(range(1000)))
+
+    def times(self, usual: int) -> range:
+        return range(self.rounds or usual)
+
+    @property
+    def home(self) -> Path:
+        """A state directory that is kept, so that nothing is fetched twice."""
+        path = self.folder / "home"
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return path
+
+    def fresh(self, name: str) -> Path:
+        return self.scratch / f"{name}-{next(self._names)}"
+
+    @contextmanager
+    def guestbook(self, *, run_lines: bool = True) -> Iterator[Subject]:
+        """A guestbook whose image is baked and warm; in the end nothing of it runs."""
+        subject = guestbook(self.fresh("guestbook"), self.home, run_lines=run_lines)
+        subject.destroy()
+        subject.run("bake")
+        try:
+            yield subject
+        finally:
+            subject.destroy()
+
+    @property
+    def docker(self) -> peer.Docker:
+        if self._docker is None:
+            self._docker = self.stack.enter_context(peer.docker(self.folder / "docker"))
+            base = self.fresh("base").with_suffix(".tar")
+            argv = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=python3", "bookworm", str(base)]
+            subprocess.run(argv, check=True)
+            self._docker.command("import", str(base), "bench-base")
+            base.unlink()
+        return self._docker
+
+    def context(self, *, run_lines: bool = True) -> Path:
+        """A folder for ``docker build`` with the same application and the same wheels."""
+        context = self.fresh("context")
+        shutil.copytree(GUESTBOOK / "app", context / "app")
+        uv = ROOT / ".venv/bin/uv"
+        subprocess.run([uv, "venv", "--quiet", "--python", "/usr/bin/python3", context / "venv"], check=True)
+        target = ["--python", str(context / "venv/bin/python"), "--compile-bytecode"]
+        subprocess.run([uv, "pip", "install", "--quiet", *target, "-r", GUESTBOOK / "requirements.txt"], check=True)
+        (context / "Dockerfile").write_text(DOCKERFILE.format(run=RUN if run_lines else ""))
+        return context
+
+
+def timed(action: Callable[P, object], *arguments: P.args, **more: P.kwargs) -> float:
+    """Return the seconds that ``action`` takes."""
+    began = time.perf_counter()
+    action(*arguments, **more)
+    return time.perf_counter() - began
+
+
+def bake(bench: Bench) -> list[Figure]:
+    """A bake after one file was edited, and one after none was."""
+    figures = []
+    for run_lines, name in ((True, "files and run layers"), (False, "files layer only")):
+        ours, theirs, ours_same, theirs_same = [], [], [], []
+        context = bench.context(run_lines=run_lines)
+        bench.docker.build(context, "bench-app")
+        with bench.guestbook(run_lines=run_lines) as subject:
+            for _ in bench.times(9):
+                set_version(subject.folder / "app", f"{time.time_ns()}")
+                ours.append(subject.run("bake").seconds)
+                set_version(context / "app", f"{time.time_ns()}")
+                theirs.append(timed(bench.docker.build, context, "bench-app"))
+                ours_same.append(subject.run("bake").seconds)
+                theirs_same.append(timed(bench.docker.build, context, "bench-app"))
+        figures += [
+            Figure(
+                what=f"bake, one file changed: {name}",
+                ours=ours,
+                beside=theirs,
+                unit="s",
+                peer="docker build",
+                most=1.0,
+            ),
+            Figure(
+                what=f"bake, nothing changed: {name}",
+                ours=ours_same,
+                beside=theirs_same,
+                unit="s",
+                peer="docker build",
+                most=0.15,
+                alone=True,
+            ),
+        ]
+    return figures
+
+
+def replace(bench: Bench) -> list[Figure]:
+    """From a saved file to the first answer of the new version through the router."""
+    ours, theirs = [], []
+    context = bench.context()
+    bench.docker.build(context, "bench-app")
+    volume = bench.fresh("volume")
+    volume.mkdir()
+    os.chown(volume, 10001, 10001)
+    proxy = peer.Proxy(bench.scratch, free_port())
+    containers: list[str] = []
+    with bench.guestbook() as subject:
+        subject.run("deploy", "dev")
+        _replace_container(bench, context, proxy, volume, containers)
+        for number in bench.times(7):
+            version = f"round-{number}"
+            set_version(subject.folder / "app", version)
+            began = time.perf_counter()
+            deploy = subject.start("deploy", "dev")
+            wait_for_version(subject.url, version)
+            ours.append(time.perf_counter() - began)
+            subject.finish(deploy)  # it goes on after the traffic has moved: drains, retires what isn't kept
+            set_version(context / "app", version)
+            began = time.perf_counter()
+            _replace_container(bench, context, proxy, volume, containers)
+            wait_for_version(proxy.url, version)
+            theirs.append(time.perf_counter() - began)
+            while len(containers) > 2:
+                bench.docker.remove(containers.pop(0))
+    for container in containers:
+        bench.docker.remove(container)
+    proxy.stop()
+    what = "saved file to first answer of the new version"
+    peer_name = "docker build + run + healthy + HAProxy reload"
+    return [Figure(what=what, ours=ours, beside=theirs, unit="s", peer=peer_name, most=0.6)]
+
+
+def _replace_container(bench: Bench, context: Path, proxy: peer.Proxy, volume: Path, containers: list[str]) -> None:
+    bench.docker.build(context, "bench-app")
+    containers.append(bench.docker.run("bench-app", volume))
+    address = bench.docker.address(containers[-1])
+    peer.wait_until_healthy(address)
+    proxy.point(address)
+
+
+def rollback(bench: Bench) -> list[Figure]:
+    """Back to a hot release: when the traffic has moved, and when the command has ended."""
+    switch_ms, seconds = [], []
+    with bench.guestbook() as subject:
+        subject.run("deploy", "dev")
+        for number in bench.times(9):
+            set_version(subject.folder / "app", f"rollback-{number}")
+            subject.run("deploy", "dev")
+            done = subject.run("rollback", "dev")
+            switch_ms.append(done.answer["switch_ms"])
+            seconds.append(done.seconds)
+    return [
+        Figure(what="rollback, traffic moved", ours=switch_ms, unit="ms", most=10),
+        Figure(what="rollback, the whole command", ours=seconds, unit="s", most=0.5),
+    ]
+
+
+def fifty(bench: Bench) -> list[Figure]:
+    """Deploys and rollbacks, one after the other, while requests come without a pause."""
+    changes, seconds = 0, []
+    with bench.guestbook() as subject:
+        subject.run("deploy", "dev")
+        with load.running(subject.url, "--rate", "400", "--connections", "16") as traffic:
+            for number in bench.times(25):
+                set_version(subject.folder / "app", f"fifty-{number}")
+                seconds.append(subject.run("deploy", "dev").seconds)
+                seconds.append(subject.run("rollback", "dev").seconds)
+                changes += 2
+            report = traffic.stop()
+    for reason, count in report["reasons"].items():
+        print(f"          failed: {count} × {reason}")
+    latency, asked = report["latency_ms"], report["requests"]
+    under = f"under load ({changes} deploys and rollbacks, {asked:,} requests)"
+    return [
+        Figure(what=f"failed requests {under}", ours=[report["failed"]], unit="requests", most=0),
+        Figure(what="a deploy or rollback under load", ours=seconds, unit="s"),
+        Figure(what="99 of 100 requests answered within, then", ours=[latency["p99"]], unit="ms"),
+    ]
+
+
+def cold(bench: Bench) -> list[Figure]:
+    """A first bake with every file fetched, beside mmdebstrap making a tar of the same packages on this disk."""
+    ours, theirs = [], []
+    subject = Subject(folder=bench.fresh("cold"), home=bench.home, port=0)
+    subject.folder.mkdir()
+    (subject.folder / "instar.yaml").write_text(
+        "name: cold\nimage: {base: 'debian:bookworm', packages: [python3]}\nservice: {command: [python3]}\n"
+    )
+    subject.run("bake")
+    repository = archive.write(bench.fresh("archive"), subject.folder / "instar.lock", bench.home / "cache")
+    unpacked = timed(repository.unpack, bench.fresh("unpacked"))
+    for _ in bench.times(3):
+        home = bench.fresh("home")
+        home.mkdir(mode=0o700)
+        shutil.copytree(bench.home / "cache", home / "cache", copy_function=os.link)
+        ours.append(Subject(folder=subject.folder, home=home, port=0).run("bake").seconds)
+        target = bench.fresh("mmdebstrap").with_suffix(".tar")
+        theirs.append(timed(repository.mmdebstrap, target))
+        target.unlink()
+        shutil.rmtree(home)
+    half = [unpacked / statistics.median(theirs)]
+    return [
+        Figure(
+            what=f"cold bake of {len(repository.names)} packages, all fetched",
+            ours=ours,
+            beside=theirs,
+            unit="s",
+            peer="mmdebstrap",
+            most=0.8,
+        ),
+        Figure(what="of mmdebstrap's time, unpacking the same packages alone", ours=half, unit="×"),
+    ]
+
+
+def peak(bench: Bench) -> list[Figure]:
+    """The most memory that a bake of a gigabyte of files has, all of its processes together."""
+    subject = Subject(folder=bench.fresh("large"), home=bench.home, port=0)
+    memory.write_gigabyte(subject.folder / "data")
+    (subject.folder / "instar.yaml").write_text(
+        "name: large\nimage: {base: 'debian:bookworm', files: [{from: data, to: /srv/data}]}\n"
+        "service: {command: [sleep, '9']}\n"
+    )
+    began = time.perf_counter()
+    bytes_used = memory.peak_bytes(subject.start("bake"))
+    seconds = time.perf_counter() - began
+    return [
+        Figure(what="peak memory of a bake of 1 GB of files", ours=[bytes_used / 1e6], unit="MB", most=200),
+        Figure(what="that bake, base included", ours=[seconds], unit="s"),
+    ]
+
+
+ITEMS: Mapping[str, Callable[[Bench], list[Figure]]] = {
+    "bake": bake,
+    "cold": cold,
+    "replace": replace,
+    "rollback": rollback,
+    "fifty": fifty,
+    "memory": peak,
+}
