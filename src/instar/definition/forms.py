@@ -17,7 +17,7 @@ PACKAGE: Final = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](=[0-9A-Za-z][0-9A-Za-z.+:~-]*)
 SHA256: Final = r"[0-9A-Fa-f]{64}"
 URL: Final = r"https?://[A-Za-z0-9\[][!-~]*"
 DURATION: Final = r"(?=\d)(\d{1,9}h)?(\d{1,9}m)?(\d{1,9}s)?(\d{1,9}ms)?"
-SIZE: Final = r"(\d{1,12})([KMGT])i?"
+SIZE: Final = r"(\d{1,13})([KMGT])i?"
 MODE: Final = r"(?:0|0o)?([0-7]{3})"
 HEALTH_PATH: Final = r"/[A-Za-z0-9/._~!*()@:&=+,%?-]*"
 

@@ -23,7 +23,7 @@ One file says what an image is made of, how an instance of it runs, and where. `
 it is, `instar validate` checks one, and `instar schema` prints its JSON Schema, which editors take to complete keys
 and to mark mistakes.
 
-Here is every key once. Only `name`, `image.base` and `service.command` have to be there.
+Here is one with nearly every key. Only `name`, `image.base` and `service.command` have to be there.
 
 ```yaml
 {example}```
