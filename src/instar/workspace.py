@@ -15,7 +15,7 @@ from instar.model.progress import Report
 from instar.model.state import StateDirectory
 
 if TYPE_CHECKING:
-    from instar.fetch import Cache
+    from instar.fetch.cache import Cache
     from instar.host.layers import LayerImages
     from instar.ledger import Ledger
     from instar.model.component import Component
@@ -46,7 +46,7 @@ class Workspace:
 
     @functools.cached_property
     def cache(self) -> Cache:
-        from instar.fetch import Cache
+        from instar.fetch.cache import Cache
 
         return Cache(self.state.cache)
 

@@ -36,7 +36,8 @@ def validate(file: Path) -> None:
     loaded = load_definition(file)
     path = lock_path(loaded)
     if path.exists():
-        from instar.lock import read, require_fit
+        from instar.lock.file import read
+        from instar.lock.fit import require_fit
 
         require_fit(read(path), loaded)
     environments = ", ".join(loaded.definition.environments) or "none"

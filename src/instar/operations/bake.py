@@ -8,7 +8,7 @@ from instar.bake import Baked, PlannedStep
 from instar.bake import bake as run_bake
 from instar.bake import plan as plan_bake
 from instar.definition import Loaded
-from instar.fetch import fetch_all
+from instar.fetch.fetch import fetch_all
 from instar.model.progress import Progress
 from instar.operations.lock import fitting_lock
 from instar.operations.parts import Parts, hold_store, require_root

@@ -61,7 +61,11 @@ def kept_releases(parts: Parts) -> Iterator[Release]:
 
 def _kept(parts: Parts, environment: EnvironmentState) -> Iterator[Release]:
     needed = {instance.release for instance in parts.ledger.instances(environment.place)}
-    needed |= {environment.active, environment.rollout.target if environment.rollout else None}
+    needed |= {number for number in (environment.active, _target(environment)) if number is not None}
     for position, release in enumerate(parts.ledger.releases(environment.place)):
         if position < environment.settings.keep.releases or release.number in needed:
             yield release
+
+
+def _target(environment: EnvironmentState) -> int | None:
+    return environment.rollout.target if environment.rollout else None

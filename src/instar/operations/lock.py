@@ -42,7 +42,9 @@ def lock(
     loaded: Loaded, *, cache: Path, report: Report, update: frozenset[str] | Literal["all"] | None = None
 ) -> Locked:
     """Resolve what isn't locked yet, and what ``update`` names; write the lock when it changed."""
-    from instar.lock import changes, read, resolve, write
+    from instar.lock.changes import changes
+    from instar.lock.file import read, write
+    from instar.lock.resolve import resolve
 
     path = lock_path(loaded)
     previous = read(path) if path.exists() else None
@@ -55,7 +57,8 @@ def lock(
 
 def fitting_lock(loaded: Loaded, *, cache: Path, report: Report) -> Lock:
     """Return the lock of a definition, making it only when there is none. Raises LockStale when it doesn't fit."""
-    from instar.lock import read, require_fit
+    from instar.lock.file import read
+    from instar.lock.fit import require_fit
 
     path = lock_path(loaded)
     if not path.exists():

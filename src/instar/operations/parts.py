@@ -11,7 +11,7 @@ from instar.errors import NotRoot, Refused
 from instar.host import locks
 
 if TYPE_CHECKING:
-    from instar.fetch import Cache
+    from instar.fetch.cache import Cache
     from instar.host.layers import LayerImages
     from instar.ledger import Ledger
     from instar.model.component import Component
