@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from instar.model.release import Event
     from instar.operations.status import EnvironmentStatus, ReleaseStatus
 
+_DETAIL_WIDTH = 80
 _READS = "the state directory belongs to root"
 
 
@@ -82,7 +84,7 @@ def history(environment: str | None, file: Path, as_json: bool, verify: bool) ->
             str(event.place or ""),
             event.kind,
             str(event.release or ""),
-            " ".join(f"{key}={value}" for key, value in event.detail.items())[:100],
+            _brief(event.detail),
         )
         for event in events
     ]
@@ -163,6 +165,13 @@ def _event(event: Event) -> dict[str, Any]:
         "hash": event.hash,
         "environment": str(event.place) if event.place else None,
     }
+
+
+def _brief(detail: Mapping[str, Any]) -> str:
+    """Return what fits on a line; --json has it whole."""
+    words = [f"{key}={value}" for key, value in detail.items() if value is not None and not isinstance(value, dict)]
+    text = " ".join(word.replace("sha256:", "") for word in words)
+    return text if len(text) <= _DETAIL_WIDTH else text[: _DETAIL_WIDTH - 1] + "…"
 
 
 def _active(status: EnvironmentStatus) -> ReleaseStatus | None:

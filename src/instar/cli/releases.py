@@ -147,9 +147,14 @@ def _tell(outcome: Outcome, report: Report) -> None:
     else:
         was = f", was {outcome.previous}" if outcome.previous is not None else ""
         served = f" · {outcome.requests:,} requests, {outcome.failed} failed" if outcome.requests else ""
-        back = (f"back with: instar rollback {environment}",) if outcome.previous is not None else ()
+        back = (f"back with: {_way_back(outcome)}",) if outcome.previous is not None else ()
         text = f"{environment} runs release {outcome.release}{was} · {outcome.seconds:.2f} s{served}"
         report(Progress(stage="done", text=text, detail=back))
+
+
+def _way_back(outcome: Outcome) -> str:
+    to = f" --to {outcome.previous}" if outcome.previous is not None and outcome.previous > outcome.release else ""
+    return f"instar rollback {outcome.place.environment}{to}"
 
 
 def _tell_failure(outcome: Outcome, report: Report) -> None:

@@ -14,7 +14,6 @@ from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.progress import Progress
 from instar.model.release import Configuration, EnvironmentState, Place, Release, RolloutKind, Settings
-from instar.operations.bake import bake
 from instar.operations.parts import Parts, hold_place, hold_store, require_root
 from instar.operations.secrets import keep_secrets
 from instar.providers.base import Provider, RouterPlan
@@ -54,10 +53,16 @@ def deploy(parts: Parts, loaded: Loaded, name: str, *, image: str | None = None,
     place = Place(service=loaded.definition.name, environment=name)
     with hold_place(parts, place, take_over=take_over):
         with hold_store(parts):
-            found = parts.store.find(image) if image else bake(parts, loaded, holding=True).image
+            found = parts.store.find(image) if image else _bake(parts, loaded)
             configuration = configure(parts, loaded, environment)
             release = begin(parts, place, Settings.of(environment), found, configuration, "deploy")
         return converge(parts, release, began)
+
+
+def _bake(parts: Parts, loaded: Loaded) -> Image:
+    from instar.operations.bake import bake
+
+    return bake(parts, loaded, holding=True).image
 
 
 def get_declared(loaded: Loaded, name: str) -> Environment:
