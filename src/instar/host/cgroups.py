@@ -20,7 +20,6 @@ from instar.errors import HostError
 _PATIENCE_S = 5.0
 _POLL_S = 0.002
 _CONTROLLERS = frozenset({"blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "pids"})
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

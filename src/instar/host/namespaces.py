@@ -122,6 +122,16 @@ def inside(namespace: Path, action: Callable[[], T]) -> T:
     return _in_thread(enter, f"set up the network namespace '{namespace.name}'")
 
 
+def in_new_network(action: Callable[[], T]) -> T:
+    """Call ``action`` in a network namespace that ends with the call. Raises HostError where an OSError comes out."""
+
+    def enter() -> T:
+        _check(_libc.unshare(_CLONE_NEWNET))
+        return action()
+
+    return _in_thread(enter, "try a network namespace")
+
+
 def _keep(source: Path, name: str) -> None:
     NAMES.mkdir(mode=0o755, exist_ok=True)
     name_path(name).touch(mode=0o444)

@@ -11,7 +11,7 @@ import functools
 import os
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from instar.model.release import Process
@@ -56,20 +56,33 @@ def wait(process: Process, timeout_s: float) -> bool:
         return bool(poll.poll(max(0, round(timeout_s * 1000))))
 
 
+def hears(process: Process, number: int) -> bool:
+    """Tell whether the process blocks or catches the signal ``number``.
+
+    The first process of a namespace never gets one that it does neither with: sent too early, it is lost.
+    """
+    try:
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigBlk:", "SigCgt:"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
+
+
 def kill(process: Process, timeout_s: float = 5.0) -> bool:
     """End this very process at once; return whether it was gone within ``timeout_s``."""
     send(process, signal.SIGKILL)
     return wait(process, timeout_s)
 
 
-def find_by_words(*wanted: str) -> tuple[tuple[Process, tuple[str, ...]], ...]:
-    """Return the processes whose command line has every one of ``wanted`` as a word of its own, with the line."""
+def find(wanted: Callable[[Sequence[str]], bool]) -> tuple[tuple[Process, tuple[str, ...]], ...]:
+    """Return the processes, but this one, whose command lines are ``wanted``, each with its words."""
     found = []
     for pid in _pids():
         words = command_line(pid)
-        if set(wanted) <= set(words):
+        if pid != os.getpid() and wanted(words):
             process = identify(pid)
-            if process is not None and pid != os.getpid():
+            if process is not None:
                 found.append((process, words))
     return tuple(found)
 

@@ -1,0 +1,183 @@
+"""What runc is told about an instance: config.json, as a pure function of a :class:`Bundle`.
+
+Everything that protects an instance from its own processes, and this machine from the instance, is in here.
+Source: runtime-spec 1.0.2, config.md and config-linux.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from instar.host.namespaces import IdRange
+from instar.model.definition import Limits, Tmp
+
+_CPU_PERIOD_US = 100_000
+_RUN_BYTES = _SHM_BYTES = 64 << 20
+_OPEN_FILES = (65_536, 1_048_576)  # soft, hard; never above the machine's own
+_OOM_SCORE = 200  # an instance goes before what the machine itself needs
+_MIN_PIDS = 16  # runc's own threads count until the command begins
+
+_MASKED = (
+    *(f"/proc/{name}" for name in ("acpi", "asound", "kcore", "keys", "latency_stats", "sched_debug", "scsi")),
+    *(f"/proc/{name}" for name in ("timer_list", "timer_stats", "interrupts", "kmsg")),
+    *(f"/sys/{name}" for name in ("firmware", "fs/selinux", "devices/virtual/powercap", "dev/block")),
+)
+_READ_ONLY = tuple(f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-trigger"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bind:
+    """Something of this machine's that shows inside. ``executable`` lets programs in it run."""
+
+    source: Path
+    target: str
+    writable: bool = False
+    executable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Users:
+    """The instance's user namespace, made before it."""
+
+    path: Path
+    ids: IdRange
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bundle:
+    """An instance as runc is to make it. ``environment`` is all of it; ``uid`` and ``gid`` are those inside."""
+
+    root: Path
+    hostname: str
+    command: Sequence[str]
+    workdir: str
+    environment: Mapping[str, str]
+    uid: int
+    gid: int
+    capabilities: Sequence[str]  # CAP_…
+    seccomp: Mapping[str, Any]
+    limits: Limits
+    swap_is_limited: bool
+    open_files_limit: int  # the machine's own
+    group: str
+    network: Path
+    users: Users | None
+    tmp: Tmp
+    binds: Sequence[Bind]
+    unified_cgroups: bool
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+def config(bundle: Bundle) -> dict[str, Any]:
+    """Return config.json as a value."""
+    return {
+        "ociVersion": "1.0.2",
+        "hostname": bundle.hostname,
+        "root": {"path": str(bundle.root), "readonly": True},
+        "process": _process(bundle),
+        "mounts": [*_kernel_mounts(bundle), *_tmpfs_mounts(bundle), *_binds(bundle)],
+        "linux": _linux(bundle),
+        "annotations": dict(bundle.annotations),
+    }
+
+
+def _process(bundle: Bundle) -> dict[str, Any]:
+    capabilities = sorted(bundle.capabilities)
+    kinds = ("bounding", "effective", "inheritable", "permitted", "ambient")
+    soft, hard = (min(wanted, bundle.open_files_limit) for wanted in _OPEN_FILES)
+    return {
+        "terminal": False,
+        "user": {"uid": bundle.uid, "gid": bundle.gid, "umask": 0o022},
+        "args": list(bundle.command),
+        "env": [f"{name}={value}" for name, value in sorted(bundle.environment.items())],
+        "cwd": bundle.workdir,
+        "capabilities": dict.fromkeys(kinds, capabilities),
+        "noNewPrivileges": True,
+        "oomScoreAdj": _OOM_SCORE,
+        "rlimits": [
+            {"type": "RLIMIT_NOFILE", "soft": soft, "hard": hard},
+            {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+        ],
+    }
+
+
+def _linux(bundle: Bundle) -> dict[str, Any]:
+    namespaces = [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "cgroup")]
+    namespaces.append({"type": "network", "path": str(bundle.network)})
+    linux = {
+        "namespaces": namespaces,
+        "cgroupsPath": f"/{bundle.group}",
+        "resources": _resources(bundle),
+        "seccomp": bundle.seccomp,
+        "rootfsPropagation": "private",
+        "maskedPaths": list(_MASKED),
+        "readonlyPaths": list(_READ_ONLY),
+    }
+    if bundle.users:
+        mapping = [{"containerID": 0, "hostID": bundle.users.ids.first, "size": bundle.users.ids.count}]
+        namespaces.append({"type": "user", "path": str(bundle.users.path)})
+        linux |= {"uidMappings": mapping, "gidMappings": mapping}
+    return linux
+
+
+def _resources(bundle: Bundle) -> dict[str, Any]:
+    limits = bundle.limits
+    memory = {"limit": limits.memory_bytes}
+    if bundle.swap_is_limited:
+        memory["swap"] = limits.memory_bytes  # memory and swap together: no swap
+    return {
+        "devices": [{"allow": False, "access": "rwm"}],
+        "memory": memory,
+        "cpu": {
+            "shares": max(2, limits.cpus_milli * 1024 // 1000),
+            "quota": max(1000, limits.cpus_milli * _CPU_PERIOD_US // 1000),
+            "period": _CPU_PERIOD_US,
+        },
+        "pids": {"limit": max(_MIN_PIDS, limits.pids + 1)},  # the init is one more
+    }
+
+
+def _kernel_mounts(bundle: Bundle) -> list[dict[str, Any]]:
+    safe = ["nosuid", "noexec", "nodev"]
+    mounts = [
+        _mount("/proc", "proc", safe),
+        _mount("/dev", "tmpfs", ["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
+        _mount("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        _mount("/dev/mqueue", "mqueue", safe),
+        _mount("/sys", "sysfs", [*safe, "ro"]),
+    ]
+    if bundle.unified_cgroups:  # v1 would need one for each of its dozen hierarchies
+        mounts.append(_mount("/sys/fs/cgroup", "cgroup", [*safe, "relatime", "ro"]))
+    return mounts
+
+
+def _tmpfs_mounts(bundle: Bundle) -> list[dict[str, Any]]:
+    safe = ["nosuid", "nodev"]
+    # runc gives a tmpfs the mode of the folder beneath it, whatever that is in the image: the owner makes it usable
+    own = [f"uid={bundle.uid}", f"gid={bundle.gid}"]
+    tmp = safe if bundle.tmp.exec else [*safe, "noexec"]
+    return [
+        _mount("/dev/shm", "tmpfs", [*safe, "noexec", "mode=1777", f"size={_SHM_BYTES}"]),  # noqa: S108 - inside
+        _mount("/run", "tmpfs", [*safe, "noexec", *own, "mode=755", f"size={_RUN_BYTES}"]),
+        _mount("/tmp", "tmpfs", [*tmp, *own, "mode=1777", f"size={bundle.tmp.size_bytes}"]),  # noqa: S108 - inside
+    ]
+
+
+def _binds(bundle: Bundle) -> list[dict[str, Any]]:
+    """The deeper a target, the later it comes, so that none hides another."""
+    ordered = sorted(bundle.binds, key=lambda bind: (bind.target.count("/"), bind.target))
+    return [_bind(bind) for bind in ordered]
+
+
+def _bind(bind: Bind) -> dict[str, Any]:
+    options = ["bind", "private", "nosuid", "nodev", "rw" if bind.writable else "ro"]
+    if not bind.executable:
+        options.append("noexec")
+    return {"destination": bind.target, "type": "bind", "source": str(bind.source), "options": options}
+
+
+def _mount(target: str, kind: str, options: list[str]) -> dict[str, Any]:
+    return {"destination": target, "type": kind, "source": kind, "options": options}

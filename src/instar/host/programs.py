@@ -1,0 +1,167 @@
+"""Can a command be executed in a root file system? Found out by looking, before anything is started.
+
+What starts a command (the init inside) can only say "no such file" for a missing program, a missing interpreter and a
+library that isn't there alike; here each has a cause of its own. Links are followed as they would be inside.
+Source: execve(2), elf(5).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+_MAX_LINKS = 40  # as in the kernel. Source: path_resolution(7)
+_MAX_SCRIPTS = 4
+_HEAD_BYTES = 4096
+_PT_INTERP = 3
+_OTHER_MACHINES = {3: "32-bit x86", 40: "32-bit Arm", 62: "x86-64", 183: "64-bit Arm", 243: "RISC-V"}
+
+
+class Unrunnable(Exception):
+    """The command cannot be executed; its text is the cause, for people. Never leaves the provider."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Execution:
+    """Where and as whom a command is to run. ``uid`` and ``gid`` are those that the files' owners show as."""
+
+    root: Path
+    search: str  # the value of PATH inside
+    workdir: str
+    uid: int
+    gid: int
+
+
+def check(command: Sequence[str], execution: Execution) -> str:
+    """Return where inside the root the command's program is. Raises Unrunnable."""
+    if not command or not command[0]:
+        raise Unrunnable("the command is empty")
+    place = _find(command[0], execution)
+    _check_file(place, execution, _MAX_SCRIPTS)
+    return place
+
+
+def real_path(root: Path, path: str) -> Path | None:
+    """Return where in ``root`` the file at ``path`` is, all links followed inside; None when there is none."""
+    try:
+        return _walk(root, path)
+    except OSError:
+        return None
+
+
+def _find(name: str, execution: Execution) -> str:
+    if "/" in name:
+        place = str(PurePosixPath(execution.workdir, name))
+        if real_path(execution.root, place) is None:
+            raise Unrunnable(f"command '{name}' is not in the image")
+        return place
+    folders = [folder or "." for folder in execution.search.split(":")]
+    places = [str(PurePosixPath(execution.workdir, folder, name)) for folder in folders]
+    found = [place for place in places if (file := real_path(execution.root, place)) and file.is_file()]
+    if not found:
+        raise Unrunnable(f"command '{name}' is not in the image (looked in {', '.join(folders)})")
+    return next((place for place in found if _executable(place, execution)), found[0])
+
+
+def _check_file(place: str, execution: Execution, scripts_left: int) -> None:
+    file = real_path(execution.root, place)
+    if file is None:
+        raise Unrunnable(f"command '{place}' is not in the image")
+    if not file.is_file():
+        raise Unrunnable(f"command '{place}' is not a file")
+    if not _executable(place, execution):
+        mode = stat.S_IMODE(file.stat().st_mode)
+        raise Unrunnable(f"command '{place}' may not be executed by the image's user (its mode is {mode:o})")
+    with file.open("rb") as content:
+        head = content.read(_HEAD_BYTES)
+    if head.startswith(b"#!"):
+        _check_script(place, head, execution, scripts_left)
+    elif head.startswith(b"\x7fELF"):
+        _check_elf(place, file, head, execution)
+    elif not head:
+        raise Unrunnable(f"command '{place}' is an empty file")
+    else:
+        raise Unrunnable(f"command '{place}' is neither a program nor a script with a '#!' line")
+
+
+def _check_script(place: str, head: bytes, execution: Execution, scripts_left: int) -> None:
+    words = os.fsdecode(head.split(b"\n", 1)[0][2:].strip()).split()
+    if not words:
+        raise Unrunnable(f"command '{place}' has an empty '#!' line")
+    if real_path(execution.root, str(PurePosixPath(execution.workdir, words[0]))) is None:
+        raise Unrunnable(f"command '{place}' begins with '#!{words[0]}', and that is not in the image")
+    if not scripts_left:
+        raise Unrunnable(f"command '{place}' is a script of a script of a script")
+    _check_file(words[0], execution, scripts_left - 1)
+    if PurePosixPath(words[0]).name == "env" and len(words) == 2:
+        _find(words[1], execution)
+
+
+def _check_elf(place: str, file: Path, head: bytes, execution: Execution) -> None:
+    with Path("/proc/self/exe").open("rb") as own:
+        ours = own.read(20)
+    if (head[4:6], head[18:20]) != (ours[4:6], ours[18:20]):
+        machine = int.from_bytes(head[18:20], "little")
+        other = _OTHER_MACHINES.get(machine, f"machine {machine}")
+        raise Unrunnable(f"command '{place}' was built for another architecture ({other})")
+    interpreter = _interpreter(file, head)
+    if interpreter and real_path(execution.root, interpreter) is None:
+        raise Unrunnable(f"command '{place}' needs '{interpreter}', and that is not in the image")
+
+
+def _interpreter(file: Path, head: bytes) -> str | None:
+    """Return the dynamic linker that a 64-bit ELF program asks for; None for a static one."""
+    if head[4] != 2 or len(head) < 64:
+        return None
+    order = "<" if head[5] == 1 else ">"
+    (table,), (size, count) = struct.unpack_from(f"{order}Q", head, 32), struct.unpack_from(f"{order}HH", head, 54)
+    with file.open("rb") as content:
+        for number in range(count):
+            content.seek(table + number * size)
+            kind, _, at, _, _, length = struct.unpack(f"{order}IIQQQQ", content.read(40))
+            if kind == _PT_INTERP:
+                content.seek(at)
+                return os.fsdecode(content.read(length).rstrip(b"\0"))
+    return None
+
+
+def _walk(root: Path, path: str, links: int = _MAX_LINKS) -> Path:
+    """Follow ``path`` inside ``root``. Raises OSError where there is nothing."""
+    todo = list(reversed(PurePosixPath("/", path).parts[1:]))
+    place: list[str] = []
+    while todo:
+        part = todo.pop()
+        if part == "..":
+            place = place[:-1]
+            continue
+        current = root.joinpath(*place, part)
+        if stat.S_ISLNK(current.lstat().st_mode):
+            links -= 1
+            if links < 0:
+                raise OSError("too many links")
+            target = PurePosixPath(current.readlink())
+            place = [] if target.is_absolute() else place
+            todo.extend(reversed([step for step in target.parts if step != "/"]))
+        else:
+            place.append(part)
+    return root.joinpath(*place)
+
+
+def _executable(place: str, execution: Execution) -> bool:
+    file = real_path(execution.root, place)
+    if file is None or not _permits(file.stat(), execution):
+        return False
+    folders = [folder for folder in file.parents if folder.is_relative_to(execution.root)]
+    return all(_permits(folder.stat(), execution) for folder in folders)
+
+
+def _permits(found: os.stat_result, execution: Execution) -> bool:
+    if found.st_uid == execution.uid:
+        return bool(found.st_mode & stat.S_IXUSR)
+    if found.st_gid == execution.gid:
+        return bool(found.st_mode & stat.S_IXGRP)
+    return bool(found.st_mode & stat.S_IXOTH)

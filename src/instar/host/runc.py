@@ -1,0 +1,97 @@
+"""runc, as far as it is asked directly: start, delete, execute. It is made to create by ``conmon.py``.
+
+Its state is a directory an instance below one root; ``exec.fifo`` in it is there from creation to start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from instar import process
+from instar.errors import CommandFailed, HostError
+from instar.host import processes
+
+PROGRAM = "runc"
+_TIMEOUT_S = 30.0
+_LOG_MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
+
+
+def options(root: Path) -> list[str]:
+    """Return the words that come before runc's own command."""
+    return ["--root", str(root)]
+
+
+def start(root: Path, name: str) -> None:
+    """Let a created instance begin. Raises HostError."""
+    _run(root, "start", name)
+
+
+def delete(root: Path, name: str) -> None:
+    """Make runc forget an instance, ending what is left of it; one that it doesn't know is fine. Raises HostError."""
+    folder = root / name
+    if not folder.exists():
+        return
+    with contextlib.suppress(HostError):  # half-made: there is a directory, and no state in it
+        _run(root, "delete", "--force", name)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def waits(root: Path, name: str) -> bool:
+    """Tell whether the instance was created and not started yet (its process must live besides)."""
+    return (root / name / "exec.fifo").exists()
+
+
+def names(root: Path) -> tuple[str, ...]:
+    """Return all that runc keeps state of."""
+    return tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir())) if root.is_dir() else ()
+
+
+def execute(
+    root: Path, name: str, command: Sequence[str], *, scratch: Path, timeout_s: float
+) -> process.Completed | None:
+    """Run ``command`` in a running instance as its user; return None when it has not ended within ``timeout_s``.
+
+    It is ended then. ``scratch`` is a directory for a file meanwhile. Raises HostError when it cannot be started.
+    """
+    pid_file = scratch / f"exec-{os.getpid()}-{os.urandom(4).hex()}"
+    argv = [PROGRAM, *options(root), "exec", "--pid-file", str(pid_file), name, *command]
+    try:
+        return process.run(argv, timeout_s=timeout_s, check=False, alone=True)
+    except CommandFailed:
+        _end(pid_file)
+        return None
+    finally:
+        pid_file.unlink(missing_ok=True)
+
+
+def plain(message: str) -> str:
+    """Return the cause in what runc printed, without its time stamps and its own words around it."""
+    lines = []
+    for line in message.strip().splitlines():
+        found = _LOG_MESSAGE.search(line)
+        lines.append(json.loads(f'"{found[1]}"') if found else line)
+    cause = lines[-1] if lines else "runc said nothing"
+    for prefix in ("runc create failed: ", "unable to start container process: ", "error during container init: "):
+        cause = cause.removeprefix(prefix)
+    return cause
+
+
+def _run(root: Path, *words: str) -> None:
+    try:
+        process.run([PROGRAM, *options(root), *words], timeout_s=_TIMEOUT_S)
+    except CommandFailed as error:
+        raise HostError(f"cannot {words[0]} '{words[-1]}': {plain(error.output)}") from error
+
+
+def _end(pid_file: Path) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        found = processes.identify(int(pid_file.read_text()))
+        if found is not None:
+            processes.send(found, signal.SIGKILL)

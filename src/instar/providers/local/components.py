@@ -1,0 +1,134 @@
+"""What running instances on this machine takes, and whether it is here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from instar import process
+from instar.errors import InstarError
+from instar.host import cgroups, firewall, idmap, mounts, namespaces, seccomp
+from instar.host.namespaces import IdRange, Unsupported
+from instar.host.netlink import Netlink
+from instar.model.component import Component
+
+_VERSION = re.compile(r"\d+\.\d+[\w.+~:-]*")
+
+
+def components() -> tuple[Component, ...]:
+    """Look for each component. Starts the programs to ask their versions; changes nothing."""
+    return (*_programs(), _seccomp_profile(), *_features())
+
+
+def _programs() -> Iterator[Component]:
+    for name, purpose, package in (
+        ("runc", "starts instances", "runc"),
+        ("conmon", "keeps an instance's output and exit status", "conmon"),
+        ("catatonit", "is the init of every instance", "catatonit"),
+        ("mkfs.erofs", "makes layers mountable", "erofs-utils"),
+        ("nft", "translates the addresses of instances", "nftables"),
+        ("unshare", "makes user namespaces", "util-linux"),
+    ):
+        yield Component(name=name, purpose=purpose, found=_version(name), get=f"apt-get install {package}")
+
+
+def _seccomp_profile() -> Component:
+    return Component(
+        name="seccomp profile",
+        purpose="says which system calls instances may make",
+        found=str(seccomp.PROFILE) if seccomp.PROFILE.is_file() else None,
+        get="apt-get install golang-github-containers-common",
+    )
+
+
+def _features() -> Iterator[Component]:
+    checks: tuple[tuple[str, str, str, Callable[[], str | None]], ...] = (
+        ("overlayfs", "puts layers on one another", "overlay", lambda: _file_system("overlay")),
+        ("EROFS", "holds a layer that nobody can write to", "erofs", lambda: _file_system("erofs")),
+        ("veth and bridge", "join instances to their network", "veth bridge", lambda: _tried(_try_links)),
+        ("nf_tables masquerade", "translates the addresses of instances", "nft_masq", lambda: _tried(_try_translation)),
+    )
+    for name, purpose, modules, found in checks:
+        yield Component(name=name, purpose=purpose, found=found(), get=f"a kernel with it: modprobe -a {modules}")
+    layout = cgroups.layout()
+    yield Component(
+        name="cgroups",
+        purpose="limit memory, processors and processes of instances",
+        found=None if layout == "none" else layout,
+        get="mount -t cgroup2 none /sys/fs/cgroup",
+    )
+    yield Component(
+        name="user namespaces",
+        purpose="make the users of an instance nobody outside of it; without them, instances run without",
+        found=_tried(_try_users),
+        get="Linux 5.19 or newer, and the sysctl user.max_user_namespaces above 0",
+        required=False,
+    )
+
+
+def _version(name: str) -> str | None:
+    if process.find_program(name) is None:
+        return None
+    with contextlib.suppress(InstarError):
+        ended = process.run([name, "--version"], timeout_s=5, check=False)
+        said = _VERSION.search((ended.stdout + ended.stderr).decode(errors="replace"))
+        if said:
+            return said[0]
+    return str(process.find_program(name))
+
+
+def _file_system(name: str) -> str | None:
+    if name in Path("/proc/filesystems").read_text().split():
+        return "in the kernel"
+    modules = Path("/lib/modules", os.uname().release, "modules.dep")
+    with contextlib.suppress(OSError):
+        if f"/{name}.ko" in modules.read_text():
+            return "a module"
+    return None
+
+
+def _tried(attempt: Callable[[], None]) -> str | None:
+    """Try a feature of the kernel in namespaces that end with the attempt."""
+    if os.geteuid() != 0:
+        return "not tried: that takes root"
+    try:
+        attempt()
+    except (InstarError, OSError, Unsupported):
+        return None
+    return "tried: works"
+
+
+def _try_links() -> None:
+    def make() -> None:
+        with Netlink() as link, Path("/proc/thread-self/ns/net").open("rb") as here:
+            link.add_bridge("bridge", b"\x02\0\0\0\0\1")
+            bridge, mac = socket.if_nametoindex("bridge"), b"\x02\0\0\0\0\2"
+            link.add_veth("outer", master=bridge, peer="inner", peer_mac=mac, peer_namespace=here.fileno())
+
+    namespaces.in_new_network(make)
+
+
+def _try_translation() -> None:
+    namespaces.in_new_network(lambda: firewall.ensure_translation("instar_try", IPv4Network("192.0.2.0/24")))
+
+
+def _try_users() -> None:
+    name = f"instar-try-{os.getpid()}"
+    with tempfile.TemporaryDirectory(prefix=name) as room:
+        folders = [Path(room, folder) for folder in ("one", "two", "shown-one", "shown-two", "root")]
+        for folder in folders:
+            folder.mkdir()
+        try:
+            with namespaces.make_user_and_network(name, IdRange.number(0), Path(room, "users")) as users:
+                idmap.clone(folders[0], folders[2], users=users)
+                idmap.clone(folders[1], folders[3], users=users)
+                mounts.mount_overlay(folders[2:4], folders[4])
+        finally:
+            mounts.unmount_all(Path(room))
+            namespaces.drop_network(name)

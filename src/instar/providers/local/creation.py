@@ -1,0 +1,227 @@
+"""How an instance is made, step by step; each step can be undone by ``removal.py`` from the instance's names alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from instar.errors import ProviderError
+from instar.host import bundle, cgroups, conmon, namespaces, network, plate, programs, resolver, seccomp
+from instar.host.bundle import Bind, Bundle, Users
+from instar.host.layers import LayerImages
+from instar.host.namespaces import ID_COUNT, IdRange
+from instar.model.image import Image
+from instar.model.release import Instance, Process, Release
+from instar.model.state import StateDirectory
+from instar.providers.local import logs, record, root
+from instar.providers.local.names import InstanceNames
+
+SECRETS = "/run/secrets"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """All that an instance is made from."""
+
+    names: InstanceNames
+    instance: Instance
+    release: Release
+    image: Image
+    images: LayerImages
+    subnet: IPv4Network
+
+    @property
+    def user(self) -> tuple[int, int]:
+        return _numbers(self.image.config.user)
+
+
+def create(order: Order, *, shift_owners: bool) -> Process:
+    """Make everything of an instance and its first process, which waits to begin.
+
+    Raises Unsupported when ``shift_owners`` and this machine cannot; ProviderError, HostError, ComponentMissing.
+    What was made by then is left for ``removal.remove``.
+    """
+    names = order.names
+    _check_user(order, shift_owners)
+    record.write_intent(names, order.instance)
+    logs.begin(names.log)
+    with _namespaces(names, shift_owners) as (users, descriptor):
+        address = IPv4Address(order.instance.address)
+        namespace = namespaces.name_path(names.network)
+        network.connect(names.link, names.of.bridge, namespace, address, order.subnet)
+        binds = _make_root(order, users, descriptor)
+    command = _checked_command(order, users)
+    _write_bundle(order, users, binds, command)
+    process = conmon.create(names.keeping)
+    root.hide_volumes(names)
+    record.write_process(names, process)
+    return process
+
+
+def environment(order: Order) -> Mapping[str, str]:
+    """Return all the variables that the instance's command starts with."""
+    service, release, instance = order.release.service, order.release, order.instance
+    own = {
+        "INSTAR_SERVICE": release.place.service,
+        "INSTAR_ENVIRONMENT": release.place.environment,
+        "INSTAR_RELEASE": str(release.number),
+        "INSTAR_INSTANCE": instance.id,
+    }
+    port = {} if service.port is None else {"PORT": str(service.port)}
+    return {"PATH": _PATH, **order.image.config.env, **port, **release.configuration.config, **own}
+
+
+@contextlib.contextmanager
+def _namespaces(names: InstanceNames, shift_owners: bool) -> Iterator[tuple[Users | None, int | None]]:
+    if not shift_owners:
+        namespaces.make_network(names.network)
+        yield None, None
+        return
+    ids = IdRange.number(int(names.of.id, 16) + names.serial)
+    with namespaces.make_user_and_network(names.network, ids, names.users) as descriptor:
+        yield Users(path=names.users, ids=ids), descriptor
+
+
+def _make_root(order: Order, users: Users | None, descriptor: int | None) -> tuple[Bind, ...]:
+    names, service = order.names, order.release.service
+    points = [volume.path for volume in service.volumes]
+    root.make_room(names, users)
+    root.mount(names, order.image, points, order.images, descriptor)
+    root.check_points(names.root, (*plate.FOLDERS, *_outside_of_tmpfs(points)), plate.FILES)
+    uid, gid = order.user
+    binds = []
+    for volume in service.volumes:
+        source = root.make_volume(names.of, order.instance.place, volume, uid, gid)
+        binds.append(root.show_volume(names, volume, source, descriptor))
+    return (*binds, *_files(order), *_secrets(order, users))
+
+
+def _files(order: Order) -> tuple[Bind, ...]:
+    """Write what the image cannot know: the instance's name, its address, and whom it asks for others'."""
+    names = order.names
+    texts = {
+        "hostname": f"{names.hostname}\n",
+        "hosts": f"127.0.0.1 localhost\n::1 localhost\n{order.instance.address} {names.hostname}\n",
+        "resolv.conf": resolver.of_machine().text(),
+    }
+    for name, text in texts.items():
+        (names.folder / name).write_text(text)
+        (names.folder / name).chmod(0o644)
+    return tuple(Bind(source=names.folder / name, target=f"/etc/{name}") for name in texts)
+
+
+def _secrets(order: Order, users: Users | None) -> tuple[Bind, ...]:
+    """Put the release's secrets where the image's user, and nobody else inside, can read them."""
+    wanted = order.release.configuration.secrets
+    if not wanted:
+        return ()
+    folder, state = order.names.secrets, order.names.of.state
+    uid, gid = (number + (users.ids.first if users else 0) for number in order.user)
+    folder.mkdir(mode=0o700)
+    for name, digest in wanted.items():
+        _copy_secret(state, folder / name, name, state.secret(digest))
+        os.chown(folder / name, uid, gid)
+    os.chown(folder, uid, gid)
+    return (Bind(source=folder, target=SECRETS),)
+
+
+def _copy_secret(state: StateDirectory, target: Path, name: str, source: Path) -> None:
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        raise ProviderError(
+            f"the secret '{name}' of this release cannot be read: {error.strerror}",
+            hint=f"'{state.secrets}' must have it; a new deploy keeps the present one",
+        ) from error
+    target.touch(mode=0o400)
+    target.write_bytes(content)
+
+
+def _checked_command(order: Order, users: Users | None) -> Sequence[str]:
+    """Return the whole command, the init before it. Raises ProviderError when it could never run."""
+    service = order.release.service
+    names, first = order.names, users.ids.first if users else 0
+    uid, gid = order.user
+    workdir = programs.real_path(names.root, service.workdir)
+    if workdir is None or not workdir.is_dir():
+        raise ProviderError(f"the workdir '{service.workdir}' is not a folder in the image")
+    execution = programs.Execution(
+        root=names.root,
+        search=environment(order)["PATH"],
+        workdir=service.workdir,
+        uid=first + uid,
+        gid=first + gid,
+    )
+    try:
+        programs.check(service.command, execution)
+    except programs.Unrunnable as error:
+        raise ProviderError(
+            str(error), hint="service.command in the definition, or what the image is made of"
+        ) from None
+    return (plate.INIT, "--", *service.command)
+
+
+def _write_bundle(order: Order, users: Users | None, binds: Sequence[Bind], command: Sequence[str]) -> None:
+    names, service = order.names, order.release.service
+    uid, gid = order.user
+    capabilities = [_capability(name) for name in service.capabilities]
+    made = Bundle(
+        root=names.root,
+        hostname=names.hostname,
+        command=command,
+        workdir=service.workdir,
+        environment=environment(order),
+        uid=uid,
+        gid=gid,
+        capabilities=capabilities,
+        seccomp=seccomp.profile(capabilities),
+        limits=service.limits,
+        swap_is_limited=cgroups.limits_swap(),
+        open_files_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        group=names.group,
+        network=namespaces.name_path(names.network),
+        users=users,
+        tmp=service.tmp,
+        binds=binds,
+        unified_cgroups=cgroups.layout() == "v2",
+        annotations=_annotations(order),
+    )
+    (names.folder / "config.json").write_text(json.dumps(bundle.config(made)))
+
+
+def _annotations(order: Order) -> Mapping[str, str]:
+    points = [volume.path for volume in order.release.service.volumes]
+    return {"instar.image": order.image.digest, "instar.plate": plate.layer(points).diff_id}
+
+
+def _check_user(order: Order, shift_owners: bool) -> None:
+    uid, gid = order.user
+    if uid == 0 or gid == 0:
+        raise ProviderError("the image's user is root", hint="name another in the definition: image.user")
+    if shift_owners and max(uid, gid) >= ID_COUNT:
+        raise ProviderError(f"the image's user has the id {max(uid, gid)}: only those below {ID_COUNT} can be shown")
+
+
+def _numbers(user: str) -> tuple[int, int]:
+    uid, _, gid = user.partition(":")
+    try:
+        return int(uid), int(gid or uid)
+    except ValueError:
+        raise ProviderError(f"the image's user '{user}' is not a pair of numbers") from None
+
+
+def _capability(name: str) -> str:
+    upper = name.upper()
+    return upper if upper.startswith("CAP_") else f"CAP_{upper}"
+
+
+def _outside_of_tmpfs(points: Sequence[str]) -> list[str]:
+    """runc makes what is missing below /run and /tmp, which are empty and writable when it gets there."""
+    return [point for point in points if not point.startswith(("/run/", "/tmp/"))]  # noqa: S108 - names inside a root

@@ -1,0 +1,168 @@
+"""Is an instance well? One look at a time, over its own address, with a cause for people when it isn't.
+
+The request is written by hand: an HTTP client would take longer to import than an instance takes to answer.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from instar.host import runc
+from instar.model.definition import Health
+from instar.model.release import Process
+from instar.providers.base import Probe
+from instar.providers.local.names import InstanceNames
+
+_WELL = range(200, 400)
+_LISTENING = "0A"  # Source: linux/include/net/tcp_states.h
+_HEAD_LIMIT = 8_192
+_GOODBYE_S = 0.05
+_WELL_PROBE = Probe(healthy=True)
+
+
+def ask_http(address: str, port: int, health: Health) -> Probe:
+    """GET the health path."""
+    path = health.path or "/"
+    deadline = time.monotonic() + health.timeout_ms / 1000
+    try:
+        with socket.create_connection((address, port), timeout=_left(deadline)) as connection:
+            connection.sendall(_request(path))
+            line = _status_line(connection, deadline)
+    except TimeoutError:
+        return _ill(f"GET {path} did not answer within {health.timeout_ms / 1000:g} s")
+    except OSError as error:
+        return _ill(_refusal(error, port))
+    words = line.split(" ", 2)
+    if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit():
+        return _ill(f"GET {path} was answered with something that is not HTTP")
+    return _WELL_PROBE if int(words[1]) in _WELL else _ill(f"GET {path} answered {words[1]}")
+
+
+def ask_tcp(address: str, port: int, health: Health) -> Probe:
+    """Connect."""
+    try:
+        with socket.create_connection((address, port), timeout=health.timeout_ms / 1000):
+            return _WELL_PROBE
+    except TimeoutError:
+        return _ill(f"port {port} did not accept within {health.timeout_ms / 1000:g} s")
+    except OSError as error:
+        return _ill(_refusal(error, port))
+
+
+def ask_command(names: InstanceNames, health: Health) -> Probe:
+    """Run the health command inside. Raises HostError when it cannot be run at all."""
+    command = health.command or ()
+    timeout_s = health.timeout_ms / 1000
+    ended = runc.execute(names.of.state.runc, names.name, command, scratch=names.folder, timeout_s=timeout_s)
+    shown = " ".join(command)
+    if ended is None:
+        return _ill(f"'{shown}' did not end within {timeout_s:g} s")
+    if ended.returncode == 0:
+        return _WELL_PROBE
+    said = (ended.stderr.strip() or ended.stdout.strip()).decode(errors="replace").splitlines()
+    detail = f": {runc.plain(said[-1])}" if said else ""
+    return _ill(f"'{shown}' ended with exit status {ended.returncode}{detail}")
+
+
+def explain(probe: Probe, process: Process, port: int) -> Probe:
+    """Add where the service listens instead, if it listens somewhere that nobody can reach."""
+    listeners = listening(process.pid)
+    if listeners is None or any(_reaches(address, number, port) for address, number in listeners):
+        return probe
+    if not listeners:
+        return _ill(f"{probe.cause}: nothing listens inside yet")
+    here = [f"{address}:{number}" for address, number in listeners]
+    advice = ", which cannot be reached from outside: make it 0.0.0.0" if _only_inside(listeners, port) else ""
+    return _ill(f"nothing listens on port {port}; the service listens on {', '.join(here)}{advice}")
+
+
+def listening(pid: int) -> tuple[tuple[str, int], ...] | None:
+    """Return (address, port) of every TCP socket that listens in the process's network; None if it is gone."""
+    found = []
+    for file in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/{pid}/net/{file}").read_text().splitlines()[1:]
+        except OSError:
+            return None
+        for line in lines:
+            _, local, _, state, *_ = line.split()
+            if state == _LISTENING:
+                address, port = local.split(":")
+                found.append((_address(address), int(port, 16)))
+    return tuple(dict.fromkeys(found))
+
+
+def _request(path: str) -> bytes:
+    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: instar\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    return head.encode()
+
+
+def _status_line(connection: socket.socket, deadline: float) -> str:
+    head = b""
+    while b"\n" not in head and len(head) < _HEAD_LIMIT:
+        connection.settimeout(_left(deadline))
+        chunk = connection.recv(_HEAD_LIMIT)
+        if not chunk:
+            break
+        head += chunk
+    _let_finish(connection)
+    return head.partition(b"\n")[0].decode("latin-1").strip()
+
+
+def _let_finish(connection: socket.socket) -> None:
+    """Take the rest of the answer for a moment: a server that is cut off would log an error each time."""
+    try:
+        connection.settimeout(_GOODBYE_S)
+        while connection.recv(_HEAD_LIMIT * 8):
+            pass
+    except OSError:
+        return
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _refusal(error: OSError, port: int) -> str:
+    if error.errno == errno.ECONNREFUSED:
+        return f"connection refused on port {port}"
+    if error.errno in (errno.ECONNRESET, errno.EPIPE):
+        return f"the connection to port {port} was closed without an answer"
+    return f"port {port} cannot be reached: {error.strerror or error}"
+
+
+def _address(text: str) -> str:
+    """Source: proc(5), net/tcp: 32-bit words in this machine's byte order."""
+    words = [bytes.fromhex(text[at : at + 8])[::-1] for at in range(0, len(text), 8)]
+    packed = b"".join(words)
+    if len(packed) == 4:
+        return str(IPv4Address(packed))
+    mapped = packed[:12] in (bytes(12), bytes(10) + b"\xff\xff")
+    if packed == bytes(16) or (mapped and packed[12:] == bytes(4)):
+        return "[::]"
+    if packed == bytes(15) + b"\1":
+        return "[::1]"
+    return str(IPv4Address(packed[12:])) if mapped else f"[{socket.inet_ntop(socket.AF_INET6, packed)}]"
+
+
+def _reaches(address: str, number: int, port: int) -> bool:
+    return number == port and not _is_loopback(address)
+
+
+def _only_inside(listeners: tuple[tuple[str, int], ...], port: int) -> bool:
+    return any(number == port and _is_loopback(address) for address, number in listeners)
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "[::1]"
+
+
+def _ill(cause: str) -> Probe:
+    return Probe(healthy=False, cause=cause)

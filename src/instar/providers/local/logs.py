@@ -1,0 +1,175 @@
+"""What instances print: one file each in LOGS, in the form that conmon writes (that of Kubernetes' logs).
+
+    INSTANCE.log         what conmon writes now
+    INSTANCE.log.held    a second link to it
+    INSTANCE.log.1       the one before
+
+When the file is full, conmon begins another under its name; the second link keeps the lines of the full one, until
+that, too, has been followed by another. So an instance has at most three files of 8 MiB, whoever looks or doesn't.
+A line: ``TIME STREAM TAG TEXT``; tag P means that the text goes on in the stream's next line, F that it ends.
+Source: https://github.com/kubernetes/design-proposals-archive, node/kubelet-cri-logging.md
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+_POLL_S = 0.05
+_TAIL_BYTES = 256 << 10
+_LONGEST = 1 << 20  # of one line, in characters: what goes on longer is cut in two
+
+
+def begin(log: Path) -> None:
+    """Make the log file of a new instance."""
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log.touch(mode=0o600)
+    keep_full(log)
+
+
+def keep_full(log: Path) -> None:
+    """Keep the lines of a file that is full by now: called often, it costs two stats."""
+    held, before = _held(log), _before(log)
+    current = _inode(log)
+    if current is None or current == _inode(held):
+        return
+    with contextlib.suppress(OSError):  # another process was quicker: the same links are there
+        if held.exists():
+            held.rename(before)
+        os.link(log, held)
+
+
+def forget(folder: Path, matches: Callable[[str], object]) -> None:
+    """Remove the files whose names match."""
+    for path in list(folder.iterdir()) if folder.is_dir() else []:
+        if matches(path.name):
+            path.unlink(missing_ok=True)
+
+
+def read(log: Path, last: int | None) -> Iterator[str]:
+    """Yield the lines that are there, each ``TIME STREAM TEXT``; only the ``last`` ones."""
+    joiner = Joiner()
+    with _opened(log) as files:
+        lines = [*_recent(files, last, joiner), *joiner.rest()]
+    yield from lines if last is None else lines[max(0, len(lines) - last) :]
+
+
+def follow(log: Path, last: int | None, lives: Callable[[], bool]) -> Iterator[str]:
+    """Yield the lines that are there, then each as it comes, until the instance is gone."""
+    joiner = Joiner()
+    with _opened(log) as files:
+        yield from _recent(files, last, joiner)
+        while files:
+            is_last_look = not lives()
+            yield from joiner.add(files[-1].read())
+            if _inode(log) not in (None, os.fstat(files[-1].fileno()).st_ino):
+                yield from joiner.add(files[-1].read())  # what came between the look and the change
+                files.append(log.open("rb"))
+            elif is_last_look:
+                yield from joiner.rest()
+                return
+            else:
+                time.sleep(_POLL_S)
+
+
+class Joiner:
+    """Makes lines of what is in the files, in whatever pieces it is read."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._begun: dict[str, tuple[str, list[str]]] = {}  # stream → when its line began, and its parts so far
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._rest = b""
+        self._begun.clear()
+
+    def add(self, data: bytes) -> Iterator[str]:
+        """Yield the lines that end in ``data``."""
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        for line in whole:
+            yield from self._join(line.decode(errors="replace"))
+
+    def rest(self) -> Iterator[str]:
+        """Yield the lines that were begun and never ended."""
+        for stream, (began, parts) in self._begun.items():
+            yield f"{began} {stream} {''.join(parts)}"
+        self._begun.clear()
+
+    def _join(self, line: str) -> Iterator[str]:
+        try:
+            moment, stream, tag, text = line.split(" ", 3)
+        except ValueError:
+            return  # the disk was full, or the machine went down, in the middle of it
+        began, parts = self._begun.pop(stream, (moment, []))
+        parts.append(text)
+        if tag == "P" and sum(map(len, parts)) < _LONGEST:
+            self._begun[stream] = (began, parts)
+        else:
+            yield f"{began} {stream} {''.join(parts)}"
+
+
+@contextlib.contextmanager
+def _opened(log: Path) -> Iterator[list[IO[bytes]]]:
+    """Yield the log's files, oldest first."""
+    files: list[IO[bytes]] = []
+    seen: set[int] = set()
+    try:
+        for path in (log, _held(log), _before(log)):
+            inode = _inode(path)
+            if inode is not None and inode not in seen:
+                seen.add(inode)
+                files.insert(0, path.open("rb"))
+        yield files
+    finally:
+        for file in files:
+            file.close()
+
+
+def _recent(files: list[IO[bytes]], last: int | None, joiner: Joiner) -> Iterator[str]:
+    """Yield the lines in ``files``, only the ``last`` ones, and leave the newest file where they end."""
+    if last is None:
+        for file in files:
+            yield from joiner.add(file.read())
+        return
+    window, size = _TAIL_BYTES, sum(os.fstat(file.fileno()).st_size for file in files)
+    while True:
+        joiner.forget()
+        lines = list(joiner.add(_end(files, window)))
+        if len(lines) > last or window >= size:
+            yield from lines[max(0, len(lines) - last) :]
+            return
+        window *= 4
+
+
+def _end(files: list[IO[bytes]], window: int) -> bytes:
+    """Return the last ``window`` bytes of all ``files``, from the beginning of a line."""
+    parts: list[bytes] = []
+    for file in reversed(files):
+        start = max(0, os.fstat(file.fileno()).st_size - window)
+        file.seek(start)
+        part = file.read()
+        window -= len(part)
+        parts.insert(0, part.partition(b"\n")[2] if start else part)
+        if window <= 0:
+            break
+    return b"".join(parts)
+
+
+def _held(log: Path) -> Path:
+    return log.with_name(f"{log.name}.held")
+
+
+def _before(log: Path) -> Path:
+    return log.with_name(f"{log.name}.1")
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None

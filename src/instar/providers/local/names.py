@@ -1,0 +1,173 @@
+"""What everything of an instance is called and where it is: names only, nothing is touched here.
+
+Whatever is global to the machine carries the state directory's id, and, where it is one instance's, its serial:
+
+    bridge              in‹ID›
+    link                iv‹ID›‹SERIAL, hexadecimal›     at most 15 bytes
+    network namespace   instar-‹ID›-‹SERIAL›
+    cgroup              instar-‹ID›/‹INSTANCE›, instar-‹ID›/conmon
+    nftables table      instar_‹ID›
+    root file system    /run/instar-‹ID›/‹SERIAL›/root  every folder above it lets the instance's own users through
+
+RUN/instances/‹INSTANCE›/ is made first and removed last; what is in it says what else there may be:
+
+    instance.json       what is intended, and who is making it
+    process.json        the first process: written when everything is made
+    config.json, pid, conmon.*, exit/‹INSTANCE›         the bundle, and what conmon leaves
+    hosts, resolv.conf, hostname, secrets/              shown inside
+    users               keeps the user namespace (a mount)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from instar.host.conmon import Keeping
+from instar.model.release import Place
+from instar.model.state import StateDirectory
+
+ROOTS = Path("/run")
+LOG_LIMIT_BYTES = 8 << 20
+_CONMON = "conmon"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What belongs to a state directory as a whole."""
+
+    state: StateDirectory
+    id: str
+
+    @property
+    def bridge(self) -> str:
+        return f"in{self.id}"
+
+    @property
+    def link_prefix(self) -> str:
+        return f"iv{self.id}"
+
+    @property
+    def network_prefix(self) -> str:
+        return f"instar-{self.id}-"
+
+    @property
+    def table(self) -> str:
+        return f"instar_{self.id}"
+
+    @property
+    def group(self) -> str:
+        return f"instar-{self.id}"
+
+    @property
+    def keepers_group(self) -> str:
+        return f"{self.group}/{_CONMON}"
+
+    @property
+    def roots(self) -> Path:
+        return ROOTS / f"instar-{self.id}"
+
+    @property
+    def machine_lock(self) -> Path:
+        return self.state.locks / "machine"
+
+    @property
+    def network_file(self) -> Path:
+        return self.state.root / "network.json"
+
+    def instance(self, name: str, serial: int) -> InstanceNames:
+        return InstanceNames(self, name, serial)
+
+    def volumes(self, place: Place) -> Path:
+        return self.state.volumes / place.service / place.environment
+
+    def log(self, instance: str) -> Path:
+        return self.state.logs / f"{instance}.log"
+
+    def serial_of_link(self, link: str) -> int | None:
+        return _number(link.removeprefix(self.link_prefix), 16)
+
+    def serial_of_network(self, name: str) -> int | None:
+        return _number(name.removeprefix(self.network_prefix), 10)
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceNames:
+    """What belongs to one instance."""
+
+    of: Names
+    name: str
+    serial: int
+
+    @property
+    def folder(self) -> Path:
+        return self.of.state.instances / self.name
+
+    @property
+    def intent(self) -> Path:
+        return self.folder / "instance.json"
+
+    @property
+    def process(self) -> Path:
+        return self.folder / "process.json"
+
+    @property
+    def users(self) -> Path:
+        return self.folder / "users"
+
+    @property
+    def secrets(self) -> Path:
+        return self.folder / "secrets"
+
+    @property
+    def network(self) -> str:
+        return f"{self.of.network_prefix}{self.serial}"
+
+    @property
+    def link(self) -> str:
+        return f"{self.of.link_prefix}{self.serial:x}"
+
+    @property
+    def group(self) -> str:
+        return f"{self.of.group}/{self.name}"
+
+    @property
+    def room(self) -> Path:
+        return self.of.roots / str(self.serial)
+
+    @property
+    def root(self) -> Path:
+        return self.room / "root"
+
+    @property
+    def hostname(self) -> str:
+        return self.name[:63].strip("-.")
+
+    @property
+    def log(self) -> Path:
+        return self.of.log(self.name)
+
+    @property
+    def keeping(self) -> Keeping:
+        return Keeping(
+            name=self.name,
+            folder=self.folder,
+            runc_root=self.of.state.runc,
+            log=self.log,
+            log_limit_bytes=LOG_LIMIT_BYTES,
+            group=self.of.keepers_group,
+        )
+
+
+def log_pattern(place: Place) -> re.Pattern[str]:
+    """Return what the log files of a place's instances, of any release, are called."""
+    prefix = re.escape(f"{place.service}-{place.environment}-")
+    return re.compile(rf"{prefix}\d+-\d+\.log(\..*)?\Z")
+
+
+def _number(text: str, base: int) -> int | None:
+    try:
+        return int(text, base)
+    except ValueError:
+        return None

@@ -1,0 +1,56 @@
+"""How instances are, read from files alone: no program is started, so that a hundred take a few milliseconds."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from instar.host import cgroups, conmon, processes, runc
+from instar.model.release import Process
+from instar.providers.base import Observed
+from instar.providers.local import logs, record
+from instar.providers.local.names import InstanceNames
+
+_STATUS_PATIENCE_S = 0.1
+_STATUS_POLL_S = 0.005
+_SIGNAL_BASE = 128
+
+
+def observe(names: InstanceNames) -> Observed:
+    """Return how the instance is now. One that was never made to the end is absent."""
+    process = record.find_process(names)
+    if process is None:
+        return Observed(id=names.name, state="absent")
+    if not processes.lives(process):
+        return _stopped(names, process)
+    if runc.waits(names.of.state.runc, names.name):
+        return Observed(id=names.name, state="created", process=process)
+    logs.keep_full(names.log)
+    return Observed(id=names.name, state="running", process=process)
+
+
+def _stopped(names: InstanceNames, process: Process) -> Observed:
+    if process.boot_id != processes.boot_id():
+        return Observed(id=names.name, state="stopped", reason="the machine was restarted")
+    status = _exit_status(names)
+    return Observed(id=names.name, state="stopped", exit_status=status, reason=_reason(names, status))
+
+
+def _exit_status(names: InstanceNames) -> int | None:
+    """conmon writes the status down a moment after the process has ended; it doesn't when it was killed itself."""
+    deadline = time.monotonic() + _STATUS_PATIENCE_S
+    while True:
+        status = conmon.exit_status(names.keeping)
+        if status is not None or time.monotonic() >= deadline or not conmon.keeper_lives(names.keeping):
+            return status
+        time.sleep(_STATUS_POLL_S)
+
+
+def _reason(names: InstanceNames, status: int | None) -> str | None:
+    if status != 0 and cgroups.out_of_memory_kills(names.group):
+        return "killed: out of memory"
+    if status is None:
+        return "it ended, and nobody saw how"
+    if status > _SIGNAL_BASE and status - _SIGNAL_BASE in signal.valid_signals():
+        return f"killed: {signal.Signals(status - _SIGNAL_BASE).name}"
+    return None

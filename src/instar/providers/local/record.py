@@ -1,0 +1,80 @@
+"""What is written down in an instance's folder: first what is intended and who makes it, last its first process."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from instar.host import processes
+from instar.model.codec import from_json, to_json
+from instar.model.release import Instance, Process
+from instar.providers.local.names import InstanceNames, Names
+
+_YOUNG_S = 60.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Intent:
+    """``made_at`` is in seconds since the boot; ``maker`` is the process that began to make the instance."""
+
+    id: str
+    serial: int
+    maker: Process
+    made_at: int
+
+
+def write_intent(names: InstanceNames, instance: Instance) -> None:
+    """Make the instance's folder with its intent in it: from now on everything of it can be found."""
+    names.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    maker = processes.identify(os.getpid())
+    assert maker is not None
+    intent = Intent(id=instance.id, serial=instance.serial, maker=maker, made_at=_uptime())
+    _write(names.intent, to_json(intent))
+
+
+def write_process(names: InstanceNames, process: Process) -> None:
+    _write(names.process, to_json(process))
+
+
+def find_intent(folder: Path) -> Intent | None:
+    return _read(folder / "instance.json", Intent)
+
+
+def find_process(names: InstanceNames) -> Process | None:
+    return _read(names.process, Process)
+
+
+def all_intents(names: Names) -> Mapping[str, Intent | None]:
+    """Return the name of every instance's folder, with its intent where one was written."""
+    root = names.state.instances
+    folders = sorted(root.iterdir()) if root.is_dir() else []
+    return {folder.name: find_intent(folder) for folder in folders if folder.is_dir()}
+
+
+def in_the_making(intent: Intent) -> bool:
+    """Tell whether somebody alive may just now be making it, whom the caller has not heard of yet."""
+    return processes.lives(intent.maker) and _uptime() - intent.made_at < _YOUNG_S
+
+
+def _write(path: Path, data: Any) -> None:
+    """A process that is killed leaves the whole file or none. A machine that crashes leaves no instance either."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(json.dumps(data))
+    temporary.rename(path)
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    try:
+        return from_json(kind, json.loads(path.read_bytes()))
+    except (OSError, ValueError):
+        return None
+
+
+def _uptime() -> int:
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME))

@@ -1,0 +1,127 @@
+"""How an instance is ended and removed, from its names alone.
+
+Each step finds for itself whether there is anything to do, so it doesn't matter how far making it, or an earlier
+removal, had come. The instance's folder goes last: as long as anything is left, it says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from instar.errors import HostError
+from instar.host import cgroups, conmon, mounts, namespaces, network, processes, runc
+from instar.model.definition import Stop
+from instar.model.release import Instance, Process
+from instar.providers.local import record, root
+from instar.providers.local.names import InstanceNames, Names
+
+_KEEPER_PATIENCE_S = 2.0
+_PATIENCE_S = 10.0
+_POLL_S = 0.005
+
+
+def stop(names: InstanceNames, how: Stop) -> None:
+    """Ask a running instance to end, and return when it has or its grace is over."""
+    process = record.find_process(names)
+    if process is None or not processes.lives(process) or runc.waits(names.of.state.runc, names.name):
+        return
+    number = signal.Signals[how.signal]
+    deadline = time.monotonic() + how.grace_ms / 1000
+    while not processes.hears(process, number) and time.monotonic() < deadline and processes.lives(process):
+        time.sleep(_POLL_S)  # started a moment ago: the init doesn't forward signals yet
+    processes.send(process, number)
+    processes.wait(process, deadline - time.monotonic())
+
+
+def remove(names: InstanceNames) -> None:
+    """End every process of the instance at once and remove every trace of it but its log. Raises HostError."""
+    _end(names)
+    runc.delete(names.of.state.runc, names.name)
+    network.delete_link(names.link)
+    namespaces.drop_network(names.network)
+    root.unmount(names)
+    mounts.unmount_all(names.folder)
+    cgroups.remove(names.group)
+    _remove_folder(names.folder)
+
+
+def clear_orphans(names: Names, known: Sequence[Instance]) -> Iterator[str]:
+    """Remove what carries the state directory's id and belongs to none of ``known``; yield the names."""
+    intents = record.all_intents(names)
+    spared = {intent.serial for intent in intents.values() if intent and record.in_the_making(intent)}
+    kept = {instance.serial for instance in known} | spared
+    kept_names = {instance.id for instance in known}
+    kept_names |= {name for name, intent in intents.items() if intent and intent.serial in spared}
+    for name, serial in sorted(_found(names, kept)):
+        if serial not in kept and name not in kept_names:
+            remove(names.instance(name, serial))
+            yield name
+
+
+def remove_shared(names: Names) -> None:
+    """Remove what instances share, when there are none. Raises HostError."""
+    cgroups.remove(names.group)
+    with contextlib.suppress(FileNotFoundError):
+        names.roots.rmdir()
+
+
+def _found(names: Names, kept: set[int]) -> set[tuple[str, int]]:
+    """Return (name, serial) of all that can be seen; what has lost the one or the other gets a stand-in."""
+    intents = record.all_intents(names)
+    found = {(name, intent.serial if intent else -1) for name, intent in intents.items()}
+    folders = {str(names.state.instances / name): name for name in intents}
+    named = {name for name, _ in found}
+    loose = {*runc.names(names.state.runc), *cgroups.children(names.group)} - {"conmon"}
+    loose |= {Path(folder).name for folder in _kept_folders(names) if folder not in folders}
+    found |= {(name, -1) for name in loose - named}
+    serials = {names.serial_of_link(link) for link in network.link_names(names.link_prefix)}
+    serials |= {names.serial_of_network(name) for name in namespaces.names(names.network_prefix)}
+    serials |= {int(room.name) for room in _rooms(names)}
+    with_folder = {serial for _, serial in found}
+    found |= {(f".serial-{serial}", serial) for serial in serials - with_folder - kept if serial is not None}
+    return found
+
+
+def _kept_folders(names: Names) -> set[str]:
+    """Return the bundles of this state directory that processes work for, whether they still exist or not."""
+    prefix = f"{names.state.instances}/"
+    working = processes.find(lambda words: any(word.startswith(prefix) for word in words))
+    words = [word for _, line in working for word in line if word.startswith(prefix)]
+    return {prefix + word.removeprefix(prefix).split("/")[0] for word in words}
+
+
+def _rooms(names: Names) -> list[Path]:
+    return [room for room in names.roots.iterdir() if room.name.isdigit()] if names.roots.is_dir() else []
+
+
+def _end(names: InstanceNames) -> None:
+    """End the instance's processes, then conmon, which writes down how they ended; whoever is making it goes first."""
+    keeping = names.keeping
+    deadline = time.monotonic() + _PATIENCE_S
+    if record.find_process(names) is None:
+        _kill_all(conmon.find(keeping))
+    cgroups.kill(names.group)
+    for keeper in conmon.find(keeping):
+        processes.wait(keeper, _KEEPER_PATIENCE_S)
+    while workers := conmon.find(keeping):
+        _kill_all(workers)
+        cgroups.kill(names.group)
+        if time.monotonic() >= deadline:
+            raise HostError(f"cannot end '{names.name}': process {workers[0].pid} does not die")
+
+
+def _kill_all(found: Sequence[Process]) -> None:
+    for process in found:
+        processes.kill(process)
+
+
+def _remove_folder(folder: Path) -> None:
+    if mounts.mounts_below(folder):
+        raise HostError(f"cannot remove '{folder}': something is still mounted in it")
+    if folder.exists():
+        shutil.rmtree(folder)

@@ -1,0 +1,128 @@
+"""An instance's root file system: its image's layers on the base plate, read-only, and what shows in it besides.
+
+The layers are mounted once for all (``LayerImages``); an instance has an overlay of copies of these mounts whose owners
+are shifted into its user namespace. When the overlay stands, the copies are taken away again: it keeps its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from instar.errors import HostError, ProviderError
+from instar.host import idmap, mounts, plate
+from instar.host.bundle import Bind, Users
+from instar.host.layers import LayerImages
+from instar.model.definition import Volume
+from instar.model.image import Image
+from instar.model.release import Place
+from instar.providers.local.names import InstanceNames, Names
+
+_SAFE = idmap.NOSUID | idmap.NODEV
+
+
+def make_room(names: InstanceNames, users: Users | None) -> None:
+    """Make the folder that the root is in. Only root and the instance's own users get through it."""
+    names.of.roots.mkdir(mode=0o711, exist_ok=True)
+    names.room.mkdir(mode=0o700, exist_ok=True)
+    names.root.mkdir(mode=0o755, exist_ok=True)
+    if users:
+        os.chown(names.room, users.ids.first, users.ids.first)
+
+
+def mount(names: InstanceNames, image: Image, points: Sequence[str], images: LayerImages, users: int | None) -> None:
+    """Mount the root, its owners shifted into the namespace ``users`` (a fd). Raises HostError, Unsupported."""
+    layers = [images.mount(layer) for layer in reversed(image.layers)]
+    for layer in layers:
+        if os.path.lexists(f"{layer}{plate.OWN_FOLDER}"):
+            raise ProviderError(f"the image has a '{plate.OWN_FOLDER}', which is Instar's own")
+    lowers = [*layers, plate.mount(images, points)]
+    if users is None:
+        mounts.mount_overlay(lowers, names.root)
+    else:
+        _mount_shifted(names, lowers, users)
+    idmap.restrict(names.root, _SAFE)
+
+
+def check_points(root: Path, folders: Iterable[str], files: Iterable[str]) -> None:
+    """Refuse a root in which runc would follow a link, or find something else, where it is to mount.
+
+    Raises ProviderError.
+    """
+    for point in folders:
+        _check_point(root, point, stat.S_ISDIR, "folder")
+    for point in files:
+        _check_point(root, point, stat.S_ISREG, "file")
+
+
+def make_volume(names: Names, place: Place, volume: Volume, uid: int, gid: int) -> Path:
+    """Return where the volume is kept on this machine; made, empty and the image's user's, the first time."""
+    path = names.volumes(place) / volume.name
+    if not path.is_dir():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = path.with_name(f".{volume.name}.new")
+        fresh.mkdir(mode=0o755, exist_ok=True)
+        os.chown(fresh, uid, gid)
+        with contextlib.suppress(OSError):  # another instance was quicker
+            fresh.rename(path)
+    return path
+
+
+def show_volume(names: InstanceNames, volume: Volume, source: Path, users: int | None) -> Bind:
+    """Make ``source`` ready to be shown inside, its owners shifted. Raises Unsupported, HostError."""
+    target = names.room / "volumes" / volume.name
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    idmap.clone(source, target, users=users, attributes=_SAFE | (0 if volume.exec else idmap.NOEXEC))
+    return Bind(source=target, target=volume.path, writable=True, executable=volume.exec)
+
+
+def unmount(names: InstanceNames) -> None:
+    """Unmount all that is in the instance's room, and remove the folders: files there are none. Raises HostError."""
+    mounts.unmount_all(names.room)
+    try:
+        for folder, _, _ in os.walk(names.room, topdown=False):
+            Path(folder).rmdir()
+    except OSError as error:
+        raise HostError(f"cannot remove '{names.room}': {error.strerror}") from error
+
+
+def hide_volumes(names: InstanceNames) -> None:
+    """The instance has its own mounts by now: take those that it was made from away."""
+    mounts.unmount_all(names.room / "volumes")
+
+
+def _mount_shifted(names: InstanceNames, lowers: Sequence[Path], users: int) -> None:
+    places = []
+    try:
+        for number, lower in enumerate(lowers):
+            place = names.room / "layers" / str(number)
+            place.mkdir(mode=0o700, parents=True)
+            idmap.clone(lower, place, users=users)
+            places.append(place)
+        mounts.mount_overlay(places, names.root)
+    finally:
+        for place in places:
+            mounts.unmount(place)
+
+
+def _check_point(root: Path, point: str, wanted: Callable[[int], bool], kind: str) -> None:
+    place = root
+    parts = PurePosixPath(point).parts[1:]
+    for number, part in enumerate(parts, 1):
+        place = place / part
+        inside = "/" + "/".join(parts[:number])
+        try:
+            mode = place.lstat().st_mode
+        except FileNotFoundError:
+            raise ProviderError(
+                f"the image has no '{point}', and hides the one below it",
+                hint=f"make it in the image: mkdir -p {point}",
+            ) from None
+        if stat.S_ISLNK(mode):
+            raise ProviderError(f"'{inside}' in the image is a link, and something is to be mounted there")
+        last = number == len(parts)
+        if last and not wanted(mode):
+            raise ProviderError(f"'{inside}' in the image is not a {kind}, and something is to be mounted there")

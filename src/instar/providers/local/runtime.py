@@ -1,0 +1,160 @@
+"""The runtime of this machine: instances under runc and conmon, on EROFS layers, in namespaces of their own.
+
+Instances run without Instar: this class holds nothing that they need, and any process of the same state directory can
+go on where another stopped. What there is, is what ``names.py`` can find. Calls may come from several threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Network
+
+from instar.errors import CommandFailed, HostError, InstarError, ProviderError
+from instar.host import locks, memory, runc
+from instar.host.layers import LayerImages
+from instar.host.namespaces import Unsupported
+from instar.model.image import Image
+from instar.model.release import Instance, Place, Process, Release
+from instar.model.state import StateDirectory
+from instar.providers.base import Observed, Probe
+from instar.providers.local import creation, health, logs, observation, record, removal, surroundings
+from instar.providers.local.creation import Order
+from instar.providers.local.names import InstanceNames, Names, log_pattern
+from instar.providers.local.subnet import Subnet
+
+_MACHINE_PATIENCE_S = 60.0
+
+
+class LocalRuntime:
+    """Implements :class:`instar.providers.base.Runtime`."""
+
+    def __init__(self, state: StateDirectory, state_id: str, layers: LayerImages) -> None:
+        self._names = Names(state, state_id)
+        self._layers = layers
+        self._subnet = Subnet(self._names)
+        self._guard = threading.Lock()
+        self.owners_stay: str | None = None
+        """Why instances are made without user namespaces; None as long as they have them."""
+
+    def network(self) -> IPv4Network:
+        return self._subnet.network()
+
+    def room_bytes(self) -> int:
+        return memory.available_bytes()
+
+    def create(self, instance: Instance, release: Release, image: Image) -> Process:
+        names = self._instance(instance)
+        observed = observation.observe(names)
+        if observed.process is not None:
+            return observed.process
+        try:
+            removal.remove(names)
+            return self._create(names, instance, release, image)
+        except BaseException as error:
+            with contextlib.suppress(InstarError):
+                removal.remove(names)
+            raise _explained(instance, error) from error
+
+    def start(self, instance: Instance) -> None:
+        names = self._instance(instance)
+        if observation.observe(names).state == "running":
+            return
+        try:
+            runc.start(names.of.state.runc, names.name)
+        except HostError as error:
+            observed = observation.observe(names)
+            if observed.state != "running":
+                cause = observed.reason or error.message
+                raise ProviderError(f"cannot start '{instance.id}': {cause}") from error
+
+    def observe(self, instances: Sequence[Instance]) -> tuple[Observed, ...]:
+        return tuple(observation.observe(self._instance(instance)) for instance in instances)
+
+    def probe(self, instance: Instance, release: Release) -> Probe:
+        try:
+            return self._probe(self._instance(instance), instance, release)
+        except (InstarError, OSError) as error:
+            return Probe(healthy=False, cause=str(error))
+
+    def destroy(self, instance: Instance, release: Release) -> None:
+        names = self._instance(instance)
+        removal.stop(names, release.service.stop)
+        removal.remove(names)
+
+    def clear_orphans(self, known: Sequence[Instance]) -> tuple[str, ...]:
+        with locks.hold(self._names.machine_lock, "this machine", wait_s=_MACHINE_PATIENCE_S):
+            found = list(removal.clear_orphans(self._names, known))
+            if not known and not record.all_intents(self._names):
+                removal.remove_shared(self._names)
+                if self._subnet.remove():
+                    found.append(self._names.bridge)
+        return tuple(found)
+
+    def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
+        log = self._names.log(instance_id)
+        if not follow:
+            return logs.read(log, last)
+        return logs.follow(log, last, (self._names.state.instances / instance_id).exists)
+
+    def forget(self, place: Place, *, volumes: bool) -> None:
+        logs.forget(self._names.state.logs, log_pattern(place).match)
+        if volumes:
+            folder = self._names.volumes(place)
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()  # other environments of the service may have theirs in it
+
+    def warnings(self) -> tuple[str, ...]:
+        return surroundings.warnings(self._names, self._subnet.network(), self.owners_stay)
+
+    def _create(self, names: InstanceNames, instance: Instance, release: Release, image: Image) -> Process:
+        subnet = self._subnet.ensure()
+        order = Order(names=names, instance=instance, release=release, image=image, images=self._layers, subnet=subnet)
+        if self.owners_stay is None:
+            try:
+                return creation.create(order, shift_owners=True)
+            except Unsupported as error:
+                self.owners_stay = str(error)
+                removal.remove(names)
+        return creation.create(order, shift_owners=False)
+
+    def _probe(self, names: InstanceNames, instance: Instance, release: Release) -> Probe:
+        service = release.service
+        match service.health.kind, service.port:
+            case "http", int(port):
+                probe = health.ask_http(instance.address, port, service.health)
+            case "tcp", int(port):
+                probe = health.ask_tcp(instance.address, port, service.health)
+            case "command", _:
+                probe = health.ask_command(names, service.health)
+            case _:
+                probe = Probe(healthy=True)
+        if probe.healthy and service.health.kind != "none":
+            return probe
+        return self._explained(names, probe, service.port)
+
+    def _explained(self, names: InstanceNames, probe: Probe, port: int | None) -> Probe:
+        observed = observation.observe(names)
+        if observed.state != "running" or observed.process is None:
+            how = observed.reason or f"exit status {observed.exit_status}"
+            return Probe(
+                healthy=False, cause=f"it has ended ({how})" if observed.state == "stopped" else "it is not running"
+            )
+        if port is not None and "refused" in probe.cause:
+            return health.explain(probe, observed.process, port)
+        return probe
+
+    def _instance(self, instance: Instance) -> InstanceNames:
+        return self._names.instance(instance.id, instance.serial)
+
+
+def _explained(instance: Instance, error: BaseException) -> BaseException:
+    """Say which instance it was; what isn't about it (a missing component, a damaged blob, ^C) stays as it is."""
+    if isinstance(error, ProviderError | HostError | CommandFailed):
+        return ProviderError(f"cannot create '{instance.id}': {error.message}", hint=error.hint)
+    if isinstance(error, OSError):
+        return ProviderError(f"cannot create '{instance.id}': {error.strerror or error}")
+    return error

@@ -1,0 +1,84 @@
+"""The state directory's network: chosen once, written down, made again after a reboot."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from ipaddress import IPv4Network
+
+from instar.errors import HostError
+from instar.host import firewall, locks, network, resolver
+from instar.providers.local.names import Names
+
+WANTED = "INSTAR_SUBNET"
+_PATIENCE_S = 60.0
+
+
+class Subnet:
+    """The network of one state directory. Safe to use from several threads and processes at once."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._guard = threading.Lock()
+        self._network: IPv4Network | None = None
+
+    def network(self) -> IPv4Network:
+        """Return the network; at the very first call, choose it and write it down. Raises HostError."""
+        with self._guard:
+            if self._network is None:
+                self._network = self._read() or self._choose()
+            return self._checked(self._network)
+
+    def ensure(self) -> IPv4Network:
+        """Return the network, with its bridge and its address translation in place. Raises HostError."""
+        subnet = self.network()
+        names = self._names
+        if not network.bridge_is_up(names.bridge, subnet):
+            with self._guard, locks.hold(names.machine_lock, "this machine's network", wait_s=_PATIENCE_S):
+                network.ensure_bridge(names.bridge, subnet)
+        with self._guard:
+            firewall.ensure_translation(names.table, subnet)
+        return subnet
+
+    def remove(self) -> bool:
+        """Remove bridge and translation; return whether there was a bridge. Raises HostError."""
+        firewall.remove_translation(self._names.table)
+        return network.delete_link(self._names.bridge)
+
+    def _read(self) -> IPv4Network | None:
+        try:
+            return IPv4Network(json.loads(self._names.network_file.read_text())["subnet"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError) as error:
+            raise HostError(f"cannot read '{self._names.network_file}': {error}", hint="remove the file") from error
+
+    def _choose(self) -> IPv4Network:
+        with locks.hold(self._names.machine_lock, "this machine's network", wait_s=_PATIENCE_S):
+            found = self._read()
+            if found is None:
+                wanted = os.environ.get(WANTED) or None
+                servers = resolver.of_machine().servers
+                found = network.choose(wanted, seed=int(self._names.id, 16), spared=servers)
+                self._write(found)
+            return found
+
+    def _write(self, subnet: IPv4Network) -> None:
+        path = self._names.network_file
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}")
+        with temporary.open("w") as file:
+            file.write(json.dumps({"subnet": str(subnet)}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+
+    def _checked(self, subnet: IPv4Network) -> IPv4Network:
+        wanted = os.environ.get(WANTED)
+        if wanted and wanted != str(subnet):
+            raise HostError(
+                f"cannot use the subnet '{wanted}': this state directory already uses {subnet}",
+                hint=f"unset {WANTED}; or destroy every environment and remove {self._names.network_file}",
+            )
+        return subnet
