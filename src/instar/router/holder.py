@@ -14,8 +14,7 @@ Usage: holder.py LABEL ORDER, ORDER being JSON::
     {"directory": where haproxy.cfg and holder.json are,
      "sockets": the directory of HAProxy's socket,
      "haproxy": the program, "environment": HAProxy's, with the numbers of the inherited descriptors,
-     "follows": [pid, start time] of the holder to end, or null,
-     "retires": [[pid, start time], …] of HAProxies to retire}
+     "follows": [pid, start time] of the holder to end, or null}
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from typing import Any
 _LOG_BYTES = 512 * 1024
 _TICK_S = 60.0
 _LOCK_S = 5.0
+_LOCK_AT_ONCE_S = 1.0  # nobody was seen to have it; somebody may look at it just now
 _STEADY_S = 10.0  # an HAProxy that lived so long is started again at once
 _SLOWEST_S = 5.0
 _AWAITED = {signal.SIGCHLD, signal.SIGTERM}
@@ -61,22 +61,23 @@ def _become_holder(label: str, order: dict[str, Any], report: int) -> None:
         lock = _locked(order)
         _take_file(directory)
         os.chdir(order["sockets"])
-        pid = _start(label, order, order["retires"])
-        _record(lock, order, pid)
+        retired = _running(directory)
+        pid = _start(label, order, retired)
+        _record(lock, pid, retired)
     except BaseException as error:  # whatever it is, who waits must hear it
         os.write(report, f"{error}".encode())
         os._exit(1)
     os.write(report, b"ready")
     os.close(report)
     try:
-        _hold(label, order, lock, pid)
+        _hold(label, order, lock, pid, retired)
     except BaseException as error:
         _say(f"the holder ends: {error!r}")
         os._exit(1)
     os._exit(0)
 
 
-def _hold(label: str, order: dict[str, Any], lock: int, pid: int) -> None:
+def _hold(label: str, order: dict[str, Any], lock: int, pid: int, retired: dict[int, int]) -> None:
     """Start HAProxy again whenever it ends, until told to end both."""
     hurried = 0
     began = time.monotonic()
@@ -85,8 +86,8 @@ def _hold(label: str, order: dict[str, Any], lock: int, pid: int) -> None:
         if signal.sigtimedwait({signal.SIGTERM}, _pause_s(hurried)):
             return
         began = time.monotonic()
-        pid = _start(label, order, [])
-        _record(lock, order, pid)
+        pid = _start(label, order, {})
+        _record(lock, pid, retired)
 
 
 def _pause_s(hurried: int) -> float:
@@ -94,11 +95,26 @@ def _pause_s(hurried: int) -> float:
     return 0.0 if hurried <= 1 else min(_SLOWEST_S, 0.1 * 2.0 ** (hurried - 2))
 
 
-def _start(label: str, order: dict[str, Any], retires: list[list[int]]) -> int:
+def _running(directory: Path) -> dict[int, int]:
+    """Return the HAProxies of this directory's file, pid → start time. Nobody else can start one: we have the lock."""
+    wanted = {b"-db", b"-f", bytes(directory / "haproxy.cfg")}
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            start_time = _start_time(int(entry.name))
+            if start_time is not None and wanted.issubset(words):
+                found[int(entry.name)] = start_time
+    return found
+
+
+def _start(label: str, order: dict[str, Any], retires: dict[int, int]) -> int:
     argv = [order["haproxy"], "-db", "-L", label, "-f", f"{order['directory']}/haproxy.cfg"]
-    living = [str(pid) for pid, start_time in retires if _start_time(pid) == start_time]
-    if living:
-        argv += ["-sf", *living]
+    if retires:
+        argv += ["-sf", *map(str, retires)]
     return os.posix_spawn(
         argv[0],
         argv,
@@ -134,7 +150,7 @@ def _locked(order: dict[str, Any]) -> int:
     lock = os.open(f"{order['directory']}/holder.json", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     if order["follows"]:
         _end(*order["follows"])
-    deadline = time.monotonic() + _LOCK_S
+    deadline = time.monotonic() + (_LOCK_S if order["follows"] else _LOCK_AT_ONCE_S)
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -166,7 +182,7 @@ def _take_file(directory: Path) -> None:
     os.close(handle)
 
 
-def _record(lock: int, order: dict[str, Any], pid: int) -> None:
+def _record(lock: int, pid: int, retired: dict[int, int]) -> None:
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
     def identity(pid: int, start_time: int | None) -> dict[str, Any]:
@@ -175,7 +191,7 @@ def _record(lock: int, order: dict[str, Any], pid: int) -> None:
     record = {
         "process": identity(os.getpid(), _start_time(os.getpid())),
         "haproxy": identity(pid, _start_time(pid)),
-        "retired": [identity(*one) for one in order["retires"]],
+        "retired": [identity(*one) for one in retired.items()],
     }
     text = json.dumps(record, indent=1).encode() + b"\n"
     os.pwrite(lock, text, 0)

@@ -19,9 +19,7 @@ Describe = Callable[[int], str | None]  # pid → whose router it is, for messag
 def taken_from(pid: int) -> dict[Address, socket.socket]:
     """Return the sockets that process ``pid`` listens on, shared with this process."""
     rows = {row.inode: row.local for row in tcp_table.listening()}
-    with tcp_table.opened(pid) as handle:
-        found = tcp_table.held_by(pid, rows)
-        return {rows[inode]: tcp_table.share(handle, descriptor) for inode, descriptor in found.items()}
+    return {rows[inode]: one for inode, one in tcp_table.shared(pid, rows).items()}
 
 
 def opened(address: Address, own: Mapping[Address, socket.socket], describe: Describe) -> socket.socket:

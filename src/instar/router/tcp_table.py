@@ -50,21 +50,22 @@ def held_by(pid: int, inodes: Collection[int]) -> dict[int, int]:
     return {inode: descriptor for descriptor, inode in _descriptors(pid, inodes)}
 
 
-@contextlib.contextmanager
-def opened(pid: int) -> Iterator[int]:
-    """Yield a pidfd of ``pid``. Raises RouterError when it is gone."""
+def shared(pid: int, inodes: Collection[int]) -> dict[int, socket.socket]:
+    """Return which of these sockets process ``pid`` has, each as one's own too; none of a process that is gone.
+
+    Raises RouterError when the kernel does not allow it.
+    """
     try:
         handle = os.pidfd_open(pid)
-    except OSError as error:
-        raise RouterError(f"cannot reach process {pid}: {error.strerror}") from error
+    except OSError:
+        return {}
     try:
-        yield handle
+        return {inode: _share(handle, descriptor) for inode, descriptor in held_by(pid, inodes).items()}
     finally:
         os.close(handle)
 
 
-def share(pidfd: int, descriptor: int) -> socket.socket:
-    """Return a socket of another process as one's own too. Raises RouterError."""
+def _share(pidfd: int, descriptor: int) -> socket.socket:
     import ctypes  # only what takes a router over pays for it
 
     library = ctypes.CDLL(None, use_errno=True)

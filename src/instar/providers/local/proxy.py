@@ -138,11 +138,10 @@ class Proxy:
         count = 0
         rows = {row.inode for row in tcp_table.connected_to(targets)} if retired else set()
         for one in retired:
-            with contextlib.suppress(RouterError), tcp_table.opened(one.pid) as handle:
-                for descriptor in tcp_table.held_by(one.pid, rows).values():
-                    with tcp_table.share(handle, descriptor) as connection, contextlib.suppress(OSError):
-                        connection.shutdown(socket.SHUT_RDWR)
-                        count += 1
+            for connection in tcp_table.shared(one.pid, rows).values():
+                with connection, contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+                    count += 1
         return count
 
     # -- starting, replacing, ending -------------------------------------------------------------------------------
@@ -155,14 +154,14 @@ class Proxy:
 
         Raises RouterError, and what runs goes on as it was, when the file or an address is refused.
         """
-        record, haproxies = self.files.record(), self.haproxies()
-        with self._listening(plan, record, haproxies) as sockets:
+        record = self.files.record()
+        with self._listening(plan, record) as sockets:
             self.files.make()
             environment = self._environment(plan, sockets)
             descriptors = [one.fileno() for one in sockets]
             self.files.write(self.render(plan, held), self.files.next)
             self._check(environment, descriptors)
-            self._start(record, haproxies, environment, descriptors)
+            self._start(record, environment, descriptors)
         self._await_ready()
 
     def end(self) -> None:
@@ -177,17 +176,14 @@ class Proxy:
                 raise RouterError(f"cannot stop the router of '{self.files.place}': process {one.pid} does not end")
 
     @contextlib.contextmanager
-    def _listening(
-        self, plan: config.Plan, record: Record | None, haproxies: Sequence[Process]
-    ) -> Iterator[list[socket.socket]]:
+    def _listening(self, plan: config.Plan, record: Record | None) -> Iterator[list[socket.socket]]:
         """Yield the plan's listening sockets in its order: those that are open now, and new ones."""
         with contextlib.ExitStack() as stack:
             found: dict[Address, socket.socket] = {}
-            for one in (record.process, *haproxies) if record else haproxies:
-                with contextlib.suppress(RouterError):  # it has just ended
-                    for address, shared in listener.taken_from(one.pid).items():
-                        stack.enter_context(shared)
-                        found.setdefault(address, shared)
+            for one in (record.process,) if record else self.haproxies():
+                for address, shared in listener.taken_from(one.pid).items():
+                    stack.enter_context(shared)
+                    found.setdefault(address, shared)
             for address in plan.addresses:
                 if address not in found:
                     found[address] = stack.enter_context(listener.opened(address, found, self.describe))
@@ -209,20 +205,13 @@ class Proxy:
         except CommandFailed as error:
             raise RouterError(f"cannot configure the router: HAProxy refuses its file: {error.output}") from error
 
-    def _start(
-        self,
-        record: Record | None,
-        haproxies: Sequence[Process],
-        environment: Mapping[str, str],
-        descriptors: Sequence[int],
-    ) -> None:
+    def _start(self, record: Record | None, environment: Mapping[str, str], descriptors: Sequence[int]) -> None:
         order = {
             "directory": str(self.files.directory),
             "sockets": str(self.files.sockets),
             "haproxy": str(process.find_program(_HAPROXY)),
             "environment": environment,
             "follows": [record.process.pid, record.process.start_time] if record else None,
-            "retires": [[one.pid, one.start_time] for one in haproxies],
         }
         argv = [sys.executable, "-I", "-S", "-B", holder.__file__, self._label, json.dumps(order)]
         try:

@@ -124,9 +124,11 @@ class LocalRouter:
         except admin_socket.Unreachable:
             return Counters(requests=0, failed=0)
         front, back = table["public", "FRONTEND"], table[BACKEND, "BACKEND"]
-        if front["mode"] == "http":
-            return Counters(requests=int(front["req_tot"]), failed=int(front["hrsp_5xx"]))
-        return Counters(requests=int(front["stot"]), failed=int(back["econ"]))
+        if front["mode"] == "tcp":
+            return Counters(requests=int(front["stot"]), failed=int(back["econ"]))
+        answered_short = int(back["srv_abrt"])  # one that got no answer at all is among the 5xx, as 502
+        requests = int(front["req_tot"]) - int(front["ereq"])  # connections without one are among them
+        return Counters(requests=requests, failed=int(front["hrsp_5xx"]) + answered_short)
 
     def remove(self, place: Place) -> None:
         with self._changing(place) as proxy:
@@ -200,7 +202,7 @@ def _await_proven(proxy: Proxy, held: Slots, names: Sequence[str]) -> None:
         time.sleep(_POLL_S)
     index, server = missing[0]
     row = admin_socket.read_statistics(proxy.ask("show stat")[0])[BACKEND, f"s{index + 1}"]
-    said = row["last_chk"] or row["check_desc"] or "no answer yet"
+    said = " ".join(row[name] for name in ("check_desc", "check_code", "last_chk") if row[name]) or "no answer yet"
     raise RouterError(
         f"cannot attach '{server.name}': the router's check of {server.address} does not pass: {said}",
         hint="the service must answer on all its addresses, not only on the loopback one",

@@ -1,0 +1,117 @@
+"""The router's file: nothing gets into it that was not allowed, and what was written is read again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from instar.errors import RouterError
+from instar.router.address import Address, parse
+from instar.router.config import Plan, frame, read_plan, read_slots, render
+from instar.router.slots import Server, Slots, padded
+
+PLAN = Plan(
+    listen=("127.0.0.1:8080", "[::1]:8080"),
+    protocol="http",
+    request_timeout_ms=60_000,
+    tunnel_timeout_ms=3_600_000,
+    health_path="/healthz",
+    instances=1,
+)
+BAD_PATHS = "healthz,/a b,/a\n  server evil 6.6.6.6:80,/a#b,/${HOME},/\",/',/\\,/é".split(",") + ["/" * 1025]
+BAD_ADDRESSES = (
+    *("127.0.0.1:80\n  bind *:81", "example.org:80", "127.0.0.1", ":80", "::1:80", "[127.0.0.1]:80"),
+    *("127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:٨٠", "[fe80::1%eth0]:80", "fd@7"),
+)
+HELD: Slots = (
+    Server(name="guestbook-dev-7-1", address=Address("10.1.0.2", 8080), weight=100),
+    None,
+    Server(name="guestbook-dev-6-1", address=Address("fd00::2", 8080)),
+)
+
+
+def test_what_was_written_is_read() -> None:
+    for plan in (PLAN, replace(PLAN, protocol="tcp", health_path=None)):
+        for held in (HELD, (), padded(HELD, 16)):
+            text = render(plan, held, confined=True)
+            assert read_plan(text) == plan
+            assert read_slots(text) == held
+
+
+def test_the_frame_is_what_haproxy_must_be_started_anew_for() -> None:
+    text = render(PLAN, HELD, confined=True)
+    same = [
+        render(PLAN, (None, *HELD[1:]), confined=True),
+        render(replace(PLAN, instances=2), HELD, confined=True),
+    ]
+    other = [
+        render(PLAN, (*HELD, None), confined=True),
+        render(PLAN, HELD, confined=False),
+        *(
+            render(replace(PLAN, **change), HELD, confined=True)
+            for change in (
+                {"listen": ("127.0.0.1:8080",)},
+                {"listen": ("127.0.0.1:8081", "[::1]:8080")},
+                {"protocol": "tcp"},
+                {"request_timeout_ms": 1},
+                {"tunnel_timeout_ms": 1},
+                {"health_path": "/other"},
+                {"health_path": None},
+            )
+        ),
+    ]
+    assert {frame(one) for one in same} == {frame(text)}
+    assert frame(text) not in {frame(one) for one in other}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"health_path": path} for path in BAD_PATHS]
+    + [{"listen": (text,)} for text in BAD_ADDRESSES]
+    + [{"listen": ()}, {"listen": ("127.0.0.1:80", "127.0.0.1:80")}]
+    + [{"protocol": "http\n"}, {"request_timeout_ms": 0}, {"tunnel_timeout_ms": 2**31}],
+)
+def test_a_plan_that_may_not_stand_in_the_file_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(RouterError):
+        render(replace(PLAN, **change), (), confined=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "port"),
+    [
+        ("a b", "10.0.0.1", 80),
+        ("a\n", "10.0.0.1", 80),
+        ("", "10.0.0.1", 80),
+        ("a#", "10.0.0.1", 80),
+        ("é", "10.0.0.1", 80),
+        ("a", "10.0.0.1 check", 80),
+        ("a", "example.org", 80),
+        ("a", "10.0.0.1", 0),
+        ("a", "10.0.0.1", 65_536),
+        ("a", "fe80::1%eth0", 80),
+    ],
+)
+def test_a_server_that_may_not_stand_in_the_file_is_refused(name: str, host: str, port: int) -> None:
+    with pytest.raises(RouterError):
+        Server.of(name, host, port)
+    with pytest.raises(RouterError):
+        render(PLAN, (Server(name=name, address=Address(host, port)),), confined=True)
+
+
+@pytest.mark.parametrize("damage", [("weight 100", "weight many"), ("  server s2", "  server s4"), ("# plan {", "# {")])
+def test_a_file_that_somebody_edited_is_refused(damage: tuple[str, str]) -> None:
+    text = render(PLAN, HELD, confined=True)
+    assert damage[0] in text
+    with pytest.raises(RouterError, match="cannot read the router's file"):
+        read_plan(text.replace(*damage))
+        read_slots(text.replace(*damage))
+
+
+def test_addresses_have_one_form() -> None:
+    assert str(parse("[0:0::1]:80")) == "[::1]:80"
+    assert str(parse("10.0.0.1:80")) == "10.0.0.1:80"
+    assert parse("0.0.0.0:80").overlaps(parse("127.0.0.1:80"))
+    assert not parse("127.0.0.2:80").overlaps(parse("127.0.0.1:80"))
+    assert not parse("0.0.0.0:81").overlaps(parse("127.0.0.1:80"))
