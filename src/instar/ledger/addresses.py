@@ -16,7 +16,8 @@ def next_free(network: IPv4Network, held: Collection[str], last: str | None, cou
     """
     first, end = int(network.network_address) + 2, int(network.broadcast_address)
     room = max(end - first, 0)
-    start = int(IPv4Address(last)) + 1 - first if last is not None and IPv4Address(last) in network else 0
+    before = int(IPv4Address(last)) if last is not None else 0
+    start = before + 1 - first if first <= before < end else 0
     taken = {int(IPv4Address(address)) for address in held}
     found: list[str] = []
     for step in range(room):

@@ -81,13 +81,10 @@ class Database:
         the outermost, whose end is the commit. Other threads wait; other processes that write wait too.
         """
         with self._guard:
-            name = f"part{self._depth}"
-            begin, commit, rollback = (
-                (f"SAVEPOINT {name}", f"RELEASE {name}", f"ROLLBACK TO {name}")
-                if self._depth
-                else ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")
-            )
+            begin, commit, undo = _words(self._depth)
             with self._wrapped("write"):
+                if self._depth:
+                    self._must_be_writing()
                 self._connection.execute(begin)
             self._depth += 1
             try:
@@ -96,9 +93,7 @@ class Database:
                     self._must_be_writing()
                     self._connection.execute(commit)
             except BaseException:
-                # A full disk has rolled back already; then there is nothing left to undo.
-                with contextlib.suppress(sqlite3.Error):
-                    self._connection.execute(rollback)
+                self._undo(undo)
                 raise
             finally:
                 self._depth -= 1
@@ -117,9 +112,14 @@ class Database:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
 
+    def _undo(self, words: tuple[str, ...]) -> None:
+        with contextlib.suppress(sqlite3.Error):  # a full disk has undone everything already
+            for word in words:
+                self._connection.execute(word)
+
     def _must_be_writing(self) -> None:
         """SQLite gives up a whole transaction by itself on some errors (a full disk). Whoever caught such an error
-        and went on would commit every further statement alone, without its event."""
+        and went on would commit every further change alone, without its event; a savepoint, too, commits alone."""
         if not self._connection.in_transaction:
             raise LedgerError(f"cannot write '{self.path}': its transaction has been given up")
 
@@ -147,6 +147,14 @@ class Database:
             raise _translate(error, verb, self.path) from error
         except OSError as error:
             raise LedgerError(f"cannot {verb} '{self.path}': {error.strerror}", hint=_hint(error)) from error
+
+
+def _words(depth: int) -> tuple[str, str, tuple[str, ...]]:
+    """Return how SQLite begins, commits and undoes a transaction, or a part of one."""
+    if depth == 0:
+        return "BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",)
+    part = f"part{depth}"
+    return f"SAVEPOINT {part}", f"RELEASE {part}", (f"ROLLBACK TO {part}", f"RELEASE {part}")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

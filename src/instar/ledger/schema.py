@@ -6,6 +6,7 @@ is a ledger. A migration and its number are one transaction: a process that is k
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sqlite3
 from collections.abc import Iterator
@@ -55,7 +56,8 @@ def migrate(connection: sqlite3.Connection) -> None:
             _apply_next(connection)
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back already
+                connection.execute("ROLLBACK")
             raise
 
 

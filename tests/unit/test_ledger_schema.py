@@ -1,0 +1,96 @@
+"""Migrations: numbered without gaps, whole or not at all, and they end at the schema that is committed beside them."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from instar.errors import LedgerDamaged, LedgerNewer
+from instar.ledger import Ledger, schema
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def connection() -> sqlite3.Connection:
+    return sqlite3.connect(":memory:", isolation_level=None)
+
+
+@pytest.fixture
+def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The real migrations in a folder that a test can add to."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(schema.files()[0].parent, folder)
+    monkeypatch.setattr(schema, "_FOLDER", folder)
+    schema.files.cache_clear()
+    yield folder
+    schema.files.cache_clear()
+
+
+def test_the_numbers_are_without_gaps() -> None:
+    assert [int(path.name[:4]) for path in schema.files()] == list(range(1, schema.latest() + 1))
+
+
+def test_a_new_ledger_has_every_table_and_its_triggers(connection: sqlite3.Connection) -> None:
+    schema.migrate(connection)
+    assert schema.is_ledger(connection)
+    tables = {name for kind, name, _ in schema.objects(connection) if kind == "table"}
+    assert tables == {"events", "environments", "settings", "releases", "rollouts", "instances"}
+    guarded = {
+        sql.split(" ON ", 1)[1].split()[0]
+        for kind, _, sql in schema.objects(connection)
+        if kind == "trigger" and "DELETE" in sql
+    }
+    assert guarded == tables, "a table whose rows can be deleted"
+
+
+def test_every_table_is_strict(connection: sqlite3.Connection) -> None:
+    schema.migrate(connection)
+    assert all(row[5] for row in connection.execute("PRAGMA table_list") if not row[1].startswith("sqlite_"))
+
+
+def test_every_table_is_documented(connection: sqlite3.Connection) -> None:
+    schema.migrate(connection)
+    text = (REPOSITORY / "docs/ledger.md").read_text()
+    assert all(f"| `{name}` |" in text for kind, name, _ in schema.objects(connection) if kind == "table")
+
+
+def test_a_ledger_of_an_older_instar_is_brought_up_and_keeps_what_it_has(tmp_path: Path, migrations: Path) -> None:
+    path = tmp_path / "instar.db"
+    with Ledger(path, actor="ann") as ledger:
+        ledger.record("note")
+    (migrations / "0002_more.sql").write_text("CREATE TABLE more (a TEXT) STRICT;\nINSERT INTO more VALUES (';');\n")
+    schema.files.cache_clear()
+    with Ledger(path, actor="ann") as ledger:
+        assert [event.kind for event in ledger.history()] == ["note"]
+        assert ledger.verify().events == 1
+    with sqlite3.connect(path) as connection:
+        assert schema.version(connection) == 2
+        assert connection.execute("SELECT a FROM more").fetchall() == [(";",)]
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path, migrations: Path) -> None:
+    path = tmp_path / "instar.db"
+    Ledger(path, actor="ann").close()
+    (migrations / "0002_bad.sql").write_text("CREATE TABLE more (a TEXT);\nINSERT INTO nowhere VALUES (1);\n")
+    schema.files.cache_clear()
+    with pytest.raises(LedgerDamaged, match="nowhere"):
+        Ledger(path, actor="ann")
+    with sqlite3.connect(path) as connection:
+        assert schema.version(connection) == 1
+        assert not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'more'").fetchall()
+
+
+def test_a_newer_ledger_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "instar.db"
+    Ledger(path, actor="ann").close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    before = path.read_bytes()
+    with pytest.raises(LedgerNewer, match=r"schema 99, this one knows 1") as caught:
+        Ledger(path, actor="ann")
+    assert caught.value.hint and "newer" in caught.value.hint
+    assert path.read_bytes() == before

@@ -1,0 +1,179 @@
+"""Tampering is found: by verify, by the script in docs/ledger.md, and, for a cut-off end, by the system log."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from instar.errors import LedgerDamaged
+from instar.ledger import Ledger, chain
+from instar.model.codec import canonical
+from instar.model.release import Place, Settings
+from simulated.values import configuration, image
+
+DEV = Place(service="guestbook", environment="dev")
+DOCUMENT = Path(__file__).parents[2] / "docs/ledger.md"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[Path]:
+    """A ledger with seven events, of which some have what is hard to print in their detail."""
+    path = tmp_path / "instar.db"
+    with Ledger(path, actor="Jörg O'Neill") as ledger:
+        ledger.save_settings(DEV, Settings())
+        ledger.add_release(DEV, image().digest, configuration({"TEXT": "a|b\\n\n'\"ü"}))
+        ledger.end_rollout(ledger.begin_rollout(DEV, "deploy", 1), "failed", {"last": ["a|b\n", "%s \\c \0 ü|"]})
+        ledger.set_active(DEV, 1)
+        ledger.record("note", image=image().digest, ms=0.1)
+        ledger.record("note")
+    return path
+
+
+def tamper(path: Path, change: str) -> None:
+    with sqlite3.connect(path) as connection:
+        triggers = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            connection.execute(f"DROP TRIGGER {name}")
+        connection.execute(change)
+        for _, sql in triggers:
+            connection.execute(sql)
+
+
+def verify(path: Path) -> str:
+    with Ledger(path, actor="ann") as ledger:
+        return ledger.verify().head
+
+
+def script(heading: str = "### What a chain cannot show") -> str:
+    """Return the first script of the chain's section, to be run word for word."""
+    section = DOCUMENT.read_text().split("## The chain")[1].split(heading)[0]
+    found = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
+    assert found
+    return found[1]
+
+
+def by_hand(path: Path) -> subprocess.CompletedProcess[str]:
+    text = script().replace("/var/lib/instar/ledger/instar.db", str(path))
+    assert str(path) in text
+    return subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False)
+
+
+def test_an_empty_ledger_has_a_head_of_zeros(tmp_path: Path) -> None:
+    assert verify(tmp_path / "instar.db") == chain.START == "0" * 64
+
+
+def test_the_documented_script_agrees(path: Path) -> None:
+    seen = by_hand(path)
+    assert (seen.returncode, seen.stdout, seen.stderr) == (0, f"head {verify(path)}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        ("UPDATE events SET actor = 'eve' WHERE seq = 3", 3),
+        ("UPDATE events SET detail = replace(detail, '0.1', '0.2') WHERE seq = 6", 6),
+        ("UPDATE events SET image = NULL WHERE seq = 6", 6),
+        ("UPDATE events SET hash = iif(hash LIKE 'f%', 'e', 'f') || substr(hash, 2) WHERE seq = 4", 4),
+        ("DELETE FROM events WHERE seq = 1", 1),
+        ("DELETE FROM events WHERE seq = 5", 5),
+        ("UPDATE events SET seq = seq + 1 WHERE seq = 7", 7),
+    ],
+)
+def test_a_changed_event_is_named_by_both(path: Path, change: str, first: int) -> None:
+    tamper(path, change)
+    with pytest.raises(LedgerDamaged, match=f"event {first} is not what was written"):
+        verify(path)
+    seen = by_hand(path)
+    assert seen.returncode == 1 and "is not what was written" in seen.stdout
+
+
+def test_a_release_that_is_not_what_its_event_says(path: Path) -> None:
+    tamper(path, f"UPDATE releases SET image = '{image('other').digest}'")
+    with pytest.raises(LedgerDamaged, match="release 1 of guestbook/dev is not what event 2 says"):
+        verify(path)
+
+
+def test_a_configuration_that_is_not_what_its_event_says(path: Path) -> None:
+    other = configuration({"TEXT": "other"})
+    text = canonical(other).decode()
+    tamper(path, f"UPDATE releases SET configuration = '{text}', configuration_digest = '{other.digest}'")
+    with pytest.raises(LedgerDamaged, match="release 1 of guestbook/dev is not what event 2 says"):
+        verify(path)
+
+
+def test_a_release_that_no_event_tells_of(path: Path) -> None:
+    tamper(
+        path,
+        "INSERT INTO releases SELECT environment, 2, image, configuration, configuration_digest, created_at, 1, NULL "
+        "FROM releases",
+    )
+    with pytest.raises(LedgerDamaged, match="no event tells of release 2 of guestbook/dev"):
+        verify(path)
+
+
+def test_traffic_that_no_event_tells_of(path: Path) -> None:
+    tamper(path, "UPDATE environments SET active = NULL")
+    with pytest.raises(LedgerDamaged, match="active release of guestbook/dev is None, event 5 says 1"):
+        verify(path)
+
+
+def test_a_dropped_trigger(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TRIGGER events_unchanged")
+    with pytest.raises(LedgerDamaged, match="its schema was changed: events_unchanged"):
+        verify(path)
+
+
+def test_a_cut_off_end_shows_only_in_the_head(path: Path) -> None:
+    head = verify(path)
+    tamper(path, "DELETE FROM events WHERE seq = 7")
+    assert verify(path) != head
+    assert by_hand(path).returncode == 0
+
+
+WATCHED = """
+import os, socket, sys
+from pathlib import Path
+log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+log.bind("/dev/log")
+log.setblocking(False)
+from instar.ledger import Ledger
+with Ledger(Path(sys.argv[1]), actor="ann") as ledger:
+    with ledger.transaction():
+        ledger.record("note")
+        ledger.record("note")
+    try:
+        with ledger.transaction():
+            ledger.record("note")
+            raise KeyError
+    except KeyError:
+        pass
+    ledger.history()
+    print(log.recv(4096).decode())
+    print(ledger.verify().head)
+    try:
+        log.recv(4096)
+    except BlockingIOError:
+        print("no more")
+"""
+
+
+@pytest.mark.root
+def test_the_system_log_gets_the_head_of_every_commit(path: Path) -> None:
+    """In a mount namespace of its own, where /dev/log is the test's."""
+    words = 'mount -t tmpfs tmpfs /dev && exec "$0" -c "$1" "$2"'
+    seen = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", words, sys.executable, WATCHED, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    line, head, rest = seen.stdout.splitlines()
+    assert re.search(r"instar\[\d+\]: ", line) and line.rstrip("\0").endswith(f"ledger {path} seq 9 head {head}")
+    assert rest == "no more"
