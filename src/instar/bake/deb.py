@@ -1,0 +1,176 @@
+"""A Debian package file: its control files and the members of its data. Nothing here runs or unpacks anything.
+
+Source: deb(5): an ar archive of ``debian-binary``, ``control.tar`` and ``data.tar``, each tar compressed as its
+name's end says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from instar.errors import BakeError
+from instar.store.header import REGULAR
+from instar.store.members import Malformed, Members, Stream
+
+_MAGIC = b"!<arch>\n"
+_HEADER_BYTES = 60
+_CHUNK_BYTES = 1 << 20
+_CONTROL_LIMIT_BYTES = 64 << 20
+_DATA_LIMIT_BYTES = 64 << 30
+
+
+class Deb:
+    """The package file at ``path``; ``name`` is the package's, for messages."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._name = name
+
+    def control(self) -> Mapping[str, bytes]:
+        """Return the control files: name → content. Raises BakeError."""
+        with self._members("control.tar", _CONTROL_LIMIT_BYTES) as members:
+            found = {}
+            for entry in members:
+                name = entry.name.removeprefix(b"./").decode("utf-8", "surrogateescape")
+                if entry.kind == REGULAR:
+                    found[name] = b"".join(members.content())
+            return found
+
+    def data(self) -> _Opened:
+        """Open the members of what it installs. Raises BakeError, also while they are read."""
+        return self._members("data.tar", _DATA_LIMIT_BYTES)
+
+    def _members(self, part: str, limit_bytes: int) -> _Opened:
+        return _Opened(self._path, self._name, part, limit_bytes)
+
+
+class _Opened:
+    """A context with the members of one part, in which what is malformed becomes a BakeError."""
+
+    def __init__(self, path: Path, name: str, part: str, limit_bytes: int) -> None:
+        self._path, self._name, self._part, self._limit_bytes = path, name, part, limit_bytes
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Members:
+        self._file = self._path.open("rb", buffering=0)
+        try:
+            name, size = _find(self._file, self._part)
+            chunks = decompressed(_chunks(self._file, size), name)
+            return Members(Stream(chunks, limit_bytes=self._limit_bytes))
+        except Malformed as error:
+            self._file.close()
+            raise self._damaged(error) from error
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        assert self._file is not None
+        self._file.close()
+        if isinstance(error, Malformed):
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Malformed) -> BakeError:
+        return BakeError(f"cannot unpack package '{self._name}': its {self._part} is malformed: {error}")
+
+
+def fields(control: bytes) -> dict[str, str]:
+    """Return the fields of a control paragraph in their order, continuation lines included."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in control.decode("utf-8", "surrogateescape").splitlines():
+        if line.startswith((" ", "\t")) and name:
+            found[name] += "\n" + line
+        elif ":" in line:
+            name, _, value = line.partition(":")
+            found[name] = value.strip()
+    return found
+
+
+def _find(file: BinaryIO, part: str) -> tuple[str, int]:
+    """Leave ``file`` at the beginning of the member whose name begins with ``part``; return its name and size."""
+    if file.read(len(_MAGIC)) != _MAGIC:
+        raise Malformed("not an ar archive")
+    while header := file.read(_HEADER_BYTES):
+        name, size = header[:16].rstrip(b" /").decode("ascii", "replace"), header[48:58].strip()
+        if len(header) != _HEADER_BYTES or not size.isdigit():
+            raise Malformed("a member's header is damaged")
+        if name.startswith(part):
+            return name, int(size)
+        file.seek(int(size) + int(size) % 2, 1)
+    raise Malformed("it is missing")
+
+
+def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
+    while size:
+        chunk = file.read(min(size, _CHUNK_BYTES))
+        if not chunk:
+            raise Malformed("it ends in the middle")
+        size -= len(chunk)
+        yield chunk
+
+
+def decompressed(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
+    """Yield what ``chunks`` of a file called ``name`` unfold to. Raises Malformed."""
+    kind = name.rpartition(".tar")[2]
+    if kind not in _DECOMPRESSORS:
+        raise Malformed(f"'{kind}' is no known compression")
+    return _DECOMPRESSORS[kind](chunks)
+
+
+def _xz(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    import lzma
+
+    return _bounded(chunks, lzma.LZMADecompressor(), (lzma.LZMAError, EOFError))
+
+
+def _bz2(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    import bz2
+
+    return _bounded(chunks, bz2.BZ2Decompressor(), (OSError, EOFError))
+
+
+def _bounded(chunks: Iterator[bytes], decompressor: Any, failures: tuple[type[Exception], ...]) -> Iterator[bytes]:
+    """Yield at most a chunk at a time, however much a few bytes unfold to."""
+    try:
+        for chunk in chunks:
+            yield decompressor.decompress(chunk, _CHUNK_BYTES)
+            while not decompressor.needs_input and not decompressor.eof:
+                yield decompressor.decompress(b"", _CHUNK_BYTES)
+    except failures as error:
+        raise Malformed(str(error)) from error
+
+
+def _gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    import zlib
+
+    decompressor = zlib.decompressobj(wbits=31)
+    try:
+        for chunk in chunks:
+            rest = chunk
+            while rest and not decompressor.eof:
+                yield decompressor.decompress(rest, _CHUNK_BYTES)
+                rest = decompressor.unconsumed_tail
+        yield decompressor.flush()
+    except zlib.error as error:
+        raise Malformed(str(error)) from error
+
+
+def _zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    import zstandard
+
+    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+    try:
+        for chunk in chunks:
+            if not decompressor.eof:
+                yield decompressor.decompress(chunk)
+    except zstandard.ZstdError as error:
+        raise Malformed(str(error)) from error
+
+
+_DECOMPRESSORS: Mapping[str, Callable[[Iterator[bytes]], Iterator[bytes]]] = {
+    "": lambda chunks: chunks,
+    ".gz": _gzip,
+    ".xz": _xz,
+    ".bz2": _bz2,
+    ".zst": _zstd,
+}

@@ -1,0 +1,113 @@
+"""dpkg's database, written for packages that were unpacked without dpkg, so that dpkg goes on from there.
+
+var/lib/dpkg/
+├── status               a paragraph a package
+├── info/NAME.*          its file list and control files; NAME:ARCH where several architectures may share it
+├── info/format          the layout of this directory
+└── triggers/            who is interested in which path (File) and in which name
+Source: dpkg 1.21, doc/triggers.txt and lib/dpkg/{dbmodify,infodb-format,trigdeferred}; deb-triggers(5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from instar.bake.bootstrap import Unpacked
+from instar.bake.deb import fields
+
+SCRIPTS = ("preinst", "postinst", "prerm", "postrm", "config")
+_CONFIGURED_BY = {"preinst", "postinst", "config", "triggers"}
+
+
+def needs_configuration(unpacked: Sequence[Unpacked]) -> bool:
+    """Tell whether anything has to run before the packages are installed."""
+    return any(_CONFIGURED_BY & one.control.keys() for one in unpacked)
+
+
+def write_database(tree: Path, unpacked: Sequence[Unpacked]) -> None:
+    """Write the database of ``unpacked`` into ``tree``, which has none. Raises OSError."""
+    state = "unpacked" if needs_configuration(unpacked) else "installed"
+    admin = tree / "var/lib/dpkg"
+    for name in ("info", "parts", "triggers", "updates"):
+        (admin / name).mkdir(parents=True, exist_ok=True)
+    (admin / "info/format").write_text("1\n")
+    (admin / "status").write_bytes(b"".join(_paragraph(one, state) for one in unpacked))
+    for one in unpacked:
+        for name, content in _info(one):
+            (admin / "info" / name).write_bytes(content)
+            (admin / "info" / name).chmod(0o755 if name.rpartition(".")[2] in SCRIPTS else 0o644)
+    for name, lines in _triggers(unpacked).items():
+        (admin / "triggers" / name).write_text("".join(f"{line}\n" for line in lines))
+
+
+def info_name(one: Unpacked) -> str:
+    """Return what a package's files in info/ are called, up to their last dot."""
+    shared = fields(one.control["control"]).get("Multi-Arch") == "same"
+    return f"{one.package.name}:{one.package.architecture}" if shared else one.package.name
+
+
+def in_order_of_need(controls: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
+    """Return package names so that what one pre-depends on stands before it, else by name.
+
+    ``controls`` are name → fields. A circle is cut where it is met.
+    """
+    providers: dict[str, str] = {}
+    for name, control in sorted(controls.items()):
+        for virtual in _names(control.get("Provides", "")):
+            providers.setdefault(virtual, name)
+    ordered: dict[str, None] = {}
+    open_: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name in ordered or name in open_ or name not in controls:
+            return
+        open_.add(name)
+        for needed in _names(controls[name].get("Pre-Depends", "")):
+            visit(needed if needed in controls else providers.get(needed, ""))
+        ordered[name] = None
+
+    for name in sorted(controls):
+        visit(name)
+    return tuple(ordered)
+
+
+def _names(relation: str) -> Iterator[str]:
+    """Yield the package names in a relationship field. Source: deb-control(5), Depends."""
+    for alternative in relation.replace("|", ",").split(","):
+        name = alternative.strip().partition(" ")[0].partition("(")[0].partition(":")[0]
+        if name:
+            yield name
+
+
+def _paragraph(one: Unpacked, state: str) -> bytes:
+    lines = [one.control["control"].strip(b"\n"), b"Status: install ok " + state.encode()]
+    if one.conffiles:
+        lines.append(b"Conffiles:")
+        lines += [b" " + path + b" " + (md5.encode() or b"newconffile") for path, md5 in one.conffiles.items()]
+    return b"\n".join(lines) + b"\n\n"
+
+
+def _info(one: Unpacked) -> Iterator[tuple[str, bytes]]:
+    stem = info_name(one)
+    yield f"{stem}.list", b"".join(path + b"\n" for path in one.paths)
+    for name, content in one.control.items():
+        if name != "control":
+            yield f"{stem}.{name}", content
+
+
+def _triggers(unpacked: Sequence[Unpacked]) -> dict[str, list[str]]:
+    """Return the files of triggers/ and their lines."""
+    files: dict[str, list[str]] = {}
+    for one in unpacked:
+        for line in one.control.get("triggers", b"").decode().splitlines():
+            directive, _, trigger = line.strip().partition(" ")
+            trigger = trigger.strip()
+            if not directive.startswith("interest") or not trigger:
+                continue
+            follower = one.package.name + ("/noawait" if directive == "interest-noawait" else "")
+            if trigger.startswith("/"):
+                files.setdefault("File", []).append(f"{trigger} {follower}")
+            else:
+                files.setdefault(trigger, []).append(follower)
+    return files

@@ -1,0 +1,45 @@
+"""The step ``files``: the author's files, copied in. What is copied is found by ``sources.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from instar.bake import sources
+from instar.bake.root import Root
+from instar.bake.scratch import Room
+from instar.bake.sources import Copy, Source
+
+_FILE, _PROGRAM = 0o644, 0o755
+
+
+def bake_files(copies: Sequence[Copy], room: Room) -> None:
+    """Copy the author's files. Raises StepFailed, pointing at the entry that is at fault."""
+    with Root(room.root(), epoch=room.epoch) as root:
+        for copy in copies:
+            try:
+                _copy(copy, root)
+            except (sources.Unusable, OSError) as error:
+                cause = f"{error.strerror}: '{copy.to}'" if isinstance(error, OSError) else str(error)
+                raise room.failed(cause, place=copy.place) from error
+
+
+def _copy(copy: Copy, root: Root) -> None:
+    if len(copy.found) == 1 and not copy.found[0].path:
+        root.make_directory(copy.to.rpartition("/")[0])
+        _put(copy, copy.found[0], copy.origin, copy.to, root)
+        return
+    root.make_directory(copy.to, copy.owner)
+    for source in copy.found:
+        path = f"{copy.to.rstrip('/')}/{source.path}"
+        if source.kind == "directory":
+            root.make_directory(path, copy.owner)
+        elif source.kind == "link":
+            root.put_link(path, source.content, owner=copy.owner)
+        else:
+            _put(copy, source, copy.origin / source.path, path, root)
+
+
+def _put(copy: Copy, source: Source, origin: Path, path: str, root: Root) -> None:
+    mode = copy.mode if copy.mode is not None else _PROGRAM if source.executable else _FILE
+    root.put(path, sources.chunks(origin, source), owner=copy.owner, mode=mode)

@@ -1,0 +1,39 @@
+"""The configuration of the image that a definition asks for. A pure function of definition and lock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from instar.bake.python import PREFIX
+from instar.model.definition import Definition
+from instar.model.image import ImageConfig
+from instar.model.lock import Lock
+from instar.process import PATH
+
+_LABEL = "org.opencontainers.image"
+_OCI_ARCHITECTURES = {"armhf": "arm", "i386": "386", "ppc64el": "ppc64le"}  # Debian's name → OCI's, where they differ
+
+
+def configure(definition: Definition, lock: Lock) -> ImageConfig:
+    """Return what a process in the image starts with."""
+    service = definition.service
+    user = definition.image.user.uid
+    return ImageConfig(
+        architecture=_OCI_ARCHITECTURES.get(lock.architecture, lock.architecture),
+        user=f"{user}:{user}",
+        command=service.command,
+        workdir=service.workdir,
+        env=environment(definition),
+        ports=(service.port,) if service.port is not None else (),
+        labels={
+            f"{_LABEL}.title": definition.name,
+            f"{_LABEL}.base.name": definition.image.base,
+            "io.instar.bake-format": str(lock.bake_format),
+        },
+    )
+
+
+def environment(definition: Definition) -> Mapping[str, str]:
+    """Return the image's environment: a virtual environment, where there is one, is first on PATH."""
+    path = f"{PREFIX}/bin:{PATH}" if definition.image.python else PATH
+    return {"PATH": path, **definition.image.env}

@@ -1,0 +1,122 @@
+"""What a step leaves → what its layer holds: nothing of the moment, the machine or the sandbox.
+
+Part of the bake format. Taken away from the upper directory, so that what lies beneath shows again: files of the
+sandbox's world, backups and locks, logs and lists of the package tools, keys and names that every machine makes for
+itself, bytecode that is valid by time stamp (times are changed below). Then times become whole seconds, at most the
+epoch. Devices, pipes and sockets are refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from instar.errors import BakeError
+
+# Regular expressions of whole paths. What ends in "/.*" is what is in a directory, not the directory.
+_OF_THE_WORLD = (
+    r"(dev|proc|sys|run|tmp|var/tmp)/.*",
+    r"etc/(hosts|hostname|resolv\.conf|machine-id|\.pwd\.lock)",
+    r"etc/(passwd|group|shadow|gshadow|subuid|subgid)-",
+    r"etc/ssh/ssh_host_.*",
+    r"var/lib/dbus/machine-id",
+    r"var/lib/systemd/(random-seed|catalog/database)",
+    r"var/lib/urandom/random-seed",
+    r"var/lib/apt/(lists|periodic)/.*",
+    r"var/lib/dpkg/([^/]+-old|lock|lock-frontend|triggers/Lock)",
+    r"var/cache/(apt/.*|debconf/[^/]+-old|ldconfig/aux-cache|man/.*)",
+    r"var/log/(alternatives\.log|bootstrap\.log|dpkg\.log|apt/.*)",
+)
+_LOGS = r"var/log/.*"  # files only: a directory may belong to who will write there
+
+_WORLD = re.compile("|".join(f"({pattern})" for pattern in _OF_THE_WORLD).encode())
+_LOG = re.compile(_LOGS.encode())
+_KINDS = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+_OPAQUE = "trusted.overlay.opaque"
+_PYC_HASHED = 1
+
+
+class Strip(enum.Enum):
+    """How much goes."""
+
+    NOTHING = enum.auto()  # a step that wrote only what it was told to write
+    WORLD = enum.auto()  # what came from the sandbox's world
+    LOGS = enum.auto()  # and every file below /var/log
+
+
+def normalise(upper: Path, *, epoch: int, strip: Strip) -> None:
+    """Normalise ``upper``, which is not mounted. Raises BakeError, naming the path, for what no image may hold."""
+    root = os.fsencode(upper)
+    for path, inside, status in _walk(root, b""):
+        if strip != Strip.NOTHING and _goes(path, inside, status, logs=strip == Strip.LOGS):
+            _remove(path, status)
+        else:
+            _settle(path, inside, status, epoch)
+    upper.chmod(0o755)
+    os.chown(upper, 0, 0)
+    os.utime(upper, (epoch, epoch))
+
+
+def _walk(path: bytes, inside: bytes) -> Iterator[tuple[bytes, bytes, os.stat_result]]:
+    """Yield (path, path inside, status), what is in a directory before the directory, which is looked at after that."""
+    with os.scandir(path) as entries:
+        found = list(entries)
+    for entry in found:
+        name = inside + b"/" + entry.name if inside else entry.name
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path, name)
+        yield entry.path, name, os.lstat(entry.path)
+
+
+def _goes(path: bytes, inside: bytes, status: os.stat_result, *, logs: bool) -> bool:
+    if _WORLD.fullmatch(inside):
+        return True
+    if not stat.S_ISREG(status.st_mode):
+        return inside.endswith(b"/__pycache__") and stat.S_ISDIR(status.st_mode) and not os.listdir(path)  # noqa: PTH208
+    if inside.endswith(b".pyc"):
+        return _is_by_time(path)
+    return logs and bool(_LOG.fullmatch(inside))
+
+
+def _is_by_time(path: bytes) -> bool:
+    """Tell whether bytecode is valid by its source's time. Source: PEP 552."""
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - bytes
+        header = file.read(8)
+    return len(header) == 8 and not header[4] & _PYC_HASHED
+
+
+def _remove(path: bytes, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)  # noqa: PTH108 - bytes
+
+
+def _settle(path: bytes, inside: bytes, status: os.stat_result, epoch: int) -> None:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind in _KINDS:
+        if kind == stat.S_IFCHR and status.st_rdev == 0:
+            return  # a whiteout
+        shown = inside.decode("utf-8", "backslashreplace")
+        raise BakeError(
+            f"cannot store '/{shown}': {_KINDS[kind]} cannot be part of an image",
+            hint="remove it in the line that makes it, or make it when the service starts",
+        )
+    _strip(path)
+    if status.st_mtime_ns % 1_000_000_000 or status.st_mtime_ns > epoch * 1_000_000_000:
+        seconds = min(status.st_mtime_ns // 1_000_000_000, epoch)
+        os.utime(path, (seconds, seconds), follow_symlinks=False)
+
+
+def _strip(path: bytes) -> None:
+    """Remove the overlay's own notes, which mean something only where it wrote them."""
+    for name in os.listxattr(path, follow_symlinks=False):
+        if name.startswith("trusted.overlay.") and name != _OPAQUE:
+            with contextlib.suppress(OSError):
+                os.removexattr(path, name, follow_symlinks=False)

@@ -1,0 +1,65 @@
+"""What steps gave, by their keys: STATE/steps/KEY.json → the layer.
+
+A record is worth something only while the store has the layer's blob. Written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instar.errors import BakeError
+from instar.model.codec import canonical, from_json, to_json
+from instar.model.image import Layer
+
+if TYPE_CHECKING:
+    from instar.store import Store
+
+
+class Records:
+    """The records in ``folder``, of layers in ``store``."""
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self._folder = folder
+        self._store = store
+
+    def find(self, key: str) -> Layer | None:
+        """Return the layer that a step with ``key`` gave, if it is there still. Reads no blob."""
+        layer = _layer(self._folder / f"{key}.json")
+        return layer if layer is not None and self._store.holds(layer) else None
+
+    def add(self, key: str, layer: Layer) -> None:
+        """Keep what a step gave. Raises BakeError."""
+        try:
+            handle, name = tempfile.mkstemp(dir=self._folder, prefix=".", suffix=".json")
+            with os.fdopen(handle, "wb") as file:
+                file.write(canonical({"layer": to_json(layer)}))
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).rename(self._folder / f"{key}.json")
+        except OSError as error:
+            raise BakeError(f"cannot write to '{self._folder}': {error.strerror}") from error
+
+    def layers(self) -> Mapping[str, Layer]:
+        """Return every record that is worth something: key → layer."""
+        found = ((path.stem, self.find(path.stem)) for path in self._folder.glob("[0-9a-f]*.json"))
+        return {key: layer for key, layer in found if layer is not None}
+
+    def prune(self) -> int:
+        """Remove the records of layers that the store has no longer, and what was half written; return how many."""
+        kept = self.layers()
+        gone = [path for path in self._folder.glob("*.json") if path.stem not in kept]
+        for path in gone:
+            path.unlink(missing_ok=True)
+        return len(gone)
+
+
+def _layer(path: Path) -> Layer | None:
+    try:
+        return from_json(Layer, json.loads(path.read_bytes())["layer"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,180 @@
+"""A step's root file system, written from outside: no name in it leads out of it.
+
+Every path is resolved by the kernel as if this root were ``/`` (openat2, RESOLVE_IN_ROOT), so that a link such as
+``/bin`` → ``usr/bin`` is followed where the image's own programs would follow it. The root is quiet: nothing else
+writes to it meanwhile.
+
+A file's time is derived from its content, within the ten years before the epoch. A web server makes a file's ETag of
+its size and time: were all times of an image one, an edit that keeps a file's size would keep its ETag, and caches
+would go on serving the old one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+_SPAN_S = 10 * 365 * 86_400
+_OPENAT2 = 437  # the same on every architecture. Source: asm-generic/unistd.h
+_IN_ROOT = 0x10 | 0x02  # RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS. Source: openat2(2)
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_libc = ctypes.CDLL(None, use_errno=True)
+
+Owner = tuple[int, int]
+ROOT: Owner = (0, 0)
+
+
+class _How(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    sha256: bytes
+    size_bytes: int
+
+
+def derived_time(sha256: bytes, epoch: int) -> int:
+    """Return the time of a file with that content. Part of the bake format."""
+    return max(0, epoch - int.from_bytes(sha256[:8], "big") % _SPAN_S)
+
+
+class Root:
+    """The root at ``path``. Paths in it are absolute or relative to it, which is the same. Close it."""
+
+    def __init__(self, path: Path, *, epoch: int) -> None:
+        """``epoch`` (Unix seconds) is the time of links and the latest that a file gets."""
+        self._root = os.open(path, _DIRECTORY)
+        self._epoch = epoch
+        self._last: tuple[str, int] | None = None
+
+    def close(self) -> None:
+        if self._last:
+            os.close(self._last[1])
+            self._last = None
+        os.close(self._root)
+
+    def __enter__(self) -> Root:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def make_directory(self, path: str, owner: Owner = ROOT, mode: int = 0o755) -> None:
+        """Make a directory, and those above it (root's, 755) where they are missing. One that is there stays as it is.
+
+        Raises OSError.
+        """
+        try:
+            os.close(self._open(path, _DIRECTORY))
+            return
+        except FileNotFoundError:
+            above, _, name = path.rstrip("/").rpartition("/")
+        self.make_directory(above)
+        parent = self._parent(above)
+        os.mkdir(name, dir_fd=parent)
+        self._dress(parent, name, owner, mode)
+
+    def put(self, path: str, content: Iterable[bytes], *, owner: Owner, mode: int) -> Written:
+        """Write a file, in the place of a file or link that is there. Its directory exists. Raises OSError."""
+        parent, name = self._make_room(path)
+        descriptor = os.open(name, _CREATE, 0o600, dir_fd=parent)
+        try:
+            written = _write(descriptor, content)
+            os.fchown(descriptor, *owner)
+            os.fchmod(descriptor, mode)
+            time = derived_time(written.sha256, self._epoch)
+            os.utime(descriptor, (time, time))
+        finally:
+            os.close(descriptor)
+        return written
+
+    def put_link(self, path: str, target: str, *, owner: Owner) -> None:
+        """Make a symbolic link, in the place of a file or link that is there. Its directory exists. Raises OSError."""
+        parent, name = self._make_room(path)
+        os.symlink(target, name, dir_fd=parent)
+        os.chown(name, *owner, dir_fd=parent, follow_symlinks=False)
+        os.utime(name, (self._epoch, self._epoch), dir_fd=parent, follow_symlinks=False)
+
+    def put_same(self, path: str, existing: str) -> None:
+        """Make ``path`` another name of the file ``existing``. Its directory exists. Raises OSError."""
+        parent, name = self._make_room(path)
+        file = self._open(existing, os.O_PATH | os.O_CLOEXEC)
+        try:
+            os.link(f"/proc/self/fd/{file}", name, dst_dir_fd=parent, follow_symlinks=True)
+        finally:
+            os.close(file)
+
+    def find(self, path: str) -> bytes | None:
+        """Return what is in a file, None when there is none. Raises OSError."""
+        try:
+            descriptor = self._open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+            return file.read()
+
+    def exists(self, path: str) -> bool:
+        """Tell whether ``path`` leads to something, in the end."""
+        try:
+            os.close(self._open(path, os.O_PATH | os.O_CLOEXEC))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def _make_room(self, path: str) -> tuple[int, str]:
+        above, _, name = path.rpartition("/")
+        parent = self._parent(above)
+        try:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return parent, name
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "a directory is there", path)
+        os.unlink(name, dir_fd=parent)
+        return parent, name
+
+    def _parent(self, path: str) -> int:
+        """Return a descriptor of the directory, valid until the next call: files come a directory at a time."""
+        if self._last and self._last[0] == path:
+            return self._last[1]
+        descriptor = self._open(path, _DIRECTORY)
+        if self._last:
+            os.close(self._last[1])
+        self._last = (path, descriptor)
+        return descriptor
+
+    def _open(self, path: str, flags: int) -> int:
+        how = _How(flags, 0, _IN_ROOT)
+        name = os.fsencode(path.strip("/") or ".")
+        descriptor = int(_libc.syscall(_OPENAT2, self._root, name, ctypes.byref(how), ctypes.sizeof(how)))
+        if descriptor < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+        return descriptor
+
+    def _dress(self, parent: int, name: str, owner: Owner, mode: int) -> None:
+        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            os.fchown(descriptor, *owner)
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+
+def _write(descriptor: int, content: Iterable[bytes]) -> Written:
+    seen, size_bytes = hashlib.sha256(), 0
+    for chunk in content:
+        seen.update(chunk)
+        size_bytes += len(chunk)
+        rest = memoryview(chunk)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    return Written(seen.digest(), size_bytes)

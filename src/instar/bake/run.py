@@ -1,0 +1,14 @@
+"""The steps ``run``: a line of the definition each, by the image's shell, as root, with the image's environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from instar.bake.scratch import Room
+
+
+def bake_line(line: str, env: Mapping[str, str], timeout_ms: int, room: Room) -> None:
+    """Run ``line``. Raises StepFailed with the tail of its output."""
+    if not (room.root() / "bin/sh").exists() and not (room.root() / "usr/bin/sh").exists():
+        raise room.failed("there is no /bin/sh in the image")
+    room.run(["/bin/sh", "-euc", line], env=env, timeout_s=timeout_ms / 1000)

@@ -1,0 +1,178 @@
+"""Where a bake works, and what is left when one is killed.
+
+STATE/steps/
+├── KEY.json                   what a step gave            (records.py)
+└── work/NAME/                 a running bake's own, flocked by it
+    ├── plate/                 lies beneath every root
+    ├── N/upper                what step N wrote: its layer, in overlay form
+    ├── N/work, N/root         the overlay and where it is mounted
+    └── N/box/                 the sandbox's own           (host/sandbox.py)
+
+The directory is made before anything that is named after it (its sandbox is ``NAME``), so that all that a killed bake
+left is found by a directory that nobody holds: :func:`clear_leftovers`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instar.errors import StepFailed
+from instar.host import memory, mounts, sandbox
+from instar.model.progress import Progress, Report
+from instar.process import PATH
+
+if TYPE_CHECKING:
+    from instar.fetch.cache import Cache
+
+_LEAST_MEMORY_BYTES = 512 << 20
+_TIMEOUT_S = 3600.0
+
+
+class Scratch:
+    """The directory of one bake, at ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.plate = path / "plate"
+
+    def place(self, number: int) -> Path:
+        """Return the directory of step ``number``, made if it is missing."""
+        place = self.path / str(number)
+        place.mkdir(exist_ok=True)
+        return place
+
+
+@contextlib.contextmanager
+def opened(steps: Path) -> Iterator[Scratch]:
+    """Give a new directory below ``steps``; it and all that was mounted in it are gone afterwards."""
+    path = steps / "work" / secrets.token_hex(5)
+    path.mkdir(parents=True, mode=0o700)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        sandbox.make_plate(path / "plate")
+        yield Scratch(path)
+    finally:
+        mounts.unmount_all(path)
+        shutil.rmtree(path)
+        os.close(descriptor)
+
+
+def clear_leftovers(steps: Path) -> tuple[str, ...]:
+    """Remove what killed bakes left: processes, cgroups, mounts, files. Return the names. Raises HostError."""
+    cleared = []
+    for path in sorted((steps / "work").iterdir()) if (steps / "work").is_dir() else ():
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            sandbox.clear(path.name, path / "box")
+            mounts.unmount_all(path)
+            shutil.rmtree(path)
+            cleared.append(path.name)
+        except BlockingIOError:
+            pass  # a bake that runs
+        finally:
+            os.close(descriptor)
+    return tuple(cleared)
+
+
+class Room:
+    """Where one step works: the layers beneath it, and a place for what it writes. Nothing is mounted until needed."""
+
+    def __init__(
+        self,
+        *,
+        scratch: Scratch,
+        number: int,
+        step: str,
+        place: str | None,
+        lowers: Callable[[], Sequence[Path]],
+        cache: Cache,
+        epoch: int,
+        report: Report,
+    ) -> None:
+        """``lowers`` gives the layers beneath, topmost first."""
+        self.step, self.place, self.cache, self.epoch = step, place, cache, epoch
+        self.folder = scratch.place(number)
+        self.upper = self.folder / "upper"
+        self.upper.mkdir(mode=0o755)
+        self.upper.chmod(0o755)
+        self._scratch = scratch
+        self._lowers = lowers
+        self._report = report
+        self._root: Path | None = None
+
+    def root(self) -> Path:
+        """Return where the step's root is, with everything beneath it; what is written there lands in ``upper``.
+
+        From the first call on, ``upper`` itself is not to be touched.
+        """
+        if self._root is None:
+            root, work = self.folder / "root", self.folder / "work"
+            root.mkdir()
+            work.mkdir()
+            mounts.mount_overlay([*self._lowers(), self._scratch.plate], root, upper=self.upper, work=work)
+            self._root = root
+        return self._root
+
+    def close(self) -> None:
+        """Unmount the root: ``upper`` is what the step leaves."""
+        if self._root is not None:
+            mounts.unmount(self._root)
+            shutil.rmtree(self.folder / "work")
+            self._root = None
+
+    def say(self, text: str) -> None:
+        """Report what the step does right now."""
+        self._report(Progress(stage="bake", text=f"{self.step} · {text}", kind="running"))
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        timeout_s: float = _TIMEOUT_S,
+        shown: Mapping[str, Path] | None = None,
+        accept: Sequence[int] = (0,),
+        on_line: Callable[[str], None] | None = None,
+    ) -> None:
+        """Run a command in the sandbox. Raises StepFailed, with its output, unless its exit status is in ``accept``."""
+        memory_bytes = max(_LEAST_MEMORY_BYTES, memory.available_bytes() * 3 // 4)
+        box = sandbox.Sandbox(name=self._scratch.path.name, root=self.root(), folder=self.folder / "box")
+        outcome = box.run(
+            argv,
+            env={**environment(self.epoch), **env},
+            limits=sandbox.Limits(timeout_s=timeout_s, memory_bytes=memory_bytes, tmp_bytes=memory_bytes // 2),
+            shown=shown,
+            on_line=on_line or self.say,
+        )
+        if outcome.returncode not in accept:
+            raise self.failed(outcome.failure, output=outcome.output)
+
+    def failed(self, cause: str, *, output: str = "", hint: str | None = None, place: str | None = None) -> StepFailed:
+        """Return the error that says why the step failed."""
+        return StepFailed(
+            f"cannot bake '{self.step}': {cause}", step=self.step, place=place or self.place, output=output, hint=hint
+        )
+
+
+def environment(epoch: int) -> dict[str, str]:
+    """Return what every command in a bake finds in its environment. Part of the bake format."""
+    return {
+        "HOME": "/root",
+        "LC_ALL": "C.UTF-8",
+        "PATH": PATH,
+        "PERL_HASH_SEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+        "SOURCE_DATE_EPOCH": str(epoch),
+        "TERM": "dumb",
+        "TZ": "UTC",
+    }

@@ -1,0 +1,235 @@
+"""A definition, its lock and the author's files → the steps of its bake, each with the key of its whole input.
+
+A key is the SHA-256 of canonical JSON: the bake format, the architecture, the epoch, the step's kind with the version
+of its code, its input, and the key of the step before. Whoever changes what a step leaves for the same input counts
+its version up, or, once a bake format is out, makes a new format. The author's files are read for it, and nothing is
+written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from instar.bake import sources
+from instar.bake.image import environment
+from instar.bake.sources import Copy
+from instar.errors import BakeError, StepFailed
+from instar.model.codec import canonical
+from instar.model.definition import Files, User
+from instar.model.lock import BAKE_FORMAT, Lock, Package
+
+if TYPE_CHECKING:
+    from instar.bake.scratch import Room
+    from instar.definition import Loaded
+
+_VERSIONS = {"base": 1, "packages": 1, "python": 1, "fetch": 1, "user": 1, "files": 1, "run": 1}
+_LINE_CHARACTERS = 60
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """``name`` is for people; ``place`` is where the definition asks for it; ``work`` does it in a room."""
+
+    kind: str
+    name: str
+    place: str
+    key: str
+    work: Callable[[Room], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Draft:
+    kind: str
+    name: str
+    place: str
+    input: Any
+    work: Callable[[Room], None]
+
+
+def plan_steps(loaded: Loaded, lock: Lock) -> tuple[Step, ...]:
+    """Return the steps in their order. Raises StepFailed for files that cannot be copied, BakeError."""
+    if lock.bake_format != BAKE_FORMAT:
+        raise BakeError(
+            f"cannot bake format {lock.bake_format}: this Instar bakes format {BAKE_FORMAT}",
+            hint="use the Instar that made the lock, or make a new one: instar lock --update",
+        )
+    steps: list[Step] = []
+    before = ""
+    for draft in _drafts(loaded, lock):
+        before = _key(draft, lock, before)
+        steps.append(Step(kind=draft.kind, name=draft.name, place=draft.place, key=before, work=draft.work))
+    return tuple(steps)
+
+
+def _key(draft: _Draft, lock: Lock, before: str) -> str:
+    whole = {
+        "format": lock.bake_format,
+        "architecture": lock.architecture,
+        "epoch": lock.epoch,
+        "kind": draft.kind,
+        "version": _VERSIONS[draft.kind],
+        "input": draft.input,
+        "before": before,
+    }
+    return hashlib.sha256(canonical(whole)).hexdigest()
+
+
+def _drafts(loaded: Loaded, lock: Lock) -> Iterator[_Draft]:
+    image = loaded.definition.image
+    yield _base(loaded, lock)
+    if _of(lock, "packages"):
+        yield _packages(loaded, lock)
+    if image.python and lock.python:
+        yield _python(loaded, lock.python, lock)
+    if image.fetch:
+        yield _fetch(loaded)
+    yield _user(loaded, image.user)
+    if image.files:
+        yield _files(loaded)
+    for number, line in enumerate(image.run):
+        yield _run(loaded, number, line)
+
+
+def _base(loaded: Loaded, lock: Lock) -> _Draft:
+    def work(room: Room) -> None:
+        from instar.bake.debian import bake_base
+
+        bake_base(packages, lock.architecture, room)
+
+    packages = _of(lock, "base")
+    place = loaded.places.place_text("image", "base")
+    return _Draft(kind="base", name="base", place=place, input=_identity(packages), work=work)
+
+
+def _packages(loaded: Loaded, lock: Lock) -> _Draft:
+    def work(room: Room) -> None:
+        from instar.bake.debian import bake_packages
+
+        bake_packages(packages, room)
+
+    packages = _of(lock, "packages")
+    place = loaded.places.place_text("image", "packages")
+    return _Draft(kind="packages", name="packages", place=place, input=_identity(packages), work=work)
+
+
+def _python(loaded: Loaded, version: str, lock: Lock) -> _Draft:
+    def work(room: Room) -> None:
+        from instar.bake.python import bake_python
+
+        bake_python(version, lock.wheels, room)
+
+    wheels = [[wheel.filename, wheel.sha256] for wheel in lock.wheels]
+    place = loaded.places.place_text("image", "python")
+    return _Draft(kind="python", name="python", place=place, input={"python": version, "wheels": wheels}, work=work)
+
+
+def _fetch(loaded: Loaded) -> _Draft:
+    def work(room: Room) -> None:
+        from instar.bake.downloads import bake_fetch
+
+        bake_fetch(downloads, places, room)
+
+    downloads = loaded.definition.image.fetch
+    places = [loaded.places.place_text("image", "fetch", number) for number in range(len(downloads))]
+    given = [[one.sha256, one.to, one.unpack, one.mode] for one in downloads]
+    return _Draft(kind="fetch", name="fetch", place=loaded.places.place_text("image", "fetch"), input=given, work=work)
+
+
+def _user(loaded: Loaded, user: User) -> _Draft:
+    def work(room: Room) -> None:
+        from instar.bake.user import bake_user
+
+        bake_user(user, room)
+
+    place = loaded.places.place_text("image", "user")
+    return _Draft(kind="user", name="user", place=place, input=user, work=work)
+
+
+def _files(loaded: Loaded) -> _Draft:
+    def work(room: Room) -> None:
+        from instar.bake.files import bake_files
+
+        bake_files(copies, room)
+
+    never = _never_copied(loaded)
+    copies = [_copy(loaded, number, spec, never) for number, spec in enumerate(loaded.definition.image.files)]
+    given = [
+        {
+            "to": copy.to,
+            "owner": list(copy.owner),
+            "mode": copy.mode,
+            "found": [
+                [_plain(found.path), found.kind, _plain(found.content), found.executable] for found in copy.found
+            ],
+        }
+        for copy in copies
+    ]
+    return _Draft(kind="files", name="files", place=loaded.places.place_text("image", "files"), input=given, work=work)
+
+
+def _run(loaded: Loaded, number: int, line: str) -> _Draft:
+    def work(room: Room) -> None:
+        from instar.bake.run import bake_line
+
+        bake_line(line, env, loaded.definition.image.run_timeout_ms, room)
+
+    env = dict(environment(loaded.definition))
+    shown = " ".join(line.split())
+    shown = shown if len(shown) <= _LINE_CHARACTERS else shown[: _LINE_CHARACTERS - 1] + "…"
+    place = loaded.places.place_text("image", "run", number)
+    return _Draft(
+        kind="run", name=f"run {number + 1}: {shown}", place=place, input={"line": line, "env": env}, work=work
+    )
+
+
+def _copy(loaded: Loaded, number: int, spec: Files, never: frozenset[Path]) -> Copy:
+    place = loaded.places.place_text("image", "files", number)
+    try:
+        origin, found = sources.find(loaded.folder, spec.source, exclude=spec.exclude, never=never)
+    except sources.Unusable as error:
+        raise StepFailed(f"cannot bake 'files': {error}", step="files", place=place, output="") from error
+    return Copy(
+        origin=origin,
+        to=spec.to,
+        owner=_owner(spec.owner, loaded.definition.image.user),
+        mode=spec.mode,
+        found=found,
+        place=place,
+    )
+
+
+def _owner(text: str, user: User) -> tuple[int, int]:
+    """Return the numbers of an owner, which the definition has checked: root, the image's user, or numbers."""
+    if text == "root":
+        return 0, 0
+    if text == user.name:
+        return user.uid, user.uid
+    uid, _, gid = text.partition(":")
+    return int(uid), int(gid)
+
+
+def _never_copied(loaded: Loaded) -> frozenset[Path]:
+    """Return the files that no image gets, whatever ``files`` says, as the directory entries that they are."""
+    file = loaded.folder / Path(loaded.file).name
+    named = {file, file.with_suffix(".lock")}
+    for environment_ in loaded.definition.environments.values():
+        named.update(loaded.folder / secret for secret in environment_.secrets.values())
+    return frozenset(path.parent.resolve() / path.name for path in named) | {path.resolve() for path in named}
+
+
+def _of(lock: Lock, step: str) -> tuple[Package, ...]:
+    return tuple(package for package in lock.packages if package.step == step)
+
+
+def _identity(packages: tuple[Package, ...]) -> list[list[str]]:
+    return [[package.name, package.version, package.architecture, package.sha256] for package in packages]
+
+
+def _plain(name: str) -> str:
+    """Return a name that needs not be UTF-8 as text that JSON can hold, each as another."""
+    return os.fsencode(name).decode("latin-1")
