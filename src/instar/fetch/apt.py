@@ -155,7 +155,7 @@ class Apt:
         explanation, shortened, when no set of packages satisfies the wish.
         """
         self._prefer(keep or {})
-        done = self._run("apt-get", "install", "--print-uris", "-qq", "-y", "--", *wanted)
+        done = self._run("apt-get", "install", "--print-uris", "-q", "-y", "--", *wanted)
         if done.returncode != 0:
             raise ResolveError(_explanation(_text(done)))
         found = [_URI.match(line) for line in done.stdout.decode().splitlines()]
@@ -232,7 +232,10 @@ def _write_tree(folder: Path, sources: Sources, architecture: str) -> None:
         "sources.d/instar.sources": sources.stanzas,
     }
     for name, text in files.items():
-        (folder / name).write_text(text)
+        path = folder / name
+        if not path.is_file() or path.read_text() != text:  # apt rebuilds its cache when a file is newer
+            path.write_text(text)
+    os.utime(folder)
 
 
 @contextlib.contextmanager

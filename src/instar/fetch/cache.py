@@ -3,7 +3,7 @@
     cache/                 mode 0700
     ├── sha256/HEX         whole files, mode 0600
     ├── partial/           what is being written
-    ├── apt/               package lists                    (apt.py)
+    ├── apt/KEY/           the package lists of some sources (apt.py)
     └── uv/                uv's own cache                   (python.py)
 
 A file appears under its name by a rename, after its bytes were hashed and reached the disk: it is there whole or
@@ -28,11 +28,11 @@ from instar.model.digest import Digest
 from instar.model.state import StateDirectory
 
 _BLOCK_BYTES = 1 << 20
-_PARTIAL_AGE_S = 86_400
+_KEPT_S = {"partial": 86_400, "apt": 30 * 86_400}
 
 
 def cache_root(state: StateDirectory, environ: Mapping[str, str], *, root: bool) -> Path:
-    """Return where the cache is: in the state directory, or the user's own when not ``root`` (the state is root's).
+    """Return where the cache is: in the state directory, or the user's own when not ``root``, whose the state is.
 
     ``$INSTAR_HOME`` holds for both.
     """
@@ -136,7 +136,10 @@ class Cache:
         return {Digest.from_hex(entry.name): entry.stat().st_size for entry in os.scandir(self._files)}
 
     def collect(self, keep: Collection[Digest]) -> int:
-        """Remove every file that is not in ``keep``, and old leftovers of crashes; return the bytes freed."""
+        """Remove every file that is not in ``keep``, and what crashes left; return the bytes freed.
+
+        Package lists of sources that were not used for a month go too.
+        """
         freed = 0
         for digest, size_bytes in self.sizes().items():
             if digest not in keep:
@@ -146,12 +149,11 @@ class Cache:
         return freed
 
     def _sweep(self) -> None:
-        if not self._partial.is_dir():
-            return
-        for path in self._partial.iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > _PARTIAL_AGE_S:
-                    shutil.rmtree(path, ignore_errors=True)
+        for name, age_s in _KEPT_S.items():
+            for path in (self.root / name).iterdir() if (self.root / name).is_dir() else ():
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - path.stat().st_mtime > age_s:
+                        shutil.rmtree(path, ignore_errors=True)
 
     def _path(self, digest: Digest) -> Path:
         return self._files / digest.hex

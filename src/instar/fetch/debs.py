@@ -50,7 +50,10 @@ def fetch_packages(packages: Sequence[Package], sources: Sources, cache: Cache) 
 
 def _url(package: Package, sources: Sources, turn: int) -> str | None:
     archives = sources.of_suite(package.suite)
-    return archives[turn].url(quote(package.path, safe="/~")) if turn < len(archives) else None
+    if turn >= len(archives):
+        return None
+    url = archives[turn].url(quote(package.path, safe="/~"))
+    return re.sub(r"\Afile:/*", "copy:/", url)  # apt would leave a link to the file of another
 
 
 def _download(urls: dict[Package, str], cache: Cache) -> dict[Package, str]:

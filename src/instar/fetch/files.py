@@ -19,7 +19,7 @@ from instar.model.digest import Digest
 SIZE_LIMIT_BYTES = 4 << 30
 _TIMEOUT_S = 3600
 _BLOCK_BYTES = 1 << 18
-_GONE = (404, 410)
+_PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that may be another one next time
 
 
 def fetch_file(
@@ -29,7 +29,7 @@ def fetch_file(
 
     Raises:
         SourceUnreachable: the URL does not answer, or not in time.
-        FetchError: it answers that there is no such file, or sends more than ``limit_bytes``.
+        FetchError: it answers that this cannot be had, or sends more than ``limit_bytes``.
         HashMismatch: the bytes are not those that the definition says.
     """
     expected = Digest.from_hex(file.sha256)
@@ -61,7 +61,7 @@ def _open(url: str) -> http.client.HTTPResponse:
     try:
         answer: http.client.HTTPResponse = opener.open(request, timeout=CONNECT_TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        kind = FetchError if error.code in _GONE else SourceUnreachable
+        kind = SourceUnreachable if error.code in _PASSING else FetchError
         raise kind(f"cannot fetch '{url}': it answers {error.code} {error.reason}", hint="check the URL") from error
     except (OSError, http.client.HTTPException) as error:
         raise _unreachable(url, error) from error

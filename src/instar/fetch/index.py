@@ -49,9 +49,11 @@ class Index:
             *(word for host in self.trusted_hosts for word in ("--allow-insecure-host", host)),
         ]
 
-    def uv_environment(self, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    def uv_environment(self, home: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+        """Return what uv inherits. ``home`` is where it may write, whoever runs it."""
         netrc = Path(environ.get("HOME", "/nonexistent"), ".netrc")
         return {
+            "HOME": str(home),
             "UV_HTTP_TIMEOUT": str(CONNECT_TIMEOUT_S),
             "UV_HTTP_RETRIES": str(RETRIES),
             "UV_PYTHON_DOWNLOADS": "never",
@@ -83,10 +85,10 @@ def read_index(environ: Mapping[str, str] = os.environ) -> Index:
             f"cannot read pip's configuration: {error.output.strip().splitlines()[-1:] or error.message}",
             hint=f"{sys.executable} needs pip",
         ) from error
-    return _index(done.stdout.decode("utf-8", "replace"))
+    return parse_index(done.stdout.decode("utf-8", "replace"))
 
 
-def _index(text: str) -> Index:
+def parse_index(text: str) -> Index:
     found: dict[str, dict[str, str]] = {section: {} for section in _STRENGTH}
     for line in text.splitlines():
         match = _LINE.match(line)

@@ -6,6 +6,7 @@ Only wheels: nothing is built, so that nothing of an index runs here and what is
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ def solve_wheels(
         done = process.run(
             _command(wish, answer, target, cache.folder("uv"), index),
             timeout_s=_TIMEOUT_S,
-            env=index.uv_environment(),
+            env=index.uv_environment(cache.folder("uv")),
             check=False,
         )
         if done.returncode != 0:
@@ -119,7 +120,7 @@ def _command(wish: Path, answer: Path, target: Target, uv_cache: Path, index: In
     return [
         *(uv.find_uv_bin(), "pip", "compile", str(wish), "--output-file", str(answer), "--format", "pylock.toml"),
         *("--only-binary", ":all:", "--no-config", "--no-sources", "--quiet", "--cache-dir", str(uv_cache)),
-        *("--python-version", target.python, "--python-platform", target.uv_platform, "--no-header"),
+        *("--python", sys.executable, "--python-version", target.python, "--python-platform", target.uv_platform),
         *index.uv_options(),
     ]
 
@@ -170,19 +171,23 @@ def _chosen(
     chosen = []
     for name, version, wheels in found:
         one = wanted.get(normal_name(name))
-        allowed = [wheel for wheel in wheels if not (one and one.hashes) or wheel[1].hex in one.hashes]
-        fitting = [wheel for wheel in allowed if _rank(wheel[0], ranks) is not None]
-        if not fitting:
+        allowed = {file: sha256 for file, sha256 in wheels if not (one and one.hashes) or sha256.hex in one.hashes}
+        filename = best_wheel(list(allowed), ranks)
+        if filename is None:
             raise _no_wheel(name, version, wheels, one, target, hashes_fit=bool(allowed))
-        filename, sha256 = min(fitting, key=lambda wheel: (_rank(wheel[0], ranks), wheel[0]))
-        chosen.append(Wheel(name=normal_name(name), version=version, filename=filename, sha256=sha256))
+        chosen.append(Wheel(name=normal_name(name), version=version, filename=filename, sha256=allowed[filename]))
     return tuple(sorted(chosen, key=lambda wheel: wheel.name))
 
 
+def best_wheel(filenames: Sequence[str], ranks: Mapping[str, int]) -> str | None:
+    """Return the wheel that fits best, by the tags of its name; None when none runs there. Source: PEP 427."""
+    ranked = [(rank, filename) for filename in filenames if (rank := _rank(filename, ranks)) is not None]
+    return min(ranked)[1] if ranked else None
+
+
 def _rank(filename: str, ranks: Mapping[str, int]) -> int | None:
-    """Return how well a wheel fits, by its best tag; None when it doesn't run on the target."""
     parts = filename.removesuffix(".whl").rsplit("-", 3)
-    if len(parts) != 4:
+    if len(parts) != 4 or not filename.endswith(".whl"):
         return None
     pythons, abis, platforms = (part.split(".") for part in parts[1:])
     known = [

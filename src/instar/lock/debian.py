@@ -135,4 +135,4 @@ def _names(text: str, name: str) -> bool:
 def _placed(error: ResolveError, wanted: Sequence[Wanted]) -> ResolveError:
     blamed = [one for one in wanted if _names(error.message, one.name)]
     what = ", ".join(f"'{one.text}' ({one.place})" for one in blamed) or "the packages"
-    return ResolveError(f"cannot lock {what}: {error.message}", hint=error.hint)
+    return ResolveError(f"cannot lock {what}: apt finds no way to install it\n{error.message}", hint=error.hint)

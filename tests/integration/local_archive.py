@@ -1,0 +1,111 @@
+"""A Debian archive on loopback: small enough to say in a test what is in it, real enough for apt."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import os
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from pathlib import Path
+
+from instar.lock.resolve import host_architecture
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    """Not http.server's own, which asks a resolver for this machine's name."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+@contextmanager
+def served(folder: Path, handler: type[http.server.BaseHTTPRequestHandler] | None = None) -> Iterator[str]:
+    """Serve ``folder`` on loopback; give its address."""
+
+    def build(*args: object) -> http.server.BaseHTTPRequestHandler:
+        return handler(*args) if handler else _Handler(*args, directory=str(folder))  # type: ignore[arg-type]
+
+    with _Server(("127.0.0.1", 0), build) as server:  # type: ignore[arg-type]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@dataclass
+class LocalArchive:
+    """Packages by suite. Whatever is added or removed shows after :meth:`publish`."""
+
+    folder: Path
+    address: str
+    packages: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    edition: int = 0
+
+    def add(self, name: str, version: str, *, suite: str = "bookworm", content: bytes = b"", **fields: str) -> None:
+        path = f"pool/{name}_{version.replace(':', '%3a')}.deb"
+        body = content or f"{name} {version}".encode()
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(body)
+        lines = {
+            "Package": name,
+            "Version": version,
+            "Architecture": host_architecture(),
+            "Maintainer": "Nobody <nobody@invalid>",
+            **{key.replace("_", "-").capitalize(): value for key, value in fields.items()},
+            "Filename": path,
+            "Size": str(len(body)),
+            "SHA256": hashlib.sha256(body).hexdigest(),
+            "Description": name,
+        }
+        self.packages[(suite, name, version)] = "".join(f"{key}: {value}\n" for key, value in lines.items())
+
+    def remove(self, name: str, version: str, *, suite: str = "bookworm") -> None:
+        del self.packages[(suite, name, version)]
+        (self.folder / f"pool/{name}_{version}.deb").unlink()
+
+    def publish(self, date: float = 1_700_000_000) -> None:
+        for suite in ("bookworm", "bookworm-security"):
+            index = "\n".join(text for (of, _, _), text in self.packages.items() if of == suite).encode()
+            place = f"main/binary-{host_architecture()}/Packages"
+            file = self.folder / "dists" / suite / place
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(index)
+            release = self.folder / "dists" / suite / "Release"
+            release.write_text(
+                f"Label: Test{' Security' if suite.endswith('security') else ''}\nSuite: old\nCodename: {suite}\n"
+                f"Date: {formatdate(date, usegmt=True)}\nArchitectures: {host_architecture()}\nComponents: main\n"
+                f"SHA256:\n {hashlib.sha256(index).hexdigest()} {len(index)} {place}\n"
+            )
+            self.edition += 1  # servers tell editions apart by whole seconds, and tests are faster
+            os.utime(release, (1_700_000_000 + self.edition,) * 2)
+
+    def sources(self, file: Path) -> Path:
+        suites = ("bookworm", "bookworm-security")
+        file.write_text("".join(f"deb [trusted=yes] {self.address} {suite} main\n" for suite in suites))
+        return file
+
+
+def fill(archive: LocalArchive) -> None:
+    """The least that a base is made of, and Python."""
+    archive.add("libc6", "2.36-9")
+    archive.add("bash", "5.2-1", essential="yes", depends="libc6")
+    archive.add("init-helpers", "1.0", essential="yes", depends="usrmerge | usr-is-merged")
+    archive.add("usrmerge", "37", depends="perl")
+    archive.add("usr-is-merged", "37", conflicts="usrmerge")
+    archive.add("perl", "5.36")
+    archive.add("apt", "2.6")
+    archive.add("python3", "3.11.2-1", depends="libc6")

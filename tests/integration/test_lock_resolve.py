@@ -1,0 +1,203 @@
+"""Resolving against an archive of our own, so that every case can be said: real apt, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from local_archive import LocalArchive, fill, served
+
+from instar.definition import load
+from instar.errors import DefinitionError, FetchError, LockMissing, ResolveError, SourceUnreachable
+from instar.lock.changes import changes
+from instar.lock.fit import require_fit
+from instar.lock.resolve import Update, resolve
+from instar.model.lock import Lock
+from instar.model.progress import silent
+
+
+@dataclass
+class Author:
+    folder: Path
+    archive: LocalArchive
+
+    def write(self, *packages: str, base: str = "debian:bookworm", python: str = "") -> None:
+        (self.folder / "instar.yaml").write_text(
+            f"name: web\nimage:\n  base: {base}\n  packages: [{', '.join(packages)}]\n"
+            + ("  python: requirements.txt\n" if python else "")
+            + 'service: {command: [sleep, "1"]}\nenvironments: {dev: {}}\n'
+        )
+        if python:
+            (self.folder / "requirements.txt").write_text(python)
+
+    def lock(self, previous: Lock | None = None, update: Update = None) -> Lock:
+        loaded = load(self.folder / "instar.yaml")
+        lock = resolve(loaded, self.folder / "the cache", previous, update, silent)
+        require_fit(lock, loaded)
+        return lock
+
+
+@pytest.fixture
+def author(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Author]:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    with served(folder) as address:
+        archive = LocalArchive(folder, address)
+        fill(archive)
+        archive.publish()
+        monkeypatch.setenv("INSTAR_APT_SOURCES", str(archive.sources(tmp_path / "sources.list")))
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+        yield Author(tmp_path, archive)
+
+
+def versions(lock: Lock) -> dict[str, str]:
+    return {package.name: package.version for package in lock.packages}
+
+
+def test_the_base_is_the_essential_packages_without_apt_and_the_rest_is_what_is_asked_for(author: Author) -> None:
+    author.archive.add("web", "1:1.0+b1", depends="libweb", recommends="perl")
+    author.archive.add("libweb", "1.0", suite="bookworm-security", depends="libc6")
+    author.archive.publish(date=1_600_000_000)
+    author.write("web", "bash")
+    lock = author.lock()
+    assert [package.name for package in lock.packages if package.step == "base"] == [
+        "bash",
+        "init-helpers",
+        "libc6",
+        "usr-is-merged",
+    ]
+    web, libweb = (next(one for one in lock.packages if one.name == name) for name in ("web", "libweb"))
+    assert (web.version, web.label, web.suite, web.path) == ("1:1.0+b1", "Test", "bookworm", "pool/web_1%3a1.0+b1.deb")
+    assert (libweb.label, libweb.suite, libweb.step) == ("Test Security", "bookworm-security", "packages")
+    assert {package.name for package in lock.packages if package.step == "packages"} == {"web", "libweb"}
+    assert lock.epoch == 1_600_000_000
+    assert "127.0.0.1" not in repr(lock)
+
+
+def test_python_comes_with_a_requirements_file(author: Author) -> None:
+    author.write(python="# nothing yet\n")
+    lock = author.lock()
+    assert (lock.python, lock.wheels, "python3" in versions(lock)) == ("3.11", (), True)
+    author.write()
+    assert "python3" not in versions(author.lock(lock))
+
+
+def test_a_lock_that_fits_is_returned_without_asking_anybody(author: Author, monkeypatch: pytest.MonkeyPatch) -> None:
+    author.write("perl")
+    lock = author.lock()
+    monkeypatch.setenv("INSTAR_APT_SOURCES", "/nonexistent/sources.list")
+    assert author.lock(lock) == lock
+
+
+def test_what_is_not_updated_keeps_its_version_while_the_archive_has_it(author: Author) -> None:
+    author.archive.add("liba", "1.0")
+    author.archive.add("libb", "1.0")
+    author.archive.publish()
+    author.write("liba", "libb")
+    old = author.lock()
+    author.archive.add("liba", "1.1", suite="bookworm-security")
+    author.archive.add("libb", "1.1", suite="bookworm-security")
+    author.archive.add("web", "1.0", depends="libb (>= 1.1)")
+    author.archive.publish()
+
+    author.write("liba", "libb", "perl")
+    assert versions(author.lock(old)).items() >= {"liba": "1.0", "libb": "1.0", "perl": "5.36"}.items()
+
+    author.write("liba", "libb")
+    updated = author.lock(old, frozenset({"liba"}))
+    assert versions(updated).items() >= {"liba": "1.1", "libb": "1.0"}.items()
+    assert [(str(one), one.security) for one in changes(old, updated)] == [("  liba 1.0 → 1.1  (security)", True)]
+    assert versions(author.lock(old, "all")).items() >= {"liba": "1.1", "libb": "1.1"}.items()
+
+    author.write("liba", "libb", "web")
+    assert versions(author.lock(old)).items() >= {"liba": "1.0", "libb": "1.1", "web": "1.0"}.items()
+
+
+def test_a_version_that_is_gone_gives_way_when_something_else_moves(author: Author) -> None:
+    author.archive.add("liba", "1.0")
+    author.archive.publish()
+    author.write("liba")
+    old = author.lock()
+    author.archive.remove("liba", "1.0")
+    author.archive.add("liba", "1.1")
+    author.archive.publish()
+    assert author.lock(old) == old
+    author.write("liba", "perl")
+    assert versions(author.lock(old))["liba"] == "1.1"
+
+
+def test_an_exact_version_is_honoured_in_the_base_too(author: Author) -> None:
+    author.archive.add("libc6", "2.36-10", suite="bookworm-security")
+    author.archive.publish()
+    author.write("libc6=2.36-9", "python3=3.11.2-1")
+    lock = author.lock()
+    assert versions(lock)["libc6"] == "2.36-9"
+    assert next(package for package in lock.packages if package.name == "libc6").step == "base"
+
+
+def test_every_wrong_package_is_told_with_its_place_and_what_there_is(author: Author) -> None:
+    author.archive.add("mailer", "1.0", provides="mail-agent")
+    author.archive.add("perl", "5.35")
+    author.archive.publish()
+    author.write("pyhton3", "perl=5.99", "mail-agent", "bash")
+    with pytest.raises(ResolveError) as caught:
+        author.lock()
+    assert str(caught.value).splitlines() == [
+        f"{author.folder}/instar.yaml:4:14: cannot lock 'pyhton3': debian:bookworm has no such package;"
+        " did you mean 'python3'?",
+        f"{author.folder}/instar.yaml:4:23: cannot lock 'perl=5.99': there is no such version; there is 5.36, 5.35",
+        f"{author.folder}/instar.yaml:4:34: cannot lock 'mail-agent': it is a virtual package; name one of mailer",
+    ]
+
+
+def test_packages_that_do_not_go_together_are_told_in_apts_words(author: Author) -> None:
+    author.archive.add("one", "1.0", conflicts="other")
+    author.archive.add("other", "1.0")
+    author.archive.publish()
+    author.write("one", "other")
+    with pytest.raises(ResolveError, match=r"(?s)'one' \(.*:4:14\), 'other' \(.*:4:19\).*one : Conflicts: other"):
+        author.lock()
+
+
+def test_a_release_that_no_source_has_is_told_at_the_base(author: Author) -> None:
+    author.write(base="debian:trixie")
+    with pytest.raises(ResolveError, match=r"instar\.yaml:3:9: cannot find 'trixie'.*sources\.list"):
+        author.lock()
+
+
+def test_an_archive_that_does_not_answer_is_named(author: Author, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = author.folder / "dead.list"
+    file.write_text("deb [trusted=yes] http://127.0.0.1:9 bookworm main\n")
+    monkeypatch.setenv("INSTAR_APT_SOURCES", str(file))
+    author.write()
+    with pytest.raises(SourceUnreachable, match=r"cannot read the archive of 'bookworm'.*refused") as caught:
+        author.lock()
+    assert str(file) in (caught.value.hint or "")
+
+
+def test_an_archive_without_a_signature_is_not_trusted(author: Author, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = author.folder / "unsigned.list"
+    file.write_text(f"deb {author.archive.address} bookworm main\n")
+    monkeypatch.setenv("INSTAR_APT_SOURCES", str(file))
+    author.write()
+    with pytest.raises(FetchError, match="not signed"):
+        author.lock()
+
+
+def test_only_what_is_locked_can_be_updated(author: Author) -> None:
+    author.write()
+    with pytest.raises(LockMissing):
+        author.lock(None, frozenset({"bash"}))
+    lock = author.lock()
+    with pytest.raises(ResolveError, match="cannot update 'nginx': it is not in"):
+        author.lock(lock, frozenset({"nginx"}))
+
+
+def test_a_missing_requirements_file_is_told_where_it_is_named(author: Author) -> None:
+    author.write(python="x")
+    (author.folder / "requirements.txt").unlink()
+    with pytest.raises(DefinitionError, match=r"instar\.yaml:5:11: cannot find 'requirements\.txt'"):
+        author.lock()

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+
+from instar.errors import ResolveError
+from instar.fetch.index import parse_index
+from instar.fetch.python import Target, best_wheel
+
+BOOKWORM = Target(python="3.11", architecture="amd64", glibc_minor=36)
+
+
+@pytest.mark.parametrize(
+    ("filenames", "best"),
+    [
+        (["x-1-py3-none-any.whl", "x-1-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"], 1),
+        (["x-1-cp311-cp311-manylinux_2_28_x86_64.whl", "x-1-cp311-cp311-manylinux_2_17_x86_64.whl"], 0),
+        (["x-1-cp311-cp311-manylinux_2_41_x86_64.whl", "x-1-py3-none-any.whl"], 1),
+        (["x-1-cp311-cp311-musllinux_1_2_x86_64.whl", "x-1-py2.py3-none-any.whl"], 1),
+        (["x-1-cp312-cp312-manylinux_2_17_x86_64.whl", "x-1-cp38-abi3-manylinux1_x86_64.whl"], 1),
+        (["x-1-1build-py3-none-any.whl"], 0),
+        (["x-1-cp311-cp311-win_amd64.whl", "x-1-cp311-cp311-macosx_11_0_arm64.whl"], None),
+        (["x-1-cp312-abi3-manylinux_2_17_x86_64.whl", "x-1-cp311-cp311-manylinux_2_17_aarch64.whl"], None),
+        (["x-1.tar.gz", "x.whl"], None),
+    ],
+)
+def test_the_best_wheel_that_runs_there_is_chosen(filenames: list[str], best: int | None) -> None:
+    assert best_wheel(filenames, BOOKWORM.ranks()) == (None if best is None else filenames[best])
+
+
+def test_the_platform_is_the_newest_that_the_c_library_has() -> None:
+    assert BOOKWORM.uv_platform == "x86_64-manylinux_2_36"
+    assert Target(python="3.9", architecture="arm64", glibc_minor=30).uv_platform == "aarch64-manylinux_2_28"
+    assert Target(python="3.13", architecture="amd64", glibc_minor=99).uv_platform == "x86_64-manylinux_2_40"
+    with pytest.raises(ResolveError, match="riscv64"):
+        _ = Target(python="3.13", architecture="riscv64", glibc_minor=41).uv_platform
+
+
+def test_pips_configuration_is_told_to_uv_the_stronger_setting_first() -> None:
+    index = parse_index(
+        "global.index-url='https://weak.invalid/simple'\n"
+        "download.index-url='https://strong.invalid/simple'\n"
+        ":env:.extra-index-url='https://one.invalid/s\\nhttps://two.invalid/s'\n"
+        "global.cert='/etc/ca.pem'\n"
+        "install.cert='/etc/other.pem'\n"
+        "global.find-links='/nonexistent /'\n"
+        "global.trusted-host='strong.invalid'\n"
+        "global.no-index='true'\n"
+        ":env:.default-timeout='180'\n"
+    )
+    assert index.uv_options() == [
+        *("--default-index", "https://strong.invalid/simple"),
+        *("--index", "https://one.invalid/s", "--index", "https://two.invalid/s"),
+        *("--find-links", "/", "--no-index", "--cert", "/etc/ca.pem", "--allow-insecure-host", "strong.invalid"),
+    ]
+
+
+def test_nothing_configured_names_no_index() -> None:
+    assert parse_index("").uv_options() == []

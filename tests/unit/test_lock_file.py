@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lock_values import LOCK, package
+
+from instar.errors import LockError, LockMissing
+from instar.lock.file import dump, read, write
+
+
+def test_what_is_written_is_read_again_whatever_the_order(tmp_path: Path) -> None:
+    path = tmp_path / "instar.lock"
+    write(path, dataclasses.replace(LOCK, packages=LOCK.packages[::-1], wheels=LOCK.wheels[::-1]))
+    assert read(path) == LOCK
+    assert read(path).epoch == 1_700_000_000
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [one.name for one in tmp_path.iterdir()] == ["instar.lock"]
+
+
+def test_a_package_is_a_line_so_that_a_diff_shows_what_moved() -> None:
+    old = dump(LOCK).splitlines()
+    new = dump(dataclasses.replace(LOCK, packages=(*LOCK.packages, package("nginx")))).splitlines()
+    assert len(new) == len(old) + 1
+    (line,) = [line for line in new if line not in old]
+    assert json.loads(line.strip().rstrip(",")) == {
+        "name": "nginx",
+        "version": "1.0",
+        "architecture": "amd64",
+        "size": 1234,
+        "sha256": package("nginx").sha256.hex,
+        "label": "Debian",
+        "suite": "bookworm",
+        "path": "pool/main/n/nginx/nginx_1.0_amd64.deb",
+        "step": "packages",
+    }
+    assert dump(LOCK).endswith("}\n")
+
+
+def test_an_empty_lock_is_one_too(tmp_path: Path) -> None:
+    path = tmp_path / "instar.lock"
+    empty = dataclasses.replace(LOCK, packages=(), wheels=(), suites=(), python=None)
+    write(path, empty)
+    assert read(path) == empty
+
+
+def test_a_lock_that_did_not_move_is_not_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "instar.lock"
+    write(path, LOCK)
+    before = path.stat()
+    write(path, LOCK)
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@pytest.mark.root
+def test_under_sudo_the_lock_belongs_to_the_folders_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.chown(tmp_path, 4321, 1234)
+    monkeypatch.setenv("SUDO_UID", "4321")
+    write(tmp_path / "instar.lock", LOCK)
+    found = (tmp_path / "instar.lock").stat()
+    assert (found.st_uid, found.st_gid) == (4321, 1234)
+
+
+def test_a_lock_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "instar.lock"
+    path.mkdir()
+    with pytest.raises(LockError, match=r"cannot write '.*instar\.lock'"):
+        write(path, LOCK)
+    assert [one.name for one in tmp_path.iterdir()] == ["instar.lock"]
+
+
+def test_no_lock_is_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(LockMissing, match="there is no lock"):
+        read(tmp_path / "instar.lock")
+
+
+def test_broken_json_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "instar.lock"
+    path.write_text(dump(LOCK).replace('"suites": [', '"suites": [<<<<<<< ours'))
+    line = dump(LOCK).splitlines().index('  "suites": [') + 1
+    with pytest.raises(LockError, match=rf"instar\.lock': line {line}: it is not JSON"):
+        read(path)
+
+
+def changed(change: Callable[[dict[str, Any]], None]) -> str:
+    data = json.loads(dump(LOCK))
+    change(data)
+    return json.dumps(data)
+
+
+def in_package(key: str, value: Any) -> str:
+    return changed(lambda data: data["packages"][1].__setitem__(key, value))
+
+
+def in_wheel(key: str, value: Any) -> str:
+    return changed(lambda data: data["wheels"][0].__setitem__(key, value))
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("[]", "it is not a lock"),
+        ("{}", "it is not a lock"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"instar-lock": 1, "instar-lock": 1}', "'instar-lock' is there twice"),
+        (changed(lambda data: data.__setitem__("instar-lock", 2)), "made by a newer Instar"),
+        (changed(lambda data: data.__setitem__("instar-lock", "1")), "unknown version '1'"),
+        (changed(lambda data: data.__setitem__("instar-lock", True)), "unknown version True"),
+        (changed(lambda data: data.__setitem__("bake-format", 2)), "newer Instar: this one cannot bake format 2"),
+        (changed(lambda data: data.__setitem__("bake-format", 0)), "cannot bake format 0, only 1"),
+        (changed(lambda data: data.__setitem__("more", 1)), "unknown key 'more'"),
+        (changed(lambda data: data.__delitem__("suites")), "'suites' is missing"),
+        (changed(lambda data: data.__setitem__("packages", {})), "packages: expected a list"),
+        (changed(lambda data: data["packages"].append(data["packages"][0])), "the package 'bash' is there twice"),
+        (changed(lambda data: data["wheels"].append(data["wheels"][0])), "the wheel 'flask' is there twice"),
+        (changed(lambda data: data.__setitem__("python", None)), "there are wheels, and 'python' is null"),
+        (changed(lambda data: data.__setitem__("python", "3.11; x")), "python: '3.11; x' has not the form"),
+        (changed(lambda data: data["suites"][0].__setitem__("date", "2023-13-01T00:00:00Z")), "date: '2023-13-01"),
+        (changed(lambda data: data["requested"].__setitem__("base", 12)), "base: expected text, found 12"),
+        (changed(lambda data: data["requested"].__setitem__("packages", [None])), "expected text, found None"),
+        (in_package("size", "1234"), "packages, entry 2 (curl): size"),
+        (in_package("size", True), "packages, entry 2 (curl): size"),
+        (in_package("size", -1), "packages, entry 2 (curl): size"),
+        (in_package("sha256", "ABC"), "sha256: 'ABC' has not the form"),
+        (in_package("version", "1.0 -o x"), "version: '1.0 -o x'"),
+        (in_package("name", "--x"), "name: '--x'"),
+        (in_package("name", "x\n"), "name: 'x\\n'"),
+        (in_package("step", "other"), "step: 'other'"),
+        (in_package("extra", 1), "unknown key 'extra'"),
+        (in_package("path", "../x.deb"), "path: '../x.deb'"),
+        (in_package("path", "pool/../../x.deb"), "path: "),
+        (in_package("path", "/etc/x.deb"), "path: "),
+        (in_package("path", "pool//x.deb"), "path: "),
+        (in_package("path", "pool/x.deb?a"), "path: "),
+        (in_package("path", "pool/x y.deb"), "path: "),
+        (in_wheel("filename", "../x-1-py3-none-any.whl"), "filename: "),
+        (in_wheel("filename", "x/y-1-py3-none-any.whl"), "filename: "),
+        (in_wheel("filename", "x.whl"), "filename: "),
+        (in_wheel("version", "1.0\n--index-url=x"), "version: "),
+        (in_wheel("name", "Flask"), "name: 'Flask'"),
+    ],
+)
+def test_a_wrong_lock_is_refused_saying_what_is_wrong(tmp_path: Path, text: str, cause: str) -> None:
+    path = tmp_path / "instar.lock"
+    path.write_text(text)
+    with pytest.raises(LockError) as caught:
+        read(path)
+    assert str(caught.value).startswith(f"cannot read '{path}': ")
+    assert cause in str(caught.value)
+
+
+def test_bytes_that_are_no_text_and_folders_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "instar.lock"
+    path.write_bytes(b"\xff")
+    with pytest.raises(LockError, match="not UTF-8"):
+        read(path)
+    with pytest.raises(LockError, match="directory"):
+        read(tmp_path)

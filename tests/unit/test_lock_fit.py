@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from lock_values import LOCK, author_writes
+
+from instar.errors import DefinitionError, LockStale
+from instar.lock.fit import require_fit
+
+
+def moved(tmp_path: Path, **written: str | None) -> list[str]:
+    """Return the lines that moved, without the folder in them."""
+    with pytest.raises(LockStale) as caught:
+        require_fit(LOCK, author_writes(tmp_path, **written))  # type: ignore[arg-type]
+    assert "instar lock" in (caught.value.hint or "")
+    first, *lines = str(caught.value).splitlines()
+    assert first == "cannot use 'instar.lock': it no longer fits the definition"
+    return [line.replace(f"{tmp_path}/", "") for line in lines]
+
+
+def test_a_lock_fits_what_it_was_made_for(tmp_path: Path) -> None:
+    require_fit(LOCK, author_writes(tmp_path))
+
+
+def test_order_comments_and_white_space_make_no_difference(tmp_path: Path) -> None:
+    require_fit(LOCK, author_writes(tmp_path, "[perl=5.36, curl]", "# more\nuvicorn  # server\n\nflask==2.2\n"))
+
+
+@pytest.mark.parametrize(
+    ("written", "lines"),
+    [
+        ({"packages": "[curl, perl=5.36, nginx]"}, ["instar.yaml:4:31: package 'nginx' is not in instar.lock"]),
+        ({"packages": "[curl, perl]"}, ["instar.yaml:4:20: package 'perl' was 'perl=5.36' when locked"]),
+        (
+            {"packages": "[perl=5.36]"},
+            ["instar.yaml:4:3: package 'curl' is in instar.lock and no longer here"],
+        ),
+        ({"base": "debian:trixie"}, ["instar.yaml:3:9: base 'debian:trixie' was 'debian:bookworm' when locked"]),
+        (
+            {"requirements": "uvicorn\nflask==2.3\n"},
+            ["requirements.txt:2: 'flask==2.3' was 'flask==2.2' when locked"],
+        ),
+        (
+            {"requirements": "flask==2.2\nuvicorn\nhttpx\n"},
+            ["requirements.txt:3: 'httpx' is not in instar.lock"],
+        ),
+        (
+            {"requirements": "uvicorn\n"},
+            ["requirements.txt: 'flask==2.2' is in instar.lock and no longer here"],
+        ),
+        ({"requirements": None}, ["instar.yaml:2:1: python is in instar.lock and no longer here"]),
+        (
+            {"packages": "[curl]", "requirements": "flask==2.2\nuvicorn[standard]\n"},
+            [
+                "instar.yaml:4:3: package 'perl=5.36' is in instar.lock and no longer here",
+                "requirements.txt:2: 'uvicorn[standard]' was 'uvicorn' when locked",
+            ],
+        ),
+    ],
+)
+def test_what_moved_is_told_with_its_line(tmp_path: Path, written: dict[str, str | None], lines: list[str]) -> None:
+    assert moved(tmp_path, **written) == lines
+
+
+def test_python_that_was_not_there_is_told(tmp_path: Path) -> None:
+    lock = dataclasses.replace(LOCK, python=None, wheels=())
+    with pytest.raises(LockStale, match=r"instar\.yaml:5:11: python 'requirements\.txt' is not in instar\.lock"):
+        require_fit(lock, author_writes(tmp_path))
+
+
+def test_a_wrong_requirements_file_is_told_first(tmp_path: Path) -> None:
+    with pytest.raises(DefinitionError, match=r"requirements\.txt:1:1: cannot use '-e'"):
+        require_fit(LOCK, author_writes(tmp_path, requirements="-e .\n"))
