@@ -24,6 +24,27 @@ from instar.router import holder
 pytestmark = pytest.mark.root
 OTHER = Place(service="guestbook", environment="production")
 
+ASKED_FROM = """
+import json, socket, subprocess, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from router_world import world
+for line in ("link set lo up", "address add 192.0.2.1/32 dev lo"):
+    subprocess.run(["ip", *line.split()], check=True)
+answers = []
+with world(Path(sys.argv[2])) as here:
+    here.start("a", listen=(f"0.0.0.0:{here.address[1]}",))
+    for host in ("127.0.0.1", "192.0.2.1"):
+        with socket.create_connection((host, here.address[1])) as connection:
+            connection.sendall(
+                b"GET /echo HTTP/1.1\\r\\nHost: example.org\\r\\nX-Forwarded-For: 6.6.6.6\\r\\n"
+                b"X-Forwarded-Proto: https\\r\\nForwarded: for=6.6.6.6\\r\\nX-Real-IP: 6.6.6.6\\r\\n"
+                b"Proxy: 6.6.6.6\\r\\n\\r\\n"
+            )
+            answers.append(connection.recv(65536).decode().lower())
+print(json.dumps(answers))
+"""
+
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[World]:
@@ -216,16 +237,21 @@ def test_tcp_is_passed_through(here: World) -> None:
     until(lambda: here.router.counters(PLACE) == Counters(requests=2, failed=0))
 
 
-def test_the_service_learns_who_asked_and_cannot_be_lied_to(here: World) -> None:
-    here.start("a")
-    request = b"GET /echo HTTP/1.1\r\nHost: example.org\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n\r\n"
-    with socket.create_connection(here.address) as connection:
-        connection.sendall(request)
-        answer = connection.recv(65_536).decode().lower()
-    assert "x-forwarded-for: 127.0.0.1\r\n" in answer
-    assert "x-forwarded-host: example.org\r\n" in answer
-    assert "x-forwarded-proto: http\r\n" in answer
-    assert "6.6.6.6" not in answer
+def test_the_service_learns_who_asked_and_only_this_machine_is_believed(here: World, tmp_path: Path) -> None:
+    """From a network of its own, in which 192.0.2.1 is this machine and yet not its loopback address."""
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", ASKED_FROM, str(Path(__file__).parent), str(tmp_path / "home")],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    near, far = (set(answer.split("\r\n")) for answer in json.loads(done.stdout))
+    claimed = {"x-forwarded-for: 6.6.6.6", "x-forwarded-proto: https", "forwarded: for=6.6.6.6", "x-real-ip: 6.6.6.6"}
+    seen = {"x-forwarded-for: 192.0.2.1", "x-forwarded-proto: http"}
+    assert near >= {*claimed, "x-forwarded-host: example.org"}
+    assert far >= {*seen, "x-forwarded-host: example.org"}
+    assert not far & claimed
+    assert "proxy: 6.6.6.6" not in near | far
 
 
 def test_without_anybody_to_answer_it_says_503(here: World) -> None:
@@ -255,6 +281,30 @@ def test_a_running_holder_needs_nothing_more(here: World, tmp_path: Path) -> Non
     until(lambda: (here.directory / "holder.log").read_text().count(" ended: exit status 1") >= 3)
     assert imported.read_text() == ""
     os.kill(json.loads((here.directory / "holder.json").read_text())["process"]["pid"], 15)
+
+
+def test_the_log_is_kept_short(tmp_path: Path) -> None:
+    log = tmp_path / "holder.log"
+    log.write_text("".join(f"line {number}\n" for number in range(100_000)))
+    holder._trim(tmp_path)
+    assert log.stat().st_size < 512 * 1024
+    lines = log.read_text().splitlines()
+    assert lines[-1] == "line 99999"
+    assert lines[0].startswith("line ")
+    before = log.read_text()
+    holder._trim(tmp_path)
+    assert log.read_text() == before
+
+
+def test_a_router_whose_socket_was_removed_is_reached_again(here: World) -> None:
+    here.start("a")
+    with here.load() as load:
+        for path in here.state.router_sockets.iterdir():
+            path.unlink()
+        here.router.ensure(here.plan())
+        load.wait(20)
+    assert load.failures == []
+    assert here.router.observe(PLACE).targets[0].weight == 100
 
 
 def test_sigterm_ends_the_holder_and_its_haproxy(here: World) -> None:

@@ -20,7 +20,7 @@ PLAN = Plan(
     health_path="/healthz",
     instances=1,
 )
-BAD_PATHS = "healthz,/a b,/a\n  server evil 6.6.6.6:80,/a#b,/${HOME},/\",/',/\\,/é".split(",") + ["/" * 1025]
+BAD_PATHS = ["healthz", "/a b", "/a\n  server evil 6.6.6.6:80", "/a#b", "/${HOME}", '/"', "/'", "/\\", "/é", "/" * 1025]
 BAD_ADDRESSES = (
     *("127.0.0.1:80\n  bind *:81", "example.org:80", "127.0.0.1", ":80", "::1:80", "[127.0.0.1]:80"),
     *("127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:٨٠", "[fe80::1%eth0]:80", "fd@7"),

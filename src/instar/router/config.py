@@ -109,7 +109,7 @@ def _held(match: re.Match[str]) -> Server | None:
 def _damaged(why: str) -> RouterError:
     return RouterError(
         f"cannot read the router's file: {why}",
-        hint="it is not meant to be edited; destroy the environment and deploy again, or put back what it was",
+        hint="it is not meant to be edited; put back what it was, or remove it: the next deploy writes it anew",
     )
 
 
@@ -172,17 +172,21 @@ def _defaults(plan: Plan) -> str:
 
 
 def _frontend(plan: Plan) -> str:
-    """What a client says about where it came from is replaced by what the router sees."""
+    """What a client says about where its request came from is replaced by what the router sees. Only a client on this
+    machine is believed: a server in front, which ends TLS."""
     names = variables(plan.listen)
     lines = ["frontend public"]
     lines += [f'  bind "fd@${{{name}}}" # {where}' for name, where in zip(names, plan.addresses, strict=True)]
     if plan.protocol == "http":
         lines += [
-            "  http-request del-header Forwarded",
+            "  acl local src 127.0.0.0/8 ::1",
             "  http-request del-header Proxy",
-            "  http-request set-header X-Forwarded-For %[src]",
-            "  http-request set-header X-Forwarded-Host %[req.hdr(Host)]",
-            "  http-request set-header X-Forwarded-Proto http",
+            "  http-request del-header Forwarded unless local",
+            "  http-request del-header X-Real-IP unless local",
+            "  http-request del-header X-Forwarded- -m beg unless local",
+            "  http-request set-header X-Forwarded-For %[src] unless { req.hdr(X-Forwarded-For) -m found }",
+            "  http-request set-header X-Forwarded-Host %[req.hdr(Host)] unless { req.hdr(X-Forwarded-Host) -m found }",
+            "  http-request set-header X-Forwarded-Proto http unless { req.hdr(X-Forwarded-Proto) -m found }",
         ]
     lines.append(f"  default_backend {BACKEND}")
     return "\n".join(lines)
@@ -193,7 +197,8 @@ def _backend(plan: Plan) -> str:
     if plan.health_path is not None:
         lines += [
             "  option httpchk",
-            f"  http-check send meth GET uri {plan.health_path} ver HTTP/1.1 hdr Host localhost hdr User-Agent instar",
+            f"  http-check send meth GET uri {plan.health_path} ver HTTP/1.1 hdr Host localhost"
+            " hdr User-Agent instar hdr Accept */*",
             "  http-check expect status 200-399",
         ]
     lines.append(f"  default-server check inter {CHECK_INTERVAL_MS}ms fall {FALL} rise {RISE}")

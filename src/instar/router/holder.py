@@ -19,6 +19,7 @@ Usage: holder.py LABEL ORDER, ORDER being JSON::
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -81,13 +82,24 @@ def _hold(label: str, order: dict[str, Any], lock: int, pid: int, retired: dict[
     """Start HAProxy again whenever it ends, until told to end both."""
     hurried = 0
     began = time.monotonic()
-    while not _wait(pid, Path(order["directory"])):
+    running: int | None = pid
+    while running is None or not _wait(running, Path(order["directory"])):
         hurried = 0 if time.monotonic() - began > _STEADY_S else hurried + 1
         if signal.sigtimedwait({signal.SIGTERM}, _pause_s(hurried)):
             return
         began = time.monotonic()
+        running = _start_again(label, order, lock, retired)
+
+
+def _start_again(label: str, order: dict[str, Any], lock: int, retired: dict[int, int]) -> int | None:
+    """Return the new HAProxy; None when there is none now (its package is being replaced, memory is short)."""
+    pid = None
+    try:
         pid = _start(label, order, {})
         _record(lock, pid, retired)
+    except OSError as error:
+        _say(f"cannot start haproxy, or write down that it was started: {error}")
+    return pid
 
 
 def _pause_s(hurried: int) -> float:
@@ -228,14 +240,16 @@ def _trim(directory: Path) -> None:
             file.seek(-_LOG_BYTES // 2, os.SEEK_END)
             kept = file.read()
             file.truncate(0)
-        os.write(1, kept)
+        with path.open("ab") as file:
+            file.write(kept[kept.find(b"\n") + 1 :])
     except OSError as error:
         _say(f"cannot shorten the log: {error}")
 
 
 def _say(text: str) -> None:
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    os.write(2, f"{moment} {text}\n".encode())
+    with contextlib.suppress(OSError):  # a full disk ends no router
+        os.write(2, f"{moment} {text}\n".encode())
 
 
 if __name__ == "__main__":

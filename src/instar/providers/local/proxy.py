@@ -74,16 +74,20 @@ class Proxy:
         return self.files.record() is not None or bool(self.haproxies())
 
     def current(self) -> bool:
-        """Tell whether a holder lives and its HAProxy is of the program that is installed now."""
+        """Tell whether a holder lives, and its HAProxy answers and is of the program that is installed now."""
         record = self.files.record()
         program = process.find_program(_HAPROXY)
         if record is None or program is None:
             return False
         try:
+            self.ask("show info")
             running = Path(f"/proc/{record.haproxy.pid}/exe").stat()
-            return (running.st_dev, running.st_ino) == (program.stat().st_dev, program.stat().st_ino)
+        except admin_socket.Unreachable:
+            return False
         except OSError:
-            return True  # it has just died, and its holder is starting it again
+            return True  # it died a moment ago, and the one that answered is new
+        installed = program.stat()
+        return (running.st_dev, running.st_ino) == (installed.st_dev, installed.st_ino)
 
     def ask(self, *commands: str) -> tuple[str, ...]:
         """Speak to HAProxy, through the moment in which its holder starts it again.
