@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from instar.errors import HostError
-from instar.host import cgroups, conmon, mounts, namespaces, network, processes, runc
+from instar.host import cgroups, conmon, mounts, namespaces, network, plate, processes, runc
 from instar.model.definition import Stop
 from instar.model.release import Instance, Process
 from instar.providers.local import record, root
@@ -32,8 +32,8 @@ def stop(names: InstanceNames, how: Stop) -> None:
         return
     number = signal.Signals[how.signal]
     deadline = time.monotonic() + how.grace_ms / 1000
-    while not processes.hears(process, number) and time.monotonic() < deadline and processes.lives(process):
-        time.sleep(_POLL_S)  # started a moment ago: the init doesn't forward signals yet
+    while not _forwards(process, number) and processes.lives(process) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
     processes.send(process, number)
     processes.wait(process, deadline - time.monotonic())
 
@@ -97,6 +97,11 @@ def _kept_folders(names: Names) -> set[str]:
 
 def _rooms(names: Names) -> list[Path]:
     return [room for room in names.roots.iterdir() if room.name.isdigit()] if names.roots.is_dir() else []
+
+
+def _forwards(process: Process, number: int) -> bool:
+    """Tell whether the first process is the init already (it is runc's before) and takes signals to forward them."""
+    return processes.command_line(process.pid)[:1] == (plate.INIT,) and processes.hears(process, number)
 
 
 def _end(names: InstanceNames) -> None:

@@ -1,0 +1,168 @@
+"""A state directory of a test's own with an image of busybox in it, and an eye for what is left on the machine."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from instar.host import cgroups, mounts
+from instar.host.layers import LayerImages
+from instar.model.definition import Health, Service
+from instar.model.image import Image, ImageConfig, Layer
+from instar.model.release import Configuration, Instance, Place, Release
+from instar.model.state import StateDirectory
+from instar.providers.base import Observed
+from instar.providers.local import LocalRuntime, record, removal
+from instar.providers.local.names import Names
+from instar.store import Store
+
+BUSYBOX = Path("/bin/busybox")
+USER = 10_001
+_TOOLS = (
+    *("sh", "cat", "dd", "echo", "env", "false", "grep", "head", "httpd", "id", "ip", "kill", "ls", "mkdir"),
+    *("mount", "nc", "ps", "sleep", "touch", "true", "unshare", "umount", "wget"),
+)
+
+
+class TinyWorld:
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.id = secrets.token_hex(3)
+        self.state = StateDirectory(home, home / "run")
+        self.store = Store(self.state.store)
+        self.layers = LayerImages(self.store, self.state.layers, self.state.mounts)
+        self.runtime = self.another_runtime()
+        self.image = self.image_of(tiny_tree(home / "tree"))
+
+    def another_runtime(self) -> LocalRuntime:
+        """What another command on the same state directory works with."""
+        return LocalRuntime(self.state, self.id, self.layers)
+
+    def image_of(self, *trees: Path, **config: Any) -> Image:
+        layers = [self.layer_of(tree) for tree in trees]
+        base = {"architecture": "amd64", "user": f"{USER}:{USER}", "command": ("sh",), "env": {"PATH": "/bin"}}
+        return self.store.add_image(ImageConfig(**(base | config)), layers, created=1_700_000_000)
+
+    def layer_of(self, tree: Path) -> Layer:
+        return self.store.add_layer(tree, step="base", epoch=1_700_000_000)
+
+    def release(
+        self, command: Sequence[str], *, config: Mapping[str, str] | None = None, place: str = "dev", **service: Any
+    ) -> Release:
+        service.setdefault("health", Health(kind="none"))
+        return Release(
+            place=Place(service="tiny", environment=place),
+            number=1,
+            image=self.image.digest,
+            configuration=Configuration(service=Service(command=tuple(command), **service), config=config or {}),
+            created_at=datetime.now(UTC),
+        )
+
+    def instance(self, release: Release, serial: int = 1) -> Instance:
+        return Instance(
+            id=f"{release.place.service}-{release.place.environment}-{release.number}-{serial}",
+            serial=serial,
+            place=release.place,
+            release=release.number,
+            address=str(self.runtime.network()[10 + serial]),
+            created_at=datetime.now(UTC),
+        )
+
+    def run(self, release: Release, serial: int = 1, image: Image | None = None) -> Instance:
+        instance = self.instance(release, serial)
+        self.runtime.create(instance, release, image or self.image)
+        self.runtime.start(instance)
+        return instance
+
+    def output(self, script: str, **service: Any) -> list[str]:
+        """Run a shell script in an instance to its end; return the lines that it printed, whatever the stream."""
+        release = self.release(["sh", "-c", script], **service)
+        instance = self.run(release)
+        self.ended(instance)
+        lines = [line.split(" ", 2)[2] for line in self.runtime.log_lines(instance.id)]
+        self.runtime.destroy(instance, release)
+        self.runtime.forget(release.place, volumes=False)
+        return lines
+
+    def observe(self, instance: Instance) -> Observed:
+        return self.runtime.observe([instance])[0]
+
+    def ended(self, instance: Instance) -> Observed:
+        wait_until(lambda: self.observe(instance).state == "stopped")
+        return self.observe(instance)
+
+    def printed(self, instance: Instance, text: str) -> None:
+        """Wait until the instance has printed ``text``."""
+        wait_until(lambda: any(text in line for line in self.runtime.log_lines(instance.id)))
+
+    def traces(self) -> list[str]:
+        """Name all that is on this machine of this state directory's instances."""
+        marks = (self.id, str(self.home))
+        links = [path.name for path in Path("/sys/class/net").glob(f"iv{self.id}*")]
+        networks = [str(path) for path in Path("/run/netns").glob(f"*{self.id}*")]
+        rooms = [str(path) for path in Path(f"/run/instar-{self.id}").glob("*")]
+        groups = [str(path) for one in cgroups.hierarchies() for path in one.mount.glob(f"*{self.id}*/*")]
+        groups = [group for group in groups if Path(group).is_dir() and not group.endswith("/conmon")]
+        shown = [
+            line for line in Path("/proc/self/mountinfo").read_text().splitlines() if any(m in line for m in marks)
+        ]
+        shown = [line for line in shown if f" {self.state.mounts}/" not in line]
+        folders = [str(path) for top in (self.state.instances, self.state.runc) for path in top.glob("*")]
+        return [*links, *networks, *rooms, *groups, *shown, *folders, *self.processes()]
+
+    def processes(self) -> list[str]:
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (path / "cmdline").read_bytes().decode(errors="replace")
+                group = (path / "cgroup").read_text()
+                dead = " Z " in (path / "stat").read_text()
+            except OSError:
+                continue
+            if int(path.name) != os.getpid() and not dead and (str(self.home) in words or f"instar-{self.id}" in group):
+                found.append(f"process {path.name} {words!r}")
+        return found
+
+    def sweep(self) -> None:
+        """Remove what a test that failed has left."""
+        names = Names(self.state, self.id)
+        for name, intent in record.all_intents(names).items():
+            removal.remove(names.instance(name, intent.serial if intent else -1))
+        shutil.rmtree(self.state.logs, ignore_errors=True)
+
+    def close(self) -> None:
+        """Remove everything, and fail if anything is left."""
+        self.another_runtime().clear_orphans([])
+        left = self.traces() + [str(path) for path in Path("/sys/class/net").glob(f"*{self.id}*")]
+        left += [str(path) for one in cgroups.hierarchies() for path in one.mount.glob(f"*{self.id}*")]
+        tables = subprocess.run(["nft", "list", "tables"], check=True, capture_output=True, text=True).stdout
+        mounts.unmount_all(self.home)
+        self.layers.prune(())
+        assert not left
+        assert self.id not in tables
+        assert not Path(f"/run/instar-{self.id}").exists()
+
+
+def tiny_tree(tree: Path) -> Path:
+    for folder in ("bin", "srv", "var/lib"):
+        (tree / folder).mkdir(parents=True)
+    shutil.copy(BUSYBOX, tree / "bin/busybox")
+    for tool in _TOOLS:
+        (tree / "bin" / tool).symlink_to("busybox")
+    for folder, _, _ in os.walk(tree):
+        Path(folder).chmod(0o755)
+    return tree
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.01)
