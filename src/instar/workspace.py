@@ -73,9 +73,9 @@ class Workspace:
 
     def components(self) -> tuple[Component, ...]:
         """Return every component that some room stands on."""
-        from instar.fetch import components as fetch
-        from instar.providers.local import components as local
-        from instar.router import components as router
+        from instar.fetch.components import components as fetch
+        from instar.providers.local.components import components as local
+        from instar.router.components import components as router
 
         return (*local(), *router(), *fetch())
 

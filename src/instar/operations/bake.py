@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from instar.bake import Baked, PlannedStep
+from instar.bake import Baked, Planned
 from instar.bake import bake as run_bake
 from instar.bake import plan as plan_bake
 from instar.definition import Loaded
@@ -39,7 +39,7 @@ def bake(parts: Parts, loaded: Loaded, *, holding: bool = False) -> Baked:
         return baked
 
 
-def plan(parts: Parts, loaded: Loaded) -> tuple[PlannedStep, ...]:
+def plan(parts: Parts, loaded: Loaded) -> Planned:
     """Return each step and whether its layer is there already; nothing is fetched, run or written."""
     lock = fitting_lock(loaded, cache=parts.state.cache, report=parts.report)
     return plan_bake(loaded, lock=lock, store=parts.store, state=parts.state)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from instar.bake import prune_records
 from instar.errors import Refused
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentState, Release
@@ -32,6 +33,7 @@ def gc(parts: Parts, *, dry_run: bool) -> Collection:
         collected = parts.store.collect(keep, dry_run=dry_run)
         if not dry_run:
             left = parts.store.images()
+            prune_records(parts.state, parts.store)
             parts.layers.prune({layer.diff_id for image in left for layer in image.layers})
     return Collection(images=collected.images, blobs=collected.blobs, size_bytes=collected.size_bytes)
 
