@@ -151,8 +151,8 @@ class _Baking:
             for number, (step, known) in enumerate(zip(self._steps, self._found, strict=True)):
                 started = time.monotonic()
                 self._trees.append(None if known else self._run(step, number, opened))
-                stored.append(storing.submit(self._stored(step, number, known, started)))
                 seconds.append(0.0 if known else time.monotonic() - started)
+                stored.append(storing.submit(self._stored(step, number, known, seconds)))
             return [future.result() for future in stored], seconds
 
     @contextlib.contextmanager
@@ -198,17 +198,19 @@ class _Baking:
                 lowers.append(self._images.mount(known))
         return lowers[::-1]
 
-    def _stored(self, step: Step, number: int, known: Layer | None, started: float) -> Callable[[], Layer]:
+    def _stored(self, step: Step, number: int, known: Layer | None, seconds: list[float]) -> Callable[[], Layer]:
         tree = self._trees[number]
 
         def store() -> Layer:
             if known is not None or tree is None:
                 assert known is not None
                 return known
+            started = time.monotonic()
             layer = self._store.add_layer(tree, step=step.name, epoch=self._epoch)
             self._records.add(step.key, layer)
-            taken = time.monotonic() - started
-            self._report(Progress(stage="bake", text=f"{step.name} · {_size(layer.size_bytes)} · {taken:.2f} s"))
+            seconds[number] += time.monotonic() - started
+            told = f"{step.name} · {_size(layer.size_bytes)} · {seconds[number]:.2f} s"
+            self._report(Progress(stage="bake", text=told))
             if layer.size_bytes >= _LARGE_BYTES and not self._stopped.is_set():
                 self._images.provide(layer, tree)
             return layer

@@ -170,7 +170,8 @@ class _Tree:
         folder = os.dup(self._root)
         for name in path.split(b"/") if path else ():
             with contextlib.suppress(FileExistsError):
-                os.mkdir(name, 0o755, dir_fd=folder)
+                os.mkdir(name, dir_fd=folder)
+                os.chmod(name, 0o755, dir_fd=folder)  # noqa: S103 - whatever the umask
             try:
                 below = os.open(name, _FOLDER, dir_fd=folder)
             finally:

@@ -10,6 +10,7 @@ Source: dpkg 1.21, doc/triggers.txt and lib/dpkg/{dbmodify,infodb-format,trigdef
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from instar.bake.bootstrap import Unpacked
 from instar.bake.deb import fields
 
 SCRIPTS = ("preinst", "postinst", "prerm", "postrm", "config")
+_DIRECTORIES = ("info", "parts", "triggers", "updates")
 _CONFIGURED_BY = {"preinst", "postinst", "config", "triggers"}
 
 
@@ -29,16 +31,17 @@ def write_database(tree: Path, unpacked: Sequence[Unpacked]) -> None:
     """Write the database of ``unpacked`` into ``tree``, which has none. Raises OSError."""
     state = "unpacked" if needs_configuration(unpacked) else "installed"
     admin = tree / "var/lib/dpkg"
-    for name in ("info", "parts", "triggers", "updates"):
-        (admin / name).mkdir(parents=True, exist_ok=True)
-    (admin / "info/format").write_text("1\n")
-    (admin / "status").write_bytes(b"".join(_paragraph(one, state) for one in unpacked))
+    for name in ("var", "var/lib", "var/lib/dpkg", *(f"var/lib/dpkg/{one}" for one in _DIRECTORIES)):
+        with contextlib.suppress(FileExistsError):
+            (tree / name).mkdir()
+            (tree / name).chmod(0o755)
+    _write(admin / "info/format", b"1\n")
+    _write(admin / "status", b"".join(_paragraph(one, state) for one in unpacked))
     for one in unpacked:
         for name, content in _info(one):
-            (admin / "info" / name).write_bytes(content)
-            (admin / "info" / name).chmod(0o755 if name.rpartition(".")[2] in SCRIPTS else 0o644)
+            _write(admin / "info" / name, content, 0o755 if name.rpartition(".")[2] in SCRIPTS else 0o644)
     for name, lines in _triggers(unpacked).items():
-        (admin / "triggers" / name).write_text("".join(f"{line}\n" for line in lines))
+        _write(admin / "triggers" / name, "".join(f"{line}\n" for line in lines).encode())
 
 
 def info_name(one: Unpacked) -> str:
@@ -70,6 +73,11 @@ def in_order_of_need(controls: Mapping[str, Mapping[str, str]]) -> tuple[str, ..
     for name in sorted(controls):
         visit(name)
     return tuple(ordered)
+
+
+def _write(path: Path, content: bytes, mode: int = 0o644) -> None:
+    path.write_bytes(content)
+    path.chmod(mode)
 
 
 def _names(relation: str) -> Iterator[str]:
