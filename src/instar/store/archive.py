@@ -20,8 +20,8 @@ from instar.store.compression import gzipped
 from instar.store.faults import reported
 from instar.store.header import BLOCK, DIRECTORY, REGULAR, Entry, encode, padding
 from instar.store.index import LAYOUT, entered, index_json
-from instar.store.layers import checked
-from instar.store.manifest import GZIP_LAYER_TYPE, MANIFEST_TYPE, descriptor, manifest_json
+from instar.store.layers import checked, explained
+from instar.store.manifest import GZIP_LAYER_TYPE, MANIFEST_TYPE, ZSTD_LAYER_TYPE, descriptor, manifest_json
 
 _READ_BYTES: Final = 1 << 20
 
@@ -51,7 +51,10 @@ def export_gzip(blobs: Blobs, image: Image, file: Path, *, tag: str | None) -> D
 
 
 def _converted(blobs: Blobs, layer: Layer, scratches: contextlib.ExitStack) -> tuple[Layer, _Blob]:
-    with reported("convert a layer", blobs.partial):
+    if layer.media_type != ZSTD_LAYER_TYPE:
+        return layer, _stored(blobs, layer.digest)
+    action = f"convert layer '{layer.digest.short}'"
+    with reported(action, blobs.partial), explained(action, blobs, layer):
         scratch = scratches.enter_context(blobs.scratch())
         digest, size_bytes = written(gzipped(checked(blobs, layer)), scratch.descriptor)
     converted = replace(layer, digest=digest, size_bytes=size_bytes, media_type=GZIP_LAYER_TYPE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -15,7 +16,7 @@ from instar.model.image import Layer
 from instar.store.blobs import Blobs, damaged
 from instar.store.compression import compressed, plain, require_encoder
 from instar.store.extraction import Extraction
-from instar.store.faults import refusal
+from instar.store.faults import reported
 from instar.store.manifest import ZSTD_LAYER_TYPE
 from instar.store.members import Malformed, Members, Stream
 from instar.store.tree import archive
@@ -35,16 +36,11 @@ def unpack(blobs: Blobs, layer: Layer, into: Path, *, limit_bytes: int) -> None:
     action = f"unpack layer '{layer.digest.short}'"
     if layer.media_type != ZSTD_LAYER_TYPE:
         raise StoreError(f"cannot {action}: its type is {layer.media_type}, and only {ZSTD_LAYER_TYPE} is unpacked")
-    try:
+    with reported(action, into), explained(action, blobs, layer):
         into.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(into.iterdir()):
             raise StoreError(f"cannot {action}: '{into}' is not empty")
         _extract(blobs, layer, into, limit_bytes)
-    except (Malformed, ValueError) as error:
-        blobs.verify(layer.digest)  # what is damaged is told from what is hostile
-        raise StoreError(f"cannot {action}: {error}") from error
-    except OSError as error:
-        raise refusal(action, error, into) from error
 
 
 def checked(blobs: Blobs, layer: Layer) -> Iterator[bytes]:
@@ -59,6 +55,16 @@ def checked(blobs: Blobs, layer: Layer) -> Iterator[bytes]:
         pass
     if seen.hexdigest() != layer.diff_id.hex:
         raise damaged(layer.digest, f"the tar in it has the digest sha256:{seen.hexdigest()}, not {layer.diff_id}")
+
+
+@contextlib.contextmanager
+def explained(action: str, blobs: Blobs, layer: Layer) -> Iterator[None]:
+    """Turn a ValueError over a layer's bytes into BlobDamaged if they aren't what was stored, else into StoreError."""
+    try:
+        yield
+    except ValueError as error:
+        blobs.verify(layer.digest)
+        raise StoreError(f"cannot {action}: {error}") from error
 
 
 def _extract(blobs: Blobs, layer: Layer, into: Path, limit_bytes: int) -> None:

@@ -70,9 +70,10 @@ class Store:
             self._require(layers)
             data = manifest.config_json(config, layers, created=created)
             config_digest, config_size = self._blobs.add([data])
-            digest, size = self._blobs.add([manifest.manifest_json(config_digest, config_size, layers)])
+            pointer = manifest.manifest_json(config_digest, config_size, layers)
+            digest, size = self._blobs.add([pointer])
             index.enter(descriptors, manifest.descriptor(manifest.MANIFEST_TYPE, digest, size))
-        return self.image(digest)
+        return manifest.image(digest, pointer, data)
 
     def image(self, digest: Digest) -> Image:
         """Return an image. Raises ImageNotFound, or BlobDamaged when its manifest or configuration is."""

@@ -22,7 +22,7 @@ _DATALESS = frozenset(b"123456")
 _OTHER_KINDS = frozenset(b"1234567\0")
 
 
-class Malformed(Exception):
+class Malformed(ValueError):
     """The bytes are no tar, or one that isn't read here. Never leaves the store: it becomes a StoreError."""
 
 
