@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 
-from instar.lock.resolve import host_architecture
+from instar.lock.fit import host_architecture
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):

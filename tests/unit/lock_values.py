@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from instar.definition import Loaded, parse
+from instar.lock.fit import host_architecture
 from instar.model.digest import Digest
 from instar.model.lock import Lock, Package, Requested, Suite, Wheel
 
@@ -30,7 +31,7 @@ def wheel(name: str, version: str = "1.0") -> Wheel:
 
 LOCK = Lock(
     bake_format=1,
-    architecture="amd64",
+    architecture=host_architecture(),
     requested=Requested(base="debian:bookworm", packages=("curl", "perl=5.36"), requirements=("flask==2.2", "uvicorn")),
     suites=(Suite(label="Debian", suite="bookworm", date=1_700_000_000),),
     packages=(package("bash", step="base"), package("curl", "1:7.88~rc1+b1"), package("python3")),

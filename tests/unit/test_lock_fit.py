@@ -73,3 +73,9 @@ def test_python_that_was_not_there_is_told(tmp_path: Path) -> None:
 def test_a_wrong_requirements_file_is_told_first(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match=r"requirements\.txt:1:1: cannot use '-e'"):
         require_fit(LOCK, author_writes(tmp_path, requirements="-e .\n"))
+
+
+def test_a_lock_for_another_architecture_is_refused(tmp_path: Path) -> None:
+    lock = dataclasses.replace(LOCK, architecture="s390x")
+    with pytest.raises(LockStale, match=r"it was made for s390x, and this machine is (amd64|arm64)"):
+        require_fit(lock, author_writes(tmp_path))

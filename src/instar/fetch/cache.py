@@ -18,7 +18,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -114,6 +113,8 @@ class Cache:
     @contextlib.contextmanager
     def workspace(self) -> Iterator[Path]:
         """Give a private folder on the cache's file system, removed at the end."""
+        import tempfile
+
         with _disk_errors(self.root):
             self.folder("partial")
             folder = Path(tempfile.mkdtemp(dir=self._partial))

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from instar import process
@@ -85,7 +85,9 @@ def read_index(environ: Mapping[str, str] = os.environ) -> Index:
             f"cannot read pip's configuration: {error.output.strip().splitlines()[-1:] or error.message}",
             hint=f"{sys.executable} needs pip",
         ) from error
-    return parse_index(done.stdout.decode("utf-8", "replace"))
+    found = parse_index(done.stdout.decode("utf-8", "replace"))
+    bundle = environ.get("REQUESTS_CA_BUNDLE")  # pip heeds it, uv doesn't
+    return replace(found, cert=bundle) if bundle and not found.cert else found
 
 
 def parse_index(text: str) -> Index:

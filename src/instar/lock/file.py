@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -144,19 +143,19 @@ def _package_order(package: Package) -> tuple[str, str]:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fchmod(handle, 0o644)
+            os.fchmod(file.fileno(), 0o644)
             if os.geteuid() == 0 and "SUDO_UID" in os.environ:
                 owner = path.parent.stat()
-                os.fchown(handle, owner.st_uid, owner.st_gid)
-            os.fsync(handle)
-        Path(temporary).replace(path)
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            os.fsync(file.fileno())
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

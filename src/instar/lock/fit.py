@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from instar.errors import DefinitionError, LockStale, Problem
+from instar.errors import DefinitionError, LockStale, Problem, ResolveError
 from instar.fetch.requirements import Requirement, normal_name, read_requirements
 from instar.model.lock import Lock, Requested
 
@@ -13,15 +14,21 @@ if TYPE_CHECKING:
     from instar.definition import Loaded
 
 _SHOWN = 20
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def require_fit(lock: Lock, loaded: Loaded) -> None:
     """Return when ``lock`` was made for just what the definition asks for.
 
     Raises:
-        LockStale: it wasn't; says which lines moved.
+        LockStale: it wasn't; says which lines moved. Or it is for another architecture.
         DefinitionError: the requirements file is missing or malformed.
     """
+    if lock.architecture != host_architecture():
+        raise LockStale(
+            f"cannot use 'instar.lock': it was made for {lock.architecture}, and this machine is {host_architecture()}",
+            hint="instar lock makes one for this machine",
+        )
     moved = [*_moved_packages(lock, loaded), *_moved_requirements(lock, loaded)]
     if moved:
         more = [f"and {len(moved) - _SHOWN} more"] if len(moved) > _SHOWN else []
@@ -30,6 +37,14 @@ def require_fit(lock: Lock, loaded: Loaded) -> None:
             f"cannot use 'instar.lock': it no longer fits the definition\n{lines}",
             hint="instar lock resolves what moved and keeps the rest",
         )
+
+
+def host_architecture() -> str:
+    """Return this machine's architecture by Debian's name. Raises ResolveError when it is none that images have."""
+    machine = os.uname().machine
+    if machine not in _ARCHITECTURES:
+        raise ResolveError(f"cannot lock for '{machine}': known are {', '.join(_ARCHITECTURES)}")
+    return _ARCHITECTURES[machine]
 
 
 def requested(loaded: Loaded, requirements: Sequence[Requirement]) -> Requested:

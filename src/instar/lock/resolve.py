@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import re
 import time
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from instar.errors import LockMissing, ResolveError
 from instar.fetch.cache import Cache
 from instar.fetch.requirements import Requirement, normal_name
 from instar.lock.debian import PYTHON, resolve_packages, wanted_packages
-from instar.lock.fit import requested, requirements_of
+from instar.lock.fit import host_architecture, requested, requirements_of
 from instar.model.lock import BAKE_FORMAT, Lock, Package, Suite, Wheel
 from instar.model.progress import Progress, Report
 
@@ -21,16 +20,6 @@ if TYPE_CHECKING:
     from instar.definition import Loaded
 
 Update = frozenset[str] | Literal["all"] | None
-
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-
-
-def host_architecture() -> str:
-    """Return this machine's architecture by Debian's name. Raises ResolveError when it is none that images have."""
-    machine = platform.machine()
-    if machine not in _ARCHITECTURES:
-        raise ResolveError(f"cannot lock for '{machine}': known are {', '.join(_ARCHITECTURES)}")
-    return _ARCHITECTURES[machine]
 
 
 def resolve(loaded: Loaded, cache_dir: Path, previous: Lock | None, update: Update, report: Report) -> Lock:
