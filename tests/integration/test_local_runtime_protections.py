@@ -1,0 +1,222 @@
+"""What an instance cannot do, tried from within."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tiny_world import USER, TinyWorld, wait_until
+
+from instar.host import cgroups, idmap
+from instar.host.namespaces import Unsupported
+from instar.model.definition import Health, Limits, Stop, Tmp, Volume
+from instar.model.release import Instance
+
+pytestmark = pytest.mark.root
+QUICK = Stop(grace_ms=2_000)
+
+
+@pytest.fixture(scope="module")
+def one_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorld]:
+    made = TinyWorld(tmp_path_factory.mktemp("home"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world(one_world: TinyWorld) -> Iterator[TinyWorld]:
+    yield one_world
+    one_world.sweep()
+
+
+@pytest.fixture(scope="module")
+def syscalls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A static program that makes one system call by number and prints its errno."""
+    folder = tmp_path_factory.mktemp("syscalls")
+    source = folder / "try.c"
+    source.write_text(
+        "#include <errno.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <unistd.h>\n"
+        "int main(int n, char **a) {\n"
+        "  long r = syscall(atol(a[1]), n > 2 ? strtol(a[2], 0, 0) : 0, 0, 0, 0, 0);\n"
+        '  printf("%s %d\\n", a[1], r < 0 ? errno : 0); return 0; }\n'
+    )
+    (folder / "tree/srv").mkdir(parents=True)
+    subprocess.run(["gcc", "-static", "-o", folder / "tree/srv/try", source], check=True)
+    return folder / "tree"
+
+
+def test_processes_have_no_power_and_can_get_none(world: TinyWorld) -> None:
+    status = dict(
+        line.split(":\t", 1) for line in world.output("grep -E '^(Cap|NoNew|Seccomp:|Uid)' /proc/self/status")
+    )
+    capabilities = {name: value for name, value in status.items() if name.startswith("Cap")}
+    assert len(capabilities) == 5
+    assert set(capabilities.values()) == {"0" * 16}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert set(status["Uid"].split()) == {str(USER)}
+
+
+def test_no_user_of_an_instance_is_a_user_of_this_machine(world: TinyWorld) -> None:
+    release = world.release(["sleep", "1000"], stop=QUICK)
+    first, second = world.run(release, 1), world.run(release, 2)
+    owners = {_host_uid(world, instance) for instance in (first, second)}
+    assert world.runtime.owners_stay is None
+    assert len(owners) == 2, "each instance has users of its own"
+    assert min(owners) > 1_000_000
+    maps = {Path(f"/proc/{_pid(world, one)}/uid_map").read_text().split()[0] for one in (first, second)}
+    assert maps == {"0"}
+    world.runtime.destroy(first, release)
+    world.runtime.destroy(second, release)
+
+
+def test_mounts_namespaces_and_kin_are_refused(world: TinyWorld, syscalls: Path) -> None:
+    numbers = {
+        "mount": 165, "umount2": 166, "pivot_root": 155, "unshare": 272, "setns": 308, "ptrace": 101, "keyctl": 250,
+        "bpf": 321, "perf_event_open": 298, "userfaultfd": 323, "io_uring_setup": 425, "open_tree": 428,
+        "move_mount": 429, "fsopen": 430, "mount_setattr": 442, "open_by_handle_at": 304, "process_vm_readv": 310,
+    }  # fmt: skip
+    image = world.image_of(world.home / "tree", syscalls)
+    script = "; ".join(f"/srv/try {number}" for number in numbers.values())
+    script += "; /srv/try 435; /srv/try 56 0x10000011; /srv/try 56 0x40000011"
+    release = world.release(["sh", "-c", script])
+    instance = world.run(release, image=image)
+    world.ended(instance)
+    lines = [line.split(" ", 2)[2].split() for line in world.runtime.log_lines(instance.id)]
+    results = [(int(number), int(error)) for number, error in lines]
+    assert results[: len(numbers)] == [(number, 1) for number in numbers.values()]
+    assert results[len(numbers) :] == [(435, 38), (56, 38), (56, 38)], "clone3, clone with CLONE_NEWUSER, CLONE_NEWNET"
+    world.runtime.destroy(instance, release)
+
+
+def test_the_root_is_written_by_nobody(world: TinyWorld) -> None:
+    lines = world.output("touch /x; touch /srv/x; touch /bin/x; echo x >>/bin/busybox; touch /etc/hosts; touch /sys/x")
+    assert len(lines) == 6
+    assert all("Read-only file system" in line or "Permission denied" in line for line in lines)
+    assert all("Read-only file system" in line for line in lines[:3])
+
+
+def test_not_even_by_root_of_this_machine_through_any_mount(world: TinyWorld) -> None:
+    release = world.release(["sleep", "1000"], stop=QUICK)
+    instance = world.run(release)
+    root = f"/proc/{_pid(world, instance)}/root"
+    enter = ["nsenter", "-t", str(_pid(world, instance)), "-m", "mount", "-o", "remount,rw", "/"]
+    subprocess.run(enter, check=False, capture_output=True)
+    for path in (f"{root}/x", f"{root}/srv/x", f"/run/instar-{world.id}/{instance.serial}/root/x"):
+        with pytest.raises(OSError, match="Read-only file system"):
+            Path(path).touch()
+    world.runtime.destroy(instance, release)
+
+
+def test_what_is_writable_is_not_executable(world: TinyWorld) -> None:
+    volumes = (Volume(name="data", path="/var/lib/data"), Volume(name="tools", path="/var/lib/tools", exec=True))
+    script = "for d in /tmp /run /dev/shm /var/lib/data /var/lib/tools; do "
+    script += "cp /bin/busybox $d; $d/busybox true && echo $d; done"
+    lines = world.output(script, volumes=volumes)
+    assert [line for line in lines if "Permission denied" not in line] == ["/var/lib/tools"]
+    assert len(lines) == 5
+    assert world.output("cp /bin/busybox /tmp; /tmp/busybox echo ran", tmp=Tmp(exec=True)) == ["ran"]
+    world.runtime.forget(world.release(["true"]).place, volumes=True)
+
+
+def test_what_the_kernel_shows_is_masked(world: TinyWorld) -> None:
+    assert world.output("cat /proc/keys /proc/timer_list /proc/interrupts; ls -A /sys/firmware") == []
+    script = "echo 1 >/proc/sys/kernel/core_pattern; echo h >/proc/sysrq-trigger; echo x >/sys/class/net/lo/mtu"
+    lines = world.output(script)
+    assert len(lines) == 3
+    assert all(line.endswith(("Read-only file system", "Permission denied")) for line in lines)
+
+
+def test_limits_hold(world: TinyWorld) -> None:
+    script = "i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done; echo all"
+    lines = world.output(script, limits=Limits(pids=20))
+    assert any("can't fork" in line for line in lines)
+    assert "all" not in lines
+    hungry = "dd if=/dev/zero of=/tmp/x bs=1M count=100; exit 0"
+    assert any("No space left" in line for line in world.output(hungry, tmp=Tmp(size_bytes=8 << 20)))
+    release = world.release(["sh", "-c", "while :; do :; done"], limits=Limits(cpus_milli=100), stop=QUICK)
+    instance = world.run(release)
+    wait_until(lambda: _throttled(world, instance))
+    world.runtime.destroy(instance, release)
+
+
+def test_a_service_with_few_processes_starts(world: TinyWorld) -> None:
+    assert world.output("echo well", limits=Limits(pids=1, memory_bytes=16 << 20)) == ["well"]
+
+
+def test_capabilities_that_are_asked_for_are_given_inside_only(world: TinyWorld) -> None:
+    lines = world.output(
+        "grep CapEff /proc/self/status; ip link set eth0 mtu 1400 && echo done", capabilities=("NET_ADMIN",)
+    )
+    assert lines == [f"CapEff:\t{1 << 12:016x}", "done"]
+
+
+def test_every_port_may_be_bound(world: TinyWorld) -> None:
+    release = world.release(["httpd", "-f", "-p", "80", "-h", "/srv"], port=80, health=Health(kind="tcp"), stop=QUICK)
+    instance = world.run(release)
+    wait_until(lambda: world.runtime.probe(instance, release).healthy)
+    world.runtime.destroy(instance, release)
+
+
+def test_names_and_name_servers_make_sense_inside(world: TinyWorld) -> None:
+    script = "cat /etc/hostname; ip -4 addr show eth0 | grep -o '[0-9.]*/20'; cat /etc/hosts /etc/resolv.conf; "
+    script += "busybox hostname"
+    name, address, *rest = world.output(script)
+    assert name == "tiny-dev-1-1"
+    assert rest[:3] == ["127.0.0.1 localhost", "::1 localhost", f"{address.split('/')[0]} {name}"]
+    assert rest[-1] == name
+    servers = [line.split()[1] for line in rest if line.startswith("nameserver")]
+    assert not any(server.startswith("127.") for server in servers)
+
+
+def test_instances_reach_one_another_and_are_reached(world: TinyWorld) -> None:
+    serve = world.release(["sh", "-c", "mkdir /tmp/w; echo hello >/tmp/w/f; httpd -f -p 8080 -h /tmp/w"], port=8080,
+                          health=Health(kind="http", path="/f"), stop=QUICK)  # fmt: skip
+    instance = world.run(serve, 7)
+    wait_until(lambda: world.runtime.probe(instance, serve).healthy)
+    assert world.output(f"wget -q -O - http://{instance.address}:8080/f") == ["hello"]
+    world.runtime.destroy(instance, serve)
+
+
+def test_without_user_namespaces_an_instance_runs_all_the_same(
+    world: TinyWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise Unsupported("this kernel cannot")
+
+    monkeypatch.setattr(idmap, "_shift", refuse)
+    runtime = world.another_runtime()
+    volumes = (Volume(name="data", path="/var/lib/data"),)
+    release = world.release(["sh", "-c", "touch /var/lib/data/x /tmp/x /run/x && echo well; sleep 1000"],
+                            volumes=volumes, stop=QUICK)  # fmt: skip
+    instance = world.instance(release)
+    runtime.create(instance, release, world.image)
+    runtime.start(instance)
+    world.printed(instance, "well")
+    assert runtime.owners_stay == "this kernel cannot"
+    assert any("no user namespace: this kernel cannot" in warning for warning in runtime.warnings())
+    assert _host_uid(world, instance) == USER
+    runtime.destroy(instance, release)
+    assert world.traces() == []
+    runtime.forget(release.place, volumes=True)
+
+
+def _pid(world: TinyWorld, instance: Instance) -> int:
+    process = world.observe(instance).process
+    assert process is not None
+    return process.pid
+
+
+def _host_uid(world: TinyWorld, instance: Instance) -> int:
+    return Path(f"/proc/{_pid(world, instance)}").stat().st_uid
+
+
+def _throttled(world: TinyWorld, instance: Instance) -> bool:
+    for hierarchy in cgroups.hierarchies():
+        path = hierarchy.mount / f"instar-{world.id}" / instance.id / "cpu.stat"
+        if path.exists():
+            fields = dict(line.split() for line in path.read_text().splitlines())
+            if int(fields.get("nr_throttled", 0)) > 0:
+                return True
+    return False
