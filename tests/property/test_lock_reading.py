@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instar.errors import LockError
@@ -72,11 +72,13 @@ def read_text(text: str) -> Lock:
         return read(path)
 
 
+@settings(deadline=None)
 @given(locks)
 def test_any_lock_is_read_as_it_was_written(lock: Lock) -> None:
     assert read_text(dump(lock)) == lock
 
 
+@settings(deadline=None)
 @given(locks, st.data())
 def test_a_lock_with_anything_put_anywhere_is_read_or_refused_and_nothing_else(lock: Lock, data: st.DataObject) -> None:
     tree = json.loads(dump(lock))
