@@ -245,7 +245,7 @@ def test_low_ports_and_neighbouring_volumes_are_fine() -> None:
         ("  a: {listen: ':80', instances: 101}\n", "expected a whole number from 1 to 100"),
         ("  a: {listen: ':80', keep: {hot: 6}}\n", "expected a whole number from 0 to 5"),
         ("  a: {listen: ':80', keep: {releases: 0}}\n", "expected a whole number from 1 to 100"),
-        ("  a: {listen: ':80', promote_from: a}\n", "there is no environment besides 'a'"),
+        ("  a: {listen: ':80', promote_from: a}\n", "found 'a', which is no other environment; there is none besides 'a'"),
         ("  a: {listen: ':80', promote_from: c}\n  bb: {listen: ':81'}\n", "found 'c', which is no other environment"),
         ("  a: {listen: ':80', secrets: {T: x}}\n", "expected a section such as {file: secrets/token}, found 'x'"),
         ("  a: {listen: ':80', secrets: {T: {file: ../x}}}\n", "it leads out of the definition's folder"),

@@ -8,6 +8,7 @@ from instar.errors import DefinitionError, Problem
 
 Mark = tuple[int, int]  # line and column in the file, each from 1
 
+MESSAGE_LIMIT = 500  # characters
 LIMIT = 100  # nobody reads more, and a file of rubbish must not take minutes to be refused
 
 
@@ -27,8 +28,9 @@ class Problems:
         return len(self._found) >= LIMIT
 
     def add(self, mark: Mark, message: str) -> None:
+        """Note what is wrong at ``mark``. The message may repeat what the file says: it is made fit to be printed."""
         if not self.full:
-            self._found.add((*mark, message))
+            self._found.add((*mark, shortened(message, MESSAGE_LIMIT)))
 
     def error(self, *, hint: str | None = None) -> DefinitionError:
         """Return all of them as one error, in the order of their places."""
@@ -46,6 +48,12 @@ def nearest(word: str, words: Iterable[str], *, cutoff: float = 0.6) -> str | No
     by_lower = {known.lower(): known for known in words}
     found = difflib.get_close_matches(word.lower()[:60], by_lower, n=1, cutoff=cutoff)
     return by_lower[found[0]] if found else None
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return ``text`` in one line that a terminal shows as it is, with at most ``limit`` of its characters."""
+    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:limit])
+    return shown + "…" if len(text) > limit else shown
 
 
 def listed(words: Iterable[str], last: str = "or") -> str:

@@ -80,10 +80,7 @@ def volume(reading: Reading, problems: Problems) -> None:
 
 def service(reading: Reading, problems: Problems) -> None:
     _check_health(reading, problems)
-    volumes = _readings(reading.get("volumes"))
-    for index, one in enumerate(volumes):
-        for other in volumes[:index]:
-            _compare_volumes(one, other, problems)
+    _check_volumes(_readings(reading.get("volumes")), problems)
 
 
 def definition(reading: Reading, problems: Problems) -> None:
@@ -112,17 +109,33 @@ def _check_health(reading: Reading, problems: Problems) -> None:
         _add(chosen, "path", problems, f"the service speaks tcp, so there is no path that could be asked for; {advice}")
 
 
-def _compare_volumes(one: Reading, other: Reading, problems: Problems) -> None:
-    name, path, before = one.get("name"), one.get("path"), other.get("path")
-    if name is not FAILED and name == other.get("name"):
-        _add(one, "name", problems, f"'{name}' is the name of two volumes, first in line {_line(other, 'name')}")
-    if FAILED in (path, before):
-        return
-    if path == before:
-        _add(one, "path", problems, f"two volumes are at '{path}', first in line {_line(other, 'path')}")
-    elif _within(path, before) or _within(before, path):
-        inner, outer = sorted((path, before), key=len, reverse=True)
-        _add(one, "path", problems, f"a volume cannot lie in another: '{inner}' is in '{outer}'")
+def _check_volumes(volumes: list[Reading], problems: Problems) -> None:
+    """Names and paths are different, and no volume lies in another, whichever stands first."""
+    names: dict[str, Reading] = {}
+    paths: dict[str, Reading] = {}
+    around: dict[str, str] = {}  # every folder above a volume → the volume's path
+    for one in volumes:
+        name, path = one.get("name"), one.get("path")
+        if name in names:
+            _add(
+                one,
+                "name",
+                problems,
+                f"'{name}' is the name of two volumes, first in line {_line(names[name], 'name')}",
+            )
+        if name is not FAILED:
+            names.setdefault(name, one)
+        if path is FAILED:
+            continue
+        above = [path[:end] for end, letter in enumerate(path) if letter == "/" and end]
+        outer = next((folder for folder in above if folder in paths), None)
+        if path in paths:
+            _add(one, "path", problems, f"two volumes are at '{path}', first in line {_line(paths[path], 'path')}")
+        elif outer or path in around:
+            inner, outer = (path, outer) if outer else (around[path], path)
+            _add(one, "path", problems, f"a volume cannot lie in another: '{inner}' is in '{outer}'")
+        paths.setdefault(path, one)
+        around.update(dict.fromkeys(above, path))
 
 
 def _check_names(name: Any, environments: dict[str, Reading], problems: Problems) -> None:
@@ -136,44 +149,48 @@ def _check_names(name: Any, environments: dict[str, Reading], problems: Problems
 def _check_promotions(environments: dict[str, Reading], names: set[str], problems: Problems) -> None:
     for name, one in environments.items():
         source = one.get("promote_from")
-        if source in (None, FAILED):
+        if source in (None, FAILED) or (source in names and source != name) or problems.full:
             continue
         others = sorted(names - {name})
-        if source in others:
-            circle = _circle(name, environments)
-            if circle and name == min(circle):
-                _add(one, "promote_from", problems, f"promotions go in a circle: {' from '.join((*circle, name))}")
-        elif not others:
-            _add(one, "promote_from", problems, f"there is no environment besides '{name}'")
-        else:
-            near = nearest(source, others)
-            advice = f"did you mean '{near}'?" if near else f"expected {listed(others)}"
-            _add(one, "promote_from", problems, f"found '{source}', which is no other environment; {advice}")
+        near = nearest(source, others)
+        advice = f"did you mean '{near}'?" if near else f"expected {listed(others)}"
+        advice = advice if others else f"there is none besides '{name}'"
+        _add(one, "promote_from", problems, f"found '{source}', which is no other environment; {advice}")
+    for circle in _circles(environments):
+        first = environments[circle[0]]
+        _add(first, "promote_from", problems, f"promotions go in a circle: {' from '.join((*circle, circle[0]))}")
 
 
-def _circle(name: str, environments: dict[str, Reading]) -> list[str]:
-    """Return the way from ``name`` over ``promote_from`` back to it, [] when it does not lead back."""
-    way = [name]
-    while (one := environments.get(way[-1])) is not None and isinstance(source := one.get("promote_from"), str):
-        if source == name:
-            return way
-        if source in way:
-            return []
-        way.append(source)
-    return []
+def _circles(environments: dict[str, Reading]) -> Iterator[list[str]]:
+    """Yield every circle of two or more environments once, each after the one that it promotes to."""
+    walked: set[str] = set()
+    for start in environments:
+        way: dict[str, int] = {}
+        name: Any = start
+        while name in environments and name not in walked:
+            walked.add(name)
+            way[name] = len(way)
+            name = environments[name].get("promote_from")
+        if name in way and way[name] < len(way) - 1:
+            yield list(way)[way[name] :]
 
 
 def _check_addresses(environments: dict[str, Reading], problems: Problems) -> None:
-    seen: list[tuple[str, str, Mark]] = []
+    """No two sockets want the same; "all addresses" of one family takes each of that family."""
+    taken: dict[tuple[str, str], tuple[str, str, int]] = {}  # (host, port) → (address, whose, line)
     for name, one in environments.items():
         for address, mark in _addresses(one):
-            for other, owner, first in seen:
-                if _overlap(address, other):
-                    whose = "it" if owner == name else f"environment '{owner}'"
-                    message = f"{address} is taken: {whose} listens on {other} in line {first[0]}"
-                    problems.add(mark, f"{one.path}.listen: {message}")
-                    break
-            seen.append((address, name, mark))
+            host, _, port = address.rpartition(":")
+            every = "[::]" if host.startswith("[") else "0.0.0.0"  # noqa: S104  compared, not listened on
+            some = f"some of {every}"
+            found = taken.get((host, port)) or taken.get((some if host == every else every, port))
+            if found:
+                other, owner, line = found
+                whose = "it" if owner == name else f"environment '{owner}'"
+                message = f"{address} is taken: {whose} listens on {other} in line {line}"
+                problems.add(mark, f"{one.path}.listen: {message}")
+            for key in ((host, port), (some, port)):
+                taken.setdefault(key, (address, name, mark[0]))
 
 
 def _check_environment(one: Reading, service: Reading, problems: Problems) -> None:
@@ -200,18 +217,6 @@ def _addresses(one: Reading) -> Iterator[tuple[str, Mark]]:
     for address, where in zip(listen, nodes, strict=False):
         if address is not FAILED:
             yield address, where.mark
-
-
-def _overlap(one: str, other: str) -> bool:
-    """Whether two sockets could not both listen; "all addresses" of one family takes each of that family."""
-    host, _, port = one.rpartition(":")
-    other_host, _, other_port = other.rpartition(":")
-    every = {"0.0.0.0", "[::]"}  # noqa: S104  compared, not listened on
-    return (
-        port == other_port
-        and host.startswith("[") == other_host.startswith("[")
-        and (host == other_host or bool(every & {host, other_host}))
-    )
 
 
 def _refuse_runtime_folder(reading: Reading, problems: Problems) -> None:

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from instar.definition.problems import Problems, listed, nearest
+from instar.definition.problems import Problems, listed, nearest, shortened
 from instar.definition.shapes import FAILED, Either, ListOf, MapOf, Shape, told
 from instar.definition.source import Mapping as MapNode
-from instar.definition.source import Node, Scalar, shortened
+from instar.definition.source import Node, Scalar
 
 REQUIRED = object()
 
@@ -94,7 +94,7 @@ class Section(Shape):
             return f"'{name}' is not in this version; {self.later[name]}"
         if name == "<<":
             return "'<<' merges YAML aliases, and there are none in a definition"
-        unknown = f"unknown key '{shortened(name)}'"
+        unknown = f"unknown key '{shortened(name, 60)}'"
         if problems.full:
             return unknown
         if near := nearest(name, self.keys, cutoff=0.8):

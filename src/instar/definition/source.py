@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from instar.definition.problems import Mark, Problems
+from instar.definition.problems import Mark, Problems, shortened
 
 SIZE_LIMIT_BYTES = 1024 * 1024
 DEPTH_LIMIT = 20
@@ -95,10 +95,10 @@ def describe(node: Node) -> str:
     if node.kind == "nothing":
         return "nothing"
     if node.kind == "number":
-        return f"the number {shortened(node.text)}"
+        return f"the number {shortened(node.text, _SHOWN)}"
     if node.kind == "boolean":
         return node.text
-    return f"'{shortened(node.text)}'" if node.text else "an empty text"
+    return f"'{shortened(node.text, _SHOWN)}'" if node.text else "an empty text"
 
 
 def read(text: str, problems: Problems) -> Node | None:
@@ -135,11 +135,6 @@ def _forbidden(text: str, error: Exception) -> tuple[Mark, str]:
     if found.group() == "\0":
         return mark, "expected text, found a NUL byte; is this really a YAML file?"
     return mark, f"expected text, found the character U+{ord(found.group()):04X}, which YAML does not allow; remove it"
-
-
-def shortened(text: str) -> str:
-    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[: _SHOWN + 1])
-    return shown if len(text) <= _SHOWN else shown[:_SHOWN] + "…"
 
 
 class _TooDeep(Exception):
@@ -187,26 +182,18 @@ class _Builder:
         return Unusable(mark)
 
     def _refuse(self, event: Any, mark: Mark) -> bool:
-        if type(event).__name__ == "AliasEvent":
-            self._problems.add(
-                mark,
-                f"'*{event.anchor}' is a YAML alias, and there are none in a definition; write the value out, "
-                "or quote a text that begins with '*'",
-            )
-            return True
+        """Report what of YAML is not let in, and return whether there was something."""
+        alias = type(event).__name__ == "AliasEvent"
+        found = []
         if event.anchor is not None:
-            self._problems.add(
-                mark,
-                f"'&{event.anchor}' is a YAML anchor, and there are none in a definition; remove it, "
-                "or quote a text that begins with '&'",
-            )
-        if event.tag is not None:
-            self._problems.add(
-                mark,
-                f"'{event.tag}' is a YAML tag, and there are none in a definition; remove it, "
-                "or quote a text that begins with '!'",
-            )
-        return event.anchor is not None or event.tag is not None
+            found.append(("*", "alias", f"*{event.anchor}") if alias else ("&", "anchor", f"&{event.anchor}"))
+        if not alias and event.tag is not None:
+            found.append(("!", "tag", event.tag))
+        for sign, what, text in found:
+            message = f"'{shortened(text, _SHOWN)}' is a YAML {what}, and there are none in a definition"
+            advice = f"{'write the value out' if alias else 'remove it'}, or quote a text that begins with '{sign}'"
+            self._problems.add(mark, f"{message}; {advice}")
+        return bool(found)
 
     def _scalar(self, event: Any, mark: Mark) -> Node:
         if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in event.value):
@@ -233,7 +220,7 @@ class _Builder:
     def _enter(self, node: Mapping, key: Scalar, value: Node) -> None:
         if key.text in node.entries:
             first = node.entries[key.text].key_mark or node.mark
-            message = f"the key '{shortened(key.text)}' stands here twice, first in line {first[0]}"
+            message = f"the key '{shortened(key.text, _SHOWN)}' stands here twice, first in line {first[0]}"
             self._problems.add(key.value_mark, message)
         else:
             node.entries[key.text] = value
