@@ -13,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
 
 from instar.ledger import Ledger
 
@@ -62,10 +64,18 @@ class Effects:
 
 
 class CrashableLedger(Ledger):
-    """A real ledger whose every commit is a side effect. Give it ``effects`` before its first write."""
+    """A real ledger whose every commit is a side effect. Give it ``effects`` before its first write.
+
+    It waits for no disk: here only the simulated process dies, never the power.
+    """
 
     effects: Effects | None = None
     _open = 0
+
+    def __init__(self, path: Path, *, actor: str, clock: Callable[[], datetime]) -> None:
+        super().__init__(path, actor=actor, clock=clock)
+        for words in ("PRAGMA synchronous = OFF", "PRAGMA journal_mode = MEMORY"):
+            self._database._connection.execute(words)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

@@ -104,8 +104,10 @@ class SimulatedRouter:
         self._refuse("attach", place)
         with self._guard:
             routes = self._running(place, "attach")
-            known = [target for target in targets if routes.targets.get(target.name) == target]
-            new = [target for target in targets if target not in known]
+            for target in targets:
+                if routes.targets.get(target.name, target) != target:
+                    raise RouterError(f"cannot attach '{target.name}': it is somewhere else already")
+            new = [target for target in targets if target.name not in routes.targets]
             with self._effects.step(f"attach {place} {' '.join(target.name for target in new)}"):
                 for target in new:
                     routes.targets[target.name] = target
@@ -119,14 +121,14 @@ class SimulatedRouter:
     def route(self, place: Place, weights: Mapping[str, int]) -> float:
         self._refuse("route", place)
         with self._guard:
+            if not weights and not self.observe(place).running:
+                if place in self._places:
+                    self._weigh(self._places[place], {})
+                return 0.0
             routes = self._running(place, "route")
-            for name, weight in weights.items():
-                if name not in routes.targets:
-                    raise RouterError(f"cannot route '{place}' to '{name}': it is not attached")
-                if not 1 <= weight <= HIGHEST_WEIGHT:
-                    raise RouterError(f"cannot route '{place}' to '{name}': {weight} is no weight from 1 to 256")
+            self._must_fit(routes, weights)
             with self._effects.step(f"route {place} {' '.join(weights)}"):
-                routes.weights = {name: weights.get(name, 0) for name in routes.targets}
+                self._weigh(routes, weights)
         return 0.001
 
     def detach(self, place: Place, names: Sequence[str]) -> int:
@@ -144,21 +146,18 @@ class SimulatedRouter:
     def observe(self, place: Place) -> RouterState:
         with self._guard:
             routes = self._places.get(place)
-            if routes is None or not routes.running:
+            if routes is None:
                 return RouterState(running=False)
-            return RouterState(
-                running=True,
-                plan=routes.plan,
-                targets=tuple(
-                    RoutedTarget(
-                        target=target,
-                        weight=routes.weights[name],
-                        sessions=self._in_flight(routes, name),
-                        up=self._up(routes, name),
-                    )
-                    for name, target in routes.targets.items()
-                ),
+            targets = tuple(
+                RoutedTarget(
+                    target=target,
+                    weight=routes.weights[name],
+                    sessions=self._in_flight(routes, name),
+                    up=routes.running and self._up(routes, name),
+                )
+                for name, target in routes.targets.items()
             )
+            return RouterState(running=routes.running, plan=routes.plan if routes.running else None, targets=targets)
 
     def counters(self, place: Place) -> Counters:
         routes = self._places.get(place)
@@ -188,6 +187,20 @@ class SimulatedRouter:
         if routes is None or not routes.running:
             raise RouterError(f"cannot {verb} '{place}': its router does not run")
         return routes
+
+    def _must_fit(self, routes: Routes, weights: Mapping[str, int]) -> None:
+        for name, weight in weights.items():
+            if name not in routes.targets:
+                raise RouterError(f"cannot route to '{name}': it is not attached")
+            if not 1 <= weight <= HIGHEST_WEIGHT:
+                raise RouterError(f"cannot route to '{name}': {weight} is no weight from 1 to {HIGHEST_WEIGHT}")
+        others = (name for name, weight in routes.weights.items() if weight and name not in weights)
+        nobody_is_up = weights and not any(self._up(routes, name) for name in weights)
+        if nobody_is_up and any(self._up(routes, name) for name in others):
+            raise RouterError(f"cannot route to '{next(iter(weights))}': the router's checks fail")
+
+    def _weigh(self, routes: Routes, weights: Mapping[str, int]) -> None:
+        routes.weights = {name: weights.get(name, 0) for name in routes.targets}
 
     def _drop(self, place: Place, routes: Routes, names: Sequence[str]) -> None:
         with self._effects.step(f"detach {place} {' '.join(names)}"):
