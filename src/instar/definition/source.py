@@ -105,8 +105,6 @@ def read(text: str, problems: Problems) -> Node | None:
     """Return the root of ``text``, or None when it cannot be read as YAML; the reasons go to ``problems``."""
     import yaml
 
-    from instar.definition import syntax
-
     text = text.removeprefix("\ufeff")
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
@@ -114,6 +112,8 @@ def read(text: str, problems: Problems) -> Node | None:
     except (yaml.reader.ReaderError, UnicodeEncodeError) as error:
         problems.add(*_forbidden(text, error))
     except yaml.YAMLError as error:
+        from instar.definition import syntax
+
         problems.add(*syntax.explain(error, text))
     except _TooDeep:
         pass  # which is among the problems already
