@@ -99,7 +99,8 @@ def main() -> NoReturn:
 
 def _tell(error: InstarError) -> int:
     output = error.output if isinstance(error, StepFailed | CommandFailed) else ""
-    warn(error.message, error.hint, output.splitlines()[-20:])
+    place = f"{error.place}: " if isinstance(error, StepFailed) and error.place else ""
+    warn(place + error.message, error.hint, output.splitlines()[-20:])
     return error.exit_status
 
 

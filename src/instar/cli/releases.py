@@ -160,7 +160,7 @@ def _way_back(outcome: Outcome) -> str:
 def _tell_failure(outcome: Outcome, report: Report) -> None:
     lines: tuple[str, ...] = ()
     if outcome.last_lines:
-        lines = ("last lines of its log:", *(f"  {line}" for line in outcome.last_lines))
+        lines = ("last lines of its log:", *(f"  {_text(line)}" for line in outcome.last_lines))
     report(Progress(stage="launch", text=f"release {outcome.release} · {outcome.reason}", kind="failed", detail=lines))
     environment = outcome.place.environment
     if outcome.active is None:
@@ -174,9 +174,14 @@ def _tell_failure(outcome: Outcome, report: Report) -> None:
             stage="undone",
             text=f"release {outcome.release} removed; {left}",
             kind="failed",
-            detail=(f"all it printed: instar logs {outcome.place} {outcome.culprit}",) if outcome.culprit else (),
+            detail=(f"all it printed: instar logs {outcome.place} {outcome.culprit}",) if outcome.last_lines else (),
         )
     )
+
+
+def _text(line: str) -> str:
+    """Return what the instance printed, of a log line ``TIME STREAM TEXT``."""
+    return line.split(" ", 2)[-1]
 
 
 def _show_plan(plan: DeployPlan, as_json: bool) -> int:
