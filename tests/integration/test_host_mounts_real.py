@@ -118,6 +118,13 @@ def test_a_hundred_layers_can_be_overlaid(room: Path) -> None:
     assert len(list(target.iterdir())) == 100
 
 
+def test_a_layer_that_comes_twice_counts_once(room: Path) -> None:
+    twice, between = tree(room, "twice", a="twice"), tree(room, "between", a="between", b="between")
+    target = directory(room, "target")
+    mounts.mount_overlay([twice, between, twice], target)
+    assert ((target / "a").read_text(), (target / "b").read_text()) == ("twice", "between")
+
+
 def test_a_read_only_bind_refuses_writes(room: Path) -> None:
     source, target = tree(room, "source", a="x"), directory(room, "target")
     mounts.bind(source, target, read_only=True)

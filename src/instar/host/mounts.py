@@ -53,8 +53,10 @@ def mount_overlay(lowers: Sequence[Path], target: Path, *, upper: Path | None = 
     """Mount an overlay of ``lowers``, topmost first, at ``target``; read-only unless there is ``upper`` and ``work``.
 
     What is written is never synced, so an upper directory is worth nothing after a crash; and it is whole without the
-    overlay's own links between layers. Paths may hold any character. Raises HostError.
+    overlay's own links between layers. A lower that comes again further down changes nothing there, and is left out,
+    since the kernel refuses it. Paths may hold any character. Raises HostError.
     """
+    lowers = tuple(dict.fromkeys(lowers))
     settings = {"upperdir": str(upper), "workdir": str(work), **_OF_UPPERS} if upper and work else {}
     flags = _NODEV if settings else _NODEV | _RDONLY
     try:
