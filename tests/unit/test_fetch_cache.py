@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from instar.errors import FetchError, HashMismatch, HostError
-from instar.fetch.cache import Cache, cache_root
+from instar.fetch.cache import Cache
 from instar.model.digest import Digest
-from instar.model.state import StateDirectory
 
 DATA = b"as it came"
 DIGEST = Digest.of(DATA)
@@ -101,16 +100,3 @@ def test_a_full_disk_is_told_as_such() -> None:
     cache = Cache(Path("/proc/nowhere"))
     with pytest.raises(HostError, match="cannot write to the cache"):
         cache.add([DATA])
-
-
-@pytest.mark.parametrize(
-    ("environ", "root", "expected"),
-    [
-        ({"HOME": "/home/ada"}, True, "/var/lib/instar/cache"),
-        ({"HOME": "/home/ada"}, False, "/home/ada/.cache/instar"),
-        ({"HOME": "/home/ada", "XDG_CACHE_HOME": "/fast"}, False, "/fast/instar"),
-        ({"HOME": "/home/ada", "INSTAR_HOME": "/srv/i"}, False, "/srv/i/cache"),
-    ],
-)
-def test_the_cache_is_the_states_or_the_users_own(environ: dict[str, str], root: bool, expected: str) -> None:
-    assert cache_root(StateDirectory.from_environment(environ), environ, root=root) == Path(expected)

@@ -24,21 +24,9 @@ from pathlib import Path
 
 from instar.errors import FetchError, HashMismatch, HostError
 from instar.model.digest import Digest
-from instar.model.state import StateDirectory
 
 _BLOCK_BYTES = 1 << 20
 _KEPT_S = {"partial": 86_400, "apt": 30 * 86_400}
-
-
-def cache_root(state: StateDirectory, environ: Mapping[str, str], *, root: bool) -> Path:
-    """Return where the cache is: in the state directory, or the user's own when not ``root``, whose the state is.
-
-    ``$INSTAR_HOME`` holds for both.
-    """
-    if root or environ.get("INSTAR_HOME"):
-        return state.cache
-    base = environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base and base.startswith("/") else Path(environ.get("HOME", "/")) / ".cache") / "instar"
 
 
 class Cache:

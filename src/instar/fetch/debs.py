@@ -107,7 +107,7 @@ def _error(left: Sequence[Package], causes: dict[Package, str], sources: Sources
         return FetchError(f"{what}: it is no longer in the archive '{archive}'", hint=f"instar lock --update {names}")
     if cause.startswith("mismatch"):
         return HashMismatch(
-            f"{what}: what '{archive}' sent is not what instar.lock says ({cause.partition(': ')[2]},"
+            f"{what}: what '{archive}' sent is not what the lock says ({cause.partition(': ')[2]},"
             f" locked is {package.sha256.hex})",
             hint="ask whoever keeps the mirror, or name another in apt's sources; nothing of it was kept",
         )

@@ -75,7 +75,7 @@ def _error(left: Sequence[Wheel], told: str) -> FetchError:
     if mismatch:
         return HashMismatch(
             f"cannot fetch the wheel of '{mismatch[1]}': the index has other bytes (SHA-256 {mismatch[3]})"
-            f" than instar.lock says ({mismatch[2]})",
+            f" than the lock says ({mismatch[2]})",
             hint=f"if that is meant: instar lock --update {mismatch[1]}",
         )
     missing = _MISSING.search(told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar.errors import DefinitionError, LockStale, Problem, ResolveError
@@ -26,7 +27,8 @@ def require_fit(lock: Lock, loaded: Loaded) -> None:
     """
     if lock.architecture != host_architecture():
         raise LockStale(
-            f"cannot use 'instar.lock': it was made for {lock.architecture}, and this machine is {host_architecture()}",
+            f"cannot use '{_name(loaded)}': it was made for {lock.architecture},"
+            f" and this machine is {host_architecture()}",
             hint="instar lock makes one for this machine",
         )
     moved = [*_moved_packages(lock, loaded), *_moved_requirements(lock, loaded)]
@@ -34,7 +36,7 @@ def require_fit(lock: Lock, loaded: Loaded) -> None:
         more = [f"and {len(moved) - _SHOWN} more"] if len(moved) > _SHOWN else []
         lines = "\n".join((*moved[:_SHOWN], *more))
         raise LockStale(
-            f"cannot use 'instar.lock': it no longer fits the definition\n{lines}",
+            f"cannot use '{_name(loaded)}': it no longer fits the definition\n{lines}",
             hint="instar lock resolves what moved and keeps the rest",
         )
 
@@ -80,11 +82,11 @@ def _moved_packages(lock: Lock, loaded: Loaded) -> Iterator[str]:
         if before != text:
             place = loaded.places.place_text("image", "packages", number)
             yield f"{place}: package '{text}' " + (
-                "is not in instar.lock" if before is None else f"was '{before}' when locked"
+                f"is not in {_name(loaded)}" if before is None else f"was '{before}' when locked"
             )
     for text in locked.values():
         place = loaded.places.place_text("image", "packages")
-        yield f"{place}: package '{text}' is in instar.lock and no longer here"
+        yield f"{place}: package '{text}' is in {_name(loaded)} and no longer here"
 
 
 def _moved_requirements(lock: Lock, loaded: Loaded) -> Iterator[str]:
@@ -92,7 +94,7 @@ def _moved_requirements(lock: Lock, loaded: Loaded) -> Iterator[str]:
     if (file is None) != (lock.python is None):
         place = loaded.places.place_text("image", "python")
         yield f"{place}: " + (
-            f"python '{file}' is not in instar.lock" if file else "python is in instar.lock and no longer here"
+            f"python '{file}' is not in {_name(loaded)}" if file else f"python is in {_name(loaded)} and no longer here"
         )
         return
     now = requirements_of(loaded)
@@ -103,11 +105,16 @@ def _moved_requirements(lock: Lock, loaded: Loaded) -> Iterator[str]:
         before = next((text for text in sorted(gone) if normal_name(text) == one.name), None)
         gone.discard(before or "")
         yield f"{one.place}: '{one.text}' " + (
-            "is not in instar.lock" if before is None else f"was '{before.partition(' --hash')[0]}' when locked"
+            f"is not in {_name(loaded)}" if before is None else f"was '{before.partition(' --hash')[0]}' when locked"
         )
     for text in sorted(gone):
-        yield f"{file}: '{text.partition(' --hash')[0]}' is in instar.lock and no longer here"
+        yield f"{file}: '{text.partition(' --hash')[0]}' is in {_name(loaded)} and no longer here"
 
 
 def _package_name(text: str) -> str:
     return text.partition("=")[0]
+
+
+def _name(loaded: Loaded) -> str:
+    """Return the lock's name: it lies beside the definition and is named after it."""
+    return Path(loaded.file).with_suffix(".lock").name

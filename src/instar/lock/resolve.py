@@ -67,7 +67,7 @@ def _freed(previous: Lock | None, update: Update) -> frozenset[str]:
     unknown = sorted(name for name in update if name not in packages and normal_name(name) not in wheels)
     if unknown:
         raise ResolveError(
-            f"cannot update '{unknown[0]}': it is not in instar.lock",
+            f"cannot update '{unknown[0]}': it is not in the lock",
             hint="name a package or a wheel that is, or none to update all of them",
         )
     return frozenset((*update, *(normal_name(name) for name in update)))
