@@ -51,6 +51,8 @@ def create(keeping: Keeping) -> Process:
 
     Raises HostError with runc's own cause.
     """
+    if ":" in str(keeping.log):
+        raise HostError(f"cannot keep what is printed in '{keeping.log}': conmon takes no ':' in a path")
     (keeping.folder / "exit").mkdir(exist_ok=True)
     answer, answer_end = socket.socketpair()
     go, go_end = socket.socketpair()
@@ -84,13 +86,13 @@ def find(keeping: Keeping) -> tuple[Process, ...]:
     return tuple(found for found, _ in processes.find(works_for_it))
 
 
-def keeper_lives(keeping: Keeping) -> bool:
-    """Tell whether the instance's conmon is there, and will write down how it ends."""
+def find_keeper(keeping: Keeping) -> Process | None:
+    """Return the instance's conmon as long as it lives; it will write down how the instance ends."""
     try:
-        pid = int(keeping.pid_file.read_text())
+        found = processes.identify(int(keeping.pid_file.read_text()))
     except (OSError, ValueError):
-        return False
-    return str(keeping.folder) in processes.command_line(pid)
+        return None
+    return found if found and str(keeping.folder) in processes.command_line(found.pid) else None
 
 
 def exit_status(keeping: Keeping) -> int | None:

@@ -165,7 +165,7 @@ def _in_thread(action: Callable[[], T], what: str) -> T:
     thread.join()
     if failures:
         if isinstance(failures[0], OSError):
-            raise HostError(f"cannot {what}: {failures[0].strerror}") from failures[0]
+            raise HostError(f"cannot {what}: {failures[0].strerror or failures[0]}") from failures[0]
         raise failures[0]
     return results[0]
 

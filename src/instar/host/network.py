@@ -23,6 +23,7 @@ INSIDE = "eth0"
 _PREFIX = 20
 _PRIVATE = tuple(IPv4Network(text) for text in ("10.192.0.0/10", "172.16.0.0/12", "192.168.0.0/16"))
 _SMALLEST, _LARGEST = 28, 16
+_FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 _ANOTHER = "name another network: INSTAR_SUBNET=ADDRESS/PREFIX"
 
 
@@ -57,13 +58,15 @@ def ensure_bridge(bridge: str, network: IPv4Network) -> None:
             _write(f"/proc/sys/net/ipv6/conf/{bridge}/disable_ipv6", "1")
             _ignore_existing(lambda: link.add_address(bridge, gateway(network)))
             link.set_up(bridge)
-        _write("/proc/sys/net/ipv4/ip_forward", "1")
+        _write(_FORWARDING, "1")
     except OSError as error:
         raise HostError(f"cannot make the bridge '{bridge}': {error.strerror}") from error
 
 
 def bridge_is_up(bridge: str, network: IPv4Network) -> bool:
-    """Tell whether the bridge is there with its address, so that nothing is to be made."""
+    """Tell whether the bridge is there with its address and packets are passed on, so that nothing is to be made."""
+    if Path(_FORWARDING).read_text().strip() != "1":
+        return False
     try:
         index = socket.if_nametoindex(bridge)
         with Netlink() as link:

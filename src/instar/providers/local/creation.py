@@ -160,7 +160,8 @@ def _checked_command(order: Order, users: Users | None) -> Sequence[str]:
         gid=first + gid,
     )
     try:
-        programs.check(service.command, execution)
+        if not any(service.command[0].startswith(f"{volume.path}/") for volume in service.volumes):
+            programs.check(service.command, execution)
     except programs.Unrunnable as error:
         raise ProviderError(
             str(error), hint="service.command in the definition, or what the image is made of"

@@ -41,7 +41,7 @@ def _exit_status(names: InstanceNames) -> int | None:
     deadline = time.monotonic() + _STATUS_PATIENCE_S
     while True:
         status = conmon.exit_status(names.keeping)
-        if status is not None or time.monotonic() >= deadline or not conmon.keeper_lives(names.keeping):
+        if status is not None or time.monotonic() >= deadline or not conmon.find_keeper(names.keeping):
             return status
         time.sleep(_STATUS_POLL_S)
 

@@ -31,11 +31,13 @@ class Intent:
 
 def write_intent(names: InstanceNames, instance: Instance) -> None:
     """Make the instance's folder with its intent in it: from now on everything of it can be found."""
-    names.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     maker = processes.identify(os.getpid())
     assert maker is not None
     intent = Intent(id=instance.id, serial=instance.serial, maker=maker, made_at=_uptime())
-    _write(names.intent, to_json(intent))
+    folder = names.folder.with_name(f".{os.getpid()}-{names.name}")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write(folder / names.intent.name, to_json(intent))
+    folder.rename(names.folder)
 
 
 def write_process(names: InstanceNames, process: Process) -> None:
@@ -51,15 +53,23 @@ def find_process(names: InstanceNames) -> Process | None:
 
 
 def all_intents(names: Names) -> Mapping[str, Intent | None]:
-    """Return the name of every instance's folder, with its intent where one was written."""
+    """Return the name of every instance's folder, with its intent where one was written.
+
+    A folder that somebody alive has only begun is not among them.
+    """
     root = names.state.instances
     folders = sorted(root.iterdir()) if root.is_dir() else []
-    return {folder.name: find_intent(folder) for folder in folders if folder.is_dir()}
+    return {folder.name: find_intent(folder) for folder in folders if not _is_begun(folder)}
 
 
 def in_the_making(intent: Intent) -> bool:
     """Tell whether somebody alive may just now be making it, whom the caller has not heard of yet."""
     return processes.lives(intent.maker) and _uptime() - intent.made_at < _YOUNG_S
+
+
+def _is_begun(folder: Path) -> bool:
+    pid = folder.name[1:].partition("-")[0]
+    return folder.name.startswith(".") and pid.isdigit() and processes.identify(int(pid)) is not None
 
 
 def _write(path: Path, data: Any) -> None:

@@ -111,7 +111,7 @@ def _end(names: InstanceNames) -> None:
     if record.find_process(names) is None:
         _kill_all(conmon.find(keeping))
     cgroups.kill(names.group)
-    for keeper in conmon.find(keeping):
+    if keeper := conmon.find_keeper(keeping):
         processes.wait(keeper, _KEEPER_PATIENCE_S)
     while workers := conmon.find(keeping):
         _kill_all(workers)

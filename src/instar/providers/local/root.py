@@ -7,6 +7,7 @@ are shifted into its user namespace. When the overlay stands, the copies are tak
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
@@ -16,11 +17,13 @@ from instar.errors import HostError, ProviderError
 from instar.host import idmap, mounts, plate
 from instar.host.bundle import Bind, Users
 from instar.host.layers import LayerImages
+from instar.host.namespaces import Unsupported
 from instar.model.definition import Volume
 from instar.model.image import Image
 from instar.model.release import Place
 from instar.providers.local.names import InstanceNames, Names
 
+_NOT_HERE = frozenset({errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP})
 _SAFE = idmap.NOSUID | idmap.NODEV
 
 
@@ -103,6 +106,10 @@ def _mount_shifted(names: InstanceNames, lowers: Sequence[Path], users: int) -> 
             idmap.clone(lower, place, users=users)
             places.append(place)
         mounts.mount_overlay(places, names.root)
+    except HostError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NOT_HERE:
+            raise Unsupported(f"this kernel cannot overlay shifted layers: {error.__cause__.strerror}") from error
+        raise
     finally:
         for place in places:
             mounts.unmount(place)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import threading
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network
 
@@ -35,9 +34,8 @@ class LocalRuntime:
         self._names = Names(state, state_id)
         self._layers = layers
         self._subnet = Subnet(self._names)
-        self._guard = threading.Lock()
         self.owners_stay: str | None = None
-        """Why instances are made without user namespaces; None as long as they have them."""
+        """Why an instance was made without a user namespace; None as long as each got one."""
 
     def network(self) -> IPv4Network:
         return self._subnet.network()
@@ -51,7 +49,8 @@ class LocalRuntime:
         if observed.process is not None:
             return observed.process
         try:
-            removal.remove(names)
+            if names.folder.exists():
+                removal.remove(names)
             return self._create(names, instance, release, image)
         except BaseException as error:
             with contextlib.suppress(InstarError):
@@ -108,18 +107,18 @@ class LocalRuntime:
                 folder.parent.rmdir()  # other environments of the service may have theirs in it
 
     def warnings(self) -> tuple[str, ...]:
-        return surroundings.warnings(self._names, self._subnet.network(), self.owners_stay)
+        return surroundings.warnings(self._names, self._subnet.find(), self.owners_stay)
 
     def _create(self, names: InstanceNames, instance: Instance, release: Release, image: Image) -> Process:
         subnet = self._subnet.ensure()
         order = Order(names=names, instance=instance, release=release, image=image, images=self._layers, subnet=subnet)
-        if self.owners_stay is None:
-            try:
-                return creation.create(order, shift_owners=True)
-            except Unsupported as error:
-                self.owners_stay = str(error)
-                removal.remove(names)
-        return creation.create(order, shift_owners=False)
+        try:
+            return creation.create(order, shift_owners=True)
+        except Unsupported as error:
+            removal.remove(names)
+            process = creation.create(order, shift_owners=False)
+            self.owners_stay = str(error)
+            return process
 
     def _probe(self, names: InstanceNames, instance: Instance, release: Release) -> Probe:
         service = release.service

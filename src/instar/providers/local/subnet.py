@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -29,6 +30,12 @@ class Subnet:
             if self._network is None:
                 self._network = self._read() or self._choose()
             return self._checked(self._network)
+
+    def find(self) -> IPv4Network | None:
+        """Return the network where one was chosen and may be known to this user."""
+        with contextlib.suppress(HostError):
+            return self._network or self._read()
+        return None
 
     def ensure(self) -> IPv4Network:
         """Return the network, with its bridge and its address translation in place. Raises HostError."""

@@ -15,7 +15,7 @@ _ANSWER_S = 0.5
 _TRUSTED_S = 600.0
 
 
-def warnings(names: Names, subnet: IPv4Network, owners_stay: str | None) -> tuple[str, ...]:
+def warnings(names: Names, subnet: IPv4Network | None, owners_stay: str | None) -> tuple[str, ...]:
     """Return the warnings. Asks the name servers at most every ten minutes, as long as they answer."""
     return (*_firewall(names), *_resolver(names), *_subnet(names, subnet), *_users(owners_stay))
 
@@ -41,8 +41,8 @@ def _resolver(names: Names) -> Iterator[str]:
         yield f"none of this machine's name servers ({listed}) answers: instances cannot look names up"
 
 
-def _subnet(names: Names, subnet: IPv4Network) -> Iterator[str]:
-    if cause := network.overlap(subnet, names.bridge):
+def _subnet(names: Names, subnet: IPv4Network | None) -> Iterator[str]:
+    if subnet and (cause := network.overlap(subnet, names.bridge)):
         yield (
             f"the instances' network {subnet} overlaps another: {cause}; to move it, destroy every environment, "
             f"remove {names.network_file}, and choose with INSTAR_SUBNET"
@@ -64,6 +64,5 @@ def _answer_now(names: Names, servers: tuple[IPv4Address, ...]) -> bool:
     if not resolver.answers(servers, _ANSWER_S):
         return False
     with contextlib.suppress(OSError):
-        names.state.run.mkdir(parents=True, exist_ok=True)
         (names.state.run / "resolver-answered").touch()
     return True

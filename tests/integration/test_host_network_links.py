@@ -1,0 +1,124 @@
+"""Bridge, links, translation and firewalls, in a network namespace that plays this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from instar.errors import HostError
+from instar.host import firewall, namespaces, network
+
+pytestmark = pytest.mark.root
+INSIDE, WORLD = IPv4Network("10.99.0.0/20"), IPv4Network("198.51.100.0/24")
+INSTANCE, SERVER = IPv4Address("10.99.0.9"), IPv4Address("198.51.100.9")
+BRIDGE, TABLE = "inbridge", "instar_test"
+
+
+@pytest.fixture
+def names() -> Iterator[tuple[str, str]]:
+    made = (f"instar-test-{os.getpid()}-instance", f"instar-test-{os.getpid()}-world")
+    yield made
+    for name in made:
+        namespaces.drop_network(name)
+
+
+def on_another_machine(action: Callable[[], None]) -> None:
+    namespaces.in_new_network(action)
+
+
+def _connected(instance: str, world: str) -> Callable[[], str | None]:
+    """Join an instance and a world to this machine; return what connects them and says who the world saw."""
+    for name, link, bridge, address, subnet in (
+        (instance, "ivone", BRIDGE, INSTANCE, INSIDE),
+        (world, "ivtwo", "outbridge", SERVER, WORLD),
+    ):
+        namespaces.make_network(name)
+        network.ensure_bridge(bridge, subnet)
+        network.connect(link, bridge, namespaces.name_path(name), address, subnet)
+    server = namespaces.inside(namespaces.name_path(world), lambda: socket.create_server((str(SERVER), 80)))
+
+    def connect() -> str | None:
+        with contextlib.suppress(HostError):  # no answer in time
+            client = namespaces.inside(
+                namespaces.name_path(instance), lambda: socket.create_connection((str(SERVER), 80), timeout=1.5)
+            )
+            with client:
+                connection, (address, _) = server.accept()
+                connection.close()
+                return str(address)
+        return None
+
+    return connect
+
+
+def test_what_leaves_has_this_machines_address(names: tuple[str, str]) -> None:
+    def act() -> None:
+        connect = _connected(*names)
+        firewall.ensure_translation(TABLE, INSIDE)
+        firewall.ensure_translation(TABLE, INSIDE)
+        assert network.bridge_is_up(BRIDGE, INSIDE)
+        assert connect() == str(network.gateway(WORLD).ip)
+        firewall.remove_translation(TABLE)
+        firewall.remove_translation(TABLE)
+        assert connect() == str(INSTANCE)
+
+    on_another_machine(act)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [["iptables", "-P", "FORWARD", "DROP"]],
+        [["iptables", "-N", "DOCKER-USER"], ["iptables", "-I", "FORWARD", "-j", "DOCKER-USER"],
+         ["iptables", "-P", "FORWARD", "DROP"]],
+        [["nft", "add table inet guard"],
+         ["nft", "add chain inet guard pass { type filter hook forward priority 0; policy drop; }"]],
+    ],
+)  # fmt: skip
+def test_a_firewall_in_the_way_is_found_and_can_be_passed(names: tuple[str, str], rules: list[list[str]]) -> None:
+    def act() -> None:
+        connect = _connected(*names)
+        firewall.ensure_translation(TABLE, INSIDE)
+        assert firewall.barriers(BRIDGE) == ()
+        for rule in rules:
+            subprocess.run(rule, check=True)
+        (barrier,) = firewall.barriers(BRIDGE)
+        assert barrier.what == ("Docker" if len(rules) == 3 else "a firewall")
+        assert connect() is None
+        for command in barrier.allow:
+            subprocess.run(command.split(), check=True)
+        assert firewall.barriers(BRIDGE) == ()
+        assert connect() == str(network.gateway(WORLD).ip)
+
+    on_another_machine(act)
+
+
+def test_a_subnet_that_is_taken_is_not_chosen() -> None:
+    def act() -> None:
+        first = network.choose(None, seed=7)
+        assert network.choose(None, seed=7) == first
+        network.ensure_bridge(BRIDGE, first)
+        assert network.choose(None, seed=7) != first
+        assert network.overlap(first, BRIDGE) is None
+        with pytest.raises(HostError, match=f"cannot use the subnet '{first}': {first} is reached through {BRIDGE}"):
+            network.choose(str(first), seed=7)
+        second = network.choose(None, seed=8, spared=[])
+        assert network.choose(None, seed=8, spared=[second[5]]) != second
+
+    on_another_machine(act)
+
+
+def test_a_broken_subnet_is_named() -> None:
+    for text, cause in (
+        ("10.0.0.0/8", "its prefix must be"),
+        ("10.0.0.1/20", "has host bits set"),
+        ("here", "Expected 4"),
+    ):
+        with pytest.raises(HostError, match=f"cannot use the subnet '{text}': .*{cause}"):
+            network.choose(text, seed=0)
