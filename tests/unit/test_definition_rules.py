@@ -245,7 +245,7 @@ def test_low_ports_and_neighbouring_volumes_are_fine() -> None:
         ("  a: {listen: ':80', instances: 101}\n", "expected a whole number from 1 to 100"),
         ("  a: {listen: ':80', keep: {hot: 6}}\n", "expected a whole number from 0 to 5"),
         ("  a: {listen: ':80', keep: {releases: 0}}\n", "expected a whole number from 1 to 100"),
-        ("  a: {listen: ':80', promote_from: a}\n", "found 'a', which is no other environment; there is none besides 'a'"),
+        ("  a: {listen: ':80', promote_from: a}\n", "which is no other environment; there is none besides 'a'"),
         ("  a: {listen: ':80', promote_from: c}\n  bb: {listen: ':81'}\n", "found 'c', which is no other environment"),
         ("  a: {listen: ':80', secrets: {T: x}}\n", "expected a section such as {file: secrets/token}, found 'x'"),
         ("  a: {listen: ':80', secrets: {T: {file: ../x}}}\n", "it leads out of the definition's folder"),
@@ -295,4 +295,5 @@ def test_one_mistake_makes_one_problem() -> None:
     """What depends on a value that could not be read says nothing."""
     text = environments("  a: {listen: ':80', instances: 3}\n", port="port: none, health: {path: /}")
     assert len(problems_of(text)) == 1
+    assert len(problems_of(text.replace("port: none", "prot: 80"))) == 1
     assert len(problems_of(text.replace("port: none", "port: 80, volumes: [{name: d, path: data}]"))) == 2

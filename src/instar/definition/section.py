@@ -75,8 +75,11 @@ class Section(Shape):
         for name, value in node.entries.items():
             if name in self.keys:
                 values[name] = self.keys[name].shape.read(value, prefix + name, problems)
-            else:
-                problems.add(value.key_mark or value.mark, told(path, self._unknown(name, problems)))
+                continue
+            meant = None if problems.full else nearest(name, self.keys)
+            problems.add(value.key_mark or value.mark, told(path, self._unknown(name, meant)))
+            if meant and meant not in node.entries:
+                values[meant] = FAILED  # misspelt: nothing more is said of what it would have meant
         self._require(node, path, values, problems)
         reading = Reading(self, node, path, values)
         if self.check:
@@ -89,20 +92,16 @@ class Section(Shape):
                 problems.add(node.mark, told(path, f"'{key.name}' is missing; expected {key.shape.expected}"))
                 values[key.name] = FAILED
 
-    def _unknown(self, name: str, problems: Problems) -> str:
+    def _unknown(self, name: str, meant: str | None) -> str:
         if name in self.later:
             return f"'{name}' is not in this version; {self.later[name]}"
         if name == "<<":
             return "'<<' merges YAML aliases, and there are none in a definition"
         unknown = f"unknown key '{shortened(name, 60)}'"
-        if problems.full:
-            return unknown
-        if near := nearest(name, self.keys, cutoff=0.8):
-            return f"{unknown}; did you mean '{near}'?"
-        if (home := self._home(name)) is not None:
+        home = self._home(name)
+        if home and not (meant and nearest(name, [meant], cutoff=0.8)):
             return f"{unknown}; it belongs to {home}"
-        near = nearest(name, self.keys)
-        return f"{unknown}; did you mean '{near}'?" if near else f"{unknown}; expected {listed(self.keys)}"
+        return f"{unknown}; did you mean '{meant}'?" if meant else f"{unknown}; expected {listed(self.keys)}"
 
     def _home(self, name: str) -> str | None:
         """Return the one section that has the key ``name``, None when none or several have it."""
