@@ -1,0 +1,197 @@
+"""Servers, requests and ports for every router, for one contract. ``BENCHES`` says which routers there are."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from instar.model.release import Place
+from instar.providers.base import Router, RouterPlan, Target
+from instar.providers.local.router import LocalRouter
+from integration.router_world import Backend, Client, World, free_port, until
+from simulated import Behaviour, Simulation
+from simulated.values import image, instance, release
+
+PLACE = Place(service="contract", environment="dev")
+OTHER = Place(service="contract", environment="production")
+
+
+class RouterBench(Protocol):
+    """A router with nothing on it, and what a test needs beside it."""
+
+    router: Router
+
+    def another(self) -> Router:
+        """Return the router that another process of the same state directory would have."""
+
+    def plan(self, place: Place = PLACE) -> RouterPlan:
+        """Return a plan with an address that is free (the same for the same place)."""
+
+    def server(self, name: str, *, well: bool = True) -> Target:
+        """Start a server. One that isn't well answers its health path with an error."""
+
+    def fall(self, name: str) -> None:
+        """End a server."""
+
+    def ask(self, place: Place = PLACE) -> str | None:
+        """Send a request; return the name of the server that answers, None when none does."""
+
+    def begin(self, place: Place = PLACE) -> None:
+        """Send a request that its server doesn't answer before :meth:`finish`."""
+
+    def finish(self) -> None:
+        """Have all requests answered."""
+
+    def occupy(self, plan: RouterPlan) -> contextlib.AbstractContextManager[object]:
+        """Have somebody else listen on the plan's address inside."""
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Return when ``condition`` holds. Fails when that takes too long."""
+
+
+class SimulatedBench:
+    def __init__(self) -> None:
+        self._simulation = Simulation()
+        self.router = self._simulation.router
+        self._servers = 0
+
+    def another(self) -> Router:
+        return self.router  # the machine is in this object
+
+    def plan(self, place: Place = PLACE) -> RouterPlan:
+        return _plan(place, 8080 if place == PLACE else 8081)
+
+    def server(self, name: str, *, well: bool = True) -> Target:
+        self._servers += 1
+        of = release(self._servers, place=PLACE)
+        one = dataclasses.replace(instance(of=of), id=name)
+        runtime = self._simulation.runtime
+        runtime.behave(name, Behaviour(answers=200 if well else 500))
+        runtime.create(one, of, image())
+        runtime.start(one)
+        assert of.service.port is not None
+        return Target(name=name, address=one.address, port=of.service.port)
+
+    def fall(self, name: str) -> None:
+        self._simulation.runtime.kill(name)
+
+    def ask(self, place: Place = PLACE) -> str | None:
+        return self.router.request(place)
+
+    def begin(self, place: Place = PLACE) -> None:
+        assert self.router.request(place, lasts_s=1_000)
+
+    def finish(self) -> None:
+        self._simulation.clock.sleep(1_001)
+
+    @contextlib.contextmanager
+    def occupy(self, plan: RouterPlan) -> Iterator[object]:
+        self.router.taken = dict.fromkeys(plan.listen, "process 7 (nginx)")
+        yield
+        self.router.taken = {}
+
+    def until(self, condition: Callable[[], object]) -> None:
+        while not condition():
+            self._simulation.clock.sleep(1)
+
+
+class LocalBench:
+    def __init__(self, home: Path) -> None:
+        self._world = World(home)
+        self.router = self._world.router
+        self._ports = {PLACE: free_port(), OTHER: free_port()}
+        self._backends: dict[str, Backend] = {}
+        self._asking: list[threading.Thread] = []
+
+    def another(self) -> Router:
+        return LocalRouter(self._world.state, "0a1b2c")
+
+    def plan(self, place: Place = PLACE) -> RouterPlan:
+        return _plan(place, self._ports[place])
+
+    def server(self, name: str, *, well: bool = True) -> Target:
+        made = self._backends[name] = self._world.backend(name)
+        made.healthy = well
+        return made.target
+
+    def fall(self, name: str) -> None:
+        self._backends[name].close()
+
+    def ask(self, place: Place = PLACE) -> str | None:
+        with contextlib.closing(Client(("127.0.0.1", self._ports[place]))) as client:
+            try:
+                status, body = client.get(keep=False)
+            except OSError:
+                return None
+        return body.decode() if status == 200 else None
+
+    def begin(self, place: Place = PLACE) -> None:
+        arrived = self._slow_requests()
+        self._asking.append(threading.Thread(target=self._ask_slowly, args=(place,), daemon=True))
+        self._asking[-1].start()
+        until(lambda: self._slow_requests() > arrived)
+
+    def finish(self) -> None:
+        for backend in self._backends.values():
+            backend.release.set()
+        for thread in self._asking:
+            thread.join()
+
+    def occupy(self, plan: RouterPlan) -> contextlib.AbstractContextManager[object]:
+        return socket.create_server(("127.0.0.1", self._ports[plan.place]))
+
+    def until(self, condition: Callable[[], object]) -> None:
+        until(condition)
+
+    def close(self) -> None:
+        self.finish()
+        self.router.clear_orphans(())
+        for backend in self._world.backends:
+            backend.close()
+        assert self._world.processes() == []
+
+    def _slow_requests(self) -> int:
+        return sum(backend.seen["/slow"] for backend in self._backends.values())
+
+    def _ask_slowly(self, place: Place) -> None:
+        with (
+            contextlib.closing(Client(("127.0.0.1", self._ports[place]))) as client,
+            contextlib.suppress(OSError),  # it may be cut
+        ):
+            client.get("/slow", keep=False)
+
+
+def _plan(place: Place, port: int) -> RouterPlan:
+    return RouterPlan(
+        place=place,
+        listen=(f"127.0.0.1:{port}",),
+        protocol="http",
+        request_timeout_ms=20_000,
+        tunnel_timeout_ms=20_000,
+        health_path="/healthz",
+        instances=2,
+    )
+
+
+@contextlib.contextmanager
+def simulated(home: Path) -> Iterator[RouterBench]:
+    yield SimulatedBench()
+
+
+@contextlib.contextmanager
+def local(home: Path) -> Iterator[RouterBench]:
+    bench = LocalBench(home)
+    try:
+        yield bench
+    finally:
+        bench.close()
+
+
+BENCHES = [pytest.param(simulated, id="simulated"), pytest.param(local, id="local", marks=pytest.mark.root)]

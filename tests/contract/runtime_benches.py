@@ -1,0 +1,170 @@
+"""The same few services on every runtime, for one contract. ``BENCHES`` says which runtimes there are."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+import pytest
+
+from instar.model.definition import Health, Service, Stop
+from instar.model.image import Image
+from instar.model.release import Configuration, Instance, Place, Release
+from instar.providers.base import Runtime
+from integration.tiny_world import TinyWorld, wait_until
+from simulated import Behaviour, Simulation
+from simulated.values import image as simulated_image
+
+PLACE = Place(service="contract", environment="dev")
+MISSING = "no-such-command"
+
+Kind = Literal["web", "ill", "worker", "brief", "missing"]
+KINDS: dict[Kind, int] = {"web": 1, "ill": 2, "worker": 3, "brief": 4, "missing": 5}  # the number of its release
+HTTP = Health(kind="http", path="/", timeout_ms=2_000)
+ALIVE = Health(kind="none")
+SERVE = "mkdir /tmp/www; echo well >/tmp/www/index.html; echo serving; exec httpd -f -p 8080 -h /tmp/www"
+SERVICES: dict[Kind, Service] = {
+    "web": Service(command=("sh", "-c", SERVE), port=8080, health=HTTP, stop=Stop(grace_ms=3_000)),
+    "ill": Service(command=("sh", "-c", "exec httpd -f -p 8080 -h /srv"), port=8080, health=HTTP),
+    "worker": Service(command=("sleep", "1000"), health=ALIVE),
+    "brief": Service(command=("sh", "-c", "echo going; exit 3"), health=ALIVE),
+    "missing": Service(command=(MISSING,), health=ALIVE),
+}
+BEHAVIOURS: dict[Kind, Behaviour] = {
+    "web": Behaviour(says=("serving",)),
+    "ill": Behaviour(answers=404),
+    "worker": Behaviour(),
+    "brief": Behaviour(dies_after_s=0, exit_status=3, says=("going",)),
+    "missing": Behaviour(create_fails=f"command '{MISSING}' is not in the image"),
+}
+
+
+class RuntimeBench(Protocol):
+    """A runtime with nothing on it, and what a test needs beside it."""
+
+    runtime: Runtime
+    image: Image
+
+    def another(self) -> Runtime:
+        """Return the runtime that another process of the same state directory would have."""
+
+    def in_another_process(self, work: Callable[[], None]) -> None:
+        """Have ``work`` done by a process that has ended when this returns: what it began, nobody is at any more."""
+
+    def kill(self, instance: Instance) -> None:
+        """End its first process, as an error in it would."""
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Return when ``condition`` holds. Fails when that takes too long."""
+
+    def traces(self) -> Sequence[str]:
+        """Name all that is on the machine of instances."""
+
+
+class SimulatedBench:
+    def __init__(self) -> None:
+        self._simulation = Simulation()
+        self.runtime = self._simulation.runtime
+        self.image = simulated_image()
+        for kind, number in KINDS.items():
+            self.runtime.behave(number, BEHAVIOURS[kind])
+
+    def another(self) -> Runtime:
+        return self.runtime  # the machine is in this object
+
+    def in_another_process(self, work: Callable[[], None]) -> None:
+        work()
+
+    def kill(self, instance: Instance) -> None:
+        self.runtime.kill(instance.id)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._simulation.clock.sleep(60)
+
+    def traces(self) -> Sequence[str]:
+        return self.runtime.traces()
+
+
+class LocalBench:
+    def __init__(self, home: Path) -> None:
+        self._world = TinyWorld(home)
+        self.runtime = self._world.runtime
+        self.image = self._world.image
+
+    def another(self) -> Runtime:
+        return self._world.another_runtime()
+
+    def in_another_process(self, work: Callable[[], None]) -> None:
+        child = os.fork()
+        if child == 0:
+            try:
+                work()
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def kill(self, instance: Instance) -> None:
+        process = self._world.observe(instance).process
+        assert process is not None
+        os.kill(process.pid, signal.SIGKILL)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        wait_until(condition)
+
+    def traces(self) -> Sequence[str]:
+        return self._world.traces()
+
+    def close(self) -> None:
+        self._world.close()
+
+
+@contextlib.contextmanager
+def simulated(home: Path) -> Iterator[RuntimeBench]:
+    yield SimulatedBench()
+
+
+@contextlib.contextmanager
+def local(home: Path) -> Iterator[RuntimeBench]:
+    bench = LocalBench(home)
+    try:
+        yield bench
+    finally:
+        bench.close()
+
+
+BENCHES = [pytest.param(simulated, id="simulated"), pytest.param(local, id="local", marks=pytest.mark.root)]
+
+_serials = itertools.count(1)
+
+
+def release(kind: Kind, bench: RuntimeBench) -> Release:
+    return Release(
+        place=PLACE,
+        number=KINDS[kind],
+        image=bench.image.digest,
+        configuration=Configuration(service=SERVICES[kind]),
+        created_at=datetime.now(UTC),
+    )
+
+
+def instance(of: Release, bench: RuntimeBench) -> Instance:
+    """Return one with a serial and an address that no other has."""
+    serial = next(_serials)
+    return Instance(
+        id=f"{of.place.service}-{of.place.environment}-{of.number}-{serial}",
+        serial=serial,
+        place=of.place,
+        release=of.number,
+        address=str(bench.runtime.network()[10 + serial]),
+        created_at=datetime.now(UTC),
+    )

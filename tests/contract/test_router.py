@@ -1,0 +1,207 @@
+"""What every router does, as providers/base.py says it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from router_benches import BENCHES, OTHER, PLACE, RouterBench
+
+from instar.errors import RouterError
+from instar.providers.base import Counters, RoutedTarget, RouterState, Target
+
+
+@pytest.fixture(params=BENCHES)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RouterBench]:
+    with request.param(tmp_path) as made:
+        yield made
+
+
+def serving(bench: RouterBench, *names: str) -> list[Target]:
+    """Start the router with a server for each name; the first has the traffic."""
+    targets = [bench.server(name) for name in names]
+    bench.router.ensure(bench.plan())
+    bench.router.attach(PLACE, targets)
+    bench.router.route(PLACE, {names[0]: 100})
+    return targets
+
+
+def routed(bench: RouterBench) -> dict[str, RoutedTarget]:
+    return {each.target.name: each for each in bench.router.observe(PLACE).targets}
+
+
+def weights(bench: RouterBench) -> dict[str, int]:
+    return {name: each.weight for name, each in routed(bench).items()}
+
+
+def test_a_place_that_it_has_not_heard_of(bench: RouterBench) -> None:
+    target = bench.server("one")
+    assert bench.router.observe(PLACE) == RouterState(running=False)
+    assert bench.router.counters(PLACE) == Counters(requests=0, failed=0)
+    assert bench.router.detach(PLACE, ["one"]) == 0
+    bench.router.route(PLACE, {})
+    bench.router.remove(PLACE)
+    assert bench.router.clear_orphans([]) == ()
+    for act in (lambda: bench.router.attach(PLACE, [target]), lambda: bench.router.route(PLACE, {"one": 1})):
+        with pytest.raises(RouterError):
+            act()
+
+
+def test_ensured_twice_it_runs_once(bench: RouterBench) -> None:
+    bench.router.check(bench.plan())
+    bench.router.ensure(bench.plan())
+    bench.router.ensure(bench.plan())
+    bench.another().ensure(bench.plan())
+    assert bench.router.observe(PLACE) == RouterState(running=True, plan=bench.plan())
+    assert bench.another().observe(PLACE) == bench.router.observe(PLACE)
+    bench.router.check(bench.plan())
+    assert bench.ask() is None
+
+
+def test_another_plan_keeps_targets_and_traffic(bench: RouterBench) -> None:
+    serving(bench, "one", "two")
+    changed = dataclasses.replace(bench.plan(), instances=9, request_timeout_ms=9_000, health_path=None)
+    bench.router.ensure(changed)
+    assert bench.router.observe(PLACE).plan == changed
+    assert weights(bench) == {"one": 100, "two": 0}
+    assert bench.ask() == "one"
+
+
+def test_an_attached_target_has_no_traffic(bench: RouterBench) -> None:
+    bench.router.ensure(bench.plan())
+    target = bench.server("one")
+    for router in (bench.router, bench.router, bench.another()):
+        router.attach(PLACE, [target])
+    (found,) = bench.router.observe(PLACE).targets
+    assert found == RoutedTarget(target=target, weight=0, sessions=0, up=True)
+    assert bench.ask() is None
+
+
+def test_a_target_that_is_not_well_is_not_attached(bench: RouterBench) -> None:
+    serving(bench, "one")
+    targets = [bench.server("two"), bench.server("ill", well=False)]
+    with pytest.raises(RouterError, match="cannot attach 'ill'"):
+        bench.router.attach(PLACE, targets)
+    assert weights(bench) == {"one": 100}
+    assert bench.ask() == "one"
+
+
+def test_a_name_stays_where_it_is(bench: RouterBench) -> None:
+    (one,) = serving(bench, "one")
+    with pytest.raises(RouterError, match="'one'"):
+        bench.router.attach(PLACE, [dataclasses.replace(bench.server("two"), name="one")])
+    assert routed(bench)["one"].target == one
+
+
+def test_traffic_goes_where_it_is_routed_and_nowhere_else(bench: RouterBench) -> None:
+    serving(bench, "one", "two")
+    assert {bench.ask() for _ in range(6)} == {"one"}
+    assert bench.router.route(PLACE, {"two": 256}) >= 0
+    assert {bench.ask() for _ in range(6)} == {"two"}
+    assert weights(bench) == {"one": 0, "two": 256}
+    bench.router.route(PLACE, {"two": 256})
+    bench.another().route(PLACE, {"one": 1, "two": 1})
+    assert {bench.ask() for _ in range(20)} == {"one", "two"}
+
+
+def test_routed_to_nobody_nobody_answers(bench: RouterBench) -> None:
+    serving(bench, "one")
+    bench.router.route(PLACE, {})
+    assert bench.ask() is None
+    assert weights(bench) == {"one": 0}
+    bench.router.route(PLACE, {"one": 5})
+    assert bench.ask() == "one"
+
+
+@pytest.mark.parametrize("asked", [{"one": 100, "unknown": 1}, {"two": 0}, {"two": 257}, {"two": -1}])
+def test_traffic_that_cannot_be_routed_stays_where_it_is(bench: RouterBench, asked: dict[str, int]) -> None:
+    serving(bench, "one", "two")
+    with pytest.raises(RouterError, match="cannot route"):
+        bench.router.route(PLACE, asked)
+    assert weights(bench) == {"one": 100, "two": 0}
+    assert bench.ask() == "one"
+
+
+def test_traffic_is_not_moved_from_the_well_to_the_dead(bench: RouterBench) -> None:
+    serving(bench, "one", "two")
+    bench.fall("two")
+    bench.until(lambda: not routed(bench)["two"].up)
+    with pytest.raises(RouterError):
+        bench.router.route(PLACE, {"two": 100})
+    assert bench.ask() == "one"
+
+
+def test_requests_in_flight_are_counted_and_finish(bench: RouterBench) -> None:
+    serving(bench, "one", "two")
+    bench.begin()
+    bench.router.route(PLACE, {"two": 100})
+    assert {name: each.sessions for name, each in routed(bench).items()} == {"one": 1, "two": 0}
+    assert bench.ask() == "two"
+    bench.finish()
+    bench.until(lambda: routed(bench)["one"].sessions == 0)
+    assert bench.router.detach(PLACE, ["one"]) == 0
+    assert weights(bench) == {"two": 100}
+
+
+def test_a_detached_target_is_gone_and_its_requests_are_cut(bench: RouterBench) -> None:
+    serving(bench, "one", "two")
+    bench.begin()
+    bench.begin()
+    bench.router.route(PLACE, {"two": 100})
+    assert bench.router.detach(PLACE, ["one"]) == 2
+    assert bench.router.detach(PLACE, ["one", "never"]) == 0
+    assert weights(bench) == {"two": 100}
+    assert bench.ask() == "two"
+
+
+def test_a_detached_name_can_come_back_elsewhere(bench: RouterBench) -> None:
+    (one,) = serving(bench, "one")
+    bench.router.detach(PLACE, ["one"])
+    again = bench.server("again")
+    moved = Target(name="one", address=again.address, port=again.port)
+    assert moved != one
+    bench.router.attach(PLACE, [moved])
+    assert routed(bench)["one"].target == moved
+
+
+def test_an_address_that_somebody_has_is_refused(bench: RouterBench) -> None:
+    with bench.occupy(bench.plan()):
+        for act in (bench.router.check, bench.router.ensure):
+            with pytest.raises(RouterError, match="cannot listen"):
+                act(bench.plan())
+        assert not bench.router.observe(PLACE).running
+    bench.router.ensure(bench.plan())
+
+
+def test_requests_are_counted(bench: RouterBench) -> None:
+    serving(bench, "one")
+    for _ in range(5):
+        assert bench.ask() == "one"
+    bench.until(lambda: bench.router.counters(PLACE) == Counters(requests=5, failed=0))
+    bench.router.route(PLACE, {})
+    assert bench.ask() is None
+    bench.until(lambda: bench.router.counters(PLACE) == Counters(requests=6, failed=1))
+
+
+def test_a_removed_router_remembers_nothing(bench: RouterBench) -> None:
+    serving(bench, "one")
+    bench.router.remove(PLACE)
+    bench.another().remove(PLACE)
+    assert bench.router.observe(PLACE) == RouterState(running=False)
+    bench.router.ensure(bench.plan())
+    assert bench.router.observe(PLACE).targets == ()
+
+
+def test_places_do_not_touch_each_other_and_orphans_go(bench: RouterBench) -> None:
+    serving(bench, "one")
+    bench.router.ensure(bench.plan(OTHER))
+    target = bench.server("other")
+    bench.router.attach(OTHER, [target])
+    bench.router.route(OTHER, {"other": 1})
+    assert (bench.ask(), bench.ask(OTHER)) == ("one", "other")
+    assert bench.another().clear_orphans([PLACE]) == (str(OTHER),)
+    assert bench.router.clear_orphans([PLACE]) == ()
+    assert not bench.router.observe(OTHER).running
+    assert bench.ask() == "one"

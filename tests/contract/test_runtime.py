@@ -1,0 +1,223 @@
+"""What every runtime does, as providers/base.py says it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+import pytest
+from runtime_benches import BENCHES, MISSING, PLACE, Kind, RuntimeBench, instance, release
+
+from instar.errors import ProviderError
+from instar.model.release import Instance, Release
+from instar.providers.base import Observed
+
+MADE: list[tuple[Instance, Release]] = []
+
+
+@pytest.fixture(scope="module", params=BENCHES)
+def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeBench]:
+    with request.param(tmp_path_factory.mktemp("home")) as bench:
+        yield bench
+
+
+@pytest.fixture
+def bench(machine: RuntimeBench) -> Iterator[RuntimeBench]:
+    """With nothing on it. Nothing may be left either: a test destroys what it has created, unless it fails."""
+    yield machine
+    left = machine.traces()
+    while MADE:
+        machine.runtime.destroy(*MADE.pop())
+    machine.runtime.forget(PLACE, volumes=True)
+    assert not left
+
+
+def made(bench: RuntimeBench, kind: Kind, *, start: bool = True) -> tuple[Instance, Release]:
+    of = release(kind, bench)
+    one = instance(of, bench)
+    MADE.append((one, of))
+    bench.runtime.create(one, of, bench.image)
+    if start:
+        bench.runtime.start(one)
+    return one, of
+
+
+def seen(bench: RuntimeBench, one: Instance) -> Observed:
+    (found,) = bench.runtime.observe([one])
+    return found
+
+
+def ended(bench: RuntimeBench, one: Instance) -> Observed:
+    bench.until(lambda: seen(bench, one).state == "stopped")
+    return seen(bench, one)
+
+
+def said(bench: RuntimeBench, one: Instance) -> list[str]:
+    return [line.split(" ", 2)[2] for line in bench.runtime.log_lines(one.id)]
+
+
+def test_the_network_stays_the_same(bench: RuntimeBench) -> None:
+    network = bench.runtime.network()
+    assert network.num_addresses >= 256
+    assert network == bench.runtime.network() == bench.another().network()
+
+
+def test_it_says_how_much_room_there_is_and_what_is_in_the_way(bench: RuntimeBench) -> None:
+    assert bench.runtime.room_bytes() > 0
+    assert all(isinstance(warning, str) for warning in bench.runtime.warnings())
+
+
+def test_what_was_not_created_is_absent(bench: RuntimeBench) -> None:
+    of = release("worker", bench)
+    one = instance(of, bench)
+    assert bench.runtime.observe([]) == ()
+    assert seen(bench, one) == Observed(id=one.id, state="absent")
+    probe = bench.runtime.probe(one, of)
+    assert not probe.healthy and probe.cause
+    with pytest.raises(ProviderError, match=f"cannot start '{one.id}'"):
+        bench.runtime.start(one)
+    bench.runtime.destroy(one, of)
+
+
+def test_a_created_one_waits(bench: RuntimeBench) -> None:
+    of = release("web", bench)
+    one = instance(of, bench)
+    process = bench.runtime.create(one, of, bench.image)
+    assert seen(bench, one) == Observed(id=one.id, state="created", process=process)
+    assert not bench.runtime.probe(one, of).healthy
+    assert list(bench.runtime.log_lines(one.id)) == []
+    bench.runtime.destroy(one, of)
+    assert seen(bench, one).state == "absent"
+
+
+def test_creating_twice_creates_once(bench: RuntimeBench) -> None:
+    one, of = made(bench, "web", start=False)
+    process = seen(bench, one).process
+    assert bench.runtime.create(one, of, bench.image) == process
+    assert bench.another().create(one, of, bench.image) == process
+    bench.runtime.start(one)
+    assert bench.runtime.create(one, of, bench.image) == process
+    assert seen(bench, one).state == "running"
+    bench.runtime.destroy(one, of)
+
+
+def test_a_started_one_runs_and_gets_healthy(bench: RuntimeBench) -> None:
+    one, of = made(bench, "web", start=False)
+    process = seen(bench, one).process
+    bench.runtime.start(one)
+    bench.runtime.start(one)
+    bench.another().start(one)
+    assert seen(bench, one) == Observed(id=one.id, state="running", process=process)
+    bench.until(lambda: bench.runtime.probe(one, of).healthy)
+    assert bench.another().probe(one, of).healthy
+    assert said(bench, one) == ["serving"]
+    bench.runtime.destroy(one, of)
+
+
+def test_without_a_health_check_it_is_well_while_it_lives(bench: RuntimeBench) -> None:
+    one, of = made(bench, "worker")
+    assert bench.runtime.probe(one, of).healthy
+    bench.kill(one)
+    ended(bench, one)
+    assert not bench.runtime.probe(one, of).healthy
+    bench.runtime.destroy(one, of)
+
+
+def test_what_came_instead_of_health_is_said(bench: RuntimeBench) -> None:
+    one, of = made(bench, "ill")
+    bench.until(lambda: "answered 404" in bench.runtime.probe(one, of).cause)
+    assert not bench.runtime.probe(one, of).healthy
+    assert seen(bench, one).state == "running"
+    bench.runtime.destroy(one, of)
+
+
+def test_one_that_ended_says_how_and_does_not_start_again(bench: RuntimeBench) -> None:
+    one, of = made(bench, "brief")
+    found = ended(bench, one)
+    assert (found.process, found.exit_status) == (None, 3)
+    assert not bench.runtime.probe(one, of).healthy
+    assert said(bench, one) == ["going"]
+    bench.runtime.destroy(one, of)
+    assert seen(bench, one).state == "absent"
+
+
+def test_one_that_was_killed_is_seen_by_everybody(bench: RuntimeBench) -> None:
+    one, of = made(bench, "worker")
+    bench.kill(one)
+    assert ended(bench, one).exit_status == 137
+    assert bench.another().observe([one]) == (seen(bench, one),)
+    bench.runtime.destroy(one, of)
+
+
+def test_a_command_that_is_not_in_the_image_is_named_and_nothing_stays(bench: RuntimeBench) -> None:
+    of = release("missing", bench)
+    one = instance(of, bench)
+    with pytest.raises(ProviderError, match=f"cannot create '{one.id}'.*{MISSING}"):
+        bench.runtime.create(one, of, bench.image)
+    assert seen(bench, one).state == "absent"
+    assert bench.traces() == bench.traces()[:0]
+
+
+@pytest.mark.parametrize("kind", ["web", "brief"])
+def test_destroying_leaves_the_log_until_it_is_forgotten(bench: RuntimeBench, kind: Kind) -> None:
+    one, of = made(bench, kind)
+    bench.until(lambda: said(bench, one) != [])
+    bench.runtime.destroy(one, of)
+    bench.runtime.destroy(one, of)
+    bench.another().destroy(one, of)
+    assert seen(bench, one) == Observed(id=one.id, state="absent")
+    (line,) = bench.runtime.log_lines(one.id)
+    time, stream, text = line.split(" ", 2)
+    assert datetime.fromisoformat(time).tzinfo and stream == "stdout" and text
+    assert list(bench.another().log_lines(one.id, last=5)) == [line]
+    assert list(bench.runtime.log_lines(one.id, last=0)) == []
+    bench.runtime.forget(PLACE, volumes=False)
+    bench.runtime.forget(PLACE, volumes=False)
+    assert list(bench.runtime.log_lines(one.id)) == []
+
+
+def test_a_destroyed_one_can_be_created_again(bench: RuntimeBench) -> None:
+    one, of = made(bench, "worker")
+    before = seen(bench, one).process
+    bench.runtime.destroy(one, of)
+    after = bench.runtime.create(one, of, bench.image)
+    assert after != before
+    assert seen(bench, one).state == "created"
+    bench.runtime.destroy(one, of)
+
+
+def test_several_at_once_are_observed_in_the_order_that_was_asked(bench: RuntimeBench) -> None:
+    of = release("worker", bench)
+    ones = [instance(of, bench) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        processes = list(threads.map(lambda one: bench.runtime.create(one, of, bench.image), ones))
+        assert len(set(processes)) == 4
+        list(threads.map(bench.runtime.start, ones[:2]))
+    asked = [ones[3], ones[0], ones[3], ones[1]]
+    found = bench.runtime.observe(asked)
+    assert [each.id for each in found] == [one.id for one in asked]
+    assert [each.state for each in found] == ["created", "running", "created", "running"]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda one: bench.runtime.destroy(one, of), ones))
+
+
+def test_only_what_is_unknown_is_an_orphan(bench: RuntimeBench) -> None:
+    known, of = made(bench, "worker")
+    unknown, waiting = instance(of, bench), instance(of, bench)
+
+    def somebody_who_dies() -> None:
+        for one in (unknown, waiting):
+            bench.runtime.create(one, of, bench.image)
+        bench.runtime.start(unknown)
+
+    bench.in_another_process(somebody_who_dies)
+    assert [each.state for each in bench.runtime.observe([known, unknown, waiting])] == [
+        "running",
+        "running",
+        "created",
+    ]
+    assert sorted(bench.another().clear_orphans([known])) == sorted([unknown.id, waiting.id])
+    assert [each.state for each in bench.runtime.observe([known, unknown, waiting])] == ["running", "absent", "absent"]
+    assert bench.runtime.clear_orphans([known]) == ()
+    bench.runtime.destroy(known, of)
