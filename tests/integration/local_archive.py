@@ -7,10 +7,11 @@ import http.server
 import os
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 
 from instar.lock.fit import host_architecture
@@ -29,13 +30,13 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 @contextmanager
-def served(folder: Path, handler: type[http.server.BaseHTTPRequestHandler] | None = None) -> Iterator[str]:
+def served(folder: Path, handler: Callable[..., http.server.BaseHTTPRequestHandler] | None = None) -> Iterator[str]:
     """Serve ``folder`` on loopback; give its address."""
 
     def build(*args: object) -> http.server.BaseHTTPRequestHandler:
-        return handler(*args) if handler else _Handler(*args, directory=str(folder))  # type: ignore[arg-type]
+        return (handler or partial(_Handler, directory=str(folder)))(*args)
 
-    with _Server(("127.0.0.1", 0), build) as server:  # type: ignore[arg-type]
+    with _Server(("127.0.0.1", 0), build) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

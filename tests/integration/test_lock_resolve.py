@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -201,3 +208,50 @@ def test_a_missing_requirements_file_is_told_where_it_is_named(author: Author) -
     (author.folder / "requirements.txt").unlink()
     with pytest.raises(DefinitionError, match=r"instar\.yaml:5:11: cannot find 'requirements\.txt'"):
         author.lock()
+
+
+class Gated(http.server.SimpleHTTPRequestHandler):
+    reached, opened = threading.Event(), threading.Event()
+
+    def do_GET(self) -> None:
+        self.reached.set()
+        self.opened.wait(30)
+        super().do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+LOCK_SCRIPT = """
+import sys
+from pathlib import Path
+from instar.definition import load
+from instar.lock.resolve import resolve
+from instar.model.progress import silent
+resolve(load(Path(sys.argv[1], "instar.yaml")), Path(sys.argv[1], "the cache"), None, None, silent)
+"""
+
+
+def has_open(pid: int, name: str) -> bool:
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(entry.readlink().name)
+    return name in found
+
+
+def test_a_killed_lock_stands_in_nobodys_way(author: Author) -> None:
+    """Its apt-get lives on for a moment with the lists: the next one waits for that."""
+    author.write()
+    argv = [sys.executable, "-c", LOCK_SCRIPT, str(author.folder)]
+    with served(author.archive.folder, partial(Gated, directory=str(author.archive.folder))) as address:
+        (author.folder / "sources.list").write_text(f"deb [trusted=yes] {address} bookworm main\n")
+        with subprocess.Popen(argv) as killed:
+            assert Gated.reached.wait(30)
+            killed.kill()
+        with subprocess.Popen(argv) as following:
+            deadline = time.monotonic() + 30
+            while not has_open(following.pid, "in-use") and time.monotonic() < deadline:
+                time.sleep(0.01)
+            Gated.opened.set()
+            assert following.wait(30) == 0

@@ -103,18 +103,19 @@ def open_apt(cache: Cache, sources: Sources, architecture: str) -> Iterator[Apt]
     folder = cache.folder("apt") / key
     for name in ("sources.d", "lists/partial", "cache/archives/partial", "state"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    with _held(folder / "in-use"):
+    with _held(folder / "in-use") as holding:
         _write_tree(folder, sources, architecture)
-        apt = Apt(folder, sources)
+        apt = Apt(folder, sources, holding)
         apt.refresh()
         yield apt
 
 
 class Apt:
-    """A solver over the lists in ``folder``. Made by :func:`open_apt`."""
+    """A solver over the lists in ``folder``. Made by :func:`open_apt`, whose hold on them is ``holding``."""
 
-    def __init__(self, folder: Path, sources: Sources) -> None:
+    def __init__(self, folder: Path, sources: Sources, holding: int) -> None:
         self._folder = folder
+        self._holding = holding
         self._sources = sources
         self._labels: dict[tuple[str, str], str] = {}
         self.suites: tuple[Suite, ...] = ()
@@ -220,7 +221,7 @@ class Apt:
     def _run(self, *words: str, timeout_s: float = _SOLVE_TIMEOUT_S) -> process.Completed:
         program, *rest = words
         argv = [program, "-c", str(self._folder / "apt.conf"), *rest]
-        return process.run(argv, timeout_s=timeout_s, env=network_environment(), check=False)
+        return process.run(argv, timeout_s=timeout_s, env=network_environment(), check=False, pass_fds=(self._holding,))
 
 
 def _write_tree(folder: Path, sources: Sources, architecture: str) -> None:
@@ -239,23 +240,26 @@ def _write_tree(folder: Path, sources: Sources, architecture: str) -> None:
 
 
 @contextlib.contextmanager
-def _held(path: Path) -> Iterator[None]:
+def _held(path: Path) -> Iterator[int]:
+    """Hold the lock at ``path``; give its descriptor, for children: an apt that outlives a killed Instar keeps it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         deadline = time.monotonic() + _WAIT_S
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise FetchError(
-                        f"cannot use '{path.parent}': another process has had it for {_WAIT_S} s"
-                    ) from error
-                time.sleep(0.05)
-        yield
+        while not _acquired(descriptor):
+            if time.monotonic() > deadline:
+                raise FetchError(f"cannot use '{path.parent}': another process has had it for {_WAIT_S} s")
+            time.sleep(0.05)
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _acquired(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _parts(file: str) -> tuple[str, str, str]:
