@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network
 
-from instar.errors import CommandFailed, HostError, InstarError, ProviderError
+from instar.errors import CommandFailed, EnvironmentBusy, HostError, InstarError, ProviderError
 from instar.host import locks, memory, runc
 from instar.host.layers import LayerImages
 from instar.host.namespaces import Unsupported
@@ -88,9 +88,15 @@ class LocalRuntime:
             found = list(removal.clear_orphans(self._names, known))
             if not known and not record.all_intents(self._names):
                 removal.remove_shared(self._names)
+                self._unmount_layers()
                 if self._subnet.remove():
                     found.append(self._names.bridge)
         return tuple(found)
+
+    def _unmount_layers(self) -> None:
+        """Unmount what no instance stands on, unless a bake does just now: then the next time does it."""
+        with contextlib.suppress(EnvironmentBusy), locks.hold(self._names.state.locks / "store", "the image store"):
+            self._layers.unmount_unused(())
 
     def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
         log = self._names.log(instance_id)
