@@ -22,7 +22,9 @@ def bake(parts: Parts, loaded: Loaded, *, holding: bool = False) -> Baked:
     require_root("bake")
     lock = fitting_lock(loaded, cache=parts.state.cache, report=parts.report)
     with contextlib.nullcontext() if holding else hold_store(parts):
-        fetch_all(lock, loaded.definition, parts.cache, parts.report)
+        planned = plan_bake(loaded, lock=lock, store=parts.store, state=parts.state)
+        if not all(step.cached for step in planned.steps):
+            fetch_all(lock, loaded.definition, parts.cache, parts.report, verify=True)
         baked = run_bake(
             loaded,
             lock=lock,

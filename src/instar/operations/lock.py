@@ -32,7 +32,7 @@ def lock_path(loaded: Loaded) -> Path:
 
 def user_cache() -> Path:
     """Return where a lock that needs no root keeps what it looked up."""
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 or "INSTAR_HOME" in os.environ:
         return StateDirectory.from_environment(os.environ).cache
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "instar"
