@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import lzma
@@ -190,3 +191,18 @@ def tiny_packages(world: World) -> list[Package]:
         executable=["bin/sh", "usr/bin/python3.11"],
     )  # fmt: skip
     return [world.package("tiny-base", base)]
+
+
+def shell_packages(world: World) -> list[Package]:
+    """A base with this machine's own dash, and nothing else in it that could run."""
+    return [world.package("shell", _shell())]
+
+
+@functools.cache
+def _shell() -> bytes:
+    folders = ("./", "bin/", "etc/", "lib/", "lib/x86_64-linux-gnu/", "lib64/", "srv/", "tmp/", "usr/", "usr/bin/")
+    files: dict[str, bytes | str | None] = dict.fromkeys(folders)
+    files |= {"bin/dash": Path("/usr/bin/dash").read_bytes(), "bin/sh": "dash"}
+    for name in ("lib/x86_64-linux-gnu/libc.so.6", "lib64/ld-linux-x86-64.so.2"):
+        files[name] = Path("/usr", name).read_bytes()
+    return deb("shell", files, executable=[name for name, content in files.items() if isinstance(content, bytes)])
