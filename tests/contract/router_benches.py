@@ -26,7 +26,8 @@ OTHER = Place(service="contract", environment="production")
 class RouterBench(Protocol):
     """A router with nothing on it, and what a test needs beside it."""
 
-    router: Router
+    @property
+    def router(self) -> Router: ...
 
     def another(self) -> Router:
         """Return the router that another process of the same state directory would have."""
@@ -94,7 +95,7 @@ class SimulatedBench:
     @contextlib.contextmanager
     def occupy(self, plan: RouterPlan) -> Iterator[object]:
         self.router.taken = dict.fromkeys(plan.listen, "process 7 (nginx)")
-        yield
+        yield None
         self.router.taken = {}
 
     def until(self, condition: Callable[[], object]) -> None:

@@ -49,8 +49,11 @@ BEHAVIOURS: dict[Kind, Behaviour] = {
 class RuntimeBench(Protocol):
     """A runtime with nothing on it, and what a test needs beside it."""
 
-    runtime: Runtime
-    image: Image
+    @property
+    def runtime(self) -> Runtime: ...
+
+    @property
+    def image(self) -> Image: ...
 
     def another(self) -> Runtime:
         """Return the runtime that another process of the same state directory would have."""

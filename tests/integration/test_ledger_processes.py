@@ -24,7 +24,7 @@ class Child:
         self.pid = os.fork()
         if self.pid == 0:
             try:
-                work(lambda number: os.write(write, number.to_bytes(4, "big")) and None)
+                work(lambda number: _say(write, number))
             finally:
                 os._exit(0)
         os.close(write)
@@ -46,6 +46,10 @@ class Child:
             pass
         os.waitpid(self.pid, 0)
         os.close(self._read)
+
+
+def _say(descriptor: int, number: int) -> None:
+    os.write(descriptor, number.to_bytes(4, "big"))
 
 
 def write_groups(path: Path, name: str, limit: int = 100_000) -> Callable[[Callable[[int], None]], None]:

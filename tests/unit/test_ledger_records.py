@@ -124,7 +124,8 @@ def test_traffic_marks_the_release_that_gets_it_and_the_one_that_is_left(release
     first = released.get_release(DEV, 1).last_active_at
     released.set_active(DEV, 2, {})
     one, two = released.get_release(DEV, 1), released.get_release(DEV, 2)
-    assert first and one.last_active_at == two.last_active_at and one.last_active_at > first
+    assert one.last_active_at == two.last_active_at
+    assert first and one.last_active_at and one.last_active_at > first
     assert released.get_environment(DEV).active == 2
     assert [event.detail for event in released.history() if event.kind == "shift"] == [
         {"from": None, "switch_ms": 0.7},

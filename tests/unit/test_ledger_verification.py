@@ -6,7 +6,6 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs/ledger.md"
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Iterator[Path]:
+def path(tmp_path: Path) -> Path:
     """A ledger with seven events, of which some have what is hard to print in their detail."""
     path = tmp_path / "instar.db"
     with Ledger(path, actor="Jörg O'Neill") as ledger:
