@@ -85,13 +85,12 @@ class LocalRuntime:
 
     def clear_orphans(self, known: Sequence[Instance]) -> tuple[str, ...]:
         with locks.hold(self._names.machine_lock, "this machine", wait_s=_MACHINE_PATIENCE_S):
-            found = list(removal.clear_orphans(self._names, known))
+            found = tuple(removal.clear_orphans(self._names, known))
             if not known and not record.all_intents(self._names):
                 removal.remove_shared(self._names)
                 self._unmount_layers()
-                if self._subnet.remove():
-                    found.append(self._names.bridge)
-        return tuple(found)
+                self._subnet.remove()
+        return found
 
     def _unmount_layers(self) -> None:
         """Unmount what no instance stands on, unless a bake does just now: then the next time does it."""
