@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.errors import HostError, UsageError
+from instar.errors import HostError, LedgerDamaged, UsageError
 from instar.model.progress import Report
 from instar.model.state import StateDirectory
 
@@ -36,6 +36,11 @@ class Workspace:
     def ledger(self) -> Ledger:
         from instar.ledger import Ledger
 
+        if self.state.id_file.exists() and not self.state.ledger.exists():
+            raise LedgerDamaged(
+                f"cannot find the ledger '{self.state.ledger}': what runs here would be taken for leftovers",
+                hint=f"put it back from a copy; or, to begin anew, stop what runs and remove '{self.state.id_file}'",
+            )
         return Ledger(self.state.ledger, actor=self.actor)
 
     @functools.cached_property
@@ -68,6 +73,7 @@ class Workspace:
         from instar.providers.base import Provider
         from instar.providers.local import LocalRouter, LocalRuntime
 
+        self.ledger  # noqa: B018  a mark without a ledger is taken for a lost ledger
         mark = self.state_id
         return Provider(runtime=LocalRuntime(self.state, mark, self.layers), router=LocalRouter(self.state, mark))
 

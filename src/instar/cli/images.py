@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -98,7 +99,14 @@ def remove_image(image: str) -> None:
 @click.command()
 @click.argument("image")
 @click.argument("file", type=click.Path(path_type=Path))
-def export(image: str, file: Path) -> None:
+@click.option(
+    "--compression",
+    type=click.Choice(["zstd", "gzip"]),
+    default="zstd",
+    show_default=True,
+    help="Of the layers; gzip is for tools that don't know zstd, and gives the image another digest.",
+)
+def export(image: str, file: Path, compression: Literal["zstd", "gzip"]) -> None:
     """Write an image to FILE as an OCI archive, which other tools read.
 
     IMAGE is a digest, the beginning of one, or a service's name (its newest bake).
@@ -106,8 +114,8 @@ def export(image: str, file: Path) -> None:
     require_root("export", "the store belongs to root")
     store = workspace().store
     found = store.find(image)
-    store.export(found.digest, file)
-    say(f"wrote {file}: {found.digest}")
+    digest = store.export(found.digest, file, compression=compression)
+    say(f"wrote {file}: {digest}")
 
 
 @click.command()

@@ -25,6 +25,9 @@ _ONE = f"{_STATES} AND e.service = :service AND e.environment = :environment"
 _PRESENT = """
     SELECT id, destroying FROM environments
      WHERE service = :service AND environment = :environment AND removed_at IS NULL"""
+_TWIN = """
+    SELECT service, environment FROM environments
+     WHERE service || '-' || environment = :joined AND service <> :service"""
 _ADD = "INSERT INTO environments (service, environment, created_at) VALUES (:service, :environment, :now)"
 _SETTINGS = "SELECT value, version FROM settings WHERE environment = :id ORDER BY version DESC LIMIT 1"
 _ADD_SETTINGS = """
@@ -62,10 +65,22 @@ class Environments(Events):
             return self.get_environment(place)
 
     def _add_environment(self, place: Place, settings: Settings) -> None:
+        self._require_own_names(place)
         now = self._now()
         added = self._database.write(_ADD, service=place.service, environment=place.environment, now=now)
         self._database.write(_ADD_SETTINGS, id=added, value=canonical(settings).decode(), now=now)
         self._record("environment", place, None, None, {"settings": to_json(settings)})
+
+    def _require_own_names(self, place: Place) -> None:
+        """Instances are called SERVICE-ENVIRONMENT-RELEASE-K: no two places may give the same names."""
+        joined = f"{place.service}-{place.environment}"
+        twin = self._database.row(_TWIN, joined=joined, service=place.service)
+        if twin is not None:
+            raise Refused(
+                f"cannot make '{place}': its instances would be called like those of "
+                f"'{twin['service']}/{twin['environment']}'",
+                hint="give the service or the environment another name",
+            )
 
     def _change_settings(self, environment: int, place: Place, settings: Settings) -> None:
         old = self._database.row(_SETTINGS, id=environment)
