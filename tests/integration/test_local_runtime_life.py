@@ -205,7 +205,10 @@ def test_dead_worker_is_not_well(world: TinyWorld) -> None:
     [
         (["nosuch"], "command 'nosuch' is not in the image (looked in /bin)"),
         (["/srv/nosuch"], "command '/srv/nosuch' is not in the image"),
-        (["/srv/plain"], "command '/srv/plain' may not be executed by the image's user (its mode is 644)"),
+        (
+            ["/srv/plain"],
+            "command '/srv/plain' may not be executed by the image's user (the mode of '/srv/plain' is 644)",
+        ),
         (["/srv/script"], "command '/srv/script' begins with '#!/usr/bin/python', and that is not in the image"),
         (["/srv"], "command '/srv' is not a file"),
     ],
@@ -249,6 +252,18 @@ def test_the_volume_outlives_instances_and_releases(world: TinyWorld) -> None:
     release = world.release(["true"])
     world.runtime.forget(release.place, volumes=True)
     assert not kept.exists()
+
+
+def test_the_umask_of_whoever_starts_it_makes_no_difference(world: TinyWorld) -> None:
+    before = os.umask(0o077)
+    try:
+        volumes = (Volume(name="masked", path="/var/lib/masked"),)
+        assert world.output("touch /var/lib/masked/x && cat /etc/hostname; umask", volumes=volumes) == [
+            "tiny-dev-1-1",
+            "0022",
+        ]
+    finally:
+        os.umask(before)
 
 
 def test_configuration_and_secrets_reach_the_command(world: TinyWorld) -> None:

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +46,8 @@ def mount(images: LayerImages, points: Sequence[str] = ()) -> Path:
     try:
         return images.mount(plate)
     except InstarError:  # no image of it yet, or one that is damaged: no store has the plate
+        import tempfile
+
         with tempfile.TemporaryDirectory(prefix="instar-plate-") as room:
             tree = Path(room) / "tree"
             _build(tree, points)
@@ -57,17 +58,24 @@ def mount(images: LayerImages, points: Sequence[str] = ()) -> Path:
 def _build(tree: Path, points: Sequence[str]) -> None:
     try:
         for folder in (OWN_FOLDER, *FOLDERS, *points):
-            _inside(tree, folder).mkdir(mode=0o755, parents=True, exist_ok=True)
+            _inside(tree, folder).mkdir(parents=True, exist_ok=True)
         for file in FILES:
-            _inside(tree, file).touch(mode=0o644)
-        init = shutil.copyfile(_program(), _inside(tree, INIT))
-        init.chmod(0o755)
-        for folder, _, files in os.walk(tree):
-            for path in (folder, *(str(Path(folder, file)) for file in files)):
-                os.utime(path, (0, 0))
-            Path(folder).chmod(0o755)
+            _inside(tree, file).touch()
+        shutil.copyfile(_program(), _inside(tree, INIT))
+        _make_plain(tree)
     except OSError as error:
         raise HostError(f"cannot make the base plate: {error}") from error
+
+
+def _make_plain(tree: Path) -> None:
+    """Give everything the one mode and time that it has in every plate, whatever the umask and the clock."""
+    for folder, _, files in os.walk(tree):
+        for file in files:
+            path = Path(folder, file)
+            path.chmod(0o755 if path == _inside(tree, INIT) else 0o644)
+            os.utime(path, (0, 0))
+        Path(folder).chmod(0o755)
+        os.utime(folder, (0, 0))
 
 
 def _inside(tree: Path, path: str) -> Path:

@@ -64,7 +64,7 @@ def _find(name: str, execution: Execution) -> str:
     found = [place for place in places if (file := real_path(execution.root, place)) and file.is_file()]
     if not found:
         raise Unrunnable(f"command '{name}' is not in the image (looked in {', '.join(folders)})")
-    return next((place for place in found if _executable(place, execution)), found[0])
+    return next((place for place in found if _forbids(place, execution) is None), found[0])
 
 
 def _check_file(place: str, execution: Execution, scripts_left: int) -> None:
@@ -73,9 +73,8 @@ def _check_file(place: str, execution: Execution, scripts_left: int) -> None:
         raise Unrunnable(f"command '{place}' is not in the image")
     if not file.is_file():
         raise Unrunnable(f"command '{place}' is not a file")
-    if not _executable(place, execution):
-        mode = stat.S_IMODE(file.stat().st_mode)
-        raise Unrunnable(f"command '{place}' may not be executed by the image's user (its mode is {mode:o})")
+    if cause := _forbids(place, execution):
+        raise Unrunnable(f"command '{place}' may not be executed by the image's user ({cause})")
     with file.open("rb") as content:
         head = content.read(_HEAD_BYTES)
     if head.startswith(b"#!"):
@@ -151,12 +150,18 @@ def _walk(root: Path, path: str, links: int = _MAX_LINKS) -> Path:
     return root.joinpath(*place)
 
 
-def _executable(place: str, execution: Execution) -> bool:
+def _forbids(place: str, execution: Execution) -> str | None:
+    """Say which mode keeps the user from executing the file; None when it may."""
     file = real_path(execution.root, place)
-    if file is None or not _permits(file.stat(), execution):
-        return False
+    if file is None:
+        return "it is not there"
     folders = [folder for folder in file.parents if folder.is_relative_to(execution.root)]
-    return all(_permits(folder.stat(), execution) for folder in folders)
+    for path in (*reversed(folders), file):
+        found = path.stat()
+        if not _permits(found, execution):
+            inside = PurePosixPath("/", path.relative_to(execution.root))
+            return f"the mode of '{inside}' is {stat.S_IMODE(found.st_mode):o}"
+    return None
 
 
 def _permits(found: os.stat_result, execution: Execution) -> bool:

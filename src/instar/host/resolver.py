@@ -18,6 +18,7 @@ from pathlib import Path
 
 CONFIGURATION = Path("/etc/resolv.conf")
 BEHIND_SYSTEMD = Path("/run/systemd/resolve/resolv.conf")
+_PORT = 53
 _MAX_SERVERS = 3  # more are not looked at. Source: resolv.conf(5)
 _KEPT = ("search", "domain", "options")
 _ANSWERED = (0, 2, 3, 5)  # NOERROR, SERVFAIL, NXDOMAIN, REFUSED: it is there. Source: RFC 1035 4.1.1
@@ -71,7 +72,7 @@ def answers(servers: Sequence[IPv4Address], timeout_s: float) -> bool:
 
 def _send(asker: socket.socket, question: bytes, server: IPv4Address) -> None:
     try:
-        asker.sendto(question, (str(server), 53))
+        asker.sendto(question, (str(server), _PORT))
     except OSError:
         return  # no route to it: the others may answer
 

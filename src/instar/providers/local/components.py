@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -119,6 +118,8 @@ def _try_translation() -> None:
 
 
 def _try_users() -> None:
+    import tempfile
+
     name = f"instar-try-{os.getpid()}"
     with tempfile.TemporaryDirectory(prefix=name) as room:
         folders = [Path(room, folder) for folder in ("one", "two", "shown-one", "shown-two", "root")]

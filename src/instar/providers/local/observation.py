@@ -14,6 +14,7 @@ from instar.providers.local.names import InstanceNames
 _STATUS_PATIENCE_S = 0.1
 _STATUS_POLL_S = 0.005
 _SIGNAL_BASE = 128
+_KILLED = _SIGNAL_BASE + signal.SIGKILL
 
 
 def observe(names: InstanceNames) -> Observed:
@@ -48,7 +49,7 @@ def _exit_status(names: InstanceNames) -> int | None:
 
 def _reason(names: InstanceNames, status: int | None) -> str | None:
     if status != 0 and cgroups.out_of_memory_kills(names.group):
-        return "killed: out of memory"
+        return "killed: out of memory" if status in (None, _KILLED) else "a process of it was killed: out of memory"
     if status is None:
         return "it ended, and nobody saw how"
     if status > _SIGNAL_BASE and status - _SIGNAL_BASE in signal.valid_signals():

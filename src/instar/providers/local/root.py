@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -29,7 +30,8 @@ _SAFE = idmap.NOSUID | idmap.NODEV
 
 def make_room(names: InstanceNames, users: Users | None) -> None:
     """Make the folder that the root is in. Only root and the instance's own users get through it."""
-    names.of.roots.mkdir(mode=0o711, exist_ok=True)
+    names.of.roots.mkdir(exist_ok=True)
+    names.of.roots.chmod(0o711)  # whatever the umask
     names.room.mkdir(mode=0o700, exist_ok=True)
     names.root.mkdir(mode=0o755, exist_ok=True)
     if users:
@@ -67,11 +69,24 @@ def make_volume(names: Names, place: Place, volume: Volume, uid: int, gid: int) 
     if not path.is_dir():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = path.with_name(f".{volume.name}.new")
-        fresh.mkdir(mode=0o755, exist_ok=True)
+        fresh.mkdir(exist_ok=True)
+        fresh.chmod(0o755)
         os.chown(fresh, uid, gid)
         with contextlib.suppress(OSError):  # another instance was quicker
             fresh.rename(path)
     return path
+
+
+def remove_volumes(names: Names, place: Place) -> None:
+    """Remove all volumes of a place, with what is in them. Raises HostError."""
+    folder = names.volumes(place)
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise HostError(f"cannot remove the volumes in '{folder}': {error.strerror}") from error
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()  # other environments of the service may have theirs in it
 
 
 def show_volume(names: InstanceNames, volume: Volume, source: Path, users: int | None) -> Bind:

@@ -7,7 +7,6 @@ go on where another stopped. What there is, is what ``names.py`` can find. Calls
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network
 
@@ -19,7 +18,7 @@ from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release
 from instar.model.state import StateDirectory
 from instar.providers.base import Observed, Probe
-from instar.providers.local import creation, health, logs, observation, record, removal, surroundings
+from instar.providers.local import creation, health, logs, observation, record, removal, root, surroundings
 from instar.providers.local.creation import Order
 from instar.providers.local.names import InstanceNames, Names, log_pattern
 from instar.providers.local.subnet import Subnet
@@ -106,10 +105,7 @@ class LocalRuntime:
     def forget(self, place: Place, *, volumes: bool) -> None:
         logs.forget(self._names.state.logs, log_pattern(place).match)
         if volumes:
-            folder = self._names.volumes(place)
-            shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                folder.parent.rmdir()  # other environments of the service may have theirs in it
+            root.remove_volumes(self._names, place)
 
     def warnings(self) -> tuple[str, ...]:
         return surroundings.warnings(self._names, self._subnet.find(), self.owners_stay)

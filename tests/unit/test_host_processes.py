@@ -1,0 +1,63 @@
+"""Processes known for ever, ended only when they are the ones that were meant."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from instar.host import processes
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    made = subprocess.Popen([sys.executable, "-c", "print('x', flush=True); input()", "a word of its own"],
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    assert made.stdout is not None
+    made.stdout.readline()
+    yield made
+    made.kill()
+    made.communicate()
+
+
+def test_a_zombie_is_dead(child: subprocess.Popen[bytes]) -> None:
+    known = processes.identify(child.pid)
+    assert known is not None
+    assert processes.lives(known)
+    assert not processes.wait(known, 0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    assert processes.wait(known, 5)
+    assert os.kill(child.pid, 0) is None  # type: ignore[func-returns-value]  # it is still to be collected
+    assert not processes.lives(known)
+    assert processes.identify(child.pid) is None
+
+
+@pytest.mark.parametrize("change", [{"start_time": 1}, {"boot_id": "another"}])
+def test_another_process_of_the_same_number_is_let_live(
+    child: subprocess.Popen[bytes], change: dict[str, object]
+) -> None:
+    known = processes.identify(child.pid)
+    assert known is not None
+    other = dataclasses.replace(known, **change)  # type: ignore[arg-type]
+    assert not processes.lives(other)
+    assert not processes.send(other, signal.SIGKILL)
+    assert processes.kill(other)
+    assert processes.lives(known)
+    assert processes.kill(known)
+
+
+def test_it_is_found_by_its_words(child: subprocess.Popen[bytes]) -> None:
+    found = processes.find(lambda words: "a word of its own" in words)
+    assert [process.pid for process, _ in found] == [child.pid]
+
+
+def test_what_is_blocked_or_caught_is_heard(child: subprocess.Popen[bytes]) -> None:
+    known = processes.identify(child.pid)
+    assert known is not None
+    assert processes.hears(known, signal.SIGINT)  # Python catches it
+    assert not processes.hears(known, signal.SIGTERM)

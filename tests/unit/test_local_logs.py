@@ -1,0 +1,108 @@
+"""Lines out of the files that conmon writes."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from instar.model.release import Place
+from instar.providers.local import logs
+from instar.providers.local.names import log_pattern
+
+TIME = "2026-01-02T03:04:05.000000006+00:00"
+
+
+def line(text: str, *, stream: str = "stdout", tag: str = "F") -> str:
+    return f"{TIME} {stream} {tag} {text}\n"
+
+
+def texts(lines: list[str]) -> list[str]:
+    return [one.split(" ", 2)[2] for one in lines]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "web-dev-1-1.log"
+    logs.begin(path)
+    return path
+
+
+def replace(log: Path, content: str = "") -> None:
+    """As conmon does when the file is full."""
+    fresh = log.with_name(log.name + ".tmp")
+    fresh.write_text(content)
+    fresh.rename(log)
+
+
+def test_parts_of_a_line_are_joined_each_in_its_stream(log: Path) -> None:
+    log.write_text(line("one, ", tag="P") + line("error", stream="stderr") + line("two") + line("no end", tag="P"))
+    assert list(logs.read(log, None)) == [f"{TIME} stderr error", f"{TIME} stdout one, two", f"{TIME} stdout no end"]
+
+
+def test_an_empty_line_and_spaces_stay(log: Path) -> None:
+    log.write_text(line("") + line("  two  ") + "broken off")
+    assert texts(list(logs.read(log, None))) == ["", "  two  "]
+
+
+def test_a_line_without_end_is_cut(log: Path) -> None:
+    log.write_text(line("x" * (700 << 10), tag="P") * 3 + line("end"))
+    assert [len(text) for text in texts(list(logs.read(log, None)))] == [1400 << 10, (700 << 10) + 3]
+
+
+@pytest.mark.parametrize("last", [0, 1, 5, 4000, 100_000])
+def test_the_last_lines_come_across_files(log: Path, last: int) -> None:
+    everything = [f"line {number} " + "x" * 80 for number in range(9_000)]
+    for start in range(0, 9_000, 3_000):
+        logs.keep_full(log)
+        replace(log, "".join(map(line, everything[start : start + 3_000])))
+    logs.keep_full(log)
+    kept = everything[3_000:]
+    assert texts(list(logs.read(log, None))) == kept
+    assert texts(list(logs.read(log, last))) == (kept[-last:] if last else [])
+
+
+def test_full_files_are_kept_once_each_and_no_more_than_two(log: Path) -> None:
+    for number in range(5):
+        replace(log, line(f"file {number}"))
+        logs.keep_full(log)
+        logs.keep_full(log)
+    assert texts(list(logs.read(log, None))) == ["file 3", "file 4"]
+    assert len(list(log.parent.iterdir())) == 3
+    replace(log, line("file 5"))  # nobody looked
+    replace(log, line("file 6"))
+    assert texts(list(logs.read(log, None))) == ["file 3", "file 4", "file 6"]
+
+
+def test_following_goes_on_through_a_full_file(log: Path) -> None:
+    lives = threading.Event()
+    lives.set()
+    log.write_text(line("before"))
+    lines = logs.follow(log, None, lives.is_set)
+    assert next(lines).endswith("before")
+    with log.open("a") as file:
+        file.write(line("half, ", tag="P"))
+        file.flush()
+        replace(log, line("half") + line("after"))
+        assert texts([next(lines), next(lines)]) == ["half, half", "after"]
+    with log.open("a") as file:
+        file.write(line("last") + line("words", tag="P"))
+    lives.clear()
+    assert texts(list(lines)) == ["last", "words"]
+
+
+def test_following_the_last_lines_repeats_none(log: Path) -> None:
+    log.write_text("".join(line(str(number)) for number in range(10)))
+    assert texts(list(logs.follow(log, 2, lambda: False))) == ["8", "9"]
+    assert list(logs.follow(log.with_name("none.log"), None, lambda: True)) == []
+
+
+def test_forgetting_takes_all_files_of_a_place_and_no_other(tmp_path: Path) -> None:
+    mine = ["web-dev-1-1.log", "web-dev-12-3.log.1", "web-dev-12-3.log.held"]
+    others = ["web-dev-two-1-1.log", "web-prod-1-1.log", "my-web-dev-1-1.log", "web-dev-1-1.txt"]
+    for name in (*mine, *others):
+        (tmp_path / name).touch()
+    logs.forget(tmp_path, log_pattern(Place(service="web", environment="dev")).match)
+    assert {path.name for path in tmp_path.iterdir()} == set(others)
+    logs.forget(tmp_path / "missing", str)
