@@ -320,6 +320,8 @@ def _order(here: World) -> str:
             "sockets": str(here.state.router_sockets),
             "haproxy": "/usr/sbin/haproxy",
             "environment": {},
+            "socket": str(here.state.router_sockets / "none.sock"),
+            "listening": [],
             "follows": None,
         }
     )

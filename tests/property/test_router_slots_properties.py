@@ -55,7 +55,7 @@ def obey(live: list[Live], command: str) -> None:
 
 
 def serving(live: list[Live]) -> list[int]:
-    return [i for i, one in enumerate(live) if one.weight and not one.maintenance and not one.drain]
+    return [index for index, one in enumerate(live) if one.share]
 
 
 @given(st.data())
@@ -67,9 +67,8 @@ def test_commands_lead_from_anything_to_what_is_wanted(data: st.DataObject) -> N
     assert commands(wanted, live) == ()
     for server, seen in zip(wanted, live, strict=True):
         assert seen.address == (server.address if server else FREE)
-        assert seen.weight == (server.weight if server else 0)
+        assert seen.share == (server.weight if server else 0)
         assert seen.maintenance == (server is None)
-        assert server is None or seen.drain == (server.weight == 0)
 
 
 @given(slots, slots)

@@ -66,6 +66,18 @@ def test_the_frame_is_what_haproxy_must_be_started_anew_for() -> None:
     assert frame(text) not in {frame(one) for one in other}
 
 
+def test_a_socket_that_a_wider_one_covers_is_kept_open() -> None:
+    wide = replace(PLAN, listen=("0.0.0.0:8080",))
+    assert wide.after(PLAN).also == ("127.0.0.1:8080",)
+    assert wide.after(wide.after(PLAN)).also == ("127.0.0.1:8080",)
+    assert PLAN.after(wide.after(PLAN)) == PLAN
+    assert replace(wide, listen=("0.0.0.0:8081",)).after(PLAN).also == ()
+    assert replace(wide, listen=("[::]:8080",)).after(PLAN).also == ("[::1]:8080",)
+    text = render(wide.after(PLAN), HELD, confined=True)
+    assert read_plan(text) == wide.after(PLAN)
+    assert frame(text) != frame(render(wide, HELD, confined=True))
+
+
 @pytest.mark.parametrize(
     "change",
     [{"health_path": path} for path in BAD_PATHS]

@@ -33,9 +33,14 @@ class Address:
         return self.host in ("0.0.0.0", "::")  # noqa: S104  compared, not listened on
 
     def overlaps(self, other: Address) -> bool:
-        """Tell whether a connection could be meant for both."""
+        """Tell whether a connection could be meant for both ("::" of another program may stand for IPv4 too)."""
         same_host = self.host == other.host or self.everywhere or other.everywhere
         return self.port == other.port and same_host
+
+    def covers(self, other: Address) -> bool:
+        """Tell whether this is every address of a family and ``other`` one of them."""
+        everywhere = self.everywhere and not other.everywhere
+        return everywhere and self.version == other.version and self.port == other.port
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if self.version == 6 else f"{self.host}:{self.port}"

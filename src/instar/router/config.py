@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from instar.errors import RouterError
@@ -34,7 +34,11 @@ _SERVER = re.compile(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """All about a router besides its servers. ``health_path`` None: its own check is a TCP connection."""
+    """All about a router besides its servers. ``health_path`` None: its own check is a TCP connection.
+
+    ``also`` are addresses that it listens on from before, each part of one of ``listen`` ("every address"): closing a
+    socket would lose who has connected to it and waits.
+    """
 
     listen: tuple[str, ...]
     protocol: Literal["http", "tcp"]
@@ -42,6 +46,7 @@ class Plan:
     tunnel_timeout_ms: int
     health_path: str | None
     instances: int
+    also: tuple[str, ...] = ()
 
     @property
     def slots(self) -> int:
@@ -50,7 +55,13 @@ class Plan:
 
     @property
     def addresses(self) -> tuple[Address, ...]:
-        return tuple(address.parse(text) for text in self.listen)
+        return tuple(address.parse(text) for text in (*self.listen, *self.also))
+
+    def after(self, before: Plan) -> Plan:
+        """Return this plan as it follows ``before`` while that one's router runs."""
+        new = self.addresses
+        kept = [old for old in before.addresses if old not in new and any(wide.covers(old) for wide in new)]
+        return replace(self, also=tuple(map(str, kept)))
 
 
 def render(plan: Plan, slots: Slots, *, confined: bool) -> str:
@@ -94,9 +105,9 @@ def read_slots(text: str) -> Slots:
     return tuple(_held(match) for match in found if match)
 
 
-def variables(listen: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of the environment variables that hold the descriptors of ``listen``, in its order."""
-    return tuple(f"{LISTEN}{index}" for index, _ in enumerate(listen))
+def variables(plan: Plan) -> tuple[str, ...]:
+    """Return the names of the environment variables that hold the descriptors of its addresses, in their order."""
+    return tuple(f"{LISTEN}{index}" for index, _ in enumerate(plan.addresses))
 
 
 def _held(match: re.Match[str]) -> Server | None:
@@ -114,7 +125,7 @@ def _damaged(why: str) -> RouterError:
 
 
 def _require(plan: Plan) -> None:
-    if not plan.listen or len(set(plan.addresses)) != len(plan.listen):
+    if not plan.listen or len(set(plan.addresses)) != len(plan.addresses):
         raise RouterError("cannot configure a router: it needs addresses to listen on, each one once")
     if plan.health_path is not None and not _HEALTH_PATH.fullmatch(plan.health_path):
         raise RouterError(
@@ -174,7 +185,7 @@ def _defaults(plan: Plan) -> str:
 def _frontend(plan: Plan) -> str:
     """What a client says about where its request came from is replaced by what the router sees. Only a client on this
     machine is believed: a server in front, which ends TLS."""
-    names = variables(plan.listen)
+    names = variables(plan)
     lines = ["frontend public"]
     lines += [f'  bind "fd@${{{name}}}" # {where}' for name, where in zip(names, plan.addresses, strict=True)]
     if plan.protocol == "http":

@@ -14,7 +14,11 @@ Usage: holder.py LABEL ORDER, ORDER being JSON::
     {"directory": where haproxy.cfg and holder.json are,
      "sockets": the directory of HAProxy's socket,
      "haproxy": the program, "environment": HAProxy's, with the numbers of the inherited descriptors,
+     "socket": its path, "listening": the inherited descriptors that it is to have,
      "follows": [pid, start time] of the holder to end, or null}
+
+Whatever else it inherits are locks of those who change the place. It keeps them until its HAProxy can be spoken to, so
+that nobody speaks to the one before, also when who started it was killed.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from typing import Any
 
 _LOG_BYTES = 512 * 1024
 _TICK_S = 60.0
+_SOCKET_S = 10.0
 _LOCK_S = 5.0
 _LOCK_AT_ONCE_S = 1.0  # nobody was seen to have it; somebody may look at it just now
 _STEADY_S = 10.0  # an HAProxy that lived so long is started again at once
@@ -59,19 +64,22 @@ def _become_holder(label: str, order: dict[str, Any], report: int) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
         directory = Path(order["directory"])
         _redirect(directory)
-        lock = _locked(order)
+        locks = _inherited_locks({report, *order["listening"]})
+        mine = _locked(order)
         _take_file(directory)
         os.chdir(order["sockets"])
-        retired = _running(directory)
+        retired, before = _running(directory), _identity(order["socket"])
         pid = _start(label, order, retired)
-        _record(lock, pid, retired)
+        _record(mine, pid, retired)
+        _await_socket(order["socket"], before, pid)
     except BaseException as error:  # whatever it is, who waits must hear it
         os.write(report, f"{error}".encode())
         os._exit(1)
     os.write(report, b"ready")
-    os.close(report)
+    for descriptor in (report, *locks):
+        os.close(descriptor)
     try:
-        _hold(label, order, lock, pid, retired)
+        _hold(label, order, mine, pid, retired)
     except BaseException as error:
         _say(f"the holder ends: {error!r}")
         os._exit(1)
@@ -166,6 +174,7 @@ def _locked(order: dict[str, Any]) -> int:
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(lock, 0)  # what it says is of the holder before
             return lock
         except BlockingIOError:
             if time.monotonic() > deadline:
@@ -192,6 +201,35 @@ def _take_file(directory: Path) -> None:
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     os.fsync(handle)
     os.close(handle)
+
+
+def _inherited_locks(wanted: set[int]) -> list[int]:
+    """Return the descriptors that are not ``wanted``, and keep them from HAProxy."""
+    numbers = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
+    found = []
+    for number in numbers:
+        if number > 2 and number not in wanted:
+            with contextlib.suppress(OSError):  # the one that listed them
+                os.set_inheritable(number, False)
+                found.append(number)
+    return found
+
+
+def _identity(socket: str) -> tuple[int, int, int] | None:
+    try:
+        found = Path(socket).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _await_socket(socket: str, before: tuple[int, int, int] | None, pid: int) -> None:
+    """Return when the new HAProxy has put its socket in place of the one before, or has ended."""
+    deadline = time.monotonic() + _SOCKET_S
+    while _identity(socket) in (None, before) and time.monotonic() < deadline:
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return
+        time.sleep(0.002)
 
 
 def _record(lock: int, pid: int, retired: dict[int, int]) -> None:

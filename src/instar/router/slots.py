@@ -2,7 +2,8 @@
 
 HAProxy is started with a fixed number of slots, ``s1`` to ``sN``, most of them free; a server that comes or goes
 changes what a slot holds while it runs. The file says what is wanted, HAProxy's own tables what is; the difference is
-a list of commands. A server with a weight is ``ready``; one without is in ``drain``, so that nothing sticks to it.
+a list of commands. A server with a weight is ``ready``; one without is in ``drain``, so that nothing sticks to it, and
+keeps the weight that it had: HAProxy yields to requests between two commands, so a switch is as few as can be.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ Slots = tuple[Server | None, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Live:
-    """A slot as HAProxy has it now."""
+    """A slot as HAProxy has it now. ``weight`` counts only where neither ``maintenance`` nor ``drain`` is set."""
 
     address: Address
     weight: int
@@ -58,6 +59,11 @@ class Live:
     drain: bool
     up: bool
     health: int
+
+    @property
+    def share(self) -> int:
+        """The weight that new requests go by."""
+        return 0 if self.maintenance or self.drain else self.weight
 
     @property
     def proven(self) -> bool:
@@ -157,18 +163,13 @@ def _raise(index: int, server: Server, seen: Live) -> list[str]:
 
 def _drain(index: int, server: Server, seen: Live) -> list[str]:
     new = seen.address != server.address
-    lines = [f"set server {label(index)} state drain"] if new or seen.maintenance or not seen.drain else []
-    if not new and seen.weight:
-        lines.append(f"set server {label(index)} weight 0")
-    return lines
+    return [f"set server {label(index)} state drain"] if new or seen.maintenance or not seen.drain else []
 
 
 def _free(index: int, seen: Live) -> list[str]:
     lines = []
     if not seen.maintenance:
         lines += [f"shutdown sessions server {label(index)}", f"set server {label(index)} state maint"]
-    if seen.weight:
-        lines.append(f"set server {label(index)} weight 0")
     if seen.address != FREE:
         lines.append(f"set server {label(index)} addr {FREE.host} port {FREE.port}")
     return lines

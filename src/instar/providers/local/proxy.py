@@ -195,7 +195,7 @@ class Proxy:
 
     def _environment(self, plan: config.Plan, sockets: Sequence[socket.socket]) -> dict[str, str]:
         numbers = (str(one.fileno()) for one in sockets)
-        named = dict(zip(config.variables(plan.listen), numbers, strict=True))
+        named = dict(zip(config.variables(plan), numbers, strict=True))
         return process.clean_environment({config.SOCKET: self.files.socket, **named})
 
     def _check(self, environment: Mapping[str, str], descriptors: Sequence[int]) -> None:
@@ -215,11 +215,13 @@ class Proxy:
             "sockets": str(self.files.sockets),
             "haproxy": str(process.find_program(_HAPROXY)),
             "environment": environment,
+            "socket": str(self.files.sockets / self.files.socket),
+            "listening": descriptors,
             "follows": [record.process.pid, record.process.start_time] if record else None,
         }
         argv = [sys.executable, "-I", "-S", "-B", holder.__file__, self._label, json.dumps(order)]
         try:
-            process.run(argv, timeout_s=20, pass_fds=descriptors, alone=True)
+            process.run(argv, timeout_s=20, pass_fds=descriptors)
         except CommandFailed as error:
             raise RouterError(f"cannot start the router of '{self.files.place}': {error.output.strip()}") from error
 

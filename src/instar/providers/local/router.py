@@ -47,9 +47,9 @@ class LocalRouter:
     def ensure(self, plan: RouterPlan) -> None:
         with self._changing(plan.place) as proxy:
             text = proxy.files.read()
-            held = config.read_slots(text) if text is not None else ()
-            wanted = _inner(plan)
-            held = slots.padded(held, wanted.slots)
+            wanted, held = _inner(plan), slots.padded(config.read_slots(text or ""), _inner(plan).slots)
+            if text is not None and proxy.exists():
+                wanted = wanted.after(config.read_plan(text))
             new = proxy.render(wanted, held)
             if text is None or config.frame(text) != config.frame(new) or not proxy.current():
                 proxy.replace(wanted, held)
@@ -216,7 +216,7 @@ def _require_up(proxy: Proxy, held: Slots) -> None:
         live = proxy.live()
         wanted = [live[index] for index, server in slots.held(held) if server.weight]
         others = [live[index] for index, server in slots.held(held) if not server.weight]
-        if not wanted or any(one.up for one in wanted) or not any(one.up and one.weight for one in others):
+        if not wanted or any(one.up for one in wanted) or not any(one.up and one.share for one in others):
             return
         if time.monotonic() > deadline:
             names = ", ".join(server.name for _, server in slots.held(held) if server.weight)
@@ -229,8 +229,7 @@ def _routed(server: Server, live: Live | None, sessions: int) -> RoutedTarget:
     if live is None:
         return RoutedTarget(target=target, weight=server.weight, sessions=0, up=False)
     known = live.address == server.address and not live.maintenance
-    weight = live.weight if known else 0
-    return RoutedTarget(target=target, weight=weight, sessions=sessions, up=known and live.up)
+    return RoutedTarget(target=target, weight=live.share if known else 0, sessions=sessions, up=known and live.up)
 
 
 def _sessions(statistics: str) -> dict[int, int]:
