@@ -15,10 +15,11 @@ from project import Project, new_project, remove_tree
 
 @pytest.fixture(scope="session")
 def baked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A project whose image is baked. Only to be copied from."""
+    """A project whose image is baked and was run once, so that its layers can be mounted. Only to be copied from."""
     folder = tmp_path_factory.mktemp("baked")
     made = new_project(folder / "hello", folder / "home")
-    made.instar("bake", timeout_s=300)
+    made.instar("deploy", "dev", timeout_s=300)
+    made.destroy_all()
     yield made
     remove_tree(made.home)
 
@@ -28,7 +29,7 @@ def project(baked: Project, tmp_path: Path) -> Iterator[Project]:
     """A project of its own, its image's steps known already. Afterwards nothing of it may be left on the machine."""
     made = new_project(tmp_path / "hello", tmp_path / "home", lock=baked.folder / "instar.lock")
     made.home.mkdir(mode=0o700)
-    for name in ("store", "steps", "cache"):
+    for name in ("store", "steps", "cache", "layers"):
         shutil.copytree(baked.home / name, made.home / name, copy_function=_link)
     yield made
     made.destroy_all()
@@ -43,7 +44,7 @@ def author() -> Iterator[Author]:
 
 
 def _link(source: str, target: str) -> None:
-    """Link, since nothing in a store is ever written in place; copy what the file system keeps from being linked."""
+    """Link, since nothing in a store is ever written in place; copy what is immutable and cannot be linked."""
     try:
         os.link(source, target)
     except OSError:
