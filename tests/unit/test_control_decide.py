@@ -197,6 +197,15 @@ def test_a_rollback_asks_the_hot_release_first_and_replaces_what_no_longer_answe
     assert decide(world(releases, [copy(2, weight=100)], active=2, target=1)) == (Plan(1, 1),)
 
 
+def test_a_copy_that_slept_and_was_started_for_a_rollback_gets_its_time() -> None:
+    releases = [release(1, DATABASE, ran_well=True, last=60), release(2, DATABASE, ran_well=True)]
+    asleep = copy(1, healthy=False, age_s=1)
+    made = dataclasses.replace(asleep.instance, created_at=NOW - timedelta(hours=1))
+    woken = dataclasses.replace(asleep, instance=made)
+    (action,) = decide(world(releases, [woken], active=2, target=1))
+    assert isinstance(action, Wait)
+
+
 def test_two_releases_with_an_exclusive_volume_never_run_at_once() -> None:
     releases = [release(1, DATABASE, ran_well=True), release(2, DATABASE)]
     old, planned = copy(1, weight=100), copy(2, "absent")

@@ -202,6 +202,9 @@ def _show_all(everything: list[EnvironmentStatus]) -> None:
 
 
 def _healthy(release: ReleaseStatus) -> str:
+    ready = sum(1 for instance in release.instances if instance.state == "created")
+    if ready and ready == len(release.instances):
+        return f"{ready} ready to start"
     healthy = sum(1 for instance in release.instances if instance.healthy)
     unwell = f" of {len(release.instances)}" if healthy != len(release.instances) else ""
     return f"{healthy}{unwell} healthy" if release.instances else "none runs"
@@ -210,7 +213,13 @@ def _healthy(release: ReleaseStatus) -> str:
 def _show_one(status: EnvironmentStatus) -> None:
     say(f"{status.place} listens on {', '.join(status.listen) or 'nothing'}")
     rows = [
-        (str(one.number), one.state, f"{one.weight} %", one.image.short, _healthy(one) if one.instances else "—")
+        (
+            str(one.number),
+            one.state,
+            f"{one.weight} %" if status.listen else "—",
+            one.image.short,
+            _healthy(one) if one.instances else "—",
+        )
         for one in status.releases
     ]
     table(rows, header=("RELEASE", "STATE", "TRAFFIC", "IMAGE", "INSTANCES"))

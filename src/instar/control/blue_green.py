@@ -33,7 +33,8 @@ def blue_green(world: World) -> tuple[Action, ...]:
 
 
 def _new(copy: Copy, rollout: Rollout) -> bool:
-    return copy.instance.created_at >= rollout.started_at
+    """It began in this rollout: it may need its time yet, and its end is the rollout's."""
+    return (copy.instance.started_at or copy.instance.created_at) >= rollout.started_at
 
 
 def _worn(copy: Copy) -> bool:

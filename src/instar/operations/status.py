@@ -15,6 +15,8 @@ from instar.operations.parts import Parts
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceStatus:
+    """``healthy`` is None where nobody asked, and of one that is created and waits to begin."""
+
     id: str
     state: str
     healthy: bool | None
@@ -89,7 +91,7 @@ def _instance(copy: Copy) -> InstanceStatus:
     return InstanceStatus(
         id=copy.id,
         state=copy.state,
-        healthy=healthy if copy.state == "running" else False,
+        healthy=healthy if copy.state == "running" else None if copy.state == "created" else False,
         address=copy.instance.address,
         started_at=copy.instance.started_at,
     )
