@@ -22,15 +22,15 @@ pytestmark = [
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the golden image is for amd64"),
 ]
 
-GOLDEN = "sha256:7cb3d84bf69902d2110612613bc32708fb3e38bc356dcc24109b049187a1fb06"
+GOLDEN = "sha256:f4806fe1478cf61890ef4866355992de6dd79c1583f5ed036189806d82e9a49b"
 GOLDEN_LAYERS = {
-    "base": "sha256:4a7c06568c264f2198f792d220ffbeb6e5c0af595fd32fcb7c7963cbf91fee91",
-    "packages": "sha256:be1e1839d569cae735715ee9aa123c7404c351b67df8c20a0b0315a3638b883e",
+    "base": "sha256:60a0b666798c07953ab40917f46896fdf4f5db38c86b6bb324f6c7798bc4db32",
+    "packages": "sha256:6d92f62e4c2bf84879fddec59c82f9c7a7b2703e19682a8c9473dc811ff57ead",
     "python": "sha256:4f9d8a0954f1b35139ee35c815df4b0913e365d88e87bb88b5a5c122f1eec1ec",
     "fetch": "sha256:a9a070bd586c1350c3da14b13b32217e94dbe81393f9d6e9a7472671d2c21940",
     "user": "sha256:569eaedba65adcf205f41e704fbc17b3c6ede461d613f5c472e8d55fd7a35e71",
     "files": "sha256:0b598d3c0d988a8eec6f4103a1b9f0b4fb5fe639591b454c614a8f6a2bf50434",
-    "run 1: echo a line of one's own": "sha256:7204e44038e64e5c532b13d39372b6c26a54d3254f8b02fdff674db631a5ffb9",
+    "run 1: echo a line of one's own": "sha256:cccef816e0531b6f23e5f1e5623b0598e071640c3b0753e55dc15dc89653da50",
 }
 
 TOOL = tar({"tool-1/": None, "tool-1/bin": b"tool\n", "tool-1/link": "bin"}, executable=["tool-1/bin"])
@@ -158,7 +158,7 @@ def test_what_is_in_it(world: World) -> None:
         assert (root / "opt/venv/bin/hi").read_text() == "#!/opt/venv/bin/python -s\n1\n"
         assert (root / "opt/venv/bin/greet").read_text().startswith("#!/opt/venv/bin/python\nimport sys\nfrom greeter")
         assert (root / "opt/venv/bin/python").readlink() == Path("/usr/bin/python3")
-        assert (root / "srv/ran").read_text() == "echo a line of one's own"
+        assert (root / "srv/ran").read_text() == "exec 2>&1; echo a line of one's own"
         assert "app:x:10001:10001:" in (root / "etc/passwd").read_text()
         assert not (root / "usr/sbin/policy-rc.d").exists()
         assert not (root / "etc/hosts").exists()

@@ -27,6 +27,7 @@ _TOLD = re.compile(r"(Unpacking|Setting up|Processing triggers for) (\S+)")
 
 # The words are shell: each package's preinst runs as dpkg would run it, then dpkg configures everything.
 _CONFIGURE_BASE = """
+exec 2>&1
 for package; do
   DPKG_MAINTSCRIPT_NAME=preinst DPKG_MAINTSCRIPT_PACKAGE=${package%:*} DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1 \\
   DPKG_MAINTSCRIPT_ARCH=$ARCHITECTURE DPKG_ADMINDIR=/var/lib/dpkg DPKG_ROOT= \\
@@ -35,6 +36,7 @@ done
 exec dpkg --force-unsafe-io --configure -a
 """
 _INSTALL = """
+exec 2>&1
 cd /tmp/packages
 dpkg --force-depends --force-unsafe-io --unpack "$@"
 exec dpkg --force-unsafe-io --configure -a

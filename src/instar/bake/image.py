@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from instar.bake.python import PREFIX
 from instar.model.definition import Definition
 from instar.model.image import ImageConfig
 from instar.model.lock import Lock
 from instar.process import PATH
 
+VENV = "/opt/venv"
 _LABEL = "org.opencontainers.image"
 _OCI_ARCHITECTURES = {"armhf": "arm", "i386": "386", "ppc64el": "ppc64le"}  # Debian's name → OCI's, where they differ
 
@@ -35,5 +35,5 @@ def configure(definition: Definition, lock: Lock) -> ImageConfig:
 
 def environment(definition: Definition) -> Mapping[str, str]:
     """Return the image's environment: a virtual environment, where there is one, is first on PATH."""
-    path = f"{PREFIX}/bin:{PATH}" if definition.image.python else PATH
+    path = f"{VENV}/bin:{PATH}" if definition.image.python else PATH
     return {"PATH": path, **definition.image.env}

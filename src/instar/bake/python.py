@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from instar.bake import wheel
+from instar.bake.image import VENV
 from instar.bake.root import ROOT, Root, Written
 from instar.bake.scratch import Room
 from instar.bake.wheel import Layout
 from instar.model.lock import Wheel
 
-PREFIX = "/opt/venv"
 _PYTHON = "/usr/bin/python3"
 _SYNTAX_ERRORS = 1  # of compileall: a file for another Python, or a template; importing it would fail the same way
 
@@ -22,7 +22,7 @@ _SYNTAX_ERRORS = 1  # of compileall: a file for another Python, or a template; i
 def bake_python(version: str, wheels: Sequence[Wheel], room: Room) -> None:
     """Make the virtual environment. Raises BakeError, StepFailed, FetchError, OSError."""
     layout = Layout(
-        prefix=PREFIX,
+        prefix=VENV,
         packages=f"lib/python{version}/site-packages",
         scripts="bin",
         headers=f"include/site/python{version}",
@@ -35,25 +35,25 @@ def bake_python(version: str, wheels: Sequence[Wheel], room: Room) -> None:
             room.say(f"installing {one.name} {one.version}")
             _install(root, one, layout, room)
     room.say("compiling")
-    compile_all = ["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", f"{PREFIX}/{layout.packages}"]
+    compile_all = ["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", f"{VENV}/{layout.packages}"]
     room.run([_PYTHON, "-I", "-S", *compile_all], env={}, accept=(0, _SYNTAX_ERRORS), on_line=lambda line: None)
 
 
 def _make_environment(root: Root, version: str, layout: Layout) -> None:
     """Source: PEP 405."""
     for name in (layout.scripts, layout.packages):
-        root.make_directory(f"{PREFIX}/{name}")
+        root.make_directory(f"{VENV}/{name}")
     for name, target in (("python", _PYTHON), ("python3", "python"), (f"python{version}", "python")):
-        root.put_link(f"{PREFIX}/{layout.scripts}/{name}", target, owner=ROOT)
+        root.put_link(f"{VENV}/{layout.scripts}/{name}", target, owner=ROOT)
     text = f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {version}\n"
-    root.put(f"{PREFIX}/pyvenv.cfg", [text.encode()], owner=ROOT, mode=0o644)
+    root.put(f"{VENV}/pyvenv.cfg", [text.encode()], owner=ROOT, mode=0o644)
 
 
 def _install(root: Root, one: Wheel, layout: Layout, room: Room) -> None:
     made: set[str] = set()
 
     def put(path: str, content: Iterable[bytes], mode: int) -> Written:
-        path = f"{PREFIX}/{path}"
+        path = f"{VENV}/{path}"
         above = path.rpartition("/")[0]
         if above not in made:
             root.make_directory(above)

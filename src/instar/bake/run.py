@@ -11,4 +11,5 @@ def bake_line(line: str, env: Mapping[str, str], timeout_ms: int, room: Room) ->
     """Run ``line``. Raises StepFailed with the tail of its output."""
     if not (room.root() / "bin/sh").exists() and not (room.root() / "usr/bin/sh").exists():
         raise room.failed("there is no /bin/sh in the image")
-    room.run(["/bin/sh", "-euc", line], env=env, timeout_s=timeout_ms / 1000)
+    together = f"exec 2>&1; {line}"  # runc would mix up what goes to two pipes
+    room.run(["/bin/sh", "-euc", together], env=env, timeout_s=timeout_ms / 1000)

@@ -1,0 +1,143 @@
+"""Runs the steps that aren't known, and stores what they leave.
+
+A step's tree is stored by a second thread while the next step runs on it. What was stored is recorded at once, so that
+a bake that was stopped at any moment goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instar.bake import scratch
+from instar.bake.normalise import Strip, normalise
+from instar.bake.records import Records
+from instar.bake.scratch import Room, Scratch
+from instar.bake.steps import Step
+from instar.errors import BakeError, StepFailed
+from instar.model.image import Layer
+from instar.model.progress import Progress, Report
+
+if TYPE_CHECKING:
+    from instar.fetch.cache import Cache
+    from instar.host.layers import LayerImages
+    from instar.store import Store
+
+_LARGE_BYTES = 4 << 20  # a layer whose EROFS image is worth making while other work goes on
+_STRIP = {"base": Strip.LOGS, "packages": Strip.LOGS, "python": Strip.WORLD, "run": Strip.WORLD}
+
+
+@dataclass(slots=True)
+class Task:
+    """A step and what is there of it: a ``layer`` that was known or has been stored, a ``tree`` that was just made."""
+
+    step: Step
+    layer: Layer | None = None
+    tree: Path | None = None
+    seconds: float = 0.0
+
+
+class Worker:
+    """Does the work of one bake on its ``tasks``."""
+
+    def __init__(
+        self, tasks: Sequence[Task], store: Store, cache: Cache, images: LayerImages, epoch: int, report: Report
+    ) -> None:
+        self._tasks = tasks
+        self._store, self._cache, self._images = store, cache, images
+        self._epoch, self._report = epoch, report
+        self._stopped = threading.Event()
+
+    def work(self, folder: Path) -> None:
+        """Give every task its layer. ``folder`` is where records are kept and work is done.
+
+        Raises what a step or the store raises; the layers of the steps before are stored then.
+        """
+        records = Records(folder, self._store)
+        with scratch.opened(folder) as opened, ThreadPoolExecutor(max_workers=1) as storing, self._stopping():
+            stored = []
+            for number, task in enumerate(self._tasks):
+                if task.layer is None:
+                    task.tree = self._run(task, number, opened)
+                    stored.append(storing.submit(self._keep, task, task.tree, records))
+            for future in stored:
+                future.result()
+
+    @contextlib.contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Leave out, when a step fails or the user stops, what only makes the next bake quicker."""
+        try:
+            yield
+        except BaseException:
+            self._stopped.set()
+            raise
+
+    def _run(self, task: Task, number: int, scratch: Scratch) -> Path:
+        """Run a step; return what it wrote, normalised."""
+        started = time.monotonic()
+        room = Room(
+            scratch=scratch,
+            number=number,
+            step=task.step.name,
+            place=task.step.place,
+            lowers=lambda: [self._tree(below) for below in reversed(self._tasks[:number])],
+            cache=self._cache,
+            epoch=self._epoch,
+            report=self._report,
+        )
+        with _failures(room):
+            try:
+                task.step.work(room)
+            finally:
+                room.close()
+            normalise(room.upper, epoch=self._epoch, strip=_STRIP.get(task.step.kind, Strip.NOTHING))
+        task.seconds = time.monotonic() - started
+        return room.upper
+
+    def _tree(self, task: Task) -> Path:
+        """Return where the files of a step are: as it wrote them, or as they are mounted."""
+        if task.tree is not None:
+            return task.tree
+        assert task.layer is not None
+        return self._images.mount(task.layer)
+
+    def _keep(self, task: Task, tree: Path, records: Records) -> None:
+        """Store a step's tree, beside whatever runs next."""
+        started = time.monotonic()
+        layer = self._store.add_layer(tree, step=task.step.name, epoch=self._epoch)
+        records.add(task.step.key, layer)
+        task.layer = layer
+        task.seconds += time.monotonic() - started
+        told = f"{task.step.name} · {_size(layer.size_bytes)} · {task.seconds:.2f} s"
+        self._report(Progress(stage="bake", text=told))
+        if layer.size_bytes >= _LARGE_BYTES and not self._stopped.is_set():
+            self._images.provide(layer, tree)
+
+
+@contextlib.contextmanager
+def _failures(room: Room) -> Iterator[None]:
+    """Make whatever goes wrong in a step name the step and its place."""
+    try:
+        yield
+    except StepFailed:
+        raise
+    except BakeError as error:
+        raise room.failed(error.message, hint=error.hint) from error
+    except OSError as error:
+        where = f": '{error.filename}'" if error.filename else ""
+        raise room.failed(f"{error.strerror or error}{where}") from error
+
+
+def _size(size_bytes: int) -> str:
+    value = float(size_bytes)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
