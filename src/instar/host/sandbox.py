@@ -90,7 +90,9 @@ class Sandbox:
         """Run ``argv`` to its end; nothing of it lives when this returns.
 
         ``shown`` are directories of this machine that it may read: where → which. ``on_line`` is called from another
-        thread with each line of its output; lines to stdout and stderr can overtake each other. Raises HostError when it could not be started at all.
+        thread with each line of its output; lines to stdout and stderr can overtake each other.
+
+        Raises HostError when it could not be started at all.
         """
         bundle = self.folder / "bundle"
         bundle.mkdir(parents=True, exist_ok=True)
