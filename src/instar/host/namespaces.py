@@ -27,7 +27,6 @@ ID_COUNT = 65_536
 _FIRST_ID, _RANGES = 0x7000_0000, 4_094
 
 _CLONE_NEWNET = 0x4000_0000
-_CHILD_LIFE_S = "10"
 _CHILD_START_S = 5.0
 _libc = ctypes.CDLL(None, use_errno=True)
 T = TypeVar("T")
@@ -70,24 +69,38 @@ def make_user_and_network(name: str, ids: IdRange, user_path: Path) -> Iterator[
 
     Yields a descriptor of the user namespace. Raises Unsupported where this machine makes none, HostError.
     """
-    child = process.spawn(["unshare", "--user", "--net", "sleep", _CHILD_LIFE_S], log=Path(os.devnull))
-    try:
-        _wait_until_inside(child.pid, lambda: child.poll() is None)
-        for file in ("uid_map", "gid_map"):
-            Path(f"/proc/{child.pid}/{file}").write_text(f"0 {ids.first} {ids.count}\n")
-        _keep(Path(f"/proc/{child.pid}/ns/net"), name)
-        user_path.touch(mode=0o600)
-        mounts.bind(Path(f"/proc/{child.pid}/ns/user"), user_path)
-    except OSError as error:
-        raise Unsupported(f"this machine makes no user namespace: {error.strerror}") from error
-    finally:
-        child.kill()
-        child.wait()
+    with _child_inside() as pid:
+        try:
+            for file in ("uid_map", "gid_map"):
+                Path(f"/proc/{pid}/{file}").write_text(f"0 {ids.first} {ids.count}\n")
+            _keep(Path(f"/proc/{pid}/ns/net"), name)
+            user_path.touch(mode=0o600)
+            mounts.bind(Path(f"/proc/{pid}/ns/user"), user_path)
+        except OSError as error:
+            raise Unsupported(f"this machine makes no user namespace: {error.strerror}") from error
     descriptor = os.open(user_path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _child_inside() -> Iterator[int]:
+    """Yield the pid of a child in new namespaces. It reads until this process closes the pipe, or dies."""
+    read_end, write_end = os.pipe()
+    try:
+        command = ["unshare", "--user", "--net", "cat", f"/proc/self/fd/{read_end}"]
+        child = process.spawn(command, log=Path(os.devnull), pass_fds=(read_end,))
+        try:
+            _wait_until_inside(child.pid, lambda: child.poll() is None)
+            yield child.pid
+        finally:
+            child.kill()
+            child.wait()
+    finally:
+        os.close(read_end)
+        os.close(write_end)
 
 
 def drop_network(name: str) -> bool:
