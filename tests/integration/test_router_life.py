@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -82,7 +83,7 @@ def test_two_at_once_start_one(here: World) -> None:
 
 def test_a_second_holder_gives_way_to_the_first(here: World) -> None:
     here.router.ensure(here.plan())
-    argv = [sys.executable, "-I", "-S", "-B", holder.__file__, "instar-0a1b2c", _order(here)]
+    argv = [sys.executable, "-I", "-S", "-B", holder.__file__, "instar-0a1b2c", here.directory, _order(here)]
     ended = subprocess.run(argv, check=False, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (1, "another holder has the place\n")
     assert (len(here.holders()), len(here.haproxies())) == (1, 1)
@@ -276,7 +277,7 @@ def test_a_running_holder_needs_nothing_more(here: World, tmp_path: Path) -> Non
     ).replace("from __future__ import annotations\n", "", 1)
     assert "addaudithook" in watched
     copy.write_text(watched)
-    subprocess.run([sys.executable, "-I", "-S", "-B", copy, "instar-0a1b2c", _order(here)], check=True)
+    subprocess.run([sys.executable, "-I", "-S", "-B", copy, "instar-0a1b2c", here.directory, _order(here)], check=True)
     copy.unlink()
     until(lambda: (here.directory / "holder.log").read_text().count(" ended: exit status 1") >= 3)
     assert imported.read_text() == ""
@@ -307,6 +308,19 @@ def test_a_router_whose_socket_was_removed_is_reached_again(here: World) -> None
     assert here.router.observe(PLACE).targets[0].weight == 100
 
 
+def test_a_router_whose_files_were_removed_is_taken_over(here: World) -> None:
+    """Its holder lives on, and must not bring its HAProxy back beside the new one."""
+    here.start("a")
+    shutil.rmtree(here.state.root)
+    here.router.check(here.plan())
+    here.router.ensure(here.plan())
+    assert len(here.holders()) == 1
+    until(lambda: len(here.haproxies()) == 1)
+    here.router.attach(PLACE, [here.backends[0].target])
+    here.router.route(PLACE, {"a": 1})
+    assert here.client().get()[1] == b"a"
+
+
 def test_sigterm_ends_the_holder_and_its_haproxy(here: World) -> None:
     here.router.ensure(here.plan())
     os.kill(here.holders()[0], 15)
@@ -316,7 +330,6 @@ def test_sigterm_ends_the_holder_and_its_haproxy(here: World) -> None:
 def _order(here: World) -> str:
     return json.dumps(
         {
-            "directory": str(here.directory),
             "sockets": str(here.state.router_sockets),
             "haproxy": "/usr/sbin/haproxy",
             "environment": {},

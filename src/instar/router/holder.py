@@ -9,10 +9,9 @@ nothing, as HAProxy goes on; SIGTERM ends both.
 ``holder.json`` in its directory is the lock and the record of it: whoever has the flock is the holder, and the text
 says who that is and which HAProxy is its own.
 
-Usage: holder.py LABEL ORDER, ORDER being JSON::
+Usage: holder.py LABEL DIRECTORY ORDER: DIRECTORY has haproxy.cfg and holder.json, and ORDER is JSON::
 
-    {"directory": where haproxy.cfg and holder.json are,
-     "sockets": the directory of HAProxy's socket,
+    {"sockets": the directory of HAProxy's socket,
      "haproxy": the program, "environment": HAProxy's, with the numbers of the inherited descriptors,
      "socket": its path, "listening": the inherited descriptors that it is to have,
      "follows": [pid, start time] of the holder to end, or null}
@@ -30,6 +29,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,12 @@ _SLOWEST_S = 5.0
 _AWAITED = {signal.SIGCHLD, signal.SIGTERM}
 
 
-def main(label: str, order: dict[str, Any]) -> int:
+def main(label: str, directory: Path, order: dict[str, Any]) -> int:
     """Leave the holder behind and return 0 once it has started HAProxy; else say why on stderr and return 1."""
     result, report = os.pipe()
     if os.fork() == 0:
         os.close(result)
-        _become_holder(label, order, report)
+        _become_holder(label, directory, order, report)
     os.close(report)
     with os.fdopen(result, "rb") as pipe:
         said = pipe.read().decode()
@@ -58,18 +58,17 @@ def main(label: str, order: dict[str, Any]) -> int:
     return 0
 
 
-def _become_holder(label: str, order: dict[str, Any], report: int) -> None:
+def _become_holder(label: str, directory: Path, order: dict[str, Any], report: int) -> None:
     try:
         os.setsid()
         signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
-        directory = Path(order["directory"])
         _redirect(directory)
         locks = _inherited_locks({report, *order["listening"]})
-        mine = _locked(order)
+        mine = _locked(directory, order["follows"])
         _take_file(directory)
         os.chdir(order["sockets"])
         retired, before = _running(directory), _identity(order["socket"])
-        pid = _start(label, order, retired)
+        pid = _start(label, directory, order, retired)
         _record(mine, pid, retired)
         _await_socket(order["socket"], before, pid)
     except BaseException as error:  # whatever it is, who waits must hear it
@@ -79,31 +78,31 @@ def _become_holder(label: str, order: dict[str, Any], report: int) -> None:
     for descriptor in (report, *locks):
         os.close(descriptor)
     try:
-        _hold(label, order, mine, pid, retired)
+        _hold(lambda: _start(label, directory, order, {}), directory, mine, pid, retired)
     except BaseException as error:
         _say(f"the holder ends: {error!r}")
         os._exit(1)
     os._exit(0)
 
 
-def _hold(label: str, order: dict[str, Any], lock: int, pid: int, retired: dict[int, int]) -> None:
+def _hold(start: Callable[[], int], directory: Path, lock: int, pid: int, retired: dict[int, int]) -> None:
     """Start HAProxy again whenever it ends, until told to end both."""
     hurried = 0
     began = time.monotonic()
     running: int | None = pid
-    while running is None or not _wait(running, Path(order["directory"])):
+    while running is None or not _wait(running, directory):
         hurried = 0 if time.monotonic() - began > _STEADY_S else hurried + 1
         if signal.sigtimedwait({signal.SIGTERM}, _pause_s(hurried)):
             return
         began = time.monotonic()
-        running = _start_again(label, order, lock, retired)
+        running = _start_again(start, lock, retired)
 
 
-def _start_again(label: str, order: dict[str, Any], lock: int, retired: dict[int, int]) -> int | None:
+def _start_again(start: Callable[[], int], lock: int, retired: dict[int, int]) -> int | None:
     """Return the new HAProxy; None when there is none now (its package is being replaced, memory is short)."""
     pid = None
     try:
-        pid = _start(label, order, {})
+        pid = start()
         _record(lock, pid, retired)
     except OSError as error:
         _say(f"cannot start haproxy, or write down that it was started: {error}")
@@ -131,8 +130,8 @@ def _running(directory: Path) -> dict[int, int]:
     return found
 
 
-def _start(label: str, order: dict[str, Any], retires: dict[int, int]) -> int:
-    argv = [order["haproxy"], "-db", "-L", label, "-f", f"{order['directory']}/haproxy.cfg"]
+def _start(label: str, directory: Path, order: dict[str, Any], retires: dict[int, int]) -> int:
+    argv = [order["haproxy"], "-db", "-L", label, "-f", str(directory / "haproxy.cfg")]
     if retires:
         argv += ["-sf", *map(str, retires)]
     return os.posix_spawn(
@@ -165,12 +164,12 @@ def _cause(status: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit status {code}"
 
 
-def _locked(order: dict[str, Any]) -> int:
+def _locked(directory: Path, follows: list[int] | None) -> int:
     """Become the one holder of the place: end the one that this follows and wait for its lock."""
-    lock = os.open(f"{order['directory']}/holder.json", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    if order["follows"]:
-        _end(*order["follows"])
-    deadline = time.monotonic() + (_LOCK_S if order["follows"] else _LOCK_AT_ONCE_S)
+    lock = os.open(directory / "holder.json", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if follows:
+        _end(*follows)
+    deadline = time.monotonic() + (_LOCK_S if follows else _LOCK_AT_ONCE_S)
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -291,4 +290,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], json.loads(sys.argv[2])))
+    sys.exit(main(sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])))

@@ -30,6 +30,7 @@ from instar.router.files import Record, RouterFiles
 from instar.router.slots import Live, Slots
 
 _HAPROXY = "haproxy"
+_HOLDER = "holder.py"
 _READY_S = 10.0
 _ANSWER_S = 3.0
 _END_S = 5.0
@@ -48,10 +49,9 @@ def place_of(directory: Path) -> Place:
 
 
 def running(state: StateDirectory, state_id: str) -> set[Place]:
-    """Return the places of this state directory that have a HAProxy, whether or not they have a directory."""
+    """Return the places of this state directory that have a router process, whether or not they have a directory."""
     word = label(state_id)
-    lines = [words for _, words in processes.find(lambda words: "-db" in words and word in words)]
-    directories = [_directory(words) for words in lines]
+    directories = [_directory(words) for _, words in processes.find(lambda words: word in words)]
     return {place_of(path) for path in directories if path and path.parent.parent == state.routers}
 
 
@@ -68,6 +68,12 @@ class Proxy:
         """Return every HAProxy of the place: the one in force and those that it retired."""
         wanted = {"-db", "-f", str(self.files.config)}
         return tuple(one for one, _ in processes.find(wanted.issubset))
+
+    def holders(self) -> tuple[Process, ...]:
+        """Return every holder of the place, also one whose file was removed under it."""
+        wanted = (_HOLDER, str(self.files.directory))
+        found = processes.find(lambda words: wanted in zip(map(_name, words), words[2:], strict=False))
+        return tuple(one for one, _ in found)
 
     def exists(self) -> bool:
         """Tell whether anything runs that serves the place, or will in a moment."""
@@ -165,14 +171,16 @@ class Proxy:
             descriptors = [one.fileno() for one in sockets]
             self.files.write(self.render(plan, held), self.files.next)
             self._check(environment, descriptors)
+            for one in self.holders():
+                if record is None or one != record.process:
+                    processes.kill(one)
             self._start(record, environment, descriptors)
         self._await_ready()
 
     def end(self) -> None:
         """End holder and HAProxies; return when they are gone."""
-        record = self.files.record()
-        if record:
-            processes.kill(record.process)
+        for one in self.holders():
+            processes.kill(one)
         for one in self.haproxies():
             processes.send(one, signal.SIGTERM)
         for one in self.haproxies():
@@ -211,7 +219,6 @@ class Proxy:
 
     def _start(self, record: Record | None, environment: Mapping[str, str], descriptors: Sequence[int]) -> None:
         order = {
-            "directory": str(self.files.directory),
             "sockets": str(self.files.sockets),
             "haproxy": str(process.find_program(_HAPROXY)),
             "environment": environment,
@@ -219,7 +226,16 @@ class Proxy:
             "listening": descriptors,
             "follows": [record.process.pid, record.process.start_time] if record else None,
         }
-        argv = [sys.executable, "-I", "-S", "-B", holder.__file__, self._label, json.dumps(order)]
+        argv: list[str | Path] = [
+            sys.executable,
+            "-I",
+            "-S",
+            "-B",
+            holder.__file__,
+            self._label,
+            self.files.directory,
+            json.dumps(order),
+        ]
         try:
             process.run(argv, timeout_s=20, pass_fds=descriptors)
         except CommandFailed as error:
@@ -250,5 +266,12 @@ class Proxy:
 
 
 def _directory(words: Sequence[str]) -> Path | None:
-    """Return the directory of the file that a HAProxy was started with."""
-    return next((Path(word).parent for word in words if word.endswith("/haproxy.cfg")), None)
+    """Return the router directory that a HAProxy or a holder was started for."""
+    config_file = next((Path(word) for word in words if word.endswith("/haproxy.cfg")), None)
+    if config_file:
+        return config_file.parent
+    return next((Path(there) for word, there in zip(words, words[2:], strict=False) if _name(word) == _HOLDER), None)
+
+
+def _name(word: str) -> str:
+    return word.rpartition("/")[2]

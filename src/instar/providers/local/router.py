@@ -37,8 +37,7 @@ class LocalRouter:
 
     def check(self, plan: RouterPlan) -> None:
         proxy = self._proxy(plan.place)
-        record = proxy.files.record()
-        own = {one.pid for one in proxy.haproxies()} | ({record.process.pid} if record else set())
+        own = {one.pid for one in (*proxy.haproxies(), *proxy.holders())}
         wanted = _inner(plan)
         proxy.render(wanted, ())
         for address in wanted.addresses:
