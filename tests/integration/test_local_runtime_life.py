@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 from tiny_world import TinyWorld, tiny_tree, wait_until
 
 from instar.errors import HostError, ProviderError
+from instar.host import mounts
 from instar.model.definition import Health, Limits, Stop, Volume
 from instar.model.digest import Digest
 
@@ -266,6 +267,22 @@ def test_the_umask_of_whoever_starts_it_makes_no_difference(world: TinyWorld) ->
         os.umask(before)
 
 
+def test_layers_that_are_unmounted_meanwhile_are_mounted_again(
+    world: TinyWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine, calls = mounts.mount_overlay, []
+
+    def late(lowers: Sequence[Path], target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 1:
+            world.layers.unmount_unused(())
+        genuine(lowers, target)
+
+    monkeypatch.setattr(mounts, "mount_overlay", late)
+    assert world.output("echo well") == ["well"]
+    assert len(calls) == 2
+
+
 def test_configuration_and_secrets_reach_the_command(world: TinyWorld) -> None:
     digest = Digest.of(b"a key of its own")
     world.state.secrets.mkdir(mode=0o700, exist_ok=True)
@@ -326,7 +343,6 @@ def test_orphans_are_found_and_only_ours(world: TinyWorld) -> None:
 def test_what_lost_its_folder_is_found_too(world: TinyWorld) -> None:
     release = world.release(["sleep", "1000"], stop=QUICK)
     instance = world.run(release)
-    subprocess.run(["umount", "-l", world.state.instances / instance.id / "users"], check=True)
     subprocess.run(["rm", "-r", world.state.instances / instance.id], check=True)
     assert world.traces() != []
     world.another_runtime().clear_orphans([])

@@ -52,6 +52,7 @@ def create(order: Order, *, shift_owners: bool) -> Process:
     _check_user(order, shift_owners)
     record.write_intent(names, order.instance)
     logs.begin(names.log)
+    root.make_room(names)
     with _namespaces(names, shift_owners) as (users, descriptor):
         address = IPv4Address(order.instance.address)
         namespace = namespaces.name_path(names.network)
@@ -92,7 +93,8 @@ def _namespaces(names: InstanceNames, shift_owners: bool) -> Iterator[tuple[User
 def _make_root(order: Order, users: Users | None, descriptor: int | None) -> tuple[Bind, ...]:
     names, service = order.names, order.release.service
     points = [volume.path for volume in service.volumes]
-    root.make_room(names, users)
+    if users:
+        root.let_through(names, users)
     root.mount(names, order.image, points, order.images, descriptor)
     root.check_points(names.root, (*plate.FOLDERS, *_outside_of_tmpfs(points)), plate.FILES)
     uid, gid = order.user

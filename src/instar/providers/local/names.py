@@ -8,6 +8,7 @@ Whatever is global to the machine carries the state directory's id, and, where i
     cgroup              instar-‹ID›/‹INSTANCE›, instar-‹ID›/conmon
     nftables table      instar_‹ID›
     root file system    /run/instar-‹ID›/‹SERIAL›/root  every folder above it lets the instance's own users through
+    user namespace      /run/instar-‹ID›/‹SERIAL›/users where no path is odd: runc takes no ',' in one
 
 RUN/instances/‹INSTANCE›/ is made first and removed last; what is in it says what else there may be:
 
@@ -15,7 +16,6 @@ RUN/instances/‹INSTANCE›/ is made first and removed last; what is in it says
     process.json        the first process: written when everything is made
     config.json, pid, conmon.*, exit/‹INSTANCE›         the bundle, and what conmon leaves
     hosts, resolv.conf, hostname, secrets/              shown inside
-    users               keeps the user namespace (a mount)
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class InstanceNames:
 
     @property
     def users(self) -> Path:
-        return self.folder / "users"
+        return self.room / "users"
 
     @property
     def secrets(self) -> Path:

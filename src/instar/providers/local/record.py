@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,9 +36,13 @@ def write_intent(names: InstanceNames, instance: Instance) -> None:
     assert maker is not None
     intent = Intent(id=instance.id, serial=instance.serial, maker=maker, made_at=_uptime())
     folder = names.folder.with_name(f".{os.getpid()}-{names.name}")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _write(folder / names.intent.name, to_json(intent))
-    folder.rename(names.folder)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(folder / names.intent.name, to_json(intent))
+        folder.rename(names.folder)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def write_process(names: InstanceNames, process: Process) -> None:

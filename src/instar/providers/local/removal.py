@@ -45,7 +45,6 @@ def remove(names: InstanceNames) -> None:
     network.delete_link(names.link)
     namespaces.drop_network(names.network)
     root.unmount(names)
-    mounts.unmount_all(names.folder)
     cgroups.remove(names.group)
     _remove_folder(names.folder)
 

@@ -25,31 +25,36 @@ from instar.model.release import Place
 from instar.providers.local.names import InstanceNames, Names
 
 _NOT_HERE = frozenset({errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP})
+_ATTEMPTS = 3
 _SAFE = idmap.NOSUID | idmap.NODEV
 
 
-def make_room(names: InstanceNames, users: Users | None) -> None:
-    """Make the folder that the root is in. Only root and the instance's own users get through it."""
+def make_room(names: InstanceNames) -> None:
+    """Make the folder that the root is in."""
     names.of.roots.mkdir(exist_ok=True)
     names.of.roots.chmod(0o711)  # whatever the umask
     names.room.mkdir(mode=0o700, exist_ok=True)
     names.root.mkdir(mode=0o755, exist_ok=True)
-    if users:
-        os.chown(names.room, users.ids.first, users.ids.first)
+
+
+def let_through(names: InstanceNames, users: Users) -> None:
+    """Let the instance's own users, and nobody else but root, through the folder that the root is in."""
+    os.chown(names.room, users.ids.first, users.ids.first)
 
 
 def mount(names: InstanceNames, image: Image, points: Sequence[str], images: LayerImages, users: int | None) -> None:
     """Mount the root, its owners shifted into the namespace ``users`` (a fd). Raises HostError, Unsupported."""
-    layers = [images.mount(layer) for layer in reversed(image.layers)]
-    for layer in layers:
-        if os.path.lexists(f"{layer}{plate.OWN_FOLDER}"):
-            raise ProviderError(f"the image has a '{plate.OWN_FOLDER}', which is Instar's own")
-    lowers = [*layers, plate.mount(images, points)]
-    if users is None:
-        mounts.mount_overlay(lowers, names.root)
-    else:
-        _mount_shifted(names, lowers, users)
-    idmap.restrict(names.root, _SAFE)
+    for _ in range(_ATTEMPTS):
+        lowers = _lowers(image, points, images)
+        if users is None:
+            mounts.mount_overlay(lowers, names.root)
+        else:
+            _mount_shifted(names, lowers, users)
+        if all(lower.is_mount() for lower in lowers):
+            idmap.restrict(names.root, _SAFE)
+            return
+        mounts.unmount(names.root)  # a gc took one of them away meanwhile
+    raise HostError(f"cannot mount '{names.root}': its layers are unmounted again and again")
 
 
 def check_points(root: Path, folders: Iterable[str], files: Iterable[str]) -> None:
@@ -98,8 +103,9 @@ def show_volume(names: InstanceNames, volume: Volume, source: Path, users: int |
 
 
 def unmount(names: InstanceNames) -> None:
-    """Unmount all that is in the instance's room, and remove the folders: files there are none. Raises HostError."""
+    """Unmount all that is in the instance's room, and remove the folders; never a file in one. Raises HostError."""
     mounts.unmount_all(names.room)
+    names.users.unlink(missing_ok=True)
     try:
         for folder, _, _ in os.walk(names.room, topdown=False):
             Path(folder).rmdir()
@@ -112,12 +118,20 @@ def hide_volumes(names: InstanceNames) -> None:
     mounts.unmount_all(names.room / "volumes")
 
 
+def _lowers(image: Image, points: Sequence[str], images: LayerImages) -> list[Path]:
+    layers = [images.mount(layer) for layer in reversed(image.layers)]
+    for layer in layers:
+        if os.path.lexists(f"{layer}{plate.OWN_FOLDER}"):
+            raise ProviderError(f"the image has a '{plate.OWN_FOLDER}', which is Instar's own")
+    return [*layers, plate.mount(images, points)]
+
+
 def _mount_shifted(names: InstanceNames, lowers: Sequence[Path], users: int) -> None:
     places = []
     try:
         for number, lower in enumerate(lowers):
             place = names.room / "layers" / str(number)
-            place.mkdir(mode=0o700, parents=True)
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
             idmap.clone(lower, place, users=users)
             places.append(place)
         mounts.mount_overlay(places, names.root)

@@ -7,6 +7,7 @@ go on where another stopped. What there is, is what ``names.py`` can find. Calls
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network
 
@@ -156,5 +157,7 @@ def _explained(instance: Instance, error: BaseException) -> BaseException:
     if isinstance(error, ProviderError | HostError | CommandFailed):
         return ProviderError(f"cannot create '{instance.id}': {error.message}", hint=error.hint)
     if isinstance(error, OSError):
-        return ProviderError(f"cannot create '{instance.id}': {error.strerror or error}")
+        where = f" ('{error.filename}')" if error.filename else ""
+        hint = "df -h shows which disk" if error.errno == errno.ENOSPC else None
+        return ProviderError(f"cannot create '{instance.id}': {error.strerror or error}{where}", hint=hint)
     return error
