@@ -71,14 +71,12 @@ def check_points(root: Path, folders: Iterable[str], files: Iterable[str]) -> No
 def make_volume(names: Names, place: Place, volume: Volume, uid: int, gid: int) -> Path:
     """Return where the volume is kept on this machine; made, empty and the image's user's, the first time."""
     path = names.volumes(place) / volume.name
-    if not path.is_dir():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = path.with_name(f".{volume.name}.new")
-        fresh.mkdir(exist_ok=True)
-        fresh.chmod(0o755)
-        os.chown(fresh, uid, gid)
-        with contextlib.suppress(OSError):  # another instance was quicker
-            fresh.rename(path)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir()
+        path.chmod(0o755)
+    if path.stat().st_uid == 0:  # new, or whoever made it was killed: instances may come here at the same time
+        os.chown(path, uid, gid)
     return path
 
 
