@@ -1,9 +1,9 @@
 """What a step leaves → what its layer holds: nothing of the moment, the machine or the sandbox.
 
 Part of the bake format. Taken away from the upper directory, so that what lies beneath shows again: files of the
-sandbox's world, backups and locks, logs and lists of the package tools, keys and names that every machine makes for
-itself, bytecode that is valid by time stamp (times are changed below). Then times become whole seconds, at most the
-epoch. Devices, pipes and sockets are refused.
+sandbox's world, backups and locks, lists and logs of the package tools, bytecode that is valid by time stamp (times
+are changed below); of installed packages also the keys, the databases and the logs that their scripts made, which are
+new on every machine. Then times become whole seconds, at most the epoch. Devices, pipes and sockets are refused.
 """
 
 from __future__ import annotations
@@ -24,18 +24,22 @@ _OF_THE_WORLD = (
     r"(dev|proc|sys|run|tmp|var/tmp)/.*",
     r"etc/(hosts|hostname|resolv\.conf|machine-id|\.pwd\.lock)",
     r"etc/(passwd|group|shadow|gshadow|subuid|subgid)-",
-    r"etc/ssh/ssh_host_.*",
     r"var/lib/dbus/machine-id",
-    r"var/lib/systemd/(random-seed|catalog/database)",
-    r"var/lib/urandom/random-seed",
     r"var/lib/apt/(lists|periodic)/.*",
     r"var/lib/dpkg/([^/]+-old|lock|lock-frontend|triggers/Lock)",
     r"var/cache/(apt/.*|debconf/[^/]+-old|ldconfig/aux-cache|man/.*)",
     r"var/log/(alternatives\.log|bootstrap\.log|dpkg\.log|apt/.*)",
 )
+_OF_AN_INSTALLATION = (
+    r"etc/ssh/ssh_host_.*",
+    r"etc/ssl/(private/ssl-cert-snakeoil\.key|certs/ssl-cert-snakeoil\.pem)",
+    r"var/lib/(mysql|postgresql/[^/]+/[^/]+)/.*",
+    r"var/lib/(systemd|urandom)/random-seed",
+)
 _LOGS = r"var/log/.*"  # files only: a directory may belong to who will write there
 
 _WORLD = re.compile("|".join(f"({pattern})" for pattern in _OF_THE_WORLD).encode())
+_INSTALLATION = re.compile("|".join(f"({pattern})" for pattern in _OF_AN_INSTALLATION).encode())
 _LOG = re.compile(_LOGS.encode())
 _KINDS = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 _OPAQUE = "trusted.overlay.opaque"
@@ -47,14 +51,14 @@ class Strip(enum.Enum):
 
     NOTHING = enum.auto()  # a step that wrote only what it was told to write
     WORLD = enum.auto()  # what came from the sandbox's world
-    LOGS = enum.auto()  # and every file below /var/log
+    INSTALLATION = enum.auto()  # and what installed packages made for themselves
 
 
 def normalise(upper: Path, *, epoch: int, strip: Strip) -> None:
     """Normalise ``upper``, which is not mounted. Raises BakeError, naming the path, for what no image may hold."""
     root = os.fsencode(upper)
     for path, inside, status in _walk(root, b""):
-        if strip != Strip.NOTHING and _goes(path, inside, status, logs=strip == Strip.LOGS):
+        if strip != Strip.NOTHING and _goes(path, inside, status, installed=strip == Strip.INSTALLATION):
             _remove(path, status)
         else:
             _settle(path, inside, status, epoch)
@@ -74,14 +78,14 @@ def _walk(path: bytes, inside: bytes) -> Iterator[tuple[bytes, bytes, os.stat_re
         yield entry.path, name, os.lstat(entry.path)
 
 
-def _goes(path: bytes, inside: bytes, status: os.stat_result, *, logs: bool) -> bool:
-    if _WORLD.fullmatch(inside):
+def _goes(path: bytes, inside: bytes, status: os.stat_result, *, installed: bool) -> bool:
+    if _WORLD.fullmatch(inside) or (installed and _INSTALLATION.fullmatch(inside)):
         return True
     if not stat.S_ISREG(status.st_mode):
         return inside.endswith(b"/__pycache__") and stat.S_ISDIR(status.st_mode) and not os.listdir(path)  # noqa: PTH208
     if inside.endswith(b".pyc"):
         return _is_by_time(path)
-    return logs and bool(_LOG.fullmatch(inside))
+    return installed and bool(_LOG.fullmatch(inside))
 
 
 def _is_by_time(path: bytes) -> bool:

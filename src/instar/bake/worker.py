@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from instar.store import Store
 
 _LARGE_BYTES = 4 << 20  # a layer whose EROFS image is worth making while other work goes on
-_STRIP = {"base": Strip.LOGS, "packages": Strip.LOGS, "python": Strip.WORLD, "run": Strip.WORLD}
+_STRIP = {"base": Strip.INSTALLATION, "packages": Strip.INSTALLATION, "python": Strip.WORLD, "run": Strip.WORLD}
 
 
 @dataclass(slots=True)
