@@ -173,10 +173,11 @@ class Project:
         return leftovers.traces(str(self.home), *(mark.read_text().split() if mark.exists() else ()))
 
     def destroy_all(self) -> None:
-        """Destroy every environment, ending whatever still works on one; afterwards nothing may be left."""
+        """Destroy every environment, ending whatever still works on one, and clear up: then nothing may be left."""
         for place in self.json("status"):
             name = f"{place['service']}/{place['environment']}"
             self.instar("destroy", name, "--yes", "--volumes", "--take-over")
+        self.instar("gc")
         wait_for(lambda: not self.traces(), lambda: "left behind:\n" + "\n".join(self.traces()))
 
 

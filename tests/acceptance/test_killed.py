@@ -41,6 +41,7 @@ def test_a_bake_killed_again_and_again_gives_the_same_image(project: Project, ba
         end(command, signal.SIGKILL if round_number % 2 else signal.SIGINT)
     whole = project.json("bake")
     assert whole["digest"] != undisturbed
+    project.instar("gc")
     wait_for(lambda: not project.traces(), lambda: "\n".join(project.traces()))
     for image in project.json("images", "list"):
         project.instar("images", "show", image["digest"])

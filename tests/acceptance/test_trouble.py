@@ -28,7 +28,7 @@ def running(project: Project) -> Project:
         ("dies", "no module named redis"),  # its last words
         ("sick", "500"),
         ("late", "serving as late"),
-        ("wrong-port", "refused"),
+        ("wrong-port", "8081"),
         ("deaf", "serving as deaf"),
     ],
 )
@@ -116,7 +116,7 @@ def test_two_commands_on_one_environment(running: Project) -> None:
         assert "--take-over" in second.err
         first.send_signal(signal.SIGSTOP)
         running.edit(", MODE: deaf", "")
-        assert running.json("deploy", "dev", "--take-over")["release"] == 1
+        assert running.json("deploy", "dev", "--take-over")["outcome"] == "done"
         assert first.wait(10) == -signal.SIGKILL
     finally:
         first.kill()

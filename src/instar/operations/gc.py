@@ -35,6 +35,7 @@ def gc(parts: Parts, *, dry_run: bool) -> Collection:
             left = parts.store.images()
             prune_records(parts.state, parts.store)
             parts.layers.prune({layer.diff_id for image in left for layer in image.layers})
+            parts.layers.unmount_unused(_stood_on(parts))
     return Collection(images=collected.images, blobs=collected.blobs, size_bytes=collected.size_bytes)
 
 
@@ -59,6 +60,13 @@ def kept_releases(parts: Parts) -> Iterator[Release]:
     """Yield every release whose image must stay."""
     for environment in parts.ledger.environments():
         yield from _kept(parts, environment)
+
+
+def _stood_on(parts: Parts) -> set[Digest]:
+    """Return the diff IDs of the layers that instances stand on."""
+    releases = {(instance.place, instance.release) for instance in parts.ledger.instances()}
+    images = {parts.ledger.get_release(place, number).image for place, number in releases}
+    return {layer.diff_id for image in images for layer in parts.store.image(image).layers}
 
 
 def _kept(parts: Parts, environment: EnvironmentState) -> Iterator[Release]:
