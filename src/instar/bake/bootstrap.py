@@ -166,21 +166,16 @@ class _Tree:
         return b"usr/" + path if path.split(b"/", 1)[0] in self._merged else path
 
     def _folder(self, path: bytes, flags: int = _FOLDER) -> int:
-        """Return a descriptor of the directory, made where it is missing."""
-        folder = os.dup(self._root)
-        for name in path.split(b"/") if path else ():
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, dir_fd=folder)
-                os.chmod(name, 0o755, dir_fd=folder)  # noqa: S103 - whatever the umask
-            try:
-                below = os.open(name, _FOLDER, dir_fd=folder)
-            finally:
-                os.close(folder)
-            folder = below
-        if flags == _FOLDER:
-            return folder
-        with _closing(folder):
-            return os.open(".", flags, dir_fd=folder)
+        """Return a descriptor of the directory, made where it is missing. No part of ``path`` is a link."""
+        try:
+            return os.open(path or b".", flags, dir_fd=self._root)
+        except FileNotFoundError:
+            above, name = os.path.split(path)
+        with _closing(self._folder(above)) as parent:
+            with contextlib.suppress(FileExistsError):  # another package was quicker
+                os.mkdir(name, dir_fd=parent)
+                os.chmod(name, 0o755, dir_fd=parent)  # noqa: S103 - whatever the umask
+            return os.open(name, flags, dir_fd=parent)
 
 
 class _Refused(Exception):
