@@ -35,6 +35,8 @@ def bake(parts: Parts, loaded: Loaded, *, holding: bool = False) -> Baked:
             report=parts.report,
         )
         parts.store.tag(loaded.definition.name, baked.image.digest)
+        if not all(step.cached for step in baked.steps) and not parts.ledger.instances():
+            parts.layers.unmount_unused(())
         known = sum(1 for step in baked.steps if step.cached)
         text = f"{known} of {len(baked.steps)} steps cached · {baked.seconds:.2f} s"
         parts.report(Progress(stage="bake", text=text, aside=f"sha256:{baked.image.digest.short}"))
