@@ -10,7 +10,7 @@ from instar.bake import plan as plan_bake
 from instar.definition import Loaded
 from instar.fetch.fetch import fetch_all
 from instar.model.progress import Progress
-from instar.operations.lock import fitting_lock
+from instar.operations.lock import existing_lock, fitting_lock
 from instar.operations.parts import Parts, hold_store, require_root
 
 
@@ -45,5 +45,4 @@ def bake(parts: Parts, loaded: Loaded, *, holding: bool = False) -> Baked:
 
 def plan(parts: Parts, loaded: Loaded) -> Planned:
     """Return each step and whether its layer is there already; nothing is fetched, run or written."""
-    lock = fitting_lock(loaded, cache=parts.state.cache, report=parts.report)
-    return plan_bake(loaded, lock=lock, store=parts.store, state=parts.state)
+    return plan_bake(loaded, lock=existing_lock(loaded), store=parts.store, state=parts.state)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from instar.definition import Loaded
+from instar.errors import LockMissing
 from instar.model.lock import Lock
 from instar.model.progress import Report
 from instar.model.state import StateDirectory
@@ -55,14 +56,21 @@ def lock(
     return Locked(lock=resolved, path=path, changes=lines, changed=resolved != previous)
 
 
-def fitting_lock(loaded: Loaded, *, cache: Path, report: Report) -> Lock:
-    """Return the lock of a definition, making it only when there is none. Raises LockStale when it doesn't fit."""
+def existing_lock(loaded: Loaded) -> Lock:
+    """Return the lock of a definition. Raises LockMissing when there is none, LockStale when it doesn't fit."""
     from instar.lock.file import read
     from instar.lock.fit import require_fit
 
     path = lock_path(loaded)
     if not path.exists():
-        return lock(loaded, cache=cache, report=report).lock
+        raise LockMissing(f"cannot find '{path.name}': this definition is not locked yet", hint="instar lock")
     found = read(path)
     require_fit(found, loaded)
     return found
+
+
+def fitting_lock(loaded: Loaded, *, cache: Path, report: Report) -> Lock:
+    """Return the lock of a definition, making it only when there is none. Raises LockStale when it doesn't fit."""
+    if not lock_path(loaded).exists():
+        return lock(loaded, cache=cache, report=report).lock
+    return existing_lock(loaded)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from instar.definition import Loaded
 from instar.model.codec import to_json
 from instar.model.digest import Digest
-from instar.model.release import Place, Settings
+from instar.model.release import Configuration, Place, Settings
 from instar.operations.bake import plan as plan_bake
-from instar.operations.deploy import configure, get_declared
+from instar.operations.deploy import get_declared
 from instar.operations.parts import Parts
+from instar.operations.secrets import look_at_secrets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +43,13 @@ def plan(parts: Parts, loaded: Loaded, name: str, *, image: str | None = None) -
     steps, digest = _image(parts, loaded, image)
     state = parts.ledger.find_environment(place)
     active = parts.ledger.get_release(place, state.active) if state and state.active is not None else None
-    configuration = to_json(configure(parts, loaded, environment))
+    configuration = to_json(
+        Configuration(
+            service=loaded.definition.service,
+            config=environment.config,
+            secrets=look_at_secrets(parts.state, loaded.folder, environment),
+        )
+    )
     of_release = _differences(to_json(active.configuration) if active else {}, configuration)
     if active is None or digest != active.image:
         before = active.image.short if active else None

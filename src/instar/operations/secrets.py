@@ -27,26 +27,36 @@ def keep_secrets(state: StateDirectory, folder: Path, environment: Environment) 
     if not environment.secrets:
         return {}
     state.secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
-    key = _key(state)
-    return {name: _keep(state, key, name, folder / source) for name, source in environment.secrets.items()}
+    _write_once(state.secrets / _KEY_NAME, random.token_bytes(32))
+    contents = _read(folder, environment)
+    digests = _digests(state, contents)
+    for name, content in contents.items():
+        _write_once(state.secret(digests[name]), content)
+    return digests
 
 
-def _keep(state: StateDirectory, key: bytes, name: str, source: Path) -> Digest:
+def look_at_secrets(state: StateDirectory, folder: Path, environment: Environment) -> Mapping[str, Digest]:
+    """Return the digests that :func:`keep_secrets` would, and write nothing."""
+    return _digests(state, _read(folder, environment)) if environment.secrets else {}
+
+
+def _digests(state: StateDirectory, contents: Mapping[str, bytes]) -> Mapping[str, Digest]:
+    key = (state.secrets / _KEY_NAME).read_bytes() if (state.secrets / _KEY_NAME).exists() else random.token_bytes(32)
+    return {name: Digest.from_hex(hmac.new(key, content, "sha256").hexdigest()) for name, content in contents.items()}
+
+
+def _read(folder: Path, environment: Environment) -> Mapping[str, bytes]:
+    return {name: _content(name, folder / source) for name, source in environment.secrets.items()}
+
+
+def _content(name: str, source: Path) -> bytes:
     try:
         content = source.read_bytes()
     except OSError as error:
         raise Refused(f"cannot read secret '{name}' from '{source.name}': {error.strerror}") from error
     if len(content) > MAX_BYTES:
         raise Refused(f"cannot take secret '{name}': '{source.name}' is larger than 1 MiB")
-    digest = Digest.from_hex(hmac.new(key, content, "sha256").hexdigest())
-    _write_once(state.secret(digest), content)
-    return digest
-
-
-def _key(state: StateDirectory) -> bytes:
-    path = state.secrets / _KEY_NAME
-    _write_once(path, random.token_bytes(32))
-    return path.read_bytes()
+    return content
 
 
 def _write_once(path: Path, content: bytes) -> None:

@@ -48,17 +48,18 @@ class EnvironmentStatus:
 
 
 def status(parts: Parts, environment: EnvironmentState) -> EnvironmentStatus:
-    """Return how ``environment`` is: all releases that the ledger keeps, newest first."""
+    """Return how ``environment`` is: its newest ``keep.releases`` releases and all with instances, newest first."""
     provider = parts.provider(environment.settings.provider)
     world = observe(parts.ledger, provider, environment.place, now=now())
-    releases = parts.ledger.releases(environment.place)
+    newest = parts.ledger.releases(environment.place, last=environment.settings.keep.releases)
+    releases = {release.number: release for release in newest} | dict(world.releases)
     total = sum(copy.weight for copy in world.copies)
     return EnvironmentStatus(
         place=environment.place,
         listen=environment.settings.listen,
         active=environment.active,
         unfinished=environment.rollout.target if environment.rollout else None,
-        releases=tuple(_release(world, release, total) for release in releases),
+        releases=tuple(_release(world, release, total) for _, release in sorted(releases.items(), reverse=True)),
     )
 
 
