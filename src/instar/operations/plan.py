@@ -50,21 +50,23 @@ def plan(parts: Parts, loaded: Loaded, name: str, *, image: str | None = None) -
             secrets=look_at_secrets(parts.state, loaded.folder, environment),
         )
     )
-    of_release = _differences(to_json(active.configuration) if active else {}, configuration)
+    changes = []
     if active is None or digest != active.image:
-        before = active.image.short if active else None
-        of_release = (
-            Change(what="image", before=before, after=digest.short if digest else "(to be baked)"),
-            *of_release,
-        )
-    settings = _differences(to_json(state.settings) if state else {}, to_json(Settings.of(environment)), "settings.")
+        after = digest.short if digest else "(to be baked)"
+        changes.append(Change(what="image", before=active.image.short if active else None, after=after))
+    if active is not None:
+        changes += _differences(to_json(active.configuration), configuration)
+    release = bool(changes)
+    settings = to_json(Settings.of(environment))
+    before = to_json(state.settings) if state else {name: item for name, item in settings.items() if name != "listen"}
+    changes += _differences(before, settings, "settings.")
     return DeployPlan(
         place=place,
         active=active.number if active else None,
         steps=steps,
         image=digest,
-        release=bool(of_release),
-        changes=of_release + settings,
+        release=release,
+        changes=tuple(changes),
     )
 
 
