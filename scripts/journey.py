@@ -115,7 +115,8 @@ def under_load(demo: Demonstration) -> dict[str, Any]:
     """Change, bake, deploy and roll back while requests keep coming."""
     options = ("--rate", LOAD_RATE, "--connections", "16", "--tally", "X-Guestbook-Version")
     with load.running(demo.url("dev") + "/", *options) as traffic:
-        demo.change('VERSION = "1"', 'VERSION = "2"')
+        # the line of the time makes it a change that no earlier run has baked
+        demo.change('VERSION = "1"', f'VERSION = "2"  # changed {time.time_ns()}')
         saved = time.monotonic()
         baked = demo.instar("bake")
         deployed = demo.instar("deploy", "dev")
@@ -182,6 +183,7 @@ def clean(demo: Demonstration) -> Iterator[None]:
         yield
     finally:
         destroy(demo)
+    demo.instar("gc")
     marks = [str(HOME), str(demo.folder), *((HOME / "id").read_text().split() if (HOME / "id").exists() else ())]
     deadline = time.monotonic() + leftovers.GRACE_S
     while (left := leftovers.traces(*marks)) and time.monotonic() < deadline:

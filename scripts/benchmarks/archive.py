@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from instar.lock import read
+from instar.lock.file import read
 from instar.model.lock import Package
 
 
