@@ -17,7 +17,7 @@ from instar.model.definition import Stop, Volume
 from instar.model.release import Instance, Release
 
 pytestmark = pytest.mark.root
-POINTS, MOMENTS = 24, 16
+POINTS, MOMENTS, FIRST_CALLS = 24, 16, 12
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_killed_at_many_points_of_its_own_code(world: TinyWorld) -> None:
     died = 0
     for point in range(POINTS):
         instance = world.instance(release, 2 + point)
-        number = 1 + point * calls // POINTS
+        number = 1 + point * calls // POINTS if point >= FIRST_CALLS else 1 + 4 * point
 
         def die(instance: Instance = instance, number: int = number) -> None:
             sys.setprofile(_die_at(number))

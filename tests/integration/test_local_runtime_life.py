@@ -189,7 +189,7 @@ def test_health_by_command(world: TinyWorld) -> None:
     assert world.runtime.probe(instance, ill).cause == "'sh -c echo no; exit 4' ended with exit status 4: no"
     slow = world.release(["true"], health=asking("sleep", "77"))
     assert world.runtime.probe(instance, slow).cause == "'sleep 77' did not end within 1.5 s"
-    wait_until(lambda: not any("77" in words for words in world.processes()))
+    wait_until(lambda: not any("sleep 77" in words for words in world.processes()))
     world.runtime.destroy(instance, release)
 
 

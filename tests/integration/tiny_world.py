@@ -121,7 +121,7 @@ class TinyWorld:
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
-                words = (path / "cmdline").read_bytes().decode(errors="replace")
+                words = (path / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
                 group = (path / "cgroup").read_text()
                 dead = " Z " in (path / "stat").read_text()
             except OSError:

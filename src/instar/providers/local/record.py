@@ -35,6 +35,7 @@ def write_intent(names: InstanceNames, instance: Instance) -> None:
     maker = processes.identify(os.getpid())
     assert maker is not None
     intent = Intent(id=instance.id, serial=instance.serial, maker=maker, made_at=_uptime())
+    remove_begun(names)
     folder = names.folder.with_name(f".{os.getpid()}-{names.name}")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -43,6 +44,13 @@ def write_intent(names: InstanceNames, instance: Instance) -> None:
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def remove_begun(names: InstanceNames) -> None:
+    """Remove what a maker that was killed before it could write down its intent has left."""
+    for folder in names.folder.parent.glob(".*"):
+        if folder.name.partition("-")[2] == names.name and not _is_begun(folder):
+            shutil.rmtree(folder)
 
 
 def write_process(names: InstanceNames, process: Process) -> None:

@@ -47,6 +47,7 @@ def remove(names: InstanceNames) -> None:
     root.unmount(names)
     cgroups.remove(names.group)
     _remove_folder(names.folder)
+    record.remove_begun(names)
 
 
 def clear_orphans(names: Names, known: Sequence[Instance]) -> Iterator[str]:
