@@ -1,0 +1,136 @@
+"""Which of the author's files an image gets."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from instar.bake import sources
+from instar.bake.sources import Unusable
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app/static").mkdir(parents=True)
+    (tmp_path / "app/main.py").write_text("main")
+    (tmp_path / "app/static/page").write_text("page")
+    return tmp_path
+
+
+def paths(folder: Path, source: str = "app", exclude: tuple[str, ...] = (), never: tuple[str, ...] = ()) -> list[str]:
+    _, found = sources.find(folder, source, exclude=exclude, never=frozenset(folder / name for name in never))
+    return [one.path for one in found]
+
+
+def refused(folder: Path, source: str = "app") -> str:
+    with pytest.raises(Unusable) as caught:
+        paths(folder, source)
+    return str(caught.value)
+
+
+def test_a_folder_gives_what_is_in_it_each_directory_before_what_it_holds(folder: Path) -> None:
+    assert paths(folder) == ["main.py", "static", "static/page"]
+
+
+def test_a_file_gives_itself(folder: Path) -> None:
+    origin, found = sources.find(folder, "app/main.py", exclude=(), never=frozenset())
+    assert (origin, [one.path for one in found]) == (folder / "app/main.py", [""])
+
+
+def test_always_left_out(folder: Path) -> None:
+    for name in (".git", "__pycache__", "static/__pycache__"):
+        (folder / "app" / name).mkdir()
+        (folder / "app" / name / "x").touch()
+    (folder / "app/.env").touch()
+    assert paths(folder) == ["main.py", "static", "static/page"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "left"),
+    [
+        ("*.py", ["static", "static/page"]),
+        ("static", ["main.py"]),
+        ("static/", ["main.py"]),
+        ("static/*", ["main.py", "static"]),
+        ("page", ["main.py", "static"]),
+        ("[", ["main.py", "static", "static/page"]),
+    ],
+)
+def test_a_pattern_is_compared_with_path_and_name(folder: Path, pattern: str, left: list[str]) -> None:
+    assert paths(folder, exclude=(pattern,)) == left
+
+
+def test_what_must_never_be_copied_is_left_out_wherever_it_lies(folder: Path) -> None:
+    (folder / "app/token").touch()
+    assert paths(folder, never=("app/token",)) == ["main.py", "static", "static/page"]
+    with pytest.raises(Unusable, match="'app/token' is a secret"):
+        paths(folder, "app/token", never=("app/token",))
+
+
+def test_a_link_inside_is_copied_as_it_is(folder: Path) -> None:
+    (folder / "app/static/again").symlink_to("../main.py")
+    (folder / "app/nowhere").symlink_to("gone")
+    _, found = sources.find(folder, "app", exclude=(), never=frozenset())
+    assert {one.path: one.content for one in found if one.kind == "link"} == {
+        "static/again": "../main.py",
+        "nowhere": "gone",
+    }
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../x", "../app2"])
+def test_a_link_that_leads_out_is_refused(folder: Path, target: str) -> None:
+    (folder / "app/bad").symlink_to(target)
+    assert refused(folder) == f"'app/bad' is a link that leads out of what is copied, to '{target}'"
+
+
+def test_a_source_that_leads_out_of_the_folder_is_refused(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    (folder / "out").symlink_to(outside)
+    assert refused(folder, "out") == f"'out' leads out of the definition's folder, to '{outside}'"
+
+
+def test_what_is_missing_is_named(folder: Path) -> None:
+    assert refused(folder, "gone/x") == "'gone/x' is missing"
+    (folder / "circle").symlink_to("circle")
+    assert "'circle'" in refused(folder, "circle")
+
+
+def test_a_pipe_is_refused(folder: Path) -> None:
+    os.mkfifo(folder / "app/pipe")
+    assert refused(folder) == "'app/pipe' is a pipe and cannot be copied"
+
+
+def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "app").mkdir()
+    monkeypatch.chdir(tmp_path / "app")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        assert refused(tmp_path) == "'app/socket' is a socket and cannot be copied"
+
+
+def test_only_the_owners_execute_bit_counts(folder: Path) -> None:
+    (folder / "app/main.py").chmod(0o711)
+    (folder / "app/static/page").chmod(0o677)
+    _, found = sources.find(folder, "app", exclude=(), never=frozenset())
+    assert {one.path: one.executable for one in found if one.kind == "file"} == {"main.py": True, "static/page": False}
+
+
+def test_a_file_that_changes_while_it_is_copied_is_noticed(folder: Path) -> None:
+    _, found = sources.find(folder, "app/main.py", exclude=(), never=frozenset())
+    (folder / "app/main.py").write_text("changed")
+    with pytest.raises(Unusable, match="was changed while it was baked"):
+        list(sources.chunks(folder / "app/main.py", found[0]))
+
+
+def test_large_files_have_the_same_digest_however_they_are_read(folder: Path) -> None:
+    import hashlib
+
+    for size in ((1 << 20) - 1, 1 << 20, (1 << 20) + 1):
+        (folder / "app/large").write_bytes(b"x" * size)
+        _, found = sources.find(folder, "app/large", exclude=(), never=frozenset())
+        assert found[0].content == hashlib.sha256(b"x" * size).hexdigest()
