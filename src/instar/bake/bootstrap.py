@@ -193,7 +193,7 @@ def _closing(descriptor: int) -> Iterator[int]:
 def _relative(name: bytes) -> bytes:
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     if b".." in parts or any(b"\n" in part for part in parts):
-        raise _Refused(f"'{name.decode(errors='replace')}' is no name of a file to install")
+        raise _Refused(f"{name.decode(errors='replace')!r} is no name of a file to install")
     return b"/".join(parts)
 
 

@@ -1,0 +1,115 @@
+"""Wheels → the files that they install."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pytest
+
+from instar.bake import wheel
+from instar.bake.root import Written
+from instar.bake.wheel import Layout
+from instar.errors import BakeError
+
+LAYOUT = Layout(prefix="/opt/venv", packages="lib/site", scripts="bin", headers="include")
+INFO = "x_y-1.dist-info"
+ENTRY_POINTS = "[console_scripts]\nGo = x.main:App.run [extra]\n[gui_scripts]\ngui=x:f\n[other]\na=b\n"
+
+
+def write(path: Path, files: Mapping[str, bytes | str], *, executable: tuple[str, ...] = ()) -> Path:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr = (0o100755 if name in executable else 0o100644) << 16
+            archive.writestr(info, content)
+    path.write_bytes(buffer.getvalue())
+    return path
+
+
+def install(path: Path) -> dict[str, tuple[bytes, int]]:
+    found: dict[str, tuple[bytes, int]] = {}
+
+    def put(name: str, content: Iterable[bytes], mode: int) -> Written:
+        data = b"".join(content)
+        found[name] = data, mode
+        return Written(hashlib.sha256(data).digest(), len(data))
+
+    wheel.install(path, "x_y-1-py3-none-any.whl", LAYOUT, put)
+    return found
+
+
+def test_everything_lands_in_its_place(tmp_path: Path) -> None:
+    found = install(
+        write(
+            tmp_path / "w",
+            {
+                "x/__init__.py": b"",
+                "x/tool": b"#!/bin/sh\n",
+                "x_y-1.data/purelib/pure": b"p",
+                "x_y-1.data/platlib/plat": b"p",
+                "x_y-1.data/scripts/py": b"#!pythonw -s\nrest\n",
+                "x_y-1.data/scripts/sh": b"#!/bin/sh\n",
+                "x_y-1.data/headers/h.h": b"h",
+                "x_y-1.data/data/share/a,b": b"d",
+                f"{INFO}/WHEEL": b"",
+                f"{INFO}/RECORD": b"old",
+                f"{INFO}/entry_points.txt": ENTRY_POINTS,
+            },
+            executable=("x/tool",),
+        )
+    )
+    assert {name: mode for name, (_, mode) in found.items()} == {
+        "lib/site/x/__init__.py": 0o644,
+        "lib/site/x/tool": 0o755,
+        "lib/site/pure": 0o644,
+        "lib/site/plat": 0o644,
+        "bin/py": 0o755,
+        "bin/sh": 0o755,
+        "bin/Go": 0o755,
+        "bin/gui": 0o755,
+        "include/x_y/h.h": 0o644,
+        "share/a,b": 0o644,
+        f"lib/site/{INFO}/WHEEL": 0o644,
+        f"lib/site/{INFO}/entry_points.txt": 0o644,
+        f"lib/site/{INFO}/RECORD": 0o644,
+    }
+    assert found["bin/py"][0] == b"#!/opt/venv/bin/python -s\nrest\n"
+    assert found["bin/Go"][0] == (
+        b"#!/opt/venv/bin/python\nimport sys\nfrom x.main import App\n"
+        b'if __name__ == "__main__":\n    sys.exit(App.run())\n'
+    )
+    record = found[f"lib/site/{INFO}/RECORD"][0].decode().splitlines()
+    assert "x/__init__.py,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0" in record
+    assert any(line.startswith("../../bin/Go,sha256=") for line in record)
+    assert any(line.startswith('"../../share/a,b",sha256=') for line in record)
+    assert record[-1] == f"{INFO}/RECORD,,"
+    assert len(record) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("files", "cause"),
+    [
+        ({"x": b""}, "it has no metadata"),
+        ({"a-1.dist-info/WHEEL": b"", "b-1.dist-info/WHEEL": b""}, "it has metadata of several packages"),
+        ({f"{INFO}/WHEEL": b"", "../out": b""}, "'../out' leads out of it"),
+        ({f"{INFO}/WHEEL": b"", "/etc/passwd": b""}, "'/etc/passwd' leads out of it"),
+        ({f"{INFO}/WHEEL": b"", "x_y-1.data/other/x": b""}, "'x_y-1.data/other/x' has no known place"),
+        ({f"{INFO}/WHEEL": b"", f"{INFO}/entry_points.txt": b"[console_scripts]\na = b\n"}, "entry point 'a' names no"),
+        ({f"{INFO}/WHEEL": b"", f"{INFO}/entry_points.txt": b"[console_scripts]\n../a = b:c\n"}, "entry point '../a'"),
+    ],
+)
+def test_a_malformed_wheel_is_named(tmp_path: Path, files: dict[str, bytes], cause: str) -> None:
+    with pytest.raises(BakeError) as caught:
+        install(write(tmp_path / "w", files))
+    assert caught.value.message.startswith(f"cannot install wheel 'x_y-1-py3-none-any.whl': it is malformed: {cause}")
+
+
+def test_what_is_no_zip_is_named(tmp_path: Path) -> None:
+    (tmp_path / "w").write_bytes(b"no zip")
+    with pytest.raises(BakeError, match="cannot install wheel"):
+        install(tmp_path / "w")
