@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,10 +24,13 @@ class Archive:
 
     def mmdebstrap(self, target: Path) -> None:
         """Make a tar of all its packages."""
-        source = f"deb [trusted=yes] file:{self.folder} bookworm main"
+        source = f"deb [trusted=yes] copy://{self.folder} bookworm main"
         included = f"--include={','.join(self.names)}"
-        argv = ["mmdebstrap", "--quiet", "--variant=essential", included, "bookworm", str(target), source]
-        subprocess.run(argv, check=True, capture_output=True)
+        merged = "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"
+        argv = ["mmdebstrap", "--quiet", "--variant=essential", merged, included, "bookworm", str(target), source]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"mmdebstrap failed: {done.stderr[-2000:]}")
 
     def unpack(self, target: Path) -> None:
         """Unpack all its packages, two at a time, and do nothing else."""
@@ -53,7 +57,8 @@ def write(folder: Path, lock: Path, cache: Path) -> Archive:
 
 def _place(package: Package, folder: Path, cache: Path) -> Path:
     file = folder / "pool" / f"{package.name}.deb"
-    file.hardlink_to(cache / "sha256" / package.sha256.hex)
+    shutil.copyfile(cache / "sha256" / package.sha256.hex, file)
+    file.chmod(0o644)  # apt reads as a user of its own
     return file
 
 

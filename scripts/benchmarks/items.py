@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ParamSpec
 
 import archive
+import leftovers
 import load
 import memory
 import peer
@@ -233,13 +234,13 @@ def cold(bench: Bench) -> list[Figure]:
     unpacked = timed(repository.unpack, bench.fresh("unpacked"))
     for _ in bench.times(3):
         home = bench.fresh("home")
+        bench.stack.callback(leftovers.remove_state, home)
         home.mkdir(mode=0o700)
         shutil.copytree(bench.home / "cache", home / "cache", copy_function=os.link)
         ours.append(Subject(folder=subject.folder, home=home, port=0).run("bake").seconds)
         target = bench.fresh("mmdebstrap").with_suffix(".tar")
         theirs.append(timed(repository.mmdebstrap, target))
         target.unlink()
-        shutil.rmtree(home)
     half = [unpacked / statistics.median(theirs)]
     return [
         Figure(

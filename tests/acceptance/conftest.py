@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from author import Author
-from project import Project, new_project, remove_tree
+from leftovers import remove_state
+from project import Project, new_project
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +22,7 @@ def baked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     made.instar("deploy", "dev", timeout_s=300)
     made.destroy_all()
     yield made
-    remove_tree(made.home)
+    remove_state(made.home)
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def project(baked: Project, tmp_path: Path) -> Iterator[Project]:
         shutil.copytree(baked.home / name, made.home / name, copy_function=_link)
     yield made
     made.destroy_all()
-    remove_tree(made.home)
+    remove_state(made.home)
 
 
 @pytest.fixture

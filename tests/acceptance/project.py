@@ -229,10 +229,3 @@ def end(process: subprocess.Popen[str], number: signal.Signals) -> Result:
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     return Result(status=process.returncode, out=out, err=err)
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove a state directory; its layers are immutable where the file system can."""
-    if (folder / "layers").is_dir():
-        subprocess.run(["chattr", "-R", "-f", "-i", str(folder / "layers")], check=False, capture_output=True)
-    shutil.rmtree(folder)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from project import INSTAR, Project, free_port, remove_tree
+from leftovers import remove_state
+from project import INSTAR, Project, free_port
 
 pytestmark = pytest.mark.root
 
@@ -29,7 +30,7 @@ def empty(tmp_path: Path) -> Iterator[Project]:
     made.folder.mkdir()
     yield made
     made.destroy_all()
-    remove_tree(made.home)
+    remove_state(made.home)
 
 
 class Shell:
