@@ -249,7 +249,7 @@ def test_what_a_killed_bake_left_is_cleared_by_the_next(world: World) -> None:
     assert status == -signal.SIGKILL
     assert len(world.work_left()) == 1
     assert cgroups.members(cgroup)
-    assert ran(baked(world, SLOW.replace("while :; do :; done", ":"))) == ["run 1"]
+    assert ran(baked(world, SLOW.replace("while :; do :; done", ":")))[-1] == "run 1"
     assert cgroup not in cgroups.children("")
     assert world.work_left() == []
     assert mounts.mounts_below(world.state.steps) == ()

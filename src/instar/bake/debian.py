@@ -59,7 +59,7 @@ def bake_base(packages: Sequence[Package], architecture: str, room: Room) -> Non
 def bake_packages(packages: Sequence[Package], room: Room) -> None:
     """Install ``packages`` on what is beneath. Raises BakeError, StepFailed, FetchError, OSError."""
     room.say(f"unpacking {len(packages)} packages")
-    shown = room.folder / "packages"
+    shown = room.upper.parent / "packages"
     shown.mkdir()
     controls = {}
     for package in packages:

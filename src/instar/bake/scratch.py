@@ -3,11 +3,13 @@
 STATE/steps/
 ├── KEY.json                   what a step gave            (records.py)
 └── work/NAME/                 a running bake's own, flocked by it
-    ├── plate/                 lies beneath every root
-    ├── N/upper                what step N wrote: its layer, in overlay form
-    ├── N/work, N/root         the overlay and where it is mounted
-    └── N/box/                 the sandbox's own           (host/sandbox.py)
+    ├── memory/                a tmpfs
+    │   ├── plate/             lies beneath every root
+    │   ├── N/root             where the overlay of step N is mounted
+    │   └── N/box/             the sandbox's own           (host/sandbox.py)
+    └── N/upper, N/work        what step N wrote: its layer, in overlay form; in memory/N when it is known to be small
 
+A small tree lives for a moment and is made in memory: on a disk, making and removing it costs more than writing it.
 The directory is made before anything that is named after it (its sandbox is ``NAME``), so that all that a killed bake
 left is found by a directory that nobody holds: :func:`clear_leftovers`.
 """
@@ -31,6 +33,8 @@ from instar.process import PATH
 if TYPE_CHECKING:
     from instar.fetch.cache import Cache
 
+SMALL_BYTES = 8 << 20
+_MEMORY_BYTES = 64 << 20
 _LEAST_MEMORY_BYTES = 512 << 20
 _TIMEOUT_S = 3600.0
 
@@ -40,28 +44,26 @@ class Scratch:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.plate = path / "plate"
-
-    def place(self, number: int) -> Path:
-        """Return the directory of step ``number``, made if it is missing."""
-        place = self.path / str(number)
-        place.mkdir(exist_ok=True)
-        return place
+        self.memory = path / "memory"
+        self.plate = self.memory / "plate"
 
 
 @contextlib.contextmanager
 def opened(steps: Path) -> Iterator[Scratch]:
     """Give a new directory below ``steps``; it and all that was mounted in it are gone afterwards."""
-    path = steps / "work" / secrets.token_hex(5)
-    path.mkdir(parents=True, mode=0o700)
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    scratch = Scratch(steps / "work" / secrets.token_hex(5))
+    (steps / "work").mkdir(mode=0o700, parents=True, exist_ok=True)
+    scratch.path.mkdir(mode=0o700)
+    descriptor = os.open(scratch.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        sandbox.make_plate(path / "plate")
-        yield Scratch(path)
+        scratch.memory.mkdir()
+        mounts.mount_tmpfs(scratch.memory, size_bytes=_MEMORY_BYTES)
+        sandbox.make_plate(scratch.plate)
+        yield scratch
     finally:
-        mounts.unmount_all(path)
-        shutil.rmtree(path)
+        mounts.unmount_all(scratch.path)
+        shutil.rmtree(scratch.path)
         os.close(descriptor)
 
 
@@ -72,7 +74,7 @@ def clear_leftovers(steps: Path) -> tuple[str, ...]:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            sandbox.clear(path.name, path / "box")
+            sandbox.clear(path.name, path / "memory/box")
             mounts.unmount_all(path)
             shutil.rmtree(path)
             cleared.append(path.name)
@@ -93,6 +95,7 @@ class Room:
         number: int,
         step: str,
         place: str | None,
+        small: bool,
         lowers: Callable[[], Sequence[Path]],
         cache: Cache,
         epoch: int,
@@ -100,9 +103,11 @@ class Room:
     ) -> None:
         """``lowers`` gives the layers beneath, topmost first."""
         self.step, self.place, self.cache, self.epoch = step, place, cache, epoch
-        self.folder = scratch.place(number)
-        self.upper = self.folder / "upper"
-        self.upper.mkdir(mode=0o755)
+        self.folder = scratch.memory / str(number)
+        self.folder.mkdir()
+        self._written = self.folder if small else scratch.path / str(number)
+        self.upper = self._written / "upper"
+        self.upper.mkdir(parents=True)
         self.upper.chmod(0o755)
         self._scratch = scratch
         self._lowers = lowers
@@ -115,7 +120,7 @@ class Room:
         From the first call on, ``upper`` itself is not to be touched.
         """
         if self._root is None:
-            root, work = self.folder / "root", self.folder / "work"
+            root, work = self.folder / "root", self._written / "work"
             root.mkdir()
             work.mkdir()
             mounts.mount_overlay([*self._lowers(), self._scratch.plate], root, upper=self.upper, work=work)
@@ -126,7 +131,7 @@ class Room:
         """Unmount the root: ``upper`` is what the step leaves."""
         if self._root is not None:
             mounts.unmount(self._root)
-            shutil.rmtree(self.folder / "work")
+            shutil.rmtree(self._written / "work")
             self._root = None
 
     def say(self, text: str) -> None:

@@ -35,6 +35,7 @@ class Source:
     kind: Literal["file", "link", "directory"]
     content: str = ""
     executable: bool = False
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,7 +142,8 @@ def _file(real: str, shown: str, path: str, status: os.stat_result) -> Source:
         digest = _sha256(real, status.st_size)
     except OSError as error:
         raise Unusable(f"'{shown}' cannot be read: {_cause(error)}") from error
-    return Source(path=path, kind="file", content=digest, executable=bool(status.st_mode & stat.S_IXUSR))
+    executable = bool(status.st_mode & stat.S_IXUSR)
+    return Source(path=path, kind="file", content=digest, executable=executable, size_bytes=status.st_size)
 
 
 def _sha256(path: str, size: int) -> str:

@@ -8,6 +8,7 @@ written.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -33,22 +34,18 @@ _LINE_CHARACTERS = 60
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """``name`` is for people; ``place`` is where the definition asks for it; ``work`` does it in a room."""
+    """``name`` is for people; ``place`` is where the definition asks for it; ``work`` does it in a room.
 
-    kind: str
-    name: str
-    place: str
-    key: str
-    work: Callable[[Room], None]
+    ``input`` is all that it depends on besides the steps before; ``size_bytes`` what it will write, if that is known.
+    """
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Draft:
     kind: str
     name: str
     place: str
     input: Any
     work: Callable[[Room], None]
+    size_bytes: int | None = None
+    key: str = ""
 
 
 def plan_steps(loaded: Loaded, lock: Lock) -> tuple[Step, ...]:
@@ -60,26 +57,26 @@ def plan_steps(loaded: Loaded, lock: Lock) -> tuple[Step, ...]:
         )
     steps: list[Step] = []
     before = ""
-    for draft in _drafts(loaded, lock):
-        before = _key(draft, lock, before)
-        steps.append(Step(kind=draft.kind, name=draft.name, place=draft.place, key=before, work=draft.work))
+    for step in _steps(loaded, lock):
+        before = _key(step, lock, before)
+        steps.append(dataclasses.replace(step, key=before))
     return tuple(steps)
 
 
-def _key(draft: _Draft, lock: Lock, before: str) -> str:
+def _key(step: Step, lock: Lock, before: str) -> str:
     whole = {
         "format": lock.bake_format,
         "architecture": lock.architecture,
         "epoch": lock.epoch,
-        "kind": draft.kind,
-        "version": _VERSIONS[draft.kind],
-        "input": draft.input,
+        "kind": step.kind,
+        "version": _VERSIONS[step.kind],
+        "input": step.input,
         "before": before,
     }
     return hashlib.sha256(canonical(whole)).hexdigest()
 
 
-def _drafts(loaded: Loaded, lock: Lock) -> Iterator[_Draft]:
+def _steps(loaded: Loaded, lock: Lock) -> Iterator[Step]:
     image = loaded.definition.image
     yield _base(loaded, lock)
     if _of(lock, "packages"):
@@ -95,7 +92,7 @@ def _drafts(loaded: Loaded, lock: Lock) -> Iterator[_Draft]:
         yield _run(loaded, number, line)
 
 
-def _base(loaded: Loaded, lock: Lock) -> _Draft:
+def _base(loaded: Loaded, lock: Lock) -> Step:
     def work(room: Room) -> None:
         from instar.bake.debian import bake_base
 
@@ -103,10 +100,10 @@ def _base(loaded: Loaded, lock: Lock) -> _Draft:
 
     packages = _of(lock, "base")
     place = loaded.places.place_text("image", "base")
-    return _Draft(kind="base", name="base", place=place, input=_identity(packages), work=work)
+    return Step(kind="base", name="base", place=place, input=_identity(packages), work=work)
 
 
-def _packages(loaded: Loaded, lock: Lock) -> _Draft:
+def _packages(loaded: Loaded, lock: Lock) -> Step:
     def work(room: Room) -> None:
         from instar.bake.debian import bake_packages
 
@@ -114,10 +111,10 @@ def _packages(loaded: Loaded, lock: Lock) -> _Draft:
 
     packages = _of(lock, "packages")
     place = loaded.places.place_text("image", "packages")
-    return _Draft(kind="packages", name="packages", place=place, input=_identity(packages), work=work)
+    return Step(kind="packages", name="packages", place=place, input=_identity(packages), work=work)
 
 
-def _python(loaded: Loaded, version: str, lock: Lock) -> _Draft:
+def _python(loaded: Loaded, version: str, lock: Lock) -> Step:
     def work(room: Room) -> None:
         from instar.bake.python import bake_python
 
@@ -125,10 +122,10 @@ def _python(loaded: Loaded, version: str, lock: Lock) -> _Draft:
 
     wheels = [[wheel.filename, wheel.sha256] for wheel in lock.wheels]
     place = loaded.places.place_text("image", "python")
-    return _Draft(kind="python", name="python", place=place, input={"python": version, "wheels": wheels}, work=work)
+    return Step(kind="python", name="python", place=place, input={"python": version, "wheels": wheels}, work=work)
 
 
-def _fetch(loaded: Loaded) -> _Draft:
+def _fetch(loaded: Loaded) -> Step:
     def work(room: Room) -> None:
         from instar.bake.downloads import bake_fetch
 
@@ -137,20 +134,20 @@ def _fetch(loaded: Loaded) -> _Draft:
     downloads = loaded.definition.image.fetch
     places = [loaded.places.place_text("image", "fetch", number) for number in range(len(downloads))]
     given = [[one.sha256, one.to, one.unpack, one.mode] for one in downloads]
-    return _Draft(kind="fetch", name="fetch", place=loaded.places.place_text("image", "fetch"), input=given, work=work)
+    return Step(kind="fetch", name="fetch", place=loaded.places.place_text("image", "fetch"), input=given, work=work)
 
 
-def _user(loaded: Loaded, user: User) -> _Draft:
+def _user(loaded: Loaded, user: User) -> Step:
     def work(room: Room) -> None:
         from instar.bake.user import bake_user
 
         bake_user(user, room)
 
     place = loaded.places.place_text("image", "user")
-    return _Draft(kind="user", name="user", place=place, input=user, work=work)
+    return Step(kind="user", name="user", place=place, input=user, work=work, size_bytes=0)
 
 
-def _files(loaded: Loaded) -> _Draft:
+def _files(loaded: Loaded) -> Step:
     def work(room: Room) -> None:
         from instar.bake.files import bake_files
 
@@ -169,10 +166,12 @@ def _files(loaded: Loaded) -> _Draft:
         }
         for copy in copies
     ]
-    return _Draft(kind="files", name="files", place=loaded.places.place_text("image", "files"), input=given, work=work)
+    size_bytes = sum(found.size_bytes for copy in copies for found in copy.found)
+    place = loaded.places.place_text("image", "files")
+    return Step(kind="files", name="files", place=place, input=given, work=work, size_bytes=size_bytes)
 
 
-def _run(loaded: Loaded, number: int, line: str) -> _Draft:
+def _run(loaded: Loaded, number: int, line: str) -> Step:
     def work(room: Room) -> None:
         from instar.bake.run import bake_line
 
@@ -182,9 +181,7 @@ def _run(loaded: Loaded, number: int, line: str) -> _Draft:
     shown = " ".join(line.split())
     shown = shown if len(shown) <= _LINE_CHARACTERS else shown[: _LINE_CHARACTERS - 1] + "…"
     place = loaded.places.place_text("image", "run", number)
-    return _Draft(
-        kind="run", name=f"run {number + 1}: {shown}", place=place, input={"line": line, "env": env}, work=work
-    )
+    return Step(kind="run", name=f"run {number + 1}: {shown}", place=place, input={"line": line, "env": env}, work=work)
 
 
 def _copy(loaded: Loaded, number: int, spec: Files, never: frozenset[Path]) -> Copy:

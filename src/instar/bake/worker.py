@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from instar.bake import scratch
 from instar.bake.normalise import Strip, normalise
 from instar.bake.records import Records
-from instar.bake.scratch import Room, Scratch
+from instar.bake.scratch import SMALL_BYTES, Room, Scratch
 from instar.bake.steps import Step
 from instar.errors import BakeError, StepFailed
 from instar.model.image import Layer
@@ -86,6 +86,7 @@ class Worker:
             number=number,
             step=task.step.name,
             place=task.step.place,
+            small=task.step.size_bytes is not None and task.step.size_bytes <= SMALL_BYTES,
             lowers=lambda: [self._tree(below) for below in reversed(self._tasks[:number])],
             cache=self._cache,
             epoch=self._epoch,

@@ -68,6 +68,14 @@ def mount_overlay(lowers: Sequence[Path], target: Path, *, upper: Path | None = 
             raise _failed(target, error) from error
 
 
+def mount_tmpfs(target: Path, *, size_bytes: int) -> None:
+    """Mount memory at ``target``, as much as is used and at most ``size_bytes``, for root alone. Raises HostError."""
+    try:
+        _mount("tmpfs", target, "tmpfs", _NODEV, f"size={size_bytes},mode=700")
+    except OSError as error:
+        raise _failed(target, error) from error
+
+
 def bind(source: Path, target: Path, *, read_only: bool = False) -> None:
     """Show ``source`` at ``target`` too, without what is mounted below it. Raises HostError."""
     try:
