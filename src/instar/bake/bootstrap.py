@@ -45,8 +45,11 @@ def unpack(debs: Sequence[tuple[Package, Path]], tree: Path, architecture: str) 
     merged = _MERGED.get(architecture, _MERGED_ELSEWHERE)
     work = _Tree(tree, merged)
     try:
-        with ThreadPoolExecutor(max_workers=min(_WORKERS, os.cpu_count() or 1)) as workers:
+        workers = ThreadPoolExecutor(max_workers=min(_WORKERS, os.cpu_count() or 1))
+        try:
             unpacked = tuple(workers.map(work.unpack, range(len(debs)), debs))
+        finally:
+            workers.shutdown(cancel_futures=True)
         work.finish()
     finally:
         work.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from instar.bake import sources
@@ -10,6 +11,7 @@ from instar.bake.root import Root
 from instar.bake.scratch import Room
 from instar.bake.sources import Copy, Source
 
+_CHUNK_BYTES = 1 << 20
 _FILE, _PROGRAM = 0o644, 0o755
 
 
@@ -42,4 +44,15 @@ def _copy(copy: Copy, root: Root) -> None:
 
 def _put(copy: Copy, source: Source, origin: Path, path: str, root: Root) -> None:
     mode = copy.mode if copy.mode is not None else _PROGRAM if source.executable else _FILE
-    root.put(path, sources.chunks(origin, source), owner=copy.owner, mode=mode)
+    written = root.put(path, _chunks(origin), owner=copy.owner, mode=mode)
+    if written.sha256.hex() != source.content:
+        raise sources.Unusable(f"'{origin}' was changed while it was baked; bake again")
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        while chunk := os.read(descriptor, _CHUNK_BYTES):
+            yield chunk
+    finally:
+        os.close(descriptor)

@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -51,7 +50,7 @@ class Scratch:
 @contextlib.contextmanager
 def opened(steps: Path) -> Iterator[Scratch]:
     """Give a new directory below ``steps``; it and all that was mounted in it are gone afterwards."""
-    scratch = Scratch(steps / "work" / secrets.token_hex(5))
+    scratch = Scratch(steps / "work" / os.urandom(5).hex())
     (steps / "work").mkdir(mode=0o700, parents=True, exist_ok=True)
     scratch.path.mkdir(mode=0o700)
     descriptor = os.open(scratch.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -64,21 +64,20 @@ def find(
     status = real.stat()
     if stat.S_ISDIR(status.st_mode):
         out = _Excluded(exclude, never)
-        return real, tuple(sorted(_walk(str(real), source, out), key=lambda found: os.fsencode(found.path)))
+        return real, tuple(sorted(_walk(str(real), source, out), key=_order))
     if real in never:
         raise Unusable(f"'{source}' is a secret, the definition or its lock, which no image gets")
     return real, (_file(str(real), source, "", status),)
 
 
-def chunks(path: Path, source: Source) -> Iterator[bytes]:
-    """Yield what is in a file. Raises Unusable at its end when that is no longer what :func:`find` saw."""
-    seen = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(_WHOLE_BYTES):
-            seen.update(chunk)
-            yield chunk
-    if seen.hexdigest() != source.content:
-        raise Unusable(f"'{path}' was changed while it was baked; bake again")
+def identity(found: Sequence[Source]) -> str:
+    """Return a digest of what was found that differs wherever a copy of it would. Names need not be UTF-8."""
+    fields = [
+        os.fsencode(field)
+        for one in found
+        for field in (one.path, one.kind, one.content, "executable" if one.executable else "")
+    ]
+    return hashlib.sha256(b"\0".join(fields)).hexdigest()
 
 
 class _Excluded:
@@ -117,6 +116,10 @@ def _walk(top: str, shown: str, out: _Excluded) -> Iterator[Source]:
                 yield _link(entry.path, f"{shown}/{path}", path, top)
             else:
                 yield _file(entry.path, f"{shown}/{path}", path, entry.stat(follow_symlinks=False))
+
+
+def _order(source: Source) -> bytes:
+    return os.fsencode(source.path)
 
 
 def _entries(folder: str, shown: str) -> list[os.DirEntry[str]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,9 +159,7 @@ def _files(loaded: Loaded) -> Step:
             "to": copy.to,
             "owner": list(copy.owner),
             "mode": copy.mode,
-            "found": [
-                [_plain(found.path), found.kind, _plain(found.content), found.executable] for found in copy.found
-            ],
+            "found": sources.identity(copy.found),
         }
         for copy in copies
     ]
@@ -225,8 +222,3 @@ def _of(lock: Lock, step: str) -> tuple[Package, ...]:
 
 def _identity(packages: tuple[Package, ...]) -> list[list[str]]:
     return [[package.name, package.version, package.architecture, package.sha256] for package in packages]
-
-
-def _plain(name: str) -> str:
-    """Return a name that needs not be UTF-8 as text that JSON can hold, each as another."""
-    return os.fsencode(name).decode("latin-1")

@@ -7,10 +7,11 @@ a bake that was stopped at any moment goes on where it was.
 from __future__ import annotations
 
 import contextlib
+import functools
+import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,14 +61,11 @@ class Worker:
         Raises what a step or the store raises; the layers of the steps before are stored then.
         """
         records = Records(folder, self._store)
-        with scratch.opened(folder) as opened, ThreadPoolExecutor(max_workers=1) as storing, self._stopping():
-            stored = []
+        with scratch.opened(folder) as opened, _Aside() as aside, self._stopping():
             for number, task in enumerate(self._tasks):
                 if task.layer is None:
                     task.tree = self._run(task, number, opened)
-                    stored.append(storing.submit(self._keep, task, task.tree, records))
-            for future in stored:
-                future.result()
+                    aside.do(functools.partial(self._keep, task, task.tree, records))
 
     @contextlib.contextmanager
     def _stopping(self) -> Iterator[None]:
@@ -119,6 +117,39 @@ class Worker:
         self._report(Progress(stage="bake", text=told))
         if layer.size_bytes >= _LARGE_BYTES and not self._stopped.is_set():
             self._images.provide(layer, tree)
+
+
+class _Aside:
+    """Does one thing after the other in a thread of its own. What failed first is raised at the end of the block.
+
+    (concurrent.futures would do; importing it takes longer than storing a small layer.)
+    """
+
+    def __init__(self) -> None:
+        self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._work)
+
+    def __enter__(self) -> _Aside:
+        self._thread.start()
+        return self
+
+    def do(self, work: Callable[[], None]) -> None:
+        self._waiting.put(work)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+        if self._failure is not None and error is None:
+            raise self._failure
+
+    def _work(self) -> None:
+        while work := self._waiting.get():
+            if self._failure is None:
+                try:
+                    work()
+                except BaseException as error:
+                    self._failure = error
 
 
 @contextlib.contextmanager
