@@ -236,10 +236,12 @@ def test_after_a_failed_exclusive_rollout_the_source_runs_again() -> None:
 
 def test_a_worker_has_no_traffic_and_its_old_release_stops_working() -> None:
     releases = [release(1, WORKER, ran_well=True, last=1), release(2, WORKER)]
-    copies = [copy(1), copy(2, healthy=True)]
+    young = [copy(1), copy(2, healthy=True, age_s=1)]
+    assert isinstance(decide(world(releases, young, active=1, target=2, router=False))[0], Wait)
+    copies = [copy(1), copy(2, healthy=True, age_s=3)]
     assert decide(world(releases, copies, active=1, target=2, router=False)) == (Shift(2, ()),)
     after = [release(1, WORKER, ran_well=True, last=1), release(2, WORKER, ran_well=True)]
-    (action,) = decide(world(after, [copies[0], copy(2, healthy=True)], active=2, router=False))
+    (action,) = decide(world(after, copies, active=2, router=False))
     assert isinstance(action, Retire) and action.instances == (copies[0].id,)
 
 

@@ -30,18 +30,13 @@ def init(folder: Path, name: str | None) -> None:
 @click.command()
 @file_option
 def validate(file: Path) -> None:
-    """Check a definition, and that its lock fits; show all problems at once."""
-    from instar.operations.lock import lock_path
+    """Check a definition, that the files it names are there, and that its lock fits; show all problems at once."""
+    from instar.operations.validate import validate as check
 
     loaded = load_definition(file)
-    path = lock_path(loaded)
-    if path.exists():
-        from instar.lock.file import read
-        from instar.lock.fit import require_fit
-
-        require_fit(read(path), loaded)
+    locked = check(loaded)
     environments = ", ".join(loaded.definition.environments) or "none"
-    note = "lock fits" if path.exists() else "not locked yet"
+    note = "its lock fits" if locked else "not locked yet"
     say(f"{file} is valid: service '{loaded.definition.name}', environments: {environments}; {note}")
 
 

@@ -197,8 +197,19 @@ def _show_all(everything: list[EnvironmentStatus]) -> None:
         )
     table(rows, header=("ENVIRONMENT", "RELEASE", "INSTANCES", "OLDEST", "HOT", "LISTENS ON"))
     for one in everything:
+        _advise(one)
         if one.unfinished is not None:
             say(f"{one.place}: a rollout to release {one.unfinished} is not finished")
+
+
+def _advise(status: EnvironmentStatus) -> None:
+    """Say what to do when instances of the active release have ended."""
+    active = _active(status)
+    ended = [instance for instance in active.instances if instance.state == "dead"] if active else []
+    if ended:
+        how = f"{status.place}: {ended[0].id} ended: {ended[0].reason}"
+        more = f" (and {len(ended) - 1} more)" if len(ended) > 1 else ""
+        say(f"\n{how}{more}\nput it right with: instar deploy {status.place.environment}")
 
 
 def _healthy(release: ReleaseStatus) -> str:
@@ -237,6 +248,7 @@ def _show_one(status: EnvironmentStatus) -> None:
     if instances:
         say()
         table(instances, header=("INSTANCE", "STATE", "HEALTH", "ADDRESS", "FOR"))
+    _advise(status)
     if status.unfinished is not None:
         say(
             f"\na rollout to release {status.unfinished} is not finished: it runs now, or was killed\n"

@@ -80,6 +80,9 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = instar.main(prog_name="instar", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        status = 0
     except click.UsageError as error:
         warn(error.format_message(), _usage_hint(error))
         status = UsageError.exit_status
@@ -94,6 +97,10 @@ def main() -> NoReturn:
         status = 1
     except InstarError as error:
         status = _tell(error)
+    except OSError as error:
+        where = f" '{error.filename}'" if error.filename else ""
+        warn(f"cannot go on: {error.strerror or error}{where}")
+        status = 1
     sys.exit(status if isinstance(status, int) else 0)
 
 

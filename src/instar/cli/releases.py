@@ -106,7 +106,9 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, yes: b
         if answer != environment:
             raise click.UsageError("the name differs: nothing was removed")
     run(parts, found, volumes=volumes, take_over=take_over)
-    parts.report(Progress(stage="done", text=f"{found.place} is gone{'' if volumes else '; its volumes stay'}"))
+    kept = parts.state.volumes / found.place.service / found.place.environment
+    stays = f"; its volumes stay in {kept}" if kept.exists() else ""
+    parts.report(Progress(stage="done", text=f"{found.place} is gone{stays}; instar history shows what was"))
 
 
 def _show(outcome: Outcome, report: Report, as_json: bool) -> int:

@@ -9,6 +9,7 @@ from instar.control.actions import Action, Create, Plan, Retire, Route, Start, W
 from instar.control.world import Copy, World, alone
 from instar.model.release import Release
 
+STEADY_S = 2.0  # a service without a health check is well when it has lived so long
 EAGER_S = 2.0  # for so long after its start an instance is asked again at once, then at its health interval
 EAGER_PAUSE_S = 0.02
 
@@ -61,7 +62,7 @@ def _clear_the_way(in_the_way: tuple[Copy, ...]) -> tuple[Action, ...]:
 
 
 def _until_healthy(world: World, release: Release, live: tuple[Copy, ...]) -> Readiness:
-    waiting = tuple(copy for copy in live if not (copy.healthy or copy.weight))
+    waiting = tuple(copy for copy in live if not (copy.weight or (copy.healthy and _steady(world, release, copy))))
     if not waiting:
         return Readiness(copies=live)
     late = tuple(copy for copy in waiting if world.now >= _deadline(release, copy))
@@ -74,6 +75,11 @@ def _until_healthy(world: World, release: Release, live: tuple[Copy, ...]) -> Re
             culprits=tuple(copy.id for copy in late),
         )
     return Readiness(actions=(Wait(_pause_s(world, release, waiting)),))
+
+
+def _steady(world: World, release: Release, copy: Copy) -> bool:
+    began = copy.instance.started_at or copy.instance.created_at
+    return release.service.health.kind != "none" or (world.now - began).total_seconds() >= STEADY_S
 
 
 def _deadline(release: Release, copy: Copy) -> datetime:

@@ -79,6 +79,8 @@ class Executor:
             self._ledger.end_rollout(rollout, "failed", {"reason": action.reason, "last_lines": words})
 
     def _plan(self, world: World, action: actions.Plan) -> None:
+        if action.replacing and action.release == world.environment.active:
+            self._story.replacing(action.count)
         network = self._runtime.network()
         self._ledger.add_instances(world.environment.place, action.release, action.count, network)
 

@@ -55,7 +55,7 @@ class Loop:
                 if not self._step(place, executor, story, replaced):
                     break
             except KeyboardInterrupt as error:
-                if interruption is not None or not self._undo(place, executor, "it was interrupted"):
+                if interruption is not None or not self._undo(place, executor, story):
                     raise
                 interruption = error
         if interruption is not None:
@@ -84,11 +84,12 @@ class Loop:
             culprits = getattr(action, "instances", ())
             executor.fail(world, Fail(error.message, tuple(culprits)))
 
-    def _undo(self, place: Place, executor: Executor, reason: str) -> bool:
+    def _undo(self, place: Place, executor: Executor, story: Story) -> bool:
         """Fail the running rollout if its target has no traffic yet; False when there is nothing to undo."""
         world = observe(self.ledger, self.provider, place, now=self.clock())
         rollout = world.environment.rollout
         if rollout is None or world.environment.active == rollout.target:
             return False
-        executor.fail(world, Fail(reason))
+        executor.fail(world, Fail("it was interrupted"))
+        story.undone(world, "interrupted")
         return True

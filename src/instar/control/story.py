@@ -33,6 +33,18 @@ class Story:
             self.launch_told = True
             self._launch(world, "done", f" · {time.monotonic() - self.began:.2f} s")
 
+    def replacing(self, count: int) -> None:
+        """Copies that had ended get successors."""
+        self.report(Progress(stage="replace", text=f"{count} instance{'s' * (count > 1)} that had ended"))
+
+    def undone(self, world: World, reason: str) -> None:
+        """The rollout was given up before its target had any traffic."""
+        rollout, active = world.environment.rollout, world.environment.active
+        runs = f"still runs release {active}" if active is not None else "runs nothing, as before"
+        if rollout is not None:
+            text = f"{reason}: release {rollout.target} removed; {world.environment.place.environment} {runs}"
+            self.report(Progress(stage="undone", text=text, kind="warning"))
+
     def closed(self) -> None:
         """Nobody has the traffic from now on."""
         self.gap_since = self.gap_since or time.monotonic()

@@ -25,9 +25,6 @@ _ONE = f"{_STATES} AND e.service = :service AND e.environment = :environment"
 _PRESENT = """
     SELECT id, destroying FROM environments
      WHERE service = :service AND environment = :environment AND removed_at IS NULL"""
-_TWIN = """
-    SELECT service, environment FROM environments
-     WHERE service || '-' || environment = :joined AND service <> :service"""
 _ADD = "INSERT INTO environments (service, environment, created_at) VALUES (:service, :environment, :now)"
 _SETTINGS = "SELECT value, version FROM settings WHERE environment = :id ORDER BY version DESC LIMIT 1"
 _ADD_SETTINGS = """
@@ -65,22 +62,10 @@ class Environments(Events):
             return self.get_environment(place)
 
     def _add_environment(self, place: Place, settings: Settings) -> None:
-        self._require_own_names(place)
         now = self._now()
         added = self._database.write(_ADD, service=place.service, environment=place.environment, now=now)
         self._database.write(_ADD_SETTINGS, id=added, value=canonical(settings).decode(), now=now)
         self._record("environment", place, None, None, {"settings": to_json(settings)})
-
-    def _require_own_names(self, place: Place) -> None:
-        """Instances are called SERVICE-ENVIRONMENT-RELEASE-K: no two places may give the same names."""
-        joined = f"{place.service}-{place.environment}"
-        twin = self._database.row(_TWIN, joined=joined, service=place.service)
-        if twin is not None:
-            raise Refused(
-                f"cannot make '{place}': its instances would be called like those of "
-                f"'{twin['service']}/{twin['environment']}'",
-                hint="give the service or the environment another name",
-            )
 
     def _change_settings(self, environment: int, place: Place, settings: Settings) -> None:
         old = self._database.row(_SETTINGS, id=environment)
@@ -116,8 +101,11 @@ class Environments(Events):
 
         known = [str(state.place) for state in self.environments()]
         near = get_close_matches(str(place), known, n=1)
-        hint = f"there are: {', '.join(near + [name for name in known if name not in near])}"
+        ask = f"did you mean {near[0]}? " if near else ""
+        hint = f"{ask}there are: {', '.join(near + [name for name in known if name not in near])}"
         return NotFound(
             f"cannot find '{place}': there is no such environment",
-            hint=(f"did you mean {near[0]}? " if near else "") + hint if known else "make it with: instar deploy",
+            hint=(f"did you mean {near[0]}? " if near else "") + hint
+            if known
+            else f"make it with: instar deploy {place.environment}",
         )

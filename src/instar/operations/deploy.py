@@ -9,6 +9,7 @@ from typing import Literal
 from instar.control.loop import Loop
 from instar.definition import Loaded
 from instar.errors import Refused, UsageError
+from instar.model.codec import to_json
 from instar.model.definition import Environment
 from instar.model.digest import Digest
 from instar.model.image import Image
@@ -100,6 +101,7 @@ def begin(
         provider.router.check(RouterPlan.of(place, settings, configuration.service))
     for warning in provider.runtime.warnings():
         parts.report(Progress(stage="note", text=warning, kind="warning"))
+    _tell_settings(parts, state, settings)
     with parts.ledger.transaction():
         parts.ledger.save_settings(place, settings)
         _give_up_running(parts, place, release)
@@ -107,6 +109,13 @@ def begin(
             release = parts.ledger.add_release(place, image.digest, configuration)
         start_rollout(parts, place, release, kind)
     return release
+
+
+def _tell_settings(parts: Parts, state: EnvironmentState | None, settings: Settings) -> None:
+    before, after = to_json(state.settings) if state else {}, to_json(settings)
+    changed = [name for name in before if before[name] != after[name]]
+    if changed:
+        parts.report(Progress(stage="settings", text=f"changed: {', '.join(changed)}"))
 
 
 def start_rollout(parts: Parts, place: Place, release: Release, kind: RolloutKind) -> None:

@@ -1,7 +1,7 @@
 """``instar gc``: remove what no kept release needs.
 
 Kept: the images of every release that runs, is active or a rollout's target; of the newest ``keep.releases``
-releases of each environment; and every tagged image (the newest bake of each service is).
+releases of each environment that ran well; and every tagged image (the newest bake of each service is).
 """
 
 from __future__ import annotations
@@ -72,9 +72,11 @@ def _stood_on(parts: Parts) -> set[Digest]:
 def _kept(parts: Parts, environment: EnvironmentState) -> Iterator[Release]:
     needed = {instance.release for instance in parts.ledger.instances(environment.place)}
     needed |= {number for number in (environment.active, _target(environment)) if number is not None}
-    for position, release in enumerate(parts.ledger.releases(environment.place)):
-        if position < environment.settings.keep.releases or release.number in needed:
+    spared = 0
+    for release in parts.ledger.releases(environment.place):
+        if release.number in needed or (release.ran_well and spared < environment.settings.keep.releases):
             yield release
+        spared += release.ran_well
 
 
 def _target(environment: EnvironmentState) -> int | None:

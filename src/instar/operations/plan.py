@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from instar.definition import Loaded
 from instar.model.codec import to_json
 from instar.model.digest import Digest
-from instar.model.release import Configuration, Place, Settings
+from instar.model.release import Configuration, EnvironmentState, Place, Settings
 from instar.operations.bake import plan as plan_bake
 from instar.operations.deploy import get_declared
 from instar.operations.parts import Parts
@@ -57,6 +57,8 @@ def plan(parts: Parts, loaded: Loaded, name: str, *, image: str | None = None) -
     if active is not None:
         changes += _differences(to_json(active.configuration), configuration)
     release = bool(changes)
+    if state is not None and not release:
+        changes += _not_as_wanted(parts, state)
     settings = to_json(Settings.of(environment))
     before = to_json(state.settings) if state else {name: item for name, item in settings.items() if name != "listen"}
     changes += _differences(before, settings, "settings.")
@@ -68,6 +70,16 @@ def plan(parts: Parts, loaded: Loaded, name: str, *, image: str | None = None) -
         release=release,
         changes=tuple(changes),
     )
+
+
+def _not_as_wanted(parts: Parts, state: EnvironmentState) -> list[Change]:
+    """Return what a deploy of the very same would put right."""
+    if state.rollout is not None:
+        return [Change(what="rollout", before="unfinished", after=f"to release {state.rollout.target}")]
+    instances = [one for one in parts.ledger.instances(state.place) if one.release == state.active]
+    observed = parts.provider(state.settings.provider).runtime.observe(instances)
+    dead = sum(1 for one in observed if one.state != "running")
+    return [Change(what="instances", before=f"{dead} ended", after="replaced")] if dead else []
 
 
 def _image(parts: Parts, loaded: Loaded, word: str | None) -> tuple[tuple[str, ...], Digest | None]:

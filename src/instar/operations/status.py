@@ -22,11 +22,14 @@ class InstanceStatus:
     healthy: bool | None
     address: str
     started_at: datetime | None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReleaseStatus:
-    """``state``: active, candidate, draining, hot, stopped. ``weight``: its share of new requests, in percent."""
+    """``state``: active, candidate, draining, hot, stopped, failed (it never ran well).
+
+    ``weight``: its share of new requests, in percent."""
 
     number: int
     image: Digest
@@ -84,7 +87,17 @@ def _state(world: World, release: Release, copies: tuple[Copy, ...]) -> str:
         return "candidate"
     if any(copy.sessions for copy in copies):
         return "draining"
+    if not release.ran_well:
+        return "failed"
     return "hot" if any(copy.state in ("running", "created") for copy in copies) else "stopped"
+
+
+def _reason(copy: Copy) -> str | None:
+    """Return why it isn't well, where that is known."""
+    if copy.state == "dead":
+        status = copy.observed.exit_status
+        return copy.observed.reason or (f"exit status {status}" if status is not None else "it is gone")
+    return copy.probe.cause if copy.probe and not copy.probe.healthy else None
 
 
 def _instance(copy: Copy) -> InstanceStatus:
@@ -95,4 +108,5 @@ def _instance(copy: Copy) -> InstanceStatus:
         healthy=healthy if copy.state == "running" else None if copy.state == "created" else False,
         address=copy.instance.address,
         started_at=copy.instance.started_at,
+        reason=_reason(copy),
     )

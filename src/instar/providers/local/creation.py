@@ -23,6 +23,7 @@ from instar.providers.local import logs, record, root
 from instar.providers.local.names import InstanceNames
 
 SECRETS = "/run/secrets"
+_HOME = "/tmp"  # noqa: S108  the only place that every command may write to
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -61,6 +62,7 @@ def create(order: Order, *, shift_owners: bool) -> Process:
     command = _checked_command(order, users)
     _write_bundle(order, users, binds, command)
     process = conmon.create(names.keeping)
+    _give_output(order, process, users)
     root.hide_volumes(names)
     record.write_process(names, process)
     return process
@@ -76,7 +78,14 @@ def environment(order: Order) -> Mapping[str, str]:
         "INSTAR_INSTANCE": instance.id,
     }
     port = {} if service.port is None else {"PORT": str(service.port)}
-    return {"PATH": _PATH, **order.image.config.env, **port, **release.configuration.config, **own}
+    return {"PATH": _PATH, "HOME": _HOME, **order.image.config.env, **port, **release.configuration.config, **own}
+
+
+def _give_output(order: Order, process: Process, users: Users | None) -> None:
+    """Let the image's user open /dev/stdout and /dev/stderr by name: they are conmon's pipes, made by root."""
+    uid, gid = (number + (users.ids.first if users else 0) for number in order.user)
+    for descriptor in (1, 2):
+        os.chown(f"/proc/{process.pid}/fd/{descriptor}", uid, gid)
 
 
 @contextlib.contextmanager
