@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from instar.host import layers as layers_module
 from instar.host import mounts
 from instar.host.layers import LayerImages
 from instar.model.digest import Digest
@@ -86,6 +87,25 @@ def test_a_damaged_image_is_made_again(images: LayerImages, store: OneFileStore)
     overwrite(images.provide(layer("a")))
     assert (images.mount(layer("a")) / "diff-id").read_text() == layer("a").diff_id
     assert len(store.unpacked) == 2
+
+
+def test_an_image_is_hashed_once_a_boot(
+    images: LayerImages, store: OneFileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+    real = layers_module.erofs.digest_of
+    monkeypatch.setattr(layers_module.erofs, "digest_of", lambda image: hashed.append(image) or real(image))
+    image = images.provide(layer("a"))
+    before = len(hashed)
+    for _ in range(2):
+        images.mount(layer("a"))
+        images.unmount_unused([])
+    assert len(hashed) == before
+    monkeypatch.setattr(layers_module, "boot_id", lambda: "another boot")
+    for _ in range(2):
+        images.mount(layer("a"))
+        images.unmount_unused([])
+    assert hashed[before:] == [image]
 
 
 def test_an_image_without_its_record_is_made_again(images: LayerImages, store: OneFileStore) -> None:

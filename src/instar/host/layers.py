@@ -5,11 +5,14 @@ ROOT/                              on the state's file system, kept
 ├── DIFF_ID.sha256                 what its bytes must hash to; written last: without it there is no image
 ├── .making-XXXX/                  an image in the making; flocked by who makes it
 └── lock                           held while something is mounted, unmounted, put in place or removed
-MOUNTS/FIRST_16_OF_DIFF_ID/        the mounts, gone after a reboot
+MOUNTS/
+├── FIRST_16_OF_DIFF_ID/           the mounts, gone after a reboot
+└── FIRST_16_OF_DIFF_ID.checked    the image as it was (boot, inode, times) when its bytes were last hashed
 
 An image is made outside the lock and put in place by a rename, so two processes that make the same one do no harm.
 Killed in the making: the directory's lock is free, and the next :meth:`LayerImages.prune` removes it. What a layer's
-image holds is checked against its hash before the first mount; one that is damaged is made again from the blob.
+image holds is checked against its hash before it is mounted, once a boot and after every change of the file; one that
+is damaged is made again from the blob.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar.host import erofs, mounts
+from instar.host.processes import boot_id
 from instar.model.digest import Digest
 from instar.model.image import Layer
 
@@ -70,8 +74,9 @@ class LayerImages:
         kept = {self._target(diff_id).name for diff_id in in_use}
         with self._locked():
             for target in _entries(self._mounts):
-                if target.name not in kept:
-                    _remove_target(target)
+                if target.name not in kept and target.is_dir():
+                    mounts.unmount_all(target)
+                    target.rmdir()
 
     def prune(self, keep: Collection[Digest]) -> int:
         """Unmount and remove every layer but those whose diff IDs are in ``keep``; return the bytes given back."""
@@ -82,16 +87,19 @@ class LayerImages:
             for path in _entries(self._root):
                 if path.name.startswith(_MAKING):
                     _remove_if_abandoned(path)
-                elif path.suffix in (".erofs", ".sha256") and path.stem not in kept:
+                elif path.suffix == ".erofs" and path.stem not in kept:
                     freed += path.stat().st_size
-                    _remove(path)
+                    self._remove_image(Digest.from_hex(path.stem))
         return freed
 
     def _provide_sound(self, layer: Layer) -> Path:
         image = self._image(layer.diff_id)
-        if self._made(layer.diff_id) and erofs.digest_of(image) != self._recorded(layer.diff_id):
-            with self._locked():
-                self._remove_image(layer.diff_id)
+        if self._made(layer.diff_id) and not self._is_checked(layer.diff_id):
+            if erofs.digest_of(image) == self._recorded(layer.diff_id):
+                self._note_checked(layer.diff_id)
+            else:
+                with self._locked():
+                    self._remove_image(layer.diff_id)
         return self.provide(layer)
 
     def _make(self, layer: Layer, tree: Path | None) -> None:
@@ -112,6 +120,7 @@ class LayerImages:
         (room / "image").rename(self._image(diff_id))
         _set_immutable(self._image(diff_id), True)
         (room / "sha256").rename(self._record(diff_id))
+        self._note_checked(diff_id)
 
     def _made(self, diff_id: Digest) -> bool:
         return self._record(diff_id).exists() and self._image(diff_id).exists()
@@ -119,6 +128,16 @@ class LayerImages:
     def _remove_image(self, diff_id: Digest) -> None:
         _remove(self._record(diff_id))
         _remove(self._image(diff_id))
+        self._note(diff_id).unlink(missing_ok=True)
+
+    def _is_checked(self, diff_id: Digest) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return self._note(diff_id).read_text() == _identity(self._image(diff_id))
+        return False
+
+    def _note_checked(self, diff_id: Digest) -> None:
+        self._mounts.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._note(diff_id).write_text(_identity(self._image(diff_id)))
 
     def _image(self, diff_id: Digest) -> Path:
         return self._root / f"{diff_id.hex}.erofs"
@@ -128,6 +147,9 @@ class LayerImages:
 
     def _target(self, diff_id: Digest) -> Path:
         return self._mounts / diff_id.hex[:16]
+
+    def _note(self, diff_id: Digest) -> Path:
+        return self._mounts / f"{diff_id.hex[:16]}.checked"
 
     def _recorded(self, diff_id: Digest) -> str | None:
         with contextlib.suppress(FileNotFoundError):
@@ -158,6 +180,13 @@ class LayerImages:
             os.close(descriptor)
 
 
+def _identity(image: Path) -> str:
+    """Return what changes when a file is written, whoever does it; a disk that decays changes nothing of it."""
+    status = image.stat()
+    times = f"{status.st_mtime_ns} {status.st_ctime_ns}"
+    return f"{boot_id()} {status.st_dev} {status.st_ino} {status.st_size} {times}"
+
+
 def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
@@ -166,11 +195,6 @@ def _remove(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         _set_immutable(path, False)
         path.unlink()
-
-
-def _remove_target(target: Path) -> None:
-    mounts.unmount_all(target)
-    target.rmdir()
 
 
 def _remove_if_abandoned(room: Path) -> None:
