@@ -194,7 +194,9 @@ def _show_plan(plan: DeployPlan, as_json: bool) -> int:
     else:
         if plan.steps:
             say(f"bake     {', '.join(plan.steps)}")
-        then = "a new release" if plan.release else "no new release: only settings of the environment change"
+        settings = any(change.what.startswith("settings.") for change in plan.changes)
+        kept = "settings of the environment change" if settings else "what runs is put right"
+        then = "a new release" if plan.release else f"no new release: {kept}"
         say(f"deploy   {then}")
         table([("  " + change.what, change.before or "—", "→", change.after or "—") for change in plan.changes])
     return 2 if plan.changes else 0

@@ -105,7 +105,5 @@ class Environments(Events):
         hint = f"{ask}there are: {', '.join(near + [name for name in known if name not in near])}"
         return NotFound(
             f"cannot find '{place}': there is no such environment",
-            hint=(f"did you mean {near[0]}? " if near else "") + hint
-            if known
-            else f"make it with: instar deploy {place.environment}",
+            hint=hint if known else f"make it with: instar deploy {place.environment}",
         )
