@@ -112,7 +112,7 @@ def bake(
         from instar.bake.worker import Task, Worker
 
         tasks = [Task(step.work, step.layer) for step in planned.steps]
-        Worker(tasks, store, cache, layers, lock.epoch, report).work(state.steps)
+        Worker(tasks, store, cache, layers, lock.epoch, report).work(state.steps, _mark(state))
         made = [(task.layer, task.seconds) for task in tasks]
     steps = tuple(
         BakedStep(step=step.step, layer=layer, cached=step.cached, seconds=seconds)
@@ -126,6 +126,13 @@ def bake(
 def prune_records(state: StateDirectory, store: Store) -> int:
     """Remove the records of steps whose layers the store has no longer; return how many."""
     return Records(state.steps, store).prune()
+
+
+def _mark(state: StateDirectory) -> str:
+    """Return what marks things as this state directory's, if it has a mark yet."""
+    with contextlib.suppress(FileNotFoundError):
+        return state.id_file.read_text().strip()
+    return ""
 
 
 def _clear(steps: Path) -> None:

@@ -48,9 +48,12 @@ class Scratch:
 
 
 @contextlib.contextmanager
-def opened(steps: Path) -> Iterator[Scratch]:
-    """Give a new directory below ``steps``; it and all that was mounted in it are gone afterwards."""
-    scratch = Scratch(steps / "work" / os.urandom(5).hex())
+def opened(steps: Path, mark: str) -> Iterator[Scratch]:
+    """Give a new directory below ``steps``; it and all that was mounted in it are gone afterwards.
+
+    ``mark`` is the state directory's, which all that is named after this directory then carries.
+    """
+    scratch = Scratch(steps / "work" / f"{mark}-{os.urandom(4).hex()}".lstrip("-"))
     (steps / "work").mkdir(mode=0o700, parents=True, exist_ok=True)
     scratch.path.mkdir(mode=0o700)
     descriptor = os.open(scratch.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

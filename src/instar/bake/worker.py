@@ -7,6 +7,7 @@ a bake that was stopped at any moment goes on where it was.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import queue
 import threading
@@ -52,16 +53,17 @@ class Worker:
     ) -> None:
         self._tasks = tasks
         self._store, self._cache, self._images = store, cache, images
-        self._epoch, self._report = epoch, report
+        self._epoch, self._unguarded_report = epoch, report
+        self._reporting = threading.Lock()
         self._stopped = threading.Event()
 
-    def work(self, folder: Path) -> None:
-        """Give every task its layer. ``folder`` is where records are kept and work is done.
+    def work(self, folder: Path, mark: str) -> None:
+        """Give every task its layer. ``folder`` is where records are kept and work is done, ``mark`` its owner's.
 
         Raises what a step or the store raises; the layers of the steps before are stored then.
         """
         records = Records(folder, self._store)
-        with scratch.opened(folder) as opened, _Aside() as aside, self._stopping():
+        with scratch.opened(folder, mark) as opened, _Aside() as aside, self._stopping():
             for number, task in enumerate(self._tasks):
                 if task.layer is None:
                     task.tree = self._run(task, number, opened)
@@ -98,6 +100,10 @@ class Worker:
             normalise(room.upper, epoch=self._epoch, strip=_STRIP.get(task.step.kind, Strip.NOTHING))
         task.seconds = time.monotonic() - started
         return room.upper
+
+    def _report(self, progress: Progress) -> None:
+        with self._reporting:
+            self._unguarded_report(progress)
 
     def _tree(self, task: Task) -> Path:
         """Return where the files of a step are: as it wrote them, or as they are mounted."""
@@ -162,6 +168,8 @@ def _failures(room: Room) -> Iterator[None]:
     except BakeError as error:
         raise room.failed(error.message, hint=error.hint) from error
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise room.failed("the disk is full", hint="make room where the state directory is: df -h") from error
         where = f": '{error.filename}'" if error.filename else ""
         raise room.failed(f"{error.strerror or error}{where}") from error
 
