@@ -147,10 +147,11 @@ class World:
             wheels=tuple(wheels),
         )
 
-    def bake(self, loaded: Loaded, lock: Lock) -> Baked:
+    def bake(self, loaded: Loaded, lock: Lock, *, mountable: bool = False) -> Baked:
         return bake(
             loaded, lock=lock, store=self.store, cache=self.cache, layers=self.layers, state=self.state,
             report=self.said.append,
+            mountable=mountable,
         )  # fmt: skip
 
     @contextlib.contextmanager

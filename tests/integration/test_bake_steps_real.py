@@ -244,8 +244,16 @@ def test_an_interrupt_leaves_nothing_half_made(world: World) -> None:
     assert ran(baked(world, SLOW.replace("while :; do :; done", ":"))) == ["run 1"]
 
 
+def test_layers_are_ready_to_be_mounted_when_instances_will_start(world: World) -> None:
+    loaded, lock = world.load(IMAGE), world.lock(shell_packages(world))
+    world.bake(loaded, lock, mountable=True)
+    assert len(list(world.state.layers.glob("*.erofs"))) == 5
+
+
 def test_what_a_killed_bake_left_is_cleared_by_the_next(world: World) -> None:
+    world.state.id_file.write_text("abc123\n")
     status, cgroup = interrupted_bake(world, signal.SIGKILL)
+    assert "abc123" in cgroup
     assert status == -signal.SIGKILL
     assert len(world.work_left()) == 1
     assert cgroups.members(cgroup)

@@ -97,11 +97,14 @@ def bake(
     state: StateDirectory,
     report: Report,
     planned: Planned | None = None,
+    mountable: bool = False,
 ) -> Baked:
     """Bake what isn't baked yet. Everything that the lock and ``fetch`` name is in ``cache``.
 
-    ``planned``, where the caller has it, saves reading the author's files again. Raises StepFailed, BakeError,
-    FetchError (damaged in the cache), StoreError, HostError. What was done is kept.
+    ``planned``, where the caller has it, saves reading the author's files again. ``mountable``: instances will start
+    at once, so small layers too are made ready for them now, while their trees are at hand.
+
+    Raises StepFailed, BakeError, FetchError (damaged in the cache), StoreError, HostError. What was done is kept.
     """
     started = time.monotonic()
     planned = planned or plan(loaded, lock=lock, store=store, state=state)
@@ -112,7 +115,7 @@ def bake(
         from instar.bake.worker import Task, Worker
 
         tasks = [Task(step.work, step.layer) for step in planned.steps]
-        Worker(tasks, store, cache, layers, lock.epoch, report).work(state.steps, _mark(state))
+        Worker(tasks, store, cache, layers, lock.epoch, report, mountable=mountable).work(state.steps, _mark(state))
         made = [(task.layer, task.seconds) for task in tasks]
     steps = tuple(
         BakedStep(step=step.step, layer=layer, cached=step.cached, seconds=seconds)

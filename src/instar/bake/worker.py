@@ -49,9 +49,18 @@ class Worker:
     """Does the work of one bake on its ``tasks``."""
 
     def __init__(
-        self, tasks: Sequence[Task], store: Store, cache: Cache, images: LayerImages, epoch: int, report: Report
+        self,
+        tasks: Sequence[Task],
+        store: Store,
+        cache: Cache,
+        images: LayerImages,
+        epoch: int,
+        report: Report,
+        *,
+        mountable: bool,
     ) -> None:
         self._tasks = tasks
+        self._worth_mounting_bytes = 0 if mountable else _LARGE_BYTES
         self._store, self._cache, self._images = store, cache, images
         self._epoch, self._unguarded_report = epoch, report
         self._reporting = threading.Lock()
@@ -121,7 +130,7 @@ class Worker:
         task.seconds += time.monotonic() - started
         told = f"{task.step.name} · {_size(layer.size_bytes)} · {task.seconds:.2f} s"
         self._report(Progress(stage="bake", text=told))
-        if layer.size_bytes >= _LARGE_BYTES and not self._stopped.is_set():
+        if layer.size_bytes >= self._worth_mounting_bytes and not self._stopped.is_set():
             self._images.provide(layer, tree)
 
 
