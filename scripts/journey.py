@@ -185,9 +185,7 @@ def clean(demo: Demonstration) -> Iterator[None]:
         destroy(demo)
     demo.instar("gc")
     marks = [str(HOME), str(demo.folder), *((HOME / "id").read_text().split() if (HOME / "id").exists() else ())]
-    deadline = time.monotonic() + leftovers.GRACE_S
-    while (left := leftovers.traces(*marks)) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    left = leftovers.remaining(lambda: leftovers.traces(*marks))
     expect(not left, "left behind:\n" + "\n".join(left))
 
 

@@ -1,9 +1,8 @@
 """What of Instar is on this machine now, outside of its files: mounts, namespaces, links, cgroups, tables, processes.
 
-    scripts/leftovers.py save FILE       write down what is there
-    scripts/leftovers.py compare FILE    print what is there and was not then; exit status 1 when there is something
+    scripts/leftovers.py [MARK…]    print all of it, or what carries one of the marks
 
-What is just ending gets a few seconds to end. What is left then is a defect, and is not tidied away.
+A mark is a state directory's path, or the six digits in its ``id`` file, which all that is global to the host carries.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PROGRAMS = {"haproxy", "conmon", "runc", "catatonit", "apt-get", "dpkg", "mkfs.erofs", "dockerd", "containerd"}
@@ -27,16 +26,16 @@ def present() -> set[str]:
 
 
 def traces(*marks: str) -> list[str]:
-    """Return what is there now and carries one of ``marks``: a state directory's path, or the id in its ``id`` file."""
+    """Return what is there now and carries one of ``marks``."""
     return sorted(line for line in present() if any(mark in line for mark in marks))
 
 
-def new_since(before: set[str]) -> list[str]:
-    """Return what is there and was not in ``before``, after the grace."""
+def remaining(find: Callable[[], list[str]]) -> list[str]:
+    """Return what ``find`` still finds after the grace: what is just ending gets a few seconds to end."""
     deadline = time.monotonic() + GRACE_S
-    while (found := present() - before) and time.monotonic() < deadline:
+    while (found := find()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    return sorted(found)
+    return found
 
 
 def remove_state(home: Path) -> None:
@@ -100,18 +99,5 @@ def ancestors() -> Iterator[int]:
         pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def main(arguments: list[str]) -> int:
-    match arguments:
-        case ["save", file]:
-            Path(file).write_text("\n".join(present()))
-            return 0
-        case ["compare", file]:
-            found = new_since(set(Path(file).read_text().splitlines()))
-            print("".join(f" left     {line}\n" for line in found), end="", file=sys.stderr)
-            return 1 if found else 0
-    print(__doc__, file=sys.stderr)
-    return 64
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    print("\n".join(traces(*sys.argv[1:]) if sys.argv[1:] else sorted(present())))

@@ -1,13 +1,18 @@
-"""What holds for every test: where real components are needed they are there, and state is the test's own."""
+"""What holds for every test: what it needs is there, its state is its own, and nothing of it is left on the machine."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
+import leftovers
 import pytest
 
 IN_CI = os.environ.get("CI") == "true"
+_before: set[str] = set()
+_marks: set[str] = set()
+_left: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,6 +34,42 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI does not allow: {reason}"
     return report
+
+
+def pytest_sessionstart() -> None:
+    _before.update(leftovers.present())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Note by which marks what the test has made would be known, before the test removes its state."""
+    try:
+        return (yield)
+    finally:
+        folder = getattr(item, "funcargs", {}).get("tmp_path")
+        if isinstance(folder, Path):
+            _marks.update(mark.read_text().strip() for depth in ("id", "*/id", "*/*/id") for mark in folder.glob(depth))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run when something is left. CI's machine is the run's own: there, whatever was not there before."""
+    base = str(session.config._tmp_path_factory.getbasetemp())  # type: ignore[attr-defined]
+    own = _marks - {""} | {f"{base}/"}
+    _left.extend(
+        leftovers.remaining(
+            lambda: [line for line in sorted(leftovers.present() - _before) if IN_CI or any(m in line for m in own)]
+        )
+    )
+    if _left and session.exitstatus == 0:
+        session.exitstatus = 1
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _left:
+        terminalreporter.section("left behind on the machine", red=True)
+        for line in _left:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True, scope="session")

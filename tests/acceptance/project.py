@@ -178,7 +178,8 @@ class Project:
             name = f"{place['service']}/{place['environment']}"
             self.instar("destroy", name, "--yes", "--volumes", "--take-over")
         self.instar("gc")
-        wait_for(lambda: not self.traces(), lambda: "left behind:\n" + "\n".join(self.traces()))
+        left = leftovers.remaining(self.traces)
+        assert not left, "left behind:\n" + "\n".join(left)
 
 
 def write_service(folder: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import time
 
+import leftovers
 import load
 import pytest
-from project import Project, end, wait_for
+from project import Project, end
 
 pytestmark = pytest.mark.root
 
@@ -42,7 +43,7 @@ def test_a_bake_killed_again_and_again_gives_the_same_image(project: Project, ba
     whole = project.json("bake")
     assert whole["digest"] != undisturbed
     project.instar("gc")
-    wait_for(lambda: not project.traces(), lambda: "\n".join(project.traces()))
+    assert leftovers.remaining(project.traces) == []
     for image in project.json("images", "list"):
         project.instar("images", "show", image["digest"])
     project.instar("export", whole["digest"], str(project.folder / "image.tar"))
