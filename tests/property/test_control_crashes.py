@@ -78,6 +78,8 @@ class Machine:
             clock=self.world.clock.now,
             pause=self.world.clock.sleep,
         ).run(PLACE)
+        if self.ledger.get_environment(PLACE).destroying:
+            self.ledger.remove_environment(PLACE)
 
     def summary(self) -> object:
         """Return what must be the same however often it was killed: names of instances may differ, their sum not."""

@@ -12,7 +12,6 @@ from instar.control.actions import (
     Cut,
     Fail,
     Finish,
-    Forget,
     OpenRouter,
     Plan,
     Retire,
@@ -269,7 +268,7 @@ def test_destroying_closes_the_door_first_and_forgets_last() -> None:
     (action,) = decide(world(releases, [copy(1, weight=0)], active=1, destroying=True))
     assert isinstance(action, Retire)
     assert decide(world(releases, [], active=1, destroying=True)) == (CloseRouter(),)
-    assert decide(world(releases, [], active=1, destroying=True, router=False)) == (Forget(),)
+    assert decide(world(releases, [], active=1, destroying=True, router=False)) == ()
 
 
 def test_a_failed_first_deploy_leaves_nothing() -> None:

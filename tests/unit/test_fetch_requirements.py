@@ -13,7 +13,7 @@ HASH = "0" * 64
 def read(tmp_path: Path, text: str | bytes) -> list[tuple[int, str, tuple[str, ...]]]:
     path = tmp_path / "requirements.txt"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return [(one.line, one.text, one.hashes) for one in read_requirements(path, "requirements.txt")]
+    return [(one.line, one.text, one.hashes) for one in read_requirements(path.parent, path.name)]
 
 
 def test_comments_markers_extras_hashes_and_continued_lines_are_read(tmp_path: Path) -> None:

@@ -93,30 +93,10 @@ class CloseRouter:
 
 
 @dataclass(frozen=True, slots=True)
-class Forget:
-    """All is gone: take the environment out of the ledger."""
-
-
-@dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing can be done before the world changes: look again in ``seconds``."""
 
     seconds: float
 
 
-Action = (
-    Plan
-    | Create
-    | Start
-    | OpenRouter
-    | Attach
-    | Shift
-    | Route
-    | Cut
-    | Retire
-    | Finish
-    | Fail
-    | CloseRouter
-    | Forget
-    | Wait
-)
+Action = Plan | Create | Start | OpenRouter | Attach | Shift | Route | Cut | Retire | Finish | Fail | CloseRouter | Wait

@@ -2,7 +2,7 @@
 
 The order of the rules, first match wins:
 
-1. An environment that is being destroyed loses its traffic, then its instances, then its router, then its record.
+1. An environment that is being destroyed loses its traffic, then its instances, then its router.
 2. A running rollout goes on as its strategy says, until it has finished or failed.
 3. Otherwise the active release is kept as wanted: dead copies replaced, traffic on healthy ones, every other
    release drained and then kept hot or retired, as ``keep`` says.
@@ -12,7 +12,7 @@ No action at all means: as wanted.
 
 from __future__ import annotations
 
-from instar.control.actions import Action, CloseRouter, Forget, Retire, Route
+from instar.control.actions import Action, CloseRouter, Retire, Route
 from instar.control.blue_green import blue_green
 from instar.control.upkeep import upkeep
 from instar.control.world import World
@@ -34,6 +34,4 @@ def _tear_down(world: World) -> tuple[Action, ...]:
         return (Route(()),)
     if world.copies:
         return (Retire(tuple(copy.id for copy in world.copies), "the environment is destroyed"),)
-    if world.router_running:
-        return (CloseRouter(),)
-    return (Forget(),)
+    return (CloseRouter(),) if world.router_running else ()

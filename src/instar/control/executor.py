@@ -63,8 +63,6 @@ class Executor:
                 self.fail(world, action)
             case actions.CloseRouter():
                 self._router.remove(world.environment.place)
-            case actions.Forget():
-                self._ledger.remove_environment(world.environment.place)
             case actions.Wait():
                 self._story.draining(world)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from instar.control.actions import Action, Fail, Forget, Plan, Wait
+from instar.control.actions import Action, Fail, Plan, Wait
 from instar.control.decide import decide
 from instar.control.executor import Executor
 from instar.control.observe import observe
@@ -73,7 +73,7 @@ class Loop:
                 replaced.add(action.release)
             if isinstance(action, Wait):
                 self.pause(action.seconds)
-        return bool(todo) and not isinstance(todo[-1], Forget)
+        return bool(todo)
 
     def _act(self, world: World, executor: Executor, action: Action) -> None:
         try:

@@ -63,7 +63,7 @@ def _open(url: str) -> http.client.HTTPResponse:
     except urllib.error.HTTPError as error:
         kind = SourceUnreachable if error.code in _PASSING else FetchError
         raise kind(f"cannot fetch '{url}': it answers {error.code} {error.reason}", hint="check the URL") from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a host that no URL can have
         raise _unreachable(url, error) from error
     return answer
 

@@ -65,7 +65,8 @@ class Index:
 
 
 def pip_command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *words]
+    """Isolated: the working directory may be somebody's who put a pip.py there."""
+    return [sys.executable, "-I", "-m", "pip", "--disable-pip-version-check", "--no-input", *words]
 
 
 def pip_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

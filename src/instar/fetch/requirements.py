@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from instar.definition.beside import read_beside
 from instar.errors import DefinitionError, Problem
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
@@ -70,21 +71,19 @@ def normal_name(text: str) -> str:
     return re.sub(r"[-_.]+", "-", match[0]).lower() if match else ""
 
 
-def read_requirements(path: Path, file: str) -> tuple[Requirement, ...]:
-    """Read the requirements file at ``path``, which messages call ``file``.
+def read_requirements(folder: Path, file: str) -> tuple[Requirement, ...]:
+    """Read the requirements file ``file`` below ``folder``.
 
     Raises DefinitionError with all that is wrong in it.
     """
     try:
-        data = path.read_bytes()
+        data = read_beside(folder, file, SIZE_LIMIT_BYTES)
         text = data.decode("utf-8-sig")
     except OSError as error:
         raise _unreadable(file, error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise _unreadable(file, "it is not UTF-8 text", line) from error
-    if len(data) > SIZE_LIMIT_BYTES:
-        raise _unreadable(file, f"it is larger than {SIZE_LIMIT_BYTES:,} bytes")
     found = [_requirement(file, line, words) for line, words in _logical_lines(text)]
     problems = [one for one in found if isinstance(one, Problem)]
     if problems:

@@ -6,9 +6,11 @@ read is checked to the last character, since names, versions and paths of it bec
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -143,20 +145,26 @@ def _package_order(package: Package) -> tuple[str, str]:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Whoever owns the folder may put links anywhere in it, while root writes: names in it are never followed."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    temporary = f".{path.name}.{secrets.token_hex(8)}"
     try:
-        with temporary.open("wb") as file:
+        kind = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(temporary, kind, 0o600, dir_fd=folder), "wb") as file:
             file.write(data)
             file.flush()
             os.fchmod(file.fileno(), 0o644)
             if os.geteuid() == 0 and "SUDO_UID" in os.environ:
-                owner = path.parent.stat()
+                owner = os.fstat(folder)
                 os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             os.fsync(file.fileno())
-        temporary.replace(path)
+        os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
         raise
+    finally:
+        os.close(folder)
 
 
 def _text(path: Path) -> str:

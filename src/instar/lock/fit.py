@@ -60,10 +60,9 @@ def requirements_of(loaded: Loaded) -> tuple[Requirement, ...]:
     name = loaded.definition.image.python
     if name is None:
         return ()
-    path = loaded.folder / name
-    if not path.exists():
+    if not (loaded.folder / name).exists():
         raise _missing(loaded, name)
-    return read_requirements(path, name)
+    return read_requirements(loaded.folder, name)
 
 
 def _missing(loaded: Loaded, name: str) -> DefinitionError:

@@ -17,4 +17,5 @@ def destroy(parts: Parts, environment: EnvironmentState, *, volumes: bool, take_
         parts.ledger.set_destroying(place)
         Loop(ledger=parts.ledger, provider=provider, find_image=parts.store.image, report=parts.report).run(place)
         provider.runtime.forget(place, volumes=volumes)
+        parts.ledger.remove_environment(place)
         clear_orphans(parts, provider)

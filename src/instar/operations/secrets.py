@@ -9,6 +9,7 @@ import secrets as random
 from collections.abc import Mapping
 from pathlib import Path
 
+from instar.definition.beside import read_beside
 from instar.errors import Refused
 from instar.model.definition import Environment
 from instar.model.digest import Digest
@@ -46,17 +47,14 @@ def _digests(state: StateDirectory, contents: Mapping[str, bytes]) -> Mapping[st
 
 
 def _read(folder: Path, environment: Environment) -> Mapping[str, bytes]:
-    return {name: _content(name, folder / source) for name, source in environment.secrets.items()}
+    return {name: _content(name, folder, source) for name, source in environment.secrets.items()}
 
 
-def _content(name: str, source: Path) -> bytes:
+def _content(name: str, folder: Path, source: str) -> bytes:
     try:
-        content = source.read_bytes()
+        return read_beside(folder, source, MAX_BYTES)
     except OSError as error:
-        raise Refused(f"cannot read secret '{name}' from '{source.name}': {error.strerror}") from error
-    if len(content) > MAX_BYTES:
-        raise Refused(f"cannot take secret '{name}': '{source.name}' is larger than 1 MiB")
-    return content
+        raise Refused(f"cannot read secret '{name}' from '{source}': {error.strerror}") from error
 
 
 def _write_once(path: Path, content: bytes) -> None:
