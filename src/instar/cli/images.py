@@ -120,16 +120,19 @@ def export(image: str, file: Path, compression: Literal["zstd", "gzip"]) -> None
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Show what would go; remove nothing.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Also newest bakes of services without environments, and downloads."
+)
 @json_option
-def gc(dry_run: bool, as_json: bool) -> None:
+def gc(dry_run: bool, everything: bool, as_json: bool) -> None:
     """Remove images and layers that no kept release needs.
 
-    Kept are the images of the newest keep.releases releases of each environment, of all that runs, and the newest
-    bake of each service.
+    Kept are the images of the newest keep.releases releases of each environment that ran well, of all that runs,
+    and the newest bake of each service.
     """
     from instar.operations.gc import gc as run
 
-    collection = run(workspace(), dry_run=dry_run)
+    collection = run(workspace(), dry_run=dry_run, everything=everything)
     if as_json:
         say_json({"images": collection.images, "blobs": collection.blobs, "bytes": collection.size_bytes})
         return

@@ -177,7 +177,7 @@ def _disk_errors(root: Path) -> Iterator[None]:
     except OSError as error:
         raise HostError(
             f"cannot write to the cache '{root}': {error.strerror or error}",
-            hint="make room there (instar gc), or let another directory hold it: $INSTAR_HOME",
+            hint="make room there (instar gc --all), or let another directory hold it: $INSTAR_HOME",
         ) from error
 
 

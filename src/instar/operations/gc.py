@@ -18,25 +18,35 @@ from instar.operations.parts import Parts, hold_store, require_root
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Collection:
-    """What was removed, or would be. ``size_bytes`` is of the blobs."""
+    """What was removed, or would be. ``size_bytes`` is of the blobs and the downloads."""
 
     images: tuple[Digest, ...]
     blobs: int
     size_bytes: int
 
 
-def gc(parts: Parts, *, dry_run: bool) -> Collection:
-    """Remove images, layers and their mountable copies that no kept release needs."""
+def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
+    """Remove images, layers and their mountable copies that no kept release needs.
+
+    ``everything``: also the newest bakes of services that have no environment, and all that was downloaded.
+    """
     require_root("gc")
     with hold_store(parts):
-        keep = {release.image for release in kept_releases(parts)} | set(parts.store.tags().values())
+        services = {environment.place.service for environment in parts.ledger.environments()}
+        tagged = {digest for tag, digest in parts.store.tags().items() if not everything or tag in services}
+        keep = {release.image for release in kept_releases(parts)} | tagged
         collected = parts.store.collect(keep, dry_run=dry_run)
         if not dry_run:
             left = parts.store.images()
             prune_records(parts.state, parts.store)
             parts.layers.prune({layer.diff_id for image in left for layer in image.layers})
             parts.layers.unmount_unused(_stood_on(parts))
-    return Collection(images=collected.images, blobs=collected.blobs, size_bytes=collected.size_bytes)
+        downloads = _downloads(parts, dry_run) if everything else 0
+    return Collection(images=collected.images, blobs=collected.blobs, size_bytes=collected.size_bytes + downloads)
+
+
+def _downloads(parts: Parts, dry_run: bool) -> int:
+    return sum(parts.cache.sizes().values()) if dry_run else parts.cache.collect(())
 
 
 def remove_image(parts: Parts, word: str) -> Digest:

@@ -27,7 +27,7 @@ def refusal(action: str, error: OSError, place: Path) -> StoreError:
     if error.errno in _FULL:
         return StoreError(
             f"cannot {action}: {_fullness(place)}",
-            hint="free space there; instar gc removes what no kept release needs",
+            hint="free space there; instar gc --all removes what no kept release needs",
         )
     if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0:
         return StoreError(f"cannot {action}: {error.strerror}", hint="run it as root")
