@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.host import layers as layers_module
-from instar.host import mounts
+from instar.host import erofs, mounts, processes
 from instar.host.layers import LayerImages
 from instar.model.digest import Digest
 from instar.model.image import Layer
@@ -93,15 +92,15 @@ def test_an_image_is_hashed_once_a_boot(
     images: LayerImages, store: OneFileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[Path] = []
-    real = layers_module.erofs.digest_of
-    monkeypatch.setattr(layers_module.erofs, "digest_of", lambda image: hashed.append(image) or real(image))
+    real = erofs.digest_of
+    monkeypatch.setattr(erofs, "digest_of", lambda image: hashed.append(image) or real(image))
     image = images.provide(layer("a"))
     before = len(hashed)
     for _ in range(2):
         images.mount(layer("a"))
         images.unmount_unused([])
     assert len(hashed) == before
-    monkeypatch.setattr(layers_module, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(processes, "boot_id", lambda: "another boot")
     for _ in range(2):
         images.mount(layer("a"))
         images.unmount_unused([])

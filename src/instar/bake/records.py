@@ -1,13 +1,13 @@
 """What steps gave, by their keys: STATE/steps/KEY.json → the layer.
 
-A record is worth something only while the store has the layer's blob. Written whole or not at all.
+A record is worth something only while the store has the layer's blob. It is put in place whole; one that a crash of
+the machine emptied is none.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,12 +35,9 @@ class Records:
     def add(self, key: str, layer: Layer) -> None:
         """Keep what a step gave. Raises BakeError."""
         try:
-            handle, name = tempfile.mkstemp(dir=self._folder, prefix=".", suffix=".json")
-            with os.fdopen(handle, "wb") as file:
-                file.write(canonical({"layer": to_json(layer)}))
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).rename(self._folder / f"{key}.json")
+            temporary = self._folder / f".{key}.{os.urandom(4).hex()}.json"
+            temporary.write_bytes(canonical({"layer": to_json(layer)}))
+            temporary.rename(self._folder / f"{key}.json")
         except OSError as error:
             raise BakeError(f"cannot write to '{self._folder}': {error.strerror}") from error
 

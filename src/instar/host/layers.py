@@ -13,6 +13,8 @@ An image is made outside the lock and put in place by a rename, so two processes
 Killed in the making: the directory's lock is free, and the next :meth:`LayerImages.prune` removes it. What a layer's
 image holds is checked against its hash before it is mounted, once a boot and after every change of the file; one that
 is damaged is made again from the blob.
+
+What mounts and makes is imported when something is mounted or made: a bake in which nothing changed comes by here too.
 """
 
 from __future__ import annotations
@@ -22,13 +24,10 @@ import contextlib
 import fcntl
 import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.host import erofs, mounts
-from instar.host.processes import boot_id
 from instar.model.digest import Digest
 from instar.model.image import Layer
 
@@ -62,6 +61,8 @@ class LayerImages:
         target = self._target(layer.diff_id)
         if target.is_mount():
             return target
+        from instar.host import mounts
+
         image = self._provide_sound(layer)
         with self._locked():
             if not target.is_mount():
@@ -71,6 +72,8 @@ class LayerImages:
 
     def unmount_unused(self, in_use: Collection[Digest]) -> None:
         """Unmount every layer but those whose diff IDs are ``in_use``. Raises HostError."""
+        from instar.host import mounts
+
         kept = {self._target(diff_id).name for diff_id in in_use}
         with self._locked():
             for target in _entries(self._mounts):
@@ -93,6 +96,8 @@ class LayerImages:
         return freed
 
     def _provide_sound(self, layer: Layer) -> Path:
+        from instar.host import erofs
+
         image = self._image(layer.diff_id)
         if self._made(layer.diff_id) and not self._is_checked(layer.diff_id):
             if erofs.digest_of(image) == self._recorded(layer.diff_id):
@@ -103,6 +108,8 @@ class LayerImages:
         return self.provide(layer)
 
     def _make(self, layer: Layer, tree: Path | None) -> None:
+        from instar.host import erofs
+
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._making() as room:
             if tree is None:
@@ -158,6 +165,8 @@ class LayerImages:
 
     @contextlib.contextmanager
     def _making(self) -> Iterator[Path]:
+        import tempfile
+
         room = Path(tempfile.mkdtemp(dir=self._root, prefix=_MAKING))
         descriptor = os.open(room, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -182,6 +191,8 @@ class LayerImages:
 
 def _identity(image: Path) -> str:
     """Return what changes when a file is written, whoever does it; a disk that decays changes nothing of it."""
+    from instar.host.processes import boot_id
+
     status = image.stat()
     times = f"{status.st_mtime_ns} {status.st_ctime_ns}"
     return f"{boot_id()} {status.st_dev} {status.st_ino} {status.st_size} {times}"
