@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from instar.bake import Baked, bake
 from instar.bake.scratch import clear_leftovers
@@ -127,11 +128,11 @@ class World:
             str(self.folder / "instar.yaml"),
         )
 
-    def package(self, name: str, data: bytes, step: str = "base") -> Package:
+    def package(self, name: str, data: bytes, step: Literal["base", "packages"] = "base") -> Package:
         return Package(
             name=name, version="1", architecture="amd64", size_bytes=len(data), sha256=self.cache.add([data]),
             label="Test", suite="test", path=f"pool/{name}.deb", step=step,
-        )  # type: ignore[arg-type]  # fmt: skip
+        )  # fmt: skip
 
     def wheel(self, name: str, data: bytes) -> Wheel:
         return Wheel(name=name, version="1", filename=f"{name}-1-py3-none-any.whl", sha256=self.cache.add([data]))
