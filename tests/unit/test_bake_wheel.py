@@ -43,46 +43,42 @@ def install(path: Path) -> dict[str, tuple[bytes, int]]:
     return found
 
 
+WHOLE: dict[str, bytes | str] = {
+    "x/__init__.py": b"",
+    "x/tool": b"#!/bin/sh\n",
+    "x_y-1.data/purelib/pure": b"p",
+    "x_y-1.data/platlib/plat": b"p",
+    "x_y-1.data/scripts/py": b"#!pythonw -s\nrest\n",
+    "x_y-1.data/scripts/sh": b"#!/bin/sh\n",
+    "x_y-1.data/headers/h.h": b"h",
+    "x_y-1.data/data/share/a,b": b"d",
+    f"{INFO}/WHEEL": b"",
+    f"{INFO}/RECORD": b"old",
+    f"{INFO}/entry_points.txt": ENTRY_POINTS,
+}
+
+
 def test_everything_lands_in_its_place(tmp_path: Path) -> None:
-    found = install(
-        write(
-            tmp_path / "w",
-            {
-                "x/__init__.py": b"",
-                "x/tool": b"#!/bin/sh\n",
-                "x_y-1.data/purelib/pure": b"p",
-                "x_y-1.data/platlib/plat": b"p",
-                "x_y-1.data/scripts/py": b"#!pythonw -s\nrest\n",
-                "x_y-1.data/scripts/sh": b"#!/bin/sh\n",
-                "x_y-1.data/headers/h.h": b"h",
-                "x_y-1.data/data/share/a,b": b"d",
-                f"{INFO}/WHEEL": b"",
-                f"{INFO}/RECORD": b"old",
-                f"{INFO}/entry_points.txt": ENTRY_POINTS,
-            },
-            executable=("x/tool",),
-        )
-    )
-    assert {name: mode for name, (_, mode) in found.items()} == {
-        "lib/site/x/__init__.py": 0o644,
-        "lib/site/x/tool": 0o755,
-        "lib/site/pure": 0o644,
-        "lib/site/plat": 0o644,
-        "bin/py": 0o755,
-        "bin/sh": 0o755,
-        "bin/Go": 0o755,
-        "bin/gui": 0o755,
-        "include/x_y/h.h": 0o644,
-        "share/a,b": 0o644,
-        f"lib/site/{INFO}/WHEEL": 0o644,
-        f"lib/site/{INFO}/entry_points.txt": 0o644,
-        f"lib/site/{INFO}/RECORD": 0o644,
-    }
+    found = install(write(tmp_path / "w", WHOLE, executable=("x/tool",)))
+    programs = {"lib/site/x/tool", "bin/py", "bin/sh", "bin/Go", "bin/gui"}
+    files = {"lib/site/x/__init__.py", "lib/site/pure", "lib/site/plat", "include/x_y/h.h", "share/a,b"}
+    files |= {f"lib/site/{INFO}/{name}" for name in ("WHEEL", "entry_points.txt", "RECORD")}
+    assert {name for name, (_, mode) in found.items() if mode == 0o755} == programs
+    assert {name for name, (_, mode) in found.items() if mode == 0o644} == files
+
+
+def test_scripts_get_the_environments_python(tmp_path: Path) -> None:
+    found = install(write(tmp_path / "w", WHOLE))
     assert found["bin/py"][0] == b"#!/opt/venv/bin/python -s\nrest\n"
+    assert found["bin/sh"][0] == b"#!/bin/sh\n"
     assert found["bin/Go"][0] == (
         b"#!/opt/venv/bin/python\nimport sys\nfrom x.main import App\n"
         b'if __name__ == "__main__":\n    sys.exit(App.run())\n'
     )
+
+
+def test_the_record_names_every_file(tmp_path: Path) -> None:
+    found = install(write(tmp_path / "w", WHOLE))
     record = found[f"lib/site/{INFO}/RECORD"][0].decode().splitlines()
     assert "x/__init__.py,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0" in record
     assert any(line.startswith("../../bin/Go,sha256=") for line in record)
