@@ -111,7 +111,9 @@ class TinyWorld:
         groups = [str(path) for one in cgroups.hierarchies() for path in one.mount.glob(f"*{self.id}*/*")]
         groups = [group for group in groups if Path(group).is_dir() and not group.endswith("/conmon")]
         shown = [
-            line for line in Path("/proc/self/mountinfo").read_text().splitlines() if any(m in line for m in marks)
+            line
+            for line in Path("/proc/self/mountinfo").read_text(errors="replace").split("\n")
+            if any(m in line for m in marks)
         ]
         shown = [line for line in shown if f" {self.state.mounts}/" not in line]
         folders = [str(path) for top in (self.state.instances, self.state.runc) for path in top.glob("*")]

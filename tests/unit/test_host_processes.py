@@ -56,6 +56,24 @@ def test_it_is_found_by_its_words(child: subprocess.Popen[bytes]) -> None:
     assert [process.pid for process, _ in found] == [child.pid]
 
 
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "disguise",
+    [["setpriv", "--reuid=65534", "--clear-groups"], ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]],
+)
+def test_what_somebody_else_or_an_instance_has_started_is_not_found(disguise: list[str]) -> None:
+    words = ["sh", "-c", "echo; read line; exit 0", "posing as another"]
+    made = subprocess.Popen([*disguise, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert made.stdout is not None
+        made.stdout.readline()
+        found = processes.find(lambda found: list(found) == words)
+        assert found == ()
+        assert any(list(processes.command_line(pid)) == words for pid in processes._pids())
+    finally:
+        made.communicate(b"\n")
+
+
 def test_what_is_blocked_or_caught_is_heard(child: subprocess.Popen[bytes]) -> None:
     known = processes.identify(child.pid)
     assert known is not None

@@ -39,7 +39,7 @@ class Hierarchy:
 def hierarchies() -> tuple[Hierarchy, ...]:
     """Return what is mounted. Source: proc(5), mountinfo; cgroups(7)."""
     found = []
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").rstrip("\n").split("\n"):
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ", 2)
         if kind in ("cgroup", "cgroup2"):
@@ -127,7 +127,9 @@ def out_of_memory_kills(name: str) -> int:
 
 
 def _groups(name: str) -> list[Path]:
-    """Return the group's directories, the deepest first."""
+    """Return the group's directories, the deepest first. Refuses a name that leads to another's group."""
+    if not name or {"", ".", ".."} & set(name.split("/")):
+        raise HostError(f"cannot use the cgroup '{name}': it is not a name of one")
     found = []
     for hierarchy in hierarchies():
         for folder, _, _ in os.walk(hierarchy.mount / name, topdown=False):

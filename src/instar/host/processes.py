@@ -11,7 +11,7 @@ import functools
 import os
 import select
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from instar.model.release import Process
@@ -75,14 +75,21 @@ def kill(process: Process, timeout_s: float = 5.0) -> bool:
     return wait(process, timeout_s)
 
 
-def find(wanted: Callable[[Sequence[str]], bool]) -> tuple[tuple[Process, tuple[str, ...]], ...]:
-    """Return the processes, but this one, whose command lines are ``wanted``, each with its words."""
+def find(
+    wanted: Callable[[Sequence[str]], bool], *, users: Collection[int] = ()
+) -> tuple[tuple[Process, tuple[str, ...]], ...]:
+    """Return the processes, but this one, whose command lines are ``wanted``, each with its words.
+
+    Anybody may write anything into a command line: only root's, this user's and those of ``users`` (numbers) count,
+    and none inside an instance.
+    """
+    trusted = {0, os.geteuid(), *users}
     found = []
     for pid in _pids():
         words = command_line(pid)
         if pid != os.getpid() and wanted(words):
             process = identify(pid)
-            if process is not None:
+            if process is not None and _users(pid) <= trusted and _is_outside(pid) and lives(process):
                 found.append((process, words))
     return tuple(found)
 
@@ -118,6 +125,26 @@ def _start_time(pid: int) -> int | None:
     fields = text[text.rindex(b")") + 2 :].split()
     dead = fields[0] in (b"Z", b"X")
     return None if dead else int(fields[_START_TIME])
+
+
+def _users(pid: int) -> frozenset[int]:
+    """Return the process's user ids, real, effective, saved and for files; -1 for one that is gone.
+
+    Who owns /proc/PID says less: root does as soon as the process cannot be dumped.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text(errors="replace").split("\n"):
+            if line.startswith("Uid:"):
+                return frozenset(map(int, line.split()[1:]))
+    return frozenset({-1})
+
+
+def _is_outside(pid: int) -> bool:
+    """Tell whether the process is in the pid namespace of this one, which an instance's never is."""
+    try:
+        return Path(f"/proc/{pid}/ns/pid").readlink() == Path("/proc/self/ns/pid").readlink()
+    except OSError:
+        return False
 
 
 def _pids() -> list[int]:

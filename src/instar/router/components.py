@@ -40,11 +40,15 @@ def components() -> tuple[Component, ...]:
 
 def confinement_possible() -> bool:
     """Tell whether the user and the empty directory that Debian gives HAProxy are there."""
+    return haproxy_user() is not None and Path("/var/lib/haproxy").is_dir()
+
+
+def haproxy_user() -> int | None:
+    """Return the number of the user that Debian gives HAProxy, None where there is none."""
     try:
-        pwd.getpwnam("haproxy")
+        return pwd.getpwnam("haproxy").pw_uid
     except KeyError:
-        return False
-    return Path("/var/lib/haproxy").is_dir()
+        return None
 
 
 def _haproxy_version() -> str | None:

@@ -26,6 +26,7 @@ import contextlib
 import fcntl
 import json
 import os
+import pwd
 import signal
 import sys
 import time
@@ -125,9 +126,23 @@ def _running(directory: Path) -> dict[int, int]:
             except OSError:
                 continue
             start_time = _start_time(int(entry.name))
-            if start_time is not None and wanted.issubset(words):
+            if start_time is not None and wanted.issubset(words) and _is_trusted(entry):
                 found[int(entry.name)] = start_time
     return found
+
+
+def _is_trusted(process: Path) -> bool:
+    """Tell whether root (or HAProxy's own user) runs it, and not inside an instance: anybody can choose its words."""
+    trusted = {0, os.geteuid()}
+    with contextlib.suppress(KeyError):
+        trusted.add(pwd.getpwnam("haproxy").pw_uid)
+    try:
+        lines = (process / "status").read_text(errors="replace").split("\n")
+        outside = (process / "ns/pid").readlink() == Path("/proc/self/ns/pid").readlink()
+    except OSError:
+        return False
+    users = next((line.split()[1:] for line in lines if line.startswith("Uid:")), ["-1"])
+    return outside and set(map(int, users)) <= trusted
 
 
 def _start(label: str, directory: Path, order: dict[str, Any], retires: dict[int, int]) -> int:

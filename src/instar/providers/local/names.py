@@ -29,6 +29,7 @@ from instar.model.release import Place
 from instar.model.state import StateDirectory
 
 ROOTS = Path("/run")
+INSTANCE_NAME = re.compile(r"[a-z0-9][a-z0-9-]*-[0-9]+-[0-9]+")
 LOG_LIMIT_BYTES = 8 << 20
 _CONMON = "conmon"
 

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from instar import process
@@ -25,7 +25,7 @@ from instar.model.release import Place, Process
 from instar.model.state import StateDirectory
 from instar.router import admin_socket, config, holder, listener, slots, tcp_table
 from instar.router.address import Address
-from instar.router.components import confinement_possible
+from instar.router.components import confinement_possible, haproxy_user
 from instar.router.files import Record, RouterFiles
 from instar.router.slots import Live, Slots
 
@@ -51,7 +51,7 @@ def place_of(directory: Path) -> Place:
 def running(state: StateDirectory, state_id: str) -> set[Place]:
     """Return the places of this state directory that have a router process, whether or not they have a directory."""
     word = label(state_id)
-    directories = [_directory(words) for _, words in processes.find(lambda words: word in words)]
+    directories = [_directory(words) for _, words in _find(lambda words: word in words)]
     return {place_of(path) for path in directories if path and path.parent.parent == state.routers}
 
 
@@ -67,12 +67,12 @@ class Proxy:
     def haproxies(self) -> tuple[Process, ...]:
         """Return every HAProxy of the place: the one in force and those that it retired."""
         wanted = {"-db", "-f", str(self.files.config)}
-        return tuple(one for one, _ in processes.find(wanted.issubset))
+        return tuple(one for one, _ in _find(wanted.issubset))
 
     def holders(self) -> tuple[Process, ...]:
         """Return every holder of the place, also one whose file was removed under it."""
         wanted = (_HOLDER, str(self.files.directory))
-        found = processes.find(lambda words: wanted in zip(map(_name, words), words[2:], strict=False))
+        found = _find(lambda words: wanted in zip(map(_name, words), words[2:], strict=False))
         return tuple(one for one, _ in found)
 
     def exists(self) -> bool:
@@ -263,6 +263,12 @@ class Proxy:
         words = processes.command_line(pid)
         directory = _directory(words) if any(word.startswith(label("")) for word in words) else None
         return f"the router of '{place_of(directory)}' (process {pid})" if directory else None
+
+
+def _find(wanted: Callable[[Sequence[str]], bool]) -> tuple[tuple[Process, tuple[str, ...]], ...]:
+    """Find processes as only root and the user that it gives HAProxy can have started them."""
+    user = haproxy_user()
+    return processes.find(wanted, users=() if user is None else (user,))
 
 
 def _directory(words: Sequence[str]) -> Path | None:

@@ -18,7 +18,7 @@ from instar.host import cgroups, conmon, mounts, namespaces, network, plate, pro
 from instar.model.definition import Stop
 from instar.model.release import Instance, Process
 from instar.providers.local import record, root
-from instar.providers.local.names import InstanceNames, Names
+from instar.providers.local.names import INSTANCE_NAME, InstanceNames, Names
 
 _KEEPER_PATIENCE_S = 2.0
 _PATIENCE_S = 10.0
@@ -92,7 +92,8 @@ def _kept_folders(names: Names) -> set[str]:
     prefix = f"{names.state.instances}/"
     working = processes.find(lambda words: any(word.startswith(prefix) for word in words))
     words = [word for _, line in working for word in line if word.startswith(prefix)]
-    return {prefix + word.removeprefix(prefix).split("/")[0] for word in words}
+    found = {word.removeprefix(prefix).split("/")[0] for word in words}
+    return {prefix + name for name in found if INSTANCE_NAME.fullmatch(name)}
 
 
 def _rooms(names: Names) -> list[Path]:
