@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -46,6 +47,8 @@ def serving(answer: bytes | None, address: str = "127.0.0.1") -> Iterator[tuple[
         (b"HTTP/1.1 204\r\n\r\n", ""),
         (b"HTTP/1.1 500 Internal Server Error\r\n\r\n", "GET /healthz answered 500"),
         (b"HTTP/1.1 404 Not Found\r\n\r\n", "GET /healthz answered 404"),
+        ("HTTP/1.1 \u00b2 OK\r\n\r\n".encode("latin-1"), "GET /healthz was answered with something that is not HTTP"),
+        (b"HTTP/1.1 " + b"2" * 5000 + b"\r\n\r\n", "GET /healthz was answered with something that is not HTTP"),
         (b"SSH-2.0-OpenSSH\r\n", "GET /healthz was answered with something that is not HTTP"),
         (b"", "GET /healthz was answered with something that is not HTTP"),
         (None, "GET /healthz did not answer within 0.3 s"),
@@ -55,6 +58,28 @@ def test_http(answer: bytes | None, cause: str) -> None:
     with serving(answer) as (port, seen):
         assert health.ask_http("127.0.0.1", port, HTTP) == Probe(healthy=not cause, cause=cause)
     assert seen[0].startswith(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
+
+
+def test_an_answer_without_end_holds_nobody_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ended = threading.Event()
+
+        def drip() -> None:
+            with server.accept()[0] as connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                while not ended.wait(0.01):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        watchdog = threading.Timer(5, ended.set)
+        watchdog.start()
+        began = time.monotonic()
+        assert health.ask_http("127.0.0.1", server.getsockname()[1], HTTP).healthy
+        assert time.monotonic() - began < 2
+        ended.set()
+        watchdog.cancel()
+        thread.join()
 
 
 def test_a_port_that_nobody_listens_on() -> None:

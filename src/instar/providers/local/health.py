@@ -6,6 +6,7 @@ The request is written by hand: an HTTP client would take longer to import than 
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import time
 from ipaddress import IPv4Address
@@ -19,7 +20,9 @@ from instar.providers.local.names import InstanceNames
 
 _WELL = range(200, 400)
 _LISTENING = "0A"  # Source: linux/include/net/tcp_states.h
+_STATUS = re.compile(r"HTTP/\S+ ([0-9]{3})(?: |\Z)")  # Source: RFC 9112, 4
 _HEAD_LIMIT = 8_192
+_REST_LIMIT = 1 << 20
 _GOODBYE_S = 0.05
 _WELL_PROBE = Probe(healthy=True)
 
@@ -36,10 +39,10 @@ def ask_http(address: str, port: int, health: Health) -> Probe:
         return _ill(f"GET {path} did not answer within {health.timeout_ms / 1000:g} s")
     except OSError as error:
         return _ill(_refusal(error, port))
-    words = line.split(" ", 2)
-    if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit():
+    found = _STATUS.match(line)
+    if found is None:
         return _ill(f"GET {path} was answered with something that is not HTTP")
-    return _WELL_PROBE if int(words[1]) in _WELL else _ill(f"GET {path} answered {words[1]}")
+    return _WELL_PROBE if int(found[1]) in _WELL else _ill(f"GET {path} answered {found[1]}")
 
 
 def ask_tcp(address: str, port: int, health: Health) -> Probe:
@@ -115,10 +118,14 @@ def _status_line(connection: socket.socket, deadline: float) -> str:
 
 def _let_finish(connection: socket.socket) -> None:
     """Take the rest of the answer for a moment: a server that is cut off would log an error each time."""
+    deadline, taken = time.monotonic() + _GOODBYE_S, 0
     try:
-        connection.settimeout(_GOODBYE_S)
-        while connection.recv(_HEAD_LIMIT * 8):
-            pass
+        while taken < _REST_LIMIT:
+            connection.settimeout(_left(deadline))
+            chunk = connection.recv(_HEAD_LIMIT * 8)
+            if not chunk:
+                return
+            taken += len(chunk)
     except OSError:
         return
 
