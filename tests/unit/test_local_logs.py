@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,14 @@ def test_an_empty_line_and_spaces_stay(log: Path) -> None:
 def test_a_line_without_end_is_cut(log: Path) -> None:
     log.write_text(line("x" * (700 << 10), tag="P") * 3 + line("end"))
     assert [len(text) for text in texts(list(logs.read(log, None)))] == [1400 << 10, (700 << 10) + 3]
+
+
+def test_a_line_of_many_parts_takes_no_longer_than_its_bytes() -> None:
+    data = line("x", tag="P").encode() * 100_000 + line("end").encode()
+    began = time.process_time()
+    (joined,) = logs.Joiner().add(data)
+    assert time.process_time() - began < 5
+    assert joined == f"{TIME} stdout {'x' * 100_000}end"
 
 
 @pytest.mark.parametrize("last", [0, 1, 5, 4000, 100_000])

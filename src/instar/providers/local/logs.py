@@ -16,6 +16,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -76,12 +77,24 @@ def follow(log: Path, last: int | None, lives: Callable[[], bool]) -> Iterator[s
                 time.sleep(_POLL_S)
 
 
+@dataclass(slots=True)
+class _Begun:
+    """A line of one stream: when it began, its parts so far, and how long they are together."""
+
+    moment: str
+    parts: list[str]
+    length: int = 0
+
+    def whole(self, stream: str) -> str:
+        return f"{self.moment} {stream} {''.join(self.parts)}"
+
+
 class Joiner:
     """Makes lines of what is in the files, in whatever pieces it is read."""
 
     def __init__(self) -> None:
         self._rest = b""
-        self._begun: dict[str, tuple[str, list[str]]] = {}  # stream → when its line began, and its parts so far
+        self._begun: dict[str, _Begun] = {}
 
     def forget(self) -> None:
         """Begin anew."""
@@ -96,8 +109,8 @@ class Joiner:
 
     def rest(self) -> Iterator[str]:
         """Yield the lines that were begun and never ended."""
-        for stream, (began, parts) in self._begun.items():
-            yield f"{began} {stream} {''.join(parts)}"
+        for stream, begun in self._begun.items():
+            yield begun.whole(stream)
         self._begun.clear()
 
     def _join(self, line: str) -> Iterator[str]:
@@ -105,12 +118,12 @@ class Joiner:
             moment, stream, tag, text = line.split(" ", 3)
         except ValueError:
             return  # the disk was full, or the machine went down, in the middle of it
-        began, parts = self._begun.pop(stream, (moment, []))
-        parts.append(text)
-        if tag == "P" and sum(map(len, parts)) < _LONGEST:
-            self._begun[stream] = (began, parts)
-        else:
-            yield f"{began} {stream} {''.join(parts)}"
+        begun = self._begun.setdefault(stream, _Begun(moment, []))
+        begun.parts.append(text)
+        begun.length += len(text)
+        if tag != "P" or begun.length >= _LONGEST:
+            del self._begun[stream]
+            yield begun.whole(stream)
 
 
 @contextlib.contextmanager
