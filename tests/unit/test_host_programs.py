@@ -109,3 +109,22 @@ def _dynamic(interpreter: str) -> bytes:
     header += (56).to_bytes(2, "little") + (1).to_bytes(2, "little") + bytes(6)
     entry = (3).to_bytes(4, "little") + bytes(4) + (120).to_bytes(8, "little") + bytes(16)
     return header + entry + len(text).to_bytes(8, "little") + bytes(16) + text
+
+
+@pytest.mark.parametrize("where", [32, 54, 0])
+def test_a_damaged_program_is_said_to_be_one(root: Path, where: int) -> None:
+    damaged = bytearray(ELF)
+    if where:
+        damaged[where : where + 8] = b"\xff" * 8
+    else:
+        del damaged[50:]
+    (root / "srv/app").write_bytes(damaged)
+    (root / "srv/app").chmod(0o755)
+    with pytest.raises(Unrunnable, match="is a damaged program"):
+        run(root, "/srv/app")
+
+
+def test_a_script_may_name_no_file_at_all(root: Path) -> None:
+    script(root / "srv/app", "#!/bin/\0sh\n")
+    with pytest.raises(Unrunnable, match="is not in the image"):
+        run(root, "/srv/app")

@@ -64,4 +64,6 @@ def test_statistics_are_read_by_their_header() -> None:
     table = admin_socket.read_statistics(text)
     assert table["public", "FRONTEND"]["scur"] == "1"
     assert table["instances", "s1"]["last_chk"] == "a, b"
+    text = "# pxname,svname,last_chk,\npublic,FRONTEND,,\ninstances,s1,500 x\x0cinstances\u2028y,\n"
+    assert admin_socket.read_statistics(text)["instances", "s1"]["last_chk"] == "500 x\x0cinstances\u2028y"
     assert admin_socket.read_info("Name: HAProxy\nPid: 7\n") == {"Name": "HAProxy", "Pid": "7"}

@@ -49,7 +49,7 @@ def real_path(root: Path, path: str) -> Path | None:
     """Return where in ``root`` the file at ``path`` is, all links followed inside; None when there is none."""
     try:
         return _walk(root, path)
-    except OSError:
+    except (OSError, ValueError):  # a file's own '#!' line, or an ELF header, may name a path with a NUL
         return None
 
 
@@ -107,14 +107,17 @@ def _check_elf(place: str, file: Path, head: bytes, execution: Execution) -> Non
         machine = int.from_bytes(head[18:20], "little")
         other = _OTHER_MACHINES.get(machine, f"machine {machine}")
         raise Unrunnable(f"command '{place}' was built for another architecture ({other})")
-    interpreter = _interpreter(file, head)
+    try:
+        interpreter = _interpreter(file, head)
+    except (struct.error, ValueError, OverflowError, OSError):
+        raise Unrunnable(f"command '{place}' is a damaged program: its headers lead nowhere") from None
     if interpreter and real_path(execution.root, interpreter) is None:
         raise Unrunnable(f"command '{place}' needs '{interpreter}', and that is not in the image")
 
 
 def _interpreter(file: Path, head: bytes) -> str | None:
     """Return the dynamic linker that a 64-bit ELF program asks for; None for a static one."""
-    if head[4] != 2 or len(head) < 64:
+    if head[4] != 2:
         return None
     order = "<" if head[5] == 1 else ">"
     (table,), (size, count) = struct.unpack_from(f"{order}Q", head, 32), struct.unpack_from(f"{order}HH", head, 54)
@@ -124,7 +127,7 @@ def _interpreter(file: Path, head: bytes) -> str | None:
             kind, _, at, _, _, length = struct.unpack(f"{order}IIQQQQ", content.read(40))
             if kind == _PT_INTERP:
                 content.seek(at)
-                return os.fsdecode(content.read(length).rstrip(b"\0"))
+                return os.fsdecode(content.read(min(length, _HEAD_BYTES)).rstrip(b"\0"))
     return None
 
 

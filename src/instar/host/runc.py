@@ -74,13 +74,21 @@ def execute(
 def plain(message: str) -> str:
     """Return the cause in what runc printed, without its time stamps and its own words around it."""
     lines = []
-    for line in message.strip().splitlines():
+    for line in message.strip().split("\n"):
         found = _LOG_MESSAGE.search(line)
-        lines.append(json.loads(f'"{found[1]}"') if found else line)
-    cause = lines[-1] if lines else "runc said nothing"
+        lines.append(_unquoted(found[1]) if found else line)
+    cause = lines[-1] or "runc said nothing"
     for prefix in ("runc create failed: ", "unable to start container process: ", "error during container init: "):
         cause = cause.removeprefix(prefix)
     return cause
+
+
+def _unquoted(text: str) -> str:
+    """Undo Go's quoting, which is JSON's for nearly all text; leave what isn't as it is."""
+    try:
+        return str(json.loads(f'"{text}"'))
+    except ValueError:
+        return text
 
 
 def _run(root: Path, *words: str) -> None:

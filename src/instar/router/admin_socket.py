@@ -57,12 +57,12 @@ def ask(directory: Path, name: str, commands: Sequence[str], *, timeout_s: float
 
 def read_info(text: str) -> Mapping[str, str]:
     """Read what ``show info`` printed."""
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.strip().split("\n"))}
 
 
 def read_statistics(text: str) -> Mapping[tuple[str, str], Mapping[str, str]]:
     """Read what ``show stat`` printed: (proxy, server) → the columns by name."""
-    rows = csv.DictReader(text.strip().removeprefix("# ").splitlines())
+    rows = csv.DictReader(text.strip().removeprefix("# ").split("\n"))  # no other character ends a line
     return {(row["pxname"], row["svname"]): row for row in rows}
 
 
