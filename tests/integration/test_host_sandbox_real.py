@@ -22,7 +22,7 @@ ENV = {"PATH": "/usr/bin:/bin:/usr/sbin", "LC_ALL": "C.UTF-8", "A": "b"}
 
 def make_root(folder: Path) -> Path:
     """A root whose programs are this machine's own, not writable."""
-    root = folder / "root"
+    root = folder / "outer" / "inner" / "root"
     sandbox.make_plate(root)
     for name in ("bin", "lib", "lib64", "sbin"):
         (root / name).symlink_to(f"usr/{name}")
