@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
+import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,20 +18,26 @@ import zstandard
 from instar.bake import bootstrap, dpkg
 from instar.bake.bootstrap import Unpacked
 from instar.bake.deb import Deb, fields
+from instar.bake.root import Root
 from instar.errors import BakeError
 from instar.model.digest import Digest
 from instar.model.lock import Package
 
 
-def tar(files: dict[str, bytes | None]) -> bytes:
+def tar(files: Mapping[str, bytes | str | None]) -> bytes:
+    """A tar of ``files``: bytes are a file's, text a link's target, None is a directory."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
-            info.type = tarfile.REGTYPE if content is not None else tarfile.DIRTYPE
-            info.size = len(content or b"")
             info.mode = 0o644 if content is not None else 0o755
-            archive.addfile(info, io.BytesIO(content or b""))
+            if isinstance(content, bytes):
+                info.size = len(content)
+            elif content is None:
+                info.type = tarfile.DIRTYPE
+            else:
+                info.type, info.linkname = tarfile.SYMTYPE, content
+            archive.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
     return buffer.getvalue()
 
 
@@ -38,6 +46,22 @@ def ar(members: dict[str, bytes]) -> bytes:
     for name, data in members.items():
         out += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode() + data + b"\n" * (len(data) % 2)
     return out
+
+
+def write_database(tree: Path, *packages: Unpacked) -> None:
+    with Root(tree, epoch=0) as root:
+        dpkg.write_database(root, packages, epoch=1234)
+
+
+def unpack(tmp_path: Path, *files: Mapping[str, bytes | str | None], **control: bytes) -> tuple[Unpacked, ...]:
+    """Unpack packages with ``files`` into tmp_path/tree."""
+    debs = []
+    for number, one in enumerate(files):
+        path = tmp_path / f"{number}.deb"
+        path.write_bytes(ar({"control.tar": tar({"./control": b"Package: x\n", **control}), "data.tar": tar(one)}))
+        debs.append((package("x"), path))
+    (tmp_path / "tree").mkdir()
+    return bootstrap.unpack(debs, tmp_path / "tree", "amd64")
 
 
 def package(name: str) -> Package:
@@ -122,12 +146,13 @@ def test_the_database_says_what_is_unpacked(tmp_path: Path) -> None:
                    triggers=b"# comment\ninterest-noawait /usr/lib\ninterest ldconfig\nactivate x\n")  # fmt: skip
     two = Unpacked(package=package("two"), control={"control": b"Package: two\n"}, paths=(b"/.",),
                    conffiles={b"/etc/a": "d41d", b"/etc/gone": ""})  # fmt: skip
-    dpkg.write_database(tmp_path, [one, two])
+    write_database(tmp_path, one, two)
     admin = tmp_path / "var/lib/dpkg"
     assert (admin / "status").read_text() == (
         "Package: one\nMulti-Arch: same\nDescription: x\nStatus: install ok unpacked\n\n"
         "Package: two\nStatus: install ok unpacked\nConffiles:\n /etc/a d41d\n /etc/gone newconffile\n\n"
     )
+    assert (admin / "status").stat().st_mtime == 1234
     assert (admin / "info/one:amd64.list").read_text() == "/.\n/x\n"
     assert (admin / "info/one:amd64.postinst").stat().st_mode & 0o777 == 0o755
     assert (admin / "info/two.list").stat().st_mode & 0o777 == 0o644
@@ -138,16 +163,60 @@ def test_the_database_says_what_is_unpacked(tmp_path: Path) -> None:
 def test_without_scripts_packages_are_installed_at_once(tmp_path: Path) -> None:
     plain = unpacked("plain", md5sums=b"")
     assert not dpkg.needs_configuration([plain])
-    dpkg.write_database(tmp_path, [plain])
+    write_database(tmp_path, plain)
     assert "Status: install ok installed\n" in (tmp_path / "var/lib/dpkg/status").read_text()
     assert dpkg.needs_configuration([plain, unpacked("other", preinst=b"")])
 
 
 @pytest.mark.parametrize("name", ["../out", "a/../../out", "line\nbreak"])
 def test_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / "x.deb").write_bytes(
-        ar({"control.tar": tar({"./control": b"Package: x\n"}), "data.tar": tar({name: b""})})
-    )
-    (tmp_path / "tree").mkdir()
     with pytest.raises(BakeError, match=r"cannot unpack package 'x': '.*' is no name of a file to install"):
-        bootstrap.unpack([(package("x"), tmp_path / "x.deb")], tmp_path / "tree", "amd64")
+        unpack(tmp_path, {name: b""})
+
+
+@pytest.mark.parametrize("name", ["./x/../../../../../../out", "./a/b", "./.."])
+def test_a_control_file_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BakeError, match=r"its control\.tar is malformed: '.*' is no name of a control file"):
+        unpack(tmp_path, {"var/lib/dpkg/info/x.x/": None}, **{name: b"evil"})
+
+
+@pytest.mark.parametrize("name", ["../../../../../out", "a/b", "..", "a\0b", "\N{LATIN SMALL LETTER AE}"])
+def test_a_trigger_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "tree").mkdir()
+    with pytest.raises(BakeError, match=r"cannot unpack package 'x': .* is no name of a trigger"):
+        write_database(tmp_path / "tree", unpacked("x", triggers=f"interest {name}\n".encode()))
+    assert [path.name for path in tmp_path.iterdir()] == ["tree"]
+
+
+@pytest.mark.parametrize("parent", ["a", "a/cron.d"])
+def test_a_link_is_not_made_through_a_link(tmp_path: Path, parent: str) -> None:
+    outside = tmp_path / "outside"
+    (outside / "cron.d").mkdir(parents=True)
+    with pytest.raises(BakeError, match=f"cannot unpack '/{parent}/evil': it lies in what is no directory but a link"):
+        unpack(tmp_path, {"a": str(outside)}, {f"{parent}/evil": "/x"})
+    assert [path.name for path in outside.rglob("*")] == ["cron.d"]
+
+
+@pytest.mark.parametrize("link", ["var/lib/dpkg", "var/lib/dpkg/status", "var/lib/dpkg/info/x.list", "var"])
+def test_the_database_stays_in_the_tree(tmp_path: Path, link: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    target = outside / "file" if "." in link or link.endswith("status") else outside
+    packages = unpack(tmp_path, {link: str(target)})
+    with contextlib.suppress(OSError):
+        write_database(tmp_path / "tree", *packages)
+    assert list(outside.rglob("*")) == []
+
+
+def test_only_attributes_that_a_layer_carries_are_set(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("folder")
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+        info.pax_headers = {"SCHILY.xattr.trusted.overlay.redirect": "/etc", "SCHILY.xattr.user.mine": "1"}
+        archive.addfile(info)
+    path = tmp_path / "x.deb"
+    path.write_bytes(ar({"control.tar": tar({"./control": b"Package: x\n"}), "data.tar": buffer.getvalue()}))
+    (tmp_path / "tree").mkdir()
+    bootstrap.unpack([(package("x"), path)], tmp_path / "tree", "amd64")
+    assert os.listxattr(tmp_path / "tree/folder") == ["user.mine"]

@@ -2,13 +2,15 @@
 
 Always true of the tree:
 - /bin, /sbin and /lib are links into /usr, made first; what a package has there lands in /usr
-- files are written before any other link exists, so no name leads out of the tree or through another package's link
+- files are written before any other link exists, and no directory is ever reached through a link, so no name leads
+  out of the tree or through another package's link
 - of two packages with one file, the one whose name sorts last has it; of two with one directory, the first dresses it
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import threading
@@ -18,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instar.bake.deb import Deb
+from instar.bake.root import open_without_links
 from instar.errors import BakeError
 from instar.model.lock import Package
+from instar.store.extraction import dress
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry
 from instar.store.members import Members
 
@@ -87,14 +91,25 @@ class _Tree:
         """Make the links, then give the directories what the packages say of them."""
         for _, path, entry in sorted(self._links, key=lambda link: link[:2]):
             above, name = os.path.split(path)
-            with _closing(self._folder(above)) as parent, contextlib.suppress(FileExistsError):
+            with _closing(self._above(path, above)) as parent, contextlib.suppress(FileExistsError):
                 os.symlink(entry.link, name, dir_fd=parent)
                 os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
                 os.utime(name, (entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
         for path in sorted(self._directories, reverse=True):
             _, entry = self._directories[path]
-            with _closing(self._folder(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)) as folder:
-                _dress(folder, entry)
+            with _closing(self._folder(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)) as folder:
+                dress(folder, entry)
+
+    def _above(self, link: bytes, folder: bytes) -> int:
+        """Return a descriptor of the directory that ``link`` lies in."""
+        try:
+            return self._folder(folder)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                raise
+            raise BakeError(
+                f"cannot unpack '/{link.decode(errors='backslashreplace')}': it lies in what is no directory but a link"
+            ) from error
 
     def _add_all(self, order: int, members: Members, conffiles: dict[bytes, str]) -> Iterator[bytes]:
         opened: dict[bytes, int] = {}
@@ -157,7 +172,7 @@ class _Tree:
             seen = _write(file, content, hashed=b"/" + _relative(entry.name) in conffiles)
             if seen:
                 conffiles[b"/" + _relative(entry.name)] = seen
-            _dress(file, entry)
+            dress(file, entry)
 
     def _link(self, target: bytes, name: bytes, parent: int) -> None:
         above, target_name = os.path.split(target)
@@ -171,7 +186,7 @@ class _Tree:
     def _folder(self, path: bytes, flags: int = _FOLDER) -> int:
         """Return a descriptor of the directory, made where it is missing. No part of ``path`` is a link."""
         try:
-            return os.open(path or b".", flags, dir_fd=self._root)
+            return open_without_links(self._root, path or b".", flags)
         except FileNotFoundError:
             above, name = os.path.split(path)
         with _closing(self._folder(above)) as parent:
@@ -215,12 +230,3 @@ def _write(file: int, content: Iterable[memoryview], *, hashed: bool) -> str:
         while rest:
             rest = rest[os.write(file, rest) :]
     return seen.hexdigest() if seen else ""
-
-
-def _dress(descriptor: int, entry: Entry) -> None:
-    """Give the owner first: a change of owner takes set-user-ID away."""
-    os.fchown(descriptor, entry.uid, entry.gid)
-    for name, value in entry.xattrs.items():
-        os.setxattr(descriptor, name, value)
-    os.fchmod(descriptor, entry.mode)
-    os.utime(descriptor, (entry.mtime, entry.mtime))

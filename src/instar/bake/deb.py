@@ -34,8 +34,13 @@ class Deb:
             found = {}
             for entry in members:
                 name = entry.name.removeprefix(b"./").decode("utf-8", "surrogateescape")
-                if entry.kind == REGULAR:
-                    found[name] = b"".join(members.content())
+                if entry.kind != REGULAR:
+                    continue
+                if "/" in name or name in ("", ".", ".."):
+                    raise Malformed(f"{name!r} is no name of a control file")
+                found[name] = b"".join(members.content())
+            if "control" not in found:
+                raise Malformed("it has no control file")
             return found
 
     def data(self) -> _Opened:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from instar.bake import bootstrap, dpkg
 from instar.bake.deb import Deb, fields
+from instar.bake.root import Root
 from instar.bake.scratch import Room
 from instar.model.lock import Package
 
@@ -48,7 +49,8 @@ def bake_base(packages: Sequence[Package], architecture: str, room: Room) -> Non
     room.say(f"unpacking {len(packages)} packages")
     debs = [(package, room.cache.verify(package.sha256)) for package in packages]
     unpacked = bootstrap.unpack(debs, room.upper, architecture)
-    dpkg.write_database(room.upper, unpacked)
+    with Root(room.upper, epoch=room.epoch) as root:
+        dpkg.write_database(root, unpacked, epoch=room.epoch)
     if dpkg.needs_configuration(unpacked):
         found = {one.package.name: one for one in unpacked}
         ordered = dpkg.in_order_of_need({name: fields(one.control["control"]) for name, one in found.items()})

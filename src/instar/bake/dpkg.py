@@ -10,16 +10,19 @@ Source: dpkg 1.21, doc/triggers.txt and lib/dpkg/{dbmodify,infodb-format,trigdef
 
 from __future__ import annotations
 
-import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from instar.bake.bootstrap import Unpacked
 from instar.bake.deb import fields
+from instar.bake.root import ROOT, Root
+from instar.errors import BakeError
 
 SCRIPTS = ("preinst", "postinst", "prerm", "postrm", "config")
+_ADMIN = "/var/lib/dpkg"
 _DIRECTORIES = ("info", "parts", "triggers", "updates")
 _CONFIGURED_BY = {"preinst", "postinst", "config", "triggers"}
+_TRIGGER = re.compile(r"/[!-~]*|(?!\.\.?$)[!-.0-~]+")  # a path, or a name that is one of a file too
 
 
 def needs_configuration(unpacked: Sequence[Unpacked]) -> bool:
@@ -27,21 +30,22 @@ def needs_configuration(unpacked: Sequence[Unpacked]) -> bool:
     return any(_CONFIGURED_BY & one.control.keys() for one in unpacked)
 
 
-def write_database(tree: Path, unpacked: Sequence[Unpacked]) -> None:
-    """Write the database of ``unpacked`` into ``tree``, which has none. Raises OSError."""
+def write_database(root: Root, unpacked: Sequence[Unpacked], *, epoch: int) -> None:
+    """Write the database of ``unpacked`` into ``root``, which has none. Raises BakeError, OSError."""
+
+    def write(name: str, content: bytes, mode: int = 0o644) -> None:
+        root.put(f"{_ADMIN}/{name}", [content], owner=ROOT, mode=mode, time=epoch)
+
     state = "unpacked" if needs_configuration(unpacked) else "installed"
-    admin = tree / "var/lib/dpkg"
-    for name in ("var", "var/lib", "var/lib/dpkg", *(f"var/lib/dpkg/{one}" for one in _DIRECTORIES)):
-        with contextlib.suppress(FileExistsError):
-            (tree / name).mkdir()
-            (tree / name).chmod(0o755)
-    _write(admin / "info/format", b"1\n")
-    _write(admin / "status", b"".join(_paragraph(one, state) for one in unpacked))
+    for name in _DIRECTORIES:
+        root.make_directory(f"{_ADMIN}/{name}")
+    write("info/format", b"1\n")
+    write("status", b"".join(_paragraph(one, state) for one in unpacked))
     for one in unpacked:
         for name, content in _info(one):
-            _write(admin / "info" / name, content, 0o755 if name.rpartition(".")[2] in SCRIPTS else 0o644)
+            write(f"info/{name}", content, 0o755 if name.rpartition(".")[2] in SCRIPTS else 0o644)
     for name, lines in _triggers(unpacked).items():
-        _write(admin / "triggers" / name, "".join(f"{line}\n" for line in lines).encode())
+        write(f"triggers/{name}", "".join(f"{line}\n" for line in lines).encode())
 
 
 def info_name(one: Unpacked) -> str:
@@ -75,11 +79,6 @@ def in_order_of_need(controls: Mapping[str, Mapping[str, str]]) -> tuple[str, ..
     return tuple(ordered)
 
 
-def _write(path: Path, content: bytes, mode: int = 0o644) -> None:
-    path.write_bytes(content)
-    path.chmod(mode)
-
-
 def _names(relation: str) -> Iterator[str]:
     """Yield the package names in a relationship field. Source: deb-control(5), Depends."""
     for alternative in relation.replace("|", ",").split(","):
@@ -108,11 +107,13 @@ def _triggers(unpacked: Sequence[Unpacked]) -> dict[str, list[str]]:
     """Return the files of triggers/ and their lines."""
     files: dict[str, list[str]] = {}
     for one in unpacked:
-        for line in one.control.get("triggers", b"").decode().splitlines():
+        for line in one.control.get("triggers", b"").decode("utf-8", "backslashreplace").splitlines():
             directive, _, trigger = line.strip().partition(" ")
             trigger = trigger.strip()
             if not directive.startswith("interest") or not trigger:
                 continue
+            if not _TRIGGER.fullmatch(trigger):
+                raise BakeError(f"cannot unpack package '{one.package.name}': {trigger!r} is no name of a trigger")
             follower = one.package.name + ("/noawait" if directive == "interest-noawait" else "")
             if trigger.startswith("/"):
                 files.setdefault("File", []).append(f"{trigger} {follower}")

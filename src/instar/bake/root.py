@@ -23,6 +23,7 @@ from pathlib import Path
 _SPAN_S = 10 * 365 * 86_400
 _OPENAT2 = 437  # the same on every architecture. Source: asm-generic/unistd.h
 _IN_ROOT = 0x10 | 0x02  # RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS. Source: openat2(2)
+_WITHOUT_LINKS = 0x08 | 0x04  # RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -44,6 +45,11 @@ class Written:
 def derived_time(sha256: bytes, epoch: int) -> int:
     """Return the time of a file with that content. Part of the bake format."""
     return max(0, epoch - int.from_bytes(sha256[:8], "big") % _SPAN_S)
+
+
+def open_without_links(root: int, path: bytes, flags: int) -> int:
+    """Open ``path``, relative to and beneath the directory ``root``. Raises OSError, ELOOP where a part is a link."""
+    return _openat2(root, path, flags, _WITHOUT_LINKS)
 
 
 class Root:
@@ -82,15 +88,18 @@ class Root:
         os.mkdir(name, dir_fd=parent)
         self._dress(parent, name, owner, mode)
 
-    def put(self, path: str, content: Iterable[bytes], *, owner: Owner, mode: int) -> Written:
-        """Write a file, in the place of a file or link that is there. Its directory exists. Raises OSError."""
+    def put(self, path: str, content: Iterable[bytes], *, owner: Owner, mode: int, time: int | None = None) -> Written:
+        """Write a file, in the place of a file or link that is there. Its directory exists. Raises OSError.
+
+        Its ``time`` (Unix seconds) is derived from its content unless it is given.
+        """
         parent, name = self._make_room(path)
         descriptor = os.open(name, _CREATE, 0o600, dir_fd=parent)
         try:
             written = _write(descriptor, content)
             os.fchown(descriptor, *owner)
             os.fchmod(descriptor, mode)
-            time = derived_time(written.sha256, self._epoch)
+            time = derived_time(written.sha256, self._epoch) if time is None else time
             os.utime(descriptor, (time, time))
         finally:
             os.close(descriptor)
@@ -152,13 +161,7 @@ class Root:
         return descriptor
 
     def _open(self, path: str, flags: int) -> int:
-        how = _How(flags, 0, _IN_ROOT)
-        name = os.fsencode(path.strip("/") or ".")
-        descriptor = int(_libc.syscall(_OPENAT2, self._root, name, ctypes.byref(how), ctypes.sizeof(how)))
-        if descriptor < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), path)
-        return descriptor
+        return _openat2(self._root, os.fsencode(path.strip("/") or "."), flags, _IN_ROOT)
 
     def _dress(self, parent: int, name: str, owner: Owner, mode: int) -> None:
         descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
@@ -167,6 +170,15 @@ class Root:
             os.fchmod(descriptor, mode)
         finally:
             os.close(descriptor)
+
+
+def _openat2(root: int, path: bytes, flags: int, resolve: int) -> int:
+    how = _How(flags, 0, resolve)
+    descriptor = int(_libc.syscall(_OPENAT2, root, path, ctypes.byref(how), ctypes.sizeof(how)))
+    if descriptor < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), os.fsdecode(path))
+    return descriptor
 
 
 def _write(descriptor: int, content: Iterable[bytes]) -> Written:

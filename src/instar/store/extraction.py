@@ -69,7 +69,7 @@ class Extraction:
     def finish(self) -> None:
         """Give the directories their owners, modes, attributes and times, which what was put in would change."""
         for path, entry in self._directories.items():
-            _dress(self._directory(path), entry)
+            dress(self._directory(path), entry)
 
     def _add_directory(self, path: Path, entry: Entry) -> None:
         if entry.kind != DIRECTORY:
@@ -86,7 +86,7 @@ class Extraction:
                 rest = piece
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
-            _dress(descriptor, entry)
+            dress(descriptor, entry)
         finally:
             os.close(descriptor)
 
@@ -167,9 +167,9 @@ class Extraction:
         return descriptor
 
 
-def _dress(descriptor: int, entry: Entry) -> None:
-    """Give a file or directory its owner first: a change of owner takes set-user-ID and capabilities away."""
-    os.fchown(descriptor, entry.uid, entry.gid)
+def dress(descriptor: int, entry: Entry) -> None:
+    """Give a file or directory its owner, attributes, mode and time. Raises OSError."""
+    os.fchown(descriptor, entry.uid, entry.gid)  # first: it takes set-user-ID and capabilities away
     for name, value in entry.xattrs.items():
         if overlay.is_carried(name):
             os.setxattr(descriptor, name, value)
