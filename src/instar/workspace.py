@@ -6,6 +6,7 @@ import functools
 import os
 import pwd
 import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,16 +90,27 @@ class Workspace:
     def state_id(self) -> str:
         """Six hexadecimal digits, made once, that mark everything global to this host as this state directory's."""
         path = self.state.id_file
+        _close(self.state)
         try:
             return path.read_text().strip()
         except FileNotFoundError:
             return _write_id(path)
 
 
+def _close(state: StateDirectory) -> None:
+    """Make the state directory, and let nobody else in: what images and volumes hold can be reached through it."""
+    for folder in (state.root, state.run):
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if stat.S_IMODE(folder.stat().st_mode) != 0o700:
+                folder.chmod(0o700)
+        except OSError as error:
+            raise HostError(f"cannot write to state directory '{folder}': {error.strerror}") from error
+
+
 def _write_id(path: Path) -> str:
     mark = secrets.token_hex(3)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary = path.with_name(f".id.{os.getpid()}")
         temporary.write_text(mark + "\n")
         try:

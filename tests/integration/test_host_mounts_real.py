@@ -125,13 +125,24 @@ def test_a_layer_that_comes_twice_counts_once(room: Path) -> None:
     assert ((target / "a").read_text(), (target / "b").read_text()) == ("twice", "between")
 
 
-def test_a_read_only_bind_refuses_writes(room: Path) -> None:
-    source, target = tree(room, "source", a="x"), directory(room, "target")
-    mounts.bind(source, target, read_only=True)
-    with pytest.raises(OSError, match="Read-only"):
-        (target / "a").write_text("y")
-    (source / "a").write_text("z")
-    assert (target / "a").read_text() == "z"
+@pytest.mark.parametrize("older_kernel", [False, True])
+def test_no_mount_lets_a_program_change_who_runs_it(
+    room: Path, older_kernel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    erofs.make(tree(room, "tree", one="1"), room / "image")
+    layer, root, written, memory = (directory(room, name) for name in ("layer", "root", "written", "memory"))
+    if older_kernel:
+        monkeypatch.setattr(mounts, "_FSOPEN", 9999)
+        mounts._mount_erofs_loop(room / "image", layer)
+    else:
+        mounts.mount_erofs(room / "image", layer)
+    mounts.mount_overlay([layer, room / "tree"], root)
+    mounts.mount_overlay([layer], written, upper=directory(room, "upper"), work=directory(room, "work"))
+    mounts.mount_tmpfs(memory, size_bytes=1 << 20)
+    for place in (layer, root, written, memory):
+        flags = os.statvfs(place).f_flag
+        assert flags & os.ST_NOSUID, place
+        assert flags & os.ST_NODEV, place
 
 
 def test_mounts_are_listed_deepest_first_and_all_unmounted(room: Path) -> None:

@@ -66,7 +66,8 @@ class LayerImages:
         image = self._provide_sound(layer)
         with self._locked():
             if not target.is_mount():
-                target.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._mounts.mkdir(parents=True, exist_ok=True, mode=0o700)
+                target.mkdir(exist_ok=True, mode=0o700)
                 mounts.mount_erofs(image, target)
         return target
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from instar import process
 from instar.errors import CommandFailed, HostError
 
-_RDONLY, _NODEV, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 4, 32, 4096, 16384, 1 << 18
+_RDONLY, _NOSUID, _NODEV, _BIND = 1, 2, 4, 4096
 _DETACH, _NOFOLLOW = 2, 8
 _AT_FDCWD = -100
 
@@ -25,7 +25,7 @@ _AT_FDCWD = -100
 _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 429, 430, 431, 432
 _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
 _MOVE_EMPTY_PATH = 4
-_MOUNT_RDONLY, _MOUNT_NODEV = 1, 4
+_MOUNT_RDONLY, _MOUNT_NOSUID, _MOUNT_NODEV = 1, 2, 4
 
 _OF_UPPERS = {"redirect_dir": "off", "metacopy": "off", "index": "off", "volatile": ""}
 _OPTIONS_LIMIT = 4095  # mount(2) takes one page, and silently cuts what is longer
@@ -36,13 +36,13 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 def mount_erofs(image: Path, target: Path) -> None:
-    """Mount the EROFS file ``image`` at ``target``, read-only, with no devices.
+    """Mount the EROFS file ``image`` at ``target``, read-only, with no devices and no set-uid programs.
 
     The kernel reads the file itself from 6.12; older ones need a loop device, which is freed by the unmount.
     Raises HostError.
     """
     try:
-        _mount(str(image), target, "erofs", _RDONLY | _NODEV)
+        _mount(str(image), target, "erofs", _RDONLY | _NOSUID | _NODEV)
     except OSError as error:
         if error.errno not in (errno.ENOTBLK, errno.EINVAL, errno.ENODEV):
             raise _failed(target, error) from error
@@ -58,7 +58,7 @@ def mount_overlay(lowers: Sequence[Path], target: Path, *, upper: Path | None = 
     """
     lowers = tuple(dict.fromkeys(lowers))
     settings = {"upperdir": str(upper), "workdir": str(work), **_OF_UPPERS} if upper and work else {}
-    flags = _NODEV if settings else _NODEV | _RDONLY
+    flags = _NOSUID | _NODEV | (0 if settings else _RDONLY)
     try:
         _mount_overlay_by_steps(lowers, settings, target, flags)
     except OSError:  # a kernel before 6.8 knows no "lowerdir+"
@@ -71,17 +71,15 @@ def mount_overlay(lowers: Sequence[Path], target: Path, *, upper: Path | None = 
 def mount_tmpfs(target: Path, *, size_bytes: int) -> None:
     """Mount memory at ``target``, as much as is used and at most ``size_bytes``, for root alone. Raises HostError."""
     try:
-        _mount("tmpfs", target, "tmpfs", _NODEV, f"size={size_bytes},mode=700")
+        _mount("tmpfs", target, "tmpfs", _NOSUID | _NODEV, f"size={size_bytes},mode=700")
     except OSError as error:
         raise _failed(target, error) from error
 
 
-def bind(source: Path, target: Path, *, read_only: bool = False) -> None:
+def bind(source: Path, target: Path) -> None:
     """Show ``source`` at ``target`` too, without what is mounted below it. Raises HostError."""
     try:
         _mount(str(source), target, None, _BIND)
-        if read_only:
-            _mount(None, target, None, _BIND | _REMOUNT | _RDONLY)
     except OSError as error:
         raise _failed(target, error) from error
 
@@ -126,7 +124,7 @@ def unmount_all(path: Path) -> None:
 def _mount_erofs_loop(image: Path, target: Path) -> None:
     # mount(8) sets LO_FLAGS_AUTOCLEAR, so the unmount frees the device
     try:
-        process.run(["mount", "-t", "erofs", "-o", "loop,ro,nodev", image, target])
+        process.run(["mount", "-t", "erofs", "-o", "loop,ro,nosuid,nodev", image, target])
     except CommandFailed as error:
         raise HostError(
             f"cannot mount '{target}': {error.output.strip() or error.message}",
@@ -145,7 +143,7 @@ def _mount_overlay_by_steps(lowers: Sequence[Path], settings: Mapping[str, str],
                 _FSCONFIG, context, _SET_STRING if value else _SET_FLAG, name.encode(), os.fsencode(value) or None, 0
             )
         _syscall(_FSCONFIG, context, _CREATE, None, None, 0)
-        attributes = _MOUNT_NODEV | (_MOUNT_RDONLY if flags & _RDONLY else 0)
+        attributes = _MOUNT_NOSUID | _MOUNT_NODEV | (_MOUNT_RDONLY if flags & _RDONLY else 0)
         mount = _syscall(_FSMOUNT, context, 1, attributes)
     finally:
         os.close(context)
@@ -168,10 +166,10 @@ def _unescape(field: bytes) -> bytes:
     return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field)
 
 
-def _mount(source: str | None, target: Path, kind: str | None, flags: int, options: str = "") -> None:
+def _mount(source: str, target: Path, kind: str | None, flags: int, options: str = "") -> None:
     _call(
         _libc.mount,
-        None if source is None else os.fsencode(source),
+        os.fsencode(source),
         os.fsencode(target),
         None if kind is None else kind.encode(),
         ctypes.c_ulong(flags),

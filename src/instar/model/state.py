@@ -37,7 +37,7 @@ class StateDirectory:
     def from_environment(cls, environ: Mapping[str, str]) -> StateDirectory:
         home = environ.get("INSTAR_HOME")
         if home:
-            root = Path(home).absolute()
+            root = Path(home).resolve()
             return cls(root, root / "run")
         return cls(Path("/var/lib/instar"), Path("/run/instar"))
 
