@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from pathlib import Path
 
 import pytest
 
-from instar.bake import sources
-from instar.bake.sources import Unusable
+from instar.bake import files, sources
+from instar.bake.root import Root
+from instar.bake.sources import Copy, Unusable
 
 
 @pytest.fixture
@@ -145,3 +147,37 @@ def test_large_files_have_the_same_digest_however_they_are_read(folder: Path) ->
         (folder / "app/large").write_bytes(b"x" * size)
         _, found = sources.find(folder, "app/large", exclude=(), never=frozenset())
         assert found[0].content == hashlib.sha256(b"x" * size).hexdigest()
+
+
+@pytest.mark.parametrize("swapped", ["static", "large"])
+def test_what_becomes_a_link_while_it_is_looked_at_is_not_followed(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, swapped: str
+) -> None:
+    """Swapped right after the directory was listed, which is the best moment for whoever means harm."""
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "shadow").write_bytes(b"x" * (2 << 20))
+    (folder / "app/large").write_bytes(b"x" * (2 << 20))
+    scandir = os.scandir
+
+    def swap(path: int | str) -> contextlib.AbstractContextManager[list[os.DirEntry[str]]]:
+        with scandir(path) as found:
+            entries = list(found)
+        if (folder / "app" / swapped).exists() and not (folder / "moved").exists():
+            (folder / "app" / swapped).rename(folder / "moved")
+            (folder / "app" / swapped).symlink_to(outside if swapped == "static" else outside / "shadow")
+        return contextlib.nullcontext(entries)
+
+    monkeypatch.setattr(os, "scandir", swap)
+    assert f"'app/{swapped}' " in refused(folder)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("swapped", ["app", "app/static", "app/static/page"])
+def test_what_became_a_link_since_is_not_copied(folder: Path, tmp_path: Path, swapped: str) -> None:
+    origin, found = sources.find(folder, "app", exclude=(), never=frozenset())
+    (folder / swapped).rename(folder / "moved")
+    (folder / swapped).symlink_to(folder / "moved")
+    (tmp_path / "root").mkdir()
+    copy = Copy(origin=origin, to="/srv", owner=(0, 0), mode=None, found=found, place="")
+    with Root(tmp_path / "root", epoch=0) as root, pytest.raises(Unusable, match="was changed while it was baked"):
+        files.copy_into(root, copy)

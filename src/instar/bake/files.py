@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from instar.bake import sources
-from instar.bake.root import Root
+from instar.bake.root import Root, open_without_links
 from instar.bake.scratch import Room
 from instar.bake.sources import Copy, Source
 
 _CHUNK_BYTES = 1 << 20
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # not to wait for the writer of a pipe
 _FILE, _PROGRAM = 0o644, 0o755
 
 
@@ -20,13 +21,14 @@ def bake_files(copies: Sequence[Copy], room: Room) -> None:
     with Root(room.root(), epoch=room.epoch) as root:
         for copy in copies:
             try:
-                _copy(copy, root)
+                copy_into(root, copy)
             except (sources.Unusable, OSError) as error:
                 cause = f"{error.strerror}: '{copy.to}'" if isinstance(error, OSError) else str(error)
                 raise room.failed(cause, place=copy.place) from error
 
 
-def _copy(copy: Copy, root: Root) -> None:
+def copy_into(root: Root, copy: Copy) -> None:
+    """Copy what one entry found. Raises Unusable, OSError."""
     if len(copy.found) == 1 and not copy.found[0].path:
         root.make_directory(copy.to.rpartition("/")[0])
         _put(copy, copy.found[0], copy.origin, copy.to, root)
@@ -46,11 +48,21 @@ def _put(copy: Copy, source: Source, origin: Path, path: str, root: Root) -> Non
     mode = copy.mode if copy.mode is not None else _PROGRAM if source.executable else _FILE
     written = root.put(path, _chunks(origin), owner=copy.owner, mode=mode)
     if written.sha256.hex() != source.content:
-        raise sources.Unusable(f"'{origin}' was changed while it was baked; bake again")
+        raise _changed(origin)
+
+
+def _changed(origin: Path) -> sources.Unusable:
+    return sources.Unusable(f"'{origin}' was changed while it was baked; bake again")
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    top = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    try:
+        descriptor = open_without_links(top, os.fsencode(path).lstrip(b"/"), _READ)
+    except OSError as error:
+        raise _changed(path) from error
+    finally:
+        os.close(top)
     try:
         while chunk := os.read(descriptor, _CHUNK_BYTES):
             yield chunk

@@ -2,10 +2,14 @@
 
 Left out: ``.git``, ``__pycache__``, ``.env``, what ``exclude`` names, and always the definition, its lock and every
 declared secret. Which modes, owners and times the files have here doesn't count, but for the owner's execute bit.
+
+Whoever owns the folder may change it while root reads. Links are followed once, on the way to what an entry names; from
+then on no directory is entered and no file opened through one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import os
@@ -15,6 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ABOVE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # not to wait for the writer of a pipe
 _ALWAYS_OUT = frozenset({".git", "__pycache__", ".env"})
 _WHOLE_BYTES = 1 << 20
 _KINDS = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
@@ -61,13 +68,13 @@ def find(
     real = _resolved(top, source)
     if not real.is_relative_to(folder.resolve()):
         raise Unusable(f"'{source}' leads out of the definition's folder, to '{real}'")
-    status = real.stat()
-    if stat.S_ISDIR(status.st_mode):
-        out = _Excluded(exclude, never)
-        return real, tuple(sorted(_walk(str(real), source, out), key=_order))
+    if real.is_dir():
+        out = _Excluded(exclude, never, real)
+        return real, tuple(sorted(_walk(real, source, out), key=_order))
     if real in never:
         raise Unusable(f"'{source}' is a secret, the definition or its lock, which no image gets")
-    return real, (_file(str(real), source, "", status),)
+    with _readable(source), _entered(None, str(real.parent)) as parent:
+        return real, (_file(parent, real.name, source, ""),)
 
 
 def identity(found: Sequence[Source]) -> str:
@@ -83,16 +90,17 @@ def identity(found: Sequence[Source]) -> str:
 class _Excluded:
     """What is left out. A pattern is compared with a path below ``from`` and with a name alone."""
 
-    def __init__(self, patterns: Sequence[str], never: frozenset[Path]) -> None:
+    def __init__(self, patterns: Sequence[str], never: frozenset[Path], top: Path) -> None:
         joined = "|".join(fnmatch.translate(pattern.rstrip("/")) for pattern in patterns)
         self._matches: Callable[[str], object] = _compiled(joined) if joined else lambda name: None
         self._never = never
+        self._top = top
         self._never_names = {path.name for path in never}
 
     def __call__(self, entry: os.DirEntry[str], path: str) -> bool:
         if entry.name in _ALWAYS_OUT or self._matches(path) or self._matches(entry.name):
             return True
-        return entry.name in self._never_names and Path(entry.path) in self._never
+        return entry.name in self._never_names and self._top / path in self._never
 
 
 def _compiled(pattern: str) -> Callable[[str], object]:
@@ -101,65 +109,91 @@ def _compiled(pattern: str) -> Callable[[str], object]:
     return re.compile(pattern).match
 
 
-def _walk(top: str, shown: str, out: _Excluded) -> Iterator[Source]:
-    waiting = [("", top)]
-    while waiting:
-        above, folder = waiting.pop()
-        for entry in _entries(folder, f"{shown}/{above}".rstrip("/")):
-            path = f"{above}/{entry.name}" if above else entry.name
-            if out(entry, path):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append((path, entry.path))
-                yield Source(path=path, kind="directory")
-            elif entry.is_symlink():
-                yield _link(entry.path, f"{shown}/{path}", path, top)
-            else:
-                yield _file(entry.path, f"{shown}/{path}", path, entry.stat(follow_symlinks=False))
+def _walk(top: Path, shown: str, out: _Excluded) -> Iterator[Source]:
+    with _readable(shown), _entered(None, str(top)) as opened:
+        waiting = [""]
+        while waiting:
+            above = waiting.pop()
+            with _readable(f"{shown}/{above}".rstrip("/")), _entered(opened, above) as folder:
+                for entry in _entries(folder):
+                    path = f"{above}/{entry.name}" if above else entry.name
+                    if out(entry, path):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(path)
+                        yield Source(path=path, kind="directory")
+                    elif entry.is_symlink():
+                        yield _link(folder, f"{shown}/{path}", path)
+                    else:
+                        yield _file(folder, entry.name, f"{shown}/{path}", path)
+
+
+@contextlib.contextmanager
+def _entered(start: int | None, path: str) -> Iterator[int]:
+    """Give a descriptor of the directory ``path``, below the one that is opened as ``start``. No part of it is a link.
+
+    (One ``openat2`` would do, but loading ctypes for it takes longer than most folders take this way.)
+    """
+    parts = [part for part in path.split("/") if part]
+    descriptor = os.open(".", _ABOVE, dir_fd=start) if start is not None else os.open("/", _ABOVE)
+    try:
+        for part in [*parts, "."]:
+            below = os.open(part, _DIRECTORY if part == "." else _ABOVE, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _order(source: Source) -> bytes:
     return os.fsencode(source.path)
 
 
-def _entries(folder: str, shown: str) -> list[os.DirEntry[str]]:
+def _entries(folder: int) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as found:
+        return list(found)
+
+
+@contextlib.contextmanager
+def _readable(shown: str) -> Iterator[None]:
     try:
-        with os.scandir(folder) as found:
-            return list(found)
+        yield
     except OSError as error:
         raise Unusable(f"'{shown}' cannot be read: {_cause(error)}") from error
 
 
-def _link(real: str, shown: str, path: str, top: str) -> Source:
-    target = os.readlink(real)  # noqa: PTH115 - text, as it stands there
-    landed = os.path.normpath(os.path.join(os.path.dirname(real), target))  # noqa: PTH118, PTH120 - text, nothing is followed
-    if os.path.isabs(target) or not f"{landed}/".startswith(f"{top}/"):  # noqa: PTH117
+def _link(folder: int, shown: str, path: str) -> Source:
+    above, name = os.path.split(path)
+    target = os.readlink(name, dir_fd=folder)
+    landed = os.path.normpath(os.path.join("/top", above, target))  # noqa: PTH118 - text, nothing is followed
+    if os.path.isabs(target) or not f"{landed}/".startswith("/top/"):  # noqa: PTH117
         raise Unusable(f"'{shown}' is a link that leads out of what is copied, to '{target}'")
     return Source(path=path, kind="link", content=target)
 
 
-def _file(real: str, shown: str, path: str, status: os.stat_result) -> Source:
+def _file(folder: int, name: str, shown: str, path: str) -> Source:
+    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if not stat.S_ISREG(status.st_mode):
         raise Unusable(f"'{shown}' is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no file')} and cannot be copied")
-    try:
-        digest = _sha256(real, status.st_size)
-    except OSError as error:
-        raise Unusable(f"'{shown}' cannot be read: {_cause(error)}") from error
+    with _readable(shown):
+        descriptor = os.open(name, _READ, dir_fd=folder)
+        try:
+            digest = _sha256(descriptor, status.st_size)
+        finally:
+            os.close(descriptor)
     executable = bool(status.st_mode & stat.S_IXUSR)
     return Source(path=path, kind="file", content=digest, executable=executable, size_bytes=status.st_size)
 
 
-def _sha256(path: str, size: int) -> str:
+def _sha256(descriptor: int, size: int) -> str:
     """Return a file's SHA-256. Most files are small, and reading one in one call takes half the time."""
     if size < _WHOLE_BYTES:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            data = os.read(descriptor, _WHOLE_BYTES)
-        finally:
-            os.close(descriptor)
+        data = os.read(descriptor, _WHOLE_BYTES)
         if len(data) < _WHOLE_BYTES:
             return hashlib.sha256(data).hexdigest()
-    with open(path, "rb") as file:  # noqa: PTH123 - text all the way: thousands of files
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    with open(descriptor, "rb", closefd=False) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
