@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.host import cgroups, mounts, sandbox
+from instar.host import cgroups, idmap, mounts, sandbox
 from instar.host.sandbox import Limits, Outcome, Sandbox
 
 pytestmark = pytest.mark.root
@@ -27,7 +27,7 @@ def make_root(folder: Path) -> Path:
     for name in ("bin", "lib", "lib64", "sbin"):
         (root / name).symlink_to(f"usr/{name}")
     (root / "usr/sbin/policy-rc.d").unlink()
-    mounts.bind(Path("/usr"), root / "usr", read_only=True)
+    idmap.clone(Path("/usr"), root / "usr", attributes=idmap.RDONLY)
     return root
 
 
@@ -48,6 +48,11 @@ def printed(box: Sandbox, script: str) -> list[str]:
     outcome = run(box, script)
     assert outcome.failure == "", outcome.output
     return outcome.output.splitlines()
+
+
+def test_nothing_of_the_kernels_own_shows(box: Sandbox) -> None:
+    script = "for name in kcore timer_list interrupts kmsg keys; do head -c 1 /proc/$name 2>/dev/null | wc -c; done"
+    assert printed(box, script) == ["0"] * 5
 
 
 def test_a_command_sees_a_fixed_world(box: Sandbox) -> None:

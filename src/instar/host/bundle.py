@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from instar.host import confinement
 from instar.host.namespaces import IdRange
 from instar.model.definition import Limits, Tmp
 
@@ -19,13 +20,6 @@ _RUN_BYTES = _SHM_BYTES = 64 << 20
 _OPEN_FILES = (65_536, 1_048_576)  # soft, hard; never above the machine's own
 _OOM_SCORE = 200  # an instance goes before what the machine itself needs
 _MIN_PIDS = 16  # runc's own threads count until the command begins
-
-_MASKED = (
-    *(f"/proc/{name}" for name in ("acpi", "asound", "kcore", "keys", "latency_stats", "sched_debug", "scsi")),
-    *(f"/proc/{name}" for name in ("timer_list", "timer_stats", "interrupts", "kmsg")),
-    *(f"/sys/{name}" for name in ("firmware", "fs/selinux", "devices/virtual/powercap", "dev/block")),
-)
-_READ_ONLY = tuple(f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-trigger"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,8 +107,8 @@ def _linux(bundle: Bundle) -> dict[str, Any]:
         "resources": _resources(bundle),
         "seccomp": bundle.seccomp,
         "rootfsPropagation": "private",
-        "maskedPaths": list(_MASKED),
-        "readonlyPaths": list(_READ_ONLY),
+        "maskedPaths": list(confinement.MASKED),
+        "readonlyPaths": list(confinement.READ_ONLY),
     }
     if bundle.users:
         mapping = [{"containerID": 0, "hostID": bundle.users.ids.first, "size": bundle.users.ids.count}]

@@ -23,7 +23,7 @@ from typing import Any
 
 from instar import process
 from instar.errors import CommandFailed, HostError
-from instar.host import cgroups
+from instar.host import cgroups, confinement
 
 HOST_NAME = "instar-bake"
 
@@ -38,15 +38,6 @@ PLATE: Mapping[str, str | None] = {
 }
 
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT")
-_REFUSED = (
-    *("mount", "umount2", "pivot_root", "mount_setattr", "move_mount", "open_tree"),
-    *("fsopen", "fsconfig", "fsmount", "fspick", "unshare", "setns", "open_by_handle_at"),
-    *("keyctl", "add_key", "request_key", "bpf", "perf_event_open", "userfaultfd"),
-    *("io_uring_setup", "io_uring_enter", "io_uring_register"),
-)
-# CLONE_NEWNS, -CGROUP, -UTS, -IPC, -USER, -PID, -NET. Source: linux/sched.h
-_NAMESPACE_FLAGS = tuple(1 << bit for bit in (17, 25, 26, 27, 28, 29, 30))
-_EPERM, _ENOSYS = 1, 38
 _OPEN_FILES = 65_536
 _NEARLY_FULL_BYTES = 1 << 20
 
@@ -217,10 +208,8 @@ def _configuration(
                 "memory": {"limit": limits.memory_bytes},
                 "pids": {"limit": limits.pids},
             },
-            "maskedPaths": [
-                f"/proc/{name}" for name in ("acpi", "kcore", "keys", "latency_stats", "sched_debug", "timer_list")
-            ],
-            "readonlyPaths": [f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-trigger")],
+            "maskedPaths": list(confinement.MASKED),
+            "readonlyPaths": list(confinement.READ_ONLY),
             "seccomp": _seccomp(),
         },
     }
@@ -263,18 +252,19 @@ def _mount(place: str, kind: str, *options: str, source: str | None = None) -> d
 
 def _seccomp() -> dict[str, Any]:
     """Refuse what could widen the sandbox and nothing else: a build may use the kernel in any other way."""
-    index = 1 if os.uname().machine == "s390x" else 0  # where clone has its flags
+    index, flags = confinement.clone_flags_index(os.uname().machine), [1 << bit for bit in confinement.NAMESPACE_BITS]
     return {
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [
-            _rule(_REFUSED, _EPERM),
-            _rule(["clone3"], _ENOSYS),  # the C library falls back to clone, whose flags a filter can see
-            *(
-                _rule(["clone"], _EPERM, [{"index": index, "value": bit, "valueTwo": bit, "op": "SCMP_CMP_MASKED_EQ"}])
-                for bit in _NAMESPACE_FLAGS
-            ),
+            _rule(sorted(confinement.REFUSED), confinement.EPERM),
+            _rule([confinement.MISSING], confinement.ENOSYS),
+            *(_rule(["clone"], confinement.EPERM, [_has_flag(index, flag)]) for flag in flags),
         ],
     }
+
+
+def _has_flag(index: int, flag: int) -> Mapping[str, Any]:
+    return {"index": index, "value": flag, "valueTwo": flag, "op": "SCMP_CMP_MASKED_EQ"}
 
 
 def _rule(names: Sequence[str], errno: int, args: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from instar.errors import ComponentMissing, HostError
+from instar.host import confinement
+from instar.host.confinement import ENOSYS, EPERM, MISSING
 
 PROFILE = Path("/usr/share/containers/seccomp.json")
-_EPERM, _ENOSYS = 1, 38
 
 # machine (uname -m) → (libseccomp's name, the profile's name)
 _ARCHITECTURES = {
@@ -29,29 +30,11 @@ _ARCHITECTURES = {
     "riscv64": ("SCMP_ARCH_RISCV64", "riscv64"),
 }
 
-# fmt: off
-REFUSED = frozenset({
-    # mounts, the old interface and the new
-    "mount", "umount", "umount2", "pivot_root", "mount_setattr", "move_mount", "open_tree",
-    "fsopen", "fsconfig", "fsmount", "fspick",
-    # namespaces
-    "unshare", "setns",
-    # other processes' memory and descriptors
-    "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp", "pidfd_getfd",
-    # the kernel's key rings: namespaces don't keep them apart
-    "keyctl", "add_key", "request_key",
-    # large interfaces that a service does without
-    "bpf", "perf_event_open", "userfaultfd", "io_uring_setup", "io_uring_enter", "io_uring_register",
-    # file handles lead out of a mount
-    "name_to_handle_at", "open_by_handle_at",
-    # the whole machine
-    "reboot", "swapon", "swapoff", "kexec_load", "kexec_file_load", "init_module", "finit_module", "delete_module",
-    "acct", "quotactl", "syslog", "vhangup",
-})
-# fmt: on
-# glibc falls back to clone, whose flags a filter can see, when clone3 does not exist
-_MISSING = "clone3"
-_NAMESPACE_FLAGS = 0x7E020000  # CLONE_NEWNS, -CGROUP, -UTS, -IPC, -USER, -PID, -NET. Source: linux/sched.h
+# beyond those of every sandbox: other processes' memory and descriptors, and half of what handles need
+_OF_INSTANCES = {"ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp", "pidfd_getfd"}
+_OF_INSTANCES |= {"name_to_handle_at"}
+REFUSED = confinement.REFUSED | _OF_INSTANCES
+_NAMESPACE_FLAGS = sum(1 << bit for bit in confinement.NAMESPACE_BITS)
 
 
 def profile(capabilities: Collection[str] = ()) -> dict[str, Any]:
@@ -61,7 +44,7 @@ def profile(capabilities: Collection[str] = ()) -> dict[str, Any]:
     rules = [_translate(rule) for rule in source["syscalls"] if _applies(rule, rules_for, capabilities)]
     return {
         "defaultAction": source["defaultAction"],
-        "defaultErrnoRet": source.get("defaultErrnoRet", _ENOSYS),
+        "defaultErrnoRet": source.get("defaultErrnoRet", ENOSYS),
         "architectures": [name],
         "syscalls": [*(rule for rule in rules if rule["names"]), *_own_rules()],
     }
@@ -100,7 +83,7 @@ def _applies(rule: Mapping[str, Any], architecture: str, capabilities: Collectio
 
 
 def _translate(rule: Mapping[str, Any]) -> dict[str, Any]:
-    taken = REFUSED | {"clone", _MISSING}
+    taken = REFUSED | {"clone", MISSING}
     translated: dict[str, Any] = {
         "names": [name for name in rule["names"] if name not in taken],
         "action": rule["action"],
@@ -108,14 +91,13 @@ def _translate(rule: Mapping[str, Any]) -> dict[str, Any]:
     if rule.get("args"):
         translated["args"] = rule["args"]
     if rule["action"] == "SCMP_ACT_ERRNO":
-        translated["errnoRet"] = rule.get("errnoRet", _EPERM)
+        translated["errnoRet"] = rule.get("errnoRet", EPERM)
     return translated
 
 
 def _own_rules() -> Iterator[dict[str, Any]]:
-    yield {"names": sorted(REFUSED), "action": "SCMP_ACT_ERRNO", "errnoRet": _EPERM}
-    yield {"names": [_MISSING], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS}
-    # the flags are clone's first argument, on s390x its second
-    index = 1 if os.uname().machine == "s390x" else 0
+    yield {"names": sorted(REFUSED), "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM}
+    yield {"names": [MISSING], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS}
+    index = confinement.clone_flags_index(os.uname().machine)
     flags = {"index": index, "value": _NAMESPACE_FLAGS, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
     yield {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [flags]}
