@@ -60,13 +60,32 @@ def _connected(instance: str, world: str) -> Callable[[], str | None]:
 def test_what_leaves_has_this_machines_address(names: tuple[str, str]) -> None:
     def act() -> None:
         connect = _connected(*names)
-        firewall.ensure_translation(TABLE, INSIDE)
-        firewall.ensure_translation(TABLE, INSIDE)
+        firewall.ensure_translation(TABLE, INSIDE, BRIDGE)
+        firewall.ensure_translation(TABLE, INSIDE, BRIDGE)
         assert network.bridge_is_up(BRIDGE, INSIDE)
         assert connect() == str(network.gateway(WORLD).ip)
         firewall.remove_translation(TABLE)
         firewall.remove_translation(TABLE)
         assert connect() == str(INSTANCE)
+
+    on_another_machine(act)
+
+
+def test_a_neighbour_reaches_no_instance_past_the_router(names: tuple[str, str]) -> None:
+    instance, world = map(namespaces.name_path, names)
+
+    def act() -> None:
+        connect = _connected(*names)
+        server = namespaces.inside(instance, lambda: socket.create_server((str(INSTANCE), 80)))
+        ask = lambda: socket.create_connection((str(INSTANCE), 80), timeout=0.5).close()  # noqa: E731
+        namespaces.inside(world, ask)
+        subprocess.run(["nft", "add", "table", "ip", TABLE], check=True)  # as an earlier Instar has left it
+        firewall.ensure_translation(TABLE, INSIDE, BRIDGE)
+        with pytest.raises(HostError, match="timed out"):
+            namespaces.inside(world, ask)
+        ask()
+        assert connect() == str(network.gateway(WORLD).ip)
+        server.close()
 
     on_another_machine(act)
 
@@ -84,7 +103,7 @@ def test_what_leaves_has_this_machines_address(names: tuple[str, str]) -> None:
 def test_a_firewall_in_the_way_is_found_and_can_be_passed(names: tuple[str, str], rules: list[list[str]]) -> None:
     def act() -> None:
         connect = _connected(*names)
-        firewall.ensure_translation(TABLE, INSIDE)
+        firewall.ensure_translation(TABLE, INSIDE, BRIDGE)
         assert firewall.barriers(BRIDGE) == ()
         for rule in rules:
             subprocess.run(rule, check=True)

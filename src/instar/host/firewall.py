@@ -1,7 +1,8 @@
 """Packets between instances and the world: address translation, and what else on this machine drops them.
 
-One table of nftables for a state directory translates what leaves its network. A packet must be accepted by every
-chain that sees it, so nothing here can undo another's drop (a running Docker's): it is found and said.
+One table of nftables for a state directory translates what leaves its network, and lets nothing but answers into it.
+A packet must be accepted by every chain that sees it, so nothing here can undo another's drop (a running Docker's): it
+is found and said.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from instar.errors import CommandFailed, HostError
 
 _LEGACY_TABLES = Path("/proc/net/ip_tables_names")
 _NFT_TIMEOUT_S = 20
-_NETFILTER, _NEW_TABLE, _GET_TABLE, _TABLE_NAME, _REQUEST = 12, 0xA00, 0xA01, 1, 1
+_NETFILTER, _REQUEST = 12, 1
+_GET_TABLE, _TABLE_NAME = 0xA01, 1
+_GET_CHAIN, _CHAIN_TABLE, _CHAIN_NAME = 0xA04, 1, 3
+_LAST_CHAIN = "forward"  # a table of an earlier Instar, without it, is made anew
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,12 +35,13 @@ class Barrier:
     allow: tuple[str, ...]
 
 
-def ensure_translation(table: str, network: IPv4Network) -> None:
-    """Make the table that lets instances speak to the world with this machine's address, where it isn't there.
+def ensure_translation(table: str, network: IPv4Network, bridge: str) -> None:
+    """Make the table that lets instances behind ``bridge`` speak to the world with this machine's address.
 
-    Raises HostError, ComponentMissing.
+    A neighbour that takes this machine for the way to ``network`` gets no further: only answers are let through to
+    them. Nothing happens where the table is there. Raises HostError, ComponentMissing.
     """
-    if _has_table(table):
+    if _has(_GET_CHAIN, {_CHAIN_TABLE: table, _CHAIN_NAME: _LAST_CHAIN}):
         return
     _nft(
         f"table ip {table}\n"
@@ -46,13 +51,18 @@ def ensure_translation(table: str, network: IPv4Network) -> None:
         f"    type nat hook postrouting priority 100; policy accept;\n"
         f"    ip saddr {network} ip daddr != {network} masquerade\n"
         f"  }}\n"
+        f"  chain {_LAST_CHAIN} {{\n"
+        f"    type filter hook forward priority 0; policy accept;\n"
+        f'    oifname "{bridge}" iifname != "{bridge}" ct state established,related accept\n'
+        f'    oifname "{bridge}" iifname != "{bridge}" drop\n'
+        f"  }}\n"
         f"}}\n"
     )
 
 
 def remove_translation(table: str) -> None:
     """Remove the table; one that isn't there is fine. Raises HostError."""
-    if _has_table(table):
+    if _has(_GET_TABLE, {_TABLE_NAME: table}):
         _nft(f"delete table ip {table}\n")
 
 
@@ -121,15 +131,16 @@ def _iptables(program: str, chain: str, bridge: str) -> tuple[str, ...]:
     )
 
 
-def _has_table(table: str) -> bool:
+def _has(message: int, names: Mapping[int, str]) -> bool:
     """Ask the kernel itself: ``nft`` takes 20 ms. Source: linux/netfilter/nf_tables.h, nfnetlink.h"""
-    name = table.encode() + b"\0"
-    attribute = struct.pack("=HH", 4 + len(name), _TABLE_NAME) + name + bytes(-len(name) % 4)
-    body = struct.pack("=BBH", socket.AF_INET, 0, 0) + attribute
+    body = struct.pack("=BBH", socket.AF_INET, 0, 0)
+    for attribute, name in names.items():
+        value = name.encode() + b"\0"
+        body += struct.pack("=HH", 4 + len(value), attribute) + value + bytes(-len(value) % 4)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER) as kernel:
-        kernel.send(struct.pack("=LHHLL", 16 + len(body), _GET_TABLE, _REQUEST, 1, 0) + body)
+        kernel.send(struct.pack("=LHHLL", 16 + len(body), message, _REQUEST, 1, 0) + body)
         kind: int = struct.unpack_from("=LH", kernel.recv(4096))[1]
-    return kind == _NEW_TABLE
+    return kind == message - 1  # what there is comes as if it were new
 
 
 def _nft(rules: str) -> None:

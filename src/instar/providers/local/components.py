@@ -114,7 +114,7 @@ def _try_links() -> None:
 
 
 def _try_translation() -> None:
-    namespaces.in_new_network(lambda: firewall.ensure_translation("instar_try", IPv4Network("192.0.2.0/24")))
+    namespaces.in_new_network(lambda: firewall.ensure_translation("instar_try", IPv4Network("192.0.2.0/24"), "bridge"))
 
 
 def _try_users() -> None:

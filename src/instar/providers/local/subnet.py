@@ -45,7 +45,7 @@ class Subnet:
             with self._guard, locks.hold(names.machine_lock, "this machine's network", wait_s=_PATIENCE_S):
                 network.ensure_bridge(names.bridge, subnet)
         with self._guard:
-            firewall.ensure_translation(names.table, subnet)
+            firewall.ensure_translation(names.table, subnet, names.bridge)
         return subnet
 
     def remove(self) -> bool:
