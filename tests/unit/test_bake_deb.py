@@ -17,7 +17,7 @@ import zstandard
 
 from instar.bake import bootstrap, dpkg
 from instar.bake.bootstrap import Unpacked
-from instar.bake.deb import Deb, fields
+from instar.bake.deb import Deb, decompressed, fields
 from instar.bake.root import Root
 from instar.errors import BakeError
 from instar.model.digest import Digest
@@ -100,6 +100,25 @@ def test_every_compression_is_read(tmp_path: Path, end: str, pack: Callable[[byt
 
 
 @pytest.mark.parametrize(
+    ("end", "pack"),
+    [
+        (".gz", gzip.compress),
+        (".xz", lzma.compress),
+        (".bz2", bz2.compress),
+        (".zst", zstandard.ZstdCompressor().compress),
+    ],
+)
+def test_all_streams_of_a_compressed_file_are_read(end: str, pack: Callable[[bytes], bytes]) -> None:
+    content = [bytes([number]) * 2_000_000 for number in range(3)]
+    packed = b"".join(map(pack, content))
+    for size in (len(packed), 1 << 10, len(pack(content[0]))):
+        chunks = [packed[at : at + size] for at in range(0, len(packed), size)]
+        unfolded = list(decompressed(iter(chunks), f"x.tar{end}"))
+        assert b"".join(unfolded) == b"".join(content)
+        assert max(map(len, unfolded)) <= 1 << 20
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b"",
@@ -108,7 +127,10 @@ def test_every_compression_is_read(tmp_path: Path, end: str, pack: Callable[[byt
         ar({"control.tar.rar": b""}),
         ar({"control.tar.xz": b"not xz"}),
         ar({"control.tar.gz": gzip.compress(tar({"./x": b"x" * 9000}))[:-50]}),
+        ar({"control.tar.gz": gzip.compress(tar({"./control": b"x"})) + b"garbage"}),
+        ar({"control.tar.xz": lzma.compress(tar({"./control": b"x"}))[:-20]}),
         ar({"control.tar.zst": b"not zstd"}),
+        ar({"control.tar": tar({"./control": b"x"})[:1024]}),
         ar({"control.tar": b"x" * 512}),
         ar({"control.tar": b""})[:-20],
         ar({"control.tar": tar({"./control": b"x" * 2000})})[:-3000],

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,26 +150,41 @@ def test_large_files_have_the_same_digest_however_they_are_read(folder: Path) ->
         assert found[0].content == hashlib.sha256(b"x" * size).hexdigest()
 
 
-@pytest.mark.parametrize("swapped", ["static", "large"])
-def test_what_becomes_a_link_while_it_is_looked_at_is_not_followed(
-    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, swapped: str
+def test_a_directory_that_becomes_a_link_when_it_was_listed_is_not_followed(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Swapped right after the directory was listed, which is the best moment for whoever means harm."""
     outside = tmp_path_factory.mktemp("outside")
-    (outside / "shadow").write_bytes(b"x" * (2 << 20))
-    (folder / "app/large").write_bytes(b"x" * (2 << 20))
+    (outside / "shadow").touch()
     scandir = os.scandir
 
     def swap(path: int | str) -> contextlib.AbstractContextManager[list[os.DirEntry[str]]]:
         with scandir(path) as found:
             entries = list(found)
-        if (folder / "app" / swapped).exists() and not (folder / "moved").exists():
-            (folder / "app" / swapped).rename(folder / "moved")
-            (folder / "app" / swapped).symlink_to(outside if swapped == "static" else outside / "shadow")
+        if not (folder / "moved").exists():
+            (folder / "app/static").rename(folder / "moved")
+            (folder / "app/static").symlink_to(outside)
         return contextlib.nullcontext(entries)
 
     monkeypatch.setattr(os, "scandir", swap)
-    assert f"'app/{swapped}' " in refused(folder)
+    assert refused(folder) == "'app/static' cannot be read: Not a directory"
+
+
+@pytest.mark.parametrize("size_bytes", [1, 2 << 20])
+def test_a_file_that_becomes_a_link_when_it_was_looked_at_is_not_followed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, size_bytes: int
+) -> None:
+    page, stat = folder / "app/static/page", os.stat
+    page.write_bytes(b"x" * size_bytes)
+
+    def swap(path: str | int, **options: Any) -> os.stat_result:
+        status = stat(path, **options)
+        if path == "page":
+            page.rename(folder / "moved")
+            page.symlink_to(folder / "moved")
+        return status
+
+    monkeypatch.setattr(os, "stat", swap)
+    assert refused(folder) == "'app/static/page' cannot be read: Too many levels of symbolic links"
 
 
 @pytest.mark.root

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from instar.errors import BakeError
+from instar.store.compression import plain
 from instar.store.header import REGULAR
 from instar.store.members import Malformed, Members, Stream
+
+if TYPE_CHECKING:
+    import zlib
 
 _MAGIC = b"!<arch>\n"
 _HEADER_BYTES = 60
 _CHUNK_BYTES = 1 << 20
+_MEMORY_LIMIT_BYTES = 1 << 29  # what one has to hold of what came before, at most
 _CONTROL_LIMIT_BYTES = 64 << 20
 _DATA_LIMIT_BYTES = 64 << 30
 
@@ -63,7 +68,7 @@ class _Opened:
         try:
             name, size = _find(self._file, self._part)
             chunks = decompressed(_chunks(self._file, size), name)
-            return Members(Stream(chunks, limit_bytes=self._limit_bytes))
+            return Members(Stream(chunks, limit_bytes=self._limit_bytes), marked_end=True)
         except Malformed as error:
             self._file.close()
             raise self._damaged(error) from error
@@ -125,51 +130,72 @@ def decompressed(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
 def _xz(chunks: Iterator[bytes]) -> Iterator[bytes]:
     import lzma
 
-    return _bounded(chunks, lzma.LZMADecompressor(), (lzma.LZMAError, EOFError))
+    return _bounded(chunks, lambda: lzma.LZMADecompressor(memlimit=_MEMORY_LIMIT_BYTES), (lzma.LZMAError, EOFError))
 
 
 def _bz2(chunks: Iterator[bytes]) -> Iterator[bytes]:
     import bz2
 
-    return _bounded(chunks, bz2.BZ2Decompressor(), (OSError, EOFError))
-
-
-def _bounded(chunks: Iterator[bytes], decompressor: Any, failures: tuple[type[Exception], ...]) -> Iterator[bytes]:
-    """Yield at most a chunk at a time, however much a few bytes unfold to."""
-    try:
-        for chunk in chunks:
-            yield decompressor.decompress(chunk, _CHUNK_BYTES)
-            while not decompressor.needs_input and not decompressor.eof:
-                yield decompressor.decompress(b"", _CHUNK_BYTES)
-    except failures as error:
-        raise Malformed(str(error)) from error
+    return _bounded(chunks, bz2.BZ2Decompressor, (OSError, EOFError))
 
 
 def _gzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
     import zlib
 
-    decompressor = zlib.decompressobj(wbits=31)
-    try:
-        for chunk in chunks:
-            rest = chunk
-            while rest and not decompressor.eof:
-                yield decompressor.decompress(rest, _CHUNK_BYTES)
-                rest = decompressor.unconsumed_tail
-        yield decompressor.flush()
-    except zlib.error as error:
-        raise Malformed(str(error)) from error
+    return _bounded(chunks, lambda: _Gunzip(zlib.decompressobj(wbits=31)), (zlib.error,))
 
 
 def _zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    import zstandard
+    try:
+        yield from plain(chunks)
+    except Malformed:
+        raise
+    except ValueError as error:
+        raise Malformed(str(error)) from error
 
-    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+
+def _bounded(
+    chunks: Iterator[bytes], start: Callable[[], Any], failures: tuple[type[Exception], ...]
+) -> Iterator[bytes]:
+    """Yield at most a chunk at a time, however much a few bytes unfold to; one stream may follow another."""
+    decompressor = None
     try:
         for chunk in chunks:
-            if not decompressor.eof:
-                yield decompressor.decompress(chunk)
-    except zstandard.ZstdError as error:
+            rest = chunk
+            while rest := rest if decompressor else rest.lstrip(b"\0"):  # streams may be padded
+                decompressor = decompressor or start()
+                yield decompressor.decompress(rest, _CHUNK_BYTES)
+                while not decompressor.needs_input and not decompressor.eof:
+                    yield decompressor.decompress(b"", _CHUNK_BYTES)
+                rest = decompressor.unused_data
+                if decompressor.eof:
+                    decompressor = None
+    except failures as error:
         raise Malformed(str(error)) from error
+    if decompressor:
+        raise Malformed("it ends in the middle")
+
+
+class _Gunzip:
+    """zlib's decompressor, as the other two are to be used."""
+
+    def __init__(self, decompressor: zlib._Decompress) -> None:
+        self._decompressor = decompressor
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        return self._decompressor.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._decompressor.unused_data
+
+    def decompress(self, data: bytes, limit_bytes: int) -> bytes:
+        held = self._decompressor.unconsumed_tail
+        out = self._decompressor.decompress(held + data, limit_bytes)
+        self.needs_input = not self._decompressor.unconsumed_tail and len(out) < limit_bytes
+        return out
 
 
 _DECOMPRESSORS: Mapping[str, Callable[[Iterator[bytes]], Iterator[bytes]]] = {

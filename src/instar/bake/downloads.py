@@ -97,7 +97,8 @@ def _tar(path: Path, start: bytes) -> Iterator[_Member]:
     kind = next((kind for magic, kind in _COMPRESSIONS.items() if start.startswith(magic)), "")
     if not kind and start[_TAR_MAGIC] != b"ustar":
         raise Malformed("it is neither a tar (.gz, .xz, .bz2, .zst) nor a zip archive")
-    members = Members(Stream(decompressed(_chunks(path), f".tar{kind}"), limit_bytes=_UNPACKED_LIMIT_BYTES))
+    stream = Stream(decompressed(_chunks(path), f".tar{kind}"), limit_bytes=_UNPACKED_LIMIT_BYTES)
+    members = Members(stream, marked_end=True)
     kinds = {DIRECTORY: "directory", REGULAR: "file", SYMLINK: "link", HARD_LINK: "same"}
     for entry in members:
         if entry.kind not in kinds:

@@ -72,8 +72,10 @@ class Stream:
 class Members:
     """Iterate over it for the entries; :meth:`content` gives the data of the last one."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, *, marked_end: bool = False) -> None:
+        """``marked_end``: a tar without the block of zeros at its end is malformed, as part of it may be missing."""
         self._stream = stream
+        self._marked_end = marked_end
         self._missing = 0  # bytes of the last member's data that weren't read yet
         self._padding = 0
         self._globals: dict[bytes, bytes] = {}
@@ -105,7 +107,7 @@ class Members:
 
     def _blocks(self) -> Iterator[bytes]:
         """Yield header blocks until the end of the archive; what comes after it is read and ignored."""
-        while not self._stream.ended():
+        while self._marked_end or not self._stream.ended():
             block = self._stream.take(BLOCK)
             if not any(block):
                 break
