@@ -23,7 +23,6 @@ import array
 import contextlib
 import fcntl
 import os
-import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -174,7 +173,7 @@ class LayerImages:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield room
         finally:
-            shutil.rmtree(room, ignore_errors=True)
+            _discard(room)
             os.close(descriptor)
 
     @contextlib.contextmanager
@@ -213,11 +212,19 @@ def _remove_if_abandoned(room: Path) -> None:
     descriptor = os.open(room, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(room, ignore_errors=True)
+        _discard(room)
     except BlockingIOError:
         pass  # its maker lives
     finally:
         os.close(descriptor)
+
+
+def _discard(room: Path) -> None:
+    from instar.errors import InstarError
+    from instar.host import trees
+
+    with contextlib.suppress(InstarError):  # the next prune tries again
+        trees.remove(room)
 
 
 def _set_immutable(path: Path, immutable: bool) -> None:

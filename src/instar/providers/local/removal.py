@@ -7,14 +7,13 @@ removal, had come. The instance's folder goes last: as long as anything is left,
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from instar.errors import HostError
-from instar.host import cgroups, conmon, mounts, namespaces, network, plate, processes, runc
+from instar.host import cgroups, conmon, mounts, namespaces, network, plate, processes, runc, trees
 from instar.model.definition import Stop
 from instar.model.release import Instance, Process
 from instar.providers.local import record, root
@@ -129,5 +128,4 @@ def _kill_all(found: Sequence[Process]) -> None:
 def _remove_folder(folder: Path) -> None:
     if mounts.mounts_below(folder):
         raise HostError(f"cannot remove '{folder}': something is still mounted in it")
-    if folder.exists():
-        shutil.rmtree(folder)
+    trees.remove(folder)

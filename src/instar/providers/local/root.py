@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from instar.errors import HostError, ProviderError
-from instar.host import idmap, mounts, plate
+from instar.host import idmap, mounts, plate, trees
 from instar.host.bundle import Bind, Users
 from instar.host.layers import LayerImages
 from instar.host.namespaces import Unsupported
@@ -83,11 +82,7 @@ def make_volume(names: Names, place: Place, volume: Volume, uid: int, gid: int) 
 def remove_volumes(names: Names, place: Place) -> None:
     """Remove all volumes of a place, with what is in them. Raises HostError."""
     folder = names.volumes(place)
-    try:
-        if folder.exists():
-            shutil.rmtree(folder)
-    except OSError as error:
-        raise HostError(f"cannot remove the volumes in '{folder}': {error.strerror}") from error
+    trees.remove(folder)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()  # other environments of the service may have theirs in it
 
