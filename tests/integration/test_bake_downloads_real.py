@@ -96,6 +96,12 @@ def hostile(kind: bytes, name: str, link: str = "") -> bytes:
     return buffer.getvalue()
 
 
+def damaged(data: bytes) -> bytes:
+    """A zip whose first member's deflated bytes are none."""
+    at = data.index(b"PK\3\4") + 30 + data[26]
+    return data[:at] + b"\7" + data[at + 1 :]
+
+
 @pytest.mark.parametrize(
     ("data", "cause"),
     [
@@ -112,6 +118,8 @@ def hostile(kind: bytes, name: str, link: str = "") -> bytes:
         (b"just some text", "it is neither a tar"),
         (gzip.compress(tar(TREE))[:-30], ""),
         (zipped({"x": b"x"})[:-10], ""),
+        (damaged(zipped({"x": b"x" * 1000})), "it is damaged"),
+        (zipped({}, links={"a": "x" * 5000}), "'a' has more than the 4,095 bytes that are allowed"),
         (b"", "it is neither a tar"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -103,6 +104,45 @@ def test_a_malformed_wheel_is_named(tmp_path: Path, files: dict[str, bytes], cau
     with pytest.raises(BakeError) as caught:
         install(write(tmp_path / "w", files))
     assert caught.value.message.startswith(f"cannot install wheel 'x_y-1-py3-none-any.whl': it is malformed: {cause}")
+
+
+def flip(path: Path, at: int, value: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] = value
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_compression_without_a_bound_is_refused(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "w", "w", method) as archive:
+        archive.writestr(f"{INFO}/WHEEL", b"x")
+    with pytest.raises(BakeError, match="is compressed in a way that isn't read here"):
+        install(tmp_path / "w")
+
+
+@pytest.mark.parametrize(("at", "value"), [(6, 1), (8, 99), (30 + len(f"{INFO}/WHEEL"), 7), (14, 1)])
+def test_what_is_damaged_inside_is_named(tmp_path: Path, at: int, value: int) -> None:
+    """Said to be encrypted, of an unknown method, no deflated bytes, with another checksum."""
+    with zipfile.ZipFile(tmp_path / "w", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{INFO}/WHEEL", b"x" * 1000)
+    whole = (tmp_path / "w").read_bytes()
+    flip(tmp_path / "w", at, value)
+    if at != 30 + len(f"{INFO}/WHEEL"):  # the directory at the end counts
+        flip(tmp_path / "w", whole.index(b"PK\1\2") + at + 2, value)
+    with pytest.raises(BakeError, match="it is malformed: "):
+        install(tmp_path / "w")
+
+
+def test_more_than_is_allowed_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "w", {f"{INFO}/WHEEL": b"", **{f"{number}": b"" for number in range(5)}})
+    for entry in re.finditer(b"PK\1\2", path.read_bytes()):
+        for byte in range(4):  # of what the member is said to unfold to
+            flip(path, entry.start() + 24 + byte, 0xF0)
+    with pytest.raises(BakeError, match="it holds more than the 17,179,869,184 bytes that are allowed"):
+        install(path)
+    path = write(tmp_path / "w", {f"{INFO}/WHEEL": b"", f"{INFO}/entry_points.txt": bytes((1 << 20) + 1)})
+    with pytest.raises(BakeError, match=r"entry_points\.txt' has more than the 1,048,576 bytes that are allowed"):
+        install(path)
 
 
 def test_what_is_no_zip_is_named(tmp_path: Path) -> None:

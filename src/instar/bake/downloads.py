@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instar.bake import zipped
 from instar.bake.deb import decompressed
 from instar.bake.root import ROOT, Root
 from instar.bake.scratch import Room
@@ -29,6 +30,7 @@ _CHUNK_BYTES = 1 << 20
 _UNPACKED_LIMIT_BYTES = 16 << 30
 _FILE, _PROGRAM = 0o644, 0o755
 _COMPRESSIONS = {b"\x1f\x8b": ".gz", b"\xfd7zXZ": ".xz", b"BZh": ".bz2", b"\x28\xb5\x2f\xfd": ".zst"}
+_TARGET_LIMIT_BYTES = 4095  # Linux's PATH_MAX
 _TAR_MAGIC = slice(257, 262)
 
 
@@ -65,8 +67,16 @@ def _unpack(path: Path, to: str, root: Root) -> None:
     with path.open("rb") as file:
         start = file.read(512)
     root.make_directory(to)
+    if start.startswith(b"PK\x03\x04"):
+        with zipped.opened(path) as archive:
+            _put_all(_zip(archive), to, root)
+    else:
+        _put_all(_tar(path, start), to, root)
+
+
+def _put_all(members: Iterable[_Member], to: str, root: Root) -> None:
     links: list[_Member] = []
-    for member in _zip(path) if start.startswith(b"PK\x03\x04") else _tar(path, start):
+    for member in members:
         target = f"{to.rstrip('/')}/{member.path}"
         if member.kind == "directory":
             root.make_directory(target)
@@ -115,30 +125,18 @@ def _tar(path: Path, start: bytes) -> Iterator[_Member]:
             )
 
 
-def _zip(path: Path) -> Iterator[_Member]:
-    import zipfile
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                mode = info.external_attr >> 16
-                is_link = stat.S_ISLNK(mode)
-                if name := _inside(info.filename):
-                    yield _Member(
-                        path=name,
-                        kind="directory" if info.is_dir() else "link" if is_link else "file",
-                        content=functools.partial(_read, archive, info),
-                        executable=bool(mode & stat.S_IXUSR),
-                        link=_text(archive.read(info)) if is_link else "",
-                    )
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise Malformed(str(error)) from error
-
-
-def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
-    with archive.open(info) as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk
+def _zip(archive: zipfile.ZipFile) -> Iterator[_Member]:
+    for info in archive.infolist():
+        mode = info.external_attr >> 16
+        is_link = stat.S_ISLNK(mode)
+        if name := _inside(info.filename):
+            yield _Member(
+                path=name,
+                kind="directory" if info.is_dir() else "link" if is_link else "file",
+                content=functools.partial(zipped.chunks, archive, info),
+                executable=bool(mode & stat.S_IXUSR),
+                link=_text(zipped.content(archive, info, limit_bytes=_TARGET_LIMIT_BYTES)) if is_link else "",
+            )
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

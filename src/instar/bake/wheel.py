@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instar.bake import zipped
 from instar.bake.root import Written
 from instar.errors import BakeError
+from instar.store.members import Malformed
 
 if TYPE_CHECKING:
     import zipfile
 
 _FILE, _PROGRAM = 0o644, 0o755
+_ENTRY_POINTS_LIMIT_BYTES = 1 << 20
 _LAUNCHER = """#!{python}
 import sys
 from {module} import {attribute}
@@ -44,20 +47,14 @@ Put = Callable[[str, Iterable[bytes], int], Written]
 
 def install(path: Path, filename: str, layout: Layout, put: Put) -> None:
     """Put every file that the wheel at ``path`` installs, its RECORD last. Raises BakeError when it is malformed."""
-    import zipfile
-
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipped.opened(path) as archive:
             _Wheel(archive, layout, put).install()
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, configparser.Error, _Malformed) as error:
+    except (KeyError, configparser.Error, Malformed) as error:
         raise BakeError(
             f"cannot install wheel '{filename}': it is malformed: {error}",
             hint="choose another version in the requirements",
         ) from error
-
-
-class _Malformed(Exception):
-    pass
 
 
 class _Wheel:
@@ -69,10 +66,10 @@ class _Wheel:
         self._names = sorted(name for name in archive.namelist() if not name.endswith("/"))
         for name in self._names:
             if name.startswith("/") or ".." in name.split("/") or "\\" in name:
-                raise _Malformed(f"'{name}' leads out of it")
+                raise Malformed(f"'{name}' leads out of it")
         infos = {name.partition("/")[0] for name in self._names if name.endswith(".dist-info/WHEEL")}
         if len(infos) != 1:
-            raise _Malformed("it has metadata of several packages" if infos else "it has no metadata")
+            raise Malformed("it has metadata of several packages" if infos else "it has no metadata")
         self._info = infos.pop()
 
     def install(self) -> None:
@@ -87,7 +84,9 @@ class _Wheel:
     def _install_one(self, name: str) -> None:
         target, is_script = self._target(name)
         executable = is_script or self._archive.getinfo(name).external_attr >> 16 & stat.S_IXUSR
-        content = self._script(name) if is_script else self._chunks(name)
+        content = zipped.chunks(self._archive, name)
+        if is_script:
+            content = self._script(content)
         self._write(target, content, _PROGRAM if executable else _FILE)
 
     def _write(self, path: str, content: Iterable[bytes], mode: int) -> None:
@@ -107,17 +106,18 @@ class _Wheel:
             "data": "",
         }
         if scheme not in folders or not rest:
-            raise _Malformed(f"'{name}' has no known place")
+            raise Malformed(f"'{name}' has no known place")
         return f"{folders[scheme]}/{rest}".lstrip("/"), scheme == "scripts"
 
-    def _script(self, name: str) -> Iterable[bytes]:
+    def _script(self, content: Iterator[bytes]) -> Iterator[bytes]:
         """Yield a script; one that asks for Python gets the environment's."""
-        data = self._archive.read(name)
-        first, newline, rest = data.partition(b"\n")
+        start = next(content, b"")
+        first, newline, rest = start.partition(b"\n")
         words = first.split()
-        if words[:1] not in ([b"#!python"], [b"#!pythonw"]):
-            return [data]
-        return [b" ".join([b"#!" + self._python().encode(), *words[1:]]) + newline + rest]
+        if words[:1] in ([b"#!python"], [b"#!pythonw"]):
+            start = b" ".join([b"#!" + self._python().encode(), *words[1:]]) + newline + rest
+        yield start
+        yield from content
 
     def _launchers(self) -> Iterator[tuple[str, str]]:
         name = f"{self._info}/entry_points.txt"
@@ -125,22 +125,18 @@ class _Wheel:
             return
         parser = configparser.RawConfigParser(delimiters=("=",), strict=False)
         parser.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case
-        parser.read_string(self._archive.read(name).decode())
+        info = self._archive.getinfo(name)
+        parser.read_string(zipped.content(self._archive, info, limit_bytes=_ENTRY_POINTS_LIMIT_BYTES).decode())
         for section in ("console_scripts", "gui_scripts"):
             for script, target in sorted(parser.items(section)) if parser.has_section(section) else ():
                 module, _, call = target.partition("[")[0].replace(" ", "").partition(":")
                 if not call or "/" in script:
-                    raise _Malformed(f"entry point '{script}' names no function")
+                    raise Malformed(f"entry point '{script}' names no function")
                 attribute = call.partition(".")[0]
                 yield script, _LAUNCHER.format(python=self._python(), module=module, attribute=attribute, call=call)
 
     def _python(self) -> str:
         return f"{self._layout.prefix}/{self._layout.scripts}/python"
-
-    def _chunks(self, name: str) -> Iterator[bytes]:
-        with self._archive.open(name) as file:
-            while chunk := file.read(1 << 20):
-                yield chunk
 
 
 def _record(path: str, written: Written, layout: Layout) -> str:
