@@ -12,15 +12,24 @@ import re
 import shutil
 import signal
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from instar import process
 from instar.errors import CommandFailed, HostError
-from instar.host import processes
+from instar.host import output, processes
 
 PROGRAM = "runc"
 _TIMEOUT_S = 30.0
 _LOG_MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Executed:
+    """How a command inside has ended; ``output`` is the last of what it printed."""
+
+    returncode: int
+    output: str
 
 
 def options(root: Path) -> list[str]:
@@ -53,9 +62,7 @@ def names(root: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir())) if root.is_dir() else ()
 
 
-def execute(
-    root: Path, name: str, command: Sequence[str], *, scratch: Path, timeout_s: float
-) -> process.Completed | None:
+def execute(root: Path, name: str, command: Sequence[str], *, scratch: Path, timeout_s: float) -> Executed | None:
     """Run ``command`` in a running instance as its user; return None when it has not ended within ``timeout_s``.
 
     It is ended then. ``scratch`` is a directory for a file meanwhile. Raises HostError when it cannot be started.
@@ -63,7 +70,9 @@ def execute(
     pid_file = scratch / f"exec-{os.getpid()}-{os.urandom(4).hex()}"
     argv = [PROGRAM, *options(root), "exec", "--pid-file", str(pid_file), name, *command]
     try:
-        return process.run(argv, timeout_s=timeout_s, check=False, alone=True)
+        with output.captured() as (printed, tail):
+            ended = process.run(argv, timeout_s=timeout_s, check=False, alone=True, stdout=printed, stderr=printed)
+        return Executed(returncode=ended.returncode, output=tail.text())
     except CommandFailed:
         _end(pid_file)
         return None

@@ -10,20 +10,18 @@ Killed half way, :func:`clear` ends what runs on; the mounts are the caller's.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import resource
 import shutil
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from instar import process
 from instar.errors import CommandFailed, HostError
-from instar.host import cgroups, confinement
+from instar.host import cgroups, confinement, output
 
 HOST_NAME = "instar-bake"
 
@@ -90,15 +88,15 @@ class Sandbox:
         configuration = _configuration(self, argv, env, limits, shown or {})
         (bundle / "config.json").write_text(json.dumps(configuration))
         try:
-            with _captured(on_line) as (descriptor, tail):
+            with output.captured(on_line) as (descriptor, tail):
                 returncode = _run(self._command(bundle), descriptor, limits.timeout_s)
                 killed = cgroups.out_of_memory_kills(_cgroup(self.name))
                 cgroups.kill(_cgroup(self.name))
         finally:
             clear(self.name, self.folder)
-        output = tail.text()
-        failure = "" if returncode == 0 else self._failure(returncode, killed, output, limits)
-        return Outcome(returncode=returncode, output=output, failure=failure)
+        printed = tail.text()
+        failure = "" if returncode == 0 else self._failure(returncode, killed, printed, limits)
+        return Outcome(returncode=returncode, output=printed, failure=failure)
 
     def _command(self, bundle: Path) -> list[str | Path]:
         return ["runc", "--root", self.folder / "runc", "run", "--keep", "--bundle", bundle, self.name]
@@ -153,41 +151,6 @@ def _cgroup(name: str) -> str:
 def _is_full(root: Path) -> bool:
     status = os.statvfs(root)
     return status.f_bfree * status.f_frsize < _NEARLY_FULL_BYTES or (status.f_files > 0 and status.f_ffree == 0)
-
-
-class _Tail:
-    """The last of what was printed, and each line of it handed on as it comes."""
-
-    def __init__(self, on_line: Callable[[str], None]) -> None:
-        self._on_line = on_line
-        self._kept = b""
-        self._line = b""
-
-    def read(self, descriptor: int) -> None:
-        while chunk := os.read(descriptor, 65_536):
-            self._kept = (self._kept + chunk)[-process.TAIL_BYTES :]
-            *lines, rest = (self._line + chunk).split(b"\n")
-            self._line = rest[-process.TAIL_BYTES :]
-            for line in lines:
-                self._on_line(line.decode("utf-8", "replace"))
-
-    def text(self) -> str:
-        return self._kept.decode("utf-8", "replace")
-
-
-@contextlib.contextmanager
-def _captured(on_line: Callable[[str], None]) -> Iterator[tuple[int, _Tail]]:
-    """Give a descriptor to print to; what is printed has all been read when the block ends."""
-    tail = _Tail(on_line)
-    reading, writing = os.pipe()
-    thread = threading.Thread(target=tail.read, args=(reading,), daemon=True)
-    thread.start()
-    try:
-        yield writing, tail
-    finally:
-        os.close(writing)
-        thread.join(timeout=5)  # whoever still held the other end has been killed
-        os.close(reading)
 
 
 def _configuration(

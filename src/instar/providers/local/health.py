@@ -66,8 +66,8 @@ def ask_command(names: InstanceNames, health: Health) -> Probe:
         return _ill(f"'{shown}' did not end within {timeout_s:g} s")
     if ended.returncode == 0:
         return _WELL_PROBE
-    said = (ended.stderr.strip() or ended.stdout.strip()).decode(errors="replace").splitlines()
-    detail = f": {runc.plain(said[-1])}" if said else ""
+    said = ended.output.strip()
+    detail = f": {runc.plain(said)}" if said else ""
     return _ill(f"'{shown}' ended with exit status {ended.returncode}{detail}")
 
 
