@@ -54,6 +54,13 @@ def ran(result: Baked) -> list[str]:
     return [step.step.partition(":")[0] for step in result.steps if not step.cached]
 
 
+@pytest.mark.parametrize("number", ["x", "-1", "4294967295", "9" * 5000, "\N{ARABIC-INDIC DIGIT TWO}", ""])
+def test_a_group_without_a_number_is_named(world: World, number: str) -> None:
+    base = deb("base", {"./": None, "etc/": None, "etc/group": f"shadow:x:{number}:\n".encode()})
+    with pytest.raises(StepFailed, match="cannot bake 'user': group 'shadow' in /etc/group has the number"):
+        world.bake(world.load("base: debian:test"), world.lock([world.package("base", base)]))
+
+
 def test_what_is_known_is_not_run_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     first = baked(world)
     assert ran(first) == ["base", "user", "files", "run 1", "run 2"]

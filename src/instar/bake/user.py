@@ -11,6 +11,9 @@ from instar.bake.root import Root
 from instar.bake.scratch import Room
 from instar.model.definition import User
 
+_DIGITS = 10
+_NO_ID = (1 << 32) - 1  # leaves an owner as it is
+
 
 def bake_user(user: User, room: Room) -> None:
     """Add ``user`` where it is missing. Raises StepFailed, OSError."""
@@ -18,7 +21,7 @@ def bake_user(user: User, room: Room) -> None:
     with Root(room.root(), epoch=room.epoch) as root:
         users, groups = _entries(root, "etc/passwd"), _entries(root, "etc/group")
         _require_agreement(users, groups, user, room)
-        shadow = next((int(entry[2]) for entry in groups if entry[0] == "shadow"), 0)
+        shadow = next((_number(entry, room) for entry in groups if entry[0] == "shadow"), 0)
         root.make_directory("etc")
         for path, line, mode, gid in (
             ("etc/passwd", f"{name}:x:{number}:{number}:{name}:/nonexistent:/usr/sbin/nologin", 0o644, 0),
@@ -39,6 +42,13 @@ def _lines(root: Root, path: str) -> list[str]:
 def _entries(root: Root, path: str) -> list[list[str]]:
     """Return the fields of each line that names someone."""
     return [line.split(":") for line in _lines(root, path) if line.count(":") >= 2]
+
+
+def _number(group: list[str], room: Room) -> int:
+    number = group[2]
+    if not number.isascii() or not number.isdigit() or len(number) > _DIGITS or int(number) >= _NO_ID:
+        raise room.failed(f"group '{group[0]}' in /etc/group has the number '{number[:40]}', which is none")
+    return int(number)
 
 
 def _require_agreement(users: list[list[str]], groups: list[list[str]], user: User, room: Room) -> None:
