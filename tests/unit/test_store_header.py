@@ -136,6 +136,21 @@ def test_what_is_no_tar_is_refused(data: bytes, cause: str) -> None:
         ours(data)
 
 
+def test_extended_headers_do_not_pile_up() -> None:
+    def header(kind: bytes) -> bytes:
+        block = bytearray(tarfile.TarInfo.create_pax_global_header({"comment": "x" * 400_000}))
+        block[156:157], block[148:156] = kind, b" " * 8
+        block[148:156] = b"%06o\0 " % sum(block[:512])
+        return bytes(block)
+
+    member = encode(Entry(name=b"a", kind=REGULAR))
+    assert len(ours((header(b"x") * 2 + member) * 2)) == 2
+    assert len(ours(header(b"g") + (header(b"x") + member) * 3)) == 3
+    for hostile in (header(b"x") * 3, (header(b"g") + member) * 3, header(b"g") + header(b"x") * 2):
+        with pytest.raises(Malformed, match="extended headers have more than 1,048,576 bytes"):
+            ours(hostile)
+
+
 @pytest.mark.parametrize(
     "record", [b"", b"x", b"5 a=", b"999 a=b\n", b"0 a=b\n", b"6 a=bc", b"6 abc\n", b"5 =b\n", b"\xff"]
 )

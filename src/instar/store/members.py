@@ -79,6 +79,8 @@ class Members:
         self._missing = 0  # bytes of the last member's data that weren't read yet
         self._padding = 0
         self._globals: dict[bytes, bytes] = {}
+        self._globals_bytes = 0
+        self._records_bytes = 0  # for the next member
 
     def __iter__(self) -> Iterator[Entry]:
         """Yield each member, in order. Raises Malformed."""
@@ -87,16 +89,17 @@ class Members:
             if count > MEMBER_LIMIT:
                 raise Malformed(f"it holds more than {MEMBER_LIMIT:,} members")
             kind = block[156:157]
-            if kind in (PAX, PAX_GLOBAL):
-                found = _pax(self._extended(block))
-                (records if kind == PAX else self._globals).update(found)
+            if kind == PAX_GLOBAL:
+                self._globals.update(_pax(self._extended(block)))
+            elif kind == PAX:
+                records.update(_pax(self._extended(block)))
             elif kind in (_GNU_LONG_NAME, _GNU_LONG_LINK):
                 key = b"path" if kind == _GNU_LONG_NAME else b"linkpath"
                 records[key] = self._extended(block).partition(b"\0")[0]
             else:
                 entry = _entry(block, {**self._globals, **records})
                 self._missing, self._padding = entry.size, -entry.size % BLOCK
-                records = {}
+                records, self._records_bytes = {}, 0
                 yield entry
 
     def content(self) -> Iterator[memoryview]:
@@ -123,6 +126,12 @@ class Members:
         size = _number(block[124:136])
         if not 0 <= size <= _EXTENDED_LIMIT_BYTES:
             raise Malformed(f"an extended header has {size:,} bytes")
+        if block[156:157] == PAX_GLOBAL:
+            self._globals_bytes += size
+        else:
+            self._records_bytes += size
+        if self._globals_bytes + self._records_bytes > _EXTENDED_LIMIT_BYTES:
+            raise Malformed(f"its extended headers have more than {_EXTENDED_LIMIT_BYTES:,} bytes for one member")
         data = self._stream.take(size)
         self._padding = -size % BLOCK
         return data
