@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,27 +18,33 @@ from instar.model.progress import Progress
 _STAGE_WIDTH = 9
 _COLOURS = {"failed": "red", "warning": "yellow"}
 _PLAIN_WIDTH = 100
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def say(text: str = "") -> None:
     """Print a line of data to stdout."""
-    click.echo(text)
+    _out(printable(text))
+
+
+def printable(text: str) -> str:
+    """Return ``text`` without what would steer a terminal: a service chooses what it prints, and what it answers."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def say_json(value: Any) -> None:
     """Print ``value`` (of frozen values, times, scalars) as JSON to stdout."""
-    json.dump(to_json(value), sys.stdout, default=_plain, ensure_ascii=False, indent=1)
-    sys.stdout.write("\n")
+    text = json.dumps(to_json(value), default=_plain, ensure_ascii=False, indent=1)
+    sys.stdout.write(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def warn(message: str, hint: str | None = None, detail: Sequence[str] = ()) -> None:
     """Print an error to stderr: what happened, what was seen, what to do."""
-    first, *rest = message.splitlines() or [""]
+    first, *rest = printable(message).split("\n")
     _err(f"{_paint('instar:', 'red')} {first}")
     for line in (*rest, *(f"  {line}" for line in detail)):
-        _err(line)
+        _err(printable(line))
     if hint:
-        _err(f"  → {hint}")
+        _err(f"  → {printable(hint)}")
 
 
 class Screen:
@@ -54,13 +61,14 @@ class Screen:
         if progress.aside:
             width = max(min(_width(), _PLAIN_WIDTH) - len(progress.aside) - 1, len(line) + 2)
             line = f"{line:<{width}}{progress.aside}"
+        line = printable(line)
         start = "\r\x1b[K" if self._open else ""
         self._open = progress.kind == "running"
         if self._open:
             line = line[: _width() - 1]
         _err(start + _paint(line, _COLOURS.get(progress.kind)), newline=not self._open)
         for more in progress.detail:
-            _err(" " * (_STAGE_WIDTH + 1) + more)
+            _err(" " * (_STAGE_WIDTH + 1) + printable(more))
 
 
 def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] | None = None) -> None:
@@ -70,7 +78,7 @@ def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] | None = None)
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))] if lines else []
     for position, line in enumerate(lines):
         text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        say(_bold(text) if header and position == 0 else text)
+        _out(_bold(printable(text)) if header and position == 0 else printable(text))
 
 
 def size(size_bytes: int) -> str:
@@ -104,6 +112,10 @@ def _width() -> int:
         return os.get_terminal_size(sys.stderr.fileno()).columns or _PLAIN_WIDTH
     except OSError:
         return _PLAIN_WIDTH
+
+
+def _out(text: str) -> None:
+    click.echo(text)
 
 
 def _err(text: str, *, newline: bool = True) -> None:
