@@ -36,7 +36,7 @@ def write_intent(names: InstanceNames, instance: Instance) -> None:
     assert maker is not None
     intent = Intent(id=instance.id, serial=instance.serial, maker=maker, made_at=_uptime())
     remove_begun(names)
-    folder = names.folder.with_name(f".{os.getpid()}-{names.name}")
+    folder = names.folder.with_name(f".{_words(maker)}-{names.name}")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(folder / names.intent.name, to_json(intent))
@@ -81,8 +81,16 @@ def in_the_making(intent: Intent) -> bool:
 
 
 def _is_begun(folder: Path) -> bool:
-    pid = folder.name[1:].partition("-")[0]
-    return folder.name.startswith(".") and pid.isdigit() and processes.identify(int(pid)) is not None
+    pid = folder.name[1:].partition(".")[0]
+    if not folder.name.startswith(".") or not (pid.isascii() and pid.isdigit()):
+        return False
+    maker = processes.identify(int(pid))
+    return maker is not None and folder.name.startswith(f".{_words(maker)}-")
+
+
+def _words(maker: Process) -> str:
+    """Return what a folder that ``maker`` has begun is called after: there is no '-' in it."""
+    return f"{maker.pid}.{maker.start_time}.{maker.boot_id.replace('-', '')}"
 
 
 def _write(path: Path, data: Any) -> None:
