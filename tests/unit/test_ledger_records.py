@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
-from instar.errors import LedgerDamaged, NotFound, Refused
+from instar.errors import LedgerDamaged, LedgerError, NotFound, Refused
 from instar.ledger import Ledger
 from instar.model.definition import Keep
 from instar.model.release import Place, Process, Settings
@@ -358,7 +360,7 @@ def test_a_changed_configuration_is_noticed_when_it_is_read(released: Ledger, pa
         connection.execute("DROP TRIGGER releases_unchanged")
         connection.execute("UPDATE releases SET configuration = replace(configuration, '\"b\"', '\"c\"')")
     assert released.get_release(DEV, 1)
-    with pytest.raises(LedgerDamaged, match="release 2 of 'guestbook/dev'"):
+    with pytest.raises(LedgerDamaged, match="number 2 of 'guestbook/dev'"):
         released.get_release(DEV, 2)
 
 
@@ -377,3 +379,50 @@ def test_it_needs_little_more_than_sqlite() -> None:
         env=dict(os.environ),
     ).stdout.split()
     assert not {"pydantic", "yaml", "click", "rich", "difflib", "tempfile", "subprocess", "asyncio"} & set(seen)
+
+
+def test_time_never_goes_back_and_goes_on_when_the_clock_was_set_back(path: Path) -> None:
+    clock = VirtualClock()
+    with Ledger(path, actor="ann", clock=clock.now) as before:
+        clock.sleep(3600)
+        newest = before.record("note").at
+    with Ledger(path, actor="ann", clock=lambda: clock.now() - timedelta(hours=2)) as ledger:
+        first = ledger.now()
+        assert first >= newest
+        clock.sleep(5)
+        assert ledger.now() - first >= timedelta(seconds=5)
+        assert ledger.record("note").at > first
+
+
+def test_the_names_of_a_place_s_instances_are_known_for_ever_and_are_not_its_twin_s(ledger: Ledger) -> None:
+    twins = [Place(service="a-b", environment="c"), Place(service="a", environment="b-c")]
+    for place in twins:
+        ledger.save_settings(place, Settings())
+        ledger.add_release(place, image("one").digest, configuration())
+        ledger.add_instances(place, 1, 1, NETWORK)
+    ledger.remove_instance("a-b-c-1-1", "over")
+    ledger.remove_environment(twins[0])
+    assert [ledger.instance_names(place) for place in twins] == [("a-b-c-1-1",), ("a-b-c-1-2",)]
+
+
+def test_what_the_file_cannot_hold_is_said(released: Ledger) -> None:
+    with pytest.raises(LedgerError, match="a value that it cannot hold"):
+        released.get_release(DEV, 10**20)
+    with pytest.raises(LedgerError, match="a value that it cannot hold"):
+        released.find_environment(Place(service="guestbook", environment="\udc80"))
+
+
+def test_a_row_that_cannot_be_read_back_is_damage(released: Ledger, path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE releases SET last_active_at = 'yesterday'")
+    with pytest.raises(LedgerDamaged, match=r"cannot read 'release' in the ledger: .*yesterday"):
+        released.releases(DEV)
+
+
+def test_an_interrupt_as_a_transaction_begins_leaves_nothing_open(ledger: Ledger, path: Path) -> None:
+    with sqlite3.connect(path, isolation_level=None, check_same_thread=False) as other:
+        other.execute("BEGIN IMMEDIATE")
+        threading.Timer(0.2, lambda: (os.kill(os.getpid(), signal.SIGINT), other.execute("ROLLBACK"))).start()
+        with pytest.raises(KeyboardInterrupt):
+            ledger.record("note")
+    assert ledger.record("note").seq == 1

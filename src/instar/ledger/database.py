@@ -82,12 +82,12 @@ class Database:
         """
         with self._guard:
             begin, commit, undo = _words(self._depth)
-            with self._wrapped("write"):
-                if self._depth:
-                    self._must_be_writing()
-                self._connection.execute(begin)
             self._depth += 1
             try:
+                with self._wrapped("write"):
+                    if self._depth > 1:
+                        self._must_be_writing()
+                    self._connection.execute(begin)
                 yield self._depth == 1
                 with self._wrapped("write"):
                     self._must_be_writing()
@@ -105,15 +105,15 @@ class Database:
             if self._depth:
                 yield self._connection
                 return
-            self._connection.execute("BEGIN")
             try:
+                self._connection.execute("BEGIN")
                 yield self._connection
             finally:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
 
     def _undo(self, words: tuple[str, ...]) -> None:
-        with contextlib.suppress(sqlite3.Error):  # a full disk has undone everything already
+        with contextlib.suppress(sqlite3.Error):  # it never began, or a full disk has undone everything
             for word in words:
                 self._connection.execute(word)
 
@@ -145,6 +145,8 @@ class Database:
             raise  # a mistake in this room, not in the file
         except sqlite3.Error as error:
             raise _translate(error, verb, self.path) from error
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise LedgerError(f"cannot {verb} '{self.path}': a value that it cannot hold: {error}") from error
         except OSError as error:
             raise LedgerError(f"cannot {verb} '{self.path}': {error.strerror}", hint=_hint(error)) from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from instar.ledger import chain, witness
@@ -13,7 +13,7 @@ from instar.ledger.rows import event_value, time_text
 from instar.model.digest import Digest
 from instar.model.release import Event, Place
 
-_HEAD = "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1"
+_HEAD = "SELECT seq, at, hash FROM events ORDER BY seq DESC LIMIT 1"
 _ADD = """
     INSERT INTO events (seq, at, actor, kind, place, release, image, detail, hash)
     VALUES (:seq, :at, :actor, :kind, :place, :release, :image, :detail, :hash)"""
@@ -28,6 +28,7 @@ class Events:
         self._database = database
         self._actor = chain.word(actor)
         self._clock = clock
+        self._ahead = timedelta(0)  # how far the newest event was ahead of the clock
         self._added = False  # by the transaction that is open now
 
     @contextlib.contextmanager
@@ -47,6 +48,16 @@ class Events:
                 self._added = self._added and not outermost
         if head is not None:
             witness.tell(self._database.path, head["seq"], head["hash"])
+
+    def now(self) -> datetime:
+        """Return the ledger's time: the clock's, but never before the newest event.
+
+        A clock that was set back goes on from there: times here are compared with each other, also by decisions.
+        """
+        head, clock = self._database.row(_HEAD), self._clock()
+        if head is not None:
+            self._ahead = max(self._ahead, datetime.fromisoformat(head["at"]) - clock)
+        return clock + self._ahead
 
     def record(
         self,
@@ -93,4 +104,4 @@ class Events:
             return event_value(fields)
 
     def _now(self) -> str:
-        return time_text(self._clock())
+        return time_text(self.now())

@@ -20,6 +20,9 @@ _ROWS = """
 _PRESENT = f"{_ROWS} WHERE i.removed_at IS NULL ORDER BY +i.serial"
 _PRESENT_OF = f"{_ROWS} WHERE i.environment = :environment AND i.removed_at IS NULL ORDER BY i.serial"
 _ONE = f"{_ROWS} WHERE i.id = :id"
+_EVER = """
+    SELECT i.id FROM instances i JOIN environments e ON e.id = i.environment
+     WHERE e.service = :service AND e.environment = :environment ORDER BY i.serial"""
 _HELD = "SELECT address FROM instances WHERE removed_at IS NULL"
 _LAST = "SELECT address FROM instances ORDER BY serial DESC LIMIT 1"
 _LAST_K = "SELECT coalesce(max(k), 0) AS k FROM instances WHERE stem = :stem"
@@ -66,6 +69,11 @@ class Instances(Rollouts):
         if present is None:
             return ()
         return tuple(instance_value(row) for row in self._database.rows(_PRESENT_OF, environment=present["id"]))
+
+    def instance_names(self, place: Place) -> tuple[str, ...]:
+        """Return the ids of all instances that ``place`` ever had, oldest first; of removed ones too."""
+        rows = self._database.rows(_EVER, service=place.service, environment=place.environment)
+        return tuple(row["id"] for row in rows)
 
     def set_process(self, instance_id: str, process: Process) -> Instance:
         """Write which process an instance is; another one than before has not started yet."""

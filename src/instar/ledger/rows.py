@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from instar.errors import LedgerDamaged
 from instar.model.codec import from_json
@@ -23,6 +24,25 @@ from instar.model.release import (
 )
 
 Row = Any  # sqlite3.Row or a dict: both are read by column name
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _damage_known(read: Callable[P, T]) -> Callable[P, T]:
+    """Wrap what ``read`` raises for a row that is not what was written."""
+
+    @functools.wraps(read)
+    def value(*arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return read(*arguments, **named)
+        except ValueError as error:
+            noun = read.__name__.removesuffix("_value")
+            raise LedgerDamaged(
+                f"cannot read '{noun}' in the ledger: {error}",
+                hint="see what else is not as it was written: instar history --verify",
+            ) from error
+
+    return value
 
 
 def time_text(at: datetime) -> str:
@@ -30,6 +50,7 @@ def time_text(at: datetime) -> str:
     return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
+@_damage_known
 def event_value(row: Row) -> Event:
     return Event(
         seq=row["seq"],
@@ -44,12 +65,13 @@ def event_value(row: Row) -> Event:
     )
 
 
+@_damage_known
 def state_value(row: Row) -> EnvironmentState:
     """``row`` has the columns of environments, its settings, and those of its running rollout."""
     place = Place(service=row["service"], environment=row["environment"])
     return EnvironmentState(
         place=place,
-        settings=_settings(place, row["settings"]),
+        settings=from_json(Settings, json.loads(row["settings"])),
         active=row["active"],
         created_at=_time(row["created_at"]),
         rollout=rollout_value(row, place) if row["rollout_id"] is not None else None,
@@ -57,14 +79,12 @@ def state_value(row: Row) -> EnvironmentState:
     )
 
 
+@_damage_known
 def release_value(row: Row, place: Place) -> Release:
     try:
         configuration = _configuration(row["configuration"], row["configuration_digest"])
     except ValueError as error:
-        raise LedgerDamaged(
-            f"cannot read release {row['number']} of '{place}': {error}",
-            hint="see what else is not as it was written: instar history --verify",
-        ) from error
+        raise ValueError(f"number {row['number']} of '{place}': {error}") from error
     return Release(
         place=place,
         number=row["number"],
@@ -76,6 +96,7 @@ def release_value(row: Row, place: Place) -> Release:
     )
 
 
+@_damage_known
 def rollout_value(row: Row, place: Place | None = None) -> Rollout:
     """``row`` has the columns of rollouts, its id as ``rollout_id``, and ``place`` where that is not given."""
     return Rollout(
@@ -92,6 +113,7 @@ def rollout_value(row: Row, place: Place | None = None) -> Rollout:
     )
 
 
+@_damage_known
 def instance_value(row: Row) -> Instance:
     """``row`` has the columns of instances, and ``place``."""
     known = row["pid"] is not None
@@ -118,13 +140,6 @@ def _time_or_none(text: str | None) -> datetime | None:
 def _place(text: str) -> Place:
     service, _, environment = text.partition("/")
     return Place(service=service, environment=environment)
-
-
-def _settings(place: Place, text: str) -> Settings:
-    try:
-        return from_json(Settings, json.loads(text))
-    except ValueError as error:
-        raise LedgerDamaged(f"cannot read the settings of '{place}': {error}") from error
 
 
 @functools.lru_cache(maxsize=256)  # most releases share a configuration with the one before

@@ -1,4 +1,4 @@
-"""Is the ledger what was written? Every page, every link of the chain, and every row that an event vouches for."""
+"""Is the ledger what was written? Every page, every event of the chain, and what events say of releases and traffic."""
 
 from __future__ import annotations
 
