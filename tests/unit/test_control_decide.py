@@ -75,7 +75,12 @@ def copy(
         routed = RoutedTarget(target=target, weight=weight, sessions=sessions, up=True)
     return Copy(
         instance=instance,
-        observed=Observed(id=name, state=state, process=PROCESS if state in ("created", "running") else None),  # type: ignore[arg-type]
+        observed=Observed(
+            id=name,
+            state=state,
+            exit_status=1 if state == "stopped" else None,
+            process=PROCESS if state in ("created", "running") else None,
+        ),  # type: ignore[arg-type]
         probe=None if healthy is None else Probe(healthy=healthy, cause="" if healthy else "GET /healthz answered 500"),
         routed=routed,
     )
@@ -250,6 +255,29 @@ def test_a_dead_copy_of_the_active_release_is_replaced_once_and_not_for_ever() -
     assert decide(world(releases, [dead], active=1)) == (Retire((dead.id,), "it ended"),)
     assert decide(world(releases, [], active=1)) == (Plan(1, 1, replacing=True),)
     assert decide(dataclasses.replace(world(releases, [], active=1), tried=frozenset({1}))) == ()
+
+
+def test_what_is_well_serves_while_another_copy_is_not() -> None:
+    releases = [release(1, ran_well=True)]
+    well, unwell = copy(1, healthy=True, weight=0, serial=1), copy(1, healthy=False, serial=2, age_s=60)
+    assert decide(world(releases, [well, unwell], active=1, instances=2)) == (Route((well.id,)),)
+    served = copy(1, weight=100, serial=1)
+    assert decide(world(releases, [served, unwell], active=1, instances=2)) == ()
+
+
+def test_a_reboot_after_the_traffic_has_moved_does_not_undo_the_rollout() -> None:
+    releases = [release(1, ran_well=True, last=5), release(2)]
+    gone = copy(2, "absent")
+    rebooted = dataclasses.replace(gone, instance=dataclasses.replace(gone.instance, process=PROCESS))
+    assert decide(world(releases, [rebooted], active=2, target=2)) == (Finish(),)
+
+
+def test_a_reboot_before_it_replaces_the_candidate() -> None:
+    releases = [release(1, ran_well=True, last=5), release(2)]
+    gone = copy(2, "absent")
+    rebooted = dataclasses.replace(gone, instance=dataclasses.replace(gone.instance, process=PROCESS))
+    (action,) = decide(world(releases, [copy(1, weight=100), rebooted], active=1, target=2))
+    assert isinstance(action, Retire) and action.instances == (gone.id,)
 
 
 def test_fewer_instances_lose_their_traffic_before_they_go() -> None:

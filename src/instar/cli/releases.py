@@ -165,16 +165,20 @@ def _tell_failure(outcome: Outcome, report: Report) -> None:
         lines = ("last lines of its log:", *(f"  {_text(line)}" for line in outcome.last_lines))
     report(Progress(stage="launch", text=f"release {outcome.release} · {outcome.reason}", kind="failed", detail=lines))
     environment = outcome.place.environment
+    if outcome.active == outcome.release:
+        text = f"{environment} goes on with what is healthy; instar status {environment} shows more"
+        report(Progress(stage="left", text=text, kind="failed"))
+        return
     if outcome.active is None:
         left = f"{environment} runs nothing, as before"
-    elif outcome.gap_ms is None:
+    elif not outcome.touched:
         left = f"{environment} still runs release {outcome.active}, traffic was never touched"
     else:
         left = f"{environment} runs release {outcome.active} again"
     report(
         Progress(
             stage="undone",
-            text=f"release {outcome.release} removed; {left}",
+            text=f"release {outcome.release} has no traffic; {left}",
             kind="failed",
             detail=(f"all it printed: instar logs {outcome.place} {outcome.culprit}",) if outcome.last_lines else (),
         )

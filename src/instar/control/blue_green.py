@@ -10,6 +10,7 @@ from instar.control.actions import Action, Attach, Cut, Fail, Finish, OpenRouter
 from instar.control.bring_up import bring_up
 from instar.control.world import Copy, World, routed, wanted_plan
 from instar.model.release import Release, Rollout
+from instar.providers.base import RESTARTED
 
 DRAIN_PAUSE_S = 0.02
 
@@ -18,10 +19,12 @@ def blue_green(world: World) -> tuple[Action, ...]:
     """Return the next actions of the running rollout."""
     rollout, target = world.environment.rollout, world.target
     assert rollout is not None and target is not None
-    fallen = tuple(copy for copy in world.of(target) if copy.state == "dead" and _new(copy, rollout))
+    if world.environment.active == target.number and _moved(world, target):
+        return _drain(world, target) or (Finish(),)
+    fallen = tuple(copy for copy in world.of(target) if _fell(copy, rollout))
     if fallen:
-        return (_fell(fallen),)
-    worn = tuple(copy.id for copy in world.of(target) if not _new(copy, rollout) and _worn(copy))
+        return (_failure(fallen),)
+    worn = tuple(copy.id for copy in world.of(target) if _worn(copy, rollout))
     if worn:
         return (Retire(worn, "it no longer answers"),)
     readiness = bring_up(world, target)
@@ -37,13 +40,25 @@ def _new(copy: Copy, rollout: Rollout) -> bool:
     return (copy.instance.started_at or copy.instance.created_at) >= rollout.started_at
 
 
-def _worn(copy: Copy) -> bool:
-    """A copy from before this rollout that can't serve: it is replaced, which is no reason to fail."""
-    unwell = copy.state == "running" and copy.probe is not None and not copy.probe.healthy
-    return copy.state == "dead" or (unwell and not copy.weight)
+def _fell(copy: Copy, rollout: Rollout) -> bool:
+    """It ended by itself in this rollout, not with the machine."""
+    seen = copy.observed
+    return seen.state == "stopped" and seen.reason != RESTARTED and _new(copy, rollout)
 
 
-def _fell(fallen: tuple[Copy, ...]) -> Fail:
+def _worn(copy: Copy, rollout: Rollout) -> bool:
+    """A copy that can't serve, through no fault of this rollout: it is replaced, which is no reason to fail."""
+    unwell = copy.state == "running" and copy.probe is not None and not copy.probe.healthy and not copy.weight
+    return copy.state == "dead" or (unwell and not _new(copy, rollout))
+
+
+def _moved(world: World, target: Release) -> bool:
+    """The traffic is with the target, or would be but for what ended since: that is upkeep's business."""
+    live = tuple(copy.id for copy in world.of(target) if copy.state != "dead")
+    return not live or not routed(target) or has_traffic(world, live)
+
+
+def _failure(fallen: tuple[Copy, ...]) -> Fail:
     first = fallen[0].observed
     how = first.reason or (f"exit status {first.exit_status}" if first.exit_status is not None else "it is gone")
     return Fail(f"instance {fallen[0].id} ended: {how}", tuple(copy.id for copy in fallen))
@@ -52,6 +67,8 @@ def _fell(fallen: tuple[Copy, ...]) -> Fail:
 def _move_traffic(world: World, rollout: Rollout, target: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
     names = tuple(copy.id for copy in copies)
     if not routed(target):
+        if any(copy.weight for copy in world.copies):
+            return (Route(()),)
         return () if world.environment.active == target.number else (Shift(target.number, ()),)
     if world.router_plan != wanted_plan(world, target):
         return (OpenRouter(target.number),)

@@ -16,8 +16,8 @@ EAGER_PAUSE_S = 0.02
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Readiness:
-    """Where a release stands: the ``actions`` that bring it nearer, or the ``copies`` that are healthy, or why it
-    will not be (``cause``, and whose log tells more: ``culprits``)."""
+    """Where a release stands: which of its ``copies`` are well, the ``actions`` that bring it nearer, or why it will
+    never have all (``cause``, and whose log tells more: ``culprits``)."""
 
     actions: tuple[Action, ...] = ()
     copies: tuple[Copy, ...] = ()
@@ -31,17 +31,18 @@ def bring_up(world: World, release: Release, *, replacing: bool = False) -> Read
         (copy for copy in world.of(release) if copy.state != "dead"),
         key=lambda copy: (copy.state != "running", copy.instance.serial),
     )[: world.wanted_copies]
+    well = tuple(copy for copy in live if _well(world, release, copy))
     missing = world.wanted_copies - len(live)
     if missing:
-        return Readiness(actions=(Plan(release.number, missing, replacing),))
+        return Readiness(copies=well, actions=(Plan(release.number, missing, replacing),))
     in_the_way = _in_the_way(world, release)
     planned = tuple(copy.id for copy in live if copy.state == "planned")
     if planned:
-        return Readiness(actions=(Create(planned, start=not in_the_way),))
+        return Readiness(copies=well, actions=(Create(planned, start=not in_the_way),))
     created = tuple(copy.id for copy in live if copy.state == "created")
     if created:
-        return Readiness(actions=_clear_the_way(in_the_way) or (Start(created),))
-    return _until_healthy(world, release, tuple(live))
+        return Readiness(copies=well, actions=_clear_the_way(world, in_the_way) or (Start(created),))
+    return _until_healthy(world, release, tuple(live), well)
 
 
 def _in_the_way(world: World, release: Release) -> tuple[Copy, ...]:
@@ -53,33 +54,37 @@ def _in_the_way(world: World, release: Release) -> tuple[Copy, ...]:
     )
 
 
-def _clear_the_way(in_the_way: tuple[Copy, ...]) -> tuple[Action, ...]:
+def _clear_the_way(world: World, in_the_way: tuple[Copy, ...]) -> tuple[Action, ...]:
     if any(copy.weight for copy in in_the_way):
         return (Route(()),)
+    if not all(world.drained(copy) for copy in in_the_way):
+        return (Wait(EAGER_PAUSE_S),)
     if in_the_way:
         return (Retire(tuple(copy.id for copy in in_the_way), "it holds a volume for itself"),)
     return ()
 
 
-def _until_healthy(world: World, release: Release, live: tuple[Copy, ...]) -> Readiness:
-    waiting = tuple(copy for copy in live if not (copy.weight or (copy.healthy and _steady(world, release, copy))))
+def _until_healthy(world: World, release: Release, live: tuple[Copy, ...], well: tuple[Copy, ...]) -> Readiness:
+    waiting = tuple(copy for copy in live if copy not in well)
     if not waiting:
-        return Readiness(copies=live)
+        return Readiness(copies=well)
     late = tuple(copy for copy in waiting if world.now >= _deadline(release, copy))
     if late:
         seconds = release.service.health.deadline_ms / 1000
         cause = late[0].probe.cause if late[0].probe else "it never answered"
-        healthy = len(live) - len(waiting)
         return Readiness(
-            cause=f"{healthy} of {len(live)} healthy after {seconds:g} s: {cause}",
+            copies=well,
+            cause=f"{len(well)} of {len(live)} healthy after {seconds:g} s: {cause}",
             culprits=tuple(copy.id for copy in late),
         )
-    return Readiness(actions=(Wait(_pause_s(world, release, waiting)),))
+    return Readiness(copies=well, actions=(Wait(_pause_s(world, release, waiting)),))
 
 
-def _steady(world: World, release: Release, copy: Copy) -> bool:
+def _well(world: World, release: Release, copy: Copy) -> bool:
+    """It has traffic (the router watches it), or has proven itself."""
     began = copy.instance.started_at or copy.instance.created_at
-    return release.service.health.kind != "none" or (world.now - began).total_seconds() >= STEADY_S
+    steady = release.service.health.kind != "none" or (world.now - began).total_seconds() >= STEADY_S
+    return bool(copy.weight) or (copy.healthy and steady)
 
 
 def _deadline(release: Release, copy: Copy) -> datetime:

@@ -7,7 +7,7 @@ leads on from wherever it stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from instar.control import actions
@@ -16,7 +16,7 @@ from instar.control.world import World, wanted_plan
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Image
-from instar.model.release import Instance, Release
+from instar.model.release import Instance, Release, Settings
 from instar.providers.base import Provider, Target
 
 T = TypeVar("T")
@@ -25,16 +25,24 @@ LAST_LINES = 12
 
 
 class Executor:
-    """One per run of the loop. ``find_image`` gives the image of a digest from the store."""
+    """One per run of the loop. ``find_image`` gives the image of a digest from the store; ``settings_before`` are what
+    a failed rollout falls back to."""
 
     def __init__(
-        self, *, ledger: Ledger, provider: Provider, find_image: Callable[[Digest], Image], story: Story
+        self,
+        *,
+        ledger: Ledger,
+        provider: Provider,
+        find_image: Callable[[Digest], Image],
+        story: Story,
+        settings_before: Settings | None = None,
     ) -> None:
         self._ledger = ledger
         self._runtime = provider.runtime
         self._router = provider.router
         self._find_image = find_image
         self._story = story
+        self._settings_before = settings_before
 
     def execute(self, world: World, action: actions.Action) -> None:
         """Do ``action``. Raises ProviderError, RouterError, StoreError or HostError when it can't be done."""
@@ -72,9 +80,11 @@ class Executor:
         assert rollout is not None
         words = {name: self._last_words(name) for name in action.instances[:1]}
         with self._ledger.transaction():
-            if world.environment.active == rollout.target:
+            if self._ledger.get_environment(place).active == rollout.target:
                 self._ledger.set_active(place, rollout.source, {"reason": "the rollout failed"})
             self._ledger.end_rollout(rollout, "failed", {"reason": action.reason, "last_lines": words})
+            if self._settings_before is not None:
+                self._ledger.save_settings(place, self._settings_before)
 
     def _plan(self, world: World, action: actions.Plan) -> None:
         if action.replacing and action.release == world.environment.active:
@@ -157,4 +167,11 @@ def _at_once(do: Callable[[Instance], T], instances: Sequence[Instance]) -> list
         return [do(instances[0])]
     with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(instances))) as threads:
         doing = [threads.submit(do, one) for one in instances]
+        try:
+            wait(doing)
+        except BaseException:  # whoever undoes it must not begin while a thread still does it
+            for each in doing:
+                each.cancel()
+            wait(doing)
+            raise
     return [each.result() for each in doing]

@@ -17,12 +17,12 @@ from instar.control.executor import Executor
 from instar.control.observe import observe
 from instar.control.story import Story
 from instar.control.world import World
-from instar.errors import HostError, ProviderError, RouterError, StoreError
+from instar.errors import InstarError, LedgerError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.progress import Report
-from instar.model.release import Place
+from instar.model.release import Place, Settings
 from instar.providers.base import Provider
 
 
@@ -41,18 +41,26 @@ class Loop:
     clock: Callable[[], datetime] = now
     pause: Callable[[float], None] = time.sleep
 
-    def run(self, place: Place) -> Story:
+    def run(self, place: Place, settings_before: Settings | None = None) -> Story:
         """Act until ``place`` is as wanted. A rollout that can't end well is ended as failed, and undone.
 
-        What interrupts it (``^C``) before the traffic has moved undoes the rollout too, and is raised afterwards.
+        ``settings_before`` are what a failed rollout falls back to. What interrupts it (``^C``) before the traffic
+        has moved undoes the rollout too, and is raised afterwards.
         """
         story = Story(report=self.report)
-        executor = Executor(ledger=self.ledger, provider=self.provider, find_image=self.find_image, story=story)
+        executor = Executor(
+            ledger=self.ledger,
+            provider=self.provider,
+            find_image=self.find_image,
+            story=story,
+            settings_before=settings_before,
+        )
+        began = self.clock()
         interruption: KeyboardInterrupt | None = None
         replaced: set[int] = set()
         while True:
             try:
-                if not self._step(place, executor, story, replaced):
+                if not self._step(place, executor, story, began, replaced):
                     break
             except KeyboardInterrupt as error:
                 if interruption is not None or not self._undo(place, executor, story):
@@ -62,9 +70,10 @@ class Loop:
             raise interruption
         return story
 
-    def _step(self, place: Place, executor: Executor, story: Story, replaced: set[int]) -> bool:
+    def _step(self, place: Place, executor: Executor, story: Story, began: datetime, replaced: set[int]) -> bool:
         """Observe and decide once, and act on it. False when nothing is left to do."""
-        world = observe(self.ledger, self.provider, place, now=self.clock(), tried=frozenset(replaced))
+        world = observe(self.ledger, self.provider, place, now=self.clock(), began=began, tried=frozenset(replaced))
+        story.world = world
         todo = decide(world)
         story.launching(world)
         for action in todo:
@@ -78,11 +87,14 @@ class Loop:
     def _act(self, world: World, executor: Executor, action: Action) -> None:
         try:
             executor.execute(world, action)
-        except (ProviderError, RouterError, StoreError, HostError) as error:
+        except LedgerError:
+            raise
+        except (InstarError, OSError) as error:
             if world.environment.rollout is None or isinstance(action, Fail):
                 raise
             culprits = getattr(action, "instances", ())
-            executor.fail(world, Fail(error.message, tuple(culprits)))
+            cause = error.message if isinstance(error, InstarError) else str(error)
+            executor.fail(world, Fail(cause, tuple(culprits)))
 
     def _undo(self, place: Place, executor: Executor, story: Story) -> bool:
         """Fail the running rollout if its target has no traffic yet; False when there is nothing to undo."""

@@ -15,7 +15,13 @@ _PROBES_AT_ONCE = 16
 
 
 def observe(
-    ledger: Ledger, provider: Provider, place: Place, *, now: datetime, tried: frozenset[int] = frozenset()
+    ledger: Ledger,
+    provider: Provider,
+    place: Place,
+    *,
+    now: datetime,
+    began: datetime | None = None,
+    tried: frozenset[int] = frozenset(),
 ) -> World:
     """Return ``place`` as it is wanted and as it is. Probes the copies whose health a decision can hang on."""
     environment = ledger.get_environment(place)
@@ -37,6 +43,7 @@ def observe(
         copies=_copies(instances, observed, probes, routed),
         router_running=router.running,
         router_plan=router.plan,
+        began=began,
         tried=tried,
     )
 

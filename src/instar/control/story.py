@@ -22,6 +22,7 @@ class Story:
     in_flight: int = 0
     cut: int = 0
     measured: dict[str, Any] = field(default_factory=dict)
+    world: World | None = None  # the last that was seen
 
     def launching(self, world: World) -> None:
         """Tell how many copies of the target are healthy, while it isn't all of them."""

@@ -34,23 +34,26 @@ def _empty(world: World) -> tuple[Action, ...]:
 
 
 def _serve(world: World, active: Release) -> tuple[Action, ...]:
+    """What is well has the traffic first; what is missing comes then."""
     dead = tuple(copy.id for copy in world.of(active) if copy.state == "dead")
     if dead:
         return (Retire(dead, "it ended"),)
     readiness = bring_up(world, active, replacing=True)
-    if any(isinstance(action, Plan) and action.release in world.tried for action in readiness.actions):
-        return ()
-    if readiness.actions:
-        return readiness.actions
-    if not routed(active):
-        return ()
+    traffic = _give_traffic(world, active, readiness.copies) if routed(active) and readiness.copies else ()
+    if traffic:
+        return traffic
+    given_up = any(isinstance(action, Plan) and action.release in world.tried for action in readiness.actions)
+    return () if given_up else readiness.actions
+
+
+def _give_traffic(world: World, active: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
     if world.router_plan != wanted_plan(world, active):
         return (OpenRouter(active.number),)
-    unknown = tuple(copy.id for copy in readiness.copies if copy.routed is None)
+    unknown = tuple(copy.id for copy in copies if copy.routed is None)
     if unknown:
         return (Attach(active.number, unknown),)
-    names = tuple(copy.id for copy in readiness.copies)
-    return (Route(names),) if names and not has_traffic(world, names) else ()
+    names = tuple(copy.id for copy in copies)
+    return () if has_traffic(world, names) else (Route(names),)
 
 
 def _surplus(world: World, active: Release) -> tuple[Action, ...]:

@@ -61,6 +61,7 @@ class World:
     copies: tuple[Copy, ...] = ()
     router_running: bool = False
     router_plan: RouterPlan | None = None
+    began: datetime | None = None  # when this run of the loop did
     tried: frozenset[int] = field(default_factory=frozenset)  # releases that got a replacement in this run already
 
     @property
@@ -92,7 +93,10 @@ class World:
 
     def drain_deadline(self, copy: Copy) -> datetime:
         release = self.releases[copy.release]
-        since = release.last_active_at or copy.instance.created_at
+        if copy.release == self.environment.active:  # it loses its traffic in this run, not when its release did
+            since = self.began or self.now
+        else:
+            since = release.last_active_at or copy.instance.created_at
         return since + timedelta(milliseconds=release.service.stop.drain_ms)
 
 

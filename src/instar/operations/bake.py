@@ -14,16 +14,16 @@ from instar.operations.lock import existing_lock, fitting_lock
 from instar.operations.parts import Parts, hold_store, require_root
 
 
-def bake(parts: Parts, loaded: Loaded, *, holding: bool = False) -> Baked:
+def bake(parts: Parts, loaded: Loaded, *, to_deploy: bool = False) -> Baked:
     """Bake what isn't baked yet; return the image and how each step went.
 
-    Locks first when there is no lock. ``holding``: the caller holds the store.
+    Locks first when there is no lock. ``to_deploy``: the caller holds the store, and will mount the layers at once.
     """
     require_root("bake")
     lock = fitting_lock(loaded, cache=parts.state.cache, report=parts.report)
-    with contextlib.nullcontext() if holding else hold_store(parts):
+    with contextlib.nullcontext() if to_deploy else hold_store(parts):
         planned = plan_bake(loaded, lock=lock, store=parts.store, state=parts.state)
-        if not all(step.cached for step in planned.steps):
+        if planned.fetches:
             fetch_all(lock, loaded.definition, parts.cache, parts.report, verify=True)
         baked = run_bake(
             loaded,
@@ -33,9 +33,11 @@ def bake(parts: Parts, loaded: Loaded, *, holding: bool = False) -> Baked:
             layers=parts.layers,
             state=parts.state,
             report=parts.report,
+            planned=planned,
+            mountable=to_deploy,
         )
         parts.store.tag(loaded.definition.name, baked.image.digest)
-        if not all(step.cached for step in baked.steps) and not parts.ledger.instances():
+        if not to_deploy and not all(step.cached for step in baked.steps) and not parts.ledger.instances():
             parts.layers.unmount_unused(())
         known = sum(1 for step in baked.steps if step.cached)
         text = f"{known} of {len(baked.steps)} steps cached · {baked.seconds:.2f} s"

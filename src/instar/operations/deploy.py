@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from instar.control.loop import Loop
+from instar.control.story import Story
 from instar.definition import Loaded
 from instar.errors import Refused, UsageError
 from instar.model.codec import to_json
@@ -24,8 +25,9 @@ from instar.providers.base import Provider, RouterPlan
 class Outcome:
     """How a deploy, promotion or rollback ended.
 
-    ``unchanged``: that very release was active already. ``failed``: the rollout was undone, ``reason`` says why and
-    ``last_lines`` what the instance printed last. Milliseconds are None where nothing was measured.
+    ``unchanged``: that very release was active already. ``failed``: the rollout was undone, or not all copies of the
+    active release are healthy; ``reason`` says why and ``last_lines`` what the instance printed last. ``touched``:
+    traffic had moved or stopped. Milliseconds are None where nothing was measured.
     """
 
     place: Place
@@ -40,10 +42,19 @@ class Outcome:
     cut: int | None = None
     reason: str | None = None
     active: int | None = None
+    touched: bool = False
     requests: int | None = None
     failed: int | None = None
     culprit: str | None = None
     last_lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Begun:
+    """A rollout that is written down. ``settings_before`` are what the environment falls back to if it fails."""
+
+    release: Release
+    settings_before: Settings | None
 
 
 def deploy(parts: Parts, loaded: Loaded, name: str, *, image: str | None = None, take_over: bool = False) -> Outcome:
@@ -56,14 +67,14 @@ def deploy(parts: Parts, loaded: Loaded, name: str, *, image: str | None = None,
         with hold_store(parts):
             found = parts.store.find(image) if image else _bake(parts, loaded)
             configuration = configure(parts, loaded, environment)
-            release = begin(parts, place, Settings.of(environment), found, configuration, "deploy")
-        return converge(parts, release, began)
+            begun = begin(parts, place, Settings.of(environment), found, configuration, "deploy")
+        return converge(parts, begun.release, began, begun.settings_before)
 
 
 def _bake(parts: Parts, loaded: Loaded) -> Image:
     from instar.operations.bake import bake
 
-    return bake(parts, loaded, holding=True).image
+    return bake(parts, loaded, to_deploy=True).image
 
 
 def get_declared(loaded: Loaded, name: str) -> Environment:
@@ -85,7 +96,7 @@ def configure(parts: Parts, loaded: Loaded, environment: Environment) -> Configu
 
 def begin(
     parts: Parts, place: Place, settings: Settings, image: Image, configuration: Configuration, kind: RolloutKind
-) -> Release:
+) -> Begun:
     """Make a release of ``image`` and ``configuration`` (or go on with the one that is) and begin its rollout.
 
     The caller holds the place, and the store, so that the image can't go before a release needs it. Nothing is
@@ -93,6 +104,7 @@ def begin(
     """
     provider = parts.provider(settings.provider)
     state = parts.ledger.find_environment(place)
+    require_standing(state)
     clear_orphans(parts, provider)
     release = _known_release(parts, state, image.digest, configuration)
     if release is None or state is None or state.active != release.number:
@@ -108,7 +120,7 @@ def begin(
         if release is None:
             release = parts.ledger.add_release(place, image.digest, configuration)
         start_rollout(parts, place, release, kind)
-    return release
+    return Begun(release=release, settings_before=state.settings if state else None)
 
 
 def _tell_settings(parts: Parts, state: EnvironmentState | None, settings: Settings) -> None:
@@ -118,6 +130,15 @@ def _tell_settings(parts: Parts, state: EnvironmentState | None, settings: Setti
         parts.report(Progress(stage="settings", text=f"changed: {', '.join(changed)}"))
 
 
+def require_standing(state: EnvironmentState | None) -> None:
+    """Raise Refused when an environment is half destroyed."""
+    if state is not None and state.destroying:
+        raise Refused(
+            f"cannot change '{state.place}': it is being destroyed",
+            hint=f"finish that first: instar destroy {state.place}",
+        )
+
+
 def start_rollout(parts: Parts, place: Place, release: Release, kind: RolloutKind) -> None:
     """Begin the rollout to ``release`` unless it is active, or its rollout runs, already."""
     state = parts.ledger.get_environment(place)
@@ -125,17 +146,20 @@ def start_rollout(parts: Parts, place: Place, release: Release, kind: RolloutKin
         parts.ledger.begin_rollout(place, kind, release.number)
 
 
-def converge(parts: Parts, release: Release, began: float) -> Outcome:
+def converge(parts: Parts, release: Release, began: float, settings_before: Settings | None = None) -> Outcome:
     """Run the loop until the release's place is as wanted, and say how the rollout to it ended."""
     place = release.place
     before = parts.ledger.get_environment(place)
     provider = parts.provider(before.settings.provider)
     counted = provider.router.counters(place)
-    Loop(ledger=parts.ledger, provider=provider, find_image=parts.store.image, report=parts.report).run(place)
+    loop = Loop(ledger=parts.ledger, provider=provider, find_image=parts.store.image, report=parts.report)
+    story = loop.run(place, settings_before)
     served = provider.router.counters(place)
     ended = parts.ledger.get_rollout(before.rollout.id) if before.rollout else None
-    detail = ended.detail if ended else {}
+    detail = {**story.measured, **(ended.detail if ended else {})}
     culprit, last_lines = next(iter(detail.get("last_lines", {}).items()), (None, []))
+    missing = _missing(story)
+    failed = ended.state == "failed" if ended else missing is not None
     requests, failures = served.requests - counted.requests, served.failed - counted.failed
     whole = requests >= 0 and failures >= 0  # a router that was started anew counts from 0 again
     return Outcome(
@@ -143,19 +167,33 @@ def converge(parts: Parts, release: Release, began: float) -> Outcome:
         release=release.number,
         image=release.image,
         previous=before.rollout.source if before.rollout else before.active,
-        outcome="unchanged" if ended is None else "done" if ended.state == "done" else "failed",
+        outcome="failed" if failed else "done" if ended else "unchanged",
         seconds=time.monotonic() - began,
         switch_ms=detail.get("switch_ms"),
         gap_ms=detail.get("gap_ms"),
         drained=detail.get("drained"),
         cut=detail.get("cut"),
-        reason=detail.get("reason"),
+        reason=detail.get("reason", missing),
         active=parts.ledger.get_environment(place).active,
+        touched=story.shifted_at is not None or "gap_ms" in detail,
         requests=requests if whole else None,
         failed=failures if whole else None,
         culprit=culprit,
         last_lines=tuple(last_lines),
     )
+
+
+def _missing(story: Story) -> str | None:
+    """Return what the active release lacks at the end, None when it has all its copies."""
+    world = story.world
+    if world is None or world.active is None:
+        return None
+    copies = world.of(world.active)
+    well = sum(1 for copy in copies if copy.healthy or (copy.routed is not None and copy.weight and copy.routed.up))
+    if well >= world.wanted_copies:
+        return None
+    causes = [copy.probe.cause for copy in copies if copy.probe and not copy.probe.healthy]
+    return f"{well} of {world.wanted_copies} healthy" + (f": {causes[0]}" if causes else "")
 
 
 def clear_orphans(parts: Parts, provider: Provider) -> None:

@@ -35,5 +35,5 @@ def promote(parts: Parts, loaded: Loaded, source: str, name: str, *, take_over: 
         configuration = Configuration(service=release.service, config=environment.config, secrets=secrets)
         with hold_store(parts):
             image = parts.store.image(release.image)
-            began_release = begin(parts, place, Settings.of(environment), image, configuration, "promote")
-        return converge(parts, began_release, began)
+            begun = begin(parts, place, Settings.of(environment), image, configuration, "promote")
+        return converge(parts, begun.release, began, begun.settings_before)

@@ -6,7 +6,7 @@ import time
 
 from instar.errors import Refused
 from instar.model.release import EnvironmentState, Release
-from instar.operations.deploy import Outcome, converge, start_rollout
+from instar.operations.deploy import Outcome, converge, require_standing, start_rollout
 from instar.operations.parts import Parts, hold_place, require_root
 
 
@@ -20,7 +20,13 @@ def rollback(parts: Parts, environment: EnvironmentState, *, to: int | None = No
     place = environment.place
     with hold_place(parts, place, take_over=take_over):
         environment = parts.ledger.get_environment(place)
+        require_standing(environment)
         target = _target(parts, environment, to)
+        if target.service.port is not None and not environment.settings.listen:
+            raise Refused(
+                f"cannot roll back '{place}' to release {target.number}: nothing says where its port is to listen",
+                hint="deploy a definition with 'listen' for it",
+            )
         parts.store.image(target.image)
         with parts.ledger.transaction():
             rollout = environment.rollout

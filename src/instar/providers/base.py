@@ -16,6 +16,8 @@ from instar.model.definition import Service
 from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release, Settings
 
+RESTARTED = "the machine was restarted"  # the reason of an instance that ended with the boot it was of
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observed:
@@ -80,8 +82,11 @@ class Runtime(Protocol):
     def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
         """Yield the lines that an instance printed, each ``TIME STREAM TEXT``; of destroyed ones too, while kept."""
 
-    def forget(self, place: Place, *, volumes: bool) -> None:
-        """Remove the logs of a destroyed place's instances, and its volumes when ``volumes``."""
+    def forget(self, place: Place, names: Sequence[str], *, volumes: bool) -> None:
+        """Remove the logs of a destroyed place's instances, and its volumes when ``volumes``.
+
+        ``names`` are the ids of all instances that it ever had: another place's may look the same.
+        """
 
     def warnings(self) -> tuple[str, ...]:
         """Return what on this machine will get in an instance's way (a firewall, an unreachable resolver)."""

@@ -7,7 +7,7 @@ import time
 
 from instar.host import cgroups, conmon, processes, runc
 from instar.model.release import Process
-from instar.providers.base import Observed
+from instar.providers.base import RESTARTED, Observed
 from instar.providers.local import logs, record
 from instar.providers.local.names import InstanceNames
 
@@ -32,7 +32,7 @@ def observe(names: InstanceNames) -> Observed:
 
 def _stopped(names: InstanceNames, process: Process) -> Observed:
     if process.boot_id != processes.boot_id():
-        return Observed(id=names.name, state="stopped", reason="the machine was restarted")
+        return Observed(id=names.name, state="stopped", reason=RESTARTED)
     status = _exit_status(names)
     return Observed(id=names.name, state="stopped", exit_status=status, reason=_reason(names, status))
 

@@ -1,0 +1,63 @@
+"""The loop on a simulated machine: what a failure in the middle leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from instar.control.loop import Loop
+from instar.ledger import Ledger
+from instar.model.progress import silent
+from instar.model.release import Settings
+from simulated import Simulation
+from simulated.values import PLACE, configuration, image
+
+
+@pytest.fixture
+def world() -> Simulation:
+    return Simulation()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, world: Simulation) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "instar.db", actor="tester", clock=world.clock.now) as opened:
+        yield opened
+
+
+def deploy(world: Simulation, ledger: Ledger, version: str, settings: Settings, before: Settings | None = None) -> None:
+    ledger.save_settings(PLACE, settings)
+    made = ledger.add_release(PLACE, image().digest, configuration({"VERSION": version}))
+    ledger.begin_rollout(PLACE, "deploy", made.number)
+    Loop(
+        ledger=ledger,
+        provider=world.provider,
+        find_image=lambda digest: image(),
+        report=silent,
+        clock=world.clock.now,
+        pause=world.clock.sleep,
+    ).run(PLACE, before)
+
+
+ONE = Settings(listen=("127.0.0.1:8080",), instances=2)
+
+
+def test_a_router_that_refuses_the_switch_leaves_the_source_active(world: Simulation, ledger: Ledger) -> None:
+    deploy(world, ledger, "1", ONE)
+    world.router.refuses.add("route")
+    deploy(world, ledger, "2", ONE)
+    state = ledger.get_environment(PLACE)
+    assert (state.active, state.rollout) == (1, None)
+    assert len(world.router.serving(PLACE)) == 2
+    assert all(name.startswith("guestbook-dev-1-") for name in world.router.serving(PLACE))
+
+
+def test_a_failed_rollout_takes_its_settings_back(world: Simulation, ledger: Ledger) -> None:
+    deploy(world, ledger, "1", ONE)
+    world.router.refuses.add("attach")
+    more = Settings(listen=("127.0.0.1:9999",), instances=3)
+    deploy(world, ledger, "2", more, before=ONE)
+    assert ledger.get_environment(PLACE).settings == ONE
+    assert world.router.observe(PLACE).plan is not None
+    assert world.router.observe(PLACE).plan.listen == ONE.listen  # type: ignore[union-attr]
