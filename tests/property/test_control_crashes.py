@@ -75,7 +75,6 @@ class Machine:
             provider=self.world.provider,
             find_image=lambda digest: image(),
             report=silent,
-            clock=self.world.clock.now,
             pause=self.world.clock.sleep,
         ).run(PLACE)
         if self.ledger.get_environment(PLACE).destroying:

@@ -35,7 +35,6 @@ def deploy(world: Simulation, ledger: Ledger, version: str, settings: Settings, 
         provider=world.provider,
         find_image=lambda digest: image(),
         report=silent,
-        clock=world.clock.now,
         pause=world.clock.sleep,
     ).run(PLACE, before)
 

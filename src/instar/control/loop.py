@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from instar.control.actions import Action, Fail, Plan, Wait
 from instar.control.decide import decide
@@ -26,19 +26,14 @@ from instar.model.release import Place, Settings
 from instar.providers.base import Provider
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """``clock`` and ``pause`` are real by default; tests give virtual ones."""
+    """``pause`` is real by default; tests give a virtual one, as they give the ledger its clock."""
 
     ledger: Ledger
     provider: Provider
     find_image: Callable[[Digest], Image]
     report: Report
-    clock: Callable[[], datetime] = now
     pause: Callable[[float], None] = time.sleep
 
     def run(self, place: Place, settings_before: Settings | None = None) -> Story:
@@ -55,7 +50,7 @@ class Loop:
             story=story,
             settings_before=settings_before,
         )
-        began = self.clock()
+        began = self.ledger.now()
         interruption: KeyboardInterrupt | None = None
         replaced: set[int] = set()
         while True:
@@ -72,7 +67,7 @@ class Loop:
 
     def _step(self, place: Place, executor: Executor, story: Story, began: datetime, replaced: set[int]) -> bool:
         """Observe and decide once, and act on it. False when nothing is left to do."""
-        world = observe(self.ledger, self.provider, place, now=self.clock(), began=began, tried=frozenset(replaced))
+        world = observe(self.ledger, self.provider, place, began=began, tried=frozenset(replaced))
         story.world = world
         todo = decide(world)
         story.launching(world)
@@ -98,7 +93,7 @@ class Loop:
 
     def _undo(self, place: Place, executor: Executor, story: Story) -> bool:
         """Fail the running rollout if its target has no traffic yet; False when there is nothing to undo."""
-        world = observe(self.ledger, self.provider, place, now=self.clock())
+        world = observe(self.ledger, self.provider, place)
         rollout = world.environment.rollout
         if rollout is None or world.environment.active == rollout.target:
             return False

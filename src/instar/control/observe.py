@@ -19,7 +19,6 @@ def observe(
     provider: Provider,
     place: Place,
     *,
-    now: datetime,
     began: datetime | None = None,
     tried: frozenset[int] = frozenset(),
 ) -> World:
@@ -37,7 +36,7 @@ def observe(
     ]
     probes = _probe(provider.runtime, asked, releases)
     return World(
-        now=now,
+        now=ledger.now(),
         environment=environment,
         releases=releases,
         copies=_copies(instances, observed, probes, routed),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from instar.control.loop import now
 from instar.control.observe import observe
 from instar.control.world import Copy, World
 from instar.model.digest import Digest
@@ -53,7 +52,7 @@ class EnvironmentStatus:
 def status(parts: Parts, environment: EnvironmentState) -> EnvironmentStatus:
     """Return how ``environment`` is: its newest ``keep.releases`` releases and all with instances, newest first."""
     provider = parts.provider(environment.settings.provider)
-    world = observe(parts.ledger, provider, environment.place, now=now())
+    world = observe(parts.ledger, provider, environment.place)
     newest = parts.ledger.releases(environment.place, last=environment.settings.keep.releases)
     releases = {release.number: release for release in newest} | dict(world.releases)
     total = sum(copy.weight for copy in world.copies)
