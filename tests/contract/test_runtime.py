@@ -27,9 +27,10 @@ def bench(machine: RuntimeBench) -> Iterator[RuntimeBench]:
     """With nothing on it. Nothing may be left either: a test destroys what it has created, unless it fails."""
     yield machine
     left = machine.traces()
+    names = [one.id for one, _ in MADE]
     while MADE:
         machine.runtime.destroy(*MADE.pop())
-    machine.runtime.forget(PLACE, volumes=True)
+    machine.runtime.forget(PLACE, names, volumes=True)
     assert not left
 
 
@@ -172,8 +173,10 @@ def test_destroying_leaves_the_log_until_it_is_forgotten(bench: RuntimeBench, ki
     assert datetime.fromisoformat(time).tzinfo and stream == "stdout" and text
     assert list(bench.another().log_lines(one.id, last=5)) == [line]
     assert list(bench.runtime.log_lines(one.id, last=0)) == []
-    bench.runtime.forget(PLACE, volumes=False)
-    bench.runtime.forget(PLACE, volumes=False)
+    bench.runtime.forget(PLACE, [f"{one.id}1"], volumes=False)
+    assert list(bench.runtime.log_lines(one.id)) == [line]
+    bench.runtime.forget(PLACE, [one.id], volumes=False)
+    bench.runtime.forget(PLACE, [one.id], volumes=False)
     assert list(bench.runtime.log_lines(one.id)) == []
 
 

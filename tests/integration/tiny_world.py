@@ -88,7 +88,7 @@ class TinyWorld:
         self.ended(instance)
         lines = [line.split(" ", 2)[2] for line in self.runtime.log_lines(instance.id)]
         self.runtime.destroy(instance, release)
-        self.runtime.forget(release.place, volumes=False)
+        self.runtime.forget(release.place, [instance.id], volumes=False)
         return lines
 
     def observe(self, instance: Instance) -> Observed:

@@ -69,7 +69,7 @@ class SimulatedRuntime:
         self._network = IPv4Network(network)
         self._room_bytes = room_bytes
         self._machine: dict[str, Simulated] = {}
-        self._logs: dict[str, tuple[Place, list[str]]] = {}
+        self._logs: dict[str, list[str]] = {}
         self._behaviours: dict[int | str, Behaviour] = defaultdict(Behaviour)
         self._boot = 1
         self._last_pid = 1000
@@ -136,7 +136,7 @@ class SimulatedRuntime:
                 raise ProviderError(f"cannot start '{instance.id}': {found.behaviour.start_fails}")
             with self.effects.step(f"start {instance.id}"):
                 found.started_at = self.clock.now()
-                self._logs[instance.id][1].extend(self._line(text) for text in found.behaviour.says)
+                self._logs[instance.id].extend(self._line(text) for text in found.behaviour.says)
                 self._look_for_clashes(found)
 
     def observe(self, instances: Sequence[Instance]) -> tuple[Observed, ...]:
@@ -174,12 +174,12 @@ class SimulatedRuntime:
             return tuple(found.instance.id for found in orphans)
 
     def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
-        lines = self._logs[instance_id][1] if instance_id in self._logs else []
+        lines = self._logs.get(instance_id, [])
         yield from lines if last is None else lines[len(lines) - min(last, len(lines)) :]
 
-    def forget(self, place: Place, *, volumes: bool) -> None:
+    def forget(self, place: Place, names: Sequence[str], *, volumes: bool) -> None:
         with self.effects.step(f"forget {place}"):
-            self._logs = {name: kept for name, kept in self._logs.items() if kept[0] != place}
+            self._logs = {name: kept for name, kept in self._logs.items() if name not in names}
             if volumes:
                 self.volumes = {kept for kept in self.volumes if kept[0] != place}
 
@@ -193,7 +193,7 @@ class SimulatedRuntime:
         made = Simulated(instance=instance, release=release, behaviour=behaviour)
         with self.effects.step(f"prepare {instance.id}"):
             self._machine[instance.id] = made
-            self._logs.setdefault(instance.id, (instance.place, []))
+            self._logs.setdefault(instance.id, [])
             self.volumes |= {(instance.place, volume.name) for volume in release.service.volumes}
             self._look_for_clashes(made)
         if behaviour.create_fails:

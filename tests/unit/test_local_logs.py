@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.model.release import Place
 from instar.providers.local import logs
-from instar.providers.local.names import log_pattern
 
 TIME = "2026-01-02T03:04:05.000000006+00:00"
 
@@ -107,11 +105,11 @@ def test_following_the_last_lines_repeats_none(log: Path) -> None:
     assert list(logs.follow(log.with_name("none.log"), None, lambda: True)) == []
 
 
-def test_forgetting_takes_all_files_of_a_place_and_no_other(tmp_path: Path) -> None:
-    mine = ["web-dev-1-1.log", "web-dev-12-3.log.1", "web-dev-12-3.log.held"]
-    others = ["web-dev-two-1-1.log", "web-prod-1-1.log", "my-web-dev-1-1.log", "web-dev-1-1.txt"]
+def test_forgetting_takes_all_files_of_an_instance_and_no_other(tmp_path: Path) -> None:
+    mine = ["web-dev-1-1.log", "web-dev-1-1.log.1", "web-dev-1-1.log.held"]
+    others = ["web-dev-1-11.log", "web-dev-1-2.log", "my-web-dev-1-1.log", "web-dev-1-1.txt"]
     for name in (*mine, *others):
         (tmp_path / name).touch()
-    logs.forget(tmp_path, log_pattern(Place(service="web", environment="dev")).match)
+    logs.forget(tmp_path / "web-dev-1-1.log")
+    logs.forget(tmp_path / "missing" / "web-dev-1-1.log")
     assert {path.name for path in tmp_path.iterdir()} == set(others)
-    logs.forget(tmp_path / "missing", str)

@@ -16,6 +16,6 @@ def destroy(parts: Parts, environment: EnvironmentState, *, volumes: bool, take_
     with hold_place(parts, place, take_over=take_over):
         parts.ledger.set_destroying(place)
         Loop(ledger=parts.ledger, provider=provider, find_image=parts.store.image, report=parts.report).run(place)
-        provider.runtime.forget(place, volumes=volumes)
+        provider.runtime.forget(place, parts.ledger.instance_names(place), volumes=volumes)
         parts.ledger.remove_environment(place)
         clear_orphans(parts, provider)

@@ -44,11 +44,10 @@ def keep_full(log: Path) -> None:
         os.link(log, held)
 
 
-def forget(folder: Path, matches: Callable[[str], object]) -> None:
-    """Remove the files whose names match."""
-    for path in list(folder.iterdir()) if folder.is_dir() else []:
-        if matches(path.name):
-            path.unlink(missing_ok=True)
+def forget(log: Path) -> None:
+    """Remove the files of one instance."""
+    for path in (log, _held(log), _before(log)):
+        path.unlink(missing_ok=True)
 
 
 def read(log: Path, last: int | None) -> Iterator[str]:

@@ -161,12 +161,6 @@ class InstanceNames:
         )
 
 
-def log_pattern(place: Place) -> re.Pattern[str]:
-    """Return what the log files of a place's instances, of any release, are called."""
-    prefix = re.escape(f"{place.service}-{place.environment}-")
-    return re.compile(rf"{prefix}\d+-\d+\.log(\..*)?\Z")
-
-
 def _number(text: str, base: int) -> int | None:
     try:
         return int(text, base)

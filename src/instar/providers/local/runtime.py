@@ -21,7 +21,7 @@ from instar.model.state import StateDirectory
 from instar.providers.base import Observed, Probe
 from instar.providers.local import creation, health, logs, observation, record, removal, root, surroundings
 from instar.providers.local.creation import Order
-from instar.providers.local.names import InstanceNames, Names, log_pattern
+from instar.providers.local.names import InstanceNames, Names
 from instar.providers.local.subnet import Subnet
 
 _MACHINE_PATIENCE_S = 60.0
@@ -103,8 +103,9 @@ class LocalRuntime:
             return logs.read(log, last)
         return logs.follow(log, last, (self._names.state.instances / instance_id).exists)
 
-    def forget(self, place: Place, *, volumes: bool) -> None:
-        logs.forget(self._names.state.logs, log_pattern(place).match)
+    def forget(self, place: Place, names: Sequence[str], *, volumes: bool) -> None:
+        for name in names:
+            logs.forget(self._names.log(name))
         if volumes:
             root.remove_volumes(self._names, place)
 
