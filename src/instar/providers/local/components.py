@@ -12,11 +12,12 @@ from pathlib import Path
 
 from instar import process
 from instar.errors import InstarError
-from instar.host import cgroups, firewall, idmap, mounts, namespaces, seccomp
+from instar.host import cgroups, firewall, idmap, mounts, namespaces, processes, seccomp, trees
 from instar.host.namespaces import IdRange, Unsupported
 from instar.host.netlink import Netlink
 from instar.model.component import Component
 
+_TRY = "instar-try-"
 _VERSION = re.compile(r"\d+\.\d+[\w.+~:-]*")
 
 
@@ -120,8 +121,11 @@ def _try_translation() -> None:
 def _try_users() -> None:
     import tempfile
 
-    name = f"instar-try-{os.getpid()}"
-    with tempfile.TemporaryDirectory(prefix=name) as room:
+    _clear_tries(Path(tempfile.gettempdir()))
+    here = processes.identify(os.getpid())
+    assert here is not None
+    name = f"{_TRY}{here.pid}-{here.start_time}"
+    with tempfile.TemporaryDirectory(prefix=f"{name}-") as room:
         folders = [Path(room, folder) for folder in ("one", "two", "shown-one", "shown-two", "root")]
         for folder in folders:
             folder.mkdir()
@@ -133,3 +137,20 @@ def _try_users() -> None:
         finally:
             mounts.unmount_all(Path(room))
             namespaces.drop_network(name)
+
+
+def _clear_tries(folder: Path) -> None:
+    """Remove what tries that were killed have left; whoever tries just now is known by pid and start time."""
+    for name in namespaces.names(_TRY):
+        if not _is_tried_now(name):
+            namespaces.drop_network(name)
+    for room in folder.glob(f"{_TRY}*"):
+        if not _is_tried_now(room.name):
+            mounts.unmount_all(room)
+            trees.remove(room)
+
+
+def _is_tried_now(name: str) -> bool:
+    pid, _, rest = name.removeprefix(_TRY).partition("-")
+    found = processes.identify(int(pid)) if pid.isascii() and pid.isdigit() and len(pid) < 10 else None
+    return found is not None and rest.partition("-")[0] == str(found.start_time)
