@@ -105,7 +105,7 @@ def _make_root(order: Order, users: Users | None, descriptor: int | None) -> tup
     if users:
         root.let_through(names, users)
     root.mount(names, order.image, points, order.images, descriptor)
-    root.check_points(names.root, (*plate.FOLDERS, *_outside_of_tmpfs(points)), plate.FILES)
+    root.check_points(names.root, (*plate.FOLDERS, *points), plate.FILES)
     uid, gid = order.user
     binds = []
     for volume in service.volumes:
@@ -232,8 +232,3 @@ def _numbers(user: str) -> tuple[int, int]:
 def _capability(name: str) -> str:
     upper = name.upper()
     return upper if upper.startswith("CAP_") else f"CAP_{upper}"
-
-
-def _outside_of_tmpfs(points: Sequence[str]) -> list[str]:
-    """runc makes what is missing below /run and /tmp, which are empty and writable when it gets there."""
-    return [point for point in points if not point.startswith(("/run/", "/tmp/"))]  # noqa: S108 - names inside a root
