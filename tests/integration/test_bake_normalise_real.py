@@ -12,6 +12,7 @@ import pytest
 
 from instar.bake.normalise import Strip, normalise
 from instar.errors import BakeError
+from instar.host import trees
 
 pytestmark = pytest.mark.root
 EPOCH = 1_700_000_000
@@ -102,3 +103,19 @@ def test_devices_pipes_and_sockets_are_refused(tmp_path: Path, monkeypatch: pyte
                 server.bind("x")
         with pytest.raises(BakeError, match=f"cannot store '/srv/x': {what} cannot be part of an image"):
             normalise(tmp_path / name, epoch=EPOCH, strip=Strip.WORLD)
+
+
+def test_a_tree_that_is_too_deep_is_refused_and_can_be_removed(tmp_path: Path) -> None:
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    at = os.open(upper, os.O_RDONLY)
+    for _ in range(1_200):
+        os.mkdir("d", dir_fd=at)
+        below = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+    with pytest.raises(BakeError, match="nested more than 256 deep"):
+        normalise(upper, epoch=EPOCH, strip=Strip.NOTHING)
+    trees.remove(upper)
+    assert not upper.exists()

@@ -41,6 +41,7 @@ _LOGS = r"var/log/.*"  # files only: a directory may belong to who will write th
 _WORLD = re.compile("|".join(f"({pattern})" for pattern in _OF_THE_WORLD).encode())
 _INSTALLATION = re.compile("|".join(f"({pattern})" for pattern in _OF_AN_INSTALLATION).encode())
 _LOG = re.compile(_LOGS.encode())
+_DEEPEST = 256
 _KINDS = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 _OPAQUE = "trusted.overlay.opaque"
 _PYC_HASHED = 1
@@ -67,14 +68,16 @@ def normalise(upper: Path, *, epoch: int, strip: Strip) -> None:
     os.utime(upper, (epoch, epoch))
 
 
-def _walk(path: bytes, inside: bytes) -> Iterator[tuple[bytes, bytes, os.stat_result]]:
+def _walk(path: bytes, inside: bytes, depth: int = 0) -> Iterator[tuple[bytes, bytes, os.stat_result]]:
     """Yield (path, path inside, status), what is in a directory before the directory, which is looked at after that."""
+    if depth > _DEEPEST:
+        raise BakeError(f"cannot store a folder that is nested more than {_DEEPEST} deep")
     with os.scandir(path) as entries:
         found = list(entries)
     for entry in found:
         name = inside + b"/" + entry.name if inside else entry.name
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path, name)
+            yield from _walk(entry.path, name, depth + 1)
         yield entry.path, name, os.lstat(entry.path)
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar.errors import StepFailed
-from instar.host import memory, mounts, sandbox
+from instar.host import memory, mounts, sandbox, trees
 from instar.model.progress import Progress, Report
 from instar.process import PATH
 
@@ -65,7 +65,7 @@ def opened(steps: Path, mark: str) -> Iterator[Scratch]:
         yield scratch
     finally:
         mounts.unmount_all(scratch.path)
-        shutil.rmtree(scratch.path)
+        trees.remove(scratch.path)
         os.close(descriptor)
 
 
@@ -78,7 +78,7 @@ def clear_leftovers(steps: Path) -> tuple[str, ...]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             sandbox.clear(path.name, path / "memory/box")
             mounts.unmount_all(path)
-            shutil.rmtree(path)
+            trees.remove(path)
             cleared.append(path.name)
         except BlockingIOError:
             pass  # a bake that runs
