@@ -23,6 +23,7 @@ from instar.errors import CommandFailed, ComponentMissing
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TAIL_BYTES = 16_384
+_REST_S = 5.0
 
 _shared: set[int] = set()
 _shared_guard = threading.Lock()
@@ -96,11 +97,12 @@ def run(
     )
     with child:
         try:
-            ended = child.stdin or child.stdout or child.stderr or _await_end(child, timeout_s)
+            piped = any(pipe is not None for pipe in (child.stdin, child.stdout, child.stderr))
+            ended = piped or _await_end(child, timeout_s)
             out, err = child.communicate(input, timeout=timeout_s if ended else 0)
         except subprocess.TimeoutExpired as error:
             _kill_group(child)
-            out, err = child.communicate()
+            out, err = _rest(child)
             raise CommandFailed(
                 f"cannot run {words[0]!r}: no end after {timeout_s:g} s",
                 argv=words,
@@ -184,6 +186,14 @@ def _await_end(child: subprocess.Popen[bytes], timeout_s: float) -> bool:
         return bool(poll.poll(timeout_s * 1000))
     finally:
         os.close(handle)
+
+
+def _rest(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """Return what a killed child has printed. Its own children may hold the pipes open, in sessions of their own."""
+    try:
+        return child.communicate(timeout=_REST_S)
+    except subprocess.TimeoutExpired as error:
+        return error.output or b"", error.stderr or b""
 
 
 def _shared_descriptors() -> tuple[int, ...]:
