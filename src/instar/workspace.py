@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pwd
+import re
 import secrets
 import stat
 from collections.abc import Mapping
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from instar.model.component import Component
     from instar.providers.base import Provider
     from instar.store import Store
+
+_ID = re.compile(r"[0-9a-f]{6}")
+_NO_ID = "000000"
 
 
 class Workspace:
@@ -86,15 +91,20 @@ class Workspace:
 
         return (*local(), *router(), *fetch())
 
+    def warnings(self) -> tuple[str, ...]:
+        """Return what on this machine will get in the way of instances. Makes nothing."""
+        from instar.providers.local import surroundings
+        from instar.providers.local.names import Names
+        from instar.providers.local.subnet import Subnet
+
+        names = Names(self.state, _find_id(self.state.id_file) or _NO_ID)
+        return surroundings.warnings(names, Subnet(names).find(), None)
+
     @functools.cached_property
     def state_id(self) -> str:
         """Six hexadecimal digits, made once, that mark everything global to this host as this state directory's."""
-        path = self.state.id_file
         _close(self.state)
-        try:
-            return path.read_text().strip()
-        except FileNotFoundError:
-            return _write_id(path)
+        return _find_id(self.state.id_file) or _write_id(self.state.id_file)
 
 
 def _close(state: StateDirectory) -> None:
@@ -108,20 +118,48 @@ def _close(state: StateDirectory) -> None:
             raise HostError(f"cannot write to state directory '{folder}': {error.strerror}") from error
 
 
+def _find_id(path: Path) -> str | None:
+    try:
+        text = path.read_text("ascii", "replace").strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HostError(f"cannot read '{path}': {error.strerror}") from error
+    if not _ID.fullmatch(text):
+        raise HostError(
+            f"cannot use '{path}': it does not hold six hexadecimal digits",
+            hint="put it back from a copy, or write the digits that the names of what runs have: ls -d /run/instar-*",
+        )
+    return text
+
+
 def _write_id(path: Path) -> str:
-    mark = secrets.token_hex(3)
+    """Write a new id, or return the one that another process has just written."""
     try:
         temporary = path.with_name(f".id.{os.getpid()}")
-        temporary.write_text(mark + "\n")
         try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return path.read_text().strip()
+            with temporary.open("w") as file:
+                file.write(secrets.token_hex(3) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
+        _sync(path.parent)
     except OSError as error:
         raise HostError(f"cannot write to state directory '{path.parent}': {error.strerror}") from error
-    return mark
+    found = _find_id(path)
+    assert found is not None  # nobody removes it
+    return found
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _user_name() -> str:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import pytest
+
+from instar.errors import HostError
 from instar.model.state import StateDirectory
+from instar.operations.doctor import doctor
 from instar.workspace import Workspace
 
 
@@ -24,3 +28,18 @@ def test_a_link_to_the_state_directory_is_the_state_directory(tmp_path: Path) ->
     (tmp_path / "link").symlink_to("home")
     home, link = (StateDirectory.from_environment({"INSTAR_HOME": str(tmp_path / name)}) for name in ("home", "link"))
     assert home == link
+
+
+@pytest.mark.parametrize("text", ["", "123", "../..", "ABCDEF", "\0\0\0\0\0\0"])
+def test_an_id_that_is_none_is_refused_and_kept(tmp_path: Path, text: str) -> None:
+    (tmp_path / "id").write_text(text)
+    with pytest.raises(HostError, match=f"cannot use '{tmp_path}/id'"):
+        Workspace({"INSTAR_HOME": str(tmp_path)}, lambda progress: None).state_id  # noqa: B018
+    assert (tmp_path / "id").read_text() == text
+
+
+def test_the_doctor_makes_nothing(tmp_path: Path) -> None:
+    workspace = Workspace({"INSTAR_HOME": str(tmp_path / "home")}, lambda progress: None)
+    assert doctor(workspace).components
+    assert all(isinstance(warning, str) for warning in workspace.warnings())
+    assert not (tmp_path / "home").exists()

@@ -18,18 +18,19 @@ from instar import process
 from instar.errors import EnvironmentBusy
 
 _POLL_S = 0.02
+_WAIT = "wait until it has finished, then ask again"
 
 
 @contextlib.contextmanager
-def hold(path: Path, what: str, *, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold the lock at ``path`` inside. ``what`` names it in the error ("guestbook/dev").
+def hold(path: Path, what: str, *, wait_s: float = 0.0, hint: str = _WAIT) -> Iterator[None]:
+    """Hold the lock at ``path`` inside. ``what`` names it in the error ("guestbook/dev"), ``hint`` says what to do.
 
     Raises EnvironmentBusy, naming the holder's pid, when it isn't free within ``wait_s`` seconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _acquire(descriptor, what, wait_s)
+        _acquire(descriptor, what, wait_s, hint)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         with process.share(descriptor):
@@ -60,7 +61,7 @@ def end_holder(path: Path, *, wait_s: float = 10.0) -> int | None:
     return pid
 
 
-def _acquire(descriptor: int, what: str, wait_s: float) -> None:
+def _acquire(descriptor: int, what: str, wait_s: float, hint: str) -> None:
     deadline = time.monotonic() + wait_s
     while True:
         try:
@@ -72,7 +73,7 @@ def _acquire(descriptor: int, what: str, wait_s: float) -> None:
                 raise EnvironmentBusy(
                     f"cannot work on '{what}': process {pid or '(unknown)'} is working on it",
                     pid=pid,
-                    hint="wait until it has finished, or end it and go on where it stopped: add --take-over",
+                    hint=hint,
                 ) from None
             time.sleep(_POLL_S)
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from instar.errors import NotRoot, Refused
+from instar.errors import NotRoot
 from instar.host import locks
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from instar.store import Store
 
 _STORE_PATIENCE_S = 900
+_TAKE_OVER = "wait until it has finished, or end it and go on where it stopped: add --take-over"
 
 
 class Parts(Protocol):
@@ -47,6 +48,8 @@ class Parts(Protocol):
 
     def components(self) -> tuple[Component, ...]: ...
 
+    def warnings(self) -> tuple[str, ...]: ...
+
 
 def require_root(verb: str, why: str = "it makes mounts, namespaces and cgroups") -> None:
     """Raise NotRoot unless this process is root's."""
@@ -66,9 +69,7 @@ def hold_place(parts: Parts, place: Place, *, take_over: bool = False) -> Iterat
     """Be the one who acts on ``place`` inside. Raises EnvironmentBusy; ``take_over`` ends the holder first."""
     path = parts.state.locks / f"{place.service}--{place.environment}"
     pid = locks.end_holder(path) if take_over else None
-    if pid == os.getpid():
-        raise Refused("cannot take over from oneself")
-    with locks.hold(path, str(place), wait_s=10.0 if pid else 0.0):
+    with locks.hold(path, str(place), wait_s=10.0 if pid else 0.0, hint=_TAKE_OVER):
         if pid:
             parts.ledger.record("taken-over", place, pid=pid)
         yield
