@@ -34,7 +34,10 @@ _READS = "the state directory belongs to root"
 @file_option
 @json_option
 def status(environment: str | None, file: Path, as_json: bool) -> None:
-    """Show what runs: of ENV with all its releases, or of all environments at a glance."""
+    """Show what runs: ENV with all its releases.
+
+    Without ENV: at a glance, the environments of the definition here, or all where there is none.
+    """
     require_root("status", _READS)
     from instar.operations.status import status as look
 
@@ -62,8 +65,10 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
 @json_option
 @click.option("--verify", is_flag=True, help="Check the whole ledger's chain of hashes.")
 def history(environment: str | None, file: Path, as_json: bool, verify: bool) -> None:
-    """Show what happened to ENV (or to all), oldest first: who did what, when."""
+    """Show what happened to ENV (or to all), oldest first: who did what, when. ENV may be gone."""
     require_root("history", _READS)
+    from instar.operations.places import find_place
+
     parts = workspace()
     if verify:
         verified = parts.ledger.verify()
@@ -72,7 +77,7 @@ def history(environment: str | None, file: Path, as_json: bool, verify: bool) ->
         else:
             say(f"the chain holds: {verified.events} events, head {verified.head}")
         return
-    place = find_environment(parts, environment, file).place if environment else None
+    place = find_place(parts.ledger, environment, service_name(file)) if environment else None
     events = parts.ledger.history(place)
     if as_json:
         say_json([_event(event) for event in events])

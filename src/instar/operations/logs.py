@@ -7,9 +7,11 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from instar.errors import NotFound
-from instar.model.release import EnvironmentState
+from instar.model.release import EnvironmentState, Place
 from instar.operations.parts import Parts
 from instar.providers.base import Runtime
+
+_NAMED = 5
 
 
 def logs(
@@ -20,13 +22,24 @@ def logs(
     Lines of several instances come in the order of their times, or as they come when ``follow``.
     """
     runtime = parts.provider(environment.settings.provider).runtime
-    names = [instance] if instance else _active(parts, environment)
+    names = [_known(parts, environment.place, instance)] if instance else _active(parts, environment)
     if follow:
         yield from _follow(runtime, names, last)
         return
     lines = [(line, name) for name in names for line in runtime.log_lines(name, last=last)]
     for line, name in sorted(lines, key=lambda pair: pair[0].partition(" ")[0]):
         yield name, line
+
+
+def _known(parts: Parts, place: Place, instance: str) -> str:
+    """Return ``instance`` when ``place`` has or had it. Raises NotFound, naming the newest few."""
+    names = parts.ledger.instance_names(place)
+    if instance not in names:
+        newest = ", ".join(names[: -_NAMED - 1 : -1]) or "it never had one"
+        raise NotFound(
+            f"cannot find '{instance}': '{place}' never had such an instance", hint=f"the newest are: {newest}"
+        )
+    return instance
 
 
 def _active(parts: Parts, environment: EnvironmentState) -> list[str]:
@@ -40,13 +53,26 @@ def _active(parts: Parts, environment: EnvironmentState) -> list[str]:
 
 
 def _follow(runtime: Runtime, names: Sequence[str], last: int | None) -> Iterator[tuple[str, str]]:
-    lines: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+    heard: queue.SimpleQueue[tuple[str, str] | BaseException | None] = queue.SimpleQueue()
 
     def read(name: str) -> None:
-        for line in runtime.log_lines(name, last=last, follow=True):
-            lines.put((name, line))
+        end: BaseException | None = None
+        try:
+            for line in runtime.log_lines(name, last=last, follow=True):
+                heard.put((name, line))
+        except BaseException as error:
+            end = error
+        finally:
+            heard.put(end)
 
     for name in names:
         threading.Thread(target=read, args=(name,), daemon=True).start()
-    while True:
-        yield lines.get()
+    reading = len(names)
+    while reading:
+        item = heard.get()
+        if isinstance(item, BaseException):
+            raise item
+        if item is None:
+            reading -= 1
+        else:
+            yield item

@@ -25,3 +25,18 @@ def find_environment(ledger: Ledger, word: str, service: str | None) -> Environm
         known = ", ".join(str(state.place) for state in ledger.environments()) or "there is none yet"
         raise NotFound(f"cannot find environment '{word}': {known}", hint="instar status lists them")
     return found[0]
+
+
+def find_place(ledger: Ledger, word: str, service: str | None) -> Place:
+    """Return the place that ``word`` names, as :func:`find_environment` does; one that is gone when events tell of it.
+
+    Raises NotFound and UsageError.
+    """
+    try:
+        return find_environment(ledger, word, service).place
+    except NotFound:
+        name, _, environment = word.rpartition("/")
+        place = Place(service=name or service or "", environment=environment)
+        if not ledger.history(place, last=1):
+            raise
+        return place

@@ -1,0 +1,71 @@
+"""Whose logs and history a word names, also when they are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from instar.errors import NotFound
+from instar.ledger import Ledger
+from instar.model.release import Place, Settings
+from instar.operations.logs import logs
+from instar.operations.places import find_place
+from simulated.values import configuration, image
+
+DEV = Place(service="web", environment="dev")
+
+
+class Printed:
+    """A runtime of which only the logs are asked for."""
+
+    def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
+        yield f"2026-01-01T00:00:00Z stdout {instance_id}"
+        if instance_id == "web-dev-1-3":
+            raise OSError("the disk is gone")
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Any]:
+    """With an environment of three instances, the first of which is removed."""
+    with Ledger(tmp_path / "ledger" / "instar.db", actor="ann") as ledger:
+        ledger.save_settings(DEV, Settings())
+        ledger.add_release(DEV, image("one").digest, configuration())
+        ledger.add_instances(DEV, 1, 3, IPv4Network("10.9.0.0/24"))
+        ledger.remove_instance("web-dev-1-1", "over")
+        ledger.set_active(DEV, 1)
+        yield SimpleNamespace(ledger=ledger, provider=lambda name: SimpleNamespace(runtime=Printed()))
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("word", ["nosuch", "../secret", "web-dev-1-4"])
+def test_an_instance_that_the_place_never_had_is_not_looked_for(parts: Any, word: str, follow: bool) -> None:
+    with pytest.raises(NotFound, match="never had such an instance") as caught:
+        list(logs(parts, parts.ledger.get_environment(DEV), word, last=None, follow=follow))
+    assert caught.value.hint == "the newest are: web-dev-1-3, web-dev-1-2, web-dev-1-1"
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_removed_instance_s_log_is_shown_and_following_it_ends(parts: Any, follow: bool) -> None:
+    ((name, _),) = logs(parts, parts.ledger.get_environment(DEV), "web-dev-1-1", last=None, follow=follow)
+    assert name == "web-dev-1-1"
+
+
+def test_following_ends_with_the_error_of_any_reader(parts: Any) -> None:
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(logs(parts, parts.ledger.get_environment(DEV), None, last=None, follow=True))
+
+
+def test_the_history_of_what_is_gone_is_found_by_its_events(parts: Any) -> None:
+    ledger: Ledger = parts.ledger
+    for instance in ledger.instances(DEV):
+        ledger.remove_instance(instance.id, "over")
+    ledger.remove_environment(DEV)
+    assert find_place(ledger, "web/dev", None) == find_place(ledger, "dev", "web") == DEV
+    for word, service in (("dev", None), ("devv", "web"), ("web/devv", None)):
+        with pytest.raises(NotFound):
+            find_place(ledger, word, service)
