@@ -90,13 +90,19 @@ def test_a_package_that_does_not_exist_is_named(author: Author) -> None:
 
 def test_what_needs_root_says_so(author: Author) -> None:
     author.define()
-    for words in (["bake"], ["deploy", "dev"], ["status"], ["rollback", "dev"]):
+    for words in (["bake"], ["deploy", "dev"], ["deploy", "dev", "--plan"], ["status"], ["rollback", "dev"]):
         result = author.instar(*words)
         assert result.returncode == 1, words
         assert "root" in result.stderr
 
 
+def test_the_doctor_looks_for_anybody(author: Author) -> None:
+    result = author.instar("doctor", "--json")
+    assert result.returncode in (0, 69)
+    assert json.loads(result.stdout)["warnings"] == []
+
+
 def test_wrong_usage_is_64(author: Author) -> None:
-    for words in (["dploy"], ["deploy"], ["bake", "--no-such-option"], ["rollback", "dev", "--to", "x"]):
+    for words in (["dploy"], ["deploy"], ["bake", "--no-such-option"], ["rollback", "dev", "--to", "9" * 20]):
         assert author.instar(*words).returncode == 64, words
     assert "'deploy'" in author.instar("dploy").stderr, "the nearest right word"

@@ -14,11 +14,14 @@ from instar.operations.parts import require_root
 
 
 @click.group(invoke_without_command=True)
+@json_option
 @click.pass_context
-def images(ctx: click.Context) -> None:
+def images(ctx: click.Context, as_json: bool) -> None:
     """List, show and remove images in the store. (Without a word: list.)"""
     if ctx.invoked_subcommand is None:
-        ctx.invoke(list_images, as_json=False)
+        ctx.invoke(list_images, as_json=as_json)
+    elif as_json:
+        raise click.UsageError(f"write --json after '{ctx.invoked_subcommand}'")
 
 
 @images.command("list")

@@ -6,7 +6,7 @@ import importlib
 import os
 import signal
 import sys
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -77,9 +77,12 @@ def instar() -> None:
 
 def main() -> NoReturn:
     """Run the command line and leave the process with the exit status that its outcome has."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, signal.default_int_handler)
     try:
         status = instar.main(prog_name="instar", standalone_mode=False)
+        _flush(sys.stdout)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         status = 0
@@ -93,7 +96,6 @@ def main() -> NoReturn:
         warn("interrupted")
         status = 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except InstarError as error:
         status = _tell(error)
@@ -101,7 +103,22 @@ def main() -> NoReturn:
         where = f" '{error.filename}'" if error.filename else ""
         warn(f"cannot go on: {error.strerror or error}{where}")
         status = 1
+    _give_up_what_is_left()
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _flush(stream: TextIO | None) -> None:
+    if stream is not None:  # it was closed
+        stream.flush()
+
+
+def _give_up_what_is_left() -> None:
+    """Let Python not try again, as it ends, to write what could not be written: it would change the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            _flush(stream)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _tell(error: InstarError) -> int:

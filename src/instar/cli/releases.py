@@ -45,6 +45,7 @@ def deploy(environment: str, file: Path, as_json: bool, take_over: bool, image: 
     parts = workspace()
     loaded = load_definition(file)
     if plan_only:
+        require_root("deploy --plan", "the state directory belongs to root")
         from instar.operations.plan import plan
 
         return _show_plan(plan(parts, loaded, environment, image=image), as_json)
@@ -72,7 +73,10 @@ def promote(source: str, target: str, file: Path, as_json: bool, take_over: bool
 @json_option
 @take_over_option
 @click.option(
-    "--to", type=int, metavar="N", help="The release to go to; the newest older one that ran well by default."
+    "--to",
+    type=click.IntRange(1, 2**31 - 1),
+    metavar="N",
+    help="The release to go to; the newest older one that ran well by default.",
 )
 def rollback(environment: str, file: Path, as_json: bool, take_over: bool, to: int | None) -> int:
     """Move the traffic of ENV back to a release that ran well.

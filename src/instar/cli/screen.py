@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -34,7 +35,7 @@ def printable(text: str) -> str:
 def say_json(value: Any) -> None:
     """Print ``value`` (of frozen values, times, scalars) as JSON to stdout."""
     text = json.dumps(to_json(value), default=_plain, ensure_ascii=False, indent=1)
-    sys.stdout.write(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+    _out(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def warn(message: str, hint: str | None = None, detail: Sequence[str] = ()) -> None:
@@ -51,7 +52,7 @@ class Screen:
     """Shows progress on stderr: one line a stage, redrawn while it goes on where that is possible."""
 
     def __init__(self) -> None:
-        self._redraws = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        self._redraws = _is_terminal(sys.stderr)
         self._open = False
 
     def __call__(self, progress: Progress) -> None:
@@ -119,14 +120,19 @@ def _out(text: str) -> None:
 
 
 def _err(text: str, *, newline: bool = True) -> None:
-    click.echo(text, err=True, nl=newline)
+    """Print to stderr, or to nobody: what is under way goes on when its terminal or its reader is gone."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True, nl=newline)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """Tell whether colours and redrawing make sense there. (A stream that was closed is None.)"""
+    return stream is not None and stream.isatty() and "NO_COLOR" not in os.environ
 
 
 def _paint(text: str, colour: str | None) -> str:
-    if colour is None or not sys.stderr.isatty() or "NO_COLOR" in os.environ:
-        return text
-    return click.style(text, fg=colour)
+    return click.style(text, fg=colour) if colour is not None and _is_terminal(sys.stderr) else text
 
 
 def _bold(text: str) -> str:
-    return click.style(text, bold=True) if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
+    return click.style(text, bold=True) if _is_terminal(sys.stdout) else text
