@@ -4,7 +4,6 @@ InstarError
 ├── UsageError               64  the words on the command line don't fit
 ├── ComponentMissing         69  a program or kernel feature is not here
 ├── EnvironmentBusy          75  another loop holds the environment
-├── Interrupted             130  ^C
 ├── NotRoot                   1  the operation needs root
 ├── CommandFailed             1  a subprocess failed (``process.py`` alone raises it)
 ├── DefinitionError           1  one or more problems in instar.yaml or what it names
@@ -70,11 +69,6 @@ class EnvironmentBusy(InstarError):
     def __init__(self, message: str, *, pid: int | None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.pid = pid
-
-
-class Interrupted(InstarError):
-    code = "interrupted"
-    exit_status = 130
 
 
 class NotRoot(InstarError):

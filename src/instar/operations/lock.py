@@ -13,8 +13,6 @@ from instar.model.lock import Lock
 from instar.model.progress import Report
 from instar.model.state import StateDirectory
 
-LOCK_NAME = "instar.lock"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Locked:
