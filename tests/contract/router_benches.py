@@ -153,7 +153,7 @@ class LocalBench:
 
     def close(self) -> None:
         self.finish()
-        self.router.clear_orphans(())
+        self.router.clear_orphans(lambda: ())
         for backend in self._world.backends:
             backend.close()
         assert self._world.processes() == []

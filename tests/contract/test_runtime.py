@@ -220,7 +220,7 @@ def test_only_what_is_unknown_is_an_orphan(bench: RuntimeBench) -> None:
         "running",
         "created",
     ]
-    assert sorted(bench.another().clear_orphans([known])) == sorted([unknown.id, waiting.id])
+    assert sorted(bench.another().clear_orphans(lambda: [known])) == sorted([unknown.id, waiting.id])
     assert [each.state for each in bench.runtime.observe([known, unknown, waiting])] == ["running", "absent", "absent"]
-    assert bench.runtime.clear_orphans([known]) == ()
+    assert bench.runtime.clear_orphans(lambda: [known]) == ()
     bench.runtime.destroy(known, of)

@@ -218,7 +218,7 @@ def world(home: Path) -> Iterator[World]:
     try:
         yield made
     finally:
-        made.router.clear_orphans(())
+        made.router.clear_orphans(lambda: ())
         for backend in made.backends:
             backend.close()
         assert made.processes() == []

@@ -85,7 +85,7 @@ def _cleared(world: TinyWorld, instance: Instance, release: Release, *, by_destr
     if by_destroy:
         runtime.destroy(instance, release)
     else:
-        runtime.clear_orphans([])
+        runtime.clear_orphans(lambda: [])
     assert world.traces() == []
 
 
@@ -146,7 +146,7 @@ def test_creation_goes_on_where_it_was_killed(world: TinyWorld) -> None:
 def test_what_somebody_else_is_making_is_left_alone(world: TinyWorld) -> None:
     release = _release(world)
     instance = world.run(release, 300)
-    child = _in_child(lambda: os._exit(0 if world.another_runtime().clear_orphans([]) == () else 1))
+    child = _in_child(lambda: os._exit(0 if world.another_runtime().clear_orphans(lambda: []) == () else 1))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert world.observe(instance).state == "running"
     world.runtime.destroy(instance, release)

@@ -333,7 +333,7 @@ def test_orphans_are_found_and_only_ours(world: TinyWorld) -> None:
     kept, lost = world.run(release, 1), world.run(release, 2)
     intent = world.state.instances / lost.id / "instance.json"
     intent.write_text(intent.read_text().replace(f'"pid": {os.getpid()}', '"pid": 4194304'))
-    assert world.another_runtime().clear_orphans([kept]) == (lost.id,)
+    assert world.another_runtime().clear_orphans(lambda: [kept]) == (lost.id,)
     assert world.observe(kept).state == "running"
     assert world.observe(lost).state == "absent"
     assert not any(lost.id in trace for trace in world.traces())
@@ -345,7 +345,7 @@ def test_what_lost_its_folder_is_found_too(world: TinyWorld) -> None:
     instance = world.run(release)
     subprocess.run(["rm", "-r", world.state.instances / instance.id], check=True)
     assert world.traces() != []
-    world.another_runtime().clear_orphans([])
+    world.another_runtime().clear_orphans(lambda: [])
     assert world.traces() == []
 
 

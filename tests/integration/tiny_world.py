@@ -141,7 +141,7 @@ class TinyWorld:
 
     def close(self) -> None:
         """Remove everything, and fail if anything is left."""
-        self.another_runtime().clear_orphans([])
+        self.another_runtime().clear_orphans(lambda: [])
         left = self.traces() + [str(path) for path in Path("/sys/class/net").glob(f"*{self.id}*")]
         left += [str(path) for one in cgroups.hierarchies() for path in one.mount.glob(f"*{self.id}*")]
         tables = subprocess.run(["nft", "list", "tables"], check=True, capture_output=True, text=True).stdout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -170,8 +170,8 @@ class SimulatedRouter:
                 with self._effects.step(f"close {place}"):
                     del self._places[place]
 
-    def clear_orphans(self, known: Sequence[Place]) -> tuple[str, ...]:
-        orphans = [place for place in self._places if place not in known]
+    def clear_orphans(self, known: Callable[[], Sequence[Place]]) -> tuple[str, ...]:
+        orphans = [place for place in self._places if place not in known()]
         for place in orphans:
             self.remove(place)
         return tuple(str(place) for place in orphans)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network
@@ -165,8 +165,8 @@ class SimulatedRuntime:
             with self.effects.step(f"remove {instance.id}"):
                 del self._machine[instance.id]
 
-    def clear_orphans(self, known: Sequence[Instance]) -> tuple[str, ...]:
-        names = {instance.id for instance in known}
+    def clear_orphans(self, known: Callable[[], Sequence[Instance]]) -> tuple[str, ...]:
+        names = {instance.id for instance in known()}
         with self._guard:
             orphans = [found for name, found in self._machine.items() if name not in names]
             for found in orphans:

@@ -198,8 +198,8 @@ def _missing(story: Story) -> str | None:
 
 def clear_orphans(parts: Parts, provider: Provider) -> None:
     """Remove what a killed process left behind and no record knows."""
-    names = provider.runtime.clear_orphans(parts.ledger.instances())
-    names += provider.router.clear_orphans(tuple(state.place for state in parts.ledger.environments()))
+    names = provider.runtime.clear_orphans(parts.ledger.instances)
+    names += provider.router.clear_orphans(lambda: [state.place for state in parts.ledger.environments()])
     if names:
         text = f"cleared what an interrupted run had left: {', '.join(names)}"
         parts.report(Progress(stage="note", text=text, kind="warning"))

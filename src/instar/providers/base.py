@@ -7,7 +7,7 @@ one is created, started, destroyed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Literal, Protocol
@@ -76,8 +76,11 @@ class Runtime(Protocol):
         A half-made or half-removed instance is fine. Returns when nothing of it is left.
         """
 
-    def clear_orphans(self, known: Sequence[Instance]) -> tuple[str, ...]:
-        """Remove whatever carries this state directory's id and belongs to none of ``known``; return their names."""
+    def clear_orphans(self, known: Callable[[], Sequence[Instance]]) -> tuple[str, ...]:
+        """Remove whatever carries this state directory's id and belongs to none of ``known()``; return their names.
+
+        ``known`` is asked after the machine was looked at: whatever is made was written down before.
+        """
 
     def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
         """Yield the lines that an instance printed, each ``TIME STREAM TEXT``; of destroyed ones too, while kept."""
@@ -190,7 +193,7 @@ class Router(Protocol):
     def remove(self, place: Place) -> None:
         """Stop the router and remove everything of it."""
 
-    def clear_orphans(self, known: Sequence[Place]) -> tuple[str, ...]:
+    def clear_orphans(self, known: Callable[[], Sequence[Place]]) -> tuple[str, ...]:
         """Stop routers that belong to this state directory and to none of ``known``; return their names."""
 
 

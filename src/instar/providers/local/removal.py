@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from instar.errors import HostError
@@ -49,14 +49,18 @@ def remove(names: InstanceNames) -> None:
     record.remove_begun(names)
 
 
-def clear_orphans(names: Names, known: Sequence[Instance]) -> Iterator[str]:
-    """Remove what carries the state directory's id and belongs to none of ``known``; yield the names."""
+def clear_orphans(names: Names, known: Callable[[], Sequence[Instance]]) -> Iterator[str]:
+    """Remove what carries the state directory's id and belongs to none of ``known()``; yield the names.
+
+    The machine is looked at first: what is made is known before, so what is found and unknown after is an orphan.
+    """
+    found, instances = _found(names), known()
     intents = record.all_intents(names)
     spared = {intent.serial for intent in intents.values() if intent and record.in_the_making(intent)}
-    kept = {instance.serial for instance in known} | spared
-    kept_names = {instance.id for instance in known}
+    kept = {instance.serial for instance in instances} | spared
+    kept_names = {instance.id for instance in instances}
     kept_names |= {name for name, intent in intents.items() if intent and intent.serial in spared}
-    for name, serial in sorted(_found(names, kept)):
+    for name, serial in sorted(found):
         if serial not in kept and name not in kept_names:
             remove(names.instance(name, serial))
             yield name
@@ -69,7 +73,7 @@ def remove_shared(names: Names) -> None:
         names.roots.rmdir()
 
 
-def _found(names: Names, kept: set[int]) -> set[tuple[str, int]]:
+def _found(names: Names) -> set[tuple[str, int]]:
     """Return (name, serial) of all that can be seen; what has lost the one or the other gets a stand-in."""
     intents = record.all_intents(names)
     found = {(name, intent.serial if intent else -1) for name, intent in intents.items()}
@@ -82,7 +86,7 @@ def _found(names: Names, kept: set[int]) -> set[tuple[str, int]]:
     serials |= {names.serial_of_network(name) for name in namespaces.names(names.network_prefix)}
     serials |= {int(room.name) for room in _rooms(names)}
     with_folder = {serial for _, serial in found}
-    found |= {(f".serial-{serial}", serial) for serial in serials - with_folder - kept if serial is not None}
+    found |= {(f".serial-{serial}", serial) for serial in serials - with_folder if serial is not None}
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from instar.errors import RouterError
@@ -134,10 +134,10 @@ class LocalRouter:
             proxy.end()
             proxy.files.remove()
 
-    def clear_orphans(self, known: Sequence[Place]) -> tuple[str, ...]:
+    def clear_orphans(self, known: Callable[[], Sequence[Place]]) -> tuple[str, ...]:
         found = {place_of(path) for path in self._state.routers.glob("*/*") if path.is_dir()}
         found |= running(self._state, self._id)
-        orphans = sorted(found - set(known), key=str)
+        orphans = sorted(found - set(known()), key=str)
         for place in orphans:
             self.remove(place)
         return tuple(str(place) for place in orphans)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Network
 
 from instar.errors import CommandFailed, EnvironmentBusy, HostError, InstarError, ProviderError
@@ -83,10 +83,10 @@ class LocalRuntime:
         removal.stop(names, release.service.stop)
         removal.remove(names)
 
-    def clear_orphans(self, known: Sequence[Instance]) -> tuple[str, ...]:
+    def clear_orphans(self, known: Callable[[], Sequence[Instance]]) -> tuple[str, ...]:
         with locks.hold(self._names.machine_lock, "this machine", wait_s=_MACHINE_PATIENCE_S):
             found = tuple(removal.clear_orphans(self._names, known))
-            if not known and not record.all_intents(self._names):
+            if not known() and not record.all_intents(self._names):
                 removal.remove_shared(self._names)
                 self._unmount_layers()
                 self._subnet.remove()
