@@ -262,7 +262,9 @@ def test_what_is_well_serves_while_another_copy_is_not() -> None:
     well, unwell = copy(1, healthy=True, weight=0, serial=1), copy(1, healthy=False, serial=2, age_s=60)
     assert decide(world(releases, [well, unwell], active=1, instances=2)) == (Route((well.id,)),)
     served = copy(1, weight=100, serial=1)
-    assert decide(world(releases, [served, unwell], active=1, instances=2)) == ()
+    both = world(releases, [served, unwell], active=1, instances=2)
+    assert decide(both) == (Retire((unwell.id,), "it no longer answers"),)
+    assert decide(dataclasses.replace(both, tried=frozenset({1}))) == ()
 
 
 def test_a_reboot_after_the_traffic_has_moved_does_not_undo_the_rollout() -> None:

@@ -208,13 +208,19 @@ def _show_all(everything: list[EnvironmentStatus]) -> None:
 
 
 def _advise(status: EnvironmentStatus) -> None:
-    """Say what to do when instances of the active release have ended."""
+    """Say what isn't as wanted, and what to do."""
+    if status.destroying:
+        say(f"\n{status.place} is being destroyed; go on with: instar destroy {status.place}")
+        return
     active = _active(status)
-    ended = [instance for instance in active.instances if instance.state == "dead"] if active else []
-    if ended:
-        how = f"{status.place}: {ended[0].id} ended: {ended[0].reason}"
-        more = f" (and {len(ended) - 1} more)" if len(ended) > 1 else ""
-        say(f"\n{how}{more}\nput it right with: instar deploy {status.place.environment}")
+    troubles = [f"{one.id}: {one.reason}" for one in active.instances if one.reason] if active else []
+    if active and status.listen and not status.router:
+        troubles.append("its router does not run as it should")
+    if active and not active.instances:
+        troubles.append("no instance of the active release runs")
+    if troubles:
+        say("\n" + "\n".join(f"{status.place}: {trouble}" for trouble in troubles))
+        say(f"put it right with: instar deploy {status.place.environment}")
 
 
 def _healthy(release: ReleaseStatus) -> str:

@@ -84,7 +84,8 @@ def _well(world: World, release: Release, copy: Copy) -> bool:
     """It has traffic (the router watches it), or has proven itself."""
     began = copy.instance.started_at or copy.instance.created_at
     steady = release.service.health.kind != "none" or (world.now - began).total_seconds() >= STEADY_S
-    return bool(copy.weight) or (copy.healthy and steady)
+    watched = copy.routed is not None and copy.routed.weight > 0 and copy.routed.up
+    return watched or (copy.healthy and steady)
 
 
 def _deadline(release: Release, copy: Copy) -> datetime:

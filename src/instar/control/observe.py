@@ -59,10 +59,10 @@ def _releases(ledger: Ledger, environment: EnvironmentState, instances: Sequence
 
 
 def _matters(environment: EnvironmentState, instance: Instance, routed: RoutedTarget | None) -> bool:
-    """Tell whether a decision can hang on its health: it should serve and has no traffic yet. (What has traffic is
-    watched by the router itself.)"""
+    """Tell whether a decision can hang on its health: it should serve and doesn't. (What serves is watched by the
+    router itself.)"""
     target = environment.rollout.target if environment.rollout else None
-    return instance.release in (environment.active, target) and (routed is None or not routed.weight)
+    return instance.release in (environment.active, target) and not (routed and routed.weight and routed.up)
 
 
 def _probe(runtime: Runtime, instances: Sequence[Instance], releases: Mapping[int, Release]) -> Mapping[str, Probe]:

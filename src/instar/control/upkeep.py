@@ -42,6 +42,8 @@ def _serve(world: World, active: Release) -> tuple[Action, ...]:
     traffic = _give_traffic(world, active, readiness.copies) if routed(active) and readiness.copies else ()
     if traffic:
         return traffic
+    if readiness.cause and active.number not in world.tried:
+        return (Retire(readiness.culprits, "it no longer answers"),)
     given_up = any(isinstance(action, Plan) and action.release in world.tried for action in readiness.actions)
     return () if given_up else readiness.actions
 

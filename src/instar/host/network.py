@@ -36,6 +36,8 @@ def choose(wanted: str | None, *, seed: int, spared: Iterable[IPv4Address] = ())
     taken = [*_taken(), *((IPv4Network(address), f"{address} is a name server") for address in spared)]
     if wanted is not None:
         network = _parse(wanted)
+        if not network.is_private:
+            raise HostError(f"cannot use the subnet '{wanted}': it belongs to somebody on the internet", hint=_ANOTHER)
         if cause := _overlap(network, taken):
             raise HostError(f"cannot use the subnet '{wanted}': {cause}", hint=_ANOTHER)
         return network

@@ -214,14 +214,14 @@ def _translate(error: sqlite3.Error, verb: str, path: Path) -> LedgerError:
         ),
         sqlite3.SQLITE_FULL: (
             "the disk is full",
-            f"make room on the file system of {path.parent}; nothing was changed",
+            f"make room on the file system of {path.parent}; this was not written down",
         ),
         sqlite3.SQLITE_READONLY: (
             "it can only be read",
-            f"make {path.parent} writable for root: mount options, lsattr; nothing was changed",
+            f"make {path.parent} writable for root: mount options, lsattr; this was not written down",
         ),
         sqlite3.SQLITE_CANTOPEN: (str(error), "run as root (sudo); if you are, look at its file system and mode"),
-        sqlite3.SQLITE_IOERR: (f"input/output error ({error})", "look at the disk: dmesg; nothing was changed"),
+        sqlite3.SQLITE_IOERR: (f"input/output error ({error})", "look at the disk: dmesg; this was not written down"),
     }.get(primary, (str(error), None))
     return LedgerError(f"cannot {verb} '{path}': {cause}", hint=hint)
 

@@ -35,6 +35,8 @@ def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
         services = {environment.place.service for environment in parts.ledger.environments()}
         tagged = {digest for tag, digest in parts.store.tags().items() if not everything or tag in services}
         keep = {release.image for release in kept_releases(parts)} | tagged
+        for digest in keep:
+            parts.store.image(digest)  # an index that lost an image that is needed must cost no blob
         collected = parts.store.collect(keep, dry_run=dry_run)
         if not dry_run:
             left = parts.store.images()

@@ -27,7 +27,8 @@ def rollback(parts: Parts, environment: EnvironmentState, *, to: int | None = No
                 f"cannot roll back '{place}' to release {target.number}: nothing says where its port is to listen",
                 hint="deploy a definition with 'listen' for it",
             )
-        parts.store.image(target.image)
+        if not any(one.release == target.number for one in parts.ledger.instances(place)):
+            parts.store.image(target.image)
         with parts.ledger.transaction():
             rollout = environment.rollout
             if rollout is not None and rollout.target != target.number:
@@ -44,7 +45,10 @@ def _target(parts: Parts, environment: EnvironmentState, to: int | None) -> Rele
         raise Refused(
             f"cannot roll back '{place}': no release of it is active", hint=f"instar deploy {place.environment}"
         )
-    if environment.rollout is not None and environment.rollout.target != environment.active:
+    rollout = environment.rollout
+    if rollout is not None and rollout.kind == "rollback":  # it was stopped in the middle: to the end first
+        return parts.ledger.get_release(place, rollout.target)
+    if rollout is not None and rollout.target != environment.active:
         return parts.ledger.get_release(place, environment.active)
     for release in parts.ledger.releases(place):
         if release.number < environment.active and release.ran_well:

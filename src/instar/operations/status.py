@@ -40,12 +40,17 @@ class ReleaseStatus:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnvironmentStatus:
-    """``unfinished`` is the target of a rollout that no process is carrying on, or that runs just now."""
+    """``unfinished`` is the target of a rollout that no process is carrying on, or that runs just now.
+
+    ``router``: it runs, and under its holder.
+    """
 
     place: Place
     listen: tuple[str, ...]
     active: int | None
     unfinished: int | None
+    router: bool
+    destroying: bool
     releases: tuple[ReleaseStatus, ...]
 
 
@@ -61,6 +66,8 @@ def status(parts: Parts, environment: EnvironmentState) -> EnvironmentStatus:
         listen=environment.settings.listen,
         active=environment.active,
         unfinished=environment.rollout.target if environment.rollout else None,
+        router=world.router_plan is not None,
+        destroying=environment.destroying,
         releases=tuple(_release(world, release, total) for _, release in sorted(releases.items(), reverse=True)),
     )
 

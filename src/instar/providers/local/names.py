@@ -34,12 +34,19 @@ LOG_LIMIT_BYTES = 8 << 20
 _CONMON = "conmon"
 
 
+_MARK = re.compile(r"[0-9a-f]{6}")
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """What belongs to a state directory as a whole."""
 
     state: StateDirectory
     id: str
+
+    def __post_init__(self) -> None:
+        if not _MARK.fullmatch(self.id):  # a shorter one would be the beginning of another directory's names
+            raise ValueError(f"not the mark of a state directory: {self.id!r}")
 
     @property
     def bridge(self) -> str:
