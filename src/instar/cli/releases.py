@@ -76,7 +76,7 @@ def promote(source: str, target: str, file: Path, as_json: bool, take_over: bool
     "--to",
     type=click.IntRange(1, 2**31 - 1),
     metavar="N",
-    help="The release to go to; the newest older one that ran well by default.",
+    help="The release to go to; the older one that served last by default.",
 )
 def rollback(environment: str, file: Path, as_json: bool, take_over: bool, to: int | None) -> int:
     """Move the traffic of ENV back to a release that ran well.

@@ -11,7 +11,7 @@ from instar.operations.parts import Parts, hold_place, require_root
 
 
 def rollback(parts: Parts, environment: EnvironmentState, *, to: int | None = None, take_over: bool = False) -> Outcome:
-    """Give the traffic to release ``to``, or to the newest older one that ran well.
+    """Give the traffic to release ``to``, or to the older one that ran well and had the traffic last.
 
     Raises Refused when there is none, NotFound when ``to`` never was, ImageNotFound when its image is gone.
     """
@@ -50,9 +50,9 @@ def _target(parts: Parts, environment: EnvironmentState, to: int | None) -> Rele
         return parts.ledger.get_release(place, rollout.target)
     if rollout is not None and rollout.target != environment.active:
         return parts.ledger.get_release(place, environment.active)
-    for release in parts.ledger.releases(place):
-        if release.number < environment.active and release.ran_well:
-            return release
+    older = [one for one in parts.ledger.releases(place) if one.number < environment.active and one.ran_well]
+    if older:  # the one that had the traffic last: one that was rolled back from is not what people mean
+        return max(older, key=lambda one: (one.last_active_at or one.created_at, one.number))
     raise Refused(
         f"cannot roll back '{place}': release {environment.active} is the oldest that ran well",
         hint=f"instar history {place} shows all releases; --to N goes to any of them",

@@ -23,8 +23,7 @@ LISTEN: Final = "INSTAR_LISTEN_"
 FEWEST_SLOTS, SLOTS_PER_INSTANCE = 16, 6
 LONGEST_MS: Final = 2**31 - 1  # Source: HAProxy 2.6 configuration manual, 2.5 "Time format"
 KEEP_ALIVE_MS: Final = 60_000
-CHECK_INTERVAL_MS: Final = 1_000  # of a server that is well: each check is a line in its log
-DOUBT_INTERVAL_MS: Final = 200  # of one that is new, missed a check, or is down
+CHECK_INTERVAL_MS: Final = 200  # a new server waits so long for its first check, whatever fastinter says
 
 _HEALTH_PATH = re.compile(r"/[A-Za-z0-9/._~!*()@:&;=+,%?-]{0,1023}", re.ASCII)
 _PLAN = "# plan "
@@ -213,10 +212,7 @@ def _backend(plan: Plan) -> str:
             " hdr User-Agent instar hdr Accept */*",
             "  http-check expect status 200-399",
         ]
-    lines.append(
-        f"  default-server check inter {CHECK_INTERVAL_MS}ms fastinter {DOUBT_INTERVAL_MS}ms"
-        f" downinter {DOUBT_INTERVAL_MS}ms fall {FALL} rise {RISE}"
-    )
+    lines.append(f"  default-server check inter {CHECK_INTERVAL_MS}ms fall {FALL} rise {RISE}")
     return "\n".join(lines)
 
 
