@@ -88,8 +88,7 @@ class Loop:
             if world.environment.rollout is None or isinstance(action, Fail):
                 raise
             culprits = getattr(action, "instances", ())
-            cause = error.message if isinstance(error, InstarError) else str(error)
-            executor.fail(world, Fail(cause, tuple(culprits)))
+            executor.fail(world, Fail(_cause(error), tuple(culprits)))
 
     def _undo(self, place: Place, executor: Executor, story: Story) -> bool:
         """Fail the running rollout if its target has no traffic yet; False when there is nothing to undo."""
@@ -100,3 +99,9 @@ class Loop:
         executor.fail(world, Fail("it was interrupted"))
         story.undone(world, "interrupted")
         return True
+
+
+def _cause(error: InstarError | OSError) -> str:
+    if isinstance(error, InstarError):
+        return f"{error.message}; {error.hint}" if error.hint else error.message
+    return str(error)

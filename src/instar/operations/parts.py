@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from instar.errors import NotRoot
+from instar.errors import EnvironmentBusy, NotRoot
 from instar.host import locks
+from instar.model.progress import Progress
 
 if TYPE_CHECKING:
     from instar.fetch.cache import Cache
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from instar.providers.base import Provider
     from instar.store import Store
 
+_QUIETLY_S = 0.5
 _STORE_PATIENCE_S = 900
 _TAKE_OVER = "wait until it has finished, or end it and go on where it stopped: add --take-over"
 
@@ -59,8 +61,15 @@ def require_root(verb: str, why: str = "it makes mounts, namespaces and cgroups"
 
 @contextlib.contextmanager
 def hold_store(parts: Parts) -> Iterator[None]:
-    """Keep gc and other bakes from the store inside; wait for a running bake."""
-    with locks.hold(parts.state.locks / "store", "the image store", wait_s=_STORE_PATIENCE_S):
+    """Keep gc and other bakes from the store inside; wait for a running bake, and say that one does."""
+    path, what = parts.state.locks / "store", "the image store"
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locks.hold(path, what, wait_s=_QUIETLY_S))
+        except EnvironmentBusy as error:
+            text = f"for process {error.pid or '(unknown)'}, which bakes or collects"
+            parts.report(Progress(stage="wait", text=text))
+            held.enter_context(locks.hold(path, what, wait_s=_STORE_PATIENCE_S))
         yield
 
 

@@ -135,12 +135,23 @@ class Store:
         """Make the tree of a layer, in overlay form, in ``into``, which is missing or empty. Needs root.
 
         Blob and tar are checked against ``digest`` and ``diff_id`` while they are read, and nothing in them is trusted.
-        The root is 0755 and root's where the tar doesn't say. After an error ``into`` is not whole: remove it.
+        The root is 0755 and root's where the tar doesn't say. After an error ``into`` is not whole: remove it. A blob
+        whose bytes are not its digest's is removed, so that the next bake makes it anew.
 
         Raises BlobDamaged, and StoreError for what is refused: a name or a link that leads out, a device, more than
         ``limit_bytes`` of tar.
         """
-        layers.unpack(self._blobs, layer, into, limit_bytes=limit_bytes)
+        try:
+            layers.unpack(self._blobs, layer, into, limit_bytes=limit_bytes)
+        except BlobDamaged as error:
+            self._discard_damaged(layer.digest)
+            raise BlobDamaged(error.message, hint="bake it again, which makes that layer anew: instar bake") from error
+
+    def _discard_damaged(self, digest: Digest) -> None:
+        try:
+            self._blobs.verify(digest)
+        except BlobDamaged:
+            self._blobs.remove(digest)
 
     def collect(self, keep: Collection[Digest], *, dry_run: bool = False) -> Collected:
         """Remove images that aren't in ``keep``, blobs that no kept image needs, and what killed writers left.
