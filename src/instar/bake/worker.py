@@ -143,7 +143,7 @@ class _Aside:
     def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._work)
+        self._thread = threading.Thread(target=self._work, daemon=True)  # ^C may come before the block has begun
 
     def __enter__(self) -> _Aside:
         self._thread.start()
