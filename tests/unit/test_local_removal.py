@@ -18,6 +18,6 @@ def test_only_names_of_instances_are_taken_from_command_lines(tmp_path: Path) ->
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as poser:
         assert poser.stdout is not None
         poser.stdout.readline()
-        found = removal._found(names))
+        found = removal._found(names)
         poser.communicate(b"\n")
     assert found == {("web-dev-1-1", -1)}
