@@ -66,6 +66,8 @@ class Demonstration:
             check=False,
         )
         expect(result.returncode == 0, f"instar {' '.join(words)} ended with {result.returncode}: {result.stdout}")
+        if not json_too:
+            print(result.stdout, end="", flush=True)
         return json.loads(result.stdout) if json_too else None
 
     def url(self, environment: str) -> str:
@@ -162,6 +164,7 @@ def promote(demo: Demonstration) -> dict[str, Any]:
 
 def check(demo: Demonstration, first: dict[str, Any], second: dict[str, Any], promoted: dict[str, Any]) -> None:
     """What must be true in the end, whatever the commands said of themselves."""
+    demo.instar("status", json_too=False)
     status = demo.instar("status", "dev")
     expect(status["active"] == first["deploy"]["release"], "dev's active release is not the first one")
     expect(second["rollback"]["image"] == first["bake"]["digest"], "the rollback went to another image")
