@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network
 from typing import Literal
 
 from instar.errors import ProviderError
+from instar.model.definition import Check
 from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release
 from instar.providers.base import Observed, Probe
+from instar.providers.commands import command_of, place_of_command
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
 
@@ -24,7 +25,12 @@ class Behaviour:
 
     ``create_fails`` and ``start_fails`` are the causes. ``healthy_after_probes`` None: never healthy.
     ``answers`` is the status of its health path. ``dies_after_s``: so long after its start; 0: at once.
-    ``hangs``: accepts connections and answers none.
+    ``hangs``: accepts connections and answers none. ``fails_checks`` are those of the release's checks that are not
+    passed, each by what it asks for (:func:`asked_for`). ``fails_share`` (0 to 1) and ``answers_in_ms`` are of the
+    requests that the router sends here.
+
+    An instance with a task ends with ``task_exit_status`` when it has run for ``task_lasts_s``, and never if
+    ``task_hangs``; so does each of the release unless tests say it of one alone: ``behave((2, "before 1"), ...)``.
     """
 
     create_fails: str | None = None
@@ -35,6 +41,12 @@ class Behaviour:
     exit_status: int = 1
     hangs: bool = False
     says: tuple[str, ...] = ()
+    fails_checks: Collection[str] = frozenset()
+    fails_share: float = 0.0
+    answers_in_ms: int = 5
+    task_exit_status: int = 0
+    task_lasts_s: float = 0.5
+    task_hangs: bool = False
 
 
 @dataclass(kw_only=True)
@@ -51,11 +63,17 @@ class Simulated:
     probes: int = 0
 
 
+def asked_for(check: Check) -> str:
+    """Return what ``Behaviour.fails_checks`` calls a check by: its path, its command in one line, or its URL."""
+    return check.path or check.url or " ".join(check.command or ())
+
+
 class SimulatedRuntime:
     """Implements ``providers.base.Runtime``. What it holds stands for the machine: it outlives a crash.
 
     Tests give faults with :meth:`behave`, :meth:`kill`, :meth:`reboot`, and look at ``violations``: what must
     never happen (two releases with an exclusive volume at once, two instances with one address) and did.
+    ``tasks_run`` has every task that was begun, as (release, name), ``checked`` every check, as (instance, asked for).
     """
 
     def __init__(
@@ -66,19 +84,22 @@ class SimulatedRuntime:
         self.violations: list[str] = []
         self.volumes: set[tuple[Place, str]] = set()
         self.warned: tuple[str, ...] = ()
+        self.tasks_run: list[tuple[int, str]] = []
+        self.checked: list[tuple[str, str]] = []
         self._network = IPv4Network(network)
         self._room_bytes = room_bytes
         self._machine: dict[str, Simulated] = {}
         self._logs: dict[str, list[str]] = {}
-        self._behaviours: dict[int | str, Behaviour] = defaultdict(Behaviour)
+        self._behaviours: dict[int | str | tuple[int, str], Behaviour] = {}
         self._boot = 1
         self._last_pid = 1000
         self._guard = effects.guard  # one for all: a watcher looks at everything
 
     # What tests do to it
 
-    def behave(self, what: int | str, behaviour: Behaviour) -> None:
-        """Have instances of a release (by number), or one instance (by id), behave so from their creation on."""
+    def behave(self, what: int | str | tuple[int, str], behaviour: Behaviour) -> None:
+        """Have instances of a release (by number), of one of its tasks (by number and name), or one instance (by id)
+        behave so from their creation on. The narrowest counts."""
         self._behaviours[what] = behaviour
 
     def change(self, instance_id: str, **fields: object) -> None:
@@ -103,6 +124,7 @@ class SimulatedRuntime:
         """Tell whether something answers well there: what a router's own check finds."""
         return any(
             found.instance.address == address
+            and found.instance.task is None
             and found.release.service.port == port
             and self._state(found) == "running"
             and not self._cause(found)
@@ -123,6 +145,10 @@ class SimulatedRuntime:
             found = self._machine.get(instance.id)
             if found and not found.half and self._state(found) in ("created", "running") and found.process:
                 return found.process
+            try:
+                command_of(instance, release)
+            except ProviderError as error:
+                raise ProviderError(f"cannot create '{instance.id}': {error.message}") from error
             return self._make(instance, release)
 
     def start(self, instance: Instance) -> None:
@@ -136,6 +162,8 @@ class SimulatedRuntime:
                 raise ProviderError(f"cannot start '{instance.id}': {found.behaviour.start_fails}")
             with self.effects.step(f"start {instance.id}"):
                 found.started_at = self.clock.now()
+                if instance.task is not None:
+                    self.tasks_run.append((instance.release, instance.task))
                 self._logs[instance.id].extend(self._line(text) for text in found.behaviour.says)
                 self._look_for_clashes(found)
 
@@ -153,6 +181,17 @@ class SimulatedRuntime:
         if cause and found.behaviour.hangs:
             self.clock.sleep(release.service.health.timeout_ms / 1000)
         return Probe(healthy=not cause, cause=cause)
+
+    def check(self, instance: Instance, release: Release, check: Check) -> Probe:
+        with self._guard:
+            self.checked.append((instance.id, asked_for(check)))
+            found = self._machine.get(instance.id)
+            if check.kind != "url" and (found is None or self._state(found) != "running"):
+                return Probe(healthy=False, cause="it is not running")
+            behaviour = found.behaviour if found else self._behaviour_of(instance)
+        if behaviour.hangs and check.kind != "url":
+            self.clock.sleep(check.timeout_ms / 1000)
+        return _judged(check, behaviour)
 
     def destroy(self, instance: Instance, release: Release) -> None:
         with self._guard:
@@ -189,7 +228,7 @@ class SimulatedRuntime:
     # How it works
 
     def _make(self, instance: Instance, release: Release) -> Process:
-        behaviour = self._behaviours.get(instance.id) or self._behaviours[instance.release]
+        behaviour = self._behaviour_of(instance)
         made = Simulated(instance=instance, release=release, behaviour=behaviour)
         with self.effects.step(f"prepare {instance.id}"):
             self._machine[instance.id] = made
@@ -199,12 +238,17 @@ class SimulatedRuntime:
         if behaviour.create_fails:
             with self.effects.step(f"remove {instance.id}"):
                 del self._machine[instance.id]
-            raise ProviderError(f"cannot create '{instance.id}': {behaviour.create_fails}")
+            hint = f"{place_of_command(instance)} in the definition, or what the image is made of"
+            raise ProviderError(f"cannot create '{instance.id}': {behaviour.create_fails}", hint=hint)
         with self.effects.step(f"create {instance.id}"):
             self._last_pid += 1
             made.process = Process(boot_id=f"boot-{self._boot}", pid=self._last_pid, start_time=self._last_pid)
             made.half = False
             return made.process
+
+    def _behaviour_of(self, instance: Instance) -> Behaviour:
+        narrower = (instance.id, (instance.release, instance.task or ""), instance.release)
+        return next((self._behaviours[one] for one in narrower if one in self._behaviours), Behaviour())
 
     def _observed(self, name: str) -> Observed:
         found = self._machine.get(name)
@@ -213,7 +257,9 @@ class SimulatedRuntime:
         state = self._state(found)
         if state != "stopped":
             return Observed(id=name, state=state, process=found.process)
-        status = found.killed[1] if found.killed else found.behaviour.exit_status
+        behaviour = found.behaviour
+        own = behaviour.exit_status if found.instance.task is None else behaviour.task_exit_status
+        status = found.killed[1] if found.killed else own
         return Observed(id=name, state=state, exit_status=status, reason=f"exit status {status}")
 
     def _state(self, found: Simulated) -> Literal["created", "running", "stopped"]:
@@ -222,13 +268,15 @@ class SimulatedRuntime:
             return "stopped"
         if found.started_at is None:
             return "created"
-        life = found.behaviour.dies_after_s
+        life = _life_s(found)
         return "stopped" if life is not None and now >= found.started_at + timedelta(seconds=life) else "running"
 
     def _cause(self, found: Simulated) -> str:
         health, behaviour = found.release.service.health, found.behaviour
         if health.kind == "none":
             return ""
+        if found.instance.task is not None:
+            return "connection refused"
         asked = f"GET {health.path}" if health.kind == "http" else health.kind
         if behaviour.hangs:
             return f"{asked} did not answer within {health.timeout_ms / 1000:g} s"
@@ -252,3 +300,26 @@ class SimulatedRuntime:
 
     def _line(self, text: str) -> str:
         return f"{self.clock.peek().isoformat()} stdout {text}"
+
+
+def _life_s(found: Simulated) -> float | None:
+    """Return how long it runs after its start unless somebody ends it; None: for ever."""
+    behaviour = found.behaviour
+    if found.instance.task is None:
+        return behaviour.dies_after_s
+    return None if behaviour.task_hangs else behaviour.task_lasts_s
+
+
+def _judged(check: Check, behaviour: Behaviour) -> Probe:
+    asked = asked_for(check)
+    shown = f"'{asked}'" if check.kind == "command" else f"GET {asked}"
+    if behaviour.hangs and check.kind != "url":
+        did = "end" if check.kind == "command" else "answer"
+        return Probe(healthy=False, cause=f"{shown} did not {did} within {check.timeout_ms / 1000:g} s")
+    if asked not in behaviour.fails_checks:
+        return Probe(healthy=True)
+    if check.kind == "command":
+        return Probe(healthy=False, cause=f"{shown} ended with exit status 1")
+    if check.contains:
+        return Probe(healthy=False, cause=f"{shown} does not contain {check.contains!r}")
+    return Probe(healthy=False, cause=f"{shown} answered 500")

@@ -19,6 +19,7 @@ from instar.host.namespaces import ID_COUNT, IdRange
 from instar.model.image import Image
 from instar.model.release import Instance, Process, Release
 from instar.model.state import StateDirectory
+from instar.providers.commands import command_of, place_of_command
 from instar.providers.local import logs, record, root
 from instar.providers.local.names import InstanceNames
 
@@ -157,7 +158,7 @@ def _copy_secret(state: StateDirectory, target: Path, name: str, source: Path) -
 
 def _checked_command(order: Order, users: Users | None) -> Sequence[str]:
     """Return the whole command, the init before it. Raises ProviderError when it could never run."""
-    service = order.release.service
+    service, command = order.release.service, command_of(order.instance, order.release)
     names, first = order.names, users.ids.first if users else 0
     uid, gid = order.user
     workdir = programs.real_path(names.root, service.workdir)
@@ -171,13 +172,12 @@ def _checked_command(order: Order, users: Users | None) -> Sequence[str]:
         gid=first + gid,
     )
     try:
-        if not any(service.command[0].startswith(f"{volume.path}/") for volume in service.volumes):
-            programs.check(service.command, execution)
+        if not any(command[0].startswith(f"{volume.path}/") for volume in service.volumes):
+            programs.check(command, execution)
     except programs.Unrunnable as error:
-        raise ProviderError(
-            str(error), hint="service.command in the definition, or what the image is made of"
-        ) from None
-    return (plate.INIT, "--", *service.command)
+        where = place_of_command(order.instance)
+        raise ProviderError(str(error), hint=f"{where} in the definition, or what the image is made of") from None
+    return (plate.INIT, "--", *command)
 
 
 def _write_bundle(order: Order, users: Users | None, binds: Sequence[Bind], command: Sequence[str]) -> None:
