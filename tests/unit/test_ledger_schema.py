@@ -11,8 +11,12 @@ import pytest
 
 from instar.errors import LedgerDamaged, LedgerNewer
 from instar.ledger import Ledger, schema
+from instar.model.codec import canonical
+from instar.model.release import Stage
+from simulated.values import PLACE, configuration, image
 
 REPOSITORY = Path(__file__).parents[2]
+AT = "2026-01-01T00:00:00.000000Z"
 
 
 @pytest.fixture
@@ -39,7 +43,7 @@ def test_a_new_ledger_has_every_table_and_its_triggers(connection: sqlite3.Conne
     schema.migrate(connection)
     assert schema.is_ledger(connection)
     tables = {name for kind, name, _ in schema.objects(connection) if kind == "table"}
-    assert tables == {"events", "environments", "settings", "releases", "rollouts", "instances"}
+    assert tables == {"events", "environments", "settings", "releases", "rollouts", "instances", "tasks"}
     guarded = {
         sql.split(" ON ", 1)[1].split()[0]
         for kind, _, sql in schema.objects(connection)
@@ -63,25 +67,25 @@ def test_a_ledger_of_an_older_instar_is_brought_up_and_keeps_what_it_has(tmp_pat
     path = tmp_path / "instar.db"
     with Ledger(path, actor="ann") as ledger:
         ledger.record("note")
-    (migrations / "0002_more.sql").write_text("CREATE TABLE more (a TEXT) STRICT;\nINSERT INTO more VALUES (';');\n")
+    (migrations / "9998_more.sql").write_text("CREATE TABLE more (a TEXT) STRICT;\nINSERT INTO more VALUES (';');\n")
     schema.files.cache_clear()
     with Ledger(path, actor="ann") as ledger:
         assert [event.kind for event in ledger.history()] == ["note"]
         assert ledger.verify().events == 1
     with sqlite3.connect(path) as connection:
-        assert schema.version(connection) == 2
+        assert schema.version(connection) == schema.latest()
         assert connection.execute("SELECT a FROM more").fetchall() == [(";",)]
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, migrations: Path) -> None:
     path = tmp_path / "instar.db"
     Ledger(path, actor="ann").close()
-    (migrations / "0002_bad.sql").write_text("CREATE TABLE more (a TEXT);\nINSERT INTO nowhere VALUES (1);\n")
+    (migrations / "9998_bad.sql").write_text("CREATE TABLE more (a TEXT);\nINSERT INTO nowhere VALUES (1);\n")
     schema.files.cache_clear()
     with pytest.raises(LedgerDamaged, match="nowhere"):
         Ledger(path, actor="ann")
     with sqlite3.connect(path) as connection:
-        assert schema.version(connection) == 1
+        assert schema.version(connection) == schema.latest() - 1
         assert not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'more'").fetchall()
 
 
@@ -91,7 +95,39 @@ def test_a_newer_ledger_is_refused_and_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
     before = path.read_bytes()
-    with pytest.raises(LedgerNewer, match=r"schema 99, this one knows 1") as caught:
+    with pytest.raises(LedgerNewer, match=rf"schema 99, this one knows {schema.latest()}") as caught:
         Ledger(path, actor="ann")
     assert caught.value.hint and "newer" in caught.value.hint
     assert path.read_bytes() == before
+
+
+def test_a_ledger_of_the_first_version_goes_on_with_a_running_rollout(tmp_path: Path, migrations: Path) -> None:
+    path = tmp_path / "instar.db"
+    later = sorted(migrations.glob("*.sql"))[1:]
+    texts = {file: file.read_text() for file in later}
+    for file in later:
+        file.unlink()
+    schema.files.cache_clear()
+    old = sqlite3.connect(path, isolation_level=None)
+    schema.migrate(old)
+    settings = canonical({"listen": ["127.0.0.1:8080"], "instances": 2}).decode()
+    made = configuration({"VERSION": "1"})
+    old.execute("INSERT INTO environments (service, environment, created_at) VALUES ('guestbook', 'dev', ?)", (AT,))
+    old.execute("INSERT INTO settings VALUES (1, 1, ?, ?)", (settings, AT))
+    old.execute(
+        "INSERT INTO releases (environment, number, image, configuration, configuration_digest, created_at)"
+        " VALUES (1, 1, ?, ?, ?, ?)",
+        (image().digest, canonical(made).decode(), made.digest, AT),
+    )
+    old.execute(
+        "INSERT INTO rollouts (environment, kind, target, actor, started_at) VALUES (1, 'deploy', 1, 'ann', ?)", (AT,)
+    )
+    old.close()
+    for file, text in texts.items():
+        file.write_text(text)
+    schema.files.cache_clear()
+    with Ledger(path, actor="ann") as ledger:
+        state = ledger.get_environment(PLACE)
+        assert state.settings.instances == 2 and state.settings.rollout.strategy == "blue-green"
+        assert state.rollout is not None and state.rollout.stage == Stage()
+        assert ledger.get_release(PLACE, 1).configuration == made

@@ -13,7 +13,7 @@ from instar.model.release import EnvironmentState, Place, Settings
 
 _STATES = """
     SELECT e.*, s.value AS settings, r.id AS rollout_id, r.kind, r.source, r.target, r.state, r.actor, r.started_at,
-           r.ended_at, r.detail
+           r.ended_at, r.detail, r.stage
       FROM environments e
       JOIN settings s ON s.environment = e.id
                      AND s.version = (SELECT max(version) FROM settings WHERE environment = e.id)
@@ -30,6 +30,8 @@ _SETTINGS = "SELECT value, version FROM settings WHERE environment = :id ORDER B
 _ADD_SETTINGS = """
     INSERT INTO settings (environment, version, value, created_at)
     VALUES (:id, (SELECT coalesce(max(version), 0) + 1 FROM settings WHERE environment = :id), :value, :now)"""
+
+_SET_ALARM = "UPDATE environments SET alarm = :alarm WHERE id = :id"
 
 
 class Environments(Events):
@@ -60,6 +62,16 @@ class Environments(Events):
             else:
                 self._change_settings(row["id"], place, settings)
             return self.get_environment(place)
+
+    def set_alarm(self, place: Place, reason: str | None) -> None:
+        """Write that ``place`` needs somebody, or (None) that somebody came. Nothing when it is so already."""
+        with self.transaction():
+            environment, state = self._environment_id(place), self.get_environment(place)
+            if (state.alarm is None) == (reason is None):
+                return
+            self._database.write(_SET_ALARM, id=environment, alarm=reason)
+            kind, detail = ("alarm", {"reason": reason}) if reason else ("alarm-over", {"reason": state.alarm})
+            self._record(kind, place, state.active, None, detail)
 
     def _add_environment(self, place: Place, settings: Settings) -> None:
         now = self._now()

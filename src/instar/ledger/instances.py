@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from datetime import datetime
 from ipaddress import IPv4Network
 
 from instar.errors import NotFound, Refused
 from instar.ledger.addresses import next_free
 from instar.ledger.rollouts import Rollouts
-from instar.ledger.rows import instance_value
+from instar.ledger.rows import instance_value, time_text
 from instar.model.digest import Digest
 from instar.model.release import Instance, Place, Process, Release
 
@@ -27,8 +28,14 @@ _HELD = "SELECT address FROM instances WHERE removed_at IS NULL"
 _LAST = "SELECT address FROM instances ORDER BY serial DESC LIMIT 1"
 _LAST_K = "SELECT coalesce(max(k), 0) AS k FROM instances WHERE stem = :stem"
 _ADD = """
-    INSERT INTO instances (id, environment, release, stem, k, address, created_at)
-    VALUES (:stem || '-' || :k, :environment, :release, :stem, :k, :address, :now)"""
+    INSERT INTO instances (id, environment, release, stem, k, address, created_at, task, replacing)
+    VALUES (:stem || '-' || :k, :environment, :release, :stem, :k, :address, :now, :task, :replacing)"""
+# Copies made together count once; one for its age counts only when it did not last either.
+_FAILURES = """
+    SELECT DISTINCT created_at FROM instances
+     WHERE environment = :environment AND release = :release AND created_at > :since
+       AND (replacing IN ('ended', 'unwell') OR replacing IS NOT NULL AND removed_at IS NOT NULL)
+     ORDER BY created_at"""
 _SET_PROCESS = """
     UPDATE instances SET boot_id = :boot_id, pid = :pid, start_time = :start_time, started_at = NULL WHERE id = :id"""
 _SET_STARTED = "UPDATE instances SET started_at = :now WHERE id = :id"
@@ -38,8 +45,19 @@ _REMOVE = "UPDATE instances SET removed_at = :now WHERE id = :id"
 class Instances(Rollouts):
     """The part of the ledger that knows what is meant to run."""
 
-    def add_instances(self, place: Place, release: int, count: int, network: IPv4Network) -> tuple[Instance, ...]:
+    def add_instances(
+        self,
+        place: Place,
+        release: int,
+        count: int,
+        network: IPv4Network,
+        *,
+        task: str | None = None,
+        replacing: str | None = None,
+    ) -> tuple[Instance, ...]:
         """Write ``count`` new instances of a release, each with an id, a serial and an address that nothing else has.
+
+        ``task``: they run that task of it; ``replacing``: why they are made outside a rollout.
 
         Raises Refused when ``network`` has not as many free addresses.
         """
@@ -54,11 +72,11 @@ class Instances(Rollouts):
             first = 1 + (before["k"] if before else 0)
             now = self._now()
             for k, address in enumerate(addresses, first):
-                self._database.write(
-                    _ADD, environment=environment, release=release, stem=stem, k=k, address=address, now=now
-                )
+                values = {"environment": environment, "release": release, "stem": stem, "k": k, "address": address}
+                self._database.write(_ADD, **values, now=now, task=task, replacing=replacing)
             added = {f"{stem}-{k}": address for k, address in enumerate(addresses, first)}
-            self._record("launch", place, release, of.image, {"instances": added})
+            why = {name: word for name, word in (("task", task), ("replacing", replacing)) if word}
+            self._record("launch", place, release, of.image, {"instances": added, **why})
             return tuple(self._get_instance(name) for name in added)
 
     def instances(self, place: Place | None = None) -> tuple[Instance, ...]:
@@ -69,6 +87,14 @@ class Instances(Rollouts):
         if present is None:
             return ()
         return tuple(instance_value(row) for row in self._database.rows(_PRESENT_OF, environment=present["id"]))
+
+    def replacements(self, place: Place, release: int, since: datetime) -> tuple[datetime, ...]:
+        """Return when replacements of a release's instances were needed after ``since``, oldest first."""
+        present = self._present(place)
+        if present is None:
+            return ()
+        values = {"environment": present["id"], "release": release, "since": time_text(since)}
+        return tuple(datetime.fromisoformat(row["created_at"]) for row in self._database.rows(_FAILURES, **values))
 
     def instance_names(self, place: Place) -> tuple[str, ...]:
         """Return the ids of all instances that ``place`` ever had, oldest first; of removed ones too."""

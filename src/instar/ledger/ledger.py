@@ -1,7 +1,7 @@
 """The ledger as a whole: its door, and what concerns all of its nouns at once.
 
 One line of classes, each standing on the one before, since each writes with what those know:
-Events ← Environments ← Releases ← Rollouts ← Instances ← Ledger.
+Events ← Environments ← Releases ← Rollouts ← Instances ← Tasks ← Ledger.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import TracebackType
 
 from instar.errors import Refused
 from instar.ledger.database import Database
-from instar.ledger.instances import Instances
+from instar.ledger.tasks import Tasks
 from instar.ledger.verification import Verified, verify
 from instar.model.release import Place
 
@@ -25,7 +25,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Ledger(Instances):
+class Ledger(Tasks):
     """Releases, rollouts, instances and events, in one SQLite file. It knows no process and no other file.
 
     Every change is one transaction with the event that tells of it. Methods that change something can be grouped

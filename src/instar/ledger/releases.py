@@ -29,6 +29,8 @@ _ACTIVE = "SELECT active FROM environments WHERE id = :environment"
 _SET_ACTIVE = "UPDATE environments SET active = :number WHERE id = :environment"
 _TOUCH = "UPDATE releases SET last_active_at = :now WHERE environment = :environment AND number IN (:old, :new)"
 
+_PIN = "UPDATE releases SET pinned = :pinned WHERE environment = :environment AND number = :number"
+
 
 class Releases(Environments):
     """The part of the ledger that knows what was released."""
@@ -75,6 +77,16 @@ class Releases(Environments):
         if row is None:
             raise self._no_release(environment, place, number)
         return release_value(row, place)
+
+    def set_pinned(self, place: Place, number: int, pinned: bool) -> Release:
+        """Write that a release is kept whatever ``keep`` says, or no longer. Nothing when it is so already."""
+        with self.transaction():
+            release = self.get_release(place, number)
+            if release.pinned != pinned:
+                environment = self._environment_id(place)
+                self._database.write(_PIN, environment=environment, number=number, pinned=int(pinned))
+                self._record("pinned" if pinned else "unpinned", place, number, release.image, {})
+            return self.get_release(place, number)
 
     def set_active(self, place: Place, number: int | None, detail: Mapping[str, Any] | None = None) -> None:
         """Write that release ``number`` has the traffic from now on; None: that nothing has.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from instar.errors import NotFound, Refused
 from instar.ledger import chain
 from instar.ledger.releases import Releases
 from instar.ledger.rows import rollout_value
+from instar.model.codec import canonical
 from instar.model.release import Place, Rollout, RolloutKind
 
 _ONE = """
@@ -18,6 +20,7 @@ _BEGIN = """
     INSERT INTO rollouts (environment, kind, source, target, actor, started_at)
     VALUES (:environment, :kind, :source, :target, :actor, :now)"""
 _END = "UPDATE rollouts SET state = :state, ended_at = :now, detail = :detail WHERE id = :id"
+_SET_STAGE = "UPDATE rollouts SET stage = :stage WHERE id = :id"
 _RAN_WELL = """
     UPDATE releases SET ran_well = 1
      WHERE (environment, number) = (SELECT environment, target FROM rollouts WHERE id = :id)"""
@@ -32,8 +35,13 @@ class Rollouts(Releases):
             raise NotFound(f"cannot find rollout {number}: there is no such rollout")
         return rollout_value(row)
 
-    def begin_rollout(self, place: Place, kind: RolloutKind, target: int) -> Rollout:
-        """Write that ``place`` shall move to release ``target``. Raises Refused while it is moving already."""
+    def begin_rollout(
+        self, place: Place, kind: RolloutKind, target: int, detail: Mapping[str, Any] | None = None
+    ) -> Rollout:
+        """Write that ``place`` shall move to release ``target``; ``detail`` is for the event that tells of it.
+
+        Raises Refused while it is moving already.
+        """
         with self.transaction():
             environment = self._changeable(place)
             state = self.get_environment(place)
@@ -49,9 +57,24 @@ class Rollouts(Releases):
                 actor=self._actor,
                 now=self._now(),
             )
-            detail = {"rollout": added, "kind": kind, "from": state.active}
-            self._record("rollout", place, target, release.image, detail)
+            told = {"rollout": added, "kind": kind, "from": state.active, **(detail or {})}
+            self._record("rollout", place, target, release.image, told)
             return self.get_rollout(added)
+
+    def change_stage(self, rollout: Rollout, kind: str, detail: Mapping[str, Any], **changes: Any) -> Rollout:
+        """Change fields of a running rollout's stage, and tell of it in an event of ``kind``.
+
+        What others changed meanwhile stays. Raises Refused when it has ended.
+        """
+        with self.transaction():
+            found = self.get_rollout(rollout.id)
+            if found.state != "running":
+                raise Refused(f"cannot change rollout {found.id} of '{found.place}': it is {found.state} already")
+            stage = dataclasses.replace(found.stage, **changes)
+            self._database.write(_SET_STAGE, id=found.id, stage=canonical(stage).decode())
+            image = self.get_release(found.place, found.target).image
+            self._record(kind, found.place, found.target, image, {**detail, "rollout": found.id})
+            return self.get_rollout(found.id)
 
     def end_rollout(
         self, rollout: Rollout, state: Literal["done", "failed"], detail: Mapping[str, Any] | None = None

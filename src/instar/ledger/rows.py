@@ -21,6 +21,8 @@ from instar.model.release import (
     Release,
     Rollout,
     Settings,
+    Stage,
+    TaskRun,
 )
 
 Row = Any  # sqlite3.Row or a dict: both are read by column name
@@ -76,6 +78,7 @@ def state_value(row: Row) -> EnvironmentState:
         created_at=_time(row["created_at"]),
         rollout=rollout_value(row, place) if row["rollout_id"] is not None else None,
         destroying=bool(row["destroying"]),
+        alarm=row["alarm"],
     )
 
 
@@ -93,6 +96,7 @@ def release_value(row: Row, place: Place) -> Release:
         created_at=_time(row["created_at"]),
         ran_well=bool(row["ran_well"]),
         last_active_at=_time_or_none(row["last_active_at"]),
+        pinned=bool(row["pinned"]),
     )
 
 
@@ -110,6 +114,18 @@ def rollout_value(row: Row, place: Place | None = None) -> Rollout:
         started_at=_time(row["started_at"]),
         ended_at=_time_or_none(row["ended_at"]),
         detail=json.loads(row["detail"]),
+        stage=from_json(Stage, json.loads(row["stage"])),
+    )
+
+
+@_damage_known
+def task_value(row: Row) -> TaskRun:
+    return TaskRun(
+        name=row["name"],
+        instance=row["instance"],
+        began_at=_time(row["began_at"]),
+        ended_at=_time_or_none(row["ended_at"]),
+        outcome=row["outcome"],
     )
 
 
@@ -126,6 +142,8 @@ def instance_value(row: Row) -> Instance:
         created_at=_time(row["created_at"]),
         started_at=_time_or_none(row["started_at"]),
         process=Process(boot_id=row["boot_id"], pid=row["pid"], start_time=row["start_time"]) if known else None,
+        task=row["task"],
+        replacing=row["replacing"],
     )
 
 

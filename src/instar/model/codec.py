@@ -12,6 +12,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ def to_json(value: Any) -> Any:
         return [to_json(item) for item in value]
     if isinstance(value, str):
         return str(value)
-    return value
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def canonical(value: Any) -> bytes:
@@ -93,6 +94,8 @@ def _literal(kind: Any, data: Any) -> Any:
 def _scalar(kind: Any, data: Any) -> Any:
     if kind is Any:
         return data
+    if kind is datetime:
+        return datetime.fromisoformat(data)
     base = str if issubclass(kind, str) else kind
     if not isinstance(data, base) or (base is int and isinstance(data, bool)):
         raise TypeError(f"{data!r} is not {kind.__name__}")

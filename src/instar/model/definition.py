@@ -109,7 +109,43 @@ class Tmp:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One question about a candidate, answered yes or no.
+
+    ``http``: GET ``path`` of the candidate (``status``: the answer it must give, None: 200–399; ``contains``: what must
+    be in it). ``command``: exits 0 inside the candidate. ``url``: GET of an address anywhere, judged as ``http`` is.
+    """
+
+    kind: Literal["http", "command", "url"]
+    path: str | None = None
+    command: tuple[str, ...] | None = None
+    url: str | None = None
+    status: int | None = None
+    contains: str | None = None
+    timeout_ms: int = 10_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """A command that is run once for a release, from its image, in an instance of its own."""
+
+    command: tuple[str, ...]
+    timeout_ms: int = 600_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Data:
+    """The form of the data that a release writes (``version``), and those that it can work with (``reads``)."""
+
+    version: int
+    reads: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Service:
+    """``before`` and ``after`` are tasks of a rollout to a release of it, ``smoke`` what a candidate is asked before
+    it gets traffic."""
+
     command: tuple[str, ...]
     workdir: str = "/"
     port: int | None = None
@@ -121,6 +157,10 @@ class Service:
     volumes: tuple[Volume, ...] = ()
     tmp: Tmp = Tmp()
     capabilities: tuple[str, ...] = ()
+    smoke: tuple[Check, ...] = ()
+    before: tuple[Task, ...] = ()
+    after: tuple[Task, ...] = ()
+    data: Data | None = None
 
     @property
     def exclusive(self) -> bool:
@@ -129,8 +169,49 @@ class Service:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """A candidate's share of new requests, and for how long; ``pause_ms`` None: until somebody says resume."""
+
+    weight_percent: int
+    pause_ms: int | None = 30_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Analysis:
+    """What a candidate must show in each step, against the stable release over the same time.
+
+    Shares of failed requests are in thousandths of all (10 = 1 %), ``slower_milli`` the factor by which its mean
+    response time may exceed the stable one's, in thousandths. There is no verdict before ``min_requests`` of the
+    candidate's were counted; when they have not come ``wait_ms`` after the step's pause, it can't be told, and the
+    rollout is given up.
+    """
+
+    min_requests: int = 50
+    max_failed_milli: int = 10  # how much larger its share of failed requests may be than the stable one's
+    max_slower_milli: int = 2_000
+    slower_than_ms: int = 20  # a mean below that is never too slow
+    wait_ms: int = 600_000
+    checks: tuple[Check, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Rollout:
-    strategy: Literal["blue-green"] = "blue-green"
+    """How the traffic moves. ``steps`` are of a canary, ``batch`` of a rolling one (instances at a time)."""
+
+    strategy: Literal["blue-green", "canary", "rolling"] = "blue-green"
+    steps: tuple[Step, ...] = ()
+    batch: int = 1
+    analysis: Analysis | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replace:
+    """How what runs is renewed. ``budget``: how many replacements in ``within_ms`` may be needed before the agent
+    stops and raises an alarm; ``max_age_ms``: instances older than that are replaced, None: none are for their age."""
+
+    budget: int = 5
+    within_ms: int = 600_000
+    max_age_ms: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,6 +235,8 @@ class Environment:
     secrets: Mapping[str, str] = field(default_factory=dict)  # name → file of the author's
     rollout: Rollout = Rollout()
     keep: Keep = Keep()
+    preview: str | None = None  # an address where the candidate is reached, or "header"
+    replace: Replace = Replace()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from instar.model.codec import canonical
-from instar.model.definition import Environment, Keep, Service
+from instar.model.definition import Environment, Keep, Replace, Service
 from instar.model.definition import Rollout as RolloutPolicy
 from instar.model.digest import Digest
 
@@ -46,6 +46,8 @@ class Settings:
     instances: int = 1
     rollout: RolloutPolicy = RolloutPolicy()
     keep: Keep = Keep()
+    preview: str | None = None
+    replace: Replace = Replace()
 
     @classmethod
     def of(cls, environment: Environment) -> Settings:
@@ -55,6 +57,8 @@ class Settings:
             instances=environment.instances,
             rollout=environment.rollout,
             keep=environment.keep,
+            preview=environment.preview,
+            replace=environment.replace,
         )
 
 
@@ -70,6 +74,7 @@ class Release:
     created_at: datetime
     ran_well: bool = False
     last_active_at: datetime | None = None
+    pinned: bool = False  # its image is kept until somebody unpins it
 
     @property
     def service(self) -> Service:
@@ -90,7 +95,11 @@ class Process:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Instance:
-    """One copy of a release, as intended. ``serial`` is unique in the state directory and never used again."""
+    """One copy of a release, as intended. ``serial`` is unique in the state directory and never used again.
+
+    ``task``: it runs one of the release's tasks ("before 1") instead of the service. ``replacing``: why it was planned
+    outside a rollout: others had "ended", were "unwell", too "old", or a "hot" release lacked it.
+    """
 
     id: str  # SERVICE-ENVIRONMENT-RELEASE-K
     serial: int
@@ -100,6 +109,65 @@ class Instance:
     created_at: datetime
     started_at: datetime | None = None
     process: Process | None = None
+    task: str | None = None
+    replacing: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Served:
+    """What a target or a group of them answered since its counters began; ``response_ms`` is a sum over requests."""
+
+    requests: int = 0
+    failed: int = 0
+    response_ms: int = 0
+
+    def __add__(self, other: Served) -> Served:
+        return Served(
+            requests=self.requests + other.requests,
+            failed=self.failed + other.failed,
+            response_ms=self.response_ms + other.response_ms,
+        )
+
+    def since(self, before: Served) -> Served:
+        """Return what came after ``before``; counters that began anew since then count whole."""
+        if self.requests < before.requests or self.failed < before.failed or self.response_ms < before.response_ms:
+            return self
+        return Served(
+            requests=self.requests - before.requests,
+            failed=self.failed - before.failed,
+            response_ms=self.response_ms - before.response_ms,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """Where a running rollout is. ``step`` counts the shares of traffic that were given to the target so far.
+
+    ``counted`` is what each instance had answered when the step began, ``judged`` whether the step's analysis has
+    passed, ``smoked`` the instances that passed the smoke checks. ``paused``: somebody said so; ``resumed``: the
+    step's own pause is over because somebody said so; ``abort``: why somebody wants it given up.
+    """
+
+    step: int = 0
+    step_at: datetime | None = None
+    counted: Mapping[str, Served] = field(default_factory=dict)
+    judged: bool = False
+    smoked: tuple[str, ...] = ()
+    paused: bool = False
+    resumed: bool = False
+    abort: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskRun:
+    """A task of a release that was begun: ``name`` is "before 1"; ``outcome`` None until it ended ("done", else why
+    not)."""
+
+    name: str
+    instance: str
+    began_at: datetime
+    ended_at: datetime | None = None
+    outcome: str | None = None
 
 
 RolloutKind = Literal["deploy", "promote", "rollback"]
@@ -123,6 +191,7 @@ class Rollout:
     started_at: datetime
     ended_at: datetime | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
+    stage: Stage = Stage()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,3 +219,4 @@ class EnvironmentState:
     created_at: datetime
     rollout: Rollout | None = None  # the running one
     destroying: bool = False  # destroy was decided and not yet ended
+    alarm: str | None = None  # why nothing is replaced any more until somebody deploys or rolls back

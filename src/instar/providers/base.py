@@ -8,13 +8,13 @@ one is created, started, destroyed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import Literal, Protocol
 
-from instar.model.definition import Service
+from instar.model.definition import Check, Service
 from instar.model.image import Image
-from instar.model.release import Instance, Place, Process, Release, Settings
+from instar.model.release import Instance, Place, Process, Release, Served, Settings
 
 RESTARTED = "the machine was restarted"  # the reason of an instance that ended with the boot it was of
 
@@ -57,6 +57,8 @@ class Runtime(Protocol):
     def create(self, instance: Instance, release: Release, image: Image) -> Process:
         """Make everything that ``instance`` needs and its first process, which waits to begin.
 
+        That is the service's command or, of an instance with a ``task``, the command of that task of its release.
+
         Returns that process. Raises ProviderError (its message is for people: a command that is not in the image
         is named here) and leaves nothing behind when it fails.
         """
@@ -69,6 +71,9 @@ class Runtime(Protocol):
 
     def probe(self, instance: Instance, release: Release) -> Probe:
         """Check its health once, as its release's ``health`` says, within ``health.timeout_ms``. Never raises."""
+
+    def check(self, instance: Instance, release: Release, check: Check) -> Probe:
+        """Answer one question about a running instance, within ``check.timeout_ms``. Never raises."""
 
     def destroy(self, instance: Instance, release: Release) -> None:
         """Stop it (signal, grace, kill) and remove every trace but its log and its volumes.
@@ -115,6 +120,7 @@ class RouterPlan:
     tunnel_timeout_ms: int
     health_path: str | None  # the router's own check: GET this path, or a TCP connection when None
     instances: int  # wanted; the router makes room for several times as many targets
+    preview: str | None = None  # where the previewed target is reached: an address of its own, "header", or nowhere
 
     @classmethod
     def of(cls, place: Place, settings: Settings, service: Service) -> RouterPlan:
@@ -126,26 +132,34 @@ class RouterPlan:
             tunnel_timeout_ms=service.timeouts.tunnel_ms,
             health_path=service.health.path if service.health.kind == "http" else None,
             instances=settings.instances,
+            preview=settings.preview if service.protocol == "http" else None,
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoutedTarget:
-    """A target as the router has it. ``weight`` 0 takes no new requests. ``sessions`` are in flight now."""
+    """A target as the router has it. ``weight`` 0 takes no new requests. ``sessions`` are in flight now.
+
+    ``served`` counts since the target was attached, or since the router began anew; failed are answers of 5xx, and
+    requests that got none.
+    """
 
     target: Target
     weight: int
     sessions: int
     up: bool
+    served: Served = Served()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RouterState:
-    """``plan`` is the one in force, None when the router does not run."""
+    """``plan`` is the one in force, None when the router does not run. ``previewed``: release → the target that a
+    request for that very release goes to."""
 
     running: bool
     plan: RouterPlan | None = None
     targets: tuple[RoutedTarget, ...] = ()
+    previewed: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,6 +190,13 @@ class Router(Protocol):
 
         Those not named stay attached, draining. Written to the router's file before it returns, so that it
         holds after a restart. Returns the seconds in which the traffic moved.
+        """
+
+    def preview(self, place: Place, targets: Mapping[int, str]) -> None:
+        """Send requests that ask for a release by its number (header ``X-Instar-Release``) to the attached target
+        that ``targets`` names, and those to the preview address to that of the highest number; no others.
+
+        A target that is not there any more is as if it were not named. Does nothing without ``plan.preview``.
         """
 
     def detach(self, place: Place, names: Sequence[str]) -> int:

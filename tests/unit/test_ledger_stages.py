@@ -1,0 +1,84 @@
+"""What the ledger keeps of a rollout on its way, of tasks, pins, alarms and replacements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from instar.errors import NotFound, Refused
+from instar.ledger import Ledger
+from instar.model.release import Rollout, Served, Settings, Stage
+from simulated import VirtualClock
+from simulated.values import PLACE, configuration, image
+
+NETWORK = IPv4Network("10.9.0.0/28")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "instar.db", actor="ann", clock=VirtualClock().now) as opened:
+        yield opened
+
+
+def running_rollout(ledger: Ledger) -> Rollout:
+    ledger.save_settings(PLACE, Settings())
+    release = ledger.add_release(PLACE, image().digest, configuration())
+    return ledger.begin_rollout(PLACE, "deploy", release.number)
+
+
+def test_a_stage_is_changed_field_by_field_and_told_of(ledger: Ledger) -> None:
+    rollout = running_rollout(ledger)
+    at = ledger.now()
+    counted = {"guestbook-dev-1-1": Served(requests=7, failed=1, response_ms=40)}
+    ledger.change_stage(rollout, "paused", {}, paused=True)
+    changed = ledger.change_stage(rollout, "step", {"percent": 5}, step=1, step_at=at, counted=counted)
+    assert changed.stage == Stage(step=1, step_at=at, counted=counted, paused=True)
+    assert ledger.get_environment(PLACE).rollout == changed
+    assert [event.kind for event in ledger.history(PLACE)][-2:] == ["paused", "step"]
+    ledger.end_rollout(changed, "done")
+    with pytest.raises(Refused, match="done already"):
+        ledger.change_stage(changed, "step", {}, step=2)
+
+
+def test_a_task_is_begun_once_whatever_comes_of_it(ledger: Ledger) -> None:
+    running_rollout(ledger)
+    instance = ledger.begin_task(PLACE, 1, "before 1", NETWORK)
+    assert instance.task == "before 1"
+    with pytest.raises(Refused, match="begun before"):
+        ledger.begin_task(PLACE, 1, "before 1", NETWORK)
+    ledger.end_task(PLACE, 1, "before 1", "exit status 3", {})
+    ledger.end_task(PLACE, 1, "before 1", "done", {})
+    (task,) = ledger.tasks(PLACE, 1)
+    assert (task.outcome, task.instance) == ("exit status 3", instance.id)
+    assert ledger.newest_with_tasks(PLACE) == 1
+    with pytest.raises(NotFound):
+        ledger.end_task(PLACE, 1, "after 1", "done", {})
+
+
+def test_an_alarm_and_a_pin_are_written_once(ledger: Ledger) -> None:
+    running_rollout(ledger)
+    for _ in range(2):
+        ledger.set_alarm(PLACE, "5 replacements in 10 minutes")
+        ledger.set_pinned(PLACE, 1, True)
+    assert ledger.get_environment(PLACE).alarm == "5 replacements in 10 minutes"
+    assert ledger.get_release(PLACE, 1).pinned
+    ledger.set_alarm(PLACE, None)
+    ledger.set_pinned(PLACE, 1, False)
+    kinds = [event.kind for event in ledger.history(PLACE)]
+    assert kinds[-4:] == ["alarm", "pinned", "alarm-over", "unpinned"]
+
+
+def test_replacements_made_together_count_once_and_aged_ones_only_when_they_did_not_last(ledger: Ledger) -> None:
+    running_rollout(ledger)
+    since = ledger.now()
+    ledger.add_instances(PLACE, 1, 2, NETWORK)
+    ledger.add_instances(PLACE, 1, 2, NETWORK, replacing="ended")
+    (old,) = ledger.add_instances(PLACE, 1, 1, NETWORK, replacing="old")
+    assert len(ledger.replacements(PLACE, 1, since)) == 1
+    ledger.remove_instance(old.id, "it never got healthy")
+    found = ledger.replacements(PLACE, 1, since)
+    assert len(found) == 2
+    assert ledger.replacements(PLACE, 1, found[-1]) == ()
