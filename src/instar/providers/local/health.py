@@ -9,6 +9,7 @@ import errno
 import re
 import socket
 import time
+from collections.abc import Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -18,13 +19,15 @@ from instar.model.release import Process
 from instar.providers.base import Probe
 from instar.providers.local.names import InstanceNames
 
-_WELL = range(200, 400)
+WELL = range(200, 400)
 _LISTENING = "0A"  # Source: linux/include/net/tcp_states.h
 _STATUS = re.compile(r"HTTP/\S+ ([0-9]{3})(?: |\Z)")  # Source: RFC 9112, 4
 _HEAD_LIMIT = 8_192
 _REST_LIMIT = 1 << 20
 _GOODBYE_S = 0.05
-_WELL_PROBE = Probe(healthy=True)
+_CAUSE_LIMIT = 400  # characters
+_COMMAND_LIMIT = 120
+WELL_PROBE = Probe(healthy=True)
 
 
 def ask_http(address: str, port: int, health: Health) -> Probe:
@@ -36,39 +39,38 @@ def ask_http(address: str, port: int, health: Health) -> Probe:
             connection.sendall(_request(path))
             line = _status_line(connection, deadline)
     except TimeoutError:
-        return _ill(f"GET {path} did not answer within {health.timeout_ms / 1000:g} s")
+        return ill(f"GET {path} did not answer within {health.timeout_ms / 1000:g} s")
     except OSError as error:
-        return _ill(_refusal(error, port))
+        return ill(refusal(error, port))
     found = _STATUS.match(line)
     if found is None:
-        return _ill(f"GET {path} was answered with something that is not HTTP")
-    return _WELL_PROBE if int(found[1]) in _WELL else _ill(f"GET {path} answered {found[1]}")
+        return ill(f"GET {path} was answered with something that is not HTTP")
+    return WELL_PROBE if int(found[1]) in WELL else ill(f"GET {path} answered {found[1]}")
 
 
 def ask_tcp(address: str, port: int, health: Health) -> Probe:
     """Connect."""
     try:
         with socket.create_connection((address, port), timeout=health.timeout_ms / 1000):
-            return _WELL_PROBE
+            return WELL_PROBE
     except TimeoutError:
-        return _ill(f"port {port} did not accept within {health.timeout_ms / 1000:g} s")
+        return ill(f"port {port} did not accept within {health.timeout_ms / 1000:g} s")
     except OSError as error:
-        return _ill(_refusal(error, port))
+        return ill(refusal(error, port))
 
 
-def ask_command(names: InstanceNames, health: Health) -> Probe:
-    """Run the health command inside. Raises HostError when it cannot be run at all."""
-    command = health.command or ()
-    timeout_s = health.timeout_ms / 1000
+def ask_command(names: InstanceNames, command: Sequence[str], timeout_ms: int) -> Probe:
+    """Run a command inside. Raises HostError when it cannot be run at all."""
+    timeout_s = timeout_ms / 1000
     ended = runc.execute(names.of.state.runc, names.name, command, scratch=names.folder, timeout_s=timeout_s)
-    shown = " ".join(command)
+    shown = _line(" ".join(command), _COMMAND_LIMIT)
     if ended is None:
-        return _ill(f"'{shown}' did not end within {timeout_s:g} s")
+        return ill(f"'{shown}' did not end within {timeout_s:g} s")
     if ended.returncode == 0:
-        return _WELL_PROBE
+        return WELL_PROBE
     said = ended.output.strip()
     detail = f": {runc.plain(said)}" if said else ""
-    return _ill(f"'{shown}' ended with exit status {ended.returncode}{detail}")
+    return ill(f"'{shown}' ended with exit status {ended.returncode}{detail}")
 
 
 def explain(probe: Probe, process: Process, port: int) -> Probe:
@@ -77,10 +79,10 @@ def explain(probe: Probe, process: Process, port: int) -> Probe:
     if listeners is None or any(_reaches(address, number, port) for address, number in listeners):
         return probe
     if not listeners:
-        return _ill(f"{probe.cause}: nothing listens inside yet")
+        return ill(f"{probe.cause}: nothing listens inside yet")
     here = [f"{address}:{number}" for address, number in listeners]
     advice = ", which cannot be reached from outside: make it 0.0.0.0" if _only_inside(listeners, port) else ""
-    return _ill(f"nothing listens on port {port}; the service listens on {', '.join(here)}{advice}")
+    return ill(f"nothing listens on port {port}; the service listens on {', '.join(here)}{advice}")
 
 
 def listening(pid: int) -> tuple[tuple[str, int], ...] | None:
@@ -97,6 +99,20 @@ def listening(pid: int) -> tuple[tuple[str, int], ...] | None:
                 address, port = local.split(":")
                 found.append((_address(address), int(port, 16)))
     return tuple(dict.fromkeys(found))
+
+
+def refusal(error: OSError, port: int) -> str:
+    """Say why there was no connection, or why it ended."""
+    if error.errno == errno.ECONNREFUSED:
+        return f"connection refused on port {port}"
+    if error.errno in (errno.ECONNRESET, errno.EPIPE) or isinstance(error, ConnectionResetError):
+        return f"the connection to port {port} was closed without an answer"
+    return f"port {port} cannot be reached: {error.strerror or error}"
+
+
+def ill(cause: str) -> Probe:
+    """Return that it isn't well. A service chooses what it answers: only what can be printed in a line is taken."""
+    return Probe(healthy=False, cause=_line(cause, _CAUSE_LIMIT))
 
 
 def _request(path: str) -> bytes:
@@ -137,12 +153,10 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _refusal(error: OSError, port: int) -> str:
-    if error.errno == errno.ECONNREFUSED:
-        return f"connection refused on port {port}"
-    if error.errno in (errno.ECONNRESET, errno.EPIPE):
-        return f"the connection to port {port} was closed without an answer"
-    return f"port {port} cannot be reached: {error.strerror or error}"
+def _line(text: str, limit: int) -> str:
+    line = " ".join(text.split())
+    line = line if len(line) <= limit else f"{line[: limit - 1]}…"
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
 
 
 def _address(text: str) -> str:
@@ -169,7 +183,3 @@ def _only_inside(listeners: tuple[tuple[str, int], ...], port: int) -> bool:
 
 def _is_loopback(address: str) -> bool:
     return address.startswith("127.") or address == "[::1]"
-
-
-def _ill(cause: str) -> Probe:
-    return Probe(healthy=False, cause=cause)

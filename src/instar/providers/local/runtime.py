@@ -15,11 +15,12 @@ from instar.errors import CommandFailed, EnvironmentBusy, HostError, InstarError
 from instar.host import locks, memory, runc
 from instar.host.layers import LayerImages
 from instar.host.namespaces import Unsupported
+from instar.model.definition import Check
 from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release
 from instar.model.state import StateDirectory
 from instar.providers.base import Observed, Probe
-from instar.providers.local import creation, health, logs, observation, record, removal, root, surroundings
+from instar.providers.local import checks, creation, health, logs, observation, record, removal, root, surroundings
 from instar.providers.local.creation import Order
 from instar.providers.local.names import InstanceNames, Names
 from instar.providers.local.subnet import Subnet
@@ -76,7 +77,13 @@ class LocalRuntime:
         try:
             return self._probe(self._instance(instance), instance, release)
         except (InstarError, OSError) as error:
-            return Probe(healthy=False, cause=str(error))
+            return health.ill(str(error))
+
+    def check(self, instance: Instance, release: Release, check: Check) -> Probe:
+        try:
+            return self._check(self._instance(instance), instance, release, check)
+        except (InstarError, OSError, ValueError, RuntimeError) as error:  # a thread or a program cannot be started
+            return health.ill(str(error))
 
     def destroy(self, instance: Instance, release: Release) -> None:
         names = self._instance(instance)
@@ -131,12 +138,25 @@ class LocalRuntime:
             case "tcp", int(port):
                 probe = health.ask_tcp(instance.address, port, service.health)
             case "command", _:
-                probe = health.ask_command(names, service.health)
+                probe = health.ask_command(names, service.health.command or (), service.health.timeout_ms)
             case _:
                 probe = Probe(healthy=True)
         if probe.healthy and service.health.kind != "none":
             return probe
         return self._explained(names, probe, service.port)
+
+    def _check(self, names: InstanceNames, instance: Instance, release: Release, check: Check) -> Probe:
+        port = release.service.port
+        match check.kind, port:
+            case "url", _:
+                return checks.ask_url(check)
+            case "http", int():
+                probe = checks.ask_http(instance.address, port, check)
+            case "http", None:
+                return health.ill(f"GET {check.path} was not asked: the service has no port")
+            case _:
+                probe = checks.ask_command(names, check)
+        return probe if probe.healthy else self._explained(names, probe, port)
 
     def _explained(self, names: InstanceNames, probe: Probe, port: int | None) -> Probe:
         observed = observation.observe(names)
@@ -145,7 +165,7 @@ class LocalRuntime:
             return Probe(
                 healthy=False, cause=f"it has ended ({how})" if observed.state == "stopped" else "it is not running"
             )
-        if port is not None and "refused" in probe.cause:
+        if port is not None and probe.cause.startswith("connection refused"):
             return health.explain(probe, observed.process, port)
         return probe
 
