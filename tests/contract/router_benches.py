@@ -112,7 +112,7 @@ class LocalBench:
         self._asking: list[threading.Thread] = []
 
     def another(self) -> Router:
-        return LocalRouter(self._world.state, "0a1b2c")
+        return LocalRouter(self._world.state, self._world.id)
 
     def plan(self, place: Place = PLACE) -> RouterPlan:
         return _plan(place, self._ports[place])

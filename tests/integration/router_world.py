@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import secrets
 import socket
 import threading
 import time
@@ -153,7 +154,8 @@ class World:
 
     def __init__(self, home: Path) -> None:
         self.state = StateDirectory(home, home / "run")
-        self.router = LocalRouter(self.state, "0a1b2c")
+        self.id = secrets.token_hex(3)
+        self.router = LocalRouter(self.state, self.id)
         self.address = ("127.0.0.1", free_port())
         self.backends: list[Backend] = []
 
@@ -202,6 +204,10 @@ class World:
     def holders(self) -> list[int]:
         return self._started_with(b"/holder.py\0")
 
+    def groups(self) -> Iterator[str]:
+        """Yield the cgroups that carry the world's id."""
+        return (folder for folder, _, _ in os.walk("/sys/fs/cgroup") if self.id in folder)
+
     def _started_with(self, word: bytes) -> list[int]:
         found = []
         for entry in Path("/proc").iterdir():
@@ -222,6 +228,7 @@ def world(home: Path) -> Iterator[World]:
         for backend in made.backends:
             backend.close()
         assert made.processes() == []
+        assert list(made.groups()) == []
 
 
 def free_port() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -68,7 +69,7 @@ def test_two_at_once_start_one(here: World) -> None:
 
     def ensure() -> None:
         try:
-            LocalRouter(here.state, "0a1b2c").ensure(here.plan())
+            LocalRouter(here.state, here.id).ensure(here.plan())
         except BaseException as error:
             errors.append(error)
 
@@ -83,7 +84,7 @@ def test_two_at_once_start_one(here: World) -> None:
 
 def test_a_second_holder_gives_way_to_the_first(here: World) -> None:
     here.router.ensure(here.plan())
-    argv = [sys.executable, "-I", "-S", "-B", holder.__file__, "instar-0a1b2c", here.directory, _order(here)]
+    argv = [sys.executable, "-I", "-S", "-B", holder.__file__, f"instar-{here.id}", here.directory, _order(here)]
     ended = subprocess.run(argv, check=False, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (1, "another holder has the place\n")
     assert (len(here.holders()), len(here.haproxies())) == (1, 1)
@@ -277,11 +278,39 @@ def test_a_running_holder_needs_nothing_more(here: World, tmp_path: Path) -> Non
     ).replace("from __future__ import annotations\n", "", 1)
     assert "addaudithook" in watched
     copy.write_text(watched)
-    subprocess.run([sys.executable, "-I", "-S", "-B", copy, "instar-0a1b2c", here.directory, _order(here)], check=True)
+    subprocess.run(
+        [sys.executable, "-I", "-S", "-B", copy, f"instar-{here.id}", here.directory, _order(here)], check=True
+    )
     copy.unlink()
     until(lambda: (here.directory / "holder.log").read_text().count(" ended: exit status 1") >= 3)
     assert imported.read_text() == ""
     os.kill(json.loads((here.directory / "holder.json").read_text())["process"]["pid"], 15)
+
+
+def test_a_router_is_in_no_group_of_who_started_it(here: World) -> None:
+    """systemd ends a unit by its group: an agent that is stopped there must leave every router alone."""
+    here.start("a")
+    here.router.ensure(here.plan(request_timeout_ms=10_000))  # another holder, which takes over
+    processes = here.processes()
+    os.kill(here.haproxies()[0], signal.SIGKILL)
+    until(lambda: here.haproxies() and here.processes() != processes)
+    assert len(here.processes()) == 2
+    for pid in here.processes():
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        groups = [line.split(":")[2] for line in lines if line.split(":")[1] in ("", "name=systemd")]
+        assert groups
+        assert set(groups) == {f"/instar-{here.id}/routers/guestbook.dev"}
+
+
+def test_the_group_of_a_router_that_is_gone_is_found(here: World) -> None:
+    here.start("a")
+    for pid in here.processes():
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: here.processes() == [])
+    shutil.rmtree(here.directory)
+    assert list(here.groups())
+    assert here.router.clear_orphans(lambda: []) == (str(PLACE),)
+    assert list(here.groups()) == []
 
 
 def test_the_log_is_kept_short(tmp_path: Path) -> None:
@@ -331,6 +360,7 @@ def _order(here: World) -> str:
     return json.dumps(
         {
             "sockets": str(here.state.router_sockets),
+            "groups": [],
             "haproxy": "/usr/sbin/haproxy",
             "environment": {},
             "socket": str(here.state.router_sockets / "none.sock"),

@@ -70,14 +70,35 @@ def members(name: str) -> frozenset[int]:
     return frozenset(pid for group in _groups(name) for pid in _pids(group))
 
 
+def leaves(name: str) -> tuple[Path, ...]:
+    """Return the directories of the group ``name`` where groups only say what belongs together, and limit nothing."""
+    return tuple(hierarchy.mount / name for hierarchy in hierarchies() if hierarchy.groups_only)
+
+
 def join_leaf(name: str, pid: int) -> None:
-    """Move ``pid`` to the group ``name`` where groups say what belongs together, and leave its limits as they are."""
+    """Move ``pid`` to the leaves of the group ``name``, and leave its limits as they are."""
+    for group in leaves(name):
+        with contextlib.suppress(ProcessLookupError):
+            while not _joined(group, pid):
+                pass
+
+
+def remove_leaf(name: str) -> None:
+    """Remove the leaves of the group ``name``, and the groups above it that are empty then.
+
+    Raises HostError while it has processes.
+    """
+    remove(name)
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        for group in leaves(name):
+            _removed(group)
+
+
+def remove_if_empty(name: str) -> None:
+    """Remove the group where there is none below it and no process in it."""
     for hierarchy in hierarchies():
-        if hierarchy.groups_only:
-            group = hierarchy.mount / name
-            group.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(ProcessLookupError):
-                (group / "cgroup.procs").write_text(str(pid))
+        _removed(hierarchy.mount / name)
 
 
 def kill(name: str) -> None:
@@ -157,6 +178,16 @@ def _kill_member(pid: int, name: str) -> None:
 def _is_member(pid: int, name: str) -> bool:
     lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     return any(f"/{name}/" in line.split(":", 2)[2] + "/" for line in lines)
+
+
+def _joined(group: Path, pid: int) -> bool:
+    """Make the group and move ``pid`` there; False when the group, empty until then, was removed meanwhile."""
+    try:
+        group.mkdir(parents=True, exist_ok=True)
+        (group / "cgroup.procs").write_text(str(pid))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _removed(group: Path) -> bool:

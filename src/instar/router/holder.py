@@ -12,6 +12,7 @@ says who that is and which HAProxy is its own.
 Usage: holder.py LABEL DIRECTORY ORDER: DIRECTORY has haproxy.cfg and holder.json, and ORDER is JSON::
 
     {"sockets": the directory of HAProxy's socket,
+     "groups": the directories of the cgroups that holder and HAProxy go to, made when they are not there,
      "haproxy": the program, "environment": HAProxy's, with the numbers of the inherited descriptors,
      "socket": its path, "listening": the inherited descriptors that it is to have,
      "follows": [pid, start time] of the holder to end, or null}
@@ -62,6 +63,7 @@ def main(label: str, directory: Path, order: dict[str, Any]) -> int:
 def _become_holder(label: str, directory: Path, order: dict[str, Any], report: int) -> None:
     try:
         os.setsid()
+        _join(order["groups"])
         signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
         _redirect(directory)
         locks = _inherited_locks({report, *order["listening"]})
@@ -84,6 +86,16 @@ def _become_holder(label: str, directory: Path, order: dict[str, Any], report: i
         _say(f"the holder ends: {error!r}")
         os._exit(1)
     os._exit(0)
+
+
+def _join(groups: list[str]) -> None:
+    """Leave the group of whoever starts this: ending that one (systemd does it by group) must not end a router."""
+    for group in groups:
+        while True:
+            with contextlib.suppress(FileNotFoundError):  # the group above was empty, and removed meanwhile
+                Path(group).mkdir(parents=True, exist_ok=True)
+                Path(group, "cgroup.procs").write_text(str(os.getpid()))
+                break
 
 
 def _hold(start: Callable[[], int], directory: Path, lock: int, pid: int, retired: dict[int, int]) -> None:

@@ -20,9 +20,10 @@ from pathlib import Path
 
 from instar import process
 from instar.errors import CommandFailed, RouterError
-from instar.host import processes
+from instar.host import cgroups, processes
 from instar.model.release import Place, Process
 from instar.model.state import StateDirectory
+from instar.providers.local.names import Names
 from instar.router import admin_socket, config, holder, listener, slots, tcp_table
 from instar.router.address import Address
 from instar.router.components import confinement_possible, haproxy_user
@@ -49,10 +50,13 @@ def place_of(directory: Path) -> Place:
 
 
 def running(state: StateDirectory, state_id: str) -> set[Place]:
-    """Return the places of this state directory that have a router process, whether or not they have a directory."""
+    """Return the places of this state directory that have a router's process or group, with or without a directory."""
     word = label(state_id)
     directories = [_directory(words) for _, words in _find(lambda words: word in words)]
-    return {place_of(path) for path in directories if path and path.parent.parent == state.routers}
+    found = {place_of(path) for path in directories if path and path.parent.parent == state.routers}
+    names = Names(state, state_id)
+    grouped = {names.place_of_group(child) for child in cgroups.children(names.routers_group)}
+    return found | {place for place in grouped if place}
 
 
 class Proxy:
@@ -61,6 +65,7 @@ class Proxy:
     def __init__(self, state: StateDirectory, state_id: str, place: Place) -> None:
         self.files = RouterFiles(state, place)
         self._label = label(state_id)
+        self._group = Names(state, state_id).router_group(place)
 
     # -- what runs -------------------------------------------------------------------------------------------------
 
@@ -178,7 +183,7 @@ class Proxy:
         self._await_ready()
 
     def end(self) -> None:
-        """End holder and HAProxies; return when they are gone."""
+        """End holder and HAProxies and remove their group; return when they are gone."""
         for one in self.holders():
             processes.kill(one)
         for one in self.haproxies():
@@ -186,6 +191,7 @@ class Proxy:
         for one in self.haproxies():
             if not processes.wait(one, _END_S) and not processes.kill(one):
                 raise RouterError(f"cannot stop the router of '{self.files.place}': process {one.pid} does not end")
+        cgroups.remove_leaf(self._group)
 
     @contextlib.contextmanager
     def _listening(self, plan: config.Plan, record: Record | None) -> Iterator[list[socket.socket]]:
@@ -220,6 +226,7 @@ class Proxy:
     def _start(self, record: Record | None, environment: Mapping[str, str], descriptors: Sequence[int]) -> None:
         order = {
             "sockets": str(self.files.sockets),
+            "groups": [str(group) for group in cgroups.leaves(self._group)] if os.geteuid() == 0 else [],
             "haproxy": str(process.find_program(_HAPROXY)),
             "environment": environment,
             "socket": str(self.files.sockets / self.files.socket),

@@ -17,7 +17,7 @@ from instar.host import cgroups, conmon, mounts, namespaces, network, plate, pro
 from instar.model.definition import Stop
 from instar.model.release import Instance, Process
 from instar.providers.local import record, root
-from instar.providers.local.names import INSTANCE_NAME, InstanceNames, Names
+from instar.providers.local.names import INSTANCE_NAME, NO_INSTANCES, InstanceNames, Names
 
 _KEEPER_PATIENCE_S = 2.0
 _PATIENCE_S = 10.0
@@ -67,8 +67,9 @@ def clear_orphans(names: Names, known: Callable[[], Sequence[Instance]]) -> Iter
 
 
 def remove_shared(names: Names) -> None:
-    """Remove what instances share, when there are none. Raises HostError."""
-    cgroups.remove(names.group)
+    """Remove what instances share, when there are none; routers may go on. Raises HostError."""
+    cgroups.remove(names.keepers_group)
+    cgroups.remove_if_empty(names.group)
     with contextlib.suppress(FileNotFoundError):
         names.roots.rmdir()
 
@@ -79,7 +80,7 @@ def _found(names: Names) -> set[tuple[str, int]]:
     found = {(name, intent.serial if intent else -1) for name, intent in intents.items()}
     folders = {str(names.state.instances / name): name for name in intents}
     named = {name for name, _ in found}
-    loose = {*runc.names(names.state.runc), *cgroups.children(names.group)} - {"conmon"}
+    loose = {*runc.names(names.state.runc), *cgroups.children(names.group)} - NO_INSTANCES
     loose |= {Path(folder).name for folder in _kept_folders(names) if folder not in folders}
     found |= {(name, -1) for name in loose - named}
     serials = {names.serial_of_link(link) for link in network.link_names(names.link_prefix)}
