@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 import pytest
 
-from instar.model.definition import Health, Service, Stop
+from instar.model.definition import Health, Service, Stop, Task
 from instar.model.image import Image
 from instar.model.release import Configuration, Instance, Place, Release
 from instar.providers.base import Runtime
@@ -25,8 +25,9 @@ from simulated.values import image as simulated_image
 PLACE = Place(service="contract", environment="dev")
 MISSING = "no-such-command"
 
-Kind = Literal["web", "ill", "worker", "brief", "missing"]
-KINDS: dict[Kind, int] = {"web": 1, "ill": 2, "worker": 3, "brief": 4, "missing": 5}  # the number of its release
+Kind = Literal["web", "ill", "worker", "brief", "missing", "tasks"]
+# the number of its release
+KINDS: dict[Kind, int] = {"web": 1, "ill": 2, "worker": 3, "brief": 4, "missing": 5, "tasks": 6}
 HTTP = Health(kind="http", path="/", timeout_ms=2_000)
 ALIVE = Health(kind="none")
 SERVE = "mkdir /tmp/www; echo well >/tmp/www/index.html; echo serving; exec httpd -f -p 8080 -h /tmp/www"
@@ -36,13 +37,33 @@ SERVICES: dict[Kind, Service] = {
     "worker": Service(command=("sleep", "1000"), health=ALIVE),
     "brief": Service(command=("sh", "-c", "echo going; exit 3"), health=ALIVE),
     "missing": Service(command=(MISSING,), health=ALIVE),
+    "tasks": Service(
+        command=("sh", "-c", SERVE),
+        port=8080,
+        health=HTTP,
+        stop=Stop(grace_ms=3_000),
+        before=(
+            Task(command=("sh", "-c", "echo migrated")),
+            Task(command=("sh", "-c", "echo trying; exit 4")),
+            Task(command=("sleep", "1000")),
+        ),
+        after=(Task(command=(MISSING,)),),
+    ),
 }
+NOT_IN_IMAGE = Behaviour(create_fails=f"command '{MISSING}' is not in the image")
 BEHAVIOURS: dict[Kind, Behaviour] = {
-    "web": Behaviour(says=("serving",)),
+    "web": Behaviour(says=("serving",), fails_checks={"/nowhere", "/index.html", "false"}),
     "ill": Behaviour(answers=404),
     "worker": Behaviour(),
     "brief": Behaviour(dies_after_s=0, exit_status=3, says=("going",)),
-    "missing": Behaviour(create_fails=f"command '{MISSING}' is not in the image"),
+    "missing": NOT_IN_IMAGE,
+    "tasks": Behaviour(says=("serving",)),
+}
+OF_TASKS = {
+    "before 1": Behaviour(says=("migrated",)),
+    "before 2": Behaviour(says=("trying",), task_exit_status=4),
+    "before 3": Behaviour(task_hangs=True),
+    "after 1": NOT_IN_IMAGE,
 }
 
 
@@ -78,6 +99,8 @@ class SimulatedBench:
         self.image = simulated_image()
         for kind, number in KINDS.items():
             self.runtime.behave(number, BEHAVIOURS[kind])
+        for name, behaviour in OF_TASKS.items():
+            self.runtime.behave((KINDS["tasks"], name), behaviour)
 
     def another(self) -> Runtime:
         return self.runtime  # the machine is in this object
@@ -160,7 +183,7 @@ def release(kind: Kind, bench: RuntimeBench) -> Release:
     )
 
 
-def instance(of: Release, bench: RuntimeBench) -> Instance:
+def instance(of: Release, bench: RuntimeBench, task: str | None = None) -> Instance:
     """Return one with a serial and an address that no other has."""
     serial = next(_serials)
     return Instance(
@@ -170,4 +193,5 @@ def instance(of: Release, bench: RuntimeBench) -> Instance:
         release=of.number,
         address=str(bench.runtime.network()[10 + serial]),
         created_at=datetime.now(UTC),
+        task=task,
     )

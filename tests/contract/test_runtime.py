@@ -10,8 +10,9 @@ import pytest
 from runtime_benches import BENCHES, MISSING, PLACE, Kind, RuntimeBench, instance, release
 
 from instar.errors import ProviderError
+from instar.model.definition import Check
 from instar.model.release import Instance, Release
-from instar.providers.base import Observed
+from instar.providers.base import Observed, Probe
 
 MADE: list[tuple[Instance, Release]] = []
 
@@ -34,9 +35,9 @@ def bench(machine: RuntimeBench) -> Iterator[RuntimeBench]:
     assert not left
 
 
-def made(bench: RuntimeBench, kind: Kind, *, start: bool = True) -> tuple[Instance, Release]:
+def made(bench: RuntimeBench, kind: Kind, *, start: bool = True, task: str | None = None) -> tuple[Instance, Release]:
     of = release(kind, bench)
-    one = instance(of, bench)
+    one = instance(of, bench, task)
     MADE.append((one, of))
     bench.runtime.create(one, of, bench.image)
     if start:
@@ -224,3 +225,100 @@ def test_only_what_is_unknown_is_an_orphan(bench: RuntimeBench) -> None:
     assert [each.state for each in bench.runtime.observe([known, unknown, waiting])] == ["running", "absent", "absent"]
     assert bench.runtime.clear_orphans(lambda: [known]) == ()
     bench.runtime.destroy(known, of)
+
+
+def test_a_task_runs_instead_of_the_service(bench: RuntimeBench) -> None:
+    one, of = made(bench, "tasks", start=False, task="before 1")
+    process = seen(bench, one).process
+    assert seen(bench, one) == Observed(id=one.id, state="created", process=process)
+    assert bench.another().create(one, of, bench.image) == process
+    assert said(bench, one) == []
+    bench.runtime.start(one)
+    found = ended(bench, one)
+    assert (found.process, found.exit_status) == (None, 0)
+    assert said(bench, one) == ["migrated"]
+    bench.runtime.destroy(one, of)
+    assert seen(bench, one).state == "absent"
+    assert said(bench, one) == ["migrated"]
+
+
+def test_a_task_that_failed_says_how(bench: RuntimeBench) -> None:
+    one, of = made(bench, "tasks", task="before 2")
+    assert ended(bench, one).exit_status == 4
+    assert bench.another().observe([one]) == (seen(bench, one),)
+    assert said(bench, one) == ["trying"]
+    bench.runtime.destroy(one, of)
+
+
+def test_a_task_beside_its_service_is_another_instance(bench: RuntimeBench) -> None:
+    web, of = made(bench, "tasks")
+    task, _ = made(bench, "tasks", task="before 3")
+    assert [each.state for each in bench.runtime.observe([web, task])] == ["running", "running"]
+    bench.until(lambda: bench.runtime.probe(web, of).healthy)
+    assert not bench.runtime.probe(task, of).healthy
+    bench.kill(task)
+    assert ended(bench, task).exit_status == 137
+    assert seen(bench, web).state == "running"
+    for one in (task, web):
+        bench.runtime.destroy(one, of)
+
+
+def test_a_task_that_nobody_knows_is_an_orphan(bench: RuntimeBench) -> None:
+    of = release("tasks", bench)
+    unknown = instance(of, bench, "before 3")
+
+    def somebody_who_dies() -> None:
+        bench.runtime.create(unknown, of, bench.image)
+        bench.runtime.start(unknown)
+
+    bench.in_another_process(somebody_who_dies)
+    assert bench.runtime.clear_orphans(lambda: [unknown]) == ()
+    assert seen(bench, unknown).state == "running"
+    assert bench.runtime.clear_orphans(lambda: []) == (unknown.id,)
+    assert seen(bench, unknown).state == "absent"
+
+
+def test_the_command_of_a_task_that_is_not_in_the_image_is_looked_for_where_it_was_written(
+    bench: RuntimeBench,
+) -> None:
+    of = release("tasks", bench)
+    one = instance(of, bench, "after 1")
+    with pytest.raises(ProviderError, match=f"cannot create '{one.id}'.*{MISSING}") as failure:
+        bench.runtime.create(one, of, bench.image)
+    assert failure.value.hint and failure.value.hint.startswith("service.after, task 1 in the definition")
+    assert seen(bench, one).state == "absent"
+    nothing = instance(of, bench, "after 2")
+    with pytest.raises(ProviderError, match=f"cannot create '{nothing.id}': release 6 has no task 'after 2'"):
+        bench.runtime.create(nothing, of, bench.image)
+    assert seen(bench, nothing).state == "absent"
+
+
+@pytest.mark.parametrize(
+    ("check", "cause"),
+    [
+        (Check(kind="http", path="/"), ""),
+        (Check(kind="http", path="/", status=200, contains="well"), ""),
+        (Check(kind="http", path="/nowhere"), "GET /nowhere answered "),
+        (Check(kind="http", path="/index.html", contains="ill?"), "GET /index.html does not contain 'ill?'"),
+        (Check(kind="command", command=("true",)), ""),
+        (Check(kind="command", command=("false",)), "'false' ended with exit status 1"),
+    ],
+)
+def test_a_check_of_a_running_one_is_answered(bench: RuntimeBench, check: Check, cause: str) -> None:
+    one, of = made(bench, "web")
+    bench.until(lambda: bench.runtime.probe(one, of).healthy)
+    probe = bench.runtime.check(one, of, check)
+    assert probe.healthy == (not cause)
+    assert probe.cause.startswith(cause) and bool(probe.cause) == bool(cause)
+    bench.runtime.destroy(one, of)
+
+
+def test_what_does_not_run_passes_no_check(bench: RuntimeBench) -> None:
+    of = release("web", bench)
+    one = instance(of, bench)
+    asked = [Check(kind="http", path="/"), Check(kind="command", command=("true",))]
+    nothing = Probe(healthy=False, cause="it is not running")
+    assert [bench.runtime.check(one, of, check) for check in asked] == [nothing, nothing]
+    bench.runtime.create(one, of, bench.image)
+    assert [bench.runtime.check(one, of, check) for check in asked] == [nothing, nothing]
+    bench.runtime.destroy(one, of)

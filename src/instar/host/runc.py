@@ -18,6 +18,7 @@ from pathlib import Path
 from instar import process
 from instar.errors import CommandFailed, HostError
 from instar.host import output, processes
+from instar.model.release import Process
 
 PROGRAM = "runc"
 _TIMEOUT_S = 30.0
@@ -111,4 +112,17 @@ def _end(pid_file: Path) -> None:
     with contextlib.suppress(OSError, ValueError):
         found = processes.identify(int(pid_file.read_text()))
         if found is not None:
+            members = _session(found)
             processes.send(found, signal.SIGKILL)
+            for member in members:
+                processes.send(member, signal.SIGKILL)
+
+
+def _session(leader: Process) -> list[Process]:
+    """Return what the command has started and not sent away: runc makes each command the leader of a session."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(entry.name)) == leader.pid:
+                found.append(processes.identify(int(entry.name)))
+    return [process for process in found if process is not None] if processes.lives(leader) else []

@@ -12,7 +12,6 @@ from instar.model.definition import Check
 from instar.providers.base import Probe
 from instar.providers.local import health
 from instar.providers.local.health import WELL, WELL_PROBE, ill
-from instar.providers.local.names import InstanceNames
 
 if TYPE_CHECKING:
     from instar.providers.local.exchange import Answer, Goal
@@ -36,11 +35,6 @@ def ask_url(check: Check) -> Probe:
     except ValueError as error:
         return ill(f"{shown}: that is no address to ask ({error})")
     return _ask(shown, goal, check, f"{shown}: ")
-
-
-def ask_command(names: InstanceNames, check: Check) -> Probe:
-    """Run the check's command inside. Raises HostError when it cannot be run at all."""
-    return health.ask_command(names, check.command or (), check.timeout_ms)
 
 
 def _ask(shown: str, goal: Goal, check: Check, prefix: str = "") -> Probe:

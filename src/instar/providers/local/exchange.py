@@ -46,7 +46,7 @@ def get(goal: Goal, *, wanted: str | None = None, timeout_s: float) -> Answer:
     http.client.HTTPException, ValueError for a goal that cannot be asked.
     """
     attempt = _Attempt(goal, wanted, time.monotonic() + timeout_s)
-    threading.Thread(target=attempt.run, daemon=True).start()
+    threading.Thread(target=attempt.run, name="exchange", daemon=True).start()
     if attempt.ended.wait(timeout_s):
         return attempt.outcome()
     attempt.give_up()
@@ -81,7 +81,7 @@ class _Attempt:
         try:
             self._exchange()
         except Exception as error:  # whoever waits is told
-            self._outcome = error
+            self._outcome = self._outcome or error
         finally:
             self.ended.set()
             with self._guard:
@@ -161,8 +161,9 @@ class _Attempt:
         return False
 
     def _more(self, response: HTTPResponse, deadline: float) -> bytes:
-        if self._socket is not None:
-            self._socket.settimeout(_left(deadline))
+        if response.isclosed() or self._socket is None:  # it closes itself, and its socket, at its end
+            return b""
+        self._socket.settimeout(_left(deadline))
         return response.read1(_PIECE_BYTES)
 
     def _let_finish(self, response: HTTPResponse) -> None:

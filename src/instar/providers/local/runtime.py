@@ -137,8 +137,10 @@ class LocalRuntime:
                 probe = health.ask_http(instance.address, port, service.health)
             case "tcp", int(port):
                 probe = health.ask_tcp(instance.address, port, service.health)
-            case "command", _:
+            case "command", _ if observation.observe(names).state == "running":  # runc would run it all the same
                 probe = health.ask_command(names, service.health.command or (), service.health.timeout_ms)
+            case "command", _:
+                probe = health.ill("it is not running")
             case _:
                 probe = Probe(healthy=True)
         if probe.healthy and service.health.kind != "none":
@@ -150,21 +152,21 @@ class LocalRuntime:
         match check.kind, port:
             case "url", _:
                 return checks.ask_url(check)
+            case _ if observation.observe(names).state != "running":  # runc would run a command all the same
+                probe = health.ill("it is not running")
             case "http", int():
                 probe = checks.ask_http(instance.address, port, check)
             case "http", None:
-                return health.ill(f"GET {check.path} was not asked: the service has no port")
+                probe = health.ill(f"GET {check.path} was not asked: the service has no port")
             case _:
-                probe = checks.ask_command(names, check)
+                probe = health.ask_command(names, check.command or (), check.timeout_ms)
         return probe if probe.healthy else self._explained(names, probe, port)
 
     def _explained(self, names: InstanceNames, probe: Probe, port: int | None) -> Probe:
         observed = observation.observe(names)
         if observed.state != "running" or observed.process is None:
             how = observed.reason or f"exit status {observed.exit_status}"
-            return Probe(
-                healthy=False, cause=f"it has ended ({how})" if observed.state == "stopped" else "it is not running"
-            )
+            return health.ill(f"it has ended ({how})" if observed.state == "stopped" else "it is not running")
         if port is not None and probe.cause.startswith("connection refused"):
             return health.explain(probe, observed.process, port)
         return probe
