@@ -13,10 +13,12 @@ from instar.definition.schema import DEFINITION
 from instar.definition.section import Section
 from instar.definition.shapes import Either, ListOf, MapOf, OneOrMore, Shape
 from instar.errors import DefinitionError
+from instar.model.definition import Analysis, Check, Rollout, Step
 
 WORDS = [
     "x", "a b", "", "root", "debian:bookworm", "/srv", "/", "..", "500ms", "256M", "0644", "yes", "true", "null", "~",
-    "8080", ":8080", "[::1]:80", "-1", "1e9", "http", "blue-green", "canary", "9" * 400, "é\u2028", "SIGTERM", "*.pyc",
+    "8080", ":8080", "[::1]:80", "-1", "1e9", "http", "blue-green", "canary", "rolling", "manual", "header", "5%",
+    "9" * 400, "é\u2028", "SIGTERM", "*.pyc",
 ]  # fmt: skip
 SCALARS = st.sampled_from(WORDS) | st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False) | st.text()
 JUNK = st.recursive(
@@ -80,9 +82,76 @@ def test_anything_in_the_shape_of_a_definition(value: Any) -> None:
         assert all(str(problem).isprintable() for problem in found.problems)
 
 
+CHECKS = st.builds(
+    Check, kind=st.just("http"), path=st.sampled_from(["/", "/a?b=%20"]), status=st.none() | st.integers(200, 203),
+    contains=st.none() | st.sampled_from(["ok", "5", "a: b"]), timeout_ms=st.integers(1, 10**6),
+) | st.builds(Check, kind=st.just("command"), command=st.just(("a", "8080"))) | st.builds(
+    Check, kind=st.just("url"), url=st.just("https://a.b/c?d#e"), contains=st.none() | st.just("x"),
+)  # fmt: skip
+ANALYSES = st.builds(
+    Analysis, min_requests=st.integers(1, 10**6), max_failed_milli=st.integers(0, 1_000),
+    max_slower_milli=st.integers(1_000, 10**6), slower_than_ms=st.integers(1, 10**6), wait_ms=st.integers(1, 10**9),
+    checks=st.lists(CHECKS, max_size=3).map(tuple),
+)  # fmt: skip
+STEPS = st.lists(st.integers(1, 99), min_size=1, unique=True).map(sorted).flatmap(
+    lambda weights: st.tuples(
+        *(st.builds(Step, weight_percent=st.just(each), pause_ms=st.none() | st.integers(1, 10**9)) for each in weights)
+    )
+)  # fmt: skip
+ROLLOUTS = (
+    st.builds(Rollout)
+    | st.builds(Rollout, strategy=st.just("canary"), steps=STEPS, analysis=st.none() | ANALYSES)
+    | st.builds(Rollout, strategy=st.just("rolling"), batch=st.integers(1, 99), analysis=st.none() | ANALYSES)
+)
+
+
+def written_check(check: Check) -> dict[str, Any]:
+    fields: dict[str, Any] = {"path": check.path, "command": check.command and list(check.command), "url": check.url}
+    fields |= {"status": check.status, "contains": check.contains, "timeout": forms.show_duration(check.timeout_ms)}
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def written_rollout(rollout: Rollout) -> dict[str, Any]:
+    written: dict[str, Any] = {"strategy": rollout.strategy}
+    if rollout.strategy == "canary":
+        written["steps"] = [
+            {"weight": step.weight_percent, "pause": forms.show_pause(step.pause_ms)} for step in rollout.steps
+        ]
+    if rollout.strategy == "rolling":
+        written["batch"] = rollout.batch
+    if rollout.analysis:
+        written["analysis"] = {
+            "min_requests": rollout.analysis.min_requests,
+            "max_failed": rollout.analysis.max_failed_milli / 10,
+            "max_slower": rollout.analysis.max_slower_milli / 1_000,
+            "slower_than": forms.show_duration(rollout.analysis.slower_than_ms),
+            "wait": forms.show_duration(rollout.analysis.wait_ms),
+            "checks": [written_check(check) for check in rollout.analysis.checks],
+        }
+    return written
+
+
+@given(ROLLOUTS)
+def test_rollouts_are_read_as_they_are_written(rollout: Rollout) -> None:
+    value = {
+        "name": "a",
+        "image": {"base": "debian:bookworm"},
+        "service": {"command": ["a"], "port": 80},
+        "environments": {"dev": {"listen": ":80", "instances": 100, "rollout": written_rollout(rollout)}},
+    }
+    found = outcome(yaml.safe_dump(value))
+    assert isinstance(found, Loaded)
+    assert found.definition.environments["dev"].rollout == rollout
+
+
 @given(st.integers(min_value=1, max_value=forms.LONGEST_DURATION_MS))
 def test_durations_are_read_as_they_are_shown(ms: int) -> None:
     assert forms.duration(forms.show_duration(ms)) == ms
+
+
+@given(st.none() | st.integers(min_value=1, max_value=forms.LONGEST_DURATION_MS))
+def test_pauses_are_read_as_they_are_shown(ms: int | None) -> None:
+    assert forms.pause(forms.show_pause(ms)) == ms
 
 
 @given(st.integers(min_value=1, max_value=forms.LARGEST_SIZE_BYTES // 1024))
@@ -95,7 +164,7 @@ def test_forms_take_a_text_or_say_that_it_does_not_fit(text: str) -> None:
     for form in (
         forms.name, forms.variable, forms.word, forms.base, forms.package, forms.sha256, forms.url, forms.inside,
         forms.beside, forms.duration, forms.size, forms.mode, forms.owner, forms.user_name, forms.health_path,
-        forms.address,
+        forms.address, forms.preview, forms.pause, forms.age, forms.percent,
     ):  # fmt: skip
         try:
             value = form(text)

@@ -250,10 +250,6 @@ def test_low_ports_and_neighbouring_volumes_are_fine() -> None:
         ("  a: {listen: ':80', secrets: {T: x}}\n", "expected a section such as {file: secrets/token}, found 'x'"),
         ("  a: {listen: ':80', secrets: {T: {file: ../x}}}\n", "it leads out of the definition's folder"),
         ("  a: {listen: ':80', config: {2X: x}}\n", "found '2X'"),
-        (
-            "  a: {listen: ':80', rollout: {strategy: rolling}}\n",
-            "'rolling' is not in this version; expected blue-green",
-        ),
         ("  a: {listen: ':80', rollout: {strategy: bluegreen}}\n", "did you mean 'blue-green'?"),
         (f"  {'e' * 31}: {{listen: ':80'}}\n", ""),
     ],

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from instar.definition.problems import nearest
+
 NAME: Final = r"[a-z][a-z0-9-]{0,30}"
 VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 USER: Final = r"[a-z_][a-z0-9_-]{0,30}"
@@ -21,7 +23,11 @@ SIZE: Final = r"(\d{1,13})([KMGT])i?"
 MODE: Final = r"(?:0|0o)?([0-7]{3})"
 HEALTH_PATH: Final = r"/[A-Za-z0-9/._~!*()@:&=+,%?-]*"
 
+MANUAL: Final = "manual"
+HEADER: Final = "header"
+
 LONGEST_DURATION_MS: Final = 24 * 24 * 3_600_000  # HAProxy counts milliseconds in 31 bits
+LONGEST_AGE_MS: Final = 366 * 24 * 3_600_000
 LARGEST_SIZE_BYTES: Final = 1 << 50
 
 _DEBIAN_NUMBERS = {"11": "bullseye", "12": "bookworm", "13": "trixie", "14": "forky"}
@@ -131,16 +137,40 @@ def beside(text: str) -> str:
 
 def duration(text: str) -> int:
     """Return milliseconds of "500ms", "2s", "1m30s", "1h"."""
+    return _milliseconds(text, LONGEST_DURATION_MS)
+
+
+def age(text: str) -> int:
+    """Return milliseconds of a time that nothing but Instar counts: it may be longer than a duration."""
+    return _milliseconds(text, LONGEST_AGE_MS)
+
+
+def pause(text: str) -> int | None:
+    """Return milliseconds of a duration, None for a pause that ends when somebody says so."""
+    if text == MANUAL:
+        return None
+    if fits(r"[A-Za-z]+", text) and nearest(text, [MANUAL]):
+        raise Misfit(f"did you mean '{MANUAL}'?")
+    return duration(text)
+
+
+def show_pause(ms: int | None) -> str:
+    return MANUAL if ms is None else show_duration(ms)
+
+
+def _milliseconds(text: str, longest: int) -> int:
     found = fits(DURATION, text)
     if not found:
-        raise Misfit(f"a unit is missing; did you mean '{text}s'?" if fits(r"\d{1,9}", text) else "")
+        days = fits(r"(\d{1,4})d", text)
+        missing = f"a unit is missing; did you mean '{text}s'?" if fits(r"\d{1,9}", text) else ""
+        raise Misfit(f"days are written in hours; write '{int(days[1]) * 24}h'" if days else missing)
     total = sum(
         int(part[: -len(unit)]) * ms for part, (unit, ms) in zip(found.groups(), _UNIT_MS.items(), strict=True) if part
     )
     if total == 0:
         raise Misfit("it has to be longer than nothing")
-    if total > LONGEST_DURATION_MS:
-        raise Misfit("the longest is 576h")
+    if total > longest:
+        raise Misfit(f"the longest is {longest // _UNIT_MS['h']}h")
     return total
 
 
@@ -210,6 +240,22 @@ def address(text: str) -> str:
     if not fits(r"[1-9]\d{0,4}", port) or int(port) > 65535:
         raise Misfit("a port is a number from 1 to 65535")
     return f"{_host(host)}:{port}"
+
+
+def preview(text: str) -> str:
+    """Return an address as :func:`address` does, or the word that stands for requests with a header."""
+    if text == HEADER:
+        return text
+    if fits(r"[A-Za-z-]+", text):
+        raise Misfit(f"did you mean '{HEADER}'?" if nearest(text, [HEADER]) else "")
+    return address(text)
+
+
+def percent(text: str) -> str:
+    """Return advice for what was written where a percentage is expected."""
+    if fits(r"\d{1,3}(\.\d+)? ?%", text):
+        return "write it without '%'"
+    return "the last step, to 100 %, comes by itself; remove it" if text == "100" else ""
 
 
 def _host(text: str) -> str:

@@ -54,13 +54,15 @@ def json_schema() -> dict[str, Any]:
 def reference() -> str:
     """Return the reference page as Markdown: the annotated example, the rules of reading, and a table a section."""
     parts = [_INTRODUCTION.format(example=_EXAMPLE.read_text("utf-8"))]
-    parts += [_table(path, section) for path, section in DEFINITION.sections()]
-    return "\n".join(parts)
+    places: dict[Section, list[str]] = {}  # a section may be at several
+    for path, section in DEFINITION.sections():
+        places.setdefault(section, []).append(path)
+    return "\n".join([*parts, *(_table(paths, section) for section, paths in places.items())])
 
 
-def _table(path: str, section: Section) -> str:
+def _table(paths: list[str], section: Section) -> str:
     rows = "".join(_row(key) for key in section.keys.values())
-    heading = f"`{path}`" if path else "Keys"
+    heading = ", ".join(f"`{path}`" if path else "Keys" for path in paths)
     return f"## {heading}\n\n| key | | value | default |\n| --- | --- | --- | --- |\n{rows}"
 
 

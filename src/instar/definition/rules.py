@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from instar.definition import forms
+from instar.definition import forms, rollout_rules
 from instar.definition.problems import Mark, Problems, listed, nearest
-from instar.definition.section import Reading
+from instar.definition.section import Reading, blame, readings
 from instar.definition.shapes import FAILED
-from instar.definition.source import Listing, Node
+from instar.definition.source import Listing
 
 LEAST_MEMORY_BYTES: Final = 4 << 20
 LONGEST_NAMES: Final = 48  # service and environment: with release and instance they make a host name of at most 63
@@ -26,9 +26,9 @@ def fetch(reading: Reading, problems: Problems) -> None:
     _refuse_runtime_folder(reading, problems)
     unpack = reading.get("unpack")
     if reading.get("to") == "/" and unpack is False:
-        _add(reading, "to", problems, "expected the path of a file, found '/'")
+        blame(reading, "to", problems, "expected the path of a file, found '/'")
     if unpack is True and reading.get("mode") is not None:
-        _add(reading, "mode", problems, "it is for a file that is put, but this one is unpacked; remove it")
+        blame(reading, "mode", problems, "it is for a file that is put, but this one is unpacked; remove it")
 
 
 def files(reading: Reading, problems: Problems) -> None:
@@ -41,30 +41,30 @@ def image(reading: Reading, problems: Problems) -> None:
     user = user.get("name") if isinstance(user, Reading) else getattr(user, "name", FAILED)
     if user is FAILED:
         return
-    for one in _readings(reading.get("files")):
+    for one in readings(reading.get("files")):
         owner = one.get("owner")
         if owner is not FAILED and owner not in ("root", user) and ":" not in owner:
             near = nearest(owner, ("root", user))
             advice = f"did you mean '{near}'?" if near else "another owner is written as numbers, such as '33:33'"
-            _add(one, "owner", problems, f"expected 'root' or the image's user '{user}', found '{owner}'; {advice}")
+            blame(one, "owner", problems, f"expected 'root' or the image's user '{user}', found '{owner}'; {advice}")
 
 
 def health(reading: Reading, problems: Problems) -> None:
     kinds = [name for name in ("path", "tcp", "command") if name in reading.values]
     if len(kinds) > 1:
-        _add(reading, kinds[1], problems, f"expected one of 'path', 'tcp' and 'command', found {listed(kinds, 'and')}")
+        blame(reading, kinds[1], problems, f"expected one of 'path', 'tcp' and 'command', found {listed(kinds, 'and')}")
     timeout, deadline = reading.get("timeout"), reading.get("deadline")
     if FAILED in (timeout, deadline) or deadline >= timeout:
         return
     shown = f"{forms.show_duration(deadline)}, which is shorter than one check may take"
     key = "deadline" if "deadline" in reading.values else "timeout"
-    _add(reading, key, problems, f"the deadline is {shown} ({forms.show_duration(timeout)})")
+    blame(reading, key, problems, f"the deadline is {shown} ({forms.show_duration(timeout)})")
 
 
 def limits(reading: Reading, problems: Problems) -> None:
     memory = reading.get("memory")
     if memory is not FAILED and memory < LEAST_MEMORY_BYTES:
-        _add(reading, "memory", problems, f"expected at least 4M, found '{forms.show_size(memory)}'")
+        blame(reading, "memory", problems, f"expected at least 4M, found '{forms.show_size(memory)}'")
 
 
 def volume(reading: Reading, problems: Problems) -> None:
@@ -72,15 +72,17 @@ def volume(reading: Reading, problems: Problems) -> None:
     if path is FAILED:
         return
     if path in _SYSTEM:
-        _add(reading, "path", problems, f"a volume at '{path}' would hide the image; put it in a folder below")
+        blame(reading, "path", problems, f"a volume at '{path}' would hide the image; put it in a folder below")
     for folder in _NOT_A_VOLUME:
         if _within(path, folder):
-            _add(reading, "path", problems, f"'{folder}' is the instance's own and passes with it; put data elsewhere")
+            blame(reading, "path", problems, f"'{folder}' is the instance's own and passes with it; put data elsewhere")
 
 
 def service(reading: Reading, problems: Problems) -> None:
     _check_health(reading, problems)
-    _check_volumes(_readings(reading.get("volumes")), problems)
+    _check_volumes(readings(reading.get("volumes")), problems)
+    for asked in readings(reading.get("smoke")):
+        rollout_rules.answerable(asked, reading, problems)
 
 
 def definition(reading: Reading, problems: Problems) -> None:
@@ -91,9 +93,11 @@ def definition(reading: Reading, problems: Problems) -> None:
     _check_names(reading.get("name"), found, problems)
     _check_promotions(found, set(environments), problems)
     _check_addresses(found, problems)
-    if isinstance(reading.get("service"), Reading):
-        for one in found.values():
-            _check_environment(one, reading.get("service"), problems)
+    service = reading.get("service") if isinstance(reading.get("service"), Reading) else None
+    for one in found.values():
+        if service:
+            _check_environment(one, service, problems)
+        rollout_rules.environment(one, service, problems)
 
 
 def _check_health(reading: Reading, problems: Problems) -> None:
@@ -103,10 +107,12 @@ def _check_health(reading: Reading, problems: Problems) -> None:
     for kind in ("path", "tcp"):
         if kind in chosen.values and port is None:
             advice = "add service.port, or check with {command: […]}"
-            _add(chosen, kind, problems, f"there is no port that could be checked; {advice}")
+            blame(chosen, kind, problems, f"there is no port that could be checked; {advice}")
     if "path" in chosen.values and port is not None and reading.get("protocol") == "tcp":
         advice = "write {tcp: true}, or remove 'protocol: tcp'"
-        _add(chosen, "path", problems, f"the service speaks tcp, so there is no path that could be asked for; {advice}")
+        blame(
+            chosen, "path", problems, f"the service speaks tcp, so there is no path that could be asked for; {advice}"
+        )
 
 
 def _check_volumes(volumes: list[Reading], problems: Problems) -> None:
@@ -117,7 +123,7 @@ def _check_volumes(volumes: list[Reading], problems: Problems) -> None:
     for one in volumes:
         name, path = one.get("name"), one.get("path")
         if name in names:
-            _add(
+            blame(
                 one,
                 "name",
                 problems,
@@ -130,10 +136,10 @@ def _check_volumes(volumes: list[Reading], problems: Problems) -> None:
         above = [path[:end] for end, letter in enumerate(path) if letter == "/" and end]
         outer = next((folder for folder in above if folder in paths), None)
         if path in paths:
-            _add(one, "path", problems, f"two volumes are at '{path}', first in line {_line(paths[path], 'path')}")
+            blame(one, "path", problems, f"two volumes are at '{path}', first in line {_line(paths[path], 'path')}")
         elif outer or path in around:
             inner, outer = (path, outer) if outer else (around[path], path)
-            _add(one, "path", problems, f"a volume cannot lie in another: '{inner}' is in '{outer}'")
+            blame(one, "path", problems, f"a volume cannot lie in another: '{inner}' is in '{outer}'")
         paths.setdefault(path, one)
         around.update(dict.fromkeys(above, path))
 
@@ -155,10 +161,10 @@ def _check_promotions(environments: dict[str, Reading], names: set[str], problem
         near = nearest(source, others)
         advice = f"did you mean '{near}'?" if near else f"expected {listed(others)}"
         advice = advice if others else f"there is none besides '{name}'"
-        _add(one, "promote_from", problems, f"found '{source}', which is no other environment; {advice}")
+        blame(one, "promote_from", problems, f"found '{source}', which is no other environment; {advice}")
     for circle in _circles(environments):
         first = environments[circle[0]]
-        _add(first, "promote_from", problems, f"promotions go in a circle: {' from '.join((*circle, circle[0]))}")
+        blame(first, "promote_from", problems, f"promotions go in a circle: {' from '.join((*circle, circle[0]))}")
 
 
 def _circles(environments: dict[str, Reading]) -> Iterator[list[str]]:
@@ -177,57 +183,54 @@ def _circles(environments: dict[str, Reading]) -> Iterator[list[str]]:
 
 def _check_addresses(environments: dict[str, Reading], problems: Problems) -> None:
     """No two sockets want the same; "all addresses" of one family takes each of that family."""
-    taken: dict[tuple[str, str], tuple[str, str, int]] = {}  # (host, port) → (address, whose, line)
+    taken: dict[tuple[str, str], tuple[str, str, int]] = {}  # (host, port) → (what it is, whose, line)
     for name, one in environments.items():
-        for address, mark in _addresses(one):
+        for key, address, mark in _addresses(one):
             host, _, port = address.rpartition(":")
             every = "[::]" if host.startswith("[") else "0.0.0.0"  # noqa: S104  compared, not listened on
             some = f"some of {every}"
             found = taken.get((host, port)) or taken.get((some if host == every else every, port))
             if found:
-                other, owner, line = found
+                use, owner, line = found
                 whose = "it" if owner == name else f"environment '{owner}'"
-                message = f"{address} is taken: {whose} listens on {other} in line {line}"
-                problems.add(mark, f"{one.path}.listen: {message}")
-            for key in ((host, port), (some, port)):
-                taken.setdefault(key, (address, name, mark[0]))
+                problems.add(mark, f"{one.path}.{key}: {address} is taken: {whose} {use} in line {line}")
+            use = f"{'listens' if key == 'listen' else 'has its preview'} on {address}"
+            for place in ((host, port), (some, port)):
+                taken.setdefault(place, (use, name, mark[0]))
 
 
 def _check_environment(one: Reading, service: Reading, problems: Problems) -> None:
     port, listen = service.get("port"), one.get("listen")
     if port is None and "listen" in one.values:
-        _add(one, "listen", problems, "the service has no port to send requests to; add service.port, or remove this")
+        blame(one, "listen", problems, "the service has no port to send requests to; add service.port, or remove this")
     if port not in (None, FAILED) and listen == ():
         advice = "the service has a port; say where it is reached, such as 'listen: 127.0.0.1:8080'"
         problems.add(one.node.mark, f"{one.path}: 'listen' is missing; {advice}")
     instances = one.get("instances")
-    for volume in _readings(service.get("volumes")):
+    for volume in readings(service.get("volumes")):
         if volume.get("access") == "exclusive" and instances is not FAILED and instances > 1:
             advice = f"volume '{volume.get('name')}' is exclusive: one instance at a time (or 'access: shared')"
-            _add(one, "instances", problems, f"expected 1, found {instances}; {advice}")
+            blame(one, "instances", problems, f"expected 1, found {instances}; {advice}")
             return
 
 
-def _addresses(one: Reading) -> Iterator[tuple[str, Mark]]:
-    listen = one.get("listen")
-    if listen is FAILED:
-        return
-    node = one.node_of("listen")
+def _addresses(one: Reading) -> Iterator[tuple[str, str, Mark]]:
+    """Yield every socket of an environment: its key, the address, and where that stands."""
+    listen, node = one.get("listen"), one.node_of("listen")
     nodes = node.items if isinstance(node, Listing) else [node]
-    for address, where in zip(listen, nodes, strict=False):
+    for address, where in zip(() if listen is FAILED else listen, nodes, strict=False):
         if address is not FAILED:
-            yield address, where.mark
+            yield "listen", address, where.mark
+    preview = one.get("preview")
+    if preview not in (None, FAILED, forms.HEADER):
+        yield "preview", preview, one.node_of("preview").mark
 
 
 def _refuse_runtime_folder(reading: Reading, problems: Problems) -> None:
     path = reading.get("to")
     for folder in _NOT_IN_IMAGE:
         if path is not FAILED and _within(path, folder):
-            _add(reading, "to", problems, f"'{folder}' is not a part of the image: an instance has its own")
-
-
-def _readings(value: Any) -> list[Reading]:
-    return [item for item in value if isinstance(item, Reading)] if isinstance(value, list) else []
+            blame(reading, "to", problems, f"'{folder}' is not a part of the image: an instance has its own")
 
 
 def _within(path: str, folder: str) -> bool:
@@ -236,8 +239,3 @@ def _within(path: str, folder: str) -> bool:
 
 def _line(reading: Reading, key: str) -> int:
     return reading.node_of(key).mark[0]
-
-
-def _add(reading: Reading, key: str, problems: Problems, message: str) -> None:
-    node: Node = reading.node_of(key)
-    problems.add(node.mark, f"{reading.path}.{key}: {message}")

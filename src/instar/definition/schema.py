@@ -9,8 +9,21 @@ import dataclasses
 from typing import Any, Literal
 
 from instar.definition import forms, rules
+from instar.definition.rollout import CHECKS, DATA, REPLACE, ROLLOUT, TASKS
 from instar.definition.section import REQUIRED, Key, Section
-from instar.definition.shapes import Choice, Either, Flag, ListOf, MapOf, OneOrMore, Text, Thousandths, Whole
+from instar.definition.shapes import Choice, Decimal, Either, Flag, ListOf, MapOf, OneOrMore, Text, Whole
+from instar.definition.values import (
+    ADDRESS,
+    BESIDE,
+    COMMAND,
+    DURATION,
+    INSIDE,
+    MODE,
+    NAME,
+    PREVIEW,
+    SIZE,
+    VARIABLES,
+)
 from instar.model import definition as model
 
 _SIGNALS = """
@@ -58,36 +71,6 @@ def _user_named(text: str) -> model.User:
 def _prefixed(prefix: str, words: str) -> tuple[str, ...]:
     return tuple(prefix + word for word in words.split())
 
-
-NAME = Text(
-    "a name of a-z, 0-9 and '-', which begins with a letter and has at most 31 characters",
-    forms.name,
-    pattern=forms.NAME,
-)
-INSIDE = Text("an absolute path in the image, such as '/srv/app'", forms.inside, pattern="/.*")
-BESIDE = Text("a path in the definition's folder, such as 'app'", forms.beside, pattern="[^/].*")
-DURATION = Text(
-    "a time such as '500ms', '2s', '1m30s' or '1h'", forms.duration, pattern=forms.DURATION, show=forms.show_duration
-)
-SIZE = Text("a size such as '64K', '256M' or '1G'", forms.size, pattern=forms.SIZE, show=forms.show_size)
-MODE = Text(
-    "permissions such as '0644' or '0755'",
-    forms.mode,
-    pattern=forms.MODE,
-    show="{:04o}".format,
-    kinds=("string", "integer"),
-)
-VALUE = Text("a text, a number, or true or false, taken as it is written", kinds=("string", "number", "boolean"))
-VARIABLES = MapOf(
-    Text("a name of letters, digits and '_' that does not begin with a digit", forms.variable, pattern=forms.VARIABLE),
-    VALUE,
-    "a section of names and values, such as {GREETING: hello}",
-)
-COMMAND = ListOf(
-    Text("a text, one word of the command", forms.word),
-    "a list of words, such as [python3, app.py]",
-    minimum=1,
-)
 
 FETCH = Section(
     "a section such as {url: …, sha256: …, to: /opt/tool}",
@@ -183,7 +166,7 @@ LIMITS = Section(
     "a section {memory, cpus, pids}",
     model.Limits,
     Key("memory", SIZE, "Memory of one instance, what it writes to /tmp included; at least 4M.", field="memory_bytes"),
-    Key("cpus", Thousandths(10, 1_024_000), "Processors that one instance can keep busy.", field="cpus_milli"),
+    Key("cpus", Decimal(3, 10, 1_024_000), "Processors that one instance can keep busy.", field="cpus_milli"),
     Key("pids", Whole(2, 4_194_304), "Processes and threads of one instance."),
     check=rules.limits,
 )
@@ -227,6 +210,13 @@ SERVICE = Section(
                       expected="a Linux capability, such as NET_RAW"),
                "a list of Linux capabilities, such as [NET_RAW]", unique=True),
         "What the service may do beyond an ordinary user. Low ports need none."),
+    Key("smoke", CHECKS, "What a candidate is asked before it gets traffic, besides `health`. One that fails ends the "
+        "rollout."),
+    Key("before", TASKS, "Commands that run one after the other before the new release starts, each in an instance of "
+        "its own from the new image, such as a migration. One that fails ends the rollout."),
+    Key("after", TASKS, "Commands that run in the same way when the new release has all the traffic."),
+    Key("data", DATA, "Which form of its data the service writes, and which it can read, so that no way back leads to "
+        "a release that cannot read what there is."),
     make=_service,
     check=rules.service,
 )  # fmt: skip
@@ -239,22 +229,12 @@ SECRET = Section(
     make=_file_of,
 )  # fmt: skip
 
-ROLLOUT = Section(
-    "a section such as {strategy: blue-green}",
-    model.Rollout,
-    Key("strategy", Choice(("blue-green",), later=("canary", "rolling")),
-        "`blue-green`: all traffic moves at once, when every new instance is healthy."),
-    later={"steps": "it belongs to the canary strategy", "pause": "it belongs to the canary strategy"},
-)  # fmt: skip
-
 KEEP = Section(
     "a section {hot, releases}",
     model.Keep,
     Key("hot", Whole(0, 5), "Releases before the active one whose instances stay ready for a rollback."),
     Key("releases", Whole(1, 100), "Releases whose images `instar gc` spares."),
 )
-
-ADDRESS = Text("an address such as '127.0.0.1:8080'", forms.address, pattern=r".*:\d{1,5}")
 
 ENVIRONMENT = Section(
     "a section, such as {listen: '127.0.0.1:8080'}",
@@ -270,6 +250,10 @@ ENVIRONMENT = Section(
     Key("secrets", MapOf(VARIABLES.key, SECRET, "a section such as {TOKEN: {file: secrets/token}}"),
         "Secrets of the instances here, by name."),
     Key("rollout", ROLLOUT, "How the traffic moves to a new release."),
+    Key("preview", PREVIEW,
+        "Where a candidate is reached before it gets traffic, of a service of http: an address of its own, or "
+        "`header`: the service's own address, for requests with `X-Instar-Release: NUMBER`."),
+    Key("replace", REPLACE, "How often instances are replaced."),
     Key("keep", KEEP, "What is kept of releases before."),
     make=dict,
 )  # fmt: skip

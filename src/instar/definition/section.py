@@ -42,7 +42,8 @@ class Key:
 class Section(Shape):
     """``model`` is the dataclass that gives the defaults, ``make`` what builds the value: the model unless given.
 
-    ``later`` are keys that a later version will know. ``check`` looks at what one key alone cannot tell.
+    ``elsewhere`` are keys that one may look for here, each with what to do instead. ``check`` looks at what one key
+    alone cannot tell.
     """
 
     node = MapNode
@@ -53,13 +54,13 @@ class Section(Shape):
         model: type[Any],
         *keys: Key,
         make: Callable[..., Any] | None = None,
-        later: Mapping[str, str] | None = None,
+        elsewhere: Mapping[str, str] | None = None,
         check: Callable[[Reading, Problems], None] | None = None,
     ) -> None:
         super().__init__(expected)
         self.keys = {key.name: key for key in keys}
         self.make = make or model
-        self.later = later or {}
+        self.elsewhere = elsewhere or {}
         self.root: Section | None = None  # the whole definition, to say where a misplaced key belongs
         self.check = check
         for key in keys:
@@ -68,8 +69,7 @@ class Section(Shape):
 
     def read(self, node: Node, path: str, problems: Problems) -> Any:
         if not isinstance(node, MapNode):
-            empty = isinstance(node, Scalar) and node.kind == "nothing"
-            return self.misfit(node, path, problems, "write {} for an empty one" if empty else "")
+            return self.misfit(node, path, problems, "" if problems.full else self._as_section(node))
         prefix = f"{path}." if path else ""
         values: dict[str, Any] = {}
         for name, value in node.entries.items():
@@ -86,6 +86,18 @@ class Section(Shape):
             self.check(reading, problems)
         return reading
 
+    def _as_section(self, node: Node) -> str:
+        if isinstance(node, Scalar) and node.kind == "nothing":
+            return "write {} for an empty one"
+        first, *others = self.keys.values()
+        if not isinstance(node, Scalar) or any(key.default is REQUIRED for key in others):
+            return ""
+        if node.text == "true" and first.default is not REQUIRED:
+            return "write {} for the defaults"
+        trial = Problems("")  # was the value of the first key written in place of the section?
+        first.shape.read(node, "", trial)
+        return "" if trial or set(node.text) & set(",[]{}'\"\n") else f"write {{{first.name}: {node.text}}}"
+
     def _require(self, node: Node, path: str, values: dict[str, Any], problems: Problems) -> None:
         for key in self.keys.values():
             if key.default is REQUIRED and key.name not in values:
@@ -93,8 +105,8 @@ class Section(Shape):
                 values[key.name] = FAILED
 
     def _unknown(self, name: str, meant: str | None) -> str:
-        if name in self.later:
-            return f"'{name}' is not in this version; {self.later[name]}"
+        if name in self.elsewhere:
+            return f"there is no '{name}' here; {self.elsewhere[name]}"
         if name == "<<":
             return "'<<' merges YAML aliases, and there are none in a definition"
         unknown = f"unknown key '{shortened(name, 60)}'"
@@ -104,9 +116,9 @@ class Section(Shape):
         return f"{unknown}; did you mean '{meant}'?" if meant else f"{unknown}; expected {listed(self.keys)}"
 
     def _home(self, name: str) -> str | None:
-        """Return the one section that has the key ``name``, None when none or several have it."""
+        """Return the section that has the key ``name``, None when none has it, or several that are not in one."""
         homes = [path for path, section in (self.root or self).sections() if name in section.keys]
-        if len(homes) != 1:
+        if not homes or any(home and not f"{home}.".startswith(f"{homes[0]}.") for home in homes[1:]):
             return None
         return f"'{homes[0]}'" if homes[0] else "the top of the file"
 
@@ -158,6 +170,16 @@ def built(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: built(item) for name, item in value.items()}
     return value
+
+
+def blame(reading: Reading, key: str, problems: Problems, message: str) -> None:
+    """Note what is wrong with the value of ``key``, or with the section that leaves it out."""
+    problems.add(reading.node_of(key).mark, f"{reading.path}.{key}: {message}")
+
+
+def readings(value: Any) -> list[Reading]:
+    """Return the sections of a list, as far as it and they could be read."""
+    return [item for item in value if isinstance(item, Reading)] if isinstance(value, list) else []
 
 
 def _default(model: type[Any], name: str) -> Any:

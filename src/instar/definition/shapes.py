@@ -7,6 +7,7 @@ is wrong is found at once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, final
 
@@ -99,6 +100,10 @@ class Text(Shape):
         return self.show(value)
 
 
+def _no_advice(_: str) -> str:
+    return ""
+
+
 class Choice(Shape):
     """One of ``words``, which all begin with ``prefix``; it may be left out. ``later`` are words of a later version."""
 
@@ -132,49 +137,62 @@ class Choice(Shape):
 
 
 class Whole(Shape):
-    """A whole number in a range. It has no leading zero, so that nobody can take it for an octal one."""
+    """A whole number in a range. It has no leading zero, so that nobody can take it for an octal one.
 
-    def __init__(self, low: int, high: int) -> None:
+    ``advise`` returns advice for a text that does not fit, or nothing.
+    """
+
+    def __init__(self, low: int, high: int, *, advise: Callable[[str], str] = _no_advice) -> None:
         super().__init__(f"a whole number from {low} to {high}")
         self.low = low
         self.high = high
+        self.advise = advise
 
     def read(self, node: Node, path: str, problems: Problems) -> Any:
-        if not isinstance(node, Scalar) or not forms.fits(r"0|[1-9]\d{0,17}", node.text):
+        if not isinstance(node, Scalar):
             return self.misfit(node, path, problems)
-        if not node.plain:
-            return self.misfit(node, path, problems, "write it without quotes")
-        number = int(node.text)
-        return number if self.low <= number <= self.high else self.misfit(node, path, problems)
+        if forms.fits(r"0|[1-9]\d{0,17}", node.text):
+            if not node.plain:
+                return self.misfit(node, path, problems, "write it without quotes")
+            if self.low <= int(node.text) <= self.high:
+                return int(node.text)
+        return self.misfit(node, path, problems, self.advise(node.text))
 
     def json_schema(self) -> dict[str, Any]:
         return {"type": "integer", "minimum": self.low, "maximum": self.high}
 
 
-class Thousandths(Shape):
-    """A number with up to three decimals, read as an integer of thousandths."""
+class Decimal(Shape):
+    """A number with up to ``places`` decimals, read as an integer in units of the last one: 0.25 of three places is
+    250. ``low`` and ``high`` are in those units; ``advise`` is as in :class:`Whole`."""
 
-    def __init__(self, low_milli: int, high_milli: int) -> None:
-        super().__init__(f"a number from {low_milli / 1000:g} to {high_milli / 1000:g}")
-        self.low_milli = low_milli
-        self.high_milli = high_milli
+    def __init__(self, places: int, low: int, high: int, *, advise: Callable[[str], str] = _no_advice) -> None:
+        self.places = places
+        self.unit = 10**places
+        self.low = low
+        self.high = high
+        self.advise = advise
+        super().__init__(f"a number from {low / self.unit:g} to {high / self.unit:g}")
 
     def read(self, node: Node, path: str, problems: Problems) -> Any:
-        if not isinstance(node, Scalar) or not forms.fits(r"\d{1,9}(\.\d+)?", node.text):
+        if not isinstance(node, Scalar):
             return self.misfit(node, path, problems)
+        if not forms.fits(r"\d{1,9}(\.\d+)?", node.text):
+            return self.misfit(node, path, problems, self.advise(node.text))
         if not node.plain:
             return self.misfit(node, path, problems, "write it without quotes")
         whole, _, decimals = node.text.partition(".")
-        if len(decimals.rstrip("0")) > 3:
-            return self.misfit(node, path, problems, "it has at most three decimals")
-        milli = int(whole) * 1000 + int(decimals[:3].ljust(3, "0"))
-        return milli if self.low_milli <= milli <= self.high_milli else self.misfit(node, path, problems)
+        if len(decimals.rstrip("0")) > self.places:
+            most = {1: "one decimal", 3: "three decimals"}[self.places]
+            return self.misfit(node, path, problems, f"it has at most {most}")
+        value = int(whole) * self.unit + int(decimals[: self.places].ljust(self.places, "0"))
+        return value if self.low <= value <= self.high else self.misfit(node, path, problems)
 
     def json_schema(self) -> dict[str, Any]:
-        return {"type": "number", "minimum": self.low_milli / 1000, "maximum": self.high_milli / 1000}
+        return {"type": "number", "minimum": self.low / self.unit, "maximum": self.high / self.unit}
 
     def written(self, value: Any) -> float:
-        return float(value / 1000)
+        return float(value / self.unit)
 
 
 class Flag(Shape):
@@ -207,7 +225,7 @@ class ListOf(Shape):
 
     def read(self, node: Node, path: str, problems: Problems) -> Any:
         if not isinstance(node, Listing):
-            return self.misfit(node, path, problems, _as_list(node))
+            return self.misfit(node, path, problems, _as_list(node, self.item))
         if len(node.items) < self.minimum:
             problems.add(node.mark, f"{path}: expected {self.expected}, found an empty list")
             return FAILED
@@ -323,10 +341,16 @@ def _as_text(node: Node) -> str:
     return ""
 
 
-def _as_list(node: Node) -> str:
+def _as_list(node: Node, item: Shape) -> str:
+    """Return how what was written looks as a list of ``item``, when that is clear."""
+    if isinstance(node, MapNode):
+        return "write it as a list: [{…}], or '- ' before it" if item.node is MapNode else ""
     if not isinstance(node, Scalar) or node.kind == "nothing" or len(node.text) > 60:
         return ""
-    words = forms.words(node.text)
+    if isinstance(item, Text | Choice):
+        words = forms.words(node.text)
+    else:
+        words = re.split("[, ]+", node.text) if forms.fits(r"\d+([, ]+\d+)*", node.text) else []
     return f"write it as a list: [{', '.join(words)}]" if words else ""
 
 
