@@ -136,8 +136,8 @@ ROLLOUT = Section(
 REPLACE = Section(
     "a section such as {budget: 5, within: 10m}",
     model.Replace,
-    Key("budget", Whole(1, 1_000), "How many replacements may be needed in `within`, before the agent stops and "
-        "raises an alarm."),
+    Key("budget", Whole(1, 1_000), "How many instances are replaced in `within`. Then an alarm is raised, and "
+        "nothing more is replaced until somebody deploys or rolls back."),
     Key("within", DURATION, "The time in which they are counted.", field="within_ms"),
     Key("max_age", AGE, "Instances older than this are replaced, though nothing is wrong with them; at least 1m.",
         field="max_age_ms", default_about="none are replaced for their age"),
