@@ -41,6 +41,9 @@ class RouterBench(Protocol):
     def fall(self, name: str) -> None:
         """End a server."""
 
+    def behave(self, name: str, *, fails: bool = False, answers_in_ms: int = 0) -> None:
+        """Have a server, which stays well, answer requests so from now on."""
+
     def ask(self, place: Place = PLACE) -> str | None:
         """Send a request; return the name of the server that answers, None when none does."""
 
@@ -83,6 +86,9 @@ class SimulatedBench:
     def fall(self, name: str) -> None:
         self._simulation.runtime.kill(name)
 
+    def behave(self, name: str, *, fails: bool = False, answers_in_ms: int = 0) -> None:
+        self._simulation.runtime.change(name, fails_share=float(fails), answers_in_ms=answers_in_ms)
+
     def ask(self, place: Place = PLACE) -> str | None:
         return self.router.request(place)
 
@@ -124,6 +130,10 @@ class LocalBench:
 
     def fall(self, name: str) -> None:
         self._backends[name].close()
+
+    def behave(self, name: str, *, fails: bool = False, answers_in_ms: int = 0) -> None:
+        backend = self._backends[name]
+        backend.failing, backend.delay_s = fails, answers_in_ms / 1000
 
     def ask(self, place: Place = PLACE) -> str | None:
         with contextlib.closing(Client(("127.0.0.1", self._ports[place]))) as client:

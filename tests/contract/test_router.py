@@ -10,6 +10,7 @@ import pytest
 from router_benches import BENCHES, OTHER, PLACE, RouterBench
 
 from instar.errors import RouterError
+from instar.model.release import Served
 from instar.providers.base import Counters, RoutedTarget, RouterState, Target
 
 
@@ -183,6 +184,44 @@ def test_requests_are_counted(bench: RouterBench) -> None:
     bench.router.route(PLACE, {})
     assert bench.ask() is None
     bench.until(lambda: bench.router.counters(PLACE) == Counters(requests=6, failed=1))
+
+
+def test_each_targets_answers_are_counted_since_it_came(bench: RouterBench) -> None:
+    serving(bench, "one", "two")
+    bench.behave("one", answers_in_ms=40)
+    for _ in range(5):
+        assert bench.ask() == "one"
+    bench.behave("one", answers_in_ms=0, fails=True)
+    assert [bench.ask() for _ in range(3)] == [None] * 3
+    bench.until(lambda: routed(bench)["one"].served.requests == 8)
+    found = bench.another().observe(PLACE).targets[0].served
+    assert found.failed == 3
+    assert 190 <= found.response_ms < 1_000
+    assert routed(bench)["two"].served == Served()
+
+
+def test_what_comes_into_a_place_that_another_left_is_counted_from_nought(bench: RouterBench) -> None:
+    serving(bench, "one", "two")
+    for answer in ("one", None):
+        bench.behave("one", answers_in_ms=20, fails=answer is None)
+        assert bench.ask() == answer
+    bench.router.route(PLACE, {"two": 1})
+    bench.router.detach(PLACE, ["one"])
+    bench.router.attach(PLACE, [bench.server("three")])
+    assert routed(bench)["three"].served == Served()
+    bench.router.route(PLACE, {"three": 1})
+    assert bench.ask() == "three"
+    bench.until(lambda: routed(bench)["three"].served.requests == 1)
+    assert routed(bench)["three"].served.failed == 0
+    assert routed(bench)["three"].served.response_ms < 20
+
+
+def test_traffic_is_shared_by_weight(bench: RouterBench) -> None:
+    serving(bench, "one", "two", "three")
+    bench.router.route(PLACE, {"one": 13, "two": 256})
+    answers = [bench.ask() for _ in range(538)]
+    assert abs(answers.count("one") - 26) <= 1
+    assert answers.count("one") + answers.count("two") == 538
 
 
 def test_a_removed_router_remembers_nothing(bench: RouterBench) -> None:

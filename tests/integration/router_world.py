@@ -24,11 +24,14 @@ _hosts = (f"127.{10 + os.getpid() % 200}.{number // 250}.{number % 250 + 1}" for
 
 class Backend:
     """A small server that answers with its name. ``/slow`` waits until ``release`` is set; ``/echo`` shows the request;
-    ``/cut`` ends in the middle of its answer. ``healthy`` False: its checks get 500."""
+    ``/cut`` ends in the middle of its answer, ``/none`` before it. ``healthy`` False: its checks get 500; ``failing``
+    True: other requests do, each after ``delay_s``."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.healthy = True
+        self.failing = False
+        self.delay_s = 0.0
         self.release = threading.Event()
         self.seen: Counter[str] = Counter()
         self._listening = socket.create_server((next(_hosts), 0), backlog=1024)
@@ -67,7 +70,12 @@ class Backend:
             self.seen[path] += 1
             if path == "/slow":
                 self.release.wait(30)
-            status = "200 OK" if self.healthy or path != "/healthz" else "500 No"
+            if path == "/none":
+                return
+            ill = not self.healthy if path == "/healthz" else self.failing
+            if path != "/healthz":
+                time.sleep(self.delay_s)
+            status = "500 No" if ill else "200 OK"
             body = request if path == "/echo" else self.name.encode()
             head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body) + (9 if path == '/cut' else 0)}\r\n\r\n"
             connection.sendall(head.encode() + body)

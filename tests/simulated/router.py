@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from instar.errors import RouterError
-from instar.model.release import Place
+from instar.model.release import Place, Served
 from instar.providers.base import Counters, RoutedTarget, RouterPlan, RouterState, Target
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
@@ -27,6 +27,7 @@ class Routes:
     targets: dict[str, Target] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)
     sessions: dict[str, list[datetime]] = field(default_factory=dict)  # when each request in flight will end
+    served: dict[str, Served] = field(default_factory=dict)
     requests: int = 0
     failed: int = 0
 
@@ -48,7 +49,7 @@ class SimulatedRouter:
     # What tests do to it
 
     def request(self, place: Place, *, lasts_s: float = 0.0) -> str | None:
-        """Send a request; return the name of the target that answers it, None when nothing does."""
+        """Send a request; return the name of the target that answers it, None when nothing answers well."""
         with self._guard:
             routes = self._places.get(place)
             if routes is None or not routes.running:
@@ -62,7 +63,9 @@ class SimulatedRouter:
             if lasts_s:
                 until = self._clock.peek() + timedelta(seconds=lasts_s)
                 routes.sessions.setdefault(name, []).append(until)
-            return name
+            well = self._answered_well(routes, name)
+            routes.failed += not well
+            return name if well else None
 
     def serving(self, place: Place) -> tuple[str, ...]:
         """Return the names of the well targets with weight: where a request that came now could go."""
@@ -77,6 +80,7 @@ class SimulatedRouter:
         for routes in self._places.values():
             routes.running, routes.requests, routes.failed = False, 0, 0
             routes.sessions.clear()
+            routes.served.clear()
 
     # The protocol
 
@@ -154,6 +158,7 @@ class SimulatedRouter:
                     weight=routes.weights[name],
                     sessions=self._in_flight(routes, name),
                     up=routes.running and self._up(routes, name),
+                    served=routes.served.get(name, Served()),
                 )
                 for name, target in routes.targets.items()
             )
@@ -205,8 +210,16 @@ class SimulatedRouter:
     def _drop(self, place: Place, routes: Routes, names: Sequence[str]) -> None:
         with self._effects.step(f"detach {place} {' '.join(names)}"):
             for name in names:
-                for kept in (routes.targets, routes.weights, routes.sessions):
+                for kept in (routes.targets, routes.weights, routes.sessions, routes.served):
                     kept.pop(name, None)
+
+    def _answered_well(self, routes: Routes, name: str) -> bool:
+        """Count a request that ``name`` answers as it behaves; return whether it did so well."""
+        behaviour = self._runtime.behaviour_at(routes.targets[name].address)
+        before = routes.served.get(name, Served())
+        failed = int((before.requests + 1) * behaviour.fails_share) - int(before.requests * behaviour.fails_share)
+        routes.served[name] = before + Served(requests=1, failed=failed, response_ms=behaviour.answers_in_ms)
+        return not failed
 
     def _up(self, routes: Routes, name: str) -> bool:
         target = routes.targets[name]

@@ -131,6 +131,11 @@ class SimulatedRuntime:
             for found in list(self._machine.values())
         )
 
+    def behaviour_at(self, address: str) -> Behaviour:
+        """Return how what is there answers requests."""
+        there = (found.behaviour for found in list(self._machine.values()) if found.instance.address == address)
+        return next(there, Behaviour())
+
     # The protocol
 
     def network(self) -> IPv4Network:

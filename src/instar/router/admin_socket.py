@@ -17,6 +17,7 @@ from instar.errors import RouterError
 from instar.router.slots import BACKEND
 
 _SLOT = rf"{BACKEND}/s[1-9][0-9]{{0,4}}"
+_NUMBER = r"[0-9]{1,10}"
 _ALLOWED = re.compile(
     r"show info"
     rf"|show servers state {BACKEND}"
@@ -24,6 +25,8 @@ _ALLOWED = re.compile(
     rf"|set server {_SLOT} weight [0-9]{{1,3}}"
     rf"|set server {_SLOT} state (?:ready|drain|maint)"
     rf"|set server {_SLOT} addr [0-9a-f.:]{{2,45}} port [0-9]{{1,5}}"
+    rf"|show table {BACKEND}"
+    rf"|set table {BACKEND} key [1-9][0-9]{{0,5}} data\.gpt0 {_NUMBER} data\.gpc0 {_NUMBER} data\.gpc1 {_NUMBER}"
     rf"|shutdown sessions server {_SLOT}",
     re.ASCII,
 )

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from instar.errors import RouterError
 from instar.model.codec import canonical, from_json
-from instar.router import address
+from instar.router import address, served
 from instar.router.address import Address
 from instar.router.slots import BACKEND, FALL, FREE, HEAVIEST, RISE, Server, Slots
 
@@ -204,7 +204,9 @@ def _frontend(plan: Plan) -> str:
 
 
 def _backend(plan: Plan) -> str:
-    lines = [f"backend {BACKEND}", "  balance roundrobin"]
+    lines = [f"backend {BACKEND}", "  balance roundrobin", served.TABLE]
+    if plan.protocol == "http":
+        lines += served.RULES
     if plan.health_path is not None:
         lines += [
             "  option httpchk",

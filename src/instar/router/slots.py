@@ -138,6 +138,11 @@ def commands(wanted: Slots, live: Sequence[Live]) -> tuple[str, ...]:
     return (*raised, *drained, *freed)
 
 
+def arrivals(wanted: Slots, live: Sequence[Live]) -> tuple[int, ...]:
+    """Return the slots that :func:`commands` would bring another server to."""
+    return tuple(index for index, server in held(wanted) if live[index].address != server.address)
+
+
 def label(index: int) -> str:
     """Return the name that HAProxy knows a slot by."""
     return f"{BACKEND}/s{index + 1}"

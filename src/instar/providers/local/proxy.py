@@ -24,7 +24,7 @@ from instar.host import cgroups, processes
 from instar.model.release import Place, Process
 from instar.model.state import StateDirectory
 from instar.providers.local.names import Names
-from instar.router import admin_socket, config, holder, listener, slots, tcp_table
+from instar.router import admin_socket, config, holder, listener, served, slots, tcp_table
 from instar.router.address import Address
 from instar.router.components import confinement_possible, haproxy_user
 from instar.router.files import Record, RouterFiles
@@ -117,6 +117,9 @@ class Proxy:
     def live(self) -> tuple[Live, ...]:
         return slots.read_state(self.ask(f"show servers state {slots.BACKEND}")[0])
 
+    def statistics(self) -> served.Statistics:
+        return admin_socket.read_statistics(self.ask("show stat")[0])
+
     def converge(self, wanted: Slots) -> float:
         """Make HAProxy's slots hold what is ``wanted``; return the seconds that its commands took."""
         seconds = 0.0
@@ -127,6 +130,10 @@ class Proxy:
             todo = slots.commands(wanted, live)
             if not todo:
                 return seconds
+            came = slots.arrivals(wanted, live)
+            if came:
+                statistics, table = self.ask("show stat", served.SHOW)
+                self.ask(*served.beginnings(came, admin_socket.read_statistics(statistics), table))
             began = time.monotonic()
             self.ask(*todo)
             seconds += time.monotonic() - began

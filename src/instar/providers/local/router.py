@@ -15,11 +15,11 @@ from typing import Final
 from instar.errors import RouterError
 from instar.host import locks
 from instar.model.codec import from_json, to_json
-from instar.model.release import Place
+from instar.model.release import Place, Served
 from instar.model.state import StateDirectory
 from instar.providers.base import Counters, RoutedTarget, RouterPlan, RouterState, Target
 from instar.providers.local.proxy import Proxy, place_of, running
-from instar.router import admin_socket, config, listener, slots
+from instar.router import admin_socket, config, listener, served, slots
 from instar.router.slots import BACKEND, Live, Server, Slots
 
 _LOCK_WAIT_S: Final = 30.0
@@ -100,14 +100,15 @@ class LocalRouter:
         held = config.read_slots(text)
         record = proxy.files.record()
         try:
-            state, statistics = proxy.ask(f"show servers state {BACKEND}", "show stat")
+            state, shown, table = proxy.ask(f"show servers state {BACKEND}", "show stat", served.SHOW)
         except admin_socket.Unreachable:
-            unseen = tuple(_routed(server, None, 0) for _, server in slots.held(held))
+            unseen = tuple(_routed(server, None, 0, Served()) for _, server in slots.held(held))
             return RouterState(running=record is not None, targets=unseen)
-        live, sessions = slots.read_state(state), _sessions(statistics)
+        statistics = admin_socket.read_statistics(shown)
+        live, sessions, counted = slots.read_state(state), _sessions(statistics), served.read(statistics, table)
         left = proxy.leftover(proxy.retired(record), [server.address for _, server in slots.held(held)])
         targets = tuple(
-            _routed(server, live[index], sessions[index] + left[server.address])
+            _routed(server, live[index], sessions[index] + left[server.address], counted.get(index, Served()))
             for index, server in slots.held(held)
             if index < len(live)
         )
@@ -119,7 +120,7 @@ class LocalRouter:
         if not proxy.files.config.exists():
             return Counters(requests=0, failed=0)
         try:
-            table = admin_socket.read_statistics(proxy.ask("show stat")[0])
+            table = proxy.statistics()
         except admin_socket.Unreachable:
             return Counters(requests=0, failed=0)
         front, back = table["public", "FRONTEND"], table[BACKEND, "BACKEND"]
@@ -181,7 +182,7 @@ class LocalRouter:
 def _cut(proxy: Proxy, held: Slots, after: Slots) -> int:
     """Free the slots that ``held`` has and ``after`` hasn't; return how many sessions they had."""
     gone = {index: server.address for index, server in slots.held(held) if after[index] is None}
-    sessions = _sessions(proxy.ask("show stat")[0])
+    sessions = _sessions(proxy.statistics())
     proxy.converge(after)
     in_retired = proxy.cut(proxy.retired(proxy.files.record()), tuple(gone.values()))
     return sum(sessions.get(index, 0) for index in gone) + in_retired
@@ -200,7 +201,7 @@ def _await_proven(proxy: Proxy, held: Slots, names: Sequence[str]) -> None:
             break
         time.sleep(_POLL_S)
     index, server = missing[0]
-    row = admin_socket.read_statistics(proxy.ask("show stat")[0])[BACKEND, f"s{index + 1}"]
+    row = proxy.statistics()[BACKEND, f"s{index + 1}"]
     said = " ".join(row[name] for name in ("check_desc", "check_code", "last_chk") if row[name]) or "no answer yet"
     raise RouterError(
         f"cannot attach '{server.name}': the router's check of {server.address} does not pass: {said}",
@@ -223,20 +224,20 @@ def _require_up(proxy: Proxy, held: Slots) -> None:
         time.sleep(_POLL_S)
 
 
-def _routed(server: Server, live: Live | None, sessions: int) -> RoutedTarget:
+def _routed(server: Server, live: Live | None, sessions: int, counted: Served) -> RoutedTarget:
     target = Target(name=server.name, address=server.address.host, port=server.address.port)
     if live is None:
         return RoutedTarget(target=target, weight=server.weight, sessions=0, up=False)
-    known = live.address == server.address and not live.maintenance
-    return RoutedTarget(target=target, weight=live.share if known else 0, sessions=sessions, up=known and live.up)
+    if live.address != server.address or live.maintenance:
+        return RoutedTarget(target=target, weight=0, sessions=sessions, up=False)
+    return RoutedTarget(target=target, weight=live.share, sessions=sessions, up=live.up, served=counted)
 
 
-def _sessions(statistics: str) -> dict[int, int]:
+def _sessions(statistics: served.Statistics) -> dict[int, int]:
     """Return how many requests (connections, in tcp mode) each slot has in flight."""
-    table = admin_socket.read_statistics(statistics)
     return {
         int(name.removeprefix("s")) - 1: int(row["scur"])
-        for (proxy, name), row in table.items()
+        for (proxy, name), row in statistics.items()
         if proxy == BACKEND and name != "BACKEND"
     }
 
