@@ -11,6 +11,8 @@ import os
 import re
 import shutil
 import signal
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,9 @@ from instar.model.release import Process
 
 PROGRAM = "runc"
 _TIMEOUT_S = 30.0
+_COLLECT_S = (
+    0.2  # for runc to collect a command that was ended; dead and uncollected it would hold up the instance's end
+)
 _LOG_MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
 
 
@@ -70,14 +75,22 @@ def execute(root: Path, name: str, command: Sequence[str], *, scratch: Path, tim
     """
     pid_file = scratch / f"exec-{os.getpid()}-{os.urandom(4).hex()}"
     argv = [PROGRAM, *options(root), "exec", "--pid-file", str(pid_file), name, *command]
+    timer = threading.Timer(timeout_s, _end, [pid_file])
+    deadline = time.monotonic() + timeout_s
     try:
         with output.captured() as (printed, tail):
-            ended = process.run(argv, timeout_s=timeout_s, check=False, alone=True, stdout=printed, stderr=printed)
+            timer.start()
+            ended = process.run(
+                argv, timeout_s=timeout_s + _COLLECT_S, check=False, alone=True, stdout=printed, stderr=printed
+            )
+        if time.monotonic() >= deadline:
+            return None
         return Executed(returncode=ended.returncode, output=tail.text())
     except CommandFailed:
         _end(pid_file)
         return None
     finally:
+        timer.cancel()
         pid_file.unlink(missing_ok=True)
 
 
@@ -88,7 +101,12 @@ def plain(message: str) -> str:
         found = _LOG_MESSAGE.search(line)
         lines.append(_unquoted(found[1]) if found else line)
     cause = lines[-1] or "runc said nothing"
-    for prefix in ("runc create failed: ", "unable to start container process: ", "error during container init: "):
+    for prefix in (
+        "runc create failed: ",
+        "exec failed: ",
+        "unable to start container process: ",
+        "error during container init: ",
+    ):
         cause = cause.removeprefix(prefix)
     return cause
 
