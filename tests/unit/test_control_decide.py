@@ -225,7 +225,7 @@ def test_two_releases_with_an_exclusive_volume_never_run_at_once() -> None:
 def test_the_hot_release_of_an_exclusive_volume_is_created_and_not_started() -> None:
     releases = [release(1, DATABASE, ran_well=True, last=1), release(2, DATABASE, ran_well=True)]
     new, asleep = copy(2, weight=100), copy(1, "absent", serial=2)
-    assert decide(world(releases, [new], active=2)) == (Plan(1, 1, replacing=True),)
+    assert decide(world(releases, [new], active=2)) == (Plan(1, 1, replacing="hot"),)
     assert decide(world(releases, [new, asleep], active=2)) == (Create((asleep.id,), start=False),)
     assert decide(world(releases, [new, copy(1, "created", serial=2)], active=2)) == ()
 
@@ -233,7 +233,7 @@ def test_the_hot_release_of_an_exclusive_volume_is_created_and_not_started() -> 
 def test_after_a_failed_exclusive_rollout_the_source_runs_again() -> None:
     releases = [release(1, DATABASE, ran_well=True), release(2, DATABASE)]
     failed = copy(2, healthy=False)
-    assert decide(world(releases, [failed], active=1)) == (Plan(1, 1, replacing=True),)
+    assert decide(world(releases, [failed], active=1)) == (Plan(1, 1, replacing="ended"),)
     (action,) = decide(world(releases, [failed, copy(1, "created", serial=2)], active=1))
     assert isinstance(action, Retire) and action.instances == (failed.id,)
 
@@ -253,7 +253,7 @@ def test_a_dead_copy_of_the_active_release_is_replaced_once_and_not_for_ever() -
     releases = [release(1, ran_well=True)]
     dead = copy(1, "stopped", weight=0)
     assert decide(world(releases, [dead], active=1)) == (Retire((dead.id,), "it ended"),)
-    assert decide(world(releases, [], active=1)) == (Plan(1, 1, replacing=True),)
+    assert decide(world(releases, [], active=1)) == (Plan(1, 1, replacing="ended"),)
     assert decide(dataclasses.replace(world(releases, [], active=1), tried=frozenset({1}))) == ()
 
 

@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from instar.control.analysis import Verdict
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Write ``count`` new instances of a release into the ledger."""
+    """Write ``count`` new instances of a release into the ledger; ``replacing`` says why, outside a rollout."""
 
     release: int
     count: int
-    replacing: bool = False  # outside a rollout, for copies that died
+    replacing: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BeginTask:
+    """Write that a task of a release begins, and the instance that will run it."""
+
+    release: int
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndTask:
+    """Write how a task ended ("done", or why not), and destroy its instance."""
+
+    release: int
+    task: str
+    instance: str
+    outcome: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +65,51 @@ class Attach:
 
 
 @dataclass(frozen=True, slots=True)
+class Smoke:
+    """Ask candidates the smoke checks of their release; the rollout fails unless all pass."""
+
+    release: int
+    instances: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """Let requests that ask for a release reach an instance of it: release → instance."""
+
+    targets: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TakeStep:
+    """Give the rollout's target its next share: instance → weight. ``percent`` is the target's, for people."""
+
+    step: int
+    percent: int
+    weights: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Give the traffic to instances of several releases: instance → weight (put the step's shares right)."""
+
+    weights: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Ask the analysis' own checks, if the figures are well, and write the step's verdict."""
+
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Write that nothing is replaced any more until somebody comes."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Shift:
     """Make ``release`` the active one; traffic goes to ``instances`` (none: the service has no port)."""
 
@@ -68,15 +133,19 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """Take instances from the router, destroy them, and take them out of the ledger."""
+    """Take instances from the router, destroy them, and take them out of the ledger, where ``successors`` new ones of
+    their release are planned at the same moment."""
 
     instances: tuple[str, ...]
     reason: str
+    successors: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The rollout ended well."""
+    """The rollout ended well; ``warning`` says what did not, beside it."""
+
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,4 +168,26 @@ class Wait:
     seconds: float
 
 
-Action = Plan | Create | Start | OpenRouter | Attach | Shift | Route | Cut | Retire | Finish | Fail | CloseRouter | Wait
+Action = (
+    Plan
+    | BeginTask
+    | EndTask
+    | Create
+    | Start
+    | OpenRouter
+    | Attach
+    | Smoke
+    | Preview
+    | TakeStep
+    | Share
+    | Judge
+    | Alarm
+    | Shift
+    | Route
+    | Cut
+    | Retire
+    | Finish
+    | Fail
+    | CloseRouter
+    | Wait
+)

@@ -25,23 +25,39 @@ class Readiness:
     culprits: tuple[str, ...] = ()
 
 
-def bring_up(world: World, release: Release, *, replacing: bool = False) -> Readiness:
-    """Return the next actions towards ``wanted_copies`` healthy copies of ``release``. Dead copies don't count."""
+def bring_up(
+    world: World,
+    release: Release,
+    *,
+    count: int | None = None,
+    replacing: str | None = None,
+    without: tuple[Copy, ...] = (),
+    first: tuple[Action, ...] = (),
+) -> Readiness:
+    """Return the next actions towards ``count`` (all that are wanted: None) healthy copies of ``release``.
+
+    Dead copies don't count, nor those in ``without``. ``first`` comes before any copy is planned; where the release
+    must run alone, after the others stopped and before it starts. ``replacing``: why copies are needed at all.
+    """
+    if first and not alone(release):
+        return Readiness(actions=first)
+    wanted = world.wanted_copies if count is None else count
+    left_out = {copy.id for copy in without}
     live = sorted(
-        (copy for copy in world.of(release) if copy.state != "dead"),
+        (copy for copy in world.of(release) if copy.state != "dead" and copy.id not in left_out),
         key=lambda copy: (copy.state != "running", copy.instance.serial),
-    )[: world.wanted_copies]
-    well = tuple(copy for copy in live if _well(world, release, copy))
-    missing = world.wanted_copies - len(live)
+    )[:wanted]
+    well = tuple(copy for copy in live if is_well(world, release, copy))
+    missing = wanted - len(live)
     if missing:
         return Readiness(copies=well, actions=(Plan(release.number, missing, replacing),))
     in_the_way = _in_the_way(world, release)
     planned = tuple(copy.id for copy in live if copy.state == "planned")
     if planned:
-        return Readiness(copies=well, actions=(Create(planned, start=not in_the_way),))
+        return Readiness(copies=well, actions=(Create(planned, start=not in_the_way and not first),))
     created = tuple(copy.id for copy in live if copy.state == "created")
     if created:
-        return Readiness(copies=well, actions=_clear_the_way(world, in_the_way) or (Start(created),))
+        return Readiness(copies=well, actions=_clear_the_way(world, in_the_way) or first or (Start(created),))
     return _until_healthy(world, release, tuple(live), well)
 
 
@@ -65,7 +81,8 @@ def _clear_the_way(world: World, in_the_way: tuple[Copy, ...]) -> tuple[Action, 
 
 
 def _until_healthy(world: World, release: Release, live: tuple[Copy, ...], well: tuple[Copy, ...]) -> Readiness:
-    waiting = tuple(copy for copy in live if copy not in well)
+    proven = {copy.id for copy in well}
+    waiting = tuple(copy for copy in live if copy.id not in proven)
     if not waiting:
         return Readiness(copies=well)
     late = tuple(copy for copy in waiting if world.now >= _deadline(release, copy))
@@ -80,22 +97,20 @@ def _until_healthy(world: World, release: Release, live: tuple[Copy, ...], well:
     return Readiness(copies=well, actions=(Wait(_pause_s(world, release, waiting)),))
 
 
-def _well(world: World, release: Release, copy: Copy) -> bool:
-    """It has traffic (the router watches it), or has proven itself."""
-    began = copy.instance.started_at or copy.instance.created_at
-    steady = release.service.health.kind != "none" or (world.now - began).total_seconds() >= STEADY_S
+def is_well(world: World, release: Release, copy: Copy) -> bool:
+    """Tell whether a copy has proven itself: the router watches it (it has traffic), or it answers and has lasted."""
+    steady = release.service.health.kind != "none" or (world.now - copy.began_at).total_seconds() >= STEADY_S
     watched = copy.routed is not None and copy.routed.weight > 0 and copy.routed.up
     return watched or (copy.healthy and steady)
 
 
 def _deadline(release: Release, copy: Copy) -> datetime:
-    since = copy.instance.started_at or copy.instance.created_at
-    return since + timedelta(milliseconds=release.service.health.deadline_ms)
+    return copy.began_at + timedelta(milliseconds=release.service.health.deadline_ms)
 
 
 def _pause_s(world: World, release: Release, waiting: tuple[Copy, ...]) -> float:
     health = release.service.health
-    youngest = max(copy.instance.started_at or copy.instance.created_at for copy in waiting)
+    youngest = max(copy.began_at for copy in waiting)
     if health.kind != "command" and (world.now - youngest).total_seconds() < EAGER_S:
         return EAGER_PAUSE_S
     return health.interval_ms / 1000

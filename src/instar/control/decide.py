@@ -2,6 +2,7 @@
 
 The order of the rules, first match wins:
 
+0. Tasks whose rollout is over are ended.
 1. An environment that is being destroyed loses its traffic, then its instances, then its router.
 2. A running rollout goes on as its strategy says, until it has finished or failed.
 3. Otherwise the active release is kept as wanted: dead copies replaced, traffic on healthy ones, every other
@@ -14,14 +15,20 @@ from __future__ import annotations
 
 from instar.control.actions import Action, CloseRouter, Retire, Route
 from instar.control.blue_green import blue_green
+from instar.control.canary import canary
+from instar.control.rolling import rolling
+from instar.control.tasks import leftover
 from instar.control.upkeep import upkeep
 from instar.control.world import World
 
-STRATEGIES = {"blue-green": blue_green}
+STRATEGIES = {"blue-green": blue_green, "canary": canary, "rolling": rolling}
 
 
 def decide(world: World) -> tuple[Action, ...]:
     """Return the actions to take now, in order; () when the environment is as wanted."""
+    ending = leftover(world)
+    if ending:
+        return ending
     if world.environment.destroying:
         return _tear_down(world)
     if world.environment.rollout is not None:

@@ -6,17 +6,19 @@ leads on from wherever it stopped.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
-from instar.control import actions
+from instar.control import actions, gates
 from instar.control.story import Story
-from instar.control.world import World, wanted_plan
+from instar.control.world import FULL, World, wanted_plan
+from instar.errors import RouterError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Image
-from instar.model.release import Instance, Release, Settings
+from instar.model.release import Instance, Release, Rollout, Settings
 from instar.providers.base import Provider, Target
 
 T = TypeVar("T")
@@ -49,6 +51,12 @@ class Executor:
         match action:
             case actions.Plan():
                 self._plan(world, action)
+            case actions.BeginTask():
+                self._story.task(action.task)
+                place = world.environment.place
+                self._ledger.begin_task(place, action.release, action.task, self._runtime.network())
+            case actions.EndTask():
+                self._end_task(world, action)
             case actions.Create():
                 self._create(world, action)
             case actions.Start():
@@ -57,6 +65,19 @@ class Executor:
                 self._router.ensure(wanted_plan(world, world.releases[action.release]))
             case actions.Attach():
                 self._attach(world, action)
+            case actions.Smoke():
+                self._smoke(world, action)
+            case actions.Preview():
+                self._router.preview(world.environment.place, dict(action.targets))
+            case actions.TakeStep():
+                self._take_step(world, action)
+            case actions.Share():
+                self._router.route(world.environment.place, dict(action.weights))
+            case actions.Judge():
+                self._judge(world, action)
+            case actions.Alarm():
+                self._story.alarm(action.reason)
+                self._ledger.set_alarm(world.environment.place, action.reason)
             case actions.Shift():
                 self._shift(world, action)
             case actions.Route():
@@ -66,18 +87,17 @@ class Executor:
             case actions.Retire():
                 self._retire(world, action)
             case actions.Finish():
-                self._finish(world)
+                self._finish(world, action)
             case actions.Fail():
                 self.fail(world, action)
             case actions.CloseRouter():
                 self._router.remove(world.environment.place)
             case actions.Wait():
-                self._story.draining(world)
+                self._story.waiting(world)
 
     def fail(self, world: World, action: actions.Fail) -> None:
         """End the rollout as failed, with the last words of its culprits; the source has the traffic (again)."""
-        rollout, place = world.environment.rollout, world.environment.place
-        assert rollout is not None
+        rollout, place = self._rollout(world), world.environment.place
         words = {name: self._last_words(name) for name in action.instances[:1]}
         with self._ledger.transaction():
             if self._ledger.get_environment(place).active == rollout.target:
@@ -85,12 +105,30 @@ class Executor:
             self._ledger.end_rollout(rollout, "failed", {"reason": action.reason, "last_lines": words})
             if self._settings_before is not None:
                 self._ledger.save_settings(place, self._settings_before)
+        self._give_back(world, rollout)
+
+    def _give_back(self, world: World, rollout: Rollout) -> None:
+        """Let the source have all traffic at once, if it is there; all else is upkeep's business."""
+        mine = {copy.id: FULL for copy in world.copies if copy.release == rollout.source and copy.state == "running"}
+        ready = {copy.id for copy in world.copies if copy.routed is not None and copy.routed.up}
+        weights = {name: weight for name, weight in mine.items() if name in ready}
+        others = any(copy.weight and copy.release == rollout.target for copy in world.copies)
+        if weights and others:
+            with contextlib.suppress(RouterError):
+                self._router.route(world.environment.place, weights)
 
     def _plan(self, world: World, action: actions.Plan) -> None:
         if action.replacing and action.release == world.environment.active:
-            self._story.replacing(action.count)
-        network = self._runtime.network()
-        self._ledger.add_instances(world.environment.place, action.release, action.count, network)
+            self._story.replacing(action.count, action.replacing)
+        place, network = world.environment.place, self._runtime.network()
+        self._ledger.add_instances(place, action.release, action.count, network, replacing=action.replacing)
+
+    def _end_task(self, world: World, action: actions.EndTask) -> None:
+        place, words = world.environment.place, self._last_words(action.instance)
+        self._ledger.end_task(place, action.release, action.task, action.outcome, {"last_lines": words})
+        self._story.task_ended(action.task, action.outcome)
+        if self._instances(world, (action.instance,)):
+            self._retire(world, actions.Retire((action.instance,), f"its task: {action.outcome}"))
 
     def _create(self, world: World, action: actions.Create) -> None:
         self._story.launching(world)
@@ -116,6 +154,48 @@ class Executor:
         targets = [self._target(instance, release) for instance in self._instances(world, action.instances)]
         self._router.attach(world.environment.place, targets)
 
+    def _smoke(self, world: World, action: actions.Smoke) -> None:
+        release = world.releases[action.release]
+        instances = self._instances(world, action.instances)
+        self._story.asking(f"release {release.number} · {len(release.service.smoke)} checks")
+        failed = next(filter(None, _at_once(lambda one: gates.smoke(self._runtime, one, release), instances)), None)
+        if failed is not None:
+            name, cause = failed
+            self.fail(world, actions.Fail(f"smoke check of {name}: {cause}", (name,)))
+            return
+        rollout = self._rollout(world)
+        smoked = (*rollout.stage.smoked, *action.instances)
+        self._ledger.change_stage(rollout, "smoke", {"instances": list(action.instances)}, smoked=smoked)
+        self._story.asked(f"release {release.number} · {len(release.service.smoke)} checks passed")
+
+    def _take_step(self, world: World, action: actions.TakeStep) -> None:
+        place = world.environment.place
+        counted = {copy.id: copy.routed.served for copy in world.copies if copy.routed is not None}
+        self._story.launched(world)
+        self._ledger.change_stage(
+            self._rollout(world),
+            "step",
+            {"step": action.step, "percent": action.percent},
+            step=action.step,
+            step_at=self._ledger.now(),
+            counted=counted,
+            judged=False,
+            resumed=False,
+        )
+        seconds = self._router.route(place, dict(action.weights))
+        self._story.stepped(action.percent, seconds)
+
+    def _judge(self, world: World, action: actions.Judge) -> None:
+        rollout, verdict = self._rollout(world), action.verdict
+        if verdict.passed:
+            verdict = gates.checked(self._runtime, world, verdict)
+        detail = {"step": rollout.stage.step, "passed": verdict.passed, "cause": verdict.cause, **verdict.numbers()}
+        self._ledger.change_stage(rollout, "verdict", detail, judged=bool(verdict.passed))
+        self._story.judged(verdict)
+        if not verdict.passed:
+            culprits = tuple(copy.id for copy in world.of(world.target))
+            self.fail(world, actions.Fail(f"its analysis: {verdict.cause}", culprits))
+
     def _shift(self, world: World, action: actions.Shift) -> None:
         place = world.environment.place
         self._story.launched(world)
@@ -132,7 +212,7 @@ class Executor:
 
     def _give_traffic(self, world: World, names: tuple[str, ...]) -> None:
         place = world.environment.place
-        seconds = self._router.route(place, dict.fromkeys(names, 100))
+        seconds = self._router.route(place, dict.fromkeys(names, FULL))
         state = self._router.observe(place)
         self._story.shifted(seconds, sum(item.sessions for item in state.targets if item.target.name not in names))
 
@@ -143,15 +223,24 @@ class Executor:
         with self._ledger.transaction():
             for instance in instances:
                 self._ledger.remove_instance(instance.id, action.reason)
+            if action.successors:
+                self._plan(world, actions.Plan(instances[0].release, action.successors, "ended"))
 
-    def _finish(self, world: World) -> None:
+    def _finish(self, world: World, action: actions.Finish) -> None:
+        self._story.finished(world)
+        measured = {**self._story.measured, **({"warning": action.warning} if action.warning else {})}
+        self._ledger.end_rollout(self._rollout(world), "done", measured)
+        if action.warning:
+            self._story.warn(action.warning)
+
+    def _rollout(self, world: World) -> Rollout:
         rollout = world.environment.rollout
         assert rollout is not None
-        self._story.finished(world)
-        self._ledger.end_rollout(rollout, "done", self._story.measured)
+        return rollout
 
     def _instances(self, world: World, names: Sequence[str]) -> list[Instance]:
-        return [copy.instance for copy in world.copies if copy.id in names]
+        wanted = set(names)
+        return [copy.instance for copy in (*world.copies, *world.task_copies) if copy.id in wanted]
 
     def _target(self, instance: Instance, release: Release) -> Target:
         assert release.service.port is not None

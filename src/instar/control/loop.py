@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
 
-from instar.control.actions import Action, Fail, Plan, Wait
+from instar.control.actions import Action, Fail, Plan, Retire, Wait
 from instar.control.decide import decide
 from instar.control.executor import Executor
 from instar.control.observe import observe
 from instar.control.story import Story
+from instar.control.watch import Watch
 from instar.control.world import World
 from instar.errors import InstarError, LedgerError
 from instar.ledger import Ledger
@@ -36,11 +36,11 @@ class Loop:
     report: Report
     pause: Callable[[float], None] = time.sleep
 
-    def run(self, place: Place, settings_before: Settings | None = None) -> Story:
-        """Act until ``place`` is as wanted. A rollout that can't end well is ended as failed, and undone.
+    def begin(self, place: Place, settings_before: Settings | None = None, *, asked: bool = True) -> Run:
+        """Return a run towards what is wanted of ``place``.
 
-        ``settings_before`` are what a failed rollout falls back to. What interrupts it (``^C``) before the traffic
-        has moved undoes the rollout too, and is raised afterwards.
+        ``settings_before`` are what a failed rollout falls back to; not ``asked``: nobody stands by, so replacements
+        are counted and slowed down.
         """
         story = Story(report=self.report)
         executor = Executor(
@@ -50,55 +50,91 @@ class Loop:
             story=story,
             settings_before=settings_before,
         )
-        began = self.ledger.now()
+        return Run(loop=self, place=place, executor=executor, story=story, asked=asked)
+
+    def run(self, place: Place, settings_before: Settings | None = None) -> Story:
+        """Act until ``place`` is as wanted. A rollout that can't end well is ended as failed, and undone.
+
+        What interrupts it (``^C``) before the target has all traffic undoes the rollout too, and is raised afterwards.
+        """
+        run = self.begin(place, settings_before)
         interruption: KeyboardInterrupt | None = None
-        replaced: set[int] = set()
         while True:
             try:
-                if not self._step(place, executor, story, began, replaced):
+                seconds = run.advance()
+                if seconds is None:
                     break
+                self.pause(seconds)
             except KeyboardInterrupt as error:
-                if interruption is not None or not self._undo(place, executor, story):
+                if interruption is not None or not run.undo():
                     raise
                 interruption = error
         if interruption is not None:
             raise interruption
-        return story
+        return run.story
 
-    def _step(self, place: Place, executor: Executor, story: Story, began: datetime, replaced: set[int]) -> bool:
-        """Observe and decide once, and act on it. False when nothing is left to do."""
-        world = observe(self.ledger, self.provider, place, began=began, tried=frozenset(replaced))
-        story.world = world
-        todo = decide(world)
-        story.launching(world)
-        for action in todo:
-            self._act(world, executor, action)
-            if isinstance(action, Plan) and action.replacing:
-                replaced.add(action.release)
-            if isinstance(action, Wait):
-                self.pause(action.seconds)
-        return bool(todo)
 
-    def _act(self, world: World, executor: Executor, action: Action) -> None:
+@dataclass(kw_only=True)
+class Run:
+    """The way of one place to what is wanted of it, as far as a process remembers it. The caller holds its lock."""
+
+    loop: Loop
+    place: Place
+    executor: Executor
+    story: Story
+    asked: bool = True
+    watch: Watch = field(default_factory=Watch)
+    replaced: set[int] = field(default_factory=set)
+
+    def advance(self) -> float | None:
+        """Observe, decide and act until it has to wait; return for how many seconds, None when all is as wanted."""
+        while True:
+            world = self._look()
+            self.story.world = world
+            todo = decide(world)
+            self.story.launching(world)
+            for action in todo:
+                self._act(world, action)
+                self.replaced |= _replaced(world, action)
+                if isinstance(action, Wait):
+                    return action.seconds
+            if not todo:
+                return None
+
+    def undo(self) -> bool:
+        """Fail the running rollout if its target has not all traffic yet; False when there is nothing to undo."""
+        world = observe(self.loop.ledger, self.loop.provider, self.place)
+        rollout = world.environment.rollout
+        if rollout is None or world.environment.active == rollout.target:
+            return False
+        self.executor.fail(world, Fail("it was interrupted"))
+        self.story.undone(world, "interrupted")
+        return True
+
+    def _look(self) -> World:
+        tried = frozenset(self.replaced)
+        world = observe(self.loop.ledger, self.loop.provider, self.place, tried=tried, replacing=not self.asked)
+        return self.watch.see(world)
+
+    def _act(self, world: World, action: Action) -> None:
         try:
-            executor.execute(world, action)
+            self.executor.execute(world, action)
         except LedgerError:
             raise
         except (InstarError, OSError) as error:
             if world.environment.rollout is None or isinstance(action, Fail):
                 raise
             culprits = getattr(action, "instances", ())
-            executor.fail(world, Fail(_cause(error), tuple(culprits)))
+            self.executor.fail(world, Fail(_cause(error), tuple(culprits)))
 
-    def _undo(self, place: Place, executor: Executor, story: Story) -> bool:
-        """Fail the running rollout if its target has no traffic yet; False when there is nothing to undo."""
-        world = observe(self.ledger, self.provider, place)
-        rollout = world.environment.rollout
-        if rollout is None or world.environment.active == rollout.target:
-            return False
-        executor.fail(world, Fail("it was interrupted"))
-        story.undone(world, "interrupted")
-        return True
+
+def _replaced(world: World, action: Action) -> set[int]:
+    """Return the release of which the action made replacements."""
+    if isinstance(action, Plan) and action.replacing:
+        return {action.release}
+    if isinstance(action, Retire) and action.successors:
+        return {copy.release for copy in world.copies if copy.id in action.instances}
+    return set()
 
 
 def _cause(error: InstarError | OSError) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from instar.control.world import Copy, World
 from instar.ledger import Ledger
@@ -19,10 +19,13 @@ def observe(
     provider: Provider,
     place: Place,
     *,
-    began: datetime | None = None,
     tried: frozenset[int] = frozenset(),
+    replacing: bool = False,
 ) -> World:
-    """Return ``place`` as it is wanted and as it is. Probes the copies whose health a decision can hang on."""
+    """Return ``place`` as it is wanted and as it is. Probes the copies whose health a decision can hang on.
+
+    ``replacing``: say too which replacements were needed lately, since nobody asked for one just now.
+    """
     environment = ledger.get_environment(place)
     instances = ledger.instances(place)
     releases = _releases(ledger, environment, instances)
@@ -35,14 +38,18 @@ def observe(
         if seen.state == "running" and _matters(environment, instance, routed.get(instance.id))
     ]
     probes = _probe(provider.runtime, asked, releases)
+    copies, rollout, now = _copies(instances, observed, probes, routed), environment.rollout, ledger.now()
     return World(
-        now=ledger.now(),
+        now=now,
         environment=environment,
         releases=releases,
-        copies=_copies(instances, observed, probes, routed),
+        copies=tuple(copy for copy in copies if copy.instance.task is None),
+        task_copies=tuple(copy for copy in copies if copy.instance.task is not None),
+        tasks=ledger.tasks(place, rollout.target) if rollout and _has_tasks(releases[rollout.target]) else (),
+        previewed=router.previewed,
+        failures=_failures(ledger, environment, now) if replacing else None,
         router_running=router.running,
         router_plan=router.plan,
-        began=began,
         tried=tried,
     )
 
@@ -50,18 +57,33 @@ def observe(
 def _releases(ledger: Ledger, environment: EnvironmentState, instances: Sequence[Instance]) -> Mapping[int, Release]:
     place = environment.place
     found = {release.number: release for release in ledger.recent(place, environment.settings.keep.hot + 1)}
-    numbers = {instance.release for instance in instances}
-    numbers |= {number for number in (environment.active,) if number is not None}
-    numbers |= {environment.rollout.target} if environment.rollout else set()
-    for number in numbers - found.keys():
+    numbers: set[int | None] = {instance.release for instance in instances}
+    numbers.add(environment.active)
+    if environment.rollout is not None:
+        numbers |= {environment.rollout.target, environment.rollout.source}
+    for number in numbers - found.keys() - {None}:
+        assert number is not None
         found[number] = ledger.get_release(place, number)
     return found
+
+
+def _has_tasks(release: Release) -> bool:
+    return bool(release.service.before or release.service.after)
+
+
+def _failures(ledger: Ledger, environment: EnvironmentState, now: datetime) -> tuple[datetime, ...]:
+    if environment.active is None:
+        return ()
+    since = now - timedelta(milliseconds=environment.settings.replace.within_ms)
+    return ledger.replacements(environment.place, environment.active, since)
 
 
 def _matters(environment: EnvironmentState, instance: Instance, routed: RoutedTarget | None) -> bool:
     """Tell whether a decision can hang on its health: it should serve and doesn't. (What serves is watched by the
     router itself.)"""
     target = environment.rollout.target if environment.rollout else None
+    if instance.task is not None:
+        return False
     return instance.release in (environment.active, target) and not (routed and routed.weight and routed.up)
 
 

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from instar.control.analysis import Verdict
 from instar.control.world import World
 from instar.model.progress import Progress, Report
 
@@ -34,9 +35,40 @@ class Story:
             self.launch_told = True
             self._launch(world, "done", f" · {time.monotonic() - self.began:.2f} s")
 
-    def replacing(self, count: int) -> None:
-        """Copies that had ended get successors."""
-        self.report(Progress(stage="replace", text=f"{count} instance{'s' * (count > 1)} that had ended"))
+    def replacing(self, count: int, why: str) -> None:
+        """Copies get successors."""
+        reasons = {"ended": "that had ended", "unwell": "that no longer answered", "old": "that was too old"}
+        text = f"{count} instance{'s' * (count > 1)} {reasons.get(why, why)}"
+        self.report(Progress(stage="replace", text=text))
+
+    def task(self, name: str) -> None:
+        self.report(Progress(stage="task", text=name, kind="running"))
+
+    def task_ended(self, name: str, outcome: str) -> None:
+        self.report(Progress(stage="task", text=f"{name} · {outcome}", kind="done" if outcome == "done" else "failed"))
+
+    def asking(self, text: str) -> None:
+        self.report(Progress(stage="smoke", text=text, kind="running"))
+
+    def asked(self, text: str) -> None:
+        self.report(Progress(stage="smoke", text=text))
+
+    def stepped(self, percent: int, seconds: float) -> None:
+        """The candidate has its next share."""
+        self.measured.setdefault("steps", []).append(percent)
+        self.report(Progress(stage="shift", text=f"{percent} % · moved in {seconds * 1000:.1f} ms"))
+
+    def judged(self, verdict: Verdict) -> None:
+        kind: Any = "done" if verdict.passed else "failed"
+        self.report(
+            Progress(stage="verdict", text=f"{verdict}{f' · {verdict.cause}' * bool(verdict.cause)}", kind=kind)
+        )
+
+    def warn(self, text: str) -> None:
+        self.report(Progress(stage="note", text=text, kind="warning"))
+
+    def alarm(self, reason: str) -> None:
+        self.report(Progress(stage="alarm", text=reason, kind="failed"))
 
     def undone(self, world: World, reason: str) -> None:
         """The rollout was given up before its target had any traffic."""
@@ -63,8 +95,16 @@ class Story:
         self.measured["switch_ms"] = round(seconds * 1000, 3)
         self.report(Progress(stage="shift", text=text))
 
-    def draining(self, world: World) -> None:
-        if self.shifted_at is not None:
+    def waiting(self, world: World) -> None:
+        """Nothing to do but to wait; tell for what."""
+        rollout = world.environment.rollout
+        if rollout is None:
+            return
+        if rollout.stage.paused and world.environment.active != rollout.target:
+            place = world.environment.place
+            text = f"paused · go on with: instar rollout resume {place}"
+            self.report(Progress(stage="shift", text=text, kind="running"))
+        elif self.shifted_at is not None:
             left = sum(copy.sessions for copy in world.copies if copy.release != world.environment.active)
             self.report(Progress(stage="drain", text=f"{left} requests in flight", kind="running"))
 

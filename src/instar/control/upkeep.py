@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from instar.control.actions import Action, Attach, CloseRouter, Create, OpenRouter, Plan, Retire, Route, Wait
-from instar.control.blue_green import DRAIN_PAUSE_S, has_traffic
+from instar.control.actions import Action, CloseRouter, Create, Plan, Preview, Retire, Wait
 from instar.control.bring_up import bring_up
-from instar.control.world import Copy, World, alone, routed, sleeps_when_hot, wanted_plan
+from instar.control.stable import give_traffic, keep, retire
+from instar.control.world import Copy, World, alone, routed, sleeps_when_hot
 from instar.model.release import Release
 
 
@@ -34,63 +34,68 @@ def _empty(world: World) -> tuple[Action, ...]:
 
 
 def _serve(world: World, active: Release) -> tuple[Action, ...]:
-    """What is well has the traffic first; what is missing comes then."""
-    dead = tuple(copy.id for copy in world.of(active) if copy.state == "dead")
-    if dead:
-        return (Retire(dead, "it ended"),)
-    readiness = bring_up(world, active, replacing=True)
-    traffic = _give_traffic(world, active, readiness.copies) if routed(active) and readiness.copies else ()
-    if traffic:
-        return traffic
-    if readiness.cause and active.number not in world.tried:
-        return (Retire(readiness.culprits, "it no longer answers"),)
-    given_up = any(isinstance(action, Plan) and action.release in world.tried for action in readiness.actions)
-    return () if given_up else readiness.actions
+    """What is well has the traffic first; what is missing comes then. What is to be replaced serves until then."""
+    readiness = keep(world, active)
+    copies = readiness.copies
+    if len(copies) < world.wanted_copies:
+        names = {copy.id for copy in copies}
+        copies += tuple(copy for copy in world.of(active) if copy.id not in names and _still_serves(copy))
+    if routed(active) and copies:
+        traffic = give_traffic(world, active, copies)
+        if traffic:
+            return traffic
+    if world.previewed:
+        return (Preview(()),)
+    return readiness.actions
 
 
-def _give_traffic(world: World, active: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
-    if world.router_plan != wanted_plan(world, active):
-        return (OpenRouter(active.number),)
-    unknown = tuple(copy.id for copy in copies if copy.routed is None)
-    if unknown:
-        return (Attach(active.number, unknown),)
-    names = tuple(copy.id for copy in copies)
-    return () if has_traffic(world, names) else (Route(names),)
+def _still_serves(copy: Copy) -> bool:
+    return copy.state == "running" and copy.routed is not None and bool(copy.routed.weight) and copy.routed.up
 
 
 def _surplus(world: World, active: Release) -> tuple[Action, ...]:
     """Retire copies of the active release beyond the wanted number, once they have no traffic."""
     copies = world.of(active)
-    spare = [copy for copy in copies if not copy.weight] if routed(active) else list(copies[world.wanted_copies :])
-    return _retire(world, spare, "fewer instances are wanted") if len(copies) > world.wanted_copies else ()
+    if len(copies) <= world.wanted_copies:
+        return ()
+    if routed(active):
+        spare = [copy for copy in copies if not copy.weight]
+    else:
+        wanted = {copy.id for copy in keep(world, active).copies}
+        spare = [copy for copy in copies if copy.id not in wanted]
+    return retire(world, spare, "others are in its place")
 
 
 def _rest(world: World, active: Release) -> tuple[Action, ...]:
     hot = {release.number: release for release in hot_releases(world)}
-    useless = [copy for copy in world.others(active) if _useless(copy, hot, active)]
-    retiring = _retire(world, useless, "it is no longer needed")
+    useless = [copy for copy in world.others(active) if _useless(world, copy, hot, active)]
+    retiring = retire(world, useless, "it is no longer needed")
     if retiring:
         return retiring
     for release in hot.values():
-        if sleeps_when_hot(release) or alone(active):
-            actions = _put_to_sleep(world, release)
-            if actions:
-                return actions
+        actions = _keep_hot(world, release, asleep=sleeps_when_hot(world, release) or alone(active))
+        if actions:
+            return actions
     return ()
 
 
-def _useless(copy: Copy, hot: dict[int, Release], active: Release) -> bool:
+def _useless(world: World, copy: Copy, hot: dict[int, Release], active: Release) -> bool:
     release = hot.get(copy.release)
     if release is None or copy.state == "dead":
         return True
-    return copy.state == "running" and (sleeps_when_hot(release) or alone(active))
+    return copy.state == "running" and (sleeps_when_hot(world, release) or alone(active))
 
 
-def _retire(world: World, copies: list[Copy], reason: str) -> tuple[Action, ...]:
-    ready = tuple(copy.id for copy in copies if copy.state != "running" or world.drained(copy))
-    if ready:
-        return (Retire(ready, reason),)
-    return (Wait(DRAIN_PAUSE_S),) if copies else ()
+def _keep_hot(world: World, release: Release, *, asleep: bool) -> tuple[Action, ...]:
+    """Have the copies of a hot release made, and begun unless they must not run: by the agent also such as ended."""
+    if asleep:
+        return _put_to_sleep(world, release)
+    if world.failures is None:
+        return ()
+    readiness = bring_up(world, release, replacing="hot")
+    if any(isinstance(action, Plan) for action in readiness.actions) and release.number in world.tried:
+        return ()
+    return tuple(action for action in readiness.actions if not isinstance(action, Wait))
 
 
 def _put_to_sleep(world: World, release: Release) -> tuple[Action, ...]:
@@ -98,6 +103,6 @@ def _put_to_sleep(world: World, release: Release) -> tuple[Action, ...]:
     copies = world.of(release)
     missing = world.wanted_copies - len(copies)
     if missing > 0:
-        return () if release.number in world.tried else (Plan(release.number, missing, replacing=True),)
+        return () if release.number in world.tried else (Plan(release.number, missing, replacing="hot"),)
     planned = tuple(copy.id for copy in copies if copy.state == "planned")
     return (Create(planned, start=False),) if planned else ()

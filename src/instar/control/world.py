@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from instar.model.release import EnvironmentState, Instance, Release
+from instar.model.release import EnvironmentState, Instance, Release, TaskRun
 from instar.providers.base import Observed, Probe, RoutedTarget, RouterPlan
+
+FULL = 100  # the weight of each instance of a release that has all traffic
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +41,10 @@ class Copy:
         return "dead" if self.observed.state == "stopped" else self.observed.state
 
     @property
+    def began_at(self) -> datetime:
+        return self.instance.started_at or self.instance.created_at
+
+    @property
     def healthy(self) -> bool:
         return self.state == "running" and self.probe is not None and self.probe.healthy
 
@@ -53,16 +59,28 @@ class Copy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
-    """An environment at ``now``. ``releases`` has at least the active one, the target, and all with instances."""
+    """An environment at ``now``. ``releases`` has at least the active one, the target, and all with instances.
+
+    ``copies`` are those that serve, ``task_copies`` those that run a task; ``tasks`` are the target's that were begun.
+    ``tried``: releases that got a replacement in this run already. ``failures``: when replacements of the active
+    release were needed lately, or None where a person asked for it just now: then each release gets one at once.
+    ``unwell``: copies that have not answered for so long that they are to be replaced. ``quiet_since``: when copies
+    were first seen without traffic.
+    """
 
     now: datetime
     environment: EnvironmentState
     releases: Mapping[int, Release]
     copies: tuple[Copy, ...] = ()
+    task_copies: tuple[Copy, ...] = ()
+    tasks: tuple[TaskRun, ...] = ()
     router_running: bool = False
     router_plan: RouterPlan | None = None
-    began: datetime | None = None  # when this run of the loop did
-    tried: frozenset[int] = field(default_factory=frozenset)  # releases that got a replacement in this run already
+    previewed: Mapping[int, str] = field(default_factory=dict)
+    tried: frozenset[int] = field(default_factory=frozenset)
+    failures: tuple[datetime, ...] | None = None
+    unwell: frozenset[str] = field(default_factory=frozenset)
+    quiet_since: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def active(self) -> Release | None:
@@ -77,6 +95,12 @@ class World:
     @property
     def wanted_copies(self) -> int:
         return self.environment.settings.instances
+
+    @property
+    def source(self) -> Release | None:
+        """The release that a rollout leaves."""
+        rollout = self.environment.rollout
+        return None if rollout is None or rollout.source is None else self.releases.get(rollout.source)
 
     def of(self, release: Release | None) -> tuple[Copy, ...]:
         """Return the copies of ``release``, oldest first."""
@@ -93,8 +117,8 @@ class World:
 
     def drain_deadline(self, copy: Copy) -> datetime:
         release = self.releases[copy.release]
-        if copy.release == self.environment.active:  # it loses its traffic in this run, not when its release did
-            since = self.began or self.now
+        if copy.release == self.environment.active:  # it loses its traffic alone, not with its release
+            since = self.quiet_since.get(copy.id, self.now)
         else:
             since = release.last_active_at or copy.instance.created_at
         return since + timedelta(milliseconds=release.service.stop.drain_ms)
@@ -124,6 +148,13 @@ def alone(release: Release) -> bool:
     return release.service.exclusive
 
 
-def sleeps_when_hot(release: Release) -> bool:
-    """Hot means created but not started: it must not run beside another, or would work though it has no traffic."""
-    return alone(release) or not routed(release)
+def sleeps_when_hot(world: World, release: Release) -> bool:
+    """Hot means created but not started: it must not run beside another, would work though it has no traffic, or
+    there is no room for twice the instances (a rolling environment)."""
+    rolling = world.environment.settings.rollout.strategy == "rolling"
+    return rolling or alone(release) or not routed(release)
+
+
+def has_weights(world: World, weights: Mapping[str, int]) -> bool:
+    """Tell whether exactly these instances have exactly these weights."""
+    return {copy.id: copy.weight for copy in world.copies if copy.weight} == dict(weights)

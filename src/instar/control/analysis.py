@@ -1,0 +1,90 @@
+"""Is a candidate as good as the stable release? Figures of both over the same time, and a verdict: pure.
+
+A share of failed requests is compared as it is; a mean response time by a factor, and only where it can be felt. A
+verdict that it is *not* well comes as soon as the difference is gross; that it is well, only when the step is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from instar.control.world import Copy
+from instar.model.definition import Analysis
+from instar.model.release import Served
+
+GROSS = 5  # so many times what is allowed is enough before the step is over
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """``passed`` None: too few requests to tell. ``cause`` says for people why it did not pass."""
+
+    passed: bool | None
+    candidate: Served
+    stable: Served
+    cause: str = ""
+
+    def numbers(self) -> Mapping[str, Any]:
+        """Return the figures as the ledger keeps them."""
+        return {
+            name: {"requests": one.requests, "failed": one.failed, "mean_ms": round(mean_ms(one), 2)}
+            for name, one in (("candidate", self.candidate), ("stable", self.stable))
+        }
+
+    def __str__(self) -> str:
+        """Return "failed 0.00 % (stable 0.00 %) · 4.1 ms (3.9 ms)"."""
+        failed = f"failed {_percent(self.candidate)} (stable {_percent(self.stable)})"
+        return f"{failed} · {mean_ms(self.candidate):.1f} ms ({mean_ms(self.stable):.1f} ms)"
+
+
+def answered(copies: Iterable[Copy], counted: Mapping[str, Served]) -> Served:
+    """Return what ``copies`` answered together since it was ``counted``."""
+    total = Served()
+    for copy in copies:
+        if copy.routed is not None:
+            total += copy.routed.served.since(counted.get(copy.id, Served()))
+    return total
+
+
+def judge(policy: Analysis, candidate: Served, stable: Served, *, over: bool, timed: bool) -> Verdict:
+    """Compare. ``over``: the step has lasted as long as it shall; ``timed``: response times are known (not in TCP)."""
+    if candidate.requests < policy.min_requests:
+        return Verdict(passed=None, candidate=candidate, stable=stable)
+    strictness = 1 if over else GROSS
+    cause = _failing(policy, candidate, stable, strictness)
+    if not cause and timed:
+        cause = _slow(policy, candidate, stable, strictness)
+    passed = False if cause else True if over else None
+    return Verdict(passed=passed, candidate=candidate, stable=stable, cause=cause)
+
+
+def mean_ms(served: Served) -> float:
+    return served.response_ms / served.requests if served.requests else 0.0
+
+
+def _failing(policy: Analysis, candidate: Served, stable: Served, strictness: int) -> str:
+    excess_milli = 1000 * (_share(candidate) - _share(stable))
+    if excess_milli <= policy.max_failed_milli * strictness:
+        return ""
+    most = f"at most {policy.max_failed_milli / 10:g} % more"
+    return f"{_percent(candidate)} of {candidate.requests} requests failed, stable {_percent(stable)} ({most})"
+
+
+def _slow(policy: Analysis, candidate: Served, stable: Served, strictness: int) -> str:
+    mean, other = mean_ms(candidate), mean_ms(stable)
+    if not stable.requests or mean <= policy.slower_than_ms * strictness:
+        return ""
+    if mean * 1000 <= other * policy.max_slower_milli * strictness:
+        return ""
+    most = f"at most {policy.max_slower_milli / 1000:g} times"
+    return f"it answers in {mean:.1f} ms, stable in {other:.1f} ms ({most})"
+
+
+def _share(served: Served) -> float:
+    return served.failed / served.requests if served.requests else 0.0
+
+
+def _percent(served: Served) -> str:
+    return f"{100 * _share(served):.2f} %"

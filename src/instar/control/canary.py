@@ -1,0 +1,138 @@
+"""Canary: all copies of the target beside the source, then its share of the traffic in steps, each judged, then all.
+
+Each step is written down before its shares are given. A step lasts as long as its pause, or until somebody says so;
+meanwhile the target's figures are held against the source's over the same time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from instar.control.actions import Action, Fail, Judge, Share, Shift, TakeStep, Wait
+from instar.control.analysis import Verdict, answered, judge
+from instar.control.blue_green import blue_green
+from instar.control.candidate import PAUSED_S, moved, prepare, settle, troubled, under_way
+from instar.control.stable import keep_source, serving
+from instar.control.world import FULL, Copy, World, has_weights, routed
+from instar.model.definition import Analysis, Step
+from instar.model.release import Release, Rollout
+
+HEAVIEST = 256  # Source: Router.route
+
+
+def canary(world: World) -> tuple[Action, ...]:
+    """Return the next actions of the running rollout."""
+    rollout, target = under_way(world)
+    if _at_once(world, rollout, target):
+        return blue_green(world)
+    if moved(world, target):
+        return settle(world, rollout, target)
+    actions = keep_source(world) or troubled(world, rollout, target)
+    if actions:
+        return actions
+    readiness = prepare(world, rollout, target)
+    if readiness.cause:
+        return (Fail(readiness.cause, readiness.culprits),)
+    if readiness.actions:
+        return readiness.actions
+    return _next_share(world, rollout, target, readiness.copies)
+
+
+def shares(percent: int, candidate: Sequence[str], stable: Sequence[str]) -> Mapping[str, int]:
+    """Return weights (1–256) that give ``candidate`` together ``percent`` of the requests and ``stable`` the rest.
+
+    Exact where the numbers allow it, else as near as whole weights come. Who has no copies gets nothing.
+    """
+    if not candidate or not stable or percent <= 0:
+        return dict.fromkeys(stable or candidate, FULL)
+    one, other = percent * len(stable), (100 - percent) * len(candidate)
+    divisor = math.gcd(one, other)
+    one, other = one // divisor, other // divisor
+    heaviest = max(one, other)
+    if heaviest > HEAVIEST:
+        one, other = (max(1, round(weight * HEAVIEST / heaviest)) for weight in (one, other))
+    return {**dict.fromkeys(stable, other), **dict.fromkeys(candidate, one)}
+
+
+def step_over(world: World, rollout: Rollout, step: Step) -> bool:
+    """Tell whether a step has lasted as long as it shall."""
+    if rollout.stage.resumed:
+        return True
+    began = rollout.stage.step_at
+    return step.pause_ms is not None and began is not None and world.now >= began + _ms(step.pause_ms)
+
+
+def analysed(
+    world: World, rollout: Rollout, target: Release, *, over: bool, pause_ms: int | None
+) -> tuple[Action, ...]:
+    """Return what the step's analysis asks for; () when it has passed, or there is none."""
+    policy, stage = world.environment.settings.rollout.analysis, rollout.stage
+    if policy is None or stage.judged:
+        return ()
+    candidate = answered(world.of(target), stage.counted)
+    stable = answered(world.of(world.source), stage.counted)
+    verdict = judge(policy, candidate, stable, over=over, timed=target.service.protocol == "http")
+    if verdict.passed is not None:
+        return (Judge(verdict),)
+    if over and stage.resumed:
+        return (Judge(Verdict(passed=True, candidate=candidate, stable=stable)),)
+    return _until_told(world, rollout, policy, verdict, pause_ms) if over else ()
+
+
+def _until_told(
+    world: World, rollout: Rollout, policy: Analysis, verdict: Verdict, pause_ms: int | None
+) -> tuple[Action, ...]:
+    began = rollout.stage.step_at
+    assert began is not None
+    if world.now < began + _ms((pause_ms or 0) + policy.wait_ms):
+        return (Wait(PAUSED_S),)
+    came = f"only {verdict.candidate.requests} of {policy.min_requests} requests came to release {rollout.target}"
+    advice = "lower rollout.analysis.min_requests, or raise its wait"
+    return (Fail(f"its analysis cannot tell: {came} in {policy.wait_ms / 1000:g} s beyond the pause; {advice}"),)
+
+
+def _at_once(world: World, rollout: Rollout, target: Release) -> bool:
+    """There is nothing to share, or the target has shown before that it is well."""
+    back = rollout.kind == "rollback" and target.ran_well
+    return back or world.source is None or not routed(target) or not world.environment.settings.rollout.steps
+
+
+def _next_share(world: World, rollout: Rollout, target: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
+    steps, stage = world.environment.settings.rollout.steps, rollout.stage
+    names, stable = [copy.id for copy in copies], [copy.id for copy in serving(world, world.source)]
+    if world.environment.active == target.number:
+        return (Shift(target.number, tuple(names)),)
+    if stage.step == 0:
+        return (Wait(PAUSED_S),) if stage.paused else (_take(1, steps[0], names, stable),)
+    step = steps[min(stage.step, len(steps)) - 1]
+    weights = shares(step.weight_percent, names, stable)
+    if not has_weights(world, weights):
+        return (Share(tuple(weights.items())),)
+    over = step_over(world, rollout, step) and not stage.paused
+    actions = analysed(world, rollout, target, over=over, pause_ms=step.pause_ms) if step.weight_percent else ()
+    if actions:
+        return actions
+    if not over:
+        return (Wait(_left_s(world, rollout, step)),)
+    if stage.step < len(steps):
+        return (_take(stage.step + 1, steps[stage.step], names, stable),)
+    return (Shift(target.number, tuple(names)),)
+
+
+def _take(number: int, step: Step, names: Sequence[str], stable: Sequence[str]) -> TakeStep:
+    weights = shares(step.weight_percent, names, stable)
+    return TakeStep(number, step.weight_percent, tuple(weights.items()))
+
+
+def _left_s(world: World, rollout: Rollout, step: Step) -> float:
+    began = rollout.stage.step_at
+    if rollout.stage.paused or step.pause_ms is None or began is None:
+        return PAUSED_S
+    left = (began + _ms(step.pause_ms) - world.now).total_seconds()
+    return min(PAUSED_S, max(left, 0.01))
+
+
+def _ms(milliseconds: int) -> timedelta:
+    return timedelta(milliseconds=milliseconds)

@@ -1,0 +1,111 @@
+"""What every strategy does with the release that shall get the traffic: prove it first, and settle it at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from instar.control.actions import Action, Attach, Cut, Fail, Finish, OpenRouter, Preview, Retire, Smoke, Wait
+from instar.control.bring_up import Readiness, bring_up
+from instar.control.tasks import run_tasks
+from instar.control.world import Copy, World, routed, wanted_plan
+from instar.model.release import Release, Rollout
+from instar.providers.base import RESTARTED
+
+DRAIN_PAUSE_S = 0.02
+PAUSED_S = 0.25  # how soon a word of somebody's (pause, resume, abort) is heard
+
+
+def under_way(world: World) -> tuple[Rollout, Release]:
+    """Return the running rollout and its target."""
+    rollout, target = world.environment.rollout, world.target
+    assert rollout is not None and target is not None
+    return rollout, target
+
+
+def moved(world: World, target: Release) -> bool:
+    """The traffic is with the target, or would be but for what ended since: that is upkeep's business."""
+    if world.environment.active != target.number:
+        return False
+    live = {copy.id for copy in world.of(target) if copy.state != "dead"}
+    return not live or not routed(target) or {copy.id for copy in world.copies if copy.weight} == live
+
+
+def troubled(world: World, rollout: Rollout, target: Release) -> tuple[Action, ...]:
+    """Return what a candidate's trouble asks for: that the rollout fails, or a copy is replaced."""
+    if rollout.stage.abort is not None and world.environment.active != target.number:
+        return (Fail(f"aborted: {rollout.stage.abort}" if rollout.stage.abort else "aborted"),)
+    fallen = tuple(copy for copy in world.of(target) if _fell(copy, rollout))
+    if fallen:
+        return (_failure(fallen),)
+    worn = tuple(copy.id for copy in world.of(target) if _worn(copy, rollout))
+    return (Retire(worn, "it no longer answers"),) if worn else ()
+
+
+def prepare(world: World, rollout: Rollout, target: Release, count: int | None = None) -> Readiness:
+    """Return what brings ``count`` copies of the target (all: None) to where they can get traffic.
+
+    In this order: its tasks, copies running and healthy, the router open and knowing them, smoke checks, preview.
+    """
+    tasks = run_tasks(world, target, "before")
+    if tasks.failure:
+        return Readiness(cause=tasks.failure, culprits=tasks.culprits)
+    readiness = bring_up(world, target, count=count, first=tasks.actions)
+    if readiness.cause or readiness.actions or not routed(target):
+        return readiness
+    actions = _introduce(world, rollout, target, readiness.copies)
+    return dataclasses.replace(readiness, actions=actions)
+
+
+def settle(world: World, rollout: Rollout, target: Release) -> tuple[Action, ...]:
+    """Return what is left to do once the target has all traffic: drain the others, run the last tasks, end."""
+    draining = drain(world, target)
+    if draining:
+        return draining
+    tasks = run_tasks(world, target, "after")
+    return tasks.actions or (Finish(tasks.failure),)
+
+
+def drain(world: World, target: Release) -> tuple[Action, ...]:
+    """Return what waits for the last requests of other releases, and ends those whose time is over."""
+    busy = tuple(copy for copy in world.others(target) if copy.sessions)
+    late = tuple(copy.id for copy in busy if world.drained(copy))
+    if late:
+        return (Cut(late),)
+    return (Wait(DRAIN_PAUSE_S),) if busy else ()
+
+
+def _introduce(world: World, rollout: Rollout, target: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
+    if world.router_plan != wanted_plan(world, target):
+        return (OpenRouter(target.number),)
+    unknown = tuple(copy.id for copy in copies if copy.routed is None or not copy.routed.up)
+    if unknown:
+        return (Attach(target.number, unknown),)
+    shown = {target.number: copies[0].id}
+    if world.environment.settings.preview is not None and copies[0].id not in world.previewed.values():
+        return (Preview(tuple(shown.items())),)
+    proven = target.ran_well and rollout.kind == "rollback"
+    new = tuple(copy.id for copy in copies if copy.id not in rollout.stage.smoked)
+    return (Smoke(target.number, new),) if target.service.smoke and new and not proven else ()
+
+
+def _new(copy: Copy, rollout: Rollout) -> bool:
+    """It began in this rollout: it may need its time yet, and its end is the rollout's."""
+    return copy.began_at >= rollout.started_at
+
+
+def _fell(copy: Copy, rollout: Rollout) -> bool:
+    """It ended by itself in this rollout, not with the machine."""
+    seen = copy.observed
+    return seen.state == "stopped" and seen.reason != RESTARTED and _new(copy, rollout)
+
+
+def _worn(copy: Copy, rollout: Rollout) -> bool:
+    """A copy that can't serve, through no fault of this rollout: it is replaced, which is no reason to fail."""
+    unwell = copy.state == "running" and copy.probe is not None and not copy.probe.healthy and not copy.weight
+    return copy.state == "dead" or (unwell and not _new(copy, rollout))
+
+
+def _failure(fallen: tuple[Copy, ...]) -> Fail:
+    first = fallen[0].observed
+    how = first.reason or (f"exit status {first.exit_status}" if first.exit_status is not None else "it is gone")
+    return Fail(f"instance {fallen[0].id} ended: {how}", tuple(copy.id for copy in fallen))

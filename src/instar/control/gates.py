@@ -1,0 +1,32 @@
+"""Questions that are asked of a candidate by doing something: smoke checks, and an analysis' own checks."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from instar.control.analysis import Verdict
+from instar.control.world import World
+from instar.model.release import Instance, Release
+from instar.providers.base import Runtime
+
+
+def smoke(runtime: Runtime, instance: Instance, release: Release) -> tuple[str, str] | None:
+    """Ask one instance all smoke checks of its release; return its id and the first cause, None when all passed."""
+    for check in release.service.smoke:
+        probe = runtime.check(instance, release, check)
+        if not probe.healthy:
+            return instance.id, probe.cause
+    return None
+
+
+def checked(runtime: Runtime, world: World, verdict: Verdict) -> Verdict:
+    """Ask the analysis' own checks, of one copy of the candidate; return the verdict with what they found."""
+    policy, target = world.environment.settings.rollout.analysis, world.target
+    copy = next((copy for copy in world.of(target) if copy.state == "running"), None)
+    if policy is None or target is None or copy is None:
+        return verdict
+    for check in policy.checks:
+        probe = runtime.check(copy.instance, target, check)
+        if not probe.healthy:
+            return dataclasses.replace(verdict, passed=False, cause=probe.cause)
+    return verdict

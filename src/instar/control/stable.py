@@ -1,0 +1,162 @@
+"""How the release that has the traffic is kept as wanted: what ended, is not well or too old is replaced, the new one
+first, and not without end. Pure.
+
+When a person asked for it just now (``world.failures`` is None), a release gets one replacement in a run of the loop.
+Otherwise each one waits twice as long as the one before, and when ``replace.budget`` were needed in
+``replace.within_ms``, nothing is replaced any more and an alarm is raised: a bad image never cycles the fleet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+
+from instar.control.actions import Action, Alarm, Attach, OpenRouter, Plan, Retire, Route, Wait
+from instar.control.bring_up import Readiness, bring_up, is_well
+from instar.control.world import Copy, World, alone, routed, wanted_plan
+from instar.model.release import Release
+
+DRAIN_PAUSE_S = 0.02
+LONGEST_PAUSE_S = 60.0
+
+
+def keep(world: World, release: Release, count: int | None = None) -> Readiness:
+    """Return the next actions towards ``count`` (all: None) well copies of ``release``; its ``copies`` are those that
+    are well now, without those to be replaced."""
+    dead = tuple(copy.id for copy in world.of(release) if copy.state == "dead")
+    if dead:
+        return Readiness(actions=(Retire(dead, "it ended"),))
+    outgoing = to_replace(world, release)
+    hopeless = tuple(copy.id for copy in outgoing if copy.instance.replacing and not copy.weight)
+    if hopeless and not _aged(world, release, outgoing):
+        return Readiness(actions=(Retire(hopeless, "it never got healthy"),))
+    if outgoing and alone(release):
+        return Readiness(actions=_stop_first(world, outgoing))
+    why = "old" if _aged(world, release, outgoing) else "unwell" if outgoing else "ended"
+    readiness = bring_up(world, release, count=count, replacing=why, without=outgoing)
+    if readiness.cause:
+        gone = world.failures is None and release.number not in world.tried
+        actions = (Retire(readiness.culprits, "it no longer answers"),) if gone else ()
+        return Readiness(copies=readiness.copies, actions=actions)
+    if any(isinstance(action, Plan) for action in readiness.actions):
+        return dataclasses.replace(readiness, actions=_allowed(world, release, readiness.actions))
+    return readiness
+
+
+def keep_source(world: World, count: int | None = None) -> tuple[Action, ...]:
+    """Return what the release that a rollout leaves needs meanwhile, so that it can have the traffic until the end.
+
+    No more copies than it has, and at most ``count``: those that ended get successors.
+    """
+    source, target = world.source, world.target
+    if source is None or world.environment.active != source.number or alone(source):
+        return ()
+    if target is not None and alone(target):
+        return ()
+    dead = tuple(copy.id for copy in world.of(source) if copy.state == "dead")
+    live = len(world.of(source)) - len(dead)
+    if dead:
+        missing = max(0, min(len(dead), (world.wanted_copies if count is None else count) - live))
+        allowed = _allowed(world, source, (Plan(source.number, missing, "ended"),)) if missing else ()
+        successors = missing if any(isinstance(action, Plan) for action in allowed) else 0
+        return (Retire(dead, "it ended", successors),)
+    readiness = bring_up(world, source, count=min(live, world.wanted_copies if count is None else count))
+    actions = tuple(action for action in readiness.actions if not isinstance(action, Wait))
+    if actions or not routed(source) or not readiness.copies:
+        return actions
+    if world.router_plan is None:
+        return (OpenRouter(source.number),)
+    unknown = tuple(copy.id for copy in readiness.copies if copy.routed is None)
+    if unknown:
+        return (Attach(source.number, unknown),)
+    nobody = not any(copy.weight for copy in world.copies)
+    return (Route(tuple(copy.id for copy in readiness.copies)),) if nobody else ()
+
+
+def serving(world: World, release: Release | None) -> tuple[Copy, ...]:
+    """Return the copies of ``release`` that can have traffic: well ones that the router knows."""
+    return tuple(copy for copy in world.of(release) if _can_serve(world, copy))
+
+
+def serves(world: World, copy: Copy) -> bool:
+    """It does its work: has traffic, or runs where there is none."""
+    return bool(copy.weight) if routed(world.releases[copy.release]) else _runs_well(world, copy)
+
+
+def give_traffic(world: World, release: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
+    """Return what gives ``copies``, and no others, the traffic of ``release``."""
+    if world.router_plan != wanted_plan(world, release):
+        return (OpenRouter(release.number),)
+    unknown = tuple(copy.id for copy in copies if copy.routed is None)
+    if unknown:
+        return (Attach(release.number, unknown),)
+    names = tuple(copy.id for copy in copies)
+    return () if has_traffic(world, names) else (Route(names),)
+
+
+def has_traffic(world: World, names: tuple[str, ...]) -> bool:
+    """Tell whether exactly ``names`` have weight, each the same."""
+    weights = {copy.id: copy.weight for copy in world.copies if copy.weight}
+    return weights.keys() == set(names) and len(set(weights.values())) <= 1
+
+
+def to_replace(world: World, release: Release) -> tuple[Copy, ...]:
+    """Return the living copies that must go once others are there: unwell ones, or else the one that is too old."""
+    unwell = tuple(copy for copy in world.of(release) if copy.id in world.unwell and copy.state == "running")
+    return unwell or _too_old(world, release)
+
+
+def retire(world: World, copies: list[Copy], reason: str) -> tuple[Action, ...]:
+    """Return what takes copies away that have no traffic, once they are drained."""
+    ready = tuple(copy.id for copy in copies if copy.state != "running" or world.drained(copy))
+    if ready:
+        return (Retire(ready, reason),)
+    return (Wait(DRAIN_PAUSE_S),) if copies else ()
+
+
+def _too_old(world: World, release: Release) -> tuple[Copy, ...]:
+    limit = world.environment.settings.replace.max_age_ms
+    if limit is None or world.failures is None or world.environment.rollout is not None:
+        return ()
+    born = world.now - timedelta(milliseconds=limit)
+    old = [copy for copy in world.of(release) if copy.state == "running" and copy.began_at <= born]
+    return tuple(sorted(old, key=lambda copy: copy.began_at)[:1])
+
+
+def _aged(world: World, release: Release, outgoing: tuple[Copy, ...]) -> bool:
+    return bool(outgoing) and not any(copy.id in world.unwell for copy in outgoing)
+
+
+def _stop_first(world: World, outgoing: tuple[Copy, ...]) -> tuple[Action, ...]:
+    """Two copies can't have its volume at once: the old one stops before the new one begins."""
+    if any(copy.weight for copy in outgoing):
+        return (Route(()),)
+    return retire(world, list(outgoing), "it is replaced, and holds a volume for itself")
+
+
+def _allowed(world: World, release: Release, actions: tuple[Action, ...]) -> tuple[Action, ...]:
+    """Return ``actions``, or what comes instead as long as nothing may be replaced."""
+    if world.failures is None:
+        return () if release.number in world.tried else actions
+    policy, failures = world.environment.settings.replace, world.failures
+    if world.environment.alarm is not None:
+        return ()
+    if len(failures) >= policy.budget:
+        lately = f"{len(failures)} replacements of release {release.number} in {policy.within_ms / 1000:g} s"
+        return (Alarm(f"{lately}: nothing is replaced any more until somebody deploys or rolls back"),)
+    if failures:
+        due = failures[-1] + timedelta(seconds=min(2.0 ** (len(failures) - 1), LONGEST_PAUSE_S))
+        if world.now < due:
+            return (Wait((due - world.now).total_seconds()),)
+    return actions
+
+
+def _can_serve(world: World, copy: Copy) -> bool:
+    if not routed(world.releases[copy.release]):
+        return _runs_well(world, copy)
+    known = copy.routed is not None and copy.routed.up
+    return copy.state == "running" and known and copy.id not in world.unwell
+
+
+def _runs_well(world: World, copy: Copy) -> bool:
+    return copy.state == "running" and is_well(world, world.releases[copy.release], copy)

@@ -1,0 +1,79 @@
+"""The tasks of a release: run one after the other, each once for the release, whatever comes of it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from instar.control.actions import Action, BeginTask, Create, EndTask, Start, Wait
+from instar.control.world import Copy, World
+from instar.model.definition import Task
+from instar.model.release import Release, TaskRun
+
+DONE = "done"
+_PAUSE_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """What to do next for the tasks, or which failed and how; neither when all are done."""
+
+    actions: tuple[Action, ...] = ()
+    failure: str = ""
+    culprits: tuple[str, ...] = ()
+
+
+def run_tasks(world: World, release: Release, phase: Literal["before", "after"]) -> Progress:
+    """Return what brings the tasks of ``release`` nearer to their end. A rollback runs none."""
+    rollout = world.environment.rollout
+    if rollout is not None and rollout.kind == "rollback":
+        return Progress()
+    begun = {run.name: run for run in world.tasks}
+    tasks = release.service.before if phase == "before" else release.service.after
+    for position, task in enumerate(tasks, 1):
+        name = f"{phase} {position}"
+        run = begun.get(name)
+        if run is None:
+            return Progress(actions=(BeginTask(release.number, name),))
+        if run.outcome is None:
+            return Progress(actions=(_go_on(world, release, task, run),))
+        if run.outcome != DONE:
+            failure = f"task '{name}' ({' '.join(task.command)}): {run.outcome}"
+            return Progress(failure=failure, culprits=(run.instance,))
+    return Progress()
+
+
+def leftover(world: World) -> tuple[Action, ...]:
+    """Return what ends tasks whose rollout is over, and removes what is left of those that ended."""
+    target = world.target
+    begun = {run.name: run for run in world.tasks}
+    for copy in world.task_copies:
+        name = copy.instance.task or ""
+        run = begun.get(name) if target is not None and target.number == copy.release else None
+        if run is None or run.outcome is not None:
+            return (EndTask(copy.release, name, copy.id, "given up with its rollout"),)
+    return ()
+
+
+def _go_on(world: World, release: Release, task: Task, run: TaskRun) -> Action:
+    copy = next((copy for copy in world.task_copies if copy.id == run.instance), None)
+    if copy is None:
+        return EndTask(release.number, run.name, run.instance, "its instance is gone")
+    if copy.state == "planned":
+        return Create((copy.id,), start=True)
+    if copy.state == "created":
+        return Start((copy.id,))
+    if copy.state == "dead":
+        return EndTask(release.number, run.name, copy.id, _outcome(copy))
+    left = (copy.began_at + timedelta(milliseconds=task.timeout_ms) - world.now).total_seconds()
+    if left <= 0:
+        return EndTask(release.number, run.name, copy.id, f"it did not end within {task.timeout_ms / 1000:g} s")
+    return Wait(min(_PAUSE_S, left))
+
+
+def _outcome(copy: Copy) -> str:
+    seen = copy.observed
+    if seen.exit_status == 0:
+        return DONE
+    return seen.reason or (f"exit status {seen.exit_status}" if seen.exit_status is not None else "nobody saw how")

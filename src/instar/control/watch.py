@@ -1,0 +1,51 @@
+"""What one look can't tell: who has not answered, or had no traffic, for how long.
+
+Kept in memory by whoever runs the loop again and again; a new process begins to count anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from instar.control.world import Copy, World
+
+MISSES = 3  # so many health intervals without an answer, and at least LEAST_S, are enough
+LEAST_S = 2.0
+
+
+@dataclass
+class Watch:
+    """``silent``: when each copy that does not answer was first seen so; ``quiet``: when each without traffic was;
+    ``proven``: copies that have answered once."""
+
+    silent: dict[str, datetime] = field(default_factory=dict)
+    quiet: dict[str, datetime] = field(default_factory=dict)
+    proven: set[str] = field(default_factory=set)
+
+    def see(self, world: World) -> World:
+        """Return ``world`` with what is known from looks before."""
+        quiet = (copy.id for copy in world.copies if copy.routed is not None and not copy.weight)
+        self.quiet = {name: self.quiet.get(name, world.now) for name in quiet}
+        unwell = self.unwell(world) if world.failures is not None else frozenset[str]()
+        return dataclasses.replace(world, unwell=unwell, quiet_since=dict(self.quiet))
+
+    def unwell(self, world: World) -> frozenset[str]:
+        """Return the copies that have not answered for too long; one that still has its time to begin has not."""
+        running = {copy.id: copy for copy in world.copies if copy.state == "running"}
+        self.proven = {name for name in self.proven if name in running}
+        self.proven |= {name for name, copy in running.items() if copy.healthy or (copy.weight and _up(copy))}
+        silent = {name for name, copy in running.items() if copy.probe is not None and not copy.probe.healthy}
+        self.silent = {name: self.silent.get(name, world.now) for name in silent}
+        return frozenset(name for name in silent if self._too_long(world, running[name]))
+
+    def _too_long(self, world: World, copy: Copy) -> bool:
+        health = world.releases[copy.release].service.health
+        patience = max(timedelta(milliseconds=MISSES * health.interval_ms), timedelta(seconds=LEAST_S))
+        late = copy.id in self.proven or world.now >= copy.began_at + timedelta(milliseconds=health.deadline_ms)
+        return late and world.now >= self.silent[copy.id] + patience
+
+
+def _up(copy: Copy) -> bool:
+    return copy.routed is not None and copy.routed.up
