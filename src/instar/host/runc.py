@@ -24,15 +24,16 @@ from instar.model.release import Process
 
 PROGRAM = "runc"
 _TIMEOUT_S = 30.0
-_COLLECT_S = (
-    0.2  # for runc to collect a command that was ended; dead and uncollected it would hold up the instance's end
-)
+_COLLECT_S = 0.2  # for runc to collect a command that was ended: one that nobody collects holds up the instance's end
 _LOG_MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Executed:
-    """How a command inside has ended; ``output`` is the last of what it printed."""
+    """How a command inside has ended; ``output`` is the last of what it printed, on stderr if it did so there.
+
+    runc hands on the two streams one by one, so nobody knows what came last of both.
+    """
 
     returncode: int
     output: str
@@ -76,16 +77,16 @@ def execute(root: Path, name: str, command: Sequence[str], *, scratch: Path, tim
     pid_file = scratch / f"exec-{os.getpid()}-{os.urandom(4).hex()}"
     argv = [PROGRAM, *options(root), "exec", "--pid-file", str(pid_file), name, *command]
     timer = threading.Timer(timeout_s, _end, [pid_file])
+    timer.daemon = True
     deadline = time.monotonic() + timeout_s
     try:
-        with output.captured() as (printed, tail):
+        with output.captured() as (out, said), output.captured() as (err, complained):
             timer.start()
-            ended = process.run(
-                argv, timeout_s=timeout_s + _COLLECT_S, check=False, alone=True, stdout=printed, stderr=printed
-            )
+            patience_s = timeout_s + _COLLECT_S
+            ended = process.run(argv, timeout_s=patience_s, check=False, alone=True, stdout=out, stderr=err)
         if time.monotonic() >= deadline:
             return None
-        return Executed(returncode=ended.returncode, output=tail.text())
+        return Executed(returncode=ended.returncode, output=complained.text().strip() or said.text())
     except CommandFailed:
         _end(pid_file)
         return None
