@@ -29,14 +29,14 @@ def ledger(tmp_path: Path, world: Simulation) -> Iterator[Ledger]:
 def deploy(world: Simulation, ledger: Ledger, version: str, settings: Settings, before: Settings | None = None) -> None:
     ledger.save_settings(PLACE, settings)
     made = ledger.add_release(PLACE, image().digest, configuration({"VERSION": version}))
-    ledger.begin_rollout(PLACE, "deploy", made.number)
+    ledger.begin_rollout(PLACE, "deploy", made.number, settings_before=before)
     Loop(
         ledger=ledger,
         provider=world.provider,
         find_image=lambda digest: image(),
         report=silent,
         pause=world.clock.sleep,
-    ).run(PLACE, before)
+    ).run(PLACE)
 
 
 ONE = Settings(listen=("127.0.0.1:8080",), instances=2)

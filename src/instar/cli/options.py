@@ -38,6 +38,12 @@ def take_over_option(command: F) -> F:
     )(command)
 
 
+def detach_option(command: F) -> F:
+    return click.option(
+        "--detach", is_flag=True, help="Return once the rollout is written down; the agent carries it on."
+    )(command)
+
+
 def environment_argument(command: F) -> F:
     return click.argument("environment", metavar="ENV")(command)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from instar.cli.options import (
+    detach_option,
     environment_argument,
     file_option,
     find_environment,
@@ -30,12 +31,18 @@ if TYPE_CHECKING:
 @file_option
 @json_option
 @take_over_option
+@detach_option
 @click.option("--image", metavar="DIGEST", help="Deploy this image from the store instead of baking.")
 @click.option(
     "--plan", "plan_only", is_flag=True, help="Show what would happen and change nothing; exit 2 if anything."
 )
-def deploy(environment: str, file: Path, as_json: bool, take_over: bool, image: str | None, plan_only: bool) -> int:
+def deploy(
+    environment: str, file: Path, as_json: bool, take_over: bool, detach: bool, image: str | None, plan_only: bool
+) -> int:
     """Bake if needed, start new instances beside the old ones, and move the traffic of ENV over.
+
+    How it moves is the environment's 'rollout': all at once when every new instance is healthy (blue-green), in
+    steps that are judged (canary), or a few instances at a time (rolling). Until it has moved, ^C undoes it.
 
     The release before stays ready ("hot"): instar rollback ENV moves the traffic back in milliseconds. Asked again
     for what runs already, it puts right what isn't as wanted (after a reboot, a crash) and makes no release.
@@ -49,7 +56,8 @@ def deploy(environment: str, file: Path, as_json: bool, take_over: bool, image: 
         from instar.operations.plan import plan
 
         return _show_plan(plan(parts, loaded, environment, image=image), as_json)
-    return _show(run(parts, loaded, environment, image=image, take_over=take_over), parts.report, as_json)
+    outcome = run(parts, loaded, environment, image=image, take_over=take_over, detach=detach)
+    return show(outcome, parts.report, as_json)
 
 
 @click.command()
@@ -58,13 +66,14 @@ def deploy(environment: str, file: Path, as_json: bool, take_over: bool, image: 
 @file_option
 @json_option
 @take_over_option
-def promote(source: str, target: str, file: Path, as_json: bool, take_over: bool) -> int:
+@detach_option
+def promote(source: str, target: str, file: Path, as_json: bool, take_over: bool, detach: bool) -> int:
     """Roll the very image that is active in FROM out to TO. Nothing is baked."""
     from instar.operations.promote import promote as run
 
     parts = workspace()
-    outcome = run(parts, load_definition(file), source, target, take_over=take_over)
-    return _show(outcome, parts.report, as_json)
+    outcome = run(parts, load_definition(file), source, target, take_over=take_over, detach=detach)
+    return show(outcome, parts.report, as_json)
 
 
 @click.command()
@@ -78,7 +87,8 @@ def promote(source: str, target: str, file: Path, as_json: bool, take_over: bool
     metavar="N",
     help="The release to go to; the older one that served last by default.",
 )
-def rollback(environment: str, file: Path, as_json: bool, take_over: bool, to: int | None) -> int:
+@click.option("--force", is_flag=True, help="Also to a release that cannot read the data there is. It is recorded.")
+def rollback(environment: str, file: Path, as_json: bool, take_over: bool, to: int | None, force: bool) -> int:
     """Move the traffic of ENV back to a release that ran well.
 
     ENV may be SERVICE/ENV, and then needs no definition here. Nothing is baked; a hot release isn't even started.
@@ -88,7 +98,7 @@ def rollback(environment: str, file: Path, as_json: bool, take_over: bool, to: i
 
     parts = workspace()
     found = find_environment(parts, environment, file)
-    return _show(run(parts, found, to=to, take_over=take_over), parts.report, as_json)
+    return show(run(parts, found, to=to, take_over=take_over, force=force), parts.report, as_json)
 
 
 @click.command()
@@ -115,7 +125,8 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, yes: b
     parts.report(Progress(stage="done", text=f"{found.place} is gone{stays}; instar history shows what was"))
 
 
-def _show(outcome: Outcome, report: Report, as_json: bool) -> int:
+def show(outcome: Outcome, report: Report, as_json: bool) -> int:
+    """Say how a rollout ended; return the exit status."""
     _tell(outcome, report)
     if as_json:
         say_json(_as_json(outcome))
@@ -140,6 +151,7 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
         "requests": outcome.requests,
         "failed": outcome.failed,
         "reason": outcome.reason,
+        "warning": outcome.warning,
     }
 
 
@@ -147,6 +159,10 @@ def _tell(outcome: Outcome, report: Report) -> None:
     environment = outcome.place.environment
     if outcome.outcome == "failed":
         _tell_failure(outcome, report)
+    elif outcome.outcome == "begun":
+        text = f"{environment} moves to release {outcome.release}: the agent carries it on"
+        follow = (f"follow with: instar status {outcome.place}", f"give up with: instar rollout abort {outcome.place}")
+        report(Progress(stage="begun", text=text, detail=follow))
     elif outcome.outcome == "unchanged":
         text = f"{environment} runs release {outcome.release} already · {outcome.seconds:.2f} s"
         report(Progress(stage="done", text=text))

@@ -17,7 +17,7 @@ from instar.control.candidate import PAUSED_S, moved, prepare, settle, troubled,
 from instar.control.stable import keep_source, serving
 from instar.control.world import FULL, Copy, World, has_weights, routed
 from instar.model.definition import Analysis, Step
-from instar.model.release import Release, Rollout
+from instar.model.release import EnvironmentState, Release, Rollout
 
 HEAVIEST = 256  # Source: Router.route
 
@@ -54,6 +54,16 @@ def shares(percent: int, candidate: Sequence[str], stable: Sequence[str]) -> Map
     if heaviest > HEAVIEST:
         one, other = (max(1, round(weight * HEAVIEST / heaviest)) for weight in (one, other))
     return {**dict.fromkeys(stable, other), **dict.fromkeys(candidate, one)}
+
+
+def waits_for_somebody(state: EnvironmentState) -> bool:
+    """Tell whether a running rollout goes on only when a person says so."""
+    rollout, steps = state.rollout, state.settings.rollout.steps
+    if rollout is None or rollout.stage.paused:
+        return rollout is not None
+    stage = rollout.stage
+    manual = 0 < stage.step <= len(steps) and steps[stage.step - 1].pause_ms is None
+    return manual and not stage.resumed and state.active != rollout.target
 
 
 def step_over(world: World, rollout: Rollout, step: Step) -> bool:

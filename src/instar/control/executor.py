@@ -18,7 +18,7 @@ from instar.errors import RouterError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Image
-from instar.model.release import Instance, Release, Rollout, Settings
+from instar.model.release import Instance, Release, Rollout
 from instar.providers.base import Provider, Target
 
 T = TypeVar("T")
@@ -27,8 +27,7 @@ LAST_LINES = 12
 
 
 class Executor:
-    """One per run of the loop. ``find_image`` gives the image of a digest from the store; ``settings_before`` are what
-    a failed rollout falls back to."""
+    """One per run of the loop. ``find_image`` gives the image of a digest from the store."""
 
     def __init__(
         self,
@@ -37,14 +36,12 @@ class Executor:
         provider: Provider,
         find_image: Callable[[Digest], Image],
         story: Story,
-        settings_before: Settings | None = None,
     ) -> None:
         self._ledger = ledger
         self._runtime = provider.runtime
         self._router = provider.router
         self._find_image = find_image
         self._story = story
-        self._settings_before = settings_before
 
     def execute(self, world: World, action: actions.Action) -> None:
         """Do ``action``. Raises ProviderError, RouterError, StoreError or HostError when it can't be done."""
@@ -103,8 +100,8 @@ class Executor:
             if self._ledger.get_environment(place).active == rollout.target:
                 self._ledger.set_active(place, rollout.source, {"reason": "the rollout failed"})
             self._ledger.end_rollout(rollout, "failed", {"reason": action.reason, "last_lines": words})
-            if self._settings_before is not None:
-                self._ledger.save_settings(place, self._settings_before)
+            if rollout.stage.settings_before is not None:
+                self._ledger.save_settings(place, rollout.stage.settings_before)
         self._give_back(world, rollout)
 
     def _give_back(self, world: World, rollout: Rollout) -> None:

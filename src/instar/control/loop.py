@@ -22,7 +22,7 @@ from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.progress import Report
-from instar.model.release import Place, Settings
+from instar.model.release import Place
 from instar.providers.base import Provider
 
 
@@ -36,11 +36,10 @@ class Loop:
     report: Report
     pause: Callable[[float], None] = time.sleep
 
-    def begin(self, place: Place, settings_before: Settings | None = None, *, asked: bool = True) -> Run:
+    def begin(self, place: Place, *, asked: bool = True) -> Run:
         """Return a run towards what is wanted of ``place``.
 
-        ``settings_before`` are what a failed rollout falls back to; not ``asked``: nobody stands by, so replacements
-        are counted and slowed down.
+        Not ``asked``: nobody stands by, so replacements are counted and slowed down.
         """
         story = Story(report=self.report)
         executor = Executor(
@@ -48,16 +47,15 @@ class Loop:
             provider=self.provider,
             find_image=self.find_image,
             story=story,
-            settings_before=settings_before,
         )
         return Run(loop=self, place=place, executor=executor, story=story, asked=asked)
 
-    def run(self, place: Place, settings_before: Settings | None = None) -> Story:
+    def run(self, place: Place) -> Story:
         """Act until ``place`` is as wanted. A rollout that can't end well is ended as failed, and undone.
 
         What interrupts it (``^C``) before the target has all traffic undoes the rollout too, and is raised afterwards.
         """
-        run = self.begin(place, settings_before)
+        run = self.begin(place)
         interruption: KeyboardInterrupt | None = None
         while True:
             try:

@@ -45,7 +45,7 @@ def end_holder(path: Path, *, wait_s: float = 10.0) -> int | None:
     The holder is found through its open file, not only through the pid in it, and ended through a pidfd, so that
     no other process can be hit. Its children keep the lock until they have finished what they were doing.
     """
-    pid = _holder(path)
+    pid = find_holder(path)
     if pid is None:
         return None
     with contextlib.suppress(ProcessLookupError):
@@ -78,7 +78,8 @@ def _acquire(descriptor: int, what: str, wait_s: float, hint: str) -> None:
             time.sleep(_POLL_S)
 
 
-def _holder(path: Path) -> int | None:
+def find_holder(path: Path) -> int | None:
+    """Return the pid that holds the lock at ``path``, None if it is free (or nobody wrote who has it)."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -11,14 +11,14 @@ from instar.ledger import chain
 from instar.ledger.releases import Releases
 from instar.ledger.rows import rollout_value
 from instar.model.codec import canonical
-from instar.model.release import Place, Rollout, RolloutKind
+from instar.model.release import Place, Rollout, RolloutKind, Settings, Stage
 
 _ONE = """
     SELECT r.*, r.id AS rollout_id, e.service || '/' || e.environment AS place
       FROM rollouts r JOIN environments e ON e.id = r.environment WHERE r.id = :id"""
 _BEGIN = """
-    INSERT INTO rollouts (environment, kind, source, target, actor, started_at)
-    VALUES (:environment, :kind, :source, :target, :actor, :now)"""
+    INSERT INTO rollouts (environment, kind, source, target, actor, started_at, stage)
+    VALUES (:environment, :kind, :source, :target, :actor, :now, :stage)"""
 _END = "UPDATE rollouts SET state = :state, ended_at = :now, detail = :detail WHERE id = :id"
 _SET_STAGE = "UPDATE rollouts SET stage = :stage WHERE id = :id"
 _RAN_WELL = """
@@ -36,9 +36,17 @@ class Rollouts(Releases):
         return rollout_value(row)
 
     def begin_rollout(
-        self, place: Place, kind: RolloutKind, target: int, detail: Mapping[str, Any] | None = None
+        self,
+        place: Place,
+        kind: RolloutKind,
+        target: int,
+        detail: Mapping[str, Any] | None = None,
+        *,
+        settings_before: Settings | None = None,
     ) -> Rollout:
         """Write that ``place`` shall move to release ``target``; ``detail`` is for the event that tells of it.
+
+        ``settings_before`` are what it falls back to if that fails.
 
         Raises Refused while it is moving already.
         """
@@ -56,6 +64,7 @@ class Rollouts(Releases):
                 target=target,
                 actor=self._actor,
                 now=self._now(),
+                stage=canonical(Stage(settings_before=settings_before)).decode(),
             )
             told = {"rollout": added, "kind": kind, "from": state.active, **(detail or {})}
             self._record("rollout", place, target, release.image, told)

@@ -19,7 +19,12 @@ _BEGIN = """
 _END = """
     UPDATE tasks SET outcome = :outcome, ended_at = :now
      WHERE environment = :environment AND release = :release AND name = :name"""
-_BEGUN = "SELECT max(release) AS release FROM tasks WHERE environment = :environment"
+_WROTE = """
+    SELECT r.last_active_at IS NOT NULL
+           OR EXISTS (SELECT 1 FROM tasks t WHERE t.environment = r.environment AND t.release = r.number)
+           OR EXISTS (SELECT 1 FROM rollouts o WHERE o.environment = r.environment AND o.target = r.number
+                                                 AND json_extract(o.stage, '$.step') > 0) AS wrote
+      FROM releases r WHERE r.environment = :environment AND r.number = :number"""
 
 
 class Tasks(Instances):
@@ -33,10 +38,10 @@ class Tasks(Instances):
         rows = self._database.rows(_OF, environment=row["id"], release=release)
         return tuple(task_value(found) for found in rows)
 
-    def newest_with_tasks(self, place: Place) -> int | None:
-        """Return the highest number of a release of which a task was begun."""
-        row = self._database.row(_BEGUN, environment=self._environment_id(place))
-        return row["release"] if row else None
+    def may_have_written(self, place: Place, number: int) -> bool:
+        """Tell whether a release had any traffic, or a task of it was begun."""
+        row = self._database.row(_WROTE, environment=self._environment_id(place), number=number)
+        return row is not None and bool(row["wrote"])
 
     def begin_task(self, place: Place, release: int, name: str, network: IPv4Network) -> Instance:
         """Write that task ``name`` begins, and the instance that runs it. Raises Refused when it was begun before."""

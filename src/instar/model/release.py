@@ -145,7 +145,8 @@ class Stage:
 
     ``counted`` is what each instance had answered when the step began, ``judged`` whether the step's analysis has
     passed, ``smoked`` the instances that passed the smoke checks. ``paused``: somebody said so; ``resumed``: the
-    step's own pause is over because somebody said so; ``abort``: why somebody wants it given up.
+    step's own pause is over because somebody said so; ``abort``: why somebody wants it given up. ``settings_before``
+    are what the environment falls back to when the rollout fails.
     """
 
     step: int = 0
@@ -156,6 +157,7 @@ class Stage:
     paused: bool = False
     resumed: bool = False
     abort: str | None = None
+    settings_before: Settings | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

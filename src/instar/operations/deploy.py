@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from instar.control.canary import waits_for_somebody
 from instar.control.loop import Loop
 from instar.control.story import Story
 from instar.definition import Loaded
@@ -16,7 +18,7 @@ from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.progress import Progress
 from instar.model.release import Configuration, EnvironmentState, Place, Release, RolloutKind, Settings
-from instar.operations.parts import Parts, hold_place, hold_store, require_root
+from instar.operations.parts import Parts, agent_pid, hold_place, hold_store, require_root
 from instar.operations.secrets import keep_secrets
 from instar.providers.base import Provider, RouterPlan
 
@@ -26,21 +28,23 @@ class Outcome:
     """How a deploy, promotion or rollback ended.
 
     ``unchanged``: that very release was active already. ``failed``: the rollout was undone, or not all copies of the
-    active release are healthy; ``reason`` says why and ``last_lines`` what the instance printed last. ``touched``:
-    traffic had moved or stopped. Milliseconds are None where nothing was measured.
+    active release are healthy; ``reason`` says why and ``last_lines`` what the instance printed last. ``begun``: it is
+    written down, and left to the agent. ``touched``: traffic had moved or stopped. Milliseconds are None where nothing
+    was measured. ``warning``: what went wrong beside a rollout that is done.
     """
 
     place: Place
     release: int
     image: Digest
     previous: int | None
-    outcome: Literal["done", "unchanged", "failed"]
+    outcome: Literal["done", "unchanged", "failed", "begun"]
     seconds: float
     switch_ms: float | None = None
     gap_ms: float | None = None
     drained: int | None = None
     cut: int | None = None
     reason: str | None = None
+    warning: str | None = None
     active: int | None = None
     touched: bool = False
     requests: int | None = None
@@ -49,17 +53,22 @@ class Outcome:
     last_lines: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Begun:
-    """A rollout that is written down. ``settings_before`` are what the environment falls back to if it fails."""
+def deploy(
+    parts: Parts,
+    loaded: Loaded,
+    name: str,
+    *,
+    image: str | None = None,
+    take_over: bool = False,
+    detach: bool = False,
+) -> Outcome:
+    """Bake if needed (or take ``image`` from the store) and roll it out to environment ``name``.
 
-    release: Release
-    settings_before: Settings | None
-
-
-def deploy(parts: Parts, loaded: Loaded, name: str, *, image: str | None = None, take_over: bool = False) -> Outcome:
-    """Bake if needed (or take ``image`` from the store) and roll it out to environment ``name``."""
+    ``detach``: leave the rollout to the agent once it is written down.
+    """
     require_root("deploy")
+    if detach:
+        require_agent(parts)
     began = time.monotonic()
     environment = get_declared(loaded, name)
     place = Place(service=loaded.definition.name, environment=name)
@@ -67,14 +76,22 @@ def deploy(parts: Parts, loaded: Loaded, name: str, *, image: str | None = None,
         with hold_store(parts):
             found = parts.store.find(image) if image else _bake(parts, loaded)
             configuration = configure(parts, loaded, environment)
-            begun = begin(parts, place, Settings.of(environment), found, configuration, "deploy")
-        return converge(parts, begun.release, began, begun.settings_before)
+            release = begin(parts, place, Settings.of(environment), found, configuration, "deploy")
+        return leave(parts, release, began) if detach else converge(parts, release, began)
 
 
 def _bake(parts: Parts, loaded: Loaded) -> Image:
     from instar.operations.bake import bake
 
     return bake(parts, loaded, to_deploy=True).image
+
+
+def require_agent(parts: Parts) -> None:
+    """Raise Refused when no agent runs that would carry a rollout on."""
+    if agent_pid(parts) is None:
+        raise Refused(
+            "cannot leave the rollout to the agent: none runs here", hint="instar agent, or leave --detach away"
+        )
 
 
 def get_declared(loaded: Loaded, name: str) -> Environment:
@@ -96,8 +113,8 @@ def configure(parts: Parts, loaded: Loaded, environment: Environment) -> Configu
 
 def begin(
     parts: Parts, place: Place, settings: Settings, image: Image, configuration: Configuration, kind: RolloutKind
-) -> Begun:
-    """Make a release of ``image`` and ``configuration`` (or go on with the one that is) and begin its rollout.
+) -> Release:
+    """Make a release of ``image`` and ``configuration`` (or go on with the one that is), begin its rollout, return it.
 
     The caller holds the place, and the store, so that the image can't go before a release needs it. Nothing is
     written before all that can be refused has been.
@@ -115,12 +132,13 @@ def begin(
         parts.report(Progress(stage="note", text=warning, kind="warning"))
     _tell_settings(parts, state, settings)
     with parts.ledger.transaction():
+        if release is None:
+            _give_up_running(parts, state)
         parts.ledger.save_settings(place, settings)
-        _give_up_running(parts, place, release)
         if release is None:
             release = parts.ledger.add_release(place, image.digest, configuration)
-        start_rollout(parts, place, release, kind)
-    return Begun(release=release, settings_before=state.settings if state else None)
+        start_rollout(parts, place, release, kind, settings_before=state.settings if state else None)
+    return release
 
 
 def _tell_settings(parts: Parts, state: EnvironmentState | None, settings: Settings) -> None:
@@ -139,21 +157,45 @@ def require_standing(state: EnvironmentState | None) -> None:
         )
 
 
-def start_rollout(parts: Parts, place: Place, release: Release, kind: RolloutKind) -> None:
-    """Begin the rollout to ``release`` unless it is active, or its rollout runs, already."""
+def start_rollout(
+    parts: Parts,
+    place: Place,
+    release: Release,
+    kind: RolloutKind,
+    detail: Mapping[str, Any] | None = None,
+    *,
+    settings_before: Settings | None = None,
+) -> None:
+    """Begin the rollout to ``release`` unless it is active, or its rollout runs, already. An alarm is over: somebody
+    came."""
     state = parts.ledger.get_environment(place)
+    parts.ledger.set_alarm(place, None)
     if state.rollout is None and state.active != release.number:
-        parts.ledger.begin_rollout(place, kind, release.number)
+        parts.ledger.begin_rollout(place, kind, release.number, detail, settings_before=settings_before)
 
 
-def converge(parts: Parts, release: Release, began: float, settings_before: Settings | None = None) -> Outcome:
+def leave(parts: Parts, release: Release, began: float) -> Outcome:
+    """Say that the rollout to ``release`` is written down, for the agent. The caller made sure that one runs."""
+    state = parts.ledger.get_environment(release.place)
+    return Outcome(
+        place=release.place,
+        release=release.number,
+        image=release.image,
+        previous=state.rollout.source if state.rollout else state.active,
+        outcome="begun" if state.rollout else "unchanged",
+        seconds=time.monotonic() - began,
+        active=state.active,
+    )
+
+
+def converge(parts: Parts, release: Release, began: float) -> Outcome:
     """Run the loop until the release's place is as wanted, and say how the rollout to it ended."""
     place = release.place
     before = parts.ledger.get_environment(place)
     provider = parts.provider(before.settings.provider)
     counted = provider.router.counters(place)
     loop = Loop(ledger=parts.ledger, provider=provider, find_image=parts.store.image, report=parts.report)
-    story = loop.run(place, settings_before)
+    story = loop.run(place)
     served = provider.router.counters(place)
     ended = parts.ledger.get_rollout(before.rollout.id) if before.rollout else None
     detail = {**story.measured, **(ended.detail if ended else {})}
@@ -174,6 +216,7 @@ def converge(parts: Parts, release: Release, began: float, settings_before: Sett
         drained=detail.get("drained"),
         cut=detail.get("cut"),
         reason=detail.get("reason", missing),
+        warning=detail.get("warning"),
         active=parts.ledger.get_environment(place).active,
         touched=story.shifted_at is not None or "gap_ms" in detail,
         requests=requests if whole else None,
@@ -219,11 +262,19 @@ def _known_release(
     return release if same else None
 
 
-def _give_up_running(parts: Parts, place: Place, release: Release | None) -> None:
-    """End the rollout that a dead command left, unless it is to ``release``, with which we go on."""
-    rollout = parts.ledger.get_environment(place).rollout
-    if rollout is not None and (release is None or rollout.target != release.number):
-        parts.ledger.end_rollout(rollout, "failed", {"reason": "another rollout took its place"})
+def _give_up_running(parts: Parts, state: EnvironmentState | None) -> None:
+    """End the rollout that a dead command left. Raises Refused for one that waits for a person."""
+    if state is None or state.rollout is None:
+        return
+    rollout, place = state.rollout, state.place
+    if waits_for_somebody(state):
+        raise Refused(
+            f"cannot deploy to '{place}': the {rollout.kind} to release {rollout.target} is paused",
+            hint=f"go on with it, or give it up first: instar rollout resume {place}, instar rollout abort {place}",
+        )
+    text = f"the {rollout.kind} to release {rollout.target} had not ended: given up for this one"
+    parts.report(Progress(stage="note", text=text, kind="warning"))
+    parts.ledger.end_rollout(rollout, "failed", {"reason": "another rollout took its place"})
 
 
 def _require_room(provider: Provider, settings: Settings, configuration: Configuration) -> None:

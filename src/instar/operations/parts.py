@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from instar.errors import EnvironmentBusy, NotRoot
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _QUIETLY_S = 0.5
 _STORE_PATIENCE_S = 900
+_AGENT_PATIENCE_S = 60.0
 _TAKE_OVER = "wait until it has finished, or end it and go on where it stopped: add --take-over"
 
 
@@ -74,11 +76,46 @@ def hold_store(parts: Parts) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hold_place(parts: Parts, place: Place, *, take_over: bool = False) -> Iterator[None]:
-    """Be the one who acts on ``place`` inside. Raises EnvironmentBusy; ``take_over`` ends the holder first."""
+def hold_place(parts: Parts, place: Place, *, take_over: bool = False, patient: bool = True) -> Iterator[None]:
+    """Be the one who acts on ``place`` inside. ``take_over`` ends the holder first.
+
+    A ``patient`` caller waits for the agent, which holds a place only for as long as it acts. Raises EnvironmentBusy,
+    which says what is done there.
+    """
     path = parts.state.locks / f"{place.service}--{place.environment}"
     pid = locks.end_holder(path) if take_over else None
-    with locks.hold(path, str(place), wait_s=10.0 if pid else 0.0, hint=_TAKE_OVER):
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locks.hold(path, str(place), wait_s=10.0 if pid else 0.0, hint=_TAKE_OVER))
+        except EnvironmentBusy as error:
+            if not patient or error.pid is None or error.pid != agent_pid(parts):
+                raise _busy(parts, place, error) from error
+            held.enter_context(locks.hold(path, str(place), wait_s=_AGENT_PATIENCE_S, hint=_TAKE_OVER))
         if pid:
             parts.ledger.record("taken-over", place, pid=pid)
         yield
+
+
+def agent_lock(parts: Parts) -> Path:
+    """Return the lock that the agent holds as long as it runs."""
+    return parts.state.locks / "agent"
+
+
+def agent_pid(parts: Parts) -> int | None:
+    """Return the process of the agent of this state directory, None when none runs."""
+    return locks.find_holder(agent_lock(parts))
+
+
+def _busy(parts: Parts, place: Place, error: EnvironmentBusy) -> EnvironmentBusy:
+    """Say what the holder does, where the ledger tells."""
+    state = parts.ledger.find_environment(place)
+    if state is None or state.rollout is None:
+        return error
+    rollout = state.rollout
+    what = f"a {rollout.kind} to release {rollout.target}, begun by {rollout.actor}, is under way there"
+    who = f"(process {error.pid})" if error.pid else "(by another process)"
+    return EnvironmentBusy(f"cannot work on '{place}': {what} {who}", pid=error.pid, hint=_under_way(place))
+
+
+def _under_way(place: Place) -> str:
+    return f"{_TAKE_OVER}; to give it up: instar rollout abort {place}"

@@ -7,15 +7,19 @@ import time
 from instar.definition import Loaded
 from instar.errors import Refused
 from instar.model.release import Configuration, Place, Settings
-from instar.operations.deploy import Outcome, begin, converge, get_declared
+from instar.operations.deploy import Outcome, begin, converge, get_declared, leave, require_agent
 from instar.operations.parts import Parts, hold_place, hold_store, require_root
 from instar.operations.secrets import keep_secrets
 
 
-def promote(parts: Parts, loaded: Loaded, source: str, name: str, *, take_over: bool = False) -> Outcome:
+def promote(
+    parts: Parts, loaded: Loaded, source: str, name: str, *, take_over: bool = False, detach: bool = False
+) -> Outcome:
     """Roll out to environment ``name`` what runs in ``source``: its image and its ``service`` section, as tried
     there, with ``name``'s own configuration from the definition."""
     require_root("promote")
+    if detach:
+        require_agent(parts)
     began = time.monotonic()
     get_declared(loaded, source)
     environment = get_declared(loaded, name)
@@ -36,4 +40,4 @@ def promote(parts: Parts, loaded: Loaded, source: str, name: str, *, take_over: 
         with hold_store(parts):
             image = parts.store.image(release.image)
             begun = begin(parts, place, Settings.of(environment), image, configuration, "promote")
-        return converge(parts, begun.release, began, begun.settings_before)
+        return leave(parts, begun, began) if detach else converge(parts, begun, began)

@@ -5,15 +5,24 @@ from __future__ import annotations
 import time
 
 from instar.errors import Refused
-from instar.model.release import EnvironmentState, Release
+from instar.model.release import EnvironmentState, Place, Release
 from instar.operations.deploy import Outcome, converge, require_standing, start_rollout
 from instar.operations.parts import Parts, hold_place, require_root
 
 
-def rollback(parts: Parts, environment: EnvironmentState, *, to: int | None = None, take_over: bool = False) -> Outcome:
+def rollback(
+    parts: Parts,
+    environment: EnvironmentState,
+    *,
+    to: int | None = None,
+    take_over: bool = False,
+    force: bool = False,
+) -> Outcome:
     """Give the traffic to release ``to``, or to the older one that ran well and had the traffic last.
 
-    Raises Refused when there is none, NotFound when ``to`` never was, ImageNotFound when its image is gone.
+    A copy of it that no longer answers is made anew before any traffic moves. ``force``: also to a release that can't
+    read the data there is. Raises Refused when there is none or it can't, NotFound when ``to`` never was, ImageNotFound
+    when its image is gone.
     """
     require_root("rollback")
     began = time.monotonic()
@@ -27,14 +36,37 @@ def rollback(parts: Parts, environment: EnvironmentState, *, to: int | None = No
                 f"cannot roll back '{place}' to release {target.number}: nothing says where its port is to listen",
                 hint="deploy a definition with 'listen' for it",
             )
+        unreadable = unreadable_data(parts, place, target)
+        if unreadable is not None and not force:
+            raise Refused(
+                f"cannot roll back '{place}' to release {target.number}: {unreadable}",
+                hint="deploy a release that reads it; or, if you know better, add --force (it is recorded)",
+            )
         if not any(one.release == target.number for one in parts.ledger.instances(place)):
             parts.store.image(target.image)
         with parts.ledger.transaction():
             rollout = environment.rollout
             if rollout is not None and rollout.target != target.number:
                 parts.ledger.end_rollout(rollout, "failed", {"reason": "rolled back before it had finished"})
-            start_rollout(parts, place, target, "rollback")
+            forced = {"forced": unreadable} if unreadable is not None else None
+            start_rollout(parts, place, target, "rollback", forced)
         return converge(parts, target, began)
+
+
+def unreadable_data(parts: Parts, place: Place, target: Release) -> str | None:
+    """Return why ``target`` can't work with the data that is there now; None when it can, or nothing is known.
+
+    The data is of the form of the newest release that had traffic or ran a task: later rollbacks don't change it back.
+    """
+    wrote = (one for one in parts.ledger.releases(place) if one.service.data is not None)
+    newest = next((one for one in wrote if parts.ledger.may_have_written(place, one.number)), None)
+    if newest is None or newest.service.data is None or newest.number <= target.number:
+        return None
+    version, known = newest.service.data.version, target.service.data
+    if known is not None and version in known.reads:
+        return None
+    reads = f"reads {', '.join(map(str, known.reads))} only" if known else "does not say what it reads"
+    return f"the data has version {version} since release {newest.number}, and release {target.number} {reads}"
 
 
 def _target(parts: Parts, environment: EnvironmentState, to: int | None) -> Release:

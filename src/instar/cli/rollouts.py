@@ -1,0 +1,108 @@
+"""Commands that say a word to the rollout that is under way: pause, resume, abort."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from instar.cli.options import environment_argument, file_option, find_environment, json_option, workspace
+from instar.cli.releases import show
+from instar.cli.screen import say_json
+from instar.model.progress import Progress
+from instar.operations.parts import require_root
+
+if TYPE_CHECKING:
+    from instar.operations.rollout import Told
+
+why_option = click.option("--why", default="", metavar="TEXT", help="The reason, for the history.")
+
+
+@click.group()
+def rollout() -> None:
+    """Pause, resume or abort the rollout that is under way in an environment."""
+
+
+@rollout.command()
+@environment_argument
+@file_option
+@json_option
+@why_option
+def pause(environment: str, file: Path, as_json: bool, why: str) -> None:
+    """Hold the rollout of ENV where it is: the shares of the traffic stay as they are until it is resumed."""
+    require_root("rollout pause")
+    from instar.operations.rollout import pause as run
+
+    parts = workspace()
+    told = run(parts, find_environment(parts, environment, file), why=why)
+    place = told.rollout.place
+    text = f"{place}: the {told.rollout.kind} to release {told.rollout.target} goes no further"
+    _tell(parts.report, "paused", text, f"go on with: instar rollout resume {place}")
+    if as_json:
+        say_json(_as_json(told))
+
+
+@rollout.command()
+@environment_argument
+@file_option
+@json_option
+def resume(environment: str, file: Path, as_json: bool) -> int:
+    """Let a paused rollout of ENV go on; also one that waits at a step whose pause is 'manual'.
+
+    It is carried on by whoever does (a deploy in another terminal, the agent), or else by this command.
+    """
+    require_root("rollout resume")
+    from instar.operations.rollout import resume as run
+
+    parts = workspace()
+    told = run(parts, find_environment(parts, environment, file))
+    if told.outcome is not None:
+        return show(told.outcome, parts.report, as_json)
+    who = f"process {told.pid} carries it on" if told.pid else f"it is {told.rollout.state}"
+    _tell(parts.report, "resumed", f"{told.rollout.place}: {told.rollout.kind} to release {told.rollout.target}: {who}")
+    if as_json:
+        say_json(_as_json(told))
+    return 0
+
+
+@rollout.command()
+@environment_argument
+@file_option
+@json_option
+@why_option
+def abort(environment: str, file: Path, as_json: bool, why: str) -> int:
+    """Give the rollout of ENV up: the release before has all the traffic again; the candidate's logs are kept."""
+    require_root("rollout abort")
+    from instar.operations.rollout import abort as run
+
+    parts = workspace()
+    told = run(parts, find_environment(parts, environment, file), why=why)
+    if as_json:
+        say_json(_as_json(told))
+    place, target = told.rollout.place, told.rollout.target
+    if told.rollout.state != "failed":
+        text = f"{place}: it is written down, but process {told.pid} has not acted on it yet"
+        _tell(parts.report, "waiting", text, "look at that process; it may have been stopped")
+        return 1
+    runs = f"runs release {told.rollout.source}" if told.rollout.source is not None else "runs nothing, as before"
+    _tell(parts.report, "aborted", f"release {target} has no traffic; {place} {runs}")
+    return 0
+
+
+def _tell(report: Any, stage: str, text: str, *detail: str) -> None:
+    report(Progress(stage=stage, text=text, detail=detail))
+
+
+def _as_json(told: Told) -> dict[str, Any]:
+    rollout = told.rollout
+    return {
+        "service": rollout.place.service,
+        "environment": rollout.place.environment,
+        "release": rollout.target,
+        "previous": rollout.source,
+        "state": rollout.state,
+        "paused": rollout.stage.paused,
+        "step": rollout.stage.step,
+        "carried_on_by": told.pid,
+    }

@@ -1,0 +1,101 @@
+"""``instar rollout``: a word to the rollout that is under way: pause, resume, abort.
+
+The word is written to the ledger, where whoever carries the rollout on hears it within a second. Where nobody does (its
+command was killed, no agent runs), this process goes on with it itself.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from instar.control.canary import waits_for_somebody
+from instar.errors import EnvironmentBusy, Refused
+from instar.model.release import EnvironmentState, Place, Rollout
+from instar.operations.deploy import Outcome, converge
+from instar.operations.parts import Parts, hold_place, require_root
+
+_HEARD_S = 60.0
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """What became of a word. ``outcome`` is None where another process (``pid``) carries the rollout on."""
+
+    rollout: Rollout
+    pid: int | None = None
+    outcome: Outcome | None = None
+
+
+def pause(parts: Parts, environment: EnvironmentState, *, why: str = "") -> Told:
+    """Hold the rollout where it is: no further share of the traffic moves. What was given stays."""
+    require_root("rollout pause")
+    rollout = _before_the_end(parts, environment, "pause")
+    if rollout.stage.paused:
+        raise Refused(
+            f"cannot pause '{rollout.place}': the {rollout.kind} to release {rollout.target} is paused already",
+            hint=f"instar rollout resume {rollout.place}",
+        )
+    return Told(rollout=parts.ledger.change_stage(rollout, "paused", {"reason": why}, paused=True))
+
+
+def resume(parts: Parts, environment: EnvironmentState) -> Told:
+    """Go on: after ``pause``, or from a step whose pause is over only when somebody says so."""
+    require_root("rollout resume")
+    rollout = _before_the_end(parts, environment, "resume")
+    state = parts.ledger.get_environment(environment.place)
+    if not waits_for_somebody(state):
+        raise Refused(
+            f"cannot resume '{rollout.place}': the {rollout.kind} to release {rollout.target} is not paused",
+            hint=f"see where it is: instar status {rollout.place}",
+        )
+    changes = {"paused": False} if rollout.stage.paused else {"resumed": True}
+    rollout = parts.ledger.change_stage(rollout, "resumed", {"step": rollout.stage.step}, **changes)
+    return _carried_on(parts, rollout)
+
+
+def abort(parts: Parts, environment: EnvironmentState, *, why: str = "") -> Told:
+    """Give the rollout up: the release before has all traffic again. Returns when it has."""
+    require_root("rollout abort")
+    rollout = _before_the_end(parts, environment, "abort")
+    rollout = parts.ledger.change_stage(rollout, "abort", {"reason": why}, abort=why)
+    told = _carried_on(parts, rollout)
+    deadline = time.monotonic() + _HEARD_S
+    while told.outcome is None and time.monotonic() < deadline:
+        ended = parts.ledger.get_rollout(rollout.id)
+        if ended.state != "running":
+            return Told(rollout=ended, pid=told.pid)
+        time.sleep(_POLL_S)
+    return Told(rollout=parts.ledger.get_rollout(rollout.id), pid=told.pid, outcome=told.outcome)
+
+
+def _before_the_end(parts: Parts, environment: EnvironmentState, verb: str) -> Rollout:
+    """Return the running rollout, whose target has not all traffic yet. Raises Refused."""
+    place = environment.place
+    state = parts.ledger.get_environment(place)
+    rollout = state.rollout
+    if rollout is None:
+        way_back = f"to go back to the release before: instar rollback {place}" if verb == "abort" else None
+        raise Refused(f"cannot {verb} '{place}': no rollout is under way there", hint=way_back)
+    if state.active == rollout.target:
+        raise Refused(
+            f"cannot {verb} '{place}': all traffic has moved to release {rollout.target} already",
+            hint=f"to go back: instar rollback {place}",
+        )
+    return rollout
+
+
+def _carried_on(parts: Parts, rollout: Rollout) -> Told:
+    """Go on with the rollout unless another process does just now."""
+    place: Place = rollout.place
+    began = time.monotonic()
+    try:
+        with hold_place(parts, place, patient=False):
+            if parts.ledger.get_rollout(rollout.id).state == "running":
+                release = parts.ledger.get_release(place, rollout.target)
+                outcome = converge(parts, release, began)
+                return Told(rollout=parts.ledger.get_rollout(rollout.id), outcome=outcome)
+    except EnvironmentBusy as error:
+        return Told(rollout=rollout, pid=error.pid)
+    return Told(rollout=parts.ledger.get_rollout(rollout.id))
