@@ -1,0 +1,224 @@
+"""``instar agent``: the loop for every environment of this machine, again and again, in the background.
+
+It is the same loop that deploy and rollback run in the foreground, and holds an environment only while it acts there: a
+command goes first. It keeps no state that anything needs: stopped, killed or upgraded, nothing that runs notices, and
+the next one goes on where the ledger says. What it remembers (who has not answered for how long) it learns again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from instar.control.loop import Loop, Run
+from instar.control.watch import Watch
+from instar.control.world import World
+from instar.errors import EnvironmentBusy, InstarError, Refused
+from instar.host import locks
+from instar.host.vigil import Vigil
+from instar.model.progress import Report
+from instar.model.release import EnvironmentState, Place, Process
+from instar.operations.deploy import clear_orphans
+from instar.operations.parts import Parts, agent_lock, agent_pid, hold_place, require_root
+
+CHECK_S = 5.0  # from one look at an environment that is as wanted to the next
+_NEWS_S = 1.0  # how soon a new environment, or a rollout that was left to it, is seen
+_SOON_S = 0.1  # what is shorter is waited for with the environment held
+_LONGEST_HOLD_S = 20.0
+_BUSY_S = 1.0  # a command works there
+_AFTER_AN_ERROR_S = (1.0, 60.0)  # the first pause, doubled each time, and the longest
+_ORPHANS_S = 600.0
+_AT_ONCE = 4
+
+
+class Listener(Protocol):
+    """What is told of the agent's work: metrics, logs. Called from several threads."""
+
+    def saw(self, world: World, seconds: float) -> None:
+        """A pass over an environment ended with it as ``world``."""
+
+    def failed(self, place: Place, error: InstarError | OSError) -> None:
+        """A pass could not be made to its end."""
+
+    def forgot(self, place: Place) -> None:
+        """An environment is gone."""
+
+    def report_for(self, place: Place) -> Report:
+        """Return what takes the progress of what is done there."""
+
+
+@dataclass(kw_only=True)
+class Post:
+    """What the agent remembers of one environment. ``due`` is of the monotonic clock; ``errors`` came in a row."""
+
+    place: Place
+    due: float = 0.0
+    errors: int = 0
+    rollout: int | None = None
+    run: Run | None = None
+    watch: Watch = field(default_factory=Watch)
+    working: Future[float] | None = None
+
+
+class Agent:
+    """One per state directory. Its passes run in threads, one a place at a time."""
+
+    def __init__(self, parts: Parts, listener: Listener, *, check_s: float = CHECK_S) -> None:
+        self._parts = parts
+        self._listener = listener
+        self._check_s = check_s
+        self._posts: dict[Place, Post] = {}
+        self._orphans_due = 0.0
+        self._stop = threading.Event()
+        self._vigil = Vigil()
+
+    def stop(self) -> None:
+        """Have :meth:`run` return as soon as what is under way has ended. May be called by a signal handler."""
+        self._stop.set()
+        self._vigil.call()
+
+    def run(self) -> None:
+        """Work until :meth:`stop`. Raises Refused when another agent has this state directory."""
+        with _alone(self._parts), ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="pass") as threads:
+            while not self._stop.is_set():
+                self._look_around()
+                for post in self._posts.values():
+                    if post.working is None and post.due <= time.monotonic():
+                        self._begin(threads, post)
+                self._rest()
+
+    def once(self) -> bool:
+        """Make a single pass: every environment as near to what is wanted as it comes now. False when one failed."""
+        with _alone(self._parts):
+            self._look_around()
+            for post in self._posts.values():
+                post.due = time.monotonic() + self._pass(post)
+        return not any(post.errors for post in self._posts.values())
+
+    def _look_around(self) -> None:
+        """Learn which environments there are, and now and then clear what dead processes left."""
+        states = {state.place: state for state in self._parts.ledger.environments()}
+        for place in self._posts.keys() - states.keys():
+            if self._posts[place].working is None:
+                del self._posts[place]
+                self._listener.forgot(place)
+        for place, state in states.items():
+            post = self._posts.setdefault(place, Post(place=place))
+            target = state.rollout.id if state.rollout else None
+            if post.rollout != target and post.working is None:
+                post.rollout, post.run, post.due = target, None, 0.0
+        if time.monotonic() >= self._orphans_due:
+            self._orphans_due = time.monotonic() + _ORPHANS_S
+            self._clear_orphans(list(states.values()))
+
+    def _clear_orphans(self, states: list[EnvironmentState]) -> None:
+        for name in {state.settings.provider for state in states}:
+            with contextlib.suppress(InstarError):
+                clear_orphans(self._parts, self._parts.provider(name))
+
+    def _begin(self, threads: ThreadPoolExecutor, post: Post) -> None:
+        def ended(future: Future[float]) -> None:
+            self._vigil.call()
+
+        post.working = threads.submit(self._pass, post)
+        post.working.add_done_callback(ended)
+
+    def _rest(self) -> None:
+        """Wait until something is due, has ended, or an instance died."""
+        for post in self._posts.values():
+            if post.working is not None and post.working.done():
+                post.due, post.working = time.monotonic() + post.working.result(), None
+        owners = self._processes()
+        self._vigil.watch(owners.keys())
+        idle = [post.due for post in self._posts.values() if post.working is None]
+        until = min([*idle, time.monotonic() + _NEWS_S])
+        for process in self._vigil.wait(until - time.monotonic()):
+            self._posts[owners[process]].due = 0.0
+
+    def _processes(self) -> dict[Process, Place]:
+        """Return the processes whose end is worth a look at once, each with its place."""
+        found = {}
+        for post in self._posts.values():
+            world = post.run.story.world if post.run is not None and post.working is None else None
+            for copy in world.copies if world is not None else ():
+                if copy.observed.process is not None and copy.state == "running":
+                    found[copy.observed.process] = post.place
+        return found
+
+    def _pass(self, post: Post) -> float:
+        """Act on one environment until it has to wait; return for how many seconds. Never raises what was expected."""
+        began = time.monotonic()
+        try:
+            with hold_place(self._parts, post.place, patient=False):
+                seconds = self._advance(post)
+        except EnvironmentBusy:
+            return _BUSY_S
+        except (InstarError, OSError) as error:
+            self._listener.failed(post.place, error)
+            post.run = None
+            post.errors += 1
+            first, longest = _AFTER_AN_ERROR_S
+            return float(min(first * 2.0 ** (post.errors - 1), longest))
+        post.errors = 0
+        world = post.run.story.world if post.run is not None else None
+        if world is not None:
+            self._listener.saw(world, time.monotonic() - began)
+        return self._check_s if seconds is None else min(seconds, self._check_s)
+
+    def _advance(self, post: Post) -> float | None:
+        state = self._parts.ledger.find_environment(post.place)
+        if state is None:
+            return None
+        run = self._run(post, state)
+        until = time.monotonic() + _LONGEST_HOLD_S
+        while not self._stop.is_set():
+            seconds = run.advance()
+            if seconds is None:
+                self._end_of(state)
+                return None
+            if seconds > _SOON_S or time.monotonic() > until:
+                return seconds
+            time.sleep(seconds)
+        return None
+
+    def _run(self, post: Post, state: EnvironmentState) -> Run:
+        """Return the run that goes on there: a new one for each rollout, with what was learnt before."""
+        target = state.rollout.id if state.rollout else None
+        if post.run is None or post.rollout != target:
+            loop = Loop(
+                ledger=self._parts.ledger,
+                provider=self._parts.provider(state.settings.provider),
+                find_image=self._parts.store.image,
+                report=self._listener.report_for(post.place),
+            )
+            post.run, post.rollout = loop.begin(post.place, asked=False), target
+            post.run.watch = post.watch
+        return post.run
+
+    def _end_of(self, state: EnvironmentState) -> None:
+        """Finish what a dead ``destroy`` began; its volumes stay."""
+        if not state.destroying:
+            return
+        runtime = self._parts.provider(state.settings.provider).runtime
+        runtime.forget(state.place, self._parts.ledger.instance_names(state.place), volumes=False)
+        self._parts.ledger.remove_environment(state.place)
+
+
+@contextlib.contextmanager
+def _alone(parts: Parts) -> Iterator[None]:
+    """Be the only agent of this state directory inside. Raises Refused."""
+    require_root("agent")
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locks.hold(agent_lock(parts), "the agent"))
+        except EnvironmentBusy as error:
+            raise Refused(
+                f"cannot start an agent: process {agent_pid(parts) or '(unknown)'} is one already",
+                hint="one does for all environments of a state directory",
+            ) from error
+        yield
