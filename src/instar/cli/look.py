@@ -23,7 +23,7 @@ from instar.operations.parts import require_root
 
 if TYPE_CHECKING:
     from instar.model.release import Event
-    from instar.operations.status import EnvironmentStatus, ReleaseStatus
+    from instar.operations.status import EnvironmentStatus, ReleaseStatus, RolloutStatus
 
 _DETAIL_WIDTH = 80
 _READS = "the state directory belongs to root"
@@ -155,6 +155,9 @@ def _as_json(status: EnvironmentStatus) -> dict[str, Any]:
         "releases": status.releases,
         "service": status.place.service,
         "unfinished": status.unfinished,
+        "rollout": status.rollout,
+        "alarm": status.alarm,
+        "agent": status.agent,
     }
 
 
@@ -203,8 +206,8 @@ def _show_all(everything: list[EnvironmentStatus]) -> None:
     table(rows, header=("ENVIRONMENT", "RELEASE", "INSTANCES", "OLDEST", "HOT", "LISTENS ON"))
     for one in everything:
         _advise(one)
-        if one.unfinished is not None:
-            say(f"{one.place}: a rollout to release {one.unfinished} is not finished")
+        if one.rollout is not None:
+            say(f"\n{one.place}: {_under_way(one.rollout)}")
 
 
 def _advise(status: EnvironmentStatus) -> None:
@@ -218,9 +221,12 @@ def _advise(status: EnvironmentStatus) -> None:
         troubles.append("its router does not run as it should")
     if active and not active.instances:
         troubles.append("no instance of the active release runs")
+    if status.alarm:
+        troubles.append(f"alarm: {status.alarm}")
     if troubles:
         say("\n" + "\n".join(f"{status.place}: {trouble}" for trouble in troubles))
-        say(f"put it right with: instar deploy {status.place.environment}")
+        own = f" (the agent, process {status.agent}, does so by itself)" if status.agent and not status.alarm else ""
+        say(f"put it right with: instar deploy {status.place.environment}{own}")
 
 
 def _healthy(release: ReleaseStatus) -> str:
@@ -260,8 +266,33 @@ def _show_one(status: EnvironmentStatus) -> None:
         say()
         table(instances, header=("INSTANCE", "STATE", "HEALTH", "ADDRESS", "FOR"))
     _advise(status)
-    if status.unfinished is not None:
-        say(
-            f"\na rollout to release {status.unfinished} is not finished: it runs now, or was killed\n"
-            f"go on with: instar deploy {status.place.environment}"
+    if status.rollout is not None:
+        say(f"\n{_under_way(status.rollout)}")
+        say(_next_word(status))
+
+
+def _under_way(rollout: RolloutStatus) -> str:
+    """Return "canary to release 8 by ann · 25 % (step 2 of 3) · paused · failed 0.00 % …"."""
+    words = [f"{rollout.strategy} {rollout.kind} to release {rollout.release} by {rollout.actor}"]
+    words.append(f"{rollout.percent} %" + (f" (step {rollout.step} of {rollout.steps})" if rollout.steps else ""))
+    words += ["paused"] if rollout.paused else []
+    if rollout.verdict is not None:
+        candidate, stable = rollout.verdict["candidate"], rollout.verdict["stable"]
+        word = "passed" if rollout.verdict["passed"] else "failed"
+        figures = ", ".join(
+            f"{name} {one['failed']} of {one['requests']} failed, {one['mean_ms']:.1f} ms"
+            for name, one in (("candidate", candidate), ("stable", stable))
         )
+        words.append(f"last verdict {word}: {figures}")
+    return " · ".join(words)
+
+
+def _next_word(status: EnvironmentStatus) -> str:
+    place, rollout = status.place, status.rollout
+    if rollout is not None and rollout.paused:
+        return f"go on with: instar rollout resume {place}    give up with: instar rollout abort {place}"
+    if status.agent is not None:
+        return (
+            f"the agent (process {status.agent}) or a command carries it on; give up with: instar rollout abort {place}"
+        )
+    return f"it is carried on now, or its command was killed; then go on with: instar deploy {place.environment}"

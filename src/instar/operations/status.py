@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+from instar.control.canary import waits_for_somebody
 from instar.control.observe import observe
 from instar.control.world import Copy, World
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentState, Place, Release
-from instar.operations.parts import Parts
+from instar.operations.parts import Parts, agent_pid
+
+_LATELY = 500  # events among which those of a running rollout are looked for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,10 +44,29 @@ class ReleaseStatus:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutStatus:
+    """A rollout that is under way: ``step`` of ``steps`` shares of the traffic are given, the last one ``percent``.
+
+    ``paused``: it goes on when somebody says resume. ``verdict`` is the last one, as the ledger has it.
+    """
+
+    release: int
+    kind: str
+    strategy: str
+    actor: str
+    started_at: datetime
+    step: int
+    steps: int
+    percent: int
+    paused: bool
+    verdict: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EnvironmentStatus:
     """``unfinished`` is the target of a rollout that no process is carrying on, or that runs just now.
 
-    ``router``: it runs, and under its holder.
+    ``router``: it runs, and under its holder. ``alarm``: why the agent replaces nothing any more; ``agent``: its pid.
     """
 
     place: Place
@@ -52,6 +76,9 @@ class EnvironmentStatus:
     router: bool
     destroying: bool
     releases: tuple[ReleaseStatus, ...]
+    rollout: RolloutStatus | None = None
+    alarm: str | None = None
+    agent: int | None = None
 
 
 def status(parts: Parts, environment: EnvironmentState) -> EnvironmentStatus:
@@ -60,7 +87,7 @@ def status(parts: Parts, environment: EnvironmentState) -> EnvironmentStatus:
     world = observe(parts.ledger, provider, environment.place)
     newest = parts.ledger.releases(environment.place, last=environment.settings.keep.releases)
     releases = {release.number: release for release in newest} | dict(world.releases)
-    total = sum(copy.weight for copy in world.copies)
+    percents = _percents({number: sum(copy.weight for copy in world.of(one)) for number, one in releases.items()})
     return EnvironmentStatus(
         place=environment.place,
         listen=environment.settings.listen,
@@ -68,18 +95,58 @@ def status(parts: Parts, environment: EnvironmentState) -> EnvironmentStatus:
         unfinished=environment.rollout.target if environment.rollout else None,
         router=world.router_plan is not None,
         destroying=environment.destroying,
-        releases=tuple(_release(world, release, total) for _, release in sorted(releases.items(), reverse=True)),
+        releases=tuple(
+            _release(world, release, percents[number]) for number, release in sorted(releases.items(), reverse=True)
+        ),
+        rollout=_rollout(parts, world),
+        alarm=environment.alarm,
+        agent=agent_pid(parts),
     )
 
 
-def _release(world: World, release: Release, total: int) -> ReleaseStatus:
+def _percents(weights: Mapping[int, int]) -> Mapping[int, int]:
+    """Return shares in whole percent that are 100 together, unless nothing has any weight."""
+    total = sum(weights.values())
+    if not total:
+        return dict.fromkeys(weights, 0)
+    exact = {number: 100 * weight / total for number, weight in weights.items()}
+    whole = {number: int(share) for number, share in exact.items()}
+    nearest = sorted(exact, key=lambda number: whole[number] - exact[number])
+    for number in nearest[: 100 - sum(whole.values())]:
+        whole[number] += 1
+    return whole
+
+
+def _rollout(parts: Parts, world: World) -> RolloutStatus | None:
+    state = world.environment
+    rollout, policy = state.rollout, state.settings.rollout
+    if rollout is None:
+        return None
+    told = [event for event in parts.ledger.history(state.place, last=_LATELY) if event.at >= rollout.started_at]
+    verdicts = [event.detail for event in told if event.kind == "verdict"]
+    percents = [event.detail["percent"] for event in told if event.kind == "step"]
+    batches = -(-state.settings.instances // policy.batch)
+    return RolloutStatus(
+        release=rollout.target,
+        kind=rollout.kind,
+        strategy=policy.strategy,
+        actor=rollout.actor,
+        started_at=rollout.started_at,
+        step=rollout.stage.step,
+        steps=len(policy.steps) if policy.strategy == "canary" else batches - 1 if policy.strategy == "rolling" else 0,
+        percent=100 if state.active == rollout.target else percents[-1] if percents else 0,
+        paused=waits_for_somebody(state),
+        verdict=verdicts[-1] if verdicts else None,
+    )
+
+
+def _release(world: World, release: Release, weight: int) -> ReleaseStatus:
     copies = world.of(release)
-    weight = sum(copy.weight for copy in copies)
     return ReleaseStatus(
         number=release.number,
         image=release.image,
         config=release.configuration.digest,
-        weight=round(100 * weight / total) if total else 0,
+        weight=weight,
         state=_state(world, release, copies),
         instances=tuple(_instance(copy) for copy in copies),
     )
