@@ -91,8 +91,8 @@ DATA = Section(
 STEP = Section(
     "a section such as {weight: 50, pause: manual}",
     model.Step,
-    Key("weight", Whole(1, 99, advise=forms.percent), "The new release's share of new requests, in percent.",
-        field="weight_percent"),
+    Key("weight", Whole(0, 99, advise=forms.percent),
+        "The new release's share of new requests, in percent; 0 to look at it first.", field="weight_percent"),
     Key("pause", PAUSE, "How long this step lasts, or `manual`: until `instar rollout resume`.", field="pause_ms",
         default=None, default_about="`pause` of the rollout"),
     make=dict,

@@ -102,7 +102,7 @@ def _check_steps(reading: Reading, problems: Problems) -> None:
     steps, listing = reading.get("steps"), reading.node_of("steps")
     if steps is FAILED or not isinstance(listing, Listing):
         return
-    last = 0
+    last = -1
     for step, node in zip(steps, listing.items, strict=True):
         inner = isinstance(step, Reading)
         weight = step.get("weight") if inner else step
