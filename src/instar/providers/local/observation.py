@@ -11,7 +11,7 @@ from instar.providers.base import RESTARTED, Observed
 from instar.providers.local import logs, record
 from instar.providers.local.names import InstanceNames
 
-_STATUS_PATIENCE_S = 0.1
+_STATUS_PATIENCE_S = 2.0
 _STATUS_POLL_S = 0.005
 _SIGNAL_BASE = 128
 _KILLED = _SIGNAL_BASE + signal.SIGKILL
@@ -41,8 +41,9 @@ def _exit_status(names: InstanceNames) -> int | None:
     """conmon writes the status down a moment after the process has ended; it doesn't when it was killed itself."""
     deadline = time.monotonic() + _STATUS_PATIENCE_S
     while True:
+        keeper = conmon.find_keeper(names.keeping)  # asked first: it writes, then goes
         status = conmon.exit_status(names.keeping)
-        if status is not None or time.monotonic() >= deadline or not conmon.find_keeper(names.keeping):
+        if status is not None or keeper is None or time.monotonic() >= deadline:
             return status
         time.sleep(_STATUS_POLL_S)
 
