@@ -244,3 +244,24 @@ def test_places_do_not_touch_each_other_and_orphans_go(bench: RouterBench) -> No
     assert bench.router.clear_orphans(lambda: [PLACE]) == ()
     assert not bench.router.observe(OTHER).running
     assert bench.ask() == "one"
+
+
+def test_a_preview_names_attached_targets_until_they_leave_or_it_ends(bench: RouterBench) -> None:
+    serving(bench, "one", "two")
+    bench.router.preview(PLACE, {2: "two"})
+    assert bench.router.observe(PLACE).previewed == {}, "nobody asked for previews"
+    plan = dataclasses.replace(bench.plan(), preview="header")
+    bench.router.ensure(plan)
+    for _ in range(2):
+        bench.router.preview(PLACE, {2: "two", 3: "nobody"})
+        assert bench.another().observe(PLACE).previewed == {2: "two"}
+    assert weights(bench) == {"one": 100, "two": 0}, "a preview is no traffic"
+    bench.router.ensure(plan)
+    assert bench.router.observe(PLACE).previewed == {2: "two"}
+    bench.router.detach(PLACE, ["two"])
+    assert bench.router.observe(PLACE).previewed == {}
+    bench.router.preview(PLACE, {1: "one"})
+    bench.router.preview(PLACE, {})
+    assert bench.router.observe(PLACE).previewed == {}
+    bench.router.remove(OTHER)
+    bench.router.preview(OTHER, {1: "one"})

@@ -28,6 +28,7 @@ class Routes:
     weights: dict[str, int] = field(default_factory=dict)
     sessions: dict[str, list[datetime]] = field(default_factory=dict)  # when each request in flight will end
     served: dict[str, Served] = field(default_factory=dict)
+    previewed: dict[int, str] = field(default_factory=dict)
     requests: int = 0
     failed: int = 0
 
@@ -135,6 +136,17 @@ class SimulatedRouter:
                 self._weigh(routes, weights)
         return 0.001
 
+    def preview(self, place: Place, targets: Mapping[int, str]) -> None:
+        self._refuse("preview", place)
+        with self._guard:
+            routes = self._places.get(place)
+            if routes is None or routes.plan.preview is None:
+                return
+            wanted = {number: name for number, name in targets.items() if name in routes.targets}
+            if wanted != routes.previewed:
+                with self._effects.step(f"preview {place} {wanted}"):
+                    routes.previewed = wanted
+
     def detach(self, place: Place, names: Sequence[str]) -> int:
         self._refuse("detach", place)
         with self._guard:
@@ -162,7 +174,8 @@ class SimulatedRouter:
                 )
                 for name, target in routes.targets.items()
             )
-            return RouterState(running=routes.running, plan=routes.plan if routes.running else None, targets=targets)
+            plan = routes.plan if routes.running else None
+            return RouterState(running=routes.running, plan=plan, targets=targets, previewed=self._previewed(routes))
 
     def counters(self, place: Place) -> Counters:
         routes = self._places.get(place)
@@ -220,6 +233,9 @@ class SimulatedRouter:
         failed = int((before.requests + 1) * behaviour.fails_share) - int(before.requests * behaviour.fails_share)
         routes.served[name] = before + Served(requests=1, failed=failed, response_ms=behaviour.answers_in_ms)
         return not failed
+
+    def _previewed(self, routes: Routes) -> Mapping[int, str]:
+        return {number: name for number, name in routes.previewed.items() if name in routes.targets}
 
     def _up(self, routes: Routes, name: str) -> bool:
         target = routes.targets[name]

@@ -14,9 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from instar.errors import RouterError
+from instar.router.previews import MAP
 from instar.router.slots import BACKEND
 
 _SLOT = rf"{BACKEND}/s[1-9][0-9]{{0,4}}"
+_MAP, _KEY = re.escape(MAP), r"(?:[1-9][0-9]{0,9}|newest)"
 _NUMBER = r"[0-9]{1,10}"
 _ALLOWED = re.compile(
     r"show info"
@@ -27,6 +29,9 @@ _ALLOWED = re.compile(
     rf"|set server {_SLOT} addr [0-9a-f.:]{{2,45}} port [0-9]{{1,5}}"
     rf"|show table {BACKEND}"
     rf"|set table {BACKEND} key [1-9][0-9]{{0,5}} data\.gpt0 {_NUMBER} data\.gpc0 {_NUMBER} data\.gpc1 {_NUMBER}"
+    rf"|show map {_MAP}"
+    rf"|(?:add|set) map {_MAP} {_KEY} [0-9a-f.:]{{2,45}}/[0-9]{{1,5}}"
+    rf"|del map {_MAP} {_KEY}"
     rf"|shutdown sessions server {_SLOT}",
     re.ASCII,
 )

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from instar.errors import RouterError
 from instar.model.codec import canonical, from_json
-from instar.router import address, served
+from instar.router import address, previews, served
 from instar.router.address import Address
 from instar.router.slots import BACKEND, FALL, FREE, HEAVIEST, RISE, Server, Slots
 
@@ -26,6 +26,18 @@ KEEP_ALIVE_MS: Final = 60_000
 CHECK_INTERVAL_MS: Final = 200  # a new server waits so long for its first check, whatever fastinter says
 
 _HEALTH_PATH = re.compile(r"/[A-Za-z0-9/._~!*()@:&;=+,%?-]{0,1023}", re.ASCII)
+# What a client says about where its request came from is replaced by what the router sees. Only a client on this
+# machine is believed: a server in front, which ends TLS.
+_FORWARDED = (
+    "  acl local src 127.0.0.0/8 ::1",
+    "  http-request del-header Proxy",
+    "  http-request del-header Forwarded unless local",
+    "  http-request del-header X-Real-IP unless local",
+    "  http-request del-header X-Forwarded- -m beg unless local",
+    "  http-request set-header X-Forwarded-For %[src] unless { req.hdr(X-Forwarded-For) -m found }",
+    "  http-request set-header X-Forwarded-Host %[req.hdr(Host)] unless { req.hdr(X-Forwarded-Host) -m found }",
+    "  http-request set-header X-Forwarded-Proto http unless { req.hdr(X-Forwarded-Proto) -m found }",
+)
 _PLAN = "# plan "
 _SERVER = re.compile(
     r"  server s(?P<slot>\d+) (?P<address>\S+) weight (?P<weight>\d+)(?: disabled| # (?P<name>\S+))", re.ASCII
@@ -37,7 +49,8 @@ class Plan:
     """All about a router besides its servers. ``health_path`` None: its own check is a TCP connection.
 
     ``also`` are addresses that it listens on from before, each part of one of ``listen`` ("every address"): closing a
-    socket would lose who has connected to it and waits.
+    socket would lose who has connected to it and waits. ``preview`` is where requests for one release are told apart: at
+    an address of their own, by a "header", or (None) nowhere.
     """
 
     listen: tuple[str, ...]
@@ -47,6 +60,7 @@ class Plan:
     health_path: str | None
     instances: int
     also: tuple[str, ...] = ()
+    preview: str | None = None
 
     @property
     def slots(self) -> int:
@@ -54,13 +68,22 @@ class Plan:
         return max(FEWEST_SLOTS, SLOTS_PER_INSTANCE * self.instances)
 
     @property
-    def addresses(self) -> tuple[Address, ...]:
+    def public(self) -> tuple[Address, ...]:
         return tuple(address.parse(text) for text in (*self.listen, *self.also))
+
+    @property
+    def preview_address(self) -> Address | None:
+        return None if self.preview in (None, previews.HEADER) else address.parse(self.preview)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """All that it listens on, that of the preview last."""
+        return (*self.public, *((self.preview_address,) if self.preview_address else ()))
 
     def after(self, before: Plan) -> Plan:
         """Return this plan as it follows ``before`` while that one's router runs."""
         new = self.addresses
-        kept = [old for old in before.addresses if old not in new and any(wide.covers(old) for wide in new)]
+        kept = [old for old in before.public if old not in new and any(wide.covers(old) for wide in self.public)]
         return replace(self, also=tuple(map(str, kept)))
 
 
@@ -74,8 +97,8 @@ def render(plan: Plan, slots: Slots, *, confined: bool) -> str:
         f"{_PLAN}{canonical(plan).decode()}",
         _global(plan, confined),
         _defaults(plan),
-        _frontend(plan),
-        _backend(plan),
+        _frontends(plan),
+        _backends(plan),
         *(_server(index, server) for index, server in enumerate(slots)),
     )
     return "\n".join(sections) + "\n"
@@ -98,7 +121,7 @@ def read_plan(text: str) -> Plan:
 
 def read_slots(text: str) -> Slots:
     """Return what a file's slots hold. Raises RouterError."""
-    lines = [line for line in text.splitlines() if line.lstrip().startswith("server ")]
+    lines = [line for line in text.splitlines() if line.lstrip().startswith("server ") and line != previews.SERVER]
     found = [_SERVER.fullmatch(line) for line in lines]
     if not all(match and int(match["slot"]) == count for count, match in enumerate(found, 1)):
         raise _damaged("its server lines are not as Instar wrote them")
@@ -127,6 +150,9 @@ def _damaged(why: str) -> RouterError:
 def _require(plan: Plan) -> None:
     if not plan.listen or len(set(plan.addresses)) != len(plan.addresses):
         raise RouterError("cannot configure a router: it needs addresses to listen on, each one once")
+    preview = plan.preview_address
+    if preview and any(preview.overlaps(one) for one in plan.public):
+        raise RouterError(f"cannot configure a router: '{preview}' cannot be both its own address and its preview's")
     if plan.health_path is not None and not _HEALTH_PATH.fullmatch(plan.health_path):
         raise RouterError(
             f"cannot configure a router: {plan.health_path!r} is no path for its health check",
@@ -135,6 +161,8 @@ def _require(plan: Plan) -> None:
     for timeout_ms in (plan.request_timeout_ms, plan.tunnel_timeout_ms):
         if not 0 < timeout_ms <= LONGEST_MS:
             raise RouterError(f"cannot configure a router: no time-out can be {timeout_ms} ms")
+    if plan.preview and plan.protocol != "http":
+        raise RouterError("cannot configure a router: there is no preview of a service that does not speak http")
     if plan.protocol not in ("http", "tcp"):
         raise RouterError(f"cannot configure a router: it speaks http or tcp, not {plan.protocol!r}")
 
@@ -150,6 +178,8 @@ def _global(plan: Plan, confined: bool) -> str:
         f"  hard-stop-after {longest_ms}ms",
         f'  stats socket "unix@${{{SOCKET}}}" mode 600 level admin expose-fd listeners',
     ]
+    if plan.preview:
+        lines.append("  default-path config")  # where the map is
     if confined:
         lines += ["  user haproxy", "  group haproxy", "  chroot /var/lib/haproxy"]
     return "\n".join(lines)
@@ -182,29 +212,21 @@ def _defaults(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _frontend(plan: Plan) -> str:
-    """What a client says about where its request came from is replaced by what the router sees. Only a client on this
-    machine is believed: a server in front, which ends TLS."""
+def _frontends(plan: Plan) -> str:
     names = variables(plan)
+    rules = _FORWARDED if plan.protocol == "http" else ()
     lines = ["frontend public"]
-    lines += [f'  bind "fd@${{{name}}}" # {where}' for name, where in zip(names, plan.addresses, strict=True)]
-    if plan.protocol == "http":
-        lines += [
-            "  acl local src 127.0.0.0/8 ::1",
-            "  http-request del-header Proxy",
-            "  http-request del-header Forwarded unless local",
-            "  http-request del-header X-Real-IP unless local",
-            "  http-request del-header X-Forwarded- -m beg unless local",
-            "  http-request set-header X-Forwarded-For %[src] unless { req.hdr(X-Forwarded-For) -m found }",
-            "  http-request set-header X-Forwarded-Host %[req.hdr(Host)] unless { req.hdr(X-Forwarded-Host) -m found }",
-            "  http-request set-header X-Forwarded-Proto http unless { req.hdr(X-Forwarded-Proto) -m found }",
-        ]
-    lines.append(f"  default_backend {BACKEND}")
+    lines += [f'  bind "fd@${{{name}}}" # {where}' for name, where in zip(names, plan.public, strict=False)]
+    lines += [*rules, *previews.selection(plan.preview), f"  default_backend {BACKEND}"]
+    if plan.preview_address:
+        lines += previews.frontend(names[-1], plan.preview_address, rules)
     return "\n".join(lines)
 
 
-def _backend(plan: Plan) -> str:
-    lines = [f"backend {BACKEND}", "  balance roundrobin", served.TABLE]
+def _backends(plan: Plan) -> str:
+    """The last is that of the slots, whose ``server`` lines follow."""
+    lines = [*previews.backend(plan.preview)] if plan.preview else []
+    lines += [f"backend {BACKEND}", "  balance roundrobin", served.TABLE]
     if plan.protocol == "http":
         lines += served.RULES
     if plan.health_path is not None:

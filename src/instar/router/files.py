@@ -6,6 +6,7 @@
     ├── haproxy.cfg               the truth after a restart: plan, servers, weights
     ├── haproxy.cfg.next          the file of the next holder, which puts it in force; of no meaning to anybody else
     ├── *.new                     a file that is being written
+    ├── preview.map               which server a request for one release goes to, where there are previews
     ├── holder.json               locked by the holder for as long as it lives; who it is and which HAProxy is its own
     └── holder.log                what the holder and HAProxy say
     run/routers/HASH.sock         HAProxy's admin socket
@@ -31,6 +32,7 @@ from instar.errors import RouterError
 from instar.model.codec import from_json
 from instar.model.release import Place, Process
 from instar.model.state import StateDirectory
+from instar.router.previews import MAP
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _WRITTEN_WITHIN_S = 2.0
@@ -63,6 +65,10 @@ class RouterFiles:
         return self.directory / "haproxy.cfg.next"
 
     @property
+    def previews(self) -> Path:
+        return self.directory / MAP
+
+    @property
     def holder(self) -> Path:
         return self.directory / "holder.json"
 
@@ -75,14 +81,15 @@ class RouterFiles:
         for path in (self.directory, self.sockets):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def read(self) -> str | None:
-        """Return the file in force, None when there is none."""
+    def read(self, path: Path | None = None) -> str | None:
+        """Return the file in force (or ``path``), None when there is none."""
+        path = path or self.config
         try:
-            return self.config.read_text()
+            return path.read_text()
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise RouterError(f"cannot read '{self.config}': {error}") from error
+            raise RouterError(f"cannot read '{path}': {error}") from error
 
     def write(self, text: str, path: Path | None = None) -> None:
         """Replace the file in force (or ``path``) atomically; return when that will survive a loss of power."""

@@ -53,7 +53,7 @@ def refused(address: Address, error: OSError, describe: Describe, own_pids: Coll
     if error.errno == errno.EADDRINUSE:
         others = [pid for pid in _owners(address) if pid not in own_pids]
         who = _who(others, describe)
-        hint = "end it, or choose another address under 'listen'"
+        hint = "end it, or choose another address"
         return RouterError(f"cannot listen on '{address}': {who} has the port", hint=hint)
     if error.errno == errno.EADDRNOTAVAIL:
         hint = "'ip address' shows which it has; 0.0.0.0 stands for all of them"

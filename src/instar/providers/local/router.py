@@ -19,13 +19,15 @@ from instar.model.release import Place, Served
 from instar.model.state import StateDirectory
 from instar.providers.base import Counters, RoutedTarget, RouterPlan, RouterState, Target
 from instar.providers.local.proxy import Proxy, place_of, running
-from instar.router import admin_socket, config, listener, served, slots
+from instar.router import admin_socket, config, listener, previews, served, slots
+from instar.router.previews import Previews
 from instar.router.slots import BACKEND, Live, Server, Slots
 
 _LOCK_WAIT_S: Final = 30.0
 _ATTACH_S: Final = 5.0
 _UP_S: Final = 1.0
 _POLL_S: Final = 0.005
+_PREVIEW_TRIES: Final = 3
 
 
 class LocalRouter:
@@ -50,11 +52,15 @@ class LocalRouter:
             if text is not None and proxy.exists():
                 wanted = wanted.after(config.read_plan(text))
             new = proxy.render(wanted, held)
+            if wanted.preview:
+                proxy.files.make()
+                _write_previews(proxy, wanted.preview, _previews(proxy, held))  # HAProxy does not start without
             if text is None or config.frame(text) != config.frame(new) or not proxy.current():
                 proxy.replace(wanted, held)
             elif text != new:
                 proxy.files.write(new)
             proxy.converge(held)
+            self._preview(proxy, wanted, _previews(proxy, held))
 
     def attach(self, place: Place, targets: Sequence[Target]) -> None:
         servers = [Server.of(target.name, target.address, target.port) for target in targets]
@@ -85,6 +91,13 @@ class LocalRouter:
                 proxy.files.write(proxy.render(plan, held))
             return proxy.converge(held)
 
+    def preview(self, place: Place, targets: Mapping[int, str]) -> None:
+        with self._changing(place) as proxy:
+            text = proxy.files.read()
+            if text is not None:
+                chosen = previews.chosen(config.read_slots(text), targets)
+                self._preview(proxy, config.read_plan(text), chosen)
+
     def detach(self, place: Place, names: Sequence[str]) -> int:
         with self._changing(place) as proxy:
             text = proxy.files.read()
@@ -97,10 +110,11 @@ class LocalRouter:
         text = proxy.files.read()
         if text is None:
             return RouterState(running=False)
-        held = config.read_slots(text)
+        held, wanted = config.read_slots(text), config.read_plan(text)
         record = proxy.files.record()
         try:
             state, shown, table = proxy.ask(f"show servers state {BACKEND}", "show stat", served.SHOW)
+            previewed = proxy.ask(previews.SHOW)[0] if wanted.preview else ""
         except admin_socket.Unreachable:
             unseen = tuple(_routed(server, None, 0, Served()) for _, server in slots.held(held))
             return RouterState(running=record is not None, targets=unseen)
@@ -112,8 +126,9 @@ class LocalRouter:
             for index, server in slots.held(held)
             if index < len(live)
         )
-        plan = _outer(config.read_plan(text), place) if record else None
-        return RouterState(running=True, plan=plan, targets=targets)
+        plan = _outer(wanted, place) if record else None
+        named = previews.named(held, previews.read(previewed))
+        return RouterState(running=True, plan=plan, targets=targets, previewed=named)
 
     def counters(self, place: Place) -> Counters:
         proxy = self._proxy(place)
@@ -126,9 +141,11 @@ class LocalRouter:
         front, back = table["public", "FRONTEND"], table[BACKEND, "BACKEND"]
         if front["mode"] == "tcp":
             return Counters(requests=int(front["stot"]), failed=int(back["econ"]))
+        for_previews, failed_for_previews = previews.counted_as_public(table)
         answered_short = int(back["srv_abrt"])  # one that got no answer at all is among the 5xx, as 502
         requests = int(front["req_tot"]) - int(front["ereq"])  # connections without one are among them
-        return Counters(requests=requests, failed=int(front["hrsp_5xx"]) + answered_short)
+        failed = int(front["hrsp_5xx"]) + answered_short
+        return Counters(requests=requests - for_previews, failed=failed - failed_for_previews)
 
     def remove(self, place: Place) -> None:
         with self._changing(place) as proxy:
@@ -170,6 +187,7 @@ class LocalRouter:
     def _release(self, proxy: Proxy, plan: config.Plan, held: Slots, names: Sequence[str]) -> int:
         """Take servers from HAProxy and then from the file; return how many sessions that cut."""
         after = slots.without(held, names)
+        self._preview(proxy, plan, _previews(proxy, after))
         cut = _cut(proxy, held, after) if proxy.exists() else 0
         if after != held:
             proxy.files.write(proxy.render(plan, after))
@@ -177,6 +195,32 @@ class LocalRouter:
         if proxy.exists():
             proxy.converge(after)  # an HAProxy that died in between has read the file as it was before
         return cut
+
+    def _preview(self, proxy: Proxy, plan: config.Plan, wanted: Previews) -> None:
+        """Preview what is ``wanted``: in the file and then in HAProxy."""
+        if plan.preview is None:
+            proxy.files.previews.unlink(missing_ok=True)
+            return
+        _write_previews(proxy, plan.preview, wanted)
+        if not proxy.exists():
+            return
+        for _ in range(_PREVIEW_TRIES):
+            todo = previews.commands(plan.preview, wanted, proxy.ask(previews.SHOW)[0])
+            if not todo:
+                return
+            proxy.ask(*todo)
+        raise RouterError(f"cannot change the router's previews: it does not keep what it is told: {todo[0]!r}")
+
+
+def _previews(proxy: Proxy, held: Slots) -> Previews:
+    """Return what is previewed of what ``held`` has."""
+    return previews.kept(held, previews.read(proxy.files.read(proxy.files.previews) or ""))
+
+
+def _write_previews(proxy: Proxy, kind: str, wanted: Previews) -> None:
+    text = previews.render(kind, wanted)
+    if text != proxy.files.read(proxy.files.previews):
+        proxy.files.write(text, proxy.files.previews)
 
 
 def _cut(proxy: Proxy, held: Slots, after: Slots) -> int:
