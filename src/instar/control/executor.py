@@ -45,15 +45,10 @@ class Executor:
 
     def execute(self, world: World, action: actions.Action) -> None:
         """Do ``action``. Raises ProviderError, RouterError, StoreError or HostError when it can't be done."""
+        place = world.environment.place
         match action:
             case actions.Plan():
                 self._plan(world, action)
-            case actions.BeginTask():
-                self._story.task(action.task)
-                place = world.environment.place
-                self._ledger.begin_task(place, action.release, action.task, self._runtime.network())
-            case actions.EndTask():
-                self._end_task(world, action)
             case actions.Create():
                 self._create(world, action)
             case actions.Start():
@@ -62,35 +57,47 @@ class Executor:
                 self._router.ensure(wanted_plan(world, world.releases[action.release]))
             case actions.Attach():
                 self._attach(world, action)
-            case actions.Smoke():
-                self._smoke(world, action)
             case actions.Preview():
-                self._router.preview(world.environment.place, dict(action.targets))
-            case actions.TakeStep():
-                self._take_step(world, action)
+                self._router.preview(place, dict(action.targets))
             case actions.Share():
-                self._router.route(world.environment.place, dict(action.weights))
-            case actions.Judge():
-                self._judge(world, action)
-            case actions.Alarm():
-                self._story.alarm(action.reason)
-                self._ledger.set_alarm(world.environment.place, action.reason)
-            case actions.Shift():
-                self._shift(world, action)
+                self._router.route(place, dict(action.weights))
             case actions.Route():
                 self._route(world, action.instances)
             case actions.Cut():
-                self._story.cut += self._router.detach(world.environment.place, action.instances)
+                self._story.cut += self._router.detach(place, action.instances)
             case actions.Retire():
                 self._retire(world, action)
+            case actions.CloseRouter():
+                self._router.remove(place)
+            case actions.Alarm():
+                self._story.alarm(action.reason)
+                self._ledger.set_alarm(place, action.reason)
+            case actions.Wait():
+                self._story.waiting(world)
+            case _:
+                self._advance(world, action)
+
+    def _advance(self, world: World, action: actions.Action) -> None:
+        """Do what brings a rollout nearer to its end."""
+        match action:
+            case actions.BeginTask():
+                self._story.task(action.task)
+                place = world.environment.place
+                self._ledger.begin_task(place, action.release, action.task, self._runtime.network())
+            case actions.EndTask():
+                self._end_task(world, action)
+            case actions.Smoke():
+                self._smoke(world, action)
+            case actions.TakeStep():
+                self._take_step(world, action)
+            case actions.Judge():
+                self._judge(world, action)
+            case actions.Shift():
+                self._shift(world, action)
             case actions.Finish():
                 self._finish(world, action)
             case actions.Fail():
                 self.fail(world, action)
-            case actions.CloseRouter():
-                self._router.remove(world.environment.place)
-            case actions.Wait():
-                self._story.waiting(world)
 
     def fail(self, world: World, action: actions.Fail) -> None:
         """End the rollout as failed, with the last words of its culprits; the source has the traffic (again)."""

@@ -17,6 +17,7 @@ _HEAD = "SELECT seq, at, hash FROM events ORDER BY seq DESC LIMIT 1"
 _ADD = """
     INSERT INTO events (seq, at, actor, kind, place, release, image, detail, hash)
     VALUES (:seq, :at, :actor, :kind, :place, :release, :image, :detail, :hash)"""
+_AFTER = "SELECT * FROM events WHERE seq > :seq ORDER BY seq LIMIT :most"
 _ALL = "SELECT * FROM events ORDER BY seq DESC LIMIT :last"
 _OF_PLACE = "SELECT * FROM events WHERE place = :place ORDER BY seq DESC LIMIT :last"
 
@@ -82,6 +83,10 @@ class Events:
         else:
             rows = self._database.rows(_OF_PLACE, place=str(place), last=limit)
         return tuple(event_value(row) for row in reversed(rows))
+
+    def events_after(self, seq: int, most: int) -> tuple[Event, ...]:
+        """Return up to ``most`` events of everything that came after event ``seq``, oldest first."""
+        return tuple(event_value(row) for row in self._database.rows(_AFTER, seq=seq, most=most))
 
     def _record(
         self, kind: str, place: Place | None, release: int | None, image: Digest | None, detail: Mapping[str, Any]

@@ -10,6 +10,7 @@
 ├── volumes/SERVICE/ENV/NAME                         (providers/local)
 ├── logs/INSTANCE.log                                (providers/local)
 ├── routers/SERVICE/ENV/   haproxy.cfg, the holder's files
+├── notified               number of the last event that the agent told of (telemetry/)
 └── id                     six hexadecimal digits that mark everything global to the host as ours
 /run/instar                or $INSTAR_HOME/run       gone after a reboot
 ├── lock/                  flock files
@@ -80,6 +81,10 @@ class StateDirectory:
     @property
     def routers(self) -> Path:
         return self.root / "routers"
+
+    @property
+    def notified(self) -> Path:
+        return self.root / "notified"
 
     @property
     def id_file(self) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -82,9 +82,11 @@ class Agent:
         self._stop.set()
         self._vigil.call()
 
-    def run(self) -> None:
-        """Work until :meth:`stop`. Raises Refused when another agent has this state directory."""
+    def run(self, begun: Callable[[], None] = lambda: None) -> None:
+        """Work until :meth:`stop`; ``begun`` is called first. Raises Refused when another agent has this state
+        directory."""
         with _alone(self._parts), ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="pass") as threads:
+            begun()
             while not self._stop.is_set():
                 self._look_around()
                 for post in self._posts.values():

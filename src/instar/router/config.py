@@ -49,8 +49,8 @@ class Plan:
     """All about a router besides its servers. ``health_path`` None: its own check is a TCP connection.
 
     ``also`` are addresses that it listens on from before, each part of one of ``listen`` ("every address"): closing a
-    socket would lose who has connected to it and waits. ``preview`` is where requests for one release are told apart: at
-    an address of their own, by a "header", or (None) nowhere.
+    socket would lose who has connected to it and waits. ``preview`` is where requests for one release are told apart:
+    at an address of their own, by a "header", or (None) nowhere.
     """
 
     listen: tuple[str, ...]

@@ -89,13 +89,13 @@ def frontend(variable: str, address: Address, rules: Sequence[str]) -> Sequence[
 
 def backend(kind: str) -> Sequence[str]:
     """Return the backend. Who asks for a release that is not there must not be given another one."""
-    key, status, said = f"str({_NEWEST})", 503, "no release to preview"
+    key, answer, said = f"str({_NEWEST})", "status 503", "no release to preview"
     if kind == HEADER:
-        key, status, said = "req.fhdr(X-Instar-Release)", 404, "no such release to preview"
+        key, answer, said = "req.fhdr(X-Instar-Release)", "status 404", "no such release to preview"
     return [
         f"backend {_BACKEND}",
         f"  http-request set-var(txn.to) {key},map_str({MAP})",
-        f'  http-request return status {status} content-type text/plain string "{said}\\n" if !{{ var(txn.to) -m found }}',
+        f'  http-request return {answer} content-type text/plain string "{said}\\n" if !{{ var(txn.to) -m found }}',
         "  http-request set-dst var(txn.to),field(1,/)",
         "  http-request set-dst-port var(txn.to),field(2,/)",
         "  retries 0",

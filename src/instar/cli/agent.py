@@ -1,0 +1,165 @@
+"""The command that keeps everything as it is wanted, in the background."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from instar.cli.options import workspace
+from instar.cli.screen import say
+from instar.errors import InstarError, UsageError
+from instar.operations.parts import require_root
+
+if TYPE_CHECKING:
+    from instar.control.world import World
+    from instar.model.progress import Report
+    from instar.model.release import Place
+    from instar.telemetry.log import Log
+    from instar.telemetry.metrics import Metrics
+    from instar.telemetry.notices import Channel
+    from instar.telemetry.server import MetricsServer
+    from instar.workspace import Workspace
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Make a single pass over all environments, then end; exit 1 if one failed.")
+@click.option("--metrics", metavar="ADDRESS", help="Serve Prometheus metrics there, such as 127.0.0.1:9464.")
+@click.option("--notify-command", metavar="COMMAND", help="Run this with each notice, as JSON, on its standard input.")
+@click.option("--notify-url", metavar="URL", help="POST each notice, as JSON, to this address.")
+@click.option(
+    "--check",
+    type=click.FloatRange(0.5, 3600),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="From one look at an environment to the next; what ends is seen at once.",
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--unit", is_flag=True, help="Print a systemd unit for this command, and end.")
+def agent(
+    once: bool,
+    metrics: str | None,
+    notify_command: str | None,
+    notify_url: str | None,
+    check: float,
+    log_format: Literal["text", "json"],
+    unit: bool,
+) -> int:
+    """Keep every environment of this machine as its ledger says, until it is ended.
+
+    It replaces instances that ended, no longer answer or are too old, the new one first; restores everything after a
+    reboot; restarts routers; carries on with rollouts whose command is gone. It stops and raises an alarm when
+    replacements keep failing. Ending it, or upgrading it, touches nothing that runs.
+    """
+    if unit:
+        say(_unit())
+        return 0
+    require_root("agent")
+    from instar.operations.agent import Agent
+    from instar.telemetry import systemd
+    from instar.telemetry.log import Log
+    from instar.telemetry.metrics import Metrics
+
+    log = Log(log_format, sys.stdout, stamped=not systemd.under_a_journal(os.environ))
+    parts = workspace()
+    parts.actor, parts.report = "agent", log.report_for(None)
+    seen = Metrics()
+    server = _server(metrics, seen) if metrics else None
+    telling = Telling(log, seen, server)
+    work = Agent(parts, telling, check_s=check)
+    if once:
+        return 0 if work.once() else 1
+    _work(parts, work, telling, _channels(notify_command, notify_url))
+    return 0
+
+
+class Telling:
+    """Implements operations.agent.Listener: tells logs, metrics and whoever asks for /healthz."""
+
+    def __init__(self, log: Log, metrics: Metrics, server: MetricsServer | None) -> None:
+        self.log, self.metrics, self.server = log, metrics, server
+
+    def saw(self, world: World, seconds: float) -> None:
+        self.metrics.saw(world, seconds)
+        if self.server is not None:
+            self.server.beat()
+
+    def failed(self, place: Place, error: InstarError | OSError) -> None:
+        self.metrics.failed(place)
+        hint = f" → {error.hint}" if isinstance(error, InstarError) and error.hint else ""
+        self.log.say("error", "failed", f"{error}{hint}", place)
+
+    def forgot(self, place: Place) -> None:
+        self.metrics.forgot(place)
+        self.log.say("info", "gone", "the environment was destroyed", place)
+
+    def report_for(self, place: Place) -> Report:
+        return self.log.report_for(place)
+
+
+def _work(parts: Workspace, work: object, telling: Telling, channels: list[Channel]) -> None:
+    """Run the agent with its notices until a signal ends it."""
+    from instar.operations.agent import Agent
+    from instar.telemetry import systemd
+    from instar.telemetry.notices import Notices
+
+    assert isinstance(work, Agent)
+    metrics = telling.metrics
+    notices = Notices(parts.ledger, parts.state.notified, channels, heard=metrics.happened, told=metrics.noticed)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: work.stop())
+
+    def begun() -> None:
+        notices.start()
+        telling.log.say("info", "begun", f"process {os.getpid()} looks after {parts.state.root}")
+        systemd.notify(os.environ, "READY=1")
+
+    work.run(begun)
+    systemd.notify(os.environ, "STOPPING=1")
+    notices.stop()
+    if telling.server is not None:
+        telling.server.close()
+    telling.log.say("info", "ended", "what runs goes on")
+
+
+def _server(address: str, metrics: Metrics) -> MetricsServer:
+    from instar.router.address import parse
+    from instar.telemetry.server import MetricsServer
+
+    where = parse(address)
+    return MetricsServer(where.host, where.port, metrics.text)
+
+
+def _channels(command: str | None, url: str | None) -> list[Channel]:
+    from instar.telemetry.notices import Command, Webhook
+
+    found: list[Channel] = []
+    if command is not None:
+        words = shlex.split(command)
+        if not words:
+            raise UsageError("cannot notify with an empty command")
+        found.append(Command(words))
+    if url is not None:
+        found.append(Webhook(url))
+    return found
+
+
+def _unit() -> str:
+    """Return the unit that ships with this package, for this very command and state directory."""
+    from instar import operations
+
+    text = Path(operations.__path__[0], "instar-agent.service").read_text()
+    command = shlex.join([str(Path(sys.argv[0]).absolute())])
+    home = os.environ.get("INSTAR_HOME")
+    environment = f"Environment=INSTAR_HOME={home}" if home else ""
+    return (
+        text.replace("@COMMAND@", command)
+        .replace("@ENVIRONMENT@\n", f"{environment}\n" if environment else "")
+        .rstrip()
+    )

@@ -1,0 +1,1 @@
+"""What the agent tells: metrics, logs, notices. It decides nothing."""
