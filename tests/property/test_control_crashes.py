@@ -15,12 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from instar.control.loop import Loop
+from instar.control.loop import Loop, Run
+from instar.model.definition import Analysis, Check, Rollout, Step, Task
 from instar.model.progress import silent
 from instar.model.release import RolloutKind, Settings
 from simulated import Behaviour, Crash, CrashableLedger, Effects, Simulation
 from simulated.values import PLACE, configuration, image
 
+REQUESTS, IDLE_PASSES = 8, 4
 SETTINGS = Settings(listen=("127.0.0.1:8080",), instances=2)
 
 
@@ -32,6 +34,9 @@ class Machine:
     effects: Effects
     fields: dict[str, object]
     instances: int = 2
+    policy: Rollout = Rollout()
+    preview: str | None = None
+    agent: bool = False  # the loop is carried on by the agent, not by a command
     served: bool = False
     world: Simulation = field(init=False)
     ledger: CrashableLedger = field(init=False)
@@ -58,7 +63,9 @@ class Machine:
     def want(self, kind: RolloutKind, *, target: int | None = None, version: str = "1") -> None:
         """Write what is wanted, as a verb does: in one transaction, and not twice."""
         with self.ledger.transaction():
-            settings = dataclasses.replace(SETTINGS, instances=self.instances)
+            settings = dataclasses.replace(
+                SETTINGS, instances=self.instances, rollout=self.policy, preview=self.preview
+            )
             self.ledger.save_settings(PLACE, settings)
             if target is None:
                 wanted = configuration({"VERSION": version}, **self.fields)
@@ -70,15 +77,38 @@ class Machine:
                 self.ledger.begin_rollout(PLACE, kind, target)
 
     def settle(self) -> None:
-        Loop(
+        loop = Loop(
             ledger=self.ledger,
             provider=self.world.provider,
             find_image=lambda digest: image(),
             report=silent,
-            pause=self.world.clock.sleep,
-        ).run(PLACE)
+            pause=self.wait,
+        )
+        if self.agent:
+            self.look_after(loop.begin(PLACE, asked=False))
+        else:
+            loop.run(PLACE)
         if self.ledger.get_environment(PLACE).destroying:
             self.ledger.remove_environment(PLACE)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, and users ask meanwhile."""
+        for _ in range(REQUESTS if self.policy.analysis else 1):
+            self.ask()
+        self.world.clock.sleep(seconds)
+
+    def ask(self) -> None:
+        self.world.router.request(PLACE)
+        if self.served and self.routed and "exclusive" not in self.fields:
+            assert self.world.router.serving(PLACE), "a request that nobody could answer"
+
+    def look_after(self, run: Run) -> None:
+        """Pass after pass, as the agent does, until a few in a row had nothing to do."""
+        idle = 0
+        while idle < IDLE_PASSES:
+            seconds = run.advance()
+            idle = idle + 1 if seconds is None else 0
+            self.wait(1.0 if seconds is None else min(seconds, 1.0))
 
     def summary(self) -> object:
         """Return what must be the same however often it was killed: names of instances may differ, their sum not."""
@@ -92,11 +122,14 @@ class Machine:
             state.rollout,
             sorted((one.release, what.state) for one, what in zip(copies, seen, strict=True)),
             [(one.number, one.ran_well) for one in self.ledger.releases(PLACE)],
+            sorted(self.world.runtime.tasks_run),
         )
 
     def check(self) -> None:
         """Assert what must hold at rest."""
         assert self.world.runtime.violations == []
+        assert len(set(self.world.runtime.tasks_run)) == len(self.world.runtime.tasks_run), "a task ran twice"
+        assert self.world.router.observe(PLACE).previewed == {}
         copies = self.ledger.instances(PLACE)
         assert sorted(self.world.runtime.traces()) == sorted(one.id for one in copies)
         self.ledger.verify()
@@ -108,12 +141,13 @@ class Machine:
     def _watch(self, name: str) -> None:
         assert self.world.runtime.violations == [], name
         serving = self.world.router.serving(PLACE)
+        self.ask()
         if self.served and self.routed and "exclusive" not in self.fields:
             assert serving, f"no traffic after {name}"
         self.served = self.served or bool(serving)
 
 
-Step = Callable[[Machine], None]
+Act = Callable[[Machine], None]
 
 
 def first(machine: Machine) -> None:
@@ -160,7 +194,95 @@ def gone(machine: Machine) -> None:
         machine.ledger.set_destroying(PLACE)
 
 
-SCENARIOS: dict[str, tuple[dict[str, object], tuple[Step, ...], Step]] = {
+def careful(machine: Machine) -> None:
+    """The next deploy is a canary with everything that there is."""
+    analysis = Analysis(min_requests=1, checks=(Check(kind="url", url="http://example.test/"),))
+    steps = (Step(weight_percent=20, pause_ms=400), Step(weight_percent=60, pause_ms=400))
+    machine.policy, machine.preview = Rollout(strategy="canary", steps=steps, analysis=analysis), "header"
+    machine.fields |= {
+        "before": (Task(command=("migrate",)), Task(command=("migrate", "more"))),
+        "after": (Task(command=("tidy",)),),
+        "smoke": (Check(kind="http", path="/healthz"),),
+    }
+
+
+def canary(machine: Machine) -> None:
+    careful(machine)
+    machine.want("deploy", version="2")
+
+
+def bad_canary(machine: Machine) -> None:
+    machine.world.runtime.behave(2, Behaviour(fails_share=1.0))
+    canary(machine)
+
+
+def smoking_canary(machine: Machine) -> None:
+    careful(machine)
+    machine.world.runtime.behave(2, Behaviour(fails_checks=frozenset({"/healthz"})))
+    machine.want("deploy", version="2")
+
+
+def failing_task(machine: Machine) -> None:
+    careful(machine)
+    machine.world.runtime.behave(2, Behaviour(task_exit_status=3))
+    machine.want("deploy", version="2")
+
+
+def aborted(machine: Machine) -> None:
+    """Somebody says so, at the second step."""
+    canary(machine)
+    rollout = machine.ledger.get_environment(PLACE).rollout
+    if rollout is not None and rollout.stage.abort is None:
+        machine.ledger.change_stage(rollout, "abort", {}, abort="a typo")
+
+
+def batches(machine: Machine) -> None:
+    machine.policy = Rollout(strategy="rolling", batch=1)
+    machine.want("deploy", version="2")
+
+
+def bad_batches(machine: Machine) -> None:
+    machine.world.runtime.behave(2, Behaviour(answers=500))
+    batches(machine)
+
+
+def batches_back(machine: Machine) -> None:
+    machine.policy = Rollout(strategy="rolling", batch=1)
+    machine.want("rollback", target=1)
+
+
+def dead_one(machine: Machine) -> None:
+    """An instance ends, and the agent looks."""
+    machine.agent = True
+    for one in machine.ledger.instances(PLACE)[:1]:
+        if one.id.endswith("-1-1") and one.id in machine.world.runtime.traces():
+            machine.world.runtime.kill(one.id)
+
+
+def left_canary(machine: Machine) -> None:
+    machine.agent = True
+    canary(machine)
+
+
+def left_batches(machine: Machine) -> None:
+    machine.agent = True
+    batches(machine)
+
+
+SCENARIOS: dict[str, tuple[dict[str, object], tuple[Act, ...], Act]] = {
+    "canary": ({}, (first,), canary),
+    "canary that is left to the agent": ({}, (first,), left_canary),
+    "canary that fails its analysis": ({}, (first,), bad_canary),
+    "canary that fails its smoke check": ({}, (first,), smoking_canary),
+    "canary whose task fails": ({}, (first,), failing_task),
+    "canary that is aborted": ({}, (first,), aborted),
+    "rollback after a canary": ({}, (first, canary), back),
+    "rolling": ({}, (first,), batches),
+    "rolling that is left to the agent": ({}, (first,), left_batches),
+    "rolling that fails": ({}, (first,), bad_batches),
+    "rolling back": ({}, (first, batches), batches_back),
+    "rolling worker": ({"port": None}, (first,), batches),
+    "an instance that died": ({}, (first,), dead_one),
     "first deploy": ({}, (), first),
     "second deploy": ({}, (first,), second),
     "third deploy": ({}, (first, second), third),
@@ -213,7 +335,7 @@ def killed(path: Path, name: str, *kills: tuple[str, int]) -> object:
             if kill is not None:
                 setattr(machine.effects, f"_{kill[0]}", done + kill[1])
             try:
-                if life == 0 or machine.ledger.find_environment(PLACE) is None or not _begun(machine):
+                if life == 0 or not _begun(machine) or _under_way(machine):
                     SCENARIOS[name][2](machine)
                 if machine.ledger.find_environment(PLACE) is not None:
                     machine.settle()
@@ -229,17 +351,37 @@ def _begun(machine: Machine) -> bool:
     return state is not None and (state.rollout is not None or state.destroying)
 
 
+def _under_way(machine: Machine) -> bool:
+    """Tell whether a rollout runs: what was asked for may be asked again, and changes nothing."""
+    state = machine.ledger.find_environment(PLACE)
+    return state is not None and state.rollout is not None
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_kill_at_any_point_changes_nothing_about_the_end(name: str, tmp_path: Path) -> None:
+    """Killed before an effect is killed after the one before it."""
     expected, count = without_a_crash(tmp_path / "whole.db", name)
     assert count > 0
+    for when, index in (("before", 0), *(("after", index) for index in range(count))):
+        ended = killed(tmp_path / f"{when}-{index}.db", name, (when, index))
+        assert ended == expected, f"killed {when} effect {index}"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_two_kills_at_any_points_change_nothing_either(name: str, tmp_path: Path) -> None:
+    expected, count = without_a_crash(tmp_path / "whole.db", name)
+    print(f"{name}: {count} points")
     for index in range(count):
-        for when in ("before", "after"):
-            ended = killed(tmp_path / f"{when}-{index}.db", name, (when, index))
-            assert ended == expected, f"killed {when} effect {index}"
+        for again in range(0, count, 3):
+            ended = killed(tmp_path / f"{index}-{again}.db", name, ("after", index), ("after", again))
+            assert ended == expected, f"killed after effect {index}, and {again} effects later"
 
 
-@pytest.mark.parametrize("name", ["second deploy", "rollback to a retired release", "second deploy, exclusive"])
+TWICE = ["second deploy", "rollback to a retired release", "second deploy, exclusive", "canary", "rolling"]
+
+
+@pytest.mark.parametrize("name", TWICE)
 def test_a_second_kill_while_recovering_changes_nothing_either(name: str, tmp_path: Path) -> None:
     expected, count = without_a_crash(tmp_path / "whole.db", name)
     for index in range(count):
