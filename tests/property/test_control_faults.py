@@ -1,0 +1,311 @@
+"""Everything at once: rollouts of every kind, people who change their minds, and a machine that misbehaves.
+
+A machine of rules makes up sequences of verbs and faults; after each step, and once the faults are over, what must
+always be true is looked at. The normal run makes a few hundred sequences, ``scripts/test --long`` ten thousand
+(``INSTAR_SEQUENCES`` says otherwise). A failure prints its steps and ``@reproduce_failure(…)``: put that above
+``TestFaults`` to replay it, or run with ``--hypothesis-seed=N`` and the seed that pytest prints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from instar.control.canary import waits_for_somebody
+from instar.control.loop import Loop, Run
+from instar.errors import InstarError, LedgerError
+from instar.model.definition import Analysis, Check, Replace, Rollout, Step, Task
+from instar.model.progress import silent
+from instar.model.release import Settings
+from simulated import Behaviour, Crash, CrashableLedger, Effects, Simulation
+from simulated.values import PLACE, configuration, image
+
+FEW, MANY = 150, 10_000
+STEPS = (Step(weight_percent=20, pause_ms=300), Step(weight_percent=60, pause_ms=None))
+POLICIES = {
+    "blue-green": Rollout(),
+    "canary": Rollout(strategy="canary", steps=STEPS),
+    "judged": Rollout(strategy="canary", steps=STEPS[:1], analysis=Analysis(min_requests=1, wait_ms=2_000)),
+    "rolling": Rollout(strategy="rolling", batch=1),
+}
+BEHAVIOURS = {
+    "well": Behaviour(),
+    "never healthy": Behaviour(healthy_after_probes=None),
+    "sick": Behaviour(answers=500),
+    "dies": Behaviour(dies_after_s=0.2),
+    "hangs": Behaviour(hangs=True),
+    "cannot be created": Behaviour(create_fails="no such command"),
+    "cannot be started": Behaviour(start_fails="the kernel says no"),
+    "smoking": Behaviour(fails_checks=frozenset({"/smoke"})),
+    "failing": Behaviour(fails_share=1.0),
+    "its task fails": Behaviour(task_exit_status=2),
+    "its task hangs": Behaviour(task_hangs=True),
+}
+SMOKE = (Check(kind="http", path="/smoke"),)
+TASKS = (Task(command=("migrate",), timeout_ms=2_000),)
+PASSES, CALM_PASSES = 6, 400
+
+
+class FaultyLedger(CrashableLedger):
+    """A ledger on a disk that can be full."""
+
+    full = False
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        if type(self).full:
+            raise LedgerError("cannot write: the disk is full")
+        with super().transaction():
+            yield
+
+
+class Faults(RuleBasedStateMachine):
+    """One environment that an agent looks after while all this happens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.effects = Effects()
+        self.world = Simulation(effects=self.effects)
+        self.disturbed = True  # something was done that may cost the traffic, until it is put right
+        self.effects.watch(self._watch)
+        FaultyLedger.full = False
+        self.ledger = self._open()
+        self.run: Run | None = None
+        self.version = 0
+
+    def teardown(self) -> None:
+        self.ledger.close()
+        self.folder.cleanup()
+
+    # what people do
+
+    @initialize(instances=st.integers(1, 3))
+    def begin(self, instances: int) -> None:
+        self.instances = instances
+        self.deploy("blue-green", "well")
+        self.calm()
+
+    @rule(policy=st.sampled_from(sorted(POLICIES)), behaviour=st.sampled_from(sorted(BEHAVIOURS)))
+    def deploy(self, policy: str, behaviour: str) -> None:
+        with self.acting():
+            state = self.ledger.find_environment(PLACE)
+            if state is not None and waits_for_somebody(state):
+                return
+            with self.ledger.transaction():
+                self.version += 1
+                replace = Replace(budget=3, within_ms=60_000)
+                wanted = Settings(
+                    listen=("127.0.0.1:1",), instances=self.instances, rollout=POLICIES[policy], replace=replace
+                )
+                if state is not None and state.rollout is not None:
+                    self.ledger.end_rollout(state.rollout, "failed", {"reason": "another took its place"})
+                before = state.settings if state else None
+                self.ledger.save_settings(PLACE, wanted)
+                made = configuration({"V": str(self.version)}, smoke=SMOKE, before=TASKS, after=TASKS)
+                number = self.ledger.add_release(PLACE, image().digest, made).number
+                self.world.runtime.behave(number, BEHAVIOURS[behaviour])
+                self.ledger.set_alarm(PLACE, None)
+                self.ledger.begin_rollout(PLACE, "deploy", number, settings_before=before)
+        self.passes()
+
+    @rule()
+    def rollback(self) -> None:
+        with self.acting():
+            state = self.ledger.get_environment(PLACE)
+            older = [one for one in self.ledger.releases(PLACE) if one.ran_well and one.number != state.active]
+            if not older:
+                return
+            with self.ledger.transaction():
+                if state.rollout is not None:
+                    self.ledger.end_rollout(state.rollout, "failed", {"reason": "rolled back"})
+                self.ledger.set_alarm(PLACE, None)
+                self.ledger.begin_rollout(PLACE, "rollback", older[0].number)
+        self.passes()
+
+    @rule(word=st.sampled_from(["pause", "resume", "abort"]))
+    def say(self, word: str) -> None:
+        changes: dict[str, Any] = {"pause": {"paused": True}, "abort": {"abort": "a typo"}}.get(word, {})
+        with self.acting():
+            rollout = self.ledger.get_environment(PLACE).rollout
+            if rollout is None:
+                return
+            if word == "resume":
+                changes = {"paused": False} if rollout.stage.paused else {"resumed": True}
+            self.ledger.change_stage(rollout, "abort" if word == "abort" else f"{word}d", {}, **changes)
+        self.passes()
+
+    # what the machine does
+
+    @rule(which=st.integers(0, 5))
+    def an_instance_dies(self, which: int) -> None:
+        self.disturbed = True
+        names = sorted(self.world.runtime.traces())
+        if names:
+            self.world.runtime.kill(names[which % len(names)])
+        self.passes()
+
+    @rule(which=st.integers(0, 5), answers=st.sampled_from([200, 500]))
+    def health_flaps(self, which: int, answers: int) -> None:
+        self.disturbed = True
+        names = sorted(self.world.runtime.traces())
+        if names:
+            self.world.runtime.change(names[which % len(names)], answers=answers)
+        self.passes()
+
+    @rule(verb=st.sampled_from(["ensure", "attach", "route", "detach", "preview"]))
+    def the_router_refuses(self, verb: str) -> None:
+        self.disturbed = True
+        self.world.router.refuses.add(verb)
+        self.passes()
+        self.world.router.refuses.clear()
+        self.passes()
+
+    @rule()
+    def the_disk_is_full_for_a_while(self) -> None:
+        FaultyLedger.full = True
+        self.passes()
+        FaultyLedger.full = False
+        self.passes()
+
+    @rule()
+    def the_machine_reboots(self) -> None:
+        self.disturbed = True
+        self.world.reboot()
+        self.run = None
+        self.passes()
+
+    @rule(seconds=st.sampled_from([-3600, -1, 5, 120]))
+    def the_clock_jumps(self, seconds: int) -> None:
+        self.world.clock.sleep(seconds)
+        self.passes()
+
+    @rule(effect=st.integers(0, 30))
+    def the_agent_is_killed(self, effect: int) -> None:
+        self.effects._after = len(self.effects.names) + effect
+        self.passes()
+        self.effects.revive()
+
+    @rule()
+    def nothing_happens(self) -> None:
+        self.passes()
+
+    @rule()
+    def all_is_well_for_a_long_time(self) -> None:
+        """No fault any more: whatever was going on comes to an end."""
+        self.calm()
+
+    # how it works
+
+    def passes(self) -> None:
+        for _ in range(PASSES):
+            self._pass()
+
+    def calm(self) -> None:
+        """Let the faults be over, everybody say resume, and look at what is left."""
+        for one in self.world.runtime.traces():
+            self.world.runtime.change(one, answers=200)
+        with self.acting():
+            self.ledger.set_alarm(PLACE, None)
+        idle = 0
+        for _ in range(CALM_PASSES):
+            idle = idle + 1 if self._pass() is None else 0
+            rollout = self.ledger.get_environment(PLACE).rollout
+            if rollout is not None and waits_for_somebody(self.ledger.get_environment(PLACE)):
+                word = {"paused": False} if rollout.stage.paused else {"resumed": True}
+                self.ledger.change_stage(rollout, "resumed", {}, **word)
+            if idle > PASSES:
+                break
+        else:
+            raise AssertionError("it does not come to rest")
+        self._look_at_rest()
+        self.disturbed = False
+
+    def _look_at_rest(self) -> None:
+        state, copies = self.ledger.get_environment(PLACE), self.ledger.instances(PLACE)
+        assert state.rollout is None
+        assert sorted(self.world.runtime.traces()) == sorted(one.id for one in copies), "orphans"
+        weighted = {item.target.name for item in self.world.router.observe(PLACE).targets if item.weight}
+        active = {one.id for one in copies if one.release == state.active}
+        assert weighted <= active, "traffic beside the active release"
+        if state.active is not None and state.alarm is None and self._is_well(state.active):
+            assert len(active) == state.settings.instances
+            assert self.world.router.serving(PLACE)
+
+    def _is_well(self, number: int) -> bool:
+        return self.world.runtime._behaviours[number] == BEHAVIOURS["well"]
+
+    def _pass(self) -> float | None:
+        """One pass of the agent, and a little time."""
+        seconds: float | None = 0.5
+        with self.acting():
+            if self.run is None:
+                loop = Loop(
+                    ledger=self.ledger, provider=self.world.provider, find_image=lambda digest: image(), report=silent
+                )
+                self.run = loop.begin(PLACE, asked=False)
+            seconds = self.run.advance()
+        for _ in range(3):
+            self.world.router.request(PLACE)
+        self.world.clock.sleep(0.5 if seconds is None else min(seconds, 2.0))
+        return seconds
+
+    @contextlib.contextmanager
+    def acting(self) -> Iterator[None]:
+        """What goes wrong inside goes wrong for a process: another one comes."""
+        try:
+            yield
+        except InstarError:
+            self.run = None
+        except Crash:
+            self.run = None
+            self.ledger.close()
+            self.effects.revive()
+            self.ledger = self._open()
+
+    def _open(self) -> FaultyLedger:
+        opened = FaultyLedger(Path(self.folder.name, "instar.db"), actor="tester", clock=self.world.clock.now)
+        opened.effects = self.effects
+        return opened
+
+    def _watch(self, name: str) -> None:
+        assert self.world.runtime.violations == [], name
+        if not self.disturbed:
+            assert self.world.router.serving(PLACE), f"no traffic after {name}"
+
+    @invariant()
+    def what_must_always_be_true(self) -> None:
+        tasks = self.world.runtime.tasks_run
+        assert len(set(tasks)) == len(tasks), "a task ran twice"
+        assert self.world.runtime.violations == []
+        self.ledger.verify()
+
+
+def run_sequences(count: int) -> None:
+    wanted = int(os.environ.get("INSTAR_SEQUENCES", str(count)))
+    profile = settings(
+        max_examples=wanted,
+        stateful_step_count=12,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(Faults, settings=profile)
+
+
+def test_a_few_hundred_sequences_of_verbs_and_faults() -> None:
+    run_sequences(FEW)
+
+
+@pytest.mark.long
+def test_ten_thousand_sequences_of_verbs_and_faults() -> None:
+    run_sequences(MANY)
