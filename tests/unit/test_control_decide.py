@@ -145,7 +145,8 @@ def test_a_first_deploy_goes_from_nothing_to_traffic_in_order() -> None:
 
 
 def test_traffic_does_not_move_while_one_copy_is_not_healthy() -> None:
-    copies = [copy(1, weight=100), copy(2, healthy=True, serial=1), copy(2, healthy=False, serial=2)]
+    served = [copy(1, weight=100, serial=1), copy(1, weight=100, serial=2)]
+    copies = [*served, copy(2, healthy=True, serial=1), copy(2, healthy=False, serial=2)]
     actions = decide(world([release(1, ran_well=True), release(2)], copies, active=1, target=2, instances=2))
     assert all(isinstance(action, Wait) for action in actions)
 

@@ -78,8 +78,9 @@ def test_replacements_made_together_count_once_and_aged_ones_only_when_they_did_
     ledger.add_instances(PLACE, 1, 2, NETWORK)
     ledger.add_instances(PLACE, 1, 2, NETWORK, replacing="ended")
     (old,) = ledger.add_instances(PLACE, 1, 1, NETWORK, replacing="old")
-    assert len(ledger.replacements(PLACE, 1, since)) == 1
+    assert len(ledger.replacements(PLACE, 1, since, 60_000)) == 1
     ledger.remove_instance(old.id, "it never got healthy")
-    found = ledger.replacements(PLACE, 1, since)
+    found = ledger.replacements(PLACE, 1, since, 60_000)
     assert len(found) == 2
+    assert len(ledger.replacements(PLACE, 1, since, 0)) == 1, "it had grown old"
     assert ledger.replacements(PLACE, 1, found[-1]) == ()

@@ -133,12 +133,10 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """Take instances from the router, destroy them, and take them out of the ledger, where ``successors`` new ones of
-    their release are planned at the same moment."""
+    """Destroy instances, take them from the router, and out of the ledger."""
 
     instances: tuple[str, ...]
     reason: str
-    successors: int = 0
 
 
 @dataclass(frozen=True, slots=True)

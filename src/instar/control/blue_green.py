@@ -7,9 +7,10 @@ failed before the source stops; the gap is from the last request the source may 
 from __future__ import annotations
 
 from instar.control.actions import Action, Fail, Route, Shift, Wait
+from instar.control.bring_up import in_the_way
 from instar.control.candidate import PAUSED_S, moved, prepare, settle, troubled, under_way
 from instar.control.stable import keep_source
-from instar.control.world import FULL, Copy, World, has_weights, routed
+from instar.control.world import FULL, Copy, World, alone, has_weights, routed
 from instar.model.release import Release, Rollout
 
 
@@ -21,6 +22,8 @@ def blue_green(world: World) -> tuple[Action, ...]:
     actions = keep_source(world) or troubled(world, rollout, target)
     if actions:
         return actions
+    if rollout.stage.paused and in_the_way(world, target):
+        return (Wait(PAUSED_S),)
     readiness = prepare(world, rollout, target)
     if readiness.cause:
         return (Fail(readiness.cause, readiness.culprits),)
@@ -31,7 +34,7 @@ def blue_green(world: World) -> tuple[Action, ...]:
 
 def _move(world: World, rollout: Rollout, target: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
     active = world.environment.active == target.number
-    if rollout.stage.paused and not active:
+    if rollout.stage.paused and not active and not _gap(world, target):
         return (Wait(PAUSED_S),)
     if not routed(target):
         if any(copy.weight for copy in world.copies):
@@ -41,3 +44,8 @@ def _move(world: World, rollout: Rollout, target: Release, copies: tuple[Copy, .
     if not active:
         return (Shift(target.number, names),)
     return () if has_weights(world, dict.fromkeys(names, FULL)) else (Route(names),)
+
+
+def _gap(world: World, target: Release) -> bool:
+    """The source had to stop for the target: whoever says pause now would hold it where nobody serves."""
+    return alone(target) or (world.source is not None and alone(world.source))

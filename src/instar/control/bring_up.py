@@ -51,17 +51,17 @@ def bring_up(
     missing = wanted - len(live)
     if missing:
         return Readiness(copies=well, actions=(Plan(release.number, missing, replacing),))
-    in_the_way = _in_the_way(world, release)
+    standing = in_the_way(world, release)
     planned = tuple(copy.id for copy in live if copy.state == "planned")
     if planned:
-        return Readiness(copies=well, actions=(Create(planned, start=not in_the_way and not first),))
+        return Readiness(copies=well, actions=(Create(planned, start=not standing and not first),))
     created = tuple(copy.id for copy in live if copy.state == "created")
     if created:
-        return Readiness(copies=well, actions=_clear_the_way(world, in_the_way) or first or (Start(created),))
+        return Readiness(copies=well, actions=_clear_the_way(world, standing) or first or (Start(created),))
     return _until_healthy(world, release, tuple(live), well)
 
 
-def _in_the_way(world: World, release: Release) -> tuple[Copy, ...]:
+def in_the_way(world: World, release: Release) -> tuple[Copy, ...]:
     """Return the running copies of other releases that must stop before ``release`` may start."""
     return tuple(
         copy
@@ -70,13 +70,13 @@ def _in_the_way(world: World, release: Release) -> tuple[Copy, ...]:
     )
 
 
-def _clear_the_way(world: World, in_the_way: tuple[Copy, ...]) -> tuple[Action, ...]:
-    if any(copy.weight for copy in in_the_way):
+def _clear_the_way(world: World, standing: tuple[Copy, ...]) -> tuple[Action, ...]:
+    if any(copy.weight for copy in standing):
         return (Route(()),)
-    if not all(world.drained(copy) for copy in in_the_way):
+    if not all(world.drained(copy) for copy in standing):
         return (Wait(EAGER_PAUSE_S),)
-    if in_the_way:
-        return (Retire(tuple(copy.id for copy in in_the_way), "it holds a volume for itself"),)
+    if standing:
+        return (Retire(tuple(copy.id for copy in standing), "it holds a volume for itself"),)
     return ()
 
 

@@ -75,13 +75,13 @@ def drain(world: World, target: Release) -> tuple[Action, ...]:
 
 
 def _introduce(world: World, rollout: Rollout, target: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
-    if world.router_plan != wanted_plan(world, target):
+    if world.router_plan is None or world.router_plan != wanted_plan(world, target):
         return (OpenRouter(target.number),)
     unknown = tuple(copy.id for copy in copies if copy.routed is None or not copy.routed.up)
     if unknown:
         return (Attach(target.number, unknown),)
     shown = {target.number: copies[0].id}
-    if world.environment.settings.preview is not None and copies[0].id not in world.previewed.values():
+    if world.router_plan.preview is not None and dict(world.previewed) != shown:
         return (Preview(tuple(shown.items())),)
     proven = target.ran_well and rollout.kind == "rollback"
     new = tuple(copy.id for copy in copies if copy.id not in rollout.stage.smoked)

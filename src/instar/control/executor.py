@@ -101,6 +101,10 @@ class Executor:
 
     def fail(self, world: World, action: actions.Fail) -> None:
         """End the rollout as failed, with the last words of its culprits; the source has the traffic (again)."""
+        self._end_failed(world, action)
+        self._give_back(world, self._rollout(world))
+
+    def _end_failed(self, world: World, action: actions.Fail) -> None:
         rollout, place = self._rollout(world), world.environment.place
         words = {name: self._last_words(name) for name in action.instances[:1]}
         with self._ledger.transaction():
@@ -109,7 +113,6 @@ class Executor:
             self._ledger.end_rollout(rollout, "failed", {"reason": action.reason, "last_lines": words})
             if rollout.stage.settings_before is not None:
                 self._ledger.save_settings(place, rollout.stage.settings_before)
-        self._give_back(world, rollout)
 
     def _give_back(self, world: World, rollout: Rollout) -> None:
         """Let the source have all traffic at once, if it is there; all else is upkeep's business."""
@@ -194,11 +197,14 @@ class Executor:
         if verdict.passed:
             verdict = gates.checked(self._runtime, world, verdict)
         detail = {"step": rollout.stage.step, "passed": verdict.passed, "cause": verdict.cause, **verdict.numbers()}
-        self._ledger.change_stage(rollout, "verdict", detail, judged=bool(verdict.passed))
+        with self._ledger.transaction():  # who goes on after a crash must not come to another verdict
+            self._ledger.change_stage(rollout, "verdict", detail, judged=bool(verdict.passed))
+            if not verdict.passed:
+                culprits = tuple(copy.id for copy in world.of(world.target))
+                self._end_failed(world, actions.Fail(f"its analysis: {verdict.cause}", culprits))
         self._story.judged(verdict)
         if not verdict.passed:
-            culprits = tuple(copy.id for copy in world.of(world.target))
-            self.fail(world, actions.Fail(f"its analysis: {verdict.cause}", culprits))
+            self._give_back(world, rollout)
 
     def _shift(self, world: World, action: actions.Shift) -> None:
         place = world.environment.place
@@ -227,8 +233,6 @@ class Executor:
         with self._ledger.transaction():
             for instance in instances:
                 self._ledger.remove_instance(instance.id, action.reason)
-            if action.successors:
-                self._plan(world, actions.Plan(instances[0].release, action.successors, "ended"))
 
     def _finish(self, world: World, action: actions.Finish) -> None:
         self._story.finished(world)

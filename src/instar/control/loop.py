@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from instar.control.actions import Action, Fail, Plan, Retire, Wait
+from instar.control.actions import Action, Fail, Plan, Wait
 from instar.control.decide import decide
 from instar.control.executor import Executor
 from instar.control.observe import observe
@@ -93,7 +93,7 @@ class Run:
             self.story.launching(world)
             for action in todo:
                 self._act(world, action)
-                self.replaced |= _replaced(world, action)
+                self.replaced |= _replaced(action)
                 if isinstance(action, Wait):
                     return action.seconds
             if not todo:
@@ -126,13 +126,9 @@ class Run:
             self.executor.fail(world, Fail(_cause(error), tuple(culprits)))
 
 
-def _replaced(world: World, action: Action) -> set[int]:
+def _replaced(action: Action) -> set[int]:
     """Return the release of which the action made replacements."""
-    if isinstance(action, Plan) and action.replacing:
-        return {action.release}
-    if isinstance(action, Retire) and action.successors:
-        return {copy.release for copy in world.copies if copy.id in action.instances}
-    return set()
+    return {action.release} if isinstance(action, Plan) and action.replacing else set()
 
 
 def _cause(error: InstarError | OSError) -> str:

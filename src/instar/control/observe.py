@@ -74,8 +74,9 @@ def _has_tasks(release: Release) -> bool:
 def _failures(ledger: Ledger, environment: EnvironmentState, now: datetime) -> tuple[datetime, ...]:
     if environment.active is None:
         return ()
-    since = now - timedelta(milliseconds=environment.settings.replace.within_ms)
-    return ledger.replacements(environment.place, environment.active, since)
+    policy = environment.settings.replace
+    since = now - timedelta(milliseconds=policy.within_ms)
+    return ledger.replacements(environment.place, environment.active, since, policy.max_age_ms)
 
 
 def _matters(environment: EnvironmentState, instance: Instance, routed: RoutedTarget | None) -> bool:

@@ -29,7 +29,7 @@ def rolling(world: World) -> tuple[Action, ...]:
     if actions:
         return actions
     if rollout.stage.step and stay:
-        judged = analysed(world, rollout, target, over=True, pause_ms=0)
+        judged = analysed(world, rollout, target, over=not rollout.stage.paused, pause_ms=0)
         if judged:
             return judged
     count = min(world.wanted_copies, done + world.environment.settings.rollout.batch)
@@ -41,14 +41,14 @@ def rolling(world: World) -> tuple[Action, ...]:
 
 def _give_way(world: World, target: Release, source: Release, stay: int) -> tuple[Action, ...]:
     """Have copies of the source that were replaced lose their traffic, drain and go, before others are launched."""
-    staying = serving(world, source)[:stay]
-    if routed(target) and any(copy.weight for copy in world.of(target)):
-        weights = {copy.id: FULL for copy in (*staying, *(one for one in world.of(target) if one.weight))}
-        if not has_weights(world, weights):
-            return (Share(tuple(weights.items())),)
+    staying, taken = serving(world, source)[:stay], [copy for copy in world.of(target) if copy.weight]
     names = {copy.id for copy in staying}
     running = [copy for copy in world.of(source) if copy.state == "running"]
     surplus = [copy for copy in running if copy.id not in names][: max(len(running) - stay, 0)]
+    if routed(target) and (taken or any(copy.weight for copy in surplus)):
+        weights = {copy.id: FULL for copy in (*staying, *taken)}
+        if not has_weights(world, weights):
+            return (Share(tuple(weights.items())),)
     return retire(world, surplus, "another release took its place")
 
 

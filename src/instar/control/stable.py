@@ -31,7 +31,7 @@ def keep(world: World, release: Release, count: int | None = None) -> Readiness:
     if hopeless and not _aged(world, release, outgoing):
         return Readiness(actions=(Retire(hopeless, "it never got healthy"),))
     if outgoing and alone(release):
-        return Readiness(actions=_stop_first(world, outgoing))
+        return Readiness(actions=_allowed(world, release, _stop_first(world, outgoing)))
     why = "old" if _aged(world, release, outgoing) else "unwell" if outgoing else "ended"
     readiness = bring_up(world, release, count=count, replacing=why, without=outgoing)
     if readiness.cause:
@@ -46,7 +46,8 @@ def keep(world: World, release: Release, count: int | None = None) -> Readiness:
 def keep_source(world: World, count: int | None = None) -> tuple[Action, ...]:
     """Return what the release that a rollout leaves needs meanwhile, so that it can have the traffic until the end.
 
-    No more copies than it has, and at most ``count``: those that ended get successors.
+    As many copies as were wanted when the rollout began, at most ``count``: those that ended get successors. The
+    rollout waits for none of them.
     """
     source, target = world.source, world.target
     if source is None or world.environment.active != source.number or alone(source):
@@ -54,23 +55,14 @@ def keep_source(world: World, count: int | None = None) -> tuple[Action, ...]:
     if target is not None and alone(target):
         return ()
     dead = tuple(copy.id for copy in world.of(source) if copy.state == "dead")
-    live = len(world.of(source)) - len(dead)
     if dead:
-        missing = max(0, min(len(dead), (world.wanted_copies if count is None else count) - live))
-        allowed = _allowed(world, source, (Plan(source.number, missing, "ended"),)) if missing else ()
-        successors = missing if any(isinstance(action, Plan) for action in allowed) else 0
-        return (Retire(dead, "it ended", successors),)
-    readiness = bring_up(world, source, count=min(live, world.wanted_copies if count is None else count))
-    actions = tuple(action for action in readiness.actions if not isinstance(action, Wait))
-    if actions or not routed(source) or not readiness.copies:
-        return actions
-    if world.router_plan is None:
-        return (OpenRouter(source.number),)
-    unknown = tuple(copy.id for copy in readiness.copies if copy.routed is None)
-    if unknown:
-        return (Attach(source.number, unknown),)
-    nobody = not any(copy.weight for copy in world.copies)
-    return (Route(tuple(copy.id for copy in readiness.copies)),) if nobody else ()
+        return (Retire(dead, "it ended"),)
+    readiness = bring_up(world, source, count=_of_source(world, count), replacing="ended")
+    actions = readiness.actions
+    if any(isinstance(action, Plan) for action in actions):
+        actions = _allowed(world, source, actions)
+    actions = tuple(action for action in actions if not isinstance(action, Wait | Alarm))
+    return actions or _let_serve(world, source, readiness.copies)
 
 
 def serving(world: World, release: Release | None) -> tuple[Copy, ...]:
@@ -112,6 +104,27 @@ def retire(world: World, copies: list[Copy], reason: str) -> tuple[Action, ...]:
     if ready:
         return (Retire(ready, reason),)
     return (Wait(DRAIN_PAUSE_S),) if copies else ()
+
+
+def _of_source(world: World, count: int | None) -> int:
+    rollout = world.environment.rollout
+    before = rollout.stage.settings_before if rollout is not None else None
+    had = world.wanted_copies if before is None else before.instances
+    return min(had, world.wanted_copies if count is None else count)
+
+
+def _let_serve(world: World, source: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
+    """Have the router know the source's well copies; they get the traffic when nobody could answer a request."""
+    if not routed(source) or not copies:
+        return ()
+    if world.router_plan is None:
+        return (OpenRouter(source.number),)
+    unknown = tuple(copy.id for copy in copies if copy.routed is None)
+    if unknown:
+        return (Attach(source.number, unknown),)
+    names = tuple(copy.id for copy in copies)
+    served = any(copy.weight and copy.routed and copy.routed.up for copy in world.copies)
+    return () if served or has_traffic(world, names) else (Route(names),)
 
 
 def _too_old(world: World, release: Release) -> tuple[Copy, ...]:

@@ -24,17 +24,19 @@ _ONE = f"{_ROWS} WHERE i.id = :id"
 _EVER = """
     SELECT i.id FROM instances i JOIN environments e ON e.id = i.environment
      WHERE e.service = :service AND e.environment = :environment ORDER BY i.serial"""
+_RELEASE_OF = "SELECT id, release FROM instances WHERE environment = :environment ORDER BY serial"
 _HELD = "SELECT address FROM instances WHERE removed_at IS NULL"
 _LAST = "SELECT address FROM instances ORDER BY serial DESC LIMIT 1"
 _LAST_K = "SELECT coalesce(max(k), 0) AS k FROM instances WHERE stem = :stem"
 _ADD = """
     INSERT INTO instances (id, environment, release, stem, k, address, created_at, task, replacing)
     VALUES (:stem || '-' || :k, :environment, :release, :stem, :k, :address, :now, :task, :replacing)"""
-# Copies made together count once; one for its age counts only when it did not last either.
+# Copies made together count once; one that took an old one's place, only when it did not grow old itself.
 _FAILURES = """
     SELECT DISTINCT created_at FROM instances
      WHERE environment = :environment AND release = :release AND created_at > :since
-       AND (replacing IN ('ended', 'unwell') OR replacing IS NOT NULL AND removed_at IS NOT NULL)
+       AND (replacing IN ('ended', 'unwell')
+            OR replacing = 'old' AND 86400000 * (julianday(removed_at) - julianday(created_at)) < :max_age_ms)
      ORDER BY created_at"""
 _SET_PROCESS = """
     UPDATE instances SET boot_id = :boot_id, pid = :pid, start_time = :start_time, started_at = NULL WHERE id = :id"""
@@ -88,18 +90,32 @@ class Instances(Rollouts):
             return ()
         return tuple(instance_value(row) for row in self._database.rows(_PRESENT_OF, environment=present["id"]))
 
-    def replacements(self, place: Place, release: int, since: datetime) -> tuple[datetime, ...]:
-        """Return when replacements of a release's instances were needed after ``since``, oldest first."""
+    def replacements(
+        self, place: Place, release: int, since: datetime, max_age_ms: int | None = None
+    ) -> tuple[datetime, ...]:
+        """Return when replacements of a release's instances were needed after ``since``, oldest first.
+
+        Nothing has failed where an instance had reached ``max_age_ms``; that its successor did not, counts.
+        """
         present = self._present(place)
         if present is None:
             return ()
-        values = {"environment": present["id"], "release": release, "since": time_text(since)}
-        return tuple(datetime.fromisoformat(row["created_at"]) for row in self._database.rows(_FAILURES, **values))
+        rows = self._database.rows(
+            _FAILURES, environment=present["id"], release=release, since=time_text(since), max_age_ms=max_age_ms
+        )
+        return tuple(datetime.fromisoformat(row["created_at"]) for row in rows)
 
     def instance_names(self, place: Place) -> tuple[str, ...]:
         """Return the ids of all instances that ``place`` ever had, oldest first; of removed ones too."""
         rows = self._database.rows(_EVER, service=place.service, environment=place.environment)
         return tuple(row["id"] for row in rows)
+
+    def instance_releases(self, place: Place) -> tuple[tuple[str, int], ...]:
+        """Return (id, release) of all instances of the present ``place`` there ever were."""
+        present = self._present(place)
+        if present is None:
+            return ()
+        return tuple((row["id"], row["release"]) for row in self._database.rows(_RELEASE_OF, environment=present["id"]))
 
     def set_process(self, instance_id: str, process: Process) -> Instance:
         """Write which process an instance is; another one than before has not started yet."""
