@@ -114,6 +114,7 @@ class Faults(RuleBasedStateMachine):
                 made = configuration({"V": str(self.version)}, smoke=SMOKE, before=TASKS, after=TASKS)
                 number = self.ledger.add_release(PLACE, image().digest, made).number
                 self.world.runtime.behave(number, BEHAVIOURS[behaviour])
+                self.disturbed |= behaviour == "dies"  # it may do so when it has just got the traffic
                 self.ledger.set_alarm(PLACE, None)
                 self.ledger.begin_rollout(PLACE, "deploy", number, settings_before=before)
         self.passes()
@@ -228,7 +229,7 @@ class Faults(RuleBasedStateMachine):
         else:
             raise AssertionError("it does not come to rest")
         self._look_at_rest()
-        self.disturbed = False
+        self.disturbed = not self.world.router.serving(PLACE)
 
     def _look_at_rest(self) -> None:
         state, copies = self.ledger.get_environment(PLACE), self.ledger.instances(PLACE)

@@ -17,7 +17,7 @@ from instar.model.release import Release, Rollout
 def blue_green(world: World) -> tuple[Action, ...]:
     """Return the next actions of the running rollout."""
     rollout, target = under_way(world)
-    if moved(world, target):
+    if moved(world, rollout, target):
         return settle(world, rollout, target)
     actions = keep_source(world) or troubled(world, rollout, target)
     if actions:

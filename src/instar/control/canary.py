@@ -27,7 +27,7 @@ def canary(world: World) -> tuple[Action, ...]:
     rollout, target = under_way(world)
     if _at_once(world, rollout, target):
         return blue_green(world)
-    if moved(world, target):
+    if moved(world, rollout, target):
         return settle(world, rollout, target)
     actions = keep_source(world) or troubled(world, rollout, target)
     if actions:

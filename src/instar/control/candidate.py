@@ -22,9 +22,12 @@ def under_way(world: World) -> tuple[Rollout, Release]:
     return rollout, target
 
 
-def moved(world: World, target: Release) -> bool:
-    """The traffic is with the target, or would be but for what ended since: that is upkeep's business."""
-    if world.environment.active != target.number:
+def moved(world: World, rollout: Rollout, target: Release) -> bool:
+    """The traffic is with the target, or would be but for what ended with the machine: that is upkeep's business.
+
+    A copy that ended by itself has not: while the source is still there, that is a reason to go back to it.
+    """
+    if world.environment.active != target.number or any(_fell(copy, rollout) for copy in world.of(target)):
         return False
     live = {copy.id for copy in world.of(target) if copy.state != "dead"}
     return not live or not routed(target) or {copy.id for copy in world.copies if copy.weight} == live

@@ -21,7 +21,7 @@ def rolling(world: World) -> tuple[Action, ...]:
     source = world.source
     if source is None or alone(source) or alone(target) or routed(source) != routed(target):
         return blue_green(world)
-    if moved(world, target):
+    if moved(world, rollout, target):
         return settle(world, rollout, target)
     done = len([copy for copy in world.of(target) if serves(world, copy)])
     stay = max(world.wanted_copies - done, 0)
