@@ -56,7 +56,8 @@ class SimulatedRouter:
             if routes is None or not routes.running:
                 return None
             routes.requests += 1
-            ready = [name for name, weight in routes.weights.items() for _ in range(weight) if self._up(routes, name)]
+            up = [name for name, weight in routes.weights.items() if weight and self._up(routes, name)]
+            ready = [name for name in up for _ in range(routes.weights[name])]
             if not ready:
                 routes.failed += 1
                 return None

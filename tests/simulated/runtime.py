@@ -221,6 +221,9 @@ class SimulatedRuntime:
         lines = self._logs.get(instance_id, [])
         yield from lines if last is None else lines[len(lines) - min(last, len(lines)) :]
 
+    def has_log(self, instance_id: str) -> bool:
+        return instance_id in self._logs
+
     def forget(self, place: Place, names: Sequence[str], *, volumes: bool) -> None:
         with self.effects.step(f"forget {place}"):
             self._logs = {name: kept for name, kept in self._logs.items() if name not in names}

@@ -109,8 +109,8 @@ def test_a_configuration_that_is_not_what_its_event_says(path: Path) -> None:
 def test_a_release_that_no_event_tells_of(path: Path) -> None:
     tamper(
         path,
-        "INSERT INTO releases SELECT environment, 2, image, configuration, configuration_digest, created_at, 1, NULL, 0 "
-        "FROM releases",
+        "INSERT INTO releases SELECT environment, 2, image, configuration, configuration_digest, created_at, 1, NULL, "
+        "0 FROM releases",
     )
     with pytest.raises(LedgerDamaged, match="no event tells of release 2 of guestbook/dev"):
         verify(path)

@@ -128,18 +128,22 @@ def export(image: str, file: Path, compression: Literal["zstd", "gzip"]) -> None
 )
 @json_option
 def gc(dry_run: bool, everything: bool, as_json: bool) -> None:
-    """Remove images and layers that no kept release needs.
+    """Remove images, layers, logs and fetched files that no kept release needs.
 
-    Kept are the images of the newest keep.releases releases of each environment that ran well, of all that runs,
-    and the newest bake of each service.
+    Kept are all releases that run, the way back, those that are pinned, the newest keep.releases of each environment
+    that ran well, and the newest bake of each service.
     """
     from instar.operations.gc import gc as run
 
     collection = run(workspace(), dry_run=dry_run, everything=everything)
     if as_json:
-        say_json({"images": collection.images, "blobs": collection.blobs, "bytes": collection.size_bytes})
+        counts = {"blobs": collection.blobs, "bytes": collection.size_bytes, "fetched": collection.fetched}
+        say_json({"images": collection.images, **counts, "logs": collection.logs})
         return
     for digest in collection.images:
         say(f"{'would remove' if dry_run else 'removed'} {digest}")
-    counted = f"{len(collection.images)} images, {collection.blobs} blobs, {size(collection.size_bytes)}"
+    for name in collection.logs:
+        say(f"{'would remove' if dry_run else 'removed'} the log of {name}")
+    counted = f"{len(collection.images)} images, {collection.blobs} blobs, {collection.fetched} fetched files"
+    counted += f", {len(collection.logs)} logs, {size(collection.size_bytes)}"
     say(f"{'would free' if dry_run else 'freed'}: {counted}")

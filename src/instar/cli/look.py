@@ -243,7 +243,7 @@ def _show_one(status: EnvironmentStatus) -> None:
     rows = [
         (
             str(one.number),
-            one.state,
+            f"{one.state}, pinned" if one.pinned else one.state,
             f"{one.weight} %" if status.listen else "—",
             one.image.short,
             _healthy(one) if one.instances else "—",

@@ -29,6 +29,8 @@ _COMMANDS = {
     "status": "look",
     "history": "look",
     "logs": "look",
+    "pin": "pins",
+    "unpin": "pins",
     "agent": "agent",
     "gc": "images",
     "destroy": "releases",

@@ -33,7 +33,7 @@ class InstanceStatus:
 class ReleaseStatus:
     """``state``: active, candidate, draining, hot, stopped, failed (it never ran well).
 
-    ``weight``: its share of new requests, in percent."""
+    ``weight``: its share of new requests, in percent. ``pinned``: it is kept whatever ``keep`` says."""
 
     number: int
     image: Digest
@@ -41,6 +41,7 @@ class ReleaseStatus:
     weight: int
     state: str
     instances: tuple[InstanceStatus, ...]
+    pinned: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,6 +150,7 @@ def _release(world: World, release: Release, weight: int) -> ReleaseStatus:
         weight=weight,
         state=_state(world, release, copies),
         instances=tuple(_instance(copy) for copy in copies),
+        pinned=release.pinned,
     )
 
 

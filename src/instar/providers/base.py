@@ -90,6 +90,9 @@ class Runtime(Protocol):
     def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
         """Yield the lines that an instance printed, each ``TIME STREAM TEXT``; of destroyed ones too, while kept."""
 
+    def has_log(self, instance_id: str) -> bool:
+        """Tell whether anything that an instance printed is kept."""
+
     def forget(self, place: Place, names: Sequence[str], *, volumes: bool) -> None:
         """Remove the logs of a destroyed place's instances, and its volumes when ``volumes``.
 

@@ -110,6 +110,9 @@ class LocalRuntime:
             return logs.read(log, last)
         return logs.follow(log, last, (self._names.state.instances / instance_id).exists)
 
+    def has_log(self, instance_id: str) -> bool:
+        return self._names.log(instance_id).exists()
+
     def forget(self, place: Place, names: Sequence[str], *, volumes: bool) -> None:
         for name in names:
             logs.forget(self._names.log(name))
