@@ -97,6 +97,7 @@ class Faults(RuleBasedStateMachine):
 
     @rule(policy=st.sampled_from(sorted(POLICIES)), behaviour=st.sampled_from(sorted(BEHAVIOURS)))
     def deploy(self, policy: str, behaviour: str) -> None:
+        self.disturbed = self.disturbed or behaviour == "dies"  # well at first, it gets the traffic before it dies
         with self.acting():
             state = self.ledger.find_environment(PLACE)
             if state is not None and waits_for_somebody(state):
