@@ -1,4 +1,5 @@
-"""What of Instar is on this machine now, outside of its files: mounts, namespaces, links, cgroups, tables, processes.
+"""What of Instar is on this machine now, outside of its files: mounts, loop devices, namespaces, links, cgroups, tables
+and processes.
 
     scripts/leftovers.py [MARK…]    print all of it, or what carries one of the marks
 
@@ -22,7 +23,7 @@ GRACE_S = 5.0
 
 def present() -> set[str]:
     """Return one line for each thing, the same line as long as it is there."""
-    return {*mounts(), *namespaces(), *links(), *cgroups(), *tables(), *processes()}
+    return {*mounts(), *loop_devices(), *namespaces(), *links(), *cgroups(), *tables(), *processes()}
 
 
 def traces(*marks: str) -> list[str]:
@@ -52,6 +53,12 @@ def mounts() -> Iterator[str]:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         front, back = line.split(" - ", 1)
         yield f"mount {front.split()[4]} ({back.split()[0]})"
+
+
+def loop_devices() -> Iterator[str]:
+    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):
+            yield f"loop device {file.parent.parent.name} of {file.read_text().strip()}"
 
 
 def namespaces() -> Iterator[str]:

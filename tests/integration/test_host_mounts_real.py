@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from instar.errors import HostError
 from instar.host import erofs, mounts
 
 pytestmark = pytest.mark.root
+OLDER = (6, 1)
 AWKWARD = "a b,c:d\\e é\tf"
 
 
@@ -84,12 +86,33 @@ def test_the_loop_device_of_an_older_kernel_is_freed(room: Path) -> None:
     assert not loop_devices(room / "image")
 
 
+def test_a_loop_device_of_something_else_than_an_image_is_freed(room: Path) -> None:
+    (room / "image").write_bytes(bytes(1 << 16))
+    with pytest.raises(HostError, match="cannot mount"):
+        mounts._mount_erofs_loop(room / "image", directory(room, "mounted"))
+    assert not loop_devices(room / "image")
+    with pytest.raises(HostError, match=r"cannot make '.*missing' a block device: No such file"):
+        mounts._mount_erofs_loop(room / "missing", room / "mounted")
+
+
+def test_images_are_mounted_over_loop_devices_at_the_same_time(room: Path) -> None:
+    count = 12
+    for number in range(count):
+        erofs.make(tree(room, f"tree-{number}", one=str(number)), room / f"image-{number}")
+    targets = [directory(room, f"mounted-{number}") for number in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(lambda number: mounts._mount_erofs_loop(room / f"image-{number}", targets[number]), range(count)))
+    assert [(target / "one").read_text() for target in targets] == [str(number) for number in range(count)]
+    mounts.unmount_all(room)
+    assert not any(loop_devices(room / f"image-{number}") for number in range(count))
+
+
 @pytest.mark.parametrize("older_kernel", [False, True])
 def test_the_topmost_lower_wins_and_the_upper_takes_the_writes(
     room: Path, older_kernel: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if older_kernel:
-        monkeypatch.setattr(mounts, "_FSOPEN", 9999)
+        monkeypatch.setattr(mounts, "_kernel", lambda: OLDER)
     low, high = tree(room, "low", a="low", b="low"), tree(room, "high", a="high")
     target, upper, work = (directory(room, name) for name in ("target", "upper", "work"))
     mounts.mount_overlay([high, low], target, upper=upper, work=work)
@@ -104,14 +127,17 @@ def test_an_overlay_without_an_upper_is_read_only(
     room: Path, older_kernel: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if older_kernel:
-        monkeypatch.setattr(mounts, "_FSOPEN", 9999)
+        monkeypatch.setattr(mounts, "_kernel", lambda: OLDER)
     target = directory(room, "target")
     mounts.mount_overlay([tree(room, "x", a="x"), tree(room, "y")], target)
     with pytest.raises(OSError, match="Read-only"):
         (target / "a").write_text("y")
 
 
-def test_a_hundred_layers_can_be_overlaid(room: Path) -> None:
+@pytest.mark.parametrize("older_kernel", [False, True])
+def test_a_hundred_layers_can_be_overlaid(room: Path, older_kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if older_kernel:
+        monkeypatch.setattr(mounts, "_kernel", lambda: OLDER)
     lowers = [tree(room, f"layer-{number}", **{f"f{number}": "x"}) for number in range(100)]
     target = directory(room, "target")
     mounts.mount_overlay(lowers, target)
@@ -132,7 +158,7 @@ def test_no_mount_lets_a_program_change_who_runs_it(
     erofs.make(tree(room, "tree", one="1"), room / "image")
     layer, root, written, memory = (directory(room, name) for name in ("layer", "root", "written", "memory"))
     if older_kernel:
-        monkeypatch.setattr(mounts, "_FSOPEN", 9999)
+        monkeypatch.setattr(mounts, "_kernel", lambda: OLDER)
         mounts._mount_erofs_loop(room / "image", layer)
     else:
         mounts.mount_erofs(room / "image", layer)

@@ -6,16 +6,18 @@ would take as long alone. Nothing here is remembered; what is mounted is what /p
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import functools
 import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from instar import process
-from instar.errors import CommandFailed, HostError
+from instar.errors import HostError
+from instar.host import loop_devices
 
 _RDONLY, _NOSUID, _NODEV, _BIND = 1, 2, 4, 4096
 _DETACH, _NOFOLLOW = 2, 8
@@ -28,6 +30,8 @@ _MOVE_EMPTY_PATH = 4
 _MOUNT_RDONLY, _MOUNT_NOSUID, _MOUNT_NODEV = 1, 2, 4
 
 _OF_UPPERS = {"redirect_dir": "off", "metacopy": "off", "index": "off", "volatile": ""}
+_MOUNTS_FILES = (6, 12)  # mount(2) takes a file
+_ADDS_LOWERS = (6, 8)  # overlay has "lowerdir+"
 _OPTIONS_LIMIT = 4095  # mount(2) takes one page, and silently cuts what is longer
 _BUSY_WAIT_S = 1.0
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -41,12 +45,14 @@ def mount_erofs(image: Path, target: Path) -> None:
     The kernel reads the file itself from 6.12; older ones need a loop device, which is freed by the unmount.
     Raises HostError.
     """
-    try:
-        _mount(str(image), target, "erofs", _RDONLY | _NOSUID | _NODEV)
-    except OSError as error:
-        if error.errno not in (errno.ENOTBLK, errno.EINVAL, errno.ENODEV):
-            raise _failed(target, error) from error
-        _mount_erofs_loop(image, target)
+    if _kernel() >= _MOUNTS_FILES:
+        try:
+            _mount(str(image), target, "erofs", _RDONLY | _NOSUID | _NODEV)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTBLK, errno.EINVAL, errno.ENODEV):
+                raise _failed(target, error) from error
+    _mount_erofs_loop(image, target)
 
 
 def mount_overlay(lowers: Sequence[Path], target: Path, *, upper: Path | None = None, work: Path | None = None) -> None:
@@ -59,13 +65,16 @@ def mount_overlay(lowers: Sequence[Path], target: Path, *, upper: Path | None = 
     lowers = tuple(dict.fromkeys(lowers))
     settings = {"upperdir": str(upper), "workdir": str(work), **_OF_UPPERS} if upper and work else {}
     flags = _NOSUID | _NODEV | (0 if settings else _RDONLY)
-    try:
-        _mount_overlay_by_steps(lowers, settings, target, flags)
-    except OSError:  # a kernel before 6.8 knows no "lowerdir+"
+    if _kernel() >= _ADDS_LOWERS:
         try:
-            _mount("overlay", target, "overlay", flags, _overlay_options(lowers, settings))
-        except OSError as error:
-            raise _failed(target, error) from error
+            _mount_overlay_by_steps(lowers, settings, target, flags)
+            return
+        except OSError:  # it says why only in its log; what follows says it to us
+            pass
+    try:
+        _mount_overlay_at_once(lowers, settings, target, flags)
+    except OSError as error:
+        raise _failed(target, error) from error
 
 
 def mount_tmpfs(target: Path, *, size_bytes: int) -> None:
@@ -122,14 +131,14 @@ def unmount_all(path: Path) -> None:
 
 
 def _mount_erofs_loop(image: Path, target: Path) -> None:
-    # mount(8) sets LO_FLAGS_AUTOCLEAR, so the unmount frees the device
-    try:
-        process.run(["mount", "-t", "erofs", "-o", "loop,ro,nosuid,nodev", image, target])
-    except CommandFailed as error:
-        raise HostError(
-            f"cannot mount '{target}': {error.output.strip() or error.message}",
-            hint="this kernel needs EROFS: modprobe erofs, and see instar doctor",
-        ) from error
+    with loop_devices.attached(image) as device:
+        try:
+            _mount(str(device), target, "erofs", _RDONLY | _NOSUID | _NODEV)
+        except OSError as error:
+            raise HostError(
+                f"cannot mount '{target}': {error.strerror}",
+                hint="this kernel needs EROFS: modprobe erofs, and see instar doctor",
+            ) from error
 
 
 def _mount_overlay_by_steps(lowers: Sequence[Path], settings: Mapping[str, str], target: Path, flags: int) -> None:
@@ -153,13 +162,35 @@ def _mount_overlay_by_steps(lowers: Sequence[Path], settings: Mapping[str, str],
         os.close(mount)
 
 
+def _mount_overlay_at_once(lowers: Sequence[Path], settings: Mapping[str, str], target: Path, flags: int) -> None:
+    options = _overlay_options(lowers, settings)
+    with contextlib.ExitStack() as stack:
+        if len(os.fsencode(options)) > _OPTIONS_LIMIT:
+            options = _overlay_options([_shortened(lower, stack) for lower in lowers], settings)
+        if len(os.fsencode(options)) > _OPTIONS_LIMIT:
+            raise OSError(errno.E2BIG, f"{len(lowers)} layers are more than this kernel can overlay (from 6.8 it can)")
+        _mount("overlay", target, "overlay", flags, options)
+
+
+def _shortened(path: Path, stack: contextlib.ExitStack) -> Path:
+    """Return a short name for ``path``, which this process alone can use, as long as ``stack`` is open."""
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    stack.callback(os.close, descriptor)
+    return Path(f"/proc/self/fd/{descriptor}")
+
+
 def _overlay_options(lowers: Sequence[Path], settings: Mapping[str, str]) -> str:
     options = "lowerdir=" + ":".join(_LOWER_SPECIAL.sub(r"\\\1", str(lower)) for lower in lowers)
     for name, value in settings.items():
         options += f",{name}=" + _SPECIAL.sub(r"\\\1", value) if value else f",{name}"
-    if len(os.fsencode(options)) > _OPTIONS_LIMIT:
-        raise OSError(errno.E2BIG, f"{len(lowers)} layers are more than this kernel can overlay (from 6.8 it can)")
     return options
+
+
+@functools.cache
+def _kernel() -> tuple[int, int]:
+    """Return the kernel's version. What it can do is tried only where it may: a failure is an error in its log."""
+    major, minor = re.findall(r"\d+", os.uname().release)[:2]
+    return int(major), int(minor)
 
 
 def _unescape(field: bytes) -> bytes:
