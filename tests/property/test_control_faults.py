@@ -1,9 +1,13 @@
 """Everything at once: rollouts of every kind, people who change their minds, and a machine that misbehaves.
 
-A machine of rules makes up sequences of verbs and faults; after each step, and once the faults are over, what must
-always be true is looked at. The normal run makes a few hundred sequences, ``scripts/test --long`` ten thousand
-(``INSTAR_SEQUENCES`` says otherwise). A failure prints its steps and ``@reproduce_failure(…)``: put that above
-``TestFaults`` to replay it, or run with ``--hypothesis-seed=N`` and the seed that pytest prints.
+A machine of rules makes up sequences of verbs and faults. Held at every side effect and every request: as long as no
+fault took the last copy that could answer, somebody answers; no task runs twice; nothing that clashes runs at once.
+Held when the faults are over: the rollout has ended, the active release has all traffic and all its copies, nothing is
+orphaned, and the ledger verifies.
+
+The normal run makes a few hundred sequences, ``scripts/test --long`` ten thousand (``INSTAR_SEQUENCES`` says
+otherwise). A failure prints its steps and ``@reproduce_failure(…)``: put that above ``run_sequences`` to replay it, or
+run with ``--hypothesis-seed=N`` and the seed that pytest prints.
 """
 
 from __future__ import annotations
@@ -29,13 +33,14 @@ from instar.model.release import Settings
 from simulated import Behaviour, Crash, CrashableLedger, Effects, Simulation
 from simulated.values import PLACE, configuration, image
 
-FEW, MANY = 150, 10_000
+FEW, MANY = 200, 10_000
 STEPS = (Step(weight_percent=20, pause_ms=300), Step(weight_percent=60, pause_ms=None))
 POLICIES = {
     "blue-green": Rollout(),
     "canary": Rollout(strategy="canary", steps=STEPS),
     "judged": Rollout(strategy="canary", steps=STEPS[:1], analysis=Analysis(min_requests=1, wait_ms=2_000)),
     "rolling": Rollout(strategy="rolling", batch=1),
+    "rolling, judged": Rollout(strategy="rolling", batch=2, analysis=Analysis(min_requests=1, wait_ms=2_000)),
 }
 BEHAVIOURS = {
     "well": Behaviour(),
@@ -50,20 +55,26 @@ BEHAVIOURS = {
     "its task fails": Behaviour(task_exit_status=2),
     "its task hangs": Behaviour(task_hangs=True),
 }
-SMOKE = (Check(kind="http", path="/smoke"),)
+SERVICES: dict[str, dict[str, object]] = {
+    "web": {"smoke": (Check(kind="http", path="/smoke"),)},
+    "exclusive": {"smoke": (Check(kind="http", path="/smoke"),), "exclusive": True},
+    "worker": {"port": None},
+}
 TASKS = (Task(command=("migrate",), timeout_ms=2_000),)
 PASSES, CALM_PASSES = 6, 400
 
 
 class FaultyLedger(CrashableLedger):
-    """A ledger on a disk that can be full."""
+    """A ledger on a disk that has room for so many transactions more (None: for all)."""
 
-    full = False
+    room: int | None = None
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        if type(self).full:
-            raise LedgerError("cannot write: the disk is full")
+        if self._open == 0 and self.room is not None:
+            if self.room <= 0:
+                raise LedgerError("cannot write: the disk is full")
+            self.room -= 1
         with super().transaction():
             yield
 
@@ -76,49 +87,71 @@ class Faults(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.effects = Effects()
         self.world = Simulation(effects=self.effects)
-        self.disturbed = True  # something was done that may cost the traffic, until it is put right
+        self.served = False  # somebody could answer, and no fault has changed that
         self.effects.watch(self._watch)
-        FaultyLedger.full = False
         self.ledger = self._open()
         self.run: Run | None = None
         self.version = 0
+        self.behaviours: dict[int, str] = {}
 
     def teardown(self) -> None:
+        with contextlib.suppress(Crash):
+            self.ledger.verify()
         self.ledger.close()
         self.folder.cleanup()
 
     # what people do
 
-    @initialize(instances=st.integers(1, 3))
-    def begin(self, instances: int) -> None:
-        self.instances = instances
-        self.deploy("blue-green", "well")
+    @initialize(
+        instances=st.integers(1, 3),
+        service=st.sampled_from(["web", "web", "web", "exclusive", "worker"]),
+        preview=st.sampled_from([None, "header"]),
+        max_age_ms=st.sampled_from([None, 60_000]),
+    )
+    def begin(self, instances: int, service: str, preview: str | None, max_age_ms: int | None) -> None:
+        self.service = service
+        self.settings = Settings(
+            listen=("127.0.0.1:1",),
+            instances=1 if service == "exclusive" else instances,
+            preview=preview if service != "worker" else None,
+            replace=Replace(budget=3, within_ms=60_000, max_age_ms=max_age_ms),
+        )
+        self.deploy("blue-green", "well", self.settings.instances)
         self.calm()
 
-    @rule(policy=st.sampled_from(sorted(POLICIES)), behaviour=st.sampled_from(sorted(BEHAVIOURS)))
-    def deploy(self, policy: str, behaviour: str) -> None:
-        self.disturbed = self.disturbed or behaviour == "dies"  # well at first, it gets the traffic before it dies
+    @rule(
+        policy=st.sampled_from(sorted(POLICIES)),
+        behaviour=st.sampled_from(["well", "well", *sorted(BEHAVIOURS)]),
+        instances=st.integers(1, 3),
+    )
+    def deploy(self, policy: str, behaviour: str, instances: int) -> None:
+        self.settings = Settings(
+            listen=self.settings.listen,
+            instances=1 if self.service == "exclusive" else instances,
+            preview=self.settings.preview,
+            replace=self.settings.replace,
+            rollout=POLICIES["blue-green" if self.service == "exclusive" else policy],
+        )
         with self.acting():
-            state = self.ledger.find_environment(PLACE)
-            if state is not None and waits_for_somebody(state):
-                return
-            with self.ledger.transaction():
-                self.version += 1
-                replace = Replace(budget=3, within_ms=60_000)
-                wanted = Settings(
-                    listen=("127.0.0.1:1",), instances=self.instances, rollout=POLICIES[policy], replace=replace
-                )
-                if state is not None and state.rollout is not None:
-                    self.ledger.end_rollout(state.rollout, "failed", {"reason": "another took its place"})
-                before = state.settings if state else None
-                self.ledger.save_settings(PLACE, wanted)
-                made = configuration({"V": str(self.version)}, smoke=SMOKE, before=TASKS, after=TASKS)
-                number = self.ledger.add_release(PLACE, image().digest, made).number
-                self.world.runtime.behave(number, BEHAVIOURS[behaviour])
-                self.disturbed |= behaviour == "dies"  # it may do so when it has just got the traffic
-                self.ledger.set_alarm(PLACE, None)
-                self.ledger.begin_rollout(PLACE, "deploy", number, settings_before=before)
+            self._want(behaviour)
+        self.served &= behaviour != "dies"  # it may do so when it has just got the traffic
         self.passes()
+
+    def _want(self, behaviour: str) -> None:
+        state = self.ledger.find_environment(PLACE)
+        with self.ledger.transaction():
+            self.version += 1
+            if state is not None and state.rollout is not None:
+                self.ledger.end_rollout(state.rollout, "failed", {"reason": "another took its place"})
+            before = state.settings if state else None
+            self.ledger.save_settings(PLACE, self.settings)
+            fields = {**SERVICES[self.service], "before": TASKS, "after": TASKS}
+            made = configuration({"V": str(self.version)}, **fields)
+            number = self.ledger.add_release(PLACE, image().digest, made).number
+            self.behaviours[number] = behaviour
+            self.world.runtime.behave(number, BEHAVIOURS[behaviour])
+            self.ledger.set_alarm(PLACE, None)
+            self.ledger.begin_rollout(PLACE, "deploy", number, settings_before=before)
 
     @rule()
     def rollback(self) -> None:
@@ -127,6 +160,7 @@ class Faults(RuleBasedStateMachine):
             older = [one for one in self.ledger.releases(PLACE) if one.ran_well and one.number != state.active]
             if not older:
                 return
+            self.served &= self.behaviours[older[0].number] != "dies"
             with self.ledger.transaction():
                 if state.rollout is not None:
                     self.ledger.end_rollout(state.rollout, "failed", {"reason": "rolled back"})
@@ -146,56 +180,75 @@ class Faults(RuleBasedStateMachine):
             self.ledger.change_stage(rollout, "abort" if word == "abort" else f"{word}d", {}, **changes)
         self.passes()
 
+    @rule(effect=st.integers(0, 12))
+    def destroy(self, effect: int) -> None:
+        """Killed in the middle, gone on with; then it is made anew."""
+        self.served = False
+        self.ledger.set_destroying(PLACE)
+        self.effects._after = len(self.effects.names) + effect
+        for _ in range(CALM_PASSES):
+            self._pass()
+            if self.ledger.find_environment(PLACE) is None:
+                break
+        self.effects.revive()
+        assert self.ledger.find_environment(PLACE) is None
+        assert self.world.runtime.traces() == ()
+        assert not self.world.router.observe(PLACE).targets
+        self.deploy("blue-green", "well", self.settings.instances)
+        self.calm()
+
     # what the machine does
 
-    @rule(which=st.integers(0, 5))
-    def an_instance_dies(self, which: int) -> None:
-        self.disturbed = True
+    @rule(which=st.integers(0, 5), half=st.booleans())
+    def instances_die(self, which: int, half: bool) -> None:
         names = sorted(self.world.runtime.traces())
-        if names:
-            self.world.runtime.kill(names[which % len(names)])
-        self.passes()
+        for name in names[which % 2 :: 2] if half else names[which : which + 1]:
+            self.world.runtime.kill(name)
+        self._disturbed()
 
     @rule(which=st.integers(0, 5), answers=st.sampled_from([200, 500]))
     def health_flaps(self, which: int, answers: int) -> None:
-        self.disturbed = True
-        names = sorted(self.world.runtime.traces())
-        if names:
-            self.world.runtime.change(names[which % len(names)], answers=answers)
-        self.passes()
+        for name in sorted(self.world.runtime.traces())[which : which + 1]:
+            self.world.runtime.change(name, answers=answers)
+        self._disturbed()
 
     @rule(verb=st.sampled_from(["ensure", "attach", "route", "detach", "preview"]))
     def the_router_refuses(self, verb: str) -> None:
-        self.disturbed = True
         self.world.router.refuses.add(verb)
         self.passes()
         self.world.router.refuses.clear()
         self.passes()
 
     @rule()
-    def the_disk_is_full_for_a_while(self) -> None:
-        FaultyLedger.full = True
+    def the_router_dies(self) -> None:
+        self.world.router.die()
+        self._disturbed()
+
+    @rule(room=st.integers(0, 8))
+    def the_disk_is_full_for_a_while(self, room: int) -> None:
+        self.ledger.room = room
         self.passes()
-        FaultyLedger.full = False
+        self.ledger.room = None
         self.passes()
 
     @rule()
     def the_machine_reboots(self) -> None:
-        self.disturbed = True
         self.world.reboot()
         self.run = None
-        self.passes()
+        self._disturbed()
 
     @rule(seconds=st.sampled_from([-3600, -1, 5, 120]))
     def the_clock_jumps(self, seconds: int) -> None:
         self.world.clock.sleep(seconds)
         self.passes()
 
-    @rule(effect=st.integers(0, 30))
-    def the_agent_is_killed(self, effect: int) -> None:
-        self.effects._after = len(self.effects.names) + effect
-        self.passes()
-        self.effects.revive()
+    @rule(effect=st.integers(0, 20), again=st.integers(0, 20))
+    def the_agent_is_killed(self, effect: int, again: int) -> None:
+        """And once more while it recovers."""
+        for kill in (effect, again):
+            self.effects._after = len(self.effects.names) + kill
+            self.passes()
+            self.effects.revive()
 
     @rule()
     def nothing_happens(self) -> None:
@@ -216,38 +269,39 @@ class Faults(RuleBasedStateMachine):
         """Let the faults be over, everybody say resume, and look at what is left."""
         for one in self.world.runtime.traces():
             self.world.runtime.change(one, answers=200)
-        with self.acting():
-            self.ledger.set_alarm(PLACE, None)
+        self.ledger.set_alarm(PLACE, None)
         idle = 0
         for _ in range(CALM_PASSES):
             idle = idle + 1 if self._pass() is None else 0
-            rollout = self.ledger.get_environment(PLACE).rollout
-            if rollout is not None and waits_for_somebody(self.ledger.get_environment(PLACE)):
-                word = {"paused": False} if rollout.stage.paused else {"resumed": True}
-                self.ledger.change_stage(rollout, "resumed", {}, **word)
+            state = self.ledger.get_environment(PLACE)
+            if state.rollout is not None and waits_for_somebody(state):
+                word = {"paused": False} if state.rollout.stage.paused else {"resumed": True}
+                self.ledger.change_stage(state.rollout, "resumed", {}, **word)
             if idle > PASSES:
                 break
         else:
             raise AssertionError("it does not come to rest")
         self._look_at_rest()
-        self.disturbed = not self.world.router.serving(PLACE)
+        self.served = bool(self.world.router.serving(PLACE)) and self.service == "web"
 
     def _look_at_rest(self) -> None:
         state, copies = self.ledger.get_environment(PLACE), self.ledger.instances(PLACE)
+        router = self.world.router.observe(PLACE)
         assert state.rollout is None
+        assert router.previewed == {}
         assert sorted(self.world.runtime.traces()) == sorted(one.id for one in copies), "orphans"
-        weighted = {item.target.name for item in self.world.router.observe(PLACE).targets if item.weight}
+        weighted = {item.target.name for item in router.targets if item.weight}
         active = {one.id for one in copies if one.release == state.active}
         assert weighted <= active, "traffic beside the active release"
-        if state.active is not None and state.alarm is None and self._is_well(state.active):
+        if state.active is not None and state.alarm is None and self.behaviours[state.active] == "well":
             assert len(active) == state.settings.instances
-            assert self.world.router.serving(PLACE)
-
-    def _is_well(self, number: int) -> bool:
-        return self.world.runtime._behaviours[number] == BEHAVIOURS["well"]
+            assert weighted == (set() if self.service == "worker" else active)
+            running = [seen.state for seen in self.world.runtime.observe(copies) if seen.id in active]
+            assert set(running) == {"running"}
+            assert self.service == "worker" or set(self.world.router.serving(PLACE)) == active
 
     def _pass(self) -> float | None:
-        """One pass of the agent, and a little time."""
+        """One pass of the agent, users who ask, and a little time."""
         seconds: float | None = 0.5
         with self.acting():
             if self.run is None:
@@ -256,10 +310,24 @@ class Faults(RuleBasedStateMachine):
                 )
                 self.run = loop.begin(PLACE, asked=False)
             seconds = self.run.advance()
+            if seconds is None and self.ledger.get_environment(PLACE).destroying:
+                self.ledger.remove_environment(PLACE)
         for _ in range(3):
-            self.world.router.request(PLACE)
+            self._ask()
         self.world.clock.sleep(0.5 if seconds is None else min(seconds, 2.0))
         return seconds
+
+    def _ask(self) -> None:
+        serving = self.world.router.serving(PLACE)
+        answered = self.world.router.request(PLACE)
+        if self.served:
+            fails = {name for name in serving if self.behaviours[int(name.split("-")[-2])] == "failing"}
+            assert answered or fails, "a request that nobody answers"
+
+    def _disturbed(self) -> None:
+        """A fault that took the last one who could answer is no fault of ours."""
+        self.served &= bool(self.world.router.serving(PLACE))
+        self.passes()
 
     @contextlib.contextmanager
     def acting(self) -> Iterator[None]:
@@ -281,7 +349,7 @@ class Faults(RuleBasedStateMachine):
 
     def _watch(self, name: str) -> None:
         assert self.world.runtime.violations == [], name
-        if not self.disturbed:
+        if self.served:
             assert self.world.router.serving(PLACE), f"no traffic after {name}"
 
     @invariant()
@@ -289,7 +357,6 @@ class Faults(RuleBasedStateMachine):
         tasks = self.world.runtime.tasks_run
         assert len(set(tasks)) == len(tasks), "a task ran twice"
         assert self.world.runtime.violations == []
-        self.ledger.verify()
 
 
 def run_sequences(count: int) -> None:

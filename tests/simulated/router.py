@@ -84,6 +84,13 @@ class SimulatedRouter:
             routes.sessions.clear()
             routes.served.clear()
 
+    def die(self) -> None:
+        """Every router process ends; what is in the files stays."""
+        for routes in self._places.values():
+            routes.running = False
+            routes.sessions.clear()
+            routes.served.clear()
+
     # The protocol
 
     def check(self, plan: RouterPlan) -> None:

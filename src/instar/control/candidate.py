@@ -30,7 +30,9 @@ def moved(world: World, rollout: Rollout, target: Release) -> bool:
     if world.environment.active != target.number or any(_fell(copy, rollout) for copy in world.of(target)):
         return False
     live = {copy.id for copy in world.of(target) if copy.state != "dead"}
-    return not live or not routed(target) or {copy.id for copy in world.copies if copy.weight} == live
+    if not live or not routed(target):
+        return True
+    return world.router_plan is not None and {copy.id for copy in world.copies if copy.weight} == live
 
 
 def troubled(world: World, rollout: Rollout, target: Release) -> tuple[Action, ...]:
