@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ParamSpec
 
 import archive
+import idle
 import leftovers
 import load
 import memory
@@ -272,6 +273,16 @@ def peak(bench: Bench) -> list[Figure]:
     ]
 
 
+def agent(bench: Bench) -> list[Figure]:
+    """The agent while nothing happens, with fifty instances in five environments."""
+    found = [idle.measure(bench.fresh("idle"), bench.home) for _ in bench.times(1)]
+    what = f"agent, idle, {idle.ENVIRONMENTS * idle.INSTANCES} instances"
+    return [
+        Figure(what=f"{what}: of one core", ours=[one[0] for one in found], unit="%", most=idle.MOST_PERCENT),
+        Figure(what=f"{what}: memory", ours=[one[1] for one in found], unit="MB", most=idle.MOST_MB),
+    ]
+
+
 ITEMS: Mapping[str, Callable[[Bench], list[Figure]]] = {
     "bake": bake,
     "cold": cold,
@@ -279,4 +290,5 @@ ITEMS: Mapping[str, Callable[[Bench], list[Figure]]] = {
     "rollback": rollback,
     "fifty": fifty,
     "memory": peak,
+    "agent": agent,
 }
