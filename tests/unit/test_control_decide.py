@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+
+from control_values import DATABASE, NOW, PROCESS, WORKER, copy, release, world
 
 from instar.control.actions import (
     Attach,
@@ -21,107 +23,6 @@ from instar.control.actions import (
     Wait,
 )
 from instar.control.decide import decide
-from instar.control.world import Copy, World, wanted_plan
-from instar.model.definition import Health, Keep, Service, Volume
-from instar.model.digest import Digest
-from instar.model.release import Configuration, EnvironmentState, Instance, Place, Process, Release, Rollout, Settings
-from instar.providers.base import Observed, Probe, RoutedTarget, Target
-
-PLACE = Place(service="shop", environment="production")
-NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-PROCESS = Process(boot_id="b", pid=7, start_time=1)
-HTTP = Service(command=("serve",), port=8080, health=Health(kind="http", path="/healthz"))
-WORKER = Service(command=("work",), health=Health(kind="none"))
-DATABASE = dataclasses.replace(HTTP, volumes=(Volume(name="data", path="/data", access="exclusive"),))
-
-
-def release(number: int, service: Service = HTTP, *, ran_well: bool = False, last: int | None = None) -> Release:
-    return Release(
-        place=PLACE,
-        number=number,
-        image=Digest.of(str(number).encode()),
-        configuration=Configuration(service=service),
-        created_at=NOW,
-        ran_well=ran_well,
-        last_active_at=NOW - timedelta(seconds=last) if last is not None else None,
-    )
-
-
-def copy(
-    number: int,
-    state: str = "running",
-    *,
-    healthy: bool | None = None,
-    weight: int | None = None,
-    sessions: int = 0,
-    serial: int = 1,
-    age_s: float = 1,
-) -> Copy:
-    name = f"shop-production-{number}-{serial}"
-    began = NOW - timedelta(seconds=age_s)
-    instance = Instance(
-        id=name,
-        serial=number * 10 + serial,
-        place=PLACE,
-        release=number,
-        address=f"10.0.{number}.{serial}",
-        created_at=began,
-        started_at=began if state == "running" else None,
-        process=None if state == "absent" else PROCESS,
-    )
-    routed = None
-    if weight is not None:
-        target = Target(name=name, address=instance.address, port=8080)
-        routed = RoutedTarget(target=target, weight=weight, sessions=sessions, up=True)
-    return Copy(
-        instance=instance,
-        observed=Observed(
-            id=name,
-            state=state,
-            exit_status=1 if state == "stopped" else None,
-            process=PROCESS if state in ("created", "running") else None,
-        ),  # type: ignore[arg-type]
-        probe=None if healthy is None else Probe(healthy=healthy, cause="" if healthy else "GET /healthz answered 500"),
-        routed=routed,
-    )
-
-
-def world(
-    releases: list[Release],
-    copies: list[Copy] = (),  # type: ignore[assignment]
-    *,
-    active: int | None = None,
-    target: int | None = None,
-    instances: int = 1,
-    hot: int = 1,
-    router: bool = True,
-    destroying: bool = False,
-) -> World:
-    rollout = None
-    if target is not None:
-        rollout = Rollout(
-            id=1,
-            place=PLACE,
-            kind="deploy",
-            source=active,
-            target=target,
-            state="running",
-            actor="me",
-            started_at=NOW - timedelta(seconds=60),
-        )
-    settings = Settings(listen=("127.0.0.1:8080",), instances=instances, keep=Keep(hot=hot))
-    environment = EnvironmentState(
-        place=PLACE, settings=settings, active=active, created_at=NOW, rollout=rollout, destroying=destroying
-    )
-    made = World(
-        now=NOW,
-        environment=environment,
-        releases={one.number: one for one in releases},
-        copies=tuple(copies),
-        router_running=router,
-    )
-    served = made.target or made.active
-    return dataclasses.replace(made, router_plan=wanted_plan(made, served) if router and served else None)
 
 
 def test_a_first_deploy_goes_from_nothing_to_traffic_in_order() -> None:

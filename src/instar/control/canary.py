@@ -45,8 +45,8 @@ def shares(percent: int, candidate: Sequence[str], stable: Sequence[str]) -> Map
 
     Exact where the numbers allow it, else as near as whole weights come. Who has no copies gets nothing.
     """
-    if not candidate or not stable or percent <= 0:
-        return dict.fromkeys(stable or candidate, FULL)
+    if not candidate or not stable or not 0 < percent < 100:
+        return dict.fromkeys((candidate or stable) if percent >= 100 else (stable or candidate), FULL)
     one, other = percent * len(stable), (100 - percent) * len(candidate)
     divisor = math.gcd(one, other)
     one, other = one // divisor, other // divisor

@@ -1,0 +1,172 @@
+"""Worlds made by hand, for tests of decisions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from instar.control.world import Copy, World, wanted_plan
+from instar.model.definition import Health, Keep, Replace, Service, Volume
+from instar.model.definition import Rollout as Policy
+from instar.model.digest import Digest
+from instar.model.release import (
+    Configuration,
+    EnvironmentState,
+    Instance,
+    Place,
+    Process,
+    Release,
+    Rollout,
+    RolloutKind,
+    Served,
+    Settings,
+    Stage,
+)
+from instar.providers.base import Observed, Probe, RoutedTarget, Target
+
+PLACE = Place(service="shop", environment="production")
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+PROCESS = Process(boot_id="b", pid=7, start_time=1)
+HTTP = Service(command=("serve",), port=8080, health=Health(kind="http", path="/healthz"))
+WORKER = Service(command=("work",), health=Health(kind="none"))
+NOTHING, BLUE_GREEN, USUAL, BEGUN = Served(), Policy(), Replace(), Stage()
+DATABASE = dataclasses.replace(HTTP, volumes=(Volume(name="data", path="/data", access="exclusive"),))
+
+
+def ago(seconds: float) -> datetime:
+    return NOW - timedelta(seconds=seconds)
+
+
+def release(number: int, service: Service = HTTP, *, ran_well: bool = False, last: int | None = None) -> Release:
+    return Release(
+        place=PLACE,
+        number=number,
+        image=Digest.of(str(number).encode()),
+        configuration=Configuration(service=service),
+        created_at=NOW,
+        ran_well=ran_well,
+        last_active_at=ago(last) if last is not None else None,
+    )
+
+
+def copy(
+    number: int,
+    state: str = "running",
+    *,
+    healthy: bool | None = None,
+    weight: int | None = None,
+    sessions: int = 0,
+    serial: int = 1,
+    age_s: float = 1,
+    up: bool = True,
+    served: Served = NOTHING,
+    task: str | None = None,
+    replacing: str | None = None,
+    exit_status: int = 1,
+) -> Copy:
+    name = f"shop-production-{number}-{serial}"
+    instance = Instance(
+        id=name,
+        serial=number * 10 + serial,
+        place=PLACE,
+        release=number,
+        address=f"10.0.{number}.{serial}",
+        created_at=ago(age_s),
+        started_at=ago(age_s) if state == "running" else None,
+        process=None if state == "absent" else PROCESS,
+        task=task,
+        replacing=replacing,
+    )
+    routed = None
+    if weight is not None:
+        target = Target(name=name, address=instance.address, port=8080)
+        routed = RoutedTarget(target=target, weight=weight, sessions=sessions, up=up, served=served)
+    return Copy(
+        instance=instance,
+        observed=Observed(
+            id=name,
+            state=state,  # type: ignore[arg-type]
+            exit_status=exit_status if state == "stopped" else None,
+            process=PROCESS if state in ("created", "running") else None,
+        ),
+        probe=None if healthy is None else Probe(healthy=healthy, cause="" if healthy else "GET /healthz answered 500"),
+        routed=routed,
+    )
+
+
+def serving(number: int, count: int, **fields: Any) -> list[Copy]:
+    """Return ``count`` copies that share all traffic of a release."""
+    return [copy(number, weight=100, serial=serial, **fields) for serial in range(1, count + 1)]
+
+
+def ready(number: int, count: int, **fields: Any) -> list[Copy]:
+    """Return ``count`` healthy copies that the router knows and that have no traffic."""
+    return [copy(number, healthy=True, weight=0, serial=serial, **fields) for serial in range(1, count + 1)]
+
+
+def names(copies: Sequence[Copy]) -> tuple[str, ...]:
+    return tuple(one.id for one in copies)
+
+
+def world(
+    releases: list[Release],
+    copies: Sequence[Copy] = (),
+    *,
+    active: int | None = None,
+    target: int | None = None,
+    source: int | None = None,
+    instances: int = 1,
+    hot: int = 1,
+    router: bool = True,
+    destroying: bool = False,
+    kind: RolloutKind = "deploy",
+    policy: Policy = BLUE_GREEN,
+    replace: Replace = USUAL,
+    preview: str | None = None,
+    stage: Stage = BEGUN,
+    alarm: str | None = None,
+    **fields: Any,
+) -> World:
+    """Return a world at NOW; its rollout, if there is a ``target``, began a minute ago."""
+    rollout = None
+    if target is not None:
+        rollout = Rollout(
+            id=1,
+            place=PLACE,
+            kind=kind,
+            source=source or (active if active != target else None),
+            target=target,
+            state="running",
+            actor="me",
+            started_at=ago(60),
+            stage=stage,
+        )
+    settings = Settings(
+        listen=("127.0.0.1:8080",),
+        instances=instances,
+        rollout=policy,
+        keep=Keep(hot=hot),
+        preview=preview,
+        replace=replace,
+    )
+    environment = EnvironmentState(
+        place=PLACE,
+        settings=settings,
+        active=active,
+        created_at=NOW,
+        rollout=rollout,
+        destroying=destroying,
+        alarm=alarm,
+    )
+    made = World(
+        now=NOW,
+        environment=environment,
+        releases={one.number: one for one in releases},
+        copies=tuple(copies),
+        router_running=router,
+        **fields,
+    )
+    served = made.target or made.active
+    return dataclasses.replace(made, router_plan=wanted_plan(made, served) if router and served else None)

@@ -1,0 +1,313 @@
+"""A canary's decisions, one rule a test."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from control_values import HTTP, WORKER, ago, copy, names, ready, release, serving, world
+
+from instar.control.actions import (
+    Fail,
+    Finish,
+    Judge,
+    OpenRouter,
+    Plan,
+    Preview,
+    Retire,
+    Share,
+    Shift,
+    Smoke,
+    TakeStep,
+    Wait,
+)
+from instar.control.canary import waits_for_somebody
+from instar.control.decide import decide
+from instar.control.world import Copy, World
+from instar.model.definition import Analysis, Check, Rollout, Step
+from instar.model.release import Served, Settings, Stage
+
+STEPS = (Step(weight_percent=20, pause_ms=30_000), Step(weight_percent=50, pause_ms=None))
+CANARY = Rollout(strategy="canary", steps=STEPS)
+JUDGED = dataclasses.replace(CANARY, analysis=Analysis(min_requests=10))
+RELEASES = [release(1, ran_well=True, last=600), release(2)]
+
+
+def at(
+    stage: Stage,
+    copies: Sequence[Copy],
+    *,
+    policy: Rollout = CANARY,
+    active: int = 1,
+    **fields: Any,
+) -> World:
+    fields = {"source": 1, "target": 2} | fields
+    return world(RELEASES, copies, active=active, policy=policy, stage=stage, **fields)
+
+
+def shared(candidate: int, stable: int, **fields: Any) -> list[Copy]:
+    """Return one copy of each release, with these weights."""
+    return [copy(1, weight=stable, **fields), copy(2, weight=candidate, healthy=True, **fields)]
+
+
+def answered(candidate: Served, stable: Served) -> list[Copy]:
+    return [copy(1, weight=4, served=stable), copy(2, weight=1, healthy=True, served=candidate)]
+
+
+def step(number: int, seconds: float = 1, **fields: Any) -> Stage:
+    """Return the stage of a step that began so many seconds ago."""
+    return Stage(step=number, step_at=ago(seconds), **fields)
+
+
+def test_a_proven_candidate_gets_the_first_step_and_no_more() -> None:
+    copies = [*serving(1, 1), *ready(2, 1)]
+    assert decide(at(Stage(), copies)) == (TakeStep(1, 20, ((copies[0].id, 4), (copies[1].id, 1))),)
+
+
+def test_several_copies_share_the_step_between_them() -> None:
+    copies = [*serving(1, 2), *ready(2, 2)]
+    (action,) = decide(at(Stage(), copies, instances=2))
+    assert isinstance(action, TakeStep)
+    assert dict(action.weights) == dict(zip(names(copies), (4, 4, 1, 1), strict=True))
+
+
+def test_a_crash_between_the_record_of_a_step_and_its_shares_is_repaired() -> None:
+    copies = [*serving(1, 1), *ready(2, 1)]
+    (action,) = decide(at(step(1), copies))
+    assert isinstance(action, Share)
+    assert dict(action.weights) == {copies[0].id: 4, copies[1].id: 1}
+
+
+def test_a_step_lasts_as_long_as_its_pause() -> None:
+    (waiting,) = decide(at(step(1, 29.9), shared(1, 4)))
+    assert isinstance(waiting, Wait)
+    assert 0 < waiting.seconds <= 0.1001
+    (action,) = decide(at(step(1, 30), shared(1, 4)))
+    assert isinstance(action, TakeStep)
+    assert (action.step, action.percent) == (2, 50)
+
+
+def test_a_step_without_a_pause_lasts_until_somebody_says_so() -> None:
+    for seconds in (1, 1_000_000):
+        assert isinstance(decide(at(step(2, seconds), shared(1, 1)))[0], Wait)
+    copies = shared(1, 1)
+    assert decide(at(step(2, resumed=True), copies)) == (Shift(2, (copies[1].id,)),)
+
+
+def test_the_last_step_is_followed_by_all_traffic_and_then_the_end() -> None:
+    copies = [copy(1, weight=0), copy(2, weight=100)]
+    assert decide(at(step(2, resumed=True), copies, active=2)) == (Finish(),)
+
+
+def test_a_crash_between_the_record_of_the_shift_and_the_switch_is_repaired() -> None:
+    copies = shared(1, 1)
+    assert decide(at(step(2, resumed=True), copies, active=2)) == (Shift(2, (copies[1].id,)),)
+
+
+@pytest.mark.parametrize("stage", [Stage(paused=True), step(1, 31, paused=True), step(2, resumed=True, paused=True)])
+def test_nothing_moves_while_somebody_has_paused_it(stage: Stage) -> None:
+    copies = {0: [*serving(1, 1), *ready(2, 1)], 1: shared(1, 4), 2: shared(1, 1)}[stage.step]
+    assert isinstance(decide(at(stage, copies))[0], Wait)
+
+
+def test_an_abort_fails_at_once_whatever_is_going_on() -> None:
+    assert decide(at(step(1, abort="a typo", paused=True), shared(1, 4))) == (Fail("aborted: a typo"),)
+
+
+def test_an_abort_that_comes_after_the_shift_is_too_late() -> None:
+    copies = [copy(1, weight=0), copy(2, weight=100)]
+    assert decide(at(step(2, abort=""), copies, active=2)) == (Finish(),)
+
+
+def test_a_rollback_to_what_ran_well_skips_the_steps() -> None:
+    releases = [release(1, ran_well=True, last=5), release(2, ran_well=True, last=600)]
+    copies = [*serving(1, 1), *ready(2, 1)]
+    made = world(releases, copies, active=1, target=2, policy=JUDGED, kind="rollback")
+    assert decide(made) == (Shift(2, (copies[1].id,)),)
+
+
+def test_a_rollback_to_what_never_ran_well_takes_them() -> None:
+    copies = [*serving(1, 1), *ready(2, 1)]
+    assert isinstance(decide(at(Stage(), copies, kind="rollback"))[0], TakeStep)
+
+
+def test_a_first_deploy_has_nothing_to_share_with() -> None:
+    copies = ready(1, 1)
+    assert decide(world([release(1)], copies, target=1, policy=CANARY)) == (Shift(1, (copies[0].id,)),)
+
+
+def test_a_worker_has_nothing_to_share() -> None:
+    releases = [release(1, WORKER, ran_well=True), release(2, WORKER)]
+    copies = [copy(1, age_s=60), copy(2, healthy=True, age_s=5)]
+    assert decide(world(releases, copies, active=1, target=2, policy=CANARY, router=False)) == (Shift(2, ()),)
+
+
+def test_a_stable_copy_that_cannot_answer_leaves_its_share_to_the_others() -> None:
+    stable = [copy(1, weight=4, serial=1, healthy=False, up=False), copy(1, weight=4, serial=2)]
+    candidate = [copy(2, weight=1, serial=serial, healthy=True) for serial in (1, 2)]
+    (action,) = decide(at(step(1), [*stable, *candidate], instances=2))
+    assert isinstance(action, Share)
+    assert dict(action.weights) == {stable[1].id: 8, candidate[0].id: 1, candidate[1].id: 1}
+
+
+def test_a_step_of_nothing_is_for_looking_and_is_not_judged() -> None:
+    policy = dataclasses.replace(JUDGED, steps=(Step(weight_percent=0, pause_ms=30_000), *STEPS))
+    copies = [*serving(1, 1), *ready(2, 1)]
+    assert decide(at(Stage(), copies, policy=policy)) == (TakeStep(1, 0, ((copies[0].id, 100),)),)
+    assert isinstance(decide(at(step(1), copies, policy=policy))[0], Wait)
+    assert isinstance(decide(at(step(1, 31), copies, policy=policy))[0], TakeStep)
+
+
+# the source, meanwhile
+
+
+def test_a_stable_copy_that_ended_gets_a_successor_for_which_nothing_waits() -> None:
+    dead, left = copy(1, "stopped", weight=4, serial=1), copy(1, weight=4, serial=2)
+    candidate = [copy(2, weight=1, serial=serial, healthy=True) for serial in (1, 2)]
+    assert decide(at(step(1), [dead, left, *candidate], instances=2)) == (Retire((dead.id,), "it ended"),)
+    assert decide(at(step(1), [left, *candidate], instances=2)) == (Plan(1, 1, "ended"),)
+    young = copy(1, serial=3, healthy=False)
+    (action,) = decide(at(step(1), [left, young, *candidate], instances=2))
+    assert isinstance(action, Share), "shares are for those who serve"
+
+
+def test_without_any_stable_copy_one_is_made_before_a_candidate_gets_more() -> None:
+    candidate = copy(2, weight=1, healthy=True)
+    assert decide(at(step(1), [candidate])) == (Plan(1, 1, "ended"),)
+
+
+def test_the_source_gets_no_more_copies_than_it_had() -> None:
+    before = Settings(listen=("127.0.0.1:8080",), instances=1)
+    copies = [*serving(1, 1), *ready(2, 3)]
+    (action,) = decide(at(Stage(settings_before=before), copies, instances=3))
+    assert isinstance(action, TakeStep)
+
+
+def test_a_successor_of_the_source_waits_its_time_but_the_rollout_does_not() -> None:
+    candidate = copy(2, weight=100, healthy=True)
+    made = at(step(1), [candidate], failures=(ago(1), ago(0.5)))
+    assert isinstance(decide(made)[0], Wait)
+    assert not any(isinstance(action, Plan) for action in decide(made))
+
+
+# before traffic
+
+
+def test_smoke_checks_come_before_any_traffic_and_once_for_each_copy() -> None:
+    smoky = dataclasses.replace(HTTP, smoke=(Check(kind="http", path="/deep"),))
+    releases = [release(1, ran_well=True), release(2, smoky)]
+    copies = [*serving(1, 2), *ready(2, 2)]
+    candidates = names(copies[2:])
+    made = world(releases, copies, active=1, target=2, policy=CANARY, instances=2)
+    assert decide(made) == (Smoke(2, candidates),)
+    one = world(releases, copies, active=1, target=2, policy=CANARY, instances=2, stage=Stage(smoked=candidates[:1]))
+    assert decide(one) == (Smoke(2, candidates[1:]),)
+    both = world(releases, copies, active=1, target=2, policy=CANARY, instances=2, stage=Stage(smoked=candidates))
+    assert isinstance(decide(both)[0], TakeStep)
+
+
+def test_a_candidate_can_be_looked_at_before_it_has_traffic() -> None:
+    copies = [*serving(1, 1), *ready(2, 1)]
+    assert decide(at(Stage(), copies, preview="header")) == (Preview(((2, copies[1].id),)),)
+    shown = at(Stage(), copies, preview="header", previewed={2: copies[1].id})
+    assert isinstance(decide(shown)[0], TakeStep)
+
+
+def test_what_another_rollout_showed_is_shown_no_longer() -> None:
+    copies = [*serving(1, 1), *ready(2, 1)]
+    stale = at(Stage(), copies, preview="header", previewed={1: copies[0].id, 2: copies[1].id})
+    assert decide(stale) == (Preview(((2, copies[1].id),)),)
+
+
+def test_nothing_is_shown_when_the_rollout_is_over() -> None:
+    made = world(RELEASES, serving(1, 1), active=1, preview="header", previewed={1: "shop-production-1-1"})
+    assert decide(made) == (Preview(()),)
+
+
+# analysis
+
+
+def test_a_step_that_is_well_is_judged_when_it_is_over() -> None:
+    copies = answered(Served(requests=20, response_ms=100), Served(requests=80, response_ms=400))
+    assert isinstance(decide(at(step(1, 29), copies, policy=JUDGED))[0], Wait)
+    (action,) = decide(at(step(1, 30), copies, policy=JUDGED))
+    assert isinstance(action, Judge)
+    assert action.verdict.passed is True
+    assert action.verdict.candidate.requests == 20
+    assert isinstance(decide(at(step(1, 30, judged=True), copies, policy=JUDGED))[0], TakeStep)
+
+
+def test_a_gross_failure_is_judged_at_once() -> None:
+    copies = answered(Served(requests=20, failed=20), Served(requests=80))
+    (action,) = decide(at(step(1, 1), copies, policy=JUDGED))
+    assert isinstance(action, Judge)
+    assert action.verdict.passed is False
+
+
+def test_only_what_came_in_this_step_counts() -> None:
+    stable, candidate = answered(Served(requests=120, failed=50), Served(requests=500))
+    counted = {candidate.id: Served(requests=100, failed=50), stable.id: Served(requests=400)}
+    (action,) = decide(at(step(1, 30, counted=counted), [stable, candidate], policy=JUDGED))
+    assert isinstance(action, Judge)
+    assert (action.verdict.candidate, action.verdict.stable) == (Served(requests=20), Served(requests=100))
+    assert action.verdict.passed is True
+
+
+def test_too_few_requests_are_waited_for_and_then_it_is_given_up() -> None:
+    copies = answered(Served(requests=9), Served(requests=90))
+    assert isinstance(decide(at(step(1, 629), copies, policy=JUDGED))[0], Wait)
+    (action,) = decide(at(step(1, 630), copies, policy=JUDGED))
+    assert isinstance(action, Fail)
+    assert "only 9 of 10 requests came to release 2" in action.reason
+
+
+def test_whoever_resumes_passes_a_step_that_could_not_be_told() -> None:
+    copies = answered(Served(requests=9), Served(requests=90))
+    (action,) = decide(at(step(1, 1, resumed=True), copies, policy=JUDGED))
+    assert isinstance(action, Judge)
+    assert action.verdict.passed is True
+
+
+def test_nobody_resumes_what_fails() -> None:
+    copies = answered(Served(requests=50, failed=3), Served(requests=90))
+    (action,) = decide(at(step(1, 1, resumed=True), copies, policy=JUDGED))
+    assert isinstance(action, Judge)
+    assert action.verdict.passed is False
+
+
+def test_a_paused_step_is_never_given_up_for_want_of_requests() -> None:
+    copies = answered(Served(requests=9), Served(requests=90))
+    assert isinstance(decide(at(step(1, 100_000, paused=True), copies, policy=JUDGED))[0], Wait)
+
+
+# the candidate's end
+
+
+def test_a_candidate_that_ends_in_its_step_fails() -> None:
+    (action,) = decide(at(step(1), [copy(1, weight=4), copy(2, "stopped", weight=1)]))
+    assert isinstance(action, Fail)
+
+
+def test_a_candidate_that_ends_by_itself_after_the_shift_fails_too() -> None:
+    (action,) = decide(at(step(2), [copy(1, weight=0), copy(2, "stopped", weight=100)], active=2))
+    assert isinstance(action, Fail)
+
+
+def test_a_router_that_died_after_the_shift_is_opened_again() -> None:
+    copies = [copy(1, weight=0), copy(2, weight=100, healthy=True, up=False)]
+    assert decide(at(step(2), copies, active=2, router=False)) == (OpenRouter(2),)
+
+
+def test_who_waits_for_somebody() -> None:
+    def waits(stage: Stage, active: int = 1) -> bool:
+        return waits_for_somebody(at(stage, [], active=active).environment)
+
+    assert not waits(Stage())
+    assert not waits(step(1))
+    assert waits(step(1, paused=True))
+    assert waits(step(2))
+    assert not waits(step(2, resumed=True))
+    assert not waits(step(2), active=2)
+    assert not waits_for_somebody(world(RELEASES, active=1).environment)

@@ -1,0 +1,186 @@
+"""How the active release is kept by an agent that nobody stands beside, one rule a test."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import pytest
+from control_values import DATABASE, ago, copy, names, ready, release, serving, world
+
+from instar.control.actions import Alarm, Attach, Create, OpenRouter, Plan, Retire, Route, Wait
+from instar.control.decide import decide
+from instar.control.world import Copy, World
+from instar.model.definition import Replace, Service
+
+POLICY = Replace(budget=3, within_ms=600_000, max_age_ms=3_600_000)
+HOUR = 3_600.0
+
+
+def kept(copies: Sequence[Copy], *, failures: tuple[datetime, ...] | None = (), **fields: Any) -> World:
+    releases = fields.pop("releases", [release(1, ran_well=True)])
+    return world(releases, copies, active=1, replace=POLICY, failures=failures, **fields)
+
+
+def exclusive(copies: Sequence[Copy], **fields: Any) -> World:
+    return kept(copies, releases=[release(1, DATABASE, ran_well=True)], **fields)
+
+
+def test_who_ended_is_taken_away_and_replaced() -> None:
+    dead = copy(1, "stopped", weight=0, serial=2)
+    assert decide(kept([copy(1, weight=100), dead], instances=2)) == (Retire((dead.id,), "it ended"),)
+    assert decide(kept([copy(1, weight=100)], instances=2)) == (Plan(1, 1, "ended"),)
+
+
+def test_who_ended_has_its_traffic_taken_first() -> None:
+    left, dead = copy(1, weight=100), copy(1, "stopped", weight=100, serial=2)
+    assert decide(kept([left, dead], instances=2)) == (Route((left.id,)),)
+
+
+def test_who_no_longer_answers_goes_when_another_does() -> None:
+    unwell, well = copy(1, weight=0, healthy=False, up=False), copy(1, weight=100, serial=2)
+    lost: dict[str, Any] = {"unwell": frozenset({unwell.id}), "instances": 2}
+    assert decide(kept([unwell, well], **lost)) == (Plan(1, 1, "unwell"),)
+    planned = copy(1, "absent", serial=3)
+    assert decide(kept([unwell, well, planned], **lost)) == (Create((planned.id,), start=True),)
+    young = copy(1, healthy=True, serial=3)
+    assert decide(kept([unwell, well, young], **lost)) == (Attach(1, (young.id,)),)
+    known = copy(1, healthy=True, weight=0, serial=3)
+    assert decide(kept([unwell, well, known], **lost)) == (Route((well.id, known.id)),)
+    after = [dataclasses.replace(unwell, routed=None), well, copy(1, weight=100, serial=3)]
+    assert decide(kept(after, **lost)) == (Retire((unwell.id,), "others are in its place"),)
+
+
+def test_a_replacement_that_never_got_healthy_goes_and_is_counted() -> None:
+    served, hopeless = copy(1, weight=100), copy(1, healthy=False, serial=2, age_s=40, replacing="ended")
+    made = kept([served, hopeless], instances=2, unwell=frozenset({hopeless.id}), failures=(ago(40),))
+    assert decide(made) == (Retire((hopeless.id,), "it never got healthy"),)
+
+
+@pytest.mark.parametrize(("failures", "due_s"), [(1, 1), (2, 2)])
+def test_each_replacement_waits_twice_as_long_as_the_one_before(failures: int, due_s: int) -> None:
+    before = tuple(ago(100 - number) for number in range(failures - 1))
+    late = kept([], failures=(*before, ago(due_s)))
+    assert decide(late) == (Plan(1, 1, "ended"),)
+    (action,) = decide(kept([], failures=(*before, ago(due_s - 0.25))))
+    assert action == Wait(0.25)
+
+
+def test_the_longest_pause_is_a_minute() -> None:
+    failures = tuple(ago(300 - number) for number in range(20))
+    policy = dataclasses.replace(POLICY, budget=100)
+    made = world([release(1)], [], active=1, replace=policy, failures=(*failures, ago(60)))
+    assert decide(made) == (Plan(1, 1, "ended"),)
+
+
+def test_a_spent_budget_raises_an_alarm_once_and_nothing_is_replaced_any_more() -> None:
+    failures = (ago(300), ago(200), ago(100))
+    (action,) = decide(kept([], failures=failures))
+    assert isinstance(action, Alarm)
+    assert action.reason.startswith("3 replacements of release 1 in 600 s")
+    assert decide(kept([], failures=failures, alarm="3 replacements")) == ()
+
+
+def test_an_alarm_leaves_what_is_there_as_it_is() -> None:
+    unwell, well = copy(1, weight=0, healthy=False, up=False), copy(1, weight=100, serial=2)
+    made = kept([unwell, well], instances=2, unwell=frozenset({unwell.id}), alarm="3 replacements")
+    assert decide(made) == ()
+    alone = copy(1, weight=100, healthy=False, up=False)
+    assert decide(kept([alone], unwell=frozenset({alone.id}), alarm="3 replacements")) == ()
+
+
+def test_somebody_who_asks_gets_one_at_once() -> None:
+    assert decide(kept([], failures=None)) == (Plan(1, 1, "ended"),)
+    assert decide(kept([], failures=None, tried=frozenset({1}))) == ()
+
+
+# age
+
+
+def test_the_oldest_is_replaced_when_it_is_too_old_and_only_one_at_a_time() -> None:
+    old = [copy(1, weight=100, serial=1, age_s=HOUR), copy(1, weight=100, serial=2, age_s=HOUR + 5)]
+    assert decide(kept(old, instances=2)) == (Plan(1, 1, "old"),)
+    new = copy(1, healthy=True, weight=0, serial=3)
+    assert decide(kept([*old, new], instances=2)) == (Route((old[0].id, new.id)),)
+    after = [old[0], copy(1, weight=0, serial=2, age_s=HOUR + 5), copy(1, weight=100, serial=3)]
+    assert decide(kept(after, instances=2)) == (Retire((old[1].id,), "others are in its place"),)
+    assert decide(kept(serving(1, 2, age_s=HOUR - 1), instances=2)) == ()
+
+
+def test_an_old_one_serves_until_its_requests_are_answered() -> None:
+    old = copy(1, weight=0, sessions=1, age_s=HOUR)
+    made = kept([old, copy(1, weight=100, serial=2)], quiet_since={old.id: ago(1)})
+    assert isinstance(decide(made)[0], Wait)
+    late = kept([old, copy(1, weight=100, serial=2)], quiet_since={old.id: ago(31)})
+    assert decide(late) == (Retire((old.id,), "others are in its place"),)
+
+
+def test_unwell_ones_come_before_old_ones() -> None:
+    old, unwell = copy(1, weight=100, age_s=HOUR), copy(1, weight=0, healthy=False, up=False, serial=2)
+    made = kept([old, unwell], instances=2, unwell=frozenset({unwell.id}))
+    assert decide(made) == (Plan(1, 1, "unwell"),)
+
+
+def test_a_successor_of_an_old_one_that_fails_goes_and_the_old_one_serves_on() -> None:
+    old, failed = copy(1, weight=100, age_s=HOUR), copy(1, healthy=False, serial=2, age_s=40, replacing="old")
+    made = kept([old, failed], unwell=frozenset({failed.id}))
+    assert decide(made) == (Retire((failed.id,), "it never got healthy"),)
+
+
+def test_nothing_is_too_old_while_a_rollout_runs_or_somebody_waits() -> None:
+    old = copy(1, weight=100, age_s=2 * HOUR)
+    assert decide(kept([old], failures=None)) == ()
+    rolling = kept([old], releases=[release(1, ran_well=True), release(2)], target=2)
+    assert decide(rolling) == (Plan(2, 1),)
+
+
+# a volume for itself
+
+
+def test_with_an_exclusive_volume_the_old_one_stops_first() -> None:
+    old = copy(1, weight=100, age_s=HOUR)
+    assert decide(exclusive([old])) == (Route(()),)
+    closed = copy(1, weight=0, age_s=HOUR)
+    (action,) = decide(exclusive([closed], quiet_since={closed.id: ago(1)}))
+    assert isinstance(action, Retire)
+    assert decide(exclusive([])) == (Plan(1, 1, "ended"),)
+
+
+def test_it_does_not_stop_while_nothing_may_take_its_place() -> None:
+    old = copy(1, weight=100, age_s=HOUR)
+    assert decide(exclusive([old], alarm="3 replacements")) == ()
+    assert isinstance(decide(exclusive([old], failures=(ago(0.5),)))[0], Wait)
+
+
+# the router, and the hot release
+
+
+def test_a_router_that_died_is_opened_first() -> None:
+    copies = [copy(1, weight=100, healthy=True, up=False)]
+    assert decide(kept(copies, router=False)) == (OpenRouter(1),)
+
+
+def test_a_hot_copy_that_ended_is_restored_by_the_agent_alone() -> None:
+    releases = [release(1, ran_well=True), release(2, ran_well=True, last=60)]
+    dead = copy(2, "stopped", weight=0)
+    both = kept([*serving(1, 1), dead], releases=releases)
+    assert decide(both) == (Retire((dead.id,), "it is no longer needed"),)
+    assert decide(kept(serving(1, 1), releases=releases)) == (Plan(2, 1, "hot"),)
+    assert decide(kept(serving(1, 1), releases=releases, failures=None)) == ()
+    assert decide(kept(serving(1, 1), releases=releases, tried=frozenset({2}))) == ()
+    planned = copy(2, "absent")
+    assert decide(kept([*serving(1, 1), planned], releases=releases)) == (Create((planned.id,), start=True),)
+
+
+def test_a_hot_release_is_not_waited_for() -> None:
+    releases = [release(1, ran_well=True), release(2, ran_well=True, last=60)]
+    young = copy(2, healthy=False)
+    assert decide(kept([*serving(1, 1), young], releases=releases)) == ()
+
+
+def test_a_release_that_changed_its_service_is_kept_as_it_was() -> None:
+    service: Service = dataclasses.replace(DATABASE, volumes=())
+    copies = ready(1, 1)
+    assert decide(kept(copies, releases=[release(1, service)])) == (Route(names(copies)),)

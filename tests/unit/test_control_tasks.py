@@ -1,0 +1,139 @@
+"""Tasks of a release, one rule a test."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from control_values import DATABASE, HTTP, PROCESS, ago, copy, ready, release, serving, world
+
+from instar.control.actions import (
+    BeginTask,
+    Create,
+    EndTask,
+    Fail,
+    Finish,
+    Plan,
+    Retire,
+    Start,
+    Wait,
+)
+from instar.control.decide import decide
+from instar.control.world import Copy, World
+from instar.model.definition import Task
+from instar.model.release import TaskRun
+
+MIGRATE, TIDY = Task(command=("migrate", "--all"), timeout_ms=60_000), Task(command=("tidy",))
+BEFORE = dataclasses.replace(HTTP, before=(MIGRATE, TIDY))
+AFTER = dataclasses.replace(HTTP, after=(TIDY,))
+
+
+def run(name: str, outcome: str | None = None, serial: int = 9) -> TaskRun:
+    return TaskRun(name=name, instance=f"shop-production-2-{serial}", began_at=ago(5), outcome=outcome)
+
+
+def tasking(
+    tasks: Sequence[TaskRun] = (), task_copies: Sequence[Copy] = (), copies: Sequence[Copy] = (), **fields: Any
+) -> World:
+    service = fields.pop("service", BEFORE)
+    releases = [
+        release(1, dataclasses.replace(service, before=(), after=()), ran_well=True, last=5),
+        release(2, service),
+    ]
+    fields = {"active": 1, "source": 1, "target": 2} | fields
+    return world(releases, copies or serving(1, 1), tasks=tuple(tasks), task_copies=tuple(task_copies), **fields)
+
+
+def runner(state: str = "running", **fields: Any) -> Copy:
+    return copy(2, state, serial=9, task="before 1", **fields)
+
+
+def test_a_task_goes_from_its_record_to_its_end_before_any_copy_is_planned() -> None:
+    begun = [run("before 1")]
+    assert decide(tasking()) == (BeginTask(2, "before 1"),)
+    planned, created = runner("absent"), runner("created")
+    assert decide(tasking(begun, [planned])) == (Create((planned.id,), start=True),)
+    assert decide(tasking(begun, [created])) == (Start((created.id,)),)
+    assert isinstance(decide(tasking(begun, [runner()]))[0], Wait)
+    ended = runner("stopped", exit_status=0)
+    assert decide(tasking(begun, [ended])) == (EndTask(2, "before 1", ended.id, "done"),)
+
+
+def test_the_next_task_comes_after_the_one_before_and_the_copies_after_all() -> None:
+    assert decide(tasking([run("before 1", "done")])) == (BeginTask(2, "before 2"),)
+    both = [run("before 1", "done"), run("before 2", "done", serial=8)]
+    assert decide(tasking(both)) == (Plan(2, 1),)
+
+
+def test_a_task_that_fails_before_fails_the_rollout_and_touches_no_traffic() -> None:
+    failed = runner("stopped", exit_status=3)
+    assert decide(tasking([run("before 1")], [failed])) == (EndTask(2, "before 1", failed.id, "exit status 3"),)
+    (action,) = decide(tasking([run("before 1", "exit status 3")]))
+    assert action == Fail("task 'before 1' (migrate --all): exit status 3", (failed.id,))
+
+
+def test_a_task_has_its_time_and_no_more() -> None:
+    assert isinstance(decide(tasking([run("before 1")], [runner(age_s=59.95)]))[0], Wait)
+    late = runner(age_s=60)
+    (action,) = decide(tasking([run("before 1")], [late]))
+    assert action == EndTask(2, "before 1", late.id, "it did not end within 60 s")
+
+
+def test_a_task_whose_instance_is_gone_is_not_begun_again() -> None:
+    gone = run("before 1")
+    assert decide(tasking([gone])) == (EndTask(2, "before 1", gone.instance, "its instance is gone"),)
+    rebooted = runner("absent")
+    lost = dataclasses.replace(rebooted, instance=dataclasses.replace(rebooted.instance, process=PROCESS))
+    (action,) = decide(tasking([gone], [lost]))
+    assert action == EndTask(2, "before 1", lost.id, "nobody saw how")
+
+
+@pytest.mark.parametrize("word", ["before", "after"])
+def test_a_rollback_runs_none(word: str) -> None:
+    service = BEFORE if word == "before" else AFTER
+    copies = [copy(1, weight=0), *serving(2, 1)] if word == "after" else [*serving(1, 1), *ready(2, 1)]
+    active = 2 if word == "after" else 1
+    actions = decide(tasking(copies=copies, service=service, kind="rollback", active=active))
+    assert not any(isinstance(action, BeginTask) for action in actions)
+    assert actions
+
+
+def test_the_last_tasks_come_when_all_traffic_has_moved_and_drained() -> None:
+    busy = [copy(1, weight=0, sessions=1), *serving(2, 1)]
+    assert isinstance(decide(tasking(copies=busy, service=AFTER, active=2))[0], Wait)
+    quiet = [copy(1, weight=0), *serving(2, 1)]
+    assert decide(tasking(copies=quiet, service=AFTER, active=2)) == (BeginTask(2, "after 1"),)
+    done = [run("after 1", "done")]
+    assert decide(tasking(done, copies=quiet, service=AFTER, active=2)) == (Finish(),)
+
+
+def test_a_last_task_that_fails_is_a_warning() -> None:
+    quiet = [copy(1, weight=0), *serving(2, 1)]
+    failed = [run("after 1", "exit status 1")]
+    (action,) = decide(tasking(failed, copies=quiet, service=AFTER, active=2))
+    assert action == Finish("task 'after 1' (tidy): exit status 1")
+
+
+def test_with_an_exclusive_volume_tasks_run_when_the_source_has_stopped() -> None:
+    service = dataclasses.replace(DATABASE, before=(MIGRATE,))
+    assert decide(tasking(service=service)) == (Plan(2, 1),)
+    stopped = decide(tasking(copies=[copy(2, "created")], service=service))
+    assert stopped == (BeginTask(2, "before 1"),)
+
+
+def test_an_abort_ends_what_its_task_was_doing() -> None:
+    rest = world([release(1, ran_well=True), release(2, BEFORE)], serving(1, 1), active=1, task_copies=(runner(),))
+    assert decide(rest) == (EndTask(2, "before 1", runner().id, "given up with its rollout"),)
+
+
+def test_what_is_left_of_an_ended_task_is_removed() -> None:
+    (action,) = decide(tasking([run("before 1", "done")], [runner("stopped")]))
+    assert isinstance(action, EndTask)
+
+
+def test_a_task_is_no_copy_that_serves() -> None:
+    made = world([release(1, ran_well=True)], serving(1, 1), active=1, destroying=True, task_copies=(runner(),))
+    assert isinstance(decide(made)[0], EndTask)
+    assert not any(isinstance(action, Retire) for action in decide(made))
