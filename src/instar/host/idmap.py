@@ -19,6 +19,7 @@ from instar.host.namespaces import Unsupported
 
 RDONLY, NOSUID, NODEV, NOEXEC = 0x1, 0x2, 0x4, 0x8
 _IDMAP = 0x0010_0000
+_PRIVATE = 1 << 18
 
 # the same on every architecture. Source: asm-generic/unistd.h
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
@@ -33,6 +34,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def clone(source: Path, target: Path, *, users: int | None = None, attributes: int = 0) -> None:
     """Show ``source`` at ``target`` with ``attributes``, its owners shifted into the user namespace ``users`` (a fd).
 
+    What is mounted in the one later, on a machine whose mounts are shared as systemd's are, does not show in the other.
     Raises Unsupported when only the shifting fails, HostError for anything else.
     """
     try:
@@ -42,8 +44,7 @@ def clone(source: Path, target: Path, *, users: int | None = None, attributes: i
     try:
         if users is not None:
             _shift(tree, source, users)
-        if attributes:
-            _set(tree, attributes)
+        _set(tree, attributes, propagation=_PRIVATE)
         _call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_EMPTY_PATH)
     except OSError as error:
         raise _failed(target, error) from error
@@ -71,8 +72,8 @@ def _shift(tree: int, source: Path, users: int) -> None:
         raise
 
 
-def _set(tree: int, attributes: int, users: int = 0) -> None:
-    packed = _ATTRIBUTES.pack(attributes, 0, 0, users)
+def _set(tree: int, attributes: int, users: int = 0, propagation: int = 0) -> None:
+    packed = _ATTRIBUTES.pack(attributes, 0, propagation, users)
     _call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, packed, ctypes.c_size_t(len(packed)))
 
 

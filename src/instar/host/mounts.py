@@ -19,7 +19,7 @@ from pathlib import Path
 from instar.errors import HostError
 from instar.host import loop_devices
 
-_RDONLY, _NOSUID, _NODEV, _BIND = 1, 2, 4, 4096
+_RDONLY, _NOSUID, _NODEV, _BIND, _PRIVATE = 1, 2, 4, 4096, 1 << 18
 _DETACH, _NOFOLLOW = 2, 8
 _AT_FDCWD = -100
 
@@ -86,9 +86,12 @@ def mount_tmpfs(target: Path, *, size_bytes: int) -> None:
 
 
 def bind(source: Path, target: Path) -> None:
-    """Show ``source`` at ``target`` too, without what is mounted below it. Raises HostError."""
+    """Show ``source`` at ``target`` too, without what is mounted below it now or later. Raises HostError."""
     try:
         _mount(str(source), target, None, _BIND)
+        _mount(
+            "none", target, None, _PRIVATE
+        )  # systemd shares all mounts, and what is mounted in one shows in the other
     except OSError as error:
         raise _failed(target, error) from error
 
