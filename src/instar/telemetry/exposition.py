@@ -1,0 +1,160 @@
+"""Figures in Prometheus' text format. Names and units follow its guide: base units, shares from 0 to 1, ``_total``.
+
+Source: "Metric and label naming" and "Writing exporters" in Prometheus' documentation.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from instar import __version__
+from instar.control.world import Copy
+from instar.model.release import Place
+from instar.telemetry.metrics import Seen, Snapshot
+
+_PLACE = ("service", "environment")
+_RELEASE = (*_PLACE, "release")
+STATES = ("planned", "created", "running", "dead")  # all are told, also with 0: what is missing raises no alert
+
+
+def text(snapshot: Snapshot) -> bytes:
+    """Return ``snapshot``, and what this process costs, as it is scraped."""
+    registry = CollectorRegistry()
+    registry.register(_Snapshots(snapshot))
+    ProcessCollector(registry=registry)
+    return generate_latest(registry)
+
+
+class _Snapshots(Collector):
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        places = sorted(self._snapshot.seen.items(), key=lambda item: str(item[0]))
+        yield from _environments(places)
+        yield from _rollouts(places)
+        yield from _verdicts(self._snapshot)
+        yield from _instances(places)
+        yield from _traffic(places)
+        yield from _work(self._snapshot, places)
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+
+Places = Sequence[tuple[Place, Seen]]
+
+
+def _environments(places: Places) -> Iterator[Metric]:
+    number = _gauge("instar_environments", "Environments that the agent looks after.")
+    number.add_metric([], len(places))
+    active = _gauge("instar_active_release", "Number of the release with the traffic, 0 for none.", _PLACE)
+    alarm = _gauge("instar_alarm", "1: nothing is replaced until somebody deploys or rolls back.", _PLACE)
+    for place, seen in places:
+        active.add_metric(_words(place), seen.world.environment.active or 0)
+        alarm.add_metric(_words(place), float(seen.world.environment.alarm is not None))
+    yield from (number, active, alarm)
+
+
+def _rollouts(places: Places) -> Iterator[Metric]:
+    running = _gauge("instar_rollout_running", "1: a rollout to that release is under way.", (*_RELEASE, "strategy"))
+    step = _gauge("instar_rollout_step", "Shares of traffic that its release was given so far.", _RELEASE)
+    for place, seen in places:
+        state = seen.world.environment
+        if state.rollout is not None:
+            labels = [*_words(place), str(state.rollout.target)]
+            running.add_metric([*labels, state.settings.rollout.strategy], 1)
+            step.add_metric(labels, state.rollout.stage.step)
+    yield from (running, step)
+
+
+def _verdicts(snapshot: Snapshot) -> Iterator[Metric]:
+    passed = _gauge("instar_verdict_passed", "The last analysis: 1 passed, 0 failed.", _RELEASE)
+    at = _gauge("instar_verdict_timestamp_seconds", "When that was, since the epoch.", _RELEASE)
+    for place, verdict in snapshot.verdicts.items():
+        if place in snapshot.seen:
+            labels = [*_words(place), str(verdict.release)]
+            passed.add_metric(labels, float(verdict.passed))
+            at.add_metric(labels, verdict.at.timestamp())
+    yield from (passed, at)
+
+
+def _instances(places: Places) -> Iterator[Metric]:
+    instances = _gauge("instar_instances", "Instances, by state.", (*_RELEASE, "state"))
+    healthy = _gauge("instar_instances_healthy", "Instances that answer.", _RELEASE)
+    wanted = _gauge("instar_instances_wanted", "Instances that the active release shall have.", _PLACE)
+    weight = _gauge("instar_weight_ratio", "A release's share of new requests, 0 to 1.", _RELEASE)
+    for place, seen in places:
+        world = seen.world
+        wanted.add_metric(_words(place), world.wanted_copies)
+        total = sum(copy.weight for copy in world.copies)
+        for number, copies in sorted(_by_release(seen).items()):
+            labels = [*_words(place), str(number)]
+            states = Counter(copy.state for copy in copies)
+            for state in STATES:
+                instances.add_metric([*labels, state], states[state])
+            healthy.add_metric(labels, sum(_answers(copy) for copy in copies))
+            weight.add_metric(labels, sum(copy.weight for copy in copies) / total if total else 0)
+    yield from (instances, healthy, wanted, weight)
+
+
+def _by_release(seen: Seen) -> dict[int, list[Copy]]:
+    """Return the copies by release; the active one is there also when it has none."""
+    active = seen.world.environment.active
+    found: dict[int, list[Copy]] = {} if active is None else {active: []}
+    for copy in seen.world.copies:
+        found.setdefault(copy.release, []).append(copy)
+    return found
+
+
+def _answers(copy: Copy) -> bool:
+    if copy.state != "running":
+        return False
+    return copy.probe.healthy if copy.probe is not None else copy.routed is not None and copy.routed.up
+
+
+def _traffic(places: Places) -> Iterator[Metric]:
+    requests = _counter("instar_requests", "Requests, whatever came of them.", _RELEASE)
+    failed = _counter("instar_requests_failed", "Those answered 5xx, or not at all.", _RELEASE)
+    spent = _counter("instar_response_seconds", "Sum of response times.", _RELEASE)
+    for place, seen in places:
+        for number, served in sorted(seen.totals.items()):
+            labels = [*_words(place), str(number)]
+            requests.add_metric(labels, served.requests)
+            failed.add_metric(labels, served.failed)
+            spent.add_metric(labels, served.response_ms / 1000)
+    yield from (requests, failed, spent)
+
+
+def _work(snapshot: Snapshot, places: Places) -> Iterator[Metric]:
+    build = _gauge("instar_build_info", "Which Instar this is; always 1.", ("version",))
+    build.add_metric([__version__], 1)
+    passes = _counter("instar_passes", "Passes of the loop that were made to their end.", _PLACE)
+    seconds = _counter("instar_pass_seconds", "Time spent in them.", _PLACE)
+    errors = _counter("instar_pass_errors", "Passes that could not be made to their end.", _PLACE)
+    notices = _counter("instar_notices", "Notices, by what became of them.", ("outcome",))
+    for place, seen in places:
+        passes.add_metric(_words(place), seen.passes)
+        seconds.add_metric(_words(place), seen.seconds)
+    for place in snapshot.seen.keys() | snapshot.errors.keys():
+        errors.add_metric(_words(place), snapshot.errors.get(place, 0))
+    for outcome, count in snapshot.notices.items():
+        notices.add_metric([outcome], count)
+    yield from (build, passes, seconds, errors, notices)
+
+
+def _words(place: Place) -> list[str]:
+    return [place.service, place.environment]
+
+
+def _gauge(name: str, about: str, labels: Sequence[str] = ()) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, about, labels=labels)
+
+
+def _counter(name: str, about: str, labels: Sequence[str] = ()) -> CounterMetricFamily:
+    return CounterMetricFamily(name, about, labels=labels)
