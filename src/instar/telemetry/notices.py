@@ -2,7 +2,7 @@
 
 The ledger's events are the source. A file keeps the number of the last one that was handled; where there is none it
 begins with what happens next. One that cannot be delivered is tried again with growing pauses, then given up, which is
-an event itself (``notification-lost``): nobody waits for a webhook that doesn't answer.
+an event itself (``notification-lost``): nobody waits for a webhook that doesn't answer. That event is told to nobody.
 """
 
 from __future__ import annotations
@@ -13,78 +13,31 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from typing import Any
 
-from instar import process
-from instar.errors import CommandFailed, InstarError, UsageError
+from instar.errors import InstarError
 from instar.ledger import Ledger
 from instar.model.codec import to_json
 from instar.model.release import Event
+from instar.telemetry.channels import Channel, Command, Undelivered, Webhook
+
+__all__ = ["LOST", "TOLD", "Channel", "Command", "Notices", "Undelivered", "Webhook", "notice"]
 
 TOLD = frozenset({"rollout-done", "rollout-failed", "verdict", "alarm", "alarm-over", "taken-over", "drift", "taint"})
 LOST = "notification-lost"
 _TRIES = 6
 _FIRST_PAUSE_S = 1.0
-_TIMEOUT_S = 10.0
 _LOOK_EACH_S = 1.0
 _AT_A_TIME = 200
-
-
-class Undelivered(Exception):
-    """Its text is the cause."""
-
-
-class Channel(Protocol):
-    """Where notices go."""
-
-    def send(self, body: bytes) -> None:
-        """Raises Undelivered."""
-
-
-class Command:
-    """Runs a program with the notice on its standard input; it must exit with 0 within ten seconds."""
-
-    def __init__(self, argv: Sequence[str]) -> None:
-        self._argv = tuple(argv)
-
-    def send(self, body: bytes) -> None:
-        try:
-            process.run(self._argv, input=body, timeout_s=_TIMEOUT_S, alone=True)
-        except (CommandFailed, InstarError, OSError) as error:
-            raise Undelivered(str(error)) from error
-
-
-class Webhook:
-    """POSTs the notice as JSON; an answer of 2xx means delivered. No redirect is followed."""
-
-    def __init__(self, url: str) -> None:
-        """Raises UsageError for what is no http or https address."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(f"cannot notify '{url}': it is no http or https address")
-        self._parts = parts
-
-    def send(self, body: bytes) -> None:
-        from http.client import HTTPConnection, HTTPException, HTTPSConnection
-
-        parts, host = self._parts, self._parts.hostname or ""
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        connection = kind(host, parts.port, timeout=_TIMEOUT_S)
-        path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
-        try:
-            connection.request("POST", path, body, {"Content-Type": "application/json", "User-Agent": "instar"})
-            status = connection.getresponse().status
-        except (OSError, HTTPException) as error:
-            raise Undelivered(f"{host}: {error or type(error).__name__}") from error
-        finally:
-            connection.close()
-        if status not in range(200, 300):
-            raise Undelivered(f"{host} answered {status}")
+_KNOWN = 1000  # so many events before the first look are heard too: they may have the last verdicts
+_PATIENCE_S = 2.0
+_REASON_LENGTH = 500
+_UNTOLD = ("last_lines",)  # what an instance printed may hold anything
 
 
 class Notices:
-    """A thread that follows the ledger. ``told`` hears what became of each notice: "sent" or "lost"."""
+    """Two threads that follow the ledger. One tells; the other lets ``heard`` have every event soon, whatever the
+    channels do. ``told`` hears what became of each notice: "sent" or "lost"."""
 
     def __init__(
         self,
@@ -102,56 +55,80 @@ class Notices:
         self._channels = tuple(channels)
         self._heard, self._told = heard, told
         self._tries, self._first_pause_s = tries, first_pause_s
+        self._heard_to: int | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="notices", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(do,), name=f"notices-{do.__name__}", daemon=True)
+            for do in (self.deliver, self.listen)
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """End at once; what was not delivered is tried by the next."""
+        """End soon; what is under way just then, or was not delivered, is told by the next."""
         self._stop.set()
-        self._thread.join(timeout=_TIMEOUT_S + 1)
+        for thread in self._threads:
+            thread.join(timeout=_PATIENCE_S)
 
     def deliver(self) -> int:
-        """Handle what happened since the last time; return how many events that were."""
+        """Tell what happened since the last time; return how many events that were."""
+        newest = self._newest()
         last = self._read()
-        if last is None:
-            newest = self._ledger.history(last=1)
-            self._write(newest[-1].seq if newest else 0)
+        if last is None or last > newest:  # there is none, or it is of another ledger
+            self._write(newest)
             return 0
         events = self._ledger.events_after(last, _AT_A_TIME)
         for event in events:
-            self._heard(event)
             if _worth_telling(event):
-                for channel in self._channels:
-                    if not self._deliver(channel, event):
-                        return 0  # it was told to stop
-            self._write(event.seq)
+                if not all(self._deliver(channel, event) for channel in self._channels):
+                    return 0  # it was told to stop
+                self._write(event.seq)
+        if events and not _worth_telling(events[-1]):
+            self._write(events[-1].seq)
         return len(events)
 
-    def _run(self) -> None:
+    def listen(self) -> int:
+        """Let ``heard`` have what happened since the last time; return how many events that were."""
+        if self._heard_to is None:
+            self._heard_to = max(self._newest() - _KNOWN, 0)
+        events = self._ledger.events_after(self._heard_to, _AT_A_TIME)
+        for event in events:
+            self._heard(event)
+            self._heard_to = event.seq
+        return len(events)
+
+    def _repeat(self, do: Callable[[], int]) -> None:
         while not self._stop.is_set():
             more = 0
             with contextlib.suppress(InstarError, OSError):  # the disk is full, the ledger busy: next time
-                more = self.deliver()
+                more = do()
             if not more:
                 self._stop.wait(_LOOK_EACH_S)
 
     def _deliver(self, channel: Channel, event: Event) -> bool:
+        """Tell ``event``, or give it up; False when it was told to stop first."""
         body, cause = json.dumps(notice(event)).encode(), ""
         for attempt in range(self._tries):
+            if attempt and self._stop.wait(self._first_pause_s * 2 ** (attempt - 1)):
+                return False
             try:
                 channel.send(body)
-                self._told("sent")
-                return True
             except Undelivered as error:
                 cause = str(error)
-            if self._stop.wait(self._first_pause_s * 2**attempt if attempt + 1 < self._tries else 0):
-                return False
-        self._told("lost")
+            else:
+                self._told("sent")
+                return True
+        if self._stop.is_set():
+            return False
         self._ledger.record(LOST, event.place, event.release, of=event.seq, cause=cause, tries=self._tries)
+        self._told("lost")
         return True
+
+    def _newest(self) -> int:
+        newest = self._ledger.history(last=1)
+        return newest[-1].seq if newest else 0
 
     def _read(self) -> int | None:
         try:
@@ -170,10 +147,11 @@ class Notices:
 
 
 def notice(event: Event) -> dict[str, Any]:
-    """Return what is sent. ``text`` is one sentence for people."""
+    """Return what is sent. ``text`` is one sentence for people. What an instance printed is left out."""
     place = event.place
     told: dict[str, Any] = to_json(event)
     told["service"], told["environment"] = (place.service, place.environment) if place else (None, None)
+    told["detail"] = {key: value for key, value in told["detail"].items() if key not in _UNTOLD}
     del told["place"], told["hash"]
     told["text"] = _sentence(event)
     return told
@@ -184,17 +162,28 @@ def _worth_telling(event: Event) -> bool:
 
 
 def _sentence(event: Event) -> str:
-    where, reason = str(event.place or "this machine"), event.detail.get("reason") or event.detail.get("cause") or ""
+    where, reason = str(event.place or "this machine"), _reason(event)
     match event.kind:
         case "rollout-done":
             return f"{where} runs release {event.release}"
         case "rollout-failed":
-            return f"{where}: the rollout to release {event.release} was undone: {reason}"
+            return f"{where}: the rollout to release {event.release} was undone{reason}"
         case "verdict":
-            return f"{where}: the analysis of release {event.release} failed: {reason}"
+            return f"{where}: the analysis of release {event.release} failed{reason}"
         case "alarm":
-            return f"{where} needs somebody: {reason}"
+            return f"{where} needs somebody{reason}"
         case "alarm-over":
             return f"{where}: somebody came; instances are replaced again"
+        case "taken-over":
+            return f"{where}: {event.actor} took over from process {event.detail.get('pid')}"
         case _:
-            return f"{where}: {event.kind}" + (f": {reason}" if reason else "")
+            return f"{where}: {event.kind}{reason}"
+
+
+def _reason(event: Event) -> str:
+    """Return ": why" on one line, nothing where no reason is known."""
+    words = str(event.detail.get("reason") or event.detail.get("cause") or "").split()
+    line = "".join(one if one.isprintable() else "?" for one in " ".join(words))
+    if len(line) > _REASON_LENGTH:
+        line = f"{line[:_REASON_LENGTH]}…"
+    return f": {line}" if line else ""
