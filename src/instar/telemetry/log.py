@@ -12,10 +12,12 @@ from instar.model.progress import Progress, Report
 from instar.model.release import Place
 
 _LEVELS = {"running": "debug", "done": "info", "warning": "warning", "failed": "error"}
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # Source: sd-daemon(3)
 
 
 class Log:
-    """Lines from several threads, whole each. ``stamped``: with the time, which a journal adds by itself."""
+    """Lines from several threads, whole each. ``stamped`` False: a journal reads them, which adds the time by itself
+    and takes each line's priority from its first characters."""
 
     def __init__(self, form: Literal["text", "json"], stream: TextIO | None = None, *, stamped: bool = True) -> None:
         self._form = form
@@ -33,16 +35,25 @@ class Log:
         return report
 
     def say(self, level: str, what: str, text: str, place: Place | None = None) -> None:
-        """Write a line. Control characters never get through."""
+        """Write a line. Control characters never get through, and what can't be written is no error."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        where, text = str(place) if place else None, _plain(text)
         if self._form == "json":
-            fields = {"at": now, "level": level, "place": str(place) if place else None, "what": what, "text": text}
-            line = json.dumps(fields, ensure_ascii=True)
+            line = json.dumps({"at": now, "level": level, "place": where, "what": what, "text": text})
         else:
-            words = ([now] if self._stamped else []) + [level, *([str(place)] if place else []), f"{what}:", text]
-            line = " ".join("".join(one if one.isprintable() else " " for one in word) for word in words)
+            stamp = [now] if self._stamped else []
+            line = " ".join((*stamp, level, *([_plain(where)] if where else []), f"{_plain(what)}:", text))
+        self._write(line if self._stamped else f"<{_PRIORITIES.get(level, 6)}>{line}")
+
+    def _write(self, line: str) -> None:
+        encoding = self._stream.encoding or "utf-8"
+        line = line.encode(encoding, "backslashreplace").decode(encoding)
         with self._guard:
             try:
                 print(line, file=self._stream, flush=True)
-            except OSError:  # nobody reads any more: the work goes on
+            except (OSError, ValueError):  # nobody reads any more, or it was closed: the work goes on
                 return
+
+
+def _plain(text: str) -> str:
+    return "".join(one if one.isprintable() else " " for one in text)

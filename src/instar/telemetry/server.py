@@ -1,7 +1,10 @@
-"""``GET /metrics`` and ``GET /healthz`` over HTTP, for whoever watches the agent. What is asked can't hold it up."""
+"""``GET /metrics`` and ``GET /healthz`` over HTTP, for whoever watches the agent. What is asked can't hold it up: each
+connection has five seconds and a few kilobytes in all, and only a handful are there at once."""
 
 from __future__ import annotations
 
+import errno
+import io
 import socket
 import socketserver
 import threading
@@ -14,6 +17,7 @@ from instar.errors import HostError
 
 Page = Callable[[str], tuple[int, bytes]]
 _TIMEOUT_S = 5.0
+_REQUEST_BYTES = 8192
 _AT_ONCE = 8
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -27,9 +31,8 @@ class MetricsServer:
         try:
             self._server = _Server(host, port, self._page)
         except OSError as error:
-            raise HostError(
-                f"cannot serve metrics on '{host}:{port}': {error.strerror}", hint="choose another with --metrics"
-            ) from error
+            raise _refused(host, port, error) from error
+        self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
 
     def beat(self) -> None:
@@ -49,12 +52,29 @@ class MetricsServer:
         return 404, b"there is /metrics, and /healthz\n"
 
 
+def _refused(host: str, port: int, error: OSError) -> HostError:
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    hint = "choose another address with --metrics"
+    if error.errno == errno.EADDRINUSE:
+        hint = f"'ss -ltnp sport = :{port}' shows which process has the port; end it, or {hint}"
+    return HostError(f"cannot serve metrics on '{where}': {error.strerror}", hint=hint)
+
+
 class _Handler(BaseHTTPRequestHandler):
-    timeout = _TIMEOUT_S
     server: _Server
+    server_version, sys_version = "instar", ""
+
+    def setup(self) -> None:
+        """Read the head of the request first: line by line, each byte would have its own time-out."""
+        super().setup()
+        self.rfile = io.BytesIO(_head(self.request))
+        self.request.settimeout(_TIMEOUT_S)  # for the answer as a whole
 
     def do_GET(self) -> None:
-        status, body = self.server.page(self.path.partition("?")[0])
+        try:
+            status, body = self.server.page(self.path.partition("?")[0])
+        except Exception as error:  # whatever it was: who asks shall see it, and the next is answered
+            status, body = 500, f"{type(error).__name__}\n".encode()
         self.send_response(status)
         self.send_header("Content-Type", _TYPE)
         self.send_header("Content-Length", str(len(body)))
@@ -63,6 +83,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *values: Any) -> None:
         """Say nothing: who scrapes is no news."""
+
+
+def _head(connection: socket.socket) -> bytes:
+    """Return a request up to its empty line, as much as came of it in time and size."""
+    deadline, head = time.monotonic() + _TIMEOUT_S, b""
+    while b"\r\n\r\n" not in head and b"\n\n" not in head and len(head) < _REQUEST_BYTES:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return b""
+        connection.settimeout(left)
+        more = connection.recv(_REQUEST_BYTES - len(head))
+        if not more:
+            return b""
+        head += more
+    return head
 
 
 class _Server(ThreadingHTTPServer):
@@ -79,10 +114,14 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if not self._places.acquire(blocking=False):
             self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # there is no thread for it: its place is free again
+            self._places.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
