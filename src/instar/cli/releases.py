@@ -183,7 +183,8 @@ def _tell_failure(outcome: Outcome, report: Report) -> None:
     lines: tuple[str, ...] = ()
     if outcome.last_lines:
         lines = ("last lines of its log:", *(f"  {_text(line)}" for line in outcome.last_lines))
-    report(Progress(stage="launch", text=f"release {outcome.release} · {outcome.reason}", kind="failed", detail=lines))
+    stage = "failed" if outcome.touched else "launch"
+    report(Progress(stage=stage, text=f"release {outcome.release} · {outcome.reason}", kind="failed", detail=lines))
     environment = outcome.place.environment
     if outcome.active == outcome.release:
         text = f"{environment} goes on with what is healthy; instar status {environment} shows more"

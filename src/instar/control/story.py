@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from instar.control.analysis import Verdict
+from instar.control.canary import waits_for_somebody
 from instar.control.world import World
 from instar.model.progress import Progress, Report
 
@@ -24,6 +25,7 @@ class Story:
     cut: int = 0
     measured: dict[str, Any] = field(default_factory=dict)
     world: World | None = None  # the last that was seen
+    told_to_wait: set[tuple[int, bool]] = field(default_factory=set)
 
     def launching(self, world: World) -> None:
         """Tell how many copies of the target are healthy, while it isn't all of them."""
@@ -100,10 +102,11 @@ class Story:
         rollout = world.environment.rollout
         if rollout is None:
             return
-        if rollout.stage.paused and world.environment.active != rollout.target:
-            place = world.environment.place
-            text = f"paused · go on with: instar rollout resume {place}"
-            self.report(Progress(stage="shift", text=text, kind="running"))
+        if waits_for_somebody(world.environment) and world.environment.active != rollout.target:
+            if (rollout.stage.step, rollout.stage.paused) not in self.told_to_wait:
+                self.told_to_wait.add((rollout.stage.step, rollout.stage.paused))
+                text = f"until somebody says: instar rollout resume {world.environment.place} (or abort)"
+                self.report(Progress(stage="wait", text=text))
         elif self.shifted_at is not None:
             left = sum(copy.sessions for copy in world.copies if copy.release != world.environment.active)
             self.report(Progress(stage="drain", text=f"{left} requests in flight", kind="running"))

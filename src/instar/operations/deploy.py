@@ -218,7 +218,7 @@ def converge(parts: Parts, release: Release, began: float) -> Outcome:
         reason=detail.get("reason", missing),
         warning=detail.get("warning"),
         active=parts.ledger.get_environment(place).active,
-        touched=story.shifted_at is not None or "gap_ms" in detail,
+        touched=story.shifted_at is not None or "gap_ms" in detail or "steps" in detail,
         requests=requests if whole else None,
         failed=failures if whole else None,
         culprit=culprit,
