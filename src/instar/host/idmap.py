@@ -1,8 +1,9 @@
 """Mounts whose owners are shifted into a user namespace, and other properties that one mount has and its source hasn't.
 
 ``clone`` copies a mount (an image's layer, a volume's directory) to another place and shifts its owners there: what
-belongs to 10001 on the disk belongs to 10001 inside. The kernel does it for EROFS, ext4, xfs, btrfs, tmpfs, and from
-5.19 for an overlay of such mounts; where it doesn't, it says so and :class:`.namespaces.Unsupported` is raised.
+belongs to 10001 on the disk belongs to 10001 inside. The kernel does it for ext4, xfs, btrfs, from 5.19 for EROFS and
+for an overlay of such mounts, from 6.3 for tmpfs; where it doesn't, it says so and
+:class:`.namespaces.Unsupported` is raised.
 Source: mount_setattr(2), open_tree(2), move_mount(2).
 """
 

@@ -45,7 +45,7 @@ def mount_erofs(image: Path, target: Path) -> None:
     The kernel reads the file itself from 6.12; older ones need a loop device, which is freed by the unmount.
     Raises HostError.
     """
-    if _kernel() >= _MOUNTS_FILES:
+    if not needs_loop_devices():
         try:
             _mount(str(image), target, "erofs", _RDONLY | _NOSUID | _NODEV)
             return
@@ -53,6 +53,11 @@ def mount_erofs(image: Path, target: Path) -> None:
             if error.errno not in (errno.ENOTBLK, errno.EINVAL, errno.ENODEV):
                 raise _failed(target, error) from error
     _mount_erofs_loop(image, target)
+
+
+def needs_loop_devices() -> bool:
+    """Tell whether this kernel is too old to mount a file."""
+    return _kernel() < _MOUNTS_FILES
 
 
 def mount_overlay(lowers: Sequence[Path], target: Path, *, upper: Path | None = None, work: Path | None = None) -> None:

@@ -56,6 +56,13 @@ def _features() -> Iterator[Component]:
     )
     for name, purpose, modules, found in checks:
         yield Component(name=name, purpose=purpose, found=found(), get=f"a kernel with it: modprobe -a {modules}")
+    if mounts.needs_loop_devices():
+        yield Component(
+            name="loop devices",
+            purpose="mount layers, with a kernel before 6.12",
+            found="found" if Path("/dev/loop-control").exists() else None,
+            get="modprobe loop",
+        )
     layout = cgroups.layout()
     yield Component(
         name="cgroups",
