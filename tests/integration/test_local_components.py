@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from instar.host import mounts, namespaces, processes
-from instar.providers.local.components import _clear_tries
+from instar.providers.local.components import _clear_tries, components
 
 pytestmark = pytest.mark.root
 
@@ -30,3 +30,13 @@ def test_what_a_killed_try_left_is_cleared_and_a_living_one_is_not(tmp_path: Pat
         mounts.unmount_all(tmp_path)
         for name in (mine, dead):
             namespaces.drop_network(name)
+
+
+def test_an_older_kernel_is_asked_for_loop_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {kernel: _names(monkeypatch, kernel) for kernel in ((6, 1), (6, 12))}
+    assert asked[6, 1] - asked[6, 12] == {"loop devices"}
+
+
+def _names(monkeypatch: pytest.MonkeyPatch, kernel: tuple[int, int]) -> set[str]:
+    monkeypatch.setattr(mounts, "_kernel", lambda: kernel)
+    return {component.name for component in components()}
