@@ -250,5 +250,7 @@ class SimulatedRouter:
         return self._runtime.well_at(target.address, target.port)
 
     def _in_flight(self, routes: Routes, name: str) -> int:
+        if name not in routes.sessions:
+            return 0
         now = self._clock.peek()
-        return sum(1 for until in routes.sessions.get(name, ()) if until > now)
+        return sum(1 for until in routes.sessions[name] if until > now)

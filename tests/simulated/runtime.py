@@ -89,6 +89,7 @@ class SimulatedRuntime:
         self._network = IPv4Network(network)
         self._room_bytes = room_bytes
         self._machine: dict[str, Simulated] = {}
+        self._at: dict[str, list[Simulated]] = {}  # by address; more than one is a violation
         self._logs: dict[str, list[str]] = {}
         self._behaviours: dict[int | str | tuple[int, str], Behaviour] = {}
         self._boot = 1
@@ -115,6 +116,21 @@ class SimulatedRuntime:
         """The machine starts anew: every instance is gone, logs and volumes are not."""
         self._boot += 1
         self._machine.clear()
+        self._at.clear()
+
+    def found_running(self, instance: Instance, release: Release, process: Process) -> None:
+        """Have an instance there that was created and started before anybody looked."""
+        since = instance.started_at or instance.created_at
+        self._put(
+            Simulated(
+                instance=instance,
+                release=release,
+                behaviour=self._behaviour_of(instance),
+                half=False,
+                process=process,
+                started_at=since,
+            )
+        )
 
     def traces(self) -> tuple[str, ...]:
         """Return the names of all instances of which anything is left on the machine."""
@@ -122,19 +138,15 @@ class SimulatedRuntime:
 
     def well_at(self, address: str, port: int) -> bool:
         """Tell whether something answers well there: what a router's own check finds."""
-        return any(
-            found.instance.address == address
-            and found.instance.task is None
-            and found.release.service.port == port
-            and self._state(found) == "running"
-            and not self._cause(found)
-            for found in list(self._machine.values())
-        )
+        for found in self._at.get(address, ()):
+            answers = found.instance.task is None and found.release.service.port == port
+            if answers and self._state(found) == "running" and not self._cause(found):
+                return True
+        return False
 
     def behaviour_at(self, address: str) -> Behaviour:
         """Return how what is there answers requests."""
-        there = (found.behaviour for found in list(self._machine.values()) if found.instance.address == address)
-        return next(there, Behaviour())
+        return next((found.behaviour for found in self._at.get(address, ())), Behaviour())
 
     # The protocol
 
@@ -207,7 +219,7 @@ class SimulatedRuntime:
                 with self.effects.step(f"stop {instance.id}"):
                     found.half, found.process = True, None
             with self.effects.step(f"remove {instance.id}"):
-                del self._machine[instance.id]
+                self._take(instance.id)
 
     def clear_orphans(self, known: Callable[[], Sequence[Instance]]) -> tuple[str, ...]:
         names = {instance.id for instance in known()}
@@ -235,17 +247,27 @@ class SimulatedRuntime:
 
     # How it works
 
+    def _put(self, made: Simulated) -> None:
+        self._take(made.instance.id)
+        self._machine[made.instance.id] = made
+        self._at.setdefault(made.instance.address, []).append(made)
+
+    def _take(self, name: str) -> None:
+        found = self._machine.pop(name, None)
+        if found is not None:
+            self._at[found.instance.address].remove(found)
+
     def _make(self, instance: Instance, release: Release) -> Process:
         behaviour = self._behaviour_of(instance)
         made = Simulated(instance=instance, release=release, behaviour=behaviour)
         with self.effects.step(f"prepare {instance.id}"):
-            self._machine[instance.id] = made
+            self._put(made)
             self._logs.setdefault(instance.id, [])
             self.volumes |= {(instance.place, volume.name) for volume in release.service.volumes}
             self._look_for_clashes(made)
         if behaviour.create_fails:
             with self.effects.step(f"remove {instance.id}"):
-                del self._machine[instance.id]
+                self._take(instance.id)
             hint = f"{place_of_command(instance)} in the definition, or what the image is made of"
             raise ProviderError(f"cannot create '{instance.id}': {behaviour.create_fails}", hint=hint)
         with self.effects.step(f"create {instance.id}"):
@@ -271,13 +293,13 @@ class SimulatedRuntime:
         return Observed(id=name, state=state, exit_status=status, reason=f"exit status {status}")
 
     def _state(self, found: Simulated) -> Literal["created", "running", "stopped"]:
-        now = self.clock.peek()
-        if found.killed and now >= found.killed[0]:
+        if found.killed and self.clock.peek() >= found.killed[0]:
             return "stopped"
         if found.started_at is None:
             return "created"
         life = _life_s(found)
-        return "stopped" if life is not None and now >= found.started_at + timedelta(seconds=life) else "running"
+        over = life is not None and self.clock.peek() >= found.started_at + timedelta(seconds=life)
+        return "stopped" if over else "running"
 
     def _cause(self, found: Simulated) -> str:
         health, behaviour = found.release.service.health, found.behaviour

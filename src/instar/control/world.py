@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -57,7 +58,7 @@ class Copy:
         return self.routed.sessions if self.routed else 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class World:
     """An environment at ``now``. ``releases`` has at least the active one, the target, and all with instances.
 
@@ -104,12 +105,18 @@ class World:
 
     def of(self, release: Release | None) -> tuple[Copy, ...]:
         """Return the copies of ``release``, oldest first."""
-        number = None if release is None else release.number
-        return tuple(copy for copy in self.copies if copy.release == number)
+        return self._by_release.get(release.number, ()) if release is not None else ()
 
     def others(self, release: Release | None) -> tuple[Copy, ...]:
         number = None if release is None else release.number
         return tuple(copy for copy in self.copies if copy.release != number)
+
+    @functools.cached_property
+    def _by_release(self) -> Mapping[int, tuple[Copy, ...]]:
+        found: dict[int, list[Copy]] = {}
+        for copy in self.copies:
+            found.setdefault(copy.release, []).append(copy)
+        return {number: tuple(copies) for number, copies in found.items()}
 
     def drained(self, copy: Copy) -> bool:
         """It has no request in flight, or its time to finish them is over."""

@@ -9,18 +9,23 @@ from ipaddress import IPv4Network
 from instar.errors import NotFound, Refused
 from instar.ledger.addresses import next_free
 from instar.ledger.rollouts import Rollouts
-from instar.ledger.rows import instance_value, time_text
+from instar.ledger.rows import INSTANCE, instance_value, instance_values, time_text
 from instar.model.digest import Digest
 from instar.model.release import Instance, Place, Process, Release
 
-_ROWS = """
-    SELECT i.*, e.service || '/' || e.environment AS place, r.image
-      FROM instances i JOIN environments e ON e.id = i.environment
-      JOIN releases r ON r.environment = i.environment AND r.number = i.release"""
+_PLACE = "e.service || '/' || e.environment AS place"
 # The plus keeps SQLite from walking through all instances there ever were in the order of their serials.
-_PRESENT = f"{_ROWS} WHERE i.removed_at IS NULL ORDER BY +i.serial"
-_PRESENT_OF = f"{_ROWS} WHERE i.environment = :environment AND i.removed_at IS NULL ORDER BY i.serial"
-_ONE = f"{_ROWS} WHERE i.id = :id"
+_PRESENT = f"""
+    SELECT {INSTANCE}, {_PLACE} FROM instances i JOIN environments e ON e.id = i.environment
+     WHERE i.removed_at IS NULL ORDER BY +i.serial"""
+_PRESENT_OF = f"""
+    SELECT {INSTANCE} FROM instances i
+     WHERE i.environment = :environment AND i.removed_at IS NULL ORDER BY i.serial"""
+_ONE = f"""
+    SELECT {INSTANCE}, {_PLACE}, i.removed_at, r.image
+      FROM instances i JOIN environments e ON e.id = i.environment
+      JOIN releases r ON r.environment = i.environment AND r.number = i.release
+     WHERE i.id = :id"""
 _EVER = """
     SELECT i.id FROM instances i JOIN environments e ON e.id = i.environment
      WHERE e.service = :service AND e.environment = :environment ORDER BY i.serial"""
@@ -88,7 +93,7 @@ class Instances(Rollouts):
         present = self._present(place)
         if present is None:
             return ()
-        return tuple(instance_value(row) for row in self._database.rows(_PRESENT_OF, environment=present["id"]))
+        return instance_values(self._database.rows(_PRESENT_OF, environment=present["id"]), place)
 
     def replacements(
         self, place: Place, release: int, since: datetime, max_age_ms: int | None = None
