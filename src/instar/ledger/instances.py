@@ -13,16 +13,17 @@ from instar.ledger.rows import INSTANCE, instance_value, instance_values, time_t
 from instar.model.digest import Digest
 from instar.model.release import Instance, Place, Process, Release
 
-_PLACE = "e.service || '/' || e.environment AS place"
+_SELECT = f"SELECT {INSTANCE}"
+_SELECT_PLACED = f"{_SELECT}, e.service || '/' || e.environment AS place"
 # The plus keeps SQLite from walking through all instances there ever were in the order of their serials.
 _PRESENT = f"""
-    SELECT {INSTANCE}, {_PLACE} FROM instances i JOIN environments e ON e.id = i.environment
+    {_SELECT_PLACED} FROM instances i JOIN environments e ON e.id = i.environment
      WHERE i.removed_at IS NULL ORDER BY +i.serial"""
 _PRESENT_OF = f"""
-    SELECT {INSTANCE} FROM instances i
+    {_SELECT} FROM instances i
      WHERE i.environment = :environment AND i.removed_at IS NULL ORDER BY i.serial"""
 _ONE = f"""
-    SELECT {INSTANCE}, {_PLACE}, i.removed_at, r.image
+    {_SELECT_PLACED}, i.removed_at, r.image
       FROM instances i JOIN environments e ON e.id = i.environment
       JOIN releases r ON r.environment = i.environment AND r.number = i.release
      WHERE i.id = :id"""
