@@ -257,3 +257,11 @@ def test_an_address_for_metrics_that_is_taken(two: Project) -> None:
     assert failed.status == 1 and "cannot serve metrics on" in failed.err and "--metrics" in failed.err
     failed = two.try_instar("agent", "--notify-url", "ftp://somewhere")
     assert failed.status == 64 and "no http or https address" in failed.err
+
+
+def test_the_unit_has_this_very_command_with_its_options(project: Project) -> None:
+    text = project.instar("agent", "--unit", "--metrics", "127.0.0.1:9464", "--notify-command", 'page "on call" 5%').out
+    assert f"Environment=INSTAR_HOME={project.home}\n" in text
+    (start,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
+    assert start.endswith('/instar agent --metrics 127.0.0.1:9464 --notify-command "page \\"on call\\" 5%%"')
+    assert "KillMode=process" in text and "@" not in text.partition("[Unit]")[2]

@@ -16,6 +16,8 @@ from instar.cli.screen import say
 from instar.errors import InstarError, UsageError
 from instar.operations.parts import require_root
 
+CHECK_S = 5.0
+
 if TYPE_CHECKING:
     from instar.control.world import World
     from instar.model.progress import Report
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--check",
     type=click.FloatRange(0.5, 3600),
-    default=5.0,
+    default=CHECK_S,
     show_default=True,
     metavar="SECONDS",
     help="From one look at an environment to the next; what ends is seen at once.",
@@ -58,7 +60,10 @@ def agent(
     replacements keep failing. Ending it, or upgrading it, touches nothing that runs.
     """
     if unit:
-        say(_unit())
+        chosen = {"--metrics": metrics, "--notify-command": notify_command, "--notify-url": notify_url}
+        chosen |= {"--check": f"{check:g}" if check != CHECK_S else None}
+        chosen |= {"--log-format": log_format if log_format != "text" else None}
+        say(_unit([word for name, value in chosen.items() if value is not None for word in (name, value)]))
         return 0
     require_root("agent")
     from instar.operations.agent import Agent
@@ -87,6 +92,11 @@ class Telling:
 
     def saw(self, world: World, seconds: float) -> None:
         self.metrics.saw(world, seconds)
+
+    def beat(self) -> None:
+        from instar.telemetry import systemd
+
+        systemd.notify(os.environ, "WATCHDOG=1")
         if self.server is not None:
             self.server.beat()
 
@@ -150,16 +160,18 @@ def _channels(command: str | None, url: str | None) -> list[Channel]:
     return found
 
 
-def _unit() -> str:
-    """Return the unit that ships with this package, for this very command and state directory."""
+def _unit(words: list[str]) -> str:
+    """Return the unit that ships with this package, for this very command, these options and this state directory."""
     from instar import operations
 
     text = Path(operations.__path__[0], "instar-agent.service").read_text()
-    command = shlex.join([str(Path(sys.argv[0]).absolute())])
+    command = " ".join(_quoted(word) for word in (str(Path(sys.argv[0]).absolute()), "agent", *words))
     home = os.environ.get("INSTAR_HOME")
-    environment = f"Environment=INSTAR_HOME={home}" if home else ""
-    return (
-        text.replace("@COMMAND@", command)
-        .replace("@ENVIRONMENT@\n", f"{environment}\n" if environment else "")
-        .rstrip()
-    )
+    environment = f"Environment={_quoted(f'INSTAR_HOME={home}')}\n" if home else ""
+    return text.replace("@COMMAND@", command).replace("@ENVIRONMENT@\n", environment).rstrip()
+
+
+def _quoted(word: str) -> str:
+    """Return ``word`` as a unit has it. Source: systemd.service(5), Command lines; systemd.unit(5), Specifiers."""
+    plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return plain if plain and plain == "".join(plain.split()) and "'" not in plain else f'"{plain}"'

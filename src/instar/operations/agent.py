@@ -48,6 +48,9 @@ class Listener(Protocol):
     def forgot(self, place: Place) -> None:
         """An environment is gone."""
 
+    def beat(self) -> None:
+        """Another round has begun: the agent is alive, whatever it finds."""
+
     def report_for(self, place: Place) -> Report:
         """Return what takes the progress of what is done there."""
 
@@ -88,6 +91,7 @@ class Agent:
         with _alone(self._parts), ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="pass") as threads:
             begun()
             while not self._stop.is_set():
+                self._listener.beat()
                 self._look_around()
                 for post in self._posts.values():
                     if post.working is None and post.due <= time.monotonic():
