@@ -70,6 +70,14 @@ class Demonstration:
             print(result.stdout, end="", flush=True)
         return json.loads(result.stdout) if json_too else None
 
+    def try_instar(self, *words: str) -> Any:
+        """Run a command that may fail; return what it answers in JSON."""
+        print(f"$ instar {' '.join(words)}", flush=True)
+        command = [str(ROOT / ".venv/bin/instar"), *words]
+        environ = {**os.environ, "INSTAR_HOME": str(HOME)}
+        result = subprocess.run(command, cwd=self.folder, env=environ, stdout=subprocess.PIPE, text=True, check=False)
+        return json.loads(result.stdout) if result.stdout else None
+
     def url(self, environment: str) -> str:
         return f"http://127.0.0.1:{self.ports[environment]}"
 
@@ -162,6 +170,29 @@ def promote(demo: Demonstration) -> dict[str, Any]:
     return promoted
 
 
+def carefully(demo: Demonstration) -> dict[str, Any]:
+    """A release that is well by its health check, and fails what users ask: a canary finds it out, and takes it back.
+    Then an instance dies, and the agent puts another in its place."""
+    rollout = "rollout: {strategy: canary, steps: [20], pause: 30s, analysis: {min_requests: 20}}"
+    definition = demo.folder / "instar.yaml"
+    definition.write_text(definition.read_text().replace("    promote_from: dev", f"    {rollout}\n    #"))
+    demo.change("    page = PAGE.format(", f"    page = {time.time_ns()} / 0  # PAGE.format(")
+    with load.running(demo.url("production") + "/", "--rate", "100", "--connections", "8") as traffic:
+        refused = demo.try_instar("deploy", "production", "--json")
+        report = traffic.stop()
+    expect(refused is not None and refused["outcome"] == "failed", "a release that fails requests went through")
+    expect("requests failed" in refused["reason"], f"it failed for another reason: {refused['reason']}")
+    expect(demo.version("production") == "1", "production does not answer with version 1 after the canary")
+    events = demo.instar("history", "production")
+    victim = next(event["detail"] for event in events if event["kind"] == "created" and event["release"] == 1)
+    os.kill(victim["pid"], signal.SIGKILL)
+    demo.instar("agent", "--once", json_too=False)
+    status = demo.instar("status", "production")
+    names = [one["id"] for one in status["releases"][-1]["instances"] if one["healthy"]]
+    expect(victim["instance"] not in names and len(names) == 2, f"the dead instance was not replaced: {names}")
+    return {"canary": refused, "load": report}
+
+
 def check(demo: Demonstration, first: dict[str, Any], second: dict[str, Any], promoted: dict[str, Any]) -> None:
     """What must be true in the end, whatever the commands said of themselves."""
     demo.instar("status", json_too=False)
@@ -173,7 +204,10 @@ def check(demo: Demonstration, first: dict[str, Any], second: dict[str, Any], pr
     expect({"name": "Ada", "text": "the first entry"} in demo.entries("dev"), "the entry from release 1 is lost")
 
 
-def summary(first: dict[str, Any], second: dict[str, Any], promoted: dict[str, Any], seconds: float) -> None:
+def summary(
+    first: dict[str, Any], second: dict[str, Any], promoted: dict[str, Any], careful: dict[str, Any], seconds: float
+) -> None:
+    canary = careful["load"]
     traffic, deploy, rollback = second["load"], second["deploy"], second["rollback"]
     rows = [
         ("version 1", f"{first['bake']['digest']}  baked in {first['bake']['seconds']:.2f} s"),
@@ -182,6 +216,10 @@ def summary(first: dict[str, Any], second: dict[str, Any], promoted: dict[str, A
         ("", f"saved file to served request {second['answered_s']:.2f} s, bake included"),
         ("rollback", f"release {rollback['release']} in {rollback['seconds']:.2f} s, traffic moved in {ms(rollback)}"),
         ("promote", f"release {promoted['release']} of production in {promoted['seconds']:.2f} s, the same digest"),
+        (
+            "canary",
+            f"a bad release was taken back by itself; {canary['failed']} of {canary['requests']:,} requests failed",
+        ),
         ("requests", f"{traffic['served']:,} served, {traffic['failed']} failed, by version: {tally(traffic)}"),
         ("latency", f"{traffic['latency_ms']['p50']} ms median, {traffic['latency_ms']['p99']} ms for 99 of 100"),
     ]
@@ -232,11 +270,12 @@ def main() -> int:
                 first = first_deploy(demo)
                 second = under_load(demo)
                 promoted = promote(demo)
+                careful = carefully(demo)
                 check(demo, first, second, promoted)
     except (Broken, OSError, RuntimeError, KeyError, ValueError) as error:
         print(f"\n FAILED   {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return 1
-    summary(first, second, promoted, time.monotonic() - started)
+    summary(first, second, promoted, careful, time.monotonic() - started)
     return 0
 
 
