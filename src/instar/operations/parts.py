@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _QUIETLY_S = 0.5
 _STORE_PATIENCE_S = 900
-_AGENT_PATIENCE_S = 60.0
+_AGENT_PATIENCE_S = 30.0  # longer than it ever holds one, unless it was stopped
 _TAKE_OVER = "wait until it has finished, or end it and go on where it stopped: add --take-over"
 
 
@@ -90,9 +90,24 @@ def hold_place(parts: Parts, place: Place, *, take_over: bool = False, patient: 
         except EnvironmentBusy as error:
             if not patient or error.pid is None or error.pid != agent_pid(parts):
                 raise _busy(parts, place, error) from error
-            held.enter_context(locks.hold(path, str(place), wait_s=_AGENT_PATIENCE_S, hint=_TAKE_OVER))
+            held.enter_context(_after_the_agent(parts, place, path))
         if pid:
             parts.ledger.record("taken-over", place, pid=pid)
+        yield
+
+
+@contextlib.contextmanager
+def _after_the_agent(parts: Parts, place: Place, path: Path) -> Iterator[None]:
+    """Hold a place as soon as the agent has done what it does there just now; say so when that takes long."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locks.hold(path, str(place), wait_s=_QUIETLY_S, hint=_TAKE_OVER))
+        except EnvironmentBusy as error:
+            parts.report(Progress(stage="wait", text=f"for the agent (process {error.pid}), which works there"))
+            try:
+                held.enter_context(locks.hold(path, str(place), wait_s=_AGENT_PATIENCE_S, hint=_TAKE_OVER))
+            except EnvironmentBusy as still:
+                raise _busy(parts, place, still) from still
         yield
 
 
