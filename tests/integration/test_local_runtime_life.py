@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -267,20 +268,22 @@ def test_the_umask_of_whoever_starts_it_makes_no_difference(world: TinyWorld) ->
         os.umask(before)
 
 
-def test_layers_that_are_unmounted_meanwhile_are_mounted_again(
+def test_layers_are_unmounted_only_when_the_root_that_is_made_of_them_stands(
     world: TinyWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine, calls = mounts.mount_overlay, []
+    genuine, waited = mounts.mount_overlay, []
+    collection = threading.Thread(target=world.layers.prune, args=((),))
 
     def late(lowers: Sequence[Path], target: Path) -> None:
-        calls.append(target)
-        if len(calls) == 1:
-            world.layers.unmount_unused(())
+        collection.start()
+        collection.join(0.3)
+        waited.append(collection.is_alive())
         genuine(lowers, target)
 
     monkeypatch.setattr(mounts, "mount_overlay", late)
     assert world.output("echo well") == ["well"]
-    assert len(calls) == 2
+    collection.join()
+    assert waited == [True]
 
 
 def test_configuration_and_secrets_reach_the_command(world: TinyWorld) -> None:

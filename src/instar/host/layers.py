@@ -7,7 +7,8 @@ ROOT/                              on the state's file system, kept
 └── lock                           held while something is mounted, unmounted, put in place or removed
 MOUNTS/
 ├── FIRST_16_OF_DIFF_ID/           the mounts, gone after a reboot
-└── FIRST_16_OF_DIFF_ID.checked    the image as it was (boot, inode, times) when its bytes were last hashed
+├── FIRST_16_OF_DIFF_ID.checked    the image as it was (boot, inode, times) when its bytes were last hashed
+└── lock                           shared by who puts mounted layers together, alone for who takes mounts away
 
 An image is made outside the lock and put in place by a rename, so two processes that make the same one do no harm.
 Killed in the making: the directory's lock is free, and the next :meth:`LayerImages.prune` removes it. What a layer's
@@ -70,12 +71,21 @@ class LayerImages:
                 mounts.mount_erofs(image, target)
         return target
 
+    @contextlib.contextmanager
+    def standing(self) -> Iterator[None]:
+        """Have every layer that is mounted inside stay mounted until the end: by then whatever is made of it has it.
+
+        An overlay keeps its layers, whoever unmounts them later.
+        """
+        with self._mounts_held(fcntl.LOCK_SH):
+            yield
+
     def unmount_unused(self, in_use: Collection[Digest]) -> None:
         """Unmount every layer but those whose diff IDs are ``in_use``. Raises HostError."""
         from instar.host import mounts
 
         kept = {self._target(diff_id).name for diff_id in in_use}
-        with self._locked():
+        with self._mounts_held(fcntl.LOCK_EX), self._locked():
             for target in _entries(self._mounts):
                 if target.name not in kept and target.is_dir():
                     mounts.unmount_all(target)
@@ -86,7 +96,7 @@ class LayerImages:
         self.unmount_unused(keep)
         kept = {diff_id.hex for diff_id in keep}
         freed = 0
-        with self._locked():
+        with self._mounts_held(fcntl.LOCK_EX), self._locked():
             for path in _entries(self._root):
                 if path.name.startswith(_MAKING):
                     _remove_if_abandoned(path)
@@ -174,6 +184,17 @@ class LayerImages:
             yield room
         finally:
             _discard(room)
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _mounts_held(self, how: int) -> Iterator[None]:
+        """Hold the lock of the mounts inside. It is taken before the images' lock, never within it."""
+        self._mounts.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(self._mounts / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, how)
+            yield
+        finally:
             os.close(descriptor)
 
     @contextlib.contextmanager

@@ -24,7 +24,6 @@ from instar.model.release import Place
 from instar.providers.local.names import InstanceNames, Names
 
 _NOT_HERE = frozenset({errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP})
-_ATTEMPTS = 3
 _SAFE = idmap.NOSUID | idmap.NODEV
 
 
@@ -43,17 +42,13 @@ def let_through(names: InstanceNames, users: Users) -> None:
 
 def mount(names: InstanceNames, image: Image, points: Sequence[str], images: LayerImages, users: int | None) -> None:
     """Mount the root, its owners shifted into the namespace ``users`` (a fd). Raises HostError, Unsupported."""
-    for _ in range(_ATTEMPTS):
+    with images.standing():
         lowers = _lowers(image, points, images)
         if users is None:
             mounts.mount_overlay(lowers, names.root)
         else:
             _mount_shifted(names, lowers, users)
-        if all(lower.is_mount() for lower in lowers):
-            idmap.restrict(names.root, _SAFE)
-            return
-        mounts.unmount(names.root)  # a gc took one of them away meanwhile
-    raise HostError(f"cannot mount '{names.root}': its layers are unmounted again and again")
+    idmap.restrict(names.root, _SAFE)
 
 
 def check_points(root: Path, folders: Iterable[str], files: Iterable[str]) -> None:
