@@ -35,7 +35,7 @@ def unpin(environment: str, number: int, file: Path, as_json: bool) -> None:
 
 def _pin(environment: str, number: int, file: Path, as_json: bool, *, pinned: bool) -> None:
     require_root("pin" if pinned else "unpin")
-    from instar.operations.gc import pin as run
+    from instar.operations.pin import pin as run
 
     parts = workspace()
     release = run(parts, find_environment(parts, environment, file).place, number, pinned=pinned)

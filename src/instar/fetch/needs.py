@@ -1,51 +1,76 @@
 """Which fetched files are needed by whom: CACHE/needed/NAME, a digest a line.
 
-NAME is an image's hexadecimal digest, or ``service-`` and a service's name for the lock that it was baked from last,
-also when that bake failed. Written whole before the files are fetched; who is not there is not known to need anything.
+NAME is an image's hexadecimal digest, or ``service-`` and a service's name for the lock that it was locked to or baked
+from last, also when that bake failed. A bake writes it before it fetches the files. A record is put in place whole; one
+that is missing, or is none, means that it is not known what is needed: then nothing may go.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from instar.errors import HostError
 from instar.model.digest import Digest
+
+_ABANDONED_S = 3600  # of what is being written
 
 
 class Needs:
+    """The records in the cache at ``cache``. Several processes may use it at once."""
+
     def __init__(self, cache: Path) -> None:
         self._folder = cache / "needed"
 
     def write(self, name: str, digests: Iterable[Digest]) -> None:
-        """Write down what ``name`` needs. Nothing when that is written already."""
-        text = "".join(f"{digest.hex}\n" for digest in sorted(set(digests)))
-        path = self._folder / name
-        if path.exists() and path.read_text() == text:
+        """Write down what ``name`` needs: whole or not at all, and nothing when that is written already.
+
+        Raises HostError.
+        """
+        wanted = frozenset(digests)
+        if self.find(name) == wanted:
             return
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = path.with_name(f".{name}.{os.getpid()}")
-        with temporary.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            self._write(name, "".join(f"{digest.hex}\n" for digest in sorted(wanted)))
+        except OSError as error:
+            raise HostError(
+                f"cannot write to '{self._folder}': {error.strerror or error}",
+                hint="make room there (instar gc --all), or let another directory hold it: $INSTAR_HOME",
+            ) from error
 
     def find(self, name: str) -> frozenset[Digest] | None:
-        """Return what ``name`` needs, None when nobody wrote that down."""
+        """Return what ``name`` needs, None when that is not known."""
         try:
-            return frozenset(Digest.from_hex(line) for line in (self._folder / name).read_text().split())
-        except FileNotFoundError:
+            return frozenset(Digest.from_hex(line) for line in (self._folder / name).read_text().splitlines())
+        except (OSError, ValueError):
             return None
 
     def names(self) -> frozenset[str]:
+        """Return whose needs are written down."""
         if not self._folder.is_dir():
             return frozenset()
         return frozenset(entry.name for entry in self._folder.iterdir() if not entry.name.startswith("."))
 
-    def forget(self, keep: Iterable[str]) -> None:
-        """Remove the records of all but ``keep``, and what crashes left."""
-        wanted = set(keep)
-        for path in self._folder.iterdir() if self._folder.is_dir() else ():
-            if path.name not in wanted:
-                path.unlink(missing_ok=True)
+    def forget(self, names: Iterable[str]) -> None:
+        """Remove the records of ``names``, and what crashes left of others."""
+        for name in names:
+            (self._folder / name).unlink(missing_ok=True)
+        for path in self._folder.glob(".*") if self._folder.is_dir() else ():
+            with contextlib.suppress(FileNotFoundError):  # its writer has finished
+                if time.time() - path.lstat().st_mtime > _ABANDONED_S:
+                    path.unlink()
+
+    def _write(self, name: str, text: str) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = self._folder / f".{name}.{os.urandom(4).hex()}"
+        try:
+            with temporary.open("x") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)

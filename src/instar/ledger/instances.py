@@ -31,6 +31,12 @@ _EVER = """
     SELECT i.id FROM instances i JOIN environments e ON e.id = i.environment
      WHERE e.service = :service AND e.environment = :environment ORDER BY i.serial"""
 _RELEASE_OF = "SELECT id, release FROM instances WHERE environment = :environment ORDER BY serial"
+_OF_REMOVED = """
+    SELECT i.id, e.service, e.environment, json_extract(s.value, '$.provider') AS provider
+      FROM instances i JOIN environments e ON e.id = i.environment
+      JOIN settings s ON s.environment = e.id
+                     AND s.version = (SELECT max(version) FROM settings WHERE environment = e.id)
+     WHERE e.removed_at IS NOT NULL ORDER BY i.serial"""
 _HELD = "SELECT address FROM instances WHERE removed_at IS NULL"
 _LAST = "SELECT address FROM instances ORDER BY serial DESC LIMIT 1"
 _LAST_K = "SELECT coalesce(max(k), 0) AS k FROM instances WHERE stem = :stem"
@@ -122,6 +128,13 @@ class Instances(Rollouts):
         if present is None:
             return ()
         return tuple((row["id"], row["release"]) for row in self._database.rows(_RELEASE_OF, environment=present["id"]))
+
+    def instances_of_removed(self) -> tuple[tuple[str, Place, str], ...]:
+        """Return (provider, place, id) of all instances of places that are removed."""
+        return tuple(
+            (row["provider"], Place(service=row["service"], environment=row["environment"]), row["id"])
+            for row in self._database.rows(_OF_REMOVED)
+        )
 
     def set_process(self, instance_id: str, process: Process) -> Instance:
         """Write which process an instance is; another one than before has not started yet."""

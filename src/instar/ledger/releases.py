@@ -23,6 +23,7 @@ _ALL = "SELECT * FROM releases WHERE environment = :environment ORDER BY number 
 _RECENT = """
     SELECT * FROM releases WHERE environment = :environment AND ran_well = 1 AND last_active_at IS NOT NULL
      ORDER BY last_active_at DESC, number DESC LIMIT :count"""
+_PINNED = "SELECT * FROM releases WHERE environment = :environment AND pinned = 1 ORDER BY number DESC"
 _ONE = "SELECT * FROM releases WHERE environment = :environment AND number = :number"
 _NUMBERS = "SELECT number FROM releases WHERE environment = :environment ORDER BY number"
 _ACTIVE = "SELECT active FROM environments WHERE id = :environment"
@@ -69,6 +70,13 @@ class Releases(Environments):
             return ()
         rows = self._database.rows(_RECENT, environment=row["id"], count=count)
         return tuple(release_value(found, place) for found in rows)
+
+    def pinned(self, place: Place) -> tuple[Release, ...]:
+        """Return the releases that are kept until somebody unpins them, newest first."""
+        row = self._present(place)
+        if row is None:
+            return ()
+        return tuple(release_value(found, place) for found in self._database.rows(_PINNED, environment=row["id"]))
 
     def get_release(self, place: Place, number: int) -> Release:
         """Raises NotFound, which names those there are; LedgerDamaged when what is written is not what was released."""

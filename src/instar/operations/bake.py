@@ -8,10 +8,10 @@ from instar.bake import Baked, Planned
 from instar.bake import bake as run_bake
 from instar.bake import plan as plan_bake
 from instar.definition import Loaded
-from instar.fetch.fetch import fetch_all, inputs
+from instar.fetch.fetch import fetch_all
 from instar.fetch.needs import Needs
 from instar.model.progress import Progress
-from instar.operations.lock import existing_lock, fitting_lock
+from instar.operations.lock import existing_lock, fitting_lock, note_needs
 from instar.operations.parts import Parts, hold_store, require_root
 
 
@@ -24,8 +24,7 @@ def bake(parts: Parts, loaded: Loaded, *, to_deploy: bool = False) -> Baked:
     lock = fitting_lock(loaded, cache=parts.state.cache, report=parts.report)
     with contextlib.nullcontext() if to_deploy else hold_store(parts):
         planned = plan_bake(loaded, lock=lock, store=parts.store, state=parts.state)
-        needs, needed = Needs(parts.state.cache), inputs(lock, loaded.definition)
-        needs.write(f"service-{loaded.definition.name}", needed)
+        needed = note_needs(parts.state.cache, loaded, lock)
         if planned.fetches:
             fetch_all(lock, loaded.definition, parts.cache, parts.report, verify=True)
         baked = run_bake(
@@ -39,8 +38,8 @@ def bake(parts: Parts, loaded: Loaded, *, to_deploy: bool = False) -> Baked:
             planned=planned,
             mountable=to_deploy,
         )
+        Needs(parts.state.cache).write(baked.image.digest.hex, needed)
         parts.store.tag(loaded.definition.name, baked.image.digest)
-        needs.write(baked.image.digest.hex, needed)
         if not to_deploy and not all(step.cached for step in baked.steps) and not parts.ledger.instances():
             parts.layers.unmount_unused(())
         known = sum(1 for step in baked.steps if step.cached)

@@ -1,8 +1,13 @@
 """``instar gc``: remove what no kept release needs: images and layers, logs, fetched files.
 
 ``retention.py`` says which releases are kept. Images that a tag names (the newest bake of each service) stay too.
-Fetched files stay that the locks of these images name, and those of each service's last bake, which is written down
-before anything is fetched. Bakes, deploys and gc take turns (the store's lock).
+Fetched files stay that the locks of these images name, and those of each service's newest lock, which a bake writes
+down before it fetches anything (``fetch/needs.py``).
+
+Bakes, deploys, promotions and gc take turns (the store's lock). Whoever else begins to need an image (rollback, pin)
+looks for it within the ledger's transaction in which it says so, and gc takes images out of the store's index within
+one: so the one is seen by the other. Killed anywhere, what was to go is found again by the next gc. What was removed is
+written to the ledger afterwards, when there is room for it: a full disk is what gc is for.
 """
 
 from __future__ import annotations
@@ -14,9 +19,11 @@ from instar.bake import prune_records
 from instar.errors import Refused
 from instar.fetch.needs import Needs
 from instar.model.digest import Digest
-from instar.model.release import EnvironmentState, Place, Release
+from instar.model.progress import Progress
+from instar.model.release import EnvironmentState, Release
 from instar.operations import retention
 from instar.operations.parts import Parts, hold_store, require_root
+from instar.store import Collected
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +37,15 @@ class Collection:
     fetched: int = 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Standing:
+    """An environment with all that decides what of it is kept."""
+
+    state: EnvironmentState
+    releases: tuple[Release, ...]
+    present: frozenset[int]
+
+
 def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
     """Remove images, layers and their mountable copies, logs, and fetched files that no kept release needs.
 
@@ -37,19 +53,15 @@ def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
     """
     require_root("gc")
     with hold_store(parts):
-        services = {environment.place.service for environment in parts.ledger.environments()}
-        tagged = {digest for tag, digest in parts.store.tags().items() if not everything or tag in services}
-        keep = {release.image for release in kept_releases(parts)} | tagged
-        for digest in keep:
-            parts.store.image(digest)  # an index that lost an image that is needed must cost no blob
-        collected = parts.store.collect(keep, dry_run=dry_run)
+        services = {state.place.service for state in parts.ledger.environments()}
+        keep, collected = _collect(parts, services if everything else None, dry_run=dry_run)
         if not dry_run:
             left = parts.store.images()
             prune_records(parts.state, parts.store)
             parts.layers.prune({layer.diff_id for image in left for layer in image.layers})
             parts.layers.unmount_unused(_stood_on(parts))
-        logs = tuple(_logs(parts, dry_run))
-        fetched, freed = _fetched(parts, keep, dry_run=dry_run, everything=everything)
+        logs = (*_logs(parts, dry_run), *_logs_of_removed(parts, dry_run))
+        fetched, freed = _fetched(parts, keep, services if everything else None, dry_run=dry_run)
     found = Collection(
         images=collected.images,
         blobs=collected.blobs,
@@ -57,7 +69,7 @@ def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
         logs=logs,
         fetched=fetched,
     )
-    if not dry_run and (found.images or found.blobs or found.logs or found.fetched):
+    if not dry_run and found != Collection(images=(), blobs=0, size_bytes=0):
         images, size = list(found.images), found.size_bytes
         parts.ledger.record("gc", images=images, blobs=found.blobs, bytes=size, logs=len(logs), fetched=fetched)
     return found
@@ -66,7 +78,7 @@ def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
 def remove_image(parts: Parts, word: str) -> Digest:
     """Take one image out of the store; its blobs go with the next gc. Raises Refused when a release needs it."""
     require_root("images remove")
-    with hold_store(parts):
+    with hold_store(parts), parts.ledger.transaction():
         image = parts.store.find(word)
         users = [
             f"{release.place} {release.number}" for release in kept_releases(parts) if release.image == image.digest
@@ -74,32 +86,51 @@ def remove_image(parts: Parts, word: str) -> Digest:
         if users:
             raise Refused(
                 f"cannot remove image '{image.digest.short}': it is needed by release {', '.join(users)}",
-                hint="destroy the environment, or deploy until the release is older than keep.releases",
+                hint="unpin or destroy what needs it, or deploy until the release is older than keep.releases",
             )
         parts.store.remove(image.digest)
     return image.digest
 
 
-def pin(parts: Parts, place: Place, number: int, *, pinned: bool) -> Release:
-    """Keep a release, its image and its logs whatever ``keep`` says, or no longer. Raises NotFound."""
-    require_root("pin" if pinned else "unpin")
-    with hold_store(parts):
-        release = parts.ledger.get_release(place, number)
-        if pinned:
-            parts.store.image(release.image)
-        return parts.ledger.set_pinned(place, number, pinned)
-
-
 def kept_releases(parts: Parts) -> Iterator[Release]:
     """Yield every release whose image must stay."""
-    for environment in parts.ledger.environments():
-        releases = parts.ledger.releases(environment.place)
-        numbers = retention.kept(environment, releases, _present(parts, environment))
-        yield from (release for release in releases if release.number in numbers)
+    for one in _standings(parts):
+        numbers = retention.kept(one.state, one.releases, one.present)
+        yield from (release for release in one.releases if release.number in numbers)
 
 
-def _present(parts: Parts, environment: EnvironmentState) -> set[int]:
-    return {instance.release for instance in parts.ledger.instances(environment.place)}
+def _standings(parts: Parts) -> Iterator[_Standing]:
+    for state in parts.ledger.environments():
+        present = frozenset(instance.release for instance in parts.ledger.instances(state.place))
+        yield _Standing(state=state, releases=parts.ledger.releases(state.place), present=present)
+
+
+def _collect(parts: Parts, services: set[str] | None, *, dry_run: bool) -> tuple[set[Digest], Collected]:
+    """Remove images and blobs; return what is kept and what went. Newest bakes stay of ``services``, None: of all."""
+    with parts.ledger.transaction():
+        tagged = {digest for tag, digest in parts.store.tags().items() if services is None or tag in services}
+        keep = _needed(parts) | tagged
+        for digest in keep:
+            parts.store.image(digest)  # an index that lost an image that is needed must cost no blob
+        gone = tuple(digest for digest in parts.store.digests() if digest not in keep)
+        if not dry_run:
+            parts.store.remove(*gone)
+    rest = parts.store.collect(keep, dry_run=dry_run)
+    return keep, Collected(images=gone, blobs=rest.blobs, size_bytes=rest.size_bytes)
+
+
+def _needed(parts: Parts) -> set[Digest]:
+    """Return the images of the kept releases.
+
+    What an earlier gc took, when less was to be kept, is not among them; but what is half there is made whole.
+    """
+    needed = set[Digest]()
+    for one in _standings(parts):
+        kept, required = (rule(one.state, one.releases, one.present) for rule in (retention.kept, retention.required))
+        for release in one.releases:
+            if release.number in required or (release.number in kept and parts.store.enter_again(release.image)):
+                needed.add(release.image)
+    return needed
 
 
 def _stood_on(parts: Parts) -> set[Digest]:
@@ -110,34 +141,60 @@ def _stood_on(parts: Parts) -> set[Digest]:
 
 
 def _logs(parts: Parts, dry_run: bool) -> Iterator[str]:
-    """Remove the logs of instances of releases that are not kept; yield the instances."""
-    for environment in parts.ledger.environments():
-        place = environment.place
-        numbers = retention.with_logs(environment, parts.ledger.releases(place), _present(parts, environment))
-        runtime = parts.provider(environment.settings.provider).runtime
-        old = [name for name, number in parts.ledger.instance_releases(place) if number not in numbers]
+    """Remove the logs of instances of releases that are not kept; yield the instances.
+
+    Which instances there are is read first: one that is made after that is not among them, whatever it is of.
+    """
+    instances = {state.place: parts.ledger.instance_releases(state.place) for state in parts.ledger.environments()}
+    for one in _standings(parts):
+        place = one.state.place
+        numbers = retention.with_logs(one.state, one.releases, one.present)
+        runtime = parts.provider(one.state.settings.provider).runtime
+        old = (name for name, number in instances.get(place, ()) if number not in numbers)
         there = [name for name in old if runtime.has_log(name)]
         if there and not dry_run:
             runtime.forget(place, there, volumes=False)
         yield from there
 
 
-def _fetched(parts: Parts, images: set[Digest], *, dry_run: bool, everything: bool) -> tuple[int, int]:
-    """Remove fetched files that nobody needs; return how many, and their bytes.
+def _logs_of_removed(parts: Parts, dry_run: bool) -> Iterator[str]:
+    """Remove the logs that destroyed environments left; yield the instances."""
+    for provider, place, name in parts.ledger.instances_of_removed():
+        runtime = parts.provider(provider).runtime
+        if runtime.has_log(name):
+            if not dry_run:
+                runtime.forget(place, [name], volumes=False)
+            yield name
 
-    Where it is not known what a kept image needs (an older Instar baked it), none is removed.
+
+def _fetched(parts: Parts, images: set[Digest], services: set[str] | None, *, dry_run: bool) -> tuple[int, int]:
+    """Remove fetched files that nobody needs (all, when ``services`` are given); return how many, and their bytes.
+
+    Where it is not known what a kept image needs (an older Instar baked it), none is removed. What is needed is
+    remembered of the ``services`` (None: of all that were ever locked or baked) and the ``images``.
     """
     sizes, needs = parts.cache.sizes(), Needs(parts.state.cache)
-    names = {digest.hex for digest in images} | {name for name in needs.names() if name.startswith("service-")}
-    found = [needs.find(name) for name in names]
-    if everything:
-        names, keep = set(), frozenset[Digest]()
-    elif any(one is None for one in found):
-        return 0, 0
-    else:
-        keep = frozenset(digest for one in found if one is not None for digest in one)
-    gone = {digest: size for digest, size in sizes.items() if digest not in keep}
+    names, known = {digest.hex for digest in images}, needs.names()
+    names |= {name for name in known if name.startswith("service-")} if services is None else _records_of(services)
+    found = {name: needs.find(name) for name in names}
+    keep = {digest for needed in found.values() for digest in needed or ()}
+    unknown = sorted(name for name, needed in found.items() if needed is None)
+    if services is not None:
+        keep = set()
+    elif unknown and sizes.keys() - keep:
+        text = f"fetched files stay: it is not known which of them {_named(unknown[0])} needs"
+        hint = "it is after the next bake of the same; instar gc --all removes all of them"
+        parts.report(Progress(stage="note", text=text, detail=(hint,)))
+        keep = set(sizes)
     if not dry_run:
         parts.cache.collect(keep)
-        needs.forget(names)
-    return len(gone), sum(gone.values())
+        needs.forget(known - names)
+    return len(sizes.keys() - keep), sum(size for digest, size in sizes.items() if digest not in keep)
+
+
+def _named(record: str) -> str:
+    return record if record.startswith("service-") else f"image {Digest.from_hex(record).short}"
+
+
+def _records_of(services: set[str]) -> set[str]:
+    return {f"service-{service}" for service in services}

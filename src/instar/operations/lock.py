@@ -9,6 +9,7 @@ from typing import Literal
 
 from instar.definition import Loaded
 from instar.errors import LockMissing
+from instar.model.digest import Digest
 from instar.model.lock import Lock
 from instar.model.progress import Report
 from instar.model.state import StateDirectory
@@ -40,7 +41,10 @@ def user_cache() -> Path:
 def lock(
     loaded: Loaded, *, cache: Path, report: Report, update: frozenset[str] | Literal["all"] | None = None
 ) -> Locked:
-    """Resolve what isn't locked yet, and what ``update`` names; write the lock when it changed."""
+    """Resolve what isn't locked yet, and what ``update`` names; write the lock when it changed.
+
+    Where the cache is root's, gc learns what the lock needs.
+    """
     from instar.lock.changes import changes
     from instar.lock.file import read, write
     from instar.lock.resolve import resolve
@@ -50,8 +54,20 @@ def lock(
     resolved = resolve(loaded, cache, previous=previous, update=update, report=report)
     if resolved != previous:
         write(path, resolved)
+    if os.geteuid() == 0:
+        note_needs(cache, loaded, resolved)
     lines = tuple(str(change) for change in changes(previous, resolved)) if previous else ()
     return Locked(lock=resolved, path=path, changes=lines, changed=resolved != previous)
+
+
+def note_needs(cache: Path, loaded: Loaded, lock: Lock) -> tuple[Digest, ...]:
+    """Write down, for gc, that this is the newest lock of its service; return the files that it needs."""
+    from instar.fetch.fetch import inputs
+    from instar.fetch.needs import Needs
+
+    needed = inputs(lock, loaded.definition)
+    Needs(cache).write(f"service-{loaded.definition.name}", needed)
+    return needed
 
 
 def existing_lock(loaded: Loaded) -> Lock:

@@ -1,8 +1,9 @@
 """Which releases of an environment are kept: pure.
 
 Kept are those that run or are about to (active, a rollout's two, whatever has instances), those that are pinned, the
-way back (the newest other one that ran well), and the newest ``keep.releases`` that ran well. Logs are kept of all
-these, and of as many newest releases whether they ran well or not, so that one that failed can be looked at.
+way back (the newest other one that ran well, and the one that a rollback would go to), and the newest
+``keep.releases`` that ran well. Logs are kept of all these, and of as many newest releases whether they ran well or
+not, so that one that failed can be looked at.
 """
 
 from __future__ import annotations
@@ -15,12 +16,30 @@ from instar.model.release import EnvironmentState, Release
 def kept(state: EnvironmentState, releases: Sequence[Release], present: Collection[int]) -> frozenset[int]:
     """Return the numbers of the releases whose images stay. ``releases`` are all, newest first; ``present`` are those
     with instances."""
-    rollout = {state.rollout.target, state.rollout.source} if state.rollout is not None else set()
-    needed = {number for number in (*present, state.active, *rollout) if number is not None}
     well = [release.number for release in releases if release.ran_well]
-    back = [number for number in well if number != state.active][:1]
+    other = [number for number in well if number != state.active][:1]
+    back = way_back(state, releases)
+    return required(state, releases, present) | {
+        *other,
+        *well[: state.settings.keep.releases],
+        *((back.number,) if back is not None else ()),
+    }
+
+
+def required(state: EnvironmentState, releases: Sequence[Release], present: Collection[int]) -> frozenset[int]:
+    """Return those that run, are about to, or are pinned: an image of theirs that is gone is damage."""
+    rollout = {state.rollout.target, state.rollout.source} if state.rollout is not None else set()
     pinned = {release.number for release in releases if release.pinned}
-    return frozenset(needed | pinned | {*back, *well[: state.settings.keep.releases]})
+    return frozenset(number for number in (*present, state.active, *rollout, *pinned) if number is not None)
+
+
+def way_back(state: EnvironmentState, releases: Sequence[Release]) -> Release | None:
+    """Return the release that a rollback from the active one goes to: of the older ones that ran well, the one that
+    had the traffic last."""
+    if state.active is None:
+        return None
+    older = (release for release in releases if release.number < state.active and release.ran_well)
+    return max(older, key=lambda one: (one.last_active_at or one.created_at, one.number), default=None)
 
 
 def with_logs(state: EnvironmentState, releases: Sequence[Release], present: Collection[int]) -> frozenset[int]:

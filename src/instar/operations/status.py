@@ -83,11 +83,15 @@ class EnvironmentStatus:
 
 
 def status(parts: Parts, environment: EnvironmentState) -> EnvironmentStatus:
-    """Return how ``environment`` is: its newest ``keep.releases`` releases and all with instances, newest first."""
+    """Return how ``environment`` is: its newest ``keep.releases`` releases, all that are pinned or have instances.
+
+    The newest comes first.
+    """
     provider = parts.provider(environment.settings.provider)
     world = observe(parts.ledger, provider, environment.place)
     newest = parts.ledger.releases(environment.place, last=environment.settings.keep.releases)
-    releases = {release.number: release for release in newest} | dict(world.releases)
+    pinned = parts.ledger.pinned(environment.place)
+    releases = {release.number: release for release in (*newest, *pinned)} | dict(world.releases)
     percents = _percents({number: sum(copy.weight for copy in world.of(one)) for number, one in releases.items()})
     return EnvironmentStatus(
         place=environment.place,

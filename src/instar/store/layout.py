@@ -104,6 +104,10 @@ class Store:
         """Return all images, the one that was stored last first. Raises BlobDamaged."""
         return tuple(self._image(digest) for digest in reversed(index.digests(self._index.read())))
 
+    def digests(self) -> tuple[Digest, ...]:
+        """Return the digests of all images, in the order in which they were entered. Reads no blob."""
+        return index.digests(self._index.read())
+
     def tags(self) -> Mapping[str, Digest]:
         return index.tags(self._index.read())
 
@@ -118,10 +122,24 @@ class Store:
                 raise self._not_found(digest)
             index.give_tag(descriptors, name, digest)
 
-    def remove(self, digest: Digest) -> None:
-        """Take an image and its tags out of the index. Its blobs stay until ``collect``. Idempotent."""
+    def enter_again(self, digest: Digest) -> bool:
+        """Enter an image that the index lost while all its blobs are there; return whether it is in the index now."""
         with self._index.changed() as descriptors:
-            index.drop(descriptors, (digest,))
+            if digest in index.digests(descriptors):
+                return True
+            try:
+                data = self._blobs.read(digest)
+                config, *_ = manifest.references(data)
+                self._require(manifest.image(digest, data, self._blobs.read(config)).layers)
+            except (BlobDamaged, ValueError):
+                return False
+            index.enter(descriptors, manifest.descriptor(manifest.MANIFEST_TYPE, digest, len(data)))
+        return True
+
+    def remove(self, *gone: Digest) -> None:
+        """Take images and their tags out of the index. Their blobs stay until ``collect``. Atomic and idempotent."""
+        with self._index.changed() as descriptors:
+            index.drop(descriptors, gone)
 
     def holds(self, layer: Layer) -> bool:
         """Whether the layer's blob is there with its size. Its bytes are not read: ``verify`` does that."""

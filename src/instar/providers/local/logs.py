@@ -45,8 +45,8 @@ def keep_full(log: Path) -> None:
 
 
 def forget(log: Path) -> None:
-    """Remove the files of one instance."""
-    for path in (log, _held(log), _before(log)):
+    """Remove the files of one instance; the one that says that there is a log goes last."""
+    for path in (_before(log), _held(log), log):
         path.unlink(missing_ok=True)
 
 
