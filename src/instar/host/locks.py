@@ -31,8 +31,9 @@ def hold(path: Path, what: str, *, wait_s: float = 0.0, hint: str = _WAIT) -> It
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _acquire(descriptor, what, wait_s, hint)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        text = str(os.getpid()).encode()
+        os.pwrite(descriptor, text, 0)
+        os.ftruncate(descriptor, len(text))
         with process.share(descriptor):
             yield
     finally:
@@ -69,7 +70,7 @@ def _acquire(descriptor: int, what: str, wait_s: float, hint: str) -> None:
             return
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                pid = _written_pid(os.pread(descriptor, 32, 0))
+                pid = _holder_of(descriptor)
                 raise EnvironmentBusy(
                     f"cannot work on '{what}': process {pid or '(unknown)'} is working on it",
                     pid=pid,
@@ -87,10 +88,24 @@ def find_holder(path: Path) -> int | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _written_pid(os.pread(descriptor, 32, 0))
+        return _holder_of(descriptor)
     finally:
         os.close(descriptor)
     return None
+
+
+def _holder_of(descriptor: int) -> int | None:
+    """Return who holds the lock of an open file: as the kernel knows it, or else as it wrote down itself.
+
+    A holder that was stopped as it had just got the lock has written nothing yet. Source: proc(5), /proc/locks.
+    """
+    found = os.fstat(descriptor)
+    name = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    for line in Path("/proc/locks").read_text().splitlines():
+        words = line.split()
+        if words[1] == "FLOCK" and words[5] == name and words[4].isdigit() and int(words[4]) > 0:
+            return int(words[4])
+    return _written_pid(os.pread(descriptor, 32, 0))
 
 
 def _written_pid(text: bytes) -> int | None:
