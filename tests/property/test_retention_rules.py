@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from instar.model.definition import Keep
 from instar.model.release import EnvironmentState, Release, Rollout, Settings
-from instar.operations.retention import kept, with_logs
+from instar.operations.retention import kept, required, with_logs
 from simulated.values import PLACE, configuration, image
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -19,7 +19,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[EnvironmentState, list[Release], set[int]]:
     count = draw(st.integers(0, 12))
-    flags = [draw(st.tuples(st.booleans(), st.booleans())) for _ in range(count)]
+    flags = [draw(st.tuples(st.booleans(), st.booleans(), st.integers(0, 9))) for _ in range(count)]
     releases = [
         Release(
             place=PLACE,
@@ -29,8 +29,9 @@ def histories(draw: st.DrawFn) -> tuple[EnvironmentState, list[Release], set[int
             created_at=AT,
             ran_well=well,
             pinned=pinned,
+            last_active_at=AT + timedelta(hours=served) if well else None,
         )
-        for number, (well, pinned) in enumerate(flags, 1)
+        for number, (well, pinned, served) in enumerate(flags, 1)
     ][::-1]
     some = st.sampled_from([None, *range(1, count + 1)])
     target, source = draw(some), draw(some)
@@ -58,6 +59,10 @@ def test_nothing_that_is_needed_goes(history: tuple[EnvironmentState, list[Relea
     ways_back = [number for number in well if number != state.active]
     assert not ways_back or ways_back[0] in numbers, "the last release that ran well is the way back"
     assert set(well[: state.settings.keep.releases]) <= numbers
+    older = [one for one in releases if one.ran_well and one.number < (state.active or 0)]
+    last = max((one.last_active_at for one in older if one.last_active_at), default=None)
+    going_back = [one.number for one in older if one.last_active_at == last]
+    assert not older or going_back[0] in numbers, "a rollback goes to the older one that served last"
     assert numbers <= with_logs(state, releases, present)
     newest = [one.number for one in releases][: state.settings.keep.releases]
     assert set(newest) <= with_logs(state, releases, present), "also one that failed can be looked at"
@@ -68,4 +73,17 @@ def test_what_nobody_needs_goes(history: tuple[EnvironmentState, list[Release], 
     state, releases, _ = history
     plain = [dataclasses.replace(one, pinned=False) for one in releases]
     alone = dataclasses.replace(state, rollout=None)
-    assert len(kept(alone, plain, set())) <= state.settings.keep.releases + 2, "the active one and the way back besides"
+    assert len(kept(alone, plain, set())) <= state.settings.keep.releases + 3, (
+        "the active one and the ways back besides"
+    )
+
+
+@given(histories(), st.integers(1, 5))
+def test_keeping_less_never_takes_what_is_required_and_keeping_more_takes_nothing_more(
+    history: tuple[EnvironmentState, list[Release], set[int]], more: int
+) -> None:
+    state, releases, present = history
+    wider = Settings(keep=Keep(hot=0, releases=state.settings.keep.releases + more))
+    numbers = kept(state, releases, present)
+    assert required(state, releases, present) <= numbers
+    assert numbers <= kept(dataclasses.replace(state, settings=wider), releases, present)
