@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import load
 import pytest
-from project import Project
+from project import Project, Result
 
 pytestmark = pytest.mark.root
+
+KILLER = Path(__file__).with_name("killer.py")
+POINTS = 6  # of those at which gc changes something
 
 
 @pytest.fixture
@@ -40,6 +50,9 @@ def test_the_way_back_and_what_is_pinned_stay(aged: Project) -> None:
     by_release = of_releases(aged)
     assert aged.json("pin", "dev", "1")["pinned"]
     aged.instar("pin", "dev", "1")
+    pinned = {one["number"]: one["pinned"] for one in aged.json("status", "dev")["releases"]}
+    assert pinned == {5: False, 1: True}, "it is shown though keep.releases is 1"
+    assert "pinned" in aged.instar("status", "dev").out
     unknown = aged.try_instar("pin", "dev", "77")
     assert unknown.status == 1 and "there is no such release" in unknown.err
     before = there(aged)
@@ -55,6 +68,8 @@ def test_the_way_back_and_what_is_pinned_stay(aged: Project) -> None:
     assert aged.json("rollback", "dev")["release"] == 4, "the way back is there though keep.releases is 1"
     assert aged.json("rollback", "dev", "--to", "1")["release"] == 1
     gone = aged.try_instar("rollback", "dev", "--to", "2")
+    late = aged.try_instar("pin", "dev", "2")
+    assert late.status == 1 and "its image is gone" in late.err
     assert gone.status == 1 and aged.get() == "hello from version 1\n"
     assert not aged.json("unpin", "dev", "1")["pinned"]
 
@@ -79,3 +94,83 @@ def test_fetched_files_that_no_lock_needs_go(project: Project) -> None:
     assert project.json("gc", "--dry-run")["fetched"] == 1 and stray.exists()
     assert project.json("gc")["fetched"] == 1 and not stray.exists()
     assert {path.name for path in stray.parent.iterdir()} == needed, "and those of this one stay"
+
+
+def test_what_a_rollback_goes_to_stays_also_when_newer_ones_ran_well(project: Project) -> None:
+    project.edit("config: {GREETING: hello}", "keep: {hot: 0, releases: 1}\n    config: {GREETING: hello}")
+    for version in "12":
+        project.set_version(version)
+        project.instar("deploy", "dev")
+    project.instar("rollback", "dev")
+    project.set_version("3")
+    project.instar("deploy", "dev")
+    project.instar("gc")
+    assert project.json("rollback", "dev")["release"] == 1 and project.get() == "hello from version 1\n"
+
+
+def test_more_can_be_kept_again(aged: Project) -> None:
+    aged.instar("gc")
+    aged.edit("releases: 1", "releases: 5")
+    aged.set_version("6")
+    aged.instar("deploy", "dev")
+    assert aged.json("gc") == {"images": [], "blobs": 0, "bytes": 0, "fetched": 0, "logs": []}
+
+
+def test_gc_killed_here_and_there_costs_nothing(project: Project) -> None:
+    project.edit("config: {GREETING: hello}", "keep: {hot: 0, releases: 1}\n    config: {GREETING: hello}")
+    for version in "123":
+        project.set_version(version)
+        project.instar("deploy", "dev")
+    count = collect(project, kill_at=10**9)
+    assert count is not None and count > 20
+    for point in range(1, POINTS + 1):
+        project.set_version(f"3.{point}")
+        project.instar("bake")
+        (project.home / "cache/sha256" / f"{point:064x}").write_bytes(b"stray")
+        assert collect(project, kill_at=max(1, count * point // (POINTS + 1))) is None
+        assert project.json("rollback", "dev")["outcome"] == "done"
+        assert project.json("rollback", "dev", "--to", "3")["outcome"] == "done"
+    project.set_version("4")
+    assert project.json("deploy", "dev")["outcome"] == "done" and project.get() == "hello from version 4\n"
+    project.instar("gc")
+    assert len(there(project)) == 2 and project.json("gc", "--dry-run")["bytes"] == 0
+    assert "events" in project.instar("history", "--verify").out
+
+
+def test_gc_again_and_again_beside_deploys_takes_nothing_that_they_need(project: Project) -> None:
+    project.edit("config: {GREETING: hello}", "keep: {hot: 0, releases: 1}\n    config: {GREETING: hello}")
+    project.instar("deploy", "dev")
+    over = threading.Event()
+    failed = list[Result]()
+
+    def collects() -> None:
+        while not over.is_set():
+            result = project.try_instar("gc")
+            if result.status:
+                failed.append(result)
+
+    collector = threading.Thread(target=collects)
+    collector.start()
+    try:
+        with load.running(project.url(), "--rate", "50", "--connections", "2") as traffic:
+            for version in "234":
+                project.set_version(version)
+                assert project.json("deploy", "dev")["outcome"] == "done"
+                assert project.json("rollback", "dev")["outcome"] == "done"
+                assert project.json("deploy", "dev")["outcome"] == "done"
+            report = traffic.stop()
+    finally:
+        over.set()
+        collector.join()
+    assert not failed and report["failed"] == 0, (failed, report)
+
+
+def collect(project: Project, *, kill_at: int) -> int | None:
+    """Run gc; return how many things it did, None when it was killed."""
+    counted = project.folder.parent / "count"
+    words = [sys.executable, "-IB", str(KILLER), str(kill_at), str(counted), "gc"]
+    ended = subprocess.run(words, cwd=project.folder, env=project.environ, capture_output=True, text=True, check=False)
+    if ended.returncode == -signal.SIGKILL:
+        return None
+    assert ended.returncode == 0, ended.stderr
+    return int(counted.read_text())

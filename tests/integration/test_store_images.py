@@ -299,3 +299,15 @@ def test_an_export_that_cannot_be_written_says_why(store: Store, images: tuple[I
         store.export(images[0].digest, tmp_path / "a.oci", tag="a b")
     with pytest.raises(StoreError, match=r"cannot export to '.*': Is a directory"):
         store.export(images[0].digest, tmp_path)
+
+
+def test_an_image_that_the_index_lost_is_entered_again_when_it_is_whole(
+    store: Store, images: tuple[Image, Image]
+) -> None:
+    one, two = images
+    store.remove(one.digest, two.digest)
+    assert store.digests() == ()
+    blob(store, two.layers[1].digest).unlink()
+    assert store.enter_again(one.digest) and store.enter_again(one.digest)
+    assert not store.enter_again(two.digest) and not store.enter_again(two.layers[0].digest)
+    assert store.digests() == (one.digest,) and store.image(one.digest) == one

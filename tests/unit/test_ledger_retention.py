@@ -1,0 +1,53 @@
+"""What gc asks the ledger: which releases are pinned, and which instances ever were of which release."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from instar.ledger import Ledger
+from instar.model.release import Place, Settings
+from simulated.values import configuration, image
+
+DEV = Place(service="web", environment="dev")
+NETWORK = IPv4Network("10.9.0.0/24")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """With an environment of three releases that have an instance each, the first of which is removed."""
+    with Ledger(tmp_path / "ledger" / "instar.db", actor="ann") as opened:
+        opened.save_settings(DEV, Settings())
+        for number in (1, 2, 3):
+            opened.add_release(DEV, image(str(number)).digest, configuration())
+            opened.add_instances(DEV, number, 1, NETWORK)
+        opened.remove_instance("web-dev-1-1", "over")
+        yield opened
+
+
+def test_pinned_releases_are_found_newest_first(ledger: Ledger) -> None:
+    assert ledger.pinned(DEV) == ledger.pinned(Place(service="no", environment="where")) == ()
+    for number in (1, 3, 2):
+        ledger.set_pinned(DEV, number, True)
+    ledger.set_pinned(DEV, 2, False)
+    assert [release.number for release in ledger.pinned(DEV)] == [3, 1]
+
+
+def test_instances_of_releases_are_known_also_when_they_are_removed(ledger: Ledger) -> None:
+    assert ledger.instance_releases(DEV) == (("web-dev-1-1", 1), ("web-dev-2-1", 2), ("web-dev-3-1", 3))
+
+
+def test_instances_of_removed_places_are_known_and_not_those_of_its_successor(ledger: Ledger) -> None:
+    assert ledger.instances_of_removed() == ()
+    for instance in ledger.instances():
+        ledger.remove_instance(instance.id, "over")
+    ledger.remove_environment(DEV)
+    ledger.save_settings(DEV, Settings())
+    ledger.add_release(DEV, image().digest, configuration())
+    ledger.add_instances(DEV, 4, 1, NETWORK)
+    gone = ["web-dev-1-1", "web-dev-2-1", "web-dev-3-1"]
+    assert ledger.instances_of_removed() == tuple(("local", DEV, name) for name in gone)
+    assert ledger.instance_releases(DEV) == (("web-dev-4-1", 4),)
