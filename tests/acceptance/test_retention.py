@@ -174,3 +174,13 @@ def collect(project: Project, *, kill_at: int) -> int | None:
         return None
     assert ended.returncode == 0, ended.stderr
     return int(counted.read_text())
+
+
+def test_a_lock_says_what_it_needs_before_anything_is_baked_from_it(project: Project) -> None:
+    record = project.home / "cache/needed/service-hello"
+    record.unlink()
+    project.instar("lock")
+    needed = set(record.read_text().split())
+    assert needed <= {path.name for path in (project.home / "cache/sha256").iterdir()} and needed
+    project.instar("gc")
+    assert needed <= {path.name for path in (project.home / "cache/sha256").iterdir()}

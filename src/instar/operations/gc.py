@@ -4,10 +4,11 @@
 Fetched files stay that the locks of these images name, and those of each service's newest lock, which a bake writes
 down before it fetches anything (``fetch/needs.py``).
 
-Bakes, deploys, promotions and gc take turns (the store's lock). Whoever else begins to need an image (rollback, pin)
-looks for it within the ledger's transaction in which it says so, and gc takes images out of the store's index within
-one: so the one is seen by the other. Killed anywhere, what was to go is found again by the next gc. What was removed is
-written to the ledger afterwards, when there is room for it: a full disk is what gc is for.
+Bakes, deploys, promotions and gc take turns (the store's lock). gc takes images out of the store's index within one
+transaction of the ledger: whoever begins to need one without the store's lock (a pin) looks for it within the
+transaction that says so, and is either seen by gc or finds it gone. Killed anywhere, what was left of it to remove is
+found by the next gc. What was removed is written to the ledger afterwards (not, if it was killed before that): there is
+room for it then, and a full disk is what gc is for.
 """
 
 from __future__ import annotations
