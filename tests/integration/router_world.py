@@ -27,20 +27,21 @@ class Backend:
     ``/cut`` ends in the middle of its answer, ``/none`` before it. ``healthy`` False: its checks get 500; ``failing``
     True: other requests do, each after ``delay_s``."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, host: str | None = None) -> None:
         self.name = name
         self.healthy = True
         self.failing = False
         self.delay_s = 0.0
         self.release = threading.Event()
         self.seen: Counter[str] = Counter()
-        self._listening = socket.create_server((next(_hosts), 0), backlog=1024)
+        family = socket.AF_INET6 if host and ":" in host else socket.AF_INET
+        self._listening = socket.create_server((host or next(_hosts), 0), family=family, backlog=1024)
         self._accept = threading.Thread(target=self._serve, daemon=True)
         self._accept.start()
 
     @property
     def target(self) -> Target:
-        host, port = self._listening.getsockname()
+        host, port = self._listening.getsockname()[:2]
         return Target(name=self.name, address=host, port=port)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from instar.errors import RouterError
 from instar.router.address import Address, parse
-from instar.router.config import Plan, frame, read_plan, read_slots, render
+from instar.router.config import Plan, frame, read_plan, read_slots, refilled, render
 from instar.router.slots import Server, Slots, padded
 
 PLAN = Plan(
@@ -64,6 +64,15 @@ def test_the_frame_is_what_haproxy_must_be_started_anew_for() -> None:
     ]
     assert {frame(one) for one in same} == {frame(text)}
     assert frame(text) not in {frame(one) for one in other}
+
+
+def test_other_servers_leave_the_rest_of_a_file_as_it_was() -> None:
+    older = render(PLAN, HELD, confined=True).replace("  balance roundrobin\n", "")
+    other = (None, *HELD[:2])
+    assert read_slots(refilled(older, other)) == other
+    assert read_plan(refilled(older, other)) == PLAN
+    assert frame(refilled(older, other)) == frame(older) != frame(render(PLAN, other, confined=True))
+    assert refilled(render(PLAN, HELD, confined=True), other) == render(PLAN, other, confined=True)
 
 
 def test_a_socket_that_a_wider_one_covers_is_kept_open() -> None:

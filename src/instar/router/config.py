@@ -104,6 +104,12 @@ def render(plan: Plan, slots: Slots, *, confined: bool) -> str:
     return "\n".join(sections) + "\n"
 
 
+def refilled(text: str, slots: Slots) -> str:
+    """Return a file with other servers in its slots: all else in it stays what HAProxy was started with."""
+    kept = [line for line in text.splitlines() if not _SERVER.fullmatch(line)]
+    return "\n".join([*kept, *(_server(index, server) for index, server in enumerate(slots))]) + "\n"
+
+
 def frame(text: str) -> str:
     """Return what of a file HAProxy must be started anew for: all but comments and what its slots hold."""
     lines = (_SERVER.sub(r"  server s\g<slot>", line) for line in text.splitlines())

@@ -69,7 +69,12 @@ def read(text: str) -> Previews:
 
 
 def commands(kind: str, wanted: Previews, shown: str) -> Sequence[str]:
-    """Return what makes HAProxy's map as ``wanted``, after what it showed of it; nothing when it is."""
+    """Return what makes HAProxy's map as ``wanted``, after what it showed of it; nothing when it is.
+
+    An HAProxy that has no map was started before there were previews: the one after it reads the file.
+    """
+    if shown.startswith("Unknown map"):
+        return ()
     entries = _entries(kind, wanted)
     seen = dict(line.split(" ")[1:3] for line in shown.strip().splitlines())
     gone = [f"del map {MAP} {key}" for key in seen if key not in entries]

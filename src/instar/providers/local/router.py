@@ -65,12 +65,14 @@ class LocalRouter:
     def attach(self, place: Place, targets: Sequence[Target]) -> None:
         servers = [Server.of(target.name, target.address, target.port) for target in targets]
         with self._changing(place) as proxy:
-            plan, before = self._read(proxy)
+            text = self._read(proxy)
+            plan, before = config.read_plan(text), config.read_slots(text)
             held = slots.attached(before, servers)
-            if len(held) > len(before):
+            new = proxy.render(plan, held)
+            if config.frame(text) != config.frame(new):  # for more slots, or an older Instar started it
                 proxy.replace(plan, held)
-            elif held != before:
-                proxy.files.write(proxy.render(plan, held))
+            elif text != new:
+                proxy.files.write(new)
             try:
                 proxy.converge(held)
                 _await_proven(proxy, held, [server.name for server in servers])
@@ -84,11 +86,11 @@ class LocalRouter:
             if not weights and (proxy.files.read() is None or not proxy.exists()):
                 self._silence(proxy)
                 return 0.0
-            plan, before = self._read(proxy)
+            before = config.read_slots(self._read(proxy))
             held = slots.weighted(before, weights)
             _require_up(proxy, held)
             if held != before:
-                proxy.files.write(proxy.render(plan, held))
+                self._fill(proxy, held)
             return proxy.converge(held)
 
     def preview(self, place: Place, targets: Mapping[int, str]) -> None:
@@ -170,27 +172,30 @@ class LocalRouter:
         with locks.hold(path, f"the router of {place}", wait_s=_LOCK_WAIT_S):
             yield proxy
 
-    def _read(self, proxy: Proxy) -> tuple[config.Plan, Slots]:
+    def _read(self, proxy: Proxy) -> str:
         text = proxy.files.read()
         if text is None:
             raise RouterError(
                 f"cannot route for '{proxy.files.place}': it has no router", hint="deploying to it starts one"
             )
-        return config.read_plan(text), config.read_slots(text)
+        return text
+
+    def _fill(self, proxy: Proxy, held: Slots) -> None:
+        proxy.files.write(config.refilled(self._read(proxy), held))
 
     def _silence(self, proxy: Proxy) -> None:
         """Take the weights from the file of a router that does not run."""
         text = proxy.files.read()
         if text is not None:
-            proxy.files.write(proxy.render(config.read_plan(text), slots.weighted(config.read_slots(text), {})))
+            self._fill(proxy, slots.weighted(config.read_slots(text), {}))
 
     def _release(self, proxy: Proxy, plan: config.Plan, held: Slots, names: Sequence[str]) -> int:
         """Take servers from HAProxy and then from the file; return how many sessions that cut."""
         after = slots.without(held, names)
         self._preview(proxy, plan, _previews(proxy, after))
-        cut = _cut(proxy, held, after) if proxy.exists() else 0
+        cut = _cut(proxy, held, after, previewed=plan.preview is not None) if proxy.exists() else 0
         if after != held:
-            proxy.files.write(proxy.render(plan, after))
+            self._fill(proxy, after)
         proxy.files.tidy()
         if proxy.exists():
             proxy.converge(after)  # an HAProxy that died in between has read the file as it was before
@@ -223,12 +228,15 @@ def _write_previews(proxy: Proxy, kind: str, wanted: Previews) -> None:
         proxy.files.write(text, proxy.files.previews)
 
 
-def _cut(proxy: Proxy, held: Slots, after: Slots) -> int:
-    """Free the slots that ``held`` has and ``after`` hasn't; return how many sessions they had."""
+def _cut(proxy: Proxy, held: Slots, after: Slots, *, previewed: bool) -> int:
+    """Free the slots that ``held`` has and ``after`` hasn't; return how many sessions they had, previews apart."""
     gone = {index: server.address for index, server in slots.held(held) if after[index] is None}
     sessions = _sessions(proxy.statistics())
     proxy.converge(after)
-    in_retired = proxy.cut(proxy.retired(proxy.files.record()), tuple(gone.values()))
+    record, addresses = proxy.files.record(), tuple(gone.values())
+    in_retired = proxy.cut(proxy.retired(record), addresses)
+    if previewed and record:
+        proxy.cut((record.haproxy,), addresses)  # they are in no slot, and counted as nobody's
     return sum(sessions.get(index, 0) for index in gone) + in_retired
 
 
