@@ -304,7 +304,7 @@ def test_a_router_is_in_no_group_of_who_started_it(here: World) -> None:
 
 def test_the_group_of_a_router_that_is_gone_is_found(here: World) -> None:
     here.start("a")
-    for pid in here.processes():
+    for pid in (*here.holders(), *here.haproxies()):  # a holder starts its HAProxy again
         os.kill(pid, signal.SIGKILL)
     until(lambda: here.processes() == [])
     shutil.rmtree(here.directory)
