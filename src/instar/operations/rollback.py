@@ -6,6 +6,7 @@ import time
 
 from instar.errors import Refused
 from instar.model.release import EnvironmentState, Place, Release
+from instar.operations import retention
 from instar.operations.deploy import Outcome, converge, require_standing, start_rollout
 from instar.operations.parts import Parts, hold_place, require_root
 
@@ -42,9 +43,9 @@ def rollback(
                 f"cannot roll back '{place}' to release {target.number}: {unreadable}",
                 hint="deploy a release that reads it; or, if you know better, add --force (it is recorded)",
             )
-        if not any(one.release == target.number for one in parts.ledger.instances(place)):
-            parts.store.image(target.image)
-        with parts.ledger.transaction():
+        with parts.ledger.transaction():  # in which gc drops images too
+            if not any(one.release == target.number for one in parts.ledger.instances(place)):
+                parts.store.image(target.image)
             rollout = environment.rollout
             if rollout is not None and rollout.target != target.number:
                 parts.ledger.end_rollout(rollout, "failed", {"reason": "rolled back before it had finished"})
@@ -82,9 +83,9 @@ def _target(parts: Parts, environment: EnvironmentState, to: int | None) -> Rele
         return parts.ledger.get_release(place, rollout.target)
     if rollout is not None and rollout.target != environment.active:
         return parts.ledger.get_release(place, environment.active)
-    older = [one for one in parts.ledger.releases(place) if one.number < environment.active and one.ran_well]
-    if older:  # the one that had the traffic last: one that was rolled back from is not what people mean
-        return max(older, key=lambda one: (one.last_active_at or one.created_at, one.number))
+    back = retention.way_back(environment, parts.ledger.releases(place))
+    if back is not None:
+        return back
     raise Refused(
         f"cannot roll back '{place}': release {environment.active} is the oldest that ran well",
         hint=f"instar history {place} shows all releases; --to N goes to any of them",
