@@ -12,17 +12,20 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from instar.control.canary import waits_for_somebody
 from instar.control.loop import Loop, Run
-from instar.model.definition import Analysis, Check, Rollout, Step, Task
+from instar.model.definition import Analysis, Check, Replace, Rollout, Step, Task
 from instar.model.progress import silent
 from instar.model.release import RolloutKind, Settings
 from simulated import Behaviour, Crash, CrashableLedger, Effects, Simulation
 from simulated.values import PLACE, configuration, image
 
 REQUESTS, IDLE_PASSES = 8, 4
+SHORTEST_S = 0.2  # else the loop looks fifty times a second
 SETTINGS = Settings(listen=("127.0.0.1:8080",), instances=2)
 
 
@@ -37,6 +40,9 @@ class Machine:
     policy: Rollout = Rollout()
     preview: str | None = None
     agent: bool = False  # the loop is carried on by the agent, not by a command
+    replace: Replace = Replace()
+    says: Literal["", "resume", "abort"] = ""  # what somebody says when the rollout is there
+    waited: bool = False
     served: bool = False
     world: Simulation = field(init=False)
     ledger: CrashableLedger = field(init=False)
@@ -64,8 +70,9 @@ class Machine:
         """Write what is wanted, as a verb does: in one transaction, and not twice."""
         with self.ledger.transaction():
             settings = dataclasses.replace(
-                SETTINGS, instances=self.instances, rollout=self.policy, preview=self.preview
+                SETTINGS, instances=self.instances, rollout=self.policy, preview=self.preview, replace=self.replace
             )
+            before = self.ledger.find_environment(PLACE)
             self.ledger.save_settings(PLACE, settings)
             if target is None:
                 wanted = configuration({"VERSION": version}, **self.fields)
@@ -74,7 +81,7 @@ class Machine:
                 target = known[0].number if same else self.ledger.add_release(PLACE, image().digest, wanted).number
             state = self.ledger.get_environment(PLACE)
             if state.rollout is None and state.active != target:
-                self.ledger.begin_rollout(PLACE, kind, target)
+                self.ledger.begin_rollout(PLACE, kind, target, settings_before=before.settings if before else None)
 
     def settle(self) -> None:
         loop = Loop(
@@ -95,7 +102,13 @@ class Machine:
         """Let time pass, and users ask meanwhile."""
         for _ in range(REQUESTS if self.policy.analysis else 1):
             self.ask()
-        self.world.clock.sleep(seconds)
+        self.world.clock.sleep(max(seconds, SHORTEST_S))
+        rollout = self.ledger.get_environment(PLACE).rollout
+        if rollout is not None and self.says == "resume" and waits_for_somebody(self.ledger.get_environment(PLACE)):
+            word = {"paused": False} if rollout.stage.paused else {"resumed": True}
+            self.ledger.change_stage(rollout, "resumed", {}, **word)
+        elif rollout is not None and self.says == "abort" and rollout.stage.step >= 2 and not rollout.stage.abort:
+            self.ledger.change_stage(rollout, "abort", {}, abort="a typo")
 
     def ask(self) -> None:
         self.world.router.request(PLACE)
@@ -230,10 +243,33 @@ def failing_task(machine: Machine) -> None:
 
 def aborted(machine: Machine) -> None:
     """Somebody says so, at the second step."""
-    canary(machine)
+    machine.says = "abort"
+    if not _asked(machine):
+        canary(machine)
+
+
+def aborted_batches(machine: Machine) -> None:
+    machine.says, machine.instances = "abort", 3
+    machine.world.runtime.behave(2, Behaviour(healthy_after_probes=2))
+    if not _asked(machine):
+        batches(machine)
+
+
+def _asked(machine: Machine) -> bool:
+    """Nobody asks again for what was given up."""
+    return machine.ledger.releases(PLACE, last=1)[0].number == 2
+
+
+def paused(machine: Machine) -> None:
+    """Somebody pauses it before its first step, and has to say too when its last one is over."""
+    machine.says = "resume"
+    careful(machine)
+    steps = (*machine.policy.steps[:1], dataclasses.replace(machine.policy.steps[1], pause_ms=None))
+    machine.policy = dataclasses.replace(machine.policy, steps=steps)
+    machine.want("deploy", version="2")
     rollout = machine.ledger.get_environment(PLACE).rollout
-    if rollout is not None and rollout.stage.abort is None:
-        machine.ledger.change_stage(rollout, "abort", {}, abort="a typo")
+    if rollout is not None and rollout.stage.step == 0:
+        machine.ledger.change_stage(rollout, "paused", {}, paused=True)
 
 
 def batches(machine: Machine) -> None:
@@ -259,6 +295,23 @@ def dead_one(machine: Machine) -> None:
             machine.world.runtime.kill(one.id)
 
 
+def deaf_one(machine: Machine) -> None:
+    """An instance no longer answers."""
+    machine.agent = True
+    for one in machine.ledger.instances(PLACE)[:1]:
+        if one.id.endswith("-1-1") and one.id in machine.world.runtime.traces():
+            machine.world.runtime.change(one.id, answers=500)
+
+
+def old_ones(machine: Machine) -> None:
+    """All instances have become too old."""
+    machine.agent, machine.replace = True, Replace(max_age_ms=60_000)
+    machine.want("deploy", version="1")
+    if not machine.waited:
+        machine.world.clock.sleep(61)
+        machine.waited = True
+
+
 def left_canary(machine: Machine) -> None:
     machine.agent = True
     canary(machine)
@@ -280,9 +333,14 @@ SCENARIOS: dict[str, tuple[dict[str, object], tuple[Act, ...], Act]] = {
     "rolling": ({}, (first,), batches),
     "rolling that is left to the agent": ({}, (first,), left_batches),
     "rolling that fails": ({}, (first,), bad_batches),
+    "rolling that is aborted": ({}, (first,), aborted_batches),
     "rolling back": ({}, (first, batches), batches_back),
     "rolling worker": ({"port": None}, (first,), batches),
+    "canary that is paused and resumed": ({}, (first,), paused),
     "an instance that died": ({}, (first,), dead_one),
+    "an instance that no longer answers": ({}, (first,), deaf_one),
+    "instances that are too old": ({}, (first,), old_ones),
+    "an old instance, exclusive": ({"exclusive": True}, (first,), old_ones),
     "first deploy": ({}, (), first),
     "second deploy": ({}, (first,), second),
     "third deploy": ({}, (first, second), third),
@@ -378,7 +436,17 @@ def test_two_kills_at_any_points_change_nothing_either(name: str, tmp_path: Path
             assert ended == expected, f"killed after effect {index}, and {again} effects later"
 
 
-TWICE = ["second deploy", "rollback to a retired release", "second deploy, exclusive", "canary", "rolling"]
+TWICE = [
+    "second deploy",
+    "rollback to a retired release",
+    "second deploy, exclusive",
+    "canary",
+    "canary that is left to the agent",
+    "canary that fails its analysis",
+    "rolling",
+    "rolling that is left to the agent",
+    "an instance that died",
+]
 
 
 @pytest.mark.parametrize("name", TWICE)

@@ -46,6 +46,7 @@ class SimulatedRouter:
         self._places: dict[Place, Routes] = {}
         self._turn = itertools.count()
         self._guard = effects.guard  # one for all: a watcher looks at everything
+        runtime.has_traffic = self.has_traffic
 
     # What tests do to it
 
@@ -69,6 +70,17 @@ class SimulatedRouter:
             routes.failed += not well
             return name if well else None
 
+    def request_preview(self, place: Place, *, release: int | None = None) -> str | None:
+        """Send a request for a release to the place's address or, without one, any request to its preview address;
+        return the name of the target that answers it, None when nothing answers well. It counts as nobody's traffic."""
+        with self._guard:
+            routes = self._places.get(place)
+            if routes is None or not routes.running or routes.plan.preview is None:
+                return None
+            previewed = self._previewed(routes)
+            name = previewed.get(max(previewed, default=0) if release is None else release)
+            return name if name and self._up(routes, name) else None
+
     def serving(self, place: Place) -> tuple[str, ...]:
         """Return the names of the well targets with weight: where a request that came now could go."""
         with self._guard:
@@ -76,6 +88,10 @@ class SimulatedRouter:
             if routes is None or not routes.running:
                 return ()
             return tuple(name for name, weight in routes.weights.items() if weight and self._up(routes, name))
+
+    def has_traffic(self, name: str) -> bool:
+        """Tell whether requests can come to a target."""
+        return any(routes.running and routes.weights.get(name) for routes in self._places.values())
 
     def reboot(self) -> None:
         """The machine starts anew: no router runs, their files are there."""
@@ -95,8 +111,8 @@ class SimulatedRouter:
 
     def check(self, plan: RouterPlan) -> None:
         routes = self._places.get(plan.place)
-        ours = routes.plan.listen if routes is not None and routes.running else ()
-        for address in plan.listen:
+        ours = _addresses(routes.plan) if routes is not None and routes.running else ()
+        for address in _addresses(plan):
             if address in self.taken and address not in ours:
                 raise RouterError(f"cannot listen on '{address}': {self.taken[address]} has it")
 
@@ -243,7 +259,8 @@ class SimulatedRouter:
         return not failed
 
     def _previewed(self, routes: Routes) -> Mapping[int, str]:
-        return {number: name for number, name in routes.previewed.items() if name in routes.targets}
+        kept = routes.previewed if routes.plan.preview is not None else {}
+        return {number: name for number, name in kept.items() if name in routes.targets}
 
     def _up(self, routes: Routes, name: str) -> bool:
         target = routes.targets[name]
@@ -254,3 +271,7 @@ class SimulatedRouter:
             return 0
         now = self._clock.peek()
         return sum(1 for until in routes.sessions[name] if until > now)
+
+
+def _addresses(plan: RouterPlan) -> tuple[str, ...]:
+    return plan.listen if plan.preview in (None, "header") else (*plan.listen, plan.preview)

@@ -72,7 +72,8 @@ class SimulatedRuntime:
     """Implements ``providers.base.Runtime``. What it holds stands for the machine: it outlives a crash.
 
     Tests give faults with :meth:`behave`, :meth:`kill`, :meth:`reboot`, and look at ``violations``: what must
-    never happen (two releases with an exclusive volume at once, two instances with one address) and did.
+    never happen (two releases with an exclusive volume at once, two instances with one address, one stopped while it
+    answers requests) and did. ``has_traffic`` is the router's word on an instance.
     ``tasks_run`` has every task that was begun, as (release, name), ``checked`` every check, as (instance, asked for).
     """
 
@@ -82,6 +83,7 @@ class SimulatedRuntime:
         self.clock = clock
         self.effects = effects
         self.violations: list[str] = []
+        self.has_traffic: Callable[[str], bool] = lambda name: False
         self.volumes: set[tuple[Place, str]] = set()
         self.warned: tuple[str, ...] = ()
         self.tasks_run: list[tuple[int, str]] = []
@@ -216,6 +218,8 @@ class SimulatedRuntime:
             if found is None:
                 return
             if not found.half:
+                if self.has_traffic(instance.id) and self.well_at(instance.address, release.service.port or 0):
+                    self.violations.append(f"{instance.id} was stopped while it had traffic")
                 with self.effects.step(f"stop {instance.id}"):
                     found.half, found.process = True, None
             with self.effects.step(f"remove {instance.id}"):

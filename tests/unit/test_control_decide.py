@@ -23,6 +23,7 @@ from instar.control.actions import (
     Wait,
 )
 from instar.control.decide import decide
+from instar.model.release import Stage
 
 
 def test_a_first_deploy_goes_from_nothing_to_traffic_in_order() -> None:
@@ -140,6 +141,22 @@ def test_after_a_failed_exclusive_rollout_the_source_runs_again() -> None:
     assert isinstance(action, Retire) and action.instances == (failed.id,)
 
 
+def test_a_pause_comes_before_the_gap_of_an_exclusive_volume_and_never_in_it() -> None:
+    releases = [release(1, DATABASE, ran_well=True), release(2, DATABASE)]
+    stage = Stage(paused=True)
+    before = world(releases, [copy(1, weight=100), copy(2, "created")], active=1, target=2, stage=stage)
+    assert isinstance(decide(before)[0], Wait)
+    candidate = copy(2, healthy=True, weight=0)
+    assert decide(world(releases, [candidate], active=1, target=2, stage=stage)) == (Shift(2, (candidate.id,)),)
+
+
+def test_a_paused_blue_green_rollout_is_ready_and_waits() -> None:
+    copies = [copy(1, weight=100), copy(2, healthy=True, weight=0)]
+    paused = world([release(1), release(2)], copies, active=1, target=2, stage=Stage(paused=True))
+    assert isinstance(decide(paused)[0], Wait)
+    assert decide(world([release(1), release(2)], copies, active=1, target=2)) == (Shift(2, (copies[1].id,)),)
+
+
 def test_a_worker_has_no_traffic_and_its_old_release_stops_working() -> None:
     releases = [release(1, WORKER, ran_well=True, last=1), release(2, WORKER)]
     young = [copy(1), copy(2, healthy=True, age_s=1)]
@@ -156,7 +173,7 @@ def test_a_dead_copy_of_the_active_release_is_replaced_once_and_not_for_ever() -
     dead = copy(1, "stopped", weight=0)
     assert decide(world(releases, [dead], active=1)) == (Retire((dead.id,), "it ended"),)
     assert decide(world(releases, [], active=1)) == (Plan(1, 1, replacing="ended"),)
-    assert decide(dataclasses.replace(world(releases, [], active=1), tried=frozenset({1}))) == ()
+    assert decide(dataclasses.replace(world(releases, [], active=1), tried=frozenset({(1, "ended")}))) == ()
 
 
 def test_what_is_well_serves_while_another_copy_is_not() -> None:
@@ -166,7 +183,7 @@ def test_what_is_well_serves_while_another_copy_is_not() -> None:
     served = copy(1, weight=100, serial=1)
     both = world(releases, [served, unwell], active=1, instances=2)
     assert decide(both) == (Retire((unwell.id,), "it no longer answers"),)
-    assert decide(dataclasses.replace(both, tried=frozenset({1}))) == ()
+    assert decide(dataclasses.replace(both, tried=frozenset({(1, "ended")}))) == ()
 
 
 def test_a_reboot_after_the_traffic_has_moved_does_not_undo_the_rollout() -> None:

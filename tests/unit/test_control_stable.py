@@ -93,7 +93,7 @@ def test_an_alarm_leaves_what_is_there_as_it_is() -> None:
 
 def test_somebody_who_asks_gets_one_at_once() -> None:
     assert decide(kept([], failures=None)) == (Plan(1, 1, "ended"),)
-    assert decide(kept([], failures=None, tried=frozenset({1}))) == ()
+    assert decide(kept([], failures=None, tried=frozenset({(1, "ended")}))) == ()
 
 
 # age
@@ -169,7 +169,7 @@ def test_a_hot_copy_that_ended_is_restored_by_the_agent_alone() -> None:
     assert decide(both) == (Retire((dead.id,), "it is no longer needed"),)
     assert decide(kept(serving(1, 1), releases=releases)) == (Plan(2, 1, "hot"),)
     assert decide(kept(serving(1, 1), releases=releases, failures=None)) == ()
-    assert decide(kept(serving(1, 1), releases=releases, tried=frozenset({2}))) == ()
+    assert decide(kept(serving(1, 1), releases=releases, tried=frozenset({(2, "hot")}))) == ()
     planned = copy(2, "absent")
     assert decide(kept([*serving(1, 1), planned], releases=releases)) == (Create((planned.id,), start=True),)
 

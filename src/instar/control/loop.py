@@ -82,7 +82,7 @@ class Run:
     story: Story
     asked: bool = True
     watch: Watch = field(default_factory=Watch)
-    replaced: set[int] = field(default_factory=set)
+    replaced: set[tuple[int, str]] = field(default_factory=set)
 
     def advance(self) -> float | None:
         """Observe, decide and act until it has to wait; return for how many seconds, None when all is as wanted."""
@@ -126,9 +126,9 @@ class Run:
             self.executor.fail(world, Fail(_cause(error), tuple(culprits)))
 
 
-def _replaced(action: Action) -> set[int]:
-    """Return the release of which the action made replacements."""
-    return {action.release} if isinstance(action, Plan) and action.replacing else set()
+def _replaced(action: Action) -> set[tuple[int, str]]:
+    """Return of which release the action made replacements, and why."""
+    return {(action.release, action.replacing)} if isinstance(action, Plan) and action.replacing else set()
 
 
 def _cause(error: InstarError | OSError) -> str:

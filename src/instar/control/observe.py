@@ -19,7 +19,7 @@ def observe(
     provider: Provider,
     place: Place,
     *,
-    tried: frozenset[int] = frozenset(),
+    tried: frozenset[tuple[int, str]] = frozenset(),
     replacing: bool = False,
 ) -> World:
     """Return ``place`` as it is wanted and as it is. Probes the copies whose health a decision can hang on.

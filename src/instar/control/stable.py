@@ -35,7 +35,7 @@ def keep(world: World, release: Release, count: int | None = None) -> Readiness:
     why = "old" if _aged(world, release, outgoing) else "unwell" if outgoing else "ended"
     readiness = bring_up(world, release, count=count, replacing=why, without=outgoing)
     if readiness.cause:
-        gone = world.failures is None and release.number not in world.tried
+        gone = world.failures is None and not world.tried_for(release, "ended")
         actions = (Retire(readiness.culprits, "it no longer answers"),) if gone else ()
         return Readiness(copies=readiness.copies, actions=actions)
     if any(isinstance(action, Plan) for action in readiness.actions):
@@ -150,7 +150,7 @@ def _stop_first(world: World, outgoing: tuple[Copy, ...]) -> tuple[Action, ...]:
 def _allowed(world: World, release: Release, actions: tuple[Action, ...]) -> tuple[Action, ...]:
     """Return ``actions``, or what comes instead as long as nothing may be replaced."""
     if world.failures is None:
-        return () if release.number in world.tried else actions
+        return () if world.tried_for(release, "ended") else actions
     policy, failures = world.environment.settings.replace, world.failures
     if world.environment.alarm is not None:
         return ()

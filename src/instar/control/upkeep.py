@@ -44,7 +44,7 @@ def _serve(world: World, active: Release) -> tuple[Action, ...]:
         traffic = give_traffic(world, active, copies)
         if traffic:
             return traffic
-    if world.previewed:
+    if world.previewed and world.router_plan is not None and world.router_plan.preview is not None:
         return (Preview(()),)
     return readiness.actions
 
@@ -93,7 +93,7 @@ def _keep_hot(world: World, release: Release, *, asleep: bool) -> tuple[Action, 
     if world.failures is None:
         return ()
     readiness = bring_up(world, release, replacing="hot")
-    if any(isinstance(action, Plan) for action in readiness.actions) and release.number in world.tried:
+    if any(isinstance(action, Plan) for action in readiness.actions) and world.tried_for(release, "hot"):
         return ()
     return tuple(action for action in readiness.actions if not isinstance(action, Wait))
 
@@ -103,6 +103,6 @@ def _put_to_sleep(world: World, release: Release) -> tuple[Action, ...]:
     copies = world.of(release)
     missing = world.wanted_copies - len(copies)
     if missing > 0:
-        return () if release.number in world.tried else (Plan(release.number, missing, replacing="hot"),)
+        return () if world.tried_for(release, "hot") else (Plan(release.number, missing, replacing="hot"),)
     planned = tuple(copy.id for copy in copies if copy.state == "planned")
     return (Create(planned, start=False),) if planned else ()

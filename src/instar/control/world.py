@@ -63,10 +63,10 @@ class World:
     """An environment at ``now``. ``releases`` has at least the active one, the target, and all with instances.
 
     ``copies`` are those that serve, ``task_copies`` those that run a task; ``tasks`` are the target's that were begun.
-    ``tried``: releases that got a replacement in this run already. ``failures``: when replacements of the active
-    release were needed lately, or None where a person asked for it just now: then each release gets one at once.
-    ``unwell``: copies that have not answered for so long that they are to be replaced. ``quiet_since``: when copies
-    were first seen without traffic.
+    ``tried``: what was replaced in this run already, each as (release, "ended" or "hot"). ``failures``: when
+    replacements of the active release were needed lately, or None where a person asked for it just now: then each
+    release gets one at once. ``unwell``: copies that have not answered for so long that they are to be replaced.
+    ``quiet_since``: when copies were first seen without traffic.
     """
 
     now: datetime
@@ -78,7 +78,7 @@ class World:
     router_running: bool = False
     router_plan: RouterPlan | None = None
     previewed: Mapping[int, str] = field(default_factory=dict)
-    tried: frozenset[int] = field(default_factory=frozenset)
+    tried: frozenset[tuple[int, str]] = field(default_factory=frozenset)
     failures: tuple[datetime, ...] | None = None
     unwell: frozenset[str] = field(default_factory=frozenset)
     quiet_since: Mapping[str, datetime] = field(default_factory=dict)
@@ -102,6 +102,10 @@ class World:
         """The release that a rollout leaves."""
         rollout = self.environment.rollout
         return None if rollout is None or rollout.source is None else self.releases.get(rollout.source)
+
+    def tried_for(self, release: Release, why: str) -> bool:
+        """Tell whether copies of ``release`` were replaced for that in this run already."""
+        return (release.number, why) in self.tried
 
     def of(self, release: Release | None) -> tuple[Copy, ...]:
         """Return the copies of ``release``, oldest first."""
