@@ -1,0 +1,151 @@
+"""A simulated machine with a real ledger that crashes where it is told, and the loop on it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from instar.control.canary import waits_for_somebody
+from instar.control.loop import Loop, Run
+from instar.model.definition import Replace, Rollout
+from instar.model.progress import silent
+from instar.model.release import RolloutKind, Settings
+from simulated import CrashableLedger, Effects, Simulation
+from simulated.values import PLACE, configuration, image
+
+REQUESTS, IDLE_PASSES = 8, 4
+SHORTEST_S = 0.2  # else the loop looks fifty times a second
+SETTINGS = Settings(listen=("127.0.0.1:8080",), instances=2)
+
+
+@dataclass
+class Machine:
+    """A simulated machine with a real ledger, and the loop on it."""
+
+    path: Path
+    effects: Effects
+    fields: dict[str, object]
+    instances: int = 2
+    policy: Rollout = Rollout()
+    preview: str | None = None
+    agent: bool = False  # the loop is carried on by the agent, not by a command
+    replace: Replace = Replace()
+    says: Literal["", "resume", "abort"] = ""  # what somebody says when the rollout is there
+    waited: bool = False
+    served: bool = False
+    world: Simulation = field(init=False)
+    ledger: CrashableLedger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.world = Simulation(effects=self.effects)
+        self.open()
+        self.effects.watch(self._watch)
+
+    @property
+    def routed(self) -> bool:
+        return self.fields.get("port", 8080) is not None
+
+    def open(self) -> None:
+        self.ledger = CrashableLedger(self.path, actor="tester", clock=self.world.clock.now)
+        self.ledger.effects = self.effects
+
+    def restart(self) -> None:
+        """The process was killed: another opens the ledger."""
+        self.ledger.close()
+        self.effects.revive()
+        self.open()
+
+    def want(self, kind: RolloutKind, *, target: int | None = None, version: str = "1") -> None:
+        """Write what is wanted, as a verb does: in one transaction, and not twice."""
+        with self.ledger.transaction():
+            settings = dataclasses.replace(
+                SETTINGS, instances=self.instances, rollout=self.policy, preview=self.preview, replace=self.replace
+            )
+            before = self.ledger.find_environment(PLACE)
+            self.ledger.save_settings(PLACE, settings)
+            if target is None:
+                wanted = configuration({"VERSION": version}, **self.fields)
+                known = self.ledger.releases(PLACE, last=1)
+                same = known and known[0].configuration == wanted
+                target = known[0].number if same else self.ledger.add_release(PLACE, image().digest, wanted).number
+            state = self.ledger.get_environment(PLACE)
+            if state.rollout is None and state.active != target:
+                self.ledger.begin_rollout(PLACE, kind, target, settings_before=before.settings if before else None)
+
+    def settle(self) -> None:
+        loop = Loop(
+            ledger=self.ledger,
+            provider=self.world.provider,
+            find_image=lambda digest: image(),
+            report=silent,
+            pause=self.wait,
+        )
+        if self.agent:
+            self.look_after(loop.begin(PLACE, asked=False))
+        else:
+            loop.run(PLACE)
+        if self.ledger.get_environment(PLACE).destroying:
+            self.ledger.remove_environment(PLACE)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, and users ask meanwhile."""
+        for _ in range(REQUESTS if self.policy.analysis else 1):
+            self.ask()
+        self.world.clock.sleep(max(seconds, SHORTEST_S))
+        rollout = self.ledger.get_environment(PLACE).rollout
+        if rollout is not None and self.says == "resume" and waits_for_somebody(self.ledger.get_environment(PLACE)):
+            word = {"paused": False} if rollout.stage.paused else {"resumed": True}
+            self.ledger.change_stage(rollout, "resumed", {}, **word)
+        elif rollout is not None and self.says == "abort" and rollout.stage.step >= 2 and not rollout.stage.abort:
+            self.ledger.change_stage(rollout, "abort", {}, abort="a typo")
+
+    def ask(self) -> None:
+        self.world.router.request(PLACE)
+        if self.served and self.routed and "exclusive" not in self.fields:
+            assert self.world.router.serving(PLACE), "a request that nobody could answer"
+
+    def look_after(self, run: Run) -> None:
+        """Pass after pass, as the agent does, until a few in a row had nothing to do."""
+        idle = 0
+        while idle < IDLE_PASSES:
+            seconds = run.advance()
+            idle = idle + 1 if seconds is None else 0
+            self.wait(1.0 if seconds is None else min(seconds, 1.0))
+
+    def summary(self) -> object:
+        """Return what must be the same however often it was killed: names of instances may differ, their sum not."""
+        state = self.ledger.find_environment(PLACE)
+        if state is None:
+            return None
+        copies = self.ledger.instances(PLACE)
+        seen = self.world.runtime.observe(copies)
+        return (
+            state.active,
+            state.rollout,
+            sorted((one.release, what.state) for one, what in zip(copies, seen, strict=True)),
+            [(one.number, one.ran_well) for one in self.ledger.releases(PLACE)],
+            sorted(self.world.runtime.tasks_run),
+        )
+
+    def check(self) -> None:
+        """Assert what must hold at rest."""
+        assert self.world.runtime.violations == []
+        assert len(set(self.world.runtime.tasks_run)) == len(self.world.runtime.tasks_run), "a task ran twice"
+        assert self.world.router.observe(PLACE).previewed == {}
+        copies = self.ledger.instances(PLACE)
+        assert sorted(self.world.runtime.traces()) == sorted(one.id for one in copies)
+        self.ledger.verify()
+        state = self.ledger.find_environment(PLACE)
+        weighted = [item.target.name for item in self.world.router.observe(PLACE).targets if item.weight]
+        active = [one.id for one in copies if state and one.release == state.active]
+        assert sorted(weighted) == (sorted(active) if self.routed else [])
+
+    def _watch(self, name: str) -> None:
+        assert self.world.runtime.violations == [], name
+        serving = self.world.router.serving(PLACE)
+        self.ask()
+        if self.served and self.routed and "exclusive" not in self.fields:
+            assert serving, f"no traffic after {name}"
+        self.served = self.served or bool(serving)

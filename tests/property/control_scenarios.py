@@ -1,0 +1,213 @@
+"""What is done to the machine: each scenario is what comes before, and the act that is killed in its middle."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from control_machine import Machine
+
+from instar.model.definition import Analysis, Check, Replace, Rollout, Step, Task
+from simulated import Behaviour
+from simulated.values import PLACE
+
+Act = Callable[[Machine], None]
+
+
+def first(machine: Machine) -> None:
+    machine.want("deploy", version="1")
+
+
+def second(machine: Machine) -> None:
+    machine.want("deploy", version="2")
+
+
+def third(machine: Machine) -> None:
+    machine.want("deploy", version="3")
+
+
+def back(machine: Machine) -> None:
+    machine.want("rollback", target=1)
+
+
+def broken(machine: Machine) -> None:
+    machine.world.runtime.behave(2, Behaviour(answers=500, says=("Traceback",)))
+    machine.want("deploy", version="2")
+
+
+def falling(machine: Machine) -> None:
+    machine.world.runtime.behave(2, Behaviour(dies_after_s=0))
+    machine.want("deploy", version="2")
+
+
+def fewer(machine: Machine) -> None:
+    machine.instances = 1
+    machine.want("deploy", version="1")
+
+
+def revived(machine: Machine) -> None:
+    machine.world.reboot()
+    machine.served = False
+    machine.want("deploy", version="1")
+
+
+def gone(machine: Machine) -> None:
+    machine.served = False
+    machine.fields["exclusive"] = machine.fields.get("exclusive", False)  # traffic may end now
+    if machine.ledger.find_environment(PLACE) is not None:
+        machine.ledger.set_destroying(PLACE)
+
+
+def careful(machine: Machine) -> None:
+    """The next deploy is a canary with everything that there is."""
+    analysis = Analysis(min_requests=1, checks=(Check(kind="url", url="http://example.test/"),))
+    steps = (Step(weight_percent=20, pause_ms=400), Step(weight_percent=60, pause_ms=400))
+    machine.policy, machine.preview = Rollout(strategy="canary", steps=steps, analysis=analysis), "header"
+    machine.fields |= {
+        "before": (Task(command=("migrate",)), Task(command=("migrate", "more"))),
+        "after": (Task(command=("tidy",)),),
+        "smoke": (Check(kind="http", path="/healthz"),),
+    }
+
+
+def canary(machine: Machine) -> None:
+    careful(machine)
+    machine.want("deploy", version="2")
+
+
+def bad_canary(machine: Machine) -> None:
+    machine.world.runtime.behave(2, Behaviour(fails_share=1.0))
+    canary(machine)
+
+
+def smoking_canary(machine: Machine) -> None:
+    careful(machine)
+    machine.world.runtime.behave(2, Behaviour(fails_checks=frozenset({"/healthz"})))
+    machine.want("deploy", version="2")
+
+
+def failing_task(machine: Machine) -> None:
+    careful(machine)
+    machine.world.runtime.behave(2, Behaviour(task_exit_status=3))
+    machine.want("deploy", version="2")
+
+
+def aborted(machine: Machine) -> None:
+    """Somebody says so, at the second step."""
+    machine.says = "abort"
+    if not _asked(machine):
+        canary(machine)
+
+
+def aborted_batches(machine: Machine) -> None:
+    machine.says, machine.instances = "abort", 3
+    machine.world.runtime.behave(2, Behaviour(healthy_after_probes=2))
+    if not _asked(machine):
+        batches(machine)
+
+
+def _asked(machine: Machine) -> bool:
+    """Nobody asks again for what was given up."""
+    return machine.ledger.releases(PLACE, last=1)[0].number == 2
+
+
+def paused(machine: Machine) -> None:
+    """Somebody pauses it before its first step, and has to say too when its last one is over."""
+    machine.says = "resume"
+    careful(machine)
+    steps = (*machine.policy.steps[:1], dataclasses.replace(machine.policy.steps[1], pause_ms=None))
+    machine.policy = dataclasses.replace(machine.policy, steps=steps)
+    machine.want("deploy", version="2")
+    rollout = machine.ledger.get_environment(PLACE).rollout
+    if rollout is not None and rollout.stage.step == 0:
+        machine.ledger.change_stage(rollout, "paused", {}, paused=True)
+
+
+def batches(machine: Machine) -> None:
+    machine.policy = Rollout(strategy="rolling", batch=1)
+    machine.want("deploy", version="2")
+
+
+def bad_batches(machine: Machine) -> None:
+    machine.world.runtime.behave(2, Behaviour(answers=500))
+    batches(machine)
+
+
+def batches_back(machine: Machine) -> None:
+    machine.policy = Rollout(strategy="rolling", batch=1)
+    machine.want("rollback", target=1)
+
+
+def dead_one(machine: Machine) -> None:
+    """An instance ends, and the agent looks."""
+    machine.agent = True
+    for one in machine.ledger.instances(PLACE)[:1]:
+        if one.id.endswith("-1-1") and one.id in machine.world.runtime.traces():
+            machine.world.runtime.kill(one.id)
+
+
+def deaf_one(machine: Machine) -> None:
+    """An instance no longer answers."""
+    machine.agent = True
+    for one in machine.ledger.instances(PLACE)[:1]:
+        if one.id.endswith("-1-1") and one.id in machine.world.runtime.traces():
+            machine.world.runtime.change(one.id, answers=500)
+
+
+def old_ones(machine: Machine) -> None:
+    """All instances have become too old."""
+    machine.agent, machine.replace = True, Replace(max_age_ms=60_000)
+    machine.want("deploy", version="1")
+    if not machine.waited:
+        machine.world.clock.sleep(61)
+        machine.waited = True
+
+
+def left_canary(machine: Machine) -> None:
+    machine.agent = True
+    canary(machine)
+
+
+def left_batches(machine: Machine) -> None:
+    machine.agent = True
+    batches(machine)
+
+
+SCENARIOS: dict[str, tuple[dict[str, object], tuple[Act, ...], Act]] = {
+    "canary": ({}, (first,), canary),
+    "canary that is left to the agent": ({}, (first,), left_canary),
+    "canary that fails its analysis": ({}, (first,), bad_canary),
+    "canary that fails its smoke check": ({}, (first,), smoking_canary),
+    "canary whose task fails": ({}, (first,), failing_task),
+    "canary that is aborted": ({}, (first,), aborted),
+    "rollback after a canary": ({}, (first, canary), back),
+    "rolling": ({}, (first,), batches),
+    "rolling that is left to the agent": ({}, (first,), left_batches),
+    "rolling that fails": ({}, (first,), bad_batches),
+    "rolling that is aborted": ({}, (first,), aborted_batches),
+    "rolling back": ({}, (first, batches), batches_back),
+    "rolling worker": ({"port": None}, (first,), batches),
+    "canary that is paused and resumed": ({}, (first,), paused),
+    "an instance that died": ({}, (first,), dead_one),
+    "an instance that no longer answers": ({}, (first,), deaf_one),
+    "instances that are too old": ({}, (first,), old_ones),
+    "an old instance, exclusive": ({"exclusive": True}, (first,), old_ones),
+    "first deploy": ({}, (), first),
+    "second deploy": ({}, (first,), second),
+    "third deploy": ({}, (first, second), third),
+    "rollback to the hot release": ({}, (first, second), back),
+    "rollback to a retired release": ({}, (first, second, third), back),
+    "a candidate that answers 500": ({}, (first,), broken),
+    "a candidate that dies": ({}, (first,), falling),
+    "a first deploy that dies": ({}, (), falling),
+    "fewer instances": ({}, (first,), fewer),
+    "after a reboot": ({}, (first,), revived),
+    "destroy": ({}, (first, second), gone),
+    "first deploy, exclusive": ({"exclusive": True}, (), first),
+    "second deploy, exclusive": ({"exclusive": True}, (first,), second),
+    "rollback, exclusive": ({"exclusive": True}, (first, second), back),
+    "a broken candidate, exclusive": ({"exclusive": True}, (first,), broken),
+    "worker": ({"port": None}, (first,), second),
+    "rollback of a worker": ({"port": None}, (first, second), back),
+    "destroy a worker": ({"port": None}, (first,), gone),
+}
