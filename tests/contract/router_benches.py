@@ -35,6 +35,9 @@ class RouterBench(Protocol):
     def plan(self, place: Place = PLACE) -> RouterPlan:
         """Return a plan with an address that is free (the same for the same place)."""
 
+    def preview_address(self) -> str:
+        """Return a free address for a plan's preview, always the same."""
+
     def server(self, name: str, *, well: bool = True) -> Target:
         """Start a server. One that isn't well answers its health path with an error."""
 
@@ -44,8 +47,12 @@ class RouterBench(Protocol):
     def behave(self, name: str, *, fails: bool = False, answers_in_ms: int = 0) -> None:
         """Have a server, which stays well, answer requests so from now on."""
 
-    def ask(self, place: Place = PLACE) -> str | None:
-        """Send a request; return the name of the server that answers, None when none does."""
+    def ask(self, place: Place = PLACE, *, release: int | None = None) -> str | None:
+        """Send a request, for ``release`` if it says so; return the name of the server that answers, None when none
+        does."""
+
+    def ask_preview(self) -> str | None:
+        """Send a request to the preview address of ``PLACE``; return who answers as :meth:`ask` does."""
 
     def begin(self, place: Place = PLACE) -> None:
         """Send a request that its server doesn't answer before :meth:`finish`."""
@@ -54,7 +61,7 @@ class RouterBench(Protocol):
         """Have all requests answered."""
 
     def occupy(self, plan: RouterPlan) -> contextlib.AbstractContextManager[object]:
-        """Have somebody else listen on the plan's address inside."""
+        """Have somebody else listen on the plan's address inside: that of its preview, if it has one."""
 
     def until(self, condition: Callable[[], object]) -> None:
         """Return when ``condition`` holds. Fails when that takes too long."""
@@ -71,6 +78,9 @@ class SimulatedBench:
 
     def plan(self, place: Place = PLACE) -> RouterPlan:
         return _plan(place, 8080 if place == PLACE else 8081)
+
+    def preview_address(self) -> str:
+        return "127.0.0.1:8091"
 
     def server(self, name: str, *, well: bool = True) -> Target:
         self._servers += 1
@@ -89,8 +99,11 @@ class SimulatedBench:
     def behave(self, name: str, *, fails: bool = False, answers_in_ms: int = 0) -> None:
         self._simulation.runtime.change(name, fails_share=float(fails), answers_in_ms=answers_in_ms)
 
-    def ask(self, place: Place = PLACE) -> str | None:
-        return self.router.request(place)
+    def ask(self, place: Place = PLACE, *, release: int | None = None) -> str | None:
+        return self.router.request(place, release=release)
+
+    def ask_preview(self) -> str | None:
+        return self.router.request_preview(PLACE)
 
     def begin(self, place: Place = PLACE) -> None:
         assert self.router.request(place, lasts_s=1_000)
@@ -100,7 +113,8 @@ class SimulatedBench:
 
     @contextlib.contextmanager
     def occupy(self, plan: RouterPlan) -> Iterator[object]:
-        self.router.taken = dict.fromkeys(plan.listen, "process 7 (nginx)")
+        addresses = (plan.preview,) if plan.preview else plan.listen
+        self.router.taken = dict.fromkeys(addresses, "process 7 (nginx)")
         yield None
         self.router.taken = {}
 
@@ -114,6 +128,7 @@ class LocalBench:
         self._world = World(home)
         self.router = self._world.router
         self._ports = {PLACE: free_port(), OTHER: free_port()}
+        self._preview_port = free_port()
         self._backends: dict[str, Backend] = {}
         self._asking: list[threading.Thread] = []
 
@@ -122,6 +137,9 @@ class LocalBench:
 
     def plan(self, place: Place = PLACE) -> RouterPlan:
         return _plan(place, self._ports[place])
+
+    def preview_address(self) -> str:
+        return f"127.0.0.1:{self._preview_port}"
 
     def server(self, name: str, *, well: bool = True) -> Target:
         made = self._backends[name] = self._world.backend(name)
@@ -135,13 +153,11 @@ class LocalBench:
         backend = self._backends[name]
         backend.failing, backend.delay_s = fails, answers_in_ms / 1000
 
-    def ask(self, place: Place = PLACE) -> str | None:
-        with contextlib.closing(Client(("127.0.0.1", self._ports[place]))) as client:
-            try:
-                status, body = client.get(keep=False)
-            except OSError:
-                return None
-        return body.decode() if status == 200 else None
+    def ask(self, place: Place = PLACE, *, release: int | None = None) -> str | None:
+        return self._ask(self._ports[place], release)
+
+    def ask_preview(self) -> str | None:
+        return self._ask(self._preview_port)
 
     def begin(self, place: Place = PLACE) -> None:
         arrived = self._slow_requests()
@@ -156,7 +172,7 @@ class LocalBench:
             thread.join()
 
     def occupy(self, plan: RouterPlan) -> contextlib.AbstractContextManager[object]:
-        return socket.create_server(("127.0.0.1", self._ports[plan.place]))
+        return socket.create_server(("127.0.0.1", self._preview_port if plan.preview else self._ports[plan.place]))
 
     def until(self, condition: Callable[[], object]) -> None:
         until(condition)
@@ -167,6 +183,15 @@ class LocalBench:
         for backend in self._world.backends:
             backend.close()
         assert self._world.processes() == []
+
+    def _ask(self, port: int, release: int | None = None) -> str | None:
+        headers = {} if release is None else {"X-Instar-Release": str(release)}
+        with contextlib.closing(Client(("127.0.0.1", port))) as client:
+            try:
+                status, body = client.get(keep=False, headers=headers)
+            except OSError:
+                return None
+        return body.decode() if status == 200 else None
 
     def _slow_requests(self) -> int:
         return sum(backend.seen["/slow"] for backend in self._backends.values())

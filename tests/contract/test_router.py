@@ -246,6 +246,50 @@ def test_places_do_not_touch_each_other_and_orphans_go(bench: RouterBench) -> No
     assert bench.ask() == "one"
 
 
+def test_who_asks_for_a_previewed_release_gets_that_or_none(bench: RouterBench) -> None:
+    serving(bench, "one", "two", "three")
+    assert bench.ask(release=3) == "one", "without a preview the header means nothing"
+    bench.router.ensure(dataclasses.replace(bench.plan(), preview="header"))
+    assert bench.ask(release=3) is None
+    bench.router.preview(PLACE, {2: "two", 3: "three"})
+    before = bench.router.counters(PLACE)
+    assert [bench.ask(release=number) for number in (1, 2, 3)] == [None, "two", "three"]
+    bench.router.preview(PLACE, {3: "two"})
+    assert [bench.ask(release=number) for number in (2, 3)] == [None, "two"]
+    assert bench.router.counters(PLACE) == before
+    assert routed(bench)["two"].served == Served()
+    assert bench.ask() == "one"
+    bench.router.detach(PLACE, ["two"])
+    assert bench.ask(release=3) is None
+
+
+def test_an_address_of_its_own_leads_to_the_highest_previewed_release(bench: RouterBench) -> None:
+    serving(bench, "one", "two", "three")
+    bench.router.ensure(dataclasses.replace(bench.plan(), preview=bench.preview_address()))
+    assert bench.ask_preview() is None
+    bench.router.preview(PLACE, {9: "two", 10: "three"})
+    assert bench.ask_preview() == "three"
+    assert (bench.ask(), bench.ask(release=9)) == ("one", "one"), "the header means nothing"
+    assert (routed(bench)["three"].weight, routed(bench)["three"].served) == (0, Served())
+    bench.router.detach(PLACE, ["three"])
+    assert bench.ask_preview() == "two"
+    bench.router.ensure(bench.plan())
+    assert bench.ask_preview() is None
+    assert bench.router.observe(PLACE).previewed == {}
+
+
+def test_a_preview_address_that_somebody_has_is_refused(bench: RouterBench) -> None:
+    serving(bench, "one")
+    plan = dataclasses.replace(bench.plan(), preview=bench.preview_address())
+    with bench.occupy(plan):
+        for act in (bench.router.check, bench.router.ensure):
+            with pytest.raises(RouterError, match="cannot listen"):
+                act(plan)
+    assert bench.ask() == "one"
+    bench.router.ensure(plan)
+    bench.router.check(plan)
+
+
 def test_a_preview_names_attached_targets_until_they_leave_or_it_ends(bench: RouterBench) -> None:
     serving(bench, "one", "two")
     bench.router.preview(PLACE, {2: "two"})

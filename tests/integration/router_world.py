@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from instar.model.release import Place
@@ -89,12 +89,13 @@ class Client:
         self._address = address
         self._connection: socket.socket | None = None
 
-    def get(self, path: str = "/", *, keep: bool = True) -> tuple[int, bytes]:
+    def get(self, path: str = "/", *, keep: bool = True, headers: Mapping[str, str] = {}) -> tuple[int, bytes]:
         """Send one request. Raises OSError when it is not answered; a request is never sent twice."""
         connection = self._connection or socket.create_connection(self._address, timeout=20)
         self._connection = None
         try:
             how = "" if keep else "Connection: close\r\n"
+            how += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
             connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{how}\r\n".encode())
             status, body, kept = _answer(connection)
         except BaseException:

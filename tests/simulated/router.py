@@ -50,12 +50,15 @@ class SimulatedRouter:
 
     # What tests do to it
 
-    def request(self, place: Place, *, lasts_s: float = 0.0) -> str | None:
-        """Send a request; return the name of the target that answers it, None when nothing answers well."""
+    def request(self, place: Place, *, lasts_s: float = 0.0, release: int | None = None) -> str | None:
+        """Send a request, for ``release`` if it says so; return the name of the target that answers it, None when
+        nothing answers well."""
         with self._guard:
             routes = self._places.get(place)
             if routes is None or not routes.running:
                 return None
+            if release is not None and routes.plan.preview == "header":
+                return self._answered_as(routes, release)
             routes.requests += 1
             up = [name for name, weight in routes.weights.items() if weight and self._up(routes, name)]
             ready = [name for name in up for _ in range(routes.weights[name])]
@@ -70,16 +73,13 @@ class SimulatedRouter:
             routes.failed += not well
             return name if well else None
 
-    def request_preview(self, place: Place, *, release: int | None = None) -> str | None:
-        """Send a request for a release to the place's address or, without one, any request to its preview address;
-        return the name of the target that answers it, None when nothing answers well. It counts as nobody's traffic."""
+    def request_preview(self, place: Place) -> str | None:
+        """Send a request to the preview address; return who answers it as :meth:`request` does."""
         with self._guard:
             routes = self._places.get(place)
-            if routes is None or not routes.running or routes.plan.preview is None:
+            if routes is None or not routes.running or routes.plan.preview in (None, "header"):
                 return None
-            previewed = self._previewed(routes)
-            name = previewed.get(max(previewed, default=0) if release is None else release)
-            return name if name and self._up(routes, name) else None
+            return self._answered_as(routes, max(self._previewed(routes), default=0))
 
     def serving(self, place: Place) -> tuple[str, ...]:
         """Return the names of the well targets with weight: where a request that came now could go."""
@@ -128,6 +128,7 @@ class SimulatedRouter:
                     self._places[plan.place] = Routes(plan=plan)
                 else:
                     routes.plan, routes.running = plan, True
+                    routes.previewed = routes.previewed if plan.preview else {}
 
     def attach(self, place: Place, targets: Sequence[Target]) -> None:
         self._refuse("attach", place)
@@ -249,6 +250,7 @@ class SimulatedRouter:
             for name in names:
                 for kept in (routes.targets, routes.weights, routes.sessions, routes.served):
                     kept.pop(name, None)
+            routes.previewed = {number: name for number, name in routes.previewed.items() if name not in names}
 
     def _answered_well(self, routes: Routes, name: str) -> bool:
         """Count a request that ``name`` answers as it behaves; return whether it did so well."""
@@ -257,6 +259,11 @@ class SimulatedRouter:
         failed = int((before.requests + 1) * behaviour.fails_share) - int(before.requests * behaviour.fails_share)
         routes.served[name] = before + Served(requests=1, failed=failed, response_ms=behaviour.answers_in_ms)
         return not failed
+
+    def _answered_as(self, routes: Routes, release: int) -> str | None:
+        """Return who answers for ``release``; that counts as nobody's traffic."""
+        name = self._previewed(routes).get(release)
+        return name if name and self._up(routes, name) else None
 
     def _previewed(self, routes: Routes) -> Mapping[int, str]:
         kept = routes.previewed if routes.plan.preview is not None else {}
