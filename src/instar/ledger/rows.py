@@ -146,6 +146,7 @@ def instance_value(row: Row) -> Instance:
     return _instance(_place(row["place"]), *tuple(row)[: INSTANCE.count(",") + 1])
 
 
+@functools.lru_cache(maxsize=1 << 14)  # one and the same is read at every look
 def _instance(
     place: Place,
     name: str,
