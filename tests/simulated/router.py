@@ -16,6 +16,7 @@ from simulated.runtime import SimulatedRuntime
 
 ATTACH_TIMEOUT_S = 5.0
 HIGHEST_WEIGHT = 256
+_NOTHING = Served()
 
 
 @dataclass(kw_only=True)
@@ -29,6 +30,7 @@ class Routes:
     sessions: dict[str, list[datetime]] = field(default_factory=dict)  # when each request in flight will end
     served: dict[str, Served] = field(default_factory=dict)
     previewed: dict[int, str] = field(default_factory=dict)
+    seen: dict[str, tuple[object, RoutedTarget]] = field(default_factory=dict)  # what was last said of each
     requests: int = 0
     failed: int = 0
 
@@ -189,16 +191,7 @@ class SimulatedRouter:
             routes = self._places.get(place)
             if routes is None:
                 return RouterState(running=False)
-            targets = tuple(
-                RoutedTarget(
-                    target=target,
-                    weight=routes.weights[name],
-                    sessions=self._in_flight(routes, name),
-                    up=routes.running and self._up(routes, name),
-                    served=routes.served.get(name, Served()),
-                )
-                for name, target in routes.targets.items()
-            )
+            targets = tuple(self._seen(routes, name) for name in routes.targets)
             plan = routes.plan if routes.running else None
             return RouterState(running=routes.running, plan=plan, targets=targets, previewed=self._previewed(routes))
 
@@ -248,7 +241,7 @@ class SimulatedRouter:
     def _drop(self, place: Place, routes: Routes, names: Sequence[str]) -> None:
         with self._effects.step(f"detach {place} {' '.join(names)}"):
             for name in names:
-                for kept in (routes.targets, routes.weights, routes.sessions, routes.served):
+                for kept in (routes.targets, routes.weights, routes.sessions, routes.served, routes.seen):
                     kept.pop(name, None)
             routes.previewed = {number: name for number, name in routes.previewed.items() if name not in names}
 
@@ -264,6 +257,22 @@ class SimulatedRouter:
         """Return who answers for ``release``; that counts as nobody's traffic."""
         name = self._previewed(routes).get(release)
         return name if name and self._up(routes, name) else None
+
+    def _seen(self, routes: Routes, name: str) -> RoutedTarget:
+        """Return a target as it is, as the same value while nothing about it changes: there can be thousands."""
+        facts = (
+            routes.targets[name],
+            routes.weights[name],
+            self._in_flight(routes, name),
+            routes.running and self._up(routes, name),
+            routes.served.get(name, _NOTHING),
+        )
+        known = routes.seen.get(name)
+        if known is None or known[0] != facts:
+            target, weight, sessions, up, served = facts
+            made = RoutedTarget(target=target, weight=weight, sessions=sessions, up=up, served=served)
+            known = routes.seen[name] = (facts, made)
+        return known[1]
 
     def _previewed(self, routes: Routes) -> Mapping[int, str]:
         kept = routes.previewed if routes.plan.preview is not None else {}

@@ -61,6 +61,7 @@ class Simulated:
     started_at: datetime | None = None
     killed: tuple[datetime, int] | None = None
     probes: int = 0
+    seen: Observed | None = None  # what was last said of it
 
 
 def asked_for(check: Check) -> str:
@@ -290,7 +291,9 @@ class SimulatedRuntime:
             return Observed(id=name, state="absent")
         state = self._state(found)
         if state != "stopped":
-            return Observed(id=name, state=state, process=found.process)
+            if found.seen is None or (found.seen.state, found.seen.process) != (state, found.process):
+                found.seen = Observed(id=name, state=state, process=found.process)
+            return found.seen
         behaviour = found.behaviour
         own = behaviour.exit_status if found.instance.task is None else behaviour.task_exit_status
         status = found.killed[1] if found.killed else own
