@@ -16,6 +16,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ SERVICES: dict[str, dict[str, object]] = {
     "worker": {"port": None},
 }
 TASKS = (Task(command=("migrate",), timeout_ms=2_000),)
-PASSES, CALM_PASSES = 6, 400
+PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 6, 15, 400
 
 
 class FaultyLedger(CrashableLedger):
@@ -252,7 +253,15 @@ class Faults(RuleBasedStateMachine):
 
     @rule()
     def nothing_happens(self) -> None:
-        self.passes()
+        """Left alone, what was well serves again, whatever a rollout waits for."""
+        self._heal()
+        for _ in range(LEFT_ALONE_PASSES):
+            self._pass()
+        state = self.ledger.get_environment(PLACE)
+        if self.service == "web" and state.active is not None and self.behaviours[state.active] == "well":
+            since = self.ledger.now() - timedelta(milliseconds=self.settings.replace.within_ms)
+            if len(self.ledger.replacements(PLACE, state.active, since)) < self.settings.replace.budget:
+                assert self.world.router.serving(PLACE), "nobody serves"
 
     @rule()
     def all_is_well_for_a_long_time(self) -> None:
@@ -267,8 +276,7 @@ class Faults(RuleBasedStateMachine):
 
     def calm(self) -> None:
         """Let the faults be over, everybody say resume, and look at what is left."""
-        for one in self.world.runtime.traces():
-            self.world.runtime.change(one, answers=200)
+        self._heal()
         self.ledger.set_alarm(PLACE, None)
         idle = 0
         for _ in range(CALM_PASSES):
@@ -284,6 +292,10 @@ class Faults(RuleBasedStateMachine):
         self._look_at_rest()
         self.served = bool(self.world.router.serving(PLACE)) and self.service == "web"
 
+    def _heal(self) -> None:
+        for one in self.world.runtime.traces():
+            self.world.runtime.change(one, answers=200)
+
     def _look_at_rest(self) -> None:
         state, copies = self.ledger.get_environment(PLACE), self.ledger.instances(PLACE)
         router = self.world.router.observe(PLACE)
@@ -293,6 +305,9 @@ class Faults(RuleBasedStateMachine):
         weighted = {item.target.name for item in router.targets if item.weight}
         active = {one.id for one in copies if one.release == state.active}
         assert weighted <= active, "traffic beside the active release"
+        ran_well = {one.number for one in self.ledger.releases(PLACE) if one.ran_well}
+        others = {one.release for one in copies} - {state.active}
+        assert others <= ran_well and len(others) <= state.settings.keep.hot, "more is hot than may be"
         if state.active is not None and state.alarm is None and self.behaviours[state.active] == "well":
             assert len(active) == state.settings.instances
             assert weighted == (set() if self.service == "worker" else active)
@@ -310,12 +325,25 @@ class Faults(RuleBasedStateMachine):
                 )
                 self.run = loop.begin(PLACE, asked=False)
             seconds = self.run.advance()
+            self._look_at_shares()
             if seconds is None and self.ledger.get_environment(PLACE).destroying:
                 self.ledger.remove_environment(PLACE)
         for _ in range(3):
             self._ask()
         self.world.clock.sleep(0.5 if seconds is None else min(seconds, 2.0))
         return seconds
+
+    def _look_at_shares(self) -> None:
+        """When the loop waits in a canary's step, the target has the step's share, where others could have the rest."""
+        state = self.ledger.get_environment(PLACE)
+        rollout, steps = state.rollout, state.settings.rollout.steps
+        if rollout is None or rollout.kind == "rollback" or state.active == rollout.target or self.service != "web":
+            return
+        routed = [item for item in self.world.router.observe(PLACE).targets if item.weight]
+        of_target = [item for item in routed if item.target.name.split("-")[-2] == str(rollout.target)]
+        if 0 < rollout.stage.step <= len(steps) and of_target and len(of_target) < len(routed):
+            percent = 100 * sum(item.weight for item in of_target) / sum(item.weight for item in routed)
+            assert abs(percent - steps[rollout.stage.step - 1].weight_percent) <= 1
 
     def _ask(self) -> None:
         serving = self.world.router.serving(PLACE)
