@@ -44,26 +44,26 @@ def without_a_crash(path: Path, name: str) -> tuple[object, int]:
 def killed(path: Path, name: str, *kills: tuple[str, int]) -> object:
     """Run a scenario with one crash a life; return how it ended."""
     with prepared(path, name) as machine:
-        lives = [*kills, None]
+        lives, begun = [*kills, None], _rollouts(machine)
         for life, kill in enumerate(lives):
             done = len(machine.effects.names)
             if kill is not None:
                 setattr(machine.effects, f"_{kill[0]}", done + kill[1])
             try:
-                if life == 0 or not _begun(machine) or _under_way(machine):
+                if life == 0 or _rollouts(machine) == begun or _under_way(machine):
                     SCENARIOS[name][2](machine)
                 if machine.ledger.find_environment(PLACE) is not None:
                     machine.settle()
+                machine.effects.revive()
             except Crash:
                 machine.restart()
         machine.check()
         return machine.summary()
 
 
-def _begun(machine: Machine) -> bool:
-    """Tell whether the verb's own commit had happened before it was killed: if not, the user asks again."""
-    state = machine.ledger.find_environment(PLACE)
-    return state is not None and (state.rollout is not None or state.destroying)
+def _rollouts(machine: Machine) -> int:
+    """Return how many rollouts were ever begun: as long as there is no new one, the user asks again."""
+    return sum(1 for event in machine.ledger.history(PLACE) if event.kind == "rollout")
 
 
 def _under_way(machine: Machine) -> bool:

@@ -124,8 +124,9 @@ class Faults(RuleBasedStateMachine):
         policy=st.sampled_from(sorted(POLICIES)),
         behaviour=st.sampled_from(["well", "well", *sorted(BEHAVIOURS)]),
         instances=st.integers(1, 3),
+        paused=st.booleans(),
     )
-    def deploy(self, policy: str, behaviour: str, instances: int) -> None:
+    def deploy(self, policy: str, behaviour: str, instances: int, paused: bool = False) -> None:
         self.settings = Settings(
             listen=self.settings.listen,
             instances=1 if self.service == "exclusive" else instances,
@@ -134,11 +135,11 @@ class Faults(RuleBasedStateMachine):
             rollout=POLICIES["blue-green" if self.service == "exclusive" else policy],
         )
         with self.acting():
-            self._want(behaviour)
+            self._want(behaviour, paused)
         self.served &= behaviour != "dies"  # it may do so when it has just got the traffic
         self.passes()
 
-    def _want(self, behaviour: str) -> None:
+    def _want(self, behaviour: str, paused: bool) -> None:
         state = self.ledger.find_environment(PLACE)
         with self.ledger.transaction():
             self.version += 1
@@ -152,7 +153,9 @@ class Faults(RuleBasedStateMachine):
             self.behaviours[number] = behaviour
             self.world.runtime.behave(number, BEHAVIOURS[behaviour])
             self.ledger.set_alarm(PLACE, None)
-            self.ledger.begin_rollout(PLACE, "deploy", number, settings_before=before)
+            begun = self.ledger.begin_rollout(PLACE, "deploy", number, settings_before=before)
+            if paused:
+                self.ledger.change_stage(begun, "paused", {}, paused=True)
 
     @rule()
     def rollback(self) -> None:
@@ -341,7 +344,9 @@ class Faults(RuleBasedStateMachine):
             return
         routed = [item for item in self.world.router.observe(PLACE).targets if item.weight]
         of_target = [item for item in routed if item.target.name.split("-")[-2] == str(rollout.target)]
-        if 0 < rollout.stage.step <= len(steps) and of_target and len(of_target) < len(routed):
+        source = f"-{rollout.source}-"
+        others = [item for item in self.world.router.observe(PLACE).targets if source in item.target.name and item.up]
+        if 0 < rollout.stage.step <= len(steps) and of_target and others:
             percent = 100 * sum(item.weight for item in of_target) / sum(item.weight for item in routed)
             assert abs(percent - steps[rollout.stage.step - 1].weight_percent) <= 1
 
