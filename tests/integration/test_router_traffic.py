@@ -158,9 +158,10 @@ KILLED = """
 import dataclasses, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from router_world import PLACE, World
+from router_world import PLACE, LocalRouter, World
 here = World(Path(sys.argv[2]))
 here.address = ("127.0.0.1", int(sys.argv[3]))
+here.id, here.router = sys.argv[4], LocalRouter(here.state, sys.argv[4])  # another process of the same state directory
 plan = here.plan()
 print("ready", flush=True)
 while True:
@@ -173,7 +174,15 @@ while True:
 
 def test_instar_may_be_killed_at_any_moment(here: World) -> None:
     here.start("old", "new")
-    argv = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(here.state.root), str(here.address[1])]
+    argv = [
+        sys.executable,
+        "-c",
+        KILLED,
+        str(Path(__file__).parent),
+        str(here.state.root),
+        str(here.address[1]),
+        here.id,
+    ]
     with here.load(4) as load:
         for number in range(8):
             with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
