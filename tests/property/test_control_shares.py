@@ -23,6 +23,7 @@ def named(stem: str, count: int) -> list[str]:
 @given(percent=st.integers(1, 99), candidates=copies, stables=copies)
 @example(percent=1, candidates=50, stables=1)
 @example(percent=99, candidates=1, stables=50)
+@example(percent=11, candidates=5, stables=1)
 def test_weights_are_in_range_and_as_near_as_they_come(percent: int, candidates: int, stables: int) -> None:
     candidate, stable = named("candidate", candidates), named("stable", stables)
     weights = dict(shares(percent, candidate, stable))

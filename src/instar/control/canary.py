@@ -50,10 +50,16 @@ def shares(percent: int, candidate: Sequence[str], stable: Sequence[str]) -> Map
     one, other = percent * len(stable), (100 - percent) * len(candidate)
     divisor = math.gcd(one, other)
     one, other = one // divisor, other // divisor
-    heaviest = max(one, other)
-    if heaviest > HEAVIEST:
-        one, other = (max(1, round(weight * HEAVIEST / heaviest)) for weight in (one, other))
+    if max(one, other) > HEAVIEST:
+        light, heavy = _nearest(min(one, other), max(one, other))
+        one, other = (light, heavy) if one < other else (heavy, light)
     return {**dict.fromkeys(stable, other), **dict.fromkeys(candidate, one)}
+
+
+def _nearest(small: int, big: int) -> tuple[int, int]:
+    """Return the two weights whose ratio is nearest to that of ``small`` and ``big``."""
+    pairs = [(max(1, round(heavy * small / big)), heavy) for heavy in range(HEAVIEST // 2, HEAVIEST + 1)]
+    return min(pairs, key=lambda pair: abs(pair[0] * big - pair[1] * small) / pair[1])
 
 
 def waits_for_somebody(state: EnvironmentState) -> bool:
