@@ -9,9 +9,10 @@ import pytest
 
 from instar.control.loop import Loop
 from instar.ledger import Ledger
+from instar.model.definition import Task
 from instar.model.progress import silent
 from instar.model.release import Settings
-from simulated import Simulation
+from simulated import Behaviour, Simulation
 from simulated.values import PLACE, configuration, image
 
 
@@ -26,9 +27,16 @@ def ledger(tmp_path: Path, world: Simulation) -> Iterator[Ledger]:
         yield opened
 
 
-def deploy(world: Simulation, ledger: Ledger, version: str, settings: Settings, before: Settings | None = None) -> None:
+def deploy(
+    world: Simulation,
+    ledger: Ledger,
+    version: str,
+    settings: Settings,
+    before: Settings | None = None,
+    **fields: object,
+) -> None:
     ledger.save_settings(PLACE, settings)
-    made = ledger.add_release(PLACE, image().digest, configuration({"VERSION": version}))
+    made = ledger.add_release(PLACE, image().digest, configuration({"VERSION": version}, **fields))
     ledger.begin_rollout(PLACE, "deploy", made.number, settings_before=before)
     Loop(
         ledger=ledger,
@@ -60,3 +68,15 @@ def test_a_failed_rollout_takes_its_settings_back(world: Simulation, ledger: Led
     assert ledger.get_environment(PLACE).settings == ONE
     assert world.router.observe(PLACE).plan is not None
     assert world.router.observe(PLACE).plan.listen == ONE.listen  # type: ignore[union-attr]
+
+
+def test_a_release_that_ends_while_its_last_task_runs_gives_the_traffic_back(world: Simulation, ledger: Ledger) -> None:
+    deploy(world, ledger, "1", ONE)
+    world.runtime.behave(2, Behaviour(dies_after_s=2, task_lasts_s=5))
+    deploy(world, ledger, "2", ONE, after=(Task(command=("tidy",)),))
+    state = ledger.get_environment(PLACE)
+    assert (state.active, state.rollout) == (1, None)
+    assert [event.release for event in ledger.history(PLACE) if event.kind == "shift"] == [1, 2, 1]
+    assert len(world.router.serving(PLACE)) == 2
+    assert all(name.startswith("guestbook-dev-1-") for name in world.router.serving(PLACE))
+    assert sorted(world.runtime.traces()) == sorted(one.id for one in ledger.instances(PLACE))
