@@ -127,7 +127,8 @@ class LocalBench:
     def __init__(self, home: Path) -> None:
         self._world = World(home)
         self.router = self._world.router
-        self._ports = {PLACE: free_port(), OTHER: free_port()}
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:  # two
+            self._ports = {PLACE: one.getsockname()[1], OTHER: other.getsockname()[1]}
         self._preview_port = free_port()
         self._backends: dict[str, Backend] = {}
         self._asking: list[threading.Thread] = []
