@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.control.loop import Loop
+from instar.control.loop import IN_VAIN_S, Loop
 from instar.ledger import Ledger
 from instar.model.definition import Task
 from instar.model.progress import silent
@@ -80,3 +80,12 @@ def test_a_release_that_ends_while_its_last_task_runs_gives_the_traffic_back(wor
     assert len(world.router.serving(PLACE)) == 2
     assert all(name.startswith("guestbook-dev-1-") for name in world.router.serving(PLACE))
     assert sorted(world.runtime.traces()) == sorted(one.id for one in ledger.instances(PLACE))
+
+
+def test_what_is_decided_in_vain_keeps_no_processor_busy(world: Simulation, ledger: Ledger) -> None:
+    deploy(world, ledger, "1", ONE)
+    world.router.route = lambda place, weights: 0.0  # type: ignore[method-assign]  # it says yes and does nothing
+    router = world.router._places[PLACE]
+    router.weights = dict.fromkeys(router.weights, 0)
+    loop = Loop(ledger=ledger, provider=world.provider, find_image=lambda digest: image(), report=silent)
+    assert loop.begin(PLACE, asked=False).advance() == IN_VAIN_S

@@ -12,6 +12,7 @@ from control_values import DATABASE, WORKER, ago, copy, names, ready, release, s
 from instar.control.actions import (
     Create,
     Fail,
+    Finish,
     Judge,
     Plan,
     Retire,
@@ -217,3 +218,9 @@ def test_a_rolling_worker_replaces_one_by_one_too() -> None:
     assert gone == Retire((old[0].id,), "another release took its place")
     both = last[1:]
     assert decide(roll(both, releases=releases, instances=2, router=False)) == (Shift(2, ()),)
+
+
+def test_a_release_that_was_hot_with_more_copies_than_are_wanted_now_is_settled_all_the_same() -> None:
+    releases = [release(1, ran_well=True, last=1), release(2, ran_well=True)]
+    copies = [*serving(2, 2), copy(2, healthy=True, weight=0, serial=3)]
+    assert decide(roll(copies, releases=releases, instances=2, active=2, kind="rollback")) == (Finish(),)

@@ -32,7 +32,11 @@ def moved(world: World, rollout: Rollout, target: Release) -> bool:
     live = {copy.id for copy in world.of(target) if copy.state != "dead"}
     if not live or not routed(target):
         return True
-    return world.router_plan is not None and {copy.id for copy in world.copies if copy.weight} == live
+    carrying = {copy.id for copy in world.copies if copy.weight}
+    enough = len(carrying) >= min(
+        world.wanted_copies, len(live)
+    )  # a release that was hot may have more than are wanted
+    return world.router_plan is not None and carrying <= live and enough
 
 
 def troubled(world: World, rollout: Rollout, target: Release) -> tuple[Action, ...]:

@@ -25,6 +25,9 @@ from instar.model.progress import Report
 from instar.model.release import Place
 from instar.providers.base import Provider
 
+AGAIN_AT_MOST = 3
+IN_VAIN_S = 1.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
@@ -85,11 +88,19 @@ class Run:
     replaced: set[tuple[int, str]] = field(default_factory=set)
 
     def advance(self) -> float | None:
-        """Observe, decide and act until it has to wait; return for how many seconds, None when all is as wanted."""
+        """Observe, decide and act until it has to wait; return for how many seconds, None when all is as wanted.
+
+        What is decided again and again does not help: then it waits too, and does not keep a processor busy.
+        """
+        before: tuple[Action, ...] = ()
+        again = 0
         while True:
             world = self._look()
             self.story.world = world
             todo = decide(world)
+            before, again = todo, again + 1 if todo == before else 0
+            if todo and again > AGAIN_AT_MOST:
+                return IN_VAIN_S
             self.story.launching(world)
             for action in todo:
                 self._act(world, action)
