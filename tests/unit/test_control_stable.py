@@ -184,3 +184,18 @@ def test_a_release_that_changed_its_service_is_kept_as_it_was() -> None:
     service: Service = dataclasses.replace(DATABASE, volumes=())
     copies = ready(1, 1)
     assert decide(kept(copies, releases=[release(1, service)])) == (Route(names(copies)),)
+
+
+def test_whoever_answers_is_not_stopped_while_the_active_release_has_nobody() -> None:
+    releases = [release(1, ran_well=True), release(2)]
+    candidate = copy(2, weight=100)
+    assert decide(kept([candidate], releases=releases, alarm="3 replacements")) == ()
+    assert decide(kept([candidate], releases=releases)) == (Plan(1, 1, "ended"),)
+    assert decide(kept([*ready(1, 1), candidate], releases=releases)) == (Route(("shop-production-1-1",)),)
+    quiet = kept([*serving(1, 1), copy(2, weight=0)], releases=releases)
+    assert decide(quiet) == (Retire((candidate.id,), "it is no longer needed"),)
+
+
+def test_without_an_active_release_the_door_is_closed_first() -> None:
+    served = serving(1, 1)
+    assert decide(world([release(1)], served)) == (Route(()),)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from instar.control.actions import Action, CloseRouter, Create, Plan, Preview, Retire, Wait
+from instar.control.actions import Action, CloseRouter, Create, Plan, Preview, Retire, Route, Wait
 from instar.control.bring_up import bring_up
 from instar.control.stable import give_traffic, keep, retire
 from instar.control.world import Copy, World, alone, routed, sleeps_when_hot
@@ -28,6 +28,8 @@ def hot_releases(world: World) -> tuple[Release, ...]:
 
 
 def _empty(world: World) -> tuple[Action, ...]:
+    if any(copy.weight for copy in world.copies):
+        return (Route(()),)
     if world.copies:
         return (Retire(tuple(copy.id for copy in world.copies), "no release is active"),)
     return (CloseRouter(),) if world.router_running else ()
@@ -80,6 +82,8 @@ def _rest(world: World, active: Release) -> tuple[Action, ...]:
 
 
 def _useless(world: World, copy: Copy, hot: dict[int, Release], active: Release) -> bool:
+    if routed(active) and copy.weight and copy.state == "running":
+        return False  # nobody else can answer: once the active release can, it has no traffic any more
     release = hot.get(copy.release)
     if release is None or copy.state == "dead":
         return True
