@@ -16,7 +16,6 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from instar.control.canary import waits_for_somebody
 from instar.control.loop import Loop, Run
+from instar.control.stable import counted_for
 from instar.errors import InstarError, LedgerError
 from instar.model.definition import Analysis, Check, Replace, Rollout, Step, Task
 from instar.model.progress import silent
@@ -62,7 +62,7 @@ SERVICES: dict[str, dict[str, object]] = {
     "worker": {"port": None},
 }
 TASKS = (Task(command=("migrate",), timeout_ms=2_000),)
-PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 6, 15, 400
+PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 6, 15, 1000
 
 
 class FaultyLedger(CrashableLedger):
@@ -262,8 +262,9 @@ class Faults(RuleBasedStateMachine):
             self._pass()
         state = self.ledger.get_environment(PLACE)
         if self.service == "web" and state.active is not None and self.behaviours[state.active] == "well":
-            since = self.ledger.now() - timedelta(milliseconds=self.settings.replace.within_ms)
-            if len(self.ledger.replacements(PLACE, state.active, since)) < self.settings.replace.budget:
+            policy = self.settings.replace
+            since = self.ledger.now() - counted_for(policy, self.ledger.get_release(PLACE, state.active))
+            if len(self.ledger.replacements(PLACE, state.active, since, policy.max_age_ms)) < policy.budget:
                 assert self.world.router.serving(PLACE), "nobody serves"
 
     @rule()
@@ -334,7 +335,7 @@ class Faults(RuleBasedStateMachine):
                 self.ledger.remove_environment(PLACE)
         for _ in range(3):
             self._ask()
-        self.world.clock.sleep(0.5 if seconds is None else min(seconds, 2.0))
+        self.world.clock.sleep(0.5 if seconds is None else min(max(seconds, 0.1), 2.0))
         return seconds
 
     def _look_at_shares(self) -> None:

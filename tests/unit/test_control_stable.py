@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from control_values import DATABASE, ago, copy, names, ready, release, serving, world
+from control_values import DATABASE, HTTP, ago, copy, names, ready, release, serving, world
 
 from instar.control.actions import Alarm, Attach, Create, OpenRouter, Plan, Retire, Route, Wait
 from instar.control.decide import decide
+from instar.control.stable import counted_for
 from instar.control.world import Copy, World
-from instar.model.definition import Replace, Service
+from instar.model.definition import Health, Replace, Service
 
 POLICY = Replace(budget=3, within_ms=600_000, max_age_ms=3_600_000)
 HOUR = 3_600.0
@@ -199,3 +200,9 @@ def test_whoever_answers_is_not_stopped_while_the_active_release_has_nobody() ->
 def test_without_an_active_release_the_door_is_closed_first() -> None:
     served = serving(1, 1)
     assert decide(world([release(1)], served)) == (Route(()),)
+
+
+def test_replacements_that_fail_slowly_spend_the_budget_too() -> None:
+    slow = dataclasses.replace(HTTP, health=Health(kind="http", path="/", deadline_ms=300_000))
+    assert counted_for(POLICY, release(1)) == timedelta(seconds=600)
+    assert counted_for(POLICY, release(1, slow)) == timedelta(seconds=3 * (300 + 4))

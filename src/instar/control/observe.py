@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from instar.control.stable import counted_for
 from instar.control.world import Copy, World
 from instar.ledger import Ledger
 from instar.model.release import EnvironmentState, Instance, Place, Release
@@ -47,7 +48,7 @@ def observe(
         task_copies=tuple(copy for copy in copies if copy.instance.task is not None),
         tasks=ledger.tasks(place, rollout.target) if rollout and _has_tasks(releases[rollout.target]) else (),
         previewed=router.previewed,
-        failures=_failures(ledger, environment, now) if replacing else None,
+        failures=_failures(ledger, environment, releases, now) if replacing else None,
         router_running=router.running,
         router_plan=router.plan,
         tried=tried,
@@ -71,11 +72,13 @@ def _has_tasks(release: Release) -> bool:
     return bool(release.service.before or release.service.after)
 
 
-def _failures(ledger: Ledger, environment: EnvironmentState, now: datetime) -> tuple[datetime, ...]:
+def _failures(
+    ledger: Ledger, environment: EnvironmentState, releases: Mapping[int, Release], now: datetime
+) -> tuple[datetime, ...]:
     if environment.active is None:
         return ()
     policy = environment.settings.replace
-    since = now - timedelta(milliseconds=policy.within_ms)
+    since = now - counted_for(policy, releases[environment.active])
     return ledger.replacements(environment.place, environment.active, since, policy.max_age_ms)
 
 

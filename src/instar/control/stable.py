@@ -14,6 +14,7 @@ from datetime import timedelta
 from instar.control.actions import Action, Alarm, Attach, OpenRouter, Plan, Retire, Route, Wait
 from instar.control.bring_up import Readiness, bring_up, is_well
 from instar.control.world import Copy, World, alone, routed, wanted_plan
+from instar.model.definition import Replace
 from instar.model.release import Release
 
 DRAIN_PAUSE_S = 0.02
@@ -98,6 +99,18 @@ def to_replace(world: World, release: Release) -> tuple[Copy, ...]:
     return unwell or _too_old(world, release)
 
 
+def pause_after_s(failures: int) -> float:
+    """Return for how long nothing is replaced after so many replacements were needed."""
+    return min(2.0 ** (failures - 1), LONGEST_PAUSE_S)
+
+
+def counted_for(policy: Replace, release: Release) -> timedelta:
+    """Return for how long a replacement counts: as the policy says, but as long as the budget takes to be spent where
+    each one fails as slowly as it may. Otherwise such ones would follow each other for ever."""
+    slowest_ms = release.service.health.deadline_ms + 1000 * pause_after_s(policy.budget)
+    return timedelta(milliseconds=max(policy.within_ms, policy.budget * slowest_ms))
+
+
 def retire(world: World, copies: list[Copy], reason: str) -> tuple[Action, ...]:
     """Return what takes copies away that have no traffic, once they are drained."""
     ready = tuple(copy.id for copy in copies if copy.state != "running" or world.drained(copy))
@@ -155,10 +168,11 @@ def _allowed(world: World, release: Release, actions: tuple[Action, ...]) -> tup
     if world.environment.alarm is not None:
         return ()
     if len(failures) >= policy.budget:
-        lately = f"{len(failures)} replacements of release {release.number} in {policy.within_ms / 1000:g} s"
+        seconds = counted_for(policy, release).total_seconds()
+        lately = f"{len(failures)} replacements of release {release.number} in {seconds:g} s"
         return (Alarm(f"{lately}: nothing is replaced any more until somebody deploys or rolls back"),)
     if failures:
-        due = failures[-1] + timedelta(seconds=min(2.0 ** (len(failures) - 1), LONGEST_PAUSE_S))
+        due = failures[-1] + timedelta(seconds=pause_after_s(len(failures)))
         if world.now < due:
             return (Wait((due - world.now).total_seconds()),)
     return actions
