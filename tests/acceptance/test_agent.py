@@ -69,6 +69,7 @@ def test_an_instance_that_dies_is_replaced_at_once(two: Project) -> None:
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda: name not in running(two) and len(running(two)) == 2, "it was not replaced", timeout_s=20)
         assert time.monotonic() - began < 8
+        time.sleep(1)
         report = traffic.stop()
     assert report["served"] > 50, "those in flight with the dead one may be lost, and no others"
     assert report["failed"] <= 4, report
