@@ -23,6 +23,8 @@ from instar.model.release import (
     Served,
     Settings,
     Stage,
+    Taint,
+    TaintKind,
 )
 from instar.providers.base import Observed, Probe, RoutedTarget, Target
 
@@ -33,6 +35,11 @@ HTTP = Service(command=("serve",), port=8080, health=Health(kind="http", path="/
 WORKER = Service(command=("work",), health=Health(kind="none"))
 NOTHING, BLUE_GREEN, USUAL, BEGUN = Served(), Policy(), Replace(), Stage()
 DATABASE = dataclasses.replace(HTTP, volumes=(Volume(name="data", path="/data", access="exclusive"),))
+
+
+def tainted(kind: TaintKind = "person", *, due_in_s: float = -1, isolated: bool = False) -> Taint:
+    due_at = NOW + timedelta(seconds=due_in_s)
+    return Taint(kind=kind, why="a look", actor="ann", at=ago(5), due_at=due_at, isolated=isolated)
 
 
 def ago(seconds: float) -> datetime:
@@ -64,6 +71,7 @@ def copy(
     served: Served = NOTHING,
     task: str | None = None,
     replacing: str | None = None,
+    taint: Taint | None = None,
     exit_status: int = 1,
 ) -> Copy:
     name = f"shop-production-{number}-{serial}"
@@ -78,6 +86,7 @@ def copy(
         process=None if state == "absent" else PROCESS,
         task=task,
         replacing=replacing,
+        taint=taint,
     )
     routed = None
     if weight is not None:

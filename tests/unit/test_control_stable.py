@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from control_values import DATABASE, HTTP, ago, copy, names, ready, release, serving, world
+from control_values import DATABASE, HTTP, WORKER, ago, copy, names, ready, release, serving, tainted, world
 
 from instar.control.actions import Alarm, Attach, Create, OpenRouter, Plan, Retire, Route, Wait
 from instar.control.decide import decide
@@ -206,3 +206,61 @@ def test_replacements_that_fail_slowly_spend_the_budget_too() -> None:
     slow = dataclasses.replace(HTTP, health=Health(kind="http", path="/", deadline_ms=300_000))
     assert counted_for(POLICY, release(1)) == timedelta(seconds=600)
     assert counted_for(POLICY, release(1, slow)) == timedelta(seconds=3 * (300 + 4))
+
+
+def test_tainted_ones_serve_until_others_do_and_go_together() -> None:
+    first, second = (copy(1, weight=100, serial=serial, taint=tainted()) for serial in (1, 2))
+    left = copy(1, weight=100, serial=3)
+    assert decide(kept([first, second, left], instances=3)) == (Plan(1, 2, "tainted"),)
+    young = tuple(copy(1, healthy=True, weight=0, serial=serial) for serial in (4, 5))
+    assert decide(kept([first, second, left, *young], instances=3)) == (Route(names((left, *young))),)
+    drained = [dataclasses.replace(one, routed=None) for one in (first, second)]
+    served = [copy(1, weight=100, serial=serial) for serial in (3, 4, 5)]
+    assert decide(kept([*drained, *served], instances=3)) == (Retire(names(drained), "others are in its place"),)
+
+
+def test_drifted_ones_go_one_by_one() -> None:
+    copies = [copy(1, weight=100, serial=serial, taint=tainted("drift")) for serial in (1, 2)]
+    assert decide(kept(copies, instances=2)) == (Plan(1, 1, "drifted"),)
+
+
+def test_a_taint_waits_until_it_is_due() -> None:
+    copies = [copy(1, weight=100, taint=tainted("shell", due_in_s=60))]
+    assert decide(kept(copies)) == ()
+
+
+def test_an_isolated_one_loses_its_traffic_to_another_and_stays_until_it_is_due() -> None:
+    aside = copy(1, weight=100, taint=tainted("shell", due_in_s=60, isolated=True))
+    assert decide(kept([aside])) == (Plan(1, 1, "tainted"),)
+    other = copy(1, healthy=True, weight=0, serial=2)
+    assert decide(kept([aside, other])) == (Route((other.id,)),)
+    quiet = copy(1, weight=0, taint=tainted("shell", due_in_s=60, isolated=True))
+    assert decide(kept([quiet, copy(1, weight=100, serial=2)])) == ()
+    due = copy(1, weight=0, taint=tainted("shell", isolated=True))
+    assert decide(kept([due, copy(1, weight=100, serial=2)])) == (Retire((due.id,), "others are in its place"),)
+
+
+def test_a_tainted_worker_goes_when_another_works() -> None:
+    releases = [release(1, WORKER, ran_well=True)]
+    worker, other = copy(1, age_s=60, taint=tainted()), copy(1, healthy=True, age_s=60, serial=2)
+    assert decide(kept([worker], releases=releases)) == (Plan(1, 1, "tainted"),)
+    assert decide(kept([worker, other], releases=releases)) == (Retire((worker.id,), "others are in its place"),)
+
+
+def test_a_tainted_one_that_must_be_alone_stops_first_and_is_never_set_aside() -> None:
+    lonely = copy(1, weight=100, taint=tainted("shell", due_in_s=60, isolated=True))
+    assert decide(exclusive([lonely])) == ()
+    assert decide(exclusive([copy(1, weight=100, taint=tainted())])) == (Route(()),)
+
+
+def test_a_person_who_deploys_gets_one_replacement_of_what_is_tainted() -> None:
+    bad = copy(1, weight=100, taint=tainted())
+    assert decide(kept([bad], failures=None)) == (Plan(1, 1, "tainted"),)
+    assert decide(kept([bad], failures=None, tried=frozenset({(1, "tainted")}))) == ()
+
+
+def test_a_hot_release_s_tainted_copy_goes() -> None:
+    releases = [release(1, ran_well=True, last=9), release(2, ran_well=True, last=1)]
+    hot, active = copy(1, weight=0, taint=tainted()), copy(2, weight=100)
+    made = world(releases, [hot, active], active=2, replace=POLICY, failures=())
+    assert decide(made) == (Retire((hot.id,), "it is no longer needed"),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -84,3 +85,30 @@ def test_replacements_made_together_count_once_and_aged_ones_only_when_they_did_
     assert len(found) == 2
     assert len(ledger.replacements(PLACE, 1, since, 0)) == 1, "it had grown old"
     assert ledger.replacements(PLACE, 1, found[-1]) == ()
+
+
+def test_a_taint_keeps_its_first_reason_and_its_earliest_time(ledger: Ledger) -> None:
+    running_rollout(ledger)
+    (instance,) = ledger.add_instances(PLACE, 1, 1, NETWORK)
+    assert instance.taint is None
+    first = ledger.taint(instance.id, "shell", "a look", after_ms=60_000)
+    second = ledger.taint(instance.id, "person", "it is slow", isolated=True, note="told too")
+    (tainted,) = ledger.instances(PLACE)
+    assert tainted.taint == second and (second.kind, second.why, second.at) == ("shell", "a look", first.at)
+    assert second.isolated and second.due_at < first.due_at
+    told = [event.detail for event in ledger.history(PLACE) if event.kind == "taint"]
+    assert [one["why"] for one in told] == ["a look", "it is slow"] and told[1]["note"] == "told too"
+    ledger.remove_instance(instance.id, "replaced")
+    with pytest.raises(NotFound, match="was destroyed"):
+        ledger.taint(instance.id, "person", "too late")
+
+
+def test_what_took_a_tainted_one_s_place_counts_when_it_is_gone_too(ledger: Ledger) -> None:
+    running_rollout(ledger)
+    since = ledger.now() - timedelta(hours=1)
+    (successor,) = ledger.add_instances(PLACE, 1, 1, NETWORK, replacing="tainted")
+    assert ledger.replacements(PLACE, 1, since) == ()
+    ledger.remove_instance(successor.id, "it never got healthy")
+    assert len(ledger.replacements(PLACE, 1, since)) == 1
+    ledger.add_instances(PLACE, 1, 1, NETWORK, replacing="drifted")
+    assert len(ledger.replacements(PLACE, 1, since)) == 2

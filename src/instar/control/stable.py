@@ -1,5 +1,5 @@
-"""How the release that has the traffic is kept as wanted: what ended, is not well or too old is replaced, the new one
-first, and not without end. Pure.
+"""How the release that has the traffic is kept as wanted: what ended, is not well, was tainted or is too old is
+replaced, the new one first, and not without end. Pure.
 
 When a person asked for it just now (``world.failures`` is None), a release gets one replacement in a run of the loop.
 Otherwise each one waits twice as long as the one before, and when ``replace.budget`` were needed in
@@ -27,20 +27,21 @@ def keep(world: World, release: Release, count: int | None = None) -> Readiness:
     dead = tuple(copy.id for copy in world.of(release) if copy.state == "dead")
     if dead:
         return Readiness(actions=(Retire(dead, "it ended"),))
-    outgoing = to_replace(world, release)
+    why, outgoing = to_replace(world, release)
     hopeless = tuple(copy.id for copy in outgoing if copy.instance.replacing and not copy.weight)
-    if hopeless and not _aged(world, release, outgoing):
+    if hopeless and why == "unwell":
         return Readiness(actions=(Retire(hopeless, "it never got healthy"),))
     if outgoing and alone(release):
-        return Readiness(actions=_allowed(world, release, _stop_first(world, outgoing)))
-    why = "old" if _aged(world, release, outgoing) else "unwell" if outgoing else "ended"
-    readiness = bring_up(world, release, count=count, replacing=why, without=outgoing)
+        return Readiness(actions=_allowed(world, release, why, _stop_first(world, outgoing)))
+    aside = tuple(copy for copy in world.of(release) if is_aside(world, copy))
+    why = why or ("tainted" if aside else "ended")
+    readiness = bring_up(world, release, count=count, replacing=why, without=(*outgoing, *aside))
     if readiness.cause:
-        gone = world.failures is None and not world.tried_for(release, "ended")
+        gone = world.failures is None and not world.tried_for(release, why)
         actions = (Retire(readiness.culprits, "it no longer answers"),) if gone else ()
         return Readiness(copies=readiness.copies, actions=actions)
     if any(isinstance(action, Plan) for action in readiness.actions):
-        return dataclasses.replace(readiness, actions=_allowed(world, release, readiness.actions))
+        return dataclasses.replace(readiness, actions=_allowed(world, release, why, readiness.actions))
     return readiness
 
 
@@ -61,14 +62,16 @@ def keep_source(world: World, count: int | None = None) -> tuple[Action, ...]:
     readiness = bring_up(world, source, count=_of_source(world, count), replacing="ended")
     actions = readiness.actions
     if any(isinstance(action, Plan) for action in actions):
-        actions = _allowed(world, source, actions)
+        actions = _allowed(world, source, "ended", actions)
     actions = tuple(action for action in actions if not isinstance(action, Wait | Alarm))
     return actions or _let_serve(world, source, readiness.copies)
 
 
 def serving(world: World, release: Release | None) -> tuple[Copy, ...]:
-    """Return the copies of ``release`` that can have traffic: well ones that the router knows."""
-    return tuple(copy for copy in world.of(release) if _can_serve(world, copy))
+    """Return the copies of ``release`` that can have traffic: well ones that the router knows. Isolated ones only
+    where there are no others."""
+    able = tuple(copy for copy in world.of(release) if _can_serve(world, copy))
+    return tuple(copy for copy in able if not (copy.instance.taint and copy.instance.taint.isolated)) or able
 
 
 def serves(world: World, copy: Copy) -> bool:
@@ -93,10 +96,36 @@ def has_traffic(world: World, names: tuple[str, ...]) -> bool:
     return weights.keys() == set(names) and len(set(weights.values())) <= 1
 
 
-def to_replace(world: World, release: Release) -> tuple[Copy, ...]:
-    """Return the living copies that must go once others are there: unwell ones, or else the one that is too old."""
-    unwell = tuple(copy for copy in world.of(release) if copy.id in world.unwell and copy.state == "running")
-    return unwell or _too_old(world, release)
+def to_replace(world: World, release: Release) -> tuple[str, tuple[Copy, ...]]:
+    """Return the living copies that must go once others are there, and why ("" for none).
+
+    Those that somebody tainted go together; those that drifted or grew too old one by one.
+    """
+    copies = [copy for copy in world.of(release) if copy.state == "running"]
+    due = [copy for copy in copies if is_due(world, copy)]
+    reasons = {
+        "unwell": tuple(copy for copy in copies if copy.id in world.unwell),
+        "tainted": tuple(copy for copy in due if copy.instance.taint and copy.instance.taint.kind != "drift"),
+        "drifted": tuple(due[:1]),
+        "old": _too_old(world, release),
+    }
+    return next(((why, found) for why, found in reasons.items() if found), ("", ()))
+
+
+def is_due(world: World, copy: Copy) -> bool:
+    """It is tainted, and the time has come to replace it."""
+    taint = copy.instance.taint
+    return taint is not None and world.now >= taint.due_at
+
+
+def is_aside(world: World, copy: Copy) -> bool:
+    """It has no traffic though it runs, since somebody looks at it: another serves in its place, until it is due.
+
+    Not where only one may run: there nobody would serve.
+    """
+    taint, release = copy.instance.taint, world.releases[copy.release]
+    isolated = taint is not None and taint.isolated and not alone(release)
+    return isolated and copy.state == "running" and not is_due(world, copy)
 
 
 def pause_after_s(failures: int) -> float:
@@ -149,10 +178,6 @@ def _too_old(world: World, release: Release) -> tuple[Copy, ...]:
     return tuple(sorted(old, key=lambda copy: copy.began_at)[:1])
 
 
-def _aged(world: World, release: Release, outgoing: tuple[Copy, ...]) -> bool:
-    return bool(outgoing) and not any(copy.id in world.unwell for copy in outgoing)
-
-
 def _stop_first(world: World, outgoing: tuple[Copy, ...]) -> tuple[Action, ...]:
     """Two copies can't have its volume at once: the old one stops before the new one begins."""
     if any(copy.weight for copy in outgoing):
@@ -160,10 +185,10 @@ def _stop_first(world: World, outgoing: tuple[Copy, ...]) -> tuple[Action, ...]:
     return retire(world, list(outgoing), "it is replaced, and holds a volume for itself")
 
 
-def _allowed(world: World, release: Release, actions: tuple[Action, ...]) -> tuple[Action, ...]:
+def _allowed(world: World, release: Release, why: str, actions: tuple[Action, ...]) -> tuple[Action, ...]:
     """Return ``actions``, or what comes instead as long as nothing may be replaced."""
     if world.failures is None:
-        return () if world.tried_for(release, "ended") else actions
+        return () if world.tried_for(release, why) else actions
     policy, failures = world.environment.settings.replace, world.failures
     if world.environment.alarm is not None:
         return ()

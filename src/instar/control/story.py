@@ -39,7 +39,13 @@ class Story:
 
     def replacing(self, count: int, why: str) -> None:
         """Copies get successors."""
-        reasons = {"ended": "that had ended", "unwell": "that no longer answered", "old": "that was too old"}
+        reasons = {
+            "ended": "that had ended",
+            "unwell": "that no longer answered",
+            "tainted": "that was tainted",
+            "drifted": "that was no longer what was baked",
+            "old": "that was too old",
+        }
         text = f"{count} instance{'s' * (count > 1)} {reasons.get(why, why)}"
         self.report(Progress(stage="replace", text=text))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from instar.control.actions import Action, CloseRouter, Create, Plan, Preview, Retire, Route, Wait
 from instar.control.bring_up import bring_up
-from instar.control.stable import give_traffic, keep, retire
+from instar.control.stable import give_traffic, is_aside, is_due, keep, retire
 from instar.control.world import Copy, World, alone, routed, sleeps_when_hot
 from instar.model.release import Release
 
@@ -65,6 +65,7 @@ def _surplus(world: World, active: Release) -> tuple[Action, ...]:
     else:
         wanted = {copy.id for copy in keep(world, active).copies}
         spare = [copy for copy in copies if copy.id not in wanted]
+    spare = [copy for copy in spare if not is_aside(world, copy)]
     return retire(world, spare, "others are in its place")
 
 
@@ -85,7 +86,7 @@ def _useless(world: World, copy: Copy, hot: dict[int, Release], active: Release)
     if routed(active) and copy.weight and copy.state == "running":
         return False  # nobody else can answer: once the active release can, it has no traffic any more
     release = hot.get(copy.release)
-    if release is None or copy.state == "dead":
+    if release is None or copy.state == "dead" or is_due(world, copy):
         return True
     return copy.state == "running" and (sleeps_when_hot(world, release) or alone(active))
 

@@ -7,6 +7,7 @@ behind "expected …, found …".
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Final
 
 from instar.definition.problems import nearest
@@ -24,7 +25,9 @@ MODE: Final = r"(?:0|0o)?([0-7]{3})"
 HEALTH_PATH: Final = r"/[A-Za-z0-9/._~!*()@:&=+,%?-]*"
 
 MANUAL: Final = "manual"
+NEVER: Final = "never"
 HEADER: Final = "header"
+DAY: Final = r"\d{4}-\d{2}-\d{2}"
 
 LONGEST_DURATION_MS: Final = 24 * 24 * 3_600_000  # HAProxy counts milliseconds in 31 bits
 LONGEST_AGE_MS: Final = 366 * 24 * 3_600_000
@@ -156,6 +159,26 @@ def pause(text: str) -> int | None:
 
 def show_pause(ms: int | None) -> str:
     return MANUAL if ms is None else show_duration(ms)
+
+
+def interval(text: str) -> int | None:
+    """Return milliseconds of a duration, None for what is never to happen."""
+    return None if text == NEVER else duration(text)
+
+
+def show_interval(ms: int | None) -> str:
+    return NEVER if ms is None else show_duration(ms)
+
+
+def day(text: str) -> str:
+    """A day of the calendar, as it is written."""
+    if not fits(DAY, text):
+        raise Misfit
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        raise Misfit("there is no such day") from None
+    return text
 
 
 def _milliseconds(text: str, longest: int) -> int:

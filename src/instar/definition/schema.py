@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any, Literal
 
 from instar.definition import forms, rules
+from instar.definition.drift import DRIFT
 from instar.definition.rollout import CHECKS, DATA, REPLACE, ROLLOUT, TASKS
 from instar.definition.section import REQUIRED, Key, Section
 from instar.definition.shapes import Choice, Decimal, Either, Flag, ListOf, MapOf, OneOrMore, Text, Whole
@@ -210,6 +211,8 @@ SERVICE = Section(
                       expected="a Linux capability, such as NET_RAW"),
                "a list of Linux capabilities, such as [NET_RAW]", unique=True),
         "What the service may do beyond an ordinary user. Low ports need none."),
+    Key("jit", Flag(), "The service makes code while it runs, as node or java do: memory that is its own may be "
+        "executable. Else `instar drift` tells of it."),
     Key("smoke", CHECKS, "What a candidate is asked before it gets traffic, besides `health`. One that fails ends the "
         "rollout."),
     Key("before", TASKS, "Commands that run one after the other before the new release starts, each in an instance of "
@@ -254,6 +257,9 @@ ENVIRONMENT = Section(
         "Where a candidate is reached before it gets traffic, of a service of http: an address of its own, or "
         "`header`: the service's own address, for requests with `X-Instar-Release: NUMBER`."),
     Key("replace", REPLACE, "How often instances are replaced."),
+    Key("replace_within", DURATION, "How long after `instar shell` an instance is replaced.",
+        field="replace_within_ms"),
+    Key("drift", DRIFT, "How often it is checked that what runs is what was baked, and what follows."),
     Key("keep", KEEP, "What is kept of releases before."),
     make=dict,
 )  # fmt: skip

@@ -22,6 +22,12 @@ PAUSE = Text(
     pattern=f"{forms.MANUAL}|{forms.DURATION}",
     show=forms.show_pause,
 )
+INTERVAL = Text(
+    "a time such as '60s', or the word 'never'",
+    forms.interval,
+    pattern=f"{forms.NEVER}|{forms.DURATION}",
+    show=forms.show_interval,
+)
 SIZE = Text("a size such as '64K', '256M' or '1G'", forms.size, pattern=forms.SIZE, show=forms.show_size)
 MODE = Text(
     "permissions such as '0644' or '0755'",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from ipaddress import IPv4Network
 
 from instar.errors import NotFound, Refused
 from instar.ledger.addresses import next_free
 from instar.ledger.rollouts import Rollouts
 from instar.ledger.rows import INSTANCE, instance_value, instance_values, time_text
+from instar.model.codec import to_json
 from instar.model.digest import Digest
-from instar.model.release import Instance, Place, Process, Release
+from instar.model.release import Instance, Place, Process, Release, Taint, TaintKind
 
 _SELECT = f"SELECT {INSTANCE}"
 _SELECT_PLACED = f"{_SELECT}, e.service || '/' || e.environment AS place"
@@ -43,16 +46,18 @@ _LAST_K = "SELECT coalesce(max(k), 0) AS k FROM instances WHERE stem = :stem"
 _ADD = """
     INSERT INTO instances (id, environment, release, stem, k, address, created_at, task, replacing)
     VALUES (:stem || '-' || :k, :environment, :release, :stem, :k, :address, :now, :task, :replacing)"""
-# Copies made together count once; one that took an old one's place, only when it did not grow old itself.
+# Copies made together count once; one that took an old one's place, only when it did not grow old itself; one that
+# took a tainted one's, only when it is gone again.
 _FAILURES = """
     SELECT DISTINCT created_at FROM instances
      WHERE environment = :environment AND release = :release AND created_at > :since
-       AND (replacing IN ('ended', 'unwell')
+       AND (replacing IN ('ended', 'unwell', 'drifted') OR replacing = 'tainted' AND removed_at IS NOT NULL
             OR replacing = 'old' AND 86400000 * (julianday(removed_at) - julianday(created_at)) < :max_age_ms)
      ORDER BY created_at"""
 _SET_PROCESS = """
     UPDATE instances SET boot_id = :boot_id, pid = :pid, start_time = :start_time, started_at = NULL WHERE id = :id"""
 _SET_STARTED = "UPDATE instances SET started_at = :now WHERE id = :id"
+_TAINT = "UPDATE instances SET taint = :taint WHERE id = :id"
 _REMOVE = "UPDATE instances SET removed_at = :now WHERE id = :id"
 
 
@@ -156,6 +161,34 @@ class Instances(Rollouts):
                 self._database.write(_SET_STARTED, id=instance_id, now=self._now())
                 self._about("started", row)
             return self._get_instance(instance_id)
+
+    def taint(
+        self,
+        instance_id: str,
+        kind: TaintKind,
+        why: str,
+        *,
+        after_ms: int = 0,
+        isolated: bool = False,
+        **detail: object,
+    ) -> Taint:
+        """Write that an instance is to be replaced in ``after_ms``; without traffic until then when ``isolated``.
+
+        Of several taints the first says why, and the earliest when. ``detail`` goes into the event. Raises NotFound
+        for one that isn't there any more.
+        """
+        with self.transaction():
+            row = self._live_row(instance_id)
+            known, now = instance_value(row).taint, self.now()
+            due_at = now + timedelta(milliseconds=after_ms)
+            wanted = Taint(kind=kind, why=why, actor=self._actor, at=now, due_at=due_at, isolated=isolated)
+            if known is not None:
+                wanted = replace(known, due_at=min(known.due_at, due_at), isolated=known.isolated or isolated)
+            if wanted != known:
+                self._database.write(_TAINT, id=instance_id, taint=json.dumps(to_json(wanted)))
+            told = {"taint": kind, "why": why, "due_at": time_text(wanted.due_at), "isolated": wanted.isolated}
+            self._about("taint", row, **told, **detail)
+            return wanted
 
     def remove_instance(self, instance_id: str, reason: str) -> None:
         """Write that nothing is left of an instance: its address is free. Does nothing to a removed one."""

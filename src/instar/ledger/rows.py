@@ -22,6 +22,7 @@ from instar.model.release import (
     Rollout,
     Settings,
     Stage,
+    Taint,
     TaskRun,
 )
 
@@ -131,7 +132,7 @@ def task_value(row: Row) -> TaskRun:
 
 INSTANCE = """
     i.id, i.serial, i.release, i.address, i.created_at, i.started_at, i.boot_id, i.pid, i.start_time, i.task,
-    i.replacing"""
+    i.replacing, i.taint"""
 
 
 @_damage_known
@@ -160,6 +161,7 @@ def _instance(
     start_time: int | None,
     task: str | None,
     replacing: str | None,
+    taint: str | None,
 ) -> Instance:
     """Take columns by their order: there can be thousands of rows, and names take longer."""
     known = boot_id is not None and pid is not None and start_time is not None
@@ -174,6 +176,7 @@ def _instance(
         process=Process(boot_id=boot_id, pid=pid, start_time=start_time) if known else None,  # type: ignore[arg-type]
         task=task,
         replacing=replacing,
+        taint=from_json(Taint, json.loads(taint)) if taint else None,
     )
 
 

@@ -157,6 +157,7 @@ class Service:
     volumes: tuple[Volume, ...] = ()
     tmp: Tmp = Tmp()
     capabilities: tuple[str, ...] = ()
+    jit: bool = False
     smoke: tuple[Check, ...] = ()
     before: tuple[Task, ...] = ()
     after: tuple[Task, ...] = ()
@@ -215,6 +216,32 @@ class Replace:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Ignore:
+    """Findings that are expected: of ``kind``, at what matches ``path`` (``*`` stands for anything; None: anywhere).
+
+    ``until``: the last day ("2027-01-31", UTC) on which the rule holds.
+    """
+
+    kind: str
+    reason: str
+    until: str
+    path: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drift:
+    """How often the agent checks that instances are what was baked (None: never), and what it does with one that is
+    not."""
+
+    check_ms: int | None = 60_000
+    action: Literal["replace", "report"] = "report"
+    ignore: tuple[Ignore, ...] = ()
+
+
+REPLACE_WITHIN_MS = 900_000  # of an instance in which a shell was opened
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Keep:
     """``hot``: releases whose instances stay ready for a rollback. ``releases``: whose images gc spares."""
 
@@ -237,6 +264,8 @@ class Environment:
     keep: Keep = Keep()
     preview: str | None = None  # an address where the candidate is reached, or "header"
     replace: Replace = Replace()
+    drift: Drift = Drift()
+    replace_within_ms: int = REPLACE_WITHIN_MS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

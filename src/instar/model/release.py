@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from instar.model.codec import canonical
-from instar.model.definition import Environment, Keep, Replace, Service
+from instar.model.definition import REPLACE_WITHIN_MS, Drift, Environment, Keep, Replace, Service
 from instar.model.definition import Rollout as RolloutPolicy
 from instar.model.digest import Digest
 
@@ -48,6 +48,8 @@ class Settings:
     keep: Keep = Keep()
     preview: str | None = None
     replace: Replace = Replace()
+    drift: Drift = Drift()
+    replace_within_ms: int = REPLACE_WITHIN_MS
 
     @classmethod
     def of(cls, environment: Environment) -> Settings:
@@ -59,6 +61,8 @@ class Settings:
             keep=environment.keep,
             preview=environment.preview,
             replace=environment.replace,
+            drift=environment.drift,
+            replace_within_ms=environment.replace_within_ms,
         )
 
 
@@ -93,12 +97,28 @@ class Process:
     start_time: int
 
 
+TaintKind = Literal["person", "shell", "drift"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Taint:
+    """An instance is to be replaced, from ``due_at`` on: a ``person`` said so, a ``shell`` was opened in it, or it is
+    no longer what was baked (``drift``). ``isolated``: it has no traffic meanwhile."""
+
+    kind: TaintKind
+    why: str
+    actor: str
+    at: datetime
+    due_at: datetime
+    isolated: bool = False
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Instance:
     """One copy of a release, as intended. ``serial`` is unique in the state directory and never used again.
 
     ``task``: it runs one of the release's tasks ("before 1") instead of the service. ``replacing``: why it was planned
-    outside a rollout: others had "ended", were "unwell", too "old", or a "hot" release lacked it.
+    outside a rollout: others had "ended", were "unwell", "drifted", "tainted", too "old", or a "hot" release lacked it.
     """
 
     id: str  # SERVICE-ENVIRONMENT-RELEASE-K
@@ -111,6 +131,7 @@ class Instance:
     process: Process | None = None
     task: str | None = None
     replacing: str | None = None
+    taint: Taint | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

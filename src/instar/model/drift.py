@@ -1,0 +1,39 @@
+"""What is not as it was baked: findings, each with what was expected and what is there instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+KINDS: Final = {
+    "root": "the root file system is not that of the image, or not the one that the instance was made with",
+    "mount": "something is mounted that is not part of the release, is missing, or has other options",
+    "code": "a process runs, or has mapped to run, what is neither the image's nor the base plate's",
+    "process": "a process that does not descend from the instance's first, or is not in all of its namespaces",
+    "privilege": "a process has another user, group, capability or protection than the release gives it",
+    "command": "the first process has another command line or environment than the release gives it",
+    "limit": "a limit of the instance's cgroup is not the release's",
+    "sysctl": "a kernel setting of the instance's namespaces is not as it was made",
+    "network": "an address, route, link, rule or table of the instance's network is not as it was made",
+    "listener": "a socket listens on another port than the release's",
+    "file": "a file that Instar shows inside (hosts, resolv.conf, hostname) is not as it was made",
+    "secret": "a secret is not the release's",
+    "bundle": "what runc was told about the instance is not what the release says",
+    "runtime": "conmon or runc's own state of the instance is not there, or not as it was",
+    "blob": "a layer's bytes are not those that were baked",
+    "router": "the router sends traffic elsewhere than the ledger says, or its file does",
+    "record": "it is not written down what the instance was like when it was made",
+    "rule": "a rule that ignores findings has expired",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One difference. ``instance`` is None for what is not an instance's; ``path`` says where in it: a mount point, a
+    setting's name, "process 17 (python3)". ``expected`` and ``observed`` are for people, and hold no secret."""
+
+    instance: str | None
+    kind: str
+    path: str
+    expected: str
+    observed: str
