@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +18,14 @@ from instar.cli.options import (
     workspace,
 )
 from instar.cli.screen import age, say, say_json, table, warn
+from instar.cli.told import brief
 from instar.errors import ComponentMissing
 from instar.operations.parts import require_root
 
 if TYPE_CHECKING:
     from instar.model.release import Event
-    from instar.operations.status import EnvironmentStatus, ReleaseStatus, RolloutStatus
+    from instar.operations.status import EnvironmentStatus, InstanceStatus, ReleaseStatus, RolloutStatus
 
-_DETAIL_WIDTH = 80
 _READS = "the state directory belongs to root"
 
 
@@ -89,7 +89,7 @@ def history(environment: str | None, file: Path, as_json: bool, verify: bool) ->
             str(event.place or ""),
             event.kind,
             str(event.release or ""),
-            _brief(event.detail),
+            brief(event.kind, event.detail),
         )
         for event in events
     ]
@@ -175,13 +175,6 @@ def _event(event: Event) -> dict[str, Any]:
     }
 
 
-def _brief(detail: Mapping[str, Any]) -> str:
-    """Return what fits on a line; --json has it whole."""
-    words = [f"{key}={value}" for key, value in detail.items() if value is not None and not isinstance(value, dict)]
-    text = " ".join(word.replace("sha256:", "") for word in words)
-    return text if len(text) <= _DETAIL_WIDTH else text[: _DETAIL_WIDTH - 1] + "…"
-
-
 def _active(status: EnvironmentStatus) -> ReleaseStatus | None:
     return next((release for release in status.releases if release.number == status.active), None)
 
@@ -206,6 +199,7 @@ def _show_all(everything: list[EnvironmentStatus]) -> None:
     table(rows, header=("ENVIRONMENT", "RELEASE", "INSTANCES", "OLDEST", "HOT", "LISTENS ON"))
     for one in everything:
         _advise(one)
+        _tell_taints(one)
         if one.rollout is not None:
             say(f"\n{one.place}: {_under_way(one.rollout)}")
 
@@ -227,6 +221,27 @@ def _advise(status: EnvironmentStatus) -> None:
         say("\n" + "\n".join(f"{status.place}: {trouble}" for trouble in troubles))
         own = f" (the agent, process {status.agent}, does so by itself)" if status.agent and not status.alarm else ""
         say(f"put it right with: instar deploy {status.place.environment}{own}")
+
+
+def _tell_taints(status: EnvironmentStatus) -> None:
+    """Say which instances are to be replaced, why, when, and by whom."""
+    tainted = [item for one in status.releases for item in one.instances if item.taint]
+    if tainted:
+        say("\n" + "\n".join(f"{status.place}: {_tainted(item)}" for item in tainted))
+        who = (
+            f"the agent (process {status.agent}) replaces"
+            if status.agent
+            else "no agent runs; instar agent --once replaces"
+        )
+        say(f"{who} what is due")
+
+
+def _tainted(item: InstanceStatus) -> str:
+    taint = item.taint
+    assert taint is not None
+    due = "now" if taint.due_at <= datetime.now(UTC) else f"at {taint.due_at:%Y-%m-%d %H:%M:%S} UTC"
+    aside = ", without traffic until then" if taint.isolated else ""
+    return f"{item.id} is tainted ({taint.kind}: {taint.why}), to be replaced {due}{aside}"
 
 
 def _healthy(release: ReleaseStatus) -> str:
@@ -254,7 +269,7 @@ def _show_one(status: EnvironmentStatus) -> None:
     instances = [
         (
             item.id,
-            item.state,
+            f"{item.state}, tainted" if item.taint else item.state,
             {True: "healthy", False: "not healthy", None: "—"}[item.healthy],
             item.address,
             age(item.started_at),
@@ -266,6 +281,7 @@ def _show_one(status: EnvironmentStatus) -> None:
         say()
         table(instances, header=("INSTANCE", "STATE", "HEALTH", "ADDRESS", "FOR"))
     _advise(status)
+    _tell_taints(status)
     if status.rollout is not None:
         say(f"\n{_under_way(status.rollout)}")
         say(_next_word(status))

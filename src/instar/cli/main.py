@@ -29,6 +29,7 @@ _COMMANDS = {
     "status": "look",
     "history": "look",
     "logs": "look",
+    "taint": "break_glass",
     "pin": "pins",
     "unpin": "pins",
     "agent": "agent",

@@ -11,10 +11,20 @@ from instar.control.canary import waits_for_somebody
 from instar.control.observe import observe
 from instar.control.world import Copy, World
 from instar.model.digest import Digest
-from instar.model.release import EnvironmentState, Place, Release
+from instar.model.release import EnvironmentState, Place, Release, TaintKind
 from instar.operations.parts import Parts, agent_pid
 
 _LATELY = 500  # events among which those of a running rollout are looked for
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaintStatus:
+    """It is to be replaced from ``due_at`` on; ``isolated``: it has no traffic until then."""
+
+    kind: TaintKind
+    why: str
+    due_at: datetime
+    isolated: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +37,7 @@ class InstanceStatus:
     address: str
     started_at: datetime | None
     reason: str | None = None
+    taint: TaintStatus | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,4 +199,12 @@ def _instance(copy: Copy) -> InstanceStatus:
         address=copy.instance.address,
         started_at=copy.instance.started_at,
         reason=_reason(copy),
+        taint=_taint(copy),
     )
+
+
+def _taint(copy: Copy) -> TaintStatus | None:
+    found = copy.instance.taint
+    if found is None:
+        return None
+    return TaintStatus(kind=found.kind, why=found.why, due_at=found.due_at, isolated=found.isolated)

@@ -1,0 +1,56 @@
+"""``instar taint``: an instance is to be replaced. Nothing is repaired in place, and nothing happens to it here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from instar.errors import NotFound, Refused, UsageError
+from instar.model.release import EnvironmentState, Instance, Taint
+from instar.operations.parts import Parts, agent_pid, require_root
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tainted:
+    """``agent`` is the process that replaces the instance by itself; None: none runs here."""
+
+    instance: Instance
+    taint: Taint
+    agent: int | None
+
+
+def taint(parts: Parts, environment: EnvironmentState, name: str, *, why: str) -> Tainted:
+    """Write that instance ``name`` is to be replaced, from now on. Raises UsageError, NotFound, Refused."""
+    require_root("taint")
+    reason = get_reason(why)
+    instance = get_instance(parts, environment, name)
+    written = parts.ledger.taint(instance.id, "person", reason)
+    return Tainted(instance=instance, taint=written, agent=agent_pid(parts))
+
+
+def get_reason(why: str) -> str:
+    """Return the reason as it is written down: one line. Raises UsageError when there is none."""
+    reason = " ".join(why.split())
+    if not reason:
+        raise UsageError("cannot do that without a reason", hint="say it for the history: --why 'what it is for'")
+    return reason
+
+
+def get_instance(parts: Parts, environment: EnvironmentState, name: str) -> Instance:
+    """Return the instance ``name`` of ``environment``. Raises NotFound, and Refused for one that runs a task."""
+    place = environment.place
+    present = {one.id: one for one in parts.ledger.instances()}
+    found = present.get(name)
+    if found is not None and found.place == place:
+        if found.task is not None:
+            raise Refused(
+                f"cannot taint '{name}': it runs the task '{found.task}' once, and nothing comes in its place",
+                hint=f"to give the rollout up: instar rollout abort {place}",
+            )
+        return found
+    own = ", ".join(one.id for one in present.values() if one.place == place and one.task is None)
+    hint = f"there are: {own}" if own else f"nothing runs there: instar status {place}"
+    if found is not None:
+        raise NotFound(f"cannot find '{name}' in '{place}': it is an instance of '{found.place}'", hint=hint)
+    if name in parts.ledger.instance_names(place):
+        raise NotFound(f"cannot find '{name}': it was destroyed", hint=hint)
+    raise NotFound(f"cannot find '{name}': '{place}' never had such an instance", hint=hint)

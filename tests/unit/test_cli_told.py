@@ -1,0 +1,30 @@
+"""How events of the hour of need read in a line."""
+
+from __future__ import annotations
+
+from instar.cli.told import WIDTH, brief
+
+
+def test_taints_and_shells_read_as_sentences() -> None:
+    due = "2026-01-01T10:20:30.000000Z"
+    taint = {"instance": "web-dev-1-1", "taint": "person", "why": "odd", "due_at": due, "isolated": False}
+    assert brief("taint", taint) == "web-dev-1-1 (by hand, due 10:20:30): odd"
+    assert brief("taint", {**taint, "taint": "shell", "isolated": True}) == (
+        "web-dev-1-1 (a shell, isolated, due 10:20:30): odd"
+    )
+    shell = {"instance": "web-dev-1-1", "why": "look", "recording": "r"}
+    assert brief("shell", shell) == "web-dev-1-1: look"
+    assert brief("shell", {**shell, "command": "id", "toolbox": True}) == (
+        "web-dev-1-1 runs 'id' with the toolbox: look"
+    )
+    ended = {"instance": "web-dev-1-1", "exit_status": 3, "seconds": 2.5, "different": "1 difference"}
+    assert brief("shell-ended", ended) == "web-dev-1-1 exit status 3 after 2.5 s, 1 difference"
+    assert brief("shell-ended", {**ended, "exit_status": None, "cause": "interrupted"}) == (
+        "web-dev-1-1 ended after 2.5 s, interrupted, 1 difference"
+    )
+
+
+def test_what_has_no_words_shows_its_fields() -> None:
+    assert brief("launch", {"a": 1, "b": None, "c": {"d": 1}, "image": "sha256:1f"}) == "a=1 image=1f"
+    assert brief("taint", {"instance": "of another version"}) == "instance=of another version"
+    assert len(brief("launch", {"a": "x" * 200})) == WIDTH

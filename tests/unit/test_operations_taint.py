@@ -1,0 +1,68 @@
+"""Which instances can be tainted, and for what reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from instar.errors import InstarError, NotFound, Refused, UsageError
+from instar.ledger import Ledger
+from instar.model.release import Place, Settings
+from instar.operations import taint as operation
+from instar.operations.taint import get_instance, get_reason, taint
+from simulated.values import configuration, image
+
+DEV, LIVE = Place(service="web", environment="dev"), Place(service="web", environment="live")
+NETWORK = IPv4Network("10.9.0.0/24")
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Any]:
+    """Dev with two instances, of which one is removed, and one that runs a task; live with one."""
+    with Ledger(tmp_path / "ledger" / "instar.db", actor="ann") as ledger:
+        for place, count in ((DEV, 2), (LIVE, 1)):
+            ledger.save_settings(place, Settings())
+            ledger.add_release(place, image("one").digest, configuration())
+            ledger.add_instances(place, 1, count, NETWORK)
+        ledger.add_instances(DEV, 1, 1, NETWORK, task="before 1")
+        ledger.remove_instance("web-dev-1-1", "over")
+        yield SimpleNamespace(ledger=ledger)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "said", "hint"),
+    [
+        ("web-dev-1-1", NotFound, "cannot find 'web-dev-1-1': it was destroyed", "there are: web-dev-1-2"),
+        ("web-live-1-1", NotFound, "it is an instance of 'web/live'", "there are: web-dev-1-2"),
+        ("web-dev-7-1", NotFound, "'web/dev' never had such an instance", "there are: web-dev-1-2"),
+        ("web-dev-1-3", Refused, "it runs the task 'before 1'", "instar rollout abort web/dev"),
+    ],
+)
+def test_what_is_not_an_instance_that_serves(
+    parts: Any, name: str, kind: type[InstarError], said: str, hint: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        get_instance(parts, parts.ledger.get_environment(DEV), name)
+    assert said in caught.value.message and hint in (caught.value.hint or "")
+
+
+def test_a_reason_is_one_line_and_not_none() -> None:
+    assert get_reason(" a\n b\t") == "a b"
+    for blank in ("", " \n\t"):
+        with pytest.raises(UsageError, match="without a reason"):
+            get_reason(blank)
+
+
+def test_the_first_reason_stays(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operation, "require_root", lambda verb: None)
+    monkeypatch.setattr(operation, "agent_pid", lambda parts: 7)
+    state = parts.ledger.get_environment(DEV)
+    first = taint(parts, state, "web-dev-1-2", why="odd")
+    again = taint(parts, state, "web-dev-1-2", why="odder")
+    assert (first.agent, first.taint.why, again.taint) == (7, "odd", first.taint)
+    assert [event.detail["why"] for event in parts.ledger.history(DEV) if event.kind == "taint"] == ["odd", "odder"]
