@@ -144,6 +144,27 @@ def spawn(
         )
 
 
+def attach(
+    argv: Sequence[str | Path], *, stdin: int, stdout: int, stderr: int, terminal: bool
+) -> subprocess.Popen[bytes]:
+    """Start a child that reads and writes descriptors of the caller's, holds no locks, and does not outlive Instar.
+
+    ``terminal``: ``stdin`` is one and becomes the child's own: it hears when that is resized, or gone. Otherwise it is
+    sent SIGTERM when the thread that started it ends. The caller waits for it.
+    """
+    before = ["setsid", "--ctty"] if terminal else ["setpriv", "--pdeathsig", "TERM"]
+    return _start(
+        [*before, *(os.fspath(word) for word in argv)],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env=clean_environment(),
+        cwd=None,
+        pass_fds=(),
+        start_new_session=not terminal,
+    )
+
+
 def _start(
     words: list[str],
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -12,7 +13,8 @@ from runtime_benches import BENCHES, MISSING, PLACE, Kind, RuntimeBench, instanc
 from instar.errors import ProviderError
 from instar.model.definition import Check
 from instar.model.release import Instance, Release
-from instar.providers.base import Observed, Probe
+from instar.model.survey import differences
+from instar.providers.base import Observed, Probe, Streams
 
 MADE: list[tuple[Instance, Release]] = []
 
@@ -322,3 +324,29 @@ def test_what_does_not_run_passes_no_check(bench: RuntimeBench) -> None:
     bench.runtime.create(one, of, bench.image)
     assert [bench.runtime.check(one, of, check) for check in asked] == [nothing, nothing]
     bench.runtime.destroy(one, of)
+
+
+def test_a_shell_ends_with_its_command_s_status_and_shows_what_that_changed(bench: RuntimeBench) -> None:
+    one, of = made(bench, "web")
+    bench.until(lambda: bench.runtime.probe(one, of).healthy)
+    assert opened(bench, one, of, "exit 7") == (7, ())
+    assert opened(bench, one, of, "touch /tmp/me") == (0, ("/tmp/me",))
+    bench.runtime.destroy(one, of)
+    with pytest.raises(ProviderError, match=f"cannot open a shell in '{one.id}': it does not run"):
+        bench.runtime.open_shell(one, of, toolbox=False)
+
+
+def opened(bench: RuntimeBench, one: Instance, of: Release, command: str) -> tuple[int | None, tuple[str, ...]]:
+    """Run a command with a shell; return its exit status, and the files that differ."""
+    shell = bench.runtime.open_shell(one, of, toolbox=False)
+    before = shell.survey()
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        shell.begin(command, Streams(stdin=null, stdout=null, stderr=null), term="dumb")
+        status = shell.wait()
+    finally:
+        os.close(null)
+        shell.close()
+    after = shell.survey()
+    assert before and after
+    return status, tuple(found.name for found in differences(before, after))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network
 from typing import Literal
@@ -13,10 +13,12 @@ from instar.errors import ProviderError
 from instar.model.definition import Check
 from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release
-from instar.providers.base import Observed, Probe
+from instar.model.survey import Seen
+from instar.providers.base import Observed, Probe, Shell
 from instar.providers.commands import command_of, place_of_command
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
+from simulated.shell import SimulatedShell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,7 @@ class Behaviour:
     task_exit_status: int = 0
     task_lasts_s: float = 0.5
     task_hangs: bool = False
+    has_shell: bool = True
 
 
 @dataclass(kw_only=True)
@@ -62,6 +65,7 @@ class Simulated:
     killed: tuple[datetime, int] | None = None
     probes: int = 0
     seen: Observed | None = None  # what was last said of it
+    files: dict[str, Seen] = field(default_factory=dict)  # of its /tmp
 
 
 def asked_for(check: Check) -> str:
@@ -246,6 +250,15 @@ class SimulatedRuntime:
             self._logs = {name: kept for name, kept in self._logs.items() if name not in names}
             if volumes:
                 self.volumes = {kept for kept in self.volumes if kept[0] != place}
+
+    def open_shell(self, instance: Instance, release: Release, *, toolbox: bool) -> Shell:
+        with self._guard:
+            found = self._machine.get(instance.id)
+            if found is None or self._state(found) != "running":
+                raise ProviderError(f"cannot open a shell in '{instance.id}': it does not run")
+            if not (found.behaviour.has_shell or toolbox):
+                raise ProviderError(f"cannot open a shell in '{instance.id}': no shell", hint="add --toolbox")
+            return SimulatedShell(runs=lambda: self._machine.get(instance.id) is found, files=found.files)
 
     def warnings(self) -> tuple[str, ...]:
         return self.warned

@@ -15,7 +15,7 @@ def test_taints_and_shells_read_as_sentences() -> None:
     shell = {"instance": "web-dev-1-1", "why": "look", "recording": "r"}
     assert brief("shell", shell) == "web-dev-1-1: look"
     assert brief("shell", {**shell, "command": "id", "toolbox": True}) == (
-        "web-dev-1-1 runs 'id' with the toolbox: look"
+        "web-dev-1-1: look, with the toolbox, runs 'id'"
     )
     ended = {"instance": "web-dev-1-1", "exit_status": 3, "seconds": 2.5, "different": "1 difference"}
     assert brief("shell-ended", ended) == "web-dev-1-1 exit status 3 after 2.5 s, 1 difference"

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from instar.cli.options import environment_argument, file_option, find_environment, json_option, workspace
-from instar.cli.screen import say, say_json
+from instar.cli.options import (
+    environment_argument,
+    file_option,
+    find_environment,
+    json_option,
+    service_name,
+    workspace,
+)
+from instar.cli.screen import say, say_json, table
+from instar.errors import UsageError
+from instar.model.progress import Progress, Report
 from instar.operations.parts import require_root
+
+if TYPE_CHECKING:
+    from instar.operations.replay import Listed
+    from instar.operations.shell import Left
+
+_SHOWN = 20  # differences on leaving
 
 
 @click.command()
@@ -33,3 +51,127 @@ def taint(environment: str, instance: str, why: str, file: Path, as_json: bool) 
         say(f"{instance} is tainted; the agent (process {done.agent}) replaces it, the new one first")
     else:
         say(f"{instance} is tainted, and no agent runs here: it is replaced by instar agent --once")
+
+
+@click.command()
+@environment_argument
+@click.argument("instance", required=False)
+@click.option("--why", metavar="TEXT", help="The reason, for the history; asked for where it is not given.")
+@click.option("--isolate", is_flag=True, help="Take it out of the traffic first; another serves in its place.")
+@click.option("--command", metavar="TEXT", help="Run TEXT with sh, without a terminal; its exit status is this one's.")
+@click.option("--toolbox", is_flag=True, help="Show this machine's static busybox inside, for images without a shell.")
+@file_option
+def shell(
+    environment: str,
+    instance: str | None,
+    why: str | None,
+    isolate: bool,
+    command: str | None,
+    toolbox: bool,
+    file: Path,
+) -> int:
+    """Look into INSTANCE of ENV (the oldest that runs) with a shell. What it shows is recorded.
+
+    The instance is tainted before: it is replaced after the environment's 'replace_within', whatever was done in it.
+    """
+    require_root("shell")
+    from instar.host.terminal import find
+    from instar.operations.shell import Order
+    from instar.operations.shell import shell as run
+
+    parts, terminal = workspace(), find()
+    found = find_environment(parts, environment, file)
+    order = Order(
+        why=_reason(why, asked=command is not None or terminal is not None),
+        instance=instance,
+        command=command,
+        isolated=isolate,
+        toolbox=toolbox,
+        term=os.environ.get("TERM") or "dumb",
+    )
+    left = run(parts, found, order, terminal)
+    _tell_left(parts.report, left)
+    return left.exit_status
+
+
+@click.command()
+@click.argument("word", metavar="ENV|INSTANCE")
+@click.option("--speed", type=float, default=1.0, show_default=True, metavar="X", help="So many times as fast.")
+@click.option("--list", "as_list", is_flag=True, help="List the recordings of an instance, as of an environment.")
+@file_option
+@json_option
+def replay(word: str, speed: float, as_list: bool, file: Path, as_json: bool) -> None:
+    """Show again what was seen in a shell: the newest of INSTANCE; of ENV, list the recordings there are.
+
+    A name from that list is played too. No pause is longer than two seconds. Where it goes to no terminal, all of it
+    comes at once, as text.
+    """
+    require_root("replay", "the state directory belongs to root")
+    from instar.operations.replay import find_recordings, listed, play
+
+    found, of_environment = find_recordings(workspace(), word, service_name(file))
+    if of_environment or as_list or as_json:
+        _list(list(listed(found)), as_json)
+        return
+    on_terminal = sys.stdout.isatty()
+    try:
+        play(found[-1], _show, speed=speed if on_terminal else None)
+    finally:
+        if on_terminal:  # a recording that was cut off may have left colours on, or the cursor off
+            _show("\x1b[0m\x1b[?25h\n")
+
+
+def _reason(why: str | None, *, asked: bool) -> str:
+    """Return the reason as given, or ask for it."""
+    if why is not None:
+        return why
+    if asked and sys.stdin.isatty():
+        while not (told := str(click.prompt("why", err=True))).strip():
+            pass
+        return told
+    raise UsageError("cannot open a shell without a reason", hint="say it for the history: --why 'what it is for'")
+
+
+def _tell_left(report: Report, left: Left) -> None:
+    from instar.operations.shell import summary
+
+    found = left.differences or ()
+    words = {"started": "process"}
+    rows = [f"{words.get(one.kind, one.kind):<8} {one.name}  {one.what}".rstrip() for one in found[:_SHOWN]]
+    if len(found) > _SHOWN:
+        rows.append(f"… and {len(found) - _SHOWN} more: instar history --json has them")
+    status = f"exit status {left.exit_status} · {left.seconds:.1f} s · {summary(left)}"
+    report(Progress(stage="left", text=status, detail=(*rows, f"see it again with: instar replay {left.recording}")))
+
+
+def _list(found: list[Listed], as_json: bool) -> None:
+    if as_json:
+        say_json([_as_json(one) for one in found])
+        return
+    rows = [
+        (
+            one.recording.name,
+            f"{one.recording.at:%Y-%m-%d %H:%M:%S}",
+            f"{one.seconds:.0f} s" if one.header else "—",
+            one.header.title.partition(" by ")[2] if one.header else "cannot be read: it is no recording",
+        )
+        for one in found
+    ]
+    table(rows, header=("RECORDING", "AT (UTC)", "LENGTH", "BY, AND WHY"))
+
+
+def _as_json(one: Listed) -> dict[str, Any]:
+    header = one.header
+    return {
+        "recording": one.recording.name,
+        "instance": one.recording.instance,
+        "at": one.recording.at,
+        "seconds": one.seconds,
+        "title": header.title if header else None,
+        "command": header.command if header else None,
+        "file": str(one.recording.path),
+    }
+
+
+def _show(text: str) -> None:
+    click.echo(text.encode("utf-8", "replace"), nl=False)

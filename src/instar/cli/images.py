@@ -138,12 +138,14 @@ def gc(dry_run: bool, everything: bool, as_json: bool) -> None:
     collection = run(workspace(), dry_run=dry_run, everything=everything)
     if as_json:
         counts = {"blobs": collection.blobs, "bytes": collection.size_bytes, "fetched": collection.fetched}
-        say_json({"images": collection.images, **counts, "logs": collection.logs})
+        say_json({"images": collection.images, **counts, "logs": collection.logs, "recordings": collection.recordings})
         return
     for digest in collection.images:
         say(f"{'would remove' if dry_run else 'removed'} {digest}")
     for name in collection.logs:
         say(f"{'would remove' if dry_run else 'removed'} the log of {name}")
+    for name in collection.recordings:
+        say(f"{'would remove' if dry_run else 'removed'} the recording {name}")
     counted = f"{len(collection.images)} images, {collection.blobs} blobs, {collection.fetched} fetched files"
     counted += f", {len(collection.logs)} logs, {size(collection.size_bytes)}"
     say(f"{'would free' if dry_run else 'freed'}: {counted}")

@@ -30,6 +30,8 @@ _COMMANDS = {
     "history": "look",
     "logs": "look",
     "taint": "break_glass",
+    "shell": "break_glass",
+    "replay": "break_glass",
     "pin": "pins",
     "unpin": "pins",
     "agent": "agent",

@@ -33,9 +33,9 @@ def _taint(detail: Mapping[str, Any]) -> str:
 
 def _shell(detail: Mapping[str, Any]) -> str:
     command = detail.get("command")
-    did = f" runs '{command}'" if command is not None else ""
-    tools = " with the toolbox" if detail.get("toolbox") else ""
-    return f"{detail['instance']}{did}{tools}: {detail['why']}"
+    did = f", runs '{command}'" if command is not None else ""
+    tools = ", with the toolbox" if detail.get("toolbox") else ""
+    return f"{detail['instance']}: {detail['why']}{tools}{did}"
 
 
 def _ended(detail: Mapping[str, Any]) -> str:

@@ -9,10 +9,12 @@ Source: mount_setattr(2), open_tree(2), move_mount(2).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from instar.errors import HostError
@@ -25,7 +27,7 @@ _PRIVATE = 1 << 18
 # the same on every architecture. Source: asm-generic/unistd.h
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _TREE_CLONE, _TREE_CLOEXEC = 1, os.O_CLOEXEC
-_AT_FDCWD, _AT_EMPTY_PATH, _MOVE_EMPTY_PATH = -100, 0x1000, 4
+_AT_FDCWD, _AT_EMPTY_PATH, _MOVE_EMPTY_PATH, _MOVE_TO_EMPTY_PATH = -100, 0x1000, 0x4, 0x40
 _ATTRIBUTES = struct.Struct("=QQQQ")  # set, clear, propagation, user namespace
 _NOT_HERE = frozenset({errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 
@@ -39,18 +41,28 @@ def clone(source: Path, target: Path, *, users: int | None = None, attributes: i
     Raises Unsupported when only the shifting fails, HostError for anything else.
     """
     try:
-        tree = _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _TREE_CLONE | _TREE_CLOEXEC)
+        with detached(source, attributes=attributes, users=users) as tree:
+            _call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_EMPTY_PATH)
     except OSError as error:
         raise _failed(target, error) from error
+
+
+@contextlib.contextmanager
+def detached(source: Path, *, attributes: int = 0, without: int = 0, users: int | None = None) -> Iterator[int]:
+    """Yield a copy of ``source`` that is mounted nowhere, with ``attributes`` and not ``without``. Raises OSError."""
+    tree = _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _TREE_CLONE | _TREE_CLOEXEC)
     try:
         if users is not None:
             _shift(tree, source, users)
-        _set(tree, attributes, propagation=_PRIVATE)
-        _call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_EMPTY_PATH)
-    except OSError as error:
-        raise _failed(target, error) from error
+        _set(tree, attributes, without=without, propagation=_PRIVATE)
+        yield tree
     finally:
         os.close(tree)
+
+
+def attach(tree: int, folder: int) -> None:
+    """Mount the copy ``tree`` at an open folder, in the mount namespace of this process. Raises OSError."""
+    _call(_MOVE_MOUNT, tree, b"", folder, b"", _MOVE_EMPTY_PATH | _MOVE_TO_EMPTY_PATH)
 
 
 def restrict(target: Path, attributes: int) -> None:
@@ -73,8 +85,8 @@ def _shift(tree: int, source: Path, users: int) -> None:
         raise
 
 
-def _set(tree: int, attributes: int, users: int = 0, propagation: int = 0) -> None:
-    packed = _ATTRIBUTES.pack(attributes, 0, propagation, users)
+def _set(tree: int, attributes: int, users: int = 0, propagation: int = 0, without: int = 0) -> None:
+    packed = _ATTRIBUTES.pack(attributes, without, propagation, users)
     _call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, packed, ctypes.c_size_t(len(packed)))
 
 

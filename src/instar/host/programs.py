@@ -53,6 +53,16 @@ def real_path(root: Path, path: str) -> Path | None:
         return None
 
 
+def is_static(file: Path) -> bool:
+    """Tell whether ``file`` is a program that needs no dynamic linker, and so nothing besides itself."""
+    try:
+        with file.open("rb") as content:
+            head = content.read(_HEAD_BYTES)
+        return head.startswith(b"\x7fELF") and head[4] == 2 and _interpreter(file, head) is None
+    except (struct.error, ValueError, OverflowError, OSError, IndexError):
+        return False
+
+
 def _find(name: str, execution: Execution) -> str:
     if "/" in name:
         place = str(PurePosixPath(execution.workdir, name))

@@ -9,6 +9,7 @@
 ├── secrets/               secrets by digest, 0600   (operations/)
 ├── volumes/SERVICE/ENV/NAME                         (providers/local)
 ├── logs/INSTANCE.log                                (providers/local)
+├── recordings/            what shells showed        (operations/)
 ├── routers/SERVICE/ENV/   haproxy.cfg, the holder's files
 ├── notified               number of the last event that the agent told of (telemetry/)
 └── id                     six hexadecimal digits that mark everything global to the host as ours
@@ -17,6 +18,7 @@
 ├── mounts/                layers, mounted once and shared
 ├── instances/INSTANCE/    bundle, root mount, pid files
 ├── runc/                  runc's own state
+├── toolbox/               the BusyBox that shells are shown
 └── routers/               control sockets (short paths: a socket's has at most 107 bytes)
 """
 
@@ -79,6 +81,10 @@ class StateDirectory:
         return self.root / "logs"
 
     @property
+    def recordings(self) -> Path:
+        return self.root / "recordings"
+
+    @property
     def routers(self) -> Path:
         return self.root / "routers"
 
@@ -105,6 +111,10 @@ class StateDirectory:
     @property
     def runc(self) -> Path:
         return self.run / "runc"
+
+    @property
+    def toolbox(self) -> Path:
+        return self.run / "toolbox"
 
     @property
     def router_sockets(self) -> Path:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from instar.bake import prune_records
 from instar.errors import Refused
@@ -22,20 +23,22 @@ from instar.fetch.needs import Needs
 from instar.model.digest import Digest
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentState, Release
-from instar.operations import retention
+from instar.operations import recordings, retention
 from instar.operations.parts import Parts, hold_store, require_root
 from instar.store import Collected
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Collection:
-    """What was removed, or would be. ``size_bytes`` is of the blobs and the fetched files; ``logs`` are instances."""
+    """What was removed, or would be. ``size_bytes`` is of the blobs and the fetched files; ``logs`` are instances,
+    ``recordings`` what shells in them showed."""
 
     images: tuple[Digest, ...]
     blobs: int
     size_bytes: int
     logs: tuple[str, ...] = ()
     fetched: int = 0
+    recordings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +64,7 @@ def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
             prune_records(parts.state, parts.store)
             parts.layers.prune({layer.diff_id for image in left for layer in image.layers})
             parts.layers.unmount_unused(_stood_on(parts))
+        recorded = _recordings(parts, dry_run)
         logs = (*_logs(parts, dry_run), *_logs_of_removed(parts, dry_run))
         fetched, freed = _fetched(parts, keep, services if everything else None, dry_run=dry_run)
     found = Collection(
@@ -69,10 +73,12 @@ def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
         size_bytes=collected.size_bytes + freed,
         logs=logs,
         fetched=fetched,
+        recordings=recorded,
     )
     if not dry_run and found != Collection(images=(), blobs=0, size_bytes=0):
         images, size = list(found.images), found.size_bytes
-        parts.ledger.record("gc", images=images, blobs=found.blobs, bytes=size, logs=len(logs), fetched=fetched)
+        counts: dict[str, Any] = {"logs": len(logs), "recordings": len(recorded), "fetched": fetched}
+        parts.ledger.record("gc", images=images, blobs=found.blobs, bytes=size, **counts)
     return found
 
 
@@ -166,6 +172,19 @@ def _logs_of_removed(parts: Parts, dry_run: bool) -> Iterator[str]:
             if not dry_run:
                 runtime.forget(place, [name], volumes=False)
             yield name
+
+
+def _recordings(parts: Parts, dry_run: bool) -> tuple[str, ...]:
+    """Remove the recordings of instances whose logs are not kept; return their names. Files of nobody's stay."""
+    names = {name for _, _, name in parts.ledger.instances_of_removed()}
+    for one in _standings(parts):
+        numbers = retention.with_logs(one.state, one.releases, one.present)
+        instances = parts.ledger.instance_releases(one.state.place)
+        names |= {name for name, number in instances if number not in numbers}
+    found = recordings.recordings(parts.state, names)
+    for recording in found if not dry_run else ():
+        recording.path.unlink(missing_ok=True)
+    return tuple(recording.name for recording in found)
 
 
 def _fetched(parts: Parts, images: set[Digest], services: set[str] | None, *, dry_run: bool) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from instar.model.definition import Check, Service
 from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release, Served, Settings
+from instar.model.survey import Survey
 
 RESTARTED = "the machine was restarted"  # the reason of an instance that ended with the boot it was of
 
@@ -40,6 +41,32 @@ class Probe:
 
     healthy: bool
     cause: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Streams:
+    """The descriptors that a shell reads and writes; all the same terminal where it is to have one."""
+
+    stdin: int
+    stdout: int
+    stderr: int
+
+
+class Shell(Protocol):
+    """A way into one running instance, for one use. Until it is begun, nothing is done in there but looking."""
+
+    def survey(self) -> Survey | None:
+        """Return what is in its writable places now, and its processes; None when it has ended."""
+
+    def begin(self, command: str | None, streams: Streams, *, term: str) -> None:
+        """Run ``command`` with sh, as the instance's user; None: a shell on the terminal that ``streams`` are, which
+        is a ``term``. Raises ProviderError, HostError."""
+
+    def wait(self) -> int | None:
+        """Return its exit status (128 + signal) once it has ended; None when it could not even begin."""
+
+    def close(self) -> None:
+        """End it if it runs, and take away what was shown inside for it."""
 
 
 class Runtime(Protocol):
@@ -97,6 +124,12 @@ class Runtime(Protocol):
         """Remove the logs of a destroyed place's instances, and its volumes when ``volumes``.
 
         ``names`` are the ids of all instances that it ever had: another place's may look the same.
+        """
+
+    def open_shell(self, instance: Instance, release: Release, *, toolbox: bool) -> Shell:
+        """Find the way into a running instance: to the shell of its image, or to one that is shown inside for it.
+
+        Raises ProviderError when there is none (it does not run; no shell in the image), ComponentMissing.
         """
 
     def warnings(self) -> tuple[str, ...]:

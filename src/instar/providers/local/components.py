@@ -12,7 +12,7 @@ from pathlib import Path
 
 from instar import process
 from instar.errors import InstarError
-from instar.host import cgroups, firewall, idmap, mounts, namespaces, processes, seccomp, trees
+from instar.host import cgroups, firewall, idmap, mounts, namespaces, processes, seccomp, toolbox, trees
 from instar.host.namespaces import IdRange, Unsupported
 from instar.host.netlink import Netlink
 from instar.model.component import Component
@@ -23,7 +23,7 @@ _VERSION = re.compile(r"\d+\.\d+[\w.+~:-]*")
 
 def components() -> tuple[Component, ...]:
     """Look for each component. Starts the programs to ask their versions; changes nothing."""
-    return (*_programs(), _seccomp_profile(), *_features())
+    return (*_programs(), _seccomp_profile(), _toolbox(), *_features())
 
 
 def _programs() -> Iterator[Component]:
@@ -44,6 +44,17 @@ def _seccomp_profile() -> Component:
         purpose="says which system calls instances may make",
         found=str(seccomp.PROFILE) if seccomp.PROFILE.is_file() else None,
         get="apt-get install golang-github-containers-common",
+    )
+
+
+def _toolbox() -> Component:
+    found = toolbox.find()
+    return Component(
+        name="busybox, static",
+        purpose="is the shell where an image has none: instar shell --toolbox",
+        found=str(found) if found else None,
+        get=toolbox.GET,
+        required=False,
     )
 
 

@@ -19,7 +19,7 @@ from instar.model.definition import Check
 from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release
 from instar.model.state import StateDirectory
-from instar.providers.base import Observed, Probe
+from instar.providers.base import Observed, Probe, Shell
 from instar.providers.local import checks, creation, health, logs, observation, record, removal, root, surroundings
 from instar.providers.local.creation import Order
 from instar.providers.local.names import InstanceNames, Names
@@ -118,6 +118,11 @@ class LocalRuntime:
             logs.forget(self._names.log(name))
         if volumes:
             root.remove_volumes(self._names, place)
+
+    def open_shell(self, instance: Instance, release: Release, *, toolbox: bool) -> Shell:
+        from instar.providers.local.shell import open_shell
+
+        return open_shell(self._instance(instance), release, with_tools=toolbox)
 
     def warnings(self) -> tuple[str, ...]:
         return surroundings.warnings(self._names, self._subnet.find(), self.owners_stay)

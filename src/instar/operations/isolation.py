@@ -1,0 +1,62 @@
+"""Taking an instance out of the traffic while somebody looks at it: another serves in its place first."""
+
+from __future__ import annotations
+
+import time
+
+from instar.control.loop import Loop
+from instar.errors import ProviderError, Refused
+from instar.model.progress import Progress
+from instar.model.release import EnvironmentState, Instance, Release
+from instar.operations.parts import Parts
+
+_AT_LEAST_S = 20.0
+_WITHOUT = "look into it as it serves: leave --isolate away"
+
+
+def require_another(environment: EnvironmentState, release: Release) -> None:
+    """Raise Refused where no other instance could serve meanwhile, or where it has no traffic to be taken."""
+    place = environment.place
+    if release.service.exclusive:
+        raise Refused(
+            f"cannot isolate an instance of '{place}': none beside it can serve, since it has a volume for itself",
+            hint=_WITHOUT,
+        )
+    if release.service.port is None:
+        raise Refused(f"cannot isolate an instance of '{place}': it has no port, and so no traffic", hint=_WITHOUT)
+    if environment.rollout is not None:
+        target = environment.rollout.target
+        raise Refused(
+            f"cannot isolate an instance of '{place}': the {environment.rollout.kind} to release {target} is under way",
+            hint=f"wait until it has ended (instar status {place}), or {_WITHOUT}",
+        )
+
+
+def isolate(parts: Parts, instance: Instance) -> None:
+    """Run the loop until ``instance``, which the ledger says is isolated, has no weight. The caller holds its place.
+
+    Raises ProviderError when that did not come about: then nobody could serve in its place.
+    """
+    place = instance.place
+    environment = parts.ledger.get_environment(place)
+    provider = parts.provider(environment.settings.provider)
+    release = parts.ledger.get_release(place, instance.release)
+    loop = Loop(ledger=parts.ledger, provider=provider, find_image=parts.store.image, report=parts.report)
+    run, until = loop.begin(place), time.monotonic() + _AT_LEAST_S + release.service.health.deadline_ms / 1000
+    parts.report(Progress(stage="isolate", text="another takes its place", kind="running"))
+    while True:
+        seconds = run.advance()
+        if not _weight(parts, instance):
+            return
+        if seconds is None or time.monotonic() > until:
+            raise ProviderError(
+                f"cannot isolate '{instance.id}': no other instance could serve in its place",
+                hint=f"it serves on, tainted, and no shell was opened; instar status {place} says more; or {_WITHOUT}",
+            )
+        loop.pause(seconds)
+
+
+def _weight(parts: Parts, instance: Instance) -> int:
+    environment = parts.ledger.get_environment(instance.place)
+    router = parts.provider(environment.settings.provider).router.observe(instance.place)
+    return next((one.weight for one in router.targets if one.target.name == instance.id), 0)

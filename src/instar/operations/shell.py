@@ -1,0 +1,305 @@
+"""``instar shell``: somebody looks into a running instance, which is never the same afterwards.
+
+What must hold, in this order: there is a file to record to, else nothing happens; the ledger says that the instance is
+tainted, and so is replaced whatever becomes of this process; it is without traffic, where that was asked for; the
+shell runs, and everything that it shows is recorded before the user sees it; what differs afterwards is written down.
+The environment is held while the instance is set aside, and never while somebody is in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from instar.errors import InstarError, NotFound, ProviderError, UsageError
+from instar.host import terminal as terminals
+from instar.host.recording import Header, Recorder
+from instar.host.terminal import Terminal
+from instar.model.progress import Progress
+from instar.model.release import EnvironmentState, Instance, Release, Taint
+from instar.model.survey import Difference, Survey, differences
+from instar.operations.isolation import isolate, require_another
+from instar.operations.parts import Parts, agent_pid, hold_place, require_root
+from instar.operations.recordings import new_recording
+from instar.operations.taint import get_instance, get_reason
+from instar.providers.base import Shell, Streams
+
+_STAYED_S = 0.3  # a process that is gone after that was on its way anyway
+_TOLD = 50  # differences that the history keeps
+_TOLD_PROCESSES = 20
+_WITHOUT_TERMINAL = "dumb"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What was asked for. ``instance`` None: the oldest that runs of the active release; ``command`` None: a shell on
+    the user's terminal, which is a ``term``."""
+
+    why: str
+    instance: str | None = None
+    command: str | None = None
+    isolated: bool = False
+    toolbox: bool = False
+    term: str = _WITHOUT_TERMINAL
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Left:
+    """How it was left. ``differences`` is None where the instance has ended, ``whole`` whether all was compared."""
+
+    exit_status: int
+    seconds: float
+    recording: str
+    differences: tuple[Difference, ...] | None
+    whole: bool = True
+
+
+@dataclass(kw_only=True)
+class _Visit:
+    """One shell, from the moment in which nothing can refuse it any more."""
+
+    parts: Parts
+    order: Order
+    instance: Instance
+    release: Release
+    way: Shell
+    recorder: Recorder
+    began: float = field(default_factory=time.monotonic)
+
+
+def shell(parts: Parts, environment: EnvironmentState, order: Order, terminal: Terminal | None) -> Left:
+    """Open a shell in an instance, or run a command with one, and return how it was left.
+
+    Raises UsageError, NotFound, Refused, ProviderError, HostError and ComponentMissing before the instance is tainted;
+    ProviderError when it could not be isolated, HostError when recording failed, after that.
+    """
+    require_root("shell")
+    reason = get_reason(order.why)
+    if order.command is None and terminal is None:
+        raise UsageError(
+            "cannot open a shell: this is not a terminal", hint="to run a command without one: --command 'TEXT'"
+        )
+    if order.command is not None and not order.command.strip():
+        raise UsageError("cannot run a command: it is empty", hint="--command 'ps'")
+    instance = _chosen(parts, environment, order)
+    release = parts.ledger.get_release(instance.place, instance.release)
+    if order.isolated:
+        require_another(environment, release)
+    runtime = parts.provider(environment.settings.provider).runtime
+    way = runtime.open_shell(instance, release, toolbox=order.toolbox)
+    recorder = _recorder(parts, instance, order, reason, terminal)
+    with contextlib.closing(recorder), contextlib.closing(way):
+        _taint(parts, environment, order, instance, reason, recorder)
+        return _visit(
+            _Visit(parts=parts, order=order, instance=instance, release=release, way=way, recorder=recorder),
+            reason,
+            terminal,
+        )
+
+
+def _chosen(parts: Parts, environment: EnvironmentState, order: Order) -> Instance:
+    if order.instance is not None:
+        return get_instance(parts, environment, order.instance)
+    place = environment.place
+    runtime = parts.provider(environment.settings.provider).runtime
+    instances = [one for one in parts.ledger.instances(place) if one.release == environment.active and one.task is None]
+    running = [
+        one
+        for one, seen in zip(instances, runtime.observe(instances), strict=True)
+        if seen.state == "running" and one.started_at is not None
+    ]
+    if not running:
+        raise NotFound(f"cannot open a shell in '{place}': nothing of its active release runs", hint="instar status")
+    found = min(running, key=lambda one: (one.started_at or one.created_at, one.serial))
+    parts.report(Progress(stage="choose", text=f"{found.id}, the oldest of release {found.release}"))
+    return found
+
+
+def _recorder(parts: Parts, instance: Instance, order: Order, reason: str, terminal: Terminal | None) -> Recorder:
+    columns, rows = (terminal or Terminal(stdin=0, stdout=1)).size()
+    now = parts.ledger.now()
+    header = Header(
+        width=columns,
+        height=rows,
+        timestamp=int(now.timestamp()),
+        title=f"{instance.id} by {parts.actor}: {reason}",
+        term=order.term,
+        command=order.command,
+    )
+    return Recorder(new_recording(parts.state, instance.id, now), header)
+
+
+def _taint(
+    parts: Parts, environment: EnvironmentState, order: Order, instance: Instance, reason: str, recorder: Recorder
+) -> None:
+    """Write that the instance is tainted, and set it aside where that is wanted. Until it is written, it isn't."""
+    place = environment.place
+    detail = {"recording": recorder.path.stem, **({} if order.command is None else {"command": order.command})}
+    with contextlib.ExitStack() as held:
+        try:
+            if order.isolated:
+                held.enter_context(hold_place(parts, place))
+                environment = parts.ledger.get_environment(place)
+                require_another(environment, parts.ledger.get_release(place, instance.release))
+            after_ms = environment.settings.replace_within_ms
+            taint = parts.ledger.taint(
+                instance.id, "shell", reason, after_ms=after_ms, isolated=order.isolated, **detail
+            )
+        except BaseException:
+            recorder.discard()
+            raise
+        _tell_taint(parts, instance, taint)
+        if order.isolated:
+            isolate(parts, instance)
+            parts.report(Progress(stage="isolate", text=f"{instance.id} has no traffic"))
+
+
+def _tell_taint(parts: Parts, instance: Instance, taint: Taint) -> None:
+    left_s = (taint.due_at - parts.ledger.now()).total_seconds()
+    due = "now" if left_s < 1 else f"in {left_s / 60:.0f} min" if left_s >= 90 else f"in {left_s:.0f} s"
+    agent = agent_pid(parts)
+    who = f"by the agent (process {agent})" if agent else "by instar agent (none runs now)"
+    text = f"{instance.id} is replaced {due} {who}, also while somebody is in it"
+    parts.report(Progress(stage="taint", text=text))
+
+
+def _visit(visit: _Visit, reason: str, terminal: Terminal | None) -> Left:
+    order = visit.order
+    before = visit.way.survey()
+    extra: dict[str, Any] = {} if order.command is None else {"command": order.command}
+    extra |= {"toolbox": True} if order.toolbox else {}
+    _record(visit, "shell", {"why": reason, "recording": visit.recorder.path.stem, **extra})
+    visit.began = time.monotonic()
+    try:
+        status = _run(visit, terminal)
+    except BaseException as error:
+        with contextlib.suppress(InstarError):  # what went wrong first is what is told
+            _leave(visit, before, None, _cause(error))
+        raise
+    return _leave(visit, before, status, None)
+
+
+def _run(visit: _Visit, terminal: Terminal | None) -> int:
+    """Have the shell, or the command, and return its exit status."""
+    if visit.order.command is None and terminal is not None:
+        _on_terminal(visit, terminal)
+    else:
+        _through_pipes(visit)
+    status = visit.way.wait()
+    if status is None:
+        raise ProviderError(f"cannot open a shell in '{visit.instance.id}': it did not begin")
+    return status
+
+
+def _on_terminal(visit: _Visit, terminal: Terminal) -> None:
+    ours, theirs = os.openpty()
+    try:
+        try:
+            terminals.set_size(ours, *terminal.size())
+            streams = Streams(stdin=theirs, stdout=theirs, stderr=theirs)
+            visit.way.begin(None, streams, term=visit.order.term)
+        finally:
+            os.close(theirs)
+        with terminal.raw():
+            terminals.converse(terminal, ours, shown=visit.recorder.output, resized=visit.recorder.resize)
+    finally:
+        os.close(ours)
+
+
+def _through_pipes(visit: _Visit) -> None:
+    """The command reads nothing; what it prints goes where this process prints, each stream to its own."""
+    with contextlib.ExitStack() as opened:
+        nothing = opened.enter_context(Path(os.devnull).open("rb"))
+        (out, out_end), (err, err_end) = (_pipe(opened) for _ in range(2))
+        streams = Streams(stdin=nothing.fileno(), stdout=out_end.fileno(), stderr=err_end.fileno())
+        visit.way.begin(visit.order.command, streams, term=visit.order.term)
+        out_end.close()
+        err_end.close()
+
+        def shown(source: int, piece: bytes) -> None:
+            visit.recorder.output(piece, stream=str(source), cooked=False)
+
+        terminals.relay({out.fileno(): 1, err.fileno(): 2}, shown)
+
+
+def _pipe(opened: contextlib.ExitStack) -> tuple[IO[bytes], IO[bytes]]:
+    reading, writing = os.pipe()
+    return (
+        opened.enter_context(os.fdopen(reading, "rb", buffering=0)),
+        opened.enter_context(os.fdopen(writing, "wb", buffering=0)),
+    )
+
+
+def _leave(visit: _Visit, before: Survey | None, status: int | None, cause: str | None) -> Left:
+    """End what is left of the shell, compare, and write down how it was left."""
+    seconds = round(time.monotonic() - visit.began, 3)
+    visit.way.close()
+    after = _settled(visit.way, before)
+    found = differences(before, after) if before and after else None
+    whole = before is not None and after is not None and before.whole and after.whole
+    left = Left(
+        exit_status=0 if status is None else status,
+        seconds=seconds,
+        recording=visit.recorder.path.stem,
+        differences=found,
+        whole=whole,
+    )
+    _record(visit, "shell-ended", {**_told(left), "exit_status": status, "cause": cause})
+    return left
+
+
+def _settled(way: Shell, before: Survey | None) -> Survey | None:
+    """Look again where processes are new: only those that stay are a difference."""
+    after = way.survey()
+    if before is None or after is None or not after.processes.keys() - before.processes.keys():
+        return after
+    time.sleep(_STAYED_S)
+    later = way.survey()
+    if later is None:
+        return None
+    stayed = {key: name for key, name in later.processes.items() if key in after.processes}
+    return Survey(places=later.places, processes=stayed)
+
+
+def summary(left: Left) -> str:
+    """Return in words how much differs."""
+    if left.differences is None:
+        return "the instance has ended"
+    count = len(left.differences)
+    number = "nothing differs" if not count else "1 difference" if count == 1 else f"{count} differences"
+    return number if left.whole else f"{number}, and more than was looked at"
+
+
+def _told(left: Left) -> Mapping[str, Any]:
+    """Return what the history keeps of it: a bounded part of the differences, and how many there were."""
+    found = left.differences or ()
+    kept = [one for one in found if one.kind != "started"][:_TOLD]
+    kept += [one for one in found if one.kind == "started"][:_TOLD_PROCESSES]
+    return {
+        "seconds": left.seconds,
+        "recording": left.recording,
+        "different": summary(left),
+        "differences": [{"kind": one.kind, "name": one.name, "what": one.what} for one in kept],
+        "count": len(found),
+        "whole": left.whole,
+    }
+
+
+def _record(visit: _Visit, kind: str, detail: Mapping[str, Any]) -> None:
+    instance, release = visit.instance, visit.release
+    visit.parts.ledger.record(
+        kind, instance.place, release.number, release.image, **{"instance": instance.id, **detail}
+    )
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, BrokenPipeError):
+        return "nobody read what it printed"
+    return error.message if isinstance(error, InstarError) else str(error) or type(error).__name__

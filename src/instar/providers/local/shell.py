@@ -1,0 +1,168 @@
+"""A shell in an instance of this machine: run by runc as the instance's own user, within its limits and its seccomp.
+
+Where the image has no shell, BusyBox of the machine is shown inside for it (``host/toolbox.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from instar import process
+from instar.errors import ProviderError
+from instar.host import cgroups, processes, programs, runc, toolbox
+from instar.host.toolbox import Toolbox
+from instar.model.release import Process, Release
+from instar.model.survey import Survey
+from instar.providers.base import Streams
+from instar.providers.local import observation
+from instar.providers.local.names import InstanceNames
+from instar.providers.local.survey import survey
+
+SHELL = "/bin/sh"
+_END_S = 2.0
+_POLL_S = 0.01
+_SIGNAL_BASE = 128
+
+
+class LocalShell:
+    """Implements :class:`instar.providers.base.Shell`."""
+
+    def __init__(self, names: InstanceNames, first: Process, volumes: tuple[str, ...], tools: Path | None) -> None:
+        self._names = names
+        self._first = first
+        self._volumes = volumes
+        self._tools = tools
+        self._pid_file = names.folder / f"shell-{os.getpid()}-{secrets.token_hex(4)}"
+        self._shown = contextlib.ExitStack()
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def survey(self) -> Survey | None:
+        return survey(self._first, self._names.group, self._volumes)
+
+    def begin(self, command: str | None, streams: Streams, *, term: str) -> None:
+        box = self._show_tools() if self._tools is not None else None
+        argv = shell_argv(self._names, self._pid_file, command, term=term, box=box)
+        self._child = process.attach(
+            argv, stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr, terminal=command is None
+        )
+
+    def wait(self) -> int | None:
+        if self._child is None:
+            return None
+        status = self._child.wait()
+        if not self._pid_file.exists() and self._names.folder.exists():
+            return None
+        return status if status >= 0 else _SIGNAL_BASE - status
+
+    def close(self) -> None:
+        try:
+            if self._child is not None and self._child.poll() is None:
+                _end(self._names, self._pid_file, self._child)
+                _collect(self._child)
+        finally:
+            self._pid_file.unlink(missing_ok=True)
+            self._shown.close()
+
+    def _show_tools(self) -> Toolbox:
+        assert self._tools is not None
+        owner = namespace_root(self._config())
+        return self._shown.enter_context(toolbox.shown(self._tools, self._first.pid, owner))
+
+    def _config(self) -> Any:
+        return json.loads((self._names.folder / "config.json").read_bytes())
+
+
+def open_shell(names: InstanceNames, release: Release, *, with_tools: bool) -> LocalShell:
+    """Find the way to a shell in a running instance. Raises ProviderError, ComponentMissing, HostError."""
+    observed = observation.observe(names)
+    if observed.state != "running" or observed.process is None:
+        raise ProviderError(f"cannot open a shell in '{names.name}': it does not run")
+    volumes = tuple(volume.path for volume in release.service.volumes)
+    tools = toolbox.provide(names.of.state.toolbox) if with_tools else None
+    if tools is None:
+        _check(names)
+    return LocalShell(names, observed.process, volumes, tools)
+
+
+def shell_argv(
+    names: InstanceNames, pid_file: Path, command: str | None, *, term: str, box: Toolbox | None
+) -> list[str]:
+    """Return the command that runs sh inside: ``command``, or on a terminal."""
+    program = [SHELL] if box is None else [box.program, "sh"]
+    terminal = ["--tty", f"--env=TERM={term}"] if command is None else []
+    words = ["-i"] if command is None else ["-c", command]
+    before = [runc.PROGRAM, *runc.options(names.of.state.runc), "exec", "--pid-file", str(pid_file)]
+    return [*before, *terminal, names.name, *program, *words]
+
+
+def namespace_root(config: Any) -> int:
+    """Return who of this machine is root in the instance that ``config`` (its config.json) is of."""
+    mappings = config["linux"].get("uidMappings") or [{"hostID": 0}]
+    return int(mappings[0]["hostID"])
+
+
+def _check(names: InstanceNames) -> None:
+    """Raise ProviderError when the image has no shell that its user can run."""
+    try:
+        config = json.loads((names.folder / "config.json").read_bytes())
+        user, first = config["process"]["user"], namespace_root(config)
+        search = next((one[5:] for one in config["process"]["env"] if one.startswith("PATH=")), process.PATH)
+        execution = programs.Execution(
+            root=names.root, search=search, workdir="/", uid=first + user["uid"], gid=first + user["gid"]
+        )
+        programs.check((SHELL,), execution)
+    except programs.Unrunnable as error:
+        raise ProviderError(
+            f"cannot open a shell in '{names.name}': {error}",
+            hint="add --toolbox: it shows this machine's static busybox inside",
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ProviderError(f"cannot open a shell in '{names.name}': its bundle cannot be read: {error}") from error
+
+
+def _end(names: InstanceNames, pid_file: Path, child: subprocess.Popen[bytes]) -> None:
+    """End the shell and all that is in its session still, also what it is about to start. Only of this instance."""
+    until = time.monotonic() + _END_S
+    while not (session := _session(pid_file)) and child.poll() is None and time.monotonic() < until:
+        time.sleep(_POLL_S)
+    while session and time.monotonic() < until:
+        members = [pid for pid in cgroups.members(names.group) if _is_of(pid, session)]
+        ending = [found for found in map(processes.identify, members) if found is not None]
+        if not ending:
+            return
+        for member in ending:
+            processes.send(member, signal.SIGKILL)
+        for member in ending:
+            processes.wait(member, _END_S)
+
+
+def _session(pid_file: Path) -> int | None:
+    """Return the session of what runc has begun: it makes each command the leader of one."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(pid_file.read_text())
+    return None
+
+
+def _is_of(pid: int, session: int) -> bool:
+    with contextlib.suppress(OSError):
+        return os.getsid(pid) == session
+    return False
+
+
+def _collect(child: subprocess.Popen[bytes]) -> None:
+    """Wait for runc, which collects what it ran; end it when it hangs on what others hold open."""
+    for end in (child.terminate, child.kill):
+        try:
+            child.wait(_END_S)
+            return
+        except subprocess.TimeoutExpired:
+            end()
+    child.wait()

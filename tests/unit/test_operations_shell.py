@@ -1,0 +1,174 @@
+"""In which order a shell comes about, and what refuses it before anything is tainted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from instar.errors import HostError, InstarError, NotFound, ProviderError, Refused, UsageError
+from instar.ledger import Ledger
+from instar.model.progress import silent
+from instar.model.release import Settings
+from instar.model.state import StateDirectory
+from instar.model.survey import Seen
+from instar.operations import shell as operation
+from instar.operations.isolation import require_another
+from instar.operations.shell import Order, shell, summary
+from simulated import Simulation
+from simulated.shell import SimulatedShell
+from simulated.values import PLACE, configuration, image, release
+
+LOOK = Order(why="to look", command="hello")
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An environment whose active release 1 has two instances that run; release 2 has one that does not."""
+    monkeypatch.setattr(operation, "require_root", lambda verb: None)
+    monkeypatch.setattr(operation, "_STAYED_S", 0)
+    machine, state = Simulation(), StateDirectory(tmp_path, tmp_path / "run")
+    with Ledger(state.ledger, actor="ann") as ledger:
+        ledger.save_settings(PLACE, Settings(replace_within_ms=60_000))
+        for number, count in ((1, 2), (2, 1)):
+            ledger.add_release(PLACE, image(str(number)).digest, configuration({"N": str(number)}))
+            for one in ledger.add_instances(PLACE, number, count, IPv4Network("10.99.0.0/24")):
+                ledger.set_process(one.id, machine.runtime.create(one, release(number), image()))
+                if number == 1:
+                    machine.runtime.start(one)
+                    ledger.set_started(one.id)
+        ledger.set_active(PLACE, 1)
+        provider = machine.provider
+        yield SimpleNamespace(
+            ledger=ledger,
+            state=state,
+            actor="ann",
+            report=silent,
+            provider=lambda name: provider,
+            runtime=machine.runtime,
+        )
+
+
+def have(parts: Any, order: Order = LOOK) -> Any:
+    return shell(parts, parts.ledger.get_environment(PLACE), order, None)
+
+
+def kinds(parts: Any) -> list[str]:
+    return [event.kind for event in parts.ledger.history(PLACE) if event.kind in ("taint", "shell", "shell-ended")]
+
+
+def detail(parts: Any, kind: str) -> Any:
+    return next(event.detail for event in reversed(parts.ledger.history(PLACE)) if event.kind == kind)
+
+
+def test_a_command_in_the_oldest_instance(parts: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    left = have(parts)
+    assert (left.exit_status, left.differences, summary(left)) == (0, (), "nothing differs")
+    assert capfd.readouterr().out == "hello\n"
+    assert kinds(parts) == ["taint", "shell", "shell-ended"]
+    taint = parts.ledger.instances(PLACE)[0].taint
+    assert taint.kind == "shell" and (taint.due_at - taint.at).total_seconds() == 60
+    assert detail(parts, "taint")["recording"] == detail(parts, "shell")["recording"] == left.recording
+    lines = (parts.state.recordings / f"{left.recording}.cast").read_text().splitlines()
+    assert json.loads(lines[0])["command"] == "hello" and json.loads(lines[1])[1:] == ["o", "hello\r\n"]
+
+
+def test_what_was_changed_and_how_it_ended(parts: Any) -> None:
+    left = have(parts, dataclasses.replace(LOOK, command="touch /tmp/me"))
+    assert [one.name for one in left.differences] == ["/tmp/me"] and summary(left) == "1 difference"
+    assert detail(parts, "shell-ended")["differences"] == [
+        {"kind": "added", "name": "/tmp/me", "what": "0 B, mode 644"}
+    ]
+    assert have(parts, dataclasses.replace(LOOK, command="exit 75")).exit_status == 75
+    assert detail(parts, "shell-ended")["exit_status"] == 75
+
+
+def test_what_is_kept_of_many_differences_is_bounded(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operation, "_TOLD", 2)
+    monkeypatch.setattr("simulated.shell.SimulatedShell.wait", _make_nine_files)
+    assert len(have(parts).differences) == 9
+    told = detail(parts, "shell-ended")
+    assert len(told["differences"]) == 2 and told["count"] == 9
+
+
+def _make_nine_files(shell: SimulatedShell) -> int:
+    shell.files |= {f"/tmp/{number}": Seen(mode=0o100644) for number in range(9)}
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("order", "kind", "said"),
+    [
+        (Order(why="x"), UsageError, "not a terminal"),
+        (Order(why=" ", command="x"), UsageError, "without a reason"),
+        (Order(why="x", command=" "), UsageError, "it is empty"),
+        (Order(why="x", command="x", instance="guestbook-dev-7-1"), NotFound, "never had"),
+        (Order(why="x", command="x", instance="guestbook-dev-2-1"), ProviderError, "it does not run"),
+    ],
+)
+def test_what_is_refused_taints_nothing(parts: Any, order: Order, kind: type[InstarError], said: str) -> None:
+    with pytest.raises(kind, match=said):
+        have(parts, order)
+    assert kinds(parts) == [] and not parts.state.recordings.exists()
+
+
+def test_without_a_shell_in_the_image(parts: Any) -> None:
+    parts.runtime.change("guestbook-dev-1-1", has_shell=False)
+    with pytest.raises(ProviderError) as caught:
+        have(parts)
+    assert "--toolbox" in (caught.value.hint or "") and kinds(parts) == []
+    assert have(parts, dataclasses.replace(LOOK, toolbox=True)).exit_status == 0
+    assert detail(parts, "shell")["toolbox"]
+
+
+def test_nothing_to_look_at(parts: Any) -> None:
+    for one in parts.ledger.instances(PLACE):
+        parts.runtime.kill(one.id)
+    with pytest.raises(NotFound, match="nothing of its active release runs"):
+        have(parts)
+
+
+def test_nothing_is_tainted_where_nothing_can_be_recorded(parts: Any) -> None:
+    parts.state.recordings.touch()
+    with pytest.raises(HostError, match="no shell without a record"):
+        have(parts)
+    assert kinds(parts) == []
+
+
+def test_a_recording_of_nothing_is_removed(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*words: Any, **more: Any) -> None:
+        raise HostError("the disk is gone")
+
+    monkeypatch.setattr(parts.ledger, "taint", fails)
+    with pytest.raises(HostError, match="the disk is gone"):
+        have(parts)
+    assert list(parts.state.recordings.iterdir()) == []
+
+
+def test_an_instance_that_ends_meanwhile(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = parts.ledger.instances(PLACE)[0]
+    monkeypatch.setattr(
+        "simulated.shell.SimulatedShell.wait", lambda self: parts.runtime.destroy(instance, release(1)) or 137
+    )
+    left = have(parts)
+    assert left.differences is None and summary(left) == "the instance has ended"
+    assert detail(parts, "shell-ended")["different"] == "the instance has ended"
+
+
+def test_what_cannot_be_isolated(parts: Any) -> None:
+    state = parts.ledger.get_environment(PLACE)
+    require_another(state, release(1))
+    for of, said in ((release(exclusive=True), "a volume for itself"), (release(port=None), "it has no port")):
+        with pytest.raises(Refused, match=said) as caught:
+            require_another(state, of)
+        assert "leave --isolate away" in (caught.value.hint or "")
+    parts.ledger.begin_rollout(PLACE, "deploy", 2)
+    with pytest.raises(Refused, match="the deploy to release 2 is under way"):
+        have(parts, dataclasses.replace(LOOK, isolated=True))
+    assert kinds(parts) == []
