@@ -326,3 +326,33 @@ def test_recordings_are_listed_played_and_go_with_the_logs(two: Project) -> None
     names = sorted(one["recording"] for one in listed)
     assert sorted(two.json("gc", "--dry-run")["recordings"]) == names and file.exists()
     assert sorted(two.json("gc")["recordings"]) == names and not file.exists()
+
+
+def test_where_no_other_gets_well_it_serves_on_and_no_shell_is_opened(project: Project) -> None:
+    project.edit("  workdir: /srv\n", "  workdir: /srv\n  volumes: [{name: data, path: /data, access: shared}]\n")
+    serve = (project.folder / "app/serve").read_text()
+    (project.folder / "app/serve").write_text(serve.replace('case "$MODE"', '[ -e /data/ill ] && exit 1\ncase "$MODE"'))
+    project.instar("deploy", "dev")
+    project.instar("shell", "dev", "--why", "to prevent others", "--command", "echo >/data/ill")
+    refused = project.try_instar("shell", "dev", "--isolate", "--why", "x", "--command", "echo in")
+    assert refused.status == 1 and refused.out == ""
+    assert "no other instance could serve in its place" in refused.err and "no shell was opened" in refused.err
+    assert answers(project)
+    assert len(events(project, "shell")) == 1 and events(project, "taint")[-1]["isolated"]
+
+
+def test_an_instance_that_is_replaced_while_somebody_is_in_it(project: Project) -> None:
+    project.instar("deploy", "dev")
+    with at_terminal(project, "shell", "dev", "--why", "to see it go") as typist:
+        typist.until("$ ")
+        project.instar("taint", "dev", "hello-dev-1-1", "--why", "at once")
+        project.instar("agent", "--once")
+        project.instar("agent", "--once")
+        assert typist.end() == 137
+        assert "the instance has ended" in typist.shown
+    assert project.instance_ids() == {"hello-dev-1-2"} and answers(project)
+
+
+def test_the_machine_says_whether_it_has_a_toolbox(project: Project) -> None:
+    (found,) = [one for one in project.json("doctor")["components"] if one["name"] == "busybox, static"]
+    assert found["found"] and not found["required"] and found["get"] == "apt-get install busybox-static"

@@ -145,6 +145,7 @@ def _forked(work: Callable[[], None]) -> int:
 def _keep(tree: int, toolbox: Toolbox, telling: int, hearing: int) -> None:
     """The keeper's life. It holds nothing of its parent's, and no signal of a terminal ends it before its work is."""
     os.setsid()
+    os.chdir("/")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _close_all_but(tree, toolbox.mounts, telling, hearing)
@@ -202,8 +203,7 @@ def _close_all_but(*kept: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    below = 2
-    for descriptor in sorted(kept):
-        os.closerange(below + 1, descriptor)
-        below = descriptor
-    os.closerange(below + 1, os.sysconf("SC_OPEN_MAX"))
+    for descriptor in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+        if descriptor > 2 and descriptor not in kept:
+            with contextlib.suppress(OSError):  # that by which the folder was read
+                os.close(descriptor)
