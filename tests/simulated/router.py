@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from instar.errors import RouterError
+from instar.model.drift import Finding
 from instar.model.release import Place, Served
 from instar.providers.base import Counters, RoutedTarget, RouterPlan, RouterState, Target
 from simulated.clock import VirtualClock
@@ -42,6 +43,7 @@ class SimulatedRouter:
     def __init__(self, *, runtime: SimulatedRuntime, clock: VirtualClock, effects: Effects) -> None:
         self.refuses: set[str] = set()
         self.taken: dict[str, str] = {}
+        self.tampered: dict[Place, tuple[Finding, ...]] = {}  # what an inspection finds, until it is restored
         self._runtime = runtime
         self._clock = clock
         self._effects = effects
@@ -194,6 +196,18 @@ class SimulatedRouter:
             targets = tuple(self._seen(routes, name) for name in routes.targets)
             plan = routes.plan if routes.running else None
             return RouterState(running=routes.running, plan=plan, targets=targets, previewed=self._previewed(routes))
+
+    def inspect(self, place: Place) -> tuple[Finding, ...]:
+        return self.tampered.get(place, ())
+
+    def restore(self, plan: RouterPlan, targets: Sequence[Target], weights: Mapping[str, int] | None) -> None:
+        self._refuse("restore", plan.place)
+        with self._guard:
+            routes = self._running(plan.place, "restore")
+            with self._effects.step(f"restore {plan.place}"):
+                routes.plan = plan
+                self._weigh(routes, routes.weights if weights is None else weights)
+                self.tampered.pop(plan.place, None)
 
     def counters(self, place: Place) -> Counters:
         routes = self._places.get(place)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network
-from typing import Literal
+from typing import Any, Literal
 
 from instar.errors import ProviderError
 from instar.model.definition import Check
+from instar.model.drift import Finding
 from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release
 from instar.model.survey import Seen
-from instar.providers.base import Observed, Probe, Shell
+from instar.providers.base import Observed, Probe, Shell, Subject
 from instar.providers.commands import command_of, place_of_command
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
@@ -93,6 +94,7 @@ class SimulatedRuntime:
         self.warned: tuple[str, ...] = ()
         self.tasks_run: list[tuple[int, str]] = []
         self.checked: list[tuple[str, str]] = []
+        self.drifted: dict[str, tuple[Finding, ...]] = {}  # what an inspection of an instance finds
         self._network = IPv4Network(network)
         self._room_bytes = room_bytes
         self._machine: dict[str, Simulated] = {}
@@ -216,6 +218,15 @@ class SimulatedRuntime:
         if behaviour.hangs and check.kind != "url":
             self.clock.sleep(check.timeout_ms / 1000)
         return _judged(check, behaviour)
+
+    def inspect(self, subjects: Sequence[Subject], *, deep: bool = False) -> tuple[Finding, ...]:
+        with self._guard:
+            running = {one.id for one in self.observe([subject.instance for subject in subjects]) if one.process}
+            return tuple(finding for name in sorted(running) for finding in self.drifted.get(name, ()))
+
+    def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
+        (observed,) = self.observe([instance])
+        return ({"pid": observed.process.pid},) if observed.process else ()
 
     def destroy(self, instance: Instance, release: Release) -> None:
         with self._guard:

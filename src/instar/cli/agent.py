@@ -20,6 +20,7 @@ CHECK_S = 5.0
 
 if TYPE_CHECKING:
     from instar.control.world import World
+    from instar.drift.check import Checked
     from instar.model.progress import Report
     from instar.model.release import Place
     from instar.telemetry.log import Log
@@ -92,6 +93,9 @@ class Telling:
 
     def saw(self, world: World, seconds: float) -> None:
         self.metrics.saw(world, seconds)
+
+    def checked(self, checked: Checked) -> None:
+        self.metrics.checked(checked)
 
     def beat(self) -> None:
         from instar.telemetry import systemd

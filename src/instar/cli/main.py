@@ -29,6 +29,7 @@ _COMMANDS = {
     "status": "look",
     "history": "look",
     "logs": "look",
+    "drift": "drift",
     "taint": "break_glass",
     "shell": "break_glass",
     "replay": "break_glass",
@@ -77,7 +78,7 @@ def instar() -> None:
     Begin with: instar init, then: instar deploy dev
 
     \b
-    Exit status: 0 done · 1 failed · 2 there are differences (deploy --plan) · 64 wrong usage
+    Exit status: 0 done · 1 failed · 2 there are differences (deploy --plan, drift) · 64 wrong usage
     69 a needed component is missing · 75 somebody else works on the environment · 130 interrupted
     """
 

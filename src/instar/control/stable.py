@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from instar.control.actions import Action, Alarm, Attach, OpenRouter, Plan, Retire, Route, Wait
 from instar.control.bring_up import Readiness, bring_up, is_well
-from instar.control.world import Copy, World, alone, routed, wanted_plan
+from instar.control.world import FULL, Copy, World, alone, routed, wanted_plan
 from instar.model.definition import Replace
 from instar.model.release import Release
 
@@ -91,9 +91,8 @@ def give_traffic(world: World, release: Release, copies: tuple[Copy, ...]) -> tu
 
 
 def has_traffic(world: World, names: tuple[str, ...]) -> bool:
-    """Tell whether exactly ``names`` have weight, each the same."""
-    weights = {copy.id: copy.weight for copy in world.copies if copy.weight}
-    return weights.keys() == set(names) and len(set(weights.values())) <= 1
+    """Tell whether exactly ``names`` have weight, each all of it: another one was given by hand."""
+    return {copy.id: copy.weight for copy in world.copies if copy.weight} == dict.fromkeys(names, FULL)
 
 
 def to_replace(world: World, release: Release) -> tuple[str, tuple[Copy, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -136,17 +135,9 @@ class World:
 
 
 def wanted_plan(world: World, release: Release) -> RouterPlan:
-    """Return the plan of a router that serves ``release`` and whatever else has copies.
-
-    The router has one health check for all: where releases ask different paths it only connects, so that no
-    release is judged by a path that it doesn't know.
-    """
-    plan = RouterPlan.of(world.environment.place, world.environment.settings, release.service)
-    for number in {copy.release for copy in world.copies}:
-        other = RouterPlan.of(world.environment.place, world.environment.settings, world.releases[number].service)
-        if other.health_path != plan.health_path:
-            return dataclasses.replace(plan, health_path=None)
-    return plan
+    """Return the plan of a router that serves ``release`` and whatever else has copies."""
+    others = [world.releases[number].service for number in {copy.release for copy in world.copies}]
+    return RouterPlan.of(world.environment.place, world.environment.settings, release.service, others)
 
 
 def routed(release: Release) -> bool:

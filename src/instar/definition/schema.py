@@ -6,6 +6,7 @@ Defaults are those of ``model.definition``. What looks at several keys at once i
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from instar.definition import forms, rules
@@ -31,12 +32,6 @@ _SIGNALS = """
 HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG XCPU
 XFSZ VTALRM PROF WINCH IO PWR SYS
 """  # Source: signal(7)
-_CAPABILITIES = """
-CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
-NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN
-SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
-MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
-"""  # Source: capabilities(7)
 
 
 def _health(*, path: str | None = None, tcp: bool = False, **values: Any) -> model.Health:
@@ -69,8 +64,8 @@ def _user_named(text: str) -> model.User:
     return model.User(name=forms.user_name(text))
 
 
-def _prefixed(prefix: str, words: str) -> tuple[str, ...]:
-    return tuple(prefix + word for word in words.split())
+def _prefixed(prefix: str, words: Sequence[str]) -> tuple[str, ...]:
+    return tuple(prefix + word for word in words)
 
 
 FETCH = Section(
@@ -156,7 +151,7 @@ STOP = Section(
     "a section {signal, grace, drain}",
     model.Stop,
     Key("signal",
-        Choice(_prefixed("SIG", _SIGNALS), prefix="SIG", expected="the name of a signal, such as SIGTERM"),
+        Choice(_prefixed("SIG", _SIGNALS.split()), prefix="SIG", expected="the name of a signal, such as SIGTERM"),
         "What tells the service to end."),
     Key("grace", DURATION, "How long it may take to end before it is killed.", field="grace_ms"),
     Key("drain", DURATION, "How long requests in flight may take before the service is told to end.",
@@ -207,7 +202,7 @@ SERVICE = Section(
         "Data that outlives releases. All else in an instance is read-only, besides /tmp and /run."),
     Key("tmp", TMP, "The instance's own /tmp, in memory."),
     Key("capabilities",
-        ListOf(Choice(_prefixed("CAP_", _CAPABILITIES), prefix="CAP_",
+        ListOf(Choice(_prefixed("CAP_", model.CAPABILITIES), prefix="CAP_",
                       expected="a Linux capability, such as NET_RAW"),
                "a list of Linux capabilities, such as [NET_RAW]", unique=True),
         "What the service may do beyond an ordinary user. Low ports need none."),

@@ -24,14 +24,16 @@ import array
 import contextlib
 import fcntl
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instar.host import loop_devices, proc
 from instar.model.digest import Digest
 from instar.model.image import Layer
 
 if TYPE_CHECKING:
+    from instar.host.proc import Mount
     from instar.store import Store
 
 _GET_FLAGS, _SET_FLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x10
@@ -59,17 +61,65 @@ class LayerImages:
     def mount(self, layer: Layer) -> Path:
         """Return where ``layer`` is mounted; mount it first where it isn't. Raises HostError, BlobDamaged."""
         target = self._target(layer.diff_id)
-        if target.is_mount():
+        if target.is_mount() and self._is_checked(layer.diff_id) and self._wrong_mount(layer.diff_id) is None:
             return target
         from instar.host import mounts
 
         image = self._provide_sound(layer)
         with self._locked():
+            if target.is_mount() and self._wrong_mount(layer.diff_id) is not None:
+                mounts.unmount_all(target)
             if not target.is_mount():
                 self._mounts.mkdir(parents=True, exist_ok=True, mode=0o700)
                 target.mkdir(exist_ok=True, mode=0o700)
                 mounts.mount_erofs(image, target)
         return target
+
+    def examine(
+        self, diff_id: Digest, table: Mapping[str, Sequence[Mount]] | None = None, *, deep: bool = False
+    ) -> str | None:
+        """Say what is wrong with a layer's image or its mount; None when nothing is.
+
+        Its bytes are hashed when they were not since the boot, when the file is not the same any more (size, inode,
+        times), or when ``deep``. ``table``: this process's mounts by their points, where they are known already.
+        """
+        from instar.host import erofs
+
+        if not self._made(diff_id):
+            return "its image is not there"
+        if deep or not self._is_checked(diff_id):
+            if erofs.digest_of(self._image(diff_id)) != self._recorded(diff_id):
+                return "its bytes are others"
+            self._note_checked(diff_id)
+        return self._wrong_mount(diff_id, table)
+
+    def is_immutable(self, diff_id: Digest) -> bool:
+        """Tell whether the file system refuses every write to the layer's image (``chattr +i``)."""
+        try:
+            return _is_immutable(self._image(diff_id))
+        except OSError:
+            return False
+
+    def device(self, diff_id: Digest, table: Mapping[str, Sequence[Mount]]) -> str | None:
+        """Return the device on which a layer is mounted; None where it isn't."""
+        here = table.get(str(self._target(diff_id)), ())
+        return here[-1].device if here else None
+
+    def _wrong_mount(self, diff_id: Digest, table: Mapping[str, Sequence[Mount]] | None = None) -> str | None:
+        """Say what else than the layer's image is mounted in its place."""
+        target = str(self._target(diff_id))
+        if table is None:
+            here: Sequence[Mount] = [one for one in proc.mounts() if one.point == target]
+        else:
+            here = table.get(target, ())
+        if not here:
+            return None
+        shown = ", ".join(f"{one.kind} of {one.source}" for one in here)
+        if len(here) > 1 or here[0].kind != "erofs" or "ro" not in here[0].options.split(","):
+            return f"mounted in its place: {shown}"
+        if loop_devices.backing_file(here[0].source) != str(self._image(diff_id)):
+            return f"mounted in its place: {shown}"
+        return None
 
     @contextlib.contextmanager
     def standing(self) -> Iterator[None]:
@@ -113,7 +163,10 @@ class LayerImages:
             if erofs.digest_of(image) == self._recorded(layer.diff_id):
                 self._note_checked(layer.diff_id)
             else:
+                from instar.host import mounts
+
                 with self._locked():
+                    mounts.unmount_all(self._target(layer.diff_id))  # who stands on it keeps it
                     self._remove_image(layer.diff_id)
         return self.provide(layer)
 
@@ -246,6 +299,16 @@ def _discard(room: Path) -> None:
 
     with contextlib.suppress(InstarError):  # the next prune tries again
         trees.remove(room)
+
+
+def _is_immutable(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        flags = array.array("l", [0])
+        fcntl.ioctl(descriptor, _GET_FLAGS, flags, True)
+        return bool(flags[0] & _IMMUTABLE)
+    finally:
+        os.close(descriptor)
 
 
 def _set_immutable(path: Path, immutable: bool) -> None:

@@ -44,6 +44,17 @@ def attached(file: Path) -> Iterator[Path]:
         os.close(handle)
 
 
+def backing_file(source: str) -> str:
+    """Return the file that ``source``, the source of a mount, stands on: of a loop device its file, else itself."""
+    name = source.removeprefix("/dev/")
+    if not name.startswith("loop"):
+        return source
+    try:
+        return Path(f"/sys/block/{name}/loop/backing_file").read_text().rstrip("\n")
+    except OSError:
+        return ""
+
+
 def _take(backing: int, file: Path) -> tuple[Path, int]:
     name = os.fsencode(file)[-63:]
     config = _CONFIG.pack(backing, 0, 0, 0, 0, 0, 0, 0, 0, 0, _READ_ONLY | _AUTOCLEAR, name, b"", b"", 0, 0)

@@ -12,7 +12,7 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -133,6 +133,22 @@ def inside(namespace: Path, action: Callable[[], T]) -> T:
         return action()
 
     return _in_thread(enter, f"set up the network namespace '{namespace.name}'")
+
+
+def inside_of(pid: int, kinds: Sequence[str], action: Callable[[], T]) -> T:
+    """Call ``action`` in namespaces (net, ipc, uts, cgroup) of the process ``pid``, in a thread of its own; return what
+    it returns. Raises HostError where an OSError comes out of it, as when the process is gone."""
+
+    def enter() -> T:
+        for kind in kinds:
+            descriptor = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                _check(_libc.setns(descriptor, 0))
+            finally:
+                os.close(descriptor)
+        return action()
+
+    return _in_thread(enter, f"look into the namespaces of process {pid}")
 
 
 def in_new_network(action: Callable[[], T]) -> T:

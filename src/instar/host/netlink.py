@@ -1,4 +1,4 @@
-"""Links, addresses and routes by rtnetlink: what ``ip`` does, without starting it.
+"""Links, addresses and routes by rtnetlink: what ``ip`` does, without starting it; and dumps of netlink's others.
 
 One :class:`Netlink` speaks to the network namespace in which it was opened (see ``namespaces.inside``). Source:
 rtnetlink(7), linux/if_link.h, linux/rtnetlink.h.
@@ -43,8 +43,8 @@ class Link(NamedTuple):
 class Netlink:
     """A socket to the kernel's routing tables. Its methods raise OSError with the kernel's own number."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._sequence = 0
 
     def __enter__(self) -> Self:
@@ -55,31 +55,31 @@ class Netlink:
 
     def links(self) -> tuple[Link, ...]:
         found = []
-        for message in self._dump(_GET_LINK, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
+        for message in self.dump(_GET_LINK, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
             _, _, index, _, _ = _LINK.unpack_from(message)
-            attributes = dict(_attributes(message[_LINK.size :]))
-            name = attributes[_IFLA_NAME].rstrip(b"\0").decode(errors="replace")
-            found.append(Link(index, name, int.from_bytes(attributes.get(_IFLA_MASTER, b""), "little")))
+            found_in = dict(attributes(message[_LINK.size :]))
+            name = found_in[_IFLA_NAME].rstrip(b"\0").decode(errors="replace")
+            found.append(Link(index, name, int.from_bytes(found_in.get(_IFLA_MASTER, b""), "little")))
         return tuple(found)
 
     def addresses(self) -> tuple[tuple[int, IPv4Interface], ...]:
         """Return (link's index, address) of every IPv4 address."""
         found = []
-        for message in self._dump(_GET_ADDRESS, _ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0)):
+        for message in self.dump(_GET_ADDRESS, _ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0)):
             _, prefix, _, _, index = _ADDRESS.unpack_from(message)
-            attributes = dict(_attributes(message[_ADDRESS.size :]))
-            address = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
+            found_in = dict(attributes(message[_ADDRESS.size :]))
+            address = found_in.get(_IFA_LOCAL) or found_in[_IFA_ADDRESS]
             found.append((index, IPv4Interface((address, prefix))))
         return tuple(found)
 
     def routes(self) -> tuple[tuple[int, IPv4Network], ...]:
         """Return (link's index, destination) of every IPv4 route of every table; 0.0.0.0/0 is the default."""
         found = []
-        for message in self._dump(_GET_ROUTE, _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)):
+        for message in self.dump(_GET_ROUTE, _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)):
             prefix = _ROUTE.unpack_from(message)[1]
-            attributes = dict(_attributes(message[_ROUTE.size :]))
-            destination = attributes.get(_RTA_DESTINATION, bytes(4))
-            link = int.from_bytes(attributes.get(_RTA_LINK, b""), "little")
+            found_in = dict(attributes(message[_ROUTE.size :]))
+            destination = found_in.get(_RTA_DESTINATION, bytes(4))
+            link = int.from_bytes(found_in.get(_RTA_LINK, b""), "little")
             found.append((link, IPv4Network((destination, prefix))))
         return tuple(found)
 
@@ -126,7 +126,8 @@ class Netlink:
         for _ in self._exchange(kind, body, _ACK | flags):
             pass
 
-    def _dump(self, kind: int, body: bytes) -> Iterator[bytes]:
+    def dump(self, kind: int, body: bytes) -> Iterator[bytes]:
+        """Ask for all there is of a kind; yield the answers, each without its header."""
         return self._exchange(kind, body, _DUMP)
 
     def _exchange(self, kind: int, body: bytes, flags: int) -> Iterator[bytes]:
@@ -154,7 +155,8 @@ def _raise(message: bytes) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield (type, value) of each attribute in ``data``."""
     while len(data) >= _ATTRIBUTE.size:
         length, kind = _ATTRIBUTE.unpack_from(data)
         yield kind & 0x3FFF, data[_ATTRIBUTE.size : length]

@@ -23,6 +23,7 @@ from instar.host import output, processes
 from instar.model.release import Process
 
 PROGRAM = "runc"
+CHECK_MARK = "INSTAR_CHECK"  # the variable by which a command that Instar runs inside is known for one
 _TIMEOUT_S = 30.0
 _COLLECT_S = 0.2  # for runc to collect a command that was ended: one that nobody collects holds up the instance's end
 _LOG_MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
@@ -69,13 +70,17 @@ def names(root: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir())) if root.is_dir() else ()
 
 
-def execute(root: Path, name: str, command: Sequence[str], *, scratch: Path, timeout_s: float) -> Executed | None:
+def execute(
+    root: Path, name: str, command: Sequence[str], *, scratch: Path, timeout_s: float, mark: str = ""
+) -> Executed | None:
     """Run ``command`` in a running instance as its user; return None when it has not ended within ``timeout_s``.
 
-    It is ended then. ``scratch`` is a directory for a file meanwhile. Raises HostError when it cannot be started.
+    It is ended then. ``scratch`` is a directory for a file meanwhile, ``mark`` what the command is known by. Raises
+    HostError when it cannot be started.
     """
     pid_file = scratch / f"exec-{os.getpid()}-{os.urandom(4).hex()}"
-    argv = [PROGRAM, *options(root), "exec", "--pid-file", str(pid_file), name, *command]
+    env = [f"--env={CHECK_MARK}={mark}"] if mark else []
+    argv = [PROGRAM, *options(root), "exec", "--pid-file", str(pid_file), *env, name, *command]
     timer = threading.Timer(timeout_s, _end, [pid_file])
     timer.daemon = True
     deadline = time.monotonic() + timeout_s

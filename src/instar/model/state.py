@@ -10,6 +10,7 @@
 ├── volumes/SERVICE/ENV/NAME                         (providers/local)
 ├── logs/INSTANCE.log                                (providers/local)
 ├── recordings/            what shells showed        (operations/)
+├── evidence/              what drifted instances were like before they went (operations/)
 ├── routers/SERVICE/ENV/   haproxy.cfg, the holder's files
 ├── notified               number of the last event that the agent told of (telemetry/)
 └── id                     six hexadecimal digits that mark everything global to the host as ours
@@ -83,6 +84,10 @@ class StateDirectory:
     @property
     def recordings(self) -> Path:
         return self.root / "recordings"
+
+    @property
+    def evidence(self) -> Path:
+        return self.root / "evidence"
 
     @property
     def routers(self) -> Path:

@@ -18,12 +18,14 @@ from typing import Protocol
 from instar.control.loop import Loop, Run
 from instar.control.watch import Watch
 from instar.control.world import World
+from instar.drift.check import Checked
 from instar.errors import EnvironmentBusy, InstarError, Refused
 from instar.host import locks
 from instar.host.vigil import Vigil
 from instar.model.progress import Report
 from instar.model.release import EnvironmentState, Place, Process
 from instar.operations.deploy import clear_orphans
+from instar.operations.guard import Memory, guard
 from instar.operations.parts import Parts, agent_lock, agent_pid, hold_place, require_root
 
 CHECK_S = 5.0  # from one look at an environment that is as wanted to the next
@@ -41,6 +43,9 @@ class Listener(Protocol):
 
     def saw(self, world: World, seconds: float) -> None:
         """A pass over an environment ended with it as ``world``."""
+
+    def checked(self, checked: Checked) -> None:
+        """It was checked whether what runs there is what was baked."""
 
     def failed(self, place: Place, error: InstarError | OSError) -> None:
         """A pass could not be made to its end."""
@@ -65,6 +70,7 @@ class Post:
     rollout: int | None = None
     run: Run | None = None
     watch: Watch = field(default_factory=Watch)
+    memory: Memory = field(default_factory=Memory)
     working: Future[float] | None = None
 
 
@@ -180,6 +186,9 @@ class Agent:
         state = self._parts.ledger.find_environment(post.place)
         if state is None:
             return None
+        checked = guard(self._parts, state, post.memory, self._listener.report_for(post.place))
+        if checked is not None:
+            self._listener.checked(checked)
         run = self._run(post, state)
         until = time.monotonic() + _LONGEST_HOLD_S
         while not self._stop.is_set():

@@ -82,7 +82,7 @@ def hold_place(parts: Parts, place: Place, *, take_over: bool = False, patient: 
     A ``patient`` caller waits for the agent, which holds a place only for as long as it acts. Raises EnvironmentBusy,
     which says what is done there.
     """
-    path = parts.state.locks / f"{place.service}--{place.environment}"
+    path = place_lock(parts, place)
     pid = locks.end_holder(path) if take_over else None
     with contextlib.ExitStack() as held:
         try:
@@ -109,6 +109,11 @@ def _after_the_agent(parts: Parts, place: Place, path: Path) -> Iterator[None]:
             except EnvironmentBusy as still:
                 raise _busy(parts, place, still) from still
         yield
+
+
+def place_lock(parts: Parts, place: Place) -> Path:
+    """Return the lock of whoever acts on ``place``."""
+    return parts.state.locks / f"{place.service}--{place.environment}"
 
 
 def agent_lock(parts: Parts) -> Path:

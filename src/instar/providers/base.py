@@ -7,12 +7,13 @@ one is created, started, destroyed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from instar.model.definition import Check, Service
+from instar.model.drift import Finding
 from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release, Served, Settings
 from instar.model.survey import Survey
@@ -41,6 +42,15 @@ class Probe:
 
     healthy: bool
     cause: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """An instance to be looked at, with all that it follows from."""
+
+    instance: Instance
+    release: Release
+    image: Image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,6 +112,16 @@ class Runtime(Protocol):
     def check(self, instance: Instance, release: Release, check: Check) -> Probe:
         """Answer one question about a running instance, within ``check.timeout_ms``. Never raises."""
 
+    def inspect(self, subjects: Sequence[Subject], *, deep: bool = False) -> tuple[Finding, ...]:
+        """Return everything about these instances that is not as it was made; of one that does not run, nothing.
+
+        ``deep``: read every byte of their layers too, and look for code that was changed in memory. May be asked while
+        anything else goes on; what is only so for a moment is not found.
+        """
+
+    def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
+        """Return what is known of the processes of an instance, for people who look into what happened."""
+
     def destroy(self, instance: Instance, release: Release) -> None:
         """Stop it (signal, grace, kill) and remove every trace but its log and its volumes.
 
@@ -159,14 +179,20 @@ class RouterPlan:
     preview: str | None = None  # where the previewed target is reached: an address of its own, "header", or nowhere
 
     @classmethod
-    def of(cls, place: Place, settings: Settings, service: Service) -> RouterPlan:
+    def of(cls, place: Place, settings: Settings, service: Service, others: Iterable[Service] = ()) -> RouterPlan:
+        """Return the plan of a router that serves ``service``, and ``others`` that run beside it.
+
+        A router has one health check for all: where they ask different paths it only connects, so that no release is
+        judged by a path that it doesn't know.
+        """
+        paths = {one.health.path if one.health.kind == "http" else None for one in (service, *others)}
         return cls(
             place=place,
             listen=settings.listen,
             protocol=service.protocol,
             request_timeout_ms=service.timeouts.request_ms,
             tunnel_timeout_ms=service.timeouts.tunnel_ms,
-            health_path=service.health.path if service.health.kind == "http" else None,
+            health_path=paths.pop() if len(paths) == 1 else None,
             instances=settings.instances,
             preview=settings.preview if service.protocol == "http" else None,
         )
@@ -243,6 +269,13 @@ class Router(Protocol):
 
     def observe(self, place: Place) -> RouterState:
         """Return what the router does now."""
+
+    def inspect(self, place: Place) -> tuple[Finding, ...]:
+        """Return what of the router is not as this provider made it; nothing where none runs."""
+
+    def restore(self, plan: RouterPlan, targets: Sequence[Target], weights: Mapping[str, int] | None) -> None:
+        """Make the router as it was made again, without losing a request: ``plan``, and of what it has the
+        ``targets``, with ``weights`` by name, or as its file says (None)."""
 
     def counters(self, place: Place) -> Counters:
         """Return the totals; zeros when it does not run."""

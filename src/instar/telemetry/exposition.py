@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from instar import __version__
 from instar.control.world import Copy
+from instar.model.drift import KINDS
 from instar.model.release import Place
 from instar.telemetry.metrics import Seen, Snapshot
 
@@ -39,6 +40,7 @@ class _Snapshots(Collector):
         yield from _environments(places)
         yield from _rollouts(places)
         yield from _verdicts(self._snapshot)
+        yield from _drift(self._snapshot)
         yield from _instances(places)
         yield from _traffic(places)
         yield from _work(self._snapshot, places)
@@ -82,6 +84,17 @@ def _verdicts(snapshot: Snapshot) -> Iterator[Metric]:
             passed.add_metric(labels, float(verdict.passed))
             at.add_metric(labels, verdict.at.timestamp())
     yield from (passed, at)
+
+
+def _drift(snapshot: Snapshot) -> Iterator[Metric]:
+    """Every kind is told of, also with 0: what is missing raises no alert."""
+    findings = _gauge("instar_drift_findings", "What is not as it was baked, at the last check.", (*_PLACE, "kind"))
+    at = _gauge("instar_drift_check_timestamp_seconds", "When that was, since the epoch.", _PLACE)
+    for place, drift in snapshot.drift.items():
+        for kind in KINDS:
+            findings.add_metric([*_words(place), kind], drift.findings.get(kind, 0))
+        at.add_metric(_words(place), drift.at.timestamp())
+    yield from (findings, at)
 
 
 def _instances(places: Places) -> Iterator[Metric]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from instar.control.world import Copy, World
+from instar.drift.check import Checked
 from instar.model.release import Event, Place, Served
 
 
@@ -25,6 +26,14 @@ class LastVerdict:
     release: int
     passed: bool
     at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drift:
+    """The last check of whether what runs in an environment is what was baked: findings by kind."""
+
+    at: datetime
+    findings: Mapping[str, int]
 
 
 @dataclass(kw_only=True)
@@ -46,6 +55,7 @@ class Snapshot:
     errors: Mapping[Place, int]
     notices: Mapping[str, int]
     verdicts: Mapping[Place, LastVerdict]
+    drift: Mapping[Place, Drift] = field(default_factory=dict)
 
 
 class Metrics:
@@ -57,6 +67,7 @@ class Metrics:
         self._errors: Counter[Place] = Counter()
         self._notices: Counter[str] = Counter(sent=0, lost=0)
         self._verdicts: dict[Place, LastVerdict] = {}
+        self._drift: dict[Place, Drift] = {}
         self._guard = threading.Lock()
 
     def saw(self, world: World, seconds: float) -> None:
@@ -66,6 +77,13 @@ class Metrics:
             seen.world, seen.passes, seen.seconds = world, seen.passes + 1, seen.seconds + seconds
             self._count(seen, world)
 
+    def checked(self, checked: Checked) -> None:
+        """Take note of how many findings there were of each kind."""
+        place = checked.state.place
+        with self._guard:
+            kinds = Counter(finding.kind for finding in checked.findings)
+            self._drift[place] = Drift(at=datetime.now(UTC), findings=kinds)
+
     def failed(self, place: Place) -> None:
         """Take note of a pass that could not be made to its end."""
         with self._guard:
@@ -74,7 +92,7 @@ class Metrics:
     def forgot(self, place: Place) -> None:
         """Tell no more of an environment that is gone."""
         with self._guard:
-            for known in (self._seen, self._errors, self._verdicts):
+            for known in (self._seen, self._errors, self._verdicts, self._drift):
                 known.pop(place, None)
 
     def happened(self, event: Event) -> None:
@@ -100,6 +118,7 @@ class Metrics:
                 errors=dict(self._errors),
                 notices=dict(self._notices),
                 verdicts=dict(self._verdicts),
+                drift=dict(self._drift),
             )
 
     def text(self) -> bytes:

@@ -21,6 +21,7 @@ from instar.model.release import Instance, Process, Release
 from instar.model.state import StateDirectory
 from instar.providers.commands import command_of, place_of_command
 from instar.providers.local import logs, record, root
+from instar.providers.local.inspection import facts
 from instar.providers.local.names import InstanceNames
 
 SECRETS = "/run/secrets"
@@ -59,14 +60,26 @@ def create(order: Order, *, shift_owners: bool) -> Process:
         address = IPv4Address(order.instance.address)
         namespace = namespaces.name_path(names.network)
         network.connect(names.link, names.of.bridge, namespace, address, order.subnet)
-        binds = _make_root(order, users, descriptor)
+        binds, devices = _make_root(order, users, descriptor)
     command = _checked_command(order, users)
     _write_bundle(order, users, binds, command)
     process = conmon.create(names.keeping)
     _give_output(order, process, users)
     root.hide_volumes(names)
+    facts.write(names, process, list(zip(_diff_ids(order), devices, strict=True)))
     record.write_process(names, process)
     return process
+
+
+def _diff_ids(order: Order) -> list[str]:
+    """Return the diff ID of each layer, topmost first; the plate is the lowest."""
+    base = plate.layer([volume.path for volume in order.release.service.volumes])
+    return [layer.diff_id for layer in (*reversed(order.image.layers), base)]
+
+
+def ids_of(names: InstanceNames) -> IdRange:
+    """Return this machine's ids that stand for those inside, where the instance has a user namespace."""
+    return IdRange.number(int(names.of.id, 16) + names.serial)
 
 
 def environment(order: Order) -> Mapping[str, str]:
@@ -95,24 +108,25 @@ def _namespaces(names: InstanceNames, shift_owners: bool) -> Iterator[tuple[User
         namespaces.make_network(names.network)
         yield None, None
         return
-    ids = IdRange.number(int(names.of.id, 16) + names.serial)
+    ids = ids_of(names)
     with namespaces.make_user_and_network(names.network, ids, names.users) as descriptor:
         yield Users(path=names.users, ids=ids), descriptor
 
 
-def _make_root(order: Order, users: Users | None, descriptor: int | None) -> tuple[Bind, ...]:
+def _make_root(order: Order, users: Users | None, descriptor: int | None) -> tuple[tuple[Bind, ...], tuple[str, ...]]:
+    """Return what shows inside besides the image, and the devices of the layers."""
     names, service = order.names, order.release.service
     points = [volume.path for volume in service.volumes]
     if users:
         root.let_through(names, users)
-    root.mount(names, order.image, points, order.images, descriptor)
+    devices = root.mount(names, order.image, points, order.images, descriptor)
     root.check_points(names.root, (*plate.FOLDERS, *points), plate.FILES)
     uid, gid = order.user
     binds = []
     for volume in service.volumes:
         source = root.make_volume(names.of, order.instance.place, volume, uid, gid)
         binds.append(root.show_volume(names, volume, source, descriptor))
-    return (*binds, *_files(order), *_secrets(order, users))
+    return (*binds, *_files(order), *_secrets(order, users)), devices
 
 
 def _files(order: Order) -> tuple[Bind, ...]:

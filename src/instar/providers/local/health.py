@@ -17,6 +17,7 @@ from instar.host import runc
 from instar.model.definition import Health
 from instar.model.release import Process
 from instar.providers.base import Probe
+from instar.providers.local.inspection import facts
 from instar.providers.local.names import InstanceNames
 
 WELL = range(200, 400)
@@ -62,7 +63,15 @@ def ask_tcp(address: str, port: int, health: Health) -> Probe:
 def ask_command(names: InstanceNames, command: Sequence[str], timeout_ms: int) -> Probe:
     """Run a command inside. Raises HostError when it cannot be run at all."""
     timeout_s = timeout_ms / 1000
-    ended = runc.execute(names.of.state.runc, names.name, command, scratch=names.folder, timeout_s=timeout_s)
+    made = facts.read(names)
+    ended = runc.execute(
+        names.of.state.runc,
+        names.name,
+        command,
+        scratch=names.folder,
+        timeout_s=timeout_s,
+        mark=made.token if made else "",
+    )
     shown = _line(" ".join(command), _COMMAND_LIMIT)
     if ended is None:
         return ill(f"'{shown}' did not end within {timeout_s:g} s")

@@ -13,6 +13,7 @@ Whatever is global to the machine carries the state directory's id, and, where i
 RUN/instances/‹INSTANCE›/ is made first and removed last; what is in it says what else there may be:
 
     instance.json       what is intended, and who is making it
+    made.json           what the instance is like, to be compared with later
     process.json        the first process: written when everything is made
     config.json, pid, conmon.*, exit/‹INSTANCE›         the bundle, and what conmon leaves
     hosts, resolv.conf, hostname, secrets/              shown inside
@@ -131,6 +132,10 @@ class InstanceNames:
     @property
     def process(self) -> Path:
         return self.folder / "process.json"
+
+    @property
+    def made(self) -> Path:
+        return self.folder / "made.json"
 
     @property
     def users(self) -> Path:

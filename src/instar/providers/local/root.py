@@ -18,6 +18,7 @@ from instar.host import idmap, mounts, plate, trees
 from instar.host.bundle import Bind, Users
 from instar.host.layers import LayerImages
 from instar.host.namespaces import Unsupported
+from instar.host.proc import device_text
 from instar.model.definition import Volume
 from instar.model.image import Image
 from instar.model.release import Place
@@ -40,15 +41,20 @@ def let_through(names: InstanceNames, users: Users) -> None:
     os.chown(names.room, users.ids.first, users.ids.first)
 
 
-def mount(names: InstanceNames, image: Image, points: Sequence[str], images: LayerImages, users: int | None) -> None:
-    """Mount the root, its owners shifted into the namespace ``users`` (a fd). Raises HostError, Unsupported."""
+def mount(
+    names: InstanceNames, image: Image, points: Sequence[str], images: LayerImages, users: int | None
+) -> tuple[str, ...]:
+    """Mount the root, its owners shifted into the namespace ``users`` (a fd); return the devices of its layers,
+    topmost first. Raises HostError, Unsupported."""
     with images.standing():
         lowers = _lowers(image, points, images)
         if users is None:
             mounts.mount_overlay(lowers, names.root)
         else:
             _mount_shifted(names, lowers, users)
+        devices = tuple(device_text(lower.stat().st_dev) for lower in lowers)
     idmap.restrict(names.root, _SAFE)
+    return devices
 
 
 def check_points(root: Path, folders: Iterable[str], files: Iterable[str]) -> None:

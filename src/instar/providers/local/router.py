@@ -15,9 +15,11 @@ from typing import Final
 from instar.errors import RouterError
 from instar.host import locks
 from instar.model.codec import from_json, to_json
+from instar.model.drift import Finding
 from instar.model.release import Place, Served
 from instar.model.state import StateDirectory
 from instar.providers.base import Counters, RoutedTarget, RouterPlan, RouterState, Target
+from instar.providers.local.inspection import routing
 from instar.providers.local.proxy import Proxy, place_of, running
 from instar.router import admin_socket, config, listener, previews, served, slots
 from instar.router.previews import Previews
@@ -131,6 +133,29 @@ class LocalRouter:
         plan = _outer(wanted, place) if record else None
         named = previews.named(held, previews.read(previewed))
         return RouterState(running=True, plan=plan, targets=targets, previewed=named)
+
+    def inspect(self, place: Place) -> tuple[Finding, ...]:
+        if self._proxy(place).files.read() is None:
+            return ()
+        with self._changing(place) as proxy:
+            try:
+                return tuple(routing.differences(proxy))
+            except admin_socket.Unreachable:  # its holder starts it again, or whoever keeps the environment does
+                return ()
+
+    def restore(self, plan: RouterPlan, targets: Sequence[Target], weights: Mapping[str, int] | None) -> None:
+        with self._changing(plan.place) as proxy:
+            if not proxy.exists():
+                return
+            wanted, held, text = _inner(plan), routing.restored(proxy, targets, weights), proxy.files.read()
+            with contextlib.suppress(RouterError):
+                wanted = wanted.after(config.read_plan(text or ""))
+            new = proxy.render(wanted, held)
+            if text is None or config.frame(text) != config.frame(new):
+                proxy.replace(wanted, held)
+            elif text != new:
+                proxy.files.write(new)
+            proxy.converge(held)
 
     def counters(self, place: Place) -> Counters:
         proxy = self._proxy(place)

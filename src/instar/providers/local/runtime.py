@@ -8,19 +8,31 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network
+from typing import Any
 
 from instar.errors import CommandFailed, EnvironmentBusy, HostError, InstarError, ProviderError
 from instar.host import locks, memory, runc
 from instar.host.layers import LayerImages
 from instar.host.namespaces import Unsupported
 from instar.model.definition import Check
+from instar.model.drift import Finding
 from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release
 from instar.model.state import StateDirectory
-from instar.providers.base import Observed, Probe, Shell
-from instar.providers.local import checks, creation, health, logs, observation, record, removal, root, surroundings
+from instar.providers.base import Observed, Probe, Shell, Subject
+from instar.providers.local import (
+    checks,
+    creation,
+    health,
+    logs,
+    observation,
+    record,
+    removal,
+    root,
+    surroundings,
+)
 from instar.providers.local.creation import Order
 from instar.providers.local.names import InstanceNames, Names
 from instar.providers.local.subnet import Subnet
@@ -85,6 +97,20 @@ class LocalRuntime:
         except (InstarError, OSError, ValueError, RuntimeError) as error:  # a thread or a program cannot be started
             return health.ill(str(error))
 
+    def inspect(self, subjects: Sequence[Subject], *, deep: bool = False) -> tuple[Finding, ...]:
+        from instar.providers.local.inspection.inspect import inspect
+
+        subnet = self._subnet.find()
+        if subnet is None:
+            return ()
+        orders = [(subject, self._order(self._instance(subject.instance), subject, subnet)) for subject in subjects]
+        return tuple(inspect(orders, self._layers, deep=deep))
+
+    def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
+        from instar.providers.local.inspection.evidence import processes
+
+        return processes(self._instance(instance).group)
+
     def destroy(self, instance: Instance, release: Release) -> None:
         names = self._instance(instance)
         removal.stop(names, release.service.stop)
@@ -129,7 +155,7 @@ class LocalRuntime:
 
     def _create(self, names: InstanceNames, instance: Instance, release: Release, image: Image) -> Process:
         subnet = self._subnet.ensure()
-        order = Order(names=names, instance=instance, release=release, image=image, images=self._layers, subnet=subnet)
+        order = self._order(names, Subject(instance=instance, release=release, image=image), subnet)
         try:
             return creation.create(order, shift_owners=True)
         except Unsupported as error:
@@ -137,6 +163,16 @@ class LocalRuntime:
             process = creation.create(order, shift_owners=False)
             self.owners_stay = str(error)
             return process
+
+    def _order(self, names: InstanceNames, subject: Subject, subnet: IPv4Network) -> Order:
+        return Order(
+            names=names,
+            instance=subject.instance,
+            release=subject.release,
+            image=subject.image,
+            images=self._layers,
+            subnet=subnet,
+        )
 
     def _probe(self, names: InstanceNames, instance: Instance, release: Release) -> Probe:
         service = release.service

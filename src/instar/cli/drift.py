@@ -1,0 +1,109 @@
+"""The command that proves that what runs is what was baked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from instar.cli.options import environment_argument, file_option, find_environment, json_option, workspace
+from instar.cli.screen import say, say_json
+
+if TYPE_CHECKING:
+    from instar.model.drift import Finding
+    from instar.operations.drift import DriftReport
+
+_WIDTH = 96
+
+
+@click.command()
+@environment_argument
+@click.argument("instance", required=False)
+@click.option("--deep", is_flag=True, help="Read every byte of its layers, and look for code changed in memory.")
+@file_option
+@json_option
+def drift(environment: str, instance: str | None, deep: bool, file: Path, as_json: bool) -> int:
+    """Check that what runs in ENV (or INSTANCE of it) is what was baked; exit 2 when anything is not.
+
+    Mounts, processes and their code, limits, kernel settings, network, files, secrets, layers and the router are held
+    against the release. Nothing is changed: the agent replaces what drifted, where drift.action says so.
+    """
+    from instar.operations.drift import drift as run
+
+    parts = workspace()
+    report = run(parts, find_environment(parts, environment, file), instance, deep=deep)
+    if as_json:
+        say_json(_plain(report))
+    else:
+        _show(report)
+    return 0 if report.checked.clean else 2
+
+
+def _plain(report: DriftReport) -> dict[str, object]:
+    checked = report.checked
+    ignored = [{**_fields(finding), "reason": rule.reason, "until": rule.until} for finding, rule in checked.ignored]
+    return {
+        "service": checked.state.place.service,
+        "environment": checked.state.place.environment,
+        "clean": checked.clean,
+        "findings": [_fields(finding) for finding in checked.findings],
+        "ignored": ignored,
+        "instances": list(checked.instances),
+        "deep": checked.deep,
+        "traffic_compared": checked.at_rest,
+        "blobs": report.blobs,
+        "milliseconds": round(1000 * report.seconds),
+    }
+
+
+def _fields(finding: Finding) -> dict[str, object]:
+    names = ("instance", "kind", "path", "expected", "observed")
+    return {name: getattr(finding, name) for name in names}
+
+
+def _show(report: DriftReport) -> None:
+    checked = report.checked
+    count, found = len(checked.instances), len(checked.findings)
+    what = f"{count} instance{'s' * (count != 1)}"
+    told = "as baked" if checked.clean else f"{found} finding{'s' * (found != 1)}"
+    ignored = f" · {len(checked.ignored)} ignored" if checked.ignored else ""
+    ms = 1000 * report.seconds
+    say(f"{checked.state.place}  {what} · {told}{ignored} · layers {report.blobs} · {ms:.0f} ms")
+    for instance in (*checked.instances, None):
+        findings = checked.of(instance)
+        if findings:
+            say()
+            say(instance or "of the environment")
+        for finding in findings:
+            _show_finding(finding)
+    if checked.ignored:
+        say()
+        for finding, rule in checked.ignored:
+            say(f"ignored until {rule.until}: {finding.kind} {finding.path} ({rule.reason})")
+    if not checked.at_rest:
+        say("somebody works on it just now: the traffic was not held against the ledger")
+    if not checked.clean:
+        say()
+        say(_advice(report))
+
+
+def _show_finding(finding: Finding) -> None:
+    say(f"  {finding.kind:<10} {_cut(finding.path)}")
+    say(f"  {'':<10} expected  {_cut(finding.expected)}")
+    say(f"  {'':<10} observed  {_cut(finding.observed)}")
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
+
+
+def _advice(report: DriftReport) -> str:
+    policy, checked = report.checked.state.settings.drift, report.checked
+    drifted = [instance for instance in checked.instances if checked.of(instance)]
+    if policy.action == "replace":
+        return "the agent replaces what drifted at its next check"
+    if drifted:
+        return f"replace it with: instar taint {checked.state.place} {drifted[0]} --why drift"
+    return "see docs/immutability.md for what each kind of finding means"

@@ -1,0 +1,118 @@
+"""One check of one environment, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from instar.drift.rules import Ignored, sort_out
+from instar.drift.traffic import compare
+from instar.errors import BlobDamaged, ImageNotFound, RouterError, StoreError
+from instar.ledger import Ledger
+from instar.model.digest import Digest
+from instar.model.drift import Finding
+from instar.model.image import Image
+from instar.model.release import EnvironmentState, Instance, Release
+from instar.providers.base import Provider, Subject
+from instar.store import Store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checked:
+    """What a check found. ``at_rest``: nobody acted on the environment meanwhile, so the router's traffic was held
+    against the ledger too. ``instances``: how many were looked at."""
+
+    state: EnvironmentState
+    findings: tuple[Finding, ...]
+    ignored: tuple[Ignored, ...]
+    instances: tuple[str, ...]
+    at_rest: bool
+    deep: bool
+
+    @property
+    def clean(self) -> bool:
+        return not self.findings
+
+    def of(self, instance: str | None) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.instance == instance)
+
+
+def check(
+    ledger: Ledger,
+    store: Store,
+    provider: Provider,
+    state: EnvironmentState,
+    *,
+    instance: str | None = None,
+    deep: bool = False,
+    at_rest: bool = False,
+) -> Checked:
+    """Check all instances of an environment (or one), and its router. Raises LedgerError, HostError, RouterError."""
+    place = state.place
+    instances = [one for one in ledger.instances(place) if one.task is None and one.process is not None]
+    releases = {number: ledger.get_release(place, number) for number in {one.release for one in instances}}
+    images, findings = _images(store, releases.values(), deep=deep)
+    subjects = [
+        Subject(instance=one, release=releases[one.release], image=images[releases[one.release].image])
+        for one in instances
+        if releases[one.release].image in images and instance in (None, one.id)
+    ]
+    findings += provider.runtime.inspect(subjects, deep=deep)
+    findings += _router(provider, state, instances, releases, at_rest=at_rest)
+    left, ignored = sort_out(findings, state.settings.drift.ignore, ledger.now().date())
+    return Checked(
+        state=state,
+        findings=left,
+        ignored=ignored,
+        instances=tuple(subject.instance.id for subject in subjects),
+        at_rest=at_rest,
+        deep=deep,
+    )
+
+
+def _images(store: Store, releases: Iterable[Release], *, deep: bool) -> tuple[dict[Digest, Image], list[Finding]]:
+    images: dict[Digest, Image] = {}
+    findings: list[Finding] = []
+    for digest in {release.image for release in releases}:
+        try:
+            images[digest] = store.image(digest)
+            findings += _blobs(store, images[digest], deep=deep)
+        except (BlobDamaged, ImageNotFound, StoreError) as error:
+            findings.append(_damaged(f"image {digest}", error.message))
+    return images, findings
+
+
+def _blobs(store: Store, image: Image, *, deep: bool) -> Iterator[Finding]:
+    """Yield what of an image is not in the store as it was baked: nothing runs from there, but what is launched next
+    is made of it where its layers are not mounted yet."""
+    for layer in image.layers:
+        try:
+            if deep:
+                store.verify(layer.digest)
+            elif not store.holds(layer):
+                yield _damaged(f"blob {layer.digest}", "it is not there, or has another size")
+        except StoreError as error:
+            yield _damaged(f"blob {layer.digest}", error.message)
+
+
+def _damaged(path: str, observed: str) -> Finding:
+    return Finding(instance=None, kind="blob", path=path, expected="as it was baked", observed=observed)
+
+
+def _router(
+    provider: Provider,
+    state: EnvironmentState,
+    instances: Sequence[Instance],
+    releases: Mapping[int, Release],
+    *,
+    at_rest: bool,
+) -> Iterator[Finding]:
+    found = provider.router.inspect(state.place)
+    yield from found
+    if at_rest and not found:
+        try:
+            yield from compare(state, instances, releases, provider.router.observe(state.place))
+        except RouterError as error:
+            yield Finding(
+                instance=None, kind="router", path="router", expected="one that answers", observed=error.message
+            )

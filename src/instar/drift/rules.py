@@ -1,0 +1,41 @@
+"""Rules that say which findings are expected: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from fnmatch import fnmatchcase
+
+from instar.model.definition import Ignore
+from instar.model.drift import Finding
+
+Ignored = tuple[Finding, Ignore]
+
+
+def sort_out(
+    findings: Sequence[Finding], rules: Sequence[Ignore], today: date
+) -> tuple[tuple[Finding, ...], tuple[Ignored, ...]]:
+    """Return the findings that nobody expects, and those that a rule does. A rule whose last day is over expects
+    nothing any more, and is a finding itself."""
+    valid = [rule for rule in rules if date.fromisoformat(rule.until) >= today]
+    left, ignored = [], []
+    for finding in findings:
+        rule = next((rule for rule in valid if _covers(rule, finding)), None)
+        if rule is None:
+            left.append(finding)
+        else:
+            ignored.append((finding, rule))
+    left += [_expired(rule) for rule in rules if rule not in valid]
+    return tuple(left), tuple(ignored)
+
+
+def _covers(rule: Ignore, finding: Finding) -> bool:
+    return rule.kind == finding.kind and (rule.path is None or fnmatchcase(finding.path, rule.path))
+
+
+def _expired(rule: Ignore) -> Finding:
+    path = f"{rule.kind} {rule.path}" if rule.path else rule.kind
+    observed = f"it ended on {rule.until} ({rule.reason})"
+    return Finding(
+        instance=None, kind="rule", path=path, expected="a rule of drift.ignore that holds", observed=observed
+    )

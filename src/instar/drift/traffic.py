@@ -1,0 +1,48 @@
+"""Does the router send traffic where the ledger says? Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from instar.model.drift import Finding
+from instar.model.release import EnvironmentState, Instance, Release
+from instar.providers.base import RoutedTarget, RouterState, Target
+
+
+def compare(
+    state: EnvironmentState, instances: Sequence[Instance], releases: Mapping[int, Release], router: RouterState
+) -> Iterator[Finding]:
+    """Yield what differs. Only asked while nobody acts on the environment: then it is not half way to something."""
+    if not router.running or router.plan is None:
+        return
+    known = {one.name: one for one in targets(instances, releases)}
+    release_of = {instance.id: instance.release for instance in instances}
+    rollout = state.rollout
+    served = {state.active} | ({rollout.source, rollout.target} if rollout else set())
+    for one in router.targets:
+        target = known.get(one.target.name)
+        if target is None:
+            yield _finding(one, "no such instance", "the router has it")
+        elif target != one.target:
+            yield _finding(one, f"{target.address}:{target.port}", f"{one.target.address}:{one.target.port}")
+        elif one.weight and release_of[one.target.name] not in served:
+            yield _finding(one, "no traffic: its release is not active", f"weight {one.weight}")
+    weighted = [one for one in router.targets if one.weight]
+    if rollout is None and len({one.weight for one in weighted}) > 1:
+        weights = ", ".join(f"{one.target.name} {one.weight}" for one in weighted)
+        yield Finding(
+            instance=None, kind="router", path="weights", expected="the same for each instance", observed=weights
+        )
+
+
+def targets(instances: Sequence[Instance], releases: Mapping[int, Release]) -> tuple[Target, ...]:
+    """Return the instances that a router can know."""
+    return tuple(
+        Target(name=one.id, address=one.address, port=port)
+        for one in instances
+        if one.task is None and (port := releases[one.release].service.port) is not None
+    )
+
+
+def _finding(one: RoutedTarget, expected: str, observed: str) -> Finding:
+    return Finding(instance=None, kind="router", path=one.target.name, expected=expected, observed=observed)

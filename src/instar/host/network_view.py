@@ -1,0 +1,203 @@
+"""All that is set up in a network namespace, as lines that can be compared and read: links, addresses, routes, rules,
+tables of nftables, and the sockets that wait for somebody.
+
+Asked by netlink from inside the namespace, so that nothing of it can hide: routes of every table, not the main one's.
+Source: rtnetlink(7), sock_diag(7), linux/fib_rules.h, linux/netfilter/nf_tables.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from instar.host.netlink import Netlink, attributes
+
+_LINK, _ADDRESS, _ROUTE = struct.Struct("=BxHiII"), struct.Struct("=BBBBi"), struct.Struct("=BBBBBBBBI")
+_GET_LINK, _GET_ADDRESS, _GET_ROUTE, _GET_RULE = 18, 22, 26, 34
+_IFLA_ADDRESS, _IFLA_NAME, _IFLA_MTU, _IFLA_XDP = 1, 3, 4, 43
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_RTA_DESTINATION, _RTA_LINK, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
+_FRA_DESTINATION, _FRA_SOURCE, _FRA_PRIORITY, _FRA_TABLE = 1, 2, 6, 15
+_UP: Final = 1
+_ROUTE_TYPES = {1: "", 2: "local ", 3: "broadcast ", 4: "anycast ", 5: "multicast ", 6: "blackhole ", 7: "unreachable "}
+_CACHED = 0x200  # a route that the kernel remembers for itself: RTM_F_CLONED
+
+_NETFILTER, _SOCK_DIAG = 12, 4
+_GET_TABLE = 10 << 8 | 1  # the subsystem nf_tables, its message NFT_MSG_GETTABLE
+_TABLE_NAME = 1
+_GET_SOCKETS = 20
+_SOCKET_ASKED = struct.Struct("=BBBxI48x")
+_SOCKET_STATES = struct.Struct("=BBBB")
+_TCP_LISTENS, _UDP_UNCONNECTED = 1 << 10, 1 << 7
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkView:
+    """Everything but what changes by itself; sorted."""
+
+    links: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listener:
+    """A socket that waits for connections (tcp), or for packets from anybody (udp)."""
+
+    protocol: str
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        shown = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{self.protocol} {shown}:{self.port}"
+
+
+def view() -> NetworkView:
+    """Return what is set up in the network namespace of this thread. Raises OSError."""
+    with Netlink() as netlink:
+        names, links = _links(netlink)
+        return NetworkView(
+            links=links,
+            addresses=tuple(sorted(_addresses(netlink, names))),
+            routes=tuple(sorted(_routes(netlink, names))),
+            rules=tuple(sorted(_rules(netlink))),
+            tables=tuple(sorted({*_tables(), *_old_tables()})),
+        )
+
+
+def listeners() -> tuple[Listener, ...]:
+    """Return the sockets of this thread's network namespace that wait for somebody. Raises OSError."""
+    found = {
+        listener
+        for family in (socket.AF_INET, socket.AF_INET6)
+        for protocol, states in ((socket.IPPROTO_TCP, _TCP_LISTENS), (socket.IPPROTO_UDP, _UDP_UNCONNECTED))
+        for listener in _sockets(family, protocol, states)
+    }
+    return tuple(sorted(found, key=str))
+
+
+def _links(netlink: Netlink) -> tuple[dict[int, str], tuple[str, ...]]:
+    names, lines = {}, []
+    for message in netlink.dump(_GET_LINK, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
+        _, _, number, flags, _ = _LINK.unpack_from(message)
+        found = dict(attributes(message[_LINK.size :]))
+        name = names[number] = found[_IFLA_NAME].rstrip(b"\0").decode(errors="replace")
+        mtu = int.from_bytes(found.get(_IFLA_MTU, b""), "little")
+        mac = found.get(_IFLA_ADDRESS, b"").hex(":")
+        state = "up" if flags & _UP else "down"
+        program = " xdp" if any(found.get(_IFLA_XDP, b"")[4:5]) else ""
+        lines.append(f"{name} {mac} mtu {mtu} {state}{program}")
+    return names, tuple(sorted(lines))
+
+
+def _addresses(netlink: Netlink, names: dict[int, str]) -> Iterator[str]:
+    for message in netlink.dump(_GET_ADDRESS, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
+        family, prefix, _, _, number = _ADDRESS.unpack_from(message)
+        found = dict(attributes(message[_ADDRESS.size :]))
+        address = found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]
+        yield f"{socket.inet_ntop(family, address)}/{prefix} on {names.get(number, number)}"
+
+
+def _routes(netlink: Netlink, names: dict[int, str]) -> Iterator[str]:
+    for message in netlink.dump(_GET_ROUTE, _ROUTE.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)):
+        family, prefix, _, _, table, _, _, kind, flags = _ROUTE.unpack_from(message)
+        if flags & _CACHED or family not in (socket.AF_INET, socket.AF_INET6):
+            continue
+        found = dict(attributes(message[_ROUTE.size :]))
+        table = int.from_bytes(found.get(_RTA_TABLE, bytes([table])), "little")
+        via = f" via {socket.inet_ntop(family, found[_RTA_GATEWAY])}" if _RTA_GATEWAY in found else ""
+        number = int.from_bytes(found.get(_RTA_LINK, b""), "little")
+        on = f" on {names.get(number, number)}" if number else ""
+        target = _prefix(family, found.get(_RTA_DESTINATION), prefix)
+        yield f"{_ROUTE_TYPES.get(kind, f'type {kind} ')}{target}{via}{on} table {table}"
+
+
+def _rules(netlink: Netlink) -> Iterator[str]:
+    for message in netlink.dump(_GET_RULE, _ROUTE.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)):
+        family, to, source, _, table, _, _, action, _ = _ROUTE.unpack_from(message)
+        if family not in (socket.AF_INET, socket.AF_INET6):
+            continue
+        found = dict(attributes(message[_ROUTE.size :]))
+        priority = int.from_bytes(found.get(_FRA_PRIORITY, b""), "little")
+        table = int.from_bytes(found.get(_FRA_TABLE, bytes([table])), "little")
+        origin = _prefix(family, found.get(_FRA_SOURCE), source)
+        target = _prefix(family, found.get(_FRA_DESTINATION), to)
+        yield f"{priority}: from {origin} to {target} action {action} table {table}"
+
+
+def _prefix(family: int, address: bytes | None, length: int) -> str:
+    version = "" if family == socket.AF_INET else "IPv6 "
+    return f"{version}default" if address is None else f"{socket.inet_ntop(family, address)}/{length}"
+
+
+def _tables() -> Iterator[str]:
+    """Yield the tables of nftables; none where the kernel has no such thing."""
+    try:
+        with Netlink(_NETFILTER) as netlink:
+            for message in netlink.dump(_GET_TABLE, b"\0\0\0\0"):
+                name = dict(attributes(message[4:])).get(_TABLE_NAME, b"").rstrip(b"\0")
+                yield f"nftables {name.decode(errors='replace')}"
+    except OSError as error:
+        if error.errno not in (errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT):
+            raise
+
+
+def _old_tables() -> Iterator[str]:
+    """Yield the tables of the packet filter before nftables that are in use."""
+    for name in ("ip_tables_names", "ip6_tables_names", "arp_tables_names"):
+        try:
+            text = Path(f"/proc/thread-self/net/{name}").read_text()
+        except OSError:
+            continue
+        yield from (f"{name.partition('_')[0]}tables {table}" for table in text.split())
+
+
+def _sockets(family: int, protocol: int, states: int) -> Iterator[Listener]:
+    try:
+        with Netlink(_SOCK_DIAG) as netlink:
+            for message in netlink.dump(_GET_SOCKETS, _SOCKET_ASKED.pack(family, protocol, 0, states)):
+                yield _listener(family, protocol, message)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EPROTONOSUPPORT, errno.EINVAL):  # a module that is not there
+            raise
+        yield from _sockets_by_file(family, protocol)
+
+
+def _listener(family: int, protocol: int, message: bytes) -> Listener:
+    port = int.from_bytes(message[4:6], "big")
+    size = 4 if family == socket.AF_INET else 16
+    return Listener(
+        protocol="tcp" if protocol == socket.IPPROTO_TCP else "udp",
+        address=socket.inet_ntop(family, message[8 : 8 + size]),
+        port=port,
+    )
+
+
+def _sockets_by_file(family: int, protocol: int) -> Iterator[Listener]:
+    """Do without sock_diag: where there are many connections, this takes long. Source: proc(5), net/tcp."""
+    name = "tcp" if protocol == socket.IPPROTO_TCP else "udp"
+    wanted = "0A" if name == "tcp" else "07"
+    path = Path(f"/proc/thread-self/net/{name}{'6' if family == socket.AF_INET6 else ''}")
+    if not path.exists():
+        return
+    for line in path.read_text().splitlines()[1:]:
+        _, local, _, state, *_ = line.split()
+        if state == wanted:
+            address, port = local.split(":")
+            order = b"".join(bytes.fromhex(address[at : at + 8])[::-1] for at in range(0, len(address), 8))
+            yield Listener(protocol=name, address=socket.inet_ntop(family, order), port=int(port, 16))
+
+
+def first_ephemeral_port() -> int:
+    """Return the lowest port that this thread's network namespace gives to sockets that ask for any."""
+    text = os.fsdecode(Path("/proc/sys/net/ipv4/ip_local_port_range").read_bytes())
+    return int(text.split()[0])

@@ -1,0 +1,119 @@
+"""What the agent does about drift: it checks as often as an environment says, keeps evidence, and taints.
+
+It repairs no instance: one that is not what was baked any more is replaced, by the loop and within its budget. A router
+is no instance: it is put right, and that is written down.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from instar.drift.check import Checked, check
+from instar.drift.traffic import targets
+from instar.errors import InstarError
+from instar.model.codec import to_json
+from instar.model.drift import Finding
+from instar.model.progress import Progress, Report
+from instar.model.release import EnvironmentState, Instance
+from instar.operations.parts import Parts
+from instar.providers.base import RouterPlan
+
+_TOLD_AT_MOST: Final = 20  # findings in an event; the evidence has all
+_LAST_LINES: Final = 200
+
+
+@dataclass
+class Memory:
+    """What the agent remembers of an environment: when its next check is ``due`` (monotonic clock), and what was
+    ``told`` of each instance (None: of the environment) already."""
+
+    due: float = 0.0
+    told: dict[str | None, frozenset[Finding]] = field(default_factory=dict)
+
+
+def guard(parts: Parts, state: EnvironmentState, memory: Memory, report: Report) -> Checked | None:
+    """Check an environment if its time has come, and act on what is found. The caller holds its lock."""
+    policy = state.settings.drift
+    if policy.check_ms is None or state.destroying or time.monotonic() < memory.due:
+        return None
+    memory.due = time.monotonic() + policy.check_ms / 1000
+    provider = parts.provider(state.settings.provider)
+    checked = check(parts.ledger, parts.store, provider, state, at_rest=state.rollout is None)
+    for about in (None, *checked.instances):
+        findings = frozenset(checked.of(about))
+        if findings and findings != memory.told.get(about):
+            _tell(parts, state, about, checked.of(about))
+            report(Progress(stage="drift", kind="warning", text=_line(about, checked.of(about))))
+        memory.told[about] = findings
+    if any(finding.kind == "router" for finding in checked.findings):
+        _put_right(parts, state)
+    if policy.action == "replace":
+        _taint(parts, state, checked)
+    return checked
+
+
+def _tell(parts: Parts, state: EnvironmentState, about: str | None, findings: Sequence[Finding]) -> None:
+    """Write down what was found, and keep what an instance that may go can tell of it."""
+    instance = next((one for one in parts.ledger.instances(state.place) if one.id == about), None)
+    shown = [to_json(finding) for finding in findings[:_TOLD_AT_MOST]]
+    detail: dict[str, Any] = {"instance": about, "findings": shown, "count": len(findings)}
+    if instance is not None:
+        detail["evidence"] = keep_evidence(parts, state, instance, findings)
+    parts.ledger.record("drift", state.place, **detail)
+
+
+def _line(about: str | None, findings: Sequence[Finding]) -> str:
+    first = findings[0]
+    text = f"{about or 'the environment'}: {first.kind} {first.path}: expected {first.expected}; {first.observed}"
+    return f"{text} (and {len(findings) - 1} more)" if len(findings) > 1 else text
+
+
+def keep_evidence(parts: Parts, state: EnvironmentState, instance: Instance, findings: Sequence[Finding]) -> str:
+    """Keep the findings, the processes and the last lines of an instance in a file; return its name, or why there is
+    none: an instance that drifted goes all the same."""
+    runtime = parts.provider(state.settings.provider).runtime
+    path = parts.state.evidence / f"{instance.id}-{parts.ledger.now():%Y%m%dT%H%M%S}.json"
+    try:
+        kept = {
+            "instance": instance.id,
+            "at": parts.ledger.now().isoformat(),
+            "findings": to_json(tuple(findings)),
+            "processes": list(runtime.processes(instance)),
+            "last_lines": list(runtime.log_lines(instance.id, last=_LAST_LINES)),
+        }
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(kept, file, indent=1)
+    except (OSError, InstarError) as error:
+        return f"not kept: {error}"
+    return path.name
+
+
+def _taint(parts: Parts, state: EnvironmentState, checked: Checked) -> None:
+    """Have what drifted replaced, but for what is being replaced for it already."""
+    known = {one.id: one for one in parts.ledger.instances(state.place)}
+    for name in checked.instances:
+        findings, instance = checked.of(name), known.get(name)
+        if findings and instance is not None and not (instance.taint and instance.taint.kind == "drift"):
+            first = findings[0]
+            more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
+            parts.ledger.taint(name, "drift", f"{first.kind} {first.path}: {first.observed}{more}")
+
+
+def _put_right(parts: Parts, state: EnvironmentState) -> None:
+    """Have the router do again what the ledger says. Where a rollout is half way, its file says how far."""
+    instances = parts.ledger.instances(state.place)
+    releases = {one.release: parts.ledger.get_release(state.place, one.release) for one in instances}
+    active = releases.get(state.active) if state.active is not None else None
+    if active is None or active.service.port is None:
+        return
+    services = [release.service for release in releases.values()]
+    plan = RouterPlan.of(state.place, state.settings, active.service, services)
+    parts.provider(state.settings.provider).router.restore(plan, targets(instances, releases), None)
+    parts.ledger.record("router-restored", state.place, release=state.active)

@@ -1,0 +1,150 @@
+"""All that is asked of instances at a check, put together: findings of several at once, each looked at by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from instar.errors import HostError
+from instar.host import cgroups, namespaces, proc, processes, runc
+from instar.host.layers import LayerImages
+from instar.model.digest import Digest
+from instar.model.drift import Finding
+from instar.model.release import Process
+from instar.providers.base import Subject
+from instar.providers.local import creation, record
+from instar.providers.local.creation import Order
+from instar.providers.local.inspection import facts, surface
+from instar.providers.local.inspection import processes as members
+from instar.providers.local.inspection.case import Case
+from instar.providers.local.inspection.processes import Allowed
+from instar.providers.local.names import InstanceNames
+
+AGAIN_AFTER_S: Final = (0.03, 0.1, 0.4)
+
+
+def inspect(orders: Sequence[tuple[Subject, Order]], images: LayerImages, *, deep: bool) -> Iterator[Finding]:
+    """Yield what is not as it was made, of every instance that runs. One that has ended has no findings, unless
+    something else runs in its place."""
+    cases = []
+    for subject, order in orders:
+        process = record.find_process(order.names)
+        if process is None or process.boot_id != processes.boot_id():
+            continue
+        case = _case(subject, order, process)
+        if case is not None:
+            cases.append(case)
+        elif processes.lives(process):
+            yield _unwritten(order.names)
+    surroundings = _look_around(cases, images, deep=deep)
+    for case in cases:
+        yield from _persistent(case, surroundings, deep=deep)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """What is looked up once for all instances. ``strangers``: processes outside of an instance's group that share a
+    namespace with it; ``unsound``: diff ID → what is wrong with the layer; ``devices``: diff ID → where it is now."""
+
+    mounts: Mapping[str, Sequence[proc.Mount]]
+    strangers: Mapping[str, Collection[int]]
+    unsound: Mapping[str, str]
+    devices: Mapping[str, str]
+
+
+def _look_around(cases: Sequence[Case], images: LayerImages, *, deep: bool) -> Surroundings:
+    table: dict[str, list[proc.Mount]] = {}
+    for one in proc.mounts():
+        table.setdefault(one.point, []).append(one)
+    known = {pid for case in cases for pid in cgroups.members(case.names.group)}
+    mine = set(proc.namespaces("self").values())
+    owners = {space: case.names.name for case in cases for space in case.made.namespaces.values() if space not in mine}
+    unsound, devices = {}, {}
+    for diff_id in {diff_id for case in cases for diff_id in case.made.layers}:
+        cause = images.examine(Digest(diff_id), table, deep=deep)
+        if cause is not None:
+            unsound[diff_id] = cause
+        device = images.device(Digest(diff_id), table)
+        if device is not None:
+            devices[diff_id] = device
+    return Surroundings(mounts=table, strangers=members.strangers(known, owners), unsound=unsound, devices=devices)
+
+
+def _persistent(case: Case, around: Surroundings, *, deep: bool) -> Iterator[Finding]:
+    """Yield what is found at each of several looks: a program that is being started is runc for a moment."""
+    found = _look(case, around, deep=deep)
+    for pause_s in AGAIN_AFTER_S:
+        if not found:
+            return
+        time.sleep(pause_s)
+        now = _look(case, around, deep=deep)
+        found = {key: finding for key, finding in found.items() if key in now}
+    yield from found.values()
+
+
+def _look(case: Case, around: Surroundings, *, deep: bool) -> dict[Hashable, Finding]:
+    """Return the findings, each with what it is known by at the next look."""
+    found: dict[Hashable, Finding] = {}
+    strangers = around.strangers.get(case.names.name, ())
+    if not runc.waits(case.names.of.state.runc, case.names.name):
+        for process, finding in members.look(case.allowed, members.members(case.allowed, strangers), deep=deep):
+            found[process, finding.kind, finding.expected] = finding
+    with contextlib.suppress(OSError, HostError):  # it has ended
+        others = [finding for part in (surface.differences(case), _standing(case, around)) for finding in part]
+        if processes.lives(case.process):
+            found.update({finding: finding for finding in others})
+    return found
+
+
+def _standing(case: Case, around: Surroundings) -> Iterator[Finding]:
+    """Yield what is wrong with what its root stands on."""
+    wanted = [layer.diff_id for layer in reversed(case.subject.image.layers)]
+    if list(case.made.layers[: len(wanted)]) != wanted:
+        yield case.finding("root", "/", "the layers of its image", "others")
+    here = around.mounts.get(str(case.names.root), ())
+    if [one.device for one in here] != [case.made.overlay]:
+        yield case.finding("root", str(case.names.root), "the instance's root alone", f"{len(here)} mounts")
+    for diff_id, device in zip(case.made.layers, case.made.devices, strict=True):
+        cause = around.unsound.get(diff_id)
+        if cause is None and around.devices.get(diff_id, device) != device:
+            cause = "it was mounted anew since: what this instance has is another one"
+        if cause is not None:
+            yield case.finding("blob", f"layer {diff_id}", "as it was baked", cause)
+
+
+def _case(subject: Subject, order: Order, process: Process) -> Case | None:
+    made = facts.read(order.names)
+    if made is None:
+        return None
+    uid, gid = order.user
+    shifted = made.namespaces["user"] != proc.namespaces("self")["user"]
+    first = creation.ids_of(order.names).first if shifted else 0
+    service = order.release.service
+    allowed = Allowed(
+        instance=order.names.name,
+        first=process,
+        group=order.names.group,
+        namespaces=made.namespaces,
+        root=made.root,
+        devices={made.overlay, *made.devices},
+        user=first + uid,
+        of_group=first + gid,
+        ids=range(first, first + namespaces.ID_COUNT),
+        capabilities=[name.removeprefix("CAP_") for name in service.capabilities],
+        jit=service.jit,
+        token=made.token,
+    )
+    return Case(names=order.names, subject=subject, process=process, made=made, allowed=allowed, order=order)
+
+
+def _unwritten(names: InstanceNames) -> Finding:
+    return Finding(
+        instance=names.name,
+        kind="record",
+        path=str(names.made),
+        expected="what the instance was like when it was made",
+        observed="nothing: an older Instar made it, or somebody took it away",
+    )

@@ -1,0 +1,202 @@
+"""What an instance's processes are, against what they may be: whose children, with which code, as whom.
+
+All of it is looked at more than once before it counts: a program that is just being started is runc for a moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from instar.host import cgroups, proc, processes
+from instar.host.proc import Mapped, Status
+from instar.host.runc import CHECK_MARK
+from instar.model.definition import CAPABILITIES
+from instar.model.drift import Finding
+from instar.model.release import Process
+
+_OF_THE_KERNEL: Final = ("[vdso]", "[vsyscall]")
+_NO_FILE: Final = "0:0"
+_GONE = (FileNotFoundError, ProcessLookupError, ValueError, KeyError)
+_MAY_CHANGE_ROOT, _MAY_CHANGE_USER, _MAY_CHANGE_GROUP = ("SYS_CHROOT", "SETUID", "SETGID")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Allowed:
+    """What the processes of an instance may be. Ids are those of this machine, ``ids`` all that the instance has;
+    ``capabilities`` have no CAP_. ``devices``: where its image's files are."""
+
+    instance: str
+    first: Process
+    group: str
+    namespaces: Mapping[str, str]
+    root: tuple[int, ...]
+    devices: Collection[str]
+    user: int
+    of_group: int
+    ids: range
+    capabilities: Collection[str]
+    jit: bool
+    token: str
+
+    @property
+    def mask(self) -> int:
+        return sum(1 << CAPABILITIES.index(name) for name in self.capabilities if name in CAPABILITIES)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """A process that has to do with the instance."""
+
+    process: Process
+    status: Status
+    namespaces: Mapping[str, str]
+    in_group: bool
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def shown(self) -> str:
+        """Its pid and name; a name is whatever its process chose."""
+        name = "".join(each if each.isprintable() else "?" for each in self.status.name)
+        return f"process {self.pid} ({name})"
+
+
+Found = tuple[Process, Finding]
+
+
+def members(allowed: Allowed, elsewhere: Collection[int]) -> tuple[Member, ...]:
+    """Return the processes of the instance's group, and those of ``elsewhere`` that are in a namespace of its own."""
+    group = cgroups.members(allowed.group) | {allowed.first.pid}
+    found = [_member(pid, in_group=pid in group) for pid in sorted(group | set(elsewhere))]
+    return tuple(member for member in found if member is not None and not member.status.dead)
+
+
+def strangers(known: Collection[int], wanted: Mapping[str, str]) -> dict[str, set[int]]:
+    """Return the processes that are not ``known`` and share a namespace with an instance.
+
+    ``wanted`` says whose a namespace is: its text → the instance's name.
+    """
+    found: dict[str, set[int]] = {}
+    for pid in proc.pids():
+        if pid in known:
+            continue
+        with contextlib.suppress(OSError):
+            for kind in ("net", "mnt", "pid", "ipc", "uts", "user"):
+                owner = wanted.get(os.readlink(f"/proc/{pid}/ns/{kind}"))  # noqa: PTH115 - six for every process
+                if owner is not None:
+                    found.setdefault(owner, set()).add(pid)
+    return found
+
+
+def look(allowed: Allowed, found: Sequence[Member], *, deep: bool) -> Iterator[Found]:
+    """Yield each difference with the process that it is about."""
+    related = _related(allowed, found)
+    for member in found:
+        with contextlib.suppress(*_GONE):
+            differences = list(_differences(allowed, member, related, deep=deep))
+            if processes.lives(member.process):
+                yield from ((member.process, finding) for finding in differences)
+
+
+def _differences(allowed: Allowed, member: Member, related: Collection[int], *, deep: bool) -> Iterator[Finding]:
+    if member.pid not in related or not member.in_group:
+        origin = "started from outside" if member.pid not in related else "not in the instance's control group"
+        yield _finding(allowed, "process", member, "a descendant of the instance's first process", origin)
+    for kind, wanted in allowed.namespaces.items():
+        if member.namespaces[kind] != wanted:
+            yield _finding(allowed, "process", member, f"the instance's {kind} namespace", "another one")
+    if _MAY_CHANGE_ROOT not in allowed.capabilities and proc.root(member.pid) != tuple(allowed.root):
+        yield _finding(allowed, "root", member, "the instance's root", "another one")
+    yield from _privileges(allowed, member)
+    yield from _code(allowed, member, proc.executable(member.pid), "runs")
+    if deep:
+        yield from _code(allowed, member, proc.overwritten(member.pid), "has overwritten in memory", any_device=True)
+
+
+def _privileges(allowed: Allowed, member: Member) -> Iterator[Finding]:
+    status = member.status
+    users = allowed.ids if _MAY_CHANGE_USER in allowed.capabilities else (allowed.user,)
+    groups = allowed.ids if _MAY_CHANGE_GROUP in allowed.capabilities else (allowed.of_group,)
+    for noun, ids, allowed_ids, wanted in (
+        ("user", status.users, users, allowed.user),
+        ("group", (*status.groups, *status.more_groups), groups, allowed.of_group),
+    ):
+        others = sorted({one for one in ids if one not in allowed_ids})
+        if others:
+            observed = ", ".join(
+                str(one - allowed.ids.start) if one in allowed.ids else f"{one} of the machine" for one in others
+            )
+            yield _finding(allowed, "privilege", member, f"{noun} {wanted - allowed.ids.start}", f"{noun} {observed}")
+    more = 0
+    for mask in status.capabilities.values():
+        more |= mask & ~allowed.mask
+    if more:
+        names = [name for bit, name in enumerate(CAPABILITIES) if more >> bit & 1] or [hex(more)]
+        yield _finding(allowed, "privilege", member, _listed(sorted(allowed.capabilities)), f"also {_listed(names)}")
+    if not status.no_new_privileges:
+        yield _finding(allowed, "privilege", member, "no new privileges", "may gain some by running a program")
+    if not status.filtered:
+        yield _finding(allowed, "privilege", member, "system calls filtered", "not filtered")
+
+
+def _code(
+    allowed: Allowed, member: Member, mapped: Iterator[Mapped], verb: str, *, any_device: bool = False
+) -> Iterator[Finding]:
+    for one in mapped:
+        name = "".join(each if each.isprintable() else "?" for each in one.name)
+        if one.name in _OF_THE_KERNEL and not one.inode:
+            continue
+        anonymous = one.device == _NO_FILE and not one.inode
+        if (one.device in allowed.devices and not any_device) or (anonymous and allowed.jit):
+            continue
+        expected = "code of the image"
+        if anonymous and not any_device:
+            expected = "code of the image (a service that makes its own says jit: true)"
+        observed = f"{verb} {name or 'memory that is no file'}" + ("" if anonymous else f" on device {one.device}")
+        yield _finding(allowed, "code", member, expected, observed)
+
+
+def _related(allowed: Allowed, found: Sequence[Member]) -> set[int]:
+    """Return the pids of the first process, of commands that Instar runs inside, and of all their descendants."""
+    parents = {member.pid: member.status.parent for member in found}
+    related = {allowed.first.pid}
+    related |= {pid for pid, parent in parents.items() if parent not in parents and _is_ours(pid, allowed.token)}
+    for pid in parents:
+        line, at = [], pid
+        while at in parents and at not in related and at not in line:
+            line.append(at)
+            at = parents[at]
+        if at in related:
+            related.update(line)
+    return related
+
+
+def _is_ours(pid: int, token: str) -> bool:
+    """Instar's own commands inside carry the instance's mark; who can read it has no need to."""
+    with contextlib.suppress(OSError):
+        return f"{CHECK_MARK}={token}".encode() in proc.words(pid, "environ")
+    return False
+
+
+def _member(pid: int, *, in_group: bool) -> Member | None:
+    process = processes.identify(pid)
+    if process is None:
+        return None
+    try:
+        return Member(process=process, status=proc.status(pid), namespaces=proc.namespaces(pid), in_group=in_group)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _finding(allowed: Allowed, kind: str, member: Member, expected: str, observed: str) -> Finding:
+    return Finding(instance=allowed.instance, kind=kind, path=member.shown, expected=expected, observed=observed)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"capabilities {', '.join(names)}" if names else "no capabilities"

@@ -1,0 +1,87 @@
+"""Is a place's router what Instar made of it? Its file against what Instar would write, HAProxy against its file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from instar.errors import RouterError
+from instar.model.drift import Finding
+from instar.providers.base import Target
+from instar.providers.local.proxy import Proxy
+from instar.router import config, slots
+from instar.router.slots import FREE, Live, Server, Slots
+
+_FILE: Final = "haproxy.cfg"
+
+
+def differences(proxy: Proxy) -> Iterator[Finding]:
+    """Yield what is not as it was made. The caller holds the router's lock, so nothing is only half changed."""
+    text = proxy.files.read()
+    if text is None or not proxy.exists():
+        return  # nothing runs that could differ: whoever keeps the environment starts it
+    try:
+        held = config.read_slots(text)
+        expected = proxy.render(config.read_plan(text), held)
+    except RouterError as error:
+        yield _finding(_FILE, "what Instar wrote", error.message)
+        return
+    if text != expected:
+        yield _changed_line(expected, text)
+    live = proxy.live()
+    for index, server in enumerate(held):
+        if index < len(live) and slots.commands((server,), (live[index],)):
+            yield _finding(_named(index, server), _wanted(server), _seen(live[index]))
+
+
+def restored(proxy: Proxy, targets: Sequence[Target], weights: Mapping[str, int] | None) -> Slots:
+    """Return what the slots shall hold: the targets that the file names, or, where nobody can read it, those that
+    HAProxy has; each with its weight of ``weights``, or that of the file (None)."""
+    known = {target.name: Server.of(target.name, target.address, target.port) for target in targets}
+    try:
+        named = config.read_slots(proxy.files.read() or "")
+    except RouterError:
+        named = ()
+    by_address = {server.address: server for server in known.values()}
+    live = proxy.live()
+    found: list[Server | None] = []
+    for index, seen in enumerate(live):
+        server = named[index] if index < len(named) else None
+        wanted = known.get(server.name) if server is not None else None
+        if wanted is None and not named:
+            wanted = by_address.get(seen.address)
+        if wanted is None:
+            found.append(None)
+            continue
+        before = server.weight if server else seen.share
+        weight = before if weights is None else weights.get(wanted.name, 0)
+        found.append(Server(name=wanted.name, address=wanted.address, weight=weight))
+    return tuple(found)
+
+
+def _changed_line(expected: str, text: str) -> Finding:
+    lines, there = expected.splitlines(), text.splitlines()
+    for number, (wanted, line) in enumerate(zip(lines, there, strict=False), 1):
+        if wanted != line:
+            return _finding(f"{_FILE}, line {number}", wanted.strip(), line.strip())
+    number = min(len(lines), len(there)) + 1
+    rest = (there or [""])[-1] if len(there) > len(lines) else "it ends before"
+    return _finding(f"{_FILE}, line {number}", (lines or [""])[-1] if len(lines) > len(there) else "no more", rest)
+
+
+def _named(index: int, server: Server | None) -> str:
+    return f"slot s{index + 1}" + (f" ({server.name})" if server else "")
+
+
+def _wanted(server: Server | None) -> str:
+    return "free" if server is None else f"{server.address} with weight {server.weight}"
+
+
+def _seen(seen: Live) -> str:
+    if seen.address == FREE and seen.maintenance:
+        return "free"
+    return f"{seen.address} " + ("in maintenance" if seen.maintenance else f"with weight {seen.share}")
+
+
+def _finding(path: str, expected: str, observed: str) -> Finding:
+    return Finding(instance=None, kind="router", path=path, expected=expected, observed=observed)

@@ -1,0 +1,160 @@
+"""What an instance stands in besides its processes: mounts, settings, network, limits, files, its keeper."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from instar.host import conmon, plate, proc
+from instar.host.network_view import Listener
+from instar.model.drift import Finding
+from instar.providers.commands import command_of
+from instar.providers.local.creation import SECRETS, environment
+from instar.providers.local.inspection import facts
+from instar.providers.local.inspection.case import Case
+
+_LOOPBACK_TOO = "nothing else listens"
+_SECRET_LIMIT = 1 << 20
+
+
+def differences(case: Case) -> Iterator[Finding]:
+    """Yield everything that is not as it was made. Raises OSError, HostError when the instance ends meanwhile."""
+    yield from _mounts(case)
+    inside = facts.look_inside(case.process.pid, case.made.settings)
+    yield from _changed(case, "sysctl", case.made.settings, inside.settings)
+    yield from _changed(case, "limit", case.made.limits, facts.limits(case.names.group))
+    yield from _network(case, inside)
+    yield from _listeners(case, inside)
+    yield from _files(case)
+    yield from _secrets(case)
+    yield from _command(case)
+    yield from _keeper(case)
+
+
+def _mounts(case: Case) -> Iterator[Finding]:
+    wanted, there = set(case.made.mounts), set(facts.mount_lines(case.process.pid))
+    missing = {_place(line): line for line in wanted - there}
+    extra = {_place(line): line for line in there - wanted}
+    for place in sorted(missing.keys() | extra.keys()):
+        point, expected, observed = place[0], missing.get(place), extra.get(place)
+        if expected is None:
+            yield case.finding("mount", point, "nothing more is mounted here", _shown(observed))
+        else:
+            yield case.finding("mount", point, _shown(expected), _shown(observed))
+
+
+def _place(line: str) -> tuple[str, str]:
+    """Return a mount's point and its number, which another one at the same point doesn't have."""
+    fields = line.split("\t")
+    return fields[0], fields[5]
+
+
+def _shown(line: str | None) -> str:
+    if line is None:
+        return "not mounted"
+    _, kind, device, root, options, _, _, shared, of_all = line.split("\t")
+    what = kind if root == "/" else f"{root} of {kind} {device}"
+    return " ".join(part for part in (what, options, shared, of_all) if part)
+
+
+def _changed(case: Case, kind: str, wanted: Mapping[str, str], there: Mapping[str, str]) -> Iterator[Finding]:
+    """What is not there any more can't be read by anybody, and counts for nothing."""
+    for name, value in wanted.items():
+        if there.get(name, value) != value:
+            yield case.finding(kind, name, value, there[name])
+
+
+def _network(case: Case, inside: facts.Inside) -> Iterator[Finding]:
+    for noun in ("links", "addresses", "routes", "rules", "tables"):
+        wanted, there = set(getattr(case.made.network, noun)), set(getattr(inside.network, noun))
+        for line in sorted(wanted - there):
+            yield case.finding("network", noun, line, "not there")
+        for line in sorted(there - wanted):
+            yield case.finding("network", noun, "not there", line)
+
+
+def _listeners(case: Case, inside: facts.Inside) -> Iterator[Finding]:
+    port = case.order.release.service.port
+    for one in inside.listeners:
+        if not (one.protocol == "tcp" and one.port == port) and not _is_a_client(one, inside):
+            expected = f"tcp port {port} alone" if port else "nothing listens"
+            yield case.finding("listener", str(one), expected, "it listens")
+
+
+def _is_a_client(one: Listener, inside: facts.Inside) -> bool:
+    """A socket of udp that asks somebody looks like one that waits, but for its port."""
+    return one.protocol == "udp" and one.port >= inside.first_ephemeral_port
+
+
+def _files(case: Case) -> Iterator[Finding]:
+    there = facts.hashes(case.names)
+    for name, wanted in case.made.hashes.items():
+        kind = {"config.json": "bundle", "state.json": "runtime"}.get(name, "file")
+        if there[name] != wanted:
+            observed = "another content" if there[name] else "it is not there"
+            yield case.finding(kind, name, "as it was made", observed)
+        elif kind == "file" and not _shows(case, f"etc/{name}", case.names.folder / name):
+            yield case.finding(kind, f"/etc/{name}", f"the instance's own {name}", "another file")
+
+
+def _shows(case: Case, inside: str, path: Path) -> bool:
+    """Tell whether ``inside`` is the very file at ``path``."""
+    shown, own = _stat(f"/proc/{case.process.pid}/root/{inside}"), _stat(str(path))
+    return shown is not None and shown == own
+
+
+def _stat(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _secrets(case: Case) -> Iterator[Finding]:
+    """Compare without a word of what is in them: by the digest that the release has."""
+    wanted = case.order.release.configuration.secrets
+    if not wanted:
+        return
+    key = (case.names.of.state.secrets / "key").read_bytes()
+    folder = f"/proc/{case.process.pid}/root{SECRETS}"
+    there = set(os.listdir(folder))  # noqa: PTH208 - names are all that is asked for
+    for name, digest in wanted.items():
+        content = _content(f"{folder}/{name}")
+        if content is None or hmac.new(key, content, "sha256").hexdigest() != digest.hex:
+            observed = "it is not there" if name not in there else "another content"
+            yield case.finding("secret", name, "the release's", observed)
+    for name in sorted(there - wanted.keys()):
+        yield case.finding("secret", name, "no such secret", "a file is there")
+
+
+def _content(path: str) -> bytes | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(_SECRET_LIMIT + 1)
+
+
+def _command(case: Case) -> Iterator[Finding]:
+    pid = case.process.pid
+    wanted = (plate.INIT, "--", *command_of(case.subject.instance, case.order.release))
+    there = tuple(os.fsdecode(word) for word in proc.words(pid, "cmdline"))
+    if there and there[0] == plate.INIT and there != wanted:
+        yield case.finding("command", "command line", " ".join(wanted), " ".join(there))
+    variables = {f"{name}={value}" for name, value in environment(case.order).items()}
+    found = {os.fsdecode(word) for word in proc.words(pid, "environ")}
+    if there and there[0] == plate.INIT and found != variables:
+        names = sorted({text.partition("=")[0] for text in found ^ variables})
+        yield case.finding("command", "environment", "the release's", f"differs in {', '.join(names)}")
+
+
+def _keeper(case: Case) -> Iterator[Finding]:
+    keeper = conmon.find_keeper(case.names.keeping)
+    if keeper is None:
+        yield case.finding("runtime", "conmon", "it keeps the instance's output and exit status", "it is not there")
+    elif proc.status(keeper.pid).state in ("T", "t"):
+        yield case.finding("runtime", "conmon", "it keeps the instance's output and exit status", "it is stopped")
