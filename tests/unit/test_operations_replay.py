@@ -19,7 +19,7 @@ from instar.model.release import Place, Settings
 from instar.model.state import StateDirectory
 from instar.operations import replay as operation
 from instar.operations.recordings import Recording, new_recording, recordings
-from instar.operations.replay import Plain, find_recordings, listed, play
+from instar.operations.replay import Filter, find_recordings, listed, play
 from simulated.values import configuration, image
 
 DEV, LIVE = Place(service="web", environment="dev"), Place(service="web", environment="live")
@@ -108,12 +108,33 @@ PIECES = (
 def test_text_is_left_of_what_steers_a_terminal_however_it_is_cut() -> None:
     wanted = "red linkplain\ta\n$ "
     for size in (1, 2, 3, 5, 8, len(PIECES)):
-        plain = Plain()
+        plain = Filter(plain=True)
         pieces = [PIECES[at : at + size] for at in range(0, len(PIECES), size)]
-        assert "".join(plain.feed(piece) for piece in pieces) + plain.end() == wanted, size
+        assert "".join(plain.feed(piece) for piece in pieces) == wanted, size
 
 
 def test_a_sequence_that_never_ends_is_not_kept_for_ever() -> None:
-    plain = Plain()
+    plain = Filter(plain=True)
     shown = "".join(plain.feed("\x1b]0;" + "x" * 3000 if not number else "x" * 3000) for number in range(4))
     assert len(shown) > 5000 and "\x1b" not in shown
+
+
+def test_a_terminal_is_not_asked_what_it_would_answer_nor_given_a_title_or_a_clipboard() -> None:
+    asked = "\x1b[6n\x1b[c\x1b[>0c\x1b[21t\x1bP$qm\x1b\\\x1bZ\x05"
+    text = f"\x1b[1m$ {asked}\x1b]0;title\x07\x1b]52;c;eA==\x1b\\\x9d52;c;eA==\x9c\x1b]cut\x1b[2Jls\r\n\x07\x1b(B"
+    for size in (1, 2, 3, 7, len(text)):
+        shown = Filter(plain=False)
+        pieces = [text[at : at + size] for at in range(0, len(text), size)]
+        assert "".join(shown.feed(piece) for piece in pieces) == "\x1b[1m$ \x1b[2Jls\r\n\x07\x1b(B", size
+
+
+def test_a_terminal_is_not_given_a_string_that_is_too_long_to_be_held_either() -> None:
+    shown = Filter(plain=False)
+    pieces = ["\x1b]52;c;", *(["eA" * 1000] * 4), "\x07"]
+    assert "\x1b" not in "".join(shown.feed(piece) for piece in pieces)
+
+
+def test_many_beginnings_take_no_time() -> None:
+    hostile = "\x1b]" * 100_000 + "\x1b[" * 100_000
+    for plain in (True, False):
+        assert len(Filter(plain=plain).feed(hostile)) <= len(hostile)

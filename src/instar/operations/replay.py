@@ -18,11 +18,13 @@ from instar.operations.recordings import Recording, recordings
 LONGEST_PAUSE_S = 2.0
 _HELD = 4_096  # characters of a sequence that has not ended
 
-# What steers a terminal: CSI, OSC and other strings, shorter escapes. Source: ECMA-48
-_STRING = r"[\]PX^_](?:[^\x07\x1b]|\x1b(?!\\))*"
-_SHORT = r"[ -/]+[0-~]|\x1b[0-OQ-WYZ\\`-~]"
-_SEQUENCE = re.compile(rf"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b{_STRING}(?:\x07|\x1b\\)|\x1b{_SHORT}")
-_BEGUN = re.compile(rf"(?:\x1b\[|\x9b)[0-?]*[ -/]*\Z|\x1b{_STRING}\x1b?\Z|\x1b[ -/]*\Z")
+# What steers a terminal: CSI; OSC and other strings, which an escape ends too; shorter escapes. Source: ECMA-48
+_CSI = r"(?:\x1b\[|\x9b)[0-?]*[ -/]*"
+_STRING = r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*"
+_ENDED = r"(?:\x07|\x1b\\|\x9c|(?=\x1b[^\\]))"
+_SEQUENCE = re.compile(rf"{_CSI}[@-~]|{_STRING}{_ENDED}|\x1b[ -/]+[0-~]|\x1b[0-OQ-WYZ\\`-~]")
+_ANSWERED = re.compile(rf"{_CSI}[nctx]|{_STRING}{_ENDED}|\x1bZ|\x05")
+_BEGUN = re.compile(rf"(?:{_CSI}|{_STRING}\x1b?|\x1b[ -/]*)\Z")
 _OTHER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -76,45 +78,40 @@ def play(
 ) -> None:
     """Show a recording: as fast as it went times ``speed``, no pause longer than two seconds; all at once when None.
 
-    Without a speed only text comes, nothing that steers a terminal. Raises HostError when it is damaged, after what
-    came before.
+    Without a speed only text comes, nothing that steers a terminal. Raises UsageError for a speed that is none,
+    HostError when it is damaged, after what came before.
     """
     if speed is not None and not (math.isfinite(speed) and speed > 0):
         raise UsageError("cannot replay at that speed", hint="--speed 2 is twice as fast")
     read_header(recording.path)
-    plain, shown_s = Plain(), 0.0
+    text, shown_s = Filter(plain=speed is None), 0.0
     for event in read_events(recording.path):
         if event.kind != "o":
             continue
-        if speed is None:
-            show(plain.feed(event.text))
-            continue
-        pause(max(0.0, min(event.at_s - shown_s, LONGEST_PAUSE_S)) / speed)
-        shown_s = max(shown_s, event.at_s)
-        show(event.text)
-    if speed is None:
-        show(plain.end())
+        if speed is not None:
+            pause(max(0.0, min(event.at_s - shown_s, LONGEST_PAUSE_S)) / speed)
+            shown_s = max(shown_s, event.at_s)
+        show(text.feed(event.text))
 
 
-class Plain:
-    """Takes what steers a terminal out of a text that comes in pieces, also where a piece ends in a sequence."""
+class Filter:
+    """Takes sequences that steer a terminal out of a text that comes in pieces, also where a piece ends in one.
 
-    def __init__(self) -> None:
+    ``plain``: all of them, and all other control characters but tabs and ends of lines. Otherwise those that a terminal
+    answers as if somebody had typed, and those that outlast what is shown (its title, the clipboard).
+    """
+
+    def __init__(self, *, plain: bool) -> None:
+        self._plain = plain
         self._held = ""
 
     def feed(self, text: str) -> str:
-        text = _SEQUENCE.sub("", self._held + text)
+        text = (_SEQUENCE if self._plain else _ANSWERED).sub("", self._held + text)
         begun = _BEGUN.search(text)
-        self._held = begun[0] if begun and len(begun[0]) <= _HELD else ""
-        return _plain(text[: len(text) - len(self._held)])
-
-    def end(self) -> str:
-        held, self._held = self._held, ""
-        return "" if held.startswith("\x1b") else _plain(held)
-
-
-def _plain(text: str) -> str:
-    return _OTHER.sub("", text)
+        held = begun[0] if begun else ""
+        text = text[: len(text) - len(held)]
+        self._held = held if len(held) <= _HELD else ""
+        return _OTHER.sub("", text) if self._plain else text
 
 
 def _of_place(parts: Parts, place: Place) -> tuple[Recording, ...]:
