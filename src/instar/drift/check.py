@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from instar.drift.rules import Ignored, sort_out
+from instar.drift.seals import Seals
 from instar.drift.traffic import compare
 from instar.errors import BlobDamaged, ImageNotFound, RouterError, StoreError
 from instar.ledger import Ledger
@@ -40,6 +41,7 @@ class Checked:
 def check(
     ledger: Ledger,
     store: Store,
+    seals: Seals,
     provider: Provider,
     state: EnvironmentState,
     *,
@@ -51,7 +53,7 @@ def check(
     place = state.place
     instances = [one for one in ledger.instances(place) if one.task is None and one.process is not None]
     releases = {number: ledger.get_release(place, number) for number in {one.release for one in instances}}
-    images, findings = _images(store, releases.values(), deep=deep)
+    images, findings = _images(store, seals, releases.values(), deep=deep)
     subjects = [
         Subject(instance=one, release=releases[one.release], image=images[releases[one.release].image])
         for one in instances
@@ -70,27 +72,31 @@ def check(
     )
 
 
-def _images(store: Store, releases: Iterable[Release], *, deep: bool) -> tuple[dict[Digest, Image], list[Finding]]:
+def _images(
+    store: Store, seals: Seals, releases: Iterable[Release], *, deep: bool
+) -> tuple[dict[Digest, Image], list[Finding]]:
     images: dict[Digest, Image] = {}
     findings: list[Finding] = []
     for digest in {release.image for release in releases}:
         try:
             images[digest] = store.image(digest)
-            findings += _blobs(store, images[digest], deep=deep)
+            findings += _blobs(store, seals, images[digest], deep=deep)
         except (BlobDamaged, ImageNotFound, StoreError) as error:
             findings.append(_damaged(f"image {digest}", error.message))
     return images, findings
 
 
-def _blobs(store: Store, image: Image, *, deep: bool) -> Iterator[Finding]:
+def _blobs(store: Store, seals: Seals, image: Image, *, deep: bool) -> Iterator[Finding]:
     """Yield what of an image is not in the store as it was baked: nothing runs from there, but what is launched next
     is made of it where its layers are not mounted yet."""
     for layer in image.layers:
+        path = store.path(layer.digest)
         try:
-            if deep:
-                store.verify(layer.digest)
-            elif not store.holds(layer):
-                yield _damaged(f"blob {layer.digest}", "it is not there, or has another size")
+            if deep or not seals.holds(path):
+                with seals.sealing(path):
+                    store.verify(layer.digest)
+        except OSError as error:
+            yield _damaged(f"blob {layer.digest}", error.strerror or str(error))
         except StoreError as error:
             yield _damaged(f"blob {layer.digest}", error.message)
 

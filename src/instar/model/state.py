@@ -18,6 +18,7 @@
 ├── lock/                  flock files
 ├── mounts/                layers, mounted once and shared
 ├── instances/INSTANCE/    bundle, root mount, pid files
+├── sealed/                which blobs were hashed, and what they were like (drift/)
 ├── runc/                  runc's own state
 ├── toolbox/               the BusyBox that shells are shown
 └── routers/               control sockets (short paths: a socket's has at most 107 bytes)
@@ -112,6 +113,10 @@ class StateDirectory:
     @property
     def instances(self) -> Path:
         return self.run / "instances"
+
+    @property
+    def sealed(self) -> Path:
+        return self.run / "sealed"
 
     @property
     def runc(self) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from instar.drift.check import Checked, check
+from instar.drift.seals import Seals
 from instar.errors import LedgerError, NotFound, StoreError
 from instar.host import locks
 from instar.model.digest import Digest
@@ -39,11 +40,11 @@ def drift(parts: Parts, state: EnvironmentState, instance: str | None = None, *,
     began = time.monotonic()
     provider = parts.provider(state.settings.provider)
     before = _resting(parts, state.place)
-    checked = check(
-        parts.ledger, parts.store, provider, state, instance=instance, deep=deep, at_rest=before is not None
-    )
+    seals = Seals(parts.state.sealed)
+    where = (parts.ledger, parts.store, seals, provider, state)
+    checked = check(*where, instance=instance, deep=deep, at_rest=before is not None)
     if before is not None and before != _resting(parts, state.place):  # somebody came: what it saw of traffic is stale
-        checked = check(parts.ledger, parts.store, provider, state, instance=instance, deep=deep, at_rest=False)
+        checked = check(*where, instance=instance, deep=deep, at_rest=False)
     return DriftReport(checked=checked, seconds=time.monotonic() - began, blobs=guarantee(parts, state.place))
 
 

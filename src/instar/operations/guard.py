@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from instar.drift.check import Checked, check
+from instar.drift.seals import Seals
 from instar.drift.traffic import targets
 from instar.errors import InstarError
 from instar.model.codec import to_json
@@ -43,7 +44,9 @@ def guard(parts: Parts, state: EnvironmentState, memory: Memory, report: Report)
         return None
     memory.due = time.monotonic() + policy.check_ms / 1000
     provider = parts.provider(state.settings.provider)
-    checked = check(parts.ledger, parts.store, provider, state, at_rest=state.rollout is None)
+    checked = check(
+        parts.ledger, parts.store, Seals(parts.state.sealed), provider, state, at_rest=state.rollout is None
+    )
     for about in (None, *checked.instances):
         findings = frozenset(checked.of(about))
         if findings and findings != memory.told.get(about):
@@ -96,11 +99,11 @@ def keep_evidence(parts: Parts, state: EnvironmentState, instance: Instance, fin
 
 
 def _taint(parts: Parts, state: EnvironmentState, checked: Checked) -> None:
-    """Have what drifted replaced, but for what is being replaced for it already."""
+    """Have what drifted replaced, but for what is to be replaced already: who looks into one is not thrown out."""
     known = {one.id: one for one in parts.ledger.instances(state.place)}
     for name in checked.instances:
         findings, instance = checked.of(name), known.get(name)
-        if findings and instance is not None and not (instance.taint and instance.taint.kind == "drift"):
+        if findings and instance is not None and instance.taint is None:
             first = findings[0]
             more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
             parts.ledger.taint(name, "drift", f"{first.kind} {first.path}: {first.observed}{more}")

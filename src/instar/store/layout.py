@@ -145,6 +145,10 @@ class Store:
         """Whether the layer's blob is there with its size. Its bytes are not read: ``verify`` does that."""
         return self._blobs.holds(layer.digest, layer.size_bytes)
 
+    def path(self, digest: Digest) -> Path:
+        """Return where a blob is, or would be."""
+        return self._blobs.path(digest)
+
     def verify(self, digest: Digest) -> None:
         """Read one blob and hash it. Raises BlobDamaged."""
         self._blobs.verify(digest)

@@ -1,0 +1,176 @@
+"""A gallery of tampering: whatever is done to a running instance as root is found by the next check, and the agent
+replaces the instance without a failed request. What can't be found is told in docs/immutability.md."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import intruder
+import load
+import pytest
+from intruder import Victim
+from project import Project, new_project, wait_for
+
+pytestmark = pytest.mark.root
+
+Way = Callable[[Victim], None]
+INSTANCE: dict[Way, str] = {
+    intruder.remount_writable: "mount",
+    intruder.bind_a_file: "mount",
+    intruder.bind_a_folder: "mount",
+    intruder.tmpfs_over_the_service: "mount",
+    intruder.unmount_something: "mount",
+    intruder.share_a_mount: "mount",
+    intruder.let_tmp_run: "mount",
+    intruder.swap_a_layer_s_mount: "blob",
+    intruder.run_from_tmp: "code",
+    intruder.run_from_a_volume: "code",
+    intruder.run_from_memory: "code",
+    intruder.preload: "code",
+    intruder.inject_a_mapping: "code",
+    intruder.join_the_network: "process",
+    intruder.join_the_group: "process",
+    intruder.another_in_its_place: "process",
+    intruder.raise_the_memory_limit: "limit",
+    intruder.raise_the_process_limit: "limit",
+    intruder.add_an_address: "network",
+    intruder.add_a_route: "network",
+    intruder.add_a_rule: "network",
+    intruder.add_a_link: "network",
+    intruder.add_a_table: "network",
+    intruder.listen: "listener",
+    intruder.change_a_setting: "sysctl",
+    intruder.change_the_host_name: "sysctl",
+    intruder.swap_resolv_conf: "file",
+    intruder.put_another_hosts_file: "file",
+    intruder.swap_a_secret: "secret",
+    intruder.edit_the_bundle: "bundle",
+    intruder.edit_runc_s_state: "runtime",
+    intruder.remove_what_was_written_down: "record",
+    intruder.flip_a_byte_of_a_layer: "blob",
+    intruder.kill_conmon: "runtime",
+    intruder.stop_conmon: "runtime",
+}
+ROUTER: dict[Way, str] = {
+    intruder.change_a_weight: "slot s1",
+    intruder.edit_the_router_s_file: "haproxy.cfg, line",
+    intruder.break_the_router_s_file: "haproxy.cfg",
+}
+USUAL = (intruder.bind_a_file, intruder.run_from_memory, intruder.flip_a_byte_of_a_layer, intruder.another_in_its_place)
+
+
+def name_of(way: Way) -> str:
+    return way.__name__
+
+
+@pytest.fixture
+def project(project: Project) -> Iterator[Project]:
+    """One instance, whose service has a secret and a volume."""
+    (project.folder / "token").write_text("a secret")
+    project.edit("config: {GREETING: hello}", "config: {GREETING: hello}\n    secrets: {TOKEN: {file: token}}")
+    project.edit("  limits: {memory", "  volumes: [{name: data, path: /data, access: shared}]\n  limits: {memory")
+    yield project
+
+
+def victim(project: Project) -> Victim:
+    """Return an instance of the active release."""
+    status = project.json("status", "dev")
+    name, *_ = [
+        one["id"]
+        for release in status["releases"]
+        for one in release["instances"]
+        if release["number"] == status["active"]
+    ]
+    folder = project.home / "run/instances" / name
+    pid = json.loads((folder / "process.json").read_text())["pid"]
+    return Victim(
+        project=project, name=name, pid=pid, serial=json.loads((folder / "instance.json").read_text())["serial"]
+    )
+
+
+def findings(project: Project, *words: str) -> list[dict[str, Any]]:
+    result = project.try_instar("drift", "dev", "--json", *words)
+    assert result.status == (2 if result.json["findings"] else 0), result.err
+    found: list[dict[str, Any]] = result.json["findings"]
+    return found
+
+
+def test_the_root_cannot_be_made_writable(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    project.instar("deploy", "dev")
+    with pytest.raises(AssertionError):
+        intruder.remount_the_root(victim(project))
+    assert "Operation not permitted" in capfd.readouterr().err and findings(project) == []
+
+
+def test_code_that_is_changed_in_memory_is_found_by_a_deep_check(project: Project) -> None:
+    project.instar("deploy", "dev")
+    assert findings(project, "--deep") == []
+    intruder.inject_a_mapping(victim(project))
+    assert any("has overwritten" in one["observed"] for one in findings(project, "--deep"))
+
+
+@pytest.mark.parametrize("way", INSTANCE, ids=name_of)
+def test_what_is_done_to_an_instance_is_found(project: Project, way: Way) -> None:
+    project.instar("deploy", "dev")
+    assert findings(project) == []
+    target = victim(project)
+    try:
+        way(target)
+        found = findings(project)
+        assert (INSTANCE[way], target.name) in [(one["kind"], one["instance"]) for one in found], found
+        assert "a secret" not in json.dumps(found) and "another" not in [one["observed"] for one in found]
+    finally:
+        target.leave()
+        project.instar("destroy", "dev", "--yes")
+
+
+@pytest.mark.parametrize("way", ROUTER, ids=name_of)
+def test_what_is_done_to_the_router_is_found_put_right_and_written_down(project: Project, way: Way) -> None:
+    project.edit("secrets: {TOKEN", "drift: {check: 1s}\n    secrets: {TOKEN")
+    project.instar("deploy", "dev")
+    assert findings(project) == []
+    with load.running(project.url(), "--rate", "100", "--connections", "4") as traffic:
+        way(victim(project))
+        (found,) = findings(project)
+        assert found["kind"] == "router" and found["instance"] is None and found["path"].startswith(ROUTER[way])
+        project.instar("agent", "--once")
+        assert findings(project) == []
+        report = traffic.stop()
+    assert report["served"] > 20 and report["failed"] == 0, report
+    events = {event["kind"]: event["detail"] for event in project.json("history", "dev")}
+    assert events["drift"]["findings"][0]["kind"] == "router" and "router-restored" in events
+
+
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=() if way in USUAL else pytest.mark.long) for way in INSTANCE], ids=name_of
+)
+def test_the_agent_replaces_it_within_an_interval_and_no_request_fails(project: Project, way: Way) -> None:
+    project.edit("secrets: {TOKEN", "instances: 2\n    drift: {check: 1s, action: replace}\n    secrets: {TOKEN")
+    project.instar("deploy", "dev")
+    target = victim(project)
+    agent = project.start("agent", "--check", "0.5")
+    try:
+        with load.running(project.url(), "--rate", "50", "--connections", "4") as traffic:
+            wait_for(lambda: project.json("status", "dev")["agent"] is not None, "no agent")
+            way(target)
+            began = time.monotonic()
+            wait_for(lambda: target.name not in project.instance_ids(), "it is not replaced", timeout_s=20)
+            seconds = time.monotonic() - began
+            report = traffic.stop()
+    finally:
+        agent.terminate()
+        agent.communicate(timeout=40)
+        target.leave()
+    ended = way is intruder.another_in_its_place
+    assert report["served"] > 10 and report["failed"] <= (4 if ended else 0), report
+    assert seconds < 15, "an interval of a second, the launch, and the drain; of a layer, making it anew"
+    assert target.name not in {one["instance"] for one in findings(project)}
+    told = [event["detail"] for event in project.json("history", "dev") if event["kind"] in ("drift", "taint")]
+    assert ended or {"drift"} <= {one.get("taint") for one in told}
+    if not ended:
+        evidence, *_ = (project.home / "evidence").glob(f"{target.name}-*.json")
+        kept = json.loads(evidence.read_text())
+        assert kept["processes"] and kept["findings"][0]["instance"] == target.name
