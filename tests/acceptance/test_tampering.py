@@ -12,7 +12,7 @@ import intruder
 import load
 import pytest
 from intruder import Victim
-from project import Project, new_project, wait_for
+from project import Project, wait_for
 
 pytestmark = pytest.mark.root
 
