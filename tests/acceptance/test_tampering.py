@@ -171,6 +171,6 @@ def test_the_agent_replaces_it_within_an_interval_and_no_request_fails(project: 
     told = [event["detail"] for event in project.json("history", "dev") if event["kind"] in ("drift", "taint")]
     assert ended or {"drift"} <= {one.get("taint") for one in told}
     if not ended:
-        evidence, *_ = (project.home / "evidence").glob(f"{target.name}-*.json")
+        evidence, *_ = (project.home / "evidence").glob(f"{target.name}.*.json")
         kept = json.loads(evidence.read_text())
         assert kept["processes"] and kept["findings"][0]["instance"] == target.name

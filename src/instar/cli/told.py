@@ -12,7 +12,7 @@ _KINDS = {"person": "by hand", "shell": "a shell", "drift": "drift"}
 
 def brief(kind: str, detail: Mapping[str, Any]) -> str:
     """Return what fits on a line: in words where the kind of event has some, else its fields one by one."""
-    words = {"taint": _taint, "shell": _shell, "shell-ended": _ended}.get(kind, _fields)
+    words = {"taint": _taint, "shell": _shell, "shell-ended": _ended, "drift": _drift}.get(kind, _fields)
     try:
         text = words(detail)
     except (KeyError, TypeError, ValueError):  # written by another version
@@ -43,6 +43,12 @@ def _ended(detail: Mapping[str, Any]) -> str:
     how = f"exit status {status}" if status is not None else "ended"
     cause = f", {detail['cause']}" if detail.get("cause") else ""
     return f"{detail['instance']} {how} after {detail['seconds']:g} s{cause}, {detail['different']}"
+
+
+def _drift(detail: Mapping[str, Any]) -> str:
+    first = detail["findings"][0]
+    more = f" (and {detail['count'] - 1} more)" if detail["count"] > 1 else ""
+    return f"{detail['instance'] or 'the environment'}: {first['kind']} {first['path']}: {first['observed']}{more}"
 
 
 def _fields(detail: Mapping[str, Any]) -> str:

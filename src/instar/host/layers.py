@@ -89,6 +89,7 @@ class LayerImages:
             return "its image is not there"
         if deep or not self._is_checked(diff_id):
             if erofs.digest_of(self._image(diff_id)) != self._recorded(diff_id):
+                self._note(diff_id).unlink(missing_ok=True)
                 return "its bytes are others"
             self._note_checked(diff_id)
         return self._wrong_mount(diff_id, table)

@@ -27,6 +27,7 @@ from instar.model.release import EnvironmentState, Place, Process
 from instar.operations.deploy import clear_orphans
 from instar.operations.guard import Memory, guard
 from instar.operations.parts import Parts, agent_lock, agent_pid, hold_place, require_root
+from instar.operations.scrub import PAUSE_S, Scrub
 
 CHECK_S = 5.0  # from one look at an environment that is as wanted to the next
 _NEWS_S = 1.0  # how soon a new environment, or a rollout that was left to it, is seen
@@ -83,6 +84,9 @@ class Agent:
         self._check_s = check_s
         self._posts: dict[Place, Post] = {}
         self._orphans_due = 0.0
+        self._scrub = Scrub(parts, parts.report)
+        self._scrub_due = time.monotonic() + PAUSE_S
+        self._scrubbing: Future[None] | None = None
         self._stop = threading.Event()
         self._vigil = Vigil()
 
@@ -102,12 +106,14 @@ class Agent:
                 for post in self._posts.values():
                     if post.working is None and post.due <= time.monotonic():
                         self._begin(threads, post)
+                self._begin_to_scrub(threads)
                 self._rest()
 
     def once(self) -> bool:
         """Make a single pass: every environment as near to what is wanted as it comes now. False when one failed."""
         with _alone(self._parts):
             self._look_around()
+            self._scrub.step()
             for post in self._posts.values():
                 post.due = time.monotonic() + self._pass(post)
         return not any(post.errors for post in self._posts.values())
@@ -139,6 +145,11 @@ class Agent:
 
         post.working = threads.submit(self._pass, post)
         post.working.add_done_callback(ended)
+
+    def _begin_to_scrub(self, threads: ThreadPoolExecutor) -> None:
+        if time.monotonic() >= self._scrub_due and (self._scrubbing is None or self._scrubbing.done()):
+            self._scrub_due = time.monotonic() + PAUSE_S
+            self._scrubbing = threads.submit(self._scrub.step)
 
     def _rest(self) -> None:
         """Wait until something is due, has ended, or an instance died."""
@@ -186,9 +197,7 @@ class Agent:
         state = self._parts.ledger.find_environment(post.place)
         if state is None:
             return None
-        checked = guard(self._parts, state, post.memory, self._listener.report_for(post.place))
-        if checked is not None:
-            self._listener.checked(checked)
+        self._guard(post, state)
         run = self._run(post, state)
         until = time.monotonic() + _LONGEST_HOLD_S
         while not self._stop.is_set():
@@ -200,6 +209,16 @@ class Agent:
                 return seconds
             time.sleep(seconds)
         return None
+
+    def _guard(self, post: Post, state: EnvironmentState) -> None:
+        """Check what runs there, if it is time. A check that fails is told of, and keeps nothing else from its turn."""
+        try:
+            checked = guard(self._parts, state, post.memory, self._listener.report_for(post.place))
+        except (InstarError, OSError) as error:
+            self._listener.failed(post.place, error)
+        else:
+            if checked is not None:
+                self._listener.checked(checked)
 
     def _run(self, post: Post, state: EnvironmentState) -> Run:
         """Return the run that goes on there: a new one for each rollout, with what was learnt before."""

@@ -31,7 +31,7 @@ from instar.store import Collected
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Collection:
     """What was removed, or would be. ``size_bytes`` is of the blobs and the fetched files; ``logs`` are instances,
-    ``recordings`` what shells in them showed."""
+    ``recordings`` what shells in them showed, and the evidence of their drift."""
 
     images: tuple[Digest, ...]
     blobs: int
@@ -175,16 +175,20 @@ def _logs_of_removed(parts: Parts, dry_run: bool) -> Iterator[str]:
 
 
 def _recordings(parts: Parts, dry_run: bool) -> tuple[str, ...]:
-    """Remove the recordings of instances whose logs are not kept; return their names. Files of nobody's stay."""
+    """Remove the recordings of instances whose logs are not kept, and the evidence of their drift; return the names.
+
+    Files of nobody's stay.
+    """
     names = {name for _, _, name in parts.ledger.instances_of_removed()}
     for one in _standings(parts):
         numbers = retention.with_logs(one.state, one.releases, one.present)
         instances = parts.ledger.instance_releases(one.state.place)
         names |= {name for name, number in instances if number not in numbers}
-    found = recordings.recordings(parts.state, names)
-    for recording in found if not dry_run else ():
-        recording.path.unlink(missing_ok=True)
-    return tuple(recording.name for recording in found)
+    paths = [recording.path for recording in recordings.recordings(parts.state, names)]
+    paths += [path for path in sorted(parts.state.evidence.glob("*.json")) if path.name.partition(".")[0] in names]
+    for path in paths if not dry_run else ():
+        path.unlink(missing_ok=True)
+    return tuple(path.stem for path in paths)
 
 
 def _fetched(parts: Parts, images: set[Digest], services: set[str] | None, *, dry_run: bool) -> tuple[int, int]:

@@ -80,7 +80,7 @@ def keep_evidence(parts: Parts, state: EnvironmentState, instance: Instance, fin
     """Keep the findings, the processes and the last lines of an instance in a file; return its name, or why there is
     none: an instance that drifted goes all the same."""
     runtime = parts.provider(state.settings.provider).runtime
-    path = parts.state.evidence / f"{instance.id}-{parts.ledger.now():%Y%m%dT%H%M%S}.json"
+    path = parts.state.evidence / f"{instance.id}.{parts.ledger.now():%Y%m%dT%H%M%S.%f}Z.json"
     try:
         kept = {
             "instance": instance.id,

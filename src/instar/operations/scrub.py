@@ -1,0 +1,68 @@
+"""The agent's slow look at every byte: one blob or layer a minute is hashed, the one whose turn was longest ago.
+
+What a check takes for unchanged, by size, inode and times, may have rotted all the same. What is found damaged here is
+found by every check from then on, and replaced as the environment says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from instar.drift.seals import Seals
+from instar.errors import InstarError, StoreError
+from instar.model.digest import Digest
+from instar.model.progress import Progress, Report
+from instar.operations.parts import Parts
+
+PAUSE_S: Final = 60.0
+
+
+@dataclass
+class Scrub:
+    """``hashed``: when each thing had its turn, by the monotonic clock; ``damaged``: what was told of already."""
+
+    parts: Parts
+    report: Report
+    hashed: dict[tuple[str, Digest], float] = field(default_factory=dict)
+    damaged: set[tuple[str, Digest]] = field(default_factory=set)
+
+    def step(self) -> None:
+        """Hash one thing that something runs on. Never raises what was expected."""
+        with contextlib.suppress(InstarError, OSError):
+            things = set(self._things())
+            self.hashed = {thing: at for thing, at in self.hashed.items() if thing in things}
+            if not things:
+                return
+            thing = min(things, key=lambda one: (self.hashed.get(one, 0.0), one))
+            self.hashed[thing] = time.monotonic()
+            cause = self._hash(*thing)
+            if cause is None:
+                self.damaged.discard(thing)
+            elif thing not in self.damaged:
+                self.damaged.add(thing)
+                self.parts.ledger.record("damaged", None, what=f"{thing[0]} {thing[1]}", cause=cause)
+                self.report(Progress(stage="scrub", kind="warning", text=f"{thing[0]} {thing[1]}: {cause}"))
+
+    def _things(self) -> Iterator[tuple[str, Digest]]:
+        """Yield the layers, and the blobs that they are made of, of all releases that have instances."""
+        ledger = self.parts.ledger
+        for place, number in {(one.place, one.release) for one in ledger.instances()}:
+            with contextlib.suppress(StoreError):
+                for layer in self.parts.store.image(ledger.get_release(place, number).image).layers:
+                    yield "layer", layer.diff_id
+                    yield "blob", layer.digest
+
+    def _hash(self, kind: str, digest: Digest) -> str | None:
+        if kind == "layer":
+            return self.parts.layers.examine(digest, deep=True)
+        path = self.parts.store.path(digest)
+        try:
+            with Seals(self.parts.state.sealed).sealing(path):
+                self.parts.store.verify(digest)
+        except (OSError, StoreError) as error:
+            return str(error)
+        return None
