@@ -52,7 +52,7 @@ def _plain(report: DriftReport) -> dict[str, object]:
         "instances": list(checked.instances),
         "deep": checked.deep,
         "traffic_compared": checked.at_rest,
-        "blobs": report.blobs,
+        "layers": report.layers,
         "milliseconds": round(1000 * report.seconds),
     }
 
@@ -69,7 +69,8 @@ def _show(report: DriftReport) -> None:
     told = "as baked" if checked.clean else f"{found} finding{'s' * (found != 1)}"
     ignored = f" · {len(checked.ignored)} ignored" if checked.ignored else ""
     ms = 1000 * report.seconds
-    say(f"{checked.state.place}  {what} · {told}{ignored} · layers {report.blobs} · {ms:.0f} ms")
+    layers = f" · layers {report.layers}" if report.layers else ""
+    say(f"{checked.state.place}  {what} · {told}{ignored}{layers} · {ms:.0f} ms")
     for instance in (*checked.instances, None):
         findings = checked.of(instance)
         if findings:

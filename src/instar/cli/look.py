@@ -158,6 +158,7 @@ def _as_json(status: EnvironmentStatus) -> dict[str, Any]:
         "rollout": status.rollout,
         "alarm": status.alarm,
         "agent": status.agent,
+        "layers": status.layers,
     }
 
 
@@ -254,7 +255,8 @@ def _healthy(release: ReleaseStatus) -> str:
 
 
 def _show_one(status: EnvironmentStatus) -> None:
-    say(f"{status.place} listens on {', '.join(status.listen) or 'nothing'}")
+    layers = f" · layers {status.layers}" if status.layers else ""
+    say(f"{status.place} listens on {', '.join(status.listen) or 'nothing'}{layers}")
     rows = [
         (
             str(one.number),

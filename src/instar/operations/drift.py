@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import dataclass
-from typing import Literal
 
 from instar.drift.check import Checked, check
 from instar.drift.seals import Seals
-from instar.errors import LedgerError, NotFound, StoreError
+from instar.errors import NotFound
 from instar.host import locks
-from instar.model.digest import Digest
 from instar.model.release import EnvironmentState, Place
+from instar.operations.guarantee import Guarantee, guarantee
 from instar.operations.parts import Parts, place_lock, require_root
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DriftReport:
-    """``blobs``: what keeps the bytes of layers as they are. "immutable": the file system refuses every write to
-    them; "hashed": a write is found, and not prevented."""
+    """``layers``: what keeps their bytes as they were baked."""
 
     checked: Checked
     seconds: float
-    blobs: Literal["immutable", "hashed"]
+    layers: Guarantee | None
 
 
 def drift(parts: Parts, state: EnvironmentState, instance: str | None = None, *, deep: bool = False) -> DriftReport:
@@ -45,17 +42,7 @@ def drift(parts: Parts, state: EnvironmentState, instance: str | None = None, *,
     checked = check(*where, instance=instance, deep=deep, at_rest=before is not None)
     if before is not None and before != _resting(parts, state.place):  # somebody came: what it saw of traffic is stale
         checked = check(*where, instance=instance, deep=deep, at_rest=False)
-    return DriftReport(checked=checked, seconds=time.monotonic() - began, blobs=guarantee(parts, state.place))
-
-
-def guarantee(parts: Parts, place: Place) -> Literal["immutable", "hashed"]:
-    """Return what keeps the layers of what runs in ``place`` as they were baked."""
-    images = {parts.ledger.get_release(place, one.release).image for one in parts.ledger.instances(place)}
-    layers: set[Digest] = set()
-    for digest in images:
-        with contextlib.suppress(LedgerError, StoreError):
-            layers |= {layer.diff_id for layer in parts.store.image(digest).layers}
-    return "immutable" if layers and all(parts.layers.is_immutable(one) for one in layers) else "hashed"
+    return DriftReport(checked=checked, seconds=time.monotonic() - began, layers=guarantee(parts, state.place))
 
 
 def _resting(parts: Parts, place: Place) -> int | None:

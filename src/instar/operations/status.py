@@ -12,6 +12,7 @@ from instar.control.observe import observe
 from instar.control.world import Copy, World
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentState, Place, Release, TaintKind
+from instar.operations.guarantee import Guarantee, guarantee
 from instar.operations.parts import Parts, agent_pid
 
 _LATELY = 500  # events among which those of a running rollout are looked for
@@ -78,7 +79,8 @@ class RolloutStatus:
 class EnvironmentStatus:
     """``unfinished`` is the target of a rollout that no process is carrying on, or that runs just now.
 
-    ``router``: it runs, and under its holder. ``alarm``: why the agent replaces nothing any more; ``agent``: its pid.
+    ``router``: it runs, and under its holder. ``layers``: what keeps what it runs on as it was baked. ``alarm``: why
+    the agent replaces nothing any more; ``agent``: its pid.
     """
 
     place: Place
@@ -91,6 +93,7 @@ class EnvironmentStatus:
     rollout: RolloutStatus | None = None
     alarm: str | None = None
     agent: int | None = None
+    layers: Guarantee | None = None
 
 
 def status(parts: Parts, environment: EnvironmentState) -> EnvironmentStatus:
@@ -117,6 +120,7 @@ def status(parts: Parts, environment: EnvironmentState) -> EnvironmentStatus:
         rollout=_rollout(parts, world),
         alarm=environment.alarm,
         agent=agent_pid(parts),
+        layers=guarantee(parts, environment.place),
     )
 
 

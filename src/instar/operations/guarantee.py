@@ -1,0 +1,26 @@
+"""What keeps the layers of what runs as they were baked."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Literal
+
+from instar.errors import LedgerError, StoreError
+from instar.model.digest import Digest
+from instar.model.release import Place
+from instar.operations.parts import Parts
+
+Guarantee = Literal["immutable", "hashed"]
+"""immutable: the file system refuses every write to them (``chattr +i``); hashed: a write is found, not prevented."""
+
+
+def guarantee(parts: Parts, place: Place) -> Guarantee | None:
+    """Return what holds for every layer that something in ``place`` runs on; None where nothing does."""
+    layers: set[Digest] = set()
+    for number in {one.release for one in parts.ledger.instances(place)}:
+        with contextlib.suppress(LedgerError, StoreError):
+            image = parts.store.image(parts.ledger.get_release(place, number).image)
+            layers |= {layer.diff_id for layer in image.layers}
+    if not layers:
+        return None
+    return "immutable" if all(parts.layers.is_immutable(one) for one in layers) else "hashed"
