@@ -30,7 +30,7 @@ from instar.control.stable import counted_for
 from instar.errors import InstarError, LedgerError
 from instar.model.definition import Analysis, Check, Replace, Rollout, Step, Task
 from instar.model.progress import silent
-from instar.model.release import Settings
+from instar.model.release import Settings, TaintKind
 from simulated import Behaviour, Crash, CrashableLedger, Effects, Simulation
 from simulated.values import PLACE, configuration, image
 
@@ -201,6 +201,27 @@ class Faults(RuleBasedStateMachine):
         self.deploy("blue-green", "well", self.settings.instances)
         self.calm()
 
+    @rule(
+        which=st.integers(0, 5),
+        kind=st.sampled_from(["person", "shell", "drift"]),
+        isolated=st.booleans(),
+        after_ms=st.sampled_from([0, 0, 3_000]),
+    )
+    def somebody_taints(self, which: int, kind: TaintKind, isolated: bool, after_ms: int) -> None:
+        with self.acting():
+            for one in self.ledger.instances(PLACE)[which : which + 1]:
+                self.ledger.taint(one.id, kind, "a look", after_ms=after_ms, isolated=isolated)
+        self.passes()
+
+    @rule(which=st.integers(0, 5), weight=st.sampled_from([1, 7, 256]))
+    def a_weight_is_changed_by_hand(self, which: int, weight: int) -> None:
+        weights = {item.target.name: item.weight for item in self.world.router.observe(PLACE).targets if item.weight}
+        for name in sorted(weights)[which : which + 1]:
+            weights[name] = weight
+            with self.acting():
+                self.world.router.route(PLACE, weights)
+        self.passes()
+
     # what the machine does
 
     @rule(which=st.integers(0, 5), half=st.booleans())
@@ -284,7 +305,8 @@ class Faults(RuleBasedStateMachine):
         self.ledger.set_alarm(PLACE, None)
         idle = 0
         for _ in range(CALM_PASSES):
-            idle = idle + 1 if self._pass() is None else 0
+            waits = self._pass() is not None or self._is_tainted()
+            idle = 0 if waits else idle + 1
             state = self.ledger.get_environment(PLACE)
             if state.rollout is not None and waits_for_somebody(state):
                 word = {"paused": False} if state.rollout.stage.paused else {"resumed": True}
@@ -295,6 +317,11 @@ class Faults(RuleBasedStateMachine):
             raise AssertionError("it does not come to rest")
         self._look_at_rest()
         self.served = bool(self.world.router.serving(PLACE)) and self.service == "web"
+
+    def _is_tainted(self) -> bool:
+        state = self.ledger.get_environment(PLACE)
+        due = any(one.taint for one in self.ledger.instances(PLACE))
+        return due and state.alarm is None and state.active is not None and self.behaviours[state.active] == "well"
 
     def _heal(self) -> None:
         for one in self.world.runtime.traces():
@@ -315,6 +342,7 @@ class Faults(RuleBasedStateMachine):
             assert others <= ran_well and len(others) <= state.settings.keep.hot, "more is hot than may be"
         if state.active is not None and state.alarm is None and self.behaviours[state.active] == "well":
             assert len(active) == state.settings.instances
+            assert not any(one.taint for one in copies), "it was never replaced"
             assert weighted == (set() if self.service == "worker" else active)
             running = [seen.state for seen in self.world.runtime.observe(copies) if seen.id in active]
             assert set(running) == {"running"}
