@@ -96,6 +96,22 @@ def test_several_environments_are_deployed(booted: Machine) -> None:
     assert "unrecognized mount option" not in log
 
 
+def test_what_runs_is_what_was_baked(booted: Machine) -> None:
+    """Here the kernel shows code on the device of its layer, and every layer has a loop device."""
+    for environment in URLS:
+        assert drifted(booted, environment, "--deep") == set()
+    (before,) = ids(booted, NOTES)
+    group = f"/sys/fs/cgroup/instar-*/{before}"
+    booted.run(f"echo max >$(echo {group}/pids.max)")
+    first = f"$(head -n 1 {group}/cgroup.procs)"
+    booted.run(f"systemd-run --quiet --unit=intruder nsenter -t {first} -n -i -u sleep 1000")
+    until(lambda: {"limit", "process", "code"} <= drifted(booted, NOTES), "it is not found")
+    booted.run(f"instar taint {NOTES} {before} --why drift && instar agent --once", timeout_s=SLOW_S)
+    booted.run("systemctl stop intruder")
+    until(lambda: before not in ids(booted, NOTES), "it is not replaced")
+    assert drifted(booted, NOTES) == set()
+
+
 def test_systemd_leaves_the_limits_of_instances_alone(booted: Machine) -> None:
     before = booted.run(LIMITS)
     assert "100000 100000" in before
@@ -147,6 +163,7 @@ def test_power_is_cut_in_the_middle_of_a_rollout(booted: Machine, moment: str, n
     assert greeting in booted.run(f"curl -sf {URLS[PRODUCTION]}")
     for environment in URLS:
         booted.run(f"instar history {environment} --verify")
+        assert drifted(booted, environment) == set()
 
 
 def test_nothing_is_left_when_all_is_destroyed(booted: Machine) -> None:
@@ -190,6 +207,14 @@ def is_well(found: dict[str, Any], number: int, instances: int) -> bool:
 def answers(booted: Machine) -> None:
     for url in URLS.values():
         booted.run(f"curl -sf --max-time 20 -o /dev/null {url}")
+
+
+def drifted(booted: Machine, environment: str, *words: str) -> set[str]:
+    """Return the kinds of what is found."""
+    found = json.loads(
+        booted.run(f"instar drift {environment} {' '.join(words)} --json || test $? = 2", timeout_s=SLOW_S)
+    )
+    return {finding["kind"] for finding in found["findings"]}
 
 
 def status(booted: Machine) -> dict[str, Any]:
