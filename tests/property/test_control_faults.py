@@ -61,6 +61,7 @@ SERVICES: dict[str, dict[str, object]] = {
     "exclusive": {"smoke": (Check(kind="http", path="/smoke"),), "exclusive": True},
     "worker": {"port": None},
 }
+KINDS = st.sampled_from(["person", "shell", "drift"])
 TASKS = (Task(command=("migrate",), timeout_ms=2_000),)
 PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 6, 15, 1000
 
@@ -201,12 +202,7 @@ class Faults(RuleBasedStateMachine):
         self.deploy("blue-green", "well", self.settings.instances)
         self.calm()
 
-    @rule(
-        which=st.integers(0, 5),
-        kind=st.sampled_from(["person", "shell", "drift"]),
-        isolated=st.booleans(),
-        after_ms=st.sampled_from([0, 0, 3_000]),
-    )
+    @rule(which=st.integers(0, 5), kind=KINDS, isolated=st.booleans(), after_ms=st.sampled_from([0, 0, 3_000]))
     def somebody_taints(self, which: int, kind: TaintKind, isolated: bool, after_ms: int) -> None:
         with self.acting():
             for one in self.ledger.instances(PLACE)[which : which + 1]:
@@ -320,8 +316,8 @@ class Faults(RuleBasedStateMachine):
 
     def _is_tainted(self) -> bool:
         state = self.ledger.get_environment(PLACE)
-        due = any(one.taint for one in self.ledger.instances(PLACE))
-        return due and state.alarm is None and state.active is not None and self.behaviours[state.active] == "well"
+        kept = state.alarm is None and state.active is not None and self.behaviours[state.active] == "well"
+        return kept and any(one.taint for one in self.ledger.instances(PLACE))
 
     def _heal(self) -> None:
         for one in self.world.runtime.traces():
