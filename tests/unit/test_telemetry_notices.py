@@ -217,7 +217,16 @@ def test_the_body_has_stable_keys() -> None:
         (event("rollout-failed", reason="0 of 3 healthy"), "the rollout to release 7 was undone: 0 of 3 healthy"),
         (event("verdict", passed=False, cause="too slow"), "the analysis of release 7 failed: too slow"),
         (event("taken-over", None, pid=42), "me took over from process 42"),
-        (event("drift"), "drift"),
+        (
+            event(
+                "drift", instance="a-1-1", count=3, findings=[{"kind": "mount", "path": "/srv", "observed": "tmpfs"}]
+            ),
+            "a-1-1 is not what was baked: mount /srv tmpfs (and 2 more)",
+        ),
+        (event("drift"), "what it stands on is not what was baked"),
+        (event("taint", instance="a-1-1", why="it is slow"), "me had a-1-1 tainted, so it is replaced: it is slow"),
+        (event("damaged", what="layer sha256:1", cause="other bytes"), "layer sha256:1 is damaged: other bytes"),
+        (event("drained"), "drained"),
     ],
 )
 def test_the_text_is_a_sentence(told: Event, text: str) -> None:

@@ -23,7 +23,9 @@ from instar.telemetry.channels import Channel, Command, Undelivered, Webhook
 
 __all__ = ["LOST", "TOLD", "Channel", "Command", "Notices", "Undelivered", "Webhook", "notice"]
 
-TOLD = frozenset({"rollout-done", "rollout-failed", "verdict", "alarm", "alarm-over", "taken-over", "drift", "taint"})
+TOLD = frozenset(
+    {"rollout-done", "rollout-failed", "verdict", "alarm", "alarm-over", "taken-over", "drift", "taint", "damaged"}
+)
 LOST = "notification-lost"
 _TRIES = 6
 _FIRST_PAUSE_S = 1.0
@@ -176,13 +178,31 @@ def _sentence(event: Event) -> str:
             return f"{where}: somebody came; instances are replaced again"
         case "taken-over":
             return f"{where}: {event.actor} took over from process {event.detail.get('pid')}"
+        case "taint":
+            return f"{where}: {event.actor} had {event.detail.get('instance')} tainted, so it is replaced{reason}"
+        case "drift":
+            return f"{where}: {event.detail.get('instance') or 'what it stands on'} is not what was baked{_found(event)}"
+        case "damaged":
+            return f"{where}: {event.detail.get('what')} is damaged{reason}"
         case _:
             return f"{where}: {event.kind}{reason}"
 
 
+def _found(event: Event) -> str:
+    """Return the first of what was found, and how many there are besides."""
+    findings = event.detail.get("findings") or [{}]
+    first = " ".join(str(findings[0].get(name, "")) for name in ("kind", "path", "observed"))
+    more = int(event.detail.get("count", 1)) - 1
+    return _line(f"{first} (and {more} more)" if more > 0 else first)
+
+
 def _reason(event: Event) -> str:
     """Return ": why" on one line, nothing where no reason is known."""
-    words = str(event.detail.get("reason") or event.detail.get("cause") or "").split()
+    return _line(next((str(event.detail[name]) for name in ("reason", "cause", "why") if event.detail.get(name)), ""))
+
+
+def _line(text: str) -> str:
+    words = text.split()
     line = "".join(one if one.isprintable() else "?" for one in " ".join(words))
     if len(line) > _REASON_LENGTH:
         line = f"{line[:_REASON_LENGTH]}…"
