@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from instar.ledger import Ledger
-from instar.model.definition import Drift
+from instar.model.definition import Drift, Replace
 from instar.model.drift import Finding
 from instar.model.progress import Progress
 from instar.model.release import Settings
@@ -136,3 +136,23 @@ def test_a_full_disk_keeps_no_evidence_and_stops_nothing(parts: Any, monkeypatch
     monkeypatch.setattr("instar.operations.guard.os.open", full)
     look(parts, Memory())
     assert "No space left" in events(parts, "drift")[0]["evidence"] and events(parts, "taint")
+
+
+def test_no_more_are_tainted_than_the_budget_allows(parts: Any) -> None:
+    """A check that is wrong finds each successor too."""
+    policy = Settings(drift=Drift(action="replace"), replace=Replace(budget=3, within_ms=600_000))
+    parts.ledger.save_settings(PLACE, policy)
+    memory = Memory()
+    for _ in range(5):
+        for one in parts.ledger.instances(PLACE):
+            parts.machine.runtime.drifted[one.id] = (finding(one.id),)
+        look(parts, memory)
+        for one in parts.ledger.instances(PLACE):
+            if one.taint:
+                parts.ledger.remove_instance(one.id, "replaced")
+                (new,) = parts.ledger.add_instances(PLACE, 1, 1, IPv4Network("10.99.0.0/24"), replacing="drifted")
+                parts.ledger.set_process(new.id, parts.machine.runtime.create(new, release(1), image()))
+                parts.machine.runtime.start(new)
+    assert len(events(parts, "taint")) == 3
+    alarm = parts.ledger.get_environment(PLACE).alarm
+    assert alarm == "3 instances had drifted in 600 s: nothing is replaced any more until somebody deploys"

@@ -30,10 +30,11 @@ _LAST_LINES: Final = 200
 
 @dataclass
 class Memory:
-    """What the agent remembers of an environment: when its next check is ``due`` (monotonic clock), and what was
-    ``told`` of each instance (None: of the environment) already."""
+    """What the agent remembers of an environment: when its next check is ``due`` (monotonic clock), what was ``told``
+    of each instance (None: of the environment) already, and when instances were ``tainted``."""
 
     due: float = 0.0
+    tainted: list[float] = field(default_factory=list)
     told: dict[str | None, frozenset[Finding]] = field(default_factory=dict)
 
 
@@ -56,7 +57,7 @@ def guard(parts: Parts, state: EnvironmentState, memory: Memory, report: Report)
     if any(finding.kind == "router" for finding in checked.findings):
         _put_right(parts, state)
     if policy.action == "replace":
-        _taint(parts, state, checked)
+        _taint(parts, state, checked, memory)
     return checked
 
 
@@ -98,15 +99,31 @@ def keep_evidence(parts: Parts, state: EnvironmentState, instance: Instance, fin
     return path.name
 
 
-def _taint(parts: Parts, state: EnvironmentState, checked: Checked) -> None:
-    """Have what drifted replaced, but for what is to be replaced already: who looks into one is not thrown out."""
+def _taint(parts: Parts, state: EnvironmentState, checked: Checked, memory: Memory) -> None:
+    """Have what drifted replaced, but for what is to be replaced already: who looks into one is not thrown out.
+
+    No more of them than the environment's budget, whatever releases they are of: a check that is wrong must end.
+    """
+    policy = state.settings.replace
+    since = time.monotonic() - policy.within_ms / 1000
+    memory.tainted = [at for at in memory.tainted if at > since]
     known = {one.id: one for one in parts.ledger.instances(state.place)}
     for name in checked.instances:
         findings, instance = checked.of(name), known.get(name)
-        if findings and instance is not None and instance.taint is None:
-            first = findings[0]
-            more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
-            parts.ledger.taint(name, "drift", f"{first.kind} {first.path}: {first.observed}{more}")
+        if not findings or instance is None or instance.taint is not None or state.alarm is not None:
+            continue
+        if len(memory.tainted) >= policy.budget:
+            lately = f"{len(memory.tainted)} instances had drifted in {policy.within_ms / 1000:g} s"
+            parts.ledger.set_alarm(state.place, f"{lately}: nothing is replaced any more until somebody deploys")
+            return
+        memory.tainted.append(time.monotonic())
+        parts.ledger.taint(name, "drift", _why(findings))
+
+
+def _why(findings: Sequence[Finding]) -> str:
+    first = findings[0]
+    more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
+    return f"{first.kind} {first.path}: {first.observed}{more}"
 
 
 def _put_right(parts: Parts, state: EnvironmentState) -> None:
