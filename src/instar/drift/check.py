@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from instar.drift.rules import Ignored, sort_out
@@ -16,6 +18,8 @@ from instar.model.image import Image
 from instar.model.release import EnvironmentState, Instance, Release
 from instar.providers.base import Provider, Subject
 from instar.store import Store
+
+Damage = tuple[Finding, Set[Digest]]  # and the images that it is about
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,17 +53,28 @@ def check(
     deep: bool = False,
     at_rest: bool = False,
 ) -> Checked:
-    """Check all instances of an environment (or one), and its router. Raises LedgerError, HostError, RouterError."""
+    """Check all instances of an environment (or one), and its router. Raises LedgerError, HostError, RouterError.
+
+    ``state`` is read anew: something may have moved since. What went during the check has no findings.
+    """
     place = state.place
+    state = ledger.find_environment(place) or state
     instances = [one for one in ledger.instances(place) if one.task is None and one.process is not None]
     releases = {number: ledger.get_release(place, number) for number in {one.release for one in instances}}
-    images, findings = _images(store, seals, releases.values(), deep=deep)
+    images, damaged = _images(store, seals, releases.values(), deep=deep)
     subjects = [
         Subject(instance=one, release=releases[one.release], image=images[releases[one.release].image])
         for one in instances
         if releases[one.release].image in images and instance in (None, one.id)
     ]
-    findings += provider.runtime.inspect(subjects, deep=deep)
+    found = provider.runtime.inspect(subjects, deep=deep)
+    if found or damaged:
+        there = {(one.id, one.serial) for one in ledger.instances(place)}
+        stayed = [one for one in instances if (one.id, one.serial) in there]
+        used = {releases[one.release].image for one in stayed}
+        damaged = [(finding, users) for finding, users in damaged if users & used]
+        found = tuple(finding for finding in found if finding.instance in {one.id for one in stayed})
+    findings = [finding for finding, _ in damaged] + [*found]
     findings += _router(provider, state, instances, releases, at_rest=at_rest)
     left, ignored = sort_out(findings, state.settings.drift.ignore, ledger.now().date())
     return Checked(
@@ -74,31 +89,37 @@ def check(
 
 def _images(
     store: Store, seals: Seals, releases: Iterable[Release], *, deep: bool
-) -> tuple[dict[Digest, Image], list[Finding]]:
+) -> tuple[dict[Digest, Image], list[Damage]]:
     images: dict[Digest, Image] = {}
-    findings: list[Finding] = []
+    damage: list[Damage] = []
+    users: dict[Digest, set[Digest]] = {}
     for digest in {release.image for release in releases}:
         try:
             images[digest] = store.image(digest)
-            findings += _blobs(store, seals, images[digest], deep=deep)
         except (BlobDamaged, ImageNotFound, StoreError) as error:
-            findings.append(_damaged(f"image {digest}", error.message))
-    return images, findings
+            damage.append((_damaged(f"image {digest}", error.message), {digest}))
+        else:
+            for layer in images[digest].layers:
+                users.setdefault(layer.digest, set()).add(digest)
+    stale = [blob for blob in users if deep or not seals.holds(store.path(blob))]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:  # which begins none where none is needed
+        for blob, finding in zip(stale, threads.map(lambda blob: _blob(store, seals, blob), stale), strict=True):
+            if finding is not None:
+                damage.append((finding, users[blob]))
+    return images, damage
 
 
-def _blobs(store: Store, seals: Seals, image: Image, *, deep: bool) -> Iterator[Finding]:
-    """Yield what of an image is not in the store as it was baked: nothing runs from there, but what is launched next
-    is made of it where its layers are not mounted yet."""
-    for layer in image.layers:
-        path = store.path(layer.digest)
-        try:
-            if deep or not seals.holds(path):
-                with seals.sealing(path):
-                    store.verify(layer.digest)
-        except OSError as error:
-            yield _damaged(f"blob {layer.digest}", error.strerror or str(error))
-        except StoreError as error:
-            yield _damaged(f"blob {layer.digest}", error.message)
+def _blob(store: Store, seals: Seals, blob: Digest) -> Finding | None:
+    """Read a blob, and say whether it is in the store as it was baked: nothing runs from there, but what is launched
+    next is made of it where its layers are not mounted yet."""
+    try:
+        with seals.sealing(store.path(blob)):
+            store.verify(blob)
+    except OSError as error:
+        return _damaged(f"blob {blob}", error.strerror or str(error))
+    except StoreError as error:
+        return _damaged(f"blob {blob}", error.message)
+    return None
 
 
 def _damaged(path: str, observed: str) -> Finding:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -18,7 +19,9 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 # address, permissions with an x, offset, device, inode, and what is mapped
 _EXECUTABLE = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ [r-][w-]x[ps] [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)$", re.M)
 _MAPPING = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ [r-][w-](.)[ps] [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)$")
+_STATUS = re.compile(r"^(Name|State|PPid|Uid|Gid|Groups|Cap\w+|NoNewPrivs|Seccomp):\t(.*)$", re.M)
 _CHUNK = 1 << 16
+_TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _O_FILE = os.O_RDONLY | os.O_CLOEXEC
 
 
@@ -95,11 +98,7 @@ def root(pid: int) -> tuple[int, int]:
 
 
 def status(pid: int) -> Status:
-    fields = dict(
-        line.split(":\t", 1)
-        for line in read(f"/proc/{pid}/status").decode(errors="replace").split("\n")
-        if ":\t" in line
-    )
+    fields = dict(_STATUS.findall(read(f"/proc/{pid}/status").decode(errors="replace")))
     return Status(
         name=fields["Name"],
         state=fields["State"][:1],
@@ -111,6 +110,12 @@ def status(pid: int) -> Status:
         no_new_privileges=fields.get("NoNewPrivs") == "1",
         filtered=fields.get("Seccomp") == "2",
     )
+
+
+def state(pid: int) -> str:
+    """Return the letter of the process's state, such as "T" of one that was stopped."""
+    text = read(f"/proc/{pid}/stat")
+    return chr(text[text.rindex(b")") + 2])
 
 
 def executable(pid: int) -> Iterator[Mapped]:
@@ -134,6 +139,11 @@ def overwritten(pid: int) -> Iterator[Mapped]:
             )
         elif mapping and line.startswith(b"Anonymous:") and line.split()[1] != b"0":
             yield mapping
+
+
+def age_s(start_time: int) -> float:
+    """Return for how long something runs that began at ``start_time``, in the kernel's ticks since the boot."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - start_time / _TICKS_A_SECOND
 
 
 def words(pid: int, file: str) -> tuple[bytes, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
@@ -11,14 +13,18 @@ _OF_IPC: Final = ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmm
 _OF_UTS: Final = ("hostname", "domainname")
 # what counts, or is made up anew whenever it is read
 _CHANGING: Final = ("conntrack_count", "tcp_fastopen_key", "stable_secret", "fib_multipath_hash_seed")
+_LOGGERS: Final = "net/netfilter/nf_log/"  # a module that the machine loads for itself puts its name there
 _LIMIT = 4096
 
 
 def names() -> Iterator[str]:
-    """Yield the settings that the namespaces of this thread have of their own, such as "net/ipv4/ip_forward"."""
+    """Yield the settings that the namespaces of this thread have of their own, such as "net/ipv4/ip_forward".
+
+    One that nobody can write there shows what the whole machine has, and changes with it.
+    """
     yield from (f"kernel/{name}" for name in (*_OF_IPC, *_OF_UTS))
     for folder in ("net", "fs/mqueue"):
-        yield from (name for name in _below(folder) if not name.endswith(_CHANGING))
+        yield from (name for name in _below(folder) if not name.endswith(_CHANGING) and not name.startswith(_LOGGERS))
 
 
 def values(wanted: Iterable[str]) -> Mapping[str, str]:
@@ -30,12 +36,17 @@ def values(wanted: Iterable[str]) -> Mapping[str, str]:
         except OSError:
             continue
         try:
-            found[name] = os.read(descriptor, _LIMIT).decode(errors="replace").strip().replace("\t", " ")
+            found[name] = _text(os.read(descriptor, _LIMIT))
         except OSError:
             continue
         finally:
             os.close(descriptor)
     return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace").strip().replace("\t", " ")
 
 
 def _below(folder: str) -> Iterator[str]:
@@ -47,5 +58,5 @@ def _below(folder: str) -> Iterator[str]:
         name = f"{folder}/{entry.name}"
         if entry.is_dir(follow_symlinks=False):
             yield from _below(name)
-        else:
+        elif entry.stat(follow_symlinks=False).st_mode & stat.S_IWUSR:
             yield name

@@ -7,13 +7,14 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from instar.host import cgroups, namespaces, network_view, proc, settings
 from instar.host.network_view import NetworkView
 from instar.model.codec import from_json, to_json
+from instar.model.digest import Digest
 from instar.model.release import Process
 from instar.providers.local.names import InstanceNames
 
@@ -36,7 +37,7 @@ class Facts:
     namespaces: Mapping[str, str]
     root: tuple[int, ...]  # device and inode of the root folder
     overlay: str
-    layers: tuple[str, ...]
+    layers: tuple[Digest, ...]
     devices: tuple[str, ...]
     limits: Mapping[str, str]
     settings: Mapping[str, str]
@@ -66,7 +67,7 @@ def write(names: InstanceNames, process: Process, layers: Sequence[tuple[str, st
         namespaces=proc.namespaces(process.pid),
         root=proc.root(process.pid),
         overlay=overlay_of(process.pid),
-        layers=tuple(diff_id for diff_id, _ in layers),
+        layers=tuple(Digest(diff_id) for diff_id, _ in layers),
         devices=tuple(device for _, device in layers),
         limits=limits(names.group),
         settings=inside.settings,
@@ -118,14 +119,17 @@ def overlay_of(pid: int) -> str:
     return next((one.device for one in proc.mounts(pid) if one.point == "/"), "")
 
 
-def limits(group: str) -> Mapping[str, str]:
-    """Return what limits the group, by file below the cgroups' mount."""
+def limits(group: str, wanted: Collection[str] | None = None) -> Mapping[str, str]:
+    """Return what limits the group, by file below the cgroups' mount: all that there is, or what is ``wanted``."""
     found = {}
     for hierarchy in cgroups.hierarchies():
+        folder = f"{hierarchy.mount}/{group}"
         for name in _LIMITS:
-            path = hierarchy.mount / group / name
+            key = f"{hierarchy.mount.name}/{name}"
+            if wanted is not None and key not in wanted:
+                continue
             try:
-                found[f"{hierarchy.mount.name}/{name}"] = proc.read(str(path)).decode().strip()
+                found[key] = proc.read(f"{folder}/{name}").decode().strip()
             except OSError:
                 continue
     return found

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 from instar.errors import HostError
-from instar.host import cgroups, namespaces, proc, processes, runc
+from instar.host import namespaces, proc, processes, runc
 from instar.host.layers import LayerImages
 from instar.model.digest import Digest
 from instar.model.drift import Finding
@@ -46,11 +48,11 @@ def inspect(orders: Sequence[tuple[Subject, Order]], images: LayerImages, *, dee
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Surroundings:
-    """What is looked up once for all instances. ``strangers``: processes outside of an instance's group that share a
-    namespace with it; ``unsound``: diff ID → what is wrong with the layer; ``devices``: diff ID → where it is now."""
+    """What is looked up once for all instances. ``sharers``: processes that are in a namespace of an instance's
+    own; ``unsound``: diff ID → what is wrong with the layer; ``devices``: diff ID → where it is now."""
 
     mounts: Mapping[str, Sequence[proc.Mount]]
-    strangers: Mapping[str, Collection[int]]
+    sharers: Mapping[str, Collection[int]]
     unsound: Mapping[str, str]
     devices: Mapping[str, str]
 
@@ -59,18 +61,29 @@ def _look_around(cases: Sequence[Case], images: LayerImages, *, deep: bool) -> S
     table: dict[str, list[proc.Mount]] = {}
     for one in proc.mounts():
         table.setdefault(one.point, []).append(one)
-    known = {pid for case in cases for pid in cgroups.members(case.names.group)}
     mine = set(proc.namespaces("self").values())
     owners = {space: case.names.name for case in cases for space in case.made.namespaces.values() if space not in mine}
-    unsound, devices = {}, {}
-    for diff_id in {diff_id for case in cases for diff_id in case.made.layers}:
-        cause = images.examine(Digest(diff_id), table, deep=deep)
-        if cause is not None:
-            unsound[diff_id] = cause
-        device = images.device(Digest(diff_id), table)
-        if device is not None:
-            devices[diff_id] = device
-    return Surroundings(mounts=table, strangers=members.strangers(known, owners), unsound=unsound, devices=devices)
+    layers = sorted({diff_id for case in cases for diff_id in case.made.layers})
+    unsound, devices = _examine(layers, images, table, deep=deep)
+    return Surroundings(mounts=table, sharers=members.sharers(owners), unsound=unsound, devices=devices)
+
+
+def _examine(
+    layers: Sequence[Digest], images: LayerImages, table: Mapping[str, Sequence[proc.Mount]], *, deep: bool
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what is wrong with layers, and the devices that they are on; several are hashed at once."""
+
+    def examine(layer: Digest) -> str | None:
+        try:
+            return images.examine(layer, table, deep=deep)
+        except OSError as error:  # it went meanwhile, and then who stood on it too
+            return error.strerror or str(error)
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        causes = list(threads.map(examine, layers) if deep else map(examine, layers))
+    unsound = {str(layer): cause for layer, cause in zip(layers, causes, strict=True) if cause is not None}
+    devices = {str(layer): device for layer in layers if (device := images.device(layer, table)) is not None}
+    return unsound, devices
 
 
 def _persistent(case: Case, around: Surroundings, *, deep: bool) -> Iterator[Finding]:
@@ -88,9 +101,9 @@ def _persistent(case: Case, around: Surroundings, *, deep: bool) -> Iterator[Fin
 def _look(case: Case, around: Surroundings, *, deep: bool) -> dict[Hashable, Finding]:
     """Return the findings, each with what it is known by at the next look."""
     found: dict[Hashable, Finding] = {}
-    strangers = around.strangers.get(case.names.name, ())
+    sharers = around.sharers.get(case.names.name, ())
     if not runc.waits(case.names.of.state.runc, case.names.name):
-        for process, finding in members.look(case.allowed, members.members(case.allowed, strangers), deep=deep):
+        for process, finding in members.look(case.allowed, members.members(case.allowed, sharers), deep=deep):
             found[process, finding.kind, finding.expected] = finding
     with contextlib.suppress(OSError, HostError):  # it has ended
         others = [finding for part in (surface.differences(case), _standing(case, around)) for finding in part]
@@ -120,20 +133,24 @@ def _case(subject: Subject, order: Order, process: Process) -> Case | None:
     if made is None:
         return None
     uid, gid = order.user
-    shifted = made.namespaces["user"] != proc.namespaces("self")["user"]
+    machine = proc.namespaces("self")
+    shifted = made.namespaces["user"] != machine["user"]
     first = creation.ids_of(order.names).first if shifted else 0
     service = order.release.service
+    capabilities = [name.removeprefix("CAP_") for name in service.capabilities]
     allowed = Allowed(
         instance=order.names.name,
         first=process,
         group=order.names.group,
         namespaces=made.namespaces,
+        own=[kind for kind, space in made.namespaces.items() if space != machine[kind]],
         root=made.root,
         devices={made.overlay, *made.devices},
         user=first + uid,
         of_group=first + gid,
         ids=range(first, first + namespaces.ID_COUNT),
-        capabilities=[name.removeprefix("CAP_") for name in service.capabilities],
+        capabilities=capabilities,
+        mask=members.mask_of(capabilities),
         jit=service.jit,
         token=made.token,
     )

@@ -20,6 +20,8 @@ from instar.model.release import Process
 
 _OF_THE_KERNEL: Final = ("[vdso]", "[vsyscall]")
 _NO_FILE: Final = "0:0"
+_RUNC_INSIDE: Final = "runc:["  # "runc:[1:CHILD]", then "runc:[2:INIT]"
+_BEGINS_S: Final = 10.0
 _GONE = (FileNotFoundError, ProcessLookupError, ValueError, KeyError)
 _MAY_CHANGE_ROOT, _MAY_CHANGE_USER, _MAY_CHANGE_GROUP = ("SYS_CHROOT", "SETUID", "SETGID")
 
@@ -27,24 +29,23 @@ _MAY_CHANGE_ROOT, _MAY_CHANGE_USER, _MAY_CHANGE_GROUP = ("SYS_CHROOT", "SETUID",
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Allowed:
     """What the processes of an instance may be. Ids are those of this machine, ``ids`` all that the instance has;
-    ``capabilities`` have no CAP_. ``devices``: where its image's files are."""
+    ``capabilities`` have no CAP_, ``mask`` is theirs. ``devices``: where its image's files are. ``own``: the kinds of
+    namespaces that it doesn't share with this machine."""
 
     instance: str
     first: Process
     group: str
     namespaces: Mapping[str, str]
+    own: Collection[str]
     root: tuple[int, ...]
     devices: Collection[str]
     user: int
     of_group: int
     ids: range
     capabilities: Collection[str]
+    mask: int
     jit: bool
     token: str
-
-    @property
-    def mask(self) -> int:
-        return sum(1 << CAPABILITIES.index(name) for name in self.capabilities if name in CAPABILITIES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,19 +75,27 @@ def members(allowed: Allowed, elsewhere: Collection[int]) -> tuple[Member, ...]:
     """Return the processes of the instance's group, and those of ``elsewhere`` that are in a namespace of its own."""
     group = cgroups.members(allowed.group) | {allowed.first.pid}
     found = [_member(pid, in_group=pid in group) for pid in sorted(group | set(elsewhere))]
-    return tuple(member for member in found if member is not None and not member.status.dead)
+    return tuple(
+        member
+        for member in found
+        if member is not None and not member.status.dead and (member.in_group or _shares(allowed, member))
+    )
 
 
-def strangers(known: Collection[int], wanted: Mapping[str, str]) -> dict[str, set[int]]:
-    """Return the processes that are not ``known`` and share a namespace with an instance.
+def _shares(allowed: Allowed, member: Member) -> bool:
+    """Tell whether it is in a namespace of the instance's own: a pid that was seen there may be another's by now."""
+    return any(member.namespaces[kind] == allowed.namespaces[kind] for kind in allowed.own)
+
+
+def sharers(wanted: Mapping[str, str]) -> dict[str, set[int]]:
+    """Return the processes that are in a namespace of an instance's own, by the instance.
 
     ``wanted`` says whose a namespace is: its text → the instance's name.
     """
     found: dict[str, set[int]] = {}
     for pid in proc.pids():
-        if pid in known:
-            continue
         with contextlib.suppress(OSError):
+            os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115 - the kernel's own have none, and are in no namespace but its
             for kind in ("net", "mnt", "pid", "ipc", "uts", "user"):
                 owner = wanted.get(os.readlink(f"/proc/{pid}/ns/{kind}"))  # noqa: PTH115 - six for every process
                 if owner is not None:
@@ -94,10 +103,16 @@ def strangers(known: Collection[int], wanted: Mapping[str, str]) -> dict[str, se
     return found
 
 
+def mask_of(capabilities: Collection[str]) -> int:
+    return sum(1 << CAPABILITIES.index(name) for name in capabilities if name in CAPABILITIES)
+
+
 def look(allowed: Allowed, found: Sequence[Member], *, deep: bool) -> Iterator[Found]:
     """Yield each difference with the process that it is about."""
     related = _related(allowed, found)
     for member in found:
+        if _begins(allowed, member):
+            continue
         with contextlib.suppress(*_GONE):
             differences = list(_differences(allowed, member, related, deep=deep))
             if processes.lives(member.process):
@@ -149,12 +164,12 @@ def _code(
     allowed: Allowed, member: Member, mapped: Iterator[Mapped], verb: str, *, any_device: bool = False
 ) -> Iterator[Finding]:
     for one in mapped:
-        name = "".join(each if each.isprintable() else "?" for each in one.name)
         if one.name in _OF_THE_KERNEL and not one.inode:
             continue
         anonymous = one.device == _NO_FILE and not one.inode
         if (one.device in allowed.devices and not any_device) or (anonymous and allowed.jit):
             continue
+        name = "".join(each if each.isprintable() else "?" for each in one.name)
         expected = "code of the image"
         if anonymous and not any_device:
             expected = "code of the image (a service that makes its own says jit: true)"
@@ -166,7 +181,9 @@ def _related(allowed: Allowed, found: Sequence[Member]) -> set[int]:
     """Return the pids of the first process, of commands that Instar runs inside, and of all their descendants."""
     parents = {member.pid: member.status.parent for member in found}
     related = {allowed.first.pid}
-    related |= {pid for pid, parent in parents.items() if parent not in parents and _is_ours(pid, allowed.token)}
+    related |= {
+        pid for pid, parent in parents.items() if parent not in parents and _is_ours(pid, parent, allowed.token)
+    }
     for pid in parents:
         line, at = [], pid
         while at in parents and at not in related and at not in line:
@@ -177,11 +194,28 @@ def _related(allowed: Allowed, found: Sequence[Member]) -> set[int]:
     return related
 
 
-def _is_ours(pid: int, token: str) -> bool:
-    """Instar's own commands inside carry the instance's mark; who can read it has no need to."""
+def _is_ours(pid: int, parent: int, token: str) -> bool:
+    """Instar's own commands inside carry the instance's mark; who can read it has no need to. A command that clears
+    its environment has lost it: runc, whose child it is, has it too."""
+    return _has_word(pid, "environ", f"{CHECK_MARK}={token}") or _is_asked_for(parent, token)
+
+
+def _is_asked_for(parent: int, token: str) -> bool:
+    return _has_word(parent, "cmdline", f"--env={CHECK_MARK}={token}")
+
+
+def _has_word(pid: int, file: str, word: str) -> bool:
     with contextlib.suppress(OSError):
-        return f"{CHECK_MARK}={token}".encode() in proc.words(pid, "environ")
+        return word.encode() in proc.words(pid, file)
     return False
+
+
+def _begins(allowed: Allowed, member: Member) -> bool:
+    """Tell whether it is a command of Instar's that has not begun yet: until then it is runc, with all that runc may.
+    In an instance that has used up its share of the processors, that takes long."""
+    if not member.status.name.startswith(_RUNC_INSIDE) or proc.age_s(member.process.start_time) > _BEGINS_S:
+        return False
+    return _is_asked_for(member.status.parent, allowed.token)
 
 
 def _member(pid: int, *, in_group: bool) -> Member | None:

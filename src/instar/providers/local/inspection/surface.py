@@ -24,7 +24,7 @@ def differences(case: Case) -> Iterator[Finding]:
     yield from _mounts(case)
     inside = facts.look_inside(case.process.pid, case.made.settings)
     yield from _changed(case, "sysctl", case.made.settings, inside.settings)
-    yield from _changed(case, "limit", case.made.limits, facts.limits(case.names.group))
+    yield from _changed(case, "limit", case.made.limits, facts.limits(case.names.group, case.made.limits))
     yield from _network(case, inside)
     yield from _listeners(case, inside)
     yield from _files(case)
@@ -61,6 +61,8 @@ def _shown(line: str | None) -> str:
 
 def _changed(case: Case, kind: str, wanted: Mapping[str, str], there: Mapping[str, str]) -> Iterator[Finding]:
     """What is not there any more can't be read by anybody, and counts for nothing."""
+    if wanted == there:
+        return
     for name, value in wanted.items():
         if there.get(name, value) != value:
             yield case.finding(kind, name, value, there[name])
@@ -156,5 +158,5 @@ def _keeper(case: Case) -> Iterator[Finding]:
     keeper = conmon.find_keeper(case.names.keeping)
     if keeper is None:
         yield case.finding("runtime", "conmon", "it keeps the instance's output and exit status", "it is not there")
-    elif proc.status(keeper.pid).state in ("T", "t"):
+    elif proc.state(keeper.pid) in ("T", "t"):
         yield case.finding("runtime", "conmon", "it keeps the instance's output and exit status", "it is stopped")

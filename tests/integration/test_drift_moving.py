@@ -1,0 +1,115 @@
+"""What moves while a check looks at it is not found: stale states, instances that went, settings of the machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from instar.drift.check import Checked, check
+from instar.drift.seals import Seals
+from instar.host import cgroups, namespaces, settings
+from instar.ledger import Ledger
+from instar.model.drift import Finding
+from instar.model.release import EnvironmentState, Settings
+from instar.providers.base import Provider, RouterPlan, Target
+from instar.store import Store
+from simulated import Effects, SimulatedRouter, SimulatedRuntime, VirtualClock
+from simulated.values import PLACE, configuration, image
+
+
+class Empty:
+    """A store whose image has no layers, so that there is nothing to hash."""
+
+    def image(self, digest: object) -> Any:
+        return dataclasses.replace(image(), layers=())
+
+
+class World:
+    """An environment with one instance, which ``moves`` in the middle of a check when a test says how."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = VirtualClock(limit_s=1e9)
+        effects = Effects()
+        self.runtime = SimulatedRuntime(clock=self.clock, effects=effects, network="10.96.0.0/24")
+        self.router = SimulatedRouter(runtime=self.runtime, clock=self.clock, effects=effects)
+        self.ledger = Ledger(folder / "instar.db", actor="test", clock=self.clock.now)
+        self.seals = Seals(folder / "sealed")
+        self.ledger.save_settings(PLACE, Settings(listen=("127.0.0.1:8080",)))
+
+    def release(self) -> str:
+        """Add a release with an instance that has all traffic; return the instance's id."""
+        release = self.ledger.add_release(PLACE, image().digest, configuration())
+        (made,) = self.ledger.add_instances(PLACE, release.number, 1, self.runtime.network())
+        process = self.runtime.create(made, release, image())
+        self.ledger.set_process(made.id, process)
+        self.runtime.start(made)
+        started = self.ledger.set_started(made.id)
+        self.ledger.set_active(PLACE, release.number)
+        self.router.ensure(RouterPlan.of(PLACE, self.state().settings, release.service))
+        self.router.attach(PLACE, [Target(name=started.id, address=started.address, port=8080)])
+        self.router.route(PLACE, {started.id: 100})
+        return started.id
+
+    def state(self) -> EnvironmentState:
+        return self.ledger.get_environment(PLACE)
+
+    def check(self, state: EnvironmentState) -> Checked:
+        provider = Provider(runtime=self.runtime, router=self.router)
+        return check(self.ledger, cast(Store, Empty()), self.seals, provider, state, at_rest=True)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_a_state_that_was_read_before_a_rollout_is_read_anew(world: World) -> None:
+    world.release()
+    before = world.state()
+    world.release()
+    assert world.check(before).findings == ()
+
+
+def test_an_instance_that_went_meanwhile_has_no_findings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = world.release()
+    found = Finding(instance=name, kind="process", path="process 7", expected="a child", observed="it is going")
+    world.runtime.drifted[name] = (found,)
+    assert world.check(world.state()).findings == (found,)
+    inspect = world.runtime.inspect
+
+    def goes(subjects: Any, *, deep: bool = False) -> tuple[Finding, ...]:
+        findings = inspect(subjects, deep=deep)
+        world.ledger.remove_instance(name, "it is no longer needed")
+        return findings
+
+    monkeypatch.setattr(world.runtime, "inspect", goes)
+    world.router.remove(PLACE)
+    assert world.check(world.state()).findings == ()
+
+
+@pytest.mark.root
+def test_what_the_whole_machine_has_is_no_setting_of_a_namespace() -> None:
+    """Such as what a sysctl or a module of the machine changes for everybody."""
+    names = set(namespaces.in_new_network(lambda: tuple(settings.names())))
+    assert {"net/ipv4/ip_forward", "net/ipv4/icmp_echo_ignore_all", "kernel/hostname"} <= names
+    assert not {"net/core/rmem_max", "net/ipv4/tcp_available_congestion_control"} & names
+    assert not [name for name in names if "nf_log" in name or name == "net/netfilter/nf_conntrack_max"]
+
+
+@pytest.mark.root
+def test_processes_of_groups_below_are_members() -> None:
+    name = f"instar-test-{os.getpid()}"
+    with subprocess.Popen(["sleep", "100"]) as sleeper:
+        try:
+            cgroups.join_leaf(f"{name}/below/deeper", sleeper.pid)
+            assert cgroups.members(name) == {sleeper.pid} == cgroups.members(f"{name}/below/deeper")
+        finally:
+            sleeper.kill()
+            sleeper.wait()
+            cgroups.remove(name)
+    assert cgroups.members(name) == frozenset()
