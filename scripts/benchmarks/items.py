@@ -7,7 +7,7 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -308,6 +308,60 @@ def scaling(bench: Bench) -> list[Figure]:
     return [*figures, Figure(what="status, with 100,000 events in the ledger", ours=seconds, unit="s", most=0.5)]
 
 
+def drift_checks(bench: Bench) -> list[Figure]:
+    """What it takes to prove that instances are what was baked, beside docker diff and hashing every file."""
+    import drift
+
+    found: dict[str, list[float]] = {}
+
+    def note(name: str, seconds: float) -> None:
+        found.setdefault(name, []).append(seconds)
+
+    with drift.deployed(bench.fresh("drift"), bench.home, instances=1, processes=drift.PROCESSES) as (subject, one):
+        hashing, container = one.hashing(), drift.container(bench.docker, one.root(), bench.scratch)
+        for _ in bench.times(9):
+            note("one", one.seconds())
+            note("deep", one.seconds(deep=True))
+            note("hashing", timed(hashing.ours))
+            note("openssl", timed(hashing.openssl))
+            note("root", timed(drift.hash_root, one.root()))
+            note("command", subject.run("drift", "drift/dev").seconds)
+            note("diff", timed(bench.docker.command, "diff", container))
+    with drift.deployed(
+        bench.fresh("drift"), bench.home, instances=drift.INSTANCES, processes=drift.PROCESSES_EACH
+    ) as (_, every):
+        for _ in bench.times(9):
+            note("all", every.seconds())
+    return _drift_figures(found)
+
+
+def _drift_figures(found: Mapping[str, Sequence[float]]) -> list[Figure]:
+    import drift
+
+    ms = {name: [1000 * seconds for seconds in values] for name, values in found.items()}
+    one, many = (
+        f"check of an instance of {drift.PROCESSES} processes",
+        f"check of {drift.INSTANCES} instances of 2 each",
+    )
+    least = drift.OPENSSL_TIMES
+    return [
+        Figure(
+            what=one, ours=ms["one"], beside=ms["root"], unit="ms", peer="sha256sum of its root", most=15, alone=True
+        ),
+        Figure(what=many, ours=found["all"], unit="s", most=drift.ALL_S),
+        Figure(what=f"{one}, the whole command", ours=ms["command"], beside=ms["diff"], unit="ms", peer="docker diff"),
+        Figure(
+            what="hashing its layers, on one core",
+            ours=ms["hashing"],
+            beside=ms["openssl"],
+            unit="ms",
+            peer="openssl dgst",
+            most=least,
+        ),
+        Figure(what="deep check of it, on all cores", ours=ms["deep"], beside=ms["openssl"], unit="ms", peer="openssl"),
+    ]
+
+
 ITEMS: Mapping[str, Callable[[Bench], list[Figure]]] = {
     "bake": bake,
     "cold": cold,
@@ -317,4 +371,5 @@ ITEMS: Mapping[str, Callable[[Bench], list[Figure]]] = {
     "memory": peak,
     "scale": scaling,
     "agent": agent,
+    "drift": drift_checks,
 }
