@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -28,13 +29,15 @@ def baked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 @pytest.fixture
 def project(baked: Project, tmp_path: Path) -> Iterator[Project]:
     """A project of its own, its image's steps known already. Afterwards nothing of it may be left on the machine."""
-    made = new_project(tmp_path / "hello", tmp_path / "home", lock=baked.folder / "instar.lock")
-    made.home.mkdir(mode=0o700)
-    for name in ("store", "steps", "cache", "layers"):
-        shutil.copytree(baked.home / name, made.home / name, copy_function=_link)
-    yield made
-    made.destroy_all()
-    remove_state(made.home)
+    with _copied(baked, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def module_project(baked: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """One like that for all tests of a file."""
+    with _copied(baked, tmp_path_factory.mktemp("module")) as made:
+        yield made
 
 
 @pytest.fixture
@@ -42,6 +45,17 @@ def author() -> Iterator[Author]:
     made = Author(Path(tempfile.mkdtemp(prefix="instar-author-")))
     yield made
     made.leave()
+
+
+@contextlib.contextmanager
+def _copied(baked: Project, folder: Path) -> Iterator[Project]:
+    made = new_project(folder / "hello", folder / "home", lock=baked.folder / "instar.lock")
+    made.home.mkdir(mode=0o700)
+    for name in ("store", "steps", "cache", "layers"):
+        shutil.copytree(baked.home / name, made.home / name, copy_function=_link)
+    yield made
+    made.destroy_all()
+    remove_state(made.home)
 
 
 def _link(source: str, target: str) -> None:

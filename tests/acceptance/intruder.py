@@ -158,7 +158,8 @@ def let_tmp_run(victim: Victim) -> None:
 
 
 def swap_a_layer_s_mount(victim: Victim) -> None:
-    layer = next(path for path in sorted((victim.project.home / "run/mounts").iterdir()) if path.is_mount())
+    base = json.loads((victim.folder / "made.json").read_text())["layers"][-2]  # the last is the plate
+    layer = victim.project.home / "run/mounts" / base.removeprefix("sha256:")[:16]
     _check(_libc.umount2(os.fsencode(layer), _DETACH))
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", layer], check=True)
 

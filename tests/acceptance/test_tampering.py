@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import intruder
@@ -66,13 +66,24 @@ def name_of(way: Way) -> str:
     return way.__name__
 
 
-@pytest.fixture
-def project(project: Project) -> Iterator[Project]:
-    """One instance, whose service has a secret and a volume."""
+def prepare(project: Project) -> Project:
+    """Give the service a secret and a volume."""
     (project.folder / "token").write_text("a secret")
     project.edit("config: {GREETING: hello}", "config: {GREETING: hello}\n    secrets: {TOKEN: {file: token}}")
     project.edit("  limits: {memory", "  volumes: [{name: data, path: /data, access: shared}]\n  limits: {memory")
-    yield project
+    project.edit("grace: 2s", "grace: 100ms")
+    return project
+
+
+@pytest.fixture
+def project(project: Project) -> Project:
+    return prepare(project)
+
+
+@pytest.fixture(scope="module")
+def gallery(module_project: Project) -> Project:
+    """An environment for all ways, each of which gets a release of its own in it."""
+    return prepare(module_project)
 
 
 def victim(project: Project) -> Victim:
@@ -113,18 +124,17 @@ def test_code_that_is_changed_in_memory_is_found_by_a_deep_check(project: Projec
 
 
 @pytest.mark.parametrize("way", INSTANCE, ids=name_of)
-def test_what_is_done_to_an_instance_is_found(project: Project, way: Way) -> None:
-    project.instar("deploy", "dev")
-    assert findings(project) == []
-    target = victim(project)
+def test_what_is_done_to_an_instance_is_found(gallery: Project, way: Way) -> None:
+    gallery.set_version(name_of(way))
+    gallery.instar("deploy", "dev")
+    target = victim(gallery)
     try:
         way(target)
-        found = findings(project)
-        assert (INSTANCE[way], target.name) in [(one["kind"], one["instance"]) for one in found], found
-        assert "a secret" not in json.dumps(found) and "another" not in [one["observed"] for one in found]
+        found = [one for one in findings(gallery) if one["instance"] == target.name]
     finally:
         target.leave()
-        project.instar("destroy", "dev", "--yes")
+    assert INSTANCE[way] in [one["kind"] for one in found], found
+    assert "a secret" not in json.dumps(found) and "another" not in [one["observed"] for one in found]
 
 
 @pytest.mark.parametrize("way", ROUTER, ids=name_of)
