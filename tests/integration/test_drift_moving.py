@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,11 +14,12 @@ import pytest
 
 from instar.drift.check import Checked, check
 from instar.drift.seals import Seals
-from instar.host import cgroups, namespaces, settings
+from instar.host import cgroups, namespaces, proc, settings
 from instar.ledger import Ledger
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentState, Settings
 from instar.providers.base import Provider, RouterPlan, Target
+from instar.providers.local.inspection import processes as members
 from instar.store import Store
 from simulated import Effects, SimulatedRouter, SimulatedRuntime, VirtualClock
 from simulated.values import PLACE, configuration, image
@@ -113,3 +116,30 @@ def test_processes_of_groups_below_are_members() -> None:
             sleeper.wait()
             cgroups.remove(name)
     assert cgroups.members(name) == frozenset()
+
+
+HIDDEN = """
+import ctypes, threading, time
+libc = ctypes.CDLL(None)
+assert libc.unshare(0x4000_0000) == 0
+threading.Thread(target=time.sleep, args=(100,)).start()
+print("ready", flush=True)
+libc.syscall(60 if __import__("os").uname().machine == "x86_64" else 93, 0)
+"""
+
+
+@pytest.mark.root
+def test_a_process_whose_first_thread_has_ended_is_seen() -> None:
+    """It looks dead, and runs."""
+    with subprocess.Popen([sys.executable, "-c", HIDDEN], stdout=subprocess.PIPE, text=True) as hidden:
+        try:
+            assert hidden.stdout is not None and hidden.stdout.readline() == "ready\n"
+            while proc.state(hidden.pid) != "Z":
+                time.sleep(0.001)
+            thread = proc.living_thread(hidden.pid)
+            assert thread is not None and thread != hidden.pid
+            space = proc.namespaces(thread)["net"]
+            assert members.sharers({space: "it"}) == {"it": {hidden.pid}}
+        finally:
+            hidden.kill()
+    assert members.sharers({space: "it"}) == {}

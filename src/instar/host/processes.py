@@ -14,6 +14,7 @@ import signal
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
+from instar.host import proc
 from instar.model.release import Process
 
 _START_TIME = 22 - 3  # of what follows the name in /proc/PID/stat. Source: proc(5)
@@ -119,7 +120,7 @@ def _opened(process: Process) -> Iterator[int | None]:
 
 def _start_time(pid: int) -> int | None:
     try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
+        text = proc.read(f"/proc/{pid}/stat")
     except OSError:
         return None
     fields = text[text.rindex(b")") + 2 :].split()

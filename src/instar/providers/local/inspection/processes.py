@@ -50,16 +50,13 @@ class Allowed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """A process that has to do with the instance."""
+    """A process that has to do with the instance. ``process`` is what was asked: the one with ``pid``, or a thread."""
 
+    pid: int
     process: Process
     status: Status
     namespaces: Mapping[str, str]
     in_group: bool
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
 
     @property
     def shown(self) -> str:
@@ -94,10 +91,12 @@ def sharers(wanted: Mapping[str, str]) -> dict[str, set[int]]:
     """
     found: dict[str, set[int]] = {}
     for pid in proc.pids():
+        thread = proc.living_thread(pid)
+        if thread is None:
+            continue
         with contextlib.suppress(OSError):
-            os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115 - the kernel's own have none, and are in no namespace but its
             for kind in ("net", "mnt", "pid", "ipc", "uts", "user"):
-                owner = wanted.get(os.readlink(f"/proc/{pid}/ns/{kind}"))  # noqa: PTH115 - six for every process
+                owner = wanted.get(os.readlink(f"/proc/{thread}/ns/{kind}"))  # noqa: PTH115 - six for every process
                 if owner is not None:
                     found.setdefault(owner, set()).add(pid)
     return found
@@ -126,12 +125,14 @@ def _differences(allowed: Allowed, member: Member, related: Collection[int], *, 
     for kind, wanted in allowed.namespaces.items():
         if member.namespaces[kind] != wanted:
             yield _finding(allowed, "process", member, f"the instance's {kind} namespace", "another one")
-    if _MAY_CHANGE_ROOT not in allowed.capabilities and proc.root(member.pid) != tuple(allowed.root):
+    if _MAY_CHANGE_ROOT not in allowed.capabilities and proc.root(member.process.pid) != tuple(allowed.root):
         yield _finding(allowed, "root", member, "the instance's root", "another one")
     yield from _privileges(allowed, member)
-    yield from _code(allowed, member, proc.executable(member.pid), "runs")
+    yield from _code(allowed, member, proc.executable(member.process.pid), "runs")
     if deep:
-        yield from _code(allowed, member, proc.overwritten(member.pid), "has overwritten in memory", any_device=True)
+        yield from _code(
+            allowed, member, proc.overwritten(member.process.pid), "has overwritten in memory", any_device=True
+        )
 
 
 def _privileges(allowed: Allowed, member: Member) -> Iterator[Finding]:
@@ -219,13 +220,15 @@ def _begins(allowed: Allowed, member: Member) -> bool:
 
 
 def _member(pid: int, *, in_group: bool) -> Member | None:
-    process = processes.identify(pid)
+    thread = proc.living_thread(pid)
+    process = None if thread is None else processes.identify(thread)
     if process is None:
         return None
     try:
-        return Member(process=process, status=proc.status(pid), namespaces=proc.namespaces(pid), in_group=in_group)
+        status, spaces = proc.status(process.pid), proc.namespaces(process.pid)
     except (OSError, ValueError, KeyError):
         return None
+    return Member(pid=pid, process=process, status=status, namespaces=spaces, in_group=in_group)
 
 
 def _finding(allowed: Allowed, kind: str, member: Member, expected: str, observed: str) -> Finding:
