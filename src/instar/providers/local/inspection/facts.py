@@ -123,9 +123,9 @@ def limits(group: str, wanted: Collection[str] | None = None) -> Mapping[str, st
     """Return what limits the group, by file below the cgroups' mount: all that there is, or what is ``wanted``."""
     found = {}
     for hierarchy in cgroups.hierarchies():
-        folder = f"{hierarchy.mount}/{group}"
+        folder, prefix = f"{hierarchy.mount}/{group}", hierarchy.mount.name
         for name in _LIMITS:
-            key = f"{hierarchy.mount.name}/{name}"
+            key = f"{prefix}/{name}"
             if wanted is not None and key not in wanted:
                 continue
             try:
@@ -137,7 +137,8 @@ def limits(group: str, wanted: Collection[str] | None = None) -> Mapping[str, st
 
 def hashes(names: InstanceNames) -> Mapping[str, str]:
     """Return the SHA-256 of each file that says what the instance is; "" for one that isn't there."""
-    paths = {name: names.folder / name for name in (*FILES, "config.json")}
+    folder = names.folder
+    paths = {name: folder / name for name in (*FILES, "config.json")}
     paths["state.json"] = names.of.state.runc / names.name / "state.json"
     return {name: hash_of(path) for name, path in paths.items()}
 

@@ -212,11 +212,11 @@ def _has_word(pid: int, file: str, word: str) -> bool:
 
 
 def _begins(allowed: Allowed, member: Member) -> bool:
-    """Tell whether it is a command of Instar's that has not begun yet: until then it is runc, with all that runc may.
-    In an instance that has used up its share of the processors, that takes long."""
+    """Tell whether it is the first process, or a command of Instar's, and has not begun yet: until then it is runc,
+    with all that runc may. In an instance that has used up its share of the processors, that takes long."""
     if not member.status.name.startswith(_RUNC_INSIDE) or proc.age_s(member.process.start_time) > _BEGINS_S:
         return False
-    return _is_asked_for(member.status.parent, allowed.token)
+    return member.process == allowed.first or _is_asked_for(member.status.parent, allowed.token)
 
 
 def _member(pid: int, *, in_group: bool) -> Member | None:
