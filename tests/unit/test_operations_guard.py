@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,7 +60,7 @@ def look(parts: Any, memory: Memory) -> Any:
     def report(progress: Progress) -> None:
         parts.said.append(progress.text)
 
-    memory.due = 0.0
+    memory.checked = None
     return guard(parts, parts.ledger.get_environment(PLACE), memory, report)
 
 
@@ -83,7 +84,7 @@ def test_one_that_drifted_is_written_down_once_with_evidence_and_tainted(parts: 
     assert len(kept["findings"]) == 2 and kept["processes"]
     (taint,) = events(parts, "taint")
     assert taint["taint"] == "drift" and taint["why"] == "mount /srv: tmpfs and 1 more"
-    assert parts.said == [f"{first}: mount /srv: expected nothing more; tmpfs (and 1 more)"]
+    assert parts.said == [f"{first}: mount /srv: expected nothing more, observed tmpfs (and 1 more)"]
     tainted = {one.id: one.taint and one.taint.kind for one in parts.ledger.instances(PLACE)}
     assert tainted == {first: "drift", names(parts)[1]: None}
 
@@ -108,7 +109,7 @@ def test_who_looks_into_one_is_not_thrown_out(parts: Any) -> None:
     parts.ledger.taint(first, "shell", "a look", after_ms=900_000)
     parts.machine.runtime.drifted[first] = (finding(first, "process"),)
     look(parts, Memory())
-    assert events(parts, "drift") and [one["taint"] for one in events(parts, "taint")] == ["shell"]
+    assert not events(parts, "drift") and [one["taint"] for one in events(parts, "taint")] == ["shell"]
 
 
 def test_a_router_is_put_right_and_that_is_written_down(parts: Any) -> None:
@@ -123,6 +124,11 @@ def test_never_means_never_and_a_check_waits_for_its_time(parts: Any) -> None:
     assert look(parts, memory) is not None
     state = parts.ledger.get_environment(PLACE)
     assert guard(parts, state, memory, lambda progress: None) is None
+    assert memory.checked is not None
+    memory.checked -= 10
+    assert guard(parts, state, memory, lambda progress: None) is None
+    sooner = replace(state, settings=Settings(drift=Drift(check_ms=5_000)))
+    assert guard(parts, sooner, memory, lambda progress: None) is not None, "a shorter interval holds at once"
     parts.ledger.save_settings(PLACE, Settings(drift=Drift(check_ms=None)))
     assert look(parts, Memory()) is None
 
@@ -156,3 +162,6 @@ def test_no_more_are_tainted_than_the_budget_allows(parts: Any) -> None:
     assert len(events(parts, "taint")) == 3
     alarm = parts.ledger.get_environment(PLACE).alarm
     assert alarm == "3 instances had drifted in 600 s: nothing is replaced any more until somebody deploys"
+    parts.ledger.set_alarm(PLACE, None)
+    look(parts, memory)
+    assert len(events(parts, "taint")) == 5, "somebody came: it is counted anew"

@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,12 +18,21 @@ from instar.errors import InstarError, UsageError
 from instar.operations.parts import require_root
 
 CHECK_S = 5.0
+_LOGGED = {
+    "rollout-failed": "error",
+    "rollout-done": "info",
+    "taken-over": "warning",
+    "taint": "warning",
+    "router-restored": "warning",
+    "destroyed": "info",
+    "notification-lost": "warning",
+}
 
 if TYPE_CHECKING:
     from instar.control.world import World
     from instar.drift.check import Checked
     from instar.model.progress import Report
-    from instar.model.release import Place
+    from instar.model.release import Event, Place
     from instar.telemetry.log import Log
     from instar.telemetry.metrics import Metrics
     from instar.telemetry.notices import Channel
@@ -33,7 +43,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--once", is_flag=True, help="Make a single pass over all environments, then end; exit 1 if one failed.")
 @click.option("--metrics", metavar="ADDRESS", help="Serve Prometheus metrics there, such as 127.0.0.1:9464.")
-@click.option("--notify-command", metavar="COMMAND", help="Run this with each notice, as JSON, on its standard input.")
+@click.option(
+    "--notify-command",
+    metavar="COMMAND",
+    help="Run this program (not by a shell) with each notice, as JSON, on its standard input.",
+)
 @click.option("--notify-url", metavar="URL", help="POST each notice, as JSON, to this address.")
 @click.option(
     "--check",
@@ -90,12 +104,22 @@ class Telling:
 
     def __init__(self, log: Log, metrics: Metrics, server: MetricsServer | None) -> None:
         self.log, self.metrics, self.server = log, metrics, server
+        self.began = datetime.now(UTC)
 
     def saw(self, world: World, seconds: float) -> None:
         self.metrics.saw(world, seconds)
 
     def checked(self, checked: Checked) -> None:
         self.metrics.checked(checked)
+
+    def happened(self, event: Event) -> None:
+        """Log what came of the agent's work: what it did is logged as it does it."""
+        from instar.telemetry.notices import notice
+
+        self.metrics.happened(event)
+        level = _LOGGED.get(event.kind)
+        if level is not None and event.at >= self.began:
+            self.log.say(level, event.kind, notice(event)["text"], event.place)
 
     def beat(self) -> None:
         from instar.telemetry import systemd
@@ -125,7 +149,7 @@ def _work(parts: Workspace, work: object, telling: Telling, channels: list[Chann
 
     assert isinstance(work, Agent)
     metrics = telling.metrics
-    notices = Notices(parts.ledger, parts.state.notified, channels, heard=metrics.happened, told=metrics.noticed)
+    notices = Notices(parts.ledger, parts.state.notified, channels, heard=telling.happened, told=metrics.noticed)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: work.stop())
 

@@ -9,6 +9,7 @@ import click
 
 from instar.cli.options import environment_argument, file_option, find_environment, json_option, workspace
 from instar.cli.screen import say, say_json
+from instar.operations.parts import require_root
 
 if TYPE_CHECKING:
     from instar.model.drift import Finding
@@ -29,6 +30,7 @@ def drift(environment: str, instance: str | None, deep: bool, file: Path, as_jso
     Mounts, processes and their code, limits, kernel settings, network, files, secrets, layers and the router are held
     against the release. Nothing is changed: the agent replaces what drifted, where drift.action says so.
     """
+    require_root("drift", "it looks into processes, mounts and namespaces")
     from instar.operations.drift import drift as run
 
     parts = workspace()
@@ -101,10 +103,21 @@ def _cut(text: str) -> str:
 
 
 def _advice(report: DriftReport) -> str:
-    policy, checked = report.checked.state.settings.drift, report.checked
+    """Say what follows, which depends on what was found where, and on whether the agent may act."""
+    state, checked = report.checked.state, report.checked
     drifted = [instance for instance in checked.instances if checked.of(instance)]
-    if policy.action == "replace":
-        return "the agent replaces what drifted at its next check"
-    if drifted:
-        return f"replace it with: instar taint {checked.state.place} {drifted[0]} --why drift"
-    return "see docs/immutability.md for what each kind of finding means"
+    kinds = {finding.kind for finding in checked.of(None)}
+    lines = []
+    if drifted and state.alarm is not None:
+        lines.append(f"nothing is replaced ({state.alarm}); expected findings belong in drift.ignore")
+    elif drifted and state.settings.drift.action == "replace":
+        lines.append("the agent replaces what drifted at its next check, unless it is tainted already")
+    elif drifted:
+        lines.append(f"replace it with: instar taint {state.place} {drifted[0]} --why drift")
+    if "rule" in kinds:
+        lines.append("a rule that ended: remove it, or give it a later day, and deploy")
+    if "router" in kinds:
+        lines.append("the router is put right by the agent (instar agent, or instar agent --once)")
+    if "blob" in kinds:
+        lines.append("a damaged blob: bake the image again (instar bake), which makes it anew")
+    return "\n".join(lines)

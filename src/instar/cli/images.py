@@ -145,7 +145,8 @@ def gc(dry_run: bool, everything: bool, as_json: bool) -> None:
     for name in collection.logs:
         say(f"{'would remove' if dry_run else 'removed'} the log of {name}")
     for name in collection.recordings:
-        say(f"{'would remove' if dry_run else 'removed'} the recording {name}")
+        say(f"{'would remove' if dry_run else 'removed'} what was recorded of {name}")
     counted = f"{len(collection.images)} images, {collection.blobs} blobs, {collection.fetched} fetched files"
-    counted += f", {len(collection.logs)} logs, {len(collection.recordings)} recordings, {size(collection.size_bytes)}"
+    counted += f", {len(collection.logs)} logs, {len(collection.recordings)} recordings and evidence"
+    counted += f", {size(collection.size_bytes)}"
     say(f"{'would free' if dry_run else 'freed'}: {counted}")

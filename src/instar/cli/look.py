@@ -234,13 +234,18 @@ def _tell_taints(status: EnvironmentStatus) -> None:
             if status.agent
             else "no agent runs; instar agent --once replaces"
         )
-        say(f"{who} what is due")
+        if status.alarm:
+            say("nothing is replaced as long as the alarm stands")
+        elif status.rollout is not None:
+            say(f"{who} what is due when the rollout is over")
+        else:
+            say(f"{who} what is due")
 
 
 def _tainted(item: InstanceStatus) -> str:
     taint = item.taint
     assert taint is not None
-    due = "now" if taint.due_at <= datetime.now(UTC) else f"at {taint.due_at:%Y-%m-%d %H:%M:%S} UTC"
+    due = "as soon as may be" if taint.due_at <= datetime.now(UTC) else f"at {taint.due_at:%Y-%m-%d %H:%M:%S} UTC"
     aside = ", without traffic until then" if taint.isolated else ""
     return f"{item.id} is tainted ({taint.kind}: {taint.why}), to be replaced {due}{aside}"
 

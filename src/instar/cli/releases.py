@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,12 +109,14 @@ def rollback(environment: str, file: Path, as_json: bool, take_over: bool, to: i
 @click.option("--volumes", is_flag=True, help="Remove the volumes too: the data in them is gone for ever.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def destroy(environment: str, file: Path, take_over: bool, volumes: bool, yes: bool) -> None:
-    """Remove ENV: its instances, its router, its record. Volumes stay unless --volumes."""
+    """Remove ENV: its instances, its router, its logs. Volumes stay unless --volumes; what happened stays written."""
     require_root("destroy")
     from instar.operations.destroy import destroy as run
 
     parts = workspace()
     found = find_environment(parts, environment, file)
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask at; to remove it without a question, add --yes")
     if not yes:
         what = "and its volumes, with all data in them" if volumes else "(its volumes stay)"
         answer = click.prompt(f"This removes {found.place} {what}. Type '{environment}' to go on", err=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import fields
 from typing import TypeVar
 
 from instar.control import actions, gates
@@ -18,7 +19,7 @@ from instar.errors import RouterError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Image
-from instar.model.release import Instance, Release, Rollout
+from instar.model.release import Instance, Release, Rollout, Settings
 from instar.providers.base import Provider, Target
 
 T = TypeVar("T")
@@ -111,8 +112,12 @@ class Executor:
             if self._ledger.get_environment(place).active == rollout.target:
                 self._ledger.set_active(place, rollout.source, {"reason": "the rollout failed"})
             self._ledger.end_rollout(rollout, "failed", {"reason": action.reason, "last_lines": words})
-            if rollout.stage.settings_before is not None:
-                self._ledger.save_settings(place, rollout.stage.settings_before)
+            before = rollout.stage.settings_before
+            if before is not None:
+                self._ledger.save_settings(place, before)
+        changed = _different(before, world.environment.settings) if before is not None else ()
+        if changed:
+            self._story.settings_back(changed)
 
     def _give_back(self, world: World, rollout: Rollout) -> None:
         """Let the source have all traffic at once, if it is there; all else is upkeep's business."""
@@ -256,6 +261,10 @@ class Executor:
 
     def _last_words(self, name: str) -> list[str]:
         return list(self._runtime.log_lines(name, last=LAST_LINES))
+
+
+def _different(one: Settings, other: Settings) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(one) if getattr(one, field.name) != getattr(other, field.name))
 
 
 def _at_once(do: Callable[[Instance], T], instances: Sequence[Instance]) -> list[T]:

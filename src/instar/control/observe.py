@@ -79,6 +79,7 @@ def _failures(
         return ()
     policy = environment.settings.replace
     since = now - counted_for(policy, releases[environment.active])
+    since = max(since, environment.counted_since or since)
     return ledger.replacements(environment.place, environment.active, since, policy.max_age_ms)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,9 +69,13 @@ class Story:
 
     def judged(self, verdict: Verdict) -> None:
         kind: Any = "done" if verdict.passed else "failed"
-        self.report(
-            Progress(stage="verdict", text=f"{verdict}{f' · {verdict.cause}' * bool(verdict.cause)}", kind=kind)
-        )
+        figures = str(verdict) if verdict.candidate.requests else "no requests came"
+        words = ("passed" if verdict.passed else "not passed", figures, verdict.cause)
+        self.report(Progress(stage="verdict", text=" · ".join(word for word in words if word), kind=kind))
+
+    def settings_back(self, names: Sequence[str]) -> None:
+        """The rollout has failed, and what it had changed of the environment is as it was."""
+        self.report(Progress(stage="settings", text=f"as before again: {', '.join(names)}", kind="warning"))
 
     def warn(self, text: str) -> None:
         self.report(Progress(stage="note", text=text, kind="warning"))

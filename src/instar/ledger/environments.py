@@ -32,6 +32,7 @@ _ADD_SETTINGS = """
     VALUES (:id, (SELECT coalesce(max(version), 0) + 1 FROM settings WHERE environment = :id), :value, :now)"""
 
 _SET_ALARM = "UPDATE environments SET alarm = :alarm WHERE id = :id"
+_COUNT_ANEW = "UPDATE environments SET counted_since = :now WHERE id = :id"
 
 
 class Environments(Events):
@@ -70,6 +71,8 @@ class Environments(Events):
             if (state.alarm is None) == (reason is None):
                 return
             self._database.write(_SET_ALARM, id=environment, alarm=reason)
+            if reason is None:
+                self._database.write(_COUNT_ANEW, id=environment, now=self._now())
             kind, detail = ("alarm", {"reason": reason}) if reason else ("alarm-over", {"reason": state.alarm})
             self._record(kind, place, state.active, None, detail)
 

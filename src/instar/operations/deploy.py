@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Literal
 
 from instar.control.canary import waits_for_somebody
@@ -146,6 +147,11 @@ def _tell_settings(parts: Parts, state: EnvironmentState | None, settings: Setti
     changed = [name for name in before if before[name] != after[name]]
     if changed:
         parts.report(Progress(stage="settings", text=f"changed: {', '.join(changed)}"))
+    today = parts.ledger.now().date()
+    for rule in settings.drift.ignore:
+        if date.fromisoformat(rule.until) < today:
+            text = f"drift.ignore: the rule for '{rule.kind}' ended on {rule.until}; remove it, or give it a later day"
+            parts.report(Progress(stage="note", text=text, kind="warning"))
 
 
 def require_standing(state: EnvironmentState | None) -> None:

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from instar.drift.check import Checked, check
@@ -30,27 +31,30 @@ _LAST_LINES: Final = 200
 
 @dataclass
 class Memory:
-    """What the agent remembers of an environment: when its next check is ``due`` (monotonic clock), what was ``told``
-    of each instance (None: of the environment) already, and when instances were ``tainted``."""
+    """What the agent remembers of an environment: when it was ``checked`` (monotonic clock), what was ``told`` of each
+    instance (None: of the environment) already, and when instances were ``tainted``."""
 
-    due: float = 0.0
+    checked: float | None = None
     tainted: list[float] = field(default_factory=list)
+    counted_since: datetime | None = None
     told: dict[str | None, frozenset[Finding]] = field(default_factory=dict)
 
 
 def guard(parts: Parts, state: EnvironmentState, memory: Memory, report: Report) -> Checked | None:
     """Check an environment if its time has come, and act on what is found. The caller holds its lock."""
     policy = state.settings.drift
-    if policy.check_ms is None or state.destroying or time.monotonic() < memory.due:
+    if policy.check_ms is None or state.destroying:
         return None
-    memory.due = time.monotonic() + policy.check_ms / 1000
+    if memory.checked is not None and time.monotonic() < memory.checked + policy.check_ms / 1000:
+        return None
+    memory.checked = time.monotonic()
     provider = parts.provider(state.settings.provider)
     checked = check(
         parts.ledger, parts.store, Seals(parts.state.sealed), provider, state, at_rest=state.rollout is None
     )
     for about in (None, *checked.instances):
         findings = frozenset(checked.of(about))
-        if findings and findings != memory.told.get(about):
+        if findings and findings != memory.told.get(about) and not _is_looked_into(parts, about):
             _tell(parts, state, about, checked.of(about))
             report(Progress(stage="drift", kind="warning", text=_line(about, checked.of(about))))
         memory.told[about] = findings
@@ -59,6 +63,12 @@ def guard(parts: Parts, state: EnvironmentState, memory: Memory, report: Report)
     if policy.action == "replace":
         _taint(parts, state, checked, memory)
     return checked
+
+
+def _is_looked_into(parts: Parts, name: str | None) -> bool:
+    """Tell whether somebody has opened a shell in an instance: what they do there is in its recording."""
+    found = next((one for one in parts.ledger.instances() if one.id == name), None)
+    return found is not None and found.taint is not None and found.taint.kind == "shell"
 
 
 def _tell(parts: Parts, state: EnvironmentState, about: str | None, findings: Sequence[Finding]) -> None:
@@ -73,7 +83,8 @@ def _tell(parts: Parts, state: EnvironmentState, about: str | None, findings: Se
 
 def _line(about: str | None, findings: Sequence[Finding]) -> str:
     first = findings[0]
-    text = f"{about or 'the environment'}: {first.kind} {first.path}: expected {first.expected}; {first.observed}"
+    said = f"expected {first.expected}, observed {first.observed}"
+    text = f"{about or 'the environment'}: {first.kind} {first.path}: {said}"
     return f"{text} (and {len(findings) - 1} more)" if len(findings) > 1 else text
 
 
@@ -106,7 +117,8 @@ def _taint(parts: Parts, state: EnvironmentState, checked: Checked, memory: Memo
     """
     policy = state.settings.replace
     since = time.monotonic() - policy.within_ms / 1000
-    memory.tainted = [at for at in memory.tainted if at > since]
+    memory.tainted = [at for at in memory.tainted if at > since] if state.counted_since == memory.counted_since else []
+    memory.counted_since = state.counted_since
     known = {one.id: one for one in parts.ledger.instances(state.place)}
     for name in checked.instances:
         findings, instance = checked.of(name), known.get(name)

@@ -52,7 +52,7 @@ def find_recordings(parts: Parts, word: str, service: str | None) -> tuple[tuple
         raise NotFound(
             f"cannot find a recording of '{word}': there is no such environment, and no shell was opened in such an "
             "instance",
-            hint="instar history shows the shells; their recordings go with the logs: instar gc",
+            hint="instar replay ENV lists those of an environment; instar status shows the environments",
         ) from error
     found = _of_place(parts, place)
     if not found:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from instar.control.canary import waits_for_somebody
 from instar.errors import EnvironmentBusy, Refused
+from instar.host import locks
 from instar.model.release import EnvironmentState, Place, Rollout
 from instar.operations.deploy import Outcome, converge
-from instar.operations.parts import Parts, hold_place, require_root
+from instar.operations.parts import Parts, agent_pid, hold_place, place_lock, require_root
 
 _HEARD_S = 60.0
 _POLL_S = 0.05
@@ -87,8 +88,11 @@ def _before_the_end(parts: Parts, environment: EnvironmentState, verb: str) -> R
 
 
 def _carried_on(parts: Parts, rollout: Rollout) -> Told:
-    """Go on with the rollout unless another process does just now."""
+    """Go on with the rollout unless another process does just now, or an agent is there to."""
     place: Place = rollout.place
+    agent = agent_pid(parts)
+    if agent is not None:
+        return Told(rollout=rollout, pid=locks.find_holder(place_lock(parts, place)) or agent)
     began = time.monotonic()
     try:
         with hold_place(parts, place, patient=False):

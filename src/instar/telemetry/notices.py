@@ -181,9 +181,19 @@ def _sentence(event: Event) -> str:
         case "taint":
             return f"{where}: {event.actor} had {event.detail.get('instance')} tainted, so it is replaced{reason}"
         case "drift":
-            return f"{where}: {event.detail.get('instance') or 'what it stands on'} is not what was baked{_found(event)}"
+            return (
+                f"{where}: {event.detail.get('instance') or 'what it stands on'} is not what was baked{_found(event)}"
+            )
         case "damaged":
             return f"{where}: {event.detail.get('what')} is damaged{reason}"
+        case "destroyed":
+            return f"{where}: {event.detail.get('instance')} is destroyed{reason}"
+        case "router-restored":
+            return f"{where}: its router is as it was made again"
+        case "notification-lost":
+            return (
+                f"{where}: notice {event.detail.get('of')} was given up after {event.detail.get('tries')} tries{reason}"
+            )
         case _:
             return f"{where}: {event.kind}{reason}"
 

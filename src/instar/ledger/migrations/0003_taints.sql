@@ -3,6 +3,9 @@
 -- Why, who, when, from when on, and whether without traffic until then.
 ALTER TABLE instances ADD COLUMN taint TEXT CHECK (taint IS NULL OR json_valid(taint));
 
+-- Replacements before that don't count: an alarm was over then.
+ALTER TABLE environments ADD COLUMN counted_since TEXT;
+
 -- Two more reasons for an instance outside a rollout. A column's rule can't be changed, so the column is made anew.
 DROP TRIGGER instances_purpose;
 DROP TRIGGER instances_ended;

@@ -23,6 +23,7 @@ from instar.model.release import Process, Release
 from instar.model.survey import Survey
 from instar.providers.base import Streams
 from instar.providers.local import observation
+from instar.providers.local.inspection import facts
 from instar.providers.local.names import InstanceNames
 from instar.providers.local.survey import survey
 
@@ -100,7 +101,9 @@ def shell_argv(
     terminal = ["--tty", f"--env=TERM={term}"] if command is None else []
     words = ["-i"] if command is None else ["-c", command]
     before = [runc.PROGRAM, *runc.options(names.of.state.runc), "exec", "--pid-file", str(pid_file)]
-    return [*before, *terminal, names.name, *program, *words]
+    made = facts.read(names)
+    mark = [f"--env={runc.CHECK_MARK}={made.token}"] if made else []  # it is known for one of ours
+    return [*before, *terminal, *mark, names.name, *program, *words]
 
 
 def namespace_root(config: Any) -> int:

@@ -104,7 +104,7 @@ def _look(case: Case, around: Surroundings, *, deep: bool) -> dict[Hashable, Fin
     sharers = around.sharers.get(case.names.name, ())
     if not runc.waits(case.names.of.state.runc, case.names.name):
         for process, finding in members.look(case.allowed, members.members(case.allowed, sharers), deep=deep):
-            found[process, finding.kind, finding.expected] = finding
+            found[process, finding.kind] = finding
     with contextlib.suppress(OSError, HostError):  # it has ended
         others = [finding for part in (surface.differences(case), _standing(case, around)) for finding in part]
         if processes.lives(case.process):

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from instar.host import cgroups, proc, processes
@@ -22,6 +22,7 @@ _OF_THE_KERNEL: Final = ("[vdso]", "[vsyscall]")
 _NO_FILE: Final = "0:0"
 _RUNC_INSIDE: Final = "runc:["  # "runc:[1:CHILD]", then "runc:[2:INIT]"
 _BEGINS_S: Final = 10.0
+_TOLD_AT_MOST: Final = 3
 _GONE = (FileNotFoundError, ProcessLookupError, ValueError, KeyError)
 _MAY_CHANGE_ROOT, _MAY_CHANGE_USER, _MAY_CHANGE_GROUP = ("SYS_CHROOT", "SETUID", "SETGID")
 
@@ -113,7 +114,7 @@ def look(allowed: Allowed, found: Sequence[Member], *, deep: bool) -> Iterator[F
         if _begins(allowed, member):
             continue
         with contextlib.suppress(*_GONE):
-            differences = list(_differences(allowed, member, related, deep=deep))
+            differences = list(_gathered(_differences(allowed, member, related, deep=deep)))
             if processes.lives(member.process):
                 yield from ((member.process, finding) for finding in differences)
 
@@ -124,7 +125,7 @@ def _differences(allowed: Allowed, member: Member, related: Collection[int], *, 
         yield _finding(allowed, "process", member, "a descendant of the instance's first process", origin)
     for kind, wanted in allowed.namespaces.items():
         if member.namespaces[kind] != wanted:
-            yield _finding(allowed, "process", member, f"the instance's {kind} namespace", "another one")
+            yield _finding(allowed, "process", member, "in all of its namespaces", f"in another {kind} namespace")
     if _MAY_CHANGE_ROOT not in allowed.capabilities and proc.root(member.process.pid) != tuple(allowed.root):
         yield _finding(allowed, "root", member, "the instance's root", "another one")
     yield from _privileges(allowed, member)
@@ -133,6 +134,18 @@ def _differences(allowed: Allowed, member: Member, related: Collection[int], *, 
         yield from _code(
             allowed, member, proc.overwritten(member.process.pid), "has overwritten in memory", any_device=True
         )
+
+
+def _gathered(differences: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield one finding of each kind: a stranger that runs a dozen foreign files is one thing to be told of."""
+    by_kind: dict[str, list[Finding]] = {}
+    for finding in differences:
+        by_kind.setdefault(finding.kind, []).append(finding)
+    for found in by_kind.values():
+        expected = ", ".join(dict.fromkeys(finding.expected for finding in found))
+        observed = list(dict.fromkeys(finding.observed for finding in found))
+        more = f" and {len(observed) - _TOLD_AT_MOST} more" if len(observed) > _TOLD_AT_MOST else ""
+        yield replace(found[0], expected=expected, observed=", ".join(observed[:_TOLD_AT_MOST]) + more)
 
 
 def _privileges(allowed: Allowed, member: Member) -> Iterator[Finding]:
@@ -164,7 +177,7 @@ def _privileges(allowed: Allowed, member: Member) -> Iterator[Finding]:
 def _code(
     allowed: Allowed, member: Member, mapped: Iterator[Mapped], verb: str, *, any_device: bool = False
 ) -> Iterator[Finding]:
-    for one in mapped:
+    for one in sorted(mapped):
         if one.name in _OF_THE_KERNEL and not one.inode:
             continue
         anonymous = one.device == _NO_FILE and not one.inode

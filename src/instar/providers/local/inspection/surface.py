@@ -15,7 +15,6 @@ from instar.providers.local.creation import SECRETS, environment
 from instar.providers.local.inspection import facts
 from instar.providers.local.inspection.case import Case
 
-_LOOPBACK_TOO = "nothing else listens"
 _SECRET_LIMIT = 1 << 20
 
 
@@ -56,7 +55,8 @@ def _shown(line: str | None) -> str:
         return "not mounted"
     _, kind, device, root, options, _, _, shared, of_all = line.split("\t")
     what = kind if root == "/" else f"{root} of {kind} {device}"
-    return " ".join(part for part in (what, options, shared, of_all) if part)
+    more = [option for option in of_all.split(",") if option not in options.split(",")]
+    return " ".join(part for part in (what, options, shared, ",".join(more)) if part)
 
 
 def _changed(case: Case, kind: str, wanted: Mapping[str, str], there: Mapping[str, str]) -> Iterator[Finding]:
