@@ -10,6 +10,7 @@ one is killed after the one before. COUNT_FILE gets the number when the command 
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sqlite3
@@ -26,6 +27,7 @@ HARMLESS = (
     "ctypes.get_errno", "ctypes.set_errno", "signal.", "setopencodehook", "threading", "_thread", "resource.",
     "syslog.", "array.",
 )  # fmt: skip
+HANGS_S = 90
 WRITES = ("INSERT", "UPDATE", "COMMIT", "DELETE", "RELEASE")
 
 
@@ -45,6 +47,7 @@ class Count:
 
 
 def main() -> None:
+    faulthandler.dump_traceback_later(HANGS_S)  # who waits for it is told where it hangs
     last, file = int(sys.argv[1]), Path(sys.argv[2])
     sys.argv = ["instar", *sys.argv[3:]]
     from instar.cli.main import main as command
