@@ -62,7 +62,7 @@ def test_a_busy_service_has_no_findings(make: Make, kind: str, count: int) -> No
                 os.kill(busy.served_by(checker), signal.SIGHUP)  # four workers go, four come
             checker.check_often(count // 3 + 1)
         report = traffic.stop()
-    assert report["served"] > 20, report
+    assert report["served"] > 5, report
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -160,7 +160,7 @@ def test_what_nobody_needs_goes_and_is_told(home: Home) -> None:
     assert home.fetched() == {"b", "c"} and home.logged() == {"web-dev-2-1", "web-dev-3-1"}
     event = home.ledger.history(last=1)[-1]
     assert event.kind == "gc" and event.detail == {
-        "images": [images[0]], "blobs": 3, "bytes": dry.size_bytes, "logs": 1, "fetched": 1,
+        "images": [images[0]], "blobs": 3, "bytes": dry.size_bytes, "logs": 1, "recordings": 0, "fetched": 1,
     }  # fmt: skip
     assert home.gc() == NOTHING
     assert home.ledger.history(last=1)[-1].seq == event.seq, "nothing removed, nothing told"

@@ -115,11 +115,15 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, yes: b
 
     parts = workspace()
     found = find_environment(parts, environment, file)
-    if not yes and not sys.stdin.isatty():
-        raise click.UsageError("there is no terminal to ask at; to remove it without a question, add --yes")
     if not yes:
         what = "and its volumes, with all data in them" if volumes else "(its volumes stay)"
-        answer = click.prompt(f"This removes {found.place} {what}. Type '{environment}' to go on", err=True)
+        try:
+            answer = click.prompt(f"This removes {found.place} {what}. Type '{environment}' to go on", err=True)
+        except click.Abort:
+            if sys.stdin.isatty():
+                raise
+            hint = "there is nobody to ask: nothing was removed; to remove it without a question, add --yes"
+            raise click.UsageError(hint) from None
         if answer != environment:
             raise click.UsageError("the name differs: nothing was removed")
     run(parts, found, volumes=volumes, take_over=take_over)
