@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from instar.control.loop import IN_VAIN_S, Loop
+from instar.errors import ProviderError
 from instar.ledger import Ledger
 from instar.model.definition import Task
 from instar.model.progress import silent
@@ -87,5 +88,13 @@ def test_what_is_decided_in_vain_keeps_no_processor_busy(world: Simulation, ledg
     world.router.route = lambda place, weights: 0.0  # type: ignore[method-assign]  # it says yes and does nothing
     router = world.router._places[PLACE]
     router.weights = dict.fromkeys(router.weights, 0)
-    loop = Loop(ledger=ledger, provider=world.provider, find_image=lambda digest: image(), report=silent)
+    loop = Loop(
+        ledger=ledger,
+        provider=world.provider,
+        find_image=lambda digest: image(),
+        report=silent,
+        pause=world.clock.sleep,
+    )
     assert loop.begin(PLACE, asked=False).advance() == IN_VAIN_S
+    with pytest.raises(ProviderError, match=r"it is decided again and again, and changes nothing: .*Route"):
+        loop.run(PLACE)

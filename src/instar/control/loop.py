@@ -17,7 +17,7 @@ from instar.control.observe import observe
 from instar.control.story import Story
 from instar.control.watch import Watch
 from instar.control.world import World
-from instar.errors import InstarError, LedgerError
+from instar.errors import InstarError, LedgerError, ProviderError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Image
@@ -27,6 +27,7 @@ from instar.providers.base import Provider
 
 AGAIN_AT_MOST = 3
 IN_VAIN_S = 1.0
+_IN_VAIN_AT_MOST = 30  # while somebody stands by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,12 @@ class Loop:
                 seconds = run.advance()
                 if seconds is None:
                     break
+                if run.in_vain > _IN_VAIN_AT_MOST:
+                    raise ProviderError(
+                        f"cannot bring '{place}' further: it is decided again and again, and changes nothing: "
+                        f"{run.decided}",
+                        hint=f"look at instar status {place} and instar logs {place}, then try again",
+                    )
                 self.pause(seconds)
             except KeyboardInterrupt as error:
                 if interruption is not None or not run.undo():
@@ -86,6 +93,8 @@ class Run:
     asked: bool = True
     watch: Watch = field(default_factory=Watch)
     replaced: set[tuple[int, str]] = field(default_factory=set)
+    in_vain: int = 0  # how often in a row what was decided did not help
+    decided: tuple[Action, ...] = ()
 
     def advance(self) -> float | None:
         """Observe, decide and act until it has to wait; return for how many seconds, None when all is as wanted.
@@ -100,12 +109,14 @@ class Run:
             todo = decide(world)
             before, again = todo, again + 1 if todo == before else 0
             if todo and again > AGAIN_AT_MOST:
+                self.in_vain, self.decided = self.in_vain + 1, todo
                 return IN_VAIN_S
             self.story.launching(world)
             for action in todo:
                 self._act(world, action)
                 self.replaced |= _replaced(action)
                 if isinstance(action, Wait):
+                    self.in_vain = 0
                     return action.seconds
             if not todo:
                 return None

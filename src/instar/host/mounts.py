@@ -34,6 +34,7 @@ _MOUNTS_FILES = (6, 12)  # mount(2) takes a file
 _ADDS_LOWERS = (6, 8)  # overlay has "lowerdir+"
 _OPTIONS_LIMIT = 4095  # mount(2) takes one page, and silently cuts what is longer
 _BUSY_WAIT_S = 1.0
+_STAYS_S = 20.0
 _libc = ctypes.CDLL(None, use_errno=True)
 _SPECIAL, _LOWER_SPECIAL = re.compile(r"([\\,])"), re.compile(r"([\\:,])")
 _OCTAL = re.compile(rb"\\([0-7]{3})")
@@ -132,8 +133,12 @@ def mounts_below(path: Path) -> tuple[Path, ...]:
 
 
 def unmount_all(path: Path) -> None:
-    """Unmount everything at and below ``path``, stacked mounts too. Raises HostError."""
+    """Unmount everything at and below ``path``, stacked mounts too. Raises HostError, also where one stays whatever
+    the kernel says."""
+    deadline = time.monotonic() + _STAYS_S
     while points := mounts_below(path):
+        if time.monotonic() >= deadline:
+            raise HostError(f"cannot unmount '{points[0]}': it stays mounted")
         for point in points:
             unmount(point)
 

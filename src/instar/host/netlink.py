@@ -30,6 +30,7 @@ _IFLA_ADDRESS, _IFLA_NAME, _IFLA_MASTER, _IFLA_INFO, _IFLA_NS_FD = 1, 3, 10, 18,
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DESTINATION, _RTA_LINK, _RTA_GATEWAY = 1, 4, 5
+_ANSWERS_WITHIN_S = 20.0
 _UP = 1
 _TABLE_MAIN, _PROTOCOL_STATIC, _SCOPE_UNIVERSE, _UNICAST = 254, 4, 0, 1
 
@@ -45,6 +46,7 @@ class Netlink:
 
     def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        self._socket.settimeout(_ANSWERS_WITHIN_S)  # the kernel answers at once; what waits for ever tells nobody why
         self._sequence = 0
 
     def __enter__(self) -> Self:
