@@ -43,7 +43,7 @@ def inspect(orders: Sequence[tuple[Subject, Order]], images: LayerImages, *, dee
             yield _unwritten(order.names)
     surroundings = _look_around(cases, images, deep=deep)
     for case in cases:
-        yield from _persistent(case, surroundings, deep=deep)
+        yield from _persistent(case, surroundings, images, deep=deep)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,14 +86,17 @@ def _examine(
     return unsound, devices
 
 
-def _persistent(case: Case, around: Surroundings, *, deep: bool) -> Iterator[Finding]:
-    """Yield what is found at each of several looks: a program that is being started is runc for a moment."""
+def _persistent(case: Case, around: Surroundings, images: LayerImages, *, deep: bool) -> Iterator[Finding]:
+    """Yield what is found at each of several looks: a program that is being started is runc for a moment.
+
+    All is looked up anew each time; what a deep look found damaged is no longer taken for read by the others.
+    """
     found = _look(case, around, deep=deep)
     for pause_s in AGAIN_AFTER_S:
         if not found:
             return
         time.sleep(pause_s)
-        now = _look(case, around, deep=deep)
+        now = _look(case, _look_around([case], images, deep=False), deep=deep)
         found = {key: finding for key, finding in found.items() if key in now}
     yield from found.values()
 
