@@ -19,7 +19,7 @@ pytestmark = pytest.mark.root
 
 SOURCE = Path(__file__).with_name("failing_disk.c")
 FILES = {"ledger": "/ledger/instar.db", "router": "/routers/hello/"}
-FEW = 4  # writes of each file that fail in the normal run; with --long all of them
+FEW = 2  # writes of each file that fail in the normal run; with --long all of them
 
 
 @pytest.fixture(scope="session")

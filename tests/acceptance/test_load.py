@@ -150,8 +150,8 @@ def there_or_back(project: Project, number: int) -> None:
 
 
 def test_a_few_deploys_under_all_kinds_of_load(project: Project) -> None:
-    requests, failed, failures = many_rounds(project, 6)
-    assert requests > 100 and failed == 0 and failures == []
+    requests, failed, failures = many_rounds(project, 3)
+    assert requests > 50 and failed == 0 and failures == []
 
 
 @pytest.mark.long
