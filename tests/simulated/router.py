@@ -200,13 +200,12 @@ class SimulatedRouter:
     def inspect(self, place: Place) -> tuple[Finding, ...]:
         return self.tampered.get(place, ())
 
-    def restore(self, plan: RouterPlan, targets: Sequence[Target], weights: Mapping[str, int] | None) -> None:
+    def restore(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
         self._refuse("restore", plan.place)
         with self._guard:
             routes = self._running(plan.place, "restore")
             with self._effects.step(f"restore {plan.place}"):
                 routes.plan = plan
-                self._weigh(routes, routes.weights if weights is None else weights)
                 self.tampered.pop(plan.place, None)
 
     def counters(self, place: Place) -> Counters:

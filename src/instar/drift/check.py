@@ -25,7 +25,7 @@ Damage = tuple[Finding, Set[Digest]]  # and the images that it is about
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checked:
     """What a check found. ``at_rest``: nobody acted on the environment meanwhile, so the router's traffic was held
-    against the ledger too. ``instances``: how many were looked at."""
+    against the ledger too. ``instances``: those that were looked at."""
 
     state: EnvironmentState
     findings: tuple[Finding, ...]

@@ -1,7 +1,7 @@
 """Which files were hashed, and what they were like then: size, inode and times.
 
 One that is still like that was not written to by any ordinary way, so it is not read again: a check takes milliseconds.
-The notes are of this boot (they lie below RUN), and worth as much as the root of this machine.
+A note holds for one boot, and is worth as much as the root of this machine.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+
+from instar.host import processes
 
 
 class Seals:
@@ -34,4 +36,6 @@ class Seals:
 
 def _identity(path: Path) -> str:
     found = path.stat()
-    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+    return (
+        f"{processes.boot_id()} {found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+    )

@@ -115,12 +115,11 @@ class LayerImages:
             here = table.get(target, ())
         if not here:
             return None
-        shown = ", ".join(f"{one.kind} of {one.source}" for one in here)
-        if len(here) > 1 or here[0].kind != "erofs" or "ro" not in here[0].options.split(","):
-            return f"mounted in its place: {shown}"
-        if loop_devices.backing_file(here[0].source) != str(self._image(diff_id)):
-            return f"mounted in its place: {shown}"
-        return None
+        (last, *below) = here
+        right = not below and last.kind == "erofs" and "ro" in last.options.split(",")
+        if right and loop_devices.backing_file(last.source) == str(self._image(diff_id)):
+            return None
+        return f"mounted in its place: {', '.join(f'{one.kind} of {one.source}' for one in here)}"
 
     @contextlib.contextmanager
     def standing(self) -> Iterator[None]:

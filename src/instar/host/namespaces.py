@@ -125,11 +125,7 @@ def inside(namespace: Path, action: Callable[[], T]) -> T:
     """
 
     def enter() -> T:
-        descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _check(_libc.setns(descriptor, _CLONE_NEWNET))
-        finally:
-            os.close(descriptor)
+        _enter(namespace, _CLONE_NEWNET)
         return action()
 
     return _in_thread(enter, f"set up the network namespace '{namespace.name}'")
@@ -141,11 +137,7 @@ def inside_of(pid: int, kinds: Sequence[str], action: Callable[[], T]) -> T:
 
     def enter() -> T:
         for kind in kinds:
-            descriptor = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                _check(_libc.setns(descriptor, 0))
-            finally:
-                os.close(descriptor)
+            _enter(f"/proc/{pid}/ns/{kind}", 0)
         return action()
 
     return _in_thread(enter, f"look into the namespaces of process {pid}")
@@ -159,6 +151,15 @@ def in_new_network(action: Callable[[], T]) -> T:
         return action()
 
     return _in_thread(enter, "try a network namespace")
+
+
+def _enter(namespace: str | Path, kind: int) -> None:
+    """Take this thread into a namespace; ``kind`` 0: of whatever kind it is."""
+    descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(_libc.setns(descriptor, kind))
+    finally:
+        os.close(descriptor)
 
 
 def _keep(source: Path, name: str) -> None:

@@ -59,9 +59,9 @@ class Netlink:
         found = []
         for message in self.dump(_GET_LINK, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
             _, _, index, _, _ = _LINK.unpack_from(message)
-            found_in = dict(attributes(message[_LINK.size :]))
-            name = found_in[_IFLA_NAME].rstrip(b"\0").decode(errors="replace")
-            found.append(Link(index, name, int.from_bytes(found_in.get(_IFLA_MASTER, b""), "little")))
+            fields = dict(attributes(message[_LINK.size :]))
+            name = fields[_IFLA_NAME].rstrip(b"\0").decode(errors="replace")
+            found.append(Link(index, name, int.from_bytes(fields.get(_IFLA_MASTER, b""), "little")))
         return tuple(found)
 
     def addresses(self) -> tuple[tuple[int, IPv4Interface], ...]:
@@ -69,8 +69,8 @@ class Netlink:
         found = []
         for message in self.dump(_GET_ADDRESS, _ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0)):
             _, prefix, _, _, index = _ADDRESS.unpack_from(message)
-            found_in = dict(attributes(message[_ADDRESS.size :]))
-            address = found_in.get(_IFA_LOCAL) or found_in[_IFA_ADDRESS]
+            fields = dict(attributes(message[_ADDRESS.size :]))
+            address = fields.get(_IFA_LOCAL) or fields[_IFA_ADDRESS]
             found.append((index, IPv4Interface((address, prefix))))
         return tuple(found)
 
@@ -79,9 +79,9 @@ class Netlink:
         found = []
         for message in self.dump(_GET_ROUTE, _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)):
             prefix = _ROUTE.unpack_from(message)[1]
-            found_in = dict(attributes(message[_ROUTE.size :]))
-            destination = found_in.get(_RTA_DESTINATION, bytes(4))
-            link = int.from_bytes(found_in.get(_RTA_LINK, b""), "little")
+            fields = dict(attributes(message[_ROUTE.size :]))
+            destination = fields.get(_RTA_DESTINATION, bytes(4))
+            link = int.from_bytes(fields.get(_RTA_LINK, b""), "little")
             found.append((link, IPv4Network((destination, prefix))))
         return tuple(found)
 

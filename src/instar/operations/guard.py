@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -52,30 +52,29 @@ def guard(parts: Parts, state: EnvironmentState, memory: Memory, report: Report)
     checked = check(
         parts.ledger, parts.store, Seals(parts.state.sealed), provider, state, at_rest=state.rollout is None
     )
+    known = {one.id: one for one in parts.ledger.instances(state.place)}
     for about in (None, *checked.instances):
-        findings = frozenset(checked.of(about))
-        if findings and findings != memory.told.get(about) and not _is_looked_into(parts, about):
-            _tell(parts, state, about, checked.of(about))
+        findings, instance = frozenset(checked.of(about)), known.get(about or "")
+        if findings and findings != memory.told.get(about) and not _is_looked_into(instance):
+            _tell(parts, state, instance, checked.of(about))
             report(Progress(stage="drift", kind="warning", text=_line(about, checked.of(about))))
         memory.told[about] = findings
     if any(finding.kind == "router" for finding in checked.findings):
         _put_right(parts, state)
     if policy.action == "replace":
-        _taint(parts, state, checked, memory)
+        _taint(parts, state, checked, known, memory)
     return checked
 
 
-def _is_looked_into(parts: Parts, name: str | None) -> bool:
+def _is_looked_into(instance: Instance | None) -> bool:
     """Tell whether somebody has opened a shell in an instance: what they do there is in its recording."""
-    found = next((one for one in parts.ledger.instances() if one.id == name), None)
-    return found is not None and found.taint is not None and found.taint.kind == "shell"
+    return instance is not None and instance.taint is not None and instance.taint.kind == "shell"
 
 
-def _tell(parts: Parts, state: EnvironmentState, about: str | None, findings: Sequence[Finding]) -> None:
+def _tell(parts: Parts, state: EnvironmentState, instance: Instance | None, findings: Sequence[Finding]) -> None:
     """Write down what was found, and keep what an instance that may go can tell of it."""
-    instance = next((one for one in parts.ledger.instances(state.place) if one.id == about), None)
     shown = [to_json(finding) for finding in findings[:_TOLD_AT_MOST]]
-    detail: dict[str, Any] = {"instance": about, "findings": shown, "count": len(findings)}
+    detail: dict[str, Any] = {"instance": findings[0].instance, "findings": shown, "count": len(findings)}
     if instance is not None:
         detail["evidence"] = keep_evidence(parts, state, instance, findings)
     parts.ledger.record("drift", state.place, **detail)
@@ -110,7 +109,9 @@ def keep_evidence(parts: Parts, state: EnvironmentState, instance: Instance, fin
     return path.name
 
 
-def _taint(parts: Parts, state: EnvironmentState, checked: Checked, memory: Memory) -> None:
+def _taint(
+    parts: Parts, state: EnvironmentState, checked: Checked, known: Mapping[str, Instance], memory: Memory
+) -> None:
     """Have what drifted replaced, but for what is to be replaced already: who looks into one is not thrown out.
 
     No more of them than the environment's budget, whatever releases they are of: a check that is wrong must end.
@@ -119,7 +120,6 @@ def _taint(parts: Parts, state: EnvironmentState, checked: Checked, memory: Memo
     since = time.monotonic() - policy.within_ms / 1000
     memory.tainted = [at for at in memory.tainted if at > since] if state.counted_since == memory.counted_since else []
     memory.counted_since = state.counted_since
-    known = {one.id: one for one in parts.ledger.instances(state.place)}
     for name in checked.instances:
         findings, instance = checked.of(name), known.get(name)
         if not findings or instance is None or instance.taint is not None or state.alarm is not None:
@@ -147,5 +147,5 @@ def _put_right(parts: Parts, state: EnvironmentState) -> None:
         return
     services = [release.service for release in releases.values()]
     plan = RouterPlan.of(state.place, state.settings, active.service, services)
-    parts.provider(state.settings.provider).router.restore(plan, targets(instances, releases), None)
+    parts.provider(state.settings.provider).router.restore(plan, targets(instances, releases))
     parts.ledger.record("router-restored", state.place, release=state.active)

@@ -273,9 +273,9 @@ class Router(Protocol):
     def inspect(self, place: Place) -> tuple[Finding, ...]:
         """Return what of the router is not as this provider made it; nothing where none runs."""
 
-    def restore(self, plan: RouterPlan, targets: Sequence[Target], weights: Mapping[str, int] | None) -> None:
-        """Make the router as it was made again, without losing a request: ``plan``, and of what it has the
-        ``targets``, with ``weights`` by name, or as its file says (None)."""
+    def restore(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
+        """Make the router as it was made again, without losing a request: ``plan``, and of ``targets`` those that it
+        has, with their weights."""
 
     def counters(self, place: Place) -> Counters:
         """Return the totals; zeros when it does not run."""

@@ -143,11 +143,11 @@ class LocalRouter:
             except admin_socket.Unreachable:  # its holder starts it again, or whoever keeps the environment does
                 return ()
 
-    def restore(self, plan: RouterPlan, targets: Sequence[Target], weights: Mapping[str, int] | None) -> None:
+    def restore(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
         with self._changing(plan.place) as proxy:
             if not proxy.exists():
                 return
-            wanted, held, text = _inner(plan), routing.restored(proxy, targets, weights), proxy.files.read()
+            wanted, held, text = _inner(plan), routing.restored(proxy, targets), proxy.files.read()
             with contextlib.suppress(RouterError):
                 wanted = wanted.after(config.read_plan(text or ""))
             new = proxy.render(wanted, held)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from instar.errors import RouterError
@@ -34,29 +35,20 @@ def differences(proxy: Proxy) -> Iterator[Finding]:
             yield _finding(_named(index, server), _wanted(server), _seen(live[index]))
 
 
-def restored(proxy: Proxy, targets: Sequence[Target], weights: Mapping[str, int] | None) -> Slots:
-    """Return what the slots shall hold: the targets that the file names, or, where nobody can read it, those that
-    HAProxy has; each with its weight of ``weights``, or that of the file (None)."""
+def restored(proxy: Proxy, targets: Sequence[Target]) -> Slots:
+    """Return what the slots shall hold: the targets that the file names with its weights, or, where nobody can read it,
+    those that HAProxy has."""
     known = {target.name: Server.of(target.name, target.address, target.port) for target in targets}
     try:
         named = config.read_slots(proxy.files.read() or "")
     except RouterError:
-        named = ()
-    by_address = {server.address: server for server in known.values()}
-    live = proxy.live()
-    found: list[Server | None] = []
-    for index, seen in enumerate(live):
-        server = named[index] if index < len(named) else None
-        wanted = known.get(server.name) if server is not None else None
-        if wanted is None and not named:
-            wanted = by_address.get(seen.address)
-        if wanted is None:
-            found.append(None)
-            continue
-        before = server.weight if server else seen.share
-        weight = before if weights is None else weights.get(wanted.name, 0)
-        found.append(Server(name=wanted.name, address=wanted.address, weight=weight))
-    return tuple(found)
+        by_address = {server.address: server for server in known.values()}
+        return tuple(_weighted(by_address.get(seen.address), seen.share) for seen in proxy.live())
+    return tuple(_weighted(known.get(server.name), server.weight) if server else None for server in named)
+
+
+def _weighted(server: Server | None, weight: int) -> Server | None:
+    return None if server is None else replace(server, weight=weight)
 
 
 def _changed_line(expected: str, text: str) -> Finding:
