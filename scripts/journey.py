@@ -183,14 +183,21 @@ def carefully(demo: Demonstration) -> dict[str, Any]:
     expect(refused is not None and refused["outcome"] == "failed", "a release that fails requests went through")
     expect("requests failed" in refused["reason"], f"it failed for another reason: {refused['reason']}")
     expect(demo.version("production") == "1", "production does not answer with version 1 after the canary")
-    events = demo.instar("history", "production")
-    victim = next(event["detail"] for event in events if event["kind"] == "created" and event["release"] == 1)
-    os.kill(victim["pid"], signal.SIGKILL)
+    victim, *_ = healthy(demo)  # of what runs now: the history has demonstrations before this one too
+    events = [event["detail"] for event in demo.instar("history", "production") if event["kind"] == "created"]
+    (pid,) = [created["pid"] for created in events if created["instance"] == victim]
+    os.kill(pid, signal.SIGKILL)
     demo.instar("agent", "--once", json_too=False)
-    status = demo.instar("status", "production")
-    names = [one["id"] for one in status["releases"][-1]["instances"] if one["healthy"]]
-    expect(victim["instance"] not in names and len(names) == 2, f"the dead instance was not replaced: {names}")
+    names = healthy(demo)
+    expect(victim not in names and len(names) == 2, f"the dead instance was not replaced: {names}")
     return {"canary": refused, "load": report}
+
+
+def healthy(demo: Demonstration) -> list[str]:
+    """Return the well instances of production's active release."""
+    status = demo.instar("status", "production")
+    (active,) = [one for one in status["releases"] if one["number"] == status["active"]]
+    return [one["id"] for one in active["instances"] if one["healthy"]]
 
 
 def check(demo: Demonstration, first: dict[str, Any], second: dict[str, Any], promoted: dict[str, Any]) -> None:
