@@ -356,3 +356,12 @@ def test_an_instance_that_is_replaced_while_somebody_is_in_it(project: Project) 
 def test_the_machine_says_whether_it_has_a_toolbox(project: Project) -> None:
     (found,) = [one for one in project.json("doctor")["components"] if one["name"] == "busybox, static"]
     assert found["found"] and not found["required"] and found["get"] == "apt-get install busybox-static"
+
+
+def test_a_shell_is_known_for_one_and_no_stranger(two: Project) -> None:
+    shell = two.start("shell", "dev", "--why", "to see", "--command", "sleep 4; exit 0")
+    wait_for(lambda: bool(events(two, "shell")), "it never began")
+    seen = two.try_instar("drift", "dev", "--json")
+    assert shell.poll() is None, "it was still there"
+    shell.communicate(timeout=20)
+    assert seen.json["findings"] == [] and seen.status == 0
