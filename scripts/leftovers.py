@@ -1,5 +1,5 @@
-"""What of Instar is on this machine now, outside of its files: mounts, loop devices, namespaces, links, cgroups, tables
-and processes.
+"""What of Instar is on this machine now, outside of its files: mounts, loop devices and what stands on those,
+namespaces, links, cgroups, tables and processes.
 
     scripts/leftovers.py [MARK…]    print all of it, or what carries one of the marks
 
@@ -58,7 +58,9 @@ def mounts() -> Iterator[str]:
 def loop_devices() -> Iterator[str]:
     for file in Path("/sys/block").glob("loop*/loop/backing_file"):
         with contextlib.suppress(OSError):
-            yield f"loop device {file.parent.parent.name} of {file.read_text().strip()}"
+            device = file.parent.parent
+            above = "".join(f" below {holder.name}" for holder in (device / "holders").glob("dm-*"))
+            yield f"loop device {device.name} of {file.read_text().strip()}{above}"
 
 
 def namespaces() -> Iterator[str]:

@@ -20,6 +20,7 @@ from instar.model.state import StateDirectory
 if TYPE_CHECKING:
     from instar.fetch.cache import Cache
     from instar.host.layers import LayerImages
+    from instar.host.seals import Seals
     from instar.ledger import Ledger
     from instar.model.component import Component
     from instar.providers.base import Provider
@@ -62,10 +63,16 @@ class Workspace:
         return Cache(self.state.cache)
 
     @functools.cached_property
+    def seals(self) -> Seals:
+        from instar.host.seals import Seals
+
+        return Seals(self.state.sealed)
+
+    @functools.cached_property
     def layers(self) -> LayerImages:
         from instar.host.layers import LayerImages
 
-        return LayerImages(self.store, self.state.layers, self.state.mounts)
+        return LayerImages(self.store, self.state.layers, self.state.mounts, self.seals)
 
     def provider(self, name: str) -> Provider:
         """Return the provider called ``name``. Raises UsageError when there is none."""

@@ -57,7 +57,10 @@ class Trial:
         self.counted.unlink(missing_ok=True)
         words = [sys.executable, "-IB", str(KILLER), str(kill_at), str(self.counted), "deploy", "dev", "--json"]
         place: dict[str, Any] = {"cwd": self.project.folder, "env": self.project.environ}
-        ended = subprocess.run(words, **place, capture_output=True, text=True, timeout=120, check=False)
+        try:
+            ended = subprocess.run(words, **place, capture_output=True, text=True, timeout=120, check=False)
+        except subprocess.TimeoutExpired as error:
+            pytest.fail(f"no end, killed at {kill_at}: {(error.stderr or b'').decode()}")
         if ended.returncode == -signal.SIGKILL:
             return None
         assert ended.returncode == 0, f"killed at {kill_at}: {ended.stderr}{ended.stdout}"
@@ -123,6 +126,7 @@ def test_killed_here_and_there_it_ends_as_it_would_have(trial: Trial) -> None:
 def test_killed_everywhere_and_again_while_recovering(trial: Trial) -> None:
     count = trial.count()
     print(f"{count} points", file=sys.stderr)
-    step = int(os.environ.get("INSTAR_KILL_STEP", "1"))  # to try every N-th only
-    for point in range(1, count + 1, step):
+    first, step = (int(os.environ.get(f"INSTAR_KILL_{word}", "1")) for word in ("FIRST", "STEP"))  # to try some only
+    for point in range(first, count + 1, step):
+        print(f"point {point}", file=sys.stderr)
         trial.kill(point, 1 + (point * 37) % count)

@@ -13,8 +13,8 @@ from typing import Any, cast
 import pytest
 
 from instar.drift.check import Checked, check
-from instar.drift.seals import Seals
 from instar.host import cgroups, namespaces, proc, settings
+from instar.host.seals import Seals
 from instar.ledger import Ledger
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentState, Settings

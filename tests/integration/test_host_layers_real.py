@@ -13,6 +13,7 @@ import pytest
 
 from instar.host import erofs, mounts, processes
 from instar.host.layers import LayerImages
+from instar.host.seals import Seals
 from instar.model.digest import Digest
 from instar.model.image import Layer
 
@@ -37,7 +38,8 @@ def store() -> OneFileStore:
 
 @pytest.fixture
 def images(store: OneFileStore, tmp_path: Path) -> Iterator[LayerImages]:
-    made = LayerImages(store, tmp_path / "layers", tmp_path / "mounts")  # type: ignore[arg-type]
+    seals = Seals(tmp_path / "sealed")
+    made = LayerImages(store, tmp_path / "layers", tmp_path / "mounts", seals)  # type: ignore[arg-type]
     yield made
     made.prune([])
     assert mounts.mounts_below(tmp_path) == ()

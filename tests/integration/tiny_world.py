@@ -14,6 +14,7 @@ from typing import Any
 
 from instar.host import cgroups, mounts
 from instar.host.layers import LayerImages
+from instar.host.seals import Seals
 from instar.model.definition import Health, Service
 from instar.model.image import Image, ImageConfig, Layer
 from instar.model.release import Configuration, Instance, Place, Release
@@ -37,7 +38,7 @@ class TinyWorld:
         self.id = secrets.token_hex(3)
         self.state = StateDirectory(home, home / "run")
         self.store = Store(self.state.store)
-        self.layers = LayerImages(self.store, self.state.layers, self.state.mounts)
+        self.layers = LayerImages(self.store, self.state.layers, self.state.mounts, Seals(self.state.sealed))
         self.runtime = self.another_runtime()
         self.image = self.image_of(tiny_tree(home / "tree"))
 

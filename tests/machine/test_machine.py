@@ -52,6 +52,20 @@ for file in $(find /sys/fs/cgroup/instar-* -name cgroup.procs); do
   done
 done | sort
 """
+MARKED = r"""
+cp -r /root/notes /root/marked
+cd /root/marked
+sed -i 's/^name: notes/name: marked/; s/:8070$/:8060/' instar.yaml
+yes 'an unmistakable mark' | head -n 1000 >app/mark
+"""
+FLIP = r"""
+layer=$(grep -l 'an unmistakable mark' /var/lib/instar/layers/*.erofs)
+at=$(grep -m 1 -abo 'an unmistakable mark' $layer | head -n 1 | cut -d: -f1)
+chattr -i $layer
+printf '\xff' | dd of=$layer bs=1 seek=$at conv=notrunc status=none
+sync
+echo 3 >/proc/sys/vm/drop_caches
+"""
 LEFT = "losetup --all; find /run /sys/fs/cgroup -maxdepth 1 -name 'instar-[0-9a-f]*'"
 LIMITS = "cd /sys/fs/cgroup && head -n 9 instar-*/*-[0-9]*/{cpu.max,memory.max,memory.swap.max,pids.max}"
 
@@ -107,13 +121,31 @@ def test_what_runs_is_what_was_baked(booted: Machine) -> None:
     booted.run(f"systemd-run --quiet --unit=intruder nsenter -t {first} -n -i -u sleep 1000")
     until(lambda: {"limit", "process", "code"} <= drifted(booted, NOTES), "it is not found")
     booted.run(f"systemctl stop intruder; instar taint {NOTES} {before} --why drift")
-
-    def is_replaced() -> bool:
-        booted.run("instar agent --once", timeout_s=SLOW_S)  # here one pass is over before the new one has begun
-        return before not in ids(booted, NOTES)
-
-    until(is_replaced, "it is not replaced")
+    replaced_by_the_agent(booted, NOTES, before)
     assert drifted(booted, NOTES) == set()
+
+
+def test_the_kernel_reads_no_other_bytes_than_those_that_were_baked(booted: Machine) -> None:
+    """A byte is changed past the file system's refusal: who reads it gets an error, and a new layer is made."""
+    mounted = booted.run("findmnt --raw --noheadings --types erofs --output SOURCE").split()
+    assert mounted
+    assert all(source.startswith("/dev/mapper/instar-") for source in mounted)
+    booted.run(MARKED)
+    booted.run("cd /root/marked && instar deploy dev", timeout_s=SLOW_S)
+    (before,) = ids(booted, "marked/dev")
+    found = json.loads(booted.run("instar drift marked/dev --json", timeout_s=SLOW_S))
+    assert found["layers"] == "verity"
+    booted.run(FLIP)
+    reading = f"cat /proc/$(head -n 1 /sys/fs/cgroup/instar-*/{before}/cgroup.procs)/root/srv/app/mark"
+    assert "Input/output error" in booted.run(f"{reading} 2>&1 >/dev/null || true")
+    assert drifted(booted, "marked/dev") == {"blob"}
+    booted.run("instar taint marked/dev --why damaged " + before)
+    replaced_by_the_agent(booted, "marked/dev", before)
+    assert drifted(booted, "marked/dev", "--deep") == set()
+    booted.run("instar destroy marked/dev --yes --volumes; instar gc", timeout_s=SLOW_S)
+    left = booted.run("findmnt --raw --noheadings --types erofs --output SOURCE").split()
+    assert sorted(left) == sorted(mounted)
+    assert {f"/dev/mapper/{name}" for name in booted.run("ls /dev/mapper").split()} == {*left, "/dev/mapper/control"}
 
 
 def test_systemd_leaves_the_limits_of_instances_alone(booted: Machine) -> None:
@@ -211,6 +243,14 @@ def is_well(found: dict[str, Any], number: int, instances: int) -> bool:
 def answers(booted: Machine) -> None:
     for url in URLS.values():
         booted.run(f"curl -sf --max-time 20 -o /dev/null {url}")
+
+
+def replaced_by_the_agent(booted: Machine, environment: str, before: str) -> None:
+    def is_replaced() -> bool:
+        booted.run("instar agent --once", timeout_s=SLOW_S)  # here one pass is over before the new one has begun
+        return before not in ids(booted, environment)
+
+    until(is_replaced, "it is not replaced")
 
 
 def drifted(booted: Machine, environment: str, *words: str) -> set[str]:

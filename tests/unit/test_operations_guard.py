@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from instar.host.seals import Seals
 from instar.ledger import Ledger
 from instar.model.definition import Drift, Replace
 from instar.model.drift import Finding
@@ -41,6 +42,7 @@ def parts(tmp_path: Path) -> Iterator[Any]:
         yield SimpleNamespace(
             ledger=ledger,
             state=state,
+            seals=Seals(state.sealed),
             store=SimpleNamespace(image=lambda digest: SimpleNamespace(digest=digest, layers=())),
             provider=lambda name: provider,
             machine=machine,

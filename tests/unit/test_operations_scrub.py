@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from instar.drift.seals import Seals
 from instar.errors import BlobDamaged, ImageNotFound
+from instar.host.seals import Seals
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Layer
@@ -62,7 +62,8 @@ def scrub(tmp_path: Path) -> Iterator[Scrub]:
         ledger.save_settings(PLACE, Settings())
         ledger.add_release(PLACE, image("1").digest, configuration())
         ledger.add_instances(PLACE, 1, 1, IPv4Network("10.99.0.0/24"))
-        parts: Any = SimpleNamespace(ledger=ledger, state=state, store=stored, layers=stored, said=said)
+        seals = Seals(state.sealed)
+        parts: Any = SimpleNamespace(ledger=ledger, store=stored, seals=seals, layers=stored, said=said)
         yield Scrub(parts, said.append)
 
 
@@ -84,7 +85,7 @@ def test_what_is_damaged_is_told_of_once_and_no_longer_sealed(scrub: Scrub) -> N
     rotten = LAYERS[0].digest
     for _ in range(4):
         scrub.step()
-    seals, path = Seals(scrub.parts.state.sealed), stored(scrub).path(rotten)
+    seals, path = scrub.parts.seals, stored(scrub).path(rotten)
     assert seals.holds(path)
     stored(scrub).rotten.add(rotten)
     for _ in range(8):

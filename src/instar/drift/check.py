@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from instar.drift.rules import Ignored, sort_out
-from instar.drift.seals import Seals
 from instar.drift.traffic import compare
 from instar.errors import BlobDamaged, ImageNotFound, RouterError, StoreError
+from instar.host.seals import Seals
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.drift import Finding

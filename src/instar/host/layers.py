@@ -7,20 +7,19 @@ ROOT/                              on the state's file system, kept
 └── lock                           held while something is mounted, unmounted, put in place or removed
 MOUNTS/
 ├── FIRST_16_OF_DIFF_ID/           the mounts, gone after a reboot
-├── FIRST_16_OF_DIFF_ID.checked    the image as it was (boot, inode, times) when its bytes were last hashed
+├── FIRST_16_OF_DIFF_ID.verity     the root of the hashes by which the kernel checks what it reads of it (verity.py)
 └── lock                           shared by who puts mounted layers together, alone for who takes mounts away
 
 An image is made outside the lock and put in place by a rename, so two processes that make the same one do no harm.
 Killed in the making: the directory's lock is free, and the next :meth:`LayerImages.prune` removes it. What a layer's
-image holds is checked against its hash before it is mounted, once a boot and after every change of the file; one that
-is damaged is made again from the blob.
+image holds is checked against its hash before it is mounted, once a boot and after every change of the file (seals.py);
+one that is damaged is made again from the blob.
 
 What mounts and makes is imported when something is mounted or made: a bake in which nothing changed comes by here too.
 """
 
 from __future__ import annotations
 
-import array
 import contextlib
 import fcntl
 import os
@@ -28,25 +27,31 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.host import loop_devices, proc
+from instar.host import immutable, loop_devices, proc, verity
 from instar.model.digest import Digest
 from instar.model.image import Layer
 
 if TYPE_CHECKING:
     from instar.host.proc import Mount
+    from instar.host.seals import Seals
     from instar.store import Store
 
-_GET_FLAGS, _SET_FLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x10
-_MAKING = ".making-"
+_MAKING, _VERITY = ".making-", ".verity"
+
+
+class _Damaged(Exception):
+    pass
 
 
 class LayerImages:
     """The layers' images under ``root`` and their mounts under ``mounts``."""
 
-    def __init__(self, store: Store, root: Path, mounts: Path) -> None:
+    def __init__(self, store: Store, root: Path, mounts: Path, seals: Seals) -> None:
         self._store = store
         self._root = root
         self._mounts = mounts
+        self._seals = seals
+        self._devices = f"instar-{Digest.of(os.fsencode(root)).hex[:6]}-"
 
     def provide(self, layer: Layer, tree: Path | None = None) -> Path:
         """Return the image of ``layer``; make it first where there is none.
@@ -61,18 +66,17 @@ class LayerImages:
     def mount(self, layer: Layer) -> Path:
         """Return where ``layer`` is mounted; mount it first where it isn't. Raises HostError, BlobDamaged."""
         target = self._target(layer.diff_id)
-        if target.is_mount() and self._is_checked(layer.diff_id) and self._wrong_mount(layer.diff_id) is None:
+        sealed = self._seals.holds(self._image(layer.diff_id))
+        if target.is_mount() and sealed and self._wrong_mount(layer.diff_id) is None:
             return target
         from instar.host import mounts
 
-        image = self._provide_sound(layer)
+        self._provide_sound(layer)
         with self._locked():
             if target.is_mount() and self._wrong_mount(layer.diff_id) is not None:
                 mounts.unmount_all(target)
             if not target.is_mount():
-                self._mounts.mkdir(parents=True, exist_ok=True, mode=0o700)
-                target.mkdir(exist_ok=True, mode=0o700)
-                mounts.mount_erofs(image, target)
+                self._mount(layer.diff_id)
         return target
 
     def examine(
@@ -83,23 +87,19 @@ class LayerImages:
         Its bytes are hashed when they were not since the boot, when the file is not the same any more (size, inode,
         times), or when ``deep``. ``table``: this process's mounts by their points, where they are known already.
         """
-        from instar.host import erofs
-
         if not self._made(diff_id):
             return "its image is not there"
-        if deep or not self._is_checked(diff_id):
-            if erofs.digest_of(self._image(diff_id)) != self._recorded(diff_id):
-                self._note(diff_id).unlink(missing_ok=True)
-                return "its bytes are others"
-            self._note_checked(diff_id)
+        if not self._is_sound(diff_id, deep=deep):
+            return "its bytes are others"
         return self._wrong_mount(diff_id, table)
 
     def is_immutable(self, diff_id: Digest) -> bool:
         """Tell whether the file system refuses every write to the layer's image (``chattr +i``)."""
-        try:
-            return _is_immutable(self._image(diff_id))
-        except OSError:
-            return False
+        return immutable.is_marked(self._image(diff_id))
+
+    def is_verified(self, diff_id: Digest) -> bool:
+        """Tell whether the kernel checks every block of the layer's image as it reads it (dm-verity)."""
+        return self._verity_root(diff_id) is not None
 
     def device(self, diff_id: Digest, table: Mapping[str, Sequence[Mount]]) -> str | None:
         """Return the device on which a layer is mounted; None where it isn't."""
@@ -116,9 +116,13 @@ class LayerImages:
         if not here:
             return None
         (last, *below) = here
-        right = not below and last.kind == "erofs" and "ro" in last.options.split(",")
-        if right and loop_devices.backing_file(last.source) == str(self._image(diff_id)):
-            return None
+        if not below and last.kind == "erofs" and "ro" in last.options.split(","):
+            root = self._verity_root(diff_id)
+            if root is None and loop_devices.backing_file(last.source) == str(self._image(diff_id)):
+                return None
+            device = verity.look(last.source) if root else None
+            if device is not None and (device.root, device.file) == (root, str(self._image(diff_id))):
+                return None if device.sound else "the kernel has read other bytes than its own"
         return f"mounted in its place: {', '.join(f'{one.kind} of {one.source}' for one in here)}"
 
     @contextlib.contextmanager
@@ -140,6 +144,8 @@ class LayerImages:
                 if target.name not in kept and target.is_dir():
                     mounts.unmount_all(target)
                     target.rmdir()
+                    target.with_suffix(_VERITY).unlink(missing_ok=True)
+            verity.sweep(self._devices)
 
     def prune(self, keep: Collection[Digest]) -> int:
         """Unmount and remove every layer but those whose diff IDs are in ``keep``; return the bytes given back."""
@@ -155,20 +161,40 @@ class LayerImages:
                     self._remove_image(Digest.from_hex(path.stem))
         return freed
 
-    def _provide_sound(self, layer: Layer) -> Path:
+    def _mount(self, diff_id: Digest) -> None:
+        from instar.host import mounts
+
+        image, target = self._image(diff_id), self._target(diff_id)
+        target.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with verity.opened(image, self._devices) as device:
+            if device is None:
+                target.with_suffix(_VERITY).unlink(missing_ok=True)
+                mounts.mount_erofs(image, target)
+            else:
+                target.with_suffix(_VERITY).write_text(device.root)
+                mounts.mount_erofs(device.path, target)
+
+    def _provide_sound(self, layer: Layer) -> None:
+        if self._made(layer.diff_id) and not self._is_sound(layer.diff_id):
+            from instar.host import mounts
+
+            with self._locked():
+                mounts.unmount_all(self._target(layer.diff_id))  # who stands on it keeps it
+                self._remove_image(layer.diff_id)
+        self.provide(layer)
+
+    def _is_sound(self, diff_id: Digest, *, deep: bool = False) -> bool:
+        """Tell whether an image's bytes are its own; read them only if nothing says so yet, or when ``deep``."""
         from instar.host import erofs
 
-        image = self._image(layer.diff_id)
-        if self._made(layer.diff_id) and not self._is_checked(layer.diff_id):
-            if erofs.digest_of(image) == self._recorded(layer.diff_id):
-                self._note_checked(layer.diff_id)
-            else:
-                from instar.host import mounts
-
-                with self._locked():
-                    mounts.unmount_all(self._target(layer.diff_id))  # who stands on it keeps it
-                    self._remove_image(layer.diff_id)
-        return self.provide(layer)
+        image = self._image(diff_id)
+        if not deep and self._seals.holds(image):
+            return True
+        with contextlib.suppress(_Damaged), self._seals.sealing(image):
+            if erofs.digest_of(image) != self._record(diff_id).read_text():
+                raise _Damaged
+            return True
+        return False
 
     def _make(self, layer: Layer, tree: Path | None) -> None:
         from instar.host import erofs
@@ -188,26 +214,18 @@ class LayerImages:
             return
         self._remove_image(diff_id)
         (room / "image").rename(self._image(diff_id))
-        _set_immutable(self._image(diff_id), True)
+        immutable.mark(self._image(diff_id))
         (room / "sha256").rename(self._record(diff_id))
-        self._note_checked(diff_id)
+        with self._seals.sealing(self._image(diff_id)):
+            pass  # its hash was taken while it was made
 
     def _made(self, diff_id: Digest) -> bool:
         return self._record(diff_id).exists() and self._image(diff_id).exists()
 
     def _remove_image(self, diff_id: Digest) -> None:
-        _remove(self._record(diff_id))
-        _remove(self._image(diff_id))
-        self._note(diff_id).unlink(missing_ok=True)
-
-    def _is_checked(self, diff_id: Digest) -> bool:
-        with contextlib.suppress(FileNotFoundError):
-            return self._note(diff_id).read_text() == _identity(self._image(diff_id))
-        return False
-
-    def _note_checked(self, diff_id: Digest) -> None:
-        self._mounts.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._note(diff_id).write_text(_identity(self._image(diff_id)))
+        immutable.remove(self._record(diff_id))
+        immutable.remove(self._image(diff_id))
+        self._seals.forget(self._image(diff_id))
 
     def _image(self, diff_id: Digest) -> Path:
         return self._root / f"{diff_id.hex}.erofs"
@@ -218,12 +236,10 @@ class LayerImages:
     def _target(self, diff_id: Digest) -> Path:
         return self._mounts / diff_id.hex[:16]
 
-    def _note(self, diff_id: Digest) -> Path:
-        return self._mounts / f"{diff_id.hex[:16]}.checked"
-
-    def _recorded(self, diff_id: Digest) -> str | None:
+    def _verity_root(self, diff_id: Digest) -> str | None:
+        """Return the root of the hashes by which the kernel checks what is mounted; None where it checks nothing."""
         with contextlib.suppress(FileNotFoundError):
-            return self._record(diff_id).read_text()
+            return self._target(diff_id).with_suffix(_VERITY).read_text()
         return None
 
     @contextlib.contextmanager
@@ -263,23 +279,8 @@ class LayerImages:
             os.close(descriptor)
 
 
-def _identity(image: Path) -> str:
-    """Return what changes when a file is written, whoever does it; a disk that decays changes nothing of it."""
-    from instar.host.processes import boot_id
-
-    status = image.stat()
-    times = f"{status.st_mtime_ns} {status.st_ctime_ns}"
-    return f"{boot_id()} {status.st_dev} {status.st_ino} {status.st_size} {times}"
-
-
 def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        _set_immutable(path, False)
-        path.unlink()
 
 
 def _remove_if_abandoned(room: Path) -> None:
@@ -299,27 +300,3 @@ def _discard(room: Path) -> None:
 
     with contextlib.suppress(InstarError):  # the next prune tries again
         trees.remove(room)
-
-
-def _is_immutable(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        flags = array.array("l", [0])
-        fcntl.ioctl(descriptor, _GET_FLAGS, flags, True)
-        return bool(flags[0] & _IMMUTABLE)
-    finally:
-        os.close(descriptor)
-
-
-def _set_immutable(path: Path, immutable: bool) -> None:
-    """Set or clear ``chattr +i``; file systems without it (tmpfs before 6.6, overlay) are left as they are."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        with contextlib.suppress(OSError):
-            flags = array.array("l", [0])
-            fcntl.ioctl(descriptor, _GET_FLAGS, flags, True)
-            wanted = flags[0] | _IMMUTABLE if immutable else flags[0] & ~_IMMUTABLE
-            if wanted != flags[0]:
-                fcntl.ioctl(descriptor, _SET_FLAGS, array.array("l", [wanted]))
-    finally:
-        os.close(descriptor)

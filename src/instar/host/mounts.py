@@ -41,12 +41,12 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 def mount_erofs(image: Path, target: Path) -> None:
-    """Mount the EROFS file ``image`` at ``target``, read-only, with no devices and no set-uid programs.
+    """Mount the EROFS file or block device ``image`` at ``target``, read-only, without devices and set-uid programs.
 
-    The kernel reads the file itself from 6.12; older ones need a loop device, which is freed by the unmount.
+    The kernel reads a file itself from 6.12; older ones need a loop device, which is freed by the unmount.
     Raises HostError.
     """
-    if not needs_loop_devices():
+    if not needs_loop_devices() or image.is_block_device():
         try:
             _mount(str(image), target, "erofs", _RDONLY | _NOSUID | _NODEV)
             return

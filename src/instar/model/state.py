@@ -18,7 +18,7 @@
 ├── lock/                  flock files
 ├── mounts/                layers, mounted once and shared
 ├── instances/INSTANCE/    bundle, root mount, pid files
-├── sealed/                which blobs were hashed, and what they were like (drift/)
+├── sealed/                which blobs and layers were hashed, and what they were like
 ├── runc/                  runc's own state
 ├── toolbox/               the BusyBox that shells are shown
 └── routers/               control sockets (short paths: a socket's has at most 107 bytes)

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 
 from instar.drift.check import Checked, check
-from instar.drift.seals import Seals
 from instar.errors import NotFound
 from instar.host import locks
 from instar.model.release import EnvironmentState, Place
@@ -37,8 +36,7 @@ def drift(parts: Parts, state: EnvironmentState, instance: str | None = None, *,
     began = time.monotonic()
     provider = parts.provider(state.settings.provider)
     before = _resting(parts, state.place)
-    seals = Seals(parts.state.sealed)
-    where = (parts.ledger, parts.store, seals, provider, state)
+    where = (parts.ledger, parts.store, parts.seals, provider, state)
     checked = check(*where, instance=instance, deep=deep, at_rest=before is not None)
     if before is not None and before != _resting(parts, state.place):  # somebody came: what it saw of traffic is stale
         checked = check(*where, instance=instance, deep=deep, at_rest=False)

@@ -10,8 +10,9 @@ from instar.model.digest import Digest
 from instar.model.release import Place
 from instar.operations.parts import Parts
 
-Guarantee = Literal["immutable", "hashed"]
-"""immutable: the file system refuses every write to them (``chattr +i``); hashed: a write is found, not prevented."""
+Guarantee = Literal["verity", "immutable", "hashed"]
+"""verity: the kernel checks every block as it reads it; immutable: the file system refuses every write to them
+(``chattr +i``); hashed: a write is found, not prevented."""
 
 
 def guarantee(parts: Parts, place: Place) -> Guarantee | None:
@@ -23,4 +24,6 @@ def guarantee(parts: Parts, place: Place) -> Guarantee | None:
             layers |= {layer.diff_id for layer in image.layers}
     if not layers:
         return None
-    return "immutable" if all(parts.layers.is_immutable(one) for one in layers) else "hashed"
+    if all(map(parts.layers.is_verified, layers)):
+        return "verity"
+    return "immutable" if all(map(parts.layers.is_immutable, layers)) else "hashed"

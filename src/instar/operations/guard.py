@@ -15,7 +15,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from instar.drift.check import Checked, check
-from instar.drift.seals import Seals
 from instar.drift.traffic import targets
 from instar.errors import InstarError
 from instar.model.codec import to_json
@@ -49,9 +48,7 @@ def guard(parts: Parts, state: EnvironmentState, memory: Memory, report: Report)
         return None
     memory.checked = time.monotonic()
     provider = parts.provider(state.settings.provider)
-    checked = check(
-        parts.ledger, parts.store, Seals(parts.state.sealed), provider, state, at_rest=state.rollout is None
-    )
+    checked = check(parts.ledger, parts.store, parts.seals, provider, state, at_rest=state.rollout is None)
     known = {one.id: one for one in parts.ledger.instances(state.place)}
     for about in (None, *checked.instances):
         findings, instance = frozenset(checked.of(about)), known.get(about or "")

@@ -15,6 +15,7 @@ from instar.model.progress import Progress
 if TYPE_CHECKING:
     from instar.fetch.cache import Cache
     from instar.host.layers import LayerImages
+    from instar.host.seals import Seals
     from instar.ledger import Ledger
     from instar.model.component import Component
     from instar.model.progress import Report
@@ -44,6 +45,9 @@ class Parts(Protocol):
 
     @property
     def cache(self) -> Cache: ...
+
+    @property
+    def seals(self) -> Seals: ...
 
     @property
     def layers(self) -> LayerImages: ...

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from instar.drift.seals import Seals
 from instar.errors import InstarError, StoreError
 from instar.model.digest import Digest
 from instar.model.progress import Progress, Report
@@ -61,7 +60,7 @@ class Scrub:
             return self.parts.layers.examine(digest, deep=True)
         path = self.parts.store.path(digest)
         try:
-            with Seals(self.parts.state.sealed).sealing(path):
+            with self.parts.seals.sealing(path):
                 self.parts.store.verify(digest)
         except (OSError, StoreError) as error:
             return str(error)

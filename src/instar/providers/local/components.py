@@ -12,7 +12,7 @@ from pathlib import Path
 
 from instar import process
 from instar.errors import InstarError
-from instar.host import cgroups, firewall, idmap, mounts, namespaces, processes, seccomp, toolbox, trees
+from instar.host import cgroups, firewall, idmap, mounts, namespaces, processes, seccomp, toolbox, trees, verity
 from instar.host.namespaces import IdRange, Unsupported
 from instar.host.netlink import Netlink
 from instar.model.component import Component
@@ -36,6 +36,13 @@ def _programs() -> Iterator[Component]:
         ("unshare", "makes user namespaces", "util-linux"),
     ):
         yield Component(name=name, purpose=purpose, found=_version(name), get=f"apt-get install {package}")
+    yield Component(
+        name=verity.PROGRAM,
+        purpose="has the kernel check every block of a layer as it reads it (dm-verity)",
+        found=_version(verity.PROGRAM) if verity.is_usable() else None,
+        get="apt-get install cryptsetup-bin, and a kernel with it: modprobe dm-verity",
+        required=False,
+    )
 
 
 def _seccomp_profile() -> Component:

@@ -1,7 +1,7 @@
 """Which files were hashed, and what they were like then: size, inode and times.
 
 One that is still like that was not written to by any ordinary way, so it is not read again: a check takes milliseconds.
-A note holds for one boot, and is worth as much as the root of this machine.
+A disk that decays changes nothing of it. A note holds for one boot, and is worth as much as the root of this machine.
 """
 
 from __future__ import annotations
@@ -14,24 +14,32 @@ from instar.host import processes
 
 
 class Seals:
+    """The notes in ``folder``, one a file, by the file's name."""
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def holds(self, path: Path) -> bool:
         """Tell whether ``path`` is as it was when it was sealed."""
         with contextlib.suppress(OSError):
-            return (self._folder / path.name).read_text() == _identity(path)
+            return self._note(path).read_text() == _identity(path)
         return False
 
     @contextlib.contextmanager
     def sealing(self, path: Path) -> Iterator[None]:
         """Seal ``path``, which is read inside, unless the block raises: as it was before it was read."""
-        note = self._folder / path.name
-        note.unlink(missing_ok=True)
+        self.forget(path)
         before = _identity(path)
         yield
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        note.write_text(before)
+        self._note(path).write_text(before)
+
+    def forget(self, path: Path) -> None:
+        """Forget that ``path`` was hashed."""
+        self._note(path).unlink(missing_ok=True)
+
+    def _note(self, path: Path) -> Path:
+        return self._folder / path.name
 
 
 def _identity(path: Path) -> str:
