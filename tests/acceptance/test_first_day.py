@@ -66,6 +66,7 @@ def test_bake_deploy_replace_roll_back_promote(project: Project) -> None:
     require_status(project, first["digest"])
     require_history(project)
     assert project.instar("history", "--verify").status == 0
+    assert project.json("history", "--last", "2") == project.json("history")[-2:]
 
 
 def require_status(project: Project, active_image: str) -> None:

@@ -63,8 +63,9 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
 @click.argument("environment", metavar="[ENV]", required=False)
 @file_option
 @json_option
+@click.option("-n", "--last", type=click.IntRange(min=1), metavar="N", help="Only the last N events.")
 @click.option("--verify", is_flag=True, help="Check the whole ledger's chain of hashes.")
-def history(environment: str | None, file: Path, as_json: bool, verify: bool) -> None:
+def history(environment: str | None, file: Path, as_json: bool, last: int | None, verify: bool) -> None:
     """Show what happened to ENV (or to all), oldest first: who did what, when. ENV may be gone."""
     require_root("history", _READS)
     from instar.operations.places import find_place
@@ -78,7 +79,7 @@ def history(environment: str | None, file: Path, as_json: bool, verify: bool) ->
             say(f"the chain holds: {verified.events} events, head {verified.head}")
         return
     place = find_place(parts.ledger, environment, service_name(file)) if environment else None
-    events = parts.ledger.history(place)
+    events = parts.ledger.history(place, last=last)
     if as_json:
         say_json([_event(event) for event in events])
         return
