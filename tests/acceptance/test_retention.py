@@ -74,6 +74,12 @@ def test_the_way_back_and_what_is_pinned_stay(aged: Project) -> None:
     assert not aged.json("unpin", "dev", "1")["pinned"]
 
 
+def test_what_instances_stand_on_stays(aged: Project) -> None:
+    """The plate too, which is in no image."""
+    aged.instar("gc")
+    assert aged.json("drift", "dev", "--deep")["findings"] == []
+
+
 def test_logs_go_with_their_releases_but_that_of_a_fresh_failure_stays(aged: Project) -> None:
     aged.edit("keep: {hot: 0, releases: 1}", "keep: {hot: 0, releases: 3}")
     aged.instar("deploy", "dev")

@@ -176,7 +176,7 @@ class World:
     def close(self) -> None:
         """Leave nothing that outlives the test or keeps its folder from being removed."""
         clear_leftovers(self.state.steps)
-        self.layers.prune([])
+        self.layers.prune([], list)
         mounts.unmount_all(self.path)
 
 

@@ -41,7 +41,7 @@ def images(store: OneFileStore, tmp_path: Path) -> Iterator[LayerImages]:
     seals = Seals(tmp_path / "sealed")
     made = LayerImages(store, tmp_path / "layers", tmp_path / "mounts", seals)  # type: ignore[arg-type]
     yield made
-    made.prune([])
+    made.prune([], list)
     assert mounts.mounts_below(tmp_path) == ()
 
 
@@ -105,12 +105,12 @@ def test_an_image_is_hashed_once_a_boot(
     before = len(hashed)
     for _ in range(2):
         images.mount(layer("a"))
-        images.unmount_unused([])
+        images.unmount_all()
     assert len(hashed) == before
     monkeypatch.setattr(processes, "boot_id", lambda: "another boot")
     for _ in range(2):
         images.mount(layer("a"))
-        images.unmount_unused([])
+        images.unmount_all()
     assert hashed[before:] == [image]
 
 
@@ -121,21 +121,21 @@ def test_an_image_without_its_record_is_made_again(images: LayerImages, store: O
 
 
 def test_prune_spares_what_is_kept_and_what_is_being_made(images: LayerImages, tmp_path: Path) -> None:
-    kept, gone = images.mount(layer("kept")), images.mount(layer("gone"))
+    used, kept, gone = (images.mount(layer(name)) for name in ("used", "kept", "gone"))
     for name in ("abandoned", "held"):
         (tmp_path / "layers" / f".making-{name}").mkdir()
     descriptor = os.open(tmp_path / "layers" / ".making-held", os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    assert images.prune([layer("kept").diff_id]) > 0
+    assert images.prune([layer("kept").diff_id], lambda: [layer("used").diff_id]) > 0
     os.close(descriptor)
-    assert (kept.is_mount(), gone.exists()) == (True, False)
-    hexadecimal = layer("kept").diff_id.hex
-    assert names(tmp_path / "layers") == {f"{hexadecimal}.erofs", f"{hexadecimal}.sha256", ".making-held", "lock"}
+    assert (used.is_mount(), kept.exists(), gone.exists()) == (True, False, False)
+    left = {f"{layer(name).diff_id.hex}.{end}" for name in ("used", "kept") for end in ("erofs", "sha256")}
+    assert names(tmp_path / "layers") == {*left, ".making-held", "lock"}
 
 
-def test_unmounting_the_unused_keeps_the_images(images: LayerImages) -> None:
+def test_unmounting_keeps_the_images(images: LayerImages) -> None:
     target = images.mount(layer("a"))
-    images.unmount_unused([])
+    images.unmount_all()
     assert not target.exists()
     assert images.provide(layer("a")).exists()
 

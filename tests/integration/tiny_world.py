@@ -147,7 +147,7 @@ class TinyWorld:
         left += [str(path) for one in cgroups.hierarchies() for path in one.mount.glob(f"*{self.id}*")]
         tables = subprocess.run(["nft", "list", "tables"], check=True, capture_output=True, text=True).stdout
         mounts.unmount_all(self.home)
-        self.layers.prune(())
+        self.layers.prune((), tuple)
         assert not left
         assert self.id not in tables
         assert not Path(f"/run/instar-{self.id}").exists()

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from instar.errors import ProviderError
 from instar.model.definition import Check
+from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release
@@ -252,6 +253,9 @@ class SimulatedRuntime:
     def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
         lines = self._logs.get(instance_id, [])
         yield from lines if last is None else lines[len(lines) - min(last, len(lines)) :]
+
+    def layers_in_use(self) -> Collection[Digest]:
+        return ()
 
     def has_log(self, instance_id: str) -> bool:
         return instance_id in self._logs

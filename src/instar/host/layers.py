@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,25 +134,21 @@ class LayerImages:
         with self._mounts_held(fcntl.LOCK_SH):
             yield
 
-    def unmount_unused(self, in_use: Collection[Digest]) -> None:
-        """Unmount every layer but those whose diff IDs are ``in_use``. Raises HostError."""
-        from instar.host import mounts
-
-        kept = {self._target(diff_id).name for diff_id in in_use}
+    def unmount_all(self) -> None:
+        """Unmount every layer. Raises HostError."""
         with self._mounts_held(fcntl.LOCK_EX), self._locked():
-            for target in _entries(self._mounts):
-                if target.name not in kept and target.is_dir():
-                    mounts.unmount_all(target)
-                    target.rmdir()
-                    target.with_suffix(_VERITY).unlink(missing_ok=True)
-            verity.sweep(self._devices)
+            self._unmount_but(())
 
-    def prune(self, keep: Collection[Digest]) -> int:
-        """Unmount and remove every layer but those whose diff IDs are in ``keep``; return the bytes given back."""
-        self.unmount_unused(keep)
-        kept = {diff_id.hex for diff_id in keep}
+    def prune(self, keep: Collection[Digest], in_use: Callable[[], Collection[Digest]]) -> int:
+        """Unmount every layer that is not in use, and remove its image if it need not be kept either.
+
+        ``in_use`` is asked when nobody can begin to use one any more. Returns the bytes given back. Raises HostError.
+        """
         freed = 0
         with self._mounts_held(fcntl.LOCK_EX), self._locked():
+            used = in_use()
+            self._unmount_but(used)
+            kept = {diff_id.hex for diff_id in (*keep, *used)}
             for path in _entries(self._root):
                 if path.name.startswith(_MAKING):
                     _remove_if_abandoned(path)
@@ -160,6 +156,17 @@ class LayerImages:
                     freed += path.stat().st_size
                     self._remove_image(Digest.from_hex(path.stem))
         return freed
+
+    def _unmount_but(self, used: Collection[Digest]) -> None:
+        from instar.host import mounts
+
+        kept = {self._target(diff_id).name for diff_id in used}
+        for target in _entries(self._mounts):
+            if target.name not in kept and target.is_dir():
+                mounts.unmount_all(target)
+                target.rmdir()
+                target.with_suffix(_VERITY).unlink(missing_ok=True)
+        verity.sweep(self._devices)
 
     def _mount(self, diff_id: Digest) -> None:
         from instar.host import mounts

@@ -41,7 +41,7 @@ def bake(parts: Parts, loaded: Loaded, *, to_deploy: bool = False) -> Baked:
         Needs(parts.state.cache).write(baked.image.digest.hex, needed)
         parts.store.tag(loaded.definition.name, baked.image.digest)
         if not to_deploy and not all(step.cached for step in baked.steps) and not parts.ledger.instances():
-            parts.layers.unmount_unused(())
+            parts.layers.unmount_all()
         known = sum(1 for step in baked.steps if step.cached)
         text = f"{known} of {len(baked.steps)} steps cached · {baked.seconds:.2f} s"
         parts.report(Progress(stage="bake", text=text, aside=f"sha256:{baked.image.digest.short}"))

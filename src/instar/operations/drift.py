@@ -9,7 +9,7 @@ from instar.drift.check import Checked, check
 from instar.errors import NotFound
 from instar.host import locks
 from instar.model.release import EnvironmentState, Place
-from instar.operations.guarantee import Guarantee, guarantee
+from instar.operations.layers import Guarantee, guarantee
 from instar.operations.parts import Parts, place_lock, require_root
 
 

@@ -24,6 +24,7 @@ from instar.model.digest import Digest
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentState, Release
 from instar.operations import recordings, retention
+from instar.operations.layers import layers_in_use
 from instar.operations.parts import Parts, hold_store, require_root
 from instar.store import Collected
 
@@ -62,8 +63,9 @@ def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
         if not dry_run:
             left = parts.store.images()
             prune_records(parts.state, parts.store)
-            parts.layers.prune({layer.diff_id for image in left for layer in image.layers})
-            parts.layers.unmount_unused(_stood_on(parts))
+            parts.layers.prune(
+                {layer.diff_id for image in left for layer in image.layers}, lambda: set(layers_in_use(parts))
+            )
         recorded = _recordings(parts, dry_run)
         logs = (*_logs(parts, dry_run), *_logs_of_removed(parts, dry_run))
         fetched, freed = _fetched(parts, keep, services if everything else None, dry_run=dry_run)
@@ -138,13 +140,6 @@ def _needed(parts: Parts) -> set[Digest]:
             if release.number in required or (release.number in kept and parts.store.enter_again(release.image)):
                 needed.add(release.image)
     return needed
-
-
-def _stood_on(parts: Parts) -> set[Digest]:
-    """Return the diff IDs of the layers that instances stand on."""
-    releases = {(instance.place, instance.release) for instance in parts.ledger.instances()}
-    images = {parts.ledger.get_release(place, number).image for place, number in releases}
-    return {layer.diff_id for image in images for layer in parts.store.image(image).layers}
 
 
 def _logs(parts: Parts, dry_run: bool) -> Iterator[str]:

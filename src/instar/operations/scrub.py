@@ -15,6 +15,7 @@ from typing import Final
 from instar.errors import InstarError, StoreError
 from instar.model.digest import Digest
 from instar.model.progress import Progress, Report
+from instar.operations.layers import layers_in_use
 from instar.operations.parts import Parts
 
 PAUSE_S: Final = 60.0
@@ -47,12 +48,12 @@ class Scrub:
                 self.report(Progress(stage="scrub", kind="warning", text=f"{thing[0]} {thing[1]}: {cause}"))
 
     def _things(self) -> Iterator[tuple[str, Digest]]:
-        """Yield the layers, and the blobs that they are made of, of all releases that have instances."""
+        """Yield the layers that instances stand on, and the blobs that those are made of."""
+        yield from (("layer", diff_id) for diff_id in layers_in_use(self.parts))
         ledger = self.parts.ledger
         for place, number in {(one.place, one.release) for one in ledger.instances()}:
             with contextlib.suppress(StoreError):
                 for layer in self.parts.store.image(ledger.get_release(place, number).image).layers:
-                    yield "layer", layer.diff_id
                     yield "blob", layer.digest
 
     def _hash(self, kind: str, digest: Digest) -> str | None:

@@ -12,7 +12,7 @@ from instar.control.observe import observe
 from instar.control.world import Copy, World
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentState, Place, Release, TaintKind
-from instar.operations.guarantee import Guarantee, guarantee
+from instar.operations.layers import Guarantee, guarantee
 from instar.operations.parts import Parts, agent_pid
 
 _LATELY = 500  # events among which those of a running rollout are looked for

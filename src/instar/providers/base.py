@@ -7,12 +7,13 @@ one is created, started, destroyed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import Any, Literal, Protocol
 
 from instar.model.definition import Check, Service
+from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release, Served, Settings
@@ -118,6 +119,9 @@ class Runtime(Protocol):
         ``deep``: read every byte of their layers too, and look for code that was changed in memory. May be asked while
         anything else goes on; what is only so for a moment is not found.
         """
+
+    def layers_in_use(self) -> Collection[Digest]:
+        """Return the diff IDs of all layers that instances stand on, also those that are only just being made."""
 
     def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
         """Return what is known of the processes of an instance, for people who look into what happened."""

@@ -16,6 +16,7 @@ from instar.host import bundle, cgroups, conmon, namespaces, network, plate, pro
 from instar.host.bundle import Bind, Bundle, Users
 from instar.host.layers import LayerImages
 from instar.host.namespaces import ID_COUNT, IdRange
+from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.release import Instance, Process, Release
 from instar.model.state import StateDirectory
@@ -53,7 +54,7 @@ def create(order: Order, *, shift_owners: bool) -> Process:
     """
     names = order.names
     _check_user(order, shift_owners)
-    record.write_intent(names, order.instance)
+    record.write_intent(names, order.instance, _layers(order))
     logs.begin(names.log)
     root.make_room(names)
     with _namespaces(names, shift_owners) as (users, descriptor):
@@ -66,12 +67,12 @@ def create(order: Order, *, shift_owners: bool) -> Process:
     process = conmon.create(names.keeping)
     _give_output(order, process, users)
     root.hide_volumes(names)
-    facts.write(names, process, list(zip(_diff_ids(order), devices, strict=True)))
+    facts.write(names, process, list(zip(_layers(order), devices, strict=True)))
     record.write_process(names, process)
     return process
 
 
-def _diff_ids(order: Order) -> list[str]:
+def _layers(order: Order) -> list[Digest]:
     """Return the diff ID of each layer, topmost first; the plate is the lowest."""
     base = plate.layer([volume.path for volume in order.release.service.volumes])
     return [layer.diff_id for layer in (*reversed(order.image.layers), base)]

@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from instar.host import processes
 from instar.model.codec import from_json, to_json
+from instar.model.digest import Digest
 from instar.model.release import Instance, Process
 from instar.providers.local.names import InstanceNames, Names
 
@@ -22,19 +23,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Intent:
-    """``made_at`` is in seconds since the boot; ``maker`` is the process that began to make the instance."""
+    """``made_at`` is in seconds since the boot; ``maker`` is the process that began to make the instance. ``layers``:
+    the diff ID of each layer that it stands on, topmost first."""
 
     id: str
     serial: int
     maker: Process
     made_at: int
+    layers: tuple[Digest, ...]
 
 
-def write_intent(names: InstanceNames, instance: Instance) -> None:
+def write_intent(names: InstanceNames, instance: Instance, layers: Sequence[Digest]) -> None:
     """Make the instance's folder with its intent in it: from now on everything of it can be found."""
     maker = processes.identify(os.getpid())
     assert maker is not None
-    intent = Intent(id=instance.id, serial=instance.serial, maker=maker, made_at=_uptime())
+    intent = Intent(id=instance.id, serial=instance.serial, maker=maker, made_at=_uptime(), layers=tuple(layers))
     remove_begun(names)
     folder = names.folder.with_name(f".{_words(maker)}-{names.name}")
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -17,6 +17,7 @@ from instar.host import locks, memory, runc
 from instar.host.layers import LayerImages
 from instar.host.namespaces import Unsupported
 from instar.model.definition import Check
+from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release
@@ -128,13 +129,17 @@ class LocalRuntime:
     def _unmount_layers(self) -> None:
         """Unmount what no instance stands on, unless a bake does just now: then the next time does it."""
         with contextlib.suppress(EnvironmentBusy), locks.hold(self._names.state.locks / "store", "the image store"):
-            self._layers.unmount_unused(())
+            self._layers.unmount_all()
 
     def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
         log = self._names.log(instance_id)
         if not follow:
             return logs.read(log, last)
         return logs.follow(log, last, (self._names.state.instances / instance_id).exists)
+
+    def layers_in_use(self) -> Collection[Digest]:
+        intents = record.all_intents(self._names).values()
+        return {layer for intent in intents if intent is not None for layer in intent.layers}
 
     def has_log(self, instance_id: str) -> bool:
         return self._names.log(instance_id).exists()

@@ -1,8 +1,9 @@
-"""What keeps the layers of what runs as they were baked."""
+"""The layers that instances stand on, and what keeps them as they were baked."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Literal
 
 from instar.errors import LedgerError, StoreError
@@ -27,3 +28,9 @@ def guarantee(parts: Parts, place: Place) -> Guarantee | None:
     if all(map(parts.layers.is_verified, layers)):
         return "verity"
     return "immutable" if all(map(parts.layers.is_immutable, layers)) else "hashed"
+
+
+def layers_in_use(parts: Parts) -> Iterator[Digest]:
+    """Yield the diff ID of every layer that an instance stands on; each image's, and the plates that are in none."""
+    for name in {state.settings.provider for state in parts.ledger.environments()}:
+        yield from parts.provider(name).runtime.layers_in_use()
