@@ -60,7 +60,8 @@ class Trial:
         try:
             ended = subprocess.run(words, **place, capture_output=True, text=True, timeout=120, check=False)
         except subprocess.TimeoutExpired as error:
-            pytest.fail(f"no end, killed at {kill_at}: {(error.stderr or b'').decode()}")
+            told = [self.project.try_instar(*words).out for words in (("status", "dev"), ("history", "--last", "20"))]
+            pytest.fail("\n".join([f"no end, killed at {kill_at}: {(error.stderr or b'').decode()}", *told]))
         if ended.returncode == -signal.SIGKILL:
             return None
         assert ended.returncode == 0, f"killed at {kill_at}: {ended.stderr}{ended.stdout}"
