@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-LONGEST_S = 900
+LONGEST_S = 6 * 3600
 MOST_CONNECTIONS = 256
 KEPT_FAILURES = 20
 
@@ -250,6 +250,8 @@ class Running:
         self._process = process
 
     def stop(self) -> dict[str, Any]:
+        if self._process.poll() is not None:
+            raise RuntimeError("the load had ended before it was stopped: what came after that was not loaded")
         self._process.send_signal(signal.SIGTERM)
         out, err = self._process.communicate(timeout=60)
         if not out:
