@@ -20,7 +20,6 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 # address, permissions with an x, offset, device, inode, and what is mapped
 _EXECUTABLE = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ [r-][w-]x[ps] [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)$", re.M)
 _MAPPING = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ [r-][w-](.)[ps] [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)$")
-_STATUS = re.compile(r"^(Name|State|PPid|Uid|Gid|Groups|Cap\w+|NoNewPrivs|Seccomp):\t(.*)$", re.M)
 _LINKS_OF_ONE_THREAD = 3
 _CHUNK = 1 << 16
 _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
@@ -100,7 +99,8 @@ def root(pid: int) -> tuple[int, int]:
 
 
 def status(pid: int) -> Status:
-    fields = dict(_STATUS.findall(read(f"/proc/{pid}/status").decode(errors="replace")))
+    text = read(f"/proc/{pid}/status").decode(errors="replace")
+    fields = dict(line.split(":\t", 1) for line in text.split("\n") if ":\t" in line)
     return Status(
         name=fields["Name"],
         state=fields["State"][:1],

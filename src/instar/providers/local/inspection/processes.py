@@ -115,7 +115,7 @@ def look(allowed: Allowed, found: Sequence[Member], *, deep: bool) -> Iterator[F
             continue
         with contextlib.suppress(*_GONE):
             differences = list(_gathered(_differences(allowed, member, related, deep=deep)))
-            if processes.lives(member.process):
+            if differences and processes.lives(member.process):
                 yield from ((member.process, finding) for finding in differences)
 
 
