@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import leftovers
 import pytest
@@ -63,9 +64,10 @@ def marks_below(folder: Path) -> Iterator[str]:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run when something is left. CI's machine is the run's own: there, whatever was not there before.
 
-    A run beside another can't tell whose it is; the other one looks.
+    Where several processes share the tests (xdist), each tells the one that runs them its marks, and that one looks.
     """
-    if os.environ.get("INSTAR_TESTS_BESIDE"):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["marks"] = sorted(_marks)
         return
     base = str(session.config._tmp_path_factory.getbasetemp())  # type: ignore[attr-defined]
     own = _marks | {f"{base}/"}
@@ -76,6 +78,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     )
     if _left and session.exitstatus == 0:
         session.exitstatus = 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take the marks of a process that has run its share of the tests; one that crashed has told none."""
+    _marks.update(getattr(node, "workeroutput", {}).get("marks", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
