@@ -90,8 +90,8 @@ def test_a_damaged_image_is_made_again(images: LayerImages, store: OneFileStore)
     assert len(store.unpacked) == 2
 
 
-def test_an_image_is_hashed_once_a_boot(
-    images: LayerImages, store: OneFileStore, monkeypatch: pytest.MonkeyPatch
+def test_an_image_is_hashed_before_every_mount_but_the_one_that_it_was_made_for(
+    images: LayerImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[Path] = []
     real = erofs.digest_of
@@ -101,17 +101,31 @@ def test_an_image_is_hashed_once_a_boot(
         return real(image)
 
     monkeypatch.setattr(erofs, "digest_of", seen)
-    image = images.provide(layer("a"))
-    before = len(hashed)
-    for _ in range(2):
-        images.mount(layer("a"))
+    images.mount(layer("a"))
+    images.mount(layer("a"))
+    assert len(hashed) == 1, "while it was made"
+    for number in (2, 3):
         images.unmount_all()
-    assert len(hashed) == before
+        images.mount(layer("a"))
+        images.mount(layer("a"))
+        assert len(hashed) == number
     monkeypatch.setattr(processes, "boot_id", lambda: "another boot")
-    for _ in range(2):
-        images.mount(layer("a"))
-        images.unmount_all()
-    assert hashed[before:] == [image]
+    target = images.mount(layer("a"))
+    assert len(hashed) == 4 and target.is_mount(), "it is not mounted anew"
+    assert [one.name for one in hashed[1:]] == [f"{layer('a').diff_id.hex}.erofs"] * 3
+
+
+def test_what_rotted_unseen_is_found_before_it_is_mounted_again(images: LayerImages, store: OneFileStore) -> None:
+    """The file looks as it did when it was last hashed: a disk that decays changes neither size nor times."""
+    target = images.mount(layer("a"))
+    image = images.provide(layer("a"))
+    overwrite(image)
+    with images._seals.sealing(image):
+        pass
+    assert images.examine(layer("a").diff_id) is None
+    images.unmount_all()
+    assert (images.mount(layer("a")) / "diff-id").read_text() == layer("a").diff_id
+    assert target.is_mount() and len(store.unpacked) == 2
 
 
 def test_an_image_without_its_record_is_made_again(images: LayerImages, store: OneFileStore) -> None:

@@ -27,6 +27,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instar.errors import ComponentMissing, HostError
 from instar.host import immutable, loop_devices, proc, verity
 from instar.model.digest import Digest
 from instar.model.image import Layer
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from instar.store import Store
 
 _MAKING, _VERITY = ".making-", ".verity"
+_TRIES = 3
+_UNASKED = f"nobody can tell what is read of it: {verity.PROGRAM} is not here any more"
 
 
 class _Damaged(Exception):
@@ -59,25 +62,33 @@ class LayerImages:
         It is made of ``tree``, which must be the layer in overlay's form, when that is given, else of the store's blob.
         Raises HostError, BlobDamaged.
         """
-        if not self._made(layer.diff_id):
-            self._make(layer, tree)
+        self._provide(layer, tree)
         return self._image(layer.diff_id)
 
     def mount(self, layer: Layer) -> Path:
         """Return where ``layer`` is mounted; mount it first where it isn't. Raises HostError, BlobDamaged."""
         target = self._target(layer.diff_id)
-        sealed = self._seals.holds(self._image(layer.diff_id))
-        if target.is_mount() and sealed and self._wrong_mount(layer.diff_id) is None:
+        if self._stands(layer.diff_id):
             return target
         from instar.host import mounts
 
-        self._provide_sound(layer)
-        with self._locked():
-            if target.is_mount() and self._wrong_mount(layer.diff_id) is not None:
-                mounts.unmount_all(target)
-            if not target.is_mount():
-                self._mount(layer.diff_id)
-        return target
+        for _ in range(_TRIES):
+            made = self._provide(layer, None)
+            with self._locked():
+                if self._stands(layer.diff_id):  # another was quicker
+                    return target
+                sound = self._is_sound(layer.diff_id, deep=not made)
+                if not (sound and self._is_mounted_well(layer.diff_id)):
+                    mounts.unmount_all(target)  # who stands on it keeps it
+                    if not sound:
+                        self._remove_image(layer.diff_id)
+                        continue
+                    self._mount(layer.diff_id)
+                return target
+        raise HostError(
+            f"cannot mount the layer {layer.diff_id}: what is read of its image is never what was written",
+            hint=f"is the disk of '{self._root}' well? dmesg",
+        )
 
     def examine(
         self, diff_id: Digest, table: Mapping[str, Sequence[Mount]] | None = None, *, deep: bool = False
@@ -87,7 +98,7 @@ class LayerImages:
         Its bytes are hashed when they were not since the boot, when the file is not the same any more (size, inode,
         times), or when ``deep``. ``table``: this process's mounts by their points, where they are known already.
         """
-        if not self._made(diff_id):
+        if not self.is_made(diff_id):
             return "its image is not there"
         if not self._is_sound(diff_id, deep=deep):
             return "its bytes are others"
@@ -116,14 +127,22 @@ class LayerImages:
         if not here:
             return None
         (last, *below) = here
-        if not below and last.kind == "erofs" and "ro" in last.options.split(","):
-            root = self._verity_root(diff_id)
-            if root is None and loop_devices.backing_file(last.source) == str(self._image(diff_id)):
-                return None
-            device = verity.look(last.source) if root else None
-            if device is not None and (device.root, device.file) == (root, str(self._image(diff_id))):
-                return None if device.sound else "the kernel has read other bytes than its own"
-        return f"mounted in its place: {', '.join(f'{one.kind} of {one.source}' for one in here)}"
+        if below or last.kind != "erofs" or "ro" not in last.options.split(","):
+            return f"mounted in its place: {', '.join(f'{one.kind} of {one.source}' for one in here)}"
+        return self._wrong_source(diff_id, last.source)
+
+    def _wrong_source(self, diff_id: Digest, source: str) -> str | None:
+        """Say what is wrong with what a layer is mounted from."""
+        image, root = str(self._image(diff_id)), self._verity_root(diff_id)
+        if root is None:
+            return None if loop_devices.backing_file(source) == image else f"mounted in its place: {source}"
+        try:
+            device = verity.look(source)
+        except ComponentMissing:
+            return _UNASKED
+        if device is None or (device.root, device.file) != (root, image):
+            return f"mounted in its place: {source}"
+        return None if device.sound else "the kernel has read other bytes than its own"
 
     @contextlib.contextmanager
     def standing(self) -> Iterator[None]:
@@ -178,26 +197,31 @@ class LayerImages:
                 target.with_suffix(_VERITY).unlink(missing_ok=True)
                 mounts.mount_erofs(image, target)
             else:
-                target.with_suffix(_VERITY).write_text(device.root)
                 mounts.mount_erofs(device.path, target)
+                target.with_suffix(_VERITY).write_text(device.root)
 
-    def _provide_sound(self, layer: Layer) -> None:
-        if self._made(layer.diff_id) and not self._is_sound(layer.diff_id):
-            from instar.host import mounts
+    def _provide(self, layer: Layer, tree: Path | None) -> bool:
+        """Have an image of ``layer``; tell whether it was made just now."""
+        if self.is_made(layer.diff_id):
+            return False
+        self._make(layer, tree)
+        return True
 
-            with self._locked():
-                mounts.unmount_all(self._target(layer.diff_id))  # who stands on it keeps it
-                self._remove_image(layer.diff_id)
-        self.provide(layer)
+    def _stands(self, diff_id: Digest) -> bool:
+        return self._seals.holds(self._image(diff_id)) and self._is_mounted_well(diff_id)
+
+    def _is_mounted_well(self, diff_id: Digest) -> bool:
+        """Tell whether a layer is mounted, and from nothing else than its image as far as anybody can tell."""
+        return self._target(diff_id).is_mount() and self._wrong_mount(diff_id) in (None, _UNASKED)
 
     def _is_sound(self, diff_id: Digest, *, deep: bool = False) -> bool:
-        """Tell whether an image's bytes are its own; read them only if nothing says so yet, or when ``deep``."""
+        """Tell whether an image is there and its bytes are its own; read them only if nothing says so, or ``deep``."""
         from instar.host import erofs
 
         image = self._image(diff_id)
         if not deep and self._seals.holds(image):
             return True
-        with contextlib.suppress(_Damaged), self._seals.sealing(image):
+        with contextlib.suppress(_Damaged, FileNotFoundError), self._seals.sealing(image):
             if erofs.digest_of(image) != self._record(diff_id).read_text():
                 raise _Damaged
             return True
@@ -217,7 +241,7 @@ class LayerImages:
                 self._put(room, layer.diff_id)
 
     def _put(self, room: Path, diff_id: Digest) -> None:
-        if self._made(diff_id):  # another process was quicker
+        if self.is_made(diff_id):  # another process was quicker
             return
         self._remove_image(diff_id)
         (room / "image").rename(self._image(diff_id))
@@ -226,7 +250,8 @@ class LayerImages:
         with self._seals.sealing(self._image(diff_id)):
             pass  # its hash was taken while it was made
 
-    def _made(self, diff_id: Digest) -> bool:
+    def is_made(self, diff_id: Digest) -> bool:
+        """Tell whether there is an image of the layer."""
         return self._record(diff_id).exists() and self._image(diff_id).exists()
 
     def _remove_image(self, diff_id: Digest) -> None:

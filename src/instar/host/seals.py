@@ -27,10 +27,13 @@ class Seals:
 
     @contextlib.contextmanager
     def sealing(self, path: Path) -> Iterator[None]:
-        """Seal ``path``, which is read inside, unless the block raises: as it was before it was read."""
-        self.forget(path)
+        """Seal ``path``, which is read inside, as it was before it was read; forget it if the block raises."""
         before = _identity(path)
-        yield
+        try:
+            yield
+        except BaseException:
+            self.forget(path)
+            raise
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._note(path).write_text(before)
 

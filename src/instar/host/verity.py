@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instar import process
-from instar.errors import CommandFailed, HostError
+from instar.errors import CommandFailed, ComponentMissing, HostError
 from instar.host import loop_devices
 
 PROGRAM = "veritysetup"
@@ -79,9 +79,11 @@ def look(source: str) -> Device | None:
 
 def sweep(prefix: str) -> None:
     """Have every device go that nothing is mounted from."""
-    for name in _names():
-        if name.startswith(prefix):
-            _close(name)
+    for entry in Path("/sys/block").glob("dm-*/dm/name"):
+        with contextlib.suppress(OSError):
+            name = entry.read_text().strip()
+            if name.startswith(prefix):
+                _close(name)
 
 
 def _open(file: Path, name: str) -> Device | None:
@@ -101,13 +103,8 @@ def _open(file: Path, name: str) -> Device | None:
 
 
 def _close(name: str) -> None:
-    process.run([PROGRAM, "close", "--deferred", name], check=False)
-
-
-def _names() -> Iterator[str]:
-    for entry in Path("/sys/block").glob("dm-*/dm/name"):
-        with contextlib.suppress(OSError):
-            yield entry.read_text().strip()
+    with contextlib.suppress(ComponentMissing, CommandFailed):
+        process.run([PROGRAM, "close", "--deferred", name], check=False)
 
 
 def _pair(line: str) -> tuple[str, str]:

@@ -44,7 +44,7 @@ class StateDirectory:
         if home:
             root = Path(home).resolve()
             return cls(root, root / "run")
-        return cls(Path("/var/lib/instar"), Path("/run/instar"))
+        return cls(Path("/var/lib/instar").resolve(), Path("/run/instar"))
 
     @property
     def store(self) -> Path:
