@@ -27,7 +27,7 @@ FEW = 2  # points of each strategy in the normal run
 NEVER = 10**9
 STRATEGIES = {
     "blue-green": "{strategy: blue-green}",
-    "canary": "{strategy: canary, steps: [50], pause: 100ms, analysis: {min_requests: 1}}",
+    "canary": "{strategy: canary, steps: [50], pause: 100ms, analysis: {min_requests: 1, slower_than: 10s}}",
     "rolling": "{strategy: rolling, batch: 1}",
 }
 CHECKED = """\

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -109,3 +111,37 @@ def test_a_disk_without_room_is_said_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(HostError, match=r"Not a directory|File exists") as caught:
         Recorder(tmp_path / "file" / "one.cast", HEADER)
     assert "no shell without a record" in caught.value.message and "df -h" in (caught.value.hint or "")
+
+
+def test_an_argument_that_is_not_utf_8_is_written_with_escapes(path: Path) -> None:
+    words = {"title": "web-1 by ann: caf\udce9", "command": "echo '\udcff' \ud800 é", "term": "x\udc80"}
+    Recorder(path, dataclasses.replace(HEADER, **words)).close()
+    found = read_header(path)
+    assert (found.title, found.term) == (r"web-1 by ann: caf\udce9", r"x\udc80")
+    assert found.command == r"echo '\udcff' \ud800 é"
+    path.read_text(encoding="utf-8").encode("utf-8")
+
+
+@pytest.mark.parametrize("cause", [KeyboardInterrupt(), ValueError("odd"), OSError(28, "No space left on device")])
+def test_one_that_could_not_be_begun_leaves_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch, cause: BaseException
+) -> None:
+    opened: list[int] = []
+
+    def fails(descriptor: int) -> None:
+        opened.append(descriptor)
+        raise cause
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(HostError if isinstance(cause, OSError) else type(cause)):
+        Recorder(path, HEADER)
+    assert not path.exists()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
+
+
+def test_a_header_that_cannot_be_written_leaves_nothing(path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(TypeError):
+        Recorder(path, dataclasses.replace(HEADER, width=object()))  # type: ignore[arg-type]
+    assert not path.exists() and len(list(Path("/proc/self/fd").iterdir())) == before

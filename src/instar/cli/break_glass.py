@@ -113,12 +113,7 @@ def replay(word: str, speed: float, as_list: bool, file: Path, as_json: bool) ->
     if of_environment or as_list or as_json:
         _list(list(listed(found)), as_json)
         return
-    on_terminal = sys.stdout.isatty()
-    try:
-        play(found[-1], _show, speed=speed if on_terminal else None)
-    finally:
-        if on_terminal:  # a recording that was cut off may have left colours on, or the cursor off
-            _show("\x1b[0m\x1b[?25h\n")
+    play(found[-1], _show, speed=speed if sys.stdout.isatty() else None)
 
 
 def _reason(why: str | None, *, asked: bool) -> str:

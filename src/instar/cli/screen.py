@@ -19,7 +19,7 @@ from instar.model.progress import Progress
 _STAGE_WIDTH = 9
 _COLOURS = {"failed": "red", "warning": "yellow"}
 _PLAIN_WIDTH = 100
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def say(text: str = "") -> None:

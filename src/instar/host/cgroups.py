@@ -70,8 +70,14 @@ def limits_swap() -> bool:
 
 def members(name: str) -> frozenset[int]:
     """Return the processes of the group and of the groups below it, in any hierarchy."""
+    return frozenset().union(*members_by_hierarchy(name))
+
+
+def members_by_hierarchy(name: str) -> tuple[frozenset[int], ...]:
+    """Return the processes of the group and of the groups below it, for each hierarchy that has the group."""
     _check_name(name)
-    return frozenset(pid for hierarchy in hierarchies() for pid in _members_below(f"{hierarchy.mount}/{name}"))
+    groups = (f"{hierarchy.mount}/{name}" for hierarchy in hierarchies())
+    return tuple(frozenset(_members_below(group)) for group in groups if os.path.isdir(group))  # noqa: PTH112
 
 
 def leaves(name: str) -> tuple[Path, ...]:

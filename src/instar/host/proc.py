@@ -6,7 +6,6 @@ meant. A process that ends meanwhile raises ProcessLookupError or FileNotFoundEr
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import time
@@ -117,21 +116,26 @@ def status(pid: int) -> Status:
 def living_thread(pid: int) -> int | None:
     """Return what can be asked in place of ``pid``: itself, or one of its threads where the first has ended before the
     others, for then only they have memory and namespaces. None for one that is gone, and for the kernel's own."""
-    try:
-        os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115 - as below
+    if _has_memory(pid):
         return pid
-    except OSError:
-        pass
     try:
         tasks = f"/proc/{pid}/task"
         if os.stat(tasks).st_nlink > _LINKS_OF_ONE_THREAD:  # noqa: PTH116 - a Path takes three times as long
-            for name in os.listdir(tasks):  # noqa: PTH208
-                with contextlib.suppress(OSError):
-                    os.readlink(f"/proc/{name}/exe")  # noqa: PTH115
-                    return int(name)
+            return next((int(name) for name in os.listdir(tasks) if _has_memory(name)), None)  # noqa: PTH208
     except OSError:
         pass
     return None
+
+
+def _has_memory(pid: int | str) -> bool:
+    """What it runs may have any name, also one that is too long to be told."""
+    try:
+        os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115 - a Path takes three times as long
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def state(pid: int) -> str:

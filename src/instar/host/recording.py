@@ -62,9 +62,11 @@ class Recorder:
         try:
             self._write(_header(header))
             os.fsync(self._file)
-        except (HostError, OSError) as error:
+        except BaseException as error:
             self.discard()
-            raise self._failed(error) if isinstance(error, OSError) else error from error
+            if isinstance(error, OSError):
+                raise self._failed(error) from error
+            raise
 
     def output(self, data: bytes, *, stream: str = "", cooked: bool = True) -> None:
         """Record what was shown. Each ``stream`` may end in the middle of a character. Not ``cooked``: no terminal
@@ -160,16 +162,21 @@ def last_event_s(path: Path) -> float:
 
 
 def _header(header: Header) -> Mapping[str, Any]:
-    command = {} if header.command is None else {"command": header.command}
+    command = {} if header.command is None else {"command": _printable(header.command)}
     return {
         "version": 2,
         "width": header.width,
         "height": header.height,
         "timestamp": header.timestamp,
         **command,
-        "title": header.title,
-        "env": {"TERM": header.term, "SHELL": "/bin/sh"},
+        "title": _printable(header.title),
+        "env": {"TERM": _printable(header.term), "SHELL": "/bin/sh"},
     }
+
+
+def _printable(text: str) -> str:
+    """Return ``text`` with an escape for each byte of an argument that is not UTF-8: JSON is."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _event_of(line: bytes) -> Event | None:

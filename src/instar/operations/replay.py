@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import time
@@ -16,16 +17,30 @@ from instar.operations.places import find_place
 from instar.operations.recordings import Recording, recordings
 
 LONGEST_PAUSE_S = 2.0
-_HELD = 4_096  # characters of a sequence that has not ended
+_HELD = 256  # characters of a sequence that is shown
 
-# What steers a terminal: CSI; OSC and other strings, which an escape ends too; shorter escapes. Source: ECMA-48
-_CSI = r"(?:\x1b\[|\x9b)[0-?]*[ -/]*"
-_STRING = r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*"
-_ENDED = r"(?:\x07|\x1b\\|\x9c|(?=\x1b[^\\]))"
-_SEQUENCE = re.compile(rf"{_CSI}[@-~]|{_STRING}{_ENDED}|\x1b[ -/]+[0-~]|\x1b[0-OQ-WYZ\\`-~]")
-_ANSWERED = re.compile(rf"{_CSI}[nctx]|{_STRING}{_ENDED}|\x1bZ|\x05")
-_BEGUN = re.compile(rf"(?:{_CSI}|{_STRING}\x1b?|\x1b[ -/]*)\Z")
-_OTHER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Where in a text it is. Of sequences, those of ECMA-48: an escape, CSI, and strings, of which OSC ends at a bell too
+_TEXT, _ESCAPE, _CSI, _STRING, _OSC = range(5)
+_AFTER_ESCAPE = {"[": _CSI, "]": _OSC, "P": _STRING, "X": _STRING, "^": _STRING, "_": _STRING}
+_C1 = {chr(ord(one) + 0x40): state for one, state in _AFTER_ESCAPE.items()}
+_RUN = re.compile(r"[^\x00-\x1f\x7f-\x9f]+")
+_KEPT = {True: "\t\n", False: "\b\t\n\r"}  # of control characters, when plain and when not
+
+# What is shown. Source: https://invisible-island.net/xterm/ctlseqs/ctlseqs.html
+_ESCAPES = frozenset({"7", "8", "D", "E", "M", "(B", "(0"})
+_NUMBER = "[0-9]{0,5}"
+_MOVES = re.compile(
+    rf"{_NUMBER}[@A-GKLMPSTXade]|[0-9]{{0,3}}b"  # the cursor, lines and characters; b repeats one
+    rf"|{_NUMBER}(;{_NUMBER})?[Hfr]|[su]"
+    r"|[0-2]?J"  # not 3: what has scrolled away is somebody else's
+    rf"|{_NUMBER}([;:]{_NUMBER})*m"
+)
+_MODES = re.compile(r"\?([0-9;]+)([hl])")
+_ALTERNATE = ("47", "1047", "1049")
+_SHOWN_MODES = frozenset({"7", "25", "1048", *_ALTERNATE})  # wrapping, the cursor, its place, the other screen
+
+# The whole screen scrolls, the cursor where it was; no colours, letters, the cursor is seen, lines wrap
+_WHOLE, _USUAL = "\x1b7\x1b[r\x1b8", "\x1b[0m\x1b(B\x1b[?25h\x1b[?7h\n"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,40 +93,119 @@ def play(
 ) -> None:
     """Show a recording: as fast as it went times ``speed``, no pause longer than two seconds; all at once when None.
 
-    Without a speed only text comes, nothing that steers a terminal. Raises UsageError for a speed that is none,
-    HostError when it is damaged, after what came before.
+    Without a speed only text comes, nothing that steers a terminal. With one, the terminal is as usual afterwards, also
+    when it was interrupted. Raises UsageError for a speed that is none, HostError when it is damaged, after what came
+    before.
     """
     if speed is not None and not (math.isfinite(speed) and speed > 0):
         raise UsageError("cannot replay at that speed", hint="--speed 2 is twice as fast")
     read_header(recording.path)
     text, shown_s = Filter(plain=speed is None), 0.0
-    for event in read_events(recording.path):
-        if event.kind != "o":
-            continue
+    try:
+        for event in read_events(recording.path):
+            if event.kind != "o":
+                continue
+            if speed is not None:
+                pause(max(0.0, min(event.at_s - shown_s, LONGEST_PAUSE_S)) / speed)
+                shown_s = max(shown_s, event.at_s)
+            show(text.feed(event.text))
+    finally:
         if speed is not None:
-            pause(max(0.0, min(event.at_s - shown_s, LONGEST_PAUSE_S)) / speed)
-            shown_s = max(shown_s, event.at_s)
-        show(text.feed(event.text))
+            with contextlib.suppress(OSError):  # the terminal is gone
+                show(text.end())
 
 
 class Filter:
-    """Takes sequences that steer a terminal out of a text that comes in pieces, also where a piece ends in one.
+    """Lets through, of a text that comes in pieces, what only draws; whoever was inside chose what it says.
 
-    ``plain``: all of them, and all other control characters but tabs and ends of lines. Otherwise those that a terminal
-    answers as if somebody had typed, and those that outlast what is shown (its title, the clipboard).
+    Text, and a few control characters. Of sequences, those that are known to do no more than move the cursor, colour,
+    erase and scroll; none that a terminal answers as if somebody had typed, that has it tell of the mouse, or that
+    outlasts what is shown (its title, the clipboard). Each is held until it is whole, and shown whole or not at all: a
+    control character in its middle ends it, an escape begins the next. ``plain``: no sequences at all.
     """
 
     def __init__(self, *, plain: bool) -> None:
         self._plain = plain
+        self._state = _TEXT
         self._held = ""
+        self._alternate: str | None = None
 
     def feed(self, text: str) -> str:
-        text = (_SEQUENCE if self._plain else _ANSWERED).sub("", self._held + text)
-        begun = _BEGUN.search(text)
-        held = begun[0] if begun else ""
-        text = text[: len(text) - len(held)]
-        self._held = held if len(held) <= _HELD else ""
-        return _OTHER.sub("", text) if self._plain else text
+        """Return what is shown of the next piece."""
+        shown: list[str] = []
+        at = 0
+        while at < len(text):
+            run = None if self._state in (_ESCAPE, _CSI) else _RUN.match(text, at)
+            if run is None:
+                shown.append(self._take(text[at]))
+                at += 1
+            else:
+                shown.append(run[0] if self._state == _TEXT else "")
+                at = run.end()
+        return "".join(shown)
+
+    def end(self) -> str:
+        """Return what makes a terminal usual again, wherever it was cut off; on the screen that it began on."""
+        alternate = f"\x1b[?{self._alternate}l" if self._alternate else ""
+        self._begin(_TEXT)
+        self._alternate = None
+        return "\n" if self._plain else _WHOLE + alternate + _USUAL
+
+    def _begin(self, state: int) -> None:
+        self._state, self._held = state, ""
+
+    def _take(self, character: str) -> str:
+        """Go on by one character, and return what is shown for it."""
+        if character == "\x1b":
+            self._begin(_ESCAPE)
+        elif "\x80" <= character <= "\x9f":
+            self._begin(_C1.get(character, _TEXT))
+        elif self._state in (_STRING, _OSC):
+            if character in "\x18\x1a" or (character == "\x07" and self._state == _OSC):
+                self._begin(_TEXT)
+        elif not " " <= character <= "~":
+            self._begin(_TEXT)
+            return character if character in _KEPT[self._plain] or character > "\x7f" else ""
+        elif self._state == _ESCAPE:
+            return self._escape(character)
+        else:
+            return self._csi(character)
+        return ""
+
+    def _escape(self, character: str) -> str:
+        if not self._held and character in _AFTER_ESCAPE:
+            self._begin(_AFTER_ESCAPE[character])
+            return ""
+        if character < "0":
+            self._hold(character)
+            return ""
+        sequence = self._held + character
+        self._begin(_TEXT)
+        return f"\x1b{sequence}" if sequence in _ESCAPES and not self._plain else ""
+
+    def _csi(self, character: str) -> str:
+        if character < "@":
+            self._hold(character)
+            return ""
+        sequence = self._held + character
+        self._begin(_TEXT)
+        if self._plain or len(sequence) > _HELD:
+            return ""
+        if modes := _MODES.fullmatch(sequence):
+            return self._set(modes[1].split(";"), modes[2])
+        return f"\x1b[{sequence}" if _MOVES.fullmatch(sequence) else ""
+
+    def _set(self, modes: list[str], final: str) -> str:
+        """Return the sequence that sets, or takes back, those of ``modes`` that are shown."""
+        shown = [one for one in modes if one in _SHOWN_MODES]
+        for one in shown:
+            if one in _ALTERNATE:
+                self._alternate = one if final == "h" else None
+        return f"\x1b[?{';'.join(shown)}{final}" if shown else ""
+
+    def _hold(self, character: str) -> None:
+        if len(self._held) < _HELD:  # longer ones are not shown: their last character comes on top
+            self._held += character
 
 
 def _of_place(parts: Parts, place: Place) -> tuple[Recording, ...]:

@@ -39,14 +39,13 @@ class Order:
     release: Release
     image: Image
     images: LayerImages
-    subnet: IPv4Network
 
     @property
     def user(self) -> tuple[int, int]:
         return _numbers(self.image.config.user)
 
 
-def create(order: Order, *, shift_owners: bool) -> Process:
+def create(order: Order, subnet: IPv4Network, *, shift_owners: bool) -> Process:
     """Make everything of an instance and its first process, which waits to begin.
 
     Raises Unsupported when ``shift_owners`` and this machine cannot; ProviderError, HostError, ComponentMissing.
@@ -60,7 +59,7 @@ def create(order: Order, *, shift_owners: bool) -> Process:
     with _namespaces(names, shift_owners) as (users, descriptor):
         address = IPv4Address(order.instance.address)
         namespace = namespaces.name_path(names.network)
-        network.connect(names.link, names.of.bridge, namespace, address, order.subnet)
+        network.connect(names.link, names.of.bridge, namespace, address, subnet)
         binds, devices = _make_root(order, users, descriptor)
     command = _checked_command(order, users)
     _write_bundle(order, users, binds, command)

@@ -101,11 +101,7 @@ class LocalRuntime:
     def inspect(self, subjects: Sequence[Subject], *, deep: bool = False) -> tuple[Finding, ...]:
         from instar.providers.local.inspection.inspect import inspect
 
-        subnet = self._subnet.find()
-        if subnet is None:
-            return ()
-        orders = [(subject, self._order(self._instance(subject.instance), subject, subnet)) for subject in subjects]
-        return tuple(inspect(orders, self._layers, deep=deep))
+        return tuple(inspect([self._order(subject) for subject in subjects], self._layers, deep=deep))
 
     def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
         from instar.providers.local.inspection.evidence import processes
@@ -160,23 +156,22 @@ class LocalRuntime:
 
     def _create(self, names: InstanceNames, instance: Instance, release: Release, image: Image) -> Process:
         subnet = self._subnet.ensure()
-        order = self._order(names, Subject(instance=instance, release=release, image=image), subnet)
+        order = self._order(Subject(instance=instance, release=release, image=image))
         try:
-            return creation.create(order, shift_owners=True)
+            return creation.create(order, subnet, shift_owners=True)
         except Unsupported as error:
             removal.remove(names)
-            process = creation.create(order, shift_owners=False)
+            process = creation.create(order, subnet, shift_owners=False)
             self.owners_stay = str(error)
             return process
 
-    def _order(self, names: InstanceNames, subject: Subject, subnet: IPv4Network) -> Order:
+    def _order(self, subject: Subject) -> Order:
         return Order(
-            names=names,
+            names=self._instance(subject.instance),
             instance=subject.instance,
             release=subject.release,
             image=subject.image,
             images=self._layers,
-            subnet=subnet,
         )
 
     def _probe(self, names: InstanceNames, instance: Instance, release: Release) -> Probe:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from instar.model.drift import Finding
 from instar.model.release import Process
-from instar.providers.base import Subject
 from instar.providers.local.creation import Order
 from instar.providers.local.inspection.facts import Facts
 from instar.providers.local.inspection.processes import Allowed
@@ -18,7 +17,6 @@ class Case:
     """One instance, what it was when it was made, and what its processes may be."""
 
     names: InstanceNames
-    subject: Subject
     process: Process
     made: Facts
     allowed: Allowed

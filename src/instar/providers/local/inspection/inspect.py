@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
@@ -10,14 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from instar.errors import HostError
 from instar.host import namespaces, proc, processes, runc
 from instar.host.layers import LayerImages
 from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.release import Process
-from instar.providers.base import Subject
-from instar.providers.local import creation, record
+from instar.providers.local import creation
 from instar.providers.local.creation import Order
 from instar.providers.local.inspection import facts, surface
 from instar.providers.local.inspection import processes as members
@@ -28,22 +25,20 @@ from instar.providers.local.names import InstanceNames
 AGAIN_AFTER_S: Final = (0.03, 0.1, 0.4)
 
 
-def inspect(orders: Sequence[tuple[Subject, Order]], images: LayerImages, *, deep: bool) -> Iterator[Finding]:
+def inspect(orders: Sequence[Order], images: LayerImages, *, deep: bool) -> Iterator[Finding]:
     """Yield what is not as it was made, of every instance that runs. One that has ended has no findings, unless
     something else runs in its place."""
     cases = []
-    for subject, order in orders:
-        process = record.find_process(order.names)
+    for order in orders:
+        process = order.instance.process
         if process is None or process.boot_id != processes.boot_id():
             continue
-        case = _case(subject, order, process)
+        case = _case(order, process)
         if case is not None:
             cases.append(case)
         elif processes.lives(process):
             yield _unwritten(order.names)
-    surroundings = _look_around(cases, images, deep=deep)
-    for case in cases:
-        yield from _persistent(case, surroundings, images, deep=deep)
+    yield from _persistent(cases, images, deep=deep)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,38 +81,45 @@ def _examine(
     return unsound, devices
 
 
-def _persistent(case: Case, around: Surroundings, images: LayerImages, *, deep: bool) -> Iterator[Finding]:
+def _persistent(cases: Sequence[Case], images: LayerImages, *, deep: bool) -> Iterator[Finding]:
     """Yield what is found at each of several looks: a program that is being started is runc for a moment.
 
     All is looked up anew each time; what a deep look found damaged is no longer taken for read by the others.
     """
-    found = _look(case, around, deep=deep)
+    around = _look_around(cases, images, deep=deep)
+    found = [(case, _look(case, around, deep=deep)) for case in cases]
     for pause_s in AGAIN_AFTER_S:
+        found = [(case, findings) for case, findings in found if findings]
         if not found:
             return
         time.sleep(pause_s)
-        now = _look(case, _look_around([case], images, deep=False), deep=deep)
-        found = {key: finding for key, finding in found.items() if key in now}
-    yield from found.values()
+        around = _look_around([case for case, _ in found], images, deep=False)
+        found = [(case, _in_both(findings, _look(case, around, deep=deep))) for case, findings in found]
+    for _, findings in found:
+        yield from findings.values()
+
+
+def _in_both(before: Mapping[Hashable, Finding], now: Mapping[Hashable, Finding]) -> dict[Hashable, Finding]:
+    return {key: finding for key, finding in before.items() if key in now}
 
 
 def _look(case: Case, around: Surroundings, *, deep: bool) -> dict[Hashable, Finding]:
     """Return the findings, each with what it is known by at the next look."""
     found: dict[Hashable, Finding] = {}
-    sharers = around.sharers.get(case.names.name, ())
-    if not runc.waits(case.names.of.state.runc, case.names.name):
+    waits = runc.waits(case.names.of.state.runc, case.names.name)
+    if not waits:
+        sharers = around.sharers.get(case.names.name, ())
         for process, finding in members.look(case.allowed, members.members(case.allowed, sharers), deep=deep):
             found[process, finding.kind] = finding
-    with contextlib.suppress(OSError, HostError):  # it has ended
-        others = [finding for part in (surface.differences(case), _standing(case, around)) for finding in part]
-        if processes.lives(case.process):
-            found.update({finding: finding for finding in others})
+    others = [*surface.differences(case, begun=not waits), *_standing(case, around)]
+    if processes.lives(case.process):  # else it has ended meanwhile, and what is not there went with it
+        found.update({finding: finding for finding in others})
     return found
 
 
 def _standing(case: Case, around: Surroundings) -> Iterator[Finding]:
     """Yield what is wrong with what its root stands on."""
-    wanted = [layer.diff_id for layer in reversed(case.subject.image.layers)]
+    wanted = [layer.diff_id for layer in reversed(case.order.image.layers)]
     if list(case.made.layers[: len(wanted)]) != wanted:
         yield case.finding("root", "/", "the layers of its image", "others")
     here = around.mounts.get(str(case.names.root), ())
@@ -131,7 +133,7 @@ def _standing(case: Case, around: Surroundings) -> Iterator[Finding]:
             yield case.finding("blob", f"layer {diff_id}", "as it was baked", cause)
 
 
-def _case(subject: Subject, order: Order, process: Process) -> Case | None:
+def _case(order: Order, process: Process) -> Case | None:
     made = facts.read(order.names)
     if made is None:
         return None
@@ -157,7 +159,7 @@ def _case(subject: Subject, order: Order, process: Process) -> Case | None:
         jit=service.jit,
         token=made.token,
     )
-    return Case(names=order.names, subject=subject, process=process, made=made, allowed=allowed, order=order)
+    return Case(names=order.names, process=process, made=made, allowed=allowed, order=order)
 
 
 def _unwritten(names: InstanceNames) -> Finding:

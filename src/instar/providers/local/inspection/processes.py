@@ -71,12 +71,16 @@ Found = tuple[Process, Finding]
 
 def members(allowed: Allowed, elsewhere: Collection[int]) -> tuple[Member, ...]:
     """Return the processes of the instance's group, and those of ``elsewhere`` that are in a namespace of its own."""
-    group = cgroups.members(allowed.group) | {allowed.first.pid}
-    found = [_member(pid, in_group=pid in group) for pid in sorted(group | set(elsewhere))]
+    groups = cgroups.members_by_hierarchy(allowed.group)
+    everywhere = frozenset.intersection(*groups) if groups else frozenset()
+    listed = frozenset().union(*groups)
+    found = [_member(pid, in_group=pid in everywhere) for pid in sorted({allowed.first.pid, *elsewhere, *listed})]
     return tuple(
         member
         for member in found
-        if member is not None and not member.status.dead and (member.in_group or _shares(allowed, member))
+        if member is not None
+        and not member.status.dead
+        and (member.pid in listed or member.process == allowed.first or _shares(allowed, member))
     )
 
 
@@ -109,9 +113,9 @@ def mask_of(capabilities: Collection[str]) -> int:
 
 def look(allowed: Allowed, found: Sequence[Member], *, deep: bool) -> Iterator[Found]:
     """Yield each difference with the process that it is about."""
-    related = _related(allowed, found)
+    related, pids = _related(allowed, found), {member.pid for member in found}
     for member in found:
-        if _begins(allowed, member):
+        if _begins(allowed, member, pids):
             continue
         with contextlib.suppress(*_GONE):
             differences = list(_gathered(_differences(allowed, member, related, deep=deep)))
@@ -224,12 +228,21 @@ def _has_word(pid: int, file: str, word: str) -> bool:
     return False
 
 
-def _begins(allowed: Allowed, member: Member) -> bool:
+def _begins(allowed: Allowed, member: Member, members: Collection[int]) -> bool:
     """Tell whether it is the first process, or a command of Instar's, and has not begun yet: until then it is runc,
-    with all that runc may. In an instance that has used up its share of the processors, that takes long."""
-    if not member.status.name.startswith(_RUNC_INSIDE) or proc.age_s(member.process.start_time) > _BEGINS_S:
-        return False
-    return member.process == allowed.first or _is_asked_for(member.status.parent, allowed.token)
+    with all that runc may. In an instance that has used up its share of the processors, that takes long.
+
+    The runc that asked for it is none of the ``members``: inside, anybody can choose runc's words.
+    """
+    parent = member.status.parent
+    return is_runc_yet(member.status, member.process) and (
+        member.process == allowed.first or (parent not in members and _is_asked_for(parent, allowed.token))
+    )
+
+
+def is_runc_yet(status: Status, process: Process) -> bool:
+    """Tell whether a process looks like one that runc is about to make a command of."""
+    return status.name.startswith(_RUNC_INSIDE) and proc.age_s(process.start_time) <= _BEGINS_S
 
 
 def _member(pid: int, *, in_group: bool) -> Member | None:

@@ -4,32 +4,47 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from instar.errors import HostError
 from instar.host import conmon, plate, proc
 from instar.host.network_view import Listener
 from instar.model.drift import Finding
 from instar.providers.commands import command_of
+from instar.providers.local import record
 from instar.providers.local.creation import SECRETS, environment
 from instar.providers.local.inspection import facts
 from instar.providers.local.inspection.case import Case
+from instar.providers.local.inspection.processes import is_runc_yet
 
 _SECRET_LIMIT = 1 << 20
 
 
-def differences(case: Case) -> Iterator[Finding]:
-    """Yield everything that is not as it was made. Raises OSError, HostError when the instance ends meanwhile."""
-    yield from _mounts(case)
+def differences(case: Case, *, begun: bool) -> Iterator[Finding]:
+    """Yield everything that is not as it was made; what can't be looked at is a finding itself.
+
+    ``begun``: the instance no longer waits to begin.
+    """
+    for kind, part in _PARTS.items():
+        if begun or kind != "command":
+            try:
+                yield from part(case)
+            except (OSError, HostError) as error:
+                cause = error.strerror if isinstance(error, OSError) else error.message
+                yield case.finding(kind, "all of it", "it can be looked at", cause or str(error))
+
+
+def _inside(case: Case) -> Iterator[Finding]:
+    """Yield what is found from inside of its namespaces."""
     inside = facts.look_inside(case.process.pid, case.made.settings)
     yield from _changed(case, "sysctl", case.made.settings, inside.settings)
-    yield from _changed(case, "limit", case.made.limits, facts.limits(case.names.group, case.made.limits))
     yield from _network(case, inside)
     yield from _listeners(case, inside)
-    yield from _files(case)
-    yield from _secrets(case)
-    yield from _command(case)
-    yield from _keeper(case)
+
+
+def _limits(case: Case) -> Iterator[Finding]:
+    yield from _changed(case, "limit", case.made.limits, facts.limits(case.names.group, case.made.limits))
 
 
 def _mounts(case: Case) -> Iterator[Finding]:
@@ -143,13 +158,15 @@ def _content(path: str) -> bytes | None:
 
 def _command(case: Case) -> Iterator[Finding]:
     pid = case.process.pid
-    wanted = (plate.INIT, "--", *command_of(case.subject.instance, case.order.release))
+    wanted = (plate.INIT, "--", *command_of(case.order.instance, case.order.release))
+    if is_runc_yet(proc.status(pid), case.process):
+        return
     there = tuple(os.fsdecode(word) for word in proc.words(pid, "cmdline"))
-    if there and there[0] == plate.INIT and there != wanted:
+    if there != wanted:
         yield case.finding("command", "command line", " ".join(wanted), " ".join(there))
     variables = {f"{name}={value}" for name, value in environment(case.order).items()}
     found = {os.fsdecode(word) for word in proc.words(pid, "environ")}
-    if there and there[0] == plate.INIT and found != variables:
+    if found != variables:
         names = sorted({text.partition("=")[0] for text in found ^ variables})
         yield case.finding("command", "environment", "the release's", f"differs in {', '.join(names)}")
 
@@ -160,3 +177,20 @@ def _keeper(case: Case) -> Iterator[Finding]:
         yield case.finding("runtime", "conmon", "it keeps the instance's output and exit status", "it is not there")
     elif proc.state(keeper.pid) in ("T", "t"):
         yield case.finding("runtime", "conmon", "it keeps the instance's output and exit status", "it is stopped")
+
+
+def _record(case: Case) -> Iterator[Finding]:
+    if record.find_process(case.names) != case.process:
+        yield case.finding("record", str(case.names.process), "the instance's first process", "another one, or none")
+
+
+_PARTS: Mapping[str, Callable[[Case], Iterator[Finding]]] = {
+    "mount": _mounts,
+    "network": _inside,
+    "limit": _limits,
+    "file": _files,
+    "secret": _secrets,
+    "command": _command,
+    "runtime": _keeper,
+    "record": _record,
+}
