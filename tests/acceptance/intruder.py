@@ -149,6 +149,12 @@ def unmount_something(victim: Victim) -> None:
     within(victim.pid, ["mnt"], lambda: _check(_libc.umount2(b"/dev/mqueue", 0)))
 
 
+def hide_a_mount_behind_an_error(victim: Victim) -> None:
+    """The secrets can't be looked at any more: all else must be."""
+    shutil.move(victim.project.home / "secrets/key", victim.project.home / "secrets/key.away")
+    tmpfs_over_the_service(victim)
+
+
 def share_a_mount(victim: Victim) -> None:
     mount(victim.pid, "none", "/tmp", None, _SHARED)
 
@@ -223,6 +229,12 @@ def join_the_network(victim: Victim) -> None:
 def join_the_group(victim: Victim) -> None:
     guest = victim.let_in("sleep", "100")
     victim.cgroup_file("cgroup.procs").write_text(str(guest.pid))
+
+
+def take_it_out_of_its_limits(victim: Victim) -> None:
+    for hierarchy in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup"):
+        with contextlib.suppress(OSError):
+            Path(hierarchy, "cgroup.procs").write_text(str(victim.pid))
 
 
 def another_in_its_place(victim: Victim) -> None:
@@ -322,6 +334,10 @@ def remove_what_was_written_down(victim: Victim) -> None:
     (victim.folder / "made.json").unlink()
 
 
+def forget_its_process(victim: Victim) -> None:
+    (victim.folder / "process.json").unlink()
+
+
 def _flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -359,12 +375,29 @@ def stop_conmon(victim: Victim) -> None:
     os.kill(_keeper(victim), signal.SIGSTOP)
 
 
+def haproxies(project: Project) -> list[int]:
+    """Return the processes of the project's routers."""
+    found = subprocess.run(
+        ["pgrep", "-f", f"haproxy .*{project.home}/routers/"], capture_output=True, text=True, check=True
+    )
+    return [int(pid) for pid in found.stdout.split()]
+
+
 def change_a_weight(victim: Victim) -> None:
     (path,) = (victim.project.home / "run/routers").glob("*.sock")
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
         client.sendall(b"set server instances/s1 weight 7\n")
         client.recv(1000)
+
+
+def add_a_server(victim: Victim) -> None:
+    (path,) = (victim.project.home / "run/routers").glob("*.sock")
+    for command in ("add server instances/evil 127.0.0.1:9", "enable server instances/evil"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(f"{command}\n".encode())
+            client.recv(1000)
 
 
 def edit_the_router_s_file(victim: Victim) -> None:

@@ -4,6 +4,8 @@ replaces the instance without a failed request. What can't be found is told in d
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -40,6 +42,7 @@ INSTANCE: dict[Way, str] = {
     intruder.join_the_network: "process",
     intruder.join_the_group: "process",
     intruder.another_in_its_place: "process",
+    intruder.take_it_out_of_its_limits: "process",
     intruder.raise_the_memory_limit: "limit",
     intruder.raise_the_process_limit: "limit",
     intruder.add_an_address: "network",
@@ -56,15 +59,18 @@ INSTANCE: dict[Way, str] = {
     intruder.edit_the_bundle: "bundle",
     intruder.edit_runc_s_state: "runtime",
     intruder.remove_what_was_written_down: "record",
+    intruder.forget_its_process: "record",
     intruder.flip_a_byte_of_a_layer: "blob",
     intruder.kill_conmon: "runtime",
     intruder.stop_conmon: "runtime",
 }
 ROUTER: dict[Way, str] = {
     intruder.change_a_weight: "slot s1",
+    intruder.add_a_server: "slot s",
     intruder.edit_the_router_s_file: "haproxy.cfg, line",
     intruder.break_the_router_s_file: "haproxy.cfg",
 }
+ENDED = (intruder.another_in_its_place, intruder.forget_its_process)  # what is replaced before it is checked
 USUAL = (intruder.bind_a_file, intruder.run_from_memory, intruder.flip_a_byte_of_a_layer, intruder.another_in_its_place)
 
 
@@ -129,6 +135,29 @@ def test_code_that_is_changed_in_memory_is_found_by_a_deep_check(project: Projec
     assert any("has overwritten" in one["observed"] for one in findings(project, "--deep"))
 
 
+def test_what_cannot_be_looked_at_is_found_and_hides_nothing_else(project: Project) -> None:
+    project.instar("deploy", "dev")
+    intruder.hide_a_mount_behind_an_error(victim(project))
+    try:
+        found = findings(project)
+    finally:
+        key = project.home / "secrets/key"
+        key.with_name("key.away").rename(key)
+    assert {"mount", "secret"} <= {one["kind"] for one in found}
+    assert "a secret" not in str(found)
+
+
+def test_a_router_that_runs_and_does_not_answer_is_found(project: Project) -> None:
+    project.instar("deploy", "dev")
+    (pid,) = intruder.haproxies(project)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert [one["path"] for one in findings(project)] == ["HAProxy"]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert findings(project) == []
+
+
 def checked(project: Project) -> Checked:
     """Check in this process: the command takes longer to start than to check."""
     parts = Workspace({"INSTAR_HOME": str(project.home)}, silent)
@@ -188,7 +217,7 @@ def test_the_agent_replaces_it_within_an_interval_and_no_request_fails(project: 
         agent.terminate()
         agent.communicate(timeout=40)
         target.leave()
-    ended = way is intruder.another_in_its_place
+    ended = way in ENDED
     assert report["served"] > 10 and report["failed"] <= (4 if ended else 0), report
     assert seconds < 15, "an interval of a second, the launch, and the drain; of a layer, making it anew"
     assert target.name not in {one["instance"] for one in findings(project)}

@@ -48,5 +48,5 @@ def _resting(parts: Parts, place: Place) -> int | None:
     comes meanwhile is not to be told that somebody is there."""
     if locks.find_holder(place_lock(parts, place)) is not None:
         return None
-    (last,) = parts.ledger.history(last=1) or (None,)
+    (last,) = parts.ledger.history(place, last=1) or (None,)
     return last.seq if last is not None else 0

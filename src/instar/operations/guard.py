@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from instar.drift.check import Checked, check
 from instar.drift.traffic import targets
-from instar.errors import InstarError
+from instar.errors import EnvironmentBusy, InstarError, RouterError
 from instar.model.codec import to_json
 from instar.model.drift import Finding
 from instar.model.progress import Progress, Report
@@ -24,6 +25,7 @@ from instar.model.release import EnvironmentState, Instance
 from instar.operations.parts import Parts
 from instar.providers.base import RouterPlan
 
+_PID: Final = re.compile(r"^process \d+")
 _TOLD_AT_MOST: Final = 20  # findings in an event; the evidence has all
 _LAST_LINES: Final = 200
 
@@ -36,7 +38,7 @@ class Memory:
     checked: float | None = None
     tainted: list[float] = field(default_factory=list)
     counted_since: datetime | None = None
-    told: dict[str | None, frozenset[Finding]] = field(default_factory=dict)
+    told: dict[str | None, frozenset[tuple[str, str, str]]] = field(default_factory=dict)
 
 
 def guard(parts: Parts, state: EnvironmentState, memory: Memory, report: Report) -> Checked | None:
@@ -51,16 +53,24 @@ def guard(parts: Parts, state: EnvironmentState, memory: Memory, report: Report)
     checked = check(parts.ledger, parts.store, parts.seals, provider, state, at_rest=state.rollout is None)
     known = {one.id: one for one in parts.ledger.instances(state.place)}
     for about in (None, *checked.instances):
-        findings, instance = frozenset(checked.of(about)), known.get(about or "")
+        findings, instance = frozenset(map(_told_as, checked.of(about))), known.get(about or "")
         if findings and findings != memory.told.get(about) and not _is_looked_into(instance):
             _tell(parts, state, instance, checked.of(about))
             report(Progress(stage="drift", kind="warning", text=_line(about, checked.of(about))))
         memory.told[about] = findings
-    if any(finding.kind == "router" for finding in checked.findings):
-        _put_right(parts, state)
     if policy.action == "replace":
         _taint(parts, state, checked, known, memory)
+    if any(finding.kind == "router" for finding in checked.findings):
+        try:
+            _put_right(parts, state)
+        except (RouterError, EnvironmentBusy) as error:
+            report(Progress(stage="drift", kind="warning", text=f"its router cannot be put right: {error}"))
     return checked
+
+
+def _told_as(finding: Finding) -> tuple[str, str, str]:
+    """Return what makes a finding another one: workers that come and go have new pids, and are the same story."""
+    return finding.kind, _PID.sub("process", finding.path), finding.observed
 
 
 def _is_looked_into(instance: Instance | None) -> bool:

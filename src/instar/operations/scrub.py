@@ -48,8 +48,11 @@ class Scrub:
                 self.report(Progress(stage="scrub", kind="warning", text=f"{thing[0]} {thing[1]}: {cause}"))
 
     def _things(self) -> Iterator[tuple[str, Digest]]:
-        """Yield the layers that instances stand on, and the blobs that those are made of."""
-        yield from (("layer", diff_id) for diff_id in layers_in_use(self.parts))
+        """Yield the layers that instances stand on, and the blobs that those are made of.
+
+        One that has no image is only just being made, or a check finds that.
+        """
+        yield from (("layer", diff_id) for diff_id in layers_in_use(self.parts) if self.parts.layers.is_made(diff_id))
         ledger = self.parts.ledger
         for place, number in {(one.place, one.release) for one in ledger.instances()}:
             with contextlib.suppress(StoreError):
@@ -57,10 +60,10 @@ class Scrub:
                     yield "blob", layer.digest
 
     def _hash(self, kind: str, digest: Digest) -> str | None:
-        if kind == "layer":
-            return self.parts.layers.examine(digest, deep=True)
         path = self.parts.store.path(digest)
         try:
+            if kind == "layer":
+                return self.parts.layers.examine(digest, deep=True)
             with self.parts.seals.sealing(path):
                 self.parts.store.verify(digest)
         except (OSError, StoreError) as error:

@@ -138,10 +138,7 @@ class LocalRouter:
         if self._proxy(place).files.read() is None:
             return ()
         with self._changing(place) as proxy:
-            try:
-                return tuple(routing.differences(proxy))
-            except admin_socket.Unreachable:  # its holder starts it again, or whoever keeps the environment does
-                return ()
+            return tuple(routing.differences(proxy))
 
     def restore(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
         with self._changing(plan.place) as proxy:
@@ -151,7 +148,7 @@ class LocalRouter:
             with contextlib.suppress(RouterError):
                 wanted = wanted.after(config.read_plan(text or ""))
             new = proxy.render(wanted, held)
-            if text is None or config.frame(text) != config.frame(new):
+            if text is None or config.frame(text) != config.frame(new) or len(proxy.live()) != len(held):
                 proxy.replace(wanted, held)
             elif text != new:
                 proxy.files.write(new)

@@ -10,7 +10,7 @@ from instar.errors import RouterError
 from instar.model.drift import Finding
 from instar.providers.base import Target
 from instar.providers.local.proxy import Proxy
-from instar.router import config, slots
+from instar.router import admin_socket, config, slots
 from instar.router.slots import FREE, Live, Server, Slots
 
 _FILE: Final = "haproxy.cfg"
@@ -29,7 +29,14 @@ def differences(proxy: Proxy) -> Iterator[Finding]:
         return
     if text != expected:
         yield _changed_line(expected, text)
-    live = proxy.live()
+    try:
+        live = proxy.live()
+    except admin_socket.Unreachable:
+        if proxy.exists():  # one that has just ended is started again
+            yield _finding("HAProxy", "it answers", "it runs and does not answer")
+        return
+    if len(live) > len(held):
+        yield _finding(_named(len(held), None), "no such slot", _seen(live[len(held)]))
     for index, server in enumerate(held):
         if index < len(live) and slots.commands((server,), (live[index],)):
             yield _finding(_named(index, server), _wanted(server), _seen(live[index]))
