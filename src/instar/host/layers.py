@@ -300,8 +300,7 @@ class LayerImages:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        # held by this process alone: what a mount needs is done by system calls, and a child of another thread
-        # that inherited it would hold it for as long as it lives
+        # held by this process alone: a child of another thread that inherited it would hold it for as long as it lives
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

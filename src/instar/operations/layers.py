@@ -17,7 +17,7 @@ Guarantee = Literal["verity", "immutable", "hashed"]
 
 
 def guarantee(parts: Parts, place: Place) -> Guarantee | None:
-    """Return what holds for every layer that something in ``place`` runs on; None where nothing does."""
+    """Return what holds for every layer of an image that something in ``place`` runs; None where nothing does."""
     layers: set[Digest] = set()
     for number in {one.release for one in parts.ledger.instances(place)}:
         with contextlib.suppress(LedgerError, StoreError):

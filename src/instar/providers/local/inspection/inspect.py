@@ -1,4 +1,4 @@
-"""All that is asked of instances at a check, put together: findings of several at once, each looked at by itself."""
+"""All that is asked of instances at a check, put together: looked at one after the other, and together again."""
 
 from __future__ import annotations
 
