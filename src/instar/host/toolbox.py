@@ -1,9 +1,9 @@
 """A shell for an instance whose image has none: the host's static BusyBox, shown inside for as long as it is needed.
 
 A folder that holds nothing but ``busybox`` is cloned, read-only, to a new folder in the instance's /tmp, which belongs
-to the root inside, and which what is mounted there keeps in its place. A process of ours stays by: when this one has closed its end of a
-pipe, or was killed, it takes the mount and the folder away again. What it does in the instance's mount namespace
-follows no link and starts no program.
+to the root inside; what is mounted there keeps it in its place. A process of ours stays by: when this one has closed
+its end of a pipe, or was killed, it takes the mount and the folder away again. What it does in the instance's mount
+namespace follows no link and starts no program.
 """
 
 from __future__ import annotations
