@@ -27,7 +27,6 @@ import load  # noqa: E402
 HOME = Path(os.environ.get("INSTAR_HOME", "/var/cache/instar-demo"))
 PLACES = ("guestbook/production", "guestbook/dev")
 LOAD_RATE = "400"
-
 PATIENCE_S = 120.0
 
 

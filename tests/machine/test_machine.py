@@ -66,7 +66,11 @@ printf '\xff' | dd of=$layer bs=1 seek=$at conv=notrunc status=none
 sync
 echo 3 >/proc/sys/vm/drop_caches
 """
-LEFT = "losetup --all; ls /dev/mapper | { grep -v '^control$' || true; }; find /run /sys/fs/cgroup -maxdepth 1 -name 'instar-[0-9a-f]*'"
+LEFT = """
+losetup --all
+ls /dev/mapper | { grep -v '^control$' || true; }
+find /run /sys/fs/cgroup -maxdepth 1 -name 'instar-[0-9a-f]*'
+"""
 LIMITS = "cd /sys/fs/cgroup && head -n 9 instar-*/*-[0-9]*/{cpu.max,memory.max,memory.swap.max,pids.max}"
 
 
