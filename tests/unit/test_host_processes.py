@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from instar.host import processes
+from instar.host import proc, processes
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_what_somebody_else_or_an_instance_has_started_is_not_found(disguise: li
         made.stdout.readline()
         found = processes.find(lambda found: list(found) == words)
         assert found == ()
-        assert any(list(processes.command_line(pid)) == words for pid in processes._pids())
+        assert any(list(processes.command_line(pid)) == words for pid in proc.pids())
     finally:
         made.communicate(b"\n")
 

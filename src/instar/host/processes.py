@@ -86,7 +86,7 @@ def find(
     """
     trusted = {0, os.geteuid(), *users}
     found = []
-    for pid in _pids():
+    for pid in proc.pids():
         words = command_line(pid)
         if pid != os.getpid() and wanted(words):
             process = identify(pid)
@@ -146,7 +146,3 @@ def _is_outside(pid: int) -> bool:
         return Path(f"/proc/{pid}/ns/pid").readlink() == Path("/proc/self/ns/pid").readlink()
     except OSError:
         return False
-
-
-def _pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - a hundred Paths for nothing
