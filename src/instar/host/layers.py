@@ -12,8 +12,8 @@ MOUNTS/
 
 An image is made outside the lock and put in place by a rename, so two processes that make the same one do no harm.
 Killed in the making: the directory's lock is free, and the next :meth:`LayerImages.prune` removes it. What a layer's
-image holds is checked against its hash before it is mounted, once a boot and after every change of the file (seals.py);
-one that is damaged is made again from the blob.
+image holds is hashed before every mount, and where the file has changed since (seals.py); one that is damaged is made
+again from the blob.
 
 What mounts and makes is imported when something is mounted or made: a bake in which nothing changed comes by here too.
 """
@@ -103,6 +103,10 @@ class LayerImages:
         if not self._is_sound(diff_id, deep=deep):
             return "its bytes are others"
         return self._wrong_mount(diff_id, table)
+
+    def is_made(self, diff_id: Digest) -> bool:
+        """Tell whether there is an image of the layer."""
+        return self._record(diff_id).exists() and self._image(diff_id).exists()
 
     def is_immutable(self, diff_id: Digest) -> bool:
         """Tell whether the file system refuses every write to the layer's image (``chattr +i``)."""
@@ -249,10 +253,6 @@ class LayerImages:
         (room / "sha256").rename(self._record(diff_id))
         with self._seals.sealing(self._image(diff_id)):
             pass  # its hash was taken while it was made
-
-    def is_made(self, diff_id: Digest) -> bool:
-        """Tell whether there is an image of the layer."""
-        return self._record(diff_id).exists() and self._image(diff_id).exists()
 
     def _remove_image(self, diff_id: Digest) -> None:
         immutable.remove(self._record(diff_id))
