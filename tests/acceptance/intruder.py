@@ -383,21 +383,23 @@ def haproxies(project: Project) -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
-def change_a_weight(victim: Victim) -> None:
+def _tell_haproxy(victim: Victim, command: str) -> None:
     (path,) = (victim.project.home / "run/routers").glob("*.sock")
+    folder = os.open(path.parent, os.O_PATH)  # a socket's path has its limits
     with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(path))
-        client.sendall(b"set server instances/s1 weight 7\n")
+        client.connect(f"/proc/self/fd/{folder}/{path.name}")
+        client.sendall(f"{command}\n".encode())
         client.recv(1000)
+    os.close(folder)
+
+
+def change_a_weight(victim: Victim) -> None:
+    _tell_haproxy(victim, "set server instances/s1 weight 7")
 
 
 def add_a_server(victim: Victim) -> None:
-    (path,) = (victim.project.home / "run/routers").glob("*.sock")
-    for command in ("add server instances/evil 127.0.0.1:9", "enable server instances/evil"):
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(path))
-            client.sendall(f"{command}\n".encode())
-            client.recv(1000)
+    _tell_haproxy(victim, "add server instances/evil 127.0.0.1:9")
+    _tell_haproxy(victim, "enable server instances/evil")
 
 
 def edit_the_router_s_file(victim: Victim) -> None:

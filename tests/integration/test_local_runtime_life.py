@@ -272,7 +272,7 @@ def test_layers_are_unmounted_only_when_the_root_that_is_made_of_them_stands(
     world: TinyWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     genuine, waited = mounts.mount_overlay, []
-    collection = threading.Thread(target=world.layers.prune, args=((),))
+    collection = threading.Thread(target=world.layers.prune, args=((), tuple))
 
     def late(lowers: Sequence[Path], target: Path) -> None:
         collection.start()
