@@ -150,11 +150,10 @@ def test_no_more_are_tainted_than_the_budget_allows(parts: Any) -> None:
     """A check that is wrong finds each successor too."""
     policy = Settings(drift=Drift(action="replace"), replace=Replace(budget=3, within_ms=600_000))
     parts.ledger.save_settings(PLACE, policy)
-    memory = Memory()
     for _ in range(5):
         for one in parts.ledger.instances(PLACE):
             parts.machine.runtime.drifted[one.id] = (finding(one.id),)
-        look(parts, memory)
+        look(parts, Memory())  # each time another agent
         for one in parts.ledger.instances(PLACE):
             if one.taint:
                 parts.ledger.remove_instance(one.id, "replaced")
@@ -165,5 +164,5 @@ def test_no_more_are_tainted_than_the_budget_allows(parts: Any) -> None:
     alarm = parts.ledger.get_environment(PLACE).alarm
     assert alarm == "3 instances had drifted in 600 s: nothing is replaced any more until somebody deploys"
     parts.ledger.set_alarm(PLACE, None)
-    look(parts, memory)
+    look(parts, Memory())
     assert len(events(parts, "taint")) == 5, "somebody came: it is counted anew"

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import timedelta
 from typing import Any, Final
 
 from instar.drift.check import Checked, check
@@ -28,16 +28,15 @@ from instar.providers.base import RouterPlan
 _PID: Final = re.compile(r"^process \d+")
 _TOLD_AT_MOST: Final = 20  # findings in an event; the evidence has all
 _LAST_LINES: Final = 200
+_LATELY: Final = 1_000  # events: many more than a budget's replacements write
 
 
 @dataclass
 class Memory:
-    """What the agent remembers of an environment: when it was ``checked`` (monotonic clock), what was ``told`` of each
-    instance (None: of the environment) already, and when instances were ``tainted``."""
+    """What the agent remembers of an environment: when it was ``checked`` (monotonic clock), and what was ``told`` of
+    each instance (None: of the environment) already."""
 
     checked: float | None = None
-    tainted: list[float] = field(default_factory=list)
-    counted_since: datetime | None = None
     told: dict[str | None, frozenset[tuple[str, str, str]]] = field(default_factory=dict)
 
 
@@ -59,7 +58,7 @@ def guard(parts: Parts, state: EnvironmentState, memory: Memory, report: Report)
             report(Progress(stage="drift", kind="warning", text=_line(about, checked.of(about))))
         memory.told[about] = findings
     if policy.action == "replace":
-        _taint(parts, state, checked, known, memory)
+        _taint(parts, state, checked, known)
     if any(finding.kind == "router" for finding in checked.findings):
         try:
             _put_right(parts, state)
@@ -116,27 +115,30 @@ def keep_evidence(parts: Parts, state: EnvironmentState, instance: Instance, fin
     return path.name
 
 
-def _taint(
-    parts: Parts, state: EnvironmentState, checked: Checked, known: Mapping[str, Instance], memory: Memory
-) -> None:
+def _taint(parts: Parts, state: EnvironmentState, checked: Checked, known: Mapping[str, Instance]) -> None:
     """Have what drifted replaced, but for what is to be replaced already: who looks into one is not thrown out.
 
     No more of them than the environment's budget, whatever releases they are of: a check that is wrong must end.
     """
     policy = state.settings.replace
-    since = time.monotonic() - policy.within_ms / 1000
-    memory.tainted = [at for at in memory.tainted if at > since] if state.counted_since == memory.counted_since else []
-    memory.counted_since = state.counted_since
     for name in checked.instances:
         findings, instance = checked.of(name), known.get(name)
         if not findings or instance is None or instance.taint is not None or state.alarm is not None:
             continue
-        if len(memory.tainted) >= policy.budget:
-            lately = f"{len(memory.tainted)} instances had drifted in {policy.within_ms / 1000:g} s"
+        count = _drifted_lately(parts, state)
+        if count >= policy.budget:
+            lately = f"{count} instances had drifted in {policy.within_ms / 1000:g} s"
             parts.ledger.set_alarm(state.place, f"{lately}: nothing is replaced any more until somebody deploys")
             return
-        memory.tainted.append(time.monotonic())
         parts.ledger.taint(name, "drift", _why(findings))
+
+
+def _drifted_lately(parts: Parts, state: EnvironmentState) -> int:
+    """Return how many instances were tainted for drift in the budget's time, or since somebody began the count anew."""
+    since = parts.ledger.now() - timedelta(milliseconds=state.settings.replace.within_ms)
+    since = max(since, state.counted_since or since)
+    events = parts.ledger.history(state.place, last=_LATELY)
+    return sum(one.kind == "taint" and one.detail["taint"] == "drift" and one.at > since for one in events)
 
 
 def _why(findings: Sequence[Finding]) -> str:
