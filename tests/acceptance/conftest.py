@@ -20,10 +20,14 @@ def baked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A project whose image is baked and was run once, so that its layers can be mounted. Only to be copied from."""
     folder = tmp_path_factory.mktemp("baked")
     made = new_project(folder / "hello", folder / "home")
-    made.instar("deploy", "dev", timeout_s=300)
-    made.destroy_all()
-    yield made
-    remove_state(made.home)
+    try:
+        try:
+            made.instar("deploy", "dev", timeout_s=300)
+        finally:
+            made.destroy_all()
+        yield made
+    finally:
+        remove_state(made.home)
 
 
 @pytest.fixture

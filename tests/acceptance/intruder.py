@@ -232,9 +232,8 @@ def join_the_group(victim: Victim) -> None:
 
 
 def take_it_out_of_its_limits(victim: Victim) -> None:
-    for hierarchy in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup"):
-        with contextlib.suppress(OSError):
-            Path(hierarchy, "cgroup.procs").write_text(str(victim.pid))
+    roots = (Path(hierarchy, "cgroup.procs") for hierarchy in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup"))
+    next(root for root in roots if root.exists()).write_text(str(victim.pid))
 
 
 def another_in_its_place(victim: Victim) -> None:

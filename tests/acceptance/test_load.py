@@ -62,7 +62,6 @@ ASK_TO_TALK = (
 )
 UPLOAD_S, PIECES = 0.6, 10
 TALK_S, SAYS_EACH_S = 0.8, 0.05
-ROUNDS_OF_ONE_LOAD = 100
 
 
 @dataclass
@@ -129,16 +128,15 @@ def many_rounds(project: Project, rounds: int) -> tuple[int, int, list[str]]:
     (project.folder / "instar.lock").unlink()
     project.instar("deploy", "dev", timeout_s=300)
     clients = Clients(project.ports["dev"])
-    requests = failed = 0
-    with clients.running(*[clients.upload] * 4, *[clients.talk] * 4):
-        for first in range(0, rounds, ROUNDS_OF_ONE_LOAD):
-            with load.running(project.url(path="/"), "--rate", "150", "--connections", "8") as traffic:
-                for number in range(first, min(first + ROUNDS_OF_ONE_LOAD, rounds)):
-                    there_or_back(project, number)
-                report = traffic.stop()
-            requests, failed = requests + report["requests"], failed + report["failed"]
+    with (
+        clients.running(*[clients.upload] * 4, *[clients.talk] * 4),
+        load.running(project.url(path="/"), "--rate", "150", "--connections", "8") as traffic,
+    ):
+        for number in range(rounds):
+            there_or_back(project, number)
+        report = traffic.stop()
     assert clients.done > rounds / 4, "uploads and talks went on meanwhile"
-    return requests + clients.done, failed, clients.failures
+    return report["requests"] + clients.done, report["failed"], clients.failures
 
 
 def there_or_back(project: Project, number: int) -> None:

@@ -68,13 +68,7 @@ def check(
         if releases[one.release].image in images and instance in (None, one.id)
     ]
     found = provider.runtime.inspect(subjects, deep=deep)
-    if found or damaged:
-        there = {(one.id, one.serial) for one in ledger.instances(place)}
-        stayed = [one for one in instances if (one.id, one.serial) in there]
-        used = {releases[one.release].image for one in stayed}
-        damaged = [(finding, users) for finding, users in damaged if users & used]
-        found = tuple(finding for finding in found if finding.instance in {one.id for one in stayed})
-    findings = [finding for finding, _ in damaged] + [*found]
+    findings = [*_that_stay(ledger, instances, releases, found, damaged)] if found or damaged else []
     findings += _router(provider, state, instances, releases, at_rest=at_rest)
     left, ignored = sort_out(findings, state.settings.drift.ignore, ledger.now().date())
     return Checked(
@@ -85,6 +79,21 @@ def check(
         at_rest=at_rest,
         deep=deep,
     )
+
+
+def _that_stay(
+    ledger: Ledger,
+    instances: Sequence[Instance],
+    releases: Mapping[int, Release],
+    found: Sequence[Finding],
+    damaged: Sequence[Damage],
+) -> Iterator[Finding]:
+    """Yield the findings that are about what is still there after the check."""
+    there = {(one.id, one.serial) for one in ledger.instances(instances[0].place)}
+    stayed = [one for one in instances if (one.id, one.serial) in there]
+    used, names = {releases[one.release].image for one in stayed}, {one.id for one in stayed}
+    yield from (finding for finding, users in damaged if users & used)
+    yield from (finding for finding in found if finding.instance in names)
 
 
 def _images(

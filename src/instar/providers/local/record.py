@@ -24,13 +24,13 @@ T = TypeVar("T")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Intent:
     """``made_at`` is in seconds since the boot; ``maker`` is the process that began to make the instance. ``layers``:
-    the diff ID of each layer that it stands on, topmost first."""
+    the diff ID of each layer that it stands on, topmost first; an older Instar wrote none."""
 
     id: str
     serial: int
     maker: Process
     made_at: int
-    layers: tuple[Digest, ...]
+    layers: tuple[Digest, ...] = ()
 
 
 def write_intent(names: InstanceNames, instance: Instance, layers: Sequence[Digest]) -> None:
