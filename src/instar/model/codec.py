@@ -2,6 +2,10 @@
 
 Canonical JSON here: UTF-8, keys sorted, no white space, no floating-point numbers (times are integer
 milliseconds, processors are integer thousandths), so that every reader writes the same bytes.
+
+A field that joined a value after its digests were first written down is declared with ``metadata=ADDED``: it is left
+out while it has its default. So the digest of what does not use it stays what it was, and an upgrade of Instar makes
+no new release of a definition that nobody changed. What a default means must therefore never change.
 """
 
 from __future__ import annotations
@@ -11,17 +15,19 @@ import functools
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+ADDED: Final = {"added": True}
 
 
 def to_json(value: Any) -> Any:
     """Turn a value of frozen dataclasses, tuples, mappings and scalars into what ``json`` writes."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: to_json(getattr(value, field.name)) for field in _told(value)}
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
@@ -47,6 +53,16 @@ def from_json(cls: type[T], data: Any) -> T:
         return typing.cast(T, _build(cls, data))
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"not a {cls.__name__}: {error}") from error
+
+
+def _told(value: Any) -> Iterator[dataclasses.Field[Any]]:
+    for field in dataclasses.fields(value):
+        if "added" not in field.metadata or getattr(value, field.name) != _default(field):
+            yield field
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _refuse_floats(data: Any) -> None:

@@ -144,7 +144,7 @@ def begin(
 
 def _tell_settings(parts: Parts, state: EnvironmentState | None, settings: Settings) -> None:
     before, after = to_json(state.settings) if state else {}, to_json(settings)
-    changed = [name for name in before if before[name] != after[name]]
+    changed = [name for name in sorted({*before, *after}) if before and before.get(name) != after.get(name)]
     if changed:
         parts.report(Progress(stage="settings", text=f"changed: {', '.join(changed)}"))
     today = parts.ledger.now().date()
