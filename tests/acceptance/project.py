@@ -99,11 +99,12 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """A definition's folder and a state directory of its own."""
+    """A definition's folder and a state directory of its own. ``command`` is what runs there as ``instar``."""
 
     folder: Path
     home: Path
     ports: Mapping[str, int]
+    command: tuple[str | Path, ...] = (INSTAR,)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -132,7 +133,7 @@ class Project:
     def start(self, *words: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         """Start a command and leave it running."""
         return subprocess.Popen(
-            [INSTAR, *words],
+            [*self.command, *words],
             cwd=self.folder,
             env=self.environ,
             stdin=stdin,
