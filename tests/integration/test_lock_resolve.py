@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.server
+import re
 import subprocess
 import sys
 import threading
@@ -97,6 +99,17 @@ def test_a_lock_that_fits_is_returned_without_asking_anybody(author: Author, mon
     lock = author.lock()
     monkeypatch.setenv("INSTAR_APT_SOURCES", "/nonexistent/sources.list")
     assert author.lock(lock) == lock
+
+
+def test_a_project_has_an_id_from_its_first_lock_on_whatever_else_moves(author: Author) -> None:
+    author.write("perl")
+    first, other = author.lock(), author.lock()
+    assert re.fullmatch("[0-9a-f]{32}", first.id or "")
+    assert other.id != first.id
+    author.write("bash", "python3")
+    assert author.lock(first, "all").id == first.id
+    older = dataclasses.replace(first, id=None)
+    assert re.fullmatch("[0-9a-f]{32}", author.lock(older).id or "")
 
 
 def test_what_is_not_updated_keeps_its_version_while_the_archive_has_it(author: Author) -> None:

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from instar.errors import LockError
 from instar.lock.file import dump, read
 from instar.model.digest import Digest
-from instar.model.lock import Lock, Package, Requested, Suite, Wheel
+from instar.model.lock import ASKED, ESSENTIAL, Lock, Package, Requested, Suite, Wheel, needed_by
 
 digests = st.binary(max_size=8).map(Digest.of)
 words = st.from_regex(r"[a-z0-9][a-z0-9+.-]{0,12}", fullmatch=True)
 versions = st.from_regex(r"[0-9][0-9A-Za-z.+:~-]{0,12}", fullmatch=True)
-lines = st.text(st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=["Cs"]), max_size=30)
+lines = st.text(
+    st.characters(min_codepoint=32, exclude_characters="\x7f", exclude_categories=["Cs", "Cc"]), max_size=30
+)
 suites = st.from_regex(r"[a-z][a-z-]{0,12}", fullmatch=True)
 packages = st.builds(
     Package,
@@ -29,6 +31,7 @@ packages = st.builds(
     suite=suites,
     path=words.map(lambda name: f"pool/{name}_1.deb"),
     step=st.sampled_from(["base", "packages"]),
+    why=st.none() | st.sampled_from([ESSENTIAL, ASKED]) | words.map(needed_by),
 )
 wheels = st.builds(
     Wheel,
@@ -36,6 +39,7 @@ wheels = st.builds(
     version=st.from_regex(r"[0-9][0-9a-z.!+]{0,8}", fullmatch=True),
     filename=st.from_regex(r"[a-z]{1,8}-[0-9.]{1,4}-py3-none-any\.whl", fullmatch=True),
     sha256=digests,
+    why=st.sampled_from([None, ASKED, needed_by("x")]),
 )
 locks = st.builds(
     Lock,
@@ -57,6 +61,7 @@ locks = st.builds(
     wheels=st.lists(wheels, max_size=5, unique_by=lambda one: one.name).map(
         lambda found: tuple(sorted(found, key=lambda one: one.name))
     ),
+    id=st.none() | st.binary(min_size=16, max_size=16).map(bytes.hex),
 )
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

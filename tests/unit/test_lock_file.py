@@ -12,6 +12,9 @@ from lock_values import LOCK, package
 
 from instar.errors import LockError, LockMissing
 from instar.lock.file import dump, read, write
+from instar.model.lock import ASKED, ESSENTIAL, needed_by, parent
+
+OLD = Path(__file__).with_name("lock-version-1.json")
 
 
 def test_what_is_written_is_read_again_whatever_the_order(tmp_path: Path) -> None:
@@ -40,6 +43,35 @@ def test_a_package_is_a_line_so_that_a_diff_shows_what_moved() -> None:
         "step": "packages",
     }
     assert dump(LOCK).endswith("}\n")
+
+
+def test_why_an_entry_is_there_and_whose_lock_it_is_stand_in_it(tmp_path: Path) -> None:
+    packages = [
+        dataclasses.replace(package("bash", step="base"), why=ESSENTIAL),
+        dataclasses.replace(package("curl"), why=ASKED),
+        dataclasses.replace(package("libcurl4"), why=needed_by("curl")),
+    ]
+    lock = dataclasses.replace(
+        LOCK,
+        id="0123456789abcdef" * 2,
+        packages=tuple(packages),
+        wheels=(dataclasses.replace(LOCK.wheels[0], why=ASKED),),
+    )
+    path = tmp_path / "instar.lock"
+    write(path, lock)
+    assert read(path) == lock
+    data = json.loads(path.read_text())
+    assert list(data)[:3] == ["instar-lock", "bake-format", "id"]
+    assert data["instar-lock"] == 2
+    assert [one["why"] for one in data["packages"]] == ["essential", "asked for", "needed by curl"]
+    assert [parent(one.why or "") for one in lock.packages] == [None, None, "curl"]
+
+
+def test_a_lock_of_version_1_is_read_as_it_was_and_written_in_the_newest() -> None:
+    """As the Instar of before wrote it: to the byte."""
+    lock = read(OLD)
+    assert lock == dataclasses.replace(LOCK, architecture="amd64")
+    assert json.loads(dump(lock)) == {**json.loads(OLD.read_text()), "instar-lock": 2}
 
 
 def test_an_empty_lock_is_one_too(tmp_path: Path) -> None:
@@ -93,6 +125,16 @@ def changed(change: Callable[[dict[str, Any]], None]) -> str:
     return json.dumps(data)
 
 
+def first(change: Callable[[dict[str, Any]], None]) -> str:
+    """A lock of version 1, changed."""
+
+    def older(data: dict[str, Any]) -> None:
+        data["instar-lock"] = 1
+        change(data)
+
+    return changed(older)
+
+
 def in_package(key: str, value: Any) -> str:
     return changed(lambda data: data["packages"][1].__setitem__(key, value))
 
@@ -108,9 +150,23 @@ def in_wheel(key: str, value: Any) -> str:
         ("{}", "it is not a lock"),
         ("[" * 100_000, "nested too deeply"),
         ('{"instar-lock": 1, "instar-lock": 1}', "'instar-lock' is there twice"),
-        (changed(lambda data: data.__setitem__("instar-lock", 2)), "made by a newer Instar"),
+        (changed(lambda data: data.__setitem__("instar-lock", 3)), "made by a newer Instar"),
         (changed(lambda data: data.__setitem__("instar-lock", "1")), "unknown version '1'"),
         (changed(lambda data: data.__setitem__("instar-lock", True)), "unknown version True"),
+        (changed(lambda data: data.__setitem__("instar-lock", 2.0)), "unknown version 2.0"),
+        (changed(lambda data: data.__setitem__("bake-format", 1.0)), "cannot bake format 1.0"),
+        ('{"instar-lock": ' + "9" * 5000 + "}", "a number has 5,000 digits"),
+        ('{"instar-lock": NaN}', "NaN is no number"),
+        ('{"instar-lock": 1e999}', "unknown version inf"),
+        (changed(lambda data: data.__setitem__("id", "f" * 31)), "id: 'fff"),
+        (changed(lambda data: data.__setitem__("id", 7)), "id: expected text, found 7"),
+        (first(lambda data: data.__setitem__("id", "f" * 32)), "unknown key 'id'"),
+        (first(lambda data: data["packages"][0].__setitem__("why", "essential")), "unknown key 'why'"),
+        (in_package("why", "needed by -x"), "why: 'needed by -x'"),
+        (in_package("why", None), "why: expected text, found None"),
+        (in_wheel("why", "essential"), "why: 'essential'"),
+        (in_package("label", "\ud800"), "label: '\\ud800'"),
+        (in_package("name", "\x1b[2J"), "packages, entry 2: name: '\\x1b[2J'"),
         (changed(lambda data: data.__setitem__("bake-format", 2)), "newer Instar: this one cannot bake format 2"),
         (changed(lambda data: data.__setitem__("bake-format", 0)), "cannot bake format 0, only 1"),
         (changed(lambda data: data.__setitem__("more", 1)), "unknown key 'more'"),

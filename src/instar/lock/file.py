@@ -17,11 +17,12 @@ from typing import Any, NoReturn, TypeVar
 
 from instar.errors import LockError, LockMissing
 from instar.model.digest import Digest
-from instar.model.lock import BAKE_FORMAT, Lock, Package, Requested, Suite, Wheel
+from instar.model.lock import ASKED, BAKE_FORMAT, ESSENTIAL, Lock, Package, Requested, Suite, Wheel
 
 T = TypeVar("T")
 
-VERSION = 1
+VERSION = 2
+VERSIONS = (1, VERSION)  # those that are read; version 1 has no ``id`` and no ``why``
 BAKE_FORMATS = (BAKE_FORMAT,)
 SIZE_LIMIT_BYTES = 16 << 20
 
@@ -36,7 +37,7 @@ _HINT = "take the file from version control, or make it anew: instar lock"
 _PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*\Z")
 _PACKAGE_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+:~-]*\Z")
 _ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
-_LABEL = re.compile(r"[^\x00-\x1f\x7f]{0,200}\Z")
+_LABEL = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,200}\Z")
 _SUITE = re.compile(r"[a-z0-9][A-Za-z0-9.-]*\Z")
 _PATH = re.compile(r"(?![./])(?!.*(?:/\.|//))[A-Za-z0-9.+:~_/%,=@-]+\.deb\Z")
 _STEP = re.compile(r"(?:base|packages)\Z")
@@ -47,7 +48,12 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _PYTHON = re.compile(r"3\.\d{1,3}\Z")
 _BASE = re.compile(r"[a-z]+:[a-z][a-z0-9-]*\Z")
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")
-_LINE = re.compile(r"[^\x00-\x1f\x7f]*\Z")
+_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*\Z")
+_ID = re.compile(r"[0-9a-f]{32}\Z")
+_PACKAGE_WHY = re.compile(rf"(?:{ESSENTIAL}|{ASKED}|needed by [a-z0-9][a-z0-9+.-]*)\Z")
+_WHEEL_WHY = re.compile(rf"(?:{ASKED}|needed by [a-z0-9](?:[a-z0-9-]*[a-z0-9])?)\Z")
+_SHOWN_CHARACTERS = 100
+_DIGITS_LIMIT = 20
 
 
 class _Wrong(Exception):
@@ -63,7 +69,7 @@ def read(path: Path) -> Lock:
     """
     text = _text(path)
     try:
-        return _lock(json.loads(text, object_pairs_hook=_object))
+        return _lock(json.loads(text, object_pairs_hook=_object, parse_int=_int, parse_constant=_constant))
     except json.JSONDecodeError as error:
         _refuse(path, f"line {error.lineno}: it is not JSON: {error.msg}", error)
     except RecursionError as error:
@@ -88,6 +94,7 @@ def dump(lock: Lock) -> str:
     entries = {
         "instar-lock": str(VERSION),
         "bake-format": str(lock.bake_format),
+        **({"id": _json(lock.id)} if lock.id is not None else {}),
         "architecture": _json(lock.architecture),
         "requested": _requested(lock.requested),
         "suites": _lines([_suite_entry(suite) for suite in lock.suites]),
@@ -118,7 +125,7 @@ def _requested(requested: Requested) -> str:
 def _suite_entry(suite: Suite) -> dict[str, Any]:
     from datetime import UTC, datetime
 
-    date = datetime.fromtimestamp(suite.date, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    date = datetime.fromtimestamp(suite.date, UTC).isoformat().replace("+00:00", "Z")
     return {"label": suite.label, "suite": suite.suite, "date": date}
 
 
@@ -133,11 +140,22 @@ def _package_entry(package: Package) -> dict[str, Any]:
         "suite": package.suite,
         "path": package.path,
         "step": package.step,
+        **_why_entry(package.why),
     }
 
 
 def _wheel_entry(wheel: Wheel) -> dict[str, Any]:
-    return {"name": wheel.name, "version": wheel.version, "filename": wheel.filename, "sha256": wheel.sha256.hex}
+    return {
+        "name": wheel.name,
+        "version": wheel.version,
+        "filename": wheel.filename,
+        "sha256": wheel.sha256.hex,
+        **_why_entry(wheel.why),
+    }
+
+
+def _why_entry(why: str | None) -> dict[str, str]:
+    return {} if why is None else {"why": why}
 
 
 def _package_order(package: Package) -> tuple[str, str]:
@@ -191,18 +209,30 @@ def _refuse(path: Path, cause: str, error: Exception | None = None) -> NoReturn:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
-        raise _Wrong(f"the key {twice!r} is there twice")
+        raise _Wrong(f"the key {_twice([key for key, _ in pairs])} is there twice")
     return found
+
+
+def _int(text: str) -> int:
+    """Python itself refuses to read a number of more than some thousand digits, with an error of its own."""
+    if len(text) > _DIGITS_LIMIT:
+        raise _Wrong(f"a number has {len(text):,} digits")
+    return int(text)
+
+
+def _constant(text: str) -> NoReturn:
+    raise _Wrong(f"it is not JSON: {text} is no number")
 
 
 def _lock(data: Any) -> Lock:
     if not isinstance(data, dict) or "instar-lock" not in data:
         raise _Wrong("it is not a lock: expected an object with 'instar-lock'")
     _require_versions(data)
-    _require_keys(data, _KEYS, "the lock")
-    packages = _listed(data, "packages", _package)
-    wheels = _listed(data, "wheels", _wheel)
+    is_first = data["instar-lock"] == 1
+    _require_keys(data, _KEYS, "the lock", optional=None if is_first else "id")
+    why = None if is_first else "why"
+    packages = _listed(data, "packages", lambda entry: _package(entry, why))
+    wheels = _listed(data, "wheels", lambda entry: _wheel(entry, why))
     _require_unique([package.name for package in packages], "package")
     _require_unique([wheel.name for wheel in wheels], "wheel")
     python = None if data["python"] is None else _fit(data["python"], _PYTHON, "python")
@@ -216,29 +246,31 @@ def _lock(data: Any) -> Lock:
         packages=tuple(sorted(packages, key=_package_order)),
         python=python,
         wheels=tuple(sorted(wheels, key=lambda wheel: wheel.name)),
+        id=_fit(data["id"], _ID, "id") if "id" in data else None,
     )
 
 
 def _require_versions(data: Mapping[str, Any]) -> None:
     version, bake_format = data["instar-lock"], data.get("bake-format")
-    if version != VERSION or isinstance(version, bool):
-        newer = isinstance(version, int) and version > VERSION
-        raise _Wrong(f"it was made by a newer Instar (version {version})" if newer else f"unknown version {version!r}")
-    if bake_format not in BAKE_FORMATS or isinstance(bake_format, bool):
-        newer = isinstance(bake_format, int) and bake_format > max(BAKE_FORMATS)
+    if type(version) is not int or version not in VERSIONS:
+        newer = type(version) is int and version > VERSION
+        raise _Wrong(
+            f"it was made by a newer Instar (version {version})" if newer else f"unknown version {_shown(version)}"
+        )
+    if type(bake_format) is not int or bake_format not in BAKE_FORMATS:
+        newer = type(bake_format) is int and bake_format > max(BAKE_FORMATS)
         known = ", ".join(str(one) for one in BAKE_FORMATS)
         why = "it was made by a newer Instar: " if newer else ""
-        raise _Wrong(f"{why}this one cannot bake format {bake_format!r}, only {known}")
+        raise _Wrong(f"{why}this one cannot bake format {_shown(bake_format)}, only {known}")
 
 
-def _require_keys(data: Any, keys: tuple[str, ...], where: str) -> None:
+def _require_keys(data: Any, keys: tuple[str, ...], where: str, *, optional: str | None = None) -> None:
     if not isinstance(data, dict):
         raise _Wrong(f"{where}: expected an object")
-    if data.keys() != set(keys):
-        missing, unknown = set(keys) - data.keys(), data.keys() - set(keys)
-        raise _Wrong(
-            f"{where}: {sorted(missing)[0]!r} is missing" if missing else f"{where}: unknown key {sorted(unknown)[0]!r}"
-        )
+    if missing := sorted(set(keys) - data.keys()):
+        raise _Wrong(f"{where}: {missing[0]!r} is missing")
+    if unknown := sorted(data.keys() - {*keys, optional}):
+        raise _Wrong(f"{where}: unknown key {_shown(unknown[0])}")
 
 
 def _listed(data: Mapping[str, Any], key: str, build: Callable[[Any], T]) -> list[T]:
@@ -251,16 +283,17 @@ def _listed(data: Mapping[str, Any], key: str, build: Callable[[Any], T]) -> lis
             found.append(build(entry))
         except _Wrong as error:
             name = entry.get("name") if isinstance(entry, dict) else None
-            raise _Wrong(f"{key}, entry {number}{f' ({name})' if isinstance(name, str) else ''}: {error}") from error
+            is_name = isinstance(name, str) and len(name) <= _SHOWN_CHARACTERS and _LINE.match(name)
+            raise _Wrong(f"{key}, entry {number}{f' ({name})' if is_name else ''}: {error}") from error
     return found
 
 
-def _package(entry: Any) -> Package:
+def _package(entry: Any, why: str | None) -> Package:
     if not isinstance(entry, dict) or entry.keys() != _PACKAGE_SET:
-        _require_keys(entry, _PACKAGE_KEYS, "package")
+        _require_keys(entry, _PACKAGE_KEYS, "package", optional=why)
     size_bytes = entry["size"]
     if type(size_bytes) is not int or size_bytes < 0:
-        raise _Wrong(f"size: expected a number of bytes, found {size_bytes!r}")
+        raise _Wrong(f"size: expected a number of bytes, found {_shown(size_bytes)}")
     return Package(
         name=_fit(entry["name"], _PACKAGE_NAME, "name"),
         version=_fit(entry["version"], _PACKAGE_VERSION, "version"),
@@ -271,16 +304,18 @@ def _package(entry: Any) -> Package:
         suite=_fit(entry["suite"], _SUITE, "suite"),
         path=_fit(entry["path"], _PATH, "path"),
         step="base" if _fit(entry["step"], _STEP, "step") == "base" else "packages",
+        why=_fit(entry["why"], _PACKAGE_WHY, "why") if "why" in entry else None,
     )
 
 
-def _wheel(entry: Any) -> Wheel:
-    _require_keys(entry, _WHEEL_KEYS, "wheel")
+def _wheel(entry: Any, why: str | None) -> Wheel:
+    _require_keys(entry, _WHEEL_KEYS, "wheel", optional=why)
     return Wheel(
         name=_fit(entry["name"], _WHEEL_NAME, "name"),
         version=_fit(entry["version"], _WHEEL_VERSION, "version"),
         filename=_fit(entry["filename"], _FILENAME, "filename"),
         sha256=Digest.from_hex(_fit(entry["sha256"], _SHA256, "sha256")),
+        why=_fit(entry["why"], _WHEEL_WHY, "why") if "why" in entry else None,
     )
 
 
@@ -307,13 +342,27 @@ def _read_requested(entry: Any) -> Requested:
 
 def _fit(value: Any, form: re.Pattern[str], what: str) -> str:
     if not isinstance(value, str):
-        raise _Wrong(f"{what}: expected text, found {value!r:.60}")
+        raise _Wrong(f"{what}: expected text, found {_shown(value)}")
     if not form.match(value):
-        raise _Wrong(f"{what}: {value[:100]!r} has not the form of one")
+        raise _Wrong(f"{what}: {_shown(value)} has not the form of one")
     return value
 
 
 def _require_unique(names: Sequence[str], what: str) -> None:
     if len(set(names)) != len(names):
-        twice = next(name for number, name in enumerate(names) if name in names[:number])
-        raise _Wrong(f"the {what} {twice!r} is there twice")
+        raise _Wrong(f"the {what} {_twice(names)} is there twice")
+
+
+def _twice(names: Sequence[str]) -> str:
+    seen = set[str]()
+    for name in names:
+        if name in seen:
+            break
+        seen.add(name)
+    return _shown(name)
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message: in one line, and not longer than one wants to read."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

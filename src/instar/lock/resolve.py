@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ def resolve(loaded: Loaded, cache_dir: Path, previous: Lock | None, update: Upda
 
     What ``previous`` has is kept as far as it still exists and fits, except what ``update`` names (packages or
     wheels; "all" keeps nothing). A ``previous`` that fits, without ``update``, is returned as it is, and no network
-    is touched.
+    is touched; but a lock from before projects had an id gets one.
 
     Raises:
         ResolveError: no packages or wheels satisfy the definition; says which line.
@@ -51,6 +52,7 @@ def resolve(loaded: Loaded, cache_dir: Path, previous: Lock | None, update: Upda
         packages=packages,
         python=python,
         wheels=wheels,
+        id=previous.id if previous and previous.id else secrets.token_hex(16),
     )
     report(Progress(stage="lock", text=_summary(lock, time.monotonic() - begun)))
     return lock

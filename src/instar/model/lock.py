@@ -6,11 +6,27 @@ No host name is in a lock: a package is named by the label and suite of its arch
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from instar.model.digest import Digest
 
 BAKE_FORMAT = 1
+
+Why: TypeAlias = str
+"""Why an entry is there: :data:`ESSENTIAL`, :data:`ASKED`, or :func:`needed_by` another entry of its kind."""
+
+ESSENTIAL: Why = "essential"  # of every Debian: a package of the base
+ASKED: Why = "asked for"  # by the definition, or by the requirements file
+_NEEDED = "needed by "
+
+
+def needed_by(name: str) -> Why:
+    return f"{_NEEDED}{name}"
+
+
+def parent(why: Why) -> str | None:
+    """Return the name of the entry that needs this one, None when it stands for itself."""
+    return why.removeprefix(_NEEDED) if why.startswith(_NEEDED) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +51,7 @@ class Package:
     suite: str
     path: str
     step: Literal["base", "packages"]
+    why: Why | None = None  # None in a lock from before version 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +60,7 @@ class Wheel:
     version: str
     filename: str
     sha256: Digest
+    why: Why | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +74,8 @@ class Requested:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lock:
+    """``id`` is the project's own, given at its first lock and kept ever after; 32 hexadecimal digits."""
+
     bake_format: int
     architecture: str  # Debian's name: amd64, arm64
     requested: Requested
@@ -63,6 +83,7 @@ class Lock:
     packages: tuple[Package, ...]  # sorted by step, name
     python: str | None = None  # "3.11" when there are wheels
     wheels: tuple[Wheel, ...] = ()  # sorted by name
+    id: str | None = None  # None in a lock from before version 2
 
     @property
     def epoch(self) -> int:
