@@ -231,7 +231,7 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
         assert expected in raised.value.message
     with pytest.raises(DefinitionUnreadable, match="is a directory"):
         load(tmp_path)
-    with pytest.raises(DefinitionUnreadable, match="larger than 1 MiB"):
+    with pytest.raises(DefinitionUnreadable, match="not a regular file"):
         load(Path("/dev/zero"))
     with pytest.raises(DefinitionUnreadable, match="not a directory"):
         load(file / "instar.yaml")

@@ -49,10 +49,10 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_recordings_are_found_by_instance_environment_and_name(parts: Any) -> None:
-    both, of_environment = find_recordings(parts, "web-dev-1-1", None)
+    both, of_environment = find_recordings(parts, "web-dev-1-1", lambda: None)
     assert [one.at.minute for one in both] == [1, 5] and not of_environment
-    assert find_recordings(parts, "dev", "web") == (both, True)
-    assert find_recordings(parts, both[0].name, None) == (both[:1], False)
+    assert find_recordings(parts, "dev", lambda: "web") == (both, True)
+    assert find_recordings(parts, both[0].name, lambda: None) == (both[:1], False)
     (first, _) = listed(both)
     assert first.header == HEADER and first.seconds >= 0
     for word, said in (
@@ -61,7 +61,7 @@ def test_recordings_are_found_by_instance_environment_and_name(parts: Any) -> No
         ("../x", "no such"),
     ):
         with pytest.raises(NotFound, match=said):
-            find_recordings(parts, word, "web")
+            find_recordings(parts, word, lambda: "web")
 
 
 def test_of_files_only_recordings_count(parts: Any) -> None:

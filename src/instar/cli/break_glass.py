@@ -14,7 +14,7 @@ from instar.cli.options import (
     file_option,
     find_environment,
     json_option,
-    service_name,
+    service_beside,
     workspace,
 )
 from instar.cli.screen import say, say_json, table
@@ -109,7 +109,7 @@ def replay(word: str, speed: float, as_list: bool, file: Path, as_json: bool) ->
     require_root("replay", "the state directory belongs to root")
     from instar.operations.replay import find_recordings, listed, play
 
-    found, of_environment = find_recordings(workspace(), word, service_name(file))
+    found, of_environment = find_recordings(workspace(), word, lambda: service_beside(word, file))
     if of_environment or as_list or as_json:
         _list(list(listed(found)), as_json)
         return

@@ -14,6 +14,7 @@ from instar.cli.options import (
     file_option,
     find_environment,
     json_option,
+    service_beside,
     service_name,
     workspace,
 )
@@ -78,7 +79,7 @@ def history(environment: str | None, file: Path, as_json: bool, last: int | None
         else:
             say(f"the chain holds: {verified.events} events, head {verified.head}")
         return
-    place = find_place(parts.ledger, environment, service_name(file)) if environment else None
+    place = find_place(parts.ledger, environment, service_beside(environment, file)) if environment else None
     events = parts.ledger.history(place, last=last)
     if as_json:
         say_json([_event(event) for event in events])

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from instar import __version__
+from instar.cli import unforeseen
 from instar.cli.screen import warn
 from instar.errors import CommandFailed, InstarError, StepFailed, UsageError
 
@@ -88,31 +89,40 @@ def main() -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, signal.default_int_handler)
+    unforeseen.install()
     try:
         status = instar.main(prog_name="instar", standalone_mode=False)
         _flush(sys.stdout)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        status = 0
-    except click.UsageError as error:
-        warn(error.format_message(), _usage_hint(error))
-        status = UsageError.exit_status
-    except click.ClickException as error:
-        warn(error.format_message())
-        status = 1
-    except (KeyboardInterrupt, click.Abort):
-        warn("interrupted")
-        status = 130
-    except BrokenPipeError:
-        status = 1
-    except InstarError as error:
-        status = _tell(error)
-    except OSError as error:
-        where = f" '{error.filename}'" if error.filename else ""
-        warn(f"cannot go on: {error.strerror or error}{where}")
-        status = 1
+    except (Exception, KeyboardInterrupt) as error:
+        status = _status_of(error)
     _give_up_what_is_left()
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _status_of(error: Exception | KeyboardInterrupt) -> int:
+    """Say what happened, and return the exit status that it has."""
+    match error:
+        case click.exceptions.NoArgsIsHelpError():
+            click.echo(error.format_message())
+            return 0
+        case click.UsageError():
+            warn(error.format_message(), _usage_hint(error))
+            return UsageError.exit_status
+        case click.ClickException():
+            warn(error.format_message())
+        case KeyboardInterrupt() | click.Abort():
+            warn("interrupted")
+            return 130
+        case BrokenPipeError():
+            pass
+        case InstarError():
+            return _tell(error)
+        case OSError():
+            where = f" '{error.filename}'" if error.filename else ""
+            warn(f"cannot go on: {error.strerror or error}{where}")
+        case _:
+            unforeseen.tell(error)
+    return 1
 
 
 def _flush(stream: TextIO | None) -> None:

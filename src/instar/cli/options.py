@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_FILE = "instar.yaml"
-_NAME = re.compile(r"^name:[ \t]*[\"']?([a-z][a-z0-9-]*)[\"']?[ \t]*(?:#.*)?$", re.MULTILINE)
 
 
 def file_option(command: F) -> F:
@@ -63,18 +61,23 @@ def find_environment(parts: Workspace, word: str, file: Path) -> EnvironmentStat
     """Return the environment that ``word`` names (ENV or SERVICE/ENV), with the help of a definition if one is here."""
     from instar.operations.places import find_environment as find
 
-    return find(parts.ledger, word, service_name(file))
+    return find(parts.ledger, word, service_beside(word, file))
+
+
+def service_beside(word: str, file: Path) -> str | None:
+    """Return the service that ``word`` is an environment of, as the definition has it.
+
+    SERVICE/ENV says so itself: then no definition is read, and none that is broken gets in the way.
+    """
+    return None if "/" in word else service_name(file)
 
 
 def service_name(file: Path) -> str | None:
-    """Return the name in the definition at ``file``; None when there is no file (and it wasn't asked for by name).
+    """Return the name in the definition at ``file``; None when there is no file (and it wasn't asked for by name)."""
+    from instar.definition.beside import is_beside
 
-    Reads one line where it can, since a rollback shouldn't wait for a whole definition.
-    """
-    if not file.exists() and str(file) == DEFAULT_FILE:
+    if str(file) == DEFAULT_FILE and not is_beside(file.parent, file.name):
         return None
-    try:
-        found = _NAME.search(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError):
-        found = None
-    return found.group(1) if found else load_definition(file).definition.name
+    from instar.definition import load_name
+
+    return load_name(file)

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from instar.definition.load import Loaded, Places, load, parse
+from instar.definition.load import Loaded, Places, load, load_name, parse
 from instar.definition.template import starter
 
 if TYPE_CHECKING:
     from instar.definition.published import json_schema, reference
 
-__all__ = ["Loaded", "Places", "json_schema", "load", "parse", "reference", "starter"]
+__all__ = ["Loaded", "Places", "json_schema", "load", "load_name", "parse", "reference", "starter"]
 
 
 def __getattr__(name: str) -> Any:

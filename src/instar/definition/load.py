@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
+from instar.definition.beside import AuthorFile, open_beside
 from instar.definition.problems import Mark, Problems
-from instar.definition.source import SIZE_LIMIT_BYTES, Listing, Mapping, Node, mark_of, read
+from instar.definition.source import SIZE_LIMIT_BYTES, Listing, Mapping, Node, Scalar, describe, mark_of, read
 from instar.errors import DefinitionError, DefinitionUnreadable
 from instar.model.definition import Definition
 
@@ -51,23 +54,25 @@ class Loaded:
 
 
 def load(path: Path) -> Loaded:
-    """Read the definition at ``path``.
+    """Read the definition at ``path``: a regular file, and no link to one.
 
     Raises:
         DefinitionUnreadable: there is no such file, or it may not be read.
         DefinitionError: all that is wrong in it, in the order of its lines.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(SIZE_LIMIT_BYTES + 1)
-    except FileNotFoundError as error:
-        hint = f"{_INIT}; a definition elsewhere is named with -f FILE"
-        raise DefinitionUnreadable(f"cannot read '{path}': no such file", hint=hint) from error
-    except OSError as error:
-        raise DefinitionUnreadable(f"cannot read '{path}': {(error.strerror or str(error)).lower()}") from error
-    except ValueError as error:
-        raise DefinitionUnreadable(f"cannot read {str(path)!r}: not the name of a file") from error
-    return parse(_decoded(data, str(path)), str(path))
+    found = _opened(path)
+    with found.discreet(str(path)):
+        return parse(_decoded(found.data, str(path)), str(path))
+
+
+def load_name(path: Path) -> str:
+    """Return the service's name in the definition at ``path``, as :func:`load` would read it, whatever else is in it.
+
+    Raises DefinitionUnreadable, and DefinitionError where it is no YAML that a definition may be, or has no name.
+    """
+    found = _opened(path)
+    with found.discreet(str(path)):
+        return _name(_decoded(found.data, str(path)), str(path))
 
 
 def parse(text: str, file: str) -> Loaded:
@@ -95,6 +100,39 @@ def parse(text: str, file: str) -> Loaded:
         folder=Path(file).absolute().parent,
         text=text,
     )
+
+
+def _name(text: str, file: str) -> str:
+    from instar.definition import forms
+
+    problems = Problems(file)
+    root = read(text, problems)
+    node = root.entries.get("name") if isinstance(root, Mapping) else None
+    if not problems and isinstance(node, Scalar) and node.kind == "text":
+        with contextlib.suppress(forms.Misfit):
+            return forms.name(node.text)
+    if not problems:
+        found = describe(node) if node is not None else "none"
+        mark = node.mark if node is not None else (1, 1)
+        problems.add(mark, f"expected 'name: …' with the name of a service, found {found}")
+    raise problems.error(hint="SERVICE/ENV names an environment without a definition")
+
+
+def _opened(path: Path) -> AuthorFile:
+    try:
+        return open_beside(path.parent, path.name, SIZE_LIMIT_BYTES)
+    except FileNotFoundError as error:
+        hint = f"{_INIT}; a definition elsewhere is named with -f FILE"
+        raise DefinitionUnreadable(f"cannot read '{path}': no such file", hint=hint) from error
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise _too_large(str(path)) from error
+        cause, hint = (error.strerror or str(error)).lower(), None
+        if error.errno == errno.ELOOP:
+            hint = "name the file that it leads to, if it is the one you mean: -f FILE"
+        raise DefinitionUnreadable(f"cannot read '{path}': {cause}", hint=hint) from error
+    except ValueError as error:
+        raise DefinitionUnreadable(f"cannot read {str(path)!r}: not the name of a file") from error
 
 
 def _decoded(data: bytes, file: str) -> str:

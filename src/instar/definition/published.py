@@ -38,6 +38,10 @@ Here is one with nearly every key. Only `name`, `image.base` and `service.comman
   may be left out: a value is taken as it is written.
 - **Times** are written with units: `500ms`, `2s`, `1m30s`, `1h`. **Sizes** too: `64K`, `256M`, `1G`, in steps of 1024.
 - **Your own paths** begin in the definition's folder and stay in it. **Paths in the image** are absolute.
+- **The definition, its lock, the requirements file and secrets are regular files**, no links to any: what root reads
+  is in the folder, whoever may write there. What only root may read is not repeated in a message to anybody else. In
+  `files`, a link is copied as a link.
+- **The service is `name`, for every command.** `SERVICE/ENV` names an environment without a definition.
 """
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from instar.definition.beside import read_beside
+from instar.definition.beside import open_beside
 from instar.errors import DefinitionError, Problem
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
@@ -77,10 +77,17 @@ def read_requirements(folder: Path, file: str) -> tuple[Requirement, ...]:
     Raises DefinitionError with all that is wrong in it.
     """
     try:
-        data = read_beside(folder, file, SIZE_LIMIT_BYTES)
-        text = data.decode("utf-8-sig")
+        found = open_beside(folder, file, SIZE_LIMIT_BYTES)
     except OSError as error:
         raise _unreadable(file, error.strerror or str(error)) from error
+    if not found.may_be_quoted:
+        raise _unreadable(file, "only root may read it, and what it says would stand in the lock, for everybody")
+    return _read(file, found.data)
+
+
+def _read(file: str, data: bytes) -> tuple[Requirement, ...]:
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise _unreadable(file, "it is not UTF-8 text", line) from error

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from instar.definition.beside import AuthorFile, open_beside, read_beside
 from instar.errors import LockError, LockMissing
 from instar.model.digest import Digest
 from instar.model.lock import ASKED, BAKE_FORMAT, ESSENTIAL, Lock, Package, Requested, Suite, Wheel
@@ -67,7 +68,18 @@ def read(path: Path) -> Lock:
         LockMissing: there is none.
         LockError: it is not a lock, or one that this Instar cannot bake from.
     """
-    text = _text(path)
+    found = _opened(path)
+    try:
+        return _parsed(path, found.data)
+    except LockError as error:
+        if found.may_be_quoted:
+            raise
+        cause = "it is not a lock that can be used; why would show what it says, and only root may read it"
+        raise LockError(f"cannot read '{path}': {cause}", hint=error.hint) from None
+
+
+def _parsed(path: Path, data: bytes) -> Lock:
+    text = _decoded(path, data)
     try:
         return _lock(json.loads(text, object_pairs_hook=_object, parse_int=_int, parse_constant=_constant))
     except json.JSONDecodeError as error:
@@ -82,8 +94,9 @@ def write(path: Path, lock: Lock) -> None:
     """Write ``lock`` to ``path``, whole or not at all. Under sudo the file belongs to its folder's owner."""
     data = dump(lock).encode()
     try:
-        if path.is_file() and path.read_bytes() == data:
-            return
+        with contextlib.suppress(OSError):  # none, or none that is one
+            if read_beside(path.parent, path.name, len(data)) == data:
+                return
         _replace(path, data)
     except OSError as error:
         raise LockError(f"cannot write '{path}': {error.strerror or error}") from error
@@ -185,17 +198,18 @@ def _replace(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
-def _text(path: Path) -> str:
+def _opened(path: Path) -> AuthorFile:
     try:
-        with path.open("rb") as file:
-            data = file.read(SIZE_LIMIT_BYTES + 1)
-        if len(data) > SIZE_LIMIT_BYTES:
-            _refuse(path, f"it is larger than {SIZE_LIMIT_BYTES:,} bytes")
-        return data.decode("utf-8")
+        return open_beside(path.parent, path.name, SIZE_LIMIT_BYTES)
     except FileNotFoundError as error:
         raise LockMissing(f"cannot read '{path}': there is no lock", hint="make one: instar lock") from error
     except OSError as error:
         _refuse(path, error.strerror or str(error), error)
+
+
+def _decoded(path: Path, data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         _refuse(path, "it is not UTF-8 text", error)
 

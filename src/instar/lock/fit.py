@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instar.definition.beside import is_beside
 from instar.errors import DefinitionError, LockStale, Problem, ResolveError
 from instar.fetch.requirements import Requirement, normal_name, read_requirements
 from instar.model.lock import Lock, Requested
@@ -60,7 +61,7 @@ def requirements_of(loaded: Loaded) -> tuple[Requirement, ...]:
     name = loaded.definition.image.python
     if name is None:
         return ()
-    if not (loaded.folder / name).exists():
+    if not is_beside(loaded.folder, name):
         raise _missing(loaded, name)
     return read_requirements(loaded.folder, name)
 

@@ -12,6 +12,7 @@
 ├── recordings/            what shells showed        (operations/)
 ├── evidence/              what drifted instances were like before they went (operations/)
 ├── routers/SERVICE/ENV/   haproxy.cfg, the holder's files
+├── crashes/               what no command foresaw, the newest (cli/)
 ├── notified               number of the last event that the agent told of (telemetry/)
 └── id                     six hexadecimal digits that mark everything global to the host as ours
 /run/instar                or $INSTAR_HOME/run       gone after a reboot
@@ -89,6 +90,10 @@ class StateDirectory:
     @property
     def evidence(self) -> Path:
         return self.root / "evidence"
+
+    @property
+    def crashes(self) -> Path:
+        return self.root / "crashes"
 
     @property
     def routers(self) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from instar.definition import Loaded
+from instar.definition.beside import is_beside
 from instar.errors import LockMissing
 from instar.model.digest import Digest
 from instar.model.lock import Lock
@@ -30,6 +31,12 @@ def lock_path(loaded: Loaded) -> Path:
     return loaded.folder / Path(loaded.file).with_suffix(".lock").name
 
 
+def is_locked(loaded: Loaded) -> bool:
+    """Tell whether there is anything where the definition's lock is; reading it says whether that is one."""
+    path = lock_path(loaded)
+    return is_beside(path.parent, path.name)
+
+
 def user_cache() -> Path:
     """Return where a lock that needs no root keeps what it looked up."""
     if os.geteuid() == 0 or "INSTAR_HOME" in os.environ:
@@ -50,7 +57,7 @@ def lock(
     from instar.lock.resolve import resolve
 
     path = lock_path(loaded)
-    previous = read(path) if path.exists() else None
+    previous = read(path) if is_locked(loaded) else None
     resolved = resolve(loaded, cache, previous=previous, update=update, report=report)
     if resolved != previous:
         write(path, resolved)
@@ -76,7 +83,7 @@ def existing_lock(loaded: Loaded) -> Lock:
     from instar.lock.fit import require_fit
 
     path = lock_path(loaded)
-    if not path.exists():
+    if not is_locked(loaded):
         raise LockMissing(f"cannot find '{path.name}': this definition is not locked yet", hint="instar lock")
     found = read(path)
     require_fit(found, loaded)
@@ -85,6 +92,6 @@ def existing_lock(loaded: Loaded) -> Lock:
 
 def fitting_lock(loaded: Loaded, *, cache: Path, report: Report) -> Lock:
     """Return the lock of a definition, making it only when there is none. Raises LockStale when it doesn't fit."""
-    if not lock_path(loaded).exists():
+    if not is_locked(loaded):
         return lock(loaded, cache=cache, report=report).lock
     return existing_lock(loaded)

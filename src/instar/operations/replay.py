@@ -52,17 +52,18 @@ class Listed:
     header: Header | None
 
 
-def find_recordings(parts: Parts, word: str, service: str | None) -> tuple[tuple[Recording, ...], bool]:
+def find_recordings(parts: Parts, word: str, service: Callable[[], str | None]) -> tuple[tuple[Recording, ...], bool]:
     """Return the recordings that ``word`` names, oldest first, and whether it names an environment.
 
-    It is an instance, also one that is gone, a recording, or an environment. Raises NotFound when there is none.
+    It is an instance, also one that is gone, a recording, or an environment: of ``service``, which is asked for only
+    then. Raises NotFound when there is none.
     """
     require_root("replay", "the state directory belongs to root")
     own = tuple(one for one in recordings(parts.state) if word in (one.instance, one.name))
     if own:
         return own, False
     try:
-        place = find_place(parts.ledger, word, service)
+        place = find_place(parts.ledger, word, service())
     except NotFound as error:
         raise NotFound(
             f"cannot find a recording of '{word}': there is no such environment, and no shell was opened in such an "

@@ -17,14 +17,22 @@ def suggest_name(folder: Path) -> str:
 def start(folder: Path, name: str) -> tuple[Path, ...]:
     """Write the starter's files into ``folder``; return them. Raises Refused when one of them is there already."""
     from instar.definition import starter
+    from instar.definition.beside import is_beside, write_beside
 
-    files = {folder / relative: text for relative, text in starter(name).items()}
-    there = [path for path in files if path.exists()]
-    if there:
-        raise Refused(
-            f"cannot write '{there[0].relative_to(folder)}': it exists", hint="start in an empty folder, or remove it"
-        )
-    for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return tuple(files)
+    files = starter(name)
+    for relative in files:
+        if is_beside(folder, relative):
+            raise _there(relative)
+    folder.mkdir(parents=True, exist_ok=True)
+    for relative, text in files.items():
+        try:
+            write_beside(folder, relative, text.encode())
+        except FileExistsError as error:
+            raise _there(relative) from error
+        except OSError as error:
+            raise Refused(f"cannot write '{folder / relative}': {error.strerror}") from error
+    return tuple(folder / relative for relative in files)
+
+
+def _there(relative: str) -> Refused:
+    return Refused(f"cannot write '{relative}': it exists", hint="start in an empty folder, or remove it")

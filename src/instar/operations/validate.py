@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from instar.definition import Loaded
+from instar.definition.beside import why_unusable
 from instar.errors import DefinitionError, Problem
-from instar.operations.lock import existing_lock, lock_path
+from instar.operations.lock import existing_lock, is_locked
 
 
 def validate(loaded: Loaded) -> bool:
@@ -17,23 +19,37 @@ def validate(loaded: Loaded) -> bool:
     problems = tuple(_missing(loaded))
     if problems:
         raise DefinitionError(problems)
-    locked = lock_path(loaded).exists()
+    locked = is_locked(loaded)
     if locked:
         existing_lock(loaded)
     return locked
 
 
 def _missing(loaded: Loaded) -> Iterator[Problem]:
-    """Yield a problem for each file that a definition names and that isn't there."""
+    """Yield a problem for each file that a definition names and that isn't there, or could not be used."""
     image = loaded.definition.image
-    named: list[tuple[str, tuple[str | int, ...]]] = [
-        (files.source, ("image", "files", position, "from")) for position, files in enumerate(image.files)
-    ]
-    named += [(image.python, ("image", "python"))] if image.python else []
+    for position, files in enumerate(image.files):
+        yield from _problem(loaded, _why_not_copied(loaded.folder, files.source), "image", "files", position, "from")
+    if image.python:
+        yield from _problem(loaded, why_unusable(loaded.folder, image.python), "image", "python")
     for environment in loaded.definition.environments.values():
-        where = ("environments", environment.name, "secrets")
-        named += [(file, (*where, name, "file")) for name, file in environment.secrets.items()]
-    for source, path in named:
-        if not (loaded.folder / source).exists():
-            line, column = loaded.places.find(*path)
-            yield Problem(file=loaded.file, line=line, column=column, message=f"there is no '{source}' beside it")
+        for name, file in environment.secrets.items():
+            where = ("environments", environment.name, "secrets", name, "file")
+            yield from _problem(loaded, why_unusable(loaded.folder, file), *where)
+
+
+def _problem(loaded: Loaded, message: str | None, *path: str | int) -> Iterator[Problem]:
+    if message is not None:
+        line, column = loaded.places.find(*path)
+        yield Problem(file=loaded.file, line=line, column=column, message=message)
+
+
+def _why_not_copied(folder: Path, source: str) -> str | None:
+    """Say what is wrong with a source of ``files``, which may be a link, but to something in the same folder."""
+    try:
+        inside = (folder / source).resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a ring of links
+        inside = False
+    if not inside:
+        return f"'{source}' leads out of the definition's folder"
+    return None if (folder / source).exists() else f"there is no '{source}' beside it"
