@@ -313,7 +313,6 @@ def test_log_lines_survive_full_files(world: TinyWorld, monkeypatch: pytest.Monk
     followed = world.runtime.log_lines(instance.id, follow=True)
     texts = []
     for line in followed:
-        world.observe(instance)  # as the loop does
         texts.append(line.split(" ", 2)[2])
         if texts[-1] == "line-3000":
             break
@@ -371,3 +370,36 @@ def _words(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def test_lines_of_a_flood_follow_on_one_another_though_nobody_looks(world: TinyWorld) -> None:
+    """26 MB, as fast as they come: conmon fills three files, and each is kept before the next is full."""
+    text = "x" * 1000
+    flood = f"n=0; while [ $n -lt 24000 ]; do echo {text} $n; n=$((n + 1)); done; exec sleep 1000"
+    instance = world.run(release := world.release(["sh", "-c", flood], stop=QUICK))
+    log = world.state.logs / f"{instance.id}.log"
+    wait_until(lambda: f" {23999}\n".encode() in log.read_bytes()[-200:], timeout_s=60)
+    numbers = [int(line.rpartition(" ")[2]) for line in world.runtime.log_lines(instance.id)]
+    assert numbers == list(range(numbers[0], 24000))
+    assert len(numbers) > 16_000, "fewer than two full files were kept"
+    world.runtime.destroy(instance, release)
+
+
+def test_what_keeps_full_logs_is_started_again_and_says_what_it_missed(world: TinyWorld) -> None:
+    text = "x" * 1000
+    more = f"n=0; while [ $n -lt 9000 ]; do echo {text} $n; n=$((n + 1)); done"
+    waiting = f"trap go=1 USR1; echo ready; while [ -z $go ]; do sleep 0.05; done; {more}; echo filled; exec sleep 1000"
+    instance = world.run(release := world.release(["sh", "-c", waiting], stop=QUICK))
+    world.printed(instance, "ready")
+    keepers = [int(line.split()[1]) for line in world.processes() if "log_keeper" in line]
+    assert len(keepers) == 1
+    os.kill(keepers[0], signal.SIGKILL)
+    process = world.observe(instance).process
+    assert process is not None
+    os.kill(process.pid, signal.SIGUSR1)
+    world.printed(instance, "filled")
+    world.runtime.clear_orphans(lambda: [instance])
+    wait_until(
+        lambda: any("instar (lines may be missing here" in line for line in world.runtime.log_lines(instance.id))
+    )
+    world.runtime.destroy(instance, release)

@@ -110,7 +110,7 @@ class TinyWorld:
         networks = [str(path) for path in Path("/run/netns").glob(f"*{self.id}*")]
         rooms = [str(path) for path in Path(f"/run/instar-{self.id}").glob("*")]
         groups = [str(path) for one in cgroups.hierarchies() for path in one.mount.glob(f"*{self.id}*/*")]
-        groups = [group for group in groups if Path(group).is_dir() and not group.endswith("/conmon")]
+        groups = [group for group in groups if Path(group).is_dir() and not group.endswith(("/conmon", "/logs"))]
         shown = [
             line
             for line in Path("/proc/self/mountinfo").read_text(errors="replace").split("\n")
@@ -118,7 +118,8 @@ class TinyWorld:
         ]
         shown = [line for line in shown if f" {self.state.mounts}/" not in line]
         folders = [str(path) for top in (self.state.instances, self.state.runc) for path in top.glob("*")]
-        return [*links, *networks, *rooms, *groups, *shown, *folders, *self.processes()]
+        processes = [line for line in self.processes() if "log_keeper" not in line]  # it ends with the last instance
+        return [*links, *networks, *rooms, *groups, *shown, *folders, *processes]
 
     def processes(self) -> list[str]:
         found = []
@@ -138,12 +139,13 @@ class TinyWorld:
         names = Names(self.state, self.id)
         for name, intent in record.all_intents(names).items():
             removal.remove(names.instance(name, intent.serial if intent else -1))
-        shutil.rmtree(self.state.logs, ignore_errors=True)
+        for log in self.state.logs.glob("*"):  # not the folder: what keeps full logs watches it
+            log.unlink()
 
     def close(self) -> None:
         """Remove everything, and fail if anything is left."""
         self.another_runtime().clear_orphans(lambda: [])
-        left = self.traces() + [str(path) for path in Path("/sys/class/net").glob(f"*{self.id}*")]
+        left = self.traces() + self.processes() + [str(path) for path in Path("/sys/class/net").glob(f"*{self.id}*")]
         left += [str(path) for one in cgroups.hierarchies() for path in one.mount.glob(f"*{self.id}*")]
         tables = subprocess.run(["nft", "list", "tables"], check=True, capture_output=True, text=True).stdout
         mounts.unmount_all(self.home)

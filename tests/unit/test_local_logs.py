@@ -61,25 +61,46 @@ def test_a_line_of_many_parts_takes_no_longer_than_its_bytes() -> None:
 @pytest.mark.parametrize("last", [0, 1, 5, 4000, 100_000])
 def test_the_last_lines_come_across_files(log: Path, last: int) -> None:
     everything = [f"line {number} " + "x" * 80 for number in range(9_000)]
-    for start in range(0, 9_000, 3_000):
+    for start in range(0, 9_000, 2_250):
         logs.keep_full(log)
-        replace(log, "".join(map(line, everything[start : start + 3_000])))
+        replace(log, "".join(map(line, everything[start : start + 2_250])))
     logs.keep_full(log)
-    kept = everything[3_000:]
+    kept = everything[2_250:]
     assert texts(list(logs.read(log, None))) == kept
     assert texts(list(logs.read(log, last))) == (kept[-last:] if last else [])
 
 
-def test_full_files_are_kept_once_each_and_no_more_than_two(log: Path) -> None:
+def test_full_files_are_kept_once_each_and_no_more_than_three(log: Path) -> None:
     for number in range(5):
         replace(log, line(f"file {number}"))
         logs.keep_full(log)
         logs.keep_full(log)
-    assert texts(list(logs.read(log, None))) == ["file 3", "file 4"]
-    assert len(list(log.parent.iterdir())) == 3
-    replace(log, line("file 5"))  # nobody looked
-    replace(log, line("file 6"))
-    assert texts(list(logs.read(log, None))) == ["file 3", "file 4", "file 6"]
+    assert texts(list(logs.read(log, None))) == ["file 2", "file 3", "file 4"]
+    assert len(list(log.parent.iterdir())) == 4
+
+
+@pytest.mark.parametrize(("lost", "said"), [(True, "lines are missing here"), (None, "lines may be missing here")])
+def test_where_lines_were_lost_is_said(log: Path, lost: bool | None, said: str) -> None:
+    replace(log, line("file 1"))
+    logs.keep_full(log)
+    replace(log, line("file 2"))  # nobody looked
+    replace(log, line("file 3"))
+    logs.keep_full(log, lost=lost)
+    first, mark, last = logs.read(log, None)
+    assert (first, last) == (f"{TIME} stdout file 1", f"{TIME} stdout file 3")
+    assert mark.split(" ", 2)[1] == "instar" and said in mark
+
+
+def test_a_reader_who_is_too_slow_is_told_so(log: Path) -> None:
+    lines = logs.follow(log, None, lambda: True)
+    log.write_text(line("file 0"))
+    assert texts([next(lines)]) == ["file 0"]
+    for number in range(1, 5):
+        replace(log, line(f"file {number}"))
+        logs.keep_full(log)
+    mark, *rest = (next(lines) for _ in range(4))
+    assert "lines are missing here" in mark
+    assert texts(rest) == ["file 2", "file 3", "file 4"]
 
 
 def test_following_goes_on_through_a_full_file(log: Path) -> None:
@@ -106,7 +127,7 @@ def test_following_the_last_lines_repeats_none(log: Path) -> None:
 
 
 def test_forgetting_takes_all_files_of_an_instance_and_no_other(tmp_path: Path) -> None:
-    mine = ["web-dev-1-1.log", "web-dev-1-1.log.1", "web-dev-1-1.log.held"]
+    mine = ["web-dev-1-1.log", "web-dev-1-1.log.1", "web-dev-1-1.log.2", "web-dev-1-1.log.held"]
     others = ["web-dev-1-11.log", "web-dev-1-2.log", "my-web-dev-1-1.log", "web-dev-1-1.txt"]
     for name in (*mine, *others):
         (tmp_path / name).touch()

@@ -2,10 +2,13 @@
 
     INSTANCE.log         what conmon writes now
     INSTANCE.log.held    a second link to it
-    INSTANCE.log.1       the one before
+    INSTANCE.log.1       the one before, and
+    INSTANCE.log.2       the one before that
 
 When the file is full, conmon begins another under its name; the second link keeps the lines of the full one, until
-that, too, has been followed by another. So an instance has at most three files of 8 MiB, whoever looks or doesn't.
+that, too, has been followed by another (``log_keeper.py`` sees to it). So an instance has at most three files of 8 MiB,
+whoever looks or doesn't, and their lines follow on one another; where they don't, a line of the stream ``instar`` says
+so.
 A line: ``TIME STREAM TAG TEXT``; tag P means that the text goes on in the stream's next line, F that it ends.
 Source: https://github.com/kubernetes/design-proposals-archive, node/kubelet-cri-logging.md
 """
@@ -14,11 +17,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
+
+from instar import process
+from instar.host import cgroups, locks
+from instar.providers.local import log_keeper
+from instar.providers.local.log_keeper import LOST, OWN_STREAM, before, held, inode_of, keep_full
+from instar.providers.local.names import Names
 
 _POLL_S = 0.05
 _TAIL_BYTES = 256 << 10
@@ -32,21 +43,32 @@ def begin(log: Path) -> None:
     keep_full(log)
 
 
-def keep_full(log: Path) -> None:
-    """Keep the lines of a file that is full by now: called often, it costs two stats."""
-    held, before = _held(log), _before(log)
-    current = _inode(log)
-    if current is None or current == _inode(held):
+def ensure_keeper(names: Names) -> None:
+    """Start what keeps full files, unless it runs."""
+    lock = _keeper_lock(names)
+    if locks.find_holder(lock) is not None:
         return
-    with contextlib.suppress(OSError):  # another process was quicker: the same links are there
-        if held.exists():
-            held.rename(before)
-        os.link(log, held)
+    for folder in (names.state.logs, lock.parent):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    program: list[str | Path] = [sys.executable, "-I", "-S", "-B", log_keeper.__file__, names.state.logs, lock]
+    child = process.spawn(program, log=Path(os.devnull))
+    cgroups.join_leaf(names.logs_group, child.pid)
+
+
+def end_keeper(names: Names) -> None:
+    """End it: there is nothing to keep any more. Raises HostError."""
+    locks.end_holder(_keeper_lock(names))
+    cgroups.kill(names.logs_group)  # one that has only begun
+    cgroups.remove(names.logs_group)
+
+
+def _keeper_lock(names: Names) -> Path:
+    return names.state.locks / "logs"
 
 
 def forget(log: Path) -> None:
     """Remove the files of one instance; the one that says that there is a log goes last."""
-    for path in (_before(log), _held(log), log):
+    for path in (before(log, 2), before(log, 1), held(log), log):
         path.unlink(missing_ok=True)
 
 
@@ -66,14 +88,27 @@ def follow(log: Path, last: int | None, lives: Callable[[], bool]) -> Iterator[s
         while files:
             is_last_look = not lives()
             yield from joiner.add(files[-1].read())
-            if _inode(log) not in (None, os.fstat(files[-1].fileno()).st_ino):
+            if inode_of(log) not in (None, os.fstat(files[-1].fileno()).st_ino):
                 yield from joiner.add(files[-1].read())  # what came between the look and the change
-                files.append(log.open("rb"))
+                following, lost = _after(log, files[-1])
+                if lost:
+                    yield f"{datetime.now(UTC).isoformat()} {OWN_STREAM} {LOST}"
+                files.append(following)
             elif is_last_look:
                 yield from joiner.rest()
                 return
             else:
                 time.sleep(_POLL_S)
+
+
+def _after(log: Path, file: IO[bytes]) -> tuple[IO[bytes], bool]:
+    """Return the file that came after ``file``, the oldest that is there where that is gone, and whether it is."""
+    with _opened(log) as files:
+        inodes = [os.fstat(one.fileno()).st_ino for one in files]
+        inode = os.fstat(file.fileno()).st_ino
+        number = inodes.index(inode) + 1 if inode in inodes else 0
+        following = files[min(number, len(files) - 1)]
+        return os.fdopen(os.dup(following.fileno()), "rb"), inode not in inodes
 
 
 @dataclass(slots=True)
@@ -131,8 +166,8 @@ def _opened(log: Path) -> Iterator[list[IO[bytes]]]:
     files: list[IO[bytes]] = []
     seen: set[int] = set()
     try:
-        for path in (log, _held(log), _before(log)):
-            inode = _inode(path)
+        for path in (log, held(log), before(log, 1), before(log, 2)):
+            inode = inode_of(path)
             if inode is not None and inode not in seen:
                 seen.add(inode)
                 files.insert(0, path.open("rb"))
@@ -170,18 +205,3 @@ def _end(files: list[IO[bytes]], window: int) -> bytes:
         if window <= 0:
             break
     return b"".join(parts)
-
-
-def _held(log: Path) -> Path:
-    return log.with_name(f"{log.name}.held")
-
-
-def _before(log: Path) -> Path:
-    return log.with_name(f"{log.name}.1")
-
-
-def _inode(path: Path) -> int | None:
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return None

@@ -5,7 +5,8 @@ Whatever is global to the machine carries the state directory's id, and, where i
     bridge              in‹ID›
     link                iv‹ID›‹SERIAL, hexadecimal›     at most 15 bytes
     network namespace   instar-‹ID›-‹SERIAL›
-    cgroup              instar-‹ID›/‹INSTANCE›, instar-‹ID›/conmon, instar-‹ID›/routers/‹SERVICE›.‹ENVIRONMENT›
+    cgroup              instar-‹ID›/‹INSTANCE›, instar-‹ID›/conmon, instar-‹ID›/logs,
+                        instar-‹ID›/routers/‹SERVICE›.‹ENVIRONMENT›
     nftables table      instar_‹ID›
     root file system    /run/instar-‹ID›/‹SERIAL›/root  every folder above it lets the instance's own users through
     user namespace      /run/instar-‹ID›/‹SERIAL›/users where no path is odd: runc takes no ',' in one
@@ -32,8 +33,8 @@ from instar.model.state import StateDirectory
 ROOTS = Path("/run")
 INSTANCE_NAME = re.compile(r"[a-z0-9][a-z0-9-]*-[0-9]+-[0-9]+")
 LOG_LIMIT_BYTES = 8 << 20
-_CONMON, _ROUTERS = "conmon", "routers"
-NO_INSTANCES = frozenset({_CONMON, _ROUTERS})  # groups beside those of instances
+_CONMON, _LOGS, _ROUTERS = "conmon", "logs", "routers"
+NO_INSTANCES = frozenset({_CONMON, _LOGS, _ROUTERS})  # groups beside those of instances
 
 _MARK = re.compile(r"[0-9a-f]{6}")
 
@@ -72,6 +73,10 @@ class Names:
     @property
     def keepers_group(self) -> str:
         return f"{self.group}/{_CONMON}"
+
+    @property
+    def logs_group(self) -> str:
+        return f"{self.group}/{_LOGS}"
 
     @property
     def routers_group(self) -> str:

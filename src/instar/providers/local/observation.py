@@ -8,7 +8,7 @@ import time
 from instar.host import cgroups, conmon, processes, runc
 from instar.model.release import Process
 from instar.providers.base import RESTARTED, Observed
-from instar.providers.local import logs, record
+from instar.providers.local import record
 from instar.providers.local.names import InstanceNames
 
 _STATUS_PATIENCE_S = 2.0
@@ -26,7 +26,6 @@ def observe(names: InstanceNames) -> Observed:
         return _stopped(names, process)
     if runc.waits(names.of.state.runc, names.name):
         return Observed(id=names.name, state="created", process=process)
-    logs.keep_full(names.log)
     return Observed(id=names.name, state="running", process=process)
 
 

@@ -16,7 +16,7 @@ from instar.errors import HostError
 from instar.host import cgroups, conmon, mounts, namespaces, network, plate, processes, runc, trees
 from instar.model.definition import Stop
 from instar.model.release import Instance, Process
-from instar.providers.local import record, root
+from instar.providers.local import logs, record, root
 from instar.providers.local.names import INSTANCE_NAME, NO_INSTANCES, InstanceNames, Names
 
 _KEEPER_PATIENCE_S = 2.0
@@ -68,6 +68,7 @@ def clear_orphans(names: Names, known: Callable[[], Sequence[Instance]]) -> Iter
 
 def remove_shared(names: Names) -> None:
     """Remove what instances share, when there are none; routers may go on. Raises HostError."""
+    logs.end_keeper(names)
     cgroups.remove(names.keepers_group)
     cgroups.remove_if_empty(names.group)
     with contextlib.suppress(FileNotFoundError):

@@ -120,6 +120,8 @@ class LocalRuntime:
                 removal.remove_shared(self._names)
                 self._unmount_layers()
                 self._subnet.remove()
+            else:
+                logs.ensure_keeper(self._names)
         return found
 
     def _unmount_layers(self) -> None:
@@ -156,6 +158,7 @@ class LocalRuntime:
 
     def _create(self, names: InstanceNames, instance: Instance, release: Release, image: Image) -> Process:
         subnet = self._subnet.ensure()
+        logs.ensure_keeper(self._names)
         order = self._order(Subject(instance=instance, release=release, image=image))
         try:
             return creation.create(order, subnet, shift_owners=True)
