@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from control_values import HTTP, WORKER, ago, copy, names, ready, release, serving, world
+from control_values import HTTP, NOW, WORKER, ago, copy, names, ready, release, serving, world
 
 from instar.control.actions import (
     Fail,
@@ -23,10 +24,12 @@ from instar.control.actions import (
     TakeStep,
     Wait,
 )
-from instar.control.canary import waits_for_somebody
+from instar.control.canary import Awaited, awaited, waits_for_somebody
 from instar.control.decide import decide
+from instar.control.story import Story
 from instar.control.world import Copy, World
 from instar.model.definition import Analysis, Check, Rollout, Step
+from instar.model.progress import Progress
 from instar.model.release import Served, Settings, Stage
 
 STEPS = (Step(weight_percent=20, pause_ms=30_000), Step(weight_percent=50, pause_ms=None))
@@ -261,6 +264,67 @@ def test_too_few_requests_are_waited_for_and_then_it_is_given_up() -> None:
     (action,) = decide(at(step(1, 630), copies, policy=JUDGED))
     assert isinstance(action, Fail)
     assert "only 9 of 10 requests came to release 2" in action.reason
+
+
+def test_no_traffic_is_fine_where_the_definition_says_so() -> None:
+    quiet = dataclasses.replace(CANARY, analysis=Analysis(min_requests=10, quiet="pass"))
+    for came, passed in ((Served(), True), (Served(requests=9), True), (Served(requests=9, failed=9), False)):
+        copies = answered(came, Served(requests=90))
+        assert isinstance(decide(at(step(1, 629), copies, policy=quiet))[0], Wait)
+        (action,) = decide(at(step(1, 630), copies, policy=quiet))
+        assert isinstance(action, Judge)
+        assert action.verdict.passed is passed
+        assert f"only {came.requests} of 10 requests came" in action.verdict.cause
+
+
+def test_no_requests_are_waited_for_where_none_are_asked_for() -> None:
+    none = dataclasses.replace(CANARY, analysis=Analysis(min_requests=0))
+    (action,) = decide(at(step(1, 30), answered(Served(), Served()), policy=none))
+    assert isinstance(action, Judge)
+    assert action.verdict.passed is True
+    assert awaited(at(step(1, 31), answered(Served(), Served()), policy=none)) is None
+
+
+def test_it_is_said_how_many_requests_are_waited_for_and_until_when() -> None:
+    copies = answered(Served(requests=7), Served(requests=90))
+    early, late = at(step(1, 20), copies, policy=JUDGED), at(step(1, 40), copies, policy=JUDGED)
+    assert awaited(early) == Awaited(requests=7, wanted=10, until=ago(20 - 630), late=False)
+    assert awaited(late) == Awaited(requests=7, wanted=10, until=ago(40 - 630), late=True)
+    counted = {"shop-production-2-1": Served(requests=3)}
+    since = awaited(at(step(1, 40, counted=counted), copies, policy=JUDGED))
+    assert since is not None
+    assert since.requests == 4, "those of the step before don't count"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        at(step(1, 40), answered(Served(requests=10), Served()), policy=JUDGED),
+        at(step(1, 40, judged=True), answered(Served(), Served()), policy=JUDGED),
+        at(step(1, 40), answered(Served(), Served())),
+        at(step(2), [copy(1, weight=0), copy(2, weight=100)], active=2, policy=JUDGED),
+        at(Stage(), [copy(1, weight=100), copy(2, healthy=True, weight=0)], policy=JUDGED),
+    ],
+    ids=["they came", "it is judged", "there is no analysis", "all traffic has moved", "no step was begun"],
+)
+def test_nothing_is_said_of_requests_that_nothing_waits_for(made: World) -> None:
+    assert awaited(made) is None
+
+
+def test_a_step_that_waits_for_somebody_has_no_end_that_could_be_said() -> None:
+    for stage in (step(2, 100), step(1, 100, paused=True)):
+        found = awaited(at(stage, answered(Served(requests=7), Served()), policy=JUDGED))
+        assert found == Awaited(requests=7, wanted=10, until=None)
+
+
+def test_the_waiting_is_told_on_a_line_that_changes_and_once_a_minute_for_good() -> None:
+    told: list[Progress] = []
+    story = Story(report=told.append)
+    began = at(step(1, 0), answered(Served(requests=7), Served(requests=90)), policy=JUDGED)
+    for seconds in (20, 31, 50, 92):
+        story.waiting(dataclasses.replace(began, now=NOW + timedelta(seconds=seconds)))
+    assert [one.kind for one in told] == ["running", "done", "running", "done"]
+    assert {one.text for one in told} == {"7 of 10 requests, until 12:10:30 UTC"}
 
 
 def test_whoever_resumes_passes_a_step_that_could_not_be_told() -> None:

@@ -301,6 +301,9 @@ def _under_way(rollout: RolloutStatus) -> str:
     words = [f"{rollout.strategy} {rollout.kind} to release {rollout.release} by {rollout.actor}"]
     words.append(f"{rollout.percent} %" + (f" (step {rollout.step} of {rollout.steps})" if rollout.steps else ""))
     words += ["paused"] if rollout.paused else []
+    if rollout.awaited is not None:
+        until = f", until {rollout.awaited.until:%H:%M:%S} UTC" if rollout.awaited.until else ""
+        words.append(f"{rollout.awaited.requests} of {rollout.awaited.wanted} requests{until}")
     if rollout.verdict is not None:
         candidate, stable = rollout.verdict["candidate"], rollout.verdict["stable"]
         word = "passed" if rollout.verdict["passed"] else "failed"

@@ -231,4 +231,6 @@ def _show_plan(plan: DeployPlan, as_json: bool) -> int:
         then = "a new release" if plan.release else f"no new release: {kept}"
         say(f"deploy   {then}")
         table([("  " + change.what, change.before or "—", "→", change.after or "—") for change in plan.changes])
+        for warning in plan.warnings:
+            say(f"note     {warning}")
     return 2 if plan.changes else 0

@@ -6,6 +6,7 @@ verdict that it is *not* well comes as soon as the difference is gross; that it 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ GROSS = 5  # so many times what is allowed is enough before the step is over
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """``passed`` None: too few requests to tell. ``cause`` says for people why it did not pass."""
+    """``passed`` None: too few requests to tell. ``cause`` says for people why it did not pass, or how few came."""
 
     passed: bool | None
     candidate: Served
@@ -58,6 +59,13 @@ def judge(policy: Analysis, candidate: Served, stable: Served, *, over: bool, ti
         cause = _slow(policy, candidate, stable, strictness)
     passed = False if cause else True if over else None
     return Verdict(passed=passed, candidate=candidate, stable=stable, cause=cause)
+
+
+def judge_few(policy: Analysis, candidate: Served, stable: Served, *, timed: bool) -> Verdict:
+    """Compare though fewer requests came than the policy wants, since it says that this is fine; none pass."""
+    judged = judge(dataclasses.replace(policy, min_requests=0), candidate, stable, over=True, timed=timed)
+    came = f"only {candidate.requests} of {policy.min_requests} requests came"
+    return dataclasses.replace(judged, cause="; ".join(filter(None, (judged.cause, came))))
 
 
 def mean_ms(served: Served) -> float:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from instar.control.actions import Action, Fail, Judge, Share, Shift, TakeStep, Wait
-from instar.control.analysis import Verdict, answered, judge
+from instar.control.analysis import Verdict, answered, judge, judge_few
 from instar.control.blue_green import blue_green
 from instar.control.candidate import PAUSED_S, moved, prepare, settle, troubled, under_way
 from instar.control.stable import keep_source, serving
@@ -72,6 +73,36 @@ def waits_for_somebody(state: EnvironmentState) -> bool:
     return manual and not stage.resumed and state.active != rollout.target
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Awaited:
+    """So many ``requests`` of those that an analysis wants came to the candidate in this step; ``until``: when it is
+    no longer waited for the others, None where a person decides. ``late``: the step's own pause is over."""
+
+    requests: int
+    wanted: int
+    until: datetime | None
+    late: bool = False
+
+
+def awaited(world: World) -> Awaited | None:
+    """Return for which requests the running rollout waits before it can judge its step; None for none."""
+    rollout, policy = world.environment.rollout, world.environment.settings.rollout
+    if rollout is None or policy.analysis is None or world.environment.active == rollout.target:
+        return None
+    stage, canary = rollout.stage, policy.strategy == "canary"
+    if stage.judged or stage.step_at is None:
+        return None
+    step = policy.steps[min(stage.step, len(policy.steps)) - 1] if canary and policy.steps else None
+    came = answered(world.of(world.target), stage.counted).requests
+    if came >= policy.analysis.min_requests or (step is not None and not step.weight_percent):
+        return None
+    if waits_for_somebody(world.environment):
+        return Awaited(requests=came, wanted=policy.analysis.min_requests, until=None)
+    over_at = stage.step_at + _ms(0 if stage.resumed or step is None else step.pause_ms or 0)
+    until = over_at + _ms(policy.analysis.wait_ms)
+    return Awaited(requests=came, wanted=policy.analysis.min_requests, until=until, late=world.now >= over_at)
+
+
 def step_over(world: World, rollout: Rollout, step: Step) -> bool:
     """Tell whether a step has lasted as long as it shall."""
     if rollout.stage.resumed:
@@ -104,8 +135,11 @@ def _until_told(
     assert began is not None
     if world.now < began + _ms((pause_ms or 0) + policy.wait_ms):
         return (Wait(PAUSED_S),)
+    if policy.quiet == "pass":
+        timed = world.releases[rollout.target].service.protocol == "http"
+        return (Judge(judge_few(policy, verdict.candidate, verdict.stable, timed=timed)),)
     came = f"only {verdict.candidate.requests} of {policy.min_requests} requests came to release {rollout.target}"
-    advice = "lower rollout.analysis.min_requests, or raise its wait"
+    advice = "lower rollout.analysis.min_requests, raise its wait, or say 'quiet: pass' if no traffic is fine"
     return (Fail(f"its analysis cannot tell: {came} in {policy.wait_ms / 1000:g} s beyond the pause; {advice}"),)
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from instar.control.analysis import Verdict
-from instar.control.canary import waits_for_somebody
+from instar.control.canary import Awaited, awaited, waits_for_somebody
 from instar.control.world import World
 from instar.model.progress import Progress, Report
+
+AGAIN_AFTER = timedelta(minutes=1)
 
 
 @dataclass(kw_only=True)
@@ -27,6 +30,7 @@ class Story:
     measured: dict[str, Any] = field(default_factory=dict)
     world: World | None = None  # the last that was seen
     told_to_wait: set[tuple[int, bool]] = field(default_factory=set)
+    awaited_at: datetime | None = None  # when it was last said for good how many requests came
 
     def launching(self, world: World) -> None:
         """Tell how many copies of the target are healthy, while it isn't all of them."""
@@ -113,7 +117,10 @@ class Story:
         rollout = world.environment.rollout
         if rollout is None:
             return
-        if waits_for_somebody(world.environment) and world.environment.active != rollout.target:
+        requests = awaited(world)
+        if requests is not None and requests.until is not None:
+            self._await(world, requests)
+        elif waits_for_somebody(world.environment) and world.environment.active != rollout.target:
             if (rollout.stage.step, rollout.stage.paused) not in self.told_to_wait:
                 self.told_to_wait.add((rollout.stage.step, rollout.stage.paused))
                 text = f"until somebody says: instar rollout resume {world.environment.place} (or abort)"
@@ -133,6 +140,16 @@ class Story:
         if rollout is not None and rollout.source is not None:
             text = f"release {rollout.source} · {drained} requests finished in {seconds:.1f} s, {self.cut} cut"
             self.report(Progress(stage="drain", text=text))
+
+    def _await(self, world: World, requests: Awaited) -> None:
+        """Tell how many requests came: on one line that changes, and off a terminal once a minute."""
+        text = f"{requests.requests} of {requests.wanted} requests, until {requests.until:%H:%M:%S} UTC"
+        again = self.awaited_at is None or world.now >= self.awaited_at + AGAIN_AFTER
+        if requests.late and again:
+            self.awaited_at = world.now
+            self.report(Progress(stage="wait", text=text))
+        else:
+            self.report(Progress(stage="wait", text=text, kind="running"))
 
     def _launch(self, world: World, kind: Any, tail: str = "") -> None:
         target = world.target

@@ -101,15 +101,18 @@ STEP = Section(
 ANALYSIS = Section(
     "a section such as {max_failed: 1.0}, or {} for the defaults",
     model.Analysis,
-    Key("min_requests", Whole(0, 1_000_000), "How many requests the new release answers before a step is judged."),
+    Key("min_requests", Whole(0, 1_000_000), "How many requests the new release answers before a step is judged; `0`: "
+        "none are needed."),
     Key("max_failed", Decimal(1, 0, 1_000, advise=forms.percent),
         "How much larger its share of failed requests may be than the old release's, in percentage points.",
         field="max_failed_milli"),
     Key("max_slower", Decimal(3, 1_000, 1_000_000), "How many times the old release's mean response time its own may "
         "be.", field="max_slower_milli"),
     Key("slower_than", DURATION, "A mean response time below this is never too slow.", field="slower_than_ms"),
-    Key("wait", DURATION, "How long, after a step's pause, its requests are waited for. If they don't come, the "
-        "rollout is given up.", field="wait_ms"),
+    Key("wait", DURATION, "How long, after a step's pause, its requests are waited for. If they don't come, `quiet` "
+        "says what follows.", field="wait_ms"),
+    Key("quiet", Choice(("fail", "pass")), "What a step is in which too few requests came: `fail`, so that the rollout "
+        "is given up, or `pass`, unless those that came say otherwise."),
     Key("checks", CHECKS_ANYWHERE, "Questions of your own, asked in each step."),
 )  # fmt: skip
 

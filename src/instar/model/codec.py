@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -39,6 +38,8 @@ def to_json(value: Any) -> Any:
 
 def canonical(value: Any) -> bytes:
     """Return the canonical JSON of ``value``. Raises ValueError for a float."""
+    import json  # reading a definition needs this module, and not that one
+
     data = to_json(value)
     _refuse_floats(data)
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from instar.model.codec import ADDED
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class User:
@@ -194,7 +196,7 @@ class Analysis:
     Shares of failed requests are in thousandths of all (10 = 1 %), ``slower_milli`` the factor by which its mean
     response time may exceed the stable one's, in thousandths. There is no verdict before ``min_requests`` of the
     candidate's were counted; when they have not come ``wait_ms`` after the step's pause, it can't be told, and the
-    rollout is given up.
+    rollout is given up; or (``quiet`` is "pass") those that came decide, and none is fine.
     """
 
     min_requests: int = 50
@@ -203,6 +205,7 @@ class Analysis:
     slower_than_ms: int = 20  # a mean below that is never too slow
     wait_ms: int = 600_000
     checks: tuple[Check, ...] = ()
+    quiet: Literal["fail", "pass"] = field(default="fail", metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from instar.control.forecast import forecast
 from instar.definition import Loaded
 from instar.model.codec import to_json
 from instar.model.digest import Digest
@@ -26,7 +27,8 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeployPlan:
-    """``steps`` are those that a bake would run. ``release``: a new release would be made. No changes: no deploy."""
+    """``steps`` are those that a bake would run. ``release``: a new release would be made. No changes: no deploy.
+    ``warnings``: what is worth knowing of the rollout before it begins."""
 
     place: Place
     active: int | None
@@ -34,6 +36,7 @@ class DeployPlan:
     image: Digest | None
     release: bool
     changes: tuple[Change, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def plan(parts: Parts, loaded: Loaded, name: str, *, image: str | None = None) -> DeployPlan:
@@ -69,6 +72,7 @@ def plan(parts: Parts, loaded: Loaded, name: str, *, image: str | None = None) -
         image=digest,
         release=release,
         changes=tuple(changes),
+        warnings=forecast(Settings.of(environment), active, loaded.definition.service) if release else (),
     )
 
 

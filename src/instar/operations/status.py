@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from instar.control.canary import waits_for_somebody
+from instar.control.canary import Awaited, awaited, waits_for_somebody
 from instar.control.observe import observe
 from instar.control.world import Copy, World
 from instar.model.digest import Digest
@@ -60,7 +60,8 @@ class ReleaseStatus:
 class RolloutStatus:
     """A rollout that is under way: ``step`` of ``steps`` shares of the traffic are given, the last one ``percent``.
 
-    ``paused``: it goes on when somebody says resume. ``verdict`` is the last one, as the ledger has it.
+    ``paused``: it goes on when somebody says resume. ``verdict`` is the last one, as the ledger has it. ``awaited``:
+    the requests that its analysis waits for.
     """
 
     release: int
@@ -73,6 +74,7 @@ class RolloutStatus:
     percent: int
     paused: bool
     verdict: Mapping[str, Any] | None = None
+    awaited: Awaited | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,6 +159,7 @@ def _rollout(parts: Parts, world: World) -> RolloutStatus | None:
         percent=100 if state.active == rollout.target else percents[-1] if percents else 0,
         paused=waits_for_somebody(state),
         verdict=verdicts[-1] if verdicts else None,
+        awaited=awaited(world),
     )
 
 

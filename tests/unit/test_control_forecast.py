@@ -1,0 +1,46 @@
+"""What is told of a rollout before it begins."""
+
+from __future__ import annotations
+
+import pytest
+from control_values import HTTP, WORKER, release
+
+from instar.control.forecast import forecast
+from instar.model.definition import Analysis, Rollout, Service, Step
+from instar.model.release import Settings
+
+OLD = release(1, ran_well=True)
+
+
+def canary(analysis: Analysis | None) -> Settings:
+    return Settings(rollout=Rollout(strategy="canary", steps=(Step(weight_percent=10),), analysis=analysis))
+
+
+def test_a_canary_that_needs_requests_says_so_and_how_to_do_without() -> None:
+    (told,) = forecast(canary(Analysis(min_requests=50, wait_ms=600_000)), OLD, HTTP)
+    assert "until the new release has answered 50 requests" in told
+    assert "given up 600 s after the step's pause" in told
+    assert "quiet: pass" in told
+
+
+def test_one_to_which_no_traffic_is_fine_says_what_it_waits_for_all_the_same() -> None:
+    (told,) = forecast(canary(Analysis(min_requests=50, quiet="pass")), OLD, HTTP)
+    assert "then those that came decide" in told
+
+
+@pytest.mark.parametrize(
+    ("settings", "service"),
+    [
+        (canary(None), HTTP),
+        (canary(Analysis(min_requests=0)), HTTP),
+        (canary(Analysis()), WORKER),
+        (Settings(), HTTP),
+    ],
+    ids=["not judged", "none are needed", "a worker", "blue-green"],
+)
+def test_where_nothing_is_waited_for_nothing_is_said(settings: Settings, service: Service) -> None:
+    assert forecast(settings, OLD, service) == ()
+
+
+def test_a_first_deploy_waits_for_nobody() -> None:
+    assert forecast(canary(Analysis()), None, HTTP) == ()
