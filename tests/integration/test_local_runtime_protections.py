@@ -47,6 +47,24 @@ def syscalls(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tree"
 
 
+@pytest.fixture(scope="module")
+def sockets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A static program that makes sockets of FAMILY:TYPE:PROTOCOL, whatever their upper halves, and prints errnos."""
+    folder = tmp_path_factory.mktemp("sockets")
+    source = folder / "try.c"
+    source.write_text(
+        "#include <errno.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <unistd.h>\n"
+        "#include <sys/syscall.h>\n"
+        "int main(int n, char **a) {\n"
+        "  for (int i = 1; i < n; i++) { char *p = a[i];\n"
+        "    long f = strtol(p, &p, 0), t = strtol(p + 1, &p, 0), o = strtol(p + 1, &p, 0);\n"
+        '    printf("%s %d\\n", a[i], syscall(SYS_socket, f, t, o) < 0 ? errno : 0); } return 0; }\n'
+    )
+    (folder / "tree/srv").mkdir(parents=True)
+    subprocess.run(["gcc", "-static", "-o", folder / "tree/srv/sockets", source], check=True)
+    return folder / "tree"
+
+
 def test_processes_have_no_power_and_can_get_none(world: TinyWorld) -> None:
     status = dict(
         line.split(":\t", 1) for line in world.output("grep -E '^(Cap|NoNew|Seccomp:|Uid)' /proc/self/status")
@@ -87,6 +105,23 @@ def test_mounts_namespaces_and_kin_are_refused(world: TinyWorld, syscalls: Path)
     results = [(int(number), int(error)) for number, error in lines]
     assert results[: len(numbers)] == [(number, 1) for number in numbers.values()]
     assert results[len(numbers) :] == [(435, 38), (56, 38), (56, 38)], "clone3, clone with CLONE_NEWUSER, CLONE_NEWNET"
+    world.runtime.destroy(instance, release)
+
+
+def test_sockets_are_of_the_families_that_stay_inside(world: TinyWorld, sockets: Path) -> None:
+    """AF_VSOCK leaves every namespace; a register may have something above the number that the kernel reads."""
+    fine = ["1:1:0", "2:1:0", "2:2:0", "10:1:0", "16:3:0", "16:3:4", "16:3:15"]
+    no_family = ["40:1:0", "0x100000028:1:0", "38:5:0", "15:3:2", "17:3:0", "44:3:0", "30:5:0", "21:5:0", "29:3:1"]
+    no_protocol = ["16:3:9", "16:3:16", "16:3:11", "16:3:12", "16:3:21"]
+    image = world.image_of(world.home / "tree", sockets)
+    asked = [*fine, *no_family, *no_protocol]
+    release = world.release(["/srv/sockets", *asked])
+    instance = world.run(release, image=image)
+    world.ended(instance)
+    errors = dict(line.split(" ")[-2:] for line in world.runtime.log_lines(instance.id))
+    assert {one: errors[one] for one in fine} == dict.fromkeys(fine, "0")
+    assert {one: errors[one] for one in no_family} == dict.fromkeys(no_family, "97")
+    assert {one: errors[one] for one in no_protocol} == dict.fromkeys(no_protocol, "93")
     world.runtime.destroy(instance, release)
 
 
