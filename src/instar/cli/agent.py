@@ -22,6 +22,7 @@ _LOGGED = {
     "rollout-failed": "error",
     "rollout-done": "info",
     "taken-over": "warning",
+    "name-adopted": "warning",
     "taint": "warning",
     "router-restored": "warning",
     "destroyed": "info",

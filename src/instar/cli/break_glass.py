@@ -12,7 +12,7 @@ import click
 from instar.cli.options import (
     environment_argument,
     file_option,
-    find_environment,
+    find_own_environment,
     json_option,
     service_beside,
     workspace,
@@ -41,7 +41,7 @@ def taint(environment: str, instance: str, why: str, file: Path, as_json: bool) 
     from instar.operations.taint import taint as run
 
     parts = workspace()
-    done = run(parts, find_environment(parts, environment, file), instance, why=why)
+    done = run(parts, find_own_environment(parts, environment, file), instance, why=why)
     if as_json:
         place, one = done.instance.place, done.taint
         names = {"service": place.service, "environment": place.environment, "instance": done.instance.id}
@@ -80,7 +80,7 @@ def shell(
     from instar.operations.shell import shell as run
 
     parts, terminal = workspace(), find()
-    found = find_environment(parts, environment, file)
+    found = find_own_environment(parts, environment, file)
     order = Order(
         why=_reason(why, asked=command is not None or terminal is not None),
         instance=instance,

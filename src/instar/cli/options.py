@@ -42,6 +42,14 @@ def detach_option(command: F) -> F:
     )(command)
 
 
+def adopt_name_option(command: F) -> F:
+    return click.option(
+        "--adopt-name",
+        is_flag=True,
+        help="Take the environment over where another project of this name has it. It is recorded.",
+    )(command)
+
+
 def environment_argument(command: F) -> F:
     return click.argument("environment", metavar="ENV")(command)
 
@@ -62,6 +70,19 @@ def find_environment(parts: Workspace, word: str, file: Path) -> EnvironmentStat
     from instar.operations.places import find_environment as find
 
     return find(parts.ledger, word, service_beside(word, file))
+
+
+def find_own_environment(parts: Workspace, word: str, file: Path) -> EnvironmentState:
+    """Return the environment that ``word`` names, to do something to it.
+
+    Raises Refused when ENV, without SERVICE/, would be another project's than the definition's here.
+    """
+    found = find_environment(parts, word, file)
+    if "/" not in word:
+        from instar.operations.project import require_own_beside
+
+        require_own_beside(found, file)
+    return found
 
 
 def service_beside(word: str, file: Path) -> str | None:

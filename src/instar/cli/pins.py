@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from instar.cli.options import environment_argument, file_option, find_environment, json_option, workspace
+from instar.cli.options import environment_argument, file_option, find_own_environment, json_option, workspace
 from instar.cli.screen import say, say_json
 from instar.operations.parts import require_root
 
@@ -38,7 +38,7 @@ def _pin(environment: str, number: int, file: Path, as_json: bool, *, pinned: bo
     from instar.operations.pin import pin as run
 
     parts = workspace()
-    release = run(parts, find_environment(parts, environment, file).place, number, pinned=pinned)
+    release = run(parts, find_own_environment(parts, environment, file).place, number, pinned=pinned)
     if as_json:
         place = release.place
         names = {"service": place.service, "environment": place.environment, "release": release.number}

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from instar.cli.options import (
+    adopt_name_option,
     detach_option,
     environment_argument,
     file_option,
-    find_environment,
+    find_own_environment,
     json_option,
     load_definition,
     take_over_option,
@@ -33,12 +34,20 @@ if TYPE_CHECKING:
 @json_option
 @take_over_option
 @detach_option
+@adopt_name_option
 @click.option("--image", metavar="DIGEST", help="Deploy this image from the store instead of baking.")
 @click.option(
     "--plan", "plan_only", is_flag=True, help="Show what would happen and change nothing; exit 2 if anything."
 )
 def deploy(
-    environment: str, file: Path, as_json: bool, take_over: bool, detach: bool, image: str | None, plan_only: bool
+    environment: str,
+    file: Path,
+    as_json: bool,
+    take_over: bool,
+    detach: bool,
+    adopt_name: bool,
+    image: str | None,
+    plan_only: bool,
 ) -> int:
     """Bake if needed, start new instances beside the old ones, and move the traffic of ENV over.
 
@@ -56,8 +65,8 @@ def deploy(
         require_root("deploy --plan", "the state directory belongs to root")
         from instar.operations.plan import plan
 
-        return _show_plan(plan(parts, loaded, environment, image=image), as_json)
-    outcome = run(parts, loaded, environment, image=image, take_over=take_over, detach=detach)
+        return _show_plan(plan(parts, loaded, environment, image=image, adopt_name=adopt_name), as_json)
+    outcome = run(parts, loaded, environment, image=image, take_over=take_over, detach=detach, adopt_name=adopt_name)
     return show(outcome, parts.report, as_json)
 
 
@@ -68,12 +77,16 @@ def deploy(
 @json_option
 @take_over_option
 @detach_option
-def promote(source: str, target: str, file: Path, as_json: bool, take_over: bool, detach: bool) -> int:
+@adopt_name_option
+def promote(
+    source: str, target: str, file: Path, as_json: bool, take_over: bool, detach: bool, adopt_name: bool
+) -> int:
     """Roll the very image that is active in FROM out to TO. Nothing is baked."""
     from instar.operations.promote import promote as run
 
     parts = workspace()
-    outcome = run(parts, load_definition(file), source, target, take_over=take_over, detach=detach)
+    loaded = load_definition(file)
+    outcome = run(parts, loaded, source, target, take_over=take_over, detach=detach, adopt_name=adopt_name)
     return show(outcome, parts.report, as_json)
 
 
@@ -98,7 +111,7 @@ def rollback(environment: str, file: Path, as_json: bool, take_over: bool, to: i
     from instar.operations.rollback import rollback as run
 
     parts = workspace()
-    found = find_environment(parts, environment, file)
+    found = find_own_environment(parts, environment, file)
     return show(run(parts, found, to=to, take_over=take_over, force=force), parts.report, as_json)
 
 
@@ -114,7 +127,7 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, yes: b
     from instar.operations.destroy import destroy as run
 
     parts = workspace()
-    found = find_environment(parts, environment, file)
+    found = find_own_environment(parts, environment, file)
     if not yes:
         what = "and its volumes, with all data in them" if volumes else "(its volumes stay)"
         try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from instar.cli.options import environment_argument, file_option, find_environment, json_option, workspace
+from instar.cli.options import environment_argument, file_option, find_own_environment, json_option, workspace
 from instar.cli.releases import show
 from instar.cli.screen import say_json
 from instar.model.progress import Progress
@@ -35,7 +35,7 @@ def pause(environment: str, file: Path, as_json: bool, why: str) -> None:
     from instar.operations.rollout import pause as run
 
     parts = workspace()
-    told = run(parts, find_environment(parts, environment, file), why=why)
+    told = run(parts, find_own_environment(parts, environment, file), why=why)
     place = told.rollout.place
     text = f"{place}: the {told.rollout.kind} to release {told.rollout.target} goes no further"
     _tell(parts.report, "paused", text, f"go on with: instar rollout resume {place}")
@@ -56,7 +56,7 @@ def resume(environment: str, file: Path, as_json: bool) -> int:
     from instar.operations.rollout import resume as run
 
     parts = workspace()
-    told = run(parts, find_environment(parts, environment, file))
+    told = run(parts, find_own_environment(parts, environment, file))
     if told.outcome is not None:
         return show(told.outcome, parts.report, as_json)
     who = f"process {told.pid} carries it on" if told.pid else f"it is {told.rollout.state}"
@@ -77,7 +77,7 @@ def abort(environment: str, file: Path, as_json: bool, why: str) -> int:
     from instar.operations.rollout import abort as run
 
     parts = workspace()
-    told = run(parts, find_environment(parts, environment, file), why=why)
+    told = run(parts, find_own_environment(parts, environment, file), why=why)
     if as_json:
         say_json(_as_json(told))
     place, target = told.rollout.place, told.rollout.target

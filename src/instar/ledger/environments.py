@@ -32,7 +32,16 @@ _ADD_SETTINGS = """
     VALUES (:id, (SELECT coalesce(max(version), 0) + 1 FROM settings WHERE environment = :id), :value, :now)"""
 
 _SET_ALARM = "UPDATE environments SET alarm = :alarm WHERE id = :id"
+_SET_PROJECT = "UPDATE environments SET project = :project WHERE id = :id"
 _COUNT_ANEW = "UPDATE environments SET counted_since = :now WHERE id = :id"
+
+
+def another_project(place: Place, way_out: str = "or take the name over: add --adopt-name") -> Refused:
+    """Return the refusal to work on an environment that another project's definition has made."""
+    return Refused(
+        f"cannot work on '{place}': another project of that name has it; the id in its lock is not the one here",
+        hint=f"give this one another 'name'; if it is the same project, take its lock from where it was; {way_out}",
+    )
 
 
 class Environments(Events):
@@ -75,6 +84,24 @@ class Environments(Events):
                 self._database.write(_COUNT_ANEW, id=environment, now=self._now())
             kind, detail = ("alarm", {"reason": reason}) if reason else ("alarm-over", {"reason": state.alarm})
             self._record(kind, place, state.active, None, detail)
+
+    def set_project(self, place: Place, project: str, *, adopt: bool = False) -> None:
+        """Write whose ``place`` is: once, and then only to ``adopt`` the name. Nothing when it is so already.
+
+        Raises Refused when it is another project's.
+        """
+        with self.transaction():
+            environment, state = self._environment_id(place), self.get_environment(place)
+            if state.project == project:
+                return
+            if state.project is None:
+                self._record("project", place, None, None, {"project": project})
+            elif not adopt:
+                raise another_project(place)
+            else:
+                told = {"project": project, "from": state.project}
+                self._record("name-adopted", place, state.active, None, told)
+            self._database.write(_SET_PROJECT, id=environment, project=project)
 
     def _add_environment(self, place: Place, settings: Settings) -> None:
         now = self._now()

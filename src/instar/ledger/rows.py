@@ -80,6 +80,7 @@ def state_value(row: Row) -> EnvironmentState:
         rollout=rollout_value(row, place) if row["rollout_id"] is not None else None,
         destroying=bool(row["destroying"]),
         alarm=row["alarm"],
+        project=row["project"],
         counted_since=_time_or_none(row["counted_since"]),
     )
 

@@ -243,4 +243,5 @@ class EnvironmentState:
     rollout: Rollout | None = None  # the running one
     destroying: bool = False  # destroy was decided and not yet ended
     alarm: str | None = None  # why nothing is replaced any more until somebody deploys or rolls back
+    project: str | None = None  # whose definition made it: the id in its lock; None until a lock with an id has come
     counted_since: datetime | None = None  # when the last alarm was over: replacements before that don't count

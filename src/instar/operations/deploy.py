@@ -20,6 +20,7 @@ from instar.model.image import Image
 from instar.model.progress import Progress
 from instar.model.release import Configuration, EnvironmentState, Place, Release, RolloutKind, Settings
 from instar.operations.parts import Parts, agent_pid, hold_place, hold_store, require_root
+from instar.operations.project import project_of, require_own
 from instar.operations.secrets import keep_secrets
 from instar.providers.base import Provider, RouterPlan
 
@@ -62,10 +63,12 @@ def deploy(
     image: str | None = None,
     take_over: bool = False,
     detach: bool = False,
+    adopt_name: bool = False,
 ) -> Outcome:
     """Bake if needed (or take ``image`` from the store) and roll it out to environment ``name``.
 
-    ``detach``: leave the rollout to the agent once it is written down.
+    ``detach``: leave the rollout to the agent once it is written down. ``adopt_name``: also where the environment is
+    another project's.
     """
     require_root("deploy")
     if detach:
@@ -74,10 +77,19 @@ def deploy(
     environment = get_declared(loaded, name)
     place = Place(service=loaded.definition.name, environment=name)
     with hold_place(parts, place, take_over=take_over):
+        require_own(parts, place, loaded, adopt=adopt_name)
         with hold_store(parts):
             found = parts.store.find(image) if image else _bake(parts, loaded)
             configuration = configure(parts, loaded, environment)
-            release = begin(parts, place, Settings.of(environment), found, configuration, "deploy")
+            release = begin(
+                parts,
+                place,
+                Settings.of(environment),
+                found,
+                configuration,
+                "deploy",
+                project=project_of(parts, place, loaded),
+            )
         return leave(parts, release, began) if detach else converge(parts, release, began)
 
 
@@ -113,9 +125,18 @@ def configure(parts: Parts, loaded: Loaded, environment: Environment) -> Configu
 
 
 def begin(
-    parts: Parts, place: Place, settings: Settings, image: Image, configuration: Configuration, kind: RolloutKind
+    parts: Parts,
+    place: Place,
+    settings: Settings,
+    image: Image,
+    configuration: Configuration,
+    kind: RolloutKind,
+    *,
+    project: str | None,
 ) -> Release:
     """Make a release of ``image`` and ``configuration`` (or go on with the one that is), begin its rollout, return it.
+
+    ``project``: whose the place is from now on; that this may be, was asked before.
 
     The caller holds the place, and the store, so that the image can't go before a release needs it. Nothing is
     written before all that can be refused has been.
@@ -136,6 +157,8 @@ def begin(
         if release is None:
             _give_up_running(parts, state)
         parts.ledger.save_settings(place, settings)
+        if project is not None:
+            parts.ledger.set_project(place, project, adopt=True)
         if release is None:
             release = parts.ledger.add_release(place, image.digest, configuration)
         start_rollout(parts, place, release, kind, settings_before=state.settings if state else None)

@@ -13,6 +13,7 @@ from instar.model.release import Configuration, EnvironmentState, Place, Setting
 from instar.operations.bake import plan as plan_bake
 from instar.operations.deploy import get_declared
 from instar.operations.parts import Parts
+from instar.operations.project import require_own
 from instar.operations.secrets import look_at_secrets
 
 
@@ -39,10 +40,11 @@ class DeployPlan:
     warnings: tuple[str, ...] = ()
 
 
-def plan(parts: Parts, loaded: Loaded, name: str, *, image: str | None = None) -> DeployPlan:
-    """Compare what the definition asks for with what is active in ``name``."""
+def plan(parts: Parts, loaded: Loaded, name: str, *, image: str | None = None, adopt_name: bool = False) -> DeployPlan:
+    """Compare what the definition asks for with what is active in ``name``. Raises what a deploy would refuse."""
     environment = get_declared(loaded, name)
     place = Place(service=loaded.definition.name, environment=name)
+    require_own(parts, place, loaded, adopt=adopt_name)
     steps, digest = _image(parts, loaded, image)
     state = parts.ledger.find_environment(place)
     active = parts.ledger.get_release(place, state.active) if state and state.active is not None else None

@@ -9,11 +9,19 @@ from instar.errors import Refused
 from instar.model.release import Configuration, Place, Settings
 from instar.operations.deploy import Outcome, begin, converge, get_declared, leave, require_agent
 from instar.operations.parts import Parts, hold_place, hold_store, require_root
+from instar.operations.project import project_of, require_own, require_own_source
 from instar.operations.secrets import keep_secrets
 
 
 def promote(
-    parts: Parts, loaded: Loaded, source: str, name: str, *, take_over: bool = False, detach: bool = False
+    parts: Parts,
+    loaded: Loaded,
+    source: str,
+    name: str,
+    *,
+    take_over: bool = False,
+    detach: bool = False,
+    adopt_name: bool = False,
 ) -> Outcome:
     """Roll out to environment ``name`` what runs in ``source``: its image and its ``service`` section, as tried
     there, with ``name``'s own configuration from the definition."""
@@ -30,14 +38,17 @@ def promote(
         )
     service = loaded.definition.name
     origin = parts.ledger.get_environment(Place(service=service, environment=source))
+    require_own_source(parts, origin.place, loaded)
     if origin.active is None:
         raise Refused(f"cannot promote '{source}': no release is active there", hint=f"instar deploy {source}")
     release = parts.ledger.get_release(origin.place, origin.active)
     place = Place(service=service, environment=name)
     with hold_place(parts, place, take_over=take_over):
+        require_own(parts, place, loaded, adopt=adopt_name)
         secrets = keep_secrets(parts.state, loaded.folder, environment)
         configuration = Configuration(service=release.service, config=environment.config, secrets=secrets)
         with hold_store(parts):
             image = parts.store.image(release.image)
-            begun = begin(parts, place, Settings.of(environment), image, configuration, "promote")
+            project = project_of(parts, place, loaded)
+            begun = begin(parts, place, Settings.of(environment), image, configuration, "promote", project=project)
         return leave(parts, begun, began) if detach else converge(parts, begun, began)

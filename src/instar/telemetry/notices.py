@@ -24,7 +24,18 @@ from instar.telemetry.channels import Channel, Command, Undelivered, Webhook
 __all__ = ["LOST", "TOLD", "Channel", "Command", "Notices", "Undelivered", "Webhook", "notice"]
 
 TOLD = frozenset(
-    {"rollout-done", "rollout-failed", "verdict", "alarm", "alarm-over", "taken-over", "drift", "taint", "damaged"}
+    {
+        "rollout-done",
+        "rollout-failed",
+        "verdict",
+        "alarm",
+        "alarm-over",
+        "taken-over",
+        "name-adopted",
+        "drift",
+        "taint",
+        "damaged",
+    }
 )
 LOST = "notification-lost"
 _TRIES = 6
@@ -178,6 +189,8 @@ def _sentence(event: Event) -> str:
             return f"{where}: somebody came; instances are replaced again"
         case "taken-over":
             return f"{where}: {event.actor} took over from process {event.detail.get('pid')}"
+        case "name-adopted":
+            return f"{where}: {event.actor} took it over for another project of that name"
         case "taint":
             return f"{where}: {event.actor} had {event.detail.get('instance')} tainted, so it is replaced{reason}"
         case "drift":

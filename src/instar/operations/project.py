@@ -1,0 +1,85 @@
+"""Whose an environment is: two projects of one name must not take each other's over without a word.
+
+A definition gets a random id with its first lock, which travels in ``instar.lock``; an environment remembers the id of
+the project that made it. A lock or an environment from before ids gets one silently, once: the lock the environment's,
+where that has one already, since nobody can tell then that it is another project's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from pathlib import Path
+
+from instar.definition import Loaded
+from instar.errors import LockError, Refused
+from instar.ledger.environments import another_project
+from instar.model.progress import Progress
+from instar.model.release import EnvironmentState, Place
+from instar.operations.lock import is_locked, lock_path
+from instar.operations.parts import Parts
+
+
+def require_own(parts: Parts, place: Place, loaded: Loaded, *, adopt: bool = False) -> None:
+    """Raise Refused when ``place`` is another project's than the definition's, unless that is to ``adopt`` it."""
+    state = parts.ledger.find_environment(place)
+    if adopt or state is None or state.project is None:
+        return
+    if not is_locked(loaded):
+        raise another_project(place)
+    if _locked_id(loaded) not in (None, state.project):
+        raise another_project(place)
+
+
+def require_own_source(parts: Parts, place: Place, loaded: Loaded) -> None:
+    """Raise Refused when another project's releases would be taken from ``place``."""
+    try:
+        require_own(parts, place, loaded)
+    except Refused as error:
+        raise another_project(place, f"or take it over: instar deploy {place.environment} --adopt-name") from error
+
+
+def require_own_beside(state: EnvironmentState, file: Path) -> None:
+    """Raise Refused when the lock beside the definition ``file`` is of another project than the environment.
+
+    A lock that is missing or damaged says nothing of it: then the name has to do, so that nobody is kept from a
+    rollback by a file that a rollback does not need.
+    """
+    from instar.lock.file import read
+
+    try:
+        found = read(file.with_suffix(".lock")).id
+    except LockError:
+        return
+    if state.project is not None and found not in (None, state.project):
+        raise another_project(state.place, f"or, if you mean that one, write {state.place}")
+
+
+def project_of(parts: Parts, place: Place, loaded: Loaded) -> str | None:
+    """Return the definition's id, which its lock has; one from before ids gets it now. None without a lock."""
+    if not is_locked(loaded):
+        return None
+    found = _locked_id(loaded)
+    if found is not None:
+        return found
+    state = parts.ledger.find_environment(place)
+    given = (state.project if state else None) or secrets.token_hex(16)
+    _write_id(parts, loaded, given)
+    return given
+
+
+def _locked_id(loaded: Loaded) -> str | None:
+    from instar.lock.file import read
+
+    return read(lock_path(loaded)).id
+
+
+def _write_id(parts: Parts, loaded: Loaded, project: str) -> None:
+    from instar.lock.file import read, write
+
+    path = lock_path(loaded)
+    try:
+        write(path, dataclasses.replace(read(path), id=project))
+    except LockError as error:  # a checkout that can only be read: the environment knows it, and the next lock gets it
+        text = f"'{path.name}' could not be given the id of this project: {error.message}"
+        parts.report(Progress(stage="note", text=text, kind="warning"))

@@ -1,0 +1,266 @@
+"""What the tables say of themselves is held by the database, whoever writes: the triggers let nothing else in."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import timedelta
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from instar.errors import Refused
+from instar.ledger import Ledger
+from instar.model.release import Place, Process, Settings
+from simulated import VirtualClock
+from simulated.values import configuration, image
+
+DEV = Place(service="guestbook", environment="dev")
+GONE = Place(service="guestbook", environment="gone")
+NETWORK = IPv4Network("10.9.0.0/24")
+PROCESS = Process(boot_id="b", pid=7, start_time=99)
+OWN, OTHER = "0" * 32, "f" * 32
+AT = "2026-01-01T00:00:00.000000Z"
+LATE = "2099-01-01T00:00:00.000000Z"
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger with something in every table: an environment that is destroyed, one that goes, one that lives."""
+    found = tmp_path_factory.mktemp("guards") / "ledger" / "instar.db"
+    with Ledger(found, actor="ann", clock=VirtualClock().now) as ledger:
+        ledger.save_settings(GONE, Settings())
+        ledger.add_release(GONE, image("one").digest, configuration())
+        ledger.remove_environment(GONE)
+        going = Place(service="guestbook", environment="going")
+        ledger.save_settings(going, Settings())
+        ledger.add_release(going, image("one").digest, configuration())
+        ledger.set_destroying(going)
+        ledger.save_settings(DEV, Settings())
+        ledger.save_settings(DEV, Settings(instances=2))
+        ledger.set_project(DEV, OWN)
+        first = ledger.add_release(DEV, image("one").digest, configuration())
+        ledger.add_release(DEV, image("two").digest, configuration({"A": "b"}))
+        ledger.end_rollout(ledger.begin_rollout(DEV, "deploy", first.number), "done", {"switch_ms": 1})
+        ledger.set_active(DEV, 1)
+        ledger.set_alarm(DEV, "why")
+        ledger.set_alarm(DEV, None)
+        ledger.begin_rollout(DEV, "deploy", 2)
+        ledger.add_instances(DEV, 1, 2, NETWORK)
+        ledger.set_process("guestbook-dev-1-1", PROCESS)
+        ledger.set_started("guestbook-dev-1-1")
+        ledger.taint("guestbook-dev-1-1", "person", "why", after_ms=3_600_000, isolated=True)
+        ledger.remove_instance("guestbook-dev-1-2", "why")
+        ledger.begin_task(DEV, 1, "before 1", NETWORK)
+        ledger.end_task(DEV, 1, "before 1", "done", {})
+        ledger.begin_task(DEV, 1, "before 2", NETWORK)
+    return found
+
+
+@pytest.fixture
+def connection(path: Path) -> Iterator[sqlite3.Connection]:
+    """One that anybody may have, with what it writes undone afterwards."""
+    opened = sqlite3.connect(path, isolation_level=None)
+    opened.execute("BEGIN")
+    yield opened
+    opened.execute("ROLLBACK")
+    opened.close()
+
+
+_DEV = "(SELECT id FROM environments WHERE environment = 'dev')"
+_GONE = "(SELECT id FROM environments WHERE environment = 'gone')"
+_GOING = "(SELECT id FROM environments WHERE environment = 'going')"
+_FIRST = "id = 'guestbook-dev-1-1'"
+
+
+def _new_release(environment: str, number: int, *, verb: str = "INSERT", row: str = "NULL") -> str:
+    return (
+        f"{verb} INTO releases (rowid, environment, number, image, configuration, configuration_digest, created_at)"
+        f" SELECT {row}, {environment}, {number}, image, configuration, configuration_digest, created_at"
+        " FROM releases LIMIT 1"
+    )
+
+
+REFUSED = {
+    # what is taken back
+    "a taint is taken back": f"UPDATE instances SET taint = NULL WHERE {_FIRST}",
+    "a taint is for another reason": (f"UPDATE instances SET taint = json_set(taint, '$.why', 'other') WHERE {_FIRST}"),
+    "a taint is somebody else's": f"UPDATE instances SET taint = json_set(taint, '$.actor', 'bob') WHERE {_FIRST}",
+    "a taint is due later": f"UPDATE instances SET taint = json_set(taint, '$.due_at', '{LATE}') WHERE {_FIRST}",
+    "a taint is never due": f"UPDATE instances SET taint = json_set(taint, '$.due_at', 'never') WHERE {_FIRST}",
+    "a taint is not due": f"UPDATE instances SET taint = json_remove(taint, '$.due_at') WHERE {_FIRST}",
+    "an isolated one gets traffic": (
+        f"UPDATE instances SET taint = json_set(taint, '$.isolated', json('false')) WHERE {_FIRST}"
+    ),
+    "a taint is empty": f"UPDATE instances SET taint = '{{}}' WHERE {_FIRST}",
+    "a start is moved": f"UPDATE instances SET started_at = '{LATE}' WHERE {_FIRST}",
+    "a start is taken back": f"UPDATE instances SET started_at = NULL WHERE {_FIRST}",
+    "a process is taken back": (
+        f"UPDATE instances SET boot_id = NULL, pid = NULL, start_time = NULL, started_at = NULL WHERE {_FIRST}"
+    ),
+    "another process has started": f"UPDATE instances SET pid = 8 WHERE {_FIRST}",
+    "a removed instance is back": "UPDATE instances SET removed_at = NULL WHERE removed_at IS NOT NULL",
+    "a release never ran well": "UPDATE releases SET ran_well = 0 WHERE ran_well = 1",
+    "a release never had traffic": "UPDATE releases SET last_active_at = NULL WHERE last_active_at IS NOT NULL",
+    "a release had it earlier": f"UPDATE releases SET last_active_at = '{AT[:3]}' WHERE last_active_at IS NOT NULL",
+    "a destruction is taken back": f"UPDATE environments SET destroying = 0 WHERE id = {_GOING}",
+    "a gone environment is back": f"UPDATE environments SET removed_at = NULL WHERE id = {_GONE}",
+    "an environment goes with what is in it": (
+        f"UPDATE environments SET active = NULL, destroying = 1, removed_at = '{LATE}' WHERE id = {_DEV}"
+    ),
+    "an environment goes undecided": (
+        f"UPDATE environments SET active = NULL, destroying = 0, removed_at = '{LATE}' WHERE id = {_DEV}"
+    ),
+    "failures count again": f"UPDATE environments SET counted_since = NULL WHERE id = {_DEV}",
+    "failures count from before": f"UPDATE environments SET counted_since = '{AT[:3]}' WHERE id = {_DEV}",
+    "a project forgets its environment": f"UPDATE environments SET project = NULL WHERE id = {_DEV}",
+    "a project takes one over": f"UPDATE environments SET project = '{OTHER}' WHERE id = {_DEV}",
+    "a running rollout has its end": "UPDATE rollouts SET detail = '{\"a\":1}' WHERE state = 'running'",
+    "an ended rollout runs": "UPDATE rollouts SET state = 'running', ended_at = NULL WHERE state = 'done'",
+    "an ended task has another end": "UPDATE tasks SET outcome = 'failed' WHERE name = 'before 1'",
+    # what does not begin at the beginning
+    "a rollout that is done begins": (
+        "INSERT INTO rollouts (environment, kind, target, state, actor, started_at, ended_at)"
+        f" VALUES ({_DEV}, 'deploy', 1, 'done', 'a', '{AT}', '{AT}')"
+    ),
+    "an environment that goes begins": (
+        f"INSERT INTO environments (service, environment, destroying, created_at) VALUES ('a', 'b', 1, '{AT}')"
+    ),
+    "a release that ran well begins": (
+        "INSERT INTO releases (environment, number, image, configuration, configuration_digest, created_at, ran_well)"
+        f" SELECT {_DEV}, 9, image, configuration, configuration_digest, created_at, 1 FROM releases LIMIT 1"
+    ),
+    "an instance that runs begins": (
+        "INSERT INTO instances (id, environment, release, stem, k, address, created_at, started_at)"
+        f" VALUES ('s-9', {_DEV}, 1, 's', 9, '10.9.0.99', '{AT}', '{AT}')"
+    ),
+    "a task that is done begins": (
+        "INSERT INTO tasks (environment, release, name, instance, began_at, ended_at, outcome)"
+        f" VALUES ({_DEV}, 1, 'after 1', 'guestbook-dev-1-1', '{AT}', '{AT}', 'done')"
+    ),
+    # what is added where nothing may be
+    "settings of one that goes": f"INSERT INTO settings SELECT {_GOING}, 9, value, created_at FROM settings LIMIT 1",
+    "settings of one that has gone": f"INSERT INTO settings SELECT {_GONE}, 9, value, created_at FROM settings LIMIT 1",
+    "a release of one that goes": _new_release(_GOING, 9),
+    "a rollout of one that goes": (
+        "INSERT INTO rollouts (environment, kind, target, actor, started_at)"
+        f" VALUES ({_GOING}, 'deploy', 1, 'a', '{AT}')"
+    ),
+    "an instance of one that goes": (
+        "INSERT INTO instances (id, environment, release, stem, k, address, created_at)"
+        f" VALUES ('s-9', {_GOING}, 1, 's', 9, '10.9.0.99', '{AT}')"
+    ),
+    "a number that is used": _new_release(_DEV, 2),
+    # what takes another row's place: by a key, and by the number that every row has
+    "an environment in another's place": (
+        "INSERT OR REPLACE INTO environments (id, service, environment, created_at)"
+        f" VALUES ({_DEV}, 'guestbook', 'new', '{AT}')"
+    ),
+    "an environment of another's name": (
+        f"INSERT OR REPLACE INTO environments (service, environment, created_at) VALUES ('guestbook', 'dev', '{AT}')"
+    ),
+    "a rollout in another's place": (
+        "INSERT OR REPLACE INTO rollouts (id, environment, kind, target, actor, started_at)"
+        f" VALUES (1, {_GONE}, 'deploy', 1, 'a', '{AT}')"
+    ),
+    "a rollout in the running one's place": (
+        "INSERT OR REPLACE INTO rollouts (environment, kind, target, actor, started_at)"
+        f" VALUES ({_DEV}, 'deploy', 1, 'a', '{AT}')"
+    ),
+    "an instance in another's place": (
+        "INSERT OR REPLACE INTO instances (serial, id, environment, release, stem, k, address, created_at)"
+        f" VALUES (1, 's-9', {_DEV}, 1, 's', 9, '10.9.0.99', '{AT}')"
+    ),
+    "an instance at another's address": (
+        "INSERT OR REPLACE INTO instances (id, environment, release, stem, k, address, created_at)"
+        f" SELECT 's-9', {_DEV}, 1, 's', 9, address, created_at FROM instances WHERE {_FIRST}"
+    ),
+    "an instance of another's name": (
+        "INSERT OR REPLACE INTO instances (id, environment, release, stem, k, address, created_at)"
+        f" SELECT id, environment, 1, stem, k, '10.9.0.99', created_at FROM instances WHERE {_FIRST}"
+    ),
+    "a task with another's instance": (
+        "INSERT OR REPLACE INTO tasks (environment, release, name, instance, began_at)"
+        " SELECT environment, release, 'after 1', instance, began_at FROM tasks WHERE name = 'before 2'"
+    ),
+    "a release in another's row": _new_release(_DEV, 9, verb="INSERT OR REPLACE", row="1"),
+    "settings in another's row": (
+        "INSERT OR REPLACE INTO settings (rowid, environment, version, value, created_at)"
+        f" VALUES (1, {_DEV}, 9, '{{}}', '{AT}')"
+    ),
+    **{
+        f"{table} by their rows": f"UPDATE OR REPLACE {table} SET rowid = 1 WHERE rowid = 2"
+        for table in ("environments", "settings", "releases", "rollouts", "instances", "tasks", "events")
+    },
+    "instances by another word for a row": "UPDATE OR REPLACE instances SET _rowid_ = 1 WHERE rowid = 2",
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_the_tables_say_of_themselves_is_held(connection: sqlite3.Connection, case: str) -> None:
+    tables = ("environments", "settings", "releases", "rollouts", "instances", "tasks", "events")
+
+    def everything() -> list[list[tuple[object, ...]]]:
+        return [connection.execute(f"SELECT rowid, * FROM {table}").fetchall() for table in tables]
+
+    before = everything()
+    connection.execute("SAVEPOINT one")
+    with pytest.raises(sqlite3.IntegrityError):
+        connection.execute(REFUSED[case])
+    assert everything() == before
+
+
+def test_what_the_tables_allow_goes_through(path: Path, connection: sqlite3.Connection) -> None:
+    for statement in (
+        f"UPDATE instances SET taint = json_set(taint, '$.due_at', '{AT}') WHERE {_FIRST}",
+        f"UPDATE instances SET boot_id = 'c', pid = 8, start_time = 1, started_at = NULL WHERE {_FIRST}",
+        f"UPDATE instances SET started_at = '{LATE}' WHERE {_FIRST}",
+        f"UPDATE releases SET last_active_at = '{LATE}' WHERE last_active_at IS NOT NULL",
+        _new_release(_DEV, 3),
+        "UPDATE rollouts SET state = 'failed', detail = '{\"a\":1}', ended_at = '9' WHERE state = 'running'",
+        f"INSERT INTO environments (service, environment, created_at) VALUES ('guestbook', 'gone', '{AT}')",
+        "UPDATE releases SET pinned = 1",
+        "UPDATE releases SET pinned = 0",
+    ):
+        assert connection.execute(statement).rowcount, statement
+    number_again = _new_release("(SELECT max(id) FROM environments)", 1)
+    with pytest.raises(sqlite3.IntegrityError, match="never used again"):
+        connection.execute(number_again)
+
+
+def test_a_second_taint_makes_the_first_due_earlier_and_isolates(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    with Ledger(tmp_path / "ledger" / "instar.db", actor="ann", clock=clock.now) as ledger:
+        ledger.save_settings(DEV, Settings())
+        ledger.add_release(DEV, image("one").digest, configuration())
+        ledger.add_instances(DEV, 1, 1, NETWORK)
+        first = ledger.taint("guestbook-dev-1-1", "person", "first", after_ms=60_000)
+        clock.sleep(1.5)
+        second = ledger.taint("guestbook-dev-1-1", "shell", "second", after_ms=1_000, isolated=True)
+        assert (second.why, second.at, second.isolated) == ("first", first.at, True)
+        assert second.due_at < first.due_at - timedelta(seconds=50)
+        third = ledger.taint("guestbook-dev-1-1", "drift", "third", after_ms=3_600_000)
+        assert third == second
+
+
+def test_an_environment_remembers_whose_it_is(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger" / "instar.db", actor="ann") as ledger:
+        ledger.save_settings(DEV, Settings())
+        assert ledger.get_environment(DEV).project is None
+        ledger.set_project(DEV, OWN)
+        ledger.set_project(DEV, OWN)
+        with pytest.raises(Refused, match="another project of that name has it"):
+            ledger.set_project(DEV, OTHER)
+        assert ledger.get_environment(DEV).project == OWN
+        ledger.set_project(DEV, OTHER, adopt=True)
+        assert ledger.get_environment(DEV).project == OTHER
+        told = [(event.kind, event.detail) for event in ledger.history(DEV)][1:]
+        assert told == [
+            ("project", {"project": OWN}),
+            ("name-adopted", {"project": OTHER, "from": OWN}),
+        ]
+        ledger.remove_environment(DEV)
+        ledger.save_settings(DEV, Settings())
+        assert ledger.get_environment(DEV).project is None, "a name that was given up is free"
+        assert ledger.verify().events == len(ledger.history())
