@@ -69,6 +69,24 @@ def test_lock_is_stable_and_names_no_host(author: Author) -> None:
     assert author.instar("validate").returncode == 0
 
 
+def test_a_lock_is_held_against_what_there_is(author: Author) -> None:
+    author.define()
+    author.instar("lock")
+    whole = author.instar("lock", "--check", "--json")
+    found = json.loads(whole.stdout)
+    assert (whole.returncode, found["clean"], found["differences"]) == (0, True, [])
+    path = author.folder / "instar.lock"
+    lines = path.read_text().splitlines()
+    number = next(number for number, line in enumerate(lines) if '"name": "dash"' in line)
+    planted = lines[number].replace('"name": "dash"', '"name": "evil"').replace("essential", "needed by bash")
+    path.write_text("\n".join([*lines[:number], planted, *lines[number:]]) + "\n")
+    before = path.read_text()
+    differs = author.instar("lock", "--check")
+    assert differs.returncode == 2
+    assert differs.stdout.startswith("- evil ")
+    assert path.read_text() == before
+
+
 def test_a_lock_that_no_longer_fits_says_which_line_moved(author: Author) -> None:
     author.define()
     assert author.instar("lock").returncode == 0

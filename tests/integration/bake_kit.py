@@ -142,7 +142,11 @@ class World:
         return Lock(
             bake_format=1,
             architecture="amd64",
-            requested=Requested(base="debian:test"),
+            requested=Requested(
+                base="debian:test",
+                packages=tuple(one.name for one in packages),
+                requirements=tuple(one.name for one in wheels),
+            ),
             suites=(Suite(label="Test", suite="test", date=EPOCH),),
             packages=tuple(packages),
             python="3.11" if wheels else None,

@@ -7,6 +7,7 @@ import http.server
 import os
 import socketserver
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -110,3 +111,18 @@ def fill(archive: LocalArchive) -> None:
     archive.add("perl", "5.36")
     archive.add("apt", "2.6")
     archive.add("python3", "3.11.2-1", depends="libc6")
+
+
+def make_wheel(folder: Path, project: str, version: str, tag: str = "py3-none-any", requires: str = "") -> Path:
+    path = folder / f"{project}-{version}-{tag}.whl"
+    info = f"{project}-{version}.dist-info"
+    needs = f"Requires-Dist: {requires}\n" if requires else ""
+    texts = {
+        "METADATA": f"Metadata-Version: 2.1\nName: {project}\nVersion: {version}\n{needs}",
+        "WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
+        "RECORD": "",
+    }
+    with zipfile.ZipFile(path, "w") as file:
+        for name, text in texts.items():
+            file.writestr(zipfile.ZipInfo(f"{info}/{name}"), text)  # of no date: the same bytes each time
+    return path

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bake_kit import World, deb, shell_packages
+from bake_kit import World, deb, shell_packages, wheel
 
 from instar import process
 from instar.bake import Baked, plan
@@ -205,7 +205,7 @@ def test_a_malformed_package_is_named(world: World) -> None:
 def test_what_cannot_be_done_says_so(world: World, image: str, message: str) -> None:
     passwd = deb("passwd", {"./etc/": None, "./etc/passwd": b"shell:x:7:7::/:/bin/sh\n"})
     packages = [*shell_packages(world), world.package("passwd", passwd)]
-    wheels = [world.wheel("x", b"")] if "python" in image else []
+    wheels = [world.wheel("x", wheel("x", {}))] if "python" in image else []
     with pytest.raises(StepFailed, match=message) as caught:
         world.bake(world.load(f"base: debian:test\n{image}\n"), world.lock(packages, wheels))
     assert caught.value.place

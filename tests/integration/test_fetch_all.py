@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from local_archive import LocalArchive, fill, served
+from local_archive import LocalArchive, fill, make_wheel, served
 
 from instar.definition import Loaded, load
 from instar.errors import FetchError, HashMismatch, ResolveError, SourceUnreachable
@@ -22,21 +21,6 @@ from instar.model.lock import Lock
 from instar.model.progress import Progress, Report, silent
 
 TOOL = b"a tool"
-
-
-def make_wheel(folder: Path, project: str, version: str, tag: str = "py3-none-any", requires: str = "") -> Path:
-    path = folder / f"{project}-{version}-{tag}.whl"
-    info = f"{project}-{version}.dist-info"
-    needs = f"Requires-Dist: {requires}\n" if requires else ""
-    texts = {
-        "METADATA": f"Metadata-Version: 2.1\nName: {project}\nVersion: {version}\n{needs}",
-        "WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
-        "RECORD": "",
-    }
-    with zipfile.ZipFile(path, "w") as file:
-        for name, text in texts.items():
-            file.writestr(zipfile.ZipInfo(f"{info}/{name}"), text)  # of no date: the same bytes each time
-    return path
 
 
 @dataclass

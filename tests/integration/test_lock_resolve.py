@@ -16,13 +16,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from local_archive import LocalArchive, fill, served
+from local_archive import LocalArchive, fill, make_wheel, served
 
 from instar.definition import load
 from instar.errors import DefinitionError, FetchError, LockMissing, ResolveError, SourceUnreachable
-from instar.lock.changes import changes
+from instar.lock.changes import changes, differences
 from instar.lock.fit import require_fit
 from instar.lock.resolve import Update, resolve
+from instar.model.digest import Digest
 from instar.model.lock import Lock
 from instar.model.progress import silent
 
@@ -41,9 +42,9 @@ class Author:
         if python:
             (self.folder / "requirements.txt").write_text(python)
 
-    def lock(self, previous: Lock | None = None, update: Update = None) -> Lock:
+    def lock(self, previous: Lock | None = None, update: Update = None, *, anew: bool = False) -> Lock:
         loaded = load(self.folder / "instar.yaml")
-        lock = resolve(loaded, self.folder / "the cache", previous, update, silent)
+        lock = resolve(loaded, self.folder / "the cache", previous, update, silent, anew=anew)
         require_fit(lock, loaded)
         return lock
 
@@ -134,6 +135,113 @@ def test_what_is_not_updated_keeps_its_version_while_the_archive_has_it(author: 
 
     author.write("liba", "libb", "web")
     assert versions(author.lock(old)).items() >= {"liba": "1.0", "libb": "1.1", "web": "1.0"}.items()
+
+
+def reasons(lock: Lock) -> dict[str, str | None]:
+    return {one.name: one.why for one in (*lock.packages, *lock.wheels)}
+
+
+def unexplained(lock: Lock) -> Lock:
+    """The lock as an Instar of before wrote it."""
+    return dataclasses.replace(
+        lock,
+        id=None,
+        packages=tuple(dataclasses.replace(one, why=None) for one in lock.packages),
+        wheels=tuple(dataclasses.replace(one, why=None) for one in lock.wheels),
+    )
+
+
+def with_entry(lock: Lock, name: str, why: str | None) -> Lock:
+    entry = dataclasses.replace(lock.packages[0], name=name, why=why, step="packages")
+    return dataclasses.replace(
+        lock, packages=tuple(sorted((*lock.packages, entry), key=lambda one: (one.step, one.name)))
+    )
+
+
+def test_a_lock_says_why_each_entry_is_there(author: Author) -> None:
+    author.archive.add("web", "1.0", depends="libweb | libother, mail-agent (>= 1)")
+    author.archive.add("libweb", "1.0", pre_depends="libc6 (>= 2)")
+    author.archive.add("mailer", "1.0", provides="mail-agent (= 2)", depends="perl")
+    author.archive.publish()
+    for name, requires in (("flask", "click"), ("click", ""), ("server", "click")):
+        make_wheel(author.folder, name, "1.0", requires=requires)
+    author.write("web", "libc6=2.36-9", python="server\nflask==1.0\n")
+    assert reasons(author.lock()) == {
+        "bash": "essential",
+        "init-helpers": "essential",
+        "usr-is-merged": "essential",
+        "libc6": "asked for",
+        "python3": "asked for",
+        "web": "asked for",
+        "libweb": "needed by web",
+        "mailer": "needed by web",
+        "perl": "needed by mailer",
+        "flask": "asked for",
+        "server": "asked for",
+        "click": "needed by flask",
+    }
+
+
+def test_a_lock_from_before_gets_its_reasons_and_nothing_moves(author: Author, monkeypatch: pytest.MonkeyPatch) -> None:
+    author.archive.add("liba", "1.0")
+    author.archive.publish()
+    make_wheel(author.folder, "web", "1.0")
+    author.write("liba", python="web\n")
+    lock = author.lock()
+    before = unexplained(lock)
+    author.archive.add("liba", "1.1")
+    author.archive.publish(date=1_800_000_000)
+    make_wheel(author.folder, "web", "1.1")
+    now = author.lock(before)
+    assert now == dataclasses.replace(lock, id=now.id)
+    assert author.lock(now) == now
+
+    author.archive.remove("liba", "1.0")
+    author.archive.publish(date=1_800_000_001)
+    gone = author.lock(before)
+    assert gone == dataclasses.replace(before, id=gone.id, wheels=lock.wheels)
+
+    monkeypatch.setenv("INSTAR_APT_SOURCES", "/nonexistent/sources.list")
+    monkeypatch.setenv("PIP_FIND_LINKS", "/nonexistent")
+    offline = author.lock(before)
+    assert offline == dataclasses.replace(before, id=offline.id)
+
+
+@pytest.mark.parametrize("why", [None, "asked for", "needed by libc6", "needed by other"])
+def test_an_entry_that_nothing_asks_for_goes(author: Author, why: str | None) -> None:
+    author.write("perl")
+    lock = author.lock()
+    planted = with_entry(lock if why else unexplained(lock), "other", why)
+    author.archive.add("other", "1.0")
+    author.archive.publish()
+    found = author.lock(planted, anew=True)
+    assert "other" not in versions(found)
+    assert "- other 5.2-1" in differences(planted, found)
+    if why != "needed by libc6":  # a lie that only the file itself can show
+        assert "other" not in versions(author.lock(planted))
+
+
+def test_an_entry_that_is_missing_is_put_in_again(author: Author) -> None:
+    author.write("perl")
+    lock = author.lock()
+    less = dataclasses.replace(lock, packages=tuple(one for one in lock.packages if one.name != "perl"))
+    assert author.lock(less) == lock
+
+
+def test_resolving_anew_keeps_what_there_is_and_tells_what_is_locked_otherwise(author: Author) -> None:
+    author.archive.add("liba", "1.0")
+    author.archive.publish()
+    author.write("liba")
+    lock = author.lock()
+    author.archive.add("liba", "1.1", suite="bookworm-security")
+    author.archive.publish()
+    assert differences(lock, author.lock(lock, anew=True)) == ()
+
+    other = dataclasses.replace(lock.packages[-1], sha256=Digest.of(b"other"))
+    planted = dataclasses.replace(lock, packages=(*lock.packages[:-1], other))
+    assert differences(planted, author.lock(planted, anew=True)) == (
+        f"  liba 1.0: another file, SHA-256 {other.sha256.hex} → {lock.packages[-1].sha256.hex}",
+    )
 
 
 def test_a_version_that_is_gone_gives_way_when_something_else_moves(author: Author) -> None:

@@ -34,7 +34,12 @@ LOCK = Lock(
     architecture=host_architecture(),
     requested=Requested(base="debian:bookworm", packages=("curl", "perl=5.36"), requirements=("flask==2.2", "uvicorn")),
     suites=(Suite(label="Debian", suite="bookworm", date=1_700_000_000),),
-    packages=(package("bash", step="base"), package("curl", "1:7.88~rc1+b1"), package("python3")),
+    packages=(
+        package("bash", step="base"),
+        package("curl", "1:7.88~rc1+b1"),
+        package("perl", "5.36"),
+        package("python3"),
+    ),
     python="3.11",
     wheels=(wheel("flask", "2.2"), wheel("h11"), wheel("uvicorn")),
 )

@@ -17,9 +17,10 @@ import zstandard
 
 from instar.bake import bootstrap, dpkg
 from instar.bake.bootstrap import Unpacked
-from instar.bake.deb import Deb, decompressed, fields
+from instar.bake.deb import Deb, decompressed
 from instar.bake.root import Root
 from instar.errors import BakeError
+from instar.model.control import fields
 from instar.model.digest import Digest
 from instar.model.lock import Package
 

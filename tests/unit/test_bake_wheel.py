@@ -68,6 +68,14 @@ def test_everything_lands_in_its_place(tmp_path: Path) -> None:
     assert {name for name, (_, mode) in found.items() if mode == 0o644} == files
 
 
+def test_a_wheel_may_bring_others_along_with_their_metadata(tmp_path: Path) -> None:
+    """As setuptools does: they are files like others."""
+    vendored = {"x/_vendor/other-2.dist-info/WHEEL": b"", "x/_vendor/other-2.dist-info/entry_points.txt": ENTRY_POINTS}
+    found = install(write(tmp_path / "w", {**WHOLE, **vendored}))
+    assert {f"lib/site/{name}" for name in vendored} < set(found)
+    assert found[f"lib/site/{INFO}/RECORD"][0].decode().count("other-2.dist-info") == 2
+
+
 def test_scripts_get_the_environments_python(tmp_path: Path) -> None:
     found = install(write(tmp_path / "w", WHOLE))
     assert found["bin/py"][0] == b"#!/opt/venv/bin/python -s\nrest\n"

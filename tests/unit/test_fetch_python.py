@@ -4,7 +4,7 @@ import pytest
 
 from instar.errors import ResolveError
 from instar.fetch.index import parse_index
-from instar.fetch.python import Target, best_wheel
+from instar.fetch.target import Target, best_wheel
 
 BOOKWORM = Target(python="3.11", architecture="amd64", glibc_minor=36)
 

@@ -4,10 +4,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from lock_values import LOCK, author_writes
+from lock_values import LOCK, author_writes, package, wheel
 
 from instar.errors import DefinitionError, LockStale
 from instar.lock.fit import require_fit
+from instar.model.lock import ASKED, ESSENTIAL, Lock, needed_by
 
 
 def moved(tmp_path: Path, **written: str | None) -> list[str]:
@@ -62,6 +63,62 @@ def test_order_comments_and_white_space_make_no_difference(tmp_path: Path) -> No
 )
 def test_what_moved_is_told_with_its_line(tmp_path: Path, written: dict[str, str | None], lines: list[str]) -> None:
     assert moved(tmp_path, **written) == lines
+
+
+def explained(**reasons: str) -> Lock:
+    """The lock, each of its entries asked for, unless ``reasons`` say otherwise; names that it lacks are added."""
+    packages = [
+        dataclasses.replace(one, why=reasons.get(one.name, ESSENTIAL if one.step == "base" else ASKED))
+        for one in (*LOCK.packages, *(package(name) for name in reasons if name.startswith("lib")))
+    ]
+    wheels = [
+        dataclasses.replace(one, why=reasons.get(one.name, needed_by("uvicorn") if one.name == "h11" else ASKED))
+        for one in (*LOCK.wheels, *(wheel(name) for name in reasons if name.startswith("py")))
+    ]
+    return dataclasses.replace(LOCK, packages=tuple(packages), wheels=tuple(wheels))
+
+
+def test_a_lock_whose_entries_all_have_a_reason_fits(tmp_path: Path) -> None:
+    require_fit(explained(libcurl4="needed by curl", libnghttp="needed by libcurl4"), author_writes(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("reasons", "lines"),
+    [
+        ({"libevil": ASKED}, ["the package 'libevil' is there, and nothing asks for it"]),
+        ({"libevil": ESSENTIAL}, ["the package 'libevil' is there, and nothing asks for it"]),
+        (
+            {"libone": "needed by libother", "libother": "needed by libone"},
+            [f"the package '{name}' is there, and nothing asks for it" for name in ("libone", "libother")],
+        ),
+        ({"libx": "needed by nobody"}, ["the package 'libx' is there, and nothing asks for it"]),
+        ({"pyevil": ASKED}, ["the wheel 'pyevil' is there, and nothing asks for it"]),
+        ({"pyevil": "needed by curl"}, ["the wheel 'pyevil' is there, and nothing asks for it"]),
+    ],
+)
+def test_an_entry_that_nothing_asks_for_is_refused_by_name(
+    tmp_path: Path, reasons: dict[str, str], lines: list[str]
+) -> None:
+    with pytest.raises(LockStale) as caught:
+        require_fit(explained(**reasons), author_writes(tmp_path))
+    assert str(caught.value).splitlines()[1:] == [f"instar.lock: {line}" for line in lines]
+
+
+def test_what_is_asked_for_and_has_no_entry_is_told(tmp_path: Path) -> None:
+    loaded = author_writes(tmp_path, requirements="flask==2.2\nuvicorn\npywin32; sys_platform == 'win32'\n")
+    lines = ("flask==2.2", "uvicorn", "pywin32; sys_platform == 'win32'")
+    lock = dataclasses.replace(
+        LOCK,
+        requested=dataclasses.replace(LOCK.requested, requirements=lines),
+        packages=LOCK.packages[:1] + LOCK.packages[2:],
+        wheels=LOCK.wheels[1:],
+    )
+    with pytest.raises(LockStale) as caught:
+        require_fit(lock, loaded)
+    assert str(caught.value).replace(f"{tmp_path}/", "").splitlines()[1:] == [
+        "instar.yaml:4:14: 'curl' has no entry in instar.lock",
+        "requirements.txt:1: 'flask==2.2' has no entry in instar.lock",
+    ]
 
 
 def test_python_that_was_not_there_is_told(tmp_path: Path) -> None:

@@ -83,19 +83,6 @@ class _Opened:
         return BakeError(f"cannot unpack package '{self._name}': its {self._part} is malformed: {error}")
 
 
-def fields(control: bytes) -> dict[str, str]:
-    """Return the fields of a control paragraph in their order, continuation lines included."""
-    found: dict[str, str] = {}
-    name = ""
-    for line in control.decode("utf-8", "surrogateescape").splitlines():
-        if line.startswith((" ", "\t")) and name:
-            found[name] += "\n" + line
-        elif ":" in line:
-            name, _, value = line.partition(":")
-            found[name] = value.strip()
-    return found
-
-
 def _find(file: BinaryIO, part: str) -> tuple[str, int]:
     """Leave ``file`` at the beginning of the member whose name begins with ``part``; return its name and size."""
     if file.read(len(_MAGIC)) != _MAGIC:

@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from instar.bake import bootstrap, dpkg
-from instar.bake.deb import Deb, fields
+from instar.bake.deb import Deb
 from instar.bake.root import Root
 from instar.bake.scratch import Room
+from instar.model.control import fields
 from instar.model.lock import Package
 
 _ENVIRONMENT = {

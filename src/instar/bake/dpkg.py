@@ -14,9 +14,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from instar.bake.bootstrap import Unpacked
-from instar.bake.deb import fields
 from instar.bake.root import ROOT, Root
 from instar.errors import BakeError
+from instar.model.control import fields, names
 
 SCRIPTS = ("preinst", "postinst", "prerm", "postrm", "config")
 _ADMIN = "/var/lib/dpkg"
@@ -61,7 +61,7 @@ def in_order_of_need(controls: Mapping[str, Mapping[str, str]]) -> tuple[str, ..
     """
     providers: dict[str, str] = {}
     for name, control in sorted(controls.items()):
-        for virtual in _names(control.get("Provides", "")):
+        for virtual in names(control.get("Provides", "")):
             providers.setdefault(virtual, name)
     ordered: dict[str, None] = {}
     open_: set[str] = set()
@@ -70,21 +70,13 @@ def in_order_of_need(controls: Mapping[str, Mapping[str, str]]) -> tuple[str, ..
         if name in ordered or name in open_ or name not in controls:
             return
         open_.add(name)
-        for needed in _names(controls[name].get("Pre-Depends", "")):
+        for needed in names(controls[name].get("Pre-Depends", "")):
             visit(needed if needed in controls else providers.get(needed, ""))
         ordered[name] = None
 
     for name in sorted(controls):
         visit(name)
     return tuple(ordered)
-
-
-def _names(relation: str) -> Iterator[str]:
-    """Yield the package names in a relationship field. Source: deb-control(5), Depends."""
-    for alternative in relation.replace("|", ",").split(","):
-        name = alternative.strip().partition(" ")[0].partition("(")[0].partition(":")[0]
-        if name:
-            yield name
 
 
 def _paragraph(one: Unpacked, state: str) -> bytes:

@@ -93,8 +93,10 @@ def _steps(loaded: Loaded, lock: Lock) -> Iterator[Step]:
 
 def _base(loaded: Loaded, lock: Lock) -> Step:
     def work(room: Room) -> None:
+        from instar.bake.contents import require_packages
         from instar.bake.debian import bake_base
 
+        require_packages(packages, lock, room.cache)
         bake_base(packages, lock.architecture, room)
 
     packages = _of(lock, "base")
@@ -104,8 +106,10 @@ def _base(loaded: Loaded, lock: Lock) -> Step:
 
 def _packages(loaded: Loaded, lock: Lock) -> Step:
     def work(room: Room) -> None:
+        from instar.bake.contents import require_packages
         from instar.bake.debian import bake_packages
 
+        require_packages(packages, lock, room.cache)
         bake_packages(packages, room)
 
     packages = _of(lock, "packages")
@@ -115,8 +119,10 @@ def _packages(loaded: Loaded, lock: Lock) -> Step:
 
 def _python(loaded: Loaded, version: str, lock: Lock) -> Step:
     def work(room: Room) -> None:
+        from instar.bake.contents import require_wheels
         from instar.bake.python import bake_python
 
+        require_wheels(lock, room.cache)
         bake_python(version, lock.wheels, room)
 
     wheels = [[wheel.filename, wheel.sha256] for wheel in lock.wheels]

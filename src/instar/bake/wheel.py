@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar.bake import zipped
+from instar.bake.distribution import info_folder
 from instar.bake.root import Written
 from instar.errors import BakeError
 from instar.store.members import Malformed
@@ -67,10 +68,7 @@ class _Wheel:
         for name in self._names:
             if name.startswith("/") or ".." in name.split("/") or "\\" in name:
                 raise Malformed(f"'{name}' leads out of it")
-        infos = {name.partition("/")[0] for name in self._names if name.endswith(".dist-info/WHEEL")}
-        if len(infos) != 1:
-            raise Malformed("it has metadata of several packages" if infos else "it has no metadata")
-        self._info = infos.pop()
+        self._info = info_folder(self._names)
 
     def install(self) -> None:
         for name in self._names:

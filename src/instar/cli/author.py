@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from instar.cli.options import file_option, json_option, load_definition, workspace
 from instar.cli.screen import Screen, say, say_json
+
+if TYPE_CHECKING:
+    from instar.definition import Loaded
 
 
 @click.command()
@@ -52,9 +56,13 @@ def schema() -> None:
 @file_option
 @json_option
 @click.option("--update", is_flag=True, help="Take newer versions: of PACKAGE…, or of everything.")
+@click.option("--check", is_flag=True, help="Resolve anew and say what differs from the lock; write nothing.")
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
-def lock(file: Path, as_json: bool, update: bool, packages: tuple[str, ...]) -> None:
-    """Resolve every outside input to exact versions and hashes, in instar.lock beside the definition."""
+def lock(file: Path, as_json: bool, update: bool, check: bool, packages: tuple[str, ...]) -> int:
+    """Resolve every outside input to exact versions and hashes, in instar.lock beside the definition.
+
+    With --check: exit 2 when anything differs; with --update too, what newer versions there are.
+    """
     from instar.operations.lock import lock as run
     from instar.operations.lock import user_cache
 
@@ -62,16 +70,36 @@ def lock(file: Path, as_json: bool, update: bool, packages: tuple[str, ...]) -> 
         raise click.UsageError("PACKAGE goes with --update")
     loaded = load_definition(file)
     wanted = frozenset(packages) or "all" if update else None
+    if check:
+        return _check_lock(loaded, wanted, as_json)  # type: ignore[arg-type]
     locked = run(loaded, cache=user_cache(), report=Screen(), update=wanted)  # type: ignore[arg-type]
     found = locked.lock
     if as_json:
         changes, counts = list(locked.changes), {"packages": len(found.packages), "wheels": len(found.wheels)}
         say_json({"lock": str(locked.path), **counts, "changed": locked.changed, "changes": changes})
-        return
+        return 0
     for line in locked.changes:
         say(line)
     state = "wrote" if locked.changed else "unchanged:"
     say(f"{state} {locked.path}: {len(found.packages)} packages, {len(found.wheels)} wheels")
+    return 0
+
+
+def _check_lock(loaded: Loaded, update: frozenset[str] | Literal["all"] | None, as_json: bool) -> int:
+    from instar.operations.lock import check, lock_path, user_cache
+
+    found = check(loaded, cache=user_cache(), report=Screen(), update=update)
+    path = lock_path(loaded)
+    if as_json:
+        say_json({"lock": str(path), "clean": not found, "differences": [line.strip() for line in found]})
+        return 2 if found else 0
+    for line in found:
+        say(line)
+    if found:
+        say(f"{path} differs from what resolving anew gives; to have that instead: instar lock --update")
+    else:
+        say(f"{path} is what resolving anew gives")
+    return 2 if found else 0
 
 
 @click.command()

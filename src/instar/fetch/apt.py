@@ -25,6 +25,7 @@ from instar.errors import FetchError, ResolveError, SourceUnreachable
 from instar.fetch.cache import Cache
 from instar.fetch.network import CONNECT_TIMEOUT_S, RETRIES, network_environment
 from instar.fetch.sources import VARIABLE, Sources
+from instar.model.control import fields
 from instar.model.digest import Digest
 from instar.model.lock import Package, Suite
 
@@ -161,6 +162,17 @@ class Apt:
             raise ResolveError(_explanation(_text(done)))
         found = [_URI.match(line) for line in done.stdout.decode().splitlines()]
         return self._located([match for match in found if match], step)
+
+    def controls(self, packages: Sequence[Package]) -> Mapping[str, Mapping[str, str]]:
+        """Return the control fields of each package: name → fields; one that the lists don't have is left out."""
+        wanted = {(package.name, package.sha256.hex) for package in packages}
+        words = [f"{package.name}={package.version}" for package in packages]
+        found = {}
+        for paragraph in self._run("apt-cache", "show", "--", *words).stdout.split(b"\n\n"):
+            one = fields(paragraph)
+            if (one.get("Package", ""), one.get("SHA256", "")) in wanted:
+                found[one["Package"]] = one
+        return found
 
     def _located(self, found: Sequence[re.Match[str]], step: Literal["base", "packages"]) -> tuple[Package, ...]:
         names = [_parts(match[2])[0] for match in found]

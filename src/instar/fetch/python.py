@@ -5,9 +5,10 @@ Only wheels: nothing is built, so that nothing of an index runs here and what is
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,60 +19,19 @@ from instar.errors import DefinitionError, FetchError, ResolveError, SourceUnrea
 from instar.fetch.cache import Cache
 from instar.fetch.index import Index, read_index
 from instar.fetch.requirements import Requirement, normal_name
+from instar.fetch.target import Target, best_wheel
 from instar.model.digest import Digest
-from instar.model.lock import Wheel
+from instar.model.lock import ASKED, Wheel, Why
+from instar.model.reasons import explain
 
 Update = Collection[str] | Literal["all"] | None
 
 _TIMEOUT_S = 300
 _SHOWN_LINES = 10
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-_UV_GLIBC_MINORS = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
-_OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _NO_ANSWER = re.compile(r"Failed to fetch: (\S+)|error sending request|Request failed after|timed out", re.IGNORECASE)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
-    """What wheels must run on. ``python`` as in "3.11"; ``architecture`` is Debian's name; glibc is 2.``minor``."""
-
-    python: str
-    architecture: str
-    glibc_minor: int
-
-    @property
-    def machine(self) -> str:
-        """Raises ResolveError when wheels have no name for the architecture."""
-        if self.architecture not in _MACHINES:
-            raise ResolveError(f"cannot lock wheels for '{self.architecture}': known are {', '.join(_MACHINES)}")
-        return _MACHINES[self.architecture]
-
-    @property
-    def uv_platform(self) -> str:
-        minor = max((known for known in _UV_GLIBC_MINORS if known <= self.glibc_minor), default=_UV_GLIBC_MINORS[0])
-        return f"{self.machine}-manylinux_2_{minor}"
-
-    def platforms(self) -> list[str]:
-        """Return the platform tags that run here, best first. Source: PEP 600."""
-        oldest = 5 if self.machine == "x86_64" else 17
-        tags = []
-        for minor in range(self.glibc_minor, oldest - 1, -1):
-            tags.append(f"manylinux_2_{minor}_{self.machine}")
-            if minor in _OLD_NAMES:
-                tags.append(f"{_OLD_NAMES[minor]}_{self.machine}")
-        return [*tags, f"linux_{self.machine}"]
-
-    def ranks(self) -> dict[str, int]:
-        """Return every tag of a wheel that runs here and how good it is; 0 is best. Source: PEP 425."""
-        from packaging import tags
-
-        version = tuple(int(part) for part in self.python.split("."))
-        platforms = self.platforms()
-        found = [
-            *tags.cpython_tags(version, platforms=platforms),
-            *tags.compatible_tags(version, interpreter=f"cp{version[0]}{version[1]}", platforms=platforms),
-        ]
-        return {str(tag): rank for rank, tag in reversed(list(enumerate(found)))}
+_PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==")
+_VIA = re.compile(r" {4}#(?: via)? {1,3}([A-Za-z0-9][A-Za-z0-9._-]*)\Z")
+_YANKED = re.compile(r'^warning: `([^`=\n]+)==([^`\n]+)` is yanked(?: \(reason: "([^\n]*)"\))?', re.MULTILINE)
 
 
 def solve_wheels(
@@ -81,10 +41,12 @@ def solve_wheels(
     *,
     previous: Sequence[Wheel] = (),
     update: Update = None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> tuple[Wheel, ...]:
-    """Return the wheels that satisfy ``requirements``, sorted by name.
+    """Return the wheels that satisfy ``requirements``, sorted by name, each with why it is there.
 
-    Versions of ``previous`` are kept where they fit, except those that ``update`` names.
+    Versions of ``previous`` are kept where they fit, except those that ``update`` names. ``warn`` is told of versions
+    that were yanked: taken back by who published them, and taken here only where nothing else is asked for.
 
     Raises:
         DefinitionError: a requirement is malformed.
@@ -101,25 +63,58 @@ def solve_wheels(
             answer.write_text(_as_pylock(kept))
         wish = folder / "requirements.txt"
         wish.write_text("".join(f"{one.text}\n" for one in requirements))
-        index = read_index()
-        done = process.run(
-            _command(wish, answer, target, cache.folder("uv"), index),
-            timeout_s=_TIMEOUT_S,
-            env=index.uv_environment(cache.folder("uv")),
-            check=False,
-        )
+        ask = _Uv(wish, requirements, target, cache.folder("uv"), read_index())
+        told = ask("--output-file", str(answer), "--format", "pylock.toml")
+        chosen = _chosen(_read_pylock(answer), requirements, target)
+        exact = folder / "exact.txt"
+        exact.write_text("".join(f"{wheel.name}=={wheel.version}\n" for wheel in chosen))
+        again = folder / "reasons.txt"
+        ask("--output-file", str(again), "--constraints", str(exact), "--annotation-style", "split")
+        reasons = _reasons(again.read_text("utf-8"), requirements)
+    for match in _YANKED.finditer(told):
+        warn(f"{match[1]} {match[2]} was yanked by who published it{f': {match[3]}' if match[3] else ''}")
+    return tuple(dataclasses.replace(wheel, why=reasons.get(wheel.name)) for wheel in chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class _Uv:
+    """uv's resolver, asked the same in several words. Returns what it says besides."""
+
+    wish: Path
+    requirements: Sequence[Requirement]
+    target: Target
+    cache: Path
+    index: Index
+
+    def __call__(self, *words: str) -> str:
+        command = _command(self.wish, self.target, self.cache, self.index, *words)
+        environment = self.index.uv_environment(self.cache)
+        done = process.run(command, timeout_s=_TIMEOUT_S, env=environment, check=False)
+        told = done.stderr.decode("utf-8", "replace")
         if done.returncode != 0:
-            raise _error(done.stderr.decode("utf-8", "replace"), requirements)
-        found = _read_pylock(answer)
-    return _chosen(found, requirements, target)
+            raise _error(told, self.requirements)
+        return told
 
 
-def _command(wish: Path, answer: Path, target: Target, uv_cache: Path, index: Index) -> list[str]:
+def _reasons(annotated: str, requirements: Sequence[Requirement]) -> dict[str, Why]:
+    """Return why each project is there, from uv's notes below each: ``# via``, and who needs it."""
+    needs: dict[str, set[str]] = {}
+    name = ""
+    for line in annotated.splitlines():
+        if match := _PINNED.match(line):
+            name = normal_name(match[1])
+            needs.setdefault(name, set())
+        elif name and (above := _VIA.match(line)):
+            needs.setdefault(normal_name(above[1]), set()).add(name)
+    return explain(dict.fromkeys((one.name for one in requirements), ASKED), needs)
+
+
+def _command(wish: Path, target: Target, uv_cache: Path, index: Index, *words: str) -> list[str]:
     import uv
 
     return [
-        *(uv.find_uv_bin(), "pip", "compile", str(wish), "--output-file", str(answer), "--format", "pylock.toml"),
-        *("--only-binary", ":all:", "--no-config", "--no-sources", "--quiet", "--cache-dir", str(uv_cache)),
+        *(uv.find_uv_bin(), "pip", "compile", str(wish), *words, "--no-header", "--color", "never"),
+        *("--only-binary", ":all:", "--no-config", "--no-sources", "--no-progress", "--cache-dir", str(uv_cache)),
         *("--python", sys.executable, "--python-version", target.python, "--python-platform", target.uv_platform),
         *index.uv_options(),
     ]
@@ -179,27 +174,6 @@ def _chosen(
     return tuple(sorted(chosen, key=lambda wheel: wheel.name))
 
 
-def best_wheel(filenames: Sequence[str], ranks: Mapping[str, int]) -> str | None:
-    """Return the wheel that fits best, by the tags of its name; None when none runs there. Source: PEP 427."""
-    ranked = [(rank, filename) for filename in filenames if (rank := _rank(filename, ranks)) is not None]
-    return min(ranked)[1] if ranked else None
-
-
-def _rank(filename: str, ranks: Mapping[str, int]) -> int | None:
-    parts = filename.removesuffix(".whl").rsplit("-", 3)
-    if len(parts) != 4 or not filename.endswith(".whl"):
-        return None
-    pythons, abis, platforms = (part.split(".") for part in parts[1:])
-    known = [
-        ranks[tag]
-        for python in pythons
-        for abi in abis
-        for platform in platforms
-        if (tag := f"{python}-{abi}-{platform}".lower()) in ranks
-    ]
-    return min(known, default=None)
-
-
 def _no_wheel(
     name: str,
     version: str,
@@ -223,7 +197,7 @@ def _no_wheel(
 
 
 def _error(told: str, requirements: Sequence[Requirement]) -> ResolveError | FetchError:
-    text = told.strip().removeprefix("error: ")
+    text = re.split(r"^error: ", told.strip(), maxsplit=1, flags=re.MULTILINE)[-1]
     unreachable = _NO_ANSWER.search(text)
     if unreachable:
         lines = [line.strip().removeprefix("cause: ") for line in text.splitlines() if line.strip()]

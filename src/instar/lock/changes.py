@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from instar.model.lock import Lock
+from instar.model.lock import Lock, Package, Wheel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """One package or wheel that moved. ``security``: its new version is from the release's security suite."""
+    """One package or wheel that moved. ``security``: its new version is from the release's security suite.
+
+    A version that stayed may have another file: then ``old`` and ``new`` are the same, and the hashes are not.
+    """
 
     what: Literal["package", "wheel"]
     kind: Literal["added", "removed", "changed"]
@@ -19,8 +23,12 @@ class Change:
     old: str | None = None
     new: str | None = None
     security: bool = False
+    old_sha256: str | None = None
+    new_sha256: str | None = None
 
     def __str__(self) -> str:
+        if self.old == self.new:
+            return f"  {self.name} {self.new}: another file, SHA-256 {self.old_sha256} → {self.new_sha256}"
         moved = {"added": f"+ {self.name} {self.new}", "removed": f"- {self.name} {self.old}"}
         text = moved.get(self.kind, f"  {self.name} {self.old} → {self.new}")
         return f"{text}  (security)" if self.security else text
@@ -29,36 +37,59 @@ class Change:
 def changes(old: Lock | None, new: Lock) -> tuple[Change, ...]:
     """Return what moved from ``old`` to ``new``: packages first, each by name."""
     secured = {one.name for one in new.packages if one.suite.endswith("-security")}
-    packages = _changes(
-        "package",
-        {one.name: one.version for one in old.packages} if old else {},
-        {one.name: one.version for one in new.packages},
-        secured,
-    )
-    wheels = _changes(
-        "wheel",
-        {one.name: one.version for one in old.wheels} if old else {},
-        {one.name: one.version for one in new.wheels},
-        set(),
-    )
+    packages = _changes("package", old.packages if old else (), new.packages, secured)
+    wheels = _changes("wheel", old.wheels if old else (), new.wheels, set())
     return *packages, *wheels
 
 
+def differences(old: Lock, new: Lock) -> tuple[str, ...]:
+    """Return all that ``new`` says otherwise of what is in both, or has not in common with ``old``: lines for people.
+
+    When the archives were published, whose the locks are and how they are baked is no difference.
+    """
+    found = [str(change) for change in changes(old, new)]
+    found += _otherwise(old.packages, new.packages)
+    found += _otherwise(old.wheels, new.wheels)
+    if old.python != new.python:
+        found.append(f"  python {old.python} → {new.python}")
+    return tuple(found)
+
+
+def _otherwise(old: Sequence[Package | Wheel], new: Sequence[Package | Wheel]) -> Iterator[str]:
+    """What a change does not say of one whose version stayed. A lock from before does not say why an entry is there."""
+    before = {one.name: one for one in old}
+    for one in new:
+        was = before.get(one.name)
+        if was is None or was.version != one.version:
+            continue
+        for field in dataclasses.fields(one):
+            then, now = getattr(was, field.name), getattr(one, field.name)
+            if then != now and then is not None and field.name != "sha256":
+                yield f"  {one.name} {one.version}: {field.name} is '{then}' in the lock, and '{now}' now"
+
+
 def _changes(
-    what: Literal["package", "wheel"], old: Mapping[str, str], new: Mapping[str, str], secured: set[str]
+    what: Literal["package", "wheel"],
+    old: Sequence[Package | Wheel],
+    new: Sequence[Package | Wheel],
+    secured: set[str],
 ) -> tuple[Change, ...]:
+    then, now = {one.name: one for one in old}, {one.name: one for one in new}
     found = []
-    for name in sorted(old.keys() | new.keys()):
-        before, after = old.get(name), new.get(name)
-        if before != after:
-            found.append(
-                Change(
-                    what=what,
-                    kind="added" if before is None else "removed" if after is None else "changed",
-                    name=name,
-                    old=before,
-                    new=after,
-                    security=after is not None and name in secured,
-                )
+    for name in sorted(then.keys() | now.keys()):
+        before, after = then.get(name), now.get(name)
+        if before and after and (before.version, before.sha256) == (after.version, after.sha256):
+            continue
+        found.append(
+            Change(
+                what=what,
+                kind="added" if before is None else "removed" if after is None else "changed",
+                name=name,
+                old=before.version if before else None,
+                new=after.version if after else None,
+                security=after is not None and name in secured,
+                old_sha256=before.sha256.hex if before else None,
+                new_sha256=after.sha256.hex if after else None,
             )
+        )
     return tuple(found)

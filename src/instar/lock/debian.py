@@ -6,46 +6,20 @@ one base layer. It has no apt: nothing is ever installed into an instance.
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from instar.errors import FetchError, ResolveError
 from instar.fetch.apt import Apt, open_apt
 from instar.fetch.cache import Cache
 from instar.fetch.sources import read_sources
-from instar.model.lock import Package, Suite
+from instar.lock.wanted import Wanted
+from instar.model.control import needs
+from instar.model.lock import Package, Suite, Why
+from instar.model.reasons import MERGED, explain, package_roots
 
-PYTHON = "python3"
-
-# Essential packages depend on "usrmerge | usr-is-merged". The first converts an installed system, with the whole of
-# Perl; a tree that was merged from its first file on needs only the second.
-_MERGED = "usr-is-merged"
 _ROUNDS = 6
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
-    """A package that the definition asks for, and where it does."""
-
-    name: str
-    version: str | None
-    place: str
-
-    @property
-    def text(self) -> str:
-        return f"{self.name}={self.version}" if self.version else self.name
-
-
-def wanted_packages(packages: Sequence[str], place: Callable[[int], str], python_place: str | None) -> list[Wanted]:
-    """Return what is wanted: ``packages``, and Python when the definition has wheels (``python_place``)."""
-    found = []
-    for number, text in enumerate(packages):
-        name, _, version = text.partition("=")
-        found.append(Wanted(name=name, version=version or None, place=place(number)))
-    if python_place is not None and PYTHON not in {one.name for one in found}:
-        found.append(Wanted(name=PYTHON, version=None, place=python_place))
-    return found
 
 
 def resolve_packages(
@@ -72,11 +46,26 @@ def resolve_packages(
             packages = _keeping(apt, wanted, kept)
         except ResolveError as error:
             raise _placed(error, wanted) from error
-        return apt.suites, packages
+        return apt.suites, _explained(packages, apt.controls(packages), wanted)
+
+
+def _explained(
+    packages: Sequence[Package], controls: Mapping[str, Mapping[str, str]], wanted: Sequence[Wanted]
+) -> tuple[Package, ...]:
+    """Return ``packages``, each with why it is there in its step. Raises ResolveError for one that nothing asks for."""
+    asked = {one.name for one in wanted}
+    reasons: dict[str, Why] = {}
+    for step in ("base", "packages"):
+        found = {one.name: controls[one.name] for one in packages if one.step == step and one.name in controls}
+        reasons |= explain(package_roots(found, asked), needs(found))
+    groundless = next((one.name for one in packages if one.name not in reasons), None)
+    if groundless is not None:
+        raise ResolveError(f"cannot lock '{groundless}': apt would install it, and nothing that is locked asks for it")
+    return tuple(dataclasses.replace(one, why=reasons[one.name]) for one in packages)
 
 
 def _require_known(apt: Apt, wanted: Sequence[Wanted], base: str) -> None:
-    there = apt.versions(sorted({_MERGED, *(one.name for one in wanted)}))
+    there = apt.versions(sorted({MERGED, *(one.name for one in wanted)}))
     problems = []
     for one in wanted:
         versions = there.get(one.name)
@@ -113,7 +102,7 @@ def _keeping(apt: Apt, wanted: Sequence[Wanted], keep: Mapping[str, str]) -> tup
 
 
 def _solve(apt: Apt, wanted: Sequence[Wanted], keep: Mapping[str, str]) -> tuple[Package, ...]:
-    essential = ["?essential", *([_MERGED] if apt.versions([_MERGED]) else [])]
+    essential = ["?essential", *([MERGED] if apt.versions([MERGED]) else [])]
     base = apt.closure(essential, "base", keep)
     names = {package.name for package in base}
     exact = [one.text for one in wanted if one.version and one.name in names]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from instar.definition.beside import is_beside
 from instar.errors import DefinitionError, LockStale, Problem, ResolveError
 from instar.fetch.requirements import Requirement, normal_name, read_requirements
+from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
+from instar.lock.wanted import wanted_of
 from instar.model.lock import Lock, Requested
 
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ def require_fit(lock: Lock, loaded: Loaded) -> None:
             f" and this machine is {host_architecture()}",
             hint="instar lock makes one for this machine",
         )
-    moved = [*_moved_packages(lock, loaded), *_moved_requirements(lock, loaded)]
+    requirements = requirements_of(loaded)
+    moved = [*_moved_packages(lock, loaded), *_moved_requirements(lock, loaded, requirements)]
+    moved = moved or [*_baseless(lock, loaded, requirements)]
     if moved:
         more = [f"and {len(moved) - _SHOWN} more"] if len(moved) > _SHOWN else []
         lines = "\n".join((*moved[:_SHOWN], *more))
@@ -89,7 +93,7 @@ def _moved_packages(lock: Lock, loaded: Loaded) -> Iterator[str]:
         yield f"{place}: package '{text}' is in {_name(loaded)} and no longer here"
 
 
-def _moved_requirements(lock: Lock, loaded: Loaded) -> Iterator[str]:
+def _moved_requirements(lock: Lock, loaded: Loaded, now: Sequence[Requirement]) -> Iterator[str]:
     file = loaded.definition.image.python
     if (file is None) != (lock.python is None):
         place = loaded.places.place_text("image", "python")
@@ -97,7 +101,6 @@ def _moved_requirements(lock: Lock, loaded: Loaded) -> Iterator[str]:
             f"python '{file}' is not in {_name(loaded)}" if file else f"python is in {_name(loaded)} and no longer here"
         )
         return
-    now = requirements_of(loaded)
     gone = set(lock.requested.requirements) - {one.written for one in now}
     for one in now:
         if one.written in lock.requested.requirements:
@@ -109,6 +112,21 @@ def _moved_requirements(lock: Lock, loaded: Loaded) -> Iterator[str]:
         )
     for text in sorted(gone):
         yield f"{file}: '{text.partition(' --hash')[0]}' is in {_name(loaded)} and no longer here"
+
+
+def _baseless(lock: Lock, loaded: Loaded, requirements: Sequence[Requirement]) -> Iterator[str]:
+    """Yield which entries nothing asks for, and what is asked for and has no entry."""
+    wanted = wanted_of(loaded)
+    for kind, names in (
+        ("package", groundless_packages(lock, wanted)),
+        ("wheel", groundless_wheels(lock, requirements)),
+    ):
+        for name in names:
+            yield f"{_name(loaded)}: the {kind} '{name}' is there, and nothing asks for it"
+    missing = [(one.place, one.text) for one in missing_packages(lock, wanted)]
+    missing += [(one.place, one.text) for one in missing_wheels(lock, requirements)]
+    for place, text in missing:
+        yield f"{place}: '{text}' has no entry in {_name(loaded)}"
 
 
 def _package_name(text: str) -> str:

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from instar.errors import LockMissing, ResolveError
+from instar.errors import FetchError, LockMissing, ResolveError
 from instar.fetch.cache import Cache
 from instar.fetch.requirements import Requirement, normal_name
-from instar.lock.debian import PYTHON, resolve_packages, wanted_packages
+from instar.fetch.target import Target, version_parts
+from instar.lock.debian import resolve_packages
 from instar.lock.fit import host_architecture, requested, requirements_of
-from instar.model.lock import BAKE_FORMAT, Lock, Package, Suite, Wheel
+from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
+from instar.lock.wanted import Wanted, wanted_of, wanted_packages
+from instar.model.lock import BAKE_FORMAT, PYTHON, Lock, Package, Suite, Wheel
 from instar.model.progress import Progress, Report
 
 if TYPE_CHECKING:
     from instar.definition import Loaded
 
+Entry = TypeVar("Entry", Package, Wheel)
 Update = frozenset[str] | Literal["all"] | None
 
 
-def resolve(loaded: Loaded, cache_dir: Path, previous: Lock | None, update: Update, report: Report) -> Lock:
+def resolve(
+    loaded: Loaded, cache_dir: Path, previous: Lock | None, update: Update, report: Report, *, anew: bool = False
+) -> Lock:
     """Return a lock that fits ``loaded``.
 
     What ``previous`` has is kept as far as it still exists and fits, except what ``update`` names (packages or
     wheels; "all" keeps nothing). A ``previous`` that fits, without ``update``, is returned as it is, and no network
-    is touched; but a lock from before projects had an id gets one.
+    is touched, unless ``anew``; but a lock from before version 2 gets an id, and why its entries are there.
 
     Raises:
         ResolveError: no packages or wheels satisfy the definition; says which line.
@@ -41,9 +46,9 @@ def resolve(loaded: Loaded, cache_dir: Path, previous: Lock | None, update: Upda
     freed = _freed(previous, update)
     kept = None if update == "all" else _same_platform(previous, loaded)
     cache = Cache(cache_dir)
-    suites, packages = _packages(loaded, kept, freed, cache, report)
+    suites, packages = _packages(loaded, kept, freed, cache, report, anew=anew)
     python = _python_version(packages) if loaded.definition.image.python is not None else None
-    wheels = _wheels(loaded, requirements, packages, python, kept, freed, cache, report)
+    wheels = _wheels(loaded, requirements, packages, python, kept, freed, cache, report, anew=anew)
     lock = Lock(
         bake_format=BAKE_FORMAT,
         architecture=host_architecture(),
@@ -83,19 +88,41 @@ def _same_platform(previous: Lock | None, loaded: Loaded) -> Lock | None:
 
 
 def _packages(
-    loaded: Loaded, kept: Lock | None, freed: frozenset[str], cache: Cache, report: Report
+    loaded: Loaded, kept: Lock | None, freed: frozenset[str], cache: Cache, report: Report, *, anew: bool
 ) -> tuple[tuple[Suite, ...], tuple[Package, ...]]:
     image, place = loaded.definition.image, loaded.places.place_text
-    python_place = place("image", "python") if image.python is not None else None
-    wanted = wanted_packages(image.packages, lambda number: place("image", "packages", number), python_place)
-    if kept is not None and not freed & {package.name for package in kept.packages}:
-        before = wanted_packages(kept.requested.packages, lambda number: "", "" if kept.python is not None else None)
-        if {one.text for one in before} == {one.text for one in wanted}:
-            return kept.suites, kept.packages
-    report(Progress(stage="lock", text=f"{image.base} · {len(wanted)} named", kind="running"))
-    versions = {package.name: package.version for package in kept.packages} if kept is not None else {}
-    keep = {name: version for name, version in versions.items() if name not in freed}
-    return resolve_packages(image.base, place("image", "base"), wanted, host_architecture(), cache, keep)
+    wanted = wanted_of(loaded)
+
+    def solve() -> tuple[tuple[Suite, ...], tuple[Package, ...]]:
+        report(Progress(stage="lock", text=f"{image.base} · {len(wanted)} named", kind="running"))
+        versions = {package.name: package.version for package in kept.packages} if kept is not None else {}
+        keep = {name: version for name, version in versions.items() if name not in freed}
+        return resolve_packages(image.base, place("image", "base"), wanted, host_architecture(), cache, keep)
+
+    moved = kept is None or not _asks_the_same(kept, wanted) or freed & {one.name for one in kept.packages}
+    if kept is None or moved or anew or groundless_packages(kept, wanted) or missing_packages(kept, wanted):
+        return solve()
+    return kept.suites, _explained(kept.packages, lambda: solve()[1])
+
+
+def _asks_the_same(kept: Lock, wanted: Sequence[Wanted]) -> bool:
+    before = wanted_packages(kept.requested.packages, lambda number: "", "" if kept.python is not None else None)
+    return {one.text for one in before} == {one.text for one in wanted}
+
+
+def _explained(kept: tuple[Entry, ...], solve: Callable[[], tuple[Entry, ...]]) -> tuple[Entry, ...]:
+    """Return the entries of a lock that fits, with why they are there.
+
+    One from before that was written down has none: it is found out where that can be done without any that moves.
+    """
+    if all(entry.why is not None for entry in kept):
+        return kept
+    try:
+        found = solve()
+    except (FetchError, ResolveError):
+        return kept
+    same = {(entry.name, entry.sha256) for entry in found} <= {(entry.name, entry.sha256) for entry in kept}
+    return found if same else kept
 
 
 def _wheels(
@@ -107,37 +134,38 @@ def _wheels(
     freed: frozenset[str],
     cache: Cache,
     report: Report,
+    *,
+    anew: bool,
 ) -> tuple[Wheel, ...]:
     if python is None or not requirements:
         return ()
-    glibc = _glibc_minor(packages)
-    if kept is not None and kept.python == python and _glibc_minor(kept.packages) == glibc:
-        wishes = {one.written for one in requirements} == set(kept.requested.requirements)
-        if wishes and not freed & {wheel.name for wheel in kept.wheels}:
-            return kept.wheels
-    from instar.fetch.python import Target, solve_wheels
+    target = Target.of(python, host_architecture(), packages)
 
-    report(Progress(stage="lock", text=f"{loaded.definition.image.python} · {len(requirements)} named", kind="running"))
-    target = Target(python=python, architecture=host_architecture(), glibc_minor=glibc)
-    previous = kept.wheels if kept is not None else ()
-    return solve_wheels(requirements, target, cache, previous=previous, update=freed)
+    def warn(text: str) -> None:
+        report(Progress(stage="lock", text=text, kind="warning"))
+
+    def solve() -> tuple[Wheel, ...]:
+        from instar.fetch.python import solve_wheels
+
+        text = f"{loaded.definition.image.python} · {len(requirements)} named"
+        report(Progress(stage="lock", text=text, kind="running"))
+        previous = kept.wheels if kept is not None else ()
+        return solve_wheels(requirements, target, cache, previous=previous, update=freed, warn=warn)
+
+    moved = kept is None or kept.python is None or Target.of(kept.python, kept.architecture, kept.packages) != target
+    if kept is None or moved or anew or freed & {wheel.name for wheel in kept.wheels}:
+        return solve()
+    if {one.written for one in requirements} != set(kept.requested.requirements):
+        return solve()
+    if groundless_wheels(kept, requirements) or missing_wheels(kept, requirements):
+        return solve()
+    return _explained(kept.wheels, solve)
 
 
 def _python_version(packages: Sequence[Package]) -> str:
     """Return "3.11" for Debian's python3 3.11.2-1."""
-    return ".".join(_version_parts(packages, PYTHON))
-
-
-def _glibc_minor(packages: Sequence[Package]) -> int:
-    return int(_version_parts(packages, "libc6")[1])
-
-
-def _version_parts(packages: Sequence[Package], name: str) -> tuple[str, str]:
-    for package in packages:
-        match = re.match(r"(?:\d+:)?(\d+)\.(\d+)", package.version) if package.name == name else None
-        if match:
-            return match[1], match[2]
-    raise ResolveError(f"cannot lock wheels: the packages have no '{name}'")
+    major, minor = version_parts(packages, PYTHON)
+    return f"{major}.{minor}"
 
 
 def _summary(lock: Lock, seconds: float) -> str:

@@ -12,6 +12,8 @@ from instar.model.digest import Digest
 
 BAKE_FORMAT = 1
 
+PYTHON = "python3"  # the package that comes with every definition that has wheels
+
 Why: TypeAlias = str
 """Why an entry is there: :data:`ESSENTIAL`, :data:`ASKED`, or :func:`needed_by` another entry of its kind."""
 

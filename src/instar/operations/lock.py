@@ -67,6 +67,27 @@ def lock(
     return Locked(lock=resolved, path=path, changes=lines, changed=resolved != previous)
 
 
+def check(
+    loaded: Loaded, *, cache: Path, report: Report, update: frozenset[str] | Literal["all"] | None = None
+) -> tuple[str, ...]:
+    """Resolve everything anew, and return what differs from the lock, in lines for people; nothing is written.
+
+    The locked versions are kept as far as the archives have them, except what ``update`` names. So what differs is what
+    the lock should not have, what it lacks, and what it says otherwise than the archives do.
+
+    Raises LockMissing, LockError, ResolveError, SourceUnreachable.
+    """
+    from instar.lock.changes import differences
+    from instar.lock.file import read
+    from instar.lock.resolve import resolve
+
+    path = lock_path(loaded)
+    if not is_locked(loaded):
+        raise _not_locked(path)
+    locked = read(path)
+    return differences(locked, resolve(loaded, cache, previous=locked, update=update, report=report, anew=True))
+
+
 def note_needs(cache: Path, loaded: Loaded, lock: Lock) -> tuple[Digest, ...]:
     """Write down, for gc, that this is the newest lock of its service; return the files that it needs."""
     from instar.fetch.fetch import inputs
@@ -84,10 +105,14 @@ def existing_lock(loaded: Loaded) -> Lock:
 
     path = lock_path(loaded)
     if not is_locked(loaded):
-        raise LockMissing(f"cannot find '{path.name}': this definition is not locked yet", hint="instar lock")
+        raise _not_locked(path)
     found = read(path)
     require_fit(found, loaded)
     return found
+
+
+def _not_locked(path: Path) -> LockMissing:
+    return LockMissing(f"cannot find '{path.name}': this definition is not locked yet", hint="instar lock")
 
 
 def fitting_lock(loaded: Loaded, *, cache: Path, report: Report) -> Lock:
