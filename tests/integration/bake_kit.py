@@ -138,9 +138,9 @@ class World:
     def wheel(self, name: str, data: bytes) -> Wheel:
         return Wheel(name=name, version="1", filename=f"{name}-1-py3-none-any.whl", sha256=self.cache.add([data]))
 
-    def lock(self, packages: Sequence[Package], wheels: Sequence[Wheel] = ()) -> Lock:
+    def lock(self, packages: Sequence[Package], wheels: Sequence[Wheel] = (), *, bake_format: int = 1) -> Lock:
         return Lock(
-            bake_format=1,
+            bake_format=bake_format,
             architecture="amd64",
             requested=Requested(
                 base="debian:test",

@@ -43,7 +43,7 @@ wheels = st.builds(
 )
 locks = st.builds(
     Lock,
-    bake_format=st.just(1),
+    bake_format=st.sampled_from([1, 2]),
     architecture=st.sampled_from(["amd64", "arm64"]),
     requested=st.builds(
         Requested,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from instar.bake import files, sources
+from instar.bake.excluded import excluded, surprises
 from instar.bake.root import Root
 from instar.bake.sources import Copy, Unusable
 
@@ -24,7 +25,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def paths(folder: Path, source: str = "app", exclude: tuple[str, ...] = (), never: tuple[str, ...] = ()) -> list[str]:
-    _, found = sources.find(folder, source, exclude=exclude, never=frozenset(folder / name for name in never))
+    patterns, out = excluded(exclude, 1), frozenset(folder / name for name in never)
+    _, found = sources.find(folder, source, exclude=patterns, never=out)
     return [one.path for one in found]
 
 
@@ -39,7 +41,7 @@ def test_a_folder_gives_what_is_in_it_each_directory_before_what_it_holds(folder
 
 
 def test_a_file_gives_itself(folder: Path) -> None:
-    origin, found = sources.find(folder, "app/main.py", exclude=(), never=frozenset())
+    origin, found = sources.find(folder, "app/main.py", exclude=None, never=frozenset())
     assert (origin, [one.path for one in found]) == (folder / "app/main.py", [""])
 
 
@@ -62,8 +64,32 @@ def test_always_left_out(folder: Path) -> None:
         ("[", ["main.py", "static", "static/page"]),
     ],
 )
-def test_a_pattern_is_compared_with_path_and_name(folder: Path, pattern: str, left: list[str]) -> None:
+def test_in_bake_format_1_a_pattern_is_compared_with_path_and_name(folder: Path, pattern: str, left: list[str]) -> None:
     assert paths(folder, exclude=(pattern,)) == left
+
+
+@pytest.mark.parametrize(
+    ("patterns", "copied"),
+    [
+        (["**/*.log"], ["keep.md", "main.py", "secrets", "secrets/key", "static", "static/page"]),
+        (["/secrets"], ["keep.md", "main.py", "static", "static/page", "static/x.log", "top.log"]),
+        (["*.log", "*.md", "!keep.md", "secrets/*"], ["keep.md", "main.py", "secrets", "static", "static/page"]),
+        (["*", "!static"], ["static"]),
+        (["secrets/", "!secrets/key"], ["keep.md", "main.py", "static", "static/page", "static/x.log", "top.log"]),
+    ],
+)
+def test_patterns_are_those_of_gitignore(folder: Path, patterns: list[str], copied: list[str]) -> None:
+    (folder / "app/secrets").mkdir()
+    for name in ("keep.md", "top.log", "static/x.log", "secrets/key"):
+        (folder / "app" / name).touch()
+    _, found = sources.find(folder, "app", exclude=excluded(patterns, 2), never=frozenset())
+    assert [one.path for one in found] == copied
+
+
+def test_what_bake_format_1_copies_though_gitignore_would_not_is_named() -> None:
+    copied = [("secrets", True), ("secrets/key", False), ("static", True), ("top.log", False)]
+    assert surprises(["/secrets", "**/*.log"], copied) == ("secrets", "top.log")
+    assert surprises(["*.py"], copied) == ()
 
 
 def test_what_must_never_be_copied_is_left_out_wherever_it_lies(folder: Path) -> None:
@@ -76,7 +102,7 @@ def test_what_must_never_be_copied_is_left_out_wherever_it_lies(folder: Path) ->
 def test_a_link_inside_is_copied_as_it_is(folder: Path) -> None:
     (folder / "app/static/again").symlink_to("../main.py")
     (folder / "app/nowhere").symlink_to("gone")
-    _, found = sources.find(folder, "app", exclude=(), never=frozenset())
+    _, found = sources.find(folder, "app", exclude=None, never=frozenset())
     assert {one.path: one.content for one in found if one.kind == "link"} == {
         "static/again": "../main.py",
         "nowhere": "gone",
@@ -119,13 +145,13 @@ def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_only_the_owners_execute_bit_counts(folder: Path) -> None:
     (folder / "app/main.py").chmod(0o711)
     (folder / "app/static/page").chmod(0o677)
-    _, found = sources.find(folder, "app", exclude=(), never=frozenset())
+    _, found = sources.find(folder, "app", exclude=None, never=frozenset())
     assert {one.path: one.executable for one in found if one.kind == "file"} == {"main.py": True, "static/page": False}
 
 
 def test_what_a_copy_would_show_makes_another_identity(folder: Path) -> None:
     def identity() -> str:
-        return sources.identity(sources.find(folder, "app", exclude=(), never=frozenset())[1])
+        return sources.identity(sources.find(folder, "app", exclude=None, never=frozenset())[1])
 
     seen = [identity()]
     (folder / "app/main.py").touch()
@@ -146,7 +172,7 @@ def test_large_files_have_the_same_digest_however_they_are_read(folder: Path) ->
 
     for size in ((1 << 20) - 1, 1 << 20, (1 << 20) + 1):
         (folder / "app/large").write_bytes(b"x" * size)
-        _, found = sources.find(folder, "app/large", exclude=(), never=frozenset())
+        _, found = sources.find(folder, "app/large", exclude=None, never=frozenset())
         assert found[0].content == hashlib.sha256(b"x" * size).hexdigest()
 
 
@@ -190,7 +216,7 @@ def test_a_file_that_becomes_a_link_when_it_was_looked_at_is_not_followed(
 @pytest.mark.root
 @pytest.mark.parametrize("swapped", ["app", "app/static", "app/static/page"])
 def test_what_became_a_link_since_is_not_copied(folder: Path, tmp_path: Path, swapped: str) -> None:
-    origin, found = sources.find(folder, "app", exclude=(), never=frozenset())
+    origin, found = sources.find(folder, "app", exclude=None, never=frozenset())
     (folder / swapped).rename(folder / "moved")
     (folder / swapped).symlink_to(folder / "moved")
     (tmp_path / "root").mkdir()

@@ -145,8 +145,8 @@ def test_another_version_of_a_steps_code_runs_it_again(folder: Path, monkeypatch
 
 
 def test_another_bake_format_is_refused(folder: Path) -> None:
-    with pytest.raises(BakeError, match="cannot bake format 2: this Instar bakes format 1"):
-        plan_steps(load(folder), lock(bake_format=2))
+    with pytest.raises(BakeError, match="cannot bake format 3: this Instar bakes 1 and 2"):
+        plan_steps(load(folder), lock(bake_format=3))
 
 
 def test_what_cannot_be_copied_points_at_its_line(folder: Path) -> None:

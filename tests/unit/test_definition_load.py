@@ -85,7 +85,7 @@ def test_the_example_of_the_design() -> None:
             files=(Files(source="app", to="/srv/app"),),
             run=("python -m compileall -q --invalidation-mode unchecked-hash /srv/app",),
             env={"PYTHONUNBUFFERED": "1"},
-            user=User(name="app", uid=10001),
+            user=User(name="app"),
         ),
         service=Service(
             command=("uvicorn", "guestbook:app", "--host", "0.0.0.0", "--port", "8080"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from instar.errors import BlobDamaged, ImageNotFound
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
 from instar.model.lock import Lock
-from instar.model.progress import Report
+from instar.model.progress import Progress, Report
 from instar.model.state import StateDirectory
 from instar.store import manifest
 
@@ -50,10 +50,11 @@ class Baked:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedStep:
-    """``layer`` is what the step gave before, None when it has to run."""
+    """``layer`` is what the step gave before, None when it has to run; ``user`` the numbers that it found or made."""
 
     step: str
     layer: Layer | None
+    user: tuple[int, int] | None = None
     work: Step
 
     @property
@@ -77,14 +78,12 @@ class Planned:
 def plan(loaded: Loaded, *, lock: Lock, store: Store, state: StateDirectory) -> Planned:
     """Say what a bake would do; nothing is run or written. Raises StepFailed, BakeError."""
     records = Records(state.steps, store)
-    steps = tuple(
-        PlannedStep(step=step.name, layer=records.find(step.key), work=step) for step in plan_steps(loaded, lock)
-    )
+    steps = tuple(_planned(step, records) for step in plan_steps(loaded, lock))
     layers = [step.layer for step in steps if step.layer is not None]
-    whole = len(layers) == len(steps)
-    return Planned(
-        steps=steps, image=_digest(configure(loaded.definition, lock), layers, lock.epoch) if whole else None
-    )
+    if len(layers) < len(steps):
+        return Planned(steps=steps, image=None)
+    config = configure(loaded.definition, lock, _user(step.user for step in steps))
+    return Planned(steps=steps, image=_digest(config, layers, lock.epoch))
 
 
 def bake(
@@ -110,20 +109,38 @@ def bake(
     planned = planned or plan(loaded, lock=lock, store=store, state=state)
     state.steps.mkdir(parents=True, exist_ok=True, mode=0o700)
     _clear(state.steps)
+    for note in (note for step in planned.steps for note in step.work.notes):
+        report(Progress(stage="bake", text=note, kind="warning"))
     made = [(step.layer, 0.0) for step in planned.steps]
+    user = [step.user for step in planned.steps]
     if not all(step.cached for step in planned.steps):
         from instar.bake.worker import Task, Worker
 
-        tasks = [Task(step.work, step.layer) for step in planned.steps]
+        tasks = [Task(step.work, step.layer, step.user) for step in planned.steps]
         Worker(tasks, store, cache, layers, lock.epoch, report, mountable=mountable).work(state.steps, _mark(state))
         made = [(task.layer, task.seconds) for task in tasks]
+        user = [task.user for task in tasks]
     steps = tuple(
         BakedStep(step=step.step, layer=layer, cached=step.cached, seconds=seconds)
         for step, (layer, seconds) in zip(planned.steps, made, strict=True)
         if layer is not None
     )
-    image = _image(store, configure(loaded.definition, lock), [step.layer for step in steps], lock.epoch)
+    config = configure(loaded.definition, lock, _user(user))
+    image = _image(store, config, [step.layer for step in steps], lock.epoch)
     return Baked(image=image, steps=steps, seconds=time.monotonic() - started)
+
+
+def _planned(step: Step, records: Records) -> PlannedStep:
+    """Return what is known of a step. One that finds out who the user is, is known only with that."""
+    layer = records.find(step.key)
+    user = step.user or (records.find_user(step.key) if layer and step.kind == "user" else None)
+    known = layer if user or step.kind != "user" else None
+    return PlannedStep(step=step.name, layer=known, user=user, work=step)
+
+
+def _user(found: Iterable[tuple[int, int] | None]) -> tuple[int, int]:
+    """Return the numbers of the image's user: there is one step that finds them out, and it has been run."""
+    return next(user for user in found if user)
 
 
 def prune_records(state: StateDirectory, store: Store) -> int:

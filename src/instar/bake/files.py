@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ def bake_files(copies: Sequence[Copy], room: Room) -> None:
     with Root(room.root(), epoch=room.epoch) as root:
         for copy in copies:
             try:
-                copy_into(root, copy)
+                copy_into(root, copy if copy.owner else dataclasses.replace(copy, owner=room.user))
             except (sources.Unusable, OSError) as error:
                 cause = f"{error.strerror}: '{copy.to}'" if isinstance(error, OSError) else str(error)
                 raise room.failed(cause, place=copy.place) from error
@@ -29,6 +30,7 @@ def bake_files(copies: Sequence[Copy], room: Room) -> None:
 
 def copy_into(root: Root, copy: Copy) -> None:
     """Copy what one entry found. Raises Unusable, OSError."""
+    assert copy.owner is not None
     if len(copy.found) == 1 and not copy.found[0].path:
         root.make_directory(copy.to.rpartition("/")[0])
         _put(copy, copy.found[0], copy.origin, copy.to, root)
@@ -46,6 +48,7 @@ def copy_into(root: Root, copy: Copy) -> None:
 
 def _put(copy: Copy, source: Source, origin: Path, path: str, root: Root) -> None:
     mode = copy.mode if copy.mode is not None else _PROGRAM if source.executable else _FILE
+    assert copy.owner is not None
     written = root.put(path, _chunks(origin), owner=copy.owner, mode=mode)
     if written.sha256.hex() != source.content:
         raise _changed(origin)

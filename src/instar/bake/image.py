@@ -1,4 +1,5 @@
-"""The configuration of the image that a definition asks for. A pure function of definition and lock."""
+"""The configuration of the image that a definition asks for. A pure function of definition, lock and
+the numbers that the image's user has."""
 
 from __future__ import annotations
 
@@ -14,13 +15,12 @@ _LABEL = "org.opencontainers.image"
 _OCI_ARCHITECTURES = {"armhf": "arm", "i386": "386", "ppc64el": "ppc64le"}  # Debian's name → OCI's, where they differ
 
 
-def configure(definition: Definition, lock: Lock) -> ImageConfig:
-    """Return what a process in the image starts with."""
+def configure(definition: Definition, lock: Lock, user: tuple[int, int]) -> ImageConfig:
+    """Return what a process in the image starts with. ``user`` are the numbers of the image's user and group."""
     service = definition.service
-    user = definition.image.user.uid
     return ImageConfig(
         architecture=_OCI_ARCHITECTURES.get(lock.architecture, lock.architecture),
-        user=f"{user}:{user}",
+        user=f"{user[0]}:{user[1]}",
         command=service.command,
         workdir=service.workdir,
         env=environment(definition),

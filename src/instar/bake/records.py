@@ -1,4 +1,4 @@
-"""What steps gave, by their keys: STATE/steps/KEY.json → the layer.
+"""What steps gave, by their keys: STATE/steps/KEY.json → the layer, and the numbers of the user that it found or made.
 
 A record is worth something only while the store has the layer's blob. It is put in place whole; one that a crash of
 the machine emptied is none.
@@ -32,11 +32,20 @@ class Records:
         layer = _layer(self._folder / f"{key}.json")
         return layer if layer is not None and self._store.holds(layer) else None
 
-    def add(self, key: str, layer: Layer) -> None:
+    def find_user(self, key: str) -> tuple[int, int] | None:
+        """Return the numbers of the user and its group, if the step with ``key`` found or made one."""
+        try:
+            uid, gid = json.loads((self._folder / f"{key}.json").read_bytes())["user"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return (uid, gid) if type(uid) is type(gid) is int else None
+
+    def add(self, key: str, layer: Layer, user: tuple[int, int] | None = None) -> None:
         """Keep what a step gave. Raises BakeError."""
+        told = {"layer": to_json(layer), **({"user": list(user)} if user else {})}
         try:
             temporary = self._folder / f".{key}.{os.urandom(4).hex()}.json"
-            temporary.write_bytes(canonical({"layer": to_json(layer)}))
+            temporary.write_bytes(canonical(told))
             temporary.rename(self._folder / f"{key}.json")
         except OSError as error:
             raise BakeError(f"cannot write to '{self._folder}': {error.strerror}") from error

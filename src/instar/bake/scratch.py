@@ -99,12 +99,14 @@ class Room:
         place: str | None,
         small: bool,
         lowers: Callable[[], Sequence[Path]],
+        user: tuple[int, int] | None,
         cache: Cache,
         epoch: int,
         report: Report,
     ) -> None:
-        """``lowers`` gives the layers beneath, topmost first."""
+        """``lowers`` gives the layers beneath, topmost first; ``user`` the image's user and its group, once there."""
         self.step, self.place, self.cache, self.epoch = step, place, cache, epoch
+        self.user = user
         self.folder = scratch.memory / str(number)
         self.folder.mkdir()
         self._written = self.folder if small else scratch.path / str(number)

@@ -1,7 +1,8 @@
 """The author's files: which of them an image gets, and what is in them. Nothing is written here.
 
-Left out: ``.git``, ``__pycache__``, ``.env``, what ``exclude`` names, and always the definition, its lock and every
-declared secret. Which modes, owners and times the files have here doesn't count, but for the owner's execute bit.
+Left out: ``.git``, ``__pycache__``, ``.env``, what ``exclude`` names (excluded.py), and always the definition, its lock
+and every declared secret. Which modes, owners and times the files have here doesn't count, but for the owner's execute
+bit.
 
 Whoever owns the folder may change it while root reads. Links are followed once, on the way to what an entry names; from
 then on no directory is entered and no file opened through one.
@@ -10,14 +11,15 @@ then on no directory is entered and no file opened through one.
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from instar.bake.excluded import Excluded
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ABOVE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -47,18 +49,21 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Copy:
-    """One entry of ``files`` with what was found for it, at ``origin``. ``owner`` is numbers."""
+    """One entry of ``files`` with what was found for it, at ``origin``.
+
+    ``owner`` is numbers; None: those of the image's user.
+    """
 
     origin: Path
     to: str
-    owner: tuple[int, int]
+    owner: tuple[int, int] | None
     mode: int | None
     found: tuple[Source, ...]
     place: str
 
 
 def find(
-    folder: Path, source: str, *, exclude: Sequence[str], never: frozenset[Path]
+    folder: Path, source: str, *, exclude: Excluded | None, never: frozenset[Path]
 ) -> tuple[Path, tuple[Source, ...]]:
     """Return where ``source`` below ``folder`` really is and what it holds, each directory before what is in it.
 
@@ -69,7 +74,7 @@ def find(
     if not real.is_relative_to(folder.resolve()):
         raise Unusable(f"'{source}' leads out of the definition's folder, to '{real}'")
     if real.is_dir():
-        out = _Excluded(exclude, never, real)
+        out = _Out(exclude, never, real)
         return real, tuple(sorted(_walk(real, source, out), key=_order))
     if real in never:
         raise Unusable(f"'{source}' is a secret, the definition or its lock, which no image gets")
@@ -87,29 +92,24 @@ def identity(found: Sequence[Source]) -> str:
     return hashlib.sha256(b"\0".join(fields)).hexdigest()
 
 
-class _Excluded:
-    """What is left out. A pattern is compared with a path below ``from`` and with a name alone."""
+class _Out:
+    """What is left out."""
 
-    def __init__(self, patterns: Sequence[str], never: frozenset[Path], top: Path) -> None:
-        joined = "|".join(fnmatch.translate(pattern.rstrip("/")) for pattern in patterns)
-        self._matches: Callable[[str], object] = _compiled(joined) if joined else lambda name: None
+    def __init__(self, exclude: Excluded | None, never: frozenset[Path], top: Path) -> None:
+        self._exclude = exclude
         self._never = never
         self._top = top
         self._never_names = {path.name for path in never}
 
     def __call__(self, entry: os.DirEntry[str], path: str) -> bool:
-        if entry.name in _ALWAYS_OUT or self._matches(path) or self._matches(entry.name):
+        if entry.name in _ALWAYS_OUT:
+            return True
+        if self._exclude and self._exclude.leave_out(path, is_folder=entry.is_dir(follow_symlinks=False)):
             return True
         return entry.name in self._never_names and self._top / path in self._never
 
 
-def _compiled(pattern: str) -> Callable[[str], object]:
-    import re
-
-    return re.compile(pattern).match
-
-
-def _walk(top: Path, shown: str, out: _Excluded) -> Iterator[Source]:
+def _walk(top: Path, shown: str, out: _Out) -> Iterator[Source]:
     with _readable(shown), _entered(None, str(top)) as opened:
         waiting = [""]
         while waiting:

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instar.bake import sources
+from instar.bake.excluded import excluded, surprises
 from instar.bake.image import environment
 from instar.bake.sources import Copy
 from instar.errors import BakeError, StepFailed
 from instar.model.codec import canonical
-from instar.model.definition import Files, User
-from instar.model.lock import BAKE_FORMAT, Lock, Package
+from instar.model.definition import NEW_UID, Files, User
+from instar.model.lock import BAKE_FORMATS, Lock, Package
 
 if TYPE_CHECKING:
     from instar.bake.scratch import Room
@@ -29,13 +30,17 @@ if TYPE_CHECKING:
 
 _VERSIONS = {"base": 1, "packages": 1, "python": 1, "fetch": 1, "user": 1, "files": 1, "run": 1}
 _LINE_CHARACTERS = 60
+_PAGE_BYTES = 4096  # what the least of files takes of memory
+_NAMED_SURPRISES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
     """``name`` is for people; ``place`` is where the definition asks for it; ``work`` does it in a room.
 
-    ``input`` is all that it depends on besides the steps before; ``size_bytes`` what it will write, if that is known.
+    ``input`` is all that it depends on besides the steps before; ``size_bytes`` what it will take of memory, if that is
+    known; ``notes`` are what the author has to hear whether it is run or not; ``user`` the numbers of the image's user
+    and its group, of the step that makes it, where they are known without running it.
     """
 
     kind: str
@@ -44,14 +49,16 @@ class Step:
     input: Any
     work: Callable[[Room], None]
     size_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+    user: tuple[int, int] | None = None
     key: str = ""
 
 
 def plan_steps(loaded: Loaded, lock: Lock) -> tuple[Step, ...]:
     """Return the steps in their order. Raises StepFailed for files that cannot be copied, BakeError."""
-    if lock.bake_format != BAKE_FORMAT:
+    if lock.bake_format not in BAKE_FORMATS:
         raise BakeError(
-            f"cannot bake format {lock.bake_format}: this Instar bakes format {BAKE_FORMAT}",
+            f"cannot bake format {lock.bake_format}: this Instar bakes {' and '.join(map(str, BAKE_FORMATS))}",
             hint="use the Instar that made the lock, or make a new one: instar lock --update",
         )
     steps: list[Step] = []
@@ -84,9 +91,9 @@ def _steps(loaded: Loaded, lock: Lock) -> Iterator[Step]:
         yield _python(loaded, lock.python, lock)
     if image.fetch:
         yield _fetch(loaded)
-    yield _user(loaded, image.user)
+    yield _user(loaded, image.user, lock.bake_format)
     if image.files:
-        yield _files(loaded)
+        yield _files(loaded, lock.bake_format)
     for number, line in enumerate(image.run):
         yield _run(loaded, number, line)
 
@@ -142,36 +149,59 @@ def _fetch(loaded: Loaded) -> Step:
     return Step(kind="fetch", name="fetch", place=loaded.places.place_text("image", "fetch"), input=given, work=work)
 
 
-def _user(loaded: Loaded, user: User) -> Step:
+def _user(loaded: Loaded, user: User, bake_format: int) -> Step:
     def work(room: Room) -> None:
-        from instar.bake.user import bake_user
+        from instar.bake import user as of_user
 
-        bake_user(user, room)
+        if numbers:
+            of_user.bake_format_1(user.name, numbers[0], room)
+        else:
+            of_user.bake_user(user, room)
 
     place = loaded.places.place_text("image", "user")
-    return Step(kind="user", name="user", place=place, input=user, work=work, size_bytes=0)
+    numbers = _numbers_of_format_1(user) if bake_format == 1 else None
+    given = {"name": user.name, "uid": numbers[0]} if numbers else [user.name, user.uid, user.gid]
+    return Step(kind="user", name="user", place=place, input=given, work=work, size_bytes=0, user=numbers)
 
 
-def _files(loaded: Loaded) -> Step:
+def _numbers_of_format_1(user: User) -> tuple[int, int]:
+    """Return the numbers that bake format 1 gave a user, whatever a package said: both are the same."""
+    uid = user.uid or NEW_UID
+    if user.gid not in (None, uid):
+        hint = "make a lock of format 2: instar lock"
+        raise BakeError("cannot bake 'image.user': bake format 1 knows no 'gid'", hint=hint)
+    return uid, uid
+
+
+def _files(loaded: Loaded, bake_format: int) -> Step:
     def work(room: Room) -> None:
         from instar.bake.files import bake_files
 
         bake_files(copies, room)
 
-    never = _never_copied(loaded)
-    copies = [_copy(loaded, number, spec, never) for number, spec in enumerate(loaded.definition.image.files)]
+    never, specs = _never_copied(loaded), loaded.definition.image.files
+    copies = [_copy(loaded, number, spec, never, bake_format) for number, spec in enumerate(specs)]
     given = [
         {
             "to": copy.to,
-            "owner": list(copy.owner),
+            "owner": list(copy.owner) if copy.owner else "user",
             "mode": copy.mode,
             "found": sources.identity(copy.found),
         }
         for copy in copies
     ]
-    size_bytes = sum(found.size_bytes for copy in copies for found in copy.found)
+    size_bytes = sum(_in_memory(found.size_bytes) for copy in copies for found in copy.found)
+    notes = tuple(_surprise(copy, spec) for copy, spec in zip(copies, specs, strict=True)) if bake_format == 1 else ()
     place = loaded.places.place_text("image", "files")
-    return Step(kind="files", name="files", place=place, input=given, work=work, size_bytes=size_bytes)
+    return Step(
+        kind="files",
+        name="files",
+        place=place,
+        input=given,
+        work=work,
+        size_bytes=size_bytes,
+        notes=tuple(filter(None, notes)),
+    )
 
 
 def _run(loaded: Loaded, number: int, line: str) -> Step:
@@ -187,28 +217,51 @@ def _run(loaded: Loaded, number: int, line: str) -> Step:
     return Step(kind="run", name=f"run {number + 1}: {shown}", place=place, input={"line": line, "env": env}, work=work)
 
 
-def _copy(loaded: Loaded, number: int, spec: Files, never: frozenset[Path]) -> Copy:
+def _in_memory(size_bytes: int) -> int:
+    """Return what a file takes of a tmpfs: whole pages, and one for itself."""
+    return (-(-size_bytes // _PAGE_BYTES) + 1) * _PAGE_BYTES
+
+
+def _surprise(copy: Copy, spec: Files) -> str:
+    """Say what is copied although its author, who read ``exclude`` as .gitignore has it, believes that it is not."""
+    paths = [(found.path, found.kind == "directory") for found in copy.found]
+    named = surprises(spec.exclude, paths) if spec.exclude else ()
+    if not named:
+        return ""
+    shown = ", ".join(f"'{spec.source.rstrip('/')}/{path}'" for path in named[:_NAMED_SURPRISES])
+    more = f" and {len(named) - _NAMED_SURPRISES} more" if len(named) > _NAMED_SURPRISES else ""
+    return (
+        f"{copy.place}: {shown}{more} copied, though 'exclude' reads otherwise: in bake format 1 its patterns are not"
+        " those of .gitignore; with format 2 they are: instar lock"
+    )
+
+
+def _copy(loaded: Loaded, number: int, spec: Files, never: frozenset[Path], bake_format: int) -> Copy:
     place = loaded.places.place_text("image", "files", number)
+    exclude = excluded(spec.exclude, bake_format)
     try:
-        origin, found = sources.find(loaded.folder, spec.source, exclude=spec.exclude, never=never)
+        origin, found = sources.find(loaded.folder, spec.source, exclude=exclude, never=never)
     except sources.Unusable as error:
         raise StepFailed(f"cannot bake 'files': {error}", step="files", place=place, output="") from error
     return Copy(
         origin=origin,
         to=spec.to,
-        owner=_owner(spec.owner, loaded.definition.image.user),
+        owner=_owner(spec.owner, loaded.definition.image.user, bake_format),
         mode=spec.mode,
         found=found,
         place=place,
     )
 
 
-def _owner(text: str, user: User) -> tuple[int, int]:
-    """Return the numbers of an owner, which the definition has checked: root, the image's user, or numbers."""
+def _owner(text: str, user: User, bake_format: int) -> tuple[int, int] | None:
+    """Return the numbers of an owner, which the definition has checked: root, the image's user, or numbers.
+
+    None: the image's user, whose numbers the step before finds out.
+    """
     if text == "root":
         return 0, 0
     if text == user.name:
-        return user.uid, user.uid
+        return _numbers_of_format_1(user) if bake_format == 1 else None
     uid, _, gid = text.partition(":")
     return int(uid), int(gid)
 

@@ -37,10 +37,14 @@ _STRIP = {"base": Strip.INSTALLATION, "packages": Strip.INSTALLATION, "python": 
 
 @dataclass(slots=True)
 class Task:
-    """A step and what is there of it: a ``layer`` that was known or has been stored, a ``tree`` that was just made."""
+    """A step and what is there of it: a ``layer`` that was known or has been stored, a ``tree`` that was just made.
+
+    ``user``: the numbers of the image's user and its group, of the step that finds or makes it.
+    """
 
     step: Step
     layer: Layer | None = None
+    user: tuple[int, int] | None = None
     tree: Path | None = None
     seconds: float = 0.0
 
@@ -97,6 +101,7 @@ class Worker:
             place=task.step.place,
             small=task.step.size_bytes is not None and task.step.size_bytes <= SMALL_BYTES,
             lowers=lambda: [self._tree(below) for below in reversed(self._tasks[:number])],
+            user=next((below.user for below in self._tasks[:number] if below.user), None),
             cache=self._cache,
             epoch=self._epoch,
             report=self._report,
@@ -108,6 +113,7 @@ class Worker:
                 room.close()
             normalise(room.upper, epoch=self._epoch, strip=_STRIP.get(task.step.kind, Strip.NOTHING))
         task.seconds = time.monotonic() - started
+        task.user = room.user if task.step.kind == "user" else None
         return room.upper
 
     def _report(self, progress: Progress) -> None:
@@ -125,7 +131,7 @@ class Worker:
         """Store a step's tree, beside whatever runs next."""
         started = time.monotonic()
         layer = self._store.add_layer(tree, step=task.step.name, epoch=self._epoch)
-        records.add(task.step.key, layer)
+        records.add(task.step.key, layer, task.user)
         task.layer = layer
         task.seconds += time.monotonic() - started
         told = f"{task.step.name} · {_size(layer.size_bytes)} · {task.seconds:.2f} s"

@@ -66,6 +66,17 @@ def word(text: str) -> str:
     return text
 
 
+def exclude(text: str) -> str:
+    """A pattern of .gitignore's that can match something."""
+    from instar.model import patterns
+
+    try:
+        patterns.read(word(text))
+    except patterns.NoPattern as error:
+        raise Misfit(str(error)) from None
+    return text
+
+
 def words(text: str) -> list[str]:
     """Return the words of a command as items of a YAML list; [] when only a shell could tell them apart."""
     if not fits(r"[A-Za-z0-9_./=:,@%+ -]+", text):

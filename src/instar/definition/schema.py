@@ -89,17 +89,22 @@ FILES = Section(
     Key("owner", Text("'root', the name of the image's user, or numbers such as '33:33'", forms.owner),
         "Who owns what is copied."),
     Key("mode", MODE, "Permissions of every file.", default_about="`0644`, or `0755` where the file is executable"),
-    Key("exclude", ListOf(Text("a pattern such as '*.pyc'", forms.word), "a list of patterns, such as ['*.pyc']"),
-        "Names or patterns that are left out, besides `.git`, `__pycache__`, `.env` and every declared secret."),
+    Key("exclude", ListOf(Text("a pattern such as '*.pyc'", forms.exclude), "a list of patterns, such as ['*.pyc']"),
+        "Patterns as in `.gitignore`, of what is left out besides `.git`, `__pycache__`, `.env` and every declared "
+        "secret."),
     check=rules.files,
 )  # fmt: skip
 
 USER = Section(
     "a section {name, uid}",
     model.User,
-    Key("name", Text("a user name other than root", forms.user_name, pattern=forms.USER), "Name of the user."),
-    Key("uid", Whole(1, 65533), "Number of the user, and of the group of the same name."),
-)
+    Key("name", Text("a user name other than root", forms.user_name, pattern=forms.USER),
+        "Name of the user: one that a package makes, or a new one."),
+    Key("uid", Whole(1, 65533), "Number of the user. One that a package gives another number is refused.",
+        default_about="what the image has; of a new user `10001`"),
+    Key("gid", Whole(1, 65533), "Number of the user's group.",
+        default_about="what the image has; of a new user its uid"),
+)  # fmt: skip
 
 IMAGE = Section(
     "a section that says what the image is made of",
@@ -121,7 +126,7 @@ IMAGE = Section(
     Key("run_timeout", DURATION, "How long one of them may take.", field="run_timeout_ms"),
     Key("env", VARIABLES, "Environment variables of every process in the image."),
     Key("user", Either(Text("the name of a user, such as 'app'", _user_named, pattern=forms.USER), USER),
-        "Who the service runs as. Never root.", default_about="`{name: app, uid: 10001}`"),
+        "Who the service runs as. Never root.", default_about="`app`, which is new and has the numbers 10001"),
     check=rules.image,
 )  # fmt: skip
 

@@ -18,13 +18,12 @@ from typing import Any, NoReturn, TypeVar
 from instar.definition.beside import AuthorFile, open_beside, read_beside
 from instar.errors import LockError, LockMissing
 from instar.model.digest import Digest
-from instar.model.lock import ASKED, BAKE_FORMAT, ESSENTIAL, Lock, Package, Requested, Suite, Wheel
+from instar.model.lock import ASKED, BAKE_FORMATS, ESSENTIAL, Lock, Package, Requested, Suite, Wheel
 
 T = TypeVar("T")
 
 VERSION = 2
 VERSIONS = (1, VERSION)  # those that are read; version 1 has no ``id`` and no ``why``
-BAKE_FORMATS = (BAKE_FORMAT,)
 SIZE_LIMIT_BYTES = 16 << 20
 
 _KEYS = ("instar-lock", "bake-format", "architecture", "requested", "suites", "packages", "python", "wheels")

@@ -16,7 +16,7 @@ from instar.lock.debian import resolve_packages
 from instar.lock.fit import host_architecture, requested, requirements_of
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
 from instar.lock.wanted import Wanted, wanted_of, wanted_packages
-from instar.model.lock import BAKE_FORMAT, PYTHON, Lock, Package, Suite, Wheel
+from instar.model.lock import BAKE_FORMAT, BAKE_FORMATS, PYTHON, Lock, Package, Suite, Wheel
 from instar.model.progress import Progress, Report
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def _freed(previous: Lock | None, update: Update) -> frozenset[str]:
 
 
 def _same_platform(previous: Lock | None, loaded: Loaded) -> Lock | None:
-    """Return ``previous`` if its versions mean anything here: the same release, architecture and bake format."""
-    if previous is None or previous.architecture != host_architecture() or previous.bake_format != BAKE_FORMAT:
+    """Return ``previous`` if its versions mean anything here: the same release, architecture and known bake format."""
+    if previous is None or previous.architecture != host_architecture() or previous.bake_format not in BAKE_FORMATS:
         return None
     return previous if previous.requested.base == loaded.definition.image.base else None
 

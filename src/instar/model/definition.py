@@ -12,13 +12,20 @@ from typing import Final, Literal
 
 from instar.model.codec import ADDED
 
+NEW_UID: Final = 10001  # of a user that no package makes
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class User:
-    """Who an instance's processes are. Never root."""
+    """Who an instance's processes are. Never root.
+
+    A number that is None is what the image has for the name, once its packages are there; where it has none, the uid is
+    ``NEW_UID`` and the gid is the uid.
+    """
 
     name: str = "app"
-    uid: int = 10001
+    uid: int | None = None
+    gid: int | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

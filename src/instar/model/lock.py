@@ -6,11 +6,12 @@ No host name is in a lock: a package is named by the label and suite of its arch
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from instar.model.digest import Digest
 
-BAKE_FORMAT = 1
+BAKE_FORMAT: Final = 2  # of the locks that are made now
+BAKE_FORMATS: Final = (1, BAKE_FORMAT)  # that are baked: each gives the same bytes for ever, or refuses
 
 PYTHON = "python3"  # the package that comes with every definition that has wheels
 

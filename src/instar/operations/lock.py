@@ -64,6 +64,8 @@ def lock(
     if os.geteuid() == 0:
         note_needs(cache, loaded, resolved)
     lines = tuple(str(change) for change in changes(previous, resolved)) if previous else ()
+    if previous and previous.bake_format != resolved.bake_format:
+        lines = (f"  bake format {previous.bake_format} → {resolved.bake_format}", *lines)
     return Locked(lock=resolved, path=path, changes=lines, changed=resolved != previous)
 
 
