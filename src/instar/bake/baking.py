@@ -117,7 +117,7 @@ def bake(
         from instar.bake.worker import Task, Worker
 
         tasks = [Task(step.work, step.layer, step.user) for step in planned.steps]
-        Worker(tasks, store, cache, layers, lock.epoch, report, mountable=mountable).work(state.steps, _mark(state))
+        Worker(tasks, store, cache, layers, lock, report, mountable=mountable).work(state.steps, _mark(state))
         made = [(task.layer, task.seconds) for task in tasks]
         user = [task.user for task in tasks]
     steps = tuple(

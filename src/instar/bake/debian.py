@@ -43,6 +43,18 @@ cd /tmp/packages
 dpkg --force-depends --force-unsafe-io --unpack "$@"
 exec dpkg --force-unsafe-io --configure -a
 """
+# A comma ends a stage: what stands before it is configured before what comes after it is unpacked.
+_INSTALL_IN_STAGES = """
+exec 2>&1
+cd /tmp/packages
+stage=
+for file in "$@" ,; do
+  if [ "$file" != , ]; then stage="$stage $file"; continue; fi
+  dpkg --force-depends --force-unsafe-io --unpack $stage
+  dpkg --force-unsafe-io --configure -a
+  stage=
+done
+"""
 
 
 def bake_base(packages: Sequence[Package], architecture: str, room: Room) -> None:
@@ -69,8 +81,10 @@ def bake_packages(packages: Sequence[Package], room: Room) -> None:
         source = room.cache.verify(package.sha256)
         controls[package.name] = fields(Deb(source, package.name).control()["control"])
         _show(source, shown / f"{package.name}.deb")
-    files = [f"{name}.deb" for name in dpkg.in_order_of_need(controls)]
-    _run(room, _INSTALL, files, shown={"/tmp/packages": shown})  # noqa: S108  the sandbox's own
+    stages = [dpkg.in_order_of_need(controls)] if room.bake_format == 1 else dpkg.in_stages(controls)
+    files = [name for stage in stages for name in (*(f"{one}.deb" for one in stage), ",")][:-1]
+    script = _INSTALL if room.bake_format == 1 else _INSTALL_IN_STAGES
+    _run(room, script, files, shown={"/tmp/packages": shown})  # noqa: S108  the sandbox's own
 
 
 def _run(

@@ -59,24 +59,75 @@ def in_order_of_need(controls: Mapping[str, Mapping[str, str]]) -> tuple[str, ..
 
     ``controls`` are name → fields. A circle is cut where it is met.
     """
+    needs = _needs(controls, ("Pre-Depends",))
+    ordered: dict[str, None] = {}
+    for start in sorted(controls):
+        way = {start: iter(needs[start])}  # names that are waited for, each with what it still has to ask for
+        while way:
+            name = next(reversed(way))
+            needed = next(way[name], None)
+            if needed is None:
+                ordered[name] = None
+                del way[name]
+            elif needed not in ordered and needed not in way:
+                way[needed] = iter(needs[needed])
+    return tuple(ordered)
+
+
+def in_stages(controls: Mapping[str, Mapping[str, str]]) -> tuple[tuple[str, ...], ...]:
+    """Return package names in stages, each to be unpacked and configured before the next one is unpacked.
+
+    What one pre-depends on is configured, with all that it depends on, in an earlier stage, as dpkg wants it: a preinst
+    may use it. ``controls`` are name → fields. A circle is one stage. Source: Debian Policy 7.2, Pre-Depends.
+    """
+    before, needs = _needs(controls, ("Pre-Depends",)), _needs(controls, ("Pre-Depends", "Depends"))
+    order = in_order_of_need(controls)
+    rest = set(order)
+    stages = []
+    while rest:
+        stage = _first_stage(rest, before, needs)
+        stages.append(tuple(name for name in order if name in stage))
+        rest -= stage
+    return tuple(stages)
+
+
+def _first_stage(rest: set[str], before: Mapping[str, Sequence[str]], needs: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return names of ``rest`` that need nothing else of it first. What is not in ``rest`` is configured."""
+    stage = rest
+    while wanted := {needed for name in stage for needed in before[name] if needed in stage}:
+        early = _with_needs(wanted, needs, stage)
+        if early == stage:  # what is wanted wants others of them: take the one that wants least
+            early = min((_with_needs({one}, needs, stage) for one in sorted(wanted)), key=len)
+        if early == stage:
+            break  # a circle
+        stage = early
+    return stage
+
+
+def _with_needs(wanted: set[str], needs: Mapping[str, Sequence[str]], within: set[str]) -> set[str]:
+    found, waiting = set(wanted), list(wanted)
+    while waiting:
+        new = [needed for needed in needs[waiting.pop()] if needed in within and needed not in found]
+        found.update(new)
+        waiting += new
+    return found
+
+
+def _needs(controls: Mapping[str, Mapping[str, str]], relations: Sequence[str]) -> dict[str, list[str]]:
+    """Return whom of them each one needs, in the order of its fields; a virtual package is the first that provides it.
+
+    Of alternatives, all that are there are needed.
+    """
     providers: dict[str, str] = {}
     for name, control in sorted(controls.items()):
         for virtual in names(control.get("Provides", "")):
             providers.setdefault(virtual, name)
-    ordered: dict[str, None] = {}
-    open_: set[str] = set()
-
-    def visit(name: str) -> None:
-        if name in ordered or name in open_ or name not in controls:
-            return
-        open_.add(name)
-        for needed in names(controls[name].get("Pre-Depends", "")):
-            visit(needed if needed in controls else providers.get(needed, ""))
-        ordered[name] = None
-
-    for name in sorted(controls):
-        visit(name)
-    return tuple(ordered)
+    found = {}
+    for name, control in controls.items():
+        asked = [one for relation in relations for one in names(control.get(relation, ""))]
+        named = [one if one in controls else providers.get(one) for one in asked]
+        found[name] = [one for one in dict.fromkeys(named) if one is not None and one != name]
+    return found
 
 
 def _paragraph(one: Unpacked, state: str) -> bytes:

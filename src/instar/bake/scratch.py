@@ -2,6 +2,7 @@
 
 STATE/steps/
 ├── KEY.json                   what a step gave            (records.py)
+├── failed/                    what failed commands printed (transcript.py)
 └── work/NAME/                 a running bake's own, flocked by it
     ├── memory/                a tmpfs
     │   ├── plate/             lies beneath every root
@@ -24,8 +25,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instar.bake import transcript
 from instar.errors import StepFailed
-from instar.host import memory, mounts, sandbox, trees
+from instar.host import memory, mounts, output, sandbox, trees
 from instar.model.progress import Progress, Report
 from instar.process import PATH
 
@@ -102,11 +104,12 @@ class Room:
         user: tuple[int, int] | None,
         cache: Cache,
         epoch: int,
+        bake_format: int,
         report: Report,
     ) -> None:
         """``lowers`` gives the layers beneath, topmost first; ``user`` the image's user and its group, once there."""
         self.step, self.place, self.cache, self.epoch = step, place, cache, epoch
-        self.user = user
+        self.user, self.bake_format = user, bake_format
         self.folder = scratch.memory / str(number)
         self.folder.mkdir()
         self._written = self.folder if small else scratch.path / str(number)
@@ -155,15 +158,30 @@ class Room:
         """Run a command in the sandbox. Raises StepFailed, with its output, unless its exit status is in ``accept``."""
         memory_bytes = max(_LEAST_MEMORY_BYTES, memory.available_bytes() * 3 // 4)
         box = sandbox.Sandbox(name=self._scratch.path.name, root=self.root(), folder=self.folder / "box")
-        outcome = box.run(
-            argv,
-            env={**environment(self.epoch), **env},
-            limits=sandbox.Limits(timeout_s=timeout_s, memory_bytes=memory_bytes, tmp_bytes=memory_bytes // 2),
-            shown=shown,
-            on_line=on_line or self.say,
-        )
+        printed = self._scratch.path / f"{self.folder.name}.txt"
+        with printed.open("wb", buffering=0) as file:
+            outcome = box.run(
+                argv,
+                env={**environment(self.epoch), **env},
+                limits=sandbox.Limits(timeout_s=timeout_s, memory_bytes=memory_bytes, tmp_bytes=memory_bytes // 2),
+                shown=shown,
+                on_line=on_line or self.say,
+                whole=output.Whole(file, transcript.LIMIT_BYTES),
+            )
         if outcome.returncode not in accept:
-            raise self.failed(outcome.failure, output=outcome.output)
+            raise self._failed_saying(outcome, printed)
+
+    def _failed_saying(self, outcome: sandbox.Outcome, printed: Path) -> StepFailed:
+        """Return the error that says why a command failed: the lines that matter, and where all of them are kept."""
+        if not outcome.output:
+            return self.failed(outcome.failure)
+        try:
+            kept = transcript.keep(printed, self._scratch.path.parent.parent / "failed", self.step)
+        except OSError:  # a full disk may be what failed
+            return self.failed(outcome.failure, output=outcome.output)
+        return self.failed(
+            outcome.failure, output="\n".join((*kept.lines, "")), hint=f"all that it printed is kept: less {kept.path}"
+        )
 
     def failed(self, cause: str, *, output: str = "", hint: str | None = None, place: str | None = None) -> StepFailed:
         """Return the error that says why the step failed."""

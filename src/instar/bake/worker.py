@@ -24,6 +24,7 @@ from instar.bake.scratch import SMALL_BYTES, Room, Scratch
 from instar.bake.steps import Step
 from instar.errors import BakeError, StepFailed
 from instar.model.image import Layer
+from instar.model.lock import Lock
 from instar.model.progress import Progress, Report
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Worker:
         store: Store,
         cache: Cache,
         images: LayerImages,
-        epoch: int,
+        lock: Lock,
         report: Report,
         *,
         mountable: bool,
@@ -66,7 +67,8 @@ class Worker:
         self._tasks = tasks
         self._worth_mounting_bytes = 0 if mountable else _LARGE_BYTES
         self._store, self._cache, self._images = store, cache, images
-        self._epoch, self._unguarded_report = epoch, report
+        self._epoch, self._bake_format = lock.epoch, lock.bake_format
+        self._unguarded_report = report
         self._reporting = threading.Lock()
         self._stopped = threading.Event()
 
@@ -104,6 +106,7 @@ class Worker:
             user=next((below.user for below in self._tasks[:number] if below.user), None),
             cache=self._cache,
             epoch=self._epoch,
+            bake_format=self._bake_format,
             report=self._report,
         )
         with _failures(room):

@@ -1,4 +1,7 @@
-"""What a child prints, read while it runs: its last bytes are kept, and each line can be handed on as it comes."""
+"""What a child prints, read while it runs.
+
+Its last bytes are kept, each line can be handed on as it comes, and all of it can go to a file, up to a limit.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import os
 import select
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
 
 from instar import process
 
@@ -14,11 +19,24 @@ _PIECE_BYTES = 65_536
 _PIPE_BYTES = 1 << 20  # a pipe holds no more than this. Source: pipe(7)
 
 
+@dataclass(slots=True)
+class Whole:
+    """A file that takes all that is printed, as long as it is not more than ``limit_bytes``."""
+
+    file: BinaryIO
+    limit_bytes: int
+
+    def add(self, chunk: bytes) -> None:
+        self.file.write(chunk[: self.limit_bytes])
+        self.limit_bytes -= len(chunk[: self.limit_bytes])
+
+
 class Tail:
     """The last of what was printed."""
 
-    def __init__(self, on_line: Callable[[str], None] | None = None) -> None:
+    def __init__(self, on_line: Callable[[str], None] | None = None, whole: Whole | None = None) -> None:
         self._on_line = on_line
+        self._whole = whole
         self._kept = b""
         self._line = b""
 
@@ -27,6 +45,9 @@ class Tail:
 
     def add(self, chunk: bytes) -> None:
         self._kept = (self._kept + chunk)[-process.TAIL_BYTES :]
+        if self._whole:
+            with contextlib.suppress(OSError):  # the child must not wait for ever because a disk is full
+                self._whole.add(chunk)
         if self._on_line:
             *lines, rest = (self._line + chunk).split(b"\n")
             self._line = rest[-process.TAIL_BYTES :]
@@ -35,12 +56,12 @@ class Tail:
 
 
 @contextlib.contextmanager
-def captured(on_line: Callable[[str], None] | None = None) -> Iterator[tuple[int, Tail]]:
+def captured(on_line: Callable[[str], None] | None = None, whole: Whole | None = None) -> Iterator[tuple[int, Tail]]:
     """Give a descriptor to print to; what was printed within the block has been read when it ends.
 
     Whoever has the descriptor longer holds nobody up, and finds it closed. ``on_line`` is called from another thread.
     """
-    tail = Tail(on_line)
+    tail = Tail(on_line, whole)
     reading, writing = os.pipe2(os.O_CLOEXEC)
     ended, end = os.pipe2(os.O_CLOEXEC)
     thread = threading.Thread(target=_read, args=(reading, ended, tail), daemon=True)

@@ -75,11 +75,13 @@ class Sandbox:
         limits: Limits,
         shown: Mapping[str, Path] | None = None,
         on_line: Callable[[str], None] = lambda line: None,
+        whole: output.Whole | None = None,
     ) -> Outcome:
         """Run ``argv`` to its end; nothing of it lives when this returns.
 
         ``shown`` are directories of this machine that it may read: where → which. ``on_line`` is called from another
-        thread with each line of its output; lines to stdout and stderr can overtake each other.
+        thread with each line of its output; lines to stdout and stderr can overtake each other. ``whole`` gets
+        all of it.
 
         Raises HostError when it could not be started at all.
         """
@@ -88,7 +90,7 @@ class Sandbox:
         configuration = _configuration(self, argv, env, limits, shown or {})
         (bundle / "config.json").write_text(json.dumps(configuration))
         try:
-            with output.captured(on_line) as (descriptor, tail):
+            with output.captured(on_line, whole) as (descriptor, tail):
                 returncode = _run(self._command(bundle), descriptor, limits.timeout_s)
                 killed = cgroups.out_of_memory_kills(_cgroup(self.name))
                 cgroups.kill(_cgroup(self.name))
