@@ -247,7 +247,7 @@ ENVIRONMENT = Section(
         "Where the service is reached, one address or a list; `:8080` is every IPv4 address of the machine.",
         default_about="**required** with a port"),
     Key("instances", Whole(1, 100), "How many instances run."),
-    Key("promote_from", NAME, "The environment whose image `instar promote` brings here."),
+    Key("promote_from", NAME, "The environment whose image `instar promote` brings here; a direct deploy is refused."),
     Key("config", VARIABLES, "Environment variables of the instances here. A change makes a new release of the same "
         "image."),
     Key("secrets", MapOf(VARIABLES.key, SECRET, "a section such as {TOKEN: {file: secrets/token}}"),
