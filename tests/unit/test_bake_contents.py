@@ -216,6 +216,14 @@ def test_a_wheel_that_nothing_asks_for_is_refused(locked: Locked, why: str | Non
         locked.check()
 
 
+def test_a_license_with_empty_lines_does_not_end_the_metadata(locked: Locked) -> None:
+    """As scipy's, which goes on with what is needed."""
+    text = "Name: flask\nVersion: 1.0\nLicense: All\n   \n\t\n   rights\nRequires-Dist: click\n\nRequires-Dist: x\n"
+    locked.wheel("flask", wheel("flask", metadata=text), ASKED)
+    locked.wheel("click", wheel("click"), "needed by flask")
+    locked.check()
+
+
 def test_what_a_wheel_brings_along_of_others_is_not_about_itself(locked: Locked) -> None:
     vendored = {
         "flask/_vendor/other-2.dist-info/WHEEL": "Tag: py3-none-any\n",

@@ -81,7 +81,7 @@ def _text(archive: zipfile.ZipFile, name: str) -> str:
 def _headers(text: str) -> Iterator[tuple[str, str]]:
     """Yield the headers of a file in the form of mail, names in lower case; what continues one is left out."""
     for line in text.split("\n"):
-        if not line.strip():
+        if line in ("", "\r"):  # one of spaces goes on with what is above
             return
         name, colon, value = line.partition(":")
         if colon and not line.startswith((" ", "\t")):

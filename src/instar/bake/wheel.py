@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import configparser
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _FILE, _PROGRAM = 0o644, 0o755
 _ENTRY_POINTS_LIMIT_BYTES = 1 << 20
+_LONG_GAP = re.compile(r"(?<=\S)[^\S\n]{100}")
 _LAUNCHER = """#!{python}
 import sys
 from {module} import {attribute}
@@ -124,7 +126,10 @@ class _Wheel:
         parser = configparser.RawConfigParser(delimiters=("=",), strict=False)
         parser.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their case
         info = self._archive.getinfo(name)
-        parser.read_string(zipped.content(self._archive, info, limit_bytes=_ENTRY_POINTS_LIMIT_BYTES).decode())
+        text = zipped.content(self._archive, info, limit_bytes=_ENTRY_POINTS_LIMIT_BYTES).decode()
+        if _LONG_GAP.search(text):  # which the parser would take minutes for
+            raise Malformed("its entry points have gaps that no one writes")
+        parser.read_string(text)
         for section in ("console_scripts", "gui_scripts"):
             for script, target in sorted(parser.items(section)) if parser.has_section(section) else ():
                 module, _, call = target.partition("[")[0].replace(" ", "").partition(":")

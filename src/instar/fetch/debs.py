@@ -20,8 +20,7 @@ from instar.fetch.sources import VARIABLE, Sources
 from instar.model.lock import Package
 
 _DOWNLOADER = "/usr/lib/apt/apt-helper"
-_FAILED = re.compile(r"^E: Failed to fetch (\S+)\s+(.*)$", re.MULTILINE)
-_RECEIVED = re.compile(r"Hashes of received file:\s+- SHA256:([0-9a-f]{64})")
+_RECEIVED = re.compile(r"Hashes of received file:\s{1,20}- SHA256:([0-9a-f]{64})")
 _GONE = re.compile(r"\b(404|410)\b|File not found|No such file")
 _SLOWEST_BYTES_PER_S = 32 * 1024
 _LEAST_TIMEOUT_S = 300
@@ -68,7 +67,7 @@ def _download(urls: dict[Package, str], cache: Cache) -> dict[Package, str]:
             file = folder / package.sha256.hex
             if file.is_file():
                 cache.take(file, package.sha256)
-    causes = {match[1]: _cause(told, match) for match in _FAILED.finditer(told)}
+    causes = _causes(told)
     last = told.strip().splitlines()[-1:] or ["the downloader said nothing"]
     return {package: causes.get(url, last[0]) for package, url in urls.items() if cache.find(package.sha256) is None}
 
@@ -84,11 +83,16 @@ def _command(urls: dict[Package, str], folder: Path) -> tuple[list[str], float]:
     return argv, max(_LEAST_TIMEOUT_S, size_bytes / _SLOWEST_BYTES_PER_S)
 
 
-def _cause(told: str, match: re.Match[str]) -> str:
-    received = _RECEIVED.search(told, match.end())
-    if "mismatch" in match[2] and received:
-        return f"mismatch: its SHA-256 is {received[1]}"
-    return match[2].strip()
+def _causes(told: str) -> dict[str, str]:
+    """Return why each address was not had, from what the downloader says."""
+    causes: dict[str, str] = {}
+    _, *parts = re.split(r"^E: Failed to fetch ", told, flags=re.MULTILINE)
+    for part in parts:
+        line, _, rest = part.partition("\n")
+        url, _, cause = line.strip().partition(" ")
+        received = _RECEIVED.search(rest) if "mismatch" in cause else None
+        causes[url] = f"mismatch: its SHA-256 is {received[1]}" if received else cause.strip()
+    return causes
 
 
 def _error(left: Sequence[Package], causes: dict[Package, str], sources: Sources) -> FetchError:

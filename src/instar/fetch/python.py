@@ -206,12 +206,26 @@ def _error(told: str, requirements: Sequence[Requirement]) -> ResolveError | Fet
             f"cannot lock the wheels: the package index does not answer: {where}: {lines[-1]}",
             hint="check the network, its proxy, and pip's configuration (pip config list)",
         )
-    cause, *hints = re.split(r"\n\s*hint: ", text)
-    cause = re.sub(r"\A.*?\n\s*cause: ", "", cause, flags=re.DOTALL)
-    named = [one for one in requirements if re.search(rf"(?<![\w-]){re.escape(one.name)}(?![\w-])", text.lower())]
+    cause, hints = _explanation(text)
+    words = set(re.findall(r"[a-z0-9][a-z0-9._-]*", text.lower()))
+    named = [one for one in requirements if one.name in {normal_name(word) for word in words}]
     what = ", ".join(f"'{one.text}' ({one.place})" for one in named[:_SHOWN_LINES]) or "the wheels"
-    lines = [re.sub(r"\s+", " ", line).strip() for line in cause.splitlines()][:_SHOWN_LINES]
-    return ResolveError(
-        f"cannot lock {what}: {' '.join(lines)}",
-        hint="; ".join(re.sub(r"\s+", " ", hint).strip() for hint in hints) or None,
-    )
+    return ResolveError(f"cannot lock {what}: {' '.join(cause[:_SHOWN_LINES])}", hint="; ".join(hints) or None)
+
+
+def _explanation(text: str) -> tuple[list[str], list[str]]:
+    """Return the lines of the cause that uv gives, the last of several, and its hints."""
+    cause, hints = list[str](), list[str]()
+    here = cause
+    for line in (" ".join(line.split()) for line in text.splitlines()):
+        if line.startswith("cause: ") and here is cause:
+            cause.clear()
+            cause.append(line.removeprefix("cause: "))
+        elif line.startswith("hint: "):
+            here = hints
+            hints.append(line.removeprefix("hint: "))
+        elif line and here is hints:
+            hints[-1] += f" {line}"
+        elif line:
+            cause.append(line)
+    return cause, hints

@@ -17,7 +17,6 @@ from pathlib import Path
 from instar.definition.beside import open_beside
 from instar.errors import DefinitionError, Problem
 
-_COMMENT = re.compile(r"(^|\s+)#.*$")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _HASH = re.compile(r"\s--hash[=\s]\s*(\S+)")
 _SHA256 = re.compile(r"sha256:([0-9a-f]{64})\Z")
@@ -107,16 +106,24 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     begun, parts = 0, list[str]()
     for number, line in enumerate(text.splitlines(), 1):
         begun = begun if parts else number
-        comment = _COMMENT.match(line) is not None
+        comment = line.lstrip().startswith("#")
         if line.endswith("\\") and not comment:
             parts.append(line[:-1])
             continue
-        words = " ".join(_COMMENT.sub("", " ".join((*parts, line))).split())
+        words = _words(" ".join((*parts, line)))
         parts = []
         if words:
             yield begun, words
-    if parts and (words := " ".join(_COMMENT.sub("", " ".join(parts)).split())):
+    if parts and (words := _words(" ".join(parts))):
         yield begun, words
+
+
+def _words(line: str) -> str:
+    """Return what a line says, with one space between its words. A comment begins with a ``#`` that begins a word."""
+    at = line.find("#")
+    while at > 0 and not line[at - 1].isspace():
+        at = line.find("#", at + 1)
+    return " ".join((line if at < 0 else line[:at]).split())
 
 
 def _requirement(file: str, line: int, words: str) -> Requirement | Problem:

@@ -107,7 +107,7 @@ def _select_lines(text: str, suites: Iterable[str]) -> Iterator[tuple[str, list[
 
 
 def _select_stanzas(text: str, suites: Iterable[str]) -> Iterator[tuple[str, list[Archive]]]:
-    for stanza in re.split(r"\n(?:[ \t]*\n)+", text.strip("\n") + "\n"):
+    for stanza in _stanzas(text):
         fields = _fields(stanza)
         if fields.get("enabled", "yes").lower() in ("no", "false", "0", "off", "without", "disable"):
             continue
@@ -117,18 +117,29 @@ def _select_stanzas(text: str, suites: Iterable[str]) -> Iterator[tuple[str, lis
             yield _narrow(stanza, {"Types": "deb", "Suites": " ".join(chosen)}), archives
 
 
+def _stanzas(text: str) -> Iterator[str]:
+    """Yield what stands between lines that have nothing but white space in them."""
+    lines = list[str]()
+    for line in [*text.split("\n"), ""]:
+        if line.strip(" \t"):
+            lines.append(line)
+        elif lines:
+            yield "\n".join(lines)
+            lines = []
+
+
 def _fields(stanza: str) -> dict[str, str]:
     """Return the fields of a stanza, names in lower case, continued lines joined by spaces."""
-    fields: dict[str, str] = {}
+    fields: dict[str, list[str]] = {}
     name = ""
     for line in stanza.splitlines():
         match = _FIELD.match(line)
         if match:
             name = match[1].lower()
-            fields[name] = match[2].strip()
+            fields[name] = [match[2].strip()]
         elif name and line[:1] in (" ", "\t"):
-            fields[name] += " " + line.strip()
-    return fields
+            fields[name].append(line.strip())
+    return {name: " ".join(parts) for name, parts in fields.items()}
 
 
 def _narrow(stanza: str, instead: Mapping[str, str]) -> str:

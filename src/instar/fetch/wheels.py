@@ -19,10 +19,10 @@ from instar.model.lock import Wheel
 
 _TIMEOUT_S = 1800
 _MISMATCH = re.compile(
-    r"^ {4}([A-Za-z0-9._-]+)==.*?\n\s+Expected sha256 ([0-9a-f]{64})\n\s+Got +([0-9a-f]{64})", re.M | re.S
+    r"^ {4}([A-Za-z0-9._-]+)==[^\n]*\n {1,40}Expected sha256 ([0-9a-f]{64})\n {1,40}Got {1,40}([0-9a-f]{64})", re.M
 )
 _MISSING = re.compile(r"No matching distribution found for ([A-Za-z0-9._-]+)==")
-_NO_ANSWER = re.compile(r"after connection broken by .*?: (.*)'\)'|Could not fetch URL .*?: (.*)|ReadTimeoutError")
+_NO_ANSWER = re.compile(r"^.*?(?:after connection broken by|Could not fetch URL|ReadTimeoutError)(.*)", re.M)
 
 
 def fetch_wheels(wheels: Sequence[Wheel], python: str, cache: Cache) -> None:
@@ -87,7 +87,7 @@ def _error(left: Sequence[Wheel], told: str) -> FetchError:
             f"cannot fetch '{wheel.filename}': it is no longer on the package index",
             hint=f"instar lock --update {wheel.name}",
         )
-    cause = next((group for group in silent.groups() if group), "") if silent else ""
+    cause = silent[1].partition(": ")[2].partition("')'")[0] if silent else ""
     return SourceUnreachable(
         f"cannot fetch '{wheel.filename}': the package index does not answer: {cause or lines[-1]}",
         hint="check the network, its proxy, and pip's configuration (pip config list)",

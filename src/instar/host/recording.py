@@ -130,7 +130,7 @@ def read_header(path: Path) -> Header:
             term=str(env.get("TERM", "")),
             command=None if command is None else str(command),
         )
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise HostError(
             f"cannot read '{path}': it does not begin as a recording does (asciicast, version 2)"
         ) from error

@@ -71,7 +71,10 @@ def read_info(text: str) -> Mapping[str, str]:
 def read_statistics(text: str) -> Mapping[tuple[str, str], Mapping[str, str]]:
     """Read what ``show stat`` printed: (proxy, server) → the columns by name."""
     rows = csv.DictReader(text.strip().removeprefix("# ").split("\n"))  # no other character ends a line
-    return {(row["pxname"], row["svname"]): row for row in rows}
+    try:
+        return {(row["pxname"], row["svname"]): row for row in rows}
+    except (csv.Error, KeyError) as error:
+        raise RouterError(f"cannot read the router's counters: {error}") from error
 
 
 def _exchange(directory: Path, name: str, commands: Sequence[str], timeout_s: float) -> str:

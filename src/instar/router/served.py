@@ -24,7 +24,7 @@ from instar.router.slots import BACKEND
 _BEFORE: Final = 100_000  # more than there can be slots
 _BITS: Final = 30
 _FULL: Final = 1 << _BITS
-_ROW = re.compile(r"0x[0-9a-f]+: key=(\d+) .*?gpt0=(\d+) gpc0=(\d+) gpc1=(\d+)", re.ASCII)
+_ROW = re.compile(r"^0x[0-9a-f]+: key=(\d+) .*?gpt0=(\d+) gpc0=(\d+) gpc1=(\d+)", re.ASCII | re.MULTILINE)
 
 SHOW: Final = f"show table {BACKEND}"
 TABLE: Final = f"  stick-table type integer size {2 * _BEFORE} store gpt0,gpc0,gpc1"

@@ -127,17 +127,21 @@ class Joiner:
     """Makes lines of what is in the files, in whatever pieces it is read."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []  # of a line that has not ended yet
         self._begun: dict[str, _Begun] = {}
 
     def forget(self) -> None:
         """Begin anew."""
-        self._rest = b""
+        self._rest.clear()
         self._begun.clear()
 
     def add(self, data: bytes) -> Iterator[str]:
         """Yield the lines that end in ``data``."""
-        *whole, self._rest = (self._rest + data).split(b"\n")
+        if b"\n" not in data:
+            self._rest.append(data)
+            return
+        *whole, rest = b"".join((*self._rest, data)).split(b"\n")
+        self._rest = [rest]
         for line in whole:
             yield from self._join(line.decode(errors="replace"))
 
