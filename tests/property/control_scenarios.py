@@ -45,6 +45,12 @@ def fewer(machine: Machine) -> None:
     machine.want("deploy", version="1")
 
 
+def more(machine: Machine) -> None:
+    """Somebody wants more of them, without another release."""
+    machine.instances = 4
+    machine.want("deploy", version="1")
+
+
 def revived(machine: Machine) -> None:
     machine.world.reboot()
     machine.served = False
@@ -194,6 +200,7 @@ SCENARIOS: dict[str, tuple[dict[str, object], tuple[Act, ...], Act]] = {
     "a candidate that dies": ({}, (first,), falling),
     "a first deploy that dies": ({}, (), falling),
     "fewer instances": ({}, (first,), fewer),
+    "more instances": ({}, (first,), more),
     "after a reboot": ({}, (first,), revived),
     "destroy": ({}, (first, second), gone),
     "first deploy, exclusive": ({"exclusive": True}, (), first),

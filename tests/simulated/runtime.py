@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -65,6 +66,7 @@ class Simulated:
     process: Process | None = None
     started_at: datetime | None = None
     killed: tuple[datetime, int] | None = None
+    starved: bool = False
     probes: int = 0
     seen: Observed | None = None  # what was last said of it
     files: dict[str, Seen] = field(default_factory=dict)  # of its /tmp
@@ -118,9 +120,10 @@ class SimulatedRuntime:
         found = self._machine[instance_id]
         found.behaviour = dataclasses.replace(found.behaviour, **fields)  # type: ignore[arg-type]
 
-    def kill(self, instance_id: str, *, exit_status: int = 137) -> None:
+    def kill(self, instance_id: str, *, exit_status: int = 137, out_of_memory: bool = False) -> None:
         """End an instance's process now."""
-        self._machine[instance_id].killed = (self.clock.peek(), exit_status)
+        found = self._machine[instance_id]
+        found.killed, found.starved = (self.clock.peek(), exit_status), out_of_memory
 
     def reboot(self) -> None:
         """The machine starts anew: every instance is gone, logs and volumes are not."""
@@ -325,7 +328,16 @@ class SimulatedRuntime:
         behaviour = found.behaviour
         own = behaviour.exit_status if found.instance.task is None else behaviour.task_exit_status
         status = found.killed[1] if found.killed else own
-        return Observed(id=name, state=state, exit_status=status, reason=f"exit status {status}")
+        number = status - 128
+        by_signal = signal.Signals(number).name if number in signal.valid_signals() else None
+        return Observed(
+            id=name,
+            state=state,
+            exit_status=status,
+            reason="killed: out of memory" if found.starved else f"killed: {by_signal}" if by_signal else None,
+            signal=by_signal,
+            out_of_memory=found.starved,
+        )
 
     def _state(self, found: Simulated) -> Literal["created", "running", "stopped"]:
         if found.killed and self.clock.peek() >= found.killed[0]:

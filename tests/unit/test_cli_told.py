@@ -28,3 +28,12 @@ def test_what_has_no_words_shows_its_fields() -> None:
     assert brief("launch", {"a": 1, "b": None, "c": {"d": 1}, "image": "sha256:1f"}) == "a=1 image=1f"
     assert brief("taint", {"instance": "of another version"}) == "instance=of another version"
     assert len(brief("launch", {"a": "x" * 200})) == WIDTH
+
+
+def test_an_instance_s_end_says_how() -> None:
+    ended = {"instance": "web-dev-1-1", "reason": "exited", "why": "exit status 3", "exit_status": 3}
+    assert brief("ended", ended) == "web-dev-1-1: exit status 3"
+    starved = {**ended, "reason": "out-of-memory", "why": "killed: out of memory", "exit_status": 137}
+    assert brief("ended", starved) == "web-dev-1-1: killed: out of memory (exit status 137)"
+    stopped = {"instance": "web-dev-1-1", "reason": "instar", "why": "it is no longer needed"}
+    assert brief("stopping", stopped) == "web-dev-1-1: it is no longer needed"

@@ -182,7 +182,7 @@ def test_what_is_well_serves_while_another_copy_is_not() -> None:
     assert decide(world(releases, [well, unwell], active=1, instances=2)) == (Route((well.id,)),)
     served = copy(1, weight=100, serial=1)
     both = world(releases, [served, unwell], active=1, instances=2)
-    assert decide(both) == (Retire((unwell.id,), "it no longer answers"),)
+    assert decide(both) == (Retire((unwell.id,), "it no longer answers", unwell=True),)
     assert decide(dataclasses.replace(both, tried=frozenset({(1, "ended")}))) == ()
 
 

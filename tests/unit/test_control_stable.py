@@ -15,6 +15,7 @@ from instar.control.decide import decide
 from instar.control.stable import counted_for
 from instar.control.world import Copy, World
 from instar.model.definition import Health, Replace, Service
+from instar.model.release import Ending
 
 POLICY = Replace(budget=3, within_ms=600_000, max_age_ms=3_600_000)
 HOUR = 3_600.0
@@ -57,7 +58,7 @@ def test_who_no_longer_answers_goes_when_another_does() -> None:
 def test_a_replacement_that_never_got_healthy_goes_and_is_counted() -> None:
     served, hopeless = copy(1, weight=100), copy(1, healthy=False, serial=2, age_s=40, replacing="ended")
     made = kept([served, hopeless], instances=2, unwell=frozenset({hopeless.id}), failures=(ago(40),))
-    assert decide(made) == (Retire((hopeless.id,), "it never got healthy"),)
+    assert decide(made) == (Retire((hopeless.id,), "it never got healthy", unwell=True),)
 
 
 @pytest.mark.parametrize(("failures", "due_s"), [(1, 1), (2, 2)])
@@ -127,7 +128,7 @@ def test_unwell_ones_come_before_old_ones() -> None:
 def test_a_successor_of_an_old_one_that_fails_goes_and_the_old_one_serves_on() -> None:
     old, failed = copy(1, weight=100, age_s=HOUR), copy(1, healthy=False, serial=2, age_s=40, replacing="old")
     made = kept([old, failed], unwell=frozenset({failed.id}))
-    assert decide(made) == (Retire((failed.id,), "it never got healthy"),)
+    assert decide(made) == (Retire((failed.id,), "it never got healthy", unwell=True),)
 
 
 def test_nothing_is_too_old_while_a_rollout_runs_or_somebody_waits() -> None:
@@ -264,3 +265,53 @@ def test_a_hot_release_s_tainted_copy_goes() -> None:
     hot, active = copy(1, weight=0, taint=tainted()), copy(2, weight=100)
     made = world(releases, [hot, active], active=2, replace=POLICY, failures=())
     assert decide(made) == (Retire((hot.id,), "it is no longer needed"),)
+
+
+# who takes nobody's place
+
+
+def test_who_is_wanted_beyond_those_there_were_takes_nobodys_place_and_waits_for_nothing() -> None:
+    assert decide(kept(serving(1, 1), instances=3, owed=0, failures=(ago(0.1),))) == (Plan(1, 2),)
+    assert decide(kept(serving(1, 1), instances=3, owed=0, failures=None)) == (Plan(1, 2),)
+
+
+def test_of_those_that_are_missing_only_who_ended_is_replaced() -> None:
+    assert decide(kept(serving(1, 1), instances=4, owed=1)) == (Plan(1, 2), Plan(1, 1, "ended"))
+    early = decide(kept(serving(1, 1), instances=4, owed=1, failures=(ago(0.75),)))
+    assert early == (Plan(1, 2), Wait(0.25))
+    assert decide(kept(serving(1, 1), instances=2, owed=5)) == (Plan(1, 1, "ended"),)
+
+
+def test_an_alarm_that_holds_lets_nothing_be_launched_and_another_does() -> None:
+    made = kept([], owed=0, alarm="3 replacements")
+    assert decide(made) == ()
+    asked = dataclasses.replace(made, failures=None)
+    assert decide(asked) == (Plan(1, 1),)
+    loose = dataclasses.replace(made, environment=dataclasses.replace(made.environment, alarm_holds=False))
+    assert decide(loose) == (Plan(1, 1),)
+    assert decide(dataclasses.replace(loose, owed=1)) == (Plan(1, 1, "ended"),)
+
+
+def test_an_alarm_says_how_the_last_one_ended() -> None:
+    ended = Ending(reason="out-of-memory", at=ago(100), why="killed: out of memory", exit_status=137, signal="SIGKILL")
+    (action,) = decide(kept([], failures=(ago(300), ago(200), ago(100)), endings=(ended,)))
+    assert isinstance(action, Alarm)
+    assert action.reason.startswith("3 replacements of release 1 in 600 s (the last: killed: out of memory): nothing")
+
+
+def test_what_was_decided_to_end_does_not_count_as_there_though_it_runs() -> None:
+    ended = Ending(reason="instar", at=ago(1), why="others are in its place")
+    going = copy(1, weight=0, serial=2)
+    going = dataclasses.replace(going, instance=dataclasses.replace(going.instance, ending=ended))
+    assert going.state == "dead"
+    (action,) = decide(kept([copy(1, weight=100), going], instances=2))
+    assert action == Retire((going.id,), "it ended")
+
+
+def test_a_release_that_is_being_ended_still_stands_in_the_way_of_an_exclusive_one() -> None:
+    ended = Ending(reason="instar", at=ago(1), why="it holds a volume for itself")
+    old, new = copy(1, weight=0), copy(2, "created")
+    old = dataclasses.replace(old, instance=dataclasses.replace(old.instance, ending=ended))
+    releases = [release(1, DATABASE, ran_well=True), release(2, DATABASE)]
+    made = world(releases, [old, new], active=1, target=2)
+    assert decide(made) == (Retire((old.id,), "it holds a volume for itself"),)

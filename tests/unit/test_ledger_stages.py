@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sqlite3
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from instar.errors import NotFound, Refused
 from instar.ledger import Ledger
-from instar.model.release import Rollout, Served, Settings, Stage
+from instar.model.release import Ending, Rollout, Served, Settings, Stage
 from simulated import VirtualClock
 from simulated.values import PLACE, configuration, image
 
@@ -112,3 +114,72 @@ def test_what_took_a_tainted_one_s_place_counts_when_it_is_gone_too(ledger: Ledg
     assert len(ledger.replacements(PLACE, 1, since)) == 1
     ledger.add_instances(PLACE, 1, 1, NETWORK, replacing="drifted")
     assert len(ledger.replacements(PLACE, 1, since)) == 2
+
+
+STARVED = Ending(
+    reason="out-of-memory", at=datetime(2026, 1, 1, tzinfo=UTC), why="killed: out of memory", exit_status=137
+)
+STOPPED = Ending(reason="instar", at=datetime(2026, 1, 1, tzinfo=UTC), why="it is no longer needed")
+
+
+def test_how_an_instance_ended_is_written_once_and_stays_known_when_it_is_gone(ledger: Ledger) -> None:
+    running_rollout(ledger)
+    first, second = ledger.add_instances(PLACE, 1, 2, NETWORK)
+    before = ledger.now()
+    ledger.set_ending(first.id, STARVED)
+    ledger.set_ending(first.id, STOPPED)
+    ledger.set_ending(second.id, STOPPED)
+    found = ledger.instances(PLACE)[0].ending
+    assert found is not None
+    assert (found.reason, found.why, found.exit_status, found.signal) == (*("out-of-memory", STARVED.why), 137, None)
+    assert found.at > before, "the ledger's own time"
+    ledger.remove_instance(first.id, "it ended")
+    assert ledger.find_ending(first.id) == found
+    assert [one.reason for one in ledger.endings(PLACE, 1, before)] == ["out-of-memory", "instar"]
+    assert ledger.endings(PLACE, 1, ledger.now()) == ()
+    told = [(event.kind, event.detail) for event in ledger.history(PLACE) if event.kind in ("ended", "stopping")]
+    assert told == [
+        ("ended", {"instance": first.id, "reason": "out-of-memory", "why": STARVED.why, "exit_status": 137}),
+        ("stopping", {"instance": second.id, "reason": "instar", "why": STOPPED.why}),
+    ]
+    with pytest.raises(NotFound, match="was destroyed"):
+        ledger.set_ending(first.id, STOPPED)
+    ledger.verify()
+
+
+def test_an_ending_cannot_be_changed_by_hand(ledger: Ledger) -> None:
+    running_rollout(ledger)
+    (one,) = ledger.add_instances(PLACE, 1, 1, NETWORK)
+    ledger.set_ending(one.id, STARVED)
+    for words in ("ending = '{}'", "ending = NULL, ended_at = NULL", "ended_at = '2020-01-01T00:00:00.000000Z'"):
+        with pytest.raises(sqlite3.IntegrityError, match="how an instance ended is never changed"):
+            ledger._database._connection.execute(f"UPDATE instances SET {words}")
+
+
+def test_who_ended_since_the_last_were_planned_is_owed_a_successor(ledger: Ledger) -> None:
+    running_rollout(ledger)
+    assert ledger.owed(PLACE, 1) == 0
+    one, two, three = ledger.add_instances(PLACE, 1, 3, NETWORK)
+    task = ledger.begin_task(PLACE, 1, "before 1", NETWORK)
+    for instance, ending in ((one, STARVED), (two, STOPPED), (task, STARVED)):
+        ledger.set_ending(instance.id, ending)
+    assert ledger.owed(PLACE, 1) == 1
+    ledger.remove_instance(one.id, "it ended")
+    ledger.set_ending(three.id, dataclasses.replace(STOPPED, reason="unwell"))
+    assert ledger.owed(PLACE, 1) == 2
+    ledger.add_instances(PLACE, 1, 2, NETWORK, replacing="ended")
+    assert ledger.owed(PLACE, 1) == 0
+
+
+def test_an_alarm_that_holds_takes_the_place_of_one_that_does_not(ledger: Ledger) -> None:
+    running_rollout(ledger)
+    ledger.set_alarm(PLACE, "look at it", holds=False)
+    ledger.set_alarm(PLACE, "look at it again", holds=False)
+    state = ledger.get_environment(PLACE)
+    assert (state.alarm, state.alarm_holds) == ("look at it", False)
+    ledger.set_alarm(PLACE, "5 replacements")
+    ledger.set_alarm(PLACE, "look at it", holds=False)
+    state = ledger.get_environment(PLACE)
+    assert (state.alarm, state.alarm_holds) == ("5 replacements", True)
+    ledger.set_alarm(PLACE, None)
+    assert ledger.get_environment(PLACE).alarm is None

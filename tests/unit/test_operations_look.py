@@ -12,9 +12,10 @@ import pytest
 
 from instar.errors import NotFound
 from instar.ledger import Ledger
-from instar.model.release import Place, Settings
-from instar.operations.logs import logs
+from instar.model.release import Ending, Place, Settings
+from instar.operations.logs import endings, logs
 from instar.operations.places import find_place
+from instar.providers.base import Observed
 from simulated.values import configuration, image
 
 DEV = Place(service="web", environment="dev")
@@ -69,3 +70,19 @@ def test_the_history_of_what_is_gone_is_found_by_its_events(parts: Any) -> None:
     for word, service in (("dev", None), ("devv", "web"), ("web/devv", None)):
         with pytest.raises(NotFound):
             find_place(ledger, word, service)
+
+
+def test_the_end_of_a_log_says_how_the_instance_ended(parts: Any) -> None:
+    environment = parts.ledger.get_environment(DEV)
+    assert list(endings(parts, environment, "web-dev-1-1")) == [], "an older Instar removed it without a word"
+    starved = Ending(reason="out-of-memory", at=parts.ledger.now(), why="killed: out of memory", exit_status=137)
+    parts.ledger.set_ending("web-dev-1-2", starved)
+    written = parts.ledger.find_ending("web-dev-1-2").at
+    runtime = SimpleNamespace(observe=lambda instances: [Observed(id=instances[0].id, state="stopped", exit_status=3)])
+    parts.provider = lambda name: SimpleNamespace(runtime=runtime)
+    assert list(endings(parts, environment, None)) == [
+        ("web-dev-1-2", f"killed: out of memory ({written:%Y-%m-%d %H:%M:%S} UTC)"),
+        ("web-dev-1-3", "exit status 3"),
+    ]
+    parts.ledger.remove_instance("web-dev-1-2", "it ended")
+    assert [name for name, _ in endings(parts, environment, "web-dev-1-2")] == ["web-dev-1-2"]

@@ -224,3 +224,30 @@ def test_an_environment_that_is_gone_is_told_of_no_more() -> None:
     seen.happened(verdict(True))
     seen.forgot(PLACE)
     assert PLACE.service not in seen.text().decode()
+
+
+def test_instances_that_ended_are_counted_by_reason_from_the_agent_on() -> None:
+    seen = metrics(NOW)
+    seen.saw(world(copy()), 0.1)
+    for at, reason in ((BEFORE, "exited"), (NOW, "out-of-memory"), (NOW, "out-of-memory"), (NOW, "signal")):
+        event = Event(
+            seq=1,
+            at=at,
+            actor="me",
+            kind="ended",
+            place=PLACE,
+            release=1,
+            image=None,
+            detail={"instance": "guestbook-dev-1-1", "reason": reason, "why": "it did"},
+            hash="",
+        )
+        seen.happened(event)
+    found = lines(seen, "instar_instance_ended_total")
+    wanted = {"exited": 0, "signal": 1, "out-of-memory": 2, "restart": 0, "unknown": 0}
+    rest = f'service="{PLACE.service}"'
+    assert sorted(found) == sorted(
+        f'instar_instance_ended_total{{environment="dev",reason="{reason}",{rest}}} {count}.0'
+        for reason, count in wanted.items()
+    )
+    seen.forgot(PLACE)
+    assert lines(seen, "instar_instance_ended_total") == []

@@ -226,6 +226,10 @@ def test_the_body_has_stable_keys() -> None:
         (event("drift"), "what it stands on is not what was baked"),
         (event("taint", instance="a-1-1", why="it is slow"), "me had a-1-1 tainted, so it is replaced: it is slow"),
         (event("damaged", what="layer sha256:1", cause="other bytes"), "layer sha256:1 is damaged: other bytes"),
+        (
+            event("ended", instance="a-1-1", reason="out-of-memory", why="killed: out of memory"),
+            "a-1-1 ended by itself: killed: out of memory",
+        ),
         (event("drained"), "drained"),
     ],
 )

@@ -21,6 +21,7 @@ from instar.cli.options import (
 from instar.cli.screen import age, say, say_json, table, warn
 from instar.cli.told import brief
 from instar.errors import ComponentMissing
+from instar.model.progress import Progress
 from instar.operations.parts import require_root
 
 if TYPE_CHECKING:
@@ -107,12 +108,15 @@ def history(environment: str | None, file: Path, as_json: bool, last: int | None
 def logs(environment: str, instance: str | None, file: Path, last: int | None, follow: bool) -> None:
     """Show what the instances of ENV printed; of one INSTANCE also when it is gone."""
     require_root("logs", _READS)
+    from instar.operations.logs import endings
     from instar.operations.logs import logs as read
 
     parts = workspace()
     found = find_environment(parts, environment, file)
     for name, line in read(parts, found, instance, last=last, follow=follow):
         say(line if instance else f"{name}  {line}")
+    for name, how in endings(parts, found, instance):
+        parts.report(Progress(stage="ended", text=f"{name}: {how}"))
 
 
 @click.command()

@@ -12,7 +12,7 @@ _KINDS = {"person": "by hand", "shell": "a shell", "drift": "drift"}
 
 def brief(kind: str, detail: Mapping[str, Any]) -> str:
     """Return what fits on a line: in words where the kind of event has some, else its fields one by one."""
-    words = {"taint": _taint, "shell": _shell, "shell-ended": _ended, "drift": _drift}.get(kind, _fields)
+    words = _WORDS.get(kind, _fields)
     try:
         text = words(detail)
     except (KeyError, TypeError, ValueError):  # written by another version
@@ -45,6 +45,11 @@ def _ended(detail: Mapping[str, Any]) -> str:
     return f"{detail['instance']} {how} after {detail['seconds']:g} s{cause}, {detail['different']}"
 
 
+def _instance_ended(detail: Mapping[str, Any]) -> str:
+    status = f" (exit status {detail['exit_status']})" if detail.get("exit_status", 0) > 128 else ""
+    return f"{detail['instance']}: {detail['why']}{status}"
+
+
 def _drift(detail: Mapping[str, Any]) -> str:
     first = detail["findings"][0]
     more = f" (and {detail['count'] - 1} more)" if detail["count"] > 1 else ""
@@ -54,3 +59,13 @@ def _drift(detail: Mapping[str, Any]) -> str:
 def _fields(detail: Mapping[str, Any]) -> str:
     words = [f"{key}={value}" for key, value in detail.items() if value is not None and not isinstance(value, dict)]
     return " ".join(word.replace("sha256:", "") for word in words)
+
+
+_WORDS = {
+    "taint": _taint,
+    "shell": _shell,
+    "shell-ended": _ended,
+    "drift": _drift,
+    "ended": _instance_ended,
+    "stopping": _instance_ended,
+}

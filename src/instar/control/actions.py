@@ -133,10 +133,12 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """Destroy instances, take them from the router, and out of the ledger."""
+    """Destroy instances, take them from the router, and out of the ledger. ``unwell``: they failed, and have to be
+    replaced."""
 
     instances: tuple[str, ...]
     reason: str
+    unwell: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,11 +62,12 @@ def bring_up(
 
 
 def in_the_way(world: World, release: Release) -> tuple[Copy, ...]:
-    """Return the running copies of other releases that must stop before ``release`` may start."""
+    """Return the running copies of other releases that must stop before ``release`` may start; also those whose end
+    was written down and not carried out."""
     return tuple(
         copy
         for copy in world.others(release)
-        if copy.state == "running" and (alone(release) or alone(world.releases[copy.release]))
+        if copy.observed.state == "running" and (alone(release) or alone(world.releases[copy.release]))
     )
 
 

@@ -6,9 +6,10 @@ import dataclasses
 
 from instar.control.actions import Action, Attach, Cut, Fail, Finish, OpenRouter, Preview, Retire, Smoke, Wait
 from instar.control.bring_up import Readiness, bring_up
+from instar.control.endings import why_ended
 from instar.control.tasks import run_tasks
 from instar.control.world import Copy, World, routed, wanted_plan
-from instar.model.release import Release, Rollout
+from instar.model.release import FALLEN, Release, Rollout
 from instar.providers.base import RESTARTED
 
 DRAIN_PAUSE_S = 0.02
@@ -47,7 +48,7 @@ def troubled(world: World, rollout: Rollout, target: Release) -> tuple[Action, .
     if fallen:
         return (_failure(fallen),)
     worn = tuple(copy.id for copy in world.of(target) if _worn(copy, rollout))
-    return (Retire(worn, "it no longer answers"),) if worn else ()
+    return (Retire(worn, "it no longer answers", unwell=True),) if worn else ()
 
 
 def prepare(world: World, rollout: Rollout, target: Release, count: int | None = None) -> Readiness:
@@ -104,7 +105,9 @@ def _new(copy: Copy, rollout: Rollout) -> bool:
 
 def _fell(copy: Copy, rollout: Rollout) -> bool:
     """It ended by itself in this rollout, not with the machine."""
-    seen = copy.observed
+    seen, ending = copy.observed, copy.instance.ending
+    if ending is not None and ending.reason not in FALLEN:
+        return False
     return seen.state == "stopped" and seen.reason != RESTARTED and _new(copy, rollout)
 
 
@@ -115,6 +118,4 @@ def _worn(copy: Copy, rollout: Rollout) -> bool:
 
 
 def _failure(fallen: tuple[Copy, ...]) -> Fail:
-    first = fallen[0].observed
-    how = first.reason or (f"exit status {first.exit_status}" if first.exit_status is not None else "it is gone")
-    return Fail(f"instance {fallen[0].id} ended: {how}", tuple(copy.id for copy in fallen))
+    return Fail(f"instance {fallen[0].id} ended: {why_ended(fallen[0])}", tuple(copy.id for copy in fallen))

@@ -13,13 +13,14 @@ from dataclasses import fields
 from typing import TypeVar
 
 from instar.control import actions, gates
+from instar.control.endings import ending_of
 from instar.control.story import Story
-from instar.control.world import FULL, World, wanted_plan
+from instar.control.world import FULL, Copy, World, wanted_plan
 from instar.errors import RouterError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Image
-from instar.model.release import Instance, Release, Rollout, Settings
+from instar.model.release import BY_ITSELF, Instance, Release, Rollout, Settings
 from instar.providers.base import Provider, Target
 
 T = TypeVar("T")
@@ -130,8 +131,11 @@ class Executor:
                 self._router.route(world.environment.place, weights)
 
     def _plan(self, world: World, action: actions.Plan) -> None:
-        if action.replacing and action.release == world.environment.active:
-            self._story.replacing(action.count, action.replacing)
+        if action.release == world.environment.active:
+            if action.replacing:
+                self._story.replacing(action.count, action.replacing)
+            elif world.environment.rollout is None:
+                self._story.more(action.count)
         place, network = world.environment.place, self._runtime.network()
         self._ledger.add_instances(place, action.release, action.count, network, replacing=action.replacing)
 
@@ -232,12 +236,20 @@ class Executor:
         self._story.shifted(seconds, sum(item.sessions for item in state.targets if item.target.name not in names))
 
     def _retire(self, world: World, action: actions.Retire) -> None:
-        instances = self._instances(world, action.instances)
-        _at_once(lambda one: self._runtime.destroy(one, world.releases[one.release]), instances)
+        copies = self._copies(world, action.instances)
+        endings = {copy.id: ending_of(copy, action, world.now) for copy in copies}
+        with self._ledger.transaction():  # what is seen of one that has ended is gone with it
+            for name, ending in endings.items():
+                self._ledger.set_ending(name, ending)
+        self._story.ending(world, [(copy, endings[copy.id]) for copy in copies])
+        _at_once(
+            lambda one: self._runtime.destroy(one, world.releases[one.release]), [copy.instance for copy in copies]
+        )
         self._story.cut += self._router.detach(world.environment.place, action.instances)
         with self._ledger.transaction():
-            for instance in instances:
-                self._ledger.remove_instance(instance.id, action.reason)
+            for name, ending in endings.items():
+                reason = action.reason if ending.reason in BY_ITSELF else ending.why
+                self._ledger.remove_instance(name, reason)
 
     def _finish(self, world: World, action: actions.Finish) -> None:
         self._story.finished(world)
@@ -252,8 +264,11 @@ class Executor:
         return rollout
 
     def _instances(self, world: World, names: Sequence[str]) -> list[Instance]:
+        return [copy.instance for copy in self._copies(world, names)]
+
+    def _copies(self, world: World, names: Sequence[str]) -> list[Copy]:
         wanted = set(names)
-        return [copy.instance for copy in (*world.copies, *world.task_copies) if copy.id in wanted]
+        return [copy for copy in (*world.copies, *world.task_copies) if copy.id in wanted]
 
     def _target(self, instance: Instance, release: Release) -> Target:
         assert release.service.port is not None

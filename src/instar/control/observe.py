@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from instar.control.stable import counted_for
 from instar.control.world import Copy, World
 from instar.ledger import Ledger
-from instar.model.release import EnvironmentState, Instance, Place, Release
+from instar.model.release import Ending, EnvironmentState, Instance, Place, Release
 from instar.providers.base import Observed, Probe, Provider, RoutedTarget, Runtime
 
 _PROBES_AT_ONCE = 16
+_JUST_BEFORE = timedelta(minutes=2)  # an ending is seen before its successor is planned, by a pause at most
 
 
 def observe(
@@ -40,6 +41,7 @@ def observe(
     ]
     probes = _probe(provider.runtime, asked, releases)
     copies, rollout, now = _copies(instances, observed, probes, routed), environment.rollout, ledger.now()
+    failures = _failures(ledger, environment, releases, now) if replacing else None
     return World(
         now=now,
         environment=environment,
@@ -48,10 +50,12 @@ def observe(
         task_copies=tuple(copy for copy in copies if copy.instance.task is not None),
         tasks=ledger.tasks(place, rollout.target) if rollout and _has_tasks(releases[rollout.target]) else (),
         previewed=router.previewed,
-        failures=_failures(ledger, environment, releases, now) if replacing else None,
+        failures=failures,
         router_running=router.running,
         router_plan=router.plan,
         tried=tried,
+        owed=_owed(ledger, environment, copies),
+        endings=_endings(ledger, environment, failures),
     )
 
 
@@ -81,6 +85,25 @@ def _failures(
     since = now - counted_for(policy, releases[environment.active])
     since = max(since, environment.counted_since or since)
     return ledger.replacements(environment.place, environment.active, since, policy.max_age_ms)
+
+
+def _owed(ledger: Ledger, environment: EnvironmentState, copies: Sequence[Copy]) -> int | None:
+    """Return how many copies of the active release have no successor yet; None while none are missing."""
+    active = environment.active
+    there = sum(1 for copy in copies if copy.release == active and copy.instance.task is None and copy.state != "dead")
+    if active is None or there >= environment.settings.instances:
+        return None
+    return ledger.owed(environment.place, active)
+
+
+def _endings(
+    ledger: Ledger, environment: EnvironmentState, failures: tuple[datetime, ...] | None
+) -> tuple[Ending, ...]:
+    """Return how copies of the active release ended since the first that was replaced lately."""
+    if environment.active is None or not failures:
+        return ()
+    found = ledger.endings(environment.place, environment.active, failures[0] - _JUST_BEFORE)
+    return tuple(one for one in found if one.reason != "instar")
 
 
 def _matters(environment: EnvironmentState, instance: Instance, routed: RoutedTarget | None) -> bool:

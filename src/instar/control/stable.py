@@ -30,18 +30,18 @@ def keep(world: World, release: Release, count: int | None = None) -> Readiness:
     why, outgoing = to_replace(world, release)
     hopeless = tuple(copy.id for copy in outgoing if copy.instance.replacing and not copy.weight)
     if hopeless and why == "unwell":
-        return Readiness(actions=(Retire(hopeless, "it never got healthy"),))
+        return Readiness(actions=(Retire(hopeless, "it never got healthy", unwell=True),))
     if outgoing and alone(release):
         return Readiness(actions=_allowed(world, release, why, _stop_first(world, outgoing)))
     aside = tuple(copy for copy in world.of(release) if is_aside(world, copy))
-    why = why or ("tainted" if aside else "ended")
-    readiness = bring_up(world, release, count=count, replacing=why, without=(*outgoing, *aside))
+    why = why or ("tainted" if aside else "ended" if world.owed != 0 else "")
+    readiness = bring_up(world, release, count=count, replacing=why or None, without=(*outgoing, *aside))
     if readiness.cause:
         gone = world.failures is None and not world.tried_for(release, why)
-        actions = (Retire(readiness.culprits, "it no longer answers"),) if gone else ()
+        actions = (Retire(readiness.culprits, "it no longer answers", unwell=True),) if gone else ()
         return Readiness(copies=readiness.copies, actions=actions)
     if any(isinstance(action, Plan) for action in readiness.actions):
-        return dataclasses.replace(readiness, actions=_allowed(world, release, why, readiness.actions))
+        return dataclasses.replace(readiness, actions=_launched(world, release, why, readiness.actions))
     return readiness
 
 
@@ -184,17 +184,35 @@ def _stop_first(world: World, outgoing: tuple[Copy, ...]) -> tuple[Action, ...]:
     return retire(world, list(outgoing), "it is replaced, and holds a volume for itself")
 
 
+def _launched(world: World, release: Release, why: str, actions: tuple[Action, ...]) -> tuple[Action, ...]:
+    """Return what launches copies: at once such as are wanted beyond those there were, successors when they may be."""
+    if not why:
+        return () if _is_held(world) else actions
+    (plan,) = actions
+    assert isinstance(plan, Plan)
+    owed = plan.count if why != "ended" or world.owed is None else min(world.owed, plan.count)
+    replaced = _allowed(world, release, why, (dataclasses.replace(plan, count=owed),))
+    more = () if owed == plan.count or _is_held(world) else (Plan(release.number, plan.count - owed),)
+    return (*more, *replaced)
+
+
+def _is_held(world: World) -> bool:
+    """Nothing is replaced until somebody comes: an alarm says so, and nobody stands by."""
+    return world.failures is not None and world.environment.alarm is not None and world.environment.alarm_holds
+
+
 def _allowed(world: World, release: Release, why: str, actions: tuple[Action, ...]) -> tuple[Action, ...]:
     """Return ``actions``, or what comes instead as long as nothing may be replaced."""
     if world.failures is None:
         return () if world.tried_for(release, why) else actions
     policy, failures = world.environment.settings.replace, world.failures
-    if world.environment.alarm is not None:
+    if _is_held(world):
         return ()
     if len(failures) >= policy.budget:
         seconds = counted_for(policy, release).total_seconds()
         lately = f"{len(failures)} replacements of release {release.number} in {seconds:g} s"
-        return (Alarm(f"{lately}: nothing is replaced any more until somebody deploys or rolls back"),)
+        last = f" (the last: {world.endings[-1]})" if world.endings else ""
+        return (Alarm(f"{lately}{last}: nothing is replaced any more until somebody deploys or rolls back"),)
     if failures:
         due = failures[-1] + timedelta(seconds=pause_after_s(len(failures)))
         if world.now < due:

@@ -10,8 +10,9 @@ from typing import Any
 
 from instar.control.analysis import Verdict
 from instar.control.canary import Awaited, awaited, waits_for_somebody
-from instar.control.world import World
+from instar.control.world import Copy, World, alone
 from instar.model.progress import Progress, Report
+from instar.model.release import BY_ITSELF, Ending
 
 AGAIN_AFTER = timedelta(minutes=1)
 
@@ -53,6 +54,23 @@ class Story:
         }
         text = f"{count} instance{'s' * (count > 1)} {reasons.get(why, why)}"
         self.report(Progress(stage="replace", text=text))
+
+    def more(self, count: int) -> None:
+        """Copies are launched that take nobody's place."""
+        self.report(Progress(stage="launch", text=f"{count} more instance{'s' * (count > 1)}"))
+
+    def ending(self, world: World, ended: Sequence[tuple[Copy, Ending]]) -> None:
+        """Instances are taken away: tell of those that had ended by themselves, and of a release that has to stop."""
+        for copy, ending in ended:
+            if ending.reason in BY_ITSELF and copy.instance.task is None and copy.instance.ending is None:
+                self.report(Progress(stage="ended", text=f"{copy.id}: {ending.why}", kind="warning"))
+        rollout, active = world.environment.rollout, world.active
+        if rollout is None or active is None or world.target is None or active.number == rollout.target:
+            return
+        stopped = [ending for copy, ending in ended if copy.release == active.number and ending.reason == "instar"]
+        if stopped and (alone(active) or alone(world.target)):
+            count = f"{len(stopped)} instance{'s' * (len(stopped) > 1)}"
+            self.report(Progress(stage="stop", text=f"release {active.number} · {count} {stopped[0]}"))
 
     def task(self, name: str) -> None:
         self.report(Progress(stage="task", text=name, kind="running"))

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Literal
 
 from instar.control.actions import Action, BeginTask, Create, EndTask, Start, Wait
+from instar.control.endings import words
 from instar.control.world import Copy, World
 from instar.model.definition import Task
 from instar.model.release import Release, TaskRun
@@ -73,7 +74,7 @@ def _go_on(world: World, release: Release, task: Task, run: TaskRun) -> Action:
 
 
 def _outcome(copy: Copy) -> str:
-    seen = copy.observed
-    if seen.exit_status == 0:
+    if copy.observed.exit_status == 0:
         return DONE
-    return seen.reason or (f"exit status {seen.exit_status}" if seen.exit_status is not None else "nobody saw how")
+    known = copy.observed.reason is not None or copy.observed.exit_status is not None
+    return words(copy.observed) if known else "nobody saw how"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from instar.model.release import EnvironmentState, Instance, Release, TaskRun
+from instar.model.release import Ending, EnvironmentState, Instance, Release, TaskRun
 from instar.providers.base import Observed, Probe, RoutedTarget, RouterPlan
 
 FULL = 100  # the weight of each instance of a release that has all traffic
@@ -35,7 +35,10 @@ class Copy:
 
     @property
     def state(self) -> str:
-        """planned (in the ledger only), created, running, or dead (it was there and is gone or has ended)."""
+        """planned (in the ledger only), created, running, or dead: it was there and is gone or has ended, or it was
+        decided to end it."""
+        if self.instance.ending is not None:
+            return "dead"
         if self.observed.state == "absent":
             return "planned" if self.instance.process is None else "dead"
         return "dead" if self.observed.state == "stopped" else self.observed.state
@@ -65,7 +68,9 @@ class World:
     ``tried``: what was replaced in this run already, each as (release, "ended" or "hot"). ``failures``: when
     replacements of the active release were needed lately, or None where a person asked for it just now: then each
     release gets one at once. ``unwell``: copies that have not answered for so long that they are to be replaced.
-    ``quiet_since``: when copies were first seen without traffic.
+    ``quiet_since``: when copies were first seen without traffic. ``owed``: how many copies of the active release ended
+    or were given up and have no successor; None: nobody counted, all that are missing. ``endings``: how copies of it
+    ended lately.
     """
 
     now: datetime
@@ -81,6 +86,8 @@ class World:
     failures: tuple[datetime, ...] | None = None
     unwell: frozenset[str] = field(default_factory=frozenset)
     quiet_since: Mapping[str, datetime] = field(default_factory=dict)
+    owed: int | None = None
+    endings: tuple[Ending, ...] = ()
 
     @property
     def active(self) -> Release | None:

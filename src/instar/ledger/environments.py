@@ -31,7 +31,7 @@ _ADD_SETTINGS = """
     INSERT INTO settings (environment, version, value, created_at)
     VALUES (:id, (SELECT coalesce(max(version), 0) + 1 FROM settings WHERE environment = :id), :value, :now)"""
 
-_SET_ALARM = "UPDATE environments SET alarm = :alarm WHERE id = :id"
+_SET_ALARM = "UPDATE environments SET alarm = :alarm, alarm_holds = :holds WHERE id = :id"
 _SET_PROJECT = "UPDATE environments SET project = :project WHERE id = :id"
 _COUNT_ANEW = "UPDATE environments SET counted_since = :now WHERE id = :id"
 
@@ -73,13 +73,17 @@ class Environments(Events):
                 self._change_settings(row["id"], place, settings)
             return self.get_environment(place)
 
-    def set_alarm(self, place: Place, reason: str | None) -> None:
-        """Write that ``place`` needs somebody, or (None) that somebody came. Nothing when it is so already."""
+    def set_alarm(self, place: Place, reason: str | None, *, holds: bool = True) -> None:
+        """Write that ``place`` needs somebody, or (None) that somebody came. Nothing when it is so already.
+
+        ``holds``: nothing is replaced there meanwhile. One that does takes the place of one that doesn't.
+        """
         with self.transaction():
             environment, state = self._environment_id(place), self.get_environment(place)
-            if (state.alarm is None) == (reason is None):
+            graver = state.alarm is not None and reason is not None and holds and not state.alarm_holds
+            if (state.alarm is None) == (reason is None) and not graver:
                 return
-            self._database.write(_SET_ALARM, id=environment, alarm=reason)
+            self._database.write(_SET_ALARM, id=environment, alarm=reason, holds=int(holds))
             if reason is None:
                 self._database.write(_COUNT_ANEW, id=environment, now=self._now())
             kind, detail = ("alarm", {"reason": reason}) if reason else ("alarm-over", {"reason": state.alarm})

@@ -11,10 +11,10 @@ from ipaddress import IPv4Network
 from instar.errors import NotFound, Refused
 from instar.ledger.addresses import next_free
 from instar.ledger.rollouts import Rollouts
-from instar.ledger.rows import INSTANCE, instance_value, instance_values, time_text
+from instar.ledger.rows import INSTANCE, ending_value, instance_value, instance_values, time_text
 from instar.model.codec import to_json
 from instar.model.digest import Digest
-from instar.model.release import Instance, Place, Process, Release, Taint, TaintKind
+from instar.model.release import BY_ITSELF, Ending, Instance, Place, Process, Release, Taint, TaintKind
 
 _SELECT = f"SELECT {INSTANCE}"
 _SELECT_PLACED = f"{_SELECT}, e.service || '/' || e.environment AS place"
@@ -58,6 +58,18 @@ _SET_PROCESS = """
     UPDATE instances SET boot_id = :boot_id, pid = :pid, start_time = :start_time, started_at = NULL WHERE id = :id"""
 _SET_STARTED = "UPDATE instances SET started_at = :now WHERE id = :id"
 _TAINT = "UPDATE instances SET taint = :taint WHERE id = :id"
+_END = "UPDATE instances SET ending = :ending, ended_at = :now WHERE id = :id"
+_ENDINGS = """
+    SELECT ending, ended_at FROM instances
+     WHERE environment = :environment AND release = :release AND ended_at > :since AND task IS NULL ORDER BY ended_at"""
+_ENDING_OF = "SELECT ending, ended_at FROM instances WHERE id = :id AND ending IS NOT NULL"
+# Whenever copies are planned, all that are missing are: those that ended later have no successor yet.
+_OWED = """
+    SELECT count(*) AS number FROM instances
+     WHERE environment = :environment AND release = :release AND task IS NULL
+       AND json_extract(ending, '$.reason') <> 'instar'
+       AND ended_at > (SELECT max(created_at) FROM instances
+                        WHERE environment = :environment AND release = :release AND task IS NULL)"""
 _REMOVE = "UPDATE instances SET removed_at = :now WHERE id = :id"
 
 
@@ -189,6 +201,34 @@ class Instances(Rollouts):
             told = {"taint": kind, "why": why, "due_at": time_text(wanted.due_at), "isolated": wanted.isolated}
             self._about("taint", row, **told, **detail)
             return wanted
+
+    def set_ending(self, instance_id: str, ending: Ending) -> None:
+        """Write how an instance ended, or why it is ended now. Once: the first time stays."""
+        with self.transaction():
+            row = self._live_row(instance_id)
+            if row["ending"] is not None:
+                return
+            told = {name: value for name, value in to_json(ending).items() if name != "at" and value is not None}
+            self._database.write(_END, id=instance_id, ending=json.dumps(told), now=self._now())
+            self._about("ended" if ending.reason in BY_ITSELF else "stopping", row, **told)
+
+    def endings(self, place: Place, release: int, since: datetime) -> tuple[Ending, ...]:
+        """Return how instances of a release ended after ``since``, oldest first; those of tasks are not among them."""
+        present = self._present(place)
+        if present is None:
+            return ()
+        rows = self._database.rows(_ENDINGS, environment=present["id"], release=release, since=time_text(since))
+        return tuple(ending_value(row) for row in rows)
+
+    def owed(self, place: Place, release: int) -> int:
+        """Return how many instances of a release ended, or were given up, and have no successor yet."""
+        row = self._database.row(_OWED, environment=self._environment_id(place), release=release)
+        return int(row["number"]) if row is not None else 0
+
+    def find_ending(self, instance_id: str) -> Ending | None:
+        """Return how an instance ended, also one that is removed; None where it hasn't, or nobody knows."""
+        row = self._database.row(_ENDING_OF, id=instance_id)
+        return None if row is None else ending_value(row)
 
     def remove_instance(self, instance_id: str, reason: str) -> None:
         """Write that nothing is left of an instance: its address is free. Does nothing to a removed one."""

@@ -13,6 +13,7 @@ from instar.model.codec import from_json
 from instar.model.digest import Digest
 from instar.model.release import (
     Configuration,
+    Ending,
     EnvironmentState,
     Event,
     Instance,
@@ -82,6 +83,7 @@ def state_value(row: Row) -> EnvironmentState:
         alarm=row["alarm"],
         project=row["project"],
         counted_since=_time_or_none(row["counted_since"]),
+        alarm_holds=bool(row["alarm_holds"]),
     )
 
 
@@ -134,7 +136,7 @@ def task_value(row: Row) -> TaskRun:
 
 INSTANCE = """
     i.id, i.serial, i.release, i.address, i.created_at, i.started_at, i.boot_id, i.pid, i.start_time, i.task,
-    i.replacing, i.taint"""
+    i.replacing, i.taint, i.ending, i.ended_at"""
 
 
 @_damage_known
@@ -164,6 +166,8 @@ def _instance(
     task: str | None,
     replacing: str | None,
     taint: str | None,
+    ending: str | None,
+    ended_at: str | None,
 ) -> Instance:
     """Take columns by their order: there can be thousands of rows, and names take longer."""
     known = boot_id is not None and pid is not None and start_time is not None
@@ -179,7 +183,20 @@ def _instance(
         task=task,
         replacing=replacing,
         taint=from_json(Taint, json.loads(taint)) if taint else None,
+        ending=_ending(ending, ended_at),
     )
+
+
+def _ending(text: str | None, at: str | None) -> Ending | None:
+    return None if text is None else from_json(Ending, {**json.loads(text), "at": at})
+
+
+@_damage_known
+def ending_value(row: Row) -> Ending:
+    """``row`` has an instance's ``ending`` and ``ended_at``."""
+    found = _ending(row["ending"], row["ended_at"])
+    assert found is not None
+    return found
 
 
 def _time(text: str) -> datetime:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from instar.model.codec import ADDED, canonical
+from instar.model.codec import canonical
 from instar.model.definition import REPLACE_WITHIN_MS, Drift, Environment, Keep, Replace, Service
 from instar.model.definition import Rollout as RolloutPolicy
 from instar.model.digest import Digest
@@ -50,7 +50,6 @@ class Settings:
     replace: Replace = Replace()
     drift: Drift = Drift()
     replace_within_ms: int = REPLACE_WITHIN_MS
-    accept_proxy: tuple[str, ...] = field(default=(), metadata=ADDED)
 
     @classmethod
     def of(cls, environment: Environment) -> Settings:
@@ -64,7 +63,6 @@ class Settings:
             replace=environment.replace,
             drift=environment.drift,
             replace_within_ms=environment.replace_within_ms,
-            accept_proxy=environment.accept_proxy,
         )
 
 
@@ -115,6 +113,29 @@ class Taint:
     isolated: bool = False
 
 
+EndReason = Literal["exited", "signal", "out-of-memory", "restart", "unknown", "unwell", "instar"]
+BY_ITSELF: Final = ("exited", "signal", "out-of-memory", "restart", "unknown")
+FALLEN: Final = ("exited", "signal", "out-of-memory")  # its own doing, and not the machine's
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """How an instance came to its end: by itself, with the machine ("restart"), or it was ended ("unwell": because it
+    no longer answered). ``why`` is for people ("killed: out of memory"), ``at`` when it was seen or decided.
+
+    ``exit_status`` is None where nobody saw it; ``signal`` the name of the one that ended it ("SIGSEGV").
+    """
+
+    reason: EndReason
+    at: datetime
+    why: str
+    exit_status: int | None = None
+    signal: str | None = None
+
+    def __str__(self) -> str:
+        return f"ended by Instar: {self.why}" if self.reason in ("unwell", "instar") else self.why
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Instance:
     """One copy of a release, as intended. ``serial`` is unique in the state directory and never used again.
@@ -134,6 +155,7 @@ class Instance:
     task: str | None = None
     replacing: str | None = None
     taint: Taint | None = None
+    ending: Ending | None = None  # written before anything of it is removed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -244,6 +266,7 @@ class EnvironmentState:
     created_at: datetime
     rollout: Rollout | None = None  # the running one
     destroying: bool = False  # destroy was decided and not yet ended
-    alarm: str | None = None  # why nothing is replaced any more until somebody deploys or rolls back
+    alarm: str | None = None  # why somebody is needed; until then nothing is replaced any more, if it ``alarm_holds``
+    alarm_holds: bool = True
     project: str | None = None  # whose definition made it: the id in its lock; None until a lock with an id has come
     counted_since: datetime | None = None  # when the last alarm was over: replacements before that don't count

@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 
+from instar.control.endings import words
 from instar.errors import NotFound
 from instar.model.release import EnvironmentState, Place
 from instar.operations.parts import Parts
@@ -29,6 +30,20 @@ def logs(
     lines = [(line, name) for name in names for line in runtime.log_lines(name, last=last)]
     for line, name in sorted(lines, key=lambda pair: pair[0].partition(" ")[0]):
         yield name, line
+
+
+def endings(parts: Parts, environment: EnvironmentState, instance: str | None) -> Iterator[tuple[str, str]]:
+    """Yield (instance id, how it ended) of those whose logs :func:`logs` shows and that have."""
+    runtime = parts.provider(environment.settings.provider).runtime
+    present = {one.id: one for one in parts.ledger.instances(environment.place)}
+    for name in [instance] if instance else _active(parts, environment):
+        ending = parts.ledger.find_ending(name)
+        if ending is not None:
+            yield name, f"{ending} ({ending.at:%Y-%m-%d %H:%M:%S} UTC)"
+        elif name in present:
+            (seen,) = runtime.observe([present[name]])
+            if seen.state == "stopped":
+                yield name, words(seen)
 
 
 def _known(parts: Parts, place: Place, instance: str) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from instar.control.canary import Awaited, awaited, waits_for_somebody
+from instar.control.endings import why_ended
 from instar.control.observe import observe
 from instar.control.world import Copy, World
 from instar.model.digest import Digest
@@ -192,8 +193,7 @@ def _state(world: World, release: Release, copies: tuple[Copy, ...]) -> str:
 def _reason(copy: Copy) -> str | None:
     """Return why it isn't well, where that is known."""
     if copy.state == "dead":
-        status = copy.observed.exit_status
-        return copy.observed.reason or (f"exit status {status}" if status is not None else "it is gone")
+        return why_ended(copy)
     return copy.probe.cause if copy.probe and not copy.probe.healthy else None
 
 

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from instar import __version__
 from instar.control.world import Copy
 from instar.model.drift import KINDS
-from instar.model.release import Place
+from instar.model.release import BY_ITSELF, Place
 from instar.telemetry.metrics import Seen, Snapshot
 
 _PLACE = ("service", "environment")
@@ -42,6 +42,7 @@ class _Snapshots(Collector):
         yield from _verdicts(self._snapshot)
         yield from _drift(self._snapshot)
         yield from _instances(places)
+        yield from _ended(self._snapshot)
         yield from _traffic(places)
         yield from _work(self._snapshot, places)
 
@@ -114,6 +115,16 @@ def _instances(places: Places) -> Iterator[Metric]:
             healthy.add_metric(labels, sum(_answers(copy) for copy in copies))
             weight.add_metric(labels, sum(copy.weight for copy in copies) / total if total else 0)
     yield from (instances, healthy, wanted, weight)
+
+
+def _ended(snapshot: Snapshot) -> Iterator[Metric]:
+    """Every reason is told of, also with 0: a counter that is there from the beginning shows its first rise."""
+    ended = _counter("instar_instance_ended", "Instances that ended by themselves, by reason.", (*_PLACE, "reason"))
+    for place in snapshot.seen:
+        counted = snapshot.ended.get(place, {})
+        for reason in BY_ITSELF:
+            ended.add_metric([*_words(place), reason], counted.get(reason, 0))
+    yield ended
 
 
 def _by_release(seen: Seen) -> dict[int, list[Copy]]:

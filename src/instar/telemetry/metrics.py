@@ -56,6 +56,7 @@ class Snapshot:
     notices: Mapping[str, int]
     verdicts: Mapping[Place, LastVerdict]
     drift: Mapping[Place, Drift] = field(default_factory=dict)
+    ended: Mapping[Place, Mapping[str, int]] = field(default_factory=dict)
 
 
 class Metrics:
@@ -68,6 +69,7 @@ class Metrics:
         self._notices: Counter[str] = Counter(sent=0, lost=0)
         self._verdicts: dict[Place, LastVerdict] = {}
         self._drift: dict[Place, Drift] = {}
+        self._ended: dict[Place, Counter[str]] = {}
         self._guard = threading.Lock()
 
     def saw(self, world: World, seconds: float) -> None:
@@ -92,19 +94,22 @@ class Metrics:
     def forgot(self, place: Place) -> None:
         """Tell no more of an environment that is gone."""
         with self._guard:
-            for known in (self._seen, self._errors, self._verdicts, self._drift):
+            for known in (self._seen, self._errors, self._verdicts, self._drift, self._ended):
                 known.pop(place, None)
 
     def happened(self, event: Event) -> None:
-        """Take note of a verdict; of an environment that is gone, forget it."""
+        """Take note of a verdict, and of an instance that ended; of an environment that is gone, forget it."""
         if event.place is None:
             return
         with self._guard:
             if event.kind == "verdict" and event.release is not None:
                 passed = bool(event.detail.get("passed"))
                 self._verdicts[event.place] = LastVerdict(release=event.release, passed=passed, at=event.at)
+            elif event.kind == "ended" and event.at >= self._began:
+                self._ended.setdefault(event.place, Counter())[str(event.detail.get("reason"))] += 1
             elif event.kind == "removed":
                 self._verdicts.pop(event.place, None)
+                self._ended.pop(event.place, None)
 
     def noticed(self, outcome: str) -> None:
         """Take note of a notice: ``sent`` or ``lost``."""
@@ -119,6 +124,7 @@ class Metrics:
                 notices=dict(self._notices),
                 verdicts=dict(self._verdicts),
                 drift=dict(self._drift),
+                ended={place: dict(counted) for place, counted in self._ended.items()},
             )
 
     def text(self) -> bytes:

@@ -35,6 +35,7 @@ TOLD = frozenset(
         "drift",
         "taint",
         "damaged",
+        "ended",
     }
 )
 LOST = "notification-lost"
@@ -199,6 +200,8 @@ def _sentence(event: Event) -> str:
             )
         case "damaged":
             return f"{where}: {event.detail.get('what')} is damaged{reason}"
+        case "ended":
+            return f"{where}: {event.detail.get('instance')} ended by itself{_line(str(event.detail.get('why', '')))}"
         case "destroyed":
             return f"{where}: {event.detail.get('instance')} is destroyed{reason}"
         case "router-restored":

@@ -33,7 +33,15 @@ def _stopped(names: InstanceNames, process: Process) -> Observed:
     if process.boot_id != processes.boot_id():
         return Observed(id=names.name, state="stopped", reason=RESTARTED)
     status = _exit_status(names)
-    return Observed(id=names.name, state="stopped", exit_status=status, reason=_reason(names, status))
+    by_signal, starved = _signal(status), status != 0 and bool(cgroups.out_of_memory_kills(names.group))
+    return Observed(
+        id=names.name,
+        state="stopped",
+        exit_status=status,
+        reason=_reason(status, by_signal, starved),
+        signal=by_signal,
+        out_of_memory=starved,
+    )
 
 
 def _exit_status(names: InstanceNames) -> int | None:
@@ -47,11 +55,14 @@ def _exit_status(names: InstanceNames) -> int | None:
         time.sleep(_STATUS_POLL_S)
 
 
-def _reason(names: InstanceNames, status: int | None) -> str | None:
-    if status != 0 and cgroups.out_of_memory_kills(names.group):
+def _signal(status: int | None) -> str | None:
+    number = (status or 0) - _SIGNAL_BASE
+    return signal.Signals(number).name if number > 0 and number in signal.valid_signals() else None
+
+
+def _reason(status: int | None, by_signal: str | None, starved: bool) -> str | None:
+    if starved:
         return "killed: out of memory" if status in (None, _KILLED) else "a process of it was killed: out of memory"
     if status is None:
         return "it ended, and nobody saw how"
-    if status > _SIGNAL_BASE and status - _SIGNAL_BASE in signal.valid_signals():
-        return f"killed: {signal.Signals(status - _SIGNAL_BASE).name}"
-    return None
+    return f"killed: {by_signal}" if by_signal else None
