@@ -129,12 +129,16 @@ def spawn(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
+    stdin: int = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
-    """Start a child that outlives Instar: session of its own, no stdin, output appended to ``log``, no locks."""
+    """Start a child that outlives Instar: session of its own, output appended to ``log``, no locks.
+
+    It has no ``stdin``, or is given one (a fd).
+    """
     with log.open("ab") as output:
         return _start(
             [os.fspath(word) for word in argv],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=output,
             stderr=output,
             env=clean_environment(env),

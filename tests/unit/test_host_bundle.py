@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.host.bundle import Bind, Bundle, Users, config
+from instar.host.cgroups import Hierarchy
 from instar.host.namespaces import IdRange
 from instar.model.definition import Limits, Tmp
 
@@ -15,8 +16,8 @@ def made(**changes: Any) -> dict[str, Any]:
         "root": Path("/run/x/root"), "hostname": "web-1", "command": ("/.instar/init", "--", "app"), "workdir": "/srv",
         "environment": {"B": "2", "A": "1"}, "uid": 10001, "gid": 10002, "capabilities": (), "seccomp": {},
         "limits": Limits(memory_bytes=1 << 26, cpus_milli=1500, pids=50), "swap_is_limited": True,
-        "open_files_limit": 4096, "group": "instar-abc/web-1", "network": Path("/run/netns/n"), "users": None,
-        "tmp": Tmp(), "binds": (), "unified_cgroups": False,
+        "rlimits": None, "group": "instar-abc/web-1", "network": Path("/run/netns/n"), "users": None,
+        "tmp": Tmp(), "binds": (), "hierarchies": (),
     }  # fmt: skip
     return config(Bundle(**(values | changes)))
 
@@ -32,13 +33,6 @@ def test_nothing_is_granted_that_was_not_asked_for() -> None:
     assert process["user"] == {"uid": 10001, "gid": 10002, "umask": 0o022}
     assert process["env"] == ["A=1", "B=2"]
     assert made(capabilities=("CAP_B", "CAP_A"))["process"]["capabilities"]["ambient"] == ["CAP_A", "CAP_B"]
-
-
-def test_open_files_never_exceed_what_the_machine_gives() -> None:
-    files = made()["process"]["rlimits"][0]
-    assert (files["soft"], files["hard"]) == (4096, 4096)
-    files = made(open_files_limit=10_000_000)["process"]["rlimits"][0]
-    assert (files["soft"], files["hard"]) == (65_536, 1_048_576)
 
 
 def test_limits_are_those_of_the_definition() -> None:
@@ -62,12 +56,29 @@ def test_what_is_writable_is_not_executable_unless_asked() -> None:
 
 
 def test_the_root_and_what_the_kernel_shows_are_read_only() -> None:
-    configuration = made(unified_cgroups=True)
+    unified = Hierarchy(mount=Path("/sys/fs/cgroup"), controllers=frozenset(), unified=True)
+    configuration = made(hierarchies=(unified,))
     assert configuration["root"]["readonly"] is True
     assert "ro" in _options(configuration, "/sys")
     assert "ro" in _options(configuration, "/sys/fs/cgroup")
     assert "/proc/sys" in configuration["linux"]["readonlyPaths"]
     assert "/proc/kcore" in configuration["linux"]["maskedPaths"]
+
+
+def test_of_cgroups_there_is_what_says_the_limits() -> None:
+    """Debian mounts cpu and cpuacct as one, under its own name and with a link for each."""
+    mounts = {"cpu,cpuacct": {"cpu", "cpuacct"}, "memory": {"memory"}, "devices": {"devices"}, "systemd": set()}
+    found = [Hierarchy(mount=Path(f"/sys/fs/cgroup/{name}"), controllers=frozenset(controllers), unified=False)
+             for name, controllers in mounts.items()]  # fmt: skip
+    beside = Hierarchy(mount=Path("/sys/fs/cgroup/unified"), controllers=frozenset(), unified=True)
+    shown = {mount["destination"]: mount for mount in made(hierarchies=[*found, beside])["mounts"]}
+    names = ("cpu", "cpu,cpuacct", "cpuacct", "memory")
+    assert [one for one in shown if one.startswith("/sys/fs")] == [
+        "/sys/fs/cgroup", *(f"/sys/fs/cgroup/{name}" for name in names)
+    ]  # fmt: skip
+    assert shown["/sys/fs/cgroup/cpu"]["source"] == "/sys/fs/cgroup/cpu,cpuacct/instar-abc/web-1"
+    assert all("ro" in shown[one]["options"] for one in shown if one.startswith("/sys"))
+    assert not [mount for mount in made()["mounts"] if "cgroup" in mount["destination"]]
 
 
 def test_no_bind_hides_another() -> None:

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from instar.host import confinement
+from instar.host.cgroups import Hierarchy
 from instar.host.namespaces import IdRange
 from instar.model.definition import Limits, Tmp
 
 _CPU_PERIOD_US = 100_000
 _RUN_BYTES = _SHM_BYTES = 64 << 20
-_OPEN_FILES = (65_536, 1_048_576)  # soft, hard; never above the machine's own
 _OOM_SCORE = 200  # an instance goes before what the machine itself needs
+_CGROUPS = "/sys/fs/cgroup"
+_TOLD = frozenset({"cpu", "cpuacct", "cpuset", "memory", "pids"})
 _MIN_PIDS = 16  # runc's own threads count until the command begins
 
 
@@ -55,13 +57,13 @@ class Bundle:
     seccomp: Mapping[str, Any]
     limits: Limits
     swap_is_limited: bool
-    open_files_limit: int  # the machine's own
+    rlimits: Sequence[Mapping[str, int | str]] | None  # None: runc sets none
     group: str
     network: Path
     users: Users | None
     tmp: Tmp
     binds: Sequence[Bind]
-    unified_cgroups: bool
+    hierarchies: Sequence[Hierarchy]  # of cgroups, as they are mounted here
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -81,7 +83,6 @@ def config(bundle: Bundle) -> dict[str, Any]:
 def _process(bundle: Bundle) -> dict[str, Any]:
     capabilities = sorted(bundle.capabilities)
     kinds = ("bounding", "effective", "inheritable", "permitted", "ambient")
-    soft, hard = (min(wanted, bundle.open_files_limit) for wanted in _OPEN_FILES)
     return {
         "terminal": False,
         "user": {"uid": bundle.uid, "gid": bundle.gid, "umask": 0o022},
@@ -91,10 +92,7 @@ def _process(bundle: Bundle) -> dict[str, Any]:
         "capabilities": dict.fromkeys(kinds, capabilities),
         "noNewPrivileges": True,
         "oomScoreAdj": _OOM_SCORE,
-        "rlimits": [
-            {"type": "RLIMIT_NOFILE", "soft": soft, "hard": hard},
-            {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
-        ],
+        "rlimits": bundle.rlimits,
     }
 
 
@@ -143,9 +141,23 @@ def _kernel_mounts(bundle: Bundle) -> list[dict[str, Any]]:
         _mount("/dev/mqueue", "mqueue", safe),
         _mount("/sys", "sysfs", [*safe, "ro"]),
     ]
-    if bundle.unified_cgroups:  # v1 would need one for each of its dozen hierarchies
-        mounts.append(_mount("/sys/fs/cgroup", "cgroup", [*safe, "relatime", "ro"]))
-    return mounts
+    return [*mounts, *_cgroup_mounts(bundle)]
+
+
+def _cgroup_mounts(bundle: Bundle) -> list[dict[str, Any]]:
+    """Show what the instance may use where a JVM, Node, Go and .NET look for it.
+
+    Of v1, the hierarchies that say it; runc would make a writable folder for them, and mount all.
+    """
+    safe = ["nosuid", "noexec", "nodev", "relatime", "ro"]
+    told = {name: one for one in bundle.hierarchies for name in one.names if one.controllers & _TOLD}
+    if not told:
+        return [_mount(_CGROUPS, "cgroup", safe)] if bundle.hierarchies else []
+    shown = [_mount(_CGROUPS, "tmpfs", ["nosuid", "noexec", "nodev", "ro", "mode=755", "size=64k"])]
+    for name, hierarchy in sorted(told.items()):
+        bind = _mount(f"{_CGROUPS}/{name}", "bind", ["bind", "private", *safe])
+        shown.append(bind | {"source": f"{hierarchy.mount}/{bundle.group}"})
+    return shown
 
 
 def _tmpfs_mounts(bundle: Bundle) -> list[dict[str, Any]]:

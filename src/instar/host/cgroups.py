@@ -3,6 +3,9 @@
 A group has one name, ``PARENT/CHILD``, in every hierarchy that is mounted. runc makes it and sets its limits; here it
 is read, emptied and removed. A named hierarchy without controllers (systemd's own) and v2 say which processes belong
 together: what must not be ended with the session that started it is moved there.
+
+What works for a group outside of it, as conmon does, is in its group ``keeper`` where processor time is counted, so
+that it shares the group's limit; it is none of the group's members, and nothing that is said of those is said of it.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from instar.host import proc
 _PATIENCE_S = 5.0
 _POLL_S = 0.002
 _LINKS_OF_A_LEAF = 2
+_KEEPER = "keeper"
 _CONTROLLERS = frozenset({"blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "pids"})
 
 
@@ -32,6 +36,19 @@ class Hierarchy:
     mount: Path
     controllers: frozenset[str]
     unified: bool
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What it is looked for by: its own name and its controllers'."""
+        return self.controllers | {self.mount.name}
+
+    @property
+    def counts_time(self) -> bool:
+        if self.unified:  # beside v1, it has the controllers that nobody mounted there: none of these
+            with contextlib.suppress(OSError):
+                return "cpu" in (self.mount / "cgroup.controllers").read_text().split()
+            return False
+        return not self.controllers.isdisjoint({"cpu", "cpuacct"})
 
     @property
     def groups_only(self) -> bool:
@@ -93,6 +110,23 @@ def join_leaf(name: str, pid: int) -> None:
                 pass
 
 
+def join_keeper(name: str, pid: int) -> None:
+    """Have the time that ``pid`` takes count to the group ``name``, which exists. Raises HostError."""
+    try:
+        for group in _keepers(name):
+            group.mkdir(exist_ok=True)
+            (group / "cgroup.procs").write_text(str(pid))
+    except ProcessLookupError:
+        pass
+    except OSError as error:
+        raise HostError(f"cannot count the time of process {pid} to '{name}': {error.strerror}") from error
+
+
+def is_keeper(name: str, pid: int) -> bool:
+    """Tell whether the time that ``pid`` takes counts to the group ``name``."""
+    return all(pid in _pids(group) for group in _keepers(name))
+
+
 def remove_leaf(name: str) -> None:
     """Remove the leaves of the group ``name``, and the groups above it that are empty then.
 
@@ -116,8 +150,9 @@ def kill(name: str) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while pids := members(name):
         for group in _groups(name):
-            with contextlib.suppress(OSError):
-                (group / "cgroup.kill").write_text("1")
+            if group.name != _KEEPER and not (group / _KEEPER).exists():  # it would end the keeper too
+                with contextlib.suppress(OSError):
+                    (group / "cgroup.kill").write_text("1")
         for pid in pids:
             _kill_member(pid, name)
         if time.monotonic() >= deadline:
@@ -182,10 +217,15 @@ def _members_below(group: str) -> Iterator[int]:
         yield from map(int, proc.read(f"{group}/cgroup.procs").split())
         if os.stat(group).st_nlink != _LINKS_OF_A_LEAF:  # noqa: PTH116 - a Path takes three times as long
             for entry in os.scandir(group):
-                if entry.is_dir(follow_symlinks=False):
+                if entry.is_dir(follow_symlinks=False) and entry.name != _KEEPER:
                     yield from _members_below(entry.path)
     except OSError:
         return
+
+
+def _keepers(name: str) -> list[Path]:
+    _check_name(name)
+    return [hierarchy.mount / name / _KEEPER for hierarchy in hierarchies() if hierarchy.counts_time]
 
 
 def _pids(group: Path) -> list[int]:

@@ -10,7 +10,7 @@ MASKED = (
     *(f"/proc/{name}" for name in ("timer_list", "timer_stats", "interrupts", "kmsg")),
     *(f"/sys/{name}" for name in ("firmware", "fs/selinux", "devices/virtual/powercap", "dev/block")),
 )
-READ_ONLY = tuple(f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-trigger"))
+READ_ONLY = tuple(f"/proc/{name}" for name in ("bus", "fs", "irq", "pressure", "sys", "sysrq-trigger"))
 
 EPERM, ENOSYS = 1, 38
 

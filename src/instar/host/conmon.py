@@ -1,7 +1,9 @@
 """conmon: the small parent of an instance that keeps its output and its exit status, and needs nobody.
 
 It makes runc create the instance, then lives as long as that does, in a session and a group of its own: ending whoever
-started it ends neither. It holds none of Instar's locks. Source: conmon(8); the pipes are those that podman uses.
+started it ends neither. The time that it takes counts to the instance, whose output is all that it works on: who
+prints without end slows down nobody else. It holds none of Instar's locks.
+Source: conmon(8); the pipes are those that podman uses.
 
 Its log file begins anew, under the same name, when it is full: who wants the lines before keeps a second link to it.
 """
@@ -36,6 +38,7 @@ class Keeping:
     log: Path
     log_limit_bytes: int
     group: str  # the cgroup that conmon itself goes to
+    instance_group: str  # the instance's, to which conmon's time counts
 
     @property
     def exit_file(self) -> Path:
@@ -70,6 +73,8 @@ def create(keeping: Keeping) -> Process:
             go.send(b"\0")
         pid = _wait_for_pid(answer, keeping)
     child.wait()  # it went on as another process
+    if keeper := find_keeper(keeping):
+        cgroups.join_keeper(keeping.instance_group, keeper.pid)
     found = processes.identify(pid)
     if found is None:
         raise HostError("cannot create the first process: it ended at once")

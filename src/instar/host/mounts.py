@@ -19,7 +19,7 @@ from pathlib import Path
 from instar.errors import HostError
 from instar.host import loop_devices
 
-_RDONLY, _NOSUID, _NODEV, _BIND, _PRIVATE = 1, 2, 4, 4096, 1 << 18
+_RDONLY, _NOSUID, _NODEV, _BIND, _REC, _PRIVATE, _SHARED = 1, 2, 4, 4096, 1 << 14, 1 << 18, 1 << 20
 _DETACH, _NOFOLLOW = 2, 8
 _AT_FDCWD = -100
 
@@ -98,6 +98,16 @@ def bind(source: Path, target: Path) -> None:
         _mount(
             "none", target, None, _PRIVATE
         )  # systemd shares all mounts, and what is mounted in one shows in the other
+    except OSError as error:
+        raise _failed(target, error) from error
+
+
+def share(target: Path) -> None:
+    """Make ``target`` a mount of its own whose mounts show in all mount namespaces, as ``ip netns`` does. Raises
+    HostError."""
+    try:
+        _mount(str(target), target, None, _BIND | _REC)
+        _mount("none", target, None, _SHARED | _REC)
     except OSError as error:
         raise _failed(target, error) from error
 

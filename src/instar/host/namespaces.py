@@ -3,12 +3,17 @@
 A network namespace is kept by a bind mount in /run/netns, where ``ip netns`` finds it too. An instance's belongs to the
 instance's user namespace, so that what the kernel asks of its owner (to bind low ports, to mount /sys) can be had
 inside. Only a process of one thread may enter a new user namespace, hence a short-lived child.
+
+What the kernel counts by user (inotify instances, namespaces, message queues, pending signals) counts for the user
+inside and for whoever made the namespace: so it is made by the instance's own id, and one that uses up all of its own
+takes nothing from another, or from root of this machine.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import threading
 import time
@@ -65,11 +70,11 @@ def make_network(name: str) -> None:
 
 @contextlib.contextmanager
 def make_user_and_network(name: str, ids: IdRange, user_path: Path) -> Iterator[int]:
-    """Make a user namespace of ``ids``, kept at ``user_path``, and its network namespace ``name``.
+    """Make a user namespace of ``ids``, kept at ``user_path``, and its network namespace ``name``, both the first id's.
 
     Yields a descriptor of the user namespace. Raises Unsupported where this machine makes none, HostError.
     """
-    with _child_inside() as pid:
+    with _child_inside(ids.first, "--user", "--net") as pid:
         try:
             for file in ("uid_map", "gid_map"):
                 Path(f"/proc/{pid}/{file}").write_text(f"0 {ids.first} {ids.count}\n")
@@ -86,12 +91,16 @@ def make_user_and_network(name: str, ids: IdRange, user_path: Path) -> Iterator[
 
 
 @contextlib.contextmanager
-def _child_inside() -> Iterator[int]:
-    """Yield the pid of a child in new namespaces. It reads until this process closes the pipe, or dies."""
+def _child_inside(owner: int, *kinds: str) -> Iterator[int]:
+    """Yield the pid of a child in new namespaces of ``owner``. It reads until this process closes the pipe, or dies.
+
+    It may make them whatever the machine says of users who may not: it keeps the one capability that this takes.
+    """
     read_end, write_end = os.pipe()
     try:
-        command = ["unshare", "--user", "--net", "cat", f"/proc/self/fd/{read_end}"]
-        child = process.spawn(command, log=Path(os.devnull), pass_fds=(read_end,))
+        command = ["setpriv", f"--reuid={owner}", f"--regid={owner}", "--clear-groups"]
+        command += ["--inh-caps=+sys_admin", "--ambient-caps=+sys_admin", "unshare", *kinds, "cat"]
+        child = process.spawn(command, log=Path(os.devnull), stdin=read_end)
         try:
             _wait_until_inside(child.pid, lambda: child.poll() is None)
             yield child.pid
@@ -164,16 +173,30 @@ def _enter(namespace: str | Path, kind: int) -> None:
 
 def _keep(source: Path, name: str) -> None:
     NAMES.mkdir(mode=0o755, exist_ok=True)
+    if not NAMES.is_mount():
+        _prepare_names()
     name_path(name).touch(mode=0o444)
     mounts.bind(source, name_path(name))
 
 
+def _prepare_names() -> None:
+    """Mount the folder of the names on itself, as ``ip netns`` does at its first use: then it would hide what we keep
+    there. Where something is in it already, it is left alone."""
+    folder = os.open(NAMES, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if not mounts.mounts_below(NAMES):
+            mounts.share(NAMES)
+    finally:
+        os.close(folder)
+
+
 def _wait_until_inside(pid: int, lives: Callable[[], bool]) -> None:
-    outside = os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116 - a link of /proc, followed
+    outside = os.stat("/proc/self/ns/user").st_ino  # noqa: PTH116 - a link of /proc, followed
     deadline = time.monotonic() + _CHILD_START_S
     while time.monotonic() < deadline and lives():
         with contextlib.suppress(FileNotFoundError):
-            if Path(f"/proc/{pid}/ns/net").stat().st_ino != outside:
+            if Path(f"/proc/{pid}/ns/user").stat().st_ino != outside:
                 return
         time.sleep(0.0002)
     raise Unsupported("this machine makes no user namespaces: is the sysctl user.max_user_namespaces 0?")

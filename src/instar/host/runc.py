@@ -19,7 +19,7 @@ from pathlib import Path
 
 from instar import process
 from instar.errors import CommandFailed, HostError
-from instar.host import output, processes
+from instar.host import output, processes, rlimits
 from instar.model.release import Process
 
 PROGRAM = "runc"
@@ -80,7 +80,7 @@ def execute(
     """
     pid_file = scratch / f"exec-{os.getpid()}-{os.urandom(4).hex()}"
     env = [f"--env={CHECK_MARK}={mark}"] if mark else []
-    argv = [PROGRAM, *options(root), "exec", "--pid-file", str(pid_file), *env, name, *command]
+    argv = exec_argv(root, name, pid_file, env, command)
     timer = threading.Timer(timeout_s, _end, [pid_file])
     timer.daemon = True
     deadline = time.monotonic() + timeout_s
@@ -98,6 +98,12 @@ def execute(
     finally:
         timer.cancel()
         pid_file.unlink(missing_ok=True)
+
+
+def exec_argv(root: Path, name: str, pid_file: Path, words: Sequence[str], command: Sequence[str]) -> list[str]:
+    """Return the command that runs ``command`` in an instance, with its limits; ``words`` are more options."""
+    argv = [PROGRAM, *options(root), "exec", "--pid-file", str(pid_file), *words, name, *command]
+    return rlimits.limited(argv, by_runc=_sets_limits(root, name))
 
 
 def plain(message: str) -> str:
@@ -123,6 +129,14 @@ def _unquoted(text: str) -> str:
         return str(json.loads(f'"{text}"'))
     except ValueError:
         return text
+
+
+def _sets_limits(root: Path, name: str) -> bool:
+    """Tell whether runc was told the limits of the instance's processes, as an older Instar did."""
+    try:
+        return b'"rlimits":' in (root / name / "state.json").read_bytes()
+    except OSError:
+        return False
 
 
 def _run(root: Path, *words: str) -> None:

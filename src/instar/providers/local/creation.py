@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from instar.errors import ProviderError
-from instar.host import bundle, cgroups, conmon, namespaces, network, plate, programs, resolver, seccomp
+from instar.host import bundle, cgroups, conmon, namespaces, network, plate, programs, resolver, rlimits, seccomp
 from instar.host.bundle import Bind, Bundle, Users
 from instar.host.layers import LayerImages
 from instar.host.namespaces import ID_COUNT, IdRange
@@ -64,6 +63,8 @@ def create(order: Order, subnet: IPv4Network, *, shift_owners: bool) -> Process:
     command = _checked_command(order, users)
     _write_bundle(order, users, binds, command)
     process = conmon.create(names.keeping)
+    if users:
+        rlimits.set_inside(process.pid, users.path)
     _give_output(order, process, users)
     root.hide_volumes(names)
     facts.write(names, process, list(zip(_layers(order), devices, strict=True)))
@@ -210,13 +211,13 @@ def _write_bundle(order: Order, users: Users | None, binds: Sequence[Bind], comm
         seccomp=seccomp.profile(capabilities),
         limits=service.limits,
         swap_is_limited=cgroups.limits_swap(),
-        open_files_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        rlimits=None if users else rlimits.runc_form(),
         group=names.group,
         network=namespaces.name_path(names.network),
         users=users,
         tmp=service.tmp,
         binds=binds,
-        unified_cgroups=cgroups.layout() == "v2",
+        hierarchies=cgroups.hierarchies(),
         annotations=_annotations(order),
     )
     (names.folder / "config.json").write_text(json.dumps(bundle.config(made)))

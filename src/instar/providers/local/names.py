@@ -5,7 +5,7 @@ Whatever is global to the machine carries the state directory's id, and, where i
     bridge              in‹ID›
     link                iv‹ID›‹SERIAL, hexadecimal›     at most 15 bytes
     network namespace   instar-‹ID›-‹SERIAL›
-    cgroup              instar-‹ID›/‹INSTANCE›, instar-‹ID›/conmon, instar-‹ID›/logs,
+    cgroup              instar-‹ID›/‹INSTANCE›, instar-‹ID›/‹INSTANCE›/keeper, instar-‹ID›/conmon, instar-‹ID›/logs,
                         instar-‹ID›/routers/‹SERVICE›.‹ENVIRONMENT›
     nftables table      instar_‹ID›
     root file system    /run/instar-‹ID›/‹SERIAL›/root  every folder above it lets the instance's own users through
@@ -187,6 +187,7 @@ class InstanceNames:
             log=self.log,
             log_limit_bytes=LOG_LIMIT_BYTES,
             group=self.of.keepers_group,
+            instance_group=self.group,
         )
 
 

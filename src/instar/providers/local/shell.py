@@ -100,10 +100,9 @@ def shell_argv(
     program = [SHELL] if box is None else [box.program, "sh"]
     terminal = ["--tty", f"--env=TERM={term}"] if command is None else []
     words = ["-i"] if command is None else ["-c", command]
-    before = [runc.PROGRAM, *runc.options(names.of.state.runc), "exec", "--pid-file", str(pid_file)]
     made = facts.read(names)
     mark = [f"--env={runc.CHECK_MARK}={made.token}"] if made else []  # it is known for one of ours
-    return [*before, *terminal, *mark, names.name, *program, *words]
+    return runc.exec_argv(names.of.state.runc, names.name, pid_file, [*terminal, *mark], [*program, *words])
 
 
 def namespace_root(config: Any) -> int:

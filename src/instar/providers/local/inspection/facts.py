@@ -43,6 +43,7 @@ class Facts:
     settings: Mapping[str, str]
     network: NetworkView
     hashes: Mapping[str, str]
+    keeper_counts: bool = False  # conmon's time to the instance; an older Instar let it count to nobody
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +74,7 @@ def write(names: InstanceNames, process: Process, layers: Sequence[tuple[str, st
         settings=inside.settings,
         network=inside.network,
         hashes=hashes(names),
+        keeper_counts=True,
     )
     temporary = names.made.with_name(f".{names.made.name}")
     with open(temporary, "w", opener=_private) as file:

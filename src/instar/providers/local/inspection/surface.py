@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from instar.errors import HostError
-from instar.host import conmon, plate, proc
+from instar.host import cgroups, conmon, plate, proc
 from instar.host.network_view import Listener
 from instar.model.drift import Finding
 from instar.providers.commands import command_of
@@ -177,6 +177,8 @@ def _keeper(case: Case) -> Iterator[Finding]:
         yield case.finding("runtime", "conmon", "it keeps the instance's output and exit status", "it is not there")
     elif proc.state(keeper.pid) in ("T", "t"):
         yield case.finding("runtime", "conmon", "it keeps the instance's output and exit status", "it is stopped")
+    elif case.made.keeper_counts and not cgroups.is_keeper(case.names.group, keeper.pid):
+        yield case.finding("runtime", "conmon", "its time counts to the instance", "it counts to others")
 
 
 def _record(case: Case) -> Iterator[Finding]:
