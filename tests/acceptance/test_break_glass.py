@@ -75,7 +75,7 @@ def test_what_cannot_be_tainted(two: Project) -> None:
     assert status == 64 and "without a reason" in err
     status, err = refused("dev", "hello-dev-1-1")
     assert status == 64 and "--why" in err
-    two.instar("deploy", "production", "--image", "hello")
+    two.instar("deploy", "production", "--image", "hello", "--break-promotion")
     status, err = refused("dev", "hello-production-1-1", "--why", "x")
     assert status == 1 and "it is an instance of 'hello/production'" in err
     two.instar("taint", "dev", "hello-dev-1-1", "--why", "to be gone")

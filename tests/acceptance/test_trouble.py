@@ -86,8 +86,10 @@ def test_more_memory_than_there_is(running: Project) -> None:
 
 
 def test_promoting_to_an_environment_that_takes_from_another(running: Project) -> None:
-    running.edit("promote_from: dev", "promote_from: staging\n  staging: {}")
-    assert running.try_instar("promote", "dev", "production").status in (1, 64)
+    running.edit("promote_from: dev", "promote_from: staging")
+    running.edit("environments:\n", "environments:\n  staging: {listen: '127.0.0.1:9'}\n")
+    result = running.try_instar("promote", "dev", "production")
+    assert result.status == 1 and "production takes releases from 'staging' only" in result.err, result.err
     assert [place["environment"] for place in running.json("status")] == ["dev"]
 
 

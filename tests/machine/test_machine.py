@@ -192,7 +192,7 @@ def test_power_is_cut_in_the_middle_of_a_rollout(booted: Machine, moment: str, n
     """After the boot the agent ends what was begun, without anybody's doing, and no line of the ledger is lost."""
     greeting = f"Greetings of release {number}"
     booted.run(f"cd /root/guestbook && sed -i 's/GREETING: .*}}/GREETING: {greeting}}}/' instar.yaml && sync")
-    booted.run("cd /root/guestbook && systemd-run --quiet -p WorkingDirectory=$PWD instar deploy production")
+    booted.run("cd /root/guestbook && systemd-run --quiet -p WorkingDirectory=$PWD instar promote dev production")
     until(lambda: has_reached(booted, moment, number), "the rollout does not begin")
     before = history(booted, PRODUCTION)
     booted.cut_power()

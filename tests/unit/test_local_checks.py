@@ -85,6 +85,9 @@ def no_longer_than(seconds: float) -> Iterator[None]:
         (b"HTTP/1.1 302 Found\r\nLocation: http://192.0.2.1/\r\n\r\n", http(), ""),
         (b"HTTP/1.1 500 Oh\r\n\r\n", http(), "GET /x answered 500"),
         (b"HTTP/1.1 404 Oh\r\n\r\n", http(status=404), ""),
+        (b"HTTP/1.1 103 Hints\r\nLink: </x>\r\n\r\n" + OK + b"yes", http(contains="yes"), ""),
+        (b"HTTP/1.1 102 Wait\r\n\r\n" * 3 + b"HTTP/1.1 500 Oh\r\n\r\n", http(), "GET /x answered 500"),
+        (b"HTTP/1.1 103 Hints\r\n\r\n" + b"SSH-2.0\r\n", http(), "GET /x was answered with something that is not HTTP"),
         (OK, http(status=404), "GET /x answered 200, not 404"),
         (OK + b"all is well", http(contains="is well"), ""),
         (OK + b"all is well", http(contains="ell"), ""),
@@ -118,13 +121,21 @@ def no_longer_than(seconds: float) -> Iterator[None]:
 def test_an_answer_is_judged(answer: bytes, check: Check, cause: str) -> None:
     seen: list[bytes] = []
     with serving(saying(answer, seen)) as port:
-        assert checks.ask_http("127.0.0.1", port, check) == Probe(healthy=not cause, cause=cause)
+        assert checks.ask_http("127.0.0.1", port, check, "localhost") == Probe(healthy=not cause, cause=cause)
     assert seen[0].startswith(b"GET /x HTTP/1.1\r\n") and b"\r\nHost: localhost\r\n" in seen[0]
+
+
+@pytest.mark.parametrize(("check", "host"), [(http(), "shop.example"), (http(host="other.example"), "other.example")])
+def test_a_request_names_the_host_that_the_health_check_does_or_one_of_its_own(check: Check, host: str) -> None:
+    seen: list[bytes] = []
+    with serving(saying(OK, seen)) as port:
+        assert checks.ask_http("127.0.0.1", port, check, "shop.example").healthy
+    assert f"\r\nHost: {host}\r\n".encode() in seen[0]
 
 
 def test_an_answer_that_never_comes_is_waited_for_no_longer_than_it_may_take() -> None:
     with no_longer_than(2), serving(lambda connection: connection.recv(1) and time.sleep(0.7)) as port:
-        assert checks.ask_http("127.0.0.1", port, http()).cause == "GET /x did not answer within 0.5 s"
+        assert checks.ask_http("127.0.0.1", port, http(), "localhost").cause == "GET /x did not answer within 0.5 s"
 
 
 @pytest.mark.parametrize(
@@ -140,14 +151,14 @@ def test_an_answer_that_never_comes_is_waited_for_no_longer_than_it_may_take() -
 )
 def test_an_answer_without_end_holds_nobody_up(head: bytes, check: Check, cause: str) -> None:
     with no_longer_than(2), serving(dripping(head)) as port:
-        assert checks.ask_http("127.0.0.1", port, check) == Probe(healthy=not cause, cause=cause)
+        assert checks.ask_http("127.0.0.1", port, check, "localhost") == Probe(healthy=not cause, cause=cause)
 
 
 def test_no_answer_is_said() -> None:
     with serving(lambda connection: None) as port:
         cause = f"the connection to port {port} was closed without an answer"
-        assert checks.ask_http("127.0.0.1", port, http()).cause == cause
-    assert checks.ask_http("127.0.0.1", port, http()).cause == f"connection refused on port {port}"
+        assert checks.ask_http("127.0.0.1", port, http(), "localhost").cause == cause
+    assert checks.ask_http("127.0.0.1", port, http(), "localhost").cause == f"connection refused on port {port}"
     address = f"http://127.0.0.1:{port}/x"
     assert checks.ask_url(url(address)).cause == f"GET {address}: connection refused on port {port}"
 
@@ -155,7 +166,7 @@ def test_no_answer_is_said() -> None:
 def test_what_is_asked_for_is_sent_as_http_has_it() -> None:
     seen: list[bytes] = []
     with serving(saying(OK, seen)) as port:
-        assert checks.ask_http("127.0.0.1", port, Check(kind="http", path="/ü b?q=%20&r=\n")).healthy
+        assert checks.ask_http("127.0.0.1", port, Check(kind="http", path="/ü b?q=%20&r=\n"), "localhost").healthy
     assert seen[0].startswith(b"GET /%C3%BC%20b?q=%20&r=%0A HTTP/1.1\r\n")
 
 
@@ -281,7 +292,7 @@ def test_tls_holds_nobody_up(certificate: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_no_thread_stays() -> None:
     with serving(dripping(OK)) as port:
-        assert not checks.ask_http("127.0.0.1", port, http(contains="y")).healthy
+        assert not checks.ask_http("127.0.0.1", port, http(contains="y"), "localhost").healthy
     until = time.monotonic() + 5
     while any(thread.name == "exchange" for thread in threading.enumerate()):
         assert time.monotonic() < until

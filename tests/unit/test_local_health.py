@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -49,6 +50,13 @@ def serving(answer: bytes | None, address: str = "127.0.0.1") -> Iterator[tuple[
         (b"HTTP/1.1 404 Not Found\r\n\r\n", "GET /healthz answered 404"),
         ("HTTP/1.1 \u00b2 OK\r\n\r\n".encode("latin-1"), "GET /healthz was answered with something that is not HTTP"),
         (b"HTTP/1.1 " + b"2" * 5000 + b"\r\n\r\n", "GET /healthz was answered with something that is not HTTP"),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", ""),
+        (b"HTTP/1.1 100\r\n\r\nHTTP/1.1 103 X\nA: b\n\nHTTP/1.1 503 No\r\n\r\n", "GET /healthz answered 503"),
+        (b"HTTP/1.1 103 X\r\n\r\nSSH-2.0\r\n", "GET /healthz was answered with something that is not HTTP"),
+        (b"HTTP/1.1 103 X\r\n\r\n", "GET /healthz was answered with something that is not HTTP"),
+        (b"HTTP/1.1 103 X\r\nA: b\r\n", "GET /healthz answered 103"),
+        (b"HTTP/1.1 102 X\r\n\r\n" * 9_000 + b"HTTP/1.1 200 OK\r\n\r\n", "GET /healthz answered 102"),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "GET /healthz answered 101"),
         (b"SSH-2.0-OpenSSH\r\n", "GET /healthz was answered with something that is not HTTP"),
         (b"", "GET /healthz was answered with something that is not HTTP"),
         (None, "GET /healthz did not answer within 0.3 s"),
@@ -58,6 +66,29 @@ def test_http(answer: bytes | None, cause: str) -> None:
     with serving(answer) as (port, seen):
         assert health.ask_http("127.0.0.1", port, HTTP) == Probe(healthy=not cause, cause=cause)
     assert seen[0].startswith(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
+
+
+def test_the_host_of_a_request_is_that_of_the_definition() -> None:
+    with serving(b"HTTP/1.1 200 OK\r\n\r\n") as (port, seen):
+        assert health.ask_http("127.0.0.1", port, replace(HTTP, host="example.org:8443")).healthy
+    assert b"\r\nHost: example.org:8443\r\n" in seen[0]
+
+
+def test_an_interim_answer_may_come_in_pieces_before_the_final_one() -> None:
+    text = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with server.accept()[0] as connection:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection.recv(4096)
+                for at in range(len(text)):
+                    connection.sendall(text[at : at + 1])
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert health.ask_http("127.0.0.1", server.getsockname()[1], replace(HTTP, timeout_ms=5_000)).healthy
+        thread.join(5)
 
 
 def test_an_answer_without_end_holds_nobody_up() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from instar.errors import RouterError
+from instar.model.definition import Headers
 from instar.router.address import Address, parse
-from instar.router.config import Plan, frame, read_plan, read_slots, refilled, render
+from instar.router.config import FORM, Plan, frame, read_plan, read_slots, refilled, render
 from instar.router.slots import Server, Slots, padded
 
 PLAN = Plan(
@@ -20,6 +22,7 @@ PLAN = Plan(
     health_path="/healthz",
     instances=1,
 )
+FILES = Path(__file__).parent / "router_files"  # as the Instar of each form wrote them
 BAD_PATHS = ["healthz", "/a b", "/a\n  server evil 6.6.6.6:80", "/a#b", "/${HOME}", '/"', "/'", "/\\", "/é", "/" * 1025]
 BAD_ADDRESSES = (
     *("127.0.0.1:80\n  bind *:81", "example.org:80", "127.0.0.1", ":80", "::1:80", "[127.0.0.1]:80"),
@@ -66,6 +69,34 @@ def test_the_frame_is_what_haproxy_must_be_started_anew_for() -> None:
     assert frame(text) not in {frame(one) for one in other}
 
 
+@pytest.mark.parametrize("file", sorted(FILES.glob("form-*.cfg")), ids=lambda file: file.stem)
+def test_what_an_earlier_instar_wrote_is_written_the_same_for_ever(file: Path) -> None:
+    text = file.read_text()
+    plan = read_plan(text)
+    assert f"form-{plan.form}-" in file.name
+    confined = "  chroot /var/lib/haproxy\n" in text
+    assert render(plan, read_slots(text), confined=confined) == text
+    assert frame(text) != frame(render(replace(plan, form=plan.form % FORM + 1), read_slots(text), confined=confined))
+
+
+def test_a_file_of_a_newer_instar_is_refused() -> None:
+    with pytest.raises(RouterError, match="a newer Instar wrote it"):
+        render(replace(PLAN, form=FORM + 1), (), confined=True)
+
+
+def test_requests_wait_only_where_that_is_asked_for() -> None:
+    new = replace(PLAN, form=FORM)
+    assert "lua" not in render(new, HELD, confined=True)
+    for protocol, where in (("http", "http-request"), ("tcp", "tcp-request content")):
+        waits = replace(new, protocol=protocol, health_path=None, wait_ms=30_000)
+        text = render(waits, HELD, confined=True)
+        assert f"  {where} lua.wait 30000 if {{ nbsrv(instances) lt 1 }}\n" in text
+        assert "  server again 127.0.0.1:8080 source 127.0.0.1\n" in text
+        assert (read_plan(text), read_slots(text)) == (waits, HELD)
+    everywhere = replace(new, listen=("[::]:80",), wait_ms=1, accept_proxy=("::/0",))
+    assert "  server again [::1]:80 source ::1 send-proxy-v2\n" in render(everywhere, HELD, confined=True)
+
+
 def test_other_servers_leave_the_rest_of_a_file_as_it_was() -> None:
     older = render(PLAN, HELD, confined=True).replace("  balance roundrobin\n", "")
     other = (None, *HELD[:2])
@@ -92,11 +123,16 @@ def test_a_socket_that_a_wider_one_covers_is_kept_open() -> None:
     [{"health_path": path} for path in BAD_PATHS]
     + [{"listen": (text,)} for text in BAD_ADDRESSES]
     + [{"listen": ()}, {"listen": ("127.0.0.1:80", "127.0.0.1:80")}]
-    + [{"protocol": "http\n"}, {"request_timeout_ms": 0}, {"tunnel_timeout_ms": 2**31}],
+    + [{"protocol": "http\n"}, {"request_timeout_ms": 0}, {"tunnel_timeout_ms": 2**31}]
+    + [{"health_host": host} for host in ("", "a b", "a\n", "a\r\nX: y", 'a"', "a/b", "é", "a" * 300)]
+    + [{"headers": Headers(size_bytes=size)} for size in (0, -1, 1 << 21)]
+    + [{"headers": Headers(count=count)} for count in (0, 4_001)]
+    + [{"wait_ms": -1}, {"wait_ms": 2**31}]
+    + [{"accept_proxy": (text,)} for text in ("", "example.org", "10.0.0.1/8", "10.0.0.0/8\n", "::1 10.0.0.1", "+f x")],
 )
 def test_a_plan_that_may_not_stand_in_the_file_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(RouterError):
-        render(replace(PLAN, **change), (), confined=True)
+        render(replace(PLAN, form=FORM, **change), (), confined=True)
 
 
 @pytest.mark.parametrize(

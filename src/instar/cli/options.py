@@ -50,6 +50,12 @@ def adopt_name_option(command: F) -> F:
     )(command)
 
 
+def plan_option(command: F) -> F:
+    return click.option(
+        "--plan", "plan_only", is_flag=True, help="Show what would happen and change nothing; exit 2 if anything."
+    )(command)
+
+
 def environment_argument(command: F) -> F:
     return click.argument("environment", metavar="ENV")(command)
 

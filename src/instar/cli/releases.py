@@ -16,6 +16,7 @@ from instar.cli.options import (
     find_own_environment,
     json_option,
     load_definition,
+    plan_option,
     take_over_option,
     workspace,
 )
@@ -36,9 +37,8 @@ if TYPE_CHECKING:
 @detach_option
 @adopt_name_option
 @click.option("--image", metavar="DIGEST", help="Deploy this image from the store instead of baking.")
-@click.option(
-    "--plan", "plan_only", is_flag=True, help="Show what would happen and change nothing; exit 2 if anything."
-)
+@plan_option
+@click.option("--break-promotion", is_flag=True, help="Also where ENV takes its releases from another. It is recorded.")
 def deploy(
     environment: str,
     file: Path,
@@ -48,6 +48,7 @@ def deploy(
     adopt_name: bool,
     image: str | None,
     plan_only: bool,
+    break_promotion: bool,
 ) -> int:
     """Bake if needed, start new instances beside the old ones, and move the traffic of ENV over.
 
@@ -65,8 +66,18 @@ def deploy(
         require_root("deploy --plan", "the state directory belongs to root")
         from instar.operations.plan import plan
 
-        return _show_plan(plan(parts, loaded, environment, image=image, adopt_name=adopt_name), as_json)
-    outcome = run(parts, loaded, environment, image=image, take_over=take_over, detach=detach, adopt_name=adopt_name)
+        allowed = {"adopt_name": adopt_name, "break_promotion": break_promotion}
+        return _show_plan(plan(parts, loaded, environment, image=image, **allowed), as_json)
+    outcome = run(
+        parts,
+        loaded,
+        environment,
+        image=image,
+        take_over=take_over,
+        detach=detach,
+        adopt_name=adopt_name,
+        break_promotion=break_promotion,
+    )
     return show(outcome, parts.report, as_json)
 
 
@@ -78,14 +89,32 @@ def deploy(
 @take_over_option
 @detach_option
 @adopt_name_option
+@plan_option
 def promote(
-    source: str, target: str, file: Path, as_json: bool, take_over: bool, detach: bool, adopt_name: bool
+    source: str,
+    target: str,
+    file: Path,
+    as_json: bool,
+    take_over: bool,
+    detach: bool,
+    adopt_name: bool,
+    plan_only: bool,
 ) -> int:
-    """Roll the very image that is active in FROM out to TO. Nothing is baked."""
+    """Roll the very image that is active in FROM out to TO. Nothing is baked.
+
+    Its config, secrets and settings are those that the definition has for TO: where they changed, promoting the same
+    image again brings them.
+    """
     from instar.operations.promote import promote as run
 
     parts = workspace()
     loaded = load_definition(file)
+    if plan_only:
+        require_root("promote --plan", "the state directory belongs to root")
+        from instar.operations.plan import plan_promotion
+
+        planned = plan_promotion(parts, loaded, source, target, adopt_name=adopt_name)
+        return _show_plan(planned, as_json, verb="promote")
     outcome = run(parts, loaded, source, target, take_over=take_over, detach=detach, adopt_name=adopt_name)
     return show(outcome, parts.report, as_json)
 
@@ -231,18 +260,20 @@ def _text(line: str) -> str:
     return line.split(" ", 2)[-1]
 
 
-def _show_plan(plan: DeployPlan, as_json: bool) -> int:
+def _show_plan(plan: DeployPlan, as_json: bool, *, verb: str = "deploy") -> int:
     if as_json:
         say_json(plan)
     elif not plan.changes:
         say(f"nothing to do: {plan.place} runs release {plan.active} of this image and configuration")
     else:
+        if not plan.locked:
+            say("lock     every outside input (there is no lock yet), then bake")
         if plan.steps:
             say(f"bake     {', '.join(plan.steps)}")
         settings = any(change.what.startswith("settings.") for change in plan.changes)
         kept = "settings of the environment change" if settings else "what runs is put right"
         then = "a new release" if plan.release else f"no new release: {kept}"
-        say(f"deploy   {then}")
+        say(f"{verb:<9}{then}")
         table([("  " + change.what, change.before or "—", "→", change.after or "—") for change in plan.changes])
         for warning in plan.warnings:
             say(f"note     {warning}")

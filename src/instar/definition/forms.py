@@ -23,6 +23,7 @@ DURATION: Final = r"(?=\d)(\d{1,9}h)?(\d{1,9}m)?(\d{1,9}s)?(\d{1,9}ms)?"
 SIZE: Final = r"(\d{1,13})([KMGT])i?"
 MODE: Final = r"(?:0|0o)?([0-7]{3})"
 HEALTH_PATH: Final = r"/[A-Za-z0-9/._~!*()@:&=+,%?-]*"
+HOST: Final = r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9_])?(:[0-9]{1,5})?"
 
 MANUAL: Final = "manual"
 NEVER: Final = "never"
@@ -264,6 +265,30 @@ def health_path(text: str) -> str:
     if not fits(HEALTH_PATH, text):
         raise Misfit("letters, digits and /._~!*()@:&=+,%?- can stand in it; write others as %XX")
     return text
+
+
+def host(text: str) -> str:
+    """What a request calls the service: a name or an IPv4 address, with a port or without."""
+    if not fits(HOST, text):
+        raise Misfit("write it without 'http://' and without a path" if "/" in text else "")
+    return text
+
+
+def network(text: str) -> str:
+    """Return an address ("10.0.0.7") or a network ("10.0.0.0/8") in its one form."""
+    import ipaddress  # only what has a server in front pays for it
+
+    try:
+        found = ipaddress.ip_network(text)
+    except ValueError:
+        try:
+            wide = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise Misfit from None
+        raise Misfit(f"did you mean '{wide}'?") from None
+    if "%" in text:
+        raise Misfit("an address with a '%zone' is this machine's business alone")
+    return str(found.network_address) if found.prefixlen == found.max_prefixlen else str(found)
 
 
 def address(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from instar.definition import forms, rollout_rules
 from instar.definition.section import Key, Section
 from instar.definition.shapes import Choice, Decimal, Either, ListOf, Text, Whole
-from instar.definition.values import AGE, COMMAND, DURATION, PAUSE
+from instar.definition.values import AGE, COMMAND, DURATION, HOST, PAUSE
 from instar.model import definition as model
 
 DEFAULT_STEPS: Final = (10, 50)  # of a canary, in percent
@@ -38,6 +38,7 @@ PATH = Key("path", Text("a path such as '/healthz'", forms.health_path, pattern=
 RUN = Key("command", COMMAND, "Run this in the candidate: right when it exits with 0.")
 ADDRESS = Key("url", Text("an address such as 'https://example.org/status'", forms.url, pattern=forms.URL),
               "GET this address, whoever answers there: right when the answer is 200 to 399.")  # fmt: skip
+NAMED = Key("host", HOST, "What a request for `path` says as its `Host`.", default_about="that of `service.health`")
 STATUS = Key("status", Whole(200, 599), "The answer has to be this one instead.")
 CONTAINS = Key("contains", Text("a text", forms.word), "This has to be in the answer.")
 TIMEOUT = Key("timeout", DURATION, "How long the check may take.", field="timeout_ms")
@@ -46,7 +47,7 @@ CHECKS = ListOf(
     Section(
         "a section such as {path: /healthz} or {command: [./check]}",
         model.Check,
-        PATH, RUN, STATUS, CONTAINS, TIMEOUT,
+        PATH, RUN, NAMED, STATUS, CONTAINS, TIMEOUT,
         make=_check,
         elsewhere={"url": "smoke asks the candidate alone; other addresses are asked by 'rollout.analysis.checks'"},
         check=rollout_rules.check,
@@ -58,7 +59,7 @@ CHECKS_ANYWHERE = ListOf(
     Section(
         "a section such as {path: /healthz}, {command: [./check]} or {url: 'https://…'}",
         model.Check,
-        PATH, RUN, ADDRESS, STATUS, CONTAINS, TIMEOUT,
+        PATH, RUN, ADDRESS, NAMED, STATUS, CONTAINS, TIMEOUT,
         make=_check,
         check=rollout_rules.check,
     ),

@@ -31,6 +31,8 @@ def check(reading: Reading, problems: Problems) -> None:
     for key in ("status", "contains"):
         if key in reading.values and chosen == ["command"]:
             blame(reading, key, problems, "a command is judged by its exit status alone; remove it")
+    if "host" in reading.values and chosen and chosen != ["path"]:
+        blame(reading, "host", problems, "only a request for 'path' can be given a host; remove it")
     status = reading.get("status")
     if "contains" in reading.values and status in _WITHOUT_TEXT and chosen != ["command"]:
         blame(reading, "contains", problems, f"an answer of {status} never has a text; remove it, or 'status'")

@@ -15,6 +15,8 @@ from instar.definition.shapes import FAILED
 from instar.definition.source import Listing
 
 LEAST_MEMORY_BYTES: Final = 4 << 20
+LEAST_HEADERS_BYTES: Final = 1 << 10
+MOST_HEADERS_BYTES: Final = 1 << 20
 LONGEST_NAMES: Final = 48  # service and environment: with release and instance they make a host name of at most 63
 
 _NOT_IN_IMAGE: Final = ("/proc", "/sys", "/dev", "/run")
@@ -53,6 +55,8 @@ def health(reading: Reading, problems: Problems) -> None:
     kinds = [name for name in ("path", "tcp", "command") if name in reading.values]
     if len(kinds) > 1:
         blame(reading, kinds[1], problems, f"expected one of 'path', 'tcp' and 'command', found {listed(kinds, 'and')}")
+    if "host" in reading.values and "path" not in reading.values:
+        blame(reading, "host", problems, "only a request for 'path' has a host; add 'path', or remove it")
     timeout, deadline = reading.get("timeout"), reading.get("deadline")
     if FAILED in (timeout, deadline) or deadline >= timeout:
         return
@@ -65,6 +69,12 @@ def limits(reading: Reading, problems: Problems) -> None:
     memory = reading.get("memory")
     if memory is not FAILED and memory < LEAST_MEMORY_BYTES:
         blame(reading, "memory", problems, f"expected at least 4M, found '{forms.show_size(memory)}'")
+
+
+def headers(reading: Reading, problems: Problems) -> None:
+    size = reading.get("size")
+    if size is not FAILED and not LEAST_HEADERS_BYTES <= size <= MOST_HEADERS_BYTES:
+        blame(reading, "size", problems, f"expected 1K to 1M, found '{forms.show_size(size)}'")
 
 
 def volume(reading: Reading, problems: Problems) -> None:
@@ -81,6 +91,9 @@ def volume(reading: Reading, problems: Problems) -> None:
 def service(reading: Reading, problems: Problems) -> None:
     _check_health(reading, problems)
     _check_volumes(readings(reading.get("volumes")), problems)
+    if "headers" in reading.values and reading.get("protocol") == "tcp":
+        advice = "the router does not read what a service of tcp is sent; remove it, or 'protocol: tcp'"
+        blame(reading, "headers", problems, advice)
     for asked in readings(reading.get("smoke")):
         rollout_rules.answerable(asked, reading, problems)
 
@@ -203,6 +216,8 @@ def _check_environment(one: Reading, service: Reading, problems: Problems) -> No
     port, listen = service.get("port"), one.get("listen")
     if port is None and "listen" in one.values:
         blame(one, "listen", problems, "the service has no port to send requests to; add service.port, or remove this")
+    if port is None and "accept_proxy" in one.values:
+        blame(one, "accept_proxy", problems, "the service has no port, so nobody connects to it; remove this")
     if port not in (None, FAILED) and listen == ():
         advice = "the service has a port; say where it is reached, such as 'listen: 127.0.0.1:8080'"
         problems.add(one.node.mark, f"{one.path}: 'listen' is missing; {advice}")

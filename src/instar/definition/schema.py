@@ -19,9 +19,11 @@ from instar.definition.values import (
     BESIDE,
     COMMAND,
     DURATION,
+    HOST,
     INSIDE,
     MODE,
     NAME,
+    NETWORK,
     PREVIEW,
     SIZE,
     VARIABLES,
@@ -135,6 +137,7 @@ HEALTH = Section(
     model.Health,
     Key("path", Text("a path such as '/healthz'", forms.health_path, pattern=forms.HEALTH_PATH),
         "GET this path: healthy when the answer is 200 to 399."),
+    Key("host", HOST, "What the request for it says as its `Host`."),
     Key("tcp", Flag(only_true=True), "Connect to the port: healthy when that succeeds.", default=False,
         default_about="when there is a port and nothing else is chosen"),
     Key("command", COMMAND, "Run this in the instance: healthy when it exits with 0."),
@@ -146,10 +149,21 @@ HEALTH = Section(
 )  # fmt: skip
 
 TIMEOUTS = Section(
-    "a section {request, tunnel}",
+    "a section {request, tunnel, wait}",
     model.Timeouts,
     Key("request", DURATION, "How long the router waits for the service.", field="request_ms"),
     Key("tunnel", DURATION, "How long a WebSocket or a TCP connection may be silent.", field="tunnel_ms"),
+    Key("wait", DURATION, "How long a request waits in the router while there is no instance that can take it, as "
+        "while an exclusive volume changes hands; then it is answered with 503.", field="wait_ms",
+        default_about="it is answered with 503 at once"),
+)  # fmt: skip
+
+HEADERS = Section(
+    "a section {size, count}",
+    model.Headers,
+    Key("size", SIZE, "How long the head of a request or of an answer may be; at most 1M.", field="size_bytes"),
+    Key("count", Whole(10, 4_000), "How many lines it may have."),
+    check=rules.headers,
 )
 
 STOP = Section(
@@ -201,6 +215,8 @@ SERVICE = Section(
     Key("health", HEALTH, "How an instance is known to be well; one of `path`, `tcp` and `command`.", default=None,
         default_about="`{tcp: true}` with a port; without one, that it runs"),
     Key("timeouts", TIMEOUTS, "How long the router waits."),
+    Key("headers", HEADERS, "How large the headers of a request or of an answer may be, of a service of http. What is "
+        "larger is answered with 400 or 502."),
     Key("stop", STOP, "How an instance ends."),
     Key("limits", LIMITS, "What one instance may use."),
     Key("volumes", ListOf(VOLUME, "a list of sections such as {name: data, path: /var/lib/app}"),
@@ -246,8 +262,11 @@ ENVIRONMENT = Section(
     Key("listen", OneOrMore(ADDRESS, "an address such as '127.0.0.1:8080', or a list of them", later=["tls"]),
         "Where the service is reached, one address or a list; `:8080` is every IPv4 address of the machine.",
         default_about="**required** with a port"),
+    Key("accept_proxy", OneOrMore(NETWORK, "an address such as '10.0.0.7', or a list of them"),
+        "Servers in front, by address or network: their connections begin with the PROXY protocol's header (version 1 "
+        "or 2), which says who asks. Nobody else's do."),
     Key("instances", Whole(1, 100), "How many instances run."),
-    Key("promote_from", NAME, "The environment whose image `instar promote` brings here."),
+    Key("promote_from", NAME, "The environment whose image `instar promote` brings here; a direct deploy is refused."),
     Key("config", VARIABLES, "Environment variables of the instances here. A change makes a new release of the same "
         "image."),
     Key("secrets", MapOf(VARIABLES.key, SECRET, "a section such as {TOKEN: {file: secrets/token}}"),

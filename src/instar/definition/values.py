@@ -48,6 +48,10 @@ COMMAND = ListOf(
     minimum=1,
 )
 ADDRESS = Text("an address such as '127.0.0.1:8080'", forms.address, pattern=r".*:\d{1,5}")
+HOST = Text("a host such as 'example.org' or 'example.org:8443'", forms.host, pattern=forms.HOST)
+NETWORK = Text(
+    "an address or a network, such as '10.0.0.7' or '10.0.0.0/8'", forms.network, pattern=r"[0-9A-Fa-f.:]+(/\d{1,3})?"
+)
 PREVIEW = Text(
     "an address such as '127.0.0.1:8081', or the word 'header'", forms.preview, pattern=rf"{forms.HEADER}|.*:\d{{1,5}}"
 )

@@ -68,7 +68,8 @@ class Health:
     """How an instance is known to be well.
 
     ``http``: GET ``path`` answers 200–399. ``tcp``: the port accepts. ``command``: exits 0 inside the instance.
-    ``none``: it is well while its first process lives (the default of a service without a port).
+    ``none``: it is well while its first process lives (the default of a service without a port). ``host`` is what a
+    request calls the service.
     """
 
     kind: Literal["http", "tcp", "command", "none"]
@@ -77,12 +78,24 @@ class Health:
     interval_ms: int = 500
     timeout_ms: int = 2_000
     deadline_ms: int = 30_000
+    host: str = field(default="localhost", metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeouts:
+    """``wait_ms`` is how long the router keeps a request that no instance can take; None: it is refused at once."""
+
     request_ms: int = 60_000
     tunnel_ms: int = 3_600_000
+    wait_ms: int | None = field(default=None, metadata=ADDED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Headers:
+    """How large the head of a request or of an answer may be for the router."""
+
+    size_bytes: int = 32 * 1024
+    count: int = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,6 +145,7 @@ class Check:
     status: int | None = None
     contains: str | None = None
     timeout_ms: int = 10_000
+    host: str | None = field(default=None, metadata=ADDED)  # what a request for ``path`` calls it; None: as health does
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,6 +195,7 @@ class Service:
     before: tuple[Task, ...] = ()
     after: tuple[Task, ...] = ()
     data: Data | None = None
+    headers: Headers = field(default=Headers(), metadata=ADDED)
 
     @property
     def exclusive(self) -> bool:
@@ -286,6 +301,7 @@ class Environment:
     replace: Replace = Replace()
     drift: Drift = Drift()
     replace_within_ms: int = REPLACE_WITHIN_MS
+    accept_proxy: tuple[str, ...] = field(default=(), metadata=ADDED)  # addresses or networks of servers in front
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from instar.model.codec import canonical
+from instar.model.codec import ADDED, canonical
 from instar.model.definition import REPLACE_WITHIN_MS, Drift, Environment, Keep, Replace, Service
 from instar.model.definition import Rollout as RolloutPolicy
 from instar.model.digest import Digest
@@ -50,6 +50,7 @@ class Settings:
     replace: Replace = Replace()
     drift: Drift = Drift()
     replace_within_ms: int = REPLACE_WITHIN_MS
+    accept_proxy: tuple[str, ...] = field(default=(), metadata=ADDED)
 
     @classmethod
     def of(cls, environment: Environment) -> Settings:
@@ -63,6 +64,7 @@ class Settings:
             replace=environment.replace,
             drift=environment.drift,
             replace_within_ms=environment.replace_within_ms,
+            accept_proxy=environment.accept_proxy,
         )
 
 

@@ -64,11 +64,13 @@ def deploy(
     take_over: bool = False,
     detach: bool = False,
     adopt_name: bool = False,
+    break_promotion: bool = False,
 ) -> Outcome:
     """Bake if needed (or take ``image`` from the store) and roll it out to environment ``name``.
 
     ``detach``: leave the rollout to the agent once it is written down. ``adopt_name``: also where the environment is
-    another project's.
+    another project's. ``break_promotion``: also where it takes its releases from another environment; both are
+    written down.
     """
     require_root("deploy")
     if detach:
@@ -78,6 +80,8 @@ def deploy(
     place = Place(service=loaded.definition.name, environment=name)
     with hold_place(parts, place, take_over=take_over):
         require_own(parts, place, loaded, adopt=adopt_name)
+        if not break_promotion:
+            require_promotion(parts, loaded, environment, image)
         with hold_store(parts):
             found = parts.store.find(image) if image else _bake(parts, loaded)
             configuration = configure(parts, loaded, environment)
@@ -89,8 +93,29 @@ def deploy(
                 configuration,
                 "deploy",
                 project=project_of(parts, place, loaded),
+                detail={"break_promotion": True} if break_promotion else None,
             )
         return leave(parts, release, began) if detach else converge(parts, release, began)
+
+
+def require_promotion(parts: Parts, loaded: Loaded, environment: Environment, image: str | None) -> None:
+    """Keep a deploy out of an environment that takes its releases from another. What is there already, or on its way,
+    may be gone on with and put right. Raises Refused."""
+    if environment.promote_from is None:
+        return
+    from instar.operations.plan import configuration_of, image_of
+
+    state = parts.ledger.find_environment(Place(service=loaded.definition.name, environment=environment.name))
+    digest = image_of(parts, loaded, image).digest
+    if digest is not None and state is not None and state.settings == Settings.of(environment):
+        release = _known_release(parts, state, digest, configuration_of(parts, loaded, environment))
+        if release is not None:
+            return
+    raise Refused(
+        f"cannot deploy to '{environment.name}': it takes its releases from '{environment.promote_from}'",
+        hint=f"instar promote {environment.promote_from} {environment.name}, also when only its config or settings "
+        "changed; in an emergency: --break-promotion, which is recorded",
+    )
 
 
 def _bake(parts: Parts, loaded: Loaded) -> Image:
@@ -133,10 +158,12 @@ def begin(
     kind: RolloutKind,
     *,
     project: str | None,
+    detail: Mapping[str, Any] | None = None,
 ) -> Release:
     """Make a release of ``image`` and ``configuration`` (or go on with the one that is), begin its rollout, return it.
 
-    ``project``: whose the place is from now on; that this may be, was asked before.
+    ``project``: whose the place is from now on; that this may be, was asked before. ``detail`` is for the event that
+    tells of it.
 
     The caller holds the place, and the store, so that the image can't go before a release needs it. Nothing is
     written before all that can be refused has been.
@@ -161,7 +188,7 @@ def begin(
             parts.ledger.set_project(place, project, adopt=True)
         if release is None:
             release = parts.ledger.add_release(place, image.digest, configuration)
-        start_rollout(parts, place, release, kind, settings_before=state.settings if state else None)
+        start_rollout(parts, place, release, kind, detail, settings_before=state.settings if state else None)
     return release
 
 

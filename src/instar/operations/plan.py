@@ -1,19 +1,22 @@
-"""``instar deploy --plan``: what a deploy would do, without doing any of it."""
+"""``instar deploy --plan``, ``promote --plan``: what one would do, without doing any of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from instar.control.forecast import forecast
 from instar.definition import Loaded
 from instar.model.codec import to_json
+from instar.model.definition import Environment
 from instar.model.digest import Digest
 from instar.model.release import Configuration, EnvironmentState, Place, Settings
 from instar.operations.bake import plan as plan_bake
-from instar.operations.deploy import get_declared
+from instar.operations.deploy import get_declared, require_promotion
+from instar.operations.lock import is_locked
 from instar.operations.parts import Parts
 from instar.operations.project import require_own
+from instar.operations.promote import promoted
 from instar.operations.secrets import look_at_secrets
 
 
@@ -27,9 +30,19 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedImage:
+    """``digest`` is None while it can't be known: steps are to be run first, or inputs to be locked."""
+
+    digest: Digest | None
+    steps: tuple[str, ...] = ()
+    locked: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DeployPlan:
-    """``steps`` are those that a bake would run. ``release``: a new release would be made. No changes: no deploy.
-    ``warnings``: what is worth knowing of the rollout before it begins."""
+    """``steps`` are those that a bake would run, after making the lock where ``locked`` is false. ``release``: a new
+    release would be made. No changes: nothing would be done. ``warnings``: what is worth knowing of the rollout before
+    it begins."""
 
     place: Place
     active: int | None
@@ -38,43 +51,82 @@ class DeployPlan:
     release: bool
     changes: tuple[Change, ...]
     warnings: tuple[str, ...] = ()
+    locked: bool = True
 
 
-def plan(parts: Parts, loaded: Loaded, name: str, *, image: str | None = None, adopt_name: bool = False) -> DeployPlan:
+def plan(
+    parts: Parts,
+    loaded: Loaded,
+    name: str,
+    *,
+    image: str | None = None,
+    adopt_name: bool = False,
+    break_promotion: bool = False,
+) -> DeployPlan:
     """Compare what the definition asks for with what is active in ``name``. Raises what a deploy would refuse."""
     environment = get_declared(loaded, name)
-    place = Place(service=loaded.definition.name, environment=name)
-    require_own(parts, place, loaded, adopt=adopt_name)
-    steps, digest = _image(parts, loaded, image)
+    require_own(parts, Place(service=loaded.definition.name, environment=name), loaded, adopt=adopt_name)
+    if not break_promotion:
+        require_promotion(parts, loaded, environment, image)
+    found = image_of(parts, loaded, image)
+    return _compared(parts, loaded, environment, found, configuration_of(parts, loaded, environment))
+
+
+def plan_promotion(parts: Parts, loaded: Loaded, source: str, name: str, *, adopt_name: bool = False) -> DeployPlan:
+    """Compare what a promotion of ``source`` would bring with what is active in ``name``. Raises what one would."""
+    require_own(parts, Place(service=loaded.definition.name, environment=name), loaded, adopt=adopt_name)
+    environment, release = promoted(parts, loaded, source, name)
+    configuration = replace(configuration_of(parts, loaded, environment), service=release.service)
+    return _compared(parts, loaded, environment, PlannedImage(digest=release.image), configuration)
+
+
+def image_of(parts: Parts, loaded: Loaded, word: str | None) -> PlannedImage:
+    """Return the image of the definition, as far as it is known before it is baked; or that which ``word`` names."""
+    if word:
+        return PlannedImage(digest=parts.store.find(word).digest)
+    if not is_locked(loaded):
+        return PlannedImage(digest=None, locked=False)
+    planned = plan_bake(parts, loaded)
+    return PlannedImage(digest=planned.image, steps=tuple(step.step for step in planned.steps if not step.cached))
+
+
+def configuration_of(parts: Parts, loaded: Loaded, environment: Environment) -> Configuration:
+    """Return the configuration that a release of ``environment`` would have; nothing is kept of its secrets."""
+    return Configuration(
+        service=loaded.definition.service,
+        config=environment.config,
+        secrets=look_at_secrets(parts.state, loaded.folder, environment),
+    )
+
+
+def _compared(
+    parts: Parts, loaded: Loaded, environment: Environment, image: PlannedImage, configuration: Configuration
+) -> DeployPlan:
+    place = Place(service=loaded.definition.name, environment=environment.name)
     state = parts.ledger.find_environment(place)
     active = parts.ledger.get_release(place, state.active) if state and state.active is not None else None
-    configuration = to_json(
-        Configuration(
-            service=loaded.definition.service,
-            config=environment.config,
-            secrets=look_at_secrets(parts.state, loaded.folder, environment),
-        )
-    )
     changes = []
-    if active is None or digest != active.image:
-        after = digest.short if digest else "(to be baked)"
+    if active is None or image.digest != active.image:
+        after = image.digest.short if image.digest else "(to be baked)"
         changes.append(Change(what="image", before=active.image.short if active else None, after=after))
     if active is not None:
-        changes += _differences(to_json(active.configuration), configuration)
+        changes += _differences(to_json(active.configuration), to_json(configuration))
     release = bool(changes)
     if state is not None and not release:
         changes += _not_as_wanted(parts, state)
-    settings = to_json(Settings.of(environment))
-    before = to_json(state.settings) if state else {name: item for name, item in settings.items() if name != "listen"}
-    changes += _differences(before, settings, "settings.")
+    settings = Settings.of(environment)
+    after_settings = to_json(settings)
+    nothing = {name: item for name, item in after_settings.items() if name != "listen"}
+    changes += _differences(to_json(state.settings) if state else nothing, after_settings, "settings.")
     return DeployPlan(
         place=place,
         active=active.number if active else None,
-        steps=steps,
-        image=digest,
+        steps=image.steps,
+        image=image.digest,
         release=release,
         changes=tuple(changes),
-        warnings=forecast(Settings.of(environment), active, loaded.definition.service) if release else (),
+        warnings=forecast(settings, active, configuration.service) if release else (),
+        locked=image.locked,
     )
 
 
@@ -86,13 +138,6 @@ def _not_as_wanted(parts: Parts, state: EnvironmentState) -> list[Change]:
     observed = parts.provider(state.settings.provider).runtime.observe(instances)
     dead = sum(1 for one in observed if one.state != "running")
     return [Change(what="instances", before=f"{dead} ended", after="replaced")] if dead else []
-
-
-def _image(parts: Parts, loaded: Loaded, word: str | None) -> tuple[tuple[str, ...], Digest | None]:
-    if word:
-        return (), parts.store.find(word).digest
-    planned = plan_bake(parts, loaded)
-    return tuple(step.step for step in planned.steps if not step.cached), planned.image
 
 
 def _differences(before: Mapping[str, object], after: Mapping[str, object], prefix: str = "") -> tuple[Change, ...]:

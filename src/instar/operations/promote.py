@@ -6,7 +6,8 @@ import time
 
 from instar.definition import Loaded
 from instar.errors import Refused
-from instar.model.release import Configuration, Place, Settings
+from instar.model.definition import Environment
+from instar.model.release import Configuration, Place, Release, Settings
 from instar.operations.deploy import Outcome, begin, converge, get_declared, leave, require_agent
 from instar.operations.parts import Parts, hold_place, hold_store, require_root
 from instar.operations.project import project_of, require_own, require_own_source
@@ -29,20 +30,8 @@ def promote(
     if detach:
         require_agent(parts)
     began = time.monotonic()
-    get_declared(loaded, source)
-    environment = get_declared(loaded, name)
-    if environment.promote_from not in (None, source):
-        raise Refused(
-            f"cannot promote '{source}' to '{name}': {name} takes releases from '{environment.promote_from}' only",
-            hint=f"instar promote {environment.promote_from} {name}",
-        )
-    service = loaded.definition.name
-    origin = parts.ledger.get_environment(Place(service=service, environment=source))
-    require_own_source(parts, origin.place, loaded)
-    if origin.active is None:
-        raise Refused(f"cannot promote '{source}': no release is active there", hint=f"instar deploy {source}")
-    release = parts.ledger.get_release(origin.place, origin.active)
-    place = Place(service=service, environment=name)
+    environment, release = promoted(parts, loaded, source, name)
+    place = Place(service=loaded.definition.name, environment=name)
     with hold_place(parts, place, take_over=take_over):
         require_own(parts, place, loaded, adopt=adopt_name)
         secrets = keep_secrets(parts.state, loaded.folder, environment)
@@ -52,3 +41,19 @@ def promote(
             project = project_of(parts, place, loaded)
             begun = begin(parts, place, Settings.of(environment), image, configuration, "promote", project=project)
         return leave(parts, begun, began) if detach else converge(parts, begun, began)
+
+
+def promoted(parts: Parts, loaded: Loaded, source: str, name: str) -> tuple[Environment, Release]:
+    """Return the environment ``name``, and the release of ``source`` that it would be given. Raises Refused."""
+    get_declared(loaded, source)
+    environment = get_declared(loaded, name)
+    if environment.promote_from not in (None, source):
+        raise Refused(
+            f"cannot promote '{source}' to '{name}': {name} takes releases from '{environment.promote_from}' only",
+            hint=f"instar promote {environment.promote_from} {name}",
+        )
+    origin = parts.ledger.get_environment(Place(service=loaded.definition.name, environment=source))
+    require_own_source(parts, origin.place, loaded)
+    if origin.active is None:
+        raise Refused(f"cannot promote '{source}': no release is active there", hint=f"instar deploy {source}")
+    return environment, parts.ledger.get_release(origin.place, origin.active)

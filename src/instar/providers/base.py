@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
-from instar.model.definition import Check, Service
+from instar.model.definition import Check, Headers, Service
 from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.image import Image
@@ -184,6 +184,10 @@ class RouterPlan:
     health_path: str | None  # the router's own check: GET this path, or a TCP connection when None
     instances: int  # wanted; the router makes room for several times as many targets
     preview: str | None = None  # where the previewed target is reached: an address of its own, "header", or nowhere
+    health_host: str = "localhost"  # what the router's own check calls the service
+    headers: Headers = Headers()
+    wait_ms: int = 0  # how long a request waits while no target can take it; 0: it is refused at once
+    accept_proxy: tuple[str, ...] = ()  # from these addresses, connections begin with the PROXY protocol's header
 
     @classmethod
     def of(cls, place: Place, settings: Settings, service: Service, others: Iterable[Service] = ()) -> RouterPlan:
@@ -192,17 +196,32 @@ class RouterPlan:
         A router has one health check for all: where they ask different paths it only connects, so that no release is
         judged by a path that it doesn't know.
         """
-        paths = {one.health.path if one.health.kind == "http" else None for one in (service, *others)}
+        http = service.protocol == "http"
+        asked = {_asked_by_router(one) for one in (service, *others)}
+        path, host = asked.pop() if len(asked) == 1 else _ONLY_CONNECTS
         return cls(
             place=place,
             listen=settings.listen,
             protocol=service.protocol,
             request_timeout_ms=service.timeouts.request_ms,
             tunnel_timeout_ms=service.timeouts.tunnel_ms,
-            health_path=paths.pop() if len(paths) == 1 else None,
+            health_path=path,
             instances=settings.instances,
-            preview=settings.preview if service.protocol == "http" else None,
+            preview=settings.preview if http else None,
+            health_host=host,
+            headers=service.headers if http else Headers(),
+            wait_ms=service.timeouts.wait_ms or 0,
+            accept_proxy=settings.accept_proxy,
         )
+
+
+_ONLY_CONNECTS: Final = (None, "localhost")
+
+
+def _asked_by_router(service: Service) -> tuple[str | None, str]:
+    """Return the path and the host of a service's health check, as far as they are the router's business."""
+    health = service.health
+    return (health.path, health.host) if health.kind == "http" else _ONLY_CONNECTS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

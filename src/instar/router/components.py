@@ -15,12 +15,20 @@ _NO_TRACING = "3"
 
 
 def components() -> tuple[Component, ...]:
+    said = _about_haproxy()
     return (
         Component(
             name="haproxy",
             purpose="routes requests to instances",
-            found=_haproxy_version(),
+            found=_version(said),
             get="apt-get install haproxy",
+        ),
+        Component(
+            name="haproxy with Lua",
+            purpose="lets requests wait while there is no instance (timeouts.wait)",
+            found="found" if said is not None and " +LUA " in said else None,
+            get="comes with Debian's package haproxy",
+            required=False,
         ),
         Component(
             name="user haproxy",
@@ -51,16 +59,20 @@ def haproxy_user() -> int | None:
         return None
 
 
-def _haproxy_version() -> str | None:
+def _about_haproxy() -> str | None:
+    """Return what HAProxy says of itself, None where there is none."""
     program = process.find_program("haproxy")
     if program is None:
         return None
     try:
-        text = process.run([program, "-v"], timeout_s=10).stdout.decode("utf-8", "replace")
+        return process.run([program, "-vv"], timeout_s=10).stdout.decode("utf-8", "replace")
     except CommandFailed:
         return None
-    match = re.search(r"version (\S+)", text)
-    return match[1] if match else "found"
+
+
+def _version(said: str | None) -> str | None:
+    match = re.search(r"version (\S+)", said) if said is not None else None
+    return match[1] if match else said and "found"
 
 
 def _tracing_possible() -> bool:

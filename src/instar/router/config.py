@@ -3,18 +3,23 @@
 All that is variable in it is checked against what may stand there before it is written: one stray character would be
 a second directive. The file is the truth after a restart of HAProxy; it says which server sits in which slot with
 which weight, in its ``server`` lines, and the plan that it was made from, in a comment.
+
+A plan has the number of its file's form, and is always written in that one: what an earlier Instar made stays as it
+is, and is held against what that one wrote, until HAProxy is started anew for a reason of its own.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from instar.errors import RouterError
-from instar.model.codec import canonical, from_json
-from instar.router import address, previews, served
+from instar.model.codec import ADDED, canonical, from_json
+from instar.model.definition import Headers
+from instar.router import address, checking, headers, previews, served, waiting
 from instar.router.address import Address
 from instar.router.slots import BACKEND, FALL, FREE, HEAVIEST, RISE, Server, Slots
 
@@ -23,21 +28,11 @@ LISTEN: Final = "INSTAR_LISTEN_"
 FEWEST_SLOTS, SLOTS_PER_INSTANCE = 16, 6
 LONGEST_MS: Final = 2**31 - 1  # Source: HAProxy 2.6 configuration manual, 2.5 "Time format"
 KEEP_ALIVE_MS: Final = 60_000
+SENT_AHEAD_BYTES: Final = 128 * 1024  # more of it than a service reads would look as if it read nothing
+CLIENT_MS: Final = 60_000  # a client may be silent so long, however soon a service has to answer
+FORM: Final = 2  # of the files that are written now; 1 is that of the first Instar
 CHECK_INTERVAL_MS: Final = 200  # a new server waits so long for its first check, whatever fastinter says
 
-_HEALTH_PATH = re.compile(r"/[A-Za-z0-9/._~!*()@:&;=+,%?-]{0,1023}", re.ASCII)
-# What a client says about where its request came from is replaced by what the router sees. Only a client on this
-# machine is believed: a server in front, which ends TLS.
-_FORWARDED = (
-    "  acl local src 127.0.0.0/8 ::1",
-    "  http-request del-header Proxy",
-    "  http-request del-header Forwarded unless local",
-    "  http-request del-header X-Real-IP unless local",
-    "  http-request del-header X-Forwarded- -m beg unless local",
-    "  http-request set-header X-Forwarded-For %[src] unless { req.hdr(X-Forwarded-For) -m found }",
-    "  http-request set-header X-Forwarded-Host %[req.hdr(Host)] unless { req.hdr(X-Forwarded-Host) -m found }",
-    "  http-request set-header X-Forwarded-Proto http unless { req.hdr(X-Forwarded-Proto) -m found }",
-)
 _PLAN = "# plan "
 _SERVER = re.compile(
     r"  server s(?P<slot>\d+) (?P<address>\S+) weight (?P<weight>\d+)(?: disabled| # (?P<name>\S+))", re.ASCII
@@ -61,6 +56,11 @@ class Plan:
     instances: int
     also: tuple[str, ...] = ()
     preview: str | None = None
+    health_host: str = field(default="localhost", metadata=ADDED)
+    headers: Headers = field(default=Headers(), metadata=ADDED)
+    wait_ms: int = field(default=0, metadata=ADDED)
+    accept_proxy: tuple[str, ...] = field(default=(), metadata=ADDED)
+    form: int = field(default=1, metadata=ADDED)
 
     @property
     def slots(self) -> int:
@@ -127,8 +127,9 @@ def read_plan(text: str) -> Plan:
 
 def read_slots(text: str) -> Slots:
     """Return what a file's slots hold. Raises RouterError."""
-    lines = [line for line in text.splitlines() if line.lstrip().startswith("server ") and line != previews.SERVER]
-    found = [_SERVER.fullmatch(line) for line in lines]
+    lines = [line for line in text.splitlines() if line.lstrip().startswith("server ")]
+    slots = [line for line in lines if line != previews.SERVER and not line.startswith(waiting.SERVER)]
+    found = [_SERVER.fullmatch(line) for line in slots]
     if not all(match and int(match["slot"]) == count for count, match in enumerate(found, 1)):
         raise _damaged("its server lines are not as Instar wrote them")
     return tuple(_held(match) for match in found if match)
@@ -159,23 +160,52 @@ def _require(plan: Plan) -> None:
     preview = plan.preview_address
     if preview and any(preview.overlaps(one) for one in plan.public):
         raise RouterError(f"cannot configure a router: '{preview}' cannot be both its own address and its preview's")
-    if plan.health_path is not None and not _HEALTH_PATH.fullmatch(plan.health_path):
-        raise RouterError(
-            f"cannot configure a router: {plan.health_path!r} is no path for its health check",
-            hint="letters, digits and /._~!*()@:&;=+,%?- can stand in it; write others as %XX",
-        )
-    for timeout_ms in (plan.request_timeout_ms, plan.tunnel_timeout_ms):
-        if not 0 < timeout_ms <= LONGEST_MS:
-            raise RouterError(f"cannot configure a router: no time-out can be {timeout_ms} ms")
+    if plan.form not in range(1, FORM + 1):
+        raise RouterError(f"cannot read the router's file: a newer Instar wrote it (form {plan.form})")
+    _require_check(plan)
+    _require_numbers(plan)
     if plan.preview and plan.protocol != "http":
         raise RouterError("cannot configure a router: there is no preview of a service that does not speak http")
     if plan.protocol not in ("http", "tcp"):
         raise RouterError(f"cannot configure a router: it speaks http or tcp, not {plan.protocol!r}")
+    for network in plan.accept_proxy:
+        if not _is_network(network):
+            raise RouterError(f"cannot configure a router: {network!r} is no address of a server in front")
+
+
+def _require_check(plan: Plan) -> None:
+    if plan.health_path is not None and not checking.PATH.fullmatch(plan.health_path):
+        raise RouterError(
+            f"cannot configure a router: {plan.health_path!r} is no path for its health check",
+            hint="letters, digits and /._~!*()@:&;=+,%?- can stand in it; write others as %XX",
+        )
+    if not checking.HOST.fullmatch(plan.health_host):
+        raise RouterError(f"cannot configure a router: {plan.health_host!r} is no host for its health check")
+
+
+def _require_numbers(plan: Plan) -> None:
+    for timeout_ms in (plan.request_timeout_ms, plan.tunnel_timeout_ms):
+        if not 0 < timeout_ms <= LONGEST_MS:
+            raise RouterError(f"cannot configure a router: no time-out can be {timeout_ms} ms")
+    if not 0 <= plan.wait_ms <= LONGEST_MS - plan.request_timeout_ms - 1_000:
+        raise RouterError(f"cannot configure a router: no request can wait {plan.wait_ms} ms")
+    if not (0 < plan.headers.size_bytes <= headers.LARGEST_BYTES and 0 < plan.headers.count <= headers.MOST):
+        raise RouterError(
+            f"cannot configure a router: headers cannot have {plan.headers.size_bytes} bytes and {plan.headers.count}"
+            " lines"
+        )
+
+
+def _is_network(text: str) -> bool:
+    try:
+        return str(ipaddress.ip_network(text)) in (text, f"{text}/32", f"{text}/128")
+    except ValueError:
+        return False
 
 
 def _global(plan: Plan, confined: bool) -> str:
     """Old processes, after a reload, live as long as what they serve: until their longest time-out has passed."""
-    longest_ms = max(plan.request_timeout_ms, plan.tunnel_timeout_ms, KEEP_ALIVE_MS)
+    longest_ms = max(plan.request_timeout_ms, plan.tunnel_timeout_ms, KEEP_ALIVE_MS, plan.wait_ms)
     lines = [
         "global",
         "  maxconn 8192",
@@ -184,8 +214,12 @@ def _global(plan: Plan, confined: bool) -> str:
         f"  hard-stop-after {longest_ms}ms",
         f'  stats socket "unix@${{{SOCKET}}}" mode 600 level admin expose-fd listeners',
     ]
-    if plan.preview:
-        lines.append("  default-path config")  # where the map is
+    if plan.form > 1:
+        lines += headers.room(plan.headers) if plan.protocol == "http" else ()
+        lines.append(f"  tune.sndbuf.server {SENT_AHEAD_BYTES}")
+    if plan.preview or plan.wait_ms:
+        lines.append("  default-path config")  # where the map and the script are
+    lines += waiting.load(plan.wait_ms)
     if confined:
         lines += ["  user haproxy", "  group haproxy", "  chroot /var/lib/haproxy"]
     return "\n".join(lines)
@@ -195,11 +229,12 @@ def _defaults(plan: Plan) -> str:
     """A connection to a server serves one request, as a server may close an idle one just as a request is sent on it;
     and a request that was sent is never sent again, as only its connection is tried again."""
     request_ms = plan.request_timeout_ms
+    client_ms = request_ms if plan.form == 1 else max(request_ms, CLIENT_MS, plan.wait_ms)
     lines = [
         "defaults",
         f"  mode {plan.protocol}",
         "  timeout connect 2s",
-        f"  timeout client {request_ms}ms",
+        f"  timeout client {client_ms}ms",
         f"  timeout server {request_ms}ms",
         f"  timeout client-fin {request_ms}ms",
         f"  timeout server-fin {request_ms}ms",
@@ -214,34 +249,43 @@ def _defaults(plan: Plan) -> str:
             f"  timeout http-keep-alive {KEEP_ALIVE_MS}ms",
             "  option http-server-close",
             "  option idle-close-on-response",
+            *([headers.refusal(plan.headers)] if plan.form > 1 else ()),
         ]
     return "\n".join(lines)
 
 
 def _frontends(plan: Plan) -> str:
     names = variables(plan)
-    rules = _FORWARDED if plan.protocol == "http" else ()
+    rules = [*_in_front(plan), *(headers.rules(plan.form, proxied=bool(plan.accept_proxy)) if _http(plan) else ())]
+    previewed = "{ req.fhdr(X-Instar-Release) -m found }" if plan.preview == previews.HEADER else ""
     lines = ["frontend public"]
     lines += [f'  bind "fd@${{{name}}}" # {where}' for name, where in zip(names, plan.public, strict=False)]
-    lines += [*rules, *previews.selection(plan.preview), f"  default_backend {BACKEND}"]
+    lines += [*rules, *waiting.hold(plan.protocol, plan.wait_ms, unless=previewed)]
+    lines += [*previews.selection(plan.preview), *waiting.selection(plan.wait_ms), f"  default_backend {BACKEND}"]
     if plan.preview_address:
         lines += previews.frontend(names[-1], plan.preview_address, rules)
     return "\n".join(lines)
 
 
+def _in_front(plan: Plan) -> list[str]:
+    """Return the rules about servers in front that tell who connected to them. Nobody else is asked for it."""
+    lines = [f"  acl in-front src {network}" for network in plan.accept_proxy]
+    return [*lines, "  tcp-request connection expect-proxy layer4 if in-front"] if lines else []
+
+
+def _http(plan: Plan) -> bool:
+    return plan.protocol == "http"
+
+
 def _backends(plan: Plan) -> str:
     """The last is that of the slots, whose ``server`` lines follow."""
     lines = [*previews.backend(plan.preview)] if plan.preview else []
+    if plan.wait_ms:
+        lines += waiting.backend(plan.public[0], plan.wait_ms + plan.request_timeout_ms, plan.accept_proxy)
     lines += [f"backend {BACKEND}", "  balance roundrobin", served.TABLE]
     if plan.protocol == "http":
         lines += served.RULES
-    if plan.health_path is not None:
-        lines += [
-            "  option httpchk",
-            f"  http-check send meth GET uri {plan.health_path} ver HTTP/1.1 hdr Host localhost"
-            " hdr User-Agent instar hdr Accept */*",
-            "  http-check expect status 200-399",
-        ]
+    lines += checking.rules(plan.form, plan.health_path, plan.health_host)
     lines.append(f"  default-server check inter {CHECK_INTERVAL_MS}ms fall {FALL} rise {RISE}")
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@
     ├── haproxy.cfg.next          the file of the next holder, which puts it in force; of no meaning to anybody else
     ├── *.new                     a file that is being written
     ├── preview.map               which server a request for one release goes to, where there are previews
+    ├── wait.lua                  how HAProxy holds requests, where they wait for an instance
     ├── holder.json               locked by the holder for as long as it lives; who it is and which HAProxy is its own
     └── holder.log                what the holder and HAProxy say
     run/routers/HASH.sock         HAProxy's admin socket
@@ -32,6 +33,7 @@ from instar.errors import RouterError
 from instar.model.codec import from_json
 from instar.model.release import Place, Process
 from instar.model.state import StateDirectory
+from instar.router import waiting
 from instar.router.previews import MAP
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
@@ -67,6 +69,10 @@ class RouterFiles:
     @property
     def previews(self) -> Path:
         return self.directory / MAP
+
+    @property
+    def script(self) -> Path:
+        return self.directory / waiting.SCRIPT
 
     @property
     def holder(self) -> Path:

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 _PORTS = {"http": 80, "https": 443}
 
 
-def ask_http(address: str, port: int, check: Check) -> Probe:
-    """GET the check's path from an instance."""
+def ask_http(address: str, port: int, check: Check, host: str) -> Probe:
+    """GET the check's path from an instance; ``host`` is what its health check calls it."""
     from instar.providers.local.exchange import Goal
 
     path = check.path or "/"
-    return _ask(f"GET {path}", Goal(host=address, port=port, path=_sendable(path), named="localhost"), check)
+    goal = Goal(host=address, port=port, path=_sendable(path), named=check.host or host)
+    return _ask(f"GET {path}", goal, check)
 
 
 def ask_url(check: Check) -> Probe:

@@ -17,6 +17,7 @@ from http.client import HTTPConnection, HTTPResponse
 BODY_LIMIT = 1 << 20
 _PIECE_BYTES = 65_536
 _GOODBYE_S = 0.05
+_INTERIM = (100, *range(102, 200))  # Source: RFC 9110, 15.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +50,10 @@ def get(goal: Goal, *, wanted: str | None = None, timeout_s: float) -> Answer:
     threading.Thread(target=attempt.run, name="exchange", daemon=True).start()
     if attempt.ended.wait(timeout_s):
         return attempt.outcome()
-    attempt.give_up()
-    return attempt.so_far()
+    try:
+        return attempt.so_far()
+    finally:
+        attempt.give_up()  # what it cuts would look like an answer's end
 
 
 class _Attempt:
@@ -105,7 +108,7 @@ class _Attempt:
         headers = {"Host": goal.named, "User-Agent": "instar", "Accept": "*/*", "Connection": "close"}
         self._socket.settimeout(_left(self._deadline))
         connection.request("GET", goal.path, headers=headers)
-        with connection.getresponse() as response:
+        with self._final(connection.getresponse()) as response:
             self._status = response.status
             self._outcome = Answer(status=response.status, found=self._finds(response))
             self.ended.set()
@@ -145,6 +148,14 @@ class _Attempt:
                 raise TimeoutError
             self._socket = made
         return made
+
+    def _final(self, response: HTTPResponse) -> HTTPResponse:
+        """Return the answer that interim ones (the library knows only 100) come before."""
+        while response.status in _INTERIM and self._socket is not None:
+            self._socket.settimeout(_left(self._deadline))
+            response.headers = None  # type: ignore[assignment]  # so it reads another head
+            response.begin()
+        return response
 
     def _finds(self, response: HTTPResponse) -> bool:
         if self._wanted is None:

@@ -22,8 +22,11 @@ from instar.providers.local.names import InstanceNames
 
 WELL = range(200, 400)
 _LISTENING = "0A"  # Source: linux/include/net/tcp_states.h
-_STATUS = re.compile(r"HTTP/\S+ ([0-9]{3})(?: |\Z)")  # Source: RFC 9112, 4
+_STATUS = re.compile(rb"HTTP/\S+ ([0-9]{3})(?: |\Z)")  # Source: RFC 9112, 4
+_BEGUN = re.compile(rb"HTTP/\S+ 1(?!01)[0-9]{2}(?=[ \r\n])")  # an interim answer. Source: RFC 9110, 15.2
+_INTERIM = re.compile(_BEGUN.pattern + rb"[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n")
 _HEAD_LIMIT = 8_192
+_INTERIM_LIMIT = 65_536  # of all interim answers together
 _REST_LIMIT = 1 << 20
 _GOODBYE_S = 0.05
 _CAUSE_LIMIT = 400  # characters
@@ -37,7 +40,7 @@ def ask_http(address: str, port: int, health: Health) -> Probe:
     deadline = time.monotonic() + health.timeout_ms / 1000
     try:
         with socket.create_connection((address, port), timeout=_left(deadline)) as connection:
-            connection.sendall(_request(path))
+            connection.sendall(_request(path, health.host))
             line = _status_line(connection, deadline)
     except TimeoutError:
         return ill(f"GET {path} did not answer within {health.timeout_ms / 1000:g} s")
@@ -46,7 +49,7 @@ def ask_http(address: str, port: int, health: Health) -> Probe:
     found = _STATUS.match(line)
     if found is None:
         return ill(f"GET {path} was answered with something that is not HTTP")
-    return WELL_PROBE if int(found[1]) in WELL else ill(f"GET {path} answered {found[1]}")
+    return WELL_PROBE if int(found[1]) in WELL else ill(f"GET {path} answered {int(found[1])}")
 
 
 def ask_tcp(address: str, port: int, health: Health) -> Probe:
@@ -124,21 +127,27 @@ def ill(cause: str) -> Probe:
     return Probe(healthy=False, cause=_line(cause, _CAUSE_LIMIT))
 
 
-def _request(path: str) -> bytes:
-    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: instar\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+def _request(path: str, host: str) -> bytes:
+    head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: instar\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     return head.encode()
 
 
-def _status_line(connection: socket.socket, deadline: float) -> str:
-    head = b""
-    while b"\n" not in head and len(head) < _HEAD_LIMIT:
+def _status_line(connection: socket.socket, deadline: float) -> bytes:
+    """Return the first line of the final answer, as far as it came: interim ones before it say nothing."""
+    head, passed = b"", 0
+    while len(head) < _HEAD_LIMIT and passed < _INTERIM_LIMIT:
+        if interim := _INTERIM.match(head):
+            head, passed = head[interim.end() :], passed + interim.end()
+            continue
+        if b"\n" in head and not _BEGUN.match(head):
+            break
         connection.settimeout(_left(deadline))
         chunk = connection.recv(_HEAD_LIMIT)
         if not chunk:
             break
         head += chunk
     _let_finish(connection)
-    return head.partition(b"\n")[0].decode("latin-1").strip()
+    return head.partition(b"\n")[0].strip()
 
 
 def _let_finish(connection: socket.socket) -> None:

@@ -24,7 +24,7 @@ from instar.host import cgroups, processes
 from instar.model.release import Place, Process
 from instar.model.state import StateDirectory
 from instar.providers.local.names import Names
-from instar.router import admin_socket, config, holder, listener, served, slots, tcp_table
+from instar.router import admin_socket, config, holder, listener, served, slots, tcp_table, waiting
 from instar.router.address import Address
 from instar.router.components import confinement_possible, haproxy_user
 from instar.router.files import Record, RouterFiles
@@ -181,6 +181,7 @@ class Proxy:
             self.files.make()
             environment = self._environment(plan, sockets)
             descriptors = [one.fileno() for one in sockets]
+            self.write_script(plan)
             self.files.write(self.render(plan, held), self.files.next)
             self._check(environment, descriptors)
             for one in self.holders():
@@ -212,7 +213,20 @@ class Proxy:
             for address in plan.addresses:
                 if address not in found:
                     found[address] = stack.enter_context(listener.opened(address, found, self.describe))
-            yield [found[address] for address in plan.addresses]
+            wanted = [found[address] for address in plan.addresses]
+            for each in wanted:
+                listener.prepare(each)
+            yield wanted
+
+    def write_script(self, plan: config.Plan) -> None:
+        """HAProxy reads it whenever it starts, so it is there before a file names it."""
+        if not plan.wait_ms:
+            return
+        self.files.make()
+        with contextlib.suppress(RouterError):  # what cannot be read is written anew
+            if self.files.read(self.files.script) == waiting.TEXT:
+                return
+        self.files.write(waiting.TEXT, self.files.script)
 
     def _environment(self, plan: config.Plan, sockets: Sequence[socket.socket]) -> dict[str, str]:
         numbers = (str(one.fileno()) for one in sockets)
@@ -228,7 +242,10 @@ class Proxy:
                 pass_fds=descriptors,
             )
         except CommandFailed as error:
-            raise RouterError(f"cannot configure the router: HAProxy refuses its file: {error.output}") from error
+            without = "this HAProxy is built without Lua, which 'timeouts.wait' needs; take Debian's package haproxy"
+            hint = without if "'lua-load'" in error.output else None
+            text = f"cannot configure the router: HAProxy refuses its file: {error.output}"
+            raise RouterError(text, hint=hint) from error
 
     def _start(self, record: Record | None, environment: Mapping[str, str], descriptors: Sequence[int]) -> None:
         order = {

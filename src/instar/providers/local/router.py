@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from instar.errors import RouterError
@@ -57,6 +58,7 @@ class LocalRouter:
             if wanted.preview:
                 proxy.files.make()
                 _write_previews(proxy, wanted.preview, _previews(proxy, held))  # HAProxy does not start without
+            proxy.write_script(wanted)
             if text is None or config.frame(text) != config.frame(new) or not proxy.current():
                 proxy.replace(wanted, held)
             elif text != new:
@@ -68,7 +70,7 @@ class LocalRouter:
         servers = [Server.of(target.name, target.address, target.port) for target in targets]
         with self._changing(place) as proxy:
             text = self._read(proxy)
-            plan, before = config.read_plan(text), config.read_slots(text)
+            plan, before = replace(config.read_plan(text), form=config.FORM), config.read_slots(text)
             held = slots.attached(before, servers)
             new = proxy.render(plan, held)
             if config.frame(text) != config.frame(new):  # for more slots, or an older Instar started it
@@ -146,8 +148,10 @@ class LocalRouter:
                 return
             wanted, held, text = _inner(plan), routing.restored(proxy, targets), proxy.files.read()
             with contextlib.suppress(RouterError):
-                wanted = wanted.after(config.read_plan(text or ""))
+                before = config.read_plan(text or "")
+                wanted = replace(wanted.after(before), form=before.form)
             new = proxy.render(wanted, held)
+            proxy.write_script(wanted)
             if text is None or config.frame(text) != config.frame(new) or len(proxy.live()) != len(held):
                 proxy.replace(wanted, held)
             elif text != new:
@@ -276,7 +280,8 @@ def _await_proven(proxy: Proxy, held: Slots, names: Sequence[str]) -> None:
         time.sleep(_POLL_S)
     index, server = missing[0]
     row = proxy.statistics()[BACKEND, f"s{index + 1}"]
-    said = " ".join(row[name] for name in ("check_desc", "check_code", "last_chk") if row[name]) or "no answer yet"
+    said = " ".join(row[name] for name in ("check_desc", "check_code", "last_chk") if row[name] not in ("", "0"))
+    said = said or "no answer yet"
     raise RouterError(
         f"cannot attach '{server.name}': the router's check of {server.address} does not pass: {said}",
         hint="the service must answer on all its addresses, not only on the loopback one",
@@ -317,7 +322,7 @@ def _sessions(statistics: served.Statistics) -> dict[int, int]:
 
 
 def _inner(plan: RouterPlan) -> config.Plan:
-    return from_json(config.Plan, to_json(plan))
+    return replace(from_json(config.Plan, to_json(plan)), form=config.FORM)
 
 
 def _outer(plan: config.Plan, place: Place) -> RouterPlan:

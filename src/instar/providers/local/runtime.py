@@ -202,7 +202,7 @@ class LocalRuntime:
             case _ if observation.observe(names).state != "running":  # runc would run a command all the same
                 probe = health.ill("it is not running")
             case "http", int():
-                probe = checks.ask_http(instance.address, port, check)
+                probe = checks.ask_http(instance.address, port, check, release.service.health.host)
             case "http", None:
                 probe = health.ill(f"GET {check.path} was not asked: the service has no port")
             case _:

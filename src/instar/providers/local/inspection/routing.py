@@ -10,7 +10,7 @@ from instar.errors import RouterError
 from instar.model.drift import Finding
 from instar.providers.base import Target
 from instar.providers.local.proxy import Proxy
-from instar.router import admin_socket, config, slots
+from instar.router import admin_socket, config, slots, waiting
 from instar.router.slots import FREE, Live, Server, Slots
 
 _FILE: Final = "haproxy.cfg"
@@ -22,13 +22,15 @@ def differences(proxy: Proxy) -> Iterator[Finding]:
     if text is None or not proxy.exists():
         return  # nothing runs that could differ: whoever keeps the environment starts it
     try:
-        held = config.read_slots(text)
-        expected = proxy.render(config.read_plan(text), held)
+        held, plan = config.read_slots(text), config.read_plan(text)
+        expected = proxy.render(plan, held)
     except RouterError as error:
         yield _finding(_FILE, "what Instar wrote", error.message)
         return
     if text != expected:
-        yield _changed_line(expected, text)
+        yield _changed_line(_FILE, expected, text)
+    if plan.wait_ms:
+        yield from _changed_script(proxy)
     try:
         live = proxy.live()
     except admin_socket.Unreachable:
@@ -58,14 +60,27 @@ def _weighted(server: Server | None, weight: int) -> Server | None:
     return None if server is None else replace(server, weight=weight)
 
 
-def _changed_line(expected: str, text: str) -> Finding:
+def _changed_script(proxy: Proxy) -> Iterator[Finding]:
+    """Yield what differs in the script that HAProxy reads when it starts."""
+    try:
+        script = proxy.files.read(proxy.files.script)
+    except RouterError as error:
+        yield _finding(waiting.SCRIPT, "what Instar wrote", error.message)
+        return
+    if script is None:
+        yield _finding(waiting.SCRIPT, "what Instar wrote", "it is gone")
+    elif script != waiting.TEXT:
+        yield _changed_line(waiting.SCRIPT, waiting.TEXT, script)
+
+
+def _changed_line(file: str, expected: str, text: str) -> Finding:
     lines, there = expected.splitlines(), text.splitlines()
     for number, (wanted, line) in enumerate(zip(lines, there, strict=False), 1):
         if wanted != line:
-            return _finding(f"{_FILE}, line {number}", wanted.strip(), line.strip())
+            return _finding(f"{file}, line {number}", wanted.strip(), line.strip())
     number = min(len(lines), len(there)) + 1
     rest = (there or [""])[-1] if len(there) > len(lines) else "it ends before"
-    return _finding(f"{_FILE}, line {number}", (lines or [""])[-1] if len(lines) > len(there) else "no more", rest)
+    return _finding(f"{file}, line {number}", (lines or [""])[-1] if len(lines) > len(there) else "no more", rest)
 
 
 def _named(index: int, server: Server | None) -> str:

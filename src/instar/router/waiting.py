@@ -1,0 +1,80 @@
+"""Requests that wait in the router while no server can take them, up to a time: pure.
+
+HAProxy queues only where a server is there that is busy; where none is, as in the gap of an exclusive volume, it
+answers 503. So a few lines of Lua, which HAProxy reads when it starts, hold a request that comes then and look again
+and again. One that a retired HAProxy holds would never see a server: it goes through the door once more, to the one in
+force. ``wait.lua`` beside haproxy.cfg is always the same text.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from instar.router.address import Address
+from instar.router.slots import BACKEND
+
+SCRIPT: Final = "wait.lua"
+SERVER: Final = "  server again "
+TEXT: Final = f"""\
+-- Hold a request until a server can take it. Written by Instar, not meant to be edited.
+local looked_ms, stopping = 0, false
+
+local function now_ms()
+  local now = core.now()
+  return now.sec * 1000 + now.usec // 1000
+end
+
+local function retired(now)
+  if now - looked_ms >= 50 then
+    looked_ms = now
+    stopping = tostring(core.get_info()["Stopping"]) == "1"
+  end
+  return stopping
+end
+
+core.register_action("wait", {{"tcp-req", "http-req"}}, function(txn, longest_ms)
+  local began = now_ms()
+  local deadline = began + tonumber(longest_ms)
+  while true do
+    local now = now_ms()
+    if now >= deadline or tonumber(txn.f:nbsrv("{BACKEND}")) > 0 then return end
+    if retired(now) then
+      txn:set_var("txn.again", true)
+      return
+    end
+    core.msleep(math.min(100, 10 + (now - began) // 20, deadline - now))
+  end
+end, 1)
+"""
+
+_AGAIN: Final = "again"
+
+
+def load(wait_ms: int) -> Sequence[str]:
+    return (f"  lua-load {SCRIPT}",) if wait_ms else ()
+
+
+def hold(protocol: Literal["http", "tcp"], wait_ms: int, *, unless: str = "") -> Sequence[str]:
+    """Return the rules of the public frontend. ``unless``: what is for somebody else than the servers."""
+    if not wait_ms:
+        return ()
+    held = f"lua.wait {wait_ms} if {{ nbsrv({BACKEND}) lt 1 }}{f' !{unless}' if unless else ''}"
+    if protocol == "http":
+        return (f"  http-request {held}",)
+    return (f"  tcp-request inspect-delay {wait_ms + 1_000}ms", f"  tcp-request content {held}")
+
+
+def selection(wait_ms: int) -> Sequence[str]:
+    return (f"  use_backend {_AGAIN} if {{ var(txn.again) -m bool }}",) if wait_ms else ()
+
+
+def backend(door: Address, answer_ms: int, in_front: Sequence[str]) -> Sequence[str]:
+    """Return the backend that leads to the door again. It comes from a loopback address, so that what was said at its
+    first time is believed; with the PROXY protocol if that is asked of who comes from there."""
+    loopback = "::1" if door.version == 6 else "127.0.0.1"
+    to = Address(loopback, door.port) if door.everywhere else door
+    asked = any(ipaddress.ip_address(loopback) in ipaddress.ip_network(one) for one in in_front)
+    server = f"{SERVER}{to} source {loopback}{' send-proxy-v2' if asked else ''}"
+    return (f"backend {_AGAIN}", f"  timeout server {answer_ms}ms", server)

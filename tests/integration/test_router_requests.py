@@ -1,0 +1,213 @@
+"""What an application is told of a request, and what it is spared: a real WSGI server behind the real router."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import json
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import pytest
+from router_world import PLACE, World, world
+
+from instar.model.definition import Headers
+from instar.providers.base import Target
+
+pytestmark = pytest.mark.root
+
+
+class Asked(NamedTuple):
+    status: int
+    seen: Mapping[str, str]
+    text: str
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def many_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server of Python's library takes only a hundred."""
+    monkeypatch.setattr(http.client, "_MAXHEADERS", 10_000)
+
+
+class Quiet(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        return
+
+
+def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Answer with what the request said, as an application sees it; /head with a head of so many bytes or lines."""
+    seen = {key: value for key, value in environ.items() if key.startswith("HTTP_")}
+    path, _, number = environ["PATH_INFO"].rpartition("/")
+    headers = [("Content-Type", "application/json")]
+    if path == "/bytes":
+        headers.append(("X-Big", "b" * int(number)))
+    if path == "/lines":
+        headers += [(f"X-{index}", "v") for index in range(int(number))]
+    start_response("200 OK", headers)
+    return [json.dumps(seen).encode()]
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[World]:
+    with world(tmp_path) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def wsgi(here: World, **changes: object) -> Iterator[None]:
+    """Serve the application behind the router; another one each time."""
+    name = f"app-{next(_numbers)}"
+    with make_server("127.0.0.1", 0, application, WSGIServer, Quiet) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            here.router.ensure(here.plan(**changes))
+            here.router.attach(PLACE, [Target(name=name, address="127.0.0.1", port=server.server_port)])
+            here.router.route(PLACE, {name: 100})
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def ask(
+    address: tuple[str, int], lines: bytes = b"", *, target: str = "/", version: str = "1.1", who: str = ""
+) -> Asked:
+    """Send a request as it is, from ``who`` by the PROXY protocol; return its status, what the application saw (which
+    is {} where it saw nothing) and the answer's text."""
+    head = f"PROXY TCP4 {who} 192.0.2.1 40000 80\r\n" if who else ""
+    head += f"GET {target} HTTP/{version}\r\nHost: shop.example\r\nConnection: close\r\n"
+    with socket.create_connection(address, timeout=20) as client:
+        client.sendall(head.encode() + lines + b"\r\n")
+        answer = b""
+        while part := client.recv(65_536):
+            answer += part
+    status, body = int(answer.split(b" ", 2)[1]), answer.partition(b"\r\n\r\n")[2]
+    return Asked(status, json.loads(body) if status == 200 else {}, body.decode())
+
+
+SPELT = (
+    *("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded", "Forwarded"),
+    *("X-Real-IP", "X-Client-IP", "Client-IP", "X-Cluster-Client-IP", "Proxy"),
+)
+AS_THE_SAME = (str.upper, str.lower, *(lambda name, sign=sign: name.replace("-", sign) for sign in "_.!*'~|+$&^`%#"))
+
+
+def test_no_header_of_a_client_is_read_as_what_the_router_says(here: World) -> None:
+    with wsgi(here, accept_proxy=("127.0.0.0/8",)):
+        for spell in AS_THE_SAME:
+            lines = "".join(f"{spell(name)}: evil\r\n" for name in SPELT)
+            asked = ask(here.address, lines.encode() * 2, who="203.0.113.9")
+            assert asked.status == 200
+            assert asked.seen == {
+                "HTTP_HOST": "shop.example",
+                "HTTP_X_FORWARDED_FOR": "203.0.113.9",
+                "HTTP_X_FORWARDED_HOST": "shop.example",
+                "HTTP_X_FORWARDED_PROTO": "http",
+                "HTTP_CONNECTION": "close",
+            }, spell("X-Real-IP")
+
+
+def test_a_server_in_front_on_this_machine_is_believed_but_not_with_what_it_lets_through(here: World) -> None:
+    with wsgi(here):
+        asked = ask(here.address, b"X-Forwarded-For: 198.51.100.1\r\nX_Forwarded_For: evil\r\nX_Remote_User: root\r\n")
+    assert asked.seen["HTTP_X_FORWARDED_FOR"] == "198.51.100.1"
+    assert "evil" not in asked.text and "root" not in asked.text
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"X-Forwarded-For : evil\r\n",
+        b"X-Forwarded-For\t: evil\r\n",
+        b"X-Forwarded-For\0: evil\r\n",
+        b"X-Forwarded\r-For: evil\r\n",
+        b"Host: other.example\r\n",
+    ],
+)
+def test_what_is_no_header_is_no_request(here: World, lines: bytes) -> None:
+    with wsgi(here):
+        assert ask(here.address, lines).status == 400
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Connection: X-Forwarded-For, X-Forwarded-Proto\r\n",
+        b"Connection: close, x-forwarded-for\r\nKeep-Alive: 1\r\nProxy-Connection: X-Forwarded-For\r\n",
+        b"Connection: Upgrade, HTTP2-Settings, X-Forwarded-For\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+        b"Upgrade: websocket\r\n",
+    ],
+)
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_what_is_between_client_and_router_goes_no_further(here: World, lines: bytes, version: str) -> None:
+    with wsgi(here):
+        asked = ask(here.address, lines, version=version)
+    assert asked.seen["HTTP_X_FORWARDED_FOR"] == "127.0.0.1"
+    assert asked.seen.get("HTTP_CONNECTION") == ("close" if version == "1.1" else None)
+    assert not {"HTTP_UPGRADE", "HTTP_HTTP2_SETTINGS", "HTTP_KEEP_ALIVE", "HTTP_PROXY_CONNECTION"} & asked.seen.keys()
+
+
+def test_a_line_that_goes_on_is_no_other_header(here: World) -> None:
+    with wsgi(here):
+        asked = ask(here.address, b"X-A: b\r\n X-Forwarded-For: evil\r\n")
+    assert asked.seen["HTTP_X_FORWARDED_FOR"] == "127.0.0.1"
+
+
+def test_trailers_are_no_headers(here: World) -> None:
+    with wsgi(here):
+        lines = b"Transfer-Encoding: chunked\r\nTrailer: X-Forwarded-For\r\n\r\n0\r\nX-Forwarded-For: evil\r\n"
+        asked = ask(here.address, lines)
+    assert asked.seen["HTTP_X_FORWARDED_FOR"] == "127.0.0.1"
+
+
+def test_a_head_has_twice_the_usual_room(here: World) -> None:
+    with wsgi(here):
+        assert ask(here.address, b"X-Big: %s\r\n" % (b"b" * 31_000)).status == 200
+        assert ask(here.address, b"".join(b"X-%d: v\r\n" % index for index in range(190))).status == 200
+        assert ask(here.address, target="/bytes/31000").status == 200
+        assert ask(here.address, target="/lines/190").status == 200
+        for lines in (b"X-Big: %s\r\n" % (b"b" * 40_000), b"".join(b"X-%d: v\r\n" % each for each in range(230))):
+            assert ask(here.address, lines).status == 400
+        for target in ("/bytes/40000", "/lines/230"):
+            refused = ask(here.address, target=target)
+            assert refused.status == 502
+            assert "its headers are longer than 32 kB or 200 lines" in refused.text
+
+
+def test_a_head_has_the_room_that_is_asked_for(here: World) -> None:
+    with wsgi(here, headers=Headers(size_bytes=128 << 10, count=1_000)):
+        lines = b"".join(b"X-%d: %s\r\n" % (each, b"v" * 100) for each in range(990))
+        assert ask(here.address, lines).status == 200
+        assert ask(here.address, target="/bytes/125000").status == 200
+        assert ask(here.address, target="/bytes/160000").status == 502
+    with wsgi(here, headers=Headers(size_bytes=1 << 10, count=20)):
+        assert ask(here.address, b"X-Big: %s\r\n" % (b"b" * 700)).status == 200
+        assert ask(here.address, b"X-Big: %s\r\n" % (b"b" * 8_000)).status == 400
+
+
+def test_who_asks_is_told_by_the_servers_in_front_that_are_named(here: World) -> None:
+    with wsgi(here, accept_proxy=("127.0.0.1",)):
+        lines = b"X-Forwarded-For: evil\r\nX-Forwarded-Proto: evil\r\n"
+        assert ask(here.address, lines, who="203.0.113.9").seen["HTTP_X_FORWARDED_FOR"] == "203.0.113.9"
+        with pytest.raises((OSError, IndexError)):  # it has to begin with the protocol's header
+            ask(here.address)
+    with wsgi(here, accept_proxy=("127.0.0.2", "10.0.0.0/8")):
+        assert ask(here.address).seen["HTTP_X_FORWARDED_FOR"] == "127.0.0.1"
+        assert ask(here.address, who="203.0.113.9").status == 400
+
+
+def test_a_server_in_front_says_whether_its_client_came_by_https(here: World) -> None:
+    with wsgi(here, accept_proxy=("127.0.0.1",)), socket.create_connection(here.address, timeout=20) as client:
+        client.sendall(b"PROXY TCP6 2001:db8::9 2001:db8::1 40000 443\r\nGET / HTTP/1.0\r\n\r\n")
+        answer = client.makefile("rb").read()
+    seen = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert (seen["HTTP_X_FORWARDED_FOR"], seen["HTTP_X_FORWARDED_PROTO"]) == ("2001:db8::9", "https")
