@@ -6,9 +6,10 @@ Read: what is stored or deflated, as in every wheel. Other compressions have no 
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from instar.store.members import MEMBER_LIMIT, Malformed
 
@@ -40,8 +41,10 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 def chunks(archive: zipfile.ZipFile, name: str | zipfile.ZipInfo) -> Iterator[bytes]:
     """Yield what a member holds."""
-    with archive.open(name) as file:
-        while chunk := file.read(_CHUNK_BYTES):
+    with _reading():
+        file = archive.open(name)
+    with file:
+        while chunk := _read(file):
             yield chunk
 
 
@@ -49,7 +52,24 @@ def content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, *, limit_bytes: int
     """Return what a member holds. Raises Malformed when that is more than ``limit_bytes``."""
     if info.file_size > limit_bytes:
         raise Malformed(f"'{info.filename}' has more than the {limit_bytes:,} bytes that are allowed")
-    return archive.read(info)
+    with _reading():
+        return archive.read(info)
+
+
+def _read(file: IO[bytes]) -> bytes:
+    with _reading():
+        return file.read(_CHUNK_BYTES)
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """A place in the archive that cannot be is one of a damaged archive; nothing else fails here in this way."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
+        raise Malformed(f"it is damaged: {error.strerror if isinstance(error, OSError) else error}") from error
 
 
 def _require_bounds(archive: zipfile.ZipFile) -> None:

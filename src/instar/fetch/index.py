@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from instar import process
-from instar.errors import CommandFailed, ComponentMissing
+from instar.errors import CommandFailed, ComponentMissing, FetchError
 from instar.fetch.network import CONNECT_TIMEOUT_S, RETRIES, network_environment
 
 _LINE = re.compile(r"(global|download|:env:)\.([a-z-]+)=(.*)\Z")
@@ -96,7 +96,7 @@ def parse_index(text: str) -> Index:
     for line in text.splitlines():
         match = _LINE.match(line)
         if match:
-            found[match[1]][match[2]] = str(ast.literal_eval(match[3]))
+            found[match[1]][match[2]] = _value(line, match[3])
     known = {key: value for section in _STRENGTH for key, value in found[section].items()}
     return Index(
         index_url=known.get("index-url"),
@@ -108,6 +108,16 @@ def parse_index(text: str) -> Index:
         proxy=known.get("proxy"),
         trusted_hosts=tuple(known.get("trusted-host", "").split()),
     )
+
+
+def _value(line: str, text: str) -> str:
+    """pip prints values as Python writes them."""
+    try:
+        return str(ast.literal_eval(text))
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        raise FetchError(
+            f"cannot read pip's configuration: {line[:100]!r} is no value", hint="pip config list shows it"
+        ) from error
 
 
 def _is_there(place: str) -> bool:

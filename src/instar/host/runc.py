@@ -26,7 +26,7 @@ PROGRAM = "runc"
 CHECK_MARK = "INSTAR_CHECK"  # the variable by which a command that Instar runs inside is known for one
 _TIMEOUT_S = 30.0
 _COLLECT_S = 0.2  # for runc to collect a command that was ended: one that nobody collects holds up the instance's end
-_LOG_MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
+_LOG_MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*+)"')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
