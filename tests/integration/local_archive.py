@@ -55,6 +55,9 @@ class LocalArchive:
     address: str
     packages: dict[tuple[str, str, str], str] = field(default_factory=dict)
     edition: int = 0
+    label: str = "Test"
+    codename: str | None = None  # another one than each suite's name
+    more: tuple[str, ...] = ()  # suites besides
 
     def add(self, name: str, version: str, *, suite: str = "bookworm", content: bytes = b"", **fields: str) -> None:
         path = f"pool/{name}_{version.replace(':', '%3a')}.deb"
@@ -80,7 +83,7 @@ class LocalArchive:
         (self.folder / f"pool/{name}_{version}.deb").unlink()
 
     def publish(self, date: float = 1_700_000_000) -> None:
-        for suite in ("bookworm", "bookworm-security"):
+        for suite in ("bookworm", "bookworm-security", *self.more):
             index = "\n".join(text for (of, _, _), text in self.packages.items() if of == suite).encode()
             place = f"main/binary-{host_architecture()}/Packages"
             file = self.folder / "dists" / suite / place
@@ -88,7 +91,8 @@ class LocalArchive:
             file.write_bytes(index)
             release = self.folder / "dists" / suite / "Release"
             release.write_text(
-                f"Label: Test{' Security' if suite.endswith('security') else ''}\nSuite: old\nCodename: {suite}\n"
+                f"Label: {self.label}{' Security' if suite.endswith('security') else ''}\n"
+                f"Origin: {self.label}\nSuite: old\nCodename: {self.codename or suite}\n"
                 f"Date: {formatdate(date, usegmt=True)}\nArchitectures: {host_architecture()}\nComponents: main\n"
                 f"SHA256:\n {hashlib.sha256(index).hexdigest()} {len(index)} {place}\n"
             )
@@ -96,7 +100,7 @@ class LocalArchive:
             os.utime(release, (1_700_000_000 + self.edition,) * 2)
 
     def sources(self, file: Path) -> Path:
-        suites = ("bookworm", "bookworm-security")
+        suites = ("bookworm", "bookworm-security", *self.more)
         file.write_text("".join(f"deb [trusted=yes] {self.address} {suite} main\n" for suite in suites))
         return file
 

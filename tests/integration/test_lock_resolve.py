@@ -11,56 +11,23 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pytest
-from local_archive import LocalArchive, fill, make_wheel, served
+from local_archive import make_wheel, served
+from lock_author import Author, author_in
 
-from instar.definition import load
-from instar.errors import DefinitionError, FetchError, LockMissing, ResolveError, SourceUnreachable
+from instar.errors import DefinitionError, LockMissing, ResolveError
 from instar.lock.changes import changes, differences
-from instar.lock.fit import require_fit
-from instar.lock.resolve import Update, resolve
 from instar.model.digest import Digest
 from instar.model.lock import Lock
-from instar.model.progress import silent
-
-
-@dataclass
-class Author:
-    folder: Path
-    archive: LocalArchive
-
-    def write(self, *packages: str, base: str = "debian:bookworm", python: str = "") -> None:
-        (self.folder / "instar.yaml").write_text(
-            f"name: web\nimage:\n  base: {base}\n  packages: [{', '.join(packages)}]\n"
-            + ("  python: requirements.txt\n" if python else "")
-            + 'service: {command: [sleep, "1"]}\nenvironments: {dev: {}}\n'
-        )
-        if python:
-            (self.folder / "requirements.txt").write_text(python)
-
-    def lock(self, previous: Lock | None = None, update: Update = None, *, anew: bool = False) -> Lock:
-        loaded = load(self.folder / "instar.yaml")
-        lock = resolve(loaded, self.folder / "the cache", previous, update, silent, anew=anew)
-        require_fit(lock, loaded)
-        return lock
 
 
 @pytest.fixture
-def author(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Author]:
-    folder = tmp_path / "archive"
-    folder.mkdir()
-    with served(folder) as address:
-        archive = LocalArchive(folder, address)
-        fill(archive)
-        archive.publish()
-        monkeypatch.setenv("INSTAR_APT_SOURCES", str(archive.sources(tmp_path / "sources.list")))
-        monkeypatch.setenv("PIP_NO_INDEX", "1")
-        monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-        yield Author(tmp_path, archive)
+def author(tmp_path: Path) -> Iterator[Author]:
+    with author_in(tmp_path) as author:
+        yield author
 
 
 def versions(lock: Lock) -> dict[str, str]:
@@ -293,25 +260,6 @@ def test_packages_that_do_not_go_together_are_told_in_apts_words(author: Author)
 def test_a_release_that_no_source_has_is_told_at_the_base(author: Author) -> None:
     author.write(base="debian:trixie")
     with pytest.raises(ResolveError, match=r"instar\.yaml:3:9: cannot find 'trixie'.*sources\.list"):
-        author.lock()
-
-
-def test_an_archive_that_does_not_answer_is_named(author: Author, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = author.folder / "dead.list"
-    file.write_text("deb [trusted=yes] http://127.0.0.1:9 bookworm main\n")
-    monkeypatch.setenv("INSTAR_APT_SOURCES", str(file))
-    author.write()
-    with pytest.raises(SourceUnreachable, match=r"cannot read the archive of 'bookworm'.*refused") as caught:
-        author.lock()
-    assert str(file) in (caught.value.hint or "")
-
-
-def test_an_archive_without_a_signature_is_not_trusted(author: Author, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = author.folder / "unsigned.list"
-    file.write_text(f"deb {author.archive.address} bookworm main\n")
-    monkeypatch.setenv("INSTAR_APT_SOURCES", str(file))
-    author.write()
-    with pytest.raises(FetchError, match="not signed"):
         author.lock()
 
 

@@ -86,7 +86,7 @@ def test_base(base: str, advice: str) -> None:
     ("rest", "expected"),
     [
         ('packages: ["curl:amd64"]', "packages are of this machine's own architecture; write 'curl'"),
-        ("packages: [curl/stable]", "the suite is that of 'base'; write 'curl'"),
+        ("packages: [curl/stable]", "the suite is that of 'base', or one of 'suites'; write 'curl'"),
         ("packages: [Curl]", "names of packages are lower-case; write 'curl'"),
         ("packages: [curl-]", "found 'curl-'"),
         ("packages: [-oDebug]", "found '-oDebug'"),

@@ -16,6 +16,7 @@ NAME: Final = r"[a-z][a-z0-9-]{0,30}"
 VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 USER: Final = r"[a-z_][a-z0-9_-]{0,30}"
 BASE: Final = r"debian:[a-z][a-z0-9-]{0,39}"
+SUITE: Final = r"[a-z0-9][A-Za-z0-9.-]{0,60}"
 PACKAGE: Final = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](=[0-9A-Za-z][0-9A-Za-z.+:~-]*)?"
 SHA256: Final = r"[0-9A-Fa-f]{64}"
 URL: Final = r"https?://[A-Za-z0-9\[][!-~]*"
@@ -104,10 +105,16 @@ def package(text: str) -> str:
         raise Misfit(f"packages are of this machine's own architecture; write '{plain}'")
     plain, slash, _ = text.partition("/")
     if slash and fits(PACKAGE, plain):
-        raise Misfit(f"the suite is that of 'base'; write '{plain}'")
+        raise Misfit(f"the suite is that of 'base', or one of 'suites'; write '{plain}'")
     if fits(PACKAGE, text.lower()):
         raise Misfit(f"names of packages are lower-case; write '{text.lower()}'")
     raise Misfit
+
+
+def suite(text: str) -> str:
+    if not fits(SUITE, text):
+        raise Misfit
+    return text
 
 
 def sha256(text: str) -> str:

@@ -117,6 +117,10 @@ IMAGE = Section(
         ListOf(Text("the name of a package, such as 'curl' or 'curl=7.88.1-10'", forms.package, pattern=forms.PACKAGE),
                "a list of packages, such as [curl, ca-certificates]", unique=True),
         "Debian packages: `name`, or `name=version`."),
+    Key("suites",
+        ListOf(Text("the name of a suite, such as 'bookworm-backports'", forms.suite, pattern=forms.SUITE),
+               "a list of suites, such as [bookworm-backports]", unique=True),
+        "Suites that packages may come from besides those of `base`: as this machine's apt sources call them."),
     Key("python", BESIDE, "A requirements file; what it names is installed from locked wheels into `/opt/venv`, "
         "which is first on PATH."),
     Key("fetch", ListOf(FETCH, "a list of sections such as {url, sha256, to}"),

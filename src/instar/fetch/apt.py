@@ -35,7 +35,9 @@ _WAIT_S = 300
 _SHOWN_LINES = 6
 _URI = re.compile(r"'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})\Z")
 _FAILED = re.compile(r"Failed to fetch (\S+)\s+(.*)")
+_OTHER_RELEASE = re.compile(r"changed its 'Codename' value from '([^'\n]*)' to '([^'\n]*)'")
 
+# AllowReleaseInfoChange: what an archive calls itself is in the lock, for its reviewers; no machine is asked to agree.
 # ForceEssential: apt counts itself as essential unless told otherwise, and images have no apt.
 # Sandbox::User: apt would become a user that cannot enter a folder of mode 0700.
 _CONFIGURATION = """\
@@ -54,6 +56,12 @@ APT::Install-Suggests "false";
 APT::Sandbox::User "root";
 APT::Update::Error-Mode "any";
 Acquire::AllowInsecureRepositories "false";
+Acquire::AllowReleaseInfoChange "false";
+Acquire::AllowReleaseInfoChange::DefaultPin "true";
+Acquire::AllowReleaseInfoChange::Label "true";
+Acquire::AllowReleaseInfoChange::Origin "true";
+Acquire::AllowReleaseInfoChange::Suite "true";
+Acquire::AllowReleaseInfoChange::Version "true";
 Acquire::ForceHash "SHA256";
 Acquire::GzipIndexes "false";
 Acquire::IndexTargets::deb::Packages {{
@@ -124,8 +132,16 @@ class Apt:
     def refresh(self) -> None:
         done = self._run("apt-get", "update", "-qq", *transfer_options(), timeout_s=_UPDATE_TIMEOUT_S)
         if done.returncode != 0:
-            raise _update_error(_text(done), self._sources)
+            text = _text(done)
+            if _OTHER_RELEASE.search(text):
+                self._forget_lists()
+            raise _update_error(text, self._sources)
         self._read_suites()
+
+    def _forget_lists(self) -> None:
+        """What the archive was is of no use any more: the next time it is taken as it is."""
+        for path in (self._folder / "lists").glob("*_*"):
+            path.unlink(missing_ok=True)
 
     def versions(self, names: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         """Return the versions that there are of each package, newest first; a name without any is left out."""
@@ -133,6 +149,13 @@ class Apt:
         for name, version, _, _ in self._places(names):
             found.setdefault(name, {})[version] = None
         return {name: tuple(versions) for name, versions in found.items()}
+
+    def suites_of(self, name: str) -> Mapping[str, str]:
+        """Return the suites that have a package, and the newest version in each."""
+        found: dict[str, str] = {}
+        for _, version, _, suite in self._places([name]):
+            found.setdefault(suite, version)
+        return found
 
     def providers(self, name: str) -> tuple[str, ...]:
         """Return the packages that provide a name which is virtual."""
@@ -300,6 +323,12 @@ def _text(done: process.Completed) -> str:
 def _update_error(text: str, sources: Sources) -> FetchError:
     files = ", ".join(str(file) for file in sources.files)
     hint = f"check the network, its proxy, and {files}; ${VARIABLE} names another file of sources"
+    other = _OTHER_RELEASE.search(text)
+    if other:
+        return FetchError(
+            f"cannot read the package lists: an archive that was of release '{other[1]}' is of '{other[2]}' now",
+            hint=f"see what {files} name; if it is meant, run the command again",
+        )
     failed = _FAILED.search(text)
     if failed:
         suite = next(

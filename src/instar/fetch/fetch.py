@@ -66,7 +66,7 @@ def _package_batches(packages: Sequence[Package], lock: Lock, cache: Cache) -> I
     from instar.fetch.debs import fetch_packages
     from instar.fetch.sources import read_sources
 
-    sources = read_sources(lock.requested.base.partition(":")[2])
+    sources = read_sources(lock.requested.base.partition(":")[2], more=lock.requested.suites)
     for batch in _by_size(packages):
         yield _Batch(tuple(one.sha256 for one in batch), partial(fetch_packages, batch, sources, cache))
 

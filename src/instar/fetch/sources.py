@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,26 +50,43 @@ def suites_of(release: str) -> tuple[str, ...]:
     return release, f"{release}-updates", f"{release}-security"
 
 
-def read_sources(release: str, environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Sources:
-    """Return this machine's sources of ``release``; ``$INSTAR_APT_SOURCES`` names one file to use instead of apt's.
+def read_sources(
+    release: str, environ: Mapping[str, str] = os.environ, root: Path = Path("/"), *, more: Sequence[str] = ()
+) -> Sources:
+    """Return this machine's sources of ``release``, and of the suites ``more``.
 
-    Raises FetchError when a file cannot be read, or none has the release.
+    ``$INSTAR_APT_SOURCES`` names one file to use instead of apt's. Raises FetchError when a file cannot be read, or
+    none has the release or one of the suites.
     """
-    files = _files(environ, root)
-    suites = suites_of(release)
+    suites = (*suites_of(release), *more)
+    found = _selected(_files(environ, root), lambda suite: suite in suites)
+    for suite in (release, *more):
+        if not found.of_suite(suite):
+            raise FetchError(
+                f"cannot find '{suite}': none of this machine's apt sources has it"
+                f" ({', '.join(str(file) for file in found.files) or 'there are none'})",
+                hint=f"write an apt source that names the suite {suite!r} into a file, and its path into ${VARIABLE}",
+            )
+    return found
+
+
+def other_sources(
+    release: str, environ: Mapping[str, str] = os.environ, root: Path = Path("/"), *, more: Sequence[str] = ()
+) -> Sources | None:
+    """Return this machine's sources of everything else, None when there is nothing else. Raises FetchError."""
+    suites = (*suites_of(release), *more)
+    found = _selected(_files(environ, root), lambda suite: suite not in suites and not suite.endswith("/"))
+    return found if found.archives else None
+
+
+def _selected(files: tuple[Path, ...], wanted: Callable[[str], bool]) -> Sources:
     lines, stanzas, archives = list[str](), list[str](), list[Archive]()
     for file in files:
         text = _read(file)
         in_stanzas = _has_stanzas(file, text)
-        for entry, found in (_select_stanzas if in_stanzas else _select_lines)(text, suites):
+        for entry, found in (_select_stanzas if in_stanzas else _select_lines)(text, wanted):
             (stanzas if in_stanzas else lines).append(entry)
             archives.extend(found)
-    if not any(archive.suite == release for archive in archives):
-        raise FetchError(
-            f"cannot find '{release}': none of this machine's apt sources has it"
-            f" ({', '.join(str(file) for file in files) or 'there are none'})",
-            hint=f"write an apt source that names the suite {release!r} into a file, and its path into ${VARIABLE}",
-        )
     unique = tuple(dict.fromkeys(archives))
     return Sources(archives=unique, lines="".join(lines), stanzas="\n".join(stanzas), files=files)
 
@@ -99,19 +116,19 @@ def _has_stanzas(file: Path, text: str) -> bool:
     return re.search(r"(?mi)^Types:", text) is not None
 
 
-def _select_lines(text: str, suites: Iterable[str]) -> Iterator[tuple[str, list[Archive]]]:
+def _select_lines(text: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, list[Archive]]]:
     for line in text.splitlines():
         match = _LINE.match(line.strip())
-        if match and match[3] in suites:
+        if match and wanted(match[3]):
             yield line.strip() + "\n", [Archive(uri=match[2], suite=match[3])]
 
 
-def _select_stanzas(text: str, suites: Iterable[str]) -> Iterator[tuple[str, list[Archive]]]:
+def _select_stanzas(text: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, list[Archive]]]:
     for stanza in _stanzas(text):
         fields = _fields(stanza)
         if fields.get("enabled", "yes").lower() in ("no", "false", "0", "off", "without", "disable"):
             continue
-        chosen = [suite for suite in fields.get("suites", "").split() if suite in suites]
+        chosen = [suite for suite in fields.get("suites", "").split() if wanted(suite)]
         if "deb" in fields.get("types", "").split() and chosen:
             archives = [Archive(uri=uri, suite=suite) for uri in fields.get("uris", "").split() for suite in chosen]
             yield _narrow(stanza, {"Types": "deb", "Suites": " ".join(chosen)}), archives

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from instar.errors import FetchError, ResolveError
 from instar.fetch.apt import Apt, open_apt
 from instar.fetch.cache import Cache
-from instar.fetch.sources import read_sources
+from instar.fetch.sources import other_sources, read_sources
 from instar.lock.wanted import Wanted
 from instar.model.control import needs
 from instar.model.lock import Package, Suite, Why
@@ -22,8 +23,21 @@ from instar.model.reasons import MERGED, explain, package_roots
 _ROUNDS = 6
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Release:
+    """Where packages come from: ``base`` as in "debian:bookworm", and ``suites``; ``place`` is where that is asked."""
+
+    base: str
+    place: str
+    suites: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.base.partition(":")[2]
+
+
 def resolve_packages(
-    base: str, base_place: str, wanted: Sequence[Wanted], architecture: str, cache: Cache, keep: Mapping[str, str]
+    release: Release, wanted: Sequence[Wanted], architecture: str, cache: Cache, keep: Mapping[str, str]
 ) -> tuple[tuple[Suite, ...], tuple[Package, ...]]:
     """Return the suites that were read and the packages, sorted by step and name.
 
@@ -33,13 +47,12 @@ def resolve_packages(
         ResolveError: there is no such release, package or version, or they don't go together.
         SourceUnreachable: an archive does not answer.
     """
-    release = base.partition(":")[2]
     try:
-        sources = read_sources(release)
+        sources = read_sources(release.name, more=release.suites)
     except FetchError as error:
-        raise ResolveError(f"{base_place}: {error.message}", hint=error.hint) from error
+        raise ResolveError(f"{release.place}: {error.message}", hint=error.hint) from error
     with open_apt(cache, sources, architecture) as apt:
-        _require_known(apt, wanted, base)
+        _require_known(apt, wanted, release, lambda name: _elsewhere(name, release, architecture, cache))
         exact = {one.name for one in wanted if one.version}
         kept = {name: version for name, version in keep.items() if name not in exact}
         try:
@@ -64,13 +77,15 @@ def _explained(
     return tuple(dataclasses.replace(one, why=reasons[one.name]) for one in packages)
 
 
-def _require_known(apt: Apt, wanted: Sequence[Wanted], base: str) -> None:
+def _require_known(
+    apt: Apt, wanted: Sequence[Wanted], release: Release, elsewhere: Callable[[str], str | None]
+) -> None:
     there = apt.versions(sorted({MERGED, *(one.name for one in wanted)}))
     problems = []
     for one in wanted:
         versions = there.get(one.name)
         if versions is None:
-            problems.append(f"{one.place}: cannot lock '{one.name}': {_unknown(apt, one.name, base)}")
+            problems.append(f"{one.place}: cannot lock '{one.name}': {_unknown(apt, one.name, release, elsewhere)}")
         elif one.version and one.version not in versions:
             problems.append(
                 f"{one.place}: cannot lock '{one.text}': there is no such version; there is {', '.join(versions)}"
@@ -79,13 +94,30 @@ def _require_known(apt: Apt, wanted: Sequence[Wanted], base: str) -> None:
         raise ResolveError("\n".join(problems))
 
 
-def _unknown(apt: Apt, name: str, base: str) -> str:
+def _unknown(apt: Apt, name: str, release: Release, elsewhere: Callable[[str], str | None]) -> str:
     providers = apt.providers(name)
     if providers:
         return f"it is a virtual package; name one of {', '.join(providers)}"
+    other = elsewhere(name)
+    if other:
+        return f"{release.base} has no such package, but {other}"
     near = apt.near(name)
     advice = f"; did you mean {' or '.join(repr(other) for other in near)}?" if near else ""
-    return f"{base} has no such package{advice}"
+    return f"{release.base} has no such package{advice}"
+
+
+def _elsewhere(name: str, release: Release, architecture: str, cache: Cache) -> str | None:
+    """Return where else this machine's sources have a package, and what to write for it. Only a mistake pays for it."""
+    others = other_sources(release.name, more=release.suites)
+    if others is None:
+        return None
+    try:
+        with open_apt(cache, others, architecture) as apt:
+            found = apt.suites_of(name)
+    except FetchError:
+        return None
+    places = " and ".join(f"'{suite}' ({version})" for suite, version in found.items())
+    return f"{places} of this machine's sources has it: add the suite to image.suites" if found else None
 
 
 def _keeping(apt: Apt, wanted: Sequence[Wanted], keep: Mapping[str, str]) -> tuple[Package, ...]:

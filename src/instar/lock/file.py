@@ -128,9 +128,10 @@ def _lines(entries: Sequence[Any], indent: str = "    ") -> str:
 
 
 def _requested(requested: Requested) -> str:
+    suites = f',\n    "suites": {_json(list(requested.suites))}' if requested.suites else ""
     return (
         f'{{\n    "base": {_json(requested.base)},\n    "packages": {_lines(requested.packages, "      ")},\n'
-        f'    "requirements": {_lines(requested.requirements, "      ")}\n  }}'
+        f'    "requirements": {_lines(requested.requirements, "      ")}{suites}\n  }}'
     )
 
 
@@ -254,7 +255,7 @@ def _lock(data: Any) -> Lock:
     return Lock(
         bake_format=data["bake-format"],
         architecture=_fit(data["architecture"], _ARCHITECTURE, "architecture"),
-        requested=_read_requested(data["requested"]),
+        requested=_read_requested(data["requested"], None if is_first else "suites"),
         suites=tuple(_listed(data, "suites", _suite)),
         packages=tuple(sorted(packages, key=_package_order)),
         python=python,
@@ -344,12 +345,13 @@ def _suite(entry: Any) -> Suite:
     return Suite(label=_fit(entry["label"], _LABEL, "label"), suite=_fit(entry["suite"], _SUITE, "suite"), date=date)
 
 
-def _read_requested(entry: Any) -> Requested:
-    _require_keys(entry, _REQUESTED_KEYS, "requested")
+def _read_requested(entry: Any, suites: str | None) -> Requested:
+    _require_keys(entry, _REQUESTED_KEYS, "requested", optional=suites)
     return Requested(
         base=_fit(entry["base"], _BASE, "base"),
         packages=tuple(_listed(entry, "packages", lambda one: _fit(one, _LINE, "package"))),
         requirements=tuple(_listed(entry, "requirements", lambda one: _fit(one, _LINE, "requirement"))),
+        suites=tuple(_listed(entry, "suites", lambda one: _fit(one, _SUITE, "suite")) if "suites" in entry else ()),
     )
 
 

@@ -57,7 +57,8 @@ def host_architecture() -> str:
 def requested(loaded: Loaded, requirements: Sequence[Requirement]) -> Requested:
     """Return what a lock of this definition is made for."""
     image = loaded.definition.image
-    return Requested(base=image.base, packages=image.packages, requirements=tuple(one.written for one in requirements))
+    lines = tuple(one.written for one in requirements)
+    return Requested(base=image.base, packages=image.packages, requirements=lines, suites=tuple(sorted(image.suites)))
 
 
 def requirements_of(loaded: Loaded) -> tuple[Requirement, ...]:
@@ -80,6 +81,9 @@ def _moved_packages(lock: Lock, loaded: Loaded) -> Iterator[str]:
     image, then = loaded.definition.image, lock.requested
     if image.base != then.base:
         yield f"{loaded.places.place_text('image', 'base')}: base '{image.base}' was '{then.base}' when locked"
+    if sorted(image.suites) != sorted(then.suites):
+        had, has = ", ".join(then.suites) or "none", ", ".join(image.suites) or "none"
+        yield f"{loaded.places.place_text('image', 'suites')}: suites were {had} when locked, and are {has}"
     locked = {_package_name(text): text for text in then.packages}
     for number, text in enumerate(image.packages):
         before = locked.pop(_package_name(text), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -12,7 +12,7 @@ from instar.errors import FetchError, LockMissing, ResolveError
 from instar.fetch.cache import Cache
 from instar.fetch.requirements import Requirement, normal_name
 from instar.fetch.target import Target, version_parts
-from instar.lock.debian import resolve_packages
+from instar.lock.debian import Release, resolve_packages
 from instar.lock.fit import host_architecture, requested, requirements_of
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
 from instar.lock.wanted import Wanted, wanted_of, wanted_packages
@@ -97,15 +97,31 @@ def _packages(
         report(Progress(stage="lock", text=f"{image.base} · {len(wanted)} named", kind="running"))
         versions = {package.name: package.version for package in kept.packages} if kept is not None else {}
         keep = {name: version for name, version in versions.items() if name not in freed}
-        return resolve_packages(image.base, place("image", "base"), wanted, host_architecture(), cache, keep)
+        release = Release(base=image.base, place=place("image", "base"), suites=image.suites)
+        suites, packages = resolve_packages(release, wanted, host_architecture(), cache, keep)
+        for text in _renamed(kept.suites if kept is not None else (), suites):
+            report(Progress(stage="lock", text=text, kind="warning"))
+        return suites, packages
 
-    moved = kept is None or not _asks_the_same(kept, wanted) or freed & {one.name for one in kept.packages}
+    moved = kept is None or not _asks_the_same(kept, loaded, wanted) or freed & {one.name for one in kept.packages}
     if kept is None or moved or anew or groundless_packages(kept, wanted) or missing_packages(kept, wanted):
         return solve()
     return kept.suites, _explained(kept.packages, lambda: solve()[1])
 
 
-def _asks_the_same(kept: Lock, wanted: Sequence[Wanted]) -> bool:
+def _renamed(before: Sequence[Suite], now: Sequence[Suite]) -> Iterator[str]:
+    """Yield what archives call themselves that they didn't: the lock's reviewers see it there, too."""
+    then = {one.suite: sorted(other.label for other in before if other.suite == one.suite) for one in before}
+    for suite, labels in {
+        one.suite: sorted(other.label for other in now if other.suite == one.suite) for one in now
+    }.items():
+        if then.get(suite, labels) != labels:
+            yield f"the archive of '{suite}' calls itself '{', '.join(labels)}' now, and was '{', '.join(then[suite])}'"
+
+
+def _asks_the_same(kept: Lock, loaded: Loaded, wanted: Sequence[Wanted]) -> bool:
+    if sorted(kept.requested.suites) != sorted(loaded.definition.image.suites):
+        return False
     before = wanted_packages(kept.requested.packages, lambda number: "", "" if kept.python is not None else None)
     return {one.text for one in before} == {one.text for one in wanted}
 

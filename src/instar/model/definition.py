@@ -61,6 +61,7 @@ class ImageSpec:
     run_timeout_ms: int = 600_000
     env: Mapping[str, str] = field(default_factory=dict)
     user: User = User()
+    suites: tuple[str, ...] = field(default=(), metadata=ADDED)  # of packages, besides those of the base
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -73,6 +73,7 @@ class Requested:
     base: str
     packages: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()  # the lines of the requirements file that mean something, in order
+    suites: tuple[str, ...] = ()  # besides those of the base
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
