@@ -91,6 +91,39 @@ def make_user_and_network(name: str, ids: IdRange, user_path: Path) -> Iterator[
 
 
 @contextlib.contextmanager
+def exchanged(ids: IdRange, users: tuple[int, int], groups: tuple[int, int]) -> Iterator[int]:
+    """Yield a descriptor of a user namespace as that of ``ids``, but for two users and two groups who change places.
+
+    A mount that is shifted into it shows what belongs to the first of each pair as the second's, and the other way
+    round. Raises Unsupported.
+    """
+    with _child_inside(ids.first, "--user") as pid:
+        try:
+            Path(f"/proc/{pid}/uid_map").write_text(exchange_map(ids, *users))
+            Path(f"/proc/{pid}/gid_map").write_text(exchange_map(ids, *groups))
+            descriptor = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise Unsupported(f"this machine makes no user namespace: {error.strerror}") from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def exchange_map(ids: IdRange, one: int, other: int) -> str:
+    """Return the map of ``ids`` in which two have changed places. Source: user_namespaces(7), uid_map."""
+    lines = [(one, ids.first + other, 1)]
+    if one != other and one < ids.count:
+        lines.append((other, ids.first + one, 1))
+    begin = 0
+    for each in (*sorted({one, other} & set(range(ids.count))), ids.count):
+        if each > begin:
+            lines.append((begin, ids.first + begin, each - begin))
+        begin = each + 1
+    return "".join(f"{inside} {outside} {count}\n" for inside, outside, count in sorted(lines))
+
+
+@contextlib.contextmanager
 def _child_inside(owner: int, *kinds: str) -> Iterator[int]:
     """Yield the pid of a child in new namespaces of ``owner``. It reads until this process closes the pipe, or dies.
 

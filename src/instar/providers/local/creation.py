@@ -23,6 +23,7 @@ from instar.providers.commands import command_of, place_of_command
 from instar.providers.local import logs, record, root
 from instar.providers.local.inspection import facts
 from instar.providers.local.names import InstanceNames
+from instar.providers.local.root import Owner
 
 SECRETS = "/run/secrets"
 _HOME = "/tmp"  # noqa: S108  the only place that every command may write to
@@ -59,7 +60,7 @@ def create(order: Order, subnet: IPv4Network, *, shift_owners: bool) -> Process:
         address = IPv4Address(order.instance.address)
         namespace = namespaces.name_path(names.network)
         network.connect(names.link, names.of.bridge, namespace, address, subnet)
-        binds, devices = _make_root(order, users, descriptor)
+        binds, layers = _make_root(order, users, descriptor)
     command = _checked_command(order, users)
     _write_bundle(order, users, binds, command)
     process = conmon.create(names.keeping)
@@ -67,13 +68,13 @@ def create(order: Order, subnet: IPv4Network, *, shift_owners: bool) -> Process:
         rlimits.set_inside(process.pid, users.path)
     _give_output(order, process, users)
     root.hide_volumes(names)
-    facts.write(names, process, list(zip(_layers(order), devices, strict=True)))
+    facts.write(names, process, layers)
     record.write_process(names, process)
     return process
 
 
 def _layers(order: Order) -> list[Digest]:
-    """Return the diff ID of each layer, topmost first; the plate is the lowest."""
+    """Return the diff ID of each layer that is known before there is a root, topmost first; the plate is the lowest."""
     base = plate.layer([volume.path for volume in order.release.service.volumes])
     return [layer.diff_id for layer in (*reversed(order.image.layers), base)]
 
@@ -114,20 +115,23 @@ def _namespaces(names: InstanceNames, shift_owners: bool) -> Iterator[tuple[User
         yield Users(path=names.users, ids=ids), descriptor
 
 
-def _make_root(order: Order, users: Users | None, descriptor: int | None) -> tuple[tuple[Bind, ...], tuple[str, ...]]:
-    """Return what shows inside besides the image, and the devices of the layers."""
+def _make_root(
+    order: Order, users: Users | None, descriptor: int | None
+) -> tuple[tuple[Bind, ...], tuple[tuple[Digest, str], ...]]:
+    """Return what shows inside besides the image, and the layers with their devices."""
     names, service = order.names, order.release.service
     points = [volume.path for volume in service.volumes]
     if users:
         root.let_through(names, users)
-    devices = root.mount(names, order.image, points, order.images, descriptor)
+    layers = root.mount(names, order.image, points, order.images, descriptor)
     root.check_points(names.root, (*plate.FOLDERS, *points), plate.FILES)
     uid, gid = order.user
+    owner = Owner(uid=uid, gid=gid, ids=users.ids if users else None, may_differ="CAP_CHOWN" in _capabilities(order))
     binds = []
     for volume in service.volumes:
         source = root.make_volume(names.of, order.instance.place, volume, uid, gid)
-        binds.append(root.show_volume(names, volume, source, descriptor))
-    return (*binds, *_files(order), *_secrets(order, users)), devices
+        binds.append(root.show_volume(names, volume, source, descriptor, owner))
+    return (*binds, *_files(order), *_secrets(order, users)), layers
 
 
 def _files(order: Order) -> tuple[Bind, ...]:
@@ -198,7 +202,7 @@ def _checked_command(order: Order, users: Users | None) -> Sequence[str]:
 def _write_bundle(order: Order, users: Users | None, binds: Sequence[Bind], command: Sequence[str]) -> None:
     names, service = order.names, order.release.service
     uid, gid = order.user
-    capabilities = [_capability(name) for name in service.capabilities]
+    capabilities = _capabilities(order)
     made = Bundle(
         root=names.root,
         hostname=names.hostname,
@@ -244,6 +248,6 @@ def _numbers(user: str) -> tuple[int, int]:
         raise ProviderError(f"the image's user '{user}' is not a pair of numbers") from None
 
 
-def _capability(name: str) -> str:
-    upper = name.upper()
-    return upper if upper.startswith("CAP_") else f"CAP_{upper}"
+def _capabilities(order: Order) -> list[str]:
+    upper = [name.upper() for name in order.release.service.capabilities]
+    return [name if name.startswith("CAP_") else f"CAP_{name}" for name in upper]

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +47,13 @@ def write_intent(names: InstanceNames, instance: Instance, layers: Sequence[Dige
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def add_layer(names: InstanceNames, layer: Digest) -> None:
+    """Write down a layer that lies above those of the intent."""
+    intent = find_intent(names.folder)
+    if intent is not None and layer not in intent.layers:
+        _write(names.intent, to_json(replace(intent, layers=(layer, *intent.layers))))
 
 
 def remove_begun(names: InstanceNames) -> None:

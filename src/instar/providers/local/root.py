@@ -9,20 +9,38 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from instar.errors import HostError, ProviderError
-from instar.host import idmap, mounts, plate, trees
+from instar.host import cover, idmap, mounts, namespaces, plate, trees
 from instar.host.bundle import Bind, Users
 from instar.host.layers import LayerImages
-from instar.host.namespaces import Unsupported
+from instar.host.namespaces import IdRange, Unsupported
 from instar.host.proc import device_text
 from instar.model.definition import Volume
+from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.release import Place
+from instar.providers.local import record
 from instar.providers.local.names import InstanceNames, Names
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Owner:
+    """Whose volumes are to be inside: the image's user, in an instance with ``ids`` of its own or with none.
+
+    ``may_differ``: it may give files away itself (the capability CHOWN), so a volume that is another's may be meant so.
+    """
+
+    uid: int
+    gid: int
+    ids: IdRange | None
+    may_differ: bool = False
+
 
 _NOT_HERE = frozenset({errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP})
 _SAFE = idmap.NOSUID | idmap.NODEV
@@ -43,16 +61,17 @@ def let_through(names: InstanceNames, users: Users) -> None:
 
 def mount(
     names: InstanceNames, image: Image, points: Sequence[str], images: LayerImages, users: int | None
-) -> tuple[str, ...]:
-    """Mount the root, its owners shifted into the namespace ``users`` (a fd); return the devices of its layers,
-    topmost first. Raises HostError, Unsupported."""
+) -> tuple[tuple[Digest, str], ...]:
+    """Mount the root, its owners shifted into the namespace ``users`` (a fd); return the diff ID and the device of each
+    of its layers, topmost first. Raises HostError, Unsupported."""
     with images.standing():
-        lowers = _lowers(image, points, images)
+        lowers = _lowers(names, image, points, images)
+        places = [place for _, place in lowers]
         if users is None:
-            mounts.mount_overlay(lowers, names.root)
+            mounts.mount_overlay(places, names.root)
         else:
-            _mount_shifted(names, lowers, users)
-        devices = tuple(device_text(lower.stat().st_dev) for lower in lowers)
+            _mount_shifted(names, places, users)
+        devices = tuple((layer, device_text(place.stat().st_dev)) for layer, place in lowers)
     idmap.restrict(names.root, _SAFE)
     return devices
 
@@ -88,12 +107,38 @@ def remove_volumes(names: Names, place: Place) -> None:
         folder.parent.rmdir()  # other environments of the service may have theirs in it
 
 
-def show_volume(names: InstanceNames, volume: Volume, source: Path, users: int | None) -> Bind:
-    """Make ``source`` ready to be shown inside, its owners shifted. Raises Unsupported, HostError."""
+def show_volume(names: InstanceNames, volume: Volume, source: Path, users: int | None, owner: Owner) -> Bind:
+    """Make ``source`` ready to be shown inside, its owners shifted. Raises Unsupported, HostError, ProviderError."""
     target = names.room / "volumes" / volume.name
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    idmap.clone(source, target, users=users, attributes=_SAFE | (0 if volume.exec else idmap.NOEXEC))
+    attributes = _SAFE | (0 if volume.exec else idmap.NOEXEC)
+    with _as_owner(volume, source, users, owner) as shifted:
+        idmap.clone(source, target, users=shifted, attributes=attributes)
     return Bind(source=target, target=volume.path, writable=True, executable=volume.exec)
+
+
+@contextlib.contextmanager
+def _as_owner(volume: Volume, source: Path, users: int | None, owner: Owner) -> Iterator[int | None]:
+    """Yield the namespace to shift a volume's owners into, so that whoever it was made for is the image's user.
+
+    Nothing on the disk changes: a release before, whose user has the number of then, goes on as it was.
+    """
+    found = source.stat()
+    if owner.may_differ or (found.st_uid, found.st_gid) == (owner.uid, owner.gid):
+        yield users
+    elif users is not None and owner.ids is not None:
+        pairs = (found.st_uid, owner.uid), (found.st_gid, owner.gid)
+        with namespaces.exchanged(owner.ids, *pairs) as descriptor:
+            yield descriptor
+    elif found.st_uid == owner.uid:
+        yield users
+    else:
+        before, now = f"{found.st_uid}:{found.st_gid}", f"{owner.uid}:{owner.gid}"
+        raise ProviderError(
+            f"the volume '{volume.name}' belongs to user {before}, and the image's user is {now}",
+            hint=f"keep the number (image.user: uid: {found.st_uid}), or, when no release before is to come back: "
+            f"chown -R --from={before} {now} {shlex.quote(str(source))}",
+        )
 
 
 def unmount(names: InstanceNames) -> None:
@@ -112,12 +157,21 @@ def hide_volumes(names: InstanceNames) -> None:
     mounts.unmount_all(names.room / "volumes")
 
 
-def _lowers(image: Image, points: Sequence[str], images: LayerImages) -> list[Path]:
-    layers = [images.mount(layer) for layer in reversed(image.layers)]
-    for layer in layers:
-        if os.path.lexists(f"{layer}{plate.OWN_FOLDER}"):
+def _lowers(
+    names: InstanceNames, image: Image, points: Sequence[str], images: LayerImages
+) -> list[tuple[Digest, Path]]:
+    """Return the layers that the root is made of, topmost first, and where each is mounted."""
+    layers = [(layer.diff_id, images.mount(layer)) for layer in reversed(image.layers)]
+    for _, place in layers:
+        if os.path.lexists(f"{place}{plate.OWN_FOLDER}"):
             raise ProviderError(f"the image has a '{plate.OWN_FOLDER}', which is Instar's own")
-    return [*layers, plate.mount(images, points)]
+    layers.append((plate.layer(points).diff_id, plate.mount(images, points)))
+    wanted = cover.folders([place for _, place in layers], points)
+    if wanted:
+        above = cover.layer(wanted).diff_id
+        record.add_layer(names, above)
+        layers.insert(0, (above, cover.mount(images, wanted)))
+    return layers
 
 
 def _mount_shifted(names: InstanceNames, lowers: Sequence[Path], users: int) -> None:

@@ -120,7 +120,8 @@ def _look(case: Case, around: Surroundings, *, deep: bool) -> dict[Hashable, Fin
 def _standing(case: Case, around: Surroundings) -> Iterator[Finding]:
     """Yield what is wrong with what its root stands on."""
     wanted = [layer.diff_id for layer in reversed(case.order.image.layers)]
-    if list(case.made.layers[: len(wanted)]) != wanted:
+    above = len(case.made.layers) - len(wanted) - 1  # a cover, or nothing; below is the plate
+    if above not in (0, 1) or list(case.made.layers[above:-1]) != wanted:
         yield case.finding("root", "/", "the layers of its image", "others")
     here = around.mounts.get(str(case.names.root), ())
     if [one.device for one in here] != [case.made.overlay]:

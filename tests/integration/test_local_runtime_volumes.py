@@ -1,0 +1,158 @@
+"""Volumes of instances: below folders that a layer makes anew, and when the image's user gets another number."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from tiny_world import USER, TinyWorld
+
+from instar.errors import ProviderError
+from instar.host import cover, idmap, namespaces
+from instar.host.namespaces import IdRange, Unsupported
+from instar.model.definition import Stop, Volume
+from instar.model.image import Image
+from instar.model.release import Instance, Release
+from instar.providers.base import Subject
+from instar.providers.local import record
+from instar.providers.local.names import Names
+
+pytestmark = pytest.mark.root
+QUICK = Stop(grace_ms=500)
+
+
+@pytest.fixture(scope="module")
+def one_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorld]:
+    made = TinyWorld(tmp_path_factory.mktemp("home"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world(one_world: TinyWorld) -> Iterator[TinyWorld]:
+    yield one_world
+    one_world.runtime.forget(one_world.release(["true"]).place, [], volumes=True)
+    one_world.sweep()
+
+
+@pytest.fixture(scope="module")
+def packaged(one_world: TinyWorld) -> Image:
+    """An image whose upper layer makes a folder anew, of its own user and mode, as a Debian package's does."""
+    tree = one_world.home / "packaged"
+    (tree / "var/lib/mosquitto/other").mkdir(parents=True)
+    (tree / "var/lib/mosquitto/shipped").write_text("a file of the package\n")
+    for folder in ("var", "var/lib", "var/lib/mosquitto/other"):
+        (tree / folder).chmod(0o755)
+    os.chown(tree / "var/lib/mosquitto", USER, 55)
+    (tree / "var/lib/mosquitto").chmod(0o2750)
+    os.setxattr(tree / "var/lib/mosquitto", "trusted.overlay.opaque", b"y")
+    return one_world.image_of(one_world.home / "tree", tree)
+
+
+def test_a_volume_lies_below_a_folder_that_a_package_makes(world: TinyWorld, packaged: Image) -> None:
+    volumes = (Volume(name="data", path="/var/lib/mosquitto/data"), Volume(name="log", path="/var/lib/a/log"))
+    script = "touch /var/lib/mosquitto/data/x /var/lib/a/log/y && cat /var/lib/mosquitto/shipped; "
+    script += "ls -ldn /var/lib /var/lib/mosquitto /var/lib/mosquitto/other; echo end; sleep 1000"
+    release = world.release(["sh", "-c", script], volumes=volumes, stop=QUICK)
+    instance = world.run(release, image=packaged)
+    world.printed(instance, "end")
+    lines = [line.split(" ", 2)[2] for line in world.runtime.log_lines(instance.id)]
+    assert lines[0] == "a file of the package"
+    folders = [line.split() for line in lines[1:4]]
+    assert [words[0] for words in folders] == ["drwxr-xr-x", "drwxr-s---", "drwxr-xr-x"]
+    assert folders[1][2:4] == [str(USER), "55"]
+    kept = Names(world.state, world.id).volumes(release.place)
+    assert (kept / "data/x").exists()
+    assert (kept / "log/y").exists()
+
+    layers = _intent(world, instance)
+    assert len(layers) == 4, "the cover is in use, and not removed as what nobody uses"
+    assert set(layers) <= set(world.runtime.layers_in_use())
+    assert world.runtime.inspect([_subject(world, instance, release, packaged)]) == ()
+    world.runtime.destroy(instance, release)
+
+
+def test_the_cover_is_made_of_what_the_image_has_there(world: TinyWorld, packaged: Image) -> None:
+    lowers = [world.layers.mount(layer) for layer in reversed(packaged.layers)]
+    assert cover.folders(lowers, ["/var/lib/mosquitto/other", "/srv"]) == ()
+    found = {folder.path: folder for folder in cover.folders(lowers, ["/var/lib/mosquitto/data/deep"])}
+    assert list(found) == [
+        "/", "/var", "/var/lib", "/var/lib/mosquitto", "/var/lib/mosquitto/data", "/var/lib/mosquitto/data/deep",
+    ]  # fmt: skip
+    assert (found["/var/lib/mosquitto"].uid, found["/var/lib/mosquitto"].gid) == (USER, 55)
+    assert found["/var/lib/mosquitto"].mode == 0o2750
+    assert found["/var/lib/mosquitto/data"] == cover.Folder(path="/var/lib/mosquitto/data")
+    assert cover.folders(lowers, ["/bin/sh"]) == (), "a link is refused elsewhere, not hidden"
+
+
+def test_the_same_image_and_points_have_the_same_cover(world: TinyWorld, packaged: Image) -> None:
+    lowers = [world.layers.mount(layer) for layer in reversed(packaged.layers)]
+    first = cover.layer(cover.folders(lowers, ["/var/lib/mosquitto/data"]))
+    assert first == cover.layer(cover.folders(lowers, ["/var/lib/mosquitto/data"]))
+    assert first != cover.layer(cover.folders(lowers, ["/var/lib/mosquitto/log"]))
+
+
+def test_a_new_number_of_the_images_user_keeps_its_volumes(world: TinyWorld) -> None:
+    """Nothing on the disk changes: the release before, with its number, finds all as it was."""
+    tree = world.home / "tree"
+    images = {number: world.image_of(tree, user=f"{number}:{number}") for number in (USER, 10_002)}
+    volumes = (Volume(name="data", path="/var/lib/data", access="shared"),)
+    kept = Names(world.state, world.id).volumes(world.release(["true"]).place) / "data"
+    said = []
+    for number in (USER, 10_002, USER):
+        script = f"echo {number} >>/var/lib/data/log || exit 1; mkdir /var/lib/data/of-$$-{len(said)}; "
+        script += "ls -ldn /var/lib/data /var/lib/data/log; cat /var/lib/data/log"
+        release = world.release(["sh", "-c", script], volumes=volumes, stop=QUICK)
+        instance = world.run(release, image=images[number])
+        assert world.ended(instance).exit_status == 0
+        lines = [line.split(" ", 2)[2] for line in world.runtime.log_lines(instance.id)]
+        assert {tuple(line.split()[2:4]) for line in lines[:2]} == {(str(number), str(number))}
+        said = lines[2:]
+        world.runtime.destroy(instance, release)
+        world.runtime.forget(release.place, [instance.id], volumes=False)
+    assert said == [str(USER), "10002", str(USER)]
+    owners = {(path.stat().st_uid, path.stat().st_gid) for path in (kept, *kept.iterdir())}
+    assert owners == {(USER, USER)}, "on the disk it is whose it was when it was made"
+
+
+def test_without_user_namespaces_it_is_said_whose_a_volume_is(
+    world: TinyWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise Unsupported("this kernel cannot")
+
+    monkeypatch.setattr(idmap, "_shift", refuse)
+    release = world.release(["sleep", "1000"], volumes=(Volume(name="data", path="/var/lib/data"),), stop=QUICK)
+    instance = world.run(release)
+    world.runtime.destroy(instance, release)
+    image = world.image_of(world.home / "tree", user="10002:10002")
+    with pytest.raises(ProviderError, match="the volume 'data' belongs to user 10001:10001") as caught:
+        world.runtime.create(world.instance(release), release, image)
+    assert "chown -R --from=10001:10001 10002:10002" in (caught.value.hint or "")
+    assert world.traces() == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (5, 7, "0 100 5\n5 107 1\n6 106 1\n7 105 1\n8 108 2\n"),
+        (7, 5, "0 100 5\n5 107 1\n6 106 1\n7 105 1\n8 108 2\n"),
+        (5, 5, "0 100 5\n5 105 1\n6 106 4\n"),
+        (0, 9, "0 109 1\n1 101 8\n9 100 1\n"),
+        (70_000, 5, "0 100 5\n6 106 4\n70000 105 1\n"),
+    ],
+)
+def test_two_numbers_change_places(one: int, other: int, expected: str) -> None:
+    assert namespaces.exchange_map(IdRange(first=100, count=10), one, other) == expected
+
+
+def _intent(world: TinyWorld, instance: Instance) -> tuple[str, ...]:
+    intent = record.find_intent(world.state.instances / instance.id)
+    assert intent is not None
+    return tuple(intent.layers)
+
+
+def _subject(world: TinyWorld, instance: Instance, release: Release, image: Image) -> Subject:
+    return Subject(instance=replace(instance, process=world.observe(instance).process), release=release, image=image)
