@@ -50,7 +50,10 @@ def test_names(name: str) -> None:
             f"{TOP}{IMAGE}service: {{command: [x], prot: 1}}\n",
             "3:25: service: unknown key 'prot'; did you mean 'port'?",
         ),
-        (f"{TOP}{IMAGE}service: {{command: [x], env: {{}}}}\n", "unknown key 'env'; it belongs to 'image'"),
+        (
+            f"{TOP}{IMAGE}service: {{command: [x], env: {{}}}}\n",
+            "there is no 'env' here; variables stand in an environment's 'config'",
+        ),
         (
             f"{TOP}{IMAGE}{SERVICE}command: [x]\n",
             "unknown key 'command'; expected name, image, service or environments",
@@ -219,7 +222,6 @@ def test_low_ports_and_neighbouring_volumes_are_fine() -> None:
     ("rest", "expected"),
     [
         ("  dev: {}\n", "5:3: environments.dev: 'listen' is missing; the service has a port; say where"),
-        ("  dev:\n", "5:7: environments.dev: expected a section, such as {listen: '127.0.0.1:8080'}, found nothing"),
         ("  Dev: {listen: ':80'}\n", "5:3: environments: expected a name of a-z"),
         ("  dev: {listen: 8080}\n", "did you mean '127.0.0.1:8080'?"),
         ("  dev: {listen: localhost:80}\n", "write it as a number: 127.0.0.1"),
@@ -293,3 +295,23 @@ def test_one_mistake_makes_one_problem() -> None:
     assert len(problems_of(text)) == 1
     assert len(problems_of(text.replace("port: none", "prot: 80"))) == 1
     assert len(problems_of(text.replace("port: none", "port: 80, volumes: [{name: d, path: data}]"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ("env: {A: b}", "there is no 'env' here; variables of an environment stand in its 'config'"),
+        ("replicas: 3", "there is no 'replicas' here; how many run is 'instances'"),
+        ("port: 80", "there is no 'port' here; where it is reached is 'listen: 127.0.0.1:8080'"),
+        ("secrets: {A: {env: B}}", "there is no 'env' here; a secret is a file beside the definition"),
+        ("secrets: {A: {file: /etc/shadow}}", "a definition reads no file of the machine's: copy it beside"),
+    ],
+)
+def test_what_other_tools_have_elsewhere_leads_here(rest: str, expected: str) -> None:
+    assert expected in problems_of(environments(f"  dev: {{listen: '127.0.0.1:1', {rest}}}\n"))[-1]
+
+
+def test_a_bare_key_is_an_environment_with_nothing_in_it() -> None:
+    assert problems_of(environments("  dev:\n", "workdir: /")) == []
+    [problem] = problems_of(environments("  dev:\n"))
+    assert problem.startswith("5:3: environments.dev: 'listen' is missing; the service has a port")

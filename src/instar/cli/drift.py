@@ -68,7 +68,8 @@ def _show(report: DriftReport) -> None:
     checked = report.checked
     count, found = len(checked.instances), len(checked.findings)
     what = f"{count} instance{'s' * (count != 1)}"
-    told = "as baked" if checked.clean else f"{found} finding{'s' * (found != 1)}"
+    as_baked = "as baked" if count else "nothing runs there"
+    told = as_baked if checked.clean else f"{found} finding{'s' * (found != 1)}"
     ignored = f" · {len(checked.ignored)} ignored" if checked.ignored else ""
     ms = 1000 * report.seconds
     layers = f" · layers {report.layers}" if report.layers else ""

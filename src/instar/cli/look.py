@@ -58,7 +58,8 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
     elif everything:
         _show_all(everything)
     else:
-        say(f"nothing is deployed{f' of {service!r}' if service else ''} yet: instar deploy ENV")
+        before = "; what was: instar history" if parts.ledger.history(None, last=1) else ""
+        say(f"nothing is deployed{f' of {service!r}' if service else ''} now: instar deploy ENV{before}")
 
 
 @click.command()

@@ -43,6 +43,27 @@ _COMMANDS = {
 }
 
 
+# what other tools call it, and what it is here
+_FAMILIAR = {
+    **dict.fromkeys(("diff", "plan", "preview"), "instar deploy ENV --plan"),
+    **dict.fromkeys(("ps", "ls", "list", "info", "inspect", "top"), "instar status"),
+    **dict.fromkeys(("exec", "ssh", "console", "attach", "run"), "instar shell ENV"),
+    **dict.fromkeys(("up", "apply", "start", "release", "push", "switch"), "instar deploy ENV"),
+    **dict.fromkeys(("down", "rm", "remove", "delete", "stop"), "instar destroy ENV"),
+    **dict.fromkeys(("restart", "kill", "reload"), "instar taint ENV INSTANCE: nothing that runs is changed"),
+    **dict.fromkeys(("scale", "set", "edit", "update", "config"), "change the definition, then: instar deploy ENV"),
+    **dict.fromkeys(("undo", "back", "revert"), "instar rollback ENV"),
+    **dict.fromkeys(("abort", "cancel", "pause", "resume"), "instar rollout abort | pause | resume ENV"),
+    **dict.fromkeys(("prune", "clean", "cleanup"), "instar gc"),
+    **dict.fromkeys(("events", "audit", "journal"), "instar history ENV"),
+    **dict.fromkeys(("verify", "check"), "instar drift ENV; of the definition: instar validate"),
+    "build": "instar bake",
+    "new": "instar init",
+    "version": "instar --version",
+    "help": "instar --help",
+}
+
+
 class Commands(click.Group):
     """Commands in the order of a first day, each imported only when it is wanted."""
 
@@ -59,6 +80,8 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
+            if args[0] in _FAMILIAR:
+                raise click.UsageError(f"{error.format_message()} You may mean: {_FAMILIAR[args[0]]}", ctx) from error
             import difflib
 
             near = difflib.get_close_matches(args[0], _COMMANDS, n=1)

@@ -157,6 +157,13 @@ def beside(text: str) -> str:
     return "/".join(parts) or "."
 
 
+def secret_file(text: str) -> str:
+    """A secret's file: a definition comes from a colleague, and must not choose a file of the machine's."""
+    if text.startswith("/"):
+        raise Misfit("a definition reads no file of the machine's: copy it beside the definition, and out of git")
+    return beside(text)
+
+
 def duration(text: str) -> int:
     """Return milliseconds of "500ms", "2s", "1m30s", "1h"."""
     return _milliseconds(text, LONGEST_DURATION_MS)

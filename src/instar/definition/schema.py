@@ -25,6 +25,7 @@ from instar.definition.values import (
     NAME,
     NETWORK,
     PREVIEW,
+    SECRET_FILE,
     SIZE,
     VARIABLES,
 )
@@ -242,14 +243,26 @@ SERVICE = Section(
         "a release that cannot read what there is."),
     make=_service,
     check=rules.service,
+    elsewhere={
+        **dict.fromkeys(("env", "environment", "config"), "variables stand in an environment's 'config', or in "
+            "'image.env' when they are the same everywhere"),
+        **dict.fromkeys(("instances", "replicas"), "how many run is 'instances' of an environment"),
+        "user": "who the service runs as is 'image.user'",
+        "secrets": "secrets are an environment's: 'environments.NAME.secrets'",
+        "image": "what it is made of stands in the section 'image' at the top",
+    },
 )  # fmt: skip
 
 SECRET = Section(
     "a section such as {file: secrets/token}",
     model.Environment,
-    Key("file", BESIDE, "File beside the definition that holds the secret. It never goes into an image.",
+    Key("file", SECRET_FILE, "File beside the definition that holds the secret. It never goes into an image.",
         default=REQUIRED),
     make=_file_of,
+    elsewhere=dict.fromkeys(
+        ("env", "value", "variable", "command", "from"),
+        "a secret is a file beside the definition, such as {file: secrets/token}; what is no secret stands in 'config'",
+    ),
 )  # fmt: skip
 
 KEEP = Section(
@@ -285,6 +298,12 @@ ENVIRONMENT = Section(
     Key("drift", DRIFT, "How often it is checked that what runs is what was baked, and what follows."),
     Key("keep", KEEP, "What is kept of releases before."),
     make=dict,
+    bare=True,
+    elsewhere={
+        **dict.fromkeys(("env", "environment", "variables"), "variables of an environment stand in its 'config'"),
+        **dict.fromkeys(("port", "ports", "address", "bind"), "where it is reached is 'listen: 127.0.0.1:8080'"),
+        **dict.fromkeys(("replicas", "count", "scale"), "how many run is 'instances'"),
+    },
 )  # fmt: skip
 
 DEFINITION = Section(

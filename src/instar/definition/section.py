@@ -43,7 +43,7 @@ class Section(Shape):
     """``model`` is the dataclass that gives the defaults, ``make`` what builds the value: the model unless given.
 
     ``elsewhere`` are keys that one may look for here, each with what to do instead. ``check`` looks at what one key
-    alone cannot tell.
+    alone cannot tell. ``bare``: a key with nothing behind it stands for the section with nothing in it.
     """
 
     node = MapNode
@@ -56,8 +56,10 @@ class Section(Shape):
         make: Callable[..., Any] | None = None,
         elsewhere: Mapping[str, str] | None = None,
         check: Callable[[Reading, Problems], None] | None = None,
+        bare: bool = False,
     ) -> None:
         super().__init__(expected)
+        self.bare = bare
         self.keys = {key.name: key for key in keys}
         self.make = make or model
         self.elsewhere = elsewhere or {}
@@ -68,6 +70,8 @@ class Section(Shape):
                 key.default = _default(model, key.field)
 
     def read(self, node: Node, path: str, problems: Problems) -> Any:
+        if self.bare and isinstance(node, Scalar) and node.kind == "nothing":
+            node = MapNode(node.key_mark or node.mark)
         if not isinstance(node, MapNode):
             return self.misfit(node, path, problems, "" if problems.full else self._as_section(node))
         prefix = f"{path}." if path else ""

@@ -11,6 +11,7 @@ NAME = Text(
     pattern=forms.NAME,
 )
 INSIDE = Text("an absolute path in the image, such as '/srv/app'", forms.inside, pattern="/.*")
+SECRET_FILE = Text("a path in the definition's folder, such as 'secrets/token'", forms.secret_file, pattern="[^/].*")
 BESIDE = Text("a path in the definition's folder, such as 'app'", forms.beside, pattern="[^/].*")
 DURATION = Text(
     "a time such as '500ms', '2s', '1m30s' or '1h'", forms.duration, pattern=forms.DURATION, show=forms.show_duration

@@ -40,7 +40,12 @@ class Device:
 
 def is_usable() -> bool:
     """Tell whether this machine has what it takes; of the kernel's part only a try tells."""
-    return (_NODES / "control").exists() and process.find_program(PROGRAM) is not None
+    return in_kernel() and process.find_program(PROGRAM) is not None
+
+
+def in_kernel() -> bool:
+    """Tell whether the kernel has device-mapper at all."""
+    return (_NODES / "control").exists()
 
 
 @contextlib.contextmanager

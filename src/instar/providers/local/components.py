@@ -36,11 +36,19 @@ def _programs() -> Iterator[Component]:
         ("unshare", "makes user namespaces", "util-linux"),
     ):
         yield Component(name=name, purpose=purpose, found=_version(name), get=f"apt-get install {package}")
+    purpose = "has the kernel check every block of a layer as it reads it"
     yield Component(
         name=verity.PROGRAM,
-        purpose="has the kernel check every block of a layer as it reads it (dm-verity)",
-        found=_version(verity.PROGRAM) if verity.is_usable() else None,
-        get="apt-get install cryptsetup-bin, and a kernel with it: modprobe dm-verity",
+        purpose=purpose,
+        found=_version(verity.PROGRAM),
+        get="apt-get install cryptsetup-bin",
+        required=False,
+    )
+    yield Component(
+        name="dm-verity",
+        purpose=purpose,
+        found="in the kernel" if verity.in_kernel() else None,
+        get="modprobe dm-verity, where the kernel has it; without it layers are hashed instead",
         required=False,
     )
 
