@@ -154,6 +154,8 @@ def test_what_a_service_prints_is_kept_also_after_it_is_gone(project: Project) -
     project.instar("deploy", "dev")
     (instance,) = project.instance_ids()
     assert "serving as well" in project.instar("logs", "dev").out
+    assert "serving as well" in project.instar("logs", "dev", "--since", "10m").out
+    assert project.instar("logs", "dev", "--since", "2100-01-01").out == ""
     for version in "23":
         project.set_version(version)
         project.instar("deploy", "dev")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
+import click
 import pytest
 
 from instar.cli import screen
+from instar.cli.screen import moment
 from instar.model.progress import Progress
 
 HOSTILE = "a\x1b]0;title\x07b\rc\x9bd\te"
@@ -35,3 +38,25 @@ def test_progress_still_redraws_its_line(monkeypatch: pytest.MonkeyPatch, capsys
     shown(Progress(stage="bake", text="one", kind="running"))
     shown(Progress(stage="bake", text="two"))
     assert "\r\x1b[K" in capsys.readouterr().err
+
+
+NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90s", datetime(2026, 11, 28, 11, 58, 30, tzinfo=UTC)),
+        ("10m", datetime(2026, 11, 28, 11, 50, tzinfo=UTC)),
+        ("1d", datetime(2026, 11, 27, 12, 0, tzinfo=UTC)),
+        ("2026-11-28T11:00:00+01:00", datetime(2026, 11, 28, 10, 0, tzinfo=UTC)),
+    ],
+)
+def test_moments(text: str, expected: datetime) -> None:
+    assert moment(text, NOW) == expected
+
+
+@pytest.mark.parametrize("text", ["", "10", "ten minutes", "-5m", "1999999999d", "0001-01-01"])
+def test_what_is_no_moment_is_told(text: str) -> None:
+    with pytest.raises(click.UsageError, match="is no time: write 10m"):
+        moment(text, NOW)

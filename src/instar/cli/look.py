@@ -18,7 +18,7 @@ from instar.cli.options import (
     service_name,
     workspace,
 )
-from instar.cli.screen import age, say, say_json, table, warn
+from instar.cli.screen import age, moment, say, say_json, table, warn
 from instar.cli.told import brief
 from instar.errors import ComponentMissing
 from instar.model.progress import Progress
@@ -105,16 +105,18 @@ def history(environment: str | None, file: Path, as_json: bool, last: int | None
 @click.argument("instance", required=False)
 @click.option("--file", type=click.Path(path_type=Path), default=DEFAULT_FILE, help="The definition.")
 @click.option("-n", "--last", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
+@click.option("--since", metavar="TIME", help="Only from then on: 10m, 2h, 1d ago, or 2026-11-28T14:05 (here's time).")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until ^C.")
-def logs(environment: str, instance: str | None, file: Path, last: int | None, follow: bool) -> None:
-    """Show what the instances of ENV printed; of one INSTANCE also when it is gone."""
+def logs(environment: str, instance: str | None, file: Path, last: int | None, since: str | None, follow: bool) -> None:
+    """Show what the instances of ENV printed, in the order of time; of one INSTANCE also when it is gone."""
     require_root("logs", _READS)
     from instar.operations.logs import endings
     from instar.operations.logs import logs as read
 
     parts = workspace()
     found = find_environment(parts, environment, file)
-    for name, line in read(parts, found, instance, last=last, follow=follow):
+    begin = moment(since, datetime.now(UTC)) if since else None
+    for name, line in read(parts, found, instance, last=last, since=begin, follow=follow):
         say(line if instance else f"{name}  {line}")
     for name, how in endings(parts, found, instance):
         parts.report(Progress(stage="ended", text=f"{name}: {how}"))

@@ -91,6 +91,21 @@ def size(size_bytes: int) -> str:
     return f"{value:.0f} {units[0]}" if value >= 10 or units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
+def moment(text: str, now: datetime) -> datetime:
+    """Return the time that ``text`` means: "10m" ago, or an ISO time, of this machine's zone where it names none.
+
+    Raises click.UsageError.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})(s|m|min|h|d)", text)
+    if found:
+        unit = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days"}[found[2]]
+        return now - timedelta(**{unit: int(found[1])})
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise click.UsageError(f"'{text}' is no time: write 10m, 2h, 1d, or 2026-11-28T14:05") from None
+
+
 def age(since: datetime | None) -> str:
     """Return how long ago ``since`` was, in its largest unit."""
     if since is None:

@@ -232,7 +232,7 @@ SERVICE = Section(
                       expected="a Linux capability, such as NET_RAW"),
                "a list of Linux capabilities, such as [NET_RAW]", unique=True),
         "What the service may do beyond an ordinary user. Low ports need none."),
-    Key("jit", Flag(), "The service makes code while it runs, as node or java do: memory that is its own may be "
+    Key("jit", Flag(), "The service makes code while it runs, as java, node, PostgreSQL or PHP do: its memory may be "
         "executable. Else `instar drift` tells of it."),
     Key("smoke", CHECKS, "What a candidate is asked before it gets traffic, besides `health`. One that fails ends the "
         "rollout."),

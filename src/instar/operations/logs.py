@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 from instar.control.endings import words
 from instar.errors import NotFound
@@ -16,19 +17,27 @@ _NAMED = 5
 
 
 def logs(
-    parts: Parts, environment: EnvironmentState, instance: str | None, *, last: int | None, follow: bool
+    parts: Parts,
+    environment: EnvironmentState,
+    instance: str | None,
+    *,
+    last: int | None,
+    since: datetime | None = None,
+    follow: bool,
 ) -> Iterator[tuple[str, str]]:
     """Yield (instance id, line). Of one instance, or of all copies of the active release.
 
-    Lines of several instances come in the order of their times, or as they come when ``follow``.
+    Lines of several instances come in the order of their times, the ``last`` of all together; or as they come when
+    ``follow``, which begins with the last of each.
     """
     runtime = parts.provider(environment.settings.provider).runtime
     names = [_known(parts, environment.place, instance)] if instance else _active(parts, environment)
     if follow:
-        yield from _follow(runtime, names, last)
+        yield from (pair for pair in _follow(runtime, names, last) if _is_since(pair[1], since))
         return
-    lines = [(line, name) for name in names for line in runtime.log_lines(name, last=last)]
-    for line, name in sorted(lines, key=lambda pair: pair[0].partition(" ")[0]):
+    lines = [(line, name) for name in names for line in runtime.log_lines(name, last=last) if _is_since(line, since)]
+    lines.sort(key=lambda pair: pair[0].partition(" ")[0])
+    for line, name in lines if last is None else lines[max(0, len(lines) - last) :]:
         yield name, line
 
 
@@ -44,6 +53,16 @@ def endings(parts: Parts, environment: EnvironmentState, instance: str | None) -
             (seen,) = runtime.observe([present[name]])
             if seen.state == "stopped":
                 yield name, words(seen)
+
+
+def _is_since(line: str, since: datetime | None) -> bool:
+    """Tell whether a line is of ``since`` or after it; one that has no time is."""
+    if since is None:
+        return True
+    try:
+        return datetime.fromisoformat(line.partition(" ")[0]) >= since
+    except (ValueError, TypeError):
+        return True
 
 
 def _known(parts: Parts, place: Place, instance: str) -> str:

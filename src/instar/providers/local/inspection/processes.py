@@ -190,7 +190,7 @@ def _code(
         name = "".join(each if each.isprintable() else "?" for each in one.name)
         expected = "code of the image"
         if anonymous and not any_device:
-            expected = "code of the image (a service that makes its own says jit: true)"
+            expected = "code of the image (one that makes its own, as java, node, PostgreSQL or PHP do, says jit: true)"
         observed = f"{verb} {name or 'memory that is no file'}" + ("" if anonymous else f" on device {one.device}")
         yield _finding(allowed, "code", member, expected, observed)
 
