@@ -176,6 +176,30 @@ def test_destroy_asks_for_the_name_and_keeps_volumes(project: Project) -> None:
     assert project.json("status") == []
 
 
+def test_volumes_are_listed_and_removed_when_nobody_has_them(project: Project) -> None:
+    assert project.instar("volumes").out == "no volume is kept here\n"
+    project.edit("\nenvironments:", "  volumes: [{name: data, path: /var/lib/hello, access: shared}]\n\nenvironments:")
+    project.instar("deploy", "dev")
+    (instance,) = project.instance_ids()
+    kept = project.home / "volumes/hello/dev/data"
+    (kept / "entry").write_bytes(bytes(50_000))
+    (listed,) = project.json("volumes", "list")
+    assert (listed["name"], listed["environment_exists"], listed["instances"]) == ("data", True, [instance])
+    assert listed["path"] == str(kept) and listed["bytes"] >= 50_000
+    refused = project.try_instar("volumes", "remove", "hello/dev", "data", "--yes")
+    assert refused.status == 1 and f"{instance} has it" in refused.err
+    project.instar("destroy", "dev", "--yes")
+    assert "nobody: the environment is gone" in project.instar("volumes", "list").out
+    for place, name in (("hello/dev", "other"), ("hello/dev", ".."), ("hello/..", "data"), ("../../etc", "data")):
+        wrong = project.try_instar("volumes", "remove", place, name, "--yes")
+        assert wrong.status in (1, 64) and "Traceback" not in wrong.err, (place, name)
+    asked = project.try_instar("volumes", "remove", "hello/dev", "data", stdin="other\n")
+    assert asked.status == 64 and "the name differs: nothing was removed" in asked.err and kept.exists()
+    assert project.try_instar("volumes", "remove", "hello/dev", "data", stdin="data\n").status == 0
+    assert not kept.exists() and project.json("volumes", "list") == []
+    assert project.json("history")[-1]["kind"] == "volume-removed"
+
+
 def test_release_numbers_are_never_used_again(project: Project) -> None:
     project.instar("deploy", "dev")
     project.instar("destroy", "dev", "--yes")

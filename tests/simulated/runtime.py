@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 from ipaddress import IPv4Network
 from typing import Any, Literal
 
-from instar.errors import ProviderError
+from instar.errors import NotFound, ProviderError
 from instar.model.definition import Check
 from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release
 from instar.model.survey import Seen
-from instar.providers.base import Observed, Probe, Shell, Subject
+from instar.providers.base import Observed, Probe, Shell, StoredVolume, Subject
 from instar.providers.commands import command_of, place_of_command
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
@@ -93,7 +93,7 @@ class SimulatedRuntime:
         self.effects = effects
         self.violations: list[str] = []
         self.has_traffic: Callable[[str], bool] = lambda name: False
-        self.volumes: set[tuple[Place, str]] = set()
+        self.volumes_of: set[tuple[Place, str]] = set()
         self.warned: tuple[str, ...] = ()
         self.tasks_run: list[tuple[int, str]] = []
         self.checked: list[tuple[str, str]] = []
@@ -267,7 +267,17 @@ class SimulatedRuntime:
         with self.effects.step(f"forget {place}"):
             self._logs = {name: kept for name, kept in self._logs.items() if name not in names}
             if volumes:
-                self.volumes = {kept for kept in self.volumes if kept[0] != place}
+                self.volumes_of = {kept for kept in self.volumes_of if kept[0] != place}
+
+    def volumes(self) -> tuple[StoredVolume, ...]:
+        kept = sorted(self.volumes_of, key=lambda one: (str(one[0]), one[1]))
+        return tuple(StoredVolume(place=place, name=name, where="simulated", used_bytes=0) for place, name in kept)
+
+    def remove_volume(self, place: Place, name: str) -> None:
+        with self.effects.step(f"remove the volume {name} of {place}"):
+            if (place, name) not in self.volumes_of:
+                raise NotFound(f"cannot remove the volume '{name}' of '{place}': there is none")
+            self.volumes_of.discard((place, name))
 
     def open_shell(self, instance: Instance, release: Release, *, toolbox: bool) -> Shell:
         with self._guard:
@@ -299,7 +309,7 @@ class SimulatedRuntime:
         with self.effects.step(f"prepare {instance.id}"):
             self._put(made)
             self._logs.setdefault(instance.id, [])
-            self.volumes |= {(instance.place, volume.name) for volume in release.service.volumes}
+            self.volumes_of |= {(instance.place, volume.name) for volume in release.service.volumes}
             self._look_for_clashes(made)
         if behaviour.create_fails:
             with self.effects.step(f"remove {instance.id}"):

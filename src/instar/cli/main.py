@@ -34,6 +34,7 @@ _COMMANDS = {
     "taint": "break_glass",
     "shell": "break_glass",
     "replay": "break_glass",
+    "volumes": "volumes",
     "pin": "pins",
     "unpin": "pins",
     "agent": "agent",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +15,7 @@ from instar.workspace import Workspace
 
 if TYPE_CHECKING:
     from instar.definition import Loaded
-    from instar.model.release import EnvironmentState
+    from instar.model.release import EnvironmentState, Place
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_FILE = "instar.yaml"
@@ -89,6 +90,17 @@ def find_own_environment(parts: Workspace, word: str, file: Path) -> Environment
 
         require_own_beside(found, file)
     return found
+
+
+def place_of(word: str) -> Place:
+    """Return the place that SERVICE/ENV names, whether there is one or not. Raises UsageError."""
+    from instar.definition.forms import NAME
+    from instar.model.release import Place
+
+    service, _, environment = word.partition("/")
+    if not all(re.fullmatch(NAME, name) for name in (service, environment)):
+        raise click.UsageError(f"'{word}' names no environment: write SERVICE/ENV, such as guestbook/dev")
+    return Place(service=service, environment=environment)
 
 
 def service_beside(word: str, file: Path) -> str | None:

@@ -66,6 +66,16 @@ class Streams:
     stderr: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredVolume:
+    """Data that outlives releases. ``where`` it is kept, for people; ``used_bytes`` is None where nobody can tell."""
+
+    place: Place
+    name: str
+    where: str
+    used_bytes: int | None
+
+
 class Shell(Protocol):
     """A way into one running instance, for one use. Until it is begun, nothing is done in there but looking."""
 
@@ -152,6 +162,12 @@ class Runtime(Protocol):
 
         ``names`` are the ids of all instances that it ever had: another place's may look the same.
         """
+
+    def volumes(self) -> Iterable[StoredVolume]:
+        """Return every volume that is kept, also those of places that are gone."""
+
+    def remove_volume(self, place: Place, name: str) -> None:
+        """Remove a volume, which no instance has, with all that is in it. Raises NotFound when there is none."""
 
     def open_shell(self, instance: Instance, release: Release, *, toolbox: bool) -> Shell:
         """Find the way into a running instance: to the shell of its image, or to one that is shown inside for it.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -22,7 +22,7 @@ from instar.model.drift import Finding
 from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release
 from instar.model.state import StateDirectory
-from instar.providers.base import Observed, Probe, Shell, Subject
+from instar.providers.base import Observed, Probe, Shell, StoredVolume, Subject
 from instar.providers.local import (
     checks,
     creation,
@@ -33,6 +33,7 @@ from instar.providers.local import (
     removal,
     root,
     surroundings,
+    volumes,
 )
 from instar.providers.local.creation import Order
 from instar.providers.local.names import InstanceNames, Names
@@ -147,6 +148,12 @@ class LocalRuntime:
             logs.forget(self._names.log(name))
         if volumes:
             root.remove_volumes(self._names, place)
+
+    def volumes(self) -> Iterable[StoredVolume]:
+        return volumes.stored(self._names)
+
+    def remove_volume(self, place: Place, name: str) -> None:
+        volumes.remove(self._names, place, name)
 
     def open_shell(self, instance: Instance, release: Release, *, toolbox: bool) -> Shell:
         from instar.providers.local.shell import open_shell

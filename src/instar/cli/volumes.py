@@ -1,0 +1,95 @@
+"""Commands for the data that outlives releases and environments."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from instar.cli.options import json_option, place_of, take_over_option, workspace
+from instar.cli.screen import say, say_json, size, table
+from instar.operations.parts import require_root
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def volumes(context: click.Context) -> None:
+    """Show and remove volumes: data that outlives releases, and environments that were destroyed.
+
+    Without a command: list them all.
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(list_volumes)
+
+
+@volumes.command("list")
+@json_option
+def list_volumes(as_json: bool = False) -> None:
+    """List every volume that is kept on this machine, what it takes of the disk, and who has it."""
+    require_root("volumes", "the state directory belongs to root")
+    from instar.operations.volumes import volumes as look
+
+    kept = look(workspace())
+    if as_json:
+        say_json(
+            [
+                {
+                    "service": one.stored.place.service,
+                    "environment": one.stored.place.environment,
+                    "name": one.stored.name,
+                    "path": one.stored.where,
+                    "bytes": one.stored.used_bytes,
+                    "environment_exists": one.environment,
+                    "instances": one.users,
+                }
+                for one in kept
+            ]
+        )
+    elif not kept:
+        say("no volume is kept here")
+    else:
+        rows = [
+            (
+                str(one.stored.place),
+                one.stored.name,
+                "?" if one.stored.used_bytes is None else size(one.stored.used_bytes),
+                ", ".join(one.users) or ("nobody now" if one.environment else "nobody: the environment is gone"),
+                one.stored.where,
+            )
+            for one in kept
+        ]
+        table(rows, header=("ENVIRONMENT", "VOLUME", "SIZE", "WHO HAS IT", "WHERE"))
+
+
+@volumes.command("remove")
+@click.argument("place", metavar="SERVICE/ENV")
+@click.argument("name")
+@take_over_option
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def remove(place: str, name: str, take_over: bool, yes: bool) -> None:
+    """Remove the volume NAME of SERVICE/ENV with all data in it, for ever. That it was is recorded.
+
+    SERVICE/ENV may be destroyed already. A volume that an instance has is not removed.
+    """
+    require_root("volumes remove")
+    from instar.operations.volumes import remove_volume, volumes
+
+    parts, found = workspace(), place_of(place)
+    if not yes:
+        _ask(
+            next((one.stored.used_bytes for one in volumes(parts, found) if one.stored.name == name), None), place, name
+        )
+    remove_volume(parts, found, name, take_over=take_over)
+    say(f"the volume '{name}' of {found} is gone")
+
+
+def _ask(used_bytes: int | None, place: str, name: str) -> None:
+    held = f" ({size(used_bytes)})" if used_bytes is not None else ""
+    try:
+        answer = click.prompt(f"This removes all data of '{name}' of {place}{held}. Type '{name}' to go on", err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise click.UsageError("there is nobody to ask: nothing was removed; without a question: --yes") from None
+    if answer != name:
+        raise click.UsageError("the name differs: nothing was removed")

@@ -1,0 +1,61 @@
+"""The volumes that this machine keeps, whether an environment has them still or not.
+
+VOLUMES/SERVICE/ENVIRONMENT/NAME is one; what begins with a dot beside it belongs to it (``host/sized.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from instar import process
+from instar.errors import CommandFailed, NotFound
+from instar.host import mounts, trees
+from instar.model.release import Place
+from instar.providers.base import StoredVolume
+from instar.providers.local.names import Names
+
+_COUNT_TIMEOUT_S = 600.0
+
+
+def stored(names: Names) -> Iterator[StoredVolume]:
+    """Yield every volume, in the order of their names, with what it takes of the disk."""
+    for folder in sorted(names.state.volumes.glob("*/*/*")):
+        if folder.name.startswith(".") or not folder.is_dir():
+            continue
+        place = Place(service=folder.parent.parent.name, environment=folder.parent.name)
+        yield StoredVolume(place=place, name=folder.name, where=str(folder), used_bytes=_used(folder))
+
+
+def remove(names: Names, place: Place, name: str) -> None:
+    """Remove a volume with all that is in it. Raises NotFound, HostError."""
+    folder = names.volumes(place) / name
+    if "/" in name or name.startswith(".") or not folder.is_dir():
+        raise NotFound(
+            f"cannot remove the volume '{name}' of '{place}': there is none",
+            hint="those that there are: instar volumes",
+        )
+    mounts.unmount_all(folder)
+    trees.remove(folder)
+    for own in folder.parent.glob(f".{name}.*"):
+        trees.remove(own) if own.is_dir() else own.unlink()
+    _remove_empty(folder.parent)
+
+
+def _remove_empty(folder: Path) -> None:
+    if not any(entry.name != ".lock" for entry in folder.iterdir()):
+        trees.remove(folder)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()  # other environments of the service may have theirs in it
+
+
+def _used(folder: Path) -> int | None:
+    """Return how many bytes of the disk a volume takes; None where that cannot be told."""
+    own = [path for path in folder.parent.glob(f".{folder.name}.img") if path.is_file()]
+    counted = own or [folder]
+    try:
+        listed = process.run(["du", "-sx", "-B1", "--", *counted], timeout_s=_COUNT_TIMEOUT_S)
+    except CommandFailed:
+        return None
+    return int(listed.stdout.split()[0])
