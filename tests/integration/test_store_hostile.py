@@ -100,7 +100,7 @@ REFUSED = {
     "block device": ([Entry(name=b"sda", kind=b"4", mode=0o666)], "device"),
     "pipe": ([Entry(name=b"pipe", kind=b"6", mode=0o666)], "pipe"),
     "unknown kind": ([Entry(name=b"x", kind=b"Z")], "type"),
-    "sparse": ([Entry(name=b"x", kind=b"S")], "type"),
+    "sparse": ([Entry(name=b"x", kind=b"S")], "sparse"),
     "whiteout of nothing": ([file(b".wh.", b"")], "whiteout"),
     "whiteout of the folder": ([file(b".wh..", b"")], "whiteout"),
     "whiteout of the parent": ([folder(b"a/"), file(b"a/.wh...", b"")], "whiteout"),

@@ -126,7 +126,7 @@ def test_data_is_given_and_what_nobody_reads_is_passed_over() -> None:
         (tarfile_bytes(tarfile.PAX_FORMAT, name="a", pax_headers={"uid": "4294967295"}), "number is"),
         (tarfile_bytes(tarfile.PAX_FORMAT, name="a", pax_headers={"mtime": "1e9"}), "mtime is"),
         (tarfile_bytes(tarfile.PAX_FORMAT, name="a", pax_headers={"GNU.sparse.major": "1"}), "sparse"),
-        (tarfile_bytes(tarfile.GNU_FORMAT, name="a", type=tarfile.GNUTYPE_SPARSE), "type"),
+        (tarfile_bytes(tarfile.GNU_FORMAT, name="a", type=tarfile.GNUTYPE_SPARSE), "sparse"),
         (tarfile_bytes(tarfile.PAX_FORMAT, name="a", pax_headers={"path": "b\0c"}), "zero byte"),
         (tarfile_bytes(tarfile.PAX_FORMAT, name="x" * (2 << 20)), "extended header has"),
     ],

@@ -21,7 +21,7 @@ from instar.bake.scratch import Room
 from instar.model.definition import Fetch
 from instar.model.digest import Digest
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK
-from instar.store.members import Malformed, Members, Stream
+from instar.store.members import Malformed, Members, Stream, begins_tar
 
 if TYPE_CHECKING:
     import zipfile
@@ -31,7 +31,6 @@ _UNPACKED_LIMIT_BYTES = 16 << 30
 _FILE, _PROGRAM = 0o644, 0o755
 _COMPRESSIONS = {b"\x1f\x8b": ".gz", b"\xfd7zXZ": ".xz", b"BZh": ".bz2", b"\x28\xb5\x2f\xfd": ".zst"}
 _TARGET_LIMIT_BYTES = 4095  # Linux's PATH_MAX
-_TAR_MAGIC = slice(257, 262)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,10 +104,10 @@ def _link(member: _Member, to: str, root: Root) -> None:
 
 def _tar(path: Path, start: bytes) -> Iterator[_Member]:
     kind = next((kind for magic, kind in _COMPRESSIONS.items() if start.startswith(magic)), "")
-    if not kind and start[_TAR_MAGIC] != b"ustar":
+    if not kind and not begins_tar(start):
         raise Malformed("it is neither a tar (.gz, .xz, .bz2, .zst) nor a zip archive")
     stream = Stream(decompressed(_chunks(path), f".tar{kind}"), limit_bytes=_UNPACKED_LIMIT_BYTES)
-    members = Members(stream, marked_end=True)
+    members = Members(stream, marked_end=True, sparse_limit_bytes=_UNPACKED_LIMIT_BYTES)
     kinds = {DIRECTORY: "directory", REGULAR: "file", SYMLINK: "link", HARD_LINK: "same"}
     for entry in members:
         if entry.kind not in kinds:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from instar.bake import wheel
+from instar.bake import libraries, wheel
 from instar.bake.image import VENV
 from instar.bake.root import ROOT, Root, Written
 from instar.bake.scratch import Room
@@ -19,7 +19,7 @@ _PYTHON = "/usr/bin/python3"
 _SYNTAX_ERRORS = 1  # of compileall: a file for another Python, or a template; importing it would fail the same way
 
 
-def bake_python(version: str, wheels: Sequence[Wheel], room: Room) -> None:
+def bake_python(version: str, wheels: Sequence[Wheel], architecture: str, room: Room) -> None:
     """Make the virtual environment. Raises BakeError, StepFailed, FetchError, OSError."""
     layout = Layout(
         prefix=VENV,
@@ -34,6 +34,8 @@ def bake_python(version: str, wheels: Sequence[Wheel], room: Room) -> None:
         for one in sorted(wheels, key=lambda one: one.name):
             room.say(f"installing {one.name} {one.version}")
             _install(root, one, layout, room)
+        for text in libraries.missing(root, room.root() / f"{VENV}/{layout.packages}".lstrip("/"), architecture):
+            room.warn(text)
     room.say("compiling")
     compile_all = ["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", f"{VENV}/{layout.packages}"]
     room.run([_PYTHON, "-I", "-S", *compile_all], env={}, accept=(0, _SYNTAX_ERRORS), on_line=lambda line: None)

@@ -145,6 +145,10 @@ class Room:
         """Report what the step does right now."""
         self._report(Progress(stage="bake", text=f"{self.step} · {text}", kind="running"))
 
+    def warn(self, text: str) -> None:
+        """Report what the author should know, and may be well."""
+        self._report(Progress(stage="bake", text=f"{self.step} · {text}", kind="warning"))
+
     def run(
         self,
         argv: Sequence[str],

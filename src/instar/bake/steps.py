@@ -130,7 +130,7 @@ def _python(loaded: Loaded, version: str, lock: Lock) -> Step:
         from instar.bake.python import bake_python
 
         require_wheels(lock, room.cache)
-        bake_python(version, lock.wheels, room)
+        bake_python(version, lock.wheels, lock.architecture, room)
 
     wheels = [[wheel.filename, wheel.sha256] for wheel in lock.wheels]
     place = loaded.places.place_text("image", "python")

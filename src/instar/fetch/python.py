@@ -31,6 +31,7 @@ _SHOWN_LINES = 10
 _NO_ANSWER = re.compile(r"Failed to fetch: (\S+)|error sending request|Request failed after|timed out", re.IGNORECASE)
 _PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==")
 _VIA = re.compile(r" {4}#(?: via)? {1,3}([A-Za-z0-9][A-Za-z0-9._-]*)\Z")
+_NO_WHEEL = re.compile(r"Wheels are required for `([A-Za-z0-9._-]+)`")
 _YANKED = re.compile(r'^warning: `([^`=\n]+)==([^`\n]+)` is yanked(?: \(reason: "([^\n]*)"\))?', re.MULTILINE)
 
 
@@ -205,6 +206,16 @@ def _error(told: str, requirements: Sequence[Requirement]) -> ResolveError | Fet
         return SourceUnreachable(
             f"cannot lock the wheels: the package index does not answer: {where}: {lines[-1]}",
             hint="check the network, its proxy, and pip's configuration (pip config list)",
+        )
+    source_only = _NO_WHEEL.search(text)
+    if source_only:
+        name = source_only[1]
+        one = next((one for one in requirements if one.name == normal_name(name)), None)
+        return ResolveError(
+            f"{f'{one.place}: ' if one else ''}cannot lock '{name}': the index has no wheel of it that fits, only"
+            " source, and nothing is built for an image",
+            hint=f"choose a version that has wheels, or build one (pip wheel {name}) and name its folder or index in"
+            " pip's configuration (find-links, extra-index-url)",
         )
     cause, hints = _explanation(text)
     words = set(re.findall(r"[a-z0-9][a-z0-9._-]*", text.lower()))

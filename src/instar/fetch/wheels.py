@@ -22,6 +22,7 @@ _MISMATCH = re.compile(
     r"^ {4}([A-Za-z0-9._-]+)==[^\n]*\n {1,40}Expected sha256 ([0-9a-f]{64})\n {1,40}Got {1,40}([0-9a-f]{64})", re.M
 )
 _MISSING = re.compile(r"No matching distribution found for ([A-Za-z0-9._-]+)==")
+_UNKNOWN = re.compile(r"that satisfies the requirement \S+ \(from versions: none\)")
 _NO_ANSWER = re.compile(r"^.*?(?:after connection broken by|Could not fetch URL|ReadTimeoutError)(.*)", re.M)
 
 
@@ -82,6 +83,12 @@ def _error(left: Sequence[Wheel], told: str) -> FetchError:
     wheel = next((one for one in left if missing and one.name == missing[1]), left[0])
     silent = _NO_ANSWER.search(told)
     lines = [line for line in told.splitlines() if line.startswith("ERROR: ")] or told.splitlines() or ["no answer"]
+    if missing and not silent and _UNKNOWN.search(told):
+        return FetchError(
+            f"cannot fetch '{wheel.filename}': the package index that this machine asks has no '{wheel.name}' at all",
+            hint="it may be on one that this machine does not ask, or not without a password (pip config list shows"
+            f" which it asks); or it is gone: instar lock --update {wheel.name}",
+        )
     if missing and not silent:
         return FetchError(
             f"cannot fetch '{wheel.filename}': it is no longer on the package index",

@@ -1,8 +1,8 @@
 """Bytes → the members of a tar. Nothing of it is trusted: every number and name is checked before it is passed on.
 
-Read: ustar, PAX (also as global headers), GNU's long names and binary numbers. Refused: sparse files and
-whatever else isn't a file, link, symbolic link or directory. Devices and pipes are passed on, for the extraction to
-name them in its error.
+Read: v7, ustar, PAX (also as global headers), GNU's long names and binary numbers, and sparse files where they are
+asked for. Refused: whatever else isn't a file, link, symbolic link or directory. Devices and pipes are passed on, for
+the extraction to name them in its error.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from instar.store import sparse
 from instar.store.header import BLOCK, DIRECTORY, PAX, PAX_GLOBAL, REGULAR, XATTR_RECORD, Entry
 
 MEMBER_LIMIT: Final = 2_000_000
@@ -72,8 +73,14 @@ class Stream:
 class Members:
     """Iterate over it for the entries; :meth:`content` gives the data of the last one."""
 
-    def __init__(self, stream: Stream, *, marked_end: bool = False) -> None:
-        """``marked_end``: a tar without the block of zeros at its end is malformed, as part of it may be missing."""
+    def __init__(self, stream: Stream, *, marked_end: bool = False, sparse_limit_bytes: int | None = None) -> None:
+        """``marked_end``: a tar without the block of zeros at its end is malformed, as part of it may be missing.
+
+        ``sparse_limit_bytes``: sparse files are read, of that many bytes together with their holes; None: refused.
+        """
+        self._sparse_left = sparse_limit_bytes
+        self._regions: list[sparse.Region] | None = None  # of the last member, if it is sparse
+        self._size = 0
         self._stream = stream
         self._marked_end = marked_end
         self._missing = 0  # bytes of the last member's data that weren't read yet
@@ -97,16 +104,50 @@ class Members:
                 key = b"path" if kind == _GNU_LONG_NAME else b"linkpath"
                 records[key] = self._extended(block).partition(b"\0")[0]
             else:
-                entry = _entry(block, {**self._globals, **records})
-                self._missing, self._padding = entry.size, -entry.size % BLOCK
+                together = {**self._globals, **records}
+                entry = self._entry(block, together)
+                self._padding = -self._missing % BLOCK
+                if sparse.is_sparse(kind, together):
+                    self._open_sparse(block, together, entry)
                 records, self._records_bytes = {}, 0
                 yield entry
 
     def content(self) -> Iterator[memoryview]:
         """Yield the data of the member that was yielded last."""
-        for piece in self._stream.pieces(self._missing):
+        if self._regions is None:
+            yield from self._pieces(self._missing)
+        else:
+            yield from sparse.filled(self._regions, self._size, self._pieces)
+
+    def _pieces(self, count: int) -> Iterator[memoryview]:
+        if count > self._missing:
+            raise Malformed("the map of a sparse file is damaged")
+        for piece in self._stream.pieces(count):
             self._missing -= len(piece)
             yield piece
+
+    def _entry(self, block: bytes, records: Mapping[bytes, bytes]) -> Entry:
+        self._regions = None
+        entry = _entry(block, records)
+        self._missing = entry.size
+        return entry
+
+    def _open_sparse(self, block: bytes, records: Mapping[bytes, bytes], entry: Entry) -> None:
+        """Read the map of a sparse member; its size becomes that of the file with its holes."""
+        if self._sparse_left is None:
+            raise Malformed("it has a sparse file")
+        try:
+            if block[156:157] == sparse.OLD_GNU:
+                self._regions, self._size = sparse.old_map(block, _number, self._stream.take)
+            else:
+                self._regions, self._size, taken = sparse.pax_map(records, self._stream.take)
+                self._missing -= taken
+        except sparse.Wrong as error:
+            raise Malformed(str(error)) from error
+        self._sparse_left -= self._size
+        if self._sparse_left < 0 or self._missing < sum(length for _, length in self._regions):
+            raise Malformed("it has a sparse file that is larger than allowed, or not whole")
+        entry.size, entry.name = self._size, sparse.name_of(records) or entry.name
 
     def _blocks(self) -> Iterator[bytes]:
         """Yield header blocks until the end of the archive; what comes after it is read and ignored."""
@@ -114,7 +155,7 @@ class Members:
             block = self._stream.take(BLOCK)
             if not any(block):
                 break
-            if _number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * 0x20:
+            if not _is_checked(block):
                 raise Malformed("a header's checksum is wrong")
             yield block
             for _ in self._stream.pieces(self._missing + self._padding):
@@ -137,9 +178,19 @@ class Members:
         return data
 
 
+def begins_tar(start: bytes) -> bool:
+    """Tell whether a file that begins with these bytes is a tar: that of Unix version 7 has no mark, and a checksum."""
+    try:
+        return len(start) >= BLOCK and any(start[:BLOCK]) and _is_checked(start[:BLOCK])
+    except Malformed:
+        return False
+
+
+def _is_checked(block: bytes) -> bool:
+    return _number(block[148:156]) == sum(block) - sum(block[148:156]) + 8 * 0x20
+
+
 def _entry(block: bytes, records: Mapping[bytes, bytes]) -> Entry:
-    if any(key.startswith(b"GNU.sparse.") for key in records):
-        raise Malformed("it has a sparse file")
     name = records.get(b"path") or _ustar_name(block)
     entry = Entry(
         name=name,
@@ -160,7 +211,7 @@ def _entry(block: bytes, records: Mapping[bytes, bytes]) -> Entry:
 
 def _kind(block: bytes, name: bytes) -> bytes:
     kind = block[156:157]
-    if kind in (REGULAR, b"\0", b"7"):
+    if kind in (REGULAR, b"\0", b"7", sparse.OLD_GNU):
         return DIRECTORY if name.endswith(b"/") else REGULAR
     if block[156] not in _OTHER_KINDS:
         raise Malformed(f"it has a member of type {kind!r}")

@@ -1,0 +1,76 @@
+"""Which shared libraries a program or library names: the dynamic section of an ELF file, of this machine's kind.
+
+Nothing of a file is trusted: what leads out of it, or is not of the form, is no library that names others.
+
+Source: System V ABI, "Program Loading and Dynamic Linking".
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import NamedTuple
+
+_MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian: every architecture that images are for
+_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_SEGMENT = struct.Struct("<IIQQQQQQ")
+_ENTRY = struct.Struct("<qQ")
+_LOAD, _DYNAMIC = 1, 2
+_END, _NEEDED, _STRINGS = 0, 1, 5
+_SEGMENT_LIMIT = 256
+_DYNAMIC_LIMIT_BYTES = 1 << 16
+_NAME_LIMIT = 255
+
+
+class _Segment(NamedTuple):
+    kind: int
+    offset: int
+    address: int
+    size_bytes: int
+
+
+def needed(descriptor: int) -> tuple[str, ...]:
+    """Return the libraries that the file names, in its order; none when it is no ELF file. Raises OSError."""
+    try:
+        segments = _segments(descriptor)
+        return _names(descriptor, segments)
+    except (struct.error, ValueError, StopIteration):
+        return ()
+
+
+def _segments(descriptor: int) -> list[_Segment]:
+    header = _HEADER.unpack(os.pread(descriptor, _HEADER.size, 0))
+    start, size, count = header[5], header[9], header[10]
+    if not header[0].startswith(_MAGIC) or size != _SEGMENT.size or count > _SEGMENT_LIMIT:
+        raise ValueError
+    table = os.pread(descriptor, size * count, _offset(start))
+    return [_Segment(one[0], one[2], one[3], one[5]) for one in _SEGMENT.iter_unpack(table)]
+
+
+def _names(descriptor: int, segments: list[_Segment]) -> tuple[str, ...]:
+    dynamic = next((one for one in segments if one.kind == _DYNAMIC), None)
+    if dynamic is None:
+        return ()
+    size = min(dynamic.size_bytes, _DYNAMIC_LIMIT_BYTES) // _ENTRY.size * _ENTRY.size
+    places, strings = list[int](), 0
+    for tag, value in _ENTRY.iter_unpack(os.pread(descriptor, size, _offset(dynamic.offset))):
+        if tag == _END:
+            break
+        if tag == _NEEDED:
+            places.append(value)
+        elif tag == _STRINGS:
+            strings = value
+    within = next(one for one in segments if one.kind == _LOAD and 0 <= strings - one.address < one.size_bytes)
+    begin = within.offset + strings - within.address
+    return tuple(name for place in places if (name := _name(descriptor, begin + place)))
+
+
+def _name(descriptor: int, offset: int) -> str:
+    text, zero, _ = os.pread(descriptor, _NAME_LIMIT + 1, _offset(offset)).partition(b"\0")
+    return text.decode("utf-8", "replace") if zero else ""
+
+
+def _offset(value: int) -> int:
+    if value >= 1 << 62:
+        raise ValueError
+    return value
