@@ -43,7 +43,7 @@ from instar.store.members import Malformed, Members, Stream
 
 _LEAST_BYTES = 512
 _MEASURABLE_S = 0.005
-_ENOUGH_S = 0.02
+_ENOUGH_S = 0.015
 _ENOUGH_AT_LENGTH_S = 1.0
 _GROWTH = 3.0
 _MIB = 1 << 20
@@ -314,7 +314,7 @@ def require_proportion(reader: Reader, enough_s: float) -> None:
     while 2 * size <= reader.limit and before < enough_s:
         text, twice = reader.text(size), reader.text(2 * size)
         grown = seconds(reader, twice, 1)
-        for _ in range(4):  # the least of several: others use the machine too, and its caches
+        for _ in range(12):  # the least of several: others use the machine too, and its caches
             if before < _MEASURABLE_S or grown <= _GROWTH * before:
                 break
             before, grown = min(before, seconds(reader, text, 2)), min(grown, seconds(reader, twice, 2))
