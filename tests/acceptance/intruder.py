@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
-import re
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -26,7 +23,6 @@ from project import Project
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _BIND, _REMOUNT, _SHARED, _NOSUID, _NODEV, _NOEXEC, _DETACH = 4096, 32, 1 << 20, 2, 4, 8, 2
-_GET_FLAGS, _SET_FLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x10
 _INTRUDER = Path(__file__).with_name("intruder.c")
 _ENTER = """
 import ctypes, os, sys
@@ -55,6 +51,25 @@ class Victim:
     pid: int
     serial: int
     guests: list[subprocess.Popen[str]] = field(default_factory=list)
+    undo: list[Callable[[], object]] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return (self.project.home / "id").read_text().strip()
+
+    @property
+    def link(self) -> str:
+        return f"iv{self.id}{self.serial:x}"
+
+    @property
+    def address(self) -> str:
+        """Its own, as its hosts file says."""
+        return (self.folder / "hosts").read_text().splitlines()[-1].split()[0]
+
+    @property
+    def served_by(self) -> int:
+        """The process that the init started."""
+        return int(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()[0])
 
     @property
     def folder(self) -> Path:
@@ -66,7 +81,7 @@ class Victim:
 
     @property
     def group(self) -> str:
-        return f"instar-{(self.project.home / 'id').read_text().strip()}/{self.name}"
+        return f"instar-{self.id}/{self.name}"
 
     def cgroup_file(self, *names: str) -> Path:
         """Return the first of ``names`` (v1's, v2's) that the instance's group has."""
@@ -90,6 +105,8 @@ class Victim:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(guest.pid, signal.SIGKILL)
             guest.wait()
+        for undo in self.undo:
+            undo()
 
 
 def within(pid: int, kinds: Sequence[str], action: Callable[[], None]) -> None:
@@ -218,8 +235,7 @@ def preload(victim: Victim) -> None:
 def inject_a_mapping(victim: Victim) -> None:
     program = victim.project.folder.parent / "intruder"
     subprocess.run(["gcc", "-O1", "-o", program, _INTRUDER], check=True)
-    served = Path(f"/proc/{victim.pid}/task/{victim.pid}/children").read_text().split()[0]
-    subprocess.run([program, served], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([program, str(victim.served_by)], check=True, stdout=subprocess.DEVNULL)
 
 
 def join_the_network(victim: Victim) -> None:
@@ -229,6 +245,49 @@ def join_the_network(victim: Victim) -> None:
 def join_the_group(victim: Victim) -> None:
     guest = victim.let_in("sleep", "100")
     victim.cgroup_file("cgroup.procs").write_text(str(guest.pid))
+
+
+def put_in_a_process(victim: Victim) -> None:
+    """runc itself puts it in, with everything that runc gives the instance's own; the init takes it in."""
+    runc = ["runc", "--root", str(victim.project.home / "run/runc"), "exec", "--detach", victim.name]
+    subprocess.run([*runc, "sh", "-c", "sleep 100 & exit 0"], check=True, stdin=subprocess.DEVNULL)
+    time.sleep(0.3)
+
+
+_DEBUG = """
+import ctypes, sys, time
+call = ctypes.CDLL(None).ptrace
+call.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+assert call(0x4206, int(sys.argv[1]), None, None) == 0
+time.sleep(100)
+"""
+
+
+def debug(victim: Victim, pid: int) -> None:
+    """Attach to a process, which goes on."""
+    victim.let_in(sys.executable, "-c", _DEBUG, str(pid))
+    time.sleep(0.5)
+
+
+def debug_the_service(victim: Victim) -> None:
+    debug(victim, victim.served_by)
+
+
+def debug_conmon(victim: Victim) -> None:
+    debug(victim, _keeper(victim))
+
+
+def put_in_one_with_another_filter(victim: Victim) -> None:
+    """Everything is as runc does it, but the system calls that are let through."""
+    config = json.loads((victim.folder / "config.json").read_text())
+    config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"]}
+    state = victim.project.home / "run/runc" / victim.name / "state.json"
+    kept = state.read_text()
+    made = json.loads(kept)
+    made["config"]["seccomp"]["default_action"] = 4  # allow
+    state.write_text(json.dumps(made))
+    put_in_a_process(victim)
+    state.write_text(kept)
 
 
 def take_it_out_of_its_limits(victim: Victim) -> None:
@@ -259,6 +318,28 @@ def raise_the_process_limit(victim: Victim) -> None:
 
 def _ip(victim: Victim, *words: str) -> None:
     subprocess.run(["nsenter", "-t", str(victim.pid), "-n", "ip", *words], check=True)
+
+
+def freeze_it(victim: Victim) -> None:
+    file = victim.cgroup_file("freezer.state", "cgroup.freeze")
+    frozen, thawed = ("FROZEN", "THAWED") if file.name == "freezer.state" else ("1", "0")
+    file.write_text(frozen)
+
+    def thaw() -> None:
+        with contextlib.suppress(OSError):
+            file.write_text(thawed)
+
+    victim.undo.append(thaw)
+
+
+def change_a_limit_of_its_init(victim: Victim) -> None:
+    subprocess.run(["prlimit", "--pid", str(victim.pid), "--nofile=100:100"], check=True)
+
+
+def put_in_one_that_is_spared(victim: Victim) -> None:
+    """When memory is short others are ended, and it may leave a core."""
+    victim.let_in("nsenter", "-t", str(victim.pid), "-a", "sleep", "100")
+    time.sleep(0.3)
 
 
 def add_an_address(victim: Victim) -> None:
@@ -299,66 +380,6 @@ def _write(path: str, text: str) -> None:
     Path(path).write_text(text)
 
 
-# -- files -----------------------------------------------------------------------------------------------------------
-
-
-def swap_resolv_conf(victim: Victim) -> None:
-    (victim.folder / "resolv.conf").write_text("nameserver 203.0.113.7\n")
-
-
-def put_another_hosts_file(victim: Victim) -> None:
-    """By a rename: who has the file open, as the instance's mount has, sees the old one."""
-    other = victim.folder / "other"
-    other.write_bytes((victim.folder / "hosts").read_bytes())
-    other.rename(victim.folder / "hosts")
-
-
-def swap_a_secret(victim: Victim) -> None:
-    (victim.folder / "secrets/TOKEN").write_text("another")
-
-
-def edit_the_bundle(victim: Victim) -> None:
-    path = victim.folder / "config.json"
-    made = json.loads(path.read_text())
-    made["process"]["noNewPrivileges"] = False
-    path.write_text(json.dumps(made))
-
-
-def edit_runc_s_state(victim: Victim) -> None:
-    path = victim.project.home / "run/runc" / victim.name / "state.json"
-    path.write_text(path.read_text().replace('"readonlyfs":true', '"readonlyfs":false'))
-
-
-def remove_what_was_written_down(victim: Victim) -> None:
-    (victim.folder / "made.json").unlink()
-
-
-def forget_its_process(victim: Victim) -> None:
-    (victim.folder / "process.json").unlink()
-
-
-def _flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-def flip_a_byte_of_a_layer(victim: Victim) -> None:
-    """In the file that is mounted, which the file system refuses until somebody asks it not to."""
-    image = max((victim.project.home / "layers").glob("*.erofs"), key=lambda path: path.stat().st_size)
-    descriptor = os.open(image, os.O_RDONLY)
-    flags = bytearray(8)
-    fcntl.ioctl(descriptor, _GET_FLAGS, flags)
-    (word,) = struct.unpack("l", flags)
-    fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("l", word & ~_IMMUTABLE))
-    os.close(descriptor)
-    with image.open("r+b") as file:
-        file.seek(image.stat().st_size - 1)
-        (last,) = file.read(1)
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([last ^ 1]))
-
-
 # -- who keeps it, and who sends it traffic ----------------------------------------------------------------------------
 
 
@@ -372,41 +393,3 @@ def kill_conmon(victim: Victim) -> None:
 
 def stop_conmon(victim: Victim) -> None:
     os.kill(_keeper(victim), signal.SIGSTOP)
-
-
-def haproxies(project: Project) -> list[int]:
-    """Return the processes of the project's routers."""
-    found = subprocess.run(
-        ["pgrep", "-f", f"haproxy .*{project.home}/routers/"], capture_output=True, text=True, check=True
-    )
-    return [int(pid) for pid in found.stdout.split()]
-
-
-def _tell_haproxy(victim: Victim, command: str) -> None:
-    (path,) = (victim.project.home / "run/routers").glob("*.sock")
-    folder = os.open(path.parent, os.O_PATH)  # a socket's path has its limits
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(f"/proc/self/fd/{folder}/{path.name}")
-        client.sendall(f"{command}\n".encode())
-        client.recv(1000)
-    os.close(folder)
-
-
-def change_a_weight(victim: Victim) -> None:
-    _tell_haproxy(victim, "set server instances/s1 weight 7")
-
-
-def add_a_server(victim: Victim) -> None:
-    _tell_haproxy(victim, "add server instances/evil 127.0.0.1:9")
-    _tell_haproxy(victim, "enable server instances/evil")
-
-
-def edit_the_router_s_file(victim: Victim) -> None:
-    path = victim.project.home / "routers/hello/dev/haproxy.cfg"
-    text = path.read_text()
-    path.write_text(re.sub(r"timeout connect 2s", "timeout connect 9s", text))
-
-
-def break_the_router_s_file(victim: Victim) -> None:
-    path = victim.project.home / "routers/hello/dev/haproxy.cfg"
-    path.write_text("\n".join(path.read_text().splitlines()[1:]))

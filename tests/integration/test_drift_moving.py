@@ -28,8 +28,11 @@ from simulated.values import PLACE, configuration, image
 class Empty:
     """A store whose image has no layers, so that there is nothing to hash."""
 
-    def image(self, digest: object) -> Any:
+    def entered(self, digest: object) -> Any:
         return dataclasses.replace(image(), layers=())
+
+    def unknown(self, wanted: object) -> frozenset[Any]:
+        return frozenset()
 
 
 class World:

@@ -43,7 +43,9 @@ def parts(tmp_path: Path) -> Iterator[Any]:
             ledger=ledger,
             state=state,
             seals=Seals(state.sealed),
-            store=SimpleNamespace(image=lambda digest: SimpleNamespace(digest=digest, layers=())),
+            store=SimpleNamespace(
+                entered=lambda digest: SimpleNamespace(digest=digest, layers=()), unknown=lambda wanted: frozenset()
+            ),
             provider=lambda name: provider,
             machine=machine,
             said=[],

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from instar.drift.rules import Ignored, sort_out
 from instar.drift.traffic import compare
-from instar.errors import BlobDamaged, EnvironmentBusy, ImageNotFound, RouterError, StoreError
+from instar.errors import EnvironmentBusy, InstarError, RouterError, StoreError
 from instar.host.seals import Seals
 from instar.ledger import Ledger
 from instar.model.digest import Digest
@@ -63,13 +63,13 @@ def check(
     releases = {number: ledger.get_release(place, number) for number in {one.release for one in instances}}
     images, damaged = _images(store, seals, releases.values(), deep=deep)
     subjects = [
-        Subject(instance=one, release=releases[one.release], image=images[releases[one.release].image])
+        Subject(instance=one, release=releases[one.release], image=images.get(releases[one.release].image))
         for one in instances
-        if releases[one.release].image in images and instance in (None, one.id)
+        if instance in (None, one.id)
     ]
     found = provider.runtime.inspect(subjects, deep=deep)
     findings = [*_that_stay(ledger, instances, releases, found, damaged)] if found or damaged else []
-    findings += _router(provider, state, instances, releases, at_rest=at_rest)
+    findings += _router(ledger, provider, state, instances, releases, at_rest=at_rest)
     left, ignored = sort_out(findings, state.settings.drift.ignore, ledger.now().date())
     return Checked(
         state=state,
@@ -89,11 +89,11 @@ def _that_stay(
     damaged: Sequence[Damage],
 ) -> Iterator[Finding]:
     """Yield the findings that are about what is still there after the check."""
-    there = {(one.id, one.serial) for one in ledger.instances(instances[0].place)}
+    there = {(one.id, one.serial) for one in ledger.instances(instances[0].place)} if instances else set()
     stayed = [one for one in instances if (one.id, one.serial) in there]
     used, names = {releases[one.release].image for one in stayed}, {one.id for one in stayed}
     yield from (finding for finding, users in damaged if users & used)
-    yield from (finding for finding in found if finding.instance in names)
+    yield from (finding for finding in found if finding.instance in (None, *names))
 
 
 def _images(
@@ -102,14 +102,16 @@ def _images(
     images: dict[Digest, Image] = {}
     damage: list[Damage] = []
     users: dict[Digest, set[Digest]] = {}
-    for digest in {release.image for release in releases}:
+    wanted = {release.image for release in releases}
+    for digest in wanted:
         try:
-            images[digest] = store.image(digest)
-        except (BlobDamaged, ImageNotFound, StoreError) as error:
-            damage.append((_damaged(f"image {digest}", error.message), {digest}))
+            images[digest] = store.entered(digest)
+        except (StoreError, OSError) as error:
+            damage.append((_damaged(f"image {digest}", _said(error)), {digest}))
         else:
             for layer in images[digest].layers:
                 users.setdefault(layer.digest, set()).add(digest)
+    damage += _unindexed(store, wanted)
     stale = [blob for blob in users if deep or not seals.holds(store.path(blob))]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:  # which begins none where none is needed
         for blob, finding in zip(stale, threads.map(lambda blob: _blob(store, seals, blob), stale), strict=True):
@@ -124,11 +126,24 @@ def _blob(store: Store, seals: Seals, blob: Digest) -> Finding | None:
     try:
         with seals.sealing(store.path(blob)):
             store.verify(blob)
-    except OSError as error:
-        return _damaged(f"blob {blob}", error.strerror or str(error))
-    except StoreError as error:
-        return _damaged(f"blob {blob}", error.message)
+    except (OSError, StoreError) as error:
+        return _damaged(f"blob {blob}", _said(error))
     return None
+
+
+def _unindexed(store: Store, wanted: Set[Digest]) -> Iterator[Damage]:
+    """Yield what is wrong with the store's index: an image that it doesn't name can't be launched again."""
+    try:
+        unknown = store.unknown(wanted)
+    except (StoreError, OSError) as error:
+        yield _damaged("the store's index", _said(error)), wanted
+        return
+    for digest in sorted(unknown):
+        yield _damaged(f"image {digest}", "the store's index has it no more"), {digest}
+
+
+def _said(error: StoreError | OSError) -> str:
+    return error.message if isinstance(error, StoreError) else error.strerror or str(error)
 
 
 def _damaged(path: str, observed: str) -> Finding:
@@ -136,6 +151,7 @@ def _damaged(path: str, observed: str) -> Finding:
 
 
 def _router(
+    ledger: Ledger,
     provider: Provider,
     state: EnvironmentState,
     instances: Sequence[Instance],
@@ -143,12 +159,32 @@ def _router(
     *,
     at_rest: bool,
 ) -> Iterator[Finding]:
+    """Yield what is wrong with the router; each look that fails is a finding, unless somebody changes it just now."""
+    found: list[Finding] = []
     try:
-        found = provider.router.inspect(state.place)
-        yield from found
-        if at_rest and not found:
-            yield from compare(state, instances, releases, provider.router.observe(state.place))
+        found += provider.router.inspect(state.place)
     except (RouterError, EnvironmentBusy) as error:
-        if at_rest:  # else somebody changes it just now
-            expected = "it can be looked at"
-            yield Finding(instance=None, kind="router", path="router", expected=expected, observed=error.message)
+        found += _unseen("router", error) if at_rest else ()
+    yield from found
+    if not at_rest:
+        return
+    try:
+        router = provider.router.observe(state.place)
+        yield from compare(state, instances, releases, router)
+        if not router.running and not found and _is_missed(ledger, provider, state, releases):
+            yield Finding(instance=None, kind="router", path="HAProxy", expected="it runs", observed="nothing runs")
+    except (RouterError, EnvironmentBusy) as error:
+        yield from () if found else _unseen("traffic", error)  # what was found says why
+
+
+def _unseen(path: str, error: InstarError) -> tuple[Finding, ...]:
+    expected = "it can be looked at"
+    return (Finding(instance=None, kind="router", path=path, expected=expected, observed=error.message),)
+
+
+def _is_missed(ledger: Ledger, provider: Provider, state: EnvironmentState, releases: Mapping[int, Release]) -> bool:
+    """Tell whether something runs that should have traffic, and can have none."""
+    instances = [one for one in ledger.instances(state.place) if one.task is None and one.started_at is not None]
+    active = [one for one in instances if one.release == state.active and one.release in releases]
+    routed = bool(active) and bool(state.settings.listen) and releases[active[0].release].service.port is not None
+    return routed and any(one.state == "running" for one in provider.runtime.observe(active))

@@ -13,19 +13,18 @@ def compare(
     state: EnvironmentState, instances: Sequence[Instance], releases: Mapping[int, Release], router: RouterState
 ) -> Iterator[Finding]:
     """Yield what differs. Only asked while nobody acts on the environment: then it is not half way to something."""
-    if not router.running or router.plan is None:
-        return
     known = {one.name: one for one in targets(instances, releases)}
+    at = {(one.address, one.port): one for one in known.values()}
     release_of = {instance.id: instance.release for instance in instances}
     rollout = state.rollout
     served = {state.active} | ({rollout.source, rollout.target} if rollout else set())
     for one in router.targets:
-        target = known.get(one.target.name)
+        target = known.get(one.target.name) or at.get((one.target.address, one.target.port))
         if target is None:
             yield _finding(one, "no such instance", "the router has it")
-        elif target != one.target:
+        elif (target.address, target.port) != (one.target.address, one.target.port):
             yield _finding(one, f"{target.address}:{target.port}", f"{one.target.address}:{one.target.port}")
-        elif one.weight and release_of[one.target.name] not in served:
+        elif one.weight and release_of[target.name] not in served:
             yield _finding(one, "no traffic: its release is not active", f"weight {one.weight}")
     weighted = [one for one in router.targets if one.weight]
     if rollout is None and len({one.weight for one in weighted}) > 1:

@@ -97,6 +97,26 @@ def members_by_hierarchy(name: str) -> tuple[frozenset[int], ...]:
     return tuple(frozenset(_members_below(group)) for group in groups if os.path.isdir(group))  # noqa: PTH112
 
 
+def is_frozen(name: str) -> bool:
+    """Tell whether the group's processes are held still. Raises OSError."""
+    for hierarchy in hierarchies():
+        file, frozen = ("cgroup.events", b"frozen 1") if hierarchy.unified else ("freezer.state", b"FR")
+        if hierarchy.unified or "freezer" in hierarchy.controllers:
+            with contextlib.suppress(FileNotFoundError):  # it has no group there
+                if frozen in proc.read(f"{hierarchy.mount}/{name}/{file}"):  # v1 says FREEZING, then FROZEN
+                    return True
+    return False
+
+
+def thaw(name: str) -> None:
+    """Let the group's processes run on where somebody holds them still: what is frozen can't even be ended."""
+    for group in _groups(name):
+        for file, running in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+            with contextlib.suppress(OSError):
+                if (group / file).exists():
+                    (group / file).write_text(running)
+
+
 def leaves(name: str) -> tuple[Path, ...]:
     """Return the directories of the group ``name`` where groups only say what belongs together, and limit nothing."""
     return tuple(hierarchy.mount / name for hierarchy in hierarchies() if hierarchy.groups_only)
@@ -155,6 +175,8 @@ def kill(name: str) -> None:
                     (group / "cgroup.kill").write_text("1")
         for pid in pids:
             _kill_member(pid, name)
+        if is_frozen(name):
+            thaw(name)
         if time.monotonic() >= deadline:
             raise HostError(
                 f"cannot end '{name}': processes {_listed(pids)} do not die",

@@ -104,6 +104,13 @@ class LayerImages:
             return "its bytes are others"
         return self._wrong_mount(diff_id, table)
 
+    def seal(self, diff_id: Digest) -> str:
+        """Return what a layer's bytes hash to, and what its file was like when they were hashed; "" where there is no
+        image. Raises OSError."""
+        if not self.is_made(diff_id):
+            return ""
+        return f"{self._record(diff_id).read_text()} {self._seals.note(self._image(diff_id))}"
+
     def is_made(self, diff_id: Digest) -> bool:
         """Tell whether there is an image of the layer."""
         return self._record(diff_id).exists() and self._image(diff_id).exists()

@@ -128,6 +128,10 @@ class Netlink:
         for _ in self._exchange(kind, body, _ACK | flags):
             pass
 
+    def ask(self, kind: int, body: bytes) -> tuple[bytes, ...]:
+        """Ask for one thing; return the answers, each without its header."""
+        return tuple(self._exchange(kind, body, _ACK))
+
     def dump(self, kind: int, body: bytes) -> Iterator[bytes]:
         """Ask for all there is of a kind; yield the answers, each without its header."""
         return self._exchange(kind, body, _DUMP)

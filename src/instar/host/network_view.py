@@ -70,7 +70,7 @@ def view() -> NetworkView:
             addresses=tuple(sorted(_addresses(netlink, names))),
             routes=tuple(sorted(_routes(netlink, names))),
             rules=tuple(sorted(_rules(netlink))),
-            tables=tuple(sorted({*_tables(), *_old_tables()})),
+            tables=tuple(sorted({*tables(), *_old_tables()})),
         )
 
 
@@ -139,8 +139,8 @@ def _prefix(family: int, address: bytes | None, length: int) -> str:
     return f"{version}default" if address is None else f"{socket.inet_ntop(family, address)}/{length}"
 
 
-def _tables() -> Iterator[str]:
-    """Yield the tables of nftables; none where the kernel has no such thing."""
+def tables() -> Iterator[str]:
+    """Yield the tables of nftables in this thread's network namespace; none where the kernel has no such thing."""
     try:
         with Netlink(_NETFILTER) as netlink:
             for message in netlink.dump(_GET_TABLE, b"\0\0\0\0"):

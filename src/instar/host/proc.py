@@ -6,11 +6,13 @@ meant. A process that ends meanwhile raises ProcessLookupError or FileNotFoundEr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, NamedTuple
 
 NAMESPACES: Final = ("mnt", "pid", "net", "ipc", "uts", "user", "cgroup")
@@ -62,6 +64,8 @@ class Status:
     capabilities: Mapping[str, int]  # "CapEff" → mask
     no_new_privileges: bool
     filtered: bool  # by seccomp
+    filters: int = 0  # how many; 0 where the kernel doesn't say
+    tracer: int = 0  # the process that debugs it
 
     @property
     def dead(self) -> bool:
@@ -110,6 +114,8 @@ def status(pid: int) -> Status:
         capabilities={name: int(fields[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")},
         no_new_privileges=fields.get("NoNewPrivs") == "1",
         filtered=fields.get("Seccomp") == "2",
+        filters=int(fields.get("Seccomp_filters", "0")),
+        tracer=int(fields.get("TracerPid", "0")),
     )
 
 
@@ -142,6 +148,25 @@ def state(pid: int) -> str:
     """Return the letter of the process's state, such as "T" of one that was stopped."""
     text = read(f"/proc/{pid}/stat")
     return chr(text[text.rindex(b")") + 2])
+
+
+def oom_score(pid: int) -> int:
+    """Return what was added to the process's chance to be ended when memory is short."""
+    return int(read(f"/proc/{pid}/oom_score_adj"))
+
+
+def has_open(pid: int, path: Path) -> bool:
+    """Tell whether a process has the very file open that is at ``path`` now. Raises OSError."""
+    try:
+        wanted = path.stat()
+    except FileNotFoundError:
+        return False
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found = entry.stat()
+            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                return True
+    return False
 
 
 def executable(pid: int) -> Iterator[Mapped]:

@@ -22,7 +22,7 @@ class Seals:
     def holds(self, path: Path) -> bool:
         """Tell whether ``path`` is as it was when it was sealed."""
         with contextlib.suppress(OSError):
-            return self._note(path).read_text() == _identity(path)
+            return self.note(path) == _identity(path)
         return False
 
     @contextlib.contextmanager
@@ -36,6 +36,12 @@ class Seals:
             raise
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._note(path).write_text(before)
+
+    def note(self, path: Path) -> str:
+        """Return what was noted of ``path``; "" where nothing was."""
+        with contextlib.suppress(OSError, ValueError):
+            return self._note(path).read_text()
+        return ""
 
     def forget(self, path: Path) -> None:
         """Forget that ``path`` was hashed."""

@@ -50,11 +50,12 @@ class Probe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """An instance to be looked at, with all that it follows from."""
+    """An instance to be looked at, with all that it follows from. ``image`` is None where nobody can read it any more:
+    that is told of already, and what it would say is taken from what was written down when the instance was made."""
 
     instance: Instance
     release: Release
-    image: Image
+    image: Image | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

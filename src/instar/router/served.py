@@ -19,7 +19,7 @@ from typing import Final
 
 from instar.errors import RouterError
 from instar.model.release import Served
-from instar.router.slots import BACKEND
+from instar.router.slots import BACKEND, index_of
 
 _BEFORE: Final = 100_000  # more than there can be slots
 _BITS: Final = 30
@@ -42,9 +42,9 @@ Statistics = Mapping[tuple[str, str], Mapping[str, str]]
 def totals(statistics: Statistics) -> Mapping[int, Served]:
     """Return what the servers of each slot (its index) have answered since HAProxy began, by its own counters."""
     return {
-        int(name.removeprefix("s")) - 1: _total(row)
+        index: _total(row)
         for (proxy, name), row in statistics.items()
-        if proxy == BACKEND and name != "BACKEND"
+        if proxy == BACKEND and (index := index_of(name)) is not None
     }
 
 

@@ -25,6 +25,8 @@ FREE: Final = Address("127.0.0.1", 1)  # what a free slot names: nothing listens
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _MAINTENANCE, _DRAIN = 0x01, 0x08  # bits of srv_admin_state. Source: HAProxy 2.6 management guide, "show servers state"
 _RUNNING = 2  # a value of srv_op_state
+_CHECK_ENABLED = 0x04  # a bit of srv_check_state
+_UNNAMED: Final = "unnamed-s"  # of a server whose slot is known, and whose name is lost
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +53,10 @@ Slots = tuple[Server | None, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Live:
-    """A slot as HAProxy has it now. ``weight`` counts only where neither ``maintenance`` nor ``drain`` is set."""
+    """A slot as HAProxy has it now. ``weight`` counts only where neither ``maintenance`` nor ``drain`` is set.
+
+    ``checked``: its health is. ``elsewhere``: where that asks, and who else decides, if it is not the server itself.
+    """
 
     address: Address
     weight: int
@@ -59,6 +64,8 @@ class Live:
     drain: bool
     up: bool
     health: int
+    checked: bool = True
+    elsewhere: str = ""
 
     @property
     def share(self) -> int:
@@ -90,12 +97,37 @@ def attached(slots: Slots, servers: Sequence[Server]) -> Slots:
     found = list(slots)
     for server in servers:
         index = find(tuple(found), server.name)
-        if index is None:
+        if index is None and (index := _unnamed_at(found, server)) is not None:
+            found[index] = replace(found[index] or server, name=server.name)
+        elif index is None:
             index = found.index(None) if None in found else len(found)
             found[index : index + 1] = [server]
         elif (there := found[index]) is not None and there.address != server.address:
             raise RouterError(f"cannot route to '{server.name}' at {server.address}: it is at {there.address}")
     return tuple(found)
+
+
+def _unnamed_at(slots: Sequence[Server | None], wanted: Server) -> int | None:
+    """Return which of ``slots`` has the address of ``wanted`` and lost its name with the file."""
+    return next(
+        (
+            index
+            for index, server in enumerate(slots)
+            if server and server.name.startswith(_UNNAMED) and server.address == wanted.address
+        ),
+        None,
+    )
+
+
+def seen(live: Sequence[Live]) -> Slots:
+    """Return what HAProxy's slots hold where the file that says so is lost: servers without their names. They keep
+    their traffic, and get their names back when they are attached again."""
+    return tuple(
+        None
+        if one.address == FREE
+        else Server(name=f"{_UNNAMED}{index + 1}", address=one.address, weight=min(one.share, HEAVIEST))
+        for index, one in enumerate(live)
+    )
 
 
 def weighted(slots: Slots, weights: Mapping[str, int]) -> Slots:
@@ -148,6 +180,12 @@ def label(index: int) -> str:
     return f"{BACKEND}/s{index + 1}"
 
 
+def index_of(name: str) -> int | None:
+    """Return which slot it is that HAProxy calls ``name``; None for the backend itself, and for a server of others'."""
+    number = name.removeprefix("s")
+    return int(number) - 1 if number.isascii() and number.isdigit() and number != name else None
+
+
 def _put(index: int, server: Server, seen: Live) -> list[str]:
     if seen.address == server.address:
         return []
@@ -189,4 +227,11 @@ def _live(row: Mapping[str, str]) -> Live:
         drain=bool(admin & _DRAIN),
         up=int(row["srv_op_state"]) == _RUNNING,
         health=int(row["srv_check_health"]),
+        checked=bool(int(row.get("srv_check_state", _CHECK_ENABLED)) & _CHECK_ENABLED),
+        elsewhere=", ".join(
+            f"{noun} {host} port {port}"
+            for noun in ("check", "agent")
+            for host, port in [(row.get(f"srv_{noun}_addr", "-"), row.get(f"srv_{noun}_port", "0"))]
+            if (host, port) != ("-", "0")
+        ),
     )

@@ -81,6 +81,14 @@ class Store:
             raise self._not_found(digest)
         return self._image(digest)
 
+    def entered(self, digest: Digest) -> Image:
+        """Return an image that was entered once, whatever the index says of it now. Raises BlobDamaged, StoreError."""
+        return self._image(digest)
+
+    def unknown(self, wanted: Collection[Digest]) -> frozenset[Digest]:
+        """Return those of ``wanted`` that the index does not name. Raises StoreError."""
+        return frozenset(wanted) - set(index.digests(self._index.read()))
+
     def find(self, word: str) -> Image:
         """Return the image that a person means by a tag, a digest, or at least 6 digits that a digest begins with.
 

@@ -21,11 +21,10 @@ from instar.model.release import Instance, Process, Release
 from instar.model.state import StateDirectory
 from instar.providers.commands import command_of, place_of_command
 from instar.providers.local import logs, record, root
-from instar.providers.local.inspection import facts
-from instar.providers.local.names import InstanceNames
+from instar.providers.local.inspection import facts, modes
+from instar.providers.local.names import SECRETS, InstanceNames
 from instar.providers.local.root import Owner
 
-SECRETS = "/run/secrets"
 _HOME = "/tmp"  # noqa: S108  the only place that every command may write to
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -68,7 +67,8 @@ def create(order: Order, subnet: IPv4Network, *, shift_owners: bool) -> Process:
         rlimits.set_inside(process.pid, users.path)
     _give_output(order, process, users)
     root.hide_volumes(names)
-    facts.write(names, process, layers)
+    seals = {diff_id: order.images.seal(Digest(diff_id)) for diff_id, _ in layers}
+    facts.write(names, process, layers, modes=modes.modes(process.pid), seals=seals)
     record.write_process(names, process)
     return process
 

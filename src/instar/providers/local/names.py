@@ -32,6 +32,7 @@ from instar.model.state import StateDirectory
 
 ROOTS = Path("/run")
 INSTANCE_NAME = re.compile(r"[a-z0-9][a-z0-9-]*-[0-9]+-[0-9]+")
+SECRETS = "/run/secrets"  # where an instance has its own
 LOG_LIMIT_BYTES = 8 << 20
 _CONMON, _LOGS, _ROUTERS = "conmon", "logs", "routers"
 NO_INSTANCES = frozenset({_CONMON, _LOGS, _ROUTERS})  # groups beside those of instances

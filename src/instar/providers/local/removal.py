@@ -29,6 +29,8 @@ def stop(names: InstanceNames, how: Stop) -> None:
     process = record.find_process(names)
     if process is None or not processes.lives(process) or runc.waits(names.of.state.runc, names.name):
         return
+    if cgroups.is_frozen(names.group):
+        cgroups.thaw(names.group)
     number = signal.Signals[how.signal]
     deadline = time.monotonic() + how.grace_ms / 1000
     while not _forwards(process, number) and processes.lives(process) and time.monotonic() < deadline:

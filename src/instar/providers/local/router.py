@@ -51,13 +51,11 @@ class LocalRouter:
     def ensure(self, plan: RouterPlan) -> None:
         with self._changing(plan.place) as proxy:
             text = proxy.files.read()
-            wanted, held = _inner(plan), slots.padded(config.read_slots(text or ""), _inner(plan).slots)
+            wanted, held = _inner(plan), slots.padded(_held(proxy, text), _inner(plan).slots)
             if text is not None and proxy.exists():
                 wanted = wanted.after(config.read_plan(text))
             new = proxy.render(wanted, held)
-            if wanted.preview:
-                proxy.files.make()
-                _write_previews(proxy, wanted.preview, _previews(proxy, held))  # HAProxy does not start without
+            _write_previews_anew(proxy, wanted, held)  # HAProxy does not start without
             proxy.write_script(wanted)
             if text is None or config.frame(text) != config.frame(new) or not proxy.current():
                 proxy.replace(wanted, held)
@@ -115,7 +113,7 @@ class LocalRouter:
         proxy = self._proxy(place)
         text = proxy.files.read()
         if text is None:
-            return RouterState(running=False)
+            return _without_file(proxy)
         held, wanted = config.read_slots(text), config.read_plan(text)
         record = proxy.files.record()
         try:
@@ -137,8 +135,6 @@ class LocalRouter:
         return RouterState(running=True, plan=plan, targets=targets, previewed=named)
 
     def inspect(self, place: Place) -> tuple[Finding, ...]:
-        if self._proxy(place).files.read() is None:
-            return ()
         with self._changing(place) as proxy:
             return tuple(routing.differences(proxy))
 
@@ -146,17 +142,19 @@ class LocalRouter:
         with self._changing(plan.place) as proxy:
             if not proxy.exists():
                 return
-            wanted, held, text = _inner(plan), routing.restored(proxy, targets), proxy.files.read()
+            wanted, held, text = _inner(plan), routing.restored(proxy, targets), _readable(proxy)
             with contextlib.suppress(RouterError):
                 before = config.read_plan(text or "")
                 wanted = replace(wanted.after(before), form=before.form)
             new = proxy.render(wanted, held)
             proxy.write_script(wanted)
-            if text is None or config.frame(text) != config.frame(new) or len(proxy.live()) != len(held):
+            if text is None or config.frame(text) != config.frame(new) or routing.must_be_replaced(proxy, text, held):
+                _write_previews_anew(proxy, wanted, held)
                 proxy.replace(wanted, held)
             elif text != new:
                 proxy.files.write(new)
             proxy.converge(held)
+            self._preview(proxy, wanted, _previews(proxy, held))
 
     def counters(self, place: Place) -> Counters:
         proxy = self._proxy(place)
@@ -243,6 +241,34 @@ class LocalRouter:
         raise RouterError(f"cannot change the router's previews: it does not keep what it is told: {todo[0]!r}")
 
 
+def _without_file(proxy: Proxy) -> RouterState:
+    """Return what an HAProxy does whose file is lost; without a plan, it is opened anew."""
+    targets = [_routed(server, None, 0, Served()) for _, server in slots.held(_held(proxy, None))]
+    return RouterState(running=bool(targets), targets=tuple(targets))
+
+
+def _readable(proxy: Proxy) -> str | None:
+    """Return the file in force; None where it is not there, or can't be read."""
+    with contextlib.suppress(RouterError):
+        return proxy.files.read()
+    return None
+
+
+def _held(proxy: Proxy, text: str | None) -> Slots:
+    """Return what the slots hold; where the file is lost under an HAProxy that serves, what that one has."""
+    if text is not None:
+        return config.read_slots(text)
+    with contextlib.suppress(admin_socket.Unreachable):
+        return slots.seen(proxy.live()) if proxy.exists() else ()
+    return ()
+
+
+def _write_previews_anew(proxy: Proxy, plan: config.Plan, held: Slots) -> None:
+    if plan.preview:
+        proxy.files.make()
+        _write_previews(proxy, plan.preview, _previews(proxy, held))
+
+
 def _previews(proxy: Proxy, held: Slots) -> Previews:
     """Return what is previewed of what ``held`` has."""
     return previews.kept(held, previews.read(proxy.files.read(proxy.files.previews) or ""))
@@ -315,9 +341,9 @@ def _routed(server: Server, live: Live | None, sessions: int, counted: Served) -
 def _sessions(statistics: served.Statistics) -> dict[int, int]:
     """Return how many requests (connections, in tcp mode) each slot has in flight."""
     return {
-        int(name.removeprefix("s")) - 1: int(row["scur"])
+        index: int(row["scur"])
         for (proxy, name), row in statistics.items()
-        if proxy == BACKEND and name != "BACKEND"
+        if proxy == BACKEND and (index := slots.index_of(name)) is not None
     }
 
 

@@ -101,8 +101,10 @@ class LocalRuntime:
 
     def inspect(self, subjects: Sequence[Subject], *, deep: bool = False) -> tuple[Finding, ...]:
         from instar.providers.local.inspection.inspect import inspect
+        from instar.providers.local.inspection.unread import with_image
 
-        return tuple(inspect([self._order(subject) for subject in subjects], self._layers, deep=deep))
+        orders = [self._order(with_image(subject, self._instance(subject.instance))) for subject in subjects]
+        return tuple(inspect(orders, self._layers, deep=deep))
 
     def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
         from instar.providers.local.inspection.evidence import processes
@@ -176,6 +178,7 @@ class LocalRuntime:
             return process
 
     def _order(self, subject: Subject) -> Order:
+        assert subject.image is not None
         return Order(
             names=self._instance(subject.instance),
             instance=subject.instance,

@@ -8,12 +8,12 @@ import json
 import os
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from instar.host import cgroups, namespaces, network_view, proc, settings
+from instar.host import cgroups, marks, namespaces, network_view, proc, settings
 from instar.host.network_view import NetworkView
-from instar.model.codec import from_json, to_json
+from instar.model.codec import ADDED, from_json, to_json
 from instar.model.digest import Digest
 from instar.model.release import Process
 from instar.providers.local.names import InstanceNames
@@ -30,7 +30,12 @@ _LIMITS = (
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
     """``token`` marks commands that Instar itself runs inside. ``layers``: the image's and the plate's diff IDs, and
-    the devices that the kernel shows their files on. ``hashes`` are of files in the instance's folder and of runc's."""
+    the devices that the kernel shows their files on. ``hashes`` are of files in the instance's folder and of runc's.
+
+    What follows them an older Instar did not write down: ``marked`` (the first process carries the mark of this very
+    file), ``rlimits`` and ``oom_score`` of the first process, ``modes`` of what shows inside, ``seals`` of the layers.
+    An instance without them is judged without them.
+    """
 
     token: str
     mounts: tuple[str, ...]
@@ -44,6 +49,11 @@ class Facts:
     network: NetworkView
     hashes: Mapping[str, str]
     keeper_counts: bool = False  # conmon's time to the instance; an older Instar let it count to nobody
+    marked: bool = field(default=False, metadata=ADDED)
+    rlimits: Mapping[str, int] = field(default_factory=dict, metadata=ADDED)
+    oom_score: int | None = field(default=None, metadata=ADDED)
+    modes: Mapping[str, str] = field(default_factory=dict, metadata=ADDED)
+    seals: Mapping[str, str] = field(default_factory=dict, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,13 +66,40 @@ class Inside:
     first_ephemeral_port: int
 
 
-def write(names: InstanceNames, process: Process, layers: Sequence[tuple[str, str]]) -> None:
-    """Look at an instance whose first process waits to begin, and write down what it is like.
+def write(
+    names: InstanceNames,
+    process: Process,
+    layers: Sequence[tuple[str, str]],
+    *,
+    modes: Mapping[str, str],
+    seals: Mapping[str, str],
+) -> None:
+    """Look at an instance whose first process waits to begin, write down what it is like, and give that process the
+    mark of what is written. Raises HostError, OSError.
 
-    ``layers``: (diff ID, device) of each, topmost first. Raises HostError, OSError.
+    ``layers``: (diff ID, device) of each, topmost first; ``modes``: of what shows inside; ``seals``: the note of each
+    layer's file.
     """
+    made = look(names, process, layers, modes=modes, seals=seals)
+    text = json.dumps(to_json(made)).encode()
+    temporary = names.made.with_name(f".{names.made.name}")
+    with open(temporary, "wb", opener=_private) as file:
+        file.write(text)
+    temporary.rename(names.made)
+    marks.mark(process.pid, marks.mark_of(text), names.users if names.users.exists() else None)
+
+
+def look(
+    names: InstanceNames,
+    process: Process,
+    layers: Sequence[tuple[str, str]],
+    *,
+    modes: Mapping[str, str],
+    seals: Mapping[str, str],
+) -> Facts:
+    """Return what an instance is like now. Raises HostError, OSError."""
     inside = look_inside(process.pid, None)
-    made = Facts(
+    return Facts(
         token=secrets.token_hex(16),
         mounts=tuple(mount_lines(process.pid)),
         namespaces=proc.namespaces(process.pid),
@@ -75,19 +112,32 @@ def write(names: InstanceNames, process: Process, layers: Sequence[tuple[str, st
         network=inside.network,
         hashes=hashes(names),
         keeper_counts=True,
+        marked=True,
+        rlimits=marks.hard(marks.text_of(process.pid)),
+        oom_score=proc.oom_score(process.pid),
+        modes=modes,
+        seals=seals,
     )
-    temporary = names.made.with_name(f".{names.made.name}")
-    with open(temporary, "w", opener=_private) as file:
-        json.dump(to_json(made), file)
-    temporary.rename(names.made)
 
 
 def read(names: InstanceNames) -> Facts | None:
     """Return what was written down; None for an instance of an older Instar, or where it can't be read."""
+    found = _found(names)
+    return None if found is None else found[0]
+
+
+def mark(names: InstanceNames) -> int | None:
+    """Return the mark of what was written down, which the first process carries; None where nothing can be read, and
+    for an instance of an older Instar."""
+    found = _found(names)
+    return found[1] if found is not None and found[0].marked else None
+
+
+def _found(names: InstanceNames) -> tuple[Facts, int] | None:
     try:
         found = names.made.stat()
         return _read(names.made, found.st_ino, found.st_mtime_ns, found.st_size)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -140,7 +190,7 @@ def limits(group: str, wanted: Collection[str] | None = None) -> Mapping[str, st
 def hashes(names: InstanceNames) -> Mapping[str, str]:
     """Return the SHA-256 of each file that says what the instance is; "" for one that isn't there."""
     folder = names.folder
-    paths = {name: folder / name for name in (*FILES, "config.json")}
+    paths = {name: folder / name for name in (*FILES, "config.json", names.intent.name)}
     paths["state.json"] = names.of.state.runc / names.name / "state.json"
     return {name: hash_of(path) for name, path in paths.items()}
 
@@ -153,8 +203,9 @@ def hash_of(path: Path) -> str:
 
 
 @functools.lru_cache(maxsize=1024)
-def _read(path: Path, *_identity: int) -> Facts:
-    return from_json(Facts, json.loads(path.read_bytes()))
+def _read(path: Path, *_identity: int) -> tuple[Facts, int]:
+    text = path.read_bytes()
+    return from_json(Facts, json.loads(text)), marks.mark_of(text)
 
 
 def _private(path: str, flags: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
@@ -9,16 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from instar.host import namespaces, proc, processes, runc
+from instar.errors import InstarError
+from instar.host import marks, namespaces, proc, processes, runc
 from instar.host.layers import LayerImages
 from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.release import Process
 from instar.providers.local import creation
 from instar.providers.local.creation import Order
-from instar.providers.local.inspection import facts, surface
+from instar.providers.local.inspection import facts, outside, surface, unread
 from instar.providers.local.inspection import processes as members
 from instar.providers.local.inspection.case import Case
+from instar.providers.local.inspection.facts import Facts
+from instar.providers.local.inspection.outside import Outside
 from instar.providers.local.inspection.processes import Allowed
 from instar.providers.local.names import InstanceNames
 
@@ -33,11 +37,12 @@ def inspect(orders: Sequence[Order], images: LayerImages, *, deep: bool) -> Iter
         process = order.instance.process
         if process is None or process.boot_id != processes.boot_id():
             continue
-        case = _case(order, process)
-        if case is not None:
-            cases.append(case)
-        elif processes.lives(process):
+        made = facts.read(order.names)
+        if made is None and processes.lives(process):
             yield _unwritten(order.names)
+            made = unread.facts_of(order, process, images)
+        if made is not None:
+            cases.append(_case(order, process, made))
     yield from _persistent(cases, images, deep=deep)
 
 
@@ -50,6 +55,7 @@ class Surroundings:
     sharers: Mapping[str, Collection[int]]
     unsound: Mapping[str, str]
     devices: Mapping[str, str]
+    outside: Outside | None
 
 
 def _look_around(cases: Sequence[Case], images: LayerImages, *, deep: bool) -> Surroundings:
@@ -59,20 +65,60 @@ def _look_around(cases: Sequence[Case], images: LayerImages, *, deep: bool) -> S
     mine = set(proc.namespaces("self").values())
     owners = {space: case.names.name for case in cases for space in case.made.namespaces.values() if space not in mine}
     layers = sorted({diff_id for case in cases for diff_id in case.made.layers})
-    unsound, devices = _examine(layers, images, table, deep=deep)
-    return Surroundings(mounts=table, sharers=members.sharers(owners), unsound=unsound, devices=devices)
+    unsound, devices = _examine(layers, images, table, _Notes.of(cases, images), deep=deep)
+    return Surroundings(
+        mounts=table,
+        sharers=members.sharers(owners),
+        unsound=unsound,
+        devices=devices,
+        outside=outside.look(cases),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Notes:
+    """What the notes of layers say now that those of an instance did not say when it was made. ``rehashed``: bytes that
+    hash to something else; ``renoted``: only the file is another one, or the note: its bytes are read again."""
+
+    rehashed: Collection[Digest]
+    renoted: Collection[Digest]
+
+    @classmethod
+    def of(cls, cases: Sequence[Case], images: LayerImages) -> _Notes:
+        rehashed, renoted = set(), set()
+        for layer, seal in {item for case in cases for item in case.made.seals.items() if item[1]}:
+            with contextlib.suppress(OSError):  # it is not there: that is found
+                now = images.seal(Digest(layer))
+                if now and now.partition(" ")[0] != seal.partition(" ")[0]:
+                    rehashed.add(Digest(layer))
+                elif now != seal and (layer, now) not in _READ_AGAIN:
+                    renoted.add(Digest(layer))
+        return cls(rehashed=rehashed, renoted=renoted)
+
+
+_READ_AGAIN: Final = set[tuple[str, str]]()  # by this process, and found to be as they were
 
 
 def _examine(
-    layers: Sequence[Digest], images: LayerImages, table: Mapping[str, Sequence[proc.Mount]], *, deep: bool
+    layers: Sequence[Digest],
+    images: LayerImages,
+    table: Mapping[str, Sequence[proc.Mount]],
+    notes: _Notes,
+    *,
+    deep: bool,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return what is wrong with layers, and the devices that they are on; several are hashed at once."""
 
     def examine(layer: Digest) -> str | None:
         try:
-            return images.examine(layer, table, deep=deep)
-        except OSError as error:  # it went meanwhile, and then who stood on it too
-            return error.strerror or str(error)
+            if layer in notes.rehashed:
+                return "its bytes are noted as others than when the instance was made"
+            cause = images.examine(layer, table, deep=deep or layer in notes.renoted)
+            if cause is None and layer in notes.renoted:
+                _READ_AGAIN.add((layer, images.seal(layer)))
+            return cause
+        except (OSError, ValueError, InstarError) as error:  # it went meanwhile, and then who stood on it too
+            return str(error)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         causes = list(threads.map(examine, layers) if deep else map(examine, layers))
@@ -95,8 +141,7 @@ def _persistent(cases: Sequence[Case], images: LayerImages, *, deep: bool) -> It
         time.sleep(pause_s)
         around = _look_around([case for case, _ in found], images, deep=False)
         found = [(case, _in_both(findings, _look(case, around, deep=deep))) for case, findings in found]
-    for _, findings in found:
-        yield from findings.values()
+    yield from dict.fromkeys(finding for _, findings in found for finding in findings.values())
 
 
 def _in_both(before: Mapping[Hashable, Finding], now: Mapping[Hashable, Finding]) -> dict[Hashable, Finding]:
@@ -111,7 +156,11 @@ def _look(case: Case, around: Surroundings, *, deep: bool) -> dict[Hashable, Fin
         sharers = around.sharers.get(case.names.name, ())
         for process, finding in members.look(case.allowed, members.members(case.allowed, sharers), deep=deep):
             found[process, finding.kind] = finding
-    others = [*surface.differences(case, begun=not waits), *_standing(case, around)]
+    others = [
+        *surface.differences(case, begun=not waits),
+        *_standing(case, around),
+        *outside.differences(case, around.outside),
+    ]
     if processes.lives(case.process):  # else it has ended meanwhile, and what is not there went with it
         found.update({finding: finding for finding in others})
     return found
@@ -134,10 +183,7 @@ def _standing(case: Case, around: Surroundings) -> Iterator[Finding]:
             yield case.finding("blob", f"layer {diff_id}", "as it was baked", cause)
 
 
-def _case(order: Order, process: Process) -> Case | None:
-    made = facts.read(order.names)
-    if made is None:
-        return None
+def _case(order: Order, process: Process, made: Facts) -> Case:
     uid, gid = order.user
     machine = proc.namespaces("self")
     shifted = made.namespaces["user"] != machine["user"]
@@ -159,8 +205,19 @@ def _case(order: Order, process: Process) -> Case | None:
         mask=members.mask_of(capabilities),
         jit=service.jit,
         token=made.token,
+        limits=(limits := _limits_of(process)),
+        mark=marks.carried(limits) if made.marked else None,
+        rlimits=made.rlimits,
+        oom_score=made.oom_score,
     )
     return Case(names=order.names, process=process, made=made, allowed=allowed, order=order)
+
+
+def _limits_of(process: Process) -> bytes:
+    """Return the first process's limits: whether its mark is what was written down is a question of its own."""
+    with contextlib.suppress(OSError):
+        return marks.text_of(process.pid)
+    return b""
 
 
 def _unwritten(names: InstanceNames) -> Finding:

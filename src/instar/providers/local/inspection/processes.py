@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from instar.host import cgroups, proc, processes
+from instar.host import cgroups, marks, proc, processes, seccomp_filter
 from instar.host.proc import Mapped, Status
 from instar.host.runc import CHECK_MARK
 from instar.model.definition import CAPABILITIES
@@ -31,7 +31,9 @@ _MAY_CHANGE_ROOT, _MAY_CHANGE_USER, _MAY_CHANGE_GROUP = ("SYS_CHROOT", "SETUID",
 class Allowed:
     """What the processes of an instance may be. Ids are those of this machine, ``ids`` all that the instance has;
     ``capabilities`` have no CAP_, ``mask`` is theirs. ``devices``: where its image's files are. ``own``: the kinds of
-    namespaces that it doesn't share with this machine."""
+    namespaces that it doesn't share with this machine. ``limits``: as the kernel shows them of ``first``, with its
+    ``mark``, which all that descend from it carry. ``rlimits``, ``oom_score``: those that it was made with; a process
+    may tighten them for itself. An older Instar wrote none of the three down."""
 
     instance: str
     first: Process
@@ -47,6 +49,10 @@ class Allowed:
     mask: int
     jit: bool
     token: str
+    limits: bytes = b""
+    mark: int | None = None
+    rlimits: Mapping[str, int] = field(default_factory=dict)
+    oom_score: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,28 +119,32 @@ def mask_of(capabilities: Collection[str]) -> int:
 
 def look(allowed: Allowed, found: Sequence[Member], *, deep: bool) -> Iterator[Found]:
     """Yield each difference with the process that it is about."""
-    related, pids = _related(allowed, found), {member.pid for member in found}
+    kin, pids = _kin(allowed, found), {member.pid for member in found}
     for member in found:
         if _begins(allowed, member, pids):
             continue
         with contextlib.suppress(*_GONE):
-            differences = list(_gathered(_differences(allowed, member, related, deep=deep)))
+            differences = list(_gathered(_differences(allowed, member, kin, deep=deep)))
             if differences and processes.lives(member.process):
                 yield from ((member.process, finding) for finding in differences)
 
 
-def _differences(allowed: Allowed, member: Member, related: Collection[int], *, deep: bool) -> Iterator[Finding]:
-    if member.pid not in related or not member.in_group:
-        origin = "started from outside" if member.pid not in related else "not in the instance's control group"
+def _differences(allowed: Allowed, member: Member, kin: _Kin, *, deep: bool) -> Iterator[Finding]:
+    origin = _foreign_origin(allowed, member, kin)
+    if origin is not None:
         yield _finding(allowed, "process", member, "a descendant of the instance's first process", origin)
+    if member.status.tracer:
+        yield _finding(allowed, "process", member, "nobody debugs it", f"process {member.status.tracer} does")
     for kind, wanted in allowed.namespaces.items():
         if member.namespaces[kind] != wanted:
             yield _finding(allowed, "process", member, "in all of its namespaces", f"in another {kind} namespace")
     if _MAY_CHANGE_ROOT not in allowed.capabilities and proc.root(member.process.pid) != tuple(allowed.root):
         yield _finding(allowed, "root", member, "the instance's root", "another one")
     yield from _privileges(allowed, member)
+    yield from _limits(allowed, member)
     yield from _code(allowed, member, proc.executable(member.process.pid), "runs")
     if deep:
+        yield from _filters(allowed, member)
         yield from _code(
             allowed, member, proc.overwritten(member.process.pid), "has overwritten in memory", any_device=True
         )
@@ -178,6 +188,34 @@ def _privileges(allowed: Allowed, member: Member) -> Iterator[Finding]:
         yield _finding(allowed, "privilege", member, "system calls filtered", "not filtered")
 
 
+def _limits(allowed: Allowed, member: Member) -> Iterator[Finding]:
+    """A process may tighten what it has, and so may its children; nothing inside can loosen it."""
+    pid = member.process.pid
+    text = marks.text_of(pid) if allowed.rlimits else allowed.limits
+    for name, there in marks.hard(text).items() if text != allowed.limits else ():
+        wanted = allowed.rlimits.get(name, -1)
+        if marks.is_looser(there, wanted):
+            observed = f"{name} {'without a limit' if there == -1 else there}"
+            yield _finding(allowed, "limit", member, f"{name} at most {wanted}", observed)
+    if allowed.oom_score is not None and (score := proc.oom_score(pid)) < allowed.oom_score:
+        expected = f"out-of-memory score {allowed.oom_score} or more"
+        yield _finding(allowed, "limit", member, expected, f"out-of-memory score {score}")
+
+
+def _filters(allowed: Allowed, member: Member) -> Iterator[Finding]:
+    """Compare the first filter of system calls with the first process's: a process can only add others to it."""
+    try:
+        wanted, there = (seccomp_filter.digests(pid) for pid in (allowed.first.pid, member.process.pid))
+    except (ProcessLookupError, FileNotFoundError):
+        return
+    except OSError as error:
+        cause = error.strerror or str(error)
+        yield _finding(allowed, "privilege", member, "its filter of system calls can be looked at", cause)
+        return
+    if wanted is not None and there is not None and wanted[-1:] != there[-1:]:
+        yield _finding(allowed, "privilege", member, "the instance's filter of system calls", "another one")
+
+
 def _code(
     allowed: Allowed, member: Member, mapped: Iterator[Mapped], verb: str, *, any_device: bool = False
 ) -> Iterator[Finding]:
@@ -195,13 +233,24 @@ def _code(
         yield _finding(allowed, "code", member, expected, observed)
 
 
-def _related(allowed: Allowed, found: Sequence[Member]) -> set[int]:
-    """Return the pids of the first process, of commands that Instar runs inside, and of all their descendants."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Kin:
+    """The pids of ``all`` that descend from the first process or from commands that Instar runs inside, and of
+    ``ours``: the latter."""
+
+    all: Collection[int]
+    ours: Collection[int]
+
+
+def _kin(allowed: Allowed, found: Sequence[Member]) -> _Kin:
     parents = {member.pid: member.status.parent for member in found}
-    related = {allowed.first.pid}
-    related |= {
-        pid for pid, parent in parents.items() if parent not in parents and _is_ours(pid, parent, allowed.token)
-    }
+    orphans = {pid for pid, parent in parents.items() if parent not in parents and pid != allowed.first.pid}
+    ours = _with_descendants({pid for pid in orphans if _is_ours(pid, parents[pid], allowed.token)}, parents)
+    return _Kin(all=_with_descendants({allowed.first.pid, *ours}, parents), ours=ours)
+
+
+def _with_descendants(roots: Collection[int], parents: Mapping[int, int]) -> set[int]:
+    related = set(roots)
     for pid in parents:
         line, at = [], pid
         while at in parents and at not in related and at not in line:
@@ -210,6 +259,23 @@ def _related(allowed: Allowed, found: Sequence[Member]) -> set[int]:
         if at in related:
             related.update(line)
     return related
+
+
+def _foreign_origin(allowed: Allowed, member: Member, kin: _Kin) -> str | None:
+    """Say where the process comes from, if not from the instance's first one.
+
+    The init takes in whoever has lost its parent inside, also somebody from outside: it does not carry the mark.
+    """
+    if member.pid not in kin.all:
+        return "started from outside"
+    if not member.in_group:
+        return "not in the instance's control group"
+    if allowed.mark is None or member.pid in kin.ours:
+        return None
+    if marks.carried(marks.text_of(member.process.pid)) == allowed.mark:
+        return None
+    own = _has_word(member.pid, "environ", f"{CHECK_MARK}={allowed.token}")  # left over from a command of Instar's
+    return None if own else "put in from outside, and taken in by the init"
 
 
 def _is_ours(pid: int, parent: int, token: str) -> bool:

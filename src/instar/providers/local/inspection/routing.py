@@ -2,45 +2,111 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Final
 
 from instar.errors import RouterError
+from instar.host import redirects
 from instar.model.drift import Finding
 from instar.providers.base import Target
+from instar.providers.local.inspection import haproxy
 from instar.providers.local.proxy import Proxy
 from instar.router import admin_socket, config, slots, waiting
+from instar.router.files import Record
 from instar.router.slots import FREE, Live, Server, Slots
 
 _FILE: Final = "haproxy.cfg"
+_HOLDER: Final = "holder.json"
 
 
 def differences(proxy: Proxy) -> Iterator[Finding]:
-    """Yield what is not as it was made. The caller holds the router's lock, so nothing is only half changed."""
-    text = proxy.files.read()
-    if text is None or not proxy.exists():
+    """Yield what is not as it was made; what can't be looked at is a finding itself, and hides nothing else. The
+    caller holds the router's lock, so nothing is only half changed."""
+    record, unsaid = _record(proxy)
+    if record is None and not proxy.haproxies():
         return  # nothing runs that could differ: whoever keeps the environment starts it
+    text, problem = _text(proxy)
+    held: Slots | None = None
+    expected: str | None = None
+    if problem is not None:
+        yield problem
+    elif text is not None:
+        try:
+            held, plan = config.read_slots(text), config.read_plan(text)
+            expected = proxy.render(plan, held)
+            if text != expected:
+                yield _changed_line(_FILE, expected, text)
+            if plan.wait_ms:
+                yield from _changed_script(proxy)
+        except RouterError as error:
+            yield _finding(_FILE, "what Instar wrote", error.message)
+    if unsaid is not None:
+        yield unsaid
+    yield from haproxy.processes(record)
+    yield from _live(proxy, expected, held)
+    yield from _doors(proxy, text)
+
+
+def _text(proxy: Proxy) -> tuple[str | None, Finding | None]:
     try:
-        held, plan = config.read_slots(text), config.read_plan(text)
-        expected = proxy.render(plan, held)
+        text = proxy.files.read()
     except RouterError as error:
-        yield _finding(_FILE, "what Instar wrote", error.message)
-        return
-    if text != expected:
-        yield _changed_line(_FILE, expected, text)
-    if plan.wait_ms:
-        yield from _changed_script(proxy)
+        return None, _finding(_FILE, "it can be looked at", error.message)
+    return text, None if text is not None else _finding(_FILE, "what Instar wrote", "it is not there")
+
+
+def _record(proxy: Proxy) -> tuple[Record | None, Finding | None]:
+    """Return what the holder says of itself, and what is wrong with it."""
+    wanted = "its holder has it locked, and says there who it is"
     try:
-        live = proxy.live()
+        record = proxy.files.record()
+    except RouterError as error:
+        return None, _finding(_HOLDER, wanted, error.message)
+    if record is None:
+        there = "it is locked by nobody" if proxy.files.holder.exists() else "it is not there"
+        return None, _finding(_HOLDER, wanted, there)
+    return record, None
+
+
+def _live(proxy: Proxy, expected: str | None, held: Slots | None) -> Iterator[Finding]:
+    """Yield what HAProxy does that its file does not say."""
+    try:
+        if held is not None:
+            yield from _slots(held, proxy.live())
+        yield from haproxy.differences(proxy, expected, held)
     except admin_socket.Unreachable:
         if proxy.exists():  # one that has just ended is started again
             yield _finding("HAProxy", "it answers", "it runs and does not answer")
+    except RouterError as error:
+        yield _finding("HAProxy", "it can be looked at", error.message)
+
+
+def _doors(proxy: Proxy, text: str | None) -> Iterator[Finding]:
+    """Yield which rules of this machine send away what is meant for the addresses that the router listens on."""
+    addresses = []
+    with contextlib.suppress(RouterError):  # that is found already
+        addresses = [one for one in config.read_plan(text or "").addresses if one.version == 4]
+    try:
+        rules = redirects.redirects()
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        yield _finding("this machine's rules", "they can be looked at", str(error))
         return
+    for address in addresses:
+        for rule in rules:
+            if (told := rule.told_of_door(IPv4Address(address.host), address.port)) is not None:
+                yield _finding(f"packets to {address}", "come to the router", told)
+
+
+def _slots(held: Slots, live: Sequence[Live]) -> Iterator[Finding]:
     if len(live) > len(held):
         yield _finding(_named(len(held), None), "no such slot", _seen(live[len(held)]))
     for index, server in enumerate(held):
-        if index < len(live) and slots.commands((server,), (live[index],)):
+        if index >= len(live):
+            yield _finding(_named(index, server), _wanted(server), "no such slot")
+        elif slots.commands((server,), (live[index],)):
             yield _finding(_named(index, server), _wanted(server), _seen(live[index]))
 
 
@@ -51,9 +117,18 @@ def restored(proxy: Proxy, targets: Sequence[Target]) -> Slots:
     try:
         named = config.read_slots(proxy.files.read() or "")
     except RouterError:
+        named = ()
+    if not named:
         by_address = {server.address: server for server in known.values()}
         return tuple(_weighted(by_address.get(seen.address), seen.share) for seen in proxy.live())
     return tuple(_weighted(known.get(server.name), server.weight) if server else None for server in named)
+
+
+def must_be_replaced(proxy: Proxy, text: str, held: Slots) -> bool:
+    """Tell whether HAProxy itself must be started anew to be as it was made: its slots can be put right as it runs."""
+    record, unsaid = _record(proxy)
+    changed = [*haproxy.processes(record), *haproxy.differences(proxy, text, held)]
+    return unsaid is not None or bool(changed) or len(proxy.live()) != len(held)
 
 
 def _weighted(server: Server | None, weight: int) -> Server | None:

@@ -7,18 +7,20 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from instar.errors import HostError
-from instar.host import cgroups, conmon, plate, proc
+from instar.errors import InstarError
+from instar.host import cgroups, conmon, marks, plate, proc
 from instar.host.network_view import Listener
 from instar.model.drift import Finding
 from instar.providers.commands import command_of
 from instar.providers.local import record
-from instar.providers.local.creation import SECRETS, environment
-from instar.providers.local.inspection import facts
+from instar.providers.local.creation import environment
+from instar.providers.local.inspection import facts, modes
 from instar.providers.local.inspection.case import Case
 from instar.providers.local.inspection.processes import is_runc_yet
+from instar.providers.local.names import SECRETS
 
 _SECRET_LIMIT = 1 << 20
+_KINDS = {"config.json": "bundle", "state.json": "runtime", "instance.json": "record"}
 
 
 def differences(case: Case, *, begun: bool) -> Iterator[Finding]:
@@ -30,9 +32,9 @@ def differences(case: Case, *, begun: bool) -> Iterator[Finding]:
         if begun or kind != "command":
             try:
                 yield from part(case)
-            except (OSError, HostError) as error:
-                cause = error.strerror if isinstance(error, OSError) else error.message
-                yield case.finding(kind, "all of it", "it can be looked at", cause or str(error))
+            except (OSError, InstarError, ValueError, KeyError) as error:
+                cause = error.message if isinstance(error, InstarError) else getattr(error, "strerror", None)
+                yield case.finding(_TOLD_AS.get(kind, kind), "all of it", "it can be looked at", cause or str(error))
 
 
 def _inside(case: Case) -> Iterator[Finding]:
@@ -45,6 +47,15 @@ def _inside(case: Case) -> Iterator[Finding]:
 
 def _limits(case: Case) -> Iterator[Finding]:
     yield from _changed(case, "limit", case.made.limits, facts.limits(case.names.group, case.made.limits))
+    if cgroups.is_frozen(case.names.group):
+        yield case.finding("limit", "freezer", "its processes run", "they are frozen")
+    for name, number in marks.hard(marks.text_of(case.process.pid)).items() if case.made.rlimits else ():
+        if (wanted := case.made.rlimits.get(name, number)) != number:
+            yield case.finding("limit", f"{name} of its first process", _or_none(wanted), _or_none(number))
+
+
+def _or_none(number: int) -> str:
+    return "no limit" if number == -1 else str(number)
 
 
 def _mounts(case: Case) -> Iterator[Finding]:
@@ -108,7 +119,7 @@ def _is_a_client(one: Listener, inside: facts.Inside) -> bool:
 def _files(case: Case) -> Iterator[Finding]:
     there = facts.hashes(case.names)
     for name, wanted in case.made.hashes.items():
-        kind = {"config.json": "bundle", "state.json": "runtime"}.get(name, "file")
+        kind = _KINDS.get(name, "file")
         if there[name] != wanted:
             observed = "another content" if there[name] else "it is not there"
             yield case.finding(kind, name, "as it was made", observed)
@@ -128,6 +139,20 @@ def _stat(path: str) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _modes(case: Case) -> Iterator[Finding]:
+    """Yield what has another owner or mode, came or went."""
+    wanted = case.made.modes
+    there = modes.modes(case.process.pid) if wanted else {}
+    for path in sorted(wanted.keys() | there.keys()):
+        expected, observed = wanted.get(path, "not there"), there.get(path, "not there")
+        if expected == observed:
+            continue
+        if path.startswith(f"{SECRETS}/") and "not there" not in (expected, observed):
+            yield case.finding("secret", path.removeprefix(f"{SECRETS}/"), expected, observed)
+        elif not path.startswith(f"{SECRETS}/"):  # which secrets there are is held against the release
+            yield case.finding("file", path, expected, observed)
 
 
 def _secrets(case: Case) -> Iterator[Finding]:
@@ -172,18 +197,31 @@ def _command(case: Case) -> Iterator[Finding]:
 
 
 def _keeper(case: Case) -> Iterator[Finding]:
+    wanted = "it keeps the instance's output and exit status"
     keeper = conmon.find_keeper(case.names.keeping)
     if keeper is None:
-        yield case.finding("runtime", "conmon", "it keeps the instance's output and exit status", "it is not there")
-    elif proc.state(keeper.pid) in ("T", "t"):
-        yield case.finding("runtime", "conmon", "it keeps the instance's output and exit status", "it is stopped")
-    elif case.made.keeper_counts and not cgroups.is_keeper(case.names.group, keeper.pid):
+        yield case.finding("runtime", "conmon", wanted, "it is not there")
+        return
+    status = proc.status(keeper.pid)
+    if status.state in ("T", "t"):
+        yield case.finding("runtime", "conmon", wanted, "it is stopped")
+    if status.tracer:
+        yield case.finding("runtime", "conmon", "nobody debugs it", f"process {status.tracer} does")
+    if case.made.keeper_counts and not cgroups.is_keeper(case.names.group, keeper.pid):
         yield case.finding("runtime", "conmon", "its time counts to the instance", "it counts to others")
+    log = case.names.log
+    if not proc.has_open(keeper.pid, log):
+        observed = "another file is there" if log.exists() else "it is not there"
+        yield case.finding("runtime", str(log), "what conmon writes to", observed)
 
 
 def _record(case: Case) -> Iterator[Finding]:
     if record.find_process(case.names) != case.process:
         yield case.finding("record", str(case.names.process), "the instance's first process", "another one, or none")
+    carried, there = marks.carried(marks.text_of(case.process.pid)), facts.read(case.names) is not None
+    if there and carried != facts.mark(case.names):
+        wanted = "what was written down when the instance was made, which its first process carries the mark of"
+        yield case.finding("record", str(case.names.made), wanted, "another content, or another mark")
 
 
 _PARTS: Mapping[str, Callable[[Case], Iterator[Finding]]] = {
@@ -191,8 +229,10 @@ _PARTS: Mapping[str, Callable[[Case], Iterator[Finding]]] = {
     "network": _inside,
     "limit": _limits,
     "file": _files,
+    "mode": _modes,
     "secret": _secrets,
     "command": _command,
     "runtime": _keeper,
     "record": _record,
 }
+_TOLD_AS: Mapping[str, str] = {"mode": "file"}

@@ -1,0 +1,225 @@
+"""Rules of this machine that send packets elsewhere than where they were going: DNAT, redirects, transparent proxies.
+
+All of nftables' rules are read, whoever's they are; those of ``iptables`` are among them where that is iptables-nft. A
+rule is told by what it asks of a packet's destination. What it asks beside that (a set of ports, a mark) makes it
+narrower than is seen here, and is not weighed. Source: linux/netfilter/nf_tables.h, linux/netfilter/x_tables.h.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from typing import Final
+
+from instar.host.netlink import Netlink, attributes
+
+_NETFILTER: Final = 12
+_GET_RULE: Final = 10 << 8 | 7  # the subsystem nf_tables, its message NFT_MSG_GETRULE
+_GET_GENERATION: Final = 10 << 8 | 16  # NFT_MSG_GETGEN
+_GENERATION_ID: Final = 1
+_GET_CHAIN: Final = 10 << 8 | 4
+_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK = 1, 3, 4
+_RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
+_NAME, _DATA = 1, 2  # of an expression, of a match and of a target alike
+_INFO = 3  # of a match or a target of iptables
+_OF_NETWORK, _OF_TRANSPORT = 1, 2
+_PROTOCOL_AT, _ADDRESS_AT, _PORT_AT = 9, 16, 2
+_EQUAL, _AT_MOST, _AT_LEAST = 0, 3, 5
+_META_OF_PROTOCOL = (15, 16)  # NFT_META_NFPROTO, NFT_META_L4PROTO: they narrow nothing that matters here
+_UDP = 17
+_DNAT = 1
+_FAMILIES: Final = {1: "inet", 2: "ip", 10: "ip6", 7: "bridge", 5: "netdev"}
+_SENDERS: Final = ("DNAT", "REDIRECT", "NETMAP", "TPROXY")
+_HARMLESS: Final = ("comment", "tcp", "udp", "multiport")
+
+
+@dataclass(kw_only=True, slots=True)
+class Redirect:
+    """One rule. ``networks`` and ``ports`` are the destinations that it asks for, none: any. ``narrow``: it asks for
+    something else too. ``to`` is where it sends packets, where that is said; ``first``: every packet comes by it."""
+
+    where: str
+    networks: list[IPv4Network] = field(default_factory=list)
+    ports: list[range] = field(default_factory=list)
+    narrow: bool = False
+    sends: bool = False
+    tcp: bool = True
+    to: IPv4Address | None = None
+    first: bool = False
+
+    def takes(self, address: IPv4Address, port: int) -> bool:
+        """Tell whether it takes what is meant for ``port`` of ``address`` (0.0.0.0: any of this machine's)."""
+        if not self.networks and not self.ports:
+            return self.first and not self.narrow
+        everywhere = address == IPv4Address(0)
+        at_port = any(port in one for one in self.ports) if self.ports else not everywhere
+        return at_port and (not self.networks or everywhere or self._names(address))
+
+    def _names(self, address: IPv4Address) -> bool:
+        return any(address in one for one in self.networks)
+
+    def told_of_door(self, address: IPv4Address, port: int) -> str | None:
+        """Return for people what it does with what is meant for a listener; None if nothing."""
+        return self._told("elsewhere") if self.takes(address, port) else None
+
+    def told_of_host(self, address: IPv4Address) -> str | None:
+        """Return for people what it does with what is meant for all of ``address``, or sends there; None if nothing."""
+        if self._names(address):
+            return self._told("elsewhere")
+        return f"{self.where} sends here what was meant for others" if self.to == address else None
+
+    def _told(self, where: str) -> str:
+        return f"{self.where} sends it {where}" + (f", to {self.to}" if self.to else "")
+
+
+def redirects() -> tuple[Redirect, ...]:
+    """Return the rules of all tables that send TCP's packets elsewhere. Raises OSError.
+
+    They are read anew only when anything of nftables has changed since this process read them.
+    """
+    with Netlink(_NETFILTER) as netlink:
+        generation = _generation(netlink)
+        if generation is not None and generation in _READ:
+            return _READ[generation]
+        found = tuple(rule for message in netlink.dump(_GET_RULE, b"\0\0\0\0") if (rule := _rule(message)) is not None)
+        if _generation(netlink) == generation is not None:
+            _READ.clear()
+            _READ[generation] = found
+        return found
+
+
+_READ: Final = dict[int, tuple[Redirect, ...]]()  # by the number of the rules' generation
+
+
+def _hooked(netlink: Netlink) -> Iterator[str]:
+    """Yield the chains that packets come to by themselves: to all others, rules send them that ask for something."""
+    for message in netlink.dump(_GET_CHAIN, b"\0\0\0\0"):
+        fields = dict(attributes(message[4:]))
+        if _CHAIN_HOOK in fields:
+            yield _where(message[0], fields.get(_CHAIN_TABLE, b""), fields.get(_CHAIN_NAME, b""))
+
+
+def _where(family: int, table: bytes, chain: bytes) -> str:
+    return f"nftables {_FAMILIES.get(family, family)} {_text(table)} {_text(chain)}"
+
+
+def _generation(netlink: Netlink) -> int | None:
+    for message in netlink.ask(_GET_GENERATION, b"\0\0\0\0"):
+        return _number(dict(attributes(message[4:])).get(_GENERATION_ID, b""))
+    return None
+
+
+def _rule(message: bytes) -> Redirect | None:
+    fields = dict(attributes(message[4:]))
+    expressions = fields.get(_RULE_EXPRESSIONS, b"")
+    if not any(word in expressions for word in (b"nat\0", b"redir\0", b"tproxy\0", b"target\0")):
+        return None
+    rule = Redirect(where=_where(message[0], fields.get(_RULE_TABLE, b""), fields.get(_RULE_CHAIN, b"")))
+    registers: dict[int, _Register] = {}
+    for _, item in attributes(expressions):
+        parts = dict(attributes(item))
+        _apply(rule, registers, _text(parts.get(_NAME, b"")), dict(attributes(parts.get(_DATA, b""))))
+    return rule if rule.sends and rule.tcp else None
+
+
+@dataclass(kw_only=True, slots=True)
+class _Register:
+    """What a register holds: a part of the packet's head (``base``, ``offset``), or a value."""
+
+    base: int = 0
+    offset: int = 0
+    meta: int | None = None
+    mask: bytes = b""
+    value: bytes = b""
+
+
+def _apply(rule: Redirect, registers: dict[int, _Register], name: str, data: Mapping[int, bytes]) -> None:
+    match name:
+        case "payload" if 1 in data:
+            registers[_number(data[1])] = _Register(base=_number(data[2]), offset=_number(data[3]))
+        case "meta" if 1 in data:
+            registers[_number(data[1])] = _Register(meta=_number(data[2]))
+        case "bitwise":
+            held = registers.setdefault(_number(data[1]), _Register())
+            registers[_number(data[2])] = held
+            held.mask = dict(attributes(data.get(4, b""))).get(1, b"")
+        case "immediate":
+            registers[_number(data[1])] = _Register(value=dict(attributes(data.get(2, b""))).get(1, b""))
+        case "cmp":
+            value = dict(attributes(data.get(3, b""))).get(1, b"")
+            _compare(rule, registers.get(_number(data[1]), _Register()), _number(data[2]), value)
+        case "range":
+            first, last = (dict(attributes(data.get(kind, b""))).get(1, b"") for kind in (3, 4))
+            _ask(rule, registers.get(_number(data[1]), _Register()), first, last, _number(data[2]) == _EQUAL)
+        case "lookup" | "ct" | "fib" | "socket":
+            rule.narrow = True
+        case "nat" if _number(data.get(1, b"\0\0\0\0")) == _DNAT:
+            rule.sends, rule.to = True, _address(registers.get(_number(data.get(3, b"\0\0\0\0")), _Register()).value)
+        case "redir" | "tproxy":
+            rule.sends = True
+        case "match":
+            _match(rule, _text(data.get(_NAME, b"")), data.get(_INFO, b""))
+        case "target" if _text(data.get(_NAME, b"")) in _SENDERS:
+            rule.sends, rule.to = True, _target(_text(data[_NAME]), _number(data.get(2, b"")), data.get(_INFO, b""))
+        case _:
+            pass
+
+
+def _compare(rule: Redirect, held: _Register, operator: int, value: bytes) -> None:
+    """Take in a comparison; a range of ports is two of them."""
+    is_port = held.base == _OF_TRANSPORT and held.offset == _PORT_AT
+    if is_port and operator == _AT_LEAST:
+        rule.ports.append(range(int.from_bytes(value[:2], "big"), 1 << 16))
+    elif is_port and operator == _AT_MOST:
+        least = rule.ports.pop().start if rule.ports else 0
+        rule.ports.append(range(least, int.from_bytes(value[:2], "big") + 1))
+    else:
+        _ask(rule, held, value, value, operator == _EQUAL)
+
+
+def _ask(rule: Redirect, held: _Register, first: bytes, last: bytes, equal: bool) -> None:
+    """Take in what a rule asks of a part of the packet."""
+    if held.meta is not None:
+        rule.tcp = rule.tcp and not (held.meta == _META_OF_PROTOCOL[1] and first[:1] == bytes([_UDP]) and equal)
+        rule.narrow = rule.narrow or held.meta not in _META_OF_PROTOCOL
+    elif held.base == _OF_NETWORK and held.offset == _PROTOCOL_AT:
+        rule.tcp = rule.tcp and not (equal and first[:1] == bytes([_UDP]))
+    elif held.base == _OF_NETWORK and held.offset == _ADDRESS_AT and equal and first == last:
+        bits = sum(byte.bit_count() for byte in held.mask) if held.mask else 8 * len(first[:4])
+        rule.networks.append(IPv4Network((first[:4].ljust(4, b"\0"), bits), strict=False))
+    elif held.base == _OF_TRANSPORT and held.offset == _PORT_AT and equal:
+        rule.ports.append(range(int.from_bytes(first[:2], "big"), int.from_bytes(last[:2], "big") + 1))
+    else:
+        rule.narrow = True
+
+
+def _match(rule: Redirect, name: str, info: bytes) -> None:
+    if name == "tcp" and len(info) >= 8:
+        first, last = struct.unpack_from("=HH", info, 4)
+        if (first, last) != (0, 0xFFFF):
+            rule.ports.append(range(first, last + 1))
+    elif name == "multiport" and len(info) >= 32:
+        ports = struct.unpack_from("=15H", info, 2)[: info[1]]
+        rule.ports += [range(port, port + 1) for port in ports]
+    elif name == "udp":
+        rule.tcp = False
+    elif name not in _HARMLESS:
+        rule.narrow = True
+
+
+def _target(name: str, revision: int, info: bytes) -> IPv4Address | None:
+    return _address(info[4:8] if revision else info[8:12]) if name == "DNAT" else None
+
+
+def _address(value: bytes) -> IPv4Address | None:
+    return IPv4Address(value) if len(value) == 4 and any(value) else None
+
+
+def _number(value: bytes) -> int:
+    return int.from_bytes(value[:4], "big")
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")

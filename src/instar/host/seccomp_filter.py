@@ -1,0 +1,75 @@
+"""The seccomp filters that a process runs under, as the kernel has them: their number alone says nothing of what they
+let through.
+
+The kernel tells only who debugs a process, which stops it for a fraction of a millisecond. Source: ptrace(2),
+PTRACE_SECCOMP_GET_FILTER.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from typing import Final
+
+_SEIZE, _INTERRUPT, _DETACH, _GET_FILTER = 0x4206, 0x4207, 17, 0x420C
+_INSTRUCTION_BYTES: Final = 8
+_MOST: Final = 64
+_STOPS_WITHIN_S: Final = 1.0
+_WALL: Final = 0x40000000  # __WALL: threads are waited for too
+_UNKNOWN: Final = (errno.EIO, errno.EINVAL, errno.EACCES)  # a kernel without checkpoint and restore doesn't tell
+
+
+def digests(pid: int) -> tuple[str, ...] | None:
+    """Return the SHA-256 of each filter, the newest first; None where this kernel does not tell. Raises OSError."""
+    with _stopped(pid):
+        found: list[str] = []
+        while len(found) < _MOST:
+            try:
+                found.append(_digest(pid, len(found)))
+            except OSError as error:
+                if error.errno == errno.ENOENT:
+                    break
+                if error.errno in _UNKNOWN:
+                    return None
+                raise
+        return tuple(found)
+
+
+@contextlib.contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    """Hold the process still inside."""
+    _ptrace(_SEIZE, pid, 0, None)
+    try:
+        _ptrace(_INTERRUPT, pid, 0, None)
+        deadline = time.monotonic() + _STOPS_WITHIN_S
+        while os.waitpid(pid, _WALL | os.WNOHANG)[0] == 0:
+            if time.monotonic() > deadline:
+                raise TimeoutError(errno.ETIMEDOUT, "the process does not stop to be looked at")
+            time.sleep(0.0001)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            _ptrace(_DETACH, pid, 0, None)
+
+
+def _digest(pid: int, index: int) -> str:
+    length = _ptrace(_GET_FILTER, pid, index, None)
+    code = ctypes.create_string_buffer(length * _INSTRUCTION_BYTES)
+    _ptrace(_GET_FILTER, pid, index, code)
+    return hashlib.sha256(code.raw).hexdigest()
+
+
+def _ptrace(request: int, pid: int, address: int, data: ctypes.Array[ctypes.c_char] | None) -> int:
+    library = ctypes.CDLL(None, use_errno=True)
+    call = library.ptrace
+    call.restype, call.argtypes = ctypes.c_long, [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    result = int(call(request, pid, address, data))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

@@ -1,0 +1,187 @@
+"""A place's HAProxy and its holder as they run: what can be changed over the socket, and by who debugs them, without a
+word in the file. All of it follows from the file, so that nothing has to be written down."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from instar.host import proc
+from instar.model.drift import Finding
+from instar.model.release import Process
+from instar.providers.local.proxy import Proxy
+from instar.router import admin_socket, previews
+from instar.router.files import Record
+from instar.router.slots import Slots
+
+_RATES: Final = ("ConnRateLimit", "SessRateLimit", "SslRateLimit")
+_OPEN: Final = "OPEN"
+_FULL: Final = "FULL"
+_PATTERNS: Final = re.compile(r"(\d+) \(.*?\) acl '[^']*' file '(?P<file>[^']*)' line (?P<line>\d+)\.", re.ASCII)
+_FLAGS_WITH_A_WORD: Final = ("-m", "-f", "-M")
+_COMPARED: Final = ("eq", "ge", "gt", "le", "lt")  # numbers, which are not shown as they are written
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """The connections that a file allows: all, those of a frontend without a limit of its own, and of the others."""
+
+    all: int | None
+    usual: int | None
+    frontends: Mapping[str, int]
+
+
+def differences(proxy: Proxy, text: str | None, held: Slots | None) -> Iterator[Finding]:
+    """Yield what of HAProxy is not as its file says, which is ``text``, and has the slots ``held``; None where nobody
+    can read it. Raises RouterError."""
+    info, shown, listed = proxy.ask("show info", "show stat", "show acl")
+    limits = _limits(text or "")
+    yield from _info(admin_socket.read_info(info), limits)
+    for (name, row), columns in admin_socket.read_statistics(shown).items():
+        if row == "FRONTEND":
+            yield from _frontend(name, columns, limits)
+    if text is not None:
+        yield from _lists(proxy, text, listed)
+        yield from _map(proxy, text)
+    live = proxy.live()
+    for index, one in enumerate(live[: len(held)] if held is not None else live):
+        if one.elsewhere or not one.checked:
+            observed = one.elsewhere or "its health is not checked any more"
+            yield _finding(f"slot s{index + 1}, its check", "asks the server itself", observed)
+
+
+def processes(record: Record | None) -> Iterator[Finding]:
+    """Yield what is done to the router's processes from outside."""
+    for noun, process in (("its holder", record.process), ("HAProxy", record.haproxy)) if record else ():
+        yield from _process(noun, process)
+
+
+def _process(noun: str, process: Process) -> Iterator[Finding]:
+    try:
+        status = proc.status(process.pid)
+    except (OSError, ValueError, KeyError):
+        return  # it has just ended, and is started again
+    if status.tracer:
+        yield _finding(f"{noun} (process {process.pid})", "nobody debugs it", f"process {status.tracer} does")
+    if status.state in ("T", "t") and noun != "HAProxy":  # that one does not answer, which says more
+        yield _finding(f"{noun} (process {process.pid})", "it runs", "it is stopped")
+
+
+def _info(info: Mapping[str, str], limits: Limits) -> Iterator[Finding]:
+    wanted = info.get("Hard_maxconn", "")
+    if limits.all is not None:
+        wanted = str(min(limits.all, int(wanted or limits.all)))
+    if info.get("Maxconn", wanted) != wanted:
+        yield _finding("maxconn", wanted, info["Maxconn"])
+    for name in _RATES:
+        if info.get(name, "0") != "0":
+            yield _finding(name, "no limit", info[name])
+
+
+def _frontend(name: str, columns: Mapping[str, str], limits: Limits) -> Iterator[Finding]:
+    """HAProxy's own frontends, which are in no file, are told of too: nobody but Instar speaks to it."""
+    if columns["status"] not in (_OPEN, _FULL):
+        yield _finding(f"frontend {name}", "open", columns["status"].lower())
+    wanted = limits.frontends.get(name, limits.usual)
+    if wanted is not None and columns["slim"] not in ("", str(wanted)):
+        yield _finding(f"frontend {name}, its maxconn", str(wanted), columns["slim"])
+    if columns.get("rate_lim", "0") not in ("", "0"):
+        yield _finding(f"frontend {name}, its rate", "no limit", columns["rate_lim"])
+
+
+def _limits(text: str) -> Limits:
+    section, name, found = "", "", dict[tuple[str, str], int]()
+    for line in text.splitlines():
+        if line and not line[0].isspace():
+            section, _, name = line.partition(" ")
+        words = line.split()
+        if words[:1] == ["maxconn"] and len(words) > 1 and words[1].isdigit():
+            found[section, name.strip()] = int(words[1])
+    everything = found.get(("global", ""))
+    return Limits(
+        all=everything,
+        usual=found.get(("defaults", ""), everything),
+        frontends={name: count for (section, name), count in found.items() if section == "frontend"},
+    )
+
+
+def _lists(proxy: Proxy, text: str, listed: str) -> Iterator[Finding]:
+    """Compare the patterns of conditions with the words of the line that they are of."""
+    lines = text.splitlines()
+    of_line: dict[int, list[str]] = {}
+    for line in listed.splitlines():
+        match = _PATTERNS.match(line)
+        if match and match["file"] == str(proxy.files.config) and 0 < int(match["line"]) <= len(lines):
+            of_line.setdefault(int(match["line"]), []).append(match[1])
+    for number, ids in of_line.items():
+        wanted = _patterns(lines[number - 1])
+        if wanted is None:
+            continue
+        answers = proxy.ask(*(f"show acl #{one}" for one in ids))
+        there = {line.partition(" ")[2] for answer in answers for line in answer.strip().splitlines()}
+        if there != wanted:
+            yield _finding(
+                f"haproxy.cfg, line {number}, in force", " ".join(sorted(wanted)), " ".join(sorted(there)) or "nothing"
+            )
+
+
+def _patterns(line: str) -> set[str] | None:
+    """Return the patterns of all conditions in a line; None where they are not words to be compared."""
+    words = line.split()
+    conditions = [words[2:]] if words[:1] == ["acl"] else _braced(words)
+    found: set[str] = set()
+    for condition in conditions:
+        rest = _without_flags(condition[1:])
+        if rest is None or (rest and rest[0] in _COMPARED) or any('"' in word or "'" in word for word in rest):
+            return None
+        found.update(rest)
+    return found
+
+
+def _braced(words: Sequence[str]) -> list[list[str]]:
+    found: list[list[str]] = []
+    inside = False
+    for word in words:
+        if word in ("{", "!{"):
+            inside = True
+            found.append([])
+        elif word == "}":
+            inside = False
+        elif inside:
+            found[-1].append(word)
+    return found
+
+
+def _without_flags(words: Sequence[str]) -> list[str] | None:
+    """Return the patterns after the flags of a condition; None where they come from a file."""
+    left = list(words)
+    while left and left[0].startswith("-"):
+        flag = left.pop(0)
+        if flag in ("-f", "-M"):
+            return None
+        if flag in _FLAGS_WITH_A_WORD and left:
+            left.pop(0)
+        if flag == "--":
+            break
+    return left
+
+
+def _map(proxy: Proxy, text: str) -> Iterator[Finding]:
+    """Compare HAProxy's map of previews with the file that it was read from."""
+    if previews.MAP not in text:
+        return
+    (shown,) = proxy.ask(previews.SHOW)
+    if shown.startswith("Unknown map"):  # an older Instar started it: the next one reads it
+        return
+    there = sorted(line.partition(" ")[2] for line in shown.strip().splitlines())
+    kept = proxy.files.read(proxy.files.previews)
+    if kept is None:
+        yield _finding(previews.MAP, "what Instar wrote", "it is not there")
+    elif there != sorted(kept.splitlines()):
+        yield _finding(previews.MAP, ", ".join(kept.splitlines()) or "empty", ", ".join(there) or "empty")
+
+
+def _finding(path: str, expected: str, observed: str) -> Finding:
+    return Finding(instance=None, kind="router", path=path, expected=expected, observed=observed)

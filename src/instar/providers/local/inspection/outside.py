@@ -1,0 +1,118 @@
+"""What this machine does with the packets of instances, outside of them: links, bridge, routes, tables, redirects.
+
+All of it follows from the names of the state directory and the instances' addresses, so that nothing is written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Final, TypeVar
+
+from instar.errors import InstarError
+from instar.host import network_outside, network_view, redirects
+from instar.host.network_outside import OuterLink
+from instar.host.redirects import Redirect
+from instar.model.drift import Finding
+from instar.providers.local.inspection.case import Case
+from instar.providers.local.names import Names
+
+_FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outside:
+    """What is looked up once for all instances. ``ways``: the instance's name → which way packets to it go.
+    ``unseen``: what could not be looked at, and why."""
+
+    links: Mapping[str, OuterLink] | None
+    ways: Mapping[str, str] | None
+    tables: Sequence[str] | None
+    redirects: Sequence[Redirect] | None
+    unseen: Mapping[str, str]
+
+
+def look(cases: Sequence[Case]) -> Outside | None:
+    """Look around; None where there is no instance to look for."""
+    if not cases:
+        return None
+    unseen: dict[str, str] = {}
+
+    def seen(what: str, ask: Callable[[], T]) -> T | None:
+        try:
+            return ask()
+        except (OSError, InstarError, ValueError, KeyError, IndexError) as error:
+            unseen[what] = str(error) or type(error).__name__
+            return None
+
+    links = seen("links", network_outside.links)
+    numbers = {link.number: name for name, link in (links or {}).items()}
+    addresses = {case.names.name: IPv4Address(case.order.instance.address) for case in cases}
+    return Outside(
+        links=links,
+        ways=seen("routes", lambda: network_outside.ways_to(addresses, numbers)),
+        tables=seen("tables", lambda: tuple(network_view.tables())),
+        redirects=seen("rules", redirects.redirects),
+        unseen=unseen,
+    )
+
+
+def differences(case: Case, outside: Outside | None) -> Iterator[Finding]:
+    """Yield what is not as it was made; what is the whole machine's is of no instance."""
+    if outside is None:
+        return
+    yield from _of_machine(case.names.of, outside)
+    bridge = case.names.of.bridge
+    if outside.links is not None:
+        yield from _link(case, outside.links, bridge)
+    way = outside.ways.get(case.names.name, bridge) if outside.ways is not None else bridge
+    if way != bridge:
+        path = f"route to {case.order.instance.address}"
+        yield case.finding("network", path, f"over the bridge {bridge}", f"over {way}")
+    address = IPv4Address(case.order.instance.address)
+    for rule in outside.redirects or ():
+        if (told := rule.told_of_host(address)) is not None:
+            yield case.finding("network", f"packets to {address}", "go there, and nobody sends others'", told)
+
+
+def _link(case: Case, links: Mapping[str, OuterLink], bridge: str) -> Iterator[Finding]:
+    name = case.names.link
+    link, wanted = links.get(name), links.get(bridge)
+    if link is None:
+        yield case.finding("network", f"link {name}", f"on the bridge {bridge}", "it is not there")
+        return
+    if wanted is not None and link.master != wanted.number:
+        there = next((other for other, one in links.items() if one.number == link.master), "no bridge")
+        yield case.finding("network", f"link {name}", f"on the bridge {bridge}", f"on {there}")
+    if not link.up:
+        yield case.finding("network", f"link {name}", "up", "down")
+    if link.program:
+        yield case.finding("network", f"link {name}", "no program sees its packets", "an XDP program does")
+
+
+def _of_machine(names: Names, outside: Outside) -> Iterator[Finding]:
+    for what, cause in outside.unseen.items():
+        yield _finding(f"this machine's {what}", "it can be looked at", cause)
+    if outside.links is not None and not (bridge := outside.links.get(names.bridge, _NONE)).up:
+        yield _finding(f"bridge {names.bridge}", "up", "it is not there" if bridge is _NONE else "down")
+    if outside.tables is not None and f"nftables {names.table}" not in outside.tables:
+        yield _finding(f"nftables {names.table}", "Instar's own table", "it is not there")
+    if _forwarding() != "1":
+        yield _finding(str(_FORWARDING), "1", _forwarding())
+
+
+_NONE: Final = OuterLink(0, 0, up=False, program=False)
+
+
+def _forwarding() -> str:
+    try:
+        return _FORWARDING.read_text().strip()
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _finding(path: str, expected: str, observed: str) -> Finding:
+    return Finding(instance=None, kind="network", path=path, expected=expected, observed=observed)

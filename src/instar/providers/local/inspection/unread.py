@@ -1,0 +1,91 @@
+"""What stands in for what nobody can read any more, so that one damaged file hides nothing else of an instance.
+
+The damage itself is a finding. All the rest is held against the next best witness: what was written down of the
+instance, and where that is gone too, the kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from instar.errors import HostError
+from instar.host import proc
+from instar.host.layers import LayerImages
+from instar.model.digest import Digest
+from instar.model.image import Image, ImageConfig, Layer
+from instar.model.release import Process
+from instar.providers.base import Subject
+from instar.providers.local import record
+from instar.providers.local.creation import Order
+from instar.providers.local.inspection import facts
+from instar.providers.local.inspection.facts import Facts
+from instar.providers.local.names import InstanceNames
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Start:
+    user: str
+    env: Mapping[str, str]
+
+
+def with_image(subject: Subject, names: InstanceNames) -> Subject:
+    """Return the subject with its image; where the store cannot give it, with what the instance has of it."""
+    if subject.image is not None:
+        return subject
+    process = _from_bundle(names) or _from_kernel(subject) or _Start(user="0:0", env={})
+    made = facts.read(names)
+    layers = tuple(_layer(diff_id) for diff_id in reversed(made.layers[:-1] if made else ()))  # the last is the plate
+    config = ImageConfig(architecture="", user=process.user, command=(), env=process.env)
+    image = Image(
+        digest=subject.release.image, config_digest=subject.release.image, config=config, layers=layers, created=0
+    )
+    return replace(subject, image=image)
+
+
+def facts_of(order: Order, process: Process, images: LayerImages) -> Facts | None:
+    """Return what an instance is like now, where what it was like is lost: it is held against itself, and what follows
+    from its release against that. None where it can't be looked at, or has just ended."""
+    table: dict[str, list[proc.Mount]] = {}
+    try:
+        for one in proc.mounts():
+            table.setdefault(one.point, []).append(one)
+        intent = record.find_intent(order.names.folder)
+        layers = intent.layers if intent else [layer.diff_id for layer in reversed(order.image.layers)]
+        found = [(layer, images.device(layer, table) or "") for layer in layers]
+        made = facts.look(order.names, process, found, modes={}, seals={})
+    except (OSError, HostError, ValueError):
+        return None
+    return replace(made, token="", marked=False)
+
+
+def _layer(diff_id: Digest) -> Layer:
+    return Layer(digest=diff_id, diff_id=diff_id, size_bytes=0)
+
+
+def _from_bundle(names: InstanceNames) -> _Start | None:
+    """What runc was told; drift knows its hash."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        process: Any = json.loads((names.folder / "config.json").read_bytes())["process"]
+        user = f"{int(process['user']['uid'])}:{int(process['user']['gid'])}"
+        return _Start(user=user, env=_variables(map(str, process["env"])))
+    return None
+
+
+def _from_kernel(subject: Subject) -> _Start | None:
+    process = subject.instance.process
+    with contextlib.suppress(OSError, ValueError, KeyError, AttributeError):
+        assert process is not None
+        status, mapping = proc.status(process.pid), proc.read(f"/proc/{process.pid}/uid_map").split()
+        first = int(mapping[1]) if int(mapping[2]) < 1 << 31 else 0
+        words = (os.fsdecode(word) for word in proc.words(process.pid, "environ"))
+        return _Start(user=f"{status.users[0] - first}:{status.groups[0] - first}", env=_variables(words))
+    return None
+
+
+def _variables(words: Any) -> Mapping[str, str]:
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
