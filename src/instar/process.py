@@ -8,6 +8,7 @@ lock is held as long as any child that acts for it lives.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import select
 import shutil
@@ -22,6 +23,7 @@ from typing import IO
 from instar.errors import CommandFailed, ComponentMissing
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_SET_CHILD_SUBREAPER = 36
 TAIL_BYTES = 16_384
 _REST_S = 5.0
 
@@ -148,25 +150,27 @@ def spawn(
         )
 
 
-def attach(
-    argv: Sequence[str | Path], *, stdin: int, stdout: int, stderr: int, terminal: bool
-) -> subprocess.Popen[bytes]:
+def attach(argv: Sequence[str | Path], *, stdin: int, stdout: int, stderr: int) -> subprocess.Popen[bytes]:
     """Start a child that reads and writes descriptors of the caller's, holds no locks, and does not outlive Instar.
 
-    ``terminal``: ``stdin`` is one and becomes the child's own: it hears when that is resized, or gone. Otherwise it is
-    sent SIGTERM when the thread that started it ends. The caller waits for it.
+    It is sent SIGTERM when the thread that started it ends. The caller waits for it.
     """
-    before = ["setsid", "--ctty"] if terminal else ["setpriv", "--pdeathsig", "TERM"]
     return _start(
-        [*before, *(os.fspath(word) for word in argv)],
+        ["setpriv", "--pdeathsig", "TERM", *(os.fspath(word) for word in argv)],
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
         env=clean_environment(),
         cwd=None,
         pass_fds=(),
-        start_new_session=not terminal,
+        start_new_session=True,
     )
+
+
+def adopt_orphans() -> None:
+    """Become the parent of processes whose parent below this one ends, so that they can be waited for: prctl(2)."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _start(

@@ -365,3 +365,46 @@ def test_a_shell_is_known_for_one_and_no_stranger(two: Project) -> None:
     assert shell.poll() is None, "it was still there"
     shell.communicate(timeout=20)
     assert seen.json["findings"] == [] and seen.status == 0
+
+
+SPY = """#!/bin/sh
+# Reads, as the service's own user, whatever terminal it can find inside.
+busybox httpd -f -p 8080 -h /srv/www &
+while true; do
+  for one in /dev/pts/[0-9]* /dev/tty /dev/console /proc/[0-9]*/fd/[012]; do
+    [ -c "$one" ] && timeout 0.3 cat "$one" >>/tmp/heard 2>/dev/null
+  done
+  busybox usleep 50000
+done
+"""
+
+
+def test_who_is_inside_reads_nothing_of_what_is_typed(project: Project) -> None:
+    (project.folder / "app/serve").write_text(SPY)
+    project.instar("deploy", "dev")
+    with at_terminal(project, "shell", "dev", "--why", "to type a password") as typist:
+        typist.until("$ ")
+        for number in range(20):
+            typist.type(f": pass{number}word\n")
+            typist.until("$ ")
+            time.sleep(0.1)
+        typist.type("sleep 100\n")
+        time.sleep(0.5)
+        typist.type("\x03")
+        typist.until("$ ")
+        typist.type("cat /tmp/heard; echo $(ls /dev/pts); exit 5\n")
+        assert typist.end() == 5
+    heard = typist.shown[typist.shown.rindex("exit 5") :]
+    assert "word" not in heard and "ptmx" in heard and "0 ptmx" not in heard
+
+
+def test_what_a_command_prints_steers_no_terminal_and_is_kept_as_it_is_for_a_pipe(two: Project) -> None:
+    words = ("shell", "dev", "hello-dev-1-1", "--why", "x", "--command")
+    script = r"printf 'a\033]0;title\007\033[6n\033[31mred\033[?1000h\033]52;c;eA==\007z\n'"
+    piped = two.instar(*words, script)
+    assert piped.out == "a\x1b]0;title\x07\x1b[6n\x1b[31mred\x1b[?1000h\x1b]52;c;eA==\x07z\n"
+    with at_terminal(two, *words, script) as typist:
+        typist.until("z")
+        assert typist.end() == 0
+    assert "a\x1b[31mredz" in typist.shown
+    assert not {"\x07", "\x1b[6n", "\x1b]"} & {one for one in ("\x07", "\x1b[6n", "\x1b]") if one in typist.shown}

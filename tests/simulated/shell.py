@@ -33,6 +33,9 @@ class SimulatedShell:
             case _:
                 os.write(streams.stdout, b"$ " if command is None else f"{command}\n".encode())
 
+    def ended(self) -> int | None:
+        return None
+
     def wait(self) -> int | None:
         return self.status
 

@@ -119,9 +119,14 @@ def test_streams_are_relayed_one_by_one() -> None:
     os.close(one_end)
     os.close(two_end)
     shown: dict[int, bytes] = {}
-    relay({one: to_one_end, two: to_two_end}, lambda source, piece: shown.update({source: piece}))
+
+    def show(source: int, piece: bytes) -> bytes:
+        shown[source] = piece
+        return piece.upper()
+
+    relay({one: to_one_end, two: to_two_end}, show)
     assert shown == {one: b"out", two: b"err"}
-    assert (os.read(to_one, 10), os.read(to_two, 10)) == (b"out", b"err")
+    assert (os.read(to_one, 10), os.read(to_two, 10)) == (b"OUT", b"ERR")
     for descriptor in (one, two, to_one, to_one_end, to_two, to_two_end):
         os.close(descriptor)
 

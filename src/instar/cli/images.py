@@ -29,7 +29,7 @@ def images(ctx: click.Context, as_json: bool) -> None:
 def list_images(as_json: bool) -> None:
     """List the images, newest first, with the releases that need them."""
     require_root("images", "the store belongs to root")
-    from instar.operations.gc import kept_releases
+    from instar.operations.standing import kept_releases
 
     parts = workspace()
     users: dict[str, list[str]] = {}
@@ -128,7 +128,7 @@ def export(image: str, file: Path, compression: Literal["zstd", "gzip"]) -> None
 )
 @json_option
 def gc(dry_run: bool, everything: bool, as_json: bool) -> None:
-    """Remove images, layers, logs and fetched files that no kept release needs.
+    """Remove images, layers, secrets, logs and fetched files that no kept release needs.
 
     Kept are all releases that run, the way back, those that are pinned, the newest keep.releases of each environment
     that ran well, and the newest bake of each service.
@@ -138,6 +138,7 @@ def gc(dry_run: bool, everything: bool, as_json: bool) -> None:
     collection = run(workspace(), dry_run=dry_run, everything=everything)
     if as_json:
         counts = {"blobs": collection.blobs, "bytes": collection.size_bytes, "fetched": collection.fetched}
+        counts["secrets"] = collection.secrets
         say_json({"images": collection.images, **counts, "logs": collection.logs, "recordings": collection.recordings})
         return
     for digest in collection.images:
@@ -147,6 +148,7 @@ def gc(dry_run: bool, everything: bool, as_json: bool) -> None:
     for name in collection.recordings:
         say(f"{'would remove' if dry_run else 'removed'} what was recorded of {name}")
     counted = f"{len(collection.images)} images, {collection.blobs} blobs, {collection.fetched} fetched files"
-    counted += f", {len(collection.logs)} logs, {len(collection.recordings)} recordings and evidence"
+    counted += f", {collection.secrets} secrets, {len(collection.logs)} logs"
+    counted += f", {len(collection.recordings)} recordings and evidence"
     counted += f", {size(collection.size_bytes)}"
     say(f"{'would free' if dry_run else 'freed'}: {counted}")

@@ -109,7 +109,7 @@ class LayerImages:
         image. Raises OSError."""
         if not self.is_made(diff_id):
             return ""
-        return f"{self._record(diff_id).read_text()} {self._seals.note(self._image(diff_id))}"
+        return f"{self._recorded(diff_id)} {self._seals.note(self._image(diff_id))}"
 
     def is_made(self, diff_id: Digest) -> bool:
         """Tell whether there is an image of the layer."""
@@ -233,7 +233,7 @@ class LayerImages:
         if not deep and self._seals.holds(image):
             return True
         with contextlib.suppress(_Damaged, FileNotFoundError), self._seals.sealing(image):
-            if erofs.digest_of(image) != self._record(diff_id).read_text():
+            if erofs.digest_of(image) != self._recorded(diff_id):
                 raise _Damaged
             return True
         return False
@@ -272,13 +272,17 @@ class LayerImages:
     def _record(self, diff_id: Digest) -> Path:
         return self._root / f"{diff_id.hex}.sha256"
 
+    def _recorded(self, diff_id: Digest) -> str:
+        """Return what the image's bytes must hash to; one that is damaged is nothing that they could."""
+        return self._record(diff_id).read_text(errors="replace")
+
     def _target(self, diff_id: Digest) -> Path:
         return self._mounts / diff_id.hex[:16]
 
     def _verity_root(self, diff_id: Digest) -> str | None:
         """Return the root of the hashes by which the kernel checks what is mounted; None where it checks nothing."""
         with contextlib.suppress(FileNotFoundError):
-            return self._target(diff_id).with_suffix(_VERITY).read_text()
+            return self._target(diff_id).with_suffix(_VERITY).read_text(errors="replace")
         return None
 
     @contextlib.contextmanager

@@ -128,6 +128,15 @@ def _start_time(pid: int) -> int | None:
     return None if dead else int(fields[_START_TIME])
 
 
+def parent(pid: int) -> int | None:
+    """Return the parent of ``pid``, None for one that is gone."""
+    try:
+        text = proc.read(f"/proc/{pid}/stat")
+    except OSError:
+        return None
+    return int(text[text.rindex(b")") + 2 :].split()[1])
+
+
 def _users(pid: int) -> frozenset[int]:
     """Return the process's user ids, real, effective, saved and for files; -1 for one that is gone.
 

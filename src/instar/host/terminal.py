@@ -60,19 +60,28 @@ def set_size(descriptor: int, columns: int, rows: int) -> None:
 
 
 def converse(
-    terminal: Terminal, ours: int, *, shown: Callable[[bytes], None], resized: Callable[[int, int], None]
+    terminal: Terminal,
+    ours: int,
+    *,
+    shown: Callable[[bytes], None],
+    resized: Callable[[int, int], None],
+    ended: int | None = None,
 ) -> None:
-    """Hand on what is typed to ``ours`` and what comes from there to the user, until nobody has its other end.
+    """Hand on what is typed to ``ours`` and what comes from there to the user, until nobody has its other end, or
+    ``ended`` can be read from and nothing more has come.
 
     Each piece goes to ``shown`` before the user sees it, each new size to ``resized``. In the main thread only. Raises
     OSError when the user's terminal is gone.
     """
     os.set_blocking(ours, False)
     typed = b""
+    until = [] if ended is None else [ended]
     with _size_changes() as changes:
         while True:
-            reading = [ours, changes, *([terminal.stdin] if len(typed) < _PENDING_BYTES else [])]
+            reading = [ours, changes, *([terminal.stdin] if len(typed) < _PENDING_BYTES else []), *until]
             readable, writable, _ = select.select(reading, [ours] if typed else [], [])
+            if ended in readable and ours not in readable:
+                return
             if changes in readable:
                 os.read(changes, _PIECE_BYTES)
                 columns, rows = terminal.size()
@@ -90,8 +99,9 @@ def converse(
                 typed = typed[_to_ours(ours, typed) :]
 
 
-def relay(ways: Mapping[int, int], shown: Callable[[int, bytes], None]) -> None:
-    """Hand on what comes from each descriptor to that beside it, until all have ended; ``shown`` has it first."""
+def relay(ways: Mapping[int, int], shown: Callable[[int, bytes], bytes]) -> None:
+    """Hand on what comes from each descriptor to that beside it, until all have ended; ``shown`` has it first, and
+    returns what of it is handed on."""
     left = set(ways)
     while left:
         readable, _, _ = select.select(sorted(left), [], [])
@@ -100,8 +110,7 @@ def relay(ways: Mapping[int, int], shown: Callable[[int, bytes], None]) -> None:
             if not piece:
                 left.discard(source)
                 continue
-            shown(source, piece)
-            write(ways[source], piece)
+            write(ways[source], shown(source, piece))
 
 
 def write(descriptor: int, data: bytes) -> None:

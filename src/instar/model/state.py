@@ -76,6 +76,11 @@ class StateDirectory:
         return self.secrets / digest.hex
 
     @property
+    def secret_key(self) -> Path:
+        """Return where the key of their digests is."""
+        return self.secrets / "key"
+
+    @property
     def volumes(self) -> Path:
         return self.root / "volumes"
 

@@ -19,6 +19,7 @@ from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.progress import Progress
 from instar.model.release import Configuration, EnvironmentState, Place, Release, RolloutKind, Settings
+from instar.operations.old_secrets import remove_if_free
 from instar.operations.parts import Parts, agent_pid, hold_place, hold_store, require_root
 from instar.operations.project import project_of, require_own
 from instar.operations.secrets import keep_secrets
@@ -95,7 +96,11 @@ def deploy(
                 project=project_of(parts, place, loaded),
                 detail={"break_promotion": True} if break_promotion else None,
             )
-        return leave(parts, release, began) if detach else converge(parts, release, began)
+        if detach:
+            return leave(parts, release, began)
+        outcome = converge(parts, release, began)
+    remove_if_free(parts)
+    return outcome
 
 
 def require_promotion(parts: Parts, loaded: Loaded, environment: Environment, image: str | None) -> None:

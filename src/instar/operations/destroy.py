@@ -5,6 +5,7 @@ from __future__ import annotations
 from instar.control.loop import Loop
 from instar.model.release import EnvironmentState
 from instar.operations.deploy import clear_orphans
+from instar.operations.old_secrets import remove_if_free
 from instar.operations.parts import Parts, hold_place, require_root
 
 
@@ -19,3 +20,4 @@ def destroy(parts: Parts, environment: EnvironmentState, *, volumes: bool, take_
         provider.runtime.forget(place, parts.ledger.instance_names(place), volumes=volumes)
         parts.ledger.remove_environment(place)
         clear_orphans(parts, provider)
+    remove_if_free(parts)

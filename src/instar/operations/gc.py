@@ -1,4 +1,4 @@
-"""``instar gc``: remove what no kept release needs: images and layers, logs, fetched files.
+"""``instar gc``: remove what no kept release needs: images and layers, secrets, logs, fetched files.
 
 ``retention.py`` says which releases are kept. Images that a tag names (the newest bake of each service) stay too.
 Fetched files stay that the locks of these images name, and those of each service's newest lock, which a bake writes
@@ -22,10 +22,11 @@ from instar.errors import Refused
 from instar.fetch.needs import Needs
 from instar.model.digest import Digest
 from instar.model.progress import Progress
-from instar.model.release import EnvironmentState, Release
 from instar.operations import recordings, retention
 from instar.operations.layers import layers_in_use
+from instar.operations.old_secrets import remove_old_secrets
 from instar.operations.parts import Parts, hold_store, require_root
+from instar.operations.standing import kept_releases, standings
 from instar.store import Collected
 
 
@@ -40,19 +41,11 @@ class Collection:
     logs: tuple[str, ...] = ()
     fetched: int = 0
     recordings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Standing:
-    """An environment with all that decides what of it is kept."""
-
-    state: EnvironmentState
-    releases: tuple[Release, ...]
-    present: frozenset[int]
+    secrets: int = 0
 
 
 def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
-    """Remove images, layers and their mountable copies, logs, and fetched files that no kept release needs.
+    """Remove images, layers and their mountable copies, secrets, logs, and fetched files that no kept release needs.
 
     ``everything``: also the newest bakes of services that have no environment, and all that was fetched.
     """
@@ -67,6 +60,7 @@ def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
                 {layer.diff_id for image in left for layer in image.layers}, lambda: set(layers_in_use(parts))
             )
         recorded = _recordings(parts, dry_run)
+        secrets = remove_old_secrets(parts, dry_run=dry_run)
         logs = (*_logs(parts, dry_run), *_logs_of_removed(parts, dry_run))
         fetched, freed = _fetched(parts, keep, services if everything else None, dry_run=dry_run)
     found = Collection(
@@ -76,10 +70,17 @@ def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
         logs=logs,
         fetched=fetched,
         recordings=recorded,
+        secrets=secrets,
     )
     if not dry_run and found != Collection(images=(), blobs=0, size_bytes=0):
         images, size = list(found.images), found.size_bytes
-        counts: dict[str, Any] = {"logs": len(logs), "recordings": len(recorded), "fetched": fetched}
+        counts: dict[str, Any] = {
+            "logs": len(logs),
+            "recordings": len(recorded),
+            "fetched": fetched,
+            "secrets": secrets,
+        }
+        counts["secrets"] = secrets
         parts.ledger.record("gc", images=images, blobs=found.blobs, bytes=size, **counts)
     return found
 
@@ -99,19 +100,6 @@ def remove_image(parts: Parts, word: str) -> Digest:
             )
         parts.store.remove(image.digest)
     return image.digest
-
-
-def kept_releases(parts: Parts) -> Iterator[Release]:
-    """Yield every release whose image must stay."""
-    for one in _standings(parts):
-        numbers = retention.kept(one.state, one.releases, one.present)
-        yield from (release for release in one.releases if release.number in numbers)
-
-
-def _standings(parts: Parts) -> Iterator[_Standing]:
-    for state in parts.ledger.environments():
-        present = frozenset(instance.release for instance in parts.ledger.instances(state.place))
-        yield _Standing(state=state, releases=parts.ledger.releases(state.place), present=present)
 
 
 def _collect(parts: Parts, services: set[str] | None, *, dry_run: bool) -> tuple[set[Digest], Collected]:
@@ -134,7 +122,7 @@ def _needed(parts: Parts) -> set[Digest]:
     What an earlier gc took, when less was to be kept, is not among them; but what is half there is made whole.
     """
     needed = set[Digest]()
-    for one in _standings(parts):
+    for one in standings(parts):
         kept, required = (rule(one.state, one.releases, one.present) for rule in (retention.kept, retention.required))
         for release in one.releases:
             if release.number in required or (release.number in kept and parts.store.enter_again(release.image)):
@@ -148,7 +136,7 @@ def _logs(parts: Parts, dry_run: bool) -> Iterator[str]:
     Which instances there are is read first: one that is made after that is not among them, whatever it is of.
     """
     instances = {state.place: parts.ledger.instance_releases(state.place) for state in parts.ledger.environments()}
-    for one in _standings(parts):
+    for one in standings(parts):
         place = one.state.place
         numbers = retention.with_logs(one.state, one.releases, one.present)
         runtime = parts.provider(one.state.settings.provider).runtime
@@ -175,7 +163,7 @@ def _recordings(parts: Parts, dry_run: bool) -> tuple[str, ...]:
     Files of nobody's stay.
     """
     names = {name for _, _, name in parts.ledger.instances_of_removed()}
-    for one in _standings(parts):
+    for one in standings(parts):
         numbers = retention.with_logs(one.state, one.releases, one.present)
         instances = parts.ledger.instance_releases(one.state.place)
         names |= {name for name, number in instances if number not in numbers}

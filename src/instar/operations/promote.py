@@ -9,6 +9,7 @@ from instar.errors import Refused
 from instar.model.definition import Environment
 from instar.model.release import Configuration, Place, Release, Settings
 from instar.operations.deploy import Outcome, begin, converge, get_declared, leave, require_agent
+from instar.operations.old_secrets import remove_if_free
 from instar.operations.parts import Parts, hold_place, hold_store, require_root
 from instar.operations.project import project_of, require_own, require_own_source
 from instar.operations.secrets import keep_secrets
@@ -34,13 +35,17 @@ def promote(
     place = Place(service=loaded.definition.name, environment=name)
     with hold_place(parts, place, take_over=take_over):
         require_own(parts, place, loaded, adopt=adopt_name)
-        secrets = keep_secrets(parts.state, loaded.folder, environment)
-        configuration = Configuration(service=release.service, config=environment.config, secrets=secrets)
-        with hold_store(parts):
+        with hold_store(parts):  # from here on no gc comes between a secret and its release
+            secrets = keep_secrets(parts.state, loaded.folder, environment)
+            configuration = Configuration(service=release.service, config=environment.config, secrets=secrets)
             image = parts.store.image(release.image)
             project = project_of(parts, place, loaded)
             begun = begin(parts, place, Settings.of(environment), image, configuration, "promote", project=project)
-        return leave(parts, begun, began) if detach else converge(parts, begun, began)
+        if detach:
+            return leave(parts, begun, began)
+        outcome = converge(parts, begun, began)
+    remove_if_free(parts)
+    return outcome
 
 
 def promoted(parts: Parts, loaded: Loaded, source: str, name: str) -> tuple[Environment, Release]:

@@ -8,6 +8,7 @@ from instar.errors import Refused
 from instar.model.release import EnvironmentState, Place, Release
 from instar.operations import retention
 from instar.operations.deploy import Outcome, converge, require_standing, start_rollout
+from instar.operations.old_secrets import require_secrets
 from instar.operations.parts import Parts, hold_place, require_root
 
 
@@ -46,6 +47,7 @@ def rollback(
         with parts.ledger.transaction():  # in which gc drops images too
             if not any(one.release == target.number for one in parts.ledger.instances(place)):
                 parts.store.image(target.image)
+                require_secrets(parts, target)
             rollout = environment.rollout
             if rollout is not None and rollout.target != target.number:
                 parts.ledger.end_rollout(rollout, "failed", {"reason": "rolled back before it had finished"})

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import hmac
 import os
 import secrets as random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from instar.definition.beside import read_beside
 from instar.errors import Refused
 from instar.model.definition import Environment
 from instar.model.digest import Digest
+from instar.model.keyed import keyed_digest
 from instar.model.state import StateDirectory
 
 MAX_BYTES = 1024 * 1024
-_KEY_NAME = "key"
 
 
 def keep_secrets(state: StateDirectory, folder: Path, environment: Environment) -> Mapping[str, Digest]:
@@ -28,11 +27,11 @@ def keep_secrets(state: StateDirectory, folder: Path, environment: Environment) 
     if not environment.secrets:
         return {}
     state.secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _write_once(state.secrets / _KEY_NAME, random.token_bytes(32))
+    _write_once(state.secret_key, random.token_bytes(32))
     contents = _read(folder, environment)
     digests = _digests(state, contents)
     for name, content in contents.items():
-        _write_once(state.secret(digests[name]), content)
+        _write_whole(state.secret(digests[name]), content)
     return digests
 
 
@@ -42,8 +41,8 @@ def look_at_secrets(state: StateDirectory, folder: Path, environment: Environmen
 
 
 def _digests(state: StateDirectory, contents: Mapping[str, bytes]) -> Mapping[str, Digest]:
-    key = (state.secrets / _KEY_NAME).read_bytes() if (state.secrets / _KEY_NAME).exists() else random.token_bytes(32)
-    return {name: Digest.from_hex(hmac.new(key, content, "sha256").hexdigest()) for name, content in contents.items()}
+    key = state.secret_key.read_bytes() if state.secret_key.exists() else random.token_bytes(32)
+    return {name: keyed_digest(key, content) for name, content in contents.items()}
 
 
 def _read(folder: Path, environment: Environment) -> Mapping[str, bytes]:
@@ -58,8 +57,20 @@ def _content(name: str, folder: Path, source: str) -> bytes:
 
 
 def _write_once(path: Path, content: bytes) -> None:
-    if path.exists():
-        return
+    """Write a file that nobody else writes otherwise; one that is there stays."""
+    if not path.exists():
+        _write(path, content, lambda temporary: os.link(temporary, path))
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a secret, unless it is there: one that was damaged is there no more."""
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == content:
+            return
+    _write(path, content, lambda temporary: temporary.rename(path))
+
+
+def _write(path: Path, content: bytes, put: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -67,5 +78,5 @@ def _write_once(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     with contextlib.suppress(FileExistsError):
-        os.link(temporary, path)
-    temporary.unlink()
+        put(temporary)
+    temporary.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from instar.errors import InstarError, NotFound, ProviderError, UsageError
 from instar.host import terminal as terminals
 from instar.host.recording import Header, Recorder
 from instar.host.terminal import Terminal
+from instar.host.terminal_filter import ByteFilter
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentState, Instance, Release, Taint
 from instar.model.survey import Difference, Survey, differences
@@ -206,13 +207,22 @@ def _on_terminal(visit: _Visit, terminal: Terminal) -> None:
         finally:
             os.close(theirs)
         with terminal.raw():
-            terminals.converse(terminal, ours, shown=visit.recorder.output, resized=visit.recorder.resize)
+            terminals.converse(
+                terminal,
+                ours,
+                shown=visit.recorder.output,
+                resized=visit.recorder.resize,
+                ended=visit.way.ended(),
+            )
     finally:
         os.close(ours)
 
 
 def _through_pipes(visit: _Visit) -> None:
-    """The command reads nothing; what it prints goes where this process prints, each stream to its own."""
+    """The command reads nothing; what it prints goes where this process prints, each stream to its own.
+
+    Into a file or a pipe as it is; to a terminal, which what is printed could steer, only what draws.
+    """
     with contextlib.ExitStack() as opened:
         nothing = opened.enter_context(Path(os.devnull).open("rb"))
         (out, out_end), (err, err_end) = (_pipe(opened) for _ in range(2))
@@ -220,11 +230,19 @@ def _through_pipes(visit: _Visit) -> None:
         visit.way.begin(visit.order.command, streams, term=visit.order.term)
         out_end.close()
         err_end.close()
+        ways = {out.fileno(): 1, err.fileno(): 2}
+        filters = {source: ByteFilter() for source, target in ways.items() if os.isatty(target)}
 
-        def shown(source: int, piece: bytes) -> None:
+        def shown(source: int, piece: bytes) -> bytes:
             visit.recorder.output(piece, stream=str(source), cooked=False)
+            return filters[source].feed(piece) if source in filters else piece
 
-        terminals.relay({out.fileno(): 1, err.fileno(): 2}, shown)
+        try:
+            terminals.relay(ways, shown)
+        finally:
+            for source, one in filters.items():
+                with contextlib.suppress(OSError):  # the terminal is gone
+                    terminals.write(ways[source], one.end())
 
 
 def _pipe(opened: contextlib.ExitStack) -> tuple[IO[bytes], IO[bytes]]:

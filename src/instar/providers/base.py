@@ -85,7 +85,11 @@ class Shell(Protocol):
 
     def begin(self, command: str | None, streams: Streams, *, term: str) -> None:
         """Run ``command`` with sh, as the instance's user; None: a shell on the terminal that ``streams`` are, which
-        is a ``term``. Raises ProviderError, HostError."""
+        is a ``term`` and no one's inside. Raises ProviderError, HostError."""
+
+    def ended(self) -> int | None:
+        """Return a descriptor that can be read from when the shell on a terminal has ended, though others that it
+        started hold the terminal still; None where there is none."""
 
     def wait(self) -> int | None:
         """Return its exit status (128 + signal) once it has ended; None when it could not even begin."""

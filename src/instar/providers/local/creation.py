@@ -17,6 +17,7 @@ from instar.host.layers import LayerImages
 from instar.host.namespaces import ID_COUNT, IdRange
 from instar.model.digest import Digest
 from instar.model.image import Image
+from instar.model.keyed import keyed_digest
 from instar.model.release import Instance, Process, Release
 from instar.model.state import StateDirectory
 from instar.providers.commands import command_of, place_of_command
@@ -67,7 +68,7 @@ def create(order: Order, subnet: IPv4Network, *, shift_owners: bool) -> Process:
         rlimits.set_inside(process.pid, users.path)
     _give_output(order, process, users)
     root.hide_volumes(names)
-    seals = {diff_id: order.images.seal(Digest(diff_id)) for diff_id, _ in layers}
+    seals = {str(diff_id): order.images.seal(Digest(diff_id)) for diff_id, _ in layers}
     facts.write(names, process, layers, modes=modes.modes(process.pid), seals=seals)
     record.write_process(names, process)
     return process
@@ -157,20 +158,28 @@ def _secrets(order: Order, users: Users | None) -> tuple[Bind, ...]:
     uid, gid = (number + (users.ids.first if users else 0) for number in order.user)
     folder.mkdir(mode=0o700)
     for name, digest in wanted.items():
-        _copy_secret(state, folder / name, name, state.secret(digest))
+        _copy_secret(state, folder / name, name, digest)
         os.chown(folder / name, uid, gid)
     os.chown(folder, uid, gid)
     return (Bind(source=folder, target=SECRETS),)
 
 
-def _copy_secret(state: StateDirectory, target: Path, name: str, source: Path) -> None:
+def _copy_secret(state: StateDirectory, target: Path, name: str, digest: Digest) -> None:
+    """Copy a secret, if it is the one that the release was made with. Raises ProviderError."""
+    source, hint = state.secret(digest), "deploy makes a new release with the present one"
     try:
-        content = source.read_bytes()
+        content, key = source.read_bytes(), state.secret_key.read_bytes()
     except OSError as error:
+        what = "its digest cannot be checked" if error.filename == str(state.secret_key) else "it cannot be read"
         raise ProviderError(
-            f"the secret '{name}' of this release cannot be read: {error.strerror}",
-            hint=f"'{state.secrets}' must have it; a new deploy keeps the present one",
+            f"the secret '{name}' of this release is not given to an instance: {what}: {error.strerror}",
+            hint=f"'{error.filename}' must be there; {hint}",
         ) from error
+    if keyed_digest(key, content) != digest:
+        raise ProviderError(
+            f"the secret '{name}' of this release is damaged: '{source}' is not what the release was made with",
+            hint=f"put it back as it was, or: {hint}",
+        )
     target.touch(mode=0o400)
     target.write_bytes(content)
 

@@ -12,6 +12,7 @@ import secrets
 import signal
 import subprocess
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from instar.providers.local.names import InstanceNames
 from instar.providers.local.survey import survey
 
 SHELL = "/bin/sh"
+# A terminal belongs to a session whose leader asks for it. Where the image has nothing that does, there is a shell, but
+# ^C and ^Z reach nobody. The last word is there so that sh does not become setsid, which would leave it behind.
+_ON_TERMINAL = 'if {setsid} -c true 2>/dev/null; then ({setsid} -c "$@"); exit $?; fi; exec "$@"'
 _END_S = 2.0
 _POLL_S = 0.01
 _SIGNAL_BASE = 128
@@ -44,6 +48,7 @@ class LocalShell:
         self._pid_file = names.folder / f"shell-{os.getpid()}-{secrets.token_hex(4)}"
         self._shown = contextlib.ExitStack()
         self._child: subprocess.Popen[bytes] | None = None
+        self._begun: _Begun | None = None
 
     def survey(self) -> Survey | None:
         return survey(self._first, self._names.group, self._volumes)
@@ -51,11 +56,21 @@ class LocalShell:
     def begin(self, command: str | None, streams: Streams, *, term: str) -> None:
         box = self._show_tools() if self._tools is not None else None
         argv = shell_argv(self._names, self._pid_file, command, term=term, box=box)
-        self._child = process.attach(
-            argv, stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr, terminal=command is None
-        )
+        if command is None:
+            process.adopt_orphans()  # runc goes once the shell has begun
+        self._child = process.attach(argv, stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr)
+        if command is None:
+            self._child.wait()
+            self._begun = _Begun.find(self._pid_file)
+            os.fchown(streams.stdin, 0, 0)  # without a user namespace runc has given it to who is inside
+            os.fchmod(streams.stdin, 0o600)
+
+    def ended(self) -> int | None:
+        return self._begun.handle if self._begun is not None else None
 
     def wait(self) -> int | None:
+        if self._begun is not None:
+            return self._begun.wait()
         if self._child is None:
             return None
         status = self._child.wait()
@@ -65,7 +80,10 @@ class LocalShell:
 
     def close(self) -> None:
         try:
-            if self._child is not None and self._child.poll() is None:
+            if self._begun is not None:
+                _end_all(self._names, self._begun.sessions(self._names.group))
+                self._begun.close()
+            elif self._child is not None and self._child.poll() is None:
                 _end(self._names, self._pid_file, self._child)
                 _collect(self._child)
         finally:
@@ -79,6 +97,45 @@ class LocalShell:
 
     def _config(self) -> Any:
         return json.loads((self._names.folder / "config.json").read_bytes())
+
+
+class _Begun:
+    """What runc has begun on a terminal of this machine's, and left to this process."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._status: int | None = None
+        self.handle = os.pidfd_open(pid)
+
+    @classmethod
+    def find(cls, pid_file: Path) -> _Begun | None:
+        """Return it, None where runc has begun nothing."""
+        with contextlib.suppress(OSError, ValueError):
+            return cls(int(pid_file.read_text()))
+        return None
+
+    def wait(self) -> int:
+        if self._status is None:
+            _, status = os.waitpid(self._pid, 0)
+            code = os.waitstatus_to_exitcode(status)
+            self._status = code if code >= 0 else _SIGNAL_BASE - code
+        return self._status
+
+    def sessions(self, group: str) -> frozenset[int]:
+        """Return the sessions of the shell: its own, and the one that has the terminal."""
+        if self._status is not None:
+            return frozenset({self._pid})
+        children = [pid for pid in cgroups.members(group) if processes.parent(pid) == self._pid]
+        return frozenset({self._pid, *(session for pid in children if (session := _session_of(pid)))})
+
+    def close(self) -> None:
+        """Collect what was ended. Once is enough."""
+        if self.handle < 0:
+            return
+        with contextlib.suppress(ChildProcessError):
+            self.wait()
+        os.close(self.handle)
+        self.handle = -1
 
 
 def open_shell(names: InstanceNames, release: Release, *, with_tools: bool) -> LocalShell:
@@ -96,13 +153,19 @@ def open_shell(names: InstanceNames, release: Release, *, with_tools: bool) -> L
 def shell_argv(
     names: InstanceNames, pid_file: Path, command: str | None, *, term: str, box: Toolbox | None
 ) -> list[str]:
-    """Return the command that runs sh inside: ``command``, or on a terminal."""
+    """Return the command that runs sh inside: ``command``, or on a terminal.
+
+    That is none of the instance's own, in whose devpts everybody inside could read what is typed: runc hands on the one
+    that it is given, and who is inside takes it for the shell's own.
+    """
     program = [SHELL] if box is None else [box.program, "sh"]
-    terminal = ["--tty", f"--env=TERM={term}"] if command is None else []
-    words = ["-i"] if command is None else ["-c", command]
+    setsid = "setsid" if box is None else f"{box.program} setsid"
+    on_terminal = [*program, "-c", _ON_TERMINAL.format(setsid=setsid), "sh", *program, "-i"]
+    terminal = ["--detach", f"--env=TERM={term}"] if command is None else []
     made = facts.read(names)
     mark = [f"--env={runc.CHECK_MARK}={made.token}"] if made else []  # it is known for one of ours
-    return runc.exec_argv(names.of.state.runc, names.name, pid_file, [*terminal, *mark], [*program, *words])
+    words = on_terminal if command is None else [*program, "-c", command]
+    return runc.exec_argv(names.of.state.runc, names.name, pid_file, [*terminal, *mark], words)
 
 
 def namespace_root(config: Any) -> int:
@@ -135,8 +198,15 @@ def _end(names: InstanceNames, pid_file: Path, child: subprocess.Popen[bytes]) -
     until = time.monotonic() + _END_S
     while not (session := _session(pid_file)) and child.poll() is None and time.monotonic() < until:
         time.sleep(_POLL_S)
-    while session and time.monotonic() < until:
-        members = [pid for pid in cgroups.members(names.group) if _is_of(pid, session)]
+    if session:
+        _end_all(names, frozenset({session}))
+
+
+def _end_all(names: InstanceNames, sessions: Collection[int]) -> None:
+    """End all that is in any of ``sessions``, also what it is about to start."""
+    until = time.monotonic() + _END_S
+    while time.monotonic() < until:
+        members = [pid for pid in cgroups.members(names.group) if _session_of(pid) in sessions]
         ending = [found for found in map(processes.identify, members) if found is not None]
         if not ending:
             return
@@ -153,10 +223,10 @@ def _session(pid_file: Path) -> int | None:
     return None
 
 
-def _is_of(pid: int, session: int) -> bool:
+def _session_of(pid: int) -> int | None:
     with contextlib.suppress(OSError):
-        return os.getsid(pid) == session
-    return False
+        return os.getsid(pid)
+    return None
 
 
 def _collect(child: subprocess.Popen[bytes]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from instar.errors import RouterError
 from instar.host import proc
 from instar.model.drift import Finding
 from instar.model.release import Process
@@ -176,7 +177,11 @@ def _map(proxy: Proxy, text: str) -> Iterator[Finding]:
     if shown.startswith("Unknown map"):  # an older Instar started it: the next one reads it
         return
     there = sorted(line.partition(" ")[2] for line in shown.strip().splitlines())
-    kept = proxy.files.read(proxy.files.previews)
+    try:
+        kept = proxy.files.read(proxy.files.previews)
+    except RouterError as error:
+        yield _finding(previews.MAP, "it can be looked at", error.message)
+        return
     if kept is None:
         yield _finding(previews.MAP, "what Instar wrote", "it is not there")
     elif there != sorted(kept.splitlines()):

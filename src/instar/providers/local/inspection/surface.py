@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from instar.errors import InstarError
 from instar.host import cgroups, conmon, marks, plate, proc
 from instar.host.network_view import Listener
 from instar.model.drift import Finding
+from instar.model.keyed import keyed_digest
 from instar.providers.commands import command_of
 from instar.providers.local import record
 from instar.providers.local.creation import environment
@@ -160,12 +160,12 @@ def _secrets(case: Case) -> Iterator[Finding]:
     wanted = case.order.release.configuration.secrets
     if not wanted:
         return
-    key = (case.names.of.state.secrets / "key").read_bytes()
+    key = case.names.of.state.secret_key.read_bytes()
     folder = f"/proc/{case.process.pid}/root{SECRETS}"
     there = set(os.listdir(folder))  # noqa: PTH208 - names are all that is asked for
     for name, digest in wanted.items():
         content = _content(f"{folder}/{name}")
-        if content is None or hmac.new(key, content, "sha256").hexdigest() != digest.hex:
+        if content is None or keyed_digest(key, content) != digest:
             observed = "it is not there" if name not in there else "another content"
             yield case.finding("secret", name, "the release's", observed)
     for name in sorted(there - wanted.keys()):

@@ -38,8 +38,9 @@ def with_image(subject: Subject, names: InstanceNames) -> Subject:
     if subject.image is not None:
         return subject
     process = _from_bundle(names) or _from_kernel(subject) or _Start(user="0:0", env={})
-    made = facts.read(names)
-    layers = tuple(_layer(diff_id) for diff_id in reversed(made.layers[:-1] if made else ()))  # the last is the plate
+    made, intent = facts.read(names), record.find_intent(names.folder)
+    known = intent.layers if intent is not None else made.layers if made is not None else ()
+    layers = tuple(_layer(diff_id) for diff_id in reversed(known[:-1]))  # the last is the plate
     config = ImageConfig(architecture="", user=process.user, command=(), env=process.env)
     image = Image(
         digest=subject.release.image, config_digest=subject.release.image, config=config, layers=layers, created=0

@@ -1,0 +1,54 @@
+"""Removing secrets that no kept release needs: what was rotated or destroyed is not kept in plain text.
+
+By ``gc``, after a rollout and when an environment is destroyed, under the store's lock, in which releases are made: a
+secret is kept there before the release that names it is written down. What runs has copies of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+
+from instar.errors import EnvironmentBusy, Refused
+from instar.host import locks
+from instar.model.release import Release
+from instar.operations.parts import Parts
+from instar.operations.standing import kept_releases
+
+_SECRET = re.compile(r"[0-9a-f]{64}")
+_UNFINISHED = re.compile(r"\.[0-9a-z]+\.\d+")  # what a killed process was writing
+
+
+def remove_old_secrets(parts: Parts, *, dry_run: bool = False) -> int:
+    """Remove every secret that no kept release has; return how many. The caller holds the store."""
+    with parts.ledger.transaction():  # in which a rollback looks for those that it needs
+        needed = {digest.hex for release in kept_releases(parts) for digest in release.configuration.secrets.values()}
+        gone = [path for path in _files(parts) if path.name not in needed]
+        for path in gone if not dry_run else ():
+            path.unlink(missing_ok=True)
+    return sum(1 for path in gone if _SECRET.fullmatch(path.name))
+
+
+def remove_if_free(parts: Parts) -> None:
+    """Do it, unless somebody bakes or collects just now: then the next one does."""
+    if not any(True for _ in _files(parts)):
+        return
+    with contextlib.suppress(EnvironmentBusy), locks.hold(parts.state.locks / "store", "the image store"):
+        remove_old_secrets(parts)
+
+
+def require_secrets(parts: Parts, release: Release) -> None:
+    """Raise Refused when a secret of ``release`` is gone."""
+    for name, digest in release.configuration.secrets.items():
+        if not parts.state.secret(digest).exists():
+            raise Refused(
+                f"cannot go to release {release.number}: its secret '{name}' went when it was no longer kept",
+                hint="deploy makes a new release with the present one; keep.releases says how many are kept",
+            )
+
+
+def _files(parts: Parts) -> list[Path]:
+    folder = parts.state.secrets
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in found if _SECRET.fullmatch(path.name) or _UNFINISHED.fullmatch(path.name))
