@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tiny_world import USER, TinyWorld
 
-from instar.errors import ProviderError
-from instar.host import cover, idmap, namespaces
+from instar.errors import HostError, ProviderError
+from instar.host import cover, idmap, namespaces, sized
 from instar.host.namespaces import IdRange, Unsupported
 from instar.model.definition import Stop, Volume
 from instar.model.image import Image
@@ -156,3 +157,144 @@ def _intent(world: TinyWorld, instance: Instance) -> tuple[str, ...]:
 
 def _subject(world: TinyWorld, instance: Instance, release: Release, image: Image) -> Subject:
     return Subject(instance=replace(instance, process=world.observe(instance).process), release=release, image=image)
+
+
+def test_a_volume_holds_what_it_may_and_not_more(world: TinyWorld) -> None:
+    volumes = (Volume(name="data", path="/var/lib/data", size_bytes=24 << 20),)
+    script = "ls -A /var/lib/data; dd if=/dev/zero of=/var/lib/data/x bs=1M count=100; "
+    script += ">/var/lib/data/x; echo kept >/var/lib/data/y"
+    lines = world.output(script, volumes=volumes)
+    assert "No space left on device" in lines[0], "it is empty at first, and has an end"
+    folder = _folder(world)
+    assert (folder / "y").read_text() == "kept\n"
+    assert (folder.stat().st_uid, folder.stat().st_gid) == (USER, USER)
+    assert folder.is_mount()
+    image = folder.with_name(".data.img")
+    assert image.stat().st_size == 24 << 20
+    assert image.stat().st_blocks * 512 >= 24 << 20, "its room is reserved"
+    assert world.output("cat /var/lib/data/y", volumes=volumes) == ["kept"]
+
+
+def test_a_limit_grows_while_it_is_in_use_and_never_shrinks(world: TinyWorld) -> None:
+    def release(size: int | None) -> Release:
+        volumes = (Volume(name="data", path="/var/lib/data", size_bytes=size, access="shared"),)
+        script = "ls /var/lib/data/x || echo first >/var/lib/data/x; echo ready; sleep 1000"
+        return world.release(["sh", "-c", script], volumes=volumes, stop=QUICK)
+
+    instances = []
+    for serial, size in enumerate((24 << 20, 64 << 20, 24 << 20), 1):
+        instance = world.run(release(size), serial)
+        world.printed(instance, "ready")
+        instances.append(instance)
+    assert len(loop_devices_of(_folder(world))) == 1, "two would destroy it"
+    if _may_grow_in_use():
+        assert 48 << 20 < _size_bytes(_folder(world)) < 64 << 20
+    for instance in instances:
+        world.runtime.destroy(instance, release(None))
+    world.runtime.clear_orphans(lambda: [])
+    assert world.output("cat /var/lib/data/x", volumes=release(None).configuration.service.volumes)[-1] == "first"
+    assert 48 << 20 < _size_bytes(_folder(world)) < 64 << 20
+
+
+def test_a_volume_that_gets_a_limit_keeps_its_data(world: TinyWorld) -> None:
+    before = (Volume(name="data", path="/var/lib/data"),)
+    assert world.output("echo old >/var/lib/data/x; mkdir /var/lib/data/d; echo done", volumes=before) == ["done"]
+    after = (Volume(name="data", path="/var/lib/data", size_bytes=32 << 20),)
+    script = "cat /var/lib/data/x; ls /var/lib/data; touch /var/lib/data/new && echo done"
+    assert world.output(script, volumes=after) == ["old", "d", "x", "done"]
+    assert world.output("ls /var/lib/data", volumes=before) == ["d", "new", "x"], "a release before finds all"
+    assert sorted(path.name for path in _folder(world).parent.iterdir()) == [".data.img", ".lock", "data"]
+
+
+def test_a_volume_in_use_gets_no_limit(world: TinyWorld) -> None:
+    before = (Volume(name="data", path="/var/lib/data", access="shared"),)
+    release = world.release(
+        ["sh", "-c", "echo old >/var/lib/data/x; echo ready; sleep 1000"], volumes=before, stop=QUICK
+    )
+    instance = world.run(release)
+    world.printed(instance, "ready")
+    limited = world.release(["sleep", "1000"], volumes=(replace(before[0], size_bytes=32 << 20),), stop=QUICK)
+    with pytest.raises(ProviderError, match="it is in use") as caught:
+        world.runtime.create(world.instance(limited, 2), limited, world.image)
+    assert "which keeps volumes" in (caught.value.hint or "")
+    assert (_folder(world) / "x").read_text() == "old\n"
+    world.runtime.destroy(instance, release)
+
+
+@pytest.mark.parametrize("killed_at", ["mkfs.ext4", "rename 1", "rename 2"])
+def test_who_is_killed_while_a_volume_gets_its_limit_loses_nothing(
+    tmp_path: Path, killed_at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data"
+    (folder / "d").mkdir(parents=True)
+    (folder / "d/x").write_text("old\n")
+    renames = 0
+    run, rename = sized._run, Path.rename
+
+    def killed_run(*argv: str) -> None:
+        if argv[0] == killed_at:
+            raise KeyboardInterrupt
+        run(*argv)
+
+    def killed_rename(path: Path, target: Path) -> Path:
+        nonlocal renames
+        renames += 1
+        if killed_at == f"rename {renames}":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sized, "_run", killed_run)
+        patch.setattr(Path, "rename", killed_rename)
+        with pytest.raises(KeyboardInterrupt):
+            sized.attach(folder, 24 << 20)
+    sized.attach(folder, 24 << 20)
+    try:
+        assert (folder / "d/x").read_text() == "old\n"
+        assert folder.is_mount()
+    finally:
+        sized.detach(folder)
+    assert not folder.is_mount()
+    (folder / "stray").touch()
+    with pytest.raises(HostError, match="put there while it was not mounted"):
+        sized.attach(folder, None)
+    (folder / "stray").unlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".data.img", ".lock", "data"]
+
+
+def test_volumes_with_a_limit_leave_nothing_behind(world: TinyWorld) -> None:
+    volumes = (Volume(name="data", path="/var/lib/data", size_bytes=16 << 20),)
+    assert world.output("echo x", volumes=volumes) == ["x"]
+    folder = _folder(world)
+    world.runtime.clear_orphans(lambda: [])
+    assert not folder.is_mount(), "nobody has it: it is unmounted"
+    assert world.output("echo x", volumes=volumes) == ["x"]
+    world.runtime.forget(world.release(["true"]).place, [], volumes=True)
+    assert not folder.parent.exists()
+    assert loop_devices_of(folder) == []
+
+
+def test_shared_memory_has_the_size_that_is_asked_for(world: TinyWorld) -> None:
+    script = "dd if=/dev/zero of=/dev/shm/x bs=1M count=90 2>&1 | tail -n 1"
+    assert "No space left" in world.output(script.replace(" | tail -n 1", ""))[0]
+    lines = world.output(script + "; ls -s /dev/shm", shm_bytes=96 << 20)
+    assert not [line for line in lines if "No space" in line]
+
+
+def _folder(world: TinyWorld) -> Path:
+    return Names(world.state, world.id).volumes(world.release(["true"]).place) / "data"
+
+
+def _size_bytes(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return found.f_blocks * found.f_frsize
+
+
+def _may_grow_in_use() -> bool:
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:")]
+    return bool(int(line.split()[1], 16) >> 24 & 1)  # CAP_SYS_RESOURCE
+
+
+def loop_devices_of(folder: Path) -> list[str]:
+    found = Path("/sys/block").glob("loop*/loop/backing_file")
+    return [path.parts[3] for path in found if path.read_text().startswith(str(folder.parent))]

@@ -17,7 +17,7 @@ def made(**changes: Any) -> dict[str, Any]:
         "environment": {"B": "2", "A": "1"}, "uid": 10001, "gid": 10002, "capabilities": (), "seccomp": {},
         "limits": Limits(memory_bytes=1 << 26, cpus_milli=1500, pids=50), "swap_is_limited": True,
         "rlimits": None, "group": "instar-abc/web-1", "network": Path("/run/netns/n"), "users": None,
-        "tmp": Tmp(), "binds": (), "hierarchies": (),
+        "tmp": Tmp(), "shm_bytes": 64 << 20, "binds": (), "hierarchies": (),
     }  # fmt: skip
     return config(Bundle(**(values | changes)))
 
@@ -53,6 +53,11 @@ def test_what_is_writable_is_not_executable_unless_asked() -> None:
     assert "noexec" not in _options(open_tmp, "/tmp")
     assert "noexec" not in _options(open_tmp, "/data")
     assert "noexec" in _options(open_tmp, "/run")
+
+
+def test_shared_memory_is_as_large_as_is_asked_for() -> None:
+    assert "size=67108864" in _options(made(), "/dev/shm")
+    assert "size=1048576" in _options(made(shm_bytes=1 << 20), "/dev/shm")
 
 
 def test_the_root_and_what_the_kernel_shows_are_read_only() -> None:

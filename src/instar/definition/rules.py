@@ -17,6 +17,7 @@ from instar.definition.source import Listing
 LEAST_MEMORY_BYTES: Final = 4 << 20
 LEAST_HEADERS_BYTES: Final = 1 << 10
 MOST_HEADERS_BYTES: Final = 1 << 20
+LEAST_VOLUME_BYTES: Final = 16 << 20
 LONGEST_NAMES: Final = 48  # service and environment: with release and instance they make a host name of at most 63
 
 _NOT_IN_IMAGE: Final = ("/proc", "/sys", "/dev", "/run")
@@ -78,7 +79,9 @@ def headers(reading: Reading, problems: Problems) -> None:
 
 
 def volume(reading: Reading, problems: Problems) -> None:
-    path = reading.get("path")
+    path, size = reading.get("path"), reading.get("size")
+    if isinstance(size, int) and size < LEAST_VOLUME_BYTES:
+        blame(reading, "size", problems, f"expected at least 16M, found '{forms.show_size(size)}'")
     if path is FAILED:
         return
     if path in _SYSTEM:

@@ -200,6 +200,9 @@ VOLUME = Section(
         "`exclusive`: one instance at a time, so the old one stops before the new one starts. `shared`: the service "
         "takes care of several at once."),
     Key("exec", Flag(), "Whether programs in it can be run."),
+    Key("size", SIZE,
+        "The most that it holds, at least 16M, reserved on the disk. It only grows: a smaller number changes nothing.",
+        field="size_bytes", default_about="as much as the disk holds"),
     check=rules.volume,
 )  # fmt: skip
 
@@ -227,6 +230,8 @@ SERVICE = Section(
     Key("volumes", ListOf(VOLUME, "a list of sections such as {name: data, path: /var/lib/app}"),
         "Data that outlives releases. All else in an instance is read-only, besides /tmp and /run."),
     Key("tmp", TMP, "The instance's own /tmp, in memory."),
+    Key("shm", SIZE, "Room in the instance's own /dev/shm, in memory, which counts to `limits.memory`.",
+        field="shm_bytes"),
     Key("capabilities",
         ListOf(Choice(_prefixed("CAP_", model.CAPABILITIES), prefix="CAP_",
                       expected="a Linux capability, such as NET_RAW"),

@@ -17,7 +17,7 @@ from instar.host.namespaces import IdRange
 from instar.model.definition import Limits, Tmp
 
 _CPU_PERIOD_US = 100_000
-_RUN_BYTES = _SHM_BYTES = 64 << 20
+_RUN_BYTES = 64 << 20
 _OOM_SCORE = 200  # an instance goes before what the machine itself needs
 _CGROUPS = "/sys/fs/cgroup"
 _TOLD = frozenset({"cpu", "cpuacct", "cpuset", "memory", "pids"})
@@ -62,6 +62,7 @@ class Bundle:
     network: Path
     users: Users | None
     tmp: Tmp
+    shm_bytes: int
     binds: Sequence[Bind]
     hierarchies: Sequence[Hierarchy]  # of cgroups, as they are mounted here
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -166,7 +167,7 @@ def _tmpfs_mounts(bundle: Bundle) -> list[dict[str, Any]]:
     own = [f"uid={bundle.uid}", f"gid={bundle.gid}"]
     tmp = safe if bundle.tmp.exec else [*safe, "noexec"]
     return [
-        _mount("/dev/shm", "tmpfs", [*safe, "noexec", "mode=1777", f"size={_SHM_BYTES}"]),  # noqa: S108 - inside
+        _mount("/dev/shm", "tmpfs", [*safe, "noexec", "mode=1777", f"size={bundle.shm_bytes}"]),  # noqa: S108 - inside
         _mount("/run", "tmpfs", [*safe, "noexec", *own, "mode=755", f"size={_RUN_BYTES}"]),
         _mount("/tmp", "tmpfs", [*tmp, *own, "mode=1777", f"size={bundle.tmp.size_bytes}"]),  # noqa: S108 - inside
     ]

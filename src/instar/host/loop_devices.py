@@ -18,25 +18,25 @@ from pathlib import Path
 from instar.errors import HostError
 
 _CONTROL = "/dev/loop-control"
-_GET_FREE, _CONFIGURE = 0x4C82, 0x4C0A
+_GET_FREE, _CONFIGURE, _SET_CAPACITY = 0x4C82, 0x4C0A, 0x4C07
 _READ_ONLY, _AUTOCLEAR = 1, 4
 _CONFIG = struct.Struct("=II 5Q 4I 64s 64s 32s 2Q 64x")  # loop_config with the loop_info64 in it
 _TRIES = 64
 
 
 @contextlib.contextmanager
-def attached(file: Path) -> Iterator[Path]:
-    """Yield a read-only block device of ``file``, which goes when nothing is mounted from it. Raises HostError."""
+def attached(file: Path, *, writable: bool = False) -> Iterator[Path]:
+    """Yield a block device of ``file``, which goes when nothing is mounted from it. Raises HostError."""
     try:
-        backing = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        backing = os.open(file, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
         try:
-            device, handle = _take(backing, file)
+            device, handle = _take(backing, file, 0 if writable else _READ_ONLY)
         finally:
             os.close(backing)
     except OSError as error:
         raise HostError(
             f"cannot make '{file}' a block device: {error.strerror}",
-            hint="this kernel mounts EROFS only from loop devices: modprobe loop",
+            hint="it is mounted from a loop device: modprobe loop",
         ) from error
     try:
         yield device
@@ -55,14 +55,35 @@ def backing_file(source: str) -> str:
         return ""
 
 
-def _take(backing: int, file: Path) -> tuple[Path, int]:
+def find(file: Path) -> Path | None:
+    """Return the device that ``file`` is already."""
+    for entry in Path("/sys/block").glob("loop*"):
+        with contextlib.suppress(OSError):
+            if (entry / "loop/backing_file").read_text().rstrip("\n") == str(file):
+                return Path("/dev", entry.name)
+    return None
+
+
+def adjust(device: Path) -> None:
+    """Give a device the length that its file has by now. Raises HostError."""
+    try:
+        handle = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(handle, _SET_CAPACITY)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise HostError(f"cannot let '{device}' grow: {error.strerror}") from error
+
+
+def _take(backing: int, file: Path, how: int) -> tuple[Path, int]:
     name = os.fsencode(file)[-63:]
-    config = _CONFIG.pack(backing, 0, 0, 0, 0, 0, 0, 0, 0, 0, _READ_ONLY | _AUTOCLEAR, name, b"", b"", 0, 0)
+    config = _CONFIG.pack(backing, 0, 0, 0, 0, 0, 0, 0, 0, 0, how | _AUTOCLEAR, name, b"", b"", 0, 0)
     control = os.open(_CONTROL, os.O_RDWR | os.O_CLOEXEC)
     try:
         for _ in range(_TRIES):
             device = Path(f"/dev/loop{fcntl.ioctl(control, _GET_FREE)}")
-            handle = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+            handle = os.open(device, (os.O_RDONLY if how & _READ_ONLY else os.O_RDWR) | os.O_CLOEXEC)
             try:
                 fcntl.ioctl(handle, _CONFIGURE, config)
             except OSError as error:

@@ -91,6 +91,18 @@ def mount_tmpfs(target: Path, *, size_bytes: int) -> None:
         raise _failed(target, error) from error
 
 
+def mount_disk(device: Path, target: Path) -> None:
+    """Mount the ext4 file system on ``device`` at ``target``, writable, without devices and set-uid programs.
+
+    Raises HostError.
+    """
+    try:
+        _mount(str(device), target, "ext4", _NOSUID | _NODEV)
+        _mount("none", target, None, _PRIVATE)
+    except OSError as error:
+        raise _failed(target, error) from error
+
+
 def bind(source: Path, target: Path) -> None:
     """Show ``source`` at ``target`` too, without what is mounted below it now or later. Raises HostError."""
     try:

@@ -115,12 +115,14 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Volume:
-    """Data that outlives releases. ``exclusive``: only one release may have it at a time."""
+    """Data that outlives releases. ``exclusive``: only one release may have it at a time. ``size_bytes``: None: as much
+    as the disk holds."""
 
     name: str
     path: str
     access: Literal["shared", "exclusive"] = "exclusive"
     exec: bool = False
+    size_bytes: int | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,6 +192,7 @@ class Service:
     limits: Limits = Limits()
     volumes: tuple[Volume, ...] = ()
     tmp: Tmp = Tmp()
+    shm_bytes: int = field(default=64 << 20, metadata=ADDED)
     capabilities: tuple[str, ...] = ()
     jit: bool = False
     smoke: tuple[Check, ...] = ()

@@ -229,6 +229,7 @@ def _write_bundle(order: Order, users: Users | None, binds: Sequence[Bind], comm
         network=namespaces.name_path(names.network),
         users=users,
         tmp=service.tmp,
+        shm_bytes=service.shm_bytes,
         binds=binds,
         hierarchies=cgroups.hierarchies(),
         annotations=_annotations(order),

@@ -71,6 +71,8 @@ def clear_orphans(names: Names, known: Callable[[], Sequence[Instance]]) -> Iter
 def remove_shared(names: Names) -> None:
     """Remove what instances share, when there are none; routers may go on. Raises HostError."""
     logs.end_keeper(names)
+    for folder in names.state.volumes.glob("*/*"):
+        root.unmount_volumes(folder)
     cgroups.remove(names.keepers_group)
     cgroups.remove_if_empty(names.group)
     with contextlib.suppress(FileNotFoundError):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from instar.errors import HostError, ProviderError
-from instar.host import cover, idmap, mounts, namespaces, plate, trees
+from instar.host import cover, idmap, mounts, namespaces, plate, sized, trees
 from instar.host.bundle import Bind, Users
 from instar.host.layers import LayerImages
 from instar.host.namespaces import IdRange, Unsupported
@@ -94,6 +94,8 @@ def make_volume(names: Names, place: Place, volume: Volume, uid: int, gid: int) 
     with contextlib.suppress(FileExistsError):
         path.mkdir()
         path.chmod(0o755)
+    if volume.size_bytes is not None or sized.has_limit(path):
+        sized.attach(path, volume.size_bytes)
     if path.stat().st_uid == 0:  # new, or whoever made it was killed: instances may come here at the same time
         os.chown(path, uid, gid)
     return path
@@ -102,9 +104,16 @@ def make_volume(names: Names, place: Place, volume: Volume, uid: int, gid: int) 
 def remove_volumes(names: Names, place: Place) -> None:
     """Remove all volumes of a place, with what is in them. Raises HostError."""
     folder = names.volumes(place)
+    unmount_volumes(folder)
     trees.remove(folder)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()  # other environments of the service may have theirs in it
+
+
+def unmount_volumes(folder: Path) -> None:
+    """Unmount the volumes in ``folder`` that have a limit; instances that have one keep it. Raises HostError."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        sized.detach(path)
 
 
 def show_volume(names: InstanceNames, volume: Volume, source: Path, users: int | None, owner: Owner) -> Bind:

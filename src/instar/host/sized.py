@@ -1,0 +1,233 @@
+"""A folder that holds no more than it may: an ext4 file system in a file beside it, mounted on it.
+
+PARENT/
+├── NAME/              the folder: what is mounted on it is what it holds
+├── .NAME.img          its file system, all of its room reserved; from the first time that there was a limit
+├── .NAME.img.new      one in the making; without worth
+├── .NAME.old/         what the folder held before it had a limit: moved back without .img, removed beside it
+└── .lock              held by who makes, grows, mounts or unmounts one
+
+Nothing that was in the folder is lost: what it held before it had a limit is copied, and the copy counts when it is
+whole. A limit only grows: a smaller one changes nothing, so that a release before can come back. It grows in use where
+root may do that (CAP_SYS_RESOURCE), else when it is mounted next. Killed at any point, the next one goes on. The file
+has one loop device at a time, whoever has it mounted: two would destroy it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from instar import process
+from instar.errors import CommandFailed, HostError
+from instar.host import loop_devices, mounts, proc, trees
+
+_TIMEOUT_S = 3_600.0
+_WHOLE = (0, 1)  # e2fsck: nothing wrong, or put right
+
+
+class InUse(HostError):
+    """Somebody has the folder, so that what is in it cannot be moved."""
+
+
+def has_limit(folder: Path) -> bool:
+    """Tell whether there is a file system of the folder's own."""
+    return _image(folder).exists()
+
+
+def attach(folder: Path, size_bytes: int | None) -> None:
+    """Have ``folder`` hold at most ``size_bytes``, as much as before without a number, and mount it where it isn't.
+
+    Raises HostError; InUse where it has no limit yet, and somebody works in it.
+    """
+    with _locked(folder):
+        _recover(folder)
+        if size_bytes is not None and not has_limit(folder):
+            _limit(folder, size_bytes)
+        if size_bytes is not None and size_bytes > _image(folder).stat().st_size:
+            _reserve(_image(folder), size_bytes)
+        if not folder.is_mount():
+            _mount(folder)
+        elif _grows(_image(folder)):
+            _grow_in_use(_image(folder))
+
+
+def detach(folder: Path) -> None:
+    """Unmount the folder, where it is mounted. Raises HostError."""
+    if folder.parent.is_dir() and has_limit(folder):
+        with _locked(folder):
+            mounts.unmount_all(folder)
+
+
+def _image(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.img")
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _recover(folder: Path) -> None:
+    """Go on where one was killed that moved what the folder held into a file system."""
+    _image(folder).with_suffix(".img.new").unlink(missing_ok=True)
+    if not _old(folder).exists():
+        return
+    if has_limit(folder):
+        trees.remove(_old(folder))
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            folder.rmdir()
+        _old(folder).rename(folder)
+
+
+def _limit(folder: Path, size_bytes: int) -> None:
+    """Make a file system for the folder, with what it holds in it."""
+    held = folder.stat()
+    if users := _users(folder):
+        raise InUse(
+            f"cannot limit '{folder}': its data would have to be moved, and it is in use (by process {min(users)})",
+            hint="leave 'size' out; or: instar destroy ENV, which keeps volumes, and then deploy again",
+        )
+    new = _image(folder).with_suffix(".img.new")
+    _reserve(new, size_bytes)
+    owner = f"root_owner={held.st_uid}:{held.st_gid}"
+    _run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", f"{owner},nodiscard", str(new))
+    _reserve(new, size_bytes)  # mkfs makes holes
+    old, image = _old(folder), _image(folder)
+    _copy(folder, new)
+    folder.rename(old)
+    folder.mkdir(mode=0o700)
+    new.rename(image)
+    _sync(folder.parent)
+    trees.remove(old)
+
+
+def _copy(folder: Path, image: Path) -> None:
+    """Copy what ``folder`` holds into the file system ``image``, all of it or nothing that counts."""
+    room = folder.with_name(f".{folder.name}.copy")
+    room.mkdir(mode=0o700, exist_ok=True)
+    try:
+        _mount_image(image, room)
+        _run("cp", "--archive", "--sparse=auto", "--", f"{folder}/.", str(room))
+        _sync(room)
+    finally:
+        mounts.unmount_all(room)
+        room.rmdir()
+
+
+def _reserve(file: Path, size_bytes: int) -> None:
+    """Take the room from the disk, so that whoever writes to the file system is not told of a full disk too late."""
+    try:
+        with file.open("ab") as opened:
+            file.chmod(0o600)
+            os.posix_fallocate(opened.fileno(), 0, size_bytes)
+            os.fsync(opened.fileno())
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            if file.name.endswith(".new"):
+                file.unlink()
+        hint = f"it takes {size_bytes >> 20} MiB of the disk: df -h '{file.parent}'" if _is_full(error) else None
+        raise HostError(f"cannot reserve the room of a volume: {error.strerror}", hint=hint) from error
+
+
+def _grows(image: Path) -> bool:
+    """Tell whether the file is longer than its file system, by its superblock. Source: ext4.rst, s_blocks_count_lo."""
+    with image.open("rb") as file:
+        block = file.read(2048)[1024:]
+    count, size = struct.unpack_from("<I", block, 4)[0], 1024 << struct.unpack_from("<I", block, 24)[0]
+    return bool((count + 1) * size <= image.stat().st_size)
+
+
+def _grow_in_use(image: Path) -> None:
+    device = loop_devices.find(image)
+    if device is None:
+        raise HostError(f"cannot use '{image}': something else is mounted in its place")
+    loop_devices.adjust(device)
+    with contextlib.suppress(CommandFailed):  # it may not: then the next time that it is mounted
+        process.run(["resize2fs", device], timeout_s=_TIMEOUT_S)
+
+
+def _mount(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if any(folder.iterdir()):
+            raise HostError(
+                f"cannot mount '{folder}': there are files in it, put there while it was not mounted",
+                hint="move them away; what the volume holds is in the file beside it, and is shown once it is mounted",
+            )
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _mount_image(_image(folder), folder)
+
+
+def _mount_image(image: Path, target: Path) -> None:
+    device = loop_devices.find(image)
+    if device is not None:  # somebody has it mounted elsewhere still
+        mounts.mount_disk(device, target)
+        return
+    _check(image, target)
+    if _grows(image):
+        _check(image, target, "-f")
+        _run("resize2fs", str(image))
+    with contextlib.suppress(HostError):  # fstrim makes holes; what the disk has no room for any more is no reason
+        _reserve(image, image.stat().st_size)
+    with loop_devices.attached(image, writable=True) as device:
+        mounts.mount_disk(device, target)
+    with contextlib.suppress(OSError):
+        (target / "lost+found").rmdir()  # programs that want an empty folder refuse one with it; e2fsck makes it anew
+
+
+def _check(image: Path, target: Path, *how: str) -> None:
+    """Put right what a crash has left. Raises HostError where that takes a person."""
+    checked = process.run(["e2fsck", "-p", *how, image], timeout_s=_TIMEOUT_S, check=False)
+    if checked.returncode not in _WHOLE:
+        said = (checked.stdout + checked.stderr).decode(errors="replace").strip().split("\n")[-1]
+        raise HostError(f"cannot mount '{target}': its file system is damaged: {said}", hint=f"e2fsck -f '{image}'")
+
+
+def _users(folder: Path) -> set[int]:
+    """Return a process of each mount namespace in which the folder is shown somewhere else."""
+    own = max((one for one in proc.mounts() if folder.is_relative_to(one.point)), key=lambda one: len(one.point))
+    root = f"{own.root.rstrip('/')}/{folder.relative_to(own.point)}"
+    found, seen = set(), set()
+    for pid in proc.pids():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            space = proc.namespaces(pid)["mnt"]
+            if space not in seen:
+                seen.add(space)
+                if any(one.device == own.device and one.root == root for one in proc.mounts(pid)):
+                    found.add(pid)
+    return found
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+
+def _run(*argv: str) -> None:
+    try:
+        process.run(argv, timeout_s=_TIMEOUT_S)
+    except CommandFailed as error:
+        cause = error.output.strip().split("\n")[-1] or error.message
+        raise HostError(f"cannot limit a volume: {argv[0]}: {cause}") from error
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder.parent / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
