@@ -7,6 +7,7 @@ a root without CAP_SYS_RESOURCE may set nothing in it from outside: it is done f
 
 from __future__ import annotations
 
+import contextlib
 import resource
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -64,6 +65,10 @@ def limited(argv: Sequence[str], *, by_runc: bool) -> list[str]:
 
 def set_inside(pid: int, users: Path) -> None:
     """Give the process ``pid``, which is in the user namespace at ``users``, an instance's limits. Raises HostError."""
+    with contextlib.suppress(PermissionError):
+        for name, limits in of_instance().items():
+            resource.prlimit(pid, getattr(resource, f"RLIMIT_{name}"), limits)
+        return
     command = ["nsenter", f"--user={users}", "prlimit", f"--pid={pid}", *_options(files_hard=True)]
     try:
         process.run(command, timeout_s=_TIMEOUT_S)
