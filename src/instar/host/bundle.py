@@ -129,8 +129,13 @@ def _resources(bundle: Bundle) -> dict[str, Any]:
             "quota": max(1000, limits.cpus_milli * _CPU_PERIOD_US // 1000),
             "period": _CPU_PERIOD_US,
         },
-        "pids": {"limit": max(_MIN_PIDS, limits.pids + 1)},  # the init is one more
+        "pids": {"limit": max(_MIN_PIDS, limits.pids + _more_pids(bundle))},
     }
+
+
+def _more_pids(bundle: Bundle) -> int:
+    """Return how many count besides the service's: the init, and with v2, which counts all in one, conmon."""
+    return 2 if any(one.unified and one.counts_time for one in bundle.hierarchies) else 1
 
 
 def _kernel_mounts(bundle: Bundle) -> list[dict[str, Any]]:

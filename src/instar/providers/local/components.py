@@ -38,6 +38,13 @@ def _programs() -> Iterator[Component]:
         yield Component(name=name, purpose=purpose, found=_version(name), get=f"apt-get install {package}")
     purpose = "has the kernel check every block of a layer as it reads it"
     yield Component(
+        name="mkfs.ext4",
+        purpose="makes volumes that have a size",
+        found=_version("mkfs.ext4"),
+        get="apt-get install e2fsprogs",
+        required=False,
+    )
+    yield Component(
         name=verity.PROGRAM,
         purpose=purpose,
         found=_version(verity.PROGRAM),
