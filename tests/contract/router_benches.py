@@ -54,6 +54,9 @@ class RouterBench(Protocol):
     def ask_preview(self) -> str | None:
         """Send a request to the preview address of ``PLACE``; return who answers as :meth:`ask` does."""
 
+    def ask_in_gap(self) -> Callable[[], str | None]:
+        """Send a request that nobody can answer yet; return what waits for its answer, as :meth:`ask` returns it."""
+
     def begin(self, place: Place = PLACE) -> None:
         """Send a request that its server doesn't answer before :meth:`finish`."""
 
@@ -104,6 +107,18 @@ class SimulatedBench:
 
     def ask_preview(self) -> str | None:
         return self.router.request_preview(PLACE)
+
+    def ask_in_gap(self) -> Callable[[], str | None]:
+        assert self.router.request(PLACE) is None
+        held = self.router.held(PLACE)[-1]
+
+        def answered() -> str | None:
+            while not held.over:
+                self._simulation.clock.sleep(1)
+                self.router.counters(PLACE)
+            return held.answered
+
+        return answered
 
     def begin(self, place: Place = PLACE) -> None:
         assert self.router.request(place, lasts_s=1_000)
@@ -159,6 +174,19 @@ class LocalBench:
 
     def ask_preview(self) -> str | None:
         return self._ask(self._preview_port)
+
+    def ask_in_gap(self) -> Callable[[], str | None]:
+        answers: list[str | None] = []
+        thread = threading.Thread(target=lambda: answers.append(self.ask()), daemon=True)
+        before = self.router.counters(PLACE).requests
+        thread.start()
+        until(lambda: self.router.counters(PLACE).requests > before)
+
+        def answered() -> str | None:
+            thread.join()
+            return answers[0]
+
+        return answered
 
     def begin(self, place: Place = PLACE) -> None:
         arrived = self._slow_requests()

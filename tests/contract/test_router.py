@@ -309,3 +309,21 @@ def test_a_preview_names_attached_targets_until_they_leave_or_it_ends(bench: Rou
     assert bench.router.observe(PLACE).previewed == {}
     bench.router.remove(OTHER)
     bench.router.preview(OTHER, {1: "one"})
+
+
+def test_a_request_that_nobody_can_take_waits_for_who_can(bench: RouterBench) -> None:
+    bench.router.ensure(dataclasses.replace(bench.plan(), wait_ms=20_000))
+    asked = [bench.ask_in_gap() for _ in range(3)]
+    assert bench.router.counters(PLACE) == Counters(requests=3, failed=0)
+    bench.router.attach(PLACE, [bench.server("one")])
+    assert bench.router.counters(PLACE).failed == 0
+    bench.router.route(PLACE, {"one": 100})
+    assert [answer() for answer in asked] == ["one"] * 3
+    bench.until(lambda: routed(bench)["one"].served.requests == 3)
+    assert bench.router.counters(PLACE) == Counters(requests=3, failed=0)
+
+
+def test_a_request_waits_no_longer_than_it_may(bench: RouterBench) -> None:
+    bench.router.ensure(dataclasses.replace(bench.plan(), wait_ms=1_000))
+    assert bench.ask_in_gap()() is None
+    assert bench.router.counters(PLACE) == Counters(requests=1, failed=1)

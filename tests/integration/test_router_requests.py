@@ -6,9 +6,12 @@ import contextlib
 import http.client
 import itertools
 import json
+import os
 import socket
+import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -16,10 +19,25 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import pytest
 from router_world import PLACE, World, world
 
+from instar.errors import RouterError
 from instar.model.definition import Headers
 from instar.providers.base import Target
+from instar.providers.local import router as local_router
+from instar.router import listener
 
 pytestmark = pytest.mark.root
+
+
+SPEAKS_HTTP_2 = """
+defaults
+  mode http
+  timeout connect 2s
+  timeout client 5s
+  timeout server 5s
+frontend service
+  bind "fd@${LISTEN}" proto h2
+  http-request return status 200 content-type text/plain string "HTTP/2 spoken"
+"""
 
 
 class Asked(NamedTuple):
@@ -211,3 +229,166 @@ def test_a_server_in_front_says_whether_its_client_came_by_https(here: World) ->
         answer = client.makefile("rb").read()
     seen = json.loads(answer.partition(b"\r\n\r\n")[2])
     assert (seen["HTTP_X_FORWARDED_FOR"], seen["HTTP_X_FORWARDED_PROTO"]) == ("2001:db8::9", "https")
+
+
+def test_http_2_from_a_client_passes_the_same_door(here: World) -> None:
+    said = ["-H", "X_Real_IP: evil", "-H", "X.Forwarded.For: evil", "-H", "x-ok: yes"]
+    with wsgi(here):
+        version, text = curl(here, *said)
+    seen = json.loads(text)
+    assert version == "2"
+    assert (seen["HTTP_X_OK"], seen["HTTP_X_FORWARDED_FOR"]) == ("yes", "127.0.0.1")
+    assert "evil" not in text
+
+
+def test_http_2_to_the_service_is_passed_through_as_tcp(here: World, tmp_path: Path) -> None:
+    """As gRPC needs it: an HAProxy of its own is the service, as it speaks HTTP/2 alone there."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        file, port = tmp_path / "service.cfg", listening.getsockname()[1]
+        file.write_text(SPEAKS_HTTP_2)
+        command = ["haproxy", "-db", "-f", str(file)]
+        environment = {**os.environ, "LISTEN": str(listening.fileno())}
+        service = subprocess.Popen(command, pass_fds=[listening.fileno()], env=environment)
+        try:
+            here.router.ensure(here.plan(protocol="tcp", health_path=None))
+            here.router.attach(PLACE, [Target(name="app", address="127.0.0.1", port=port)])
+            here.router.route(PLACE, {"app": 100})
+            assert curl(here) == ("2", "HTTP/2 spoken")
+        finally:
+            service.terminate()
+            service.wait()
+
+
+def curl(here: World, *words: str) -> tuple[str, str]:
+    """Ask over HTTP/2 from the first byte on; return the version of the answer and its text."""
+    url = f"http://127.0.0.1:{here.address[1]}/"
+    asked = ["curl", "-s", "--max-time", "10", "--http2-prior-knowledge", "-w", "\n%{http_version}", *words, url]
+    text = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+    return text.rpartition("\n")[2], text.rpartition("\n")[0]
+
+
+class Steady(threading.Thread):
+    """A service that takes what it is sent steadily and slowly, and then says how much that was; or that answers with
+    so much as it can."""
+
+    def __init__(self, listening: socket.socket, *, bytes_a_second: int = 1_000_000) -> None:
+        super().__init__(daemon=True)
+        self._listening = listening
+        self._pace = bytes_a_second
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listening.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError), connection.makefile("rb") as file:
+            method, path = file.readline().split()[:2]
+            head = [line.lower() for line in iter(file.readline, b"\r\n")]
+            if method == b"POST":
+                sizes = [int(line.partition(b":")[2]) for line in head if line.startswith(b"content-length:")]
+                path = b"/%d" % slowly(file.read1, sizes[0], self._pace)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(path), path))
+            else:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+                connection.sendall(bytes(int(path[1:])))
+
+
+def slowly(take: Callable[[int], bytes], size: int, pace: int) -> int:
+    """Take ``size`` bytes at ``pace`` a second; return how many came."""
+    began, taken = time.monotonic(), 0
+    while taken < size and (part := take(min(16_384, size - taken))):
+        taken += len(part)
+        time.sleep(max(0.0, taken / pace - (time.monotonic() - began)))
+    return taken
+
+
+@pytest.fixture
+def steady(here: World) -> Iterator[None]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        Steady(listening).start()
+        here.router.ensure(here.plan(health_path=None, request_timeout_ms=1_000))
+        target = Target(name="steady", address="127.0.0.1", port=listening.getsockname()[1])
+        here.router.attach(PLACE, [target])
+        here.router.route(PLACE, {"steady": 100})
+        yield
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.usefixtures("steady")
+def test_a_service_that_reads_steadily_is_not_cut(here: World) -> None:
+    """Four times as long as it may be silent."""
+    size = 4_000_000
+    with socket.create_connection(here.address, timeout=20) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % size)
+        client.sendall(bytes(size))
+        answer = client.makefile("rb").read()
+    assert answer.endswith(b"/%d" % size)
+
+
+@pytest.mark.usefixtures("steady")
+def test_a_client_that_reads_seldom_is_not_cut(here: World) -> None:
+    """Three times as rarely as the service has to."""
+    size = 20_000_000
+    with socket.create_connection(here.address, timeout=20) as client:
+        client.sendall(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % size)
+        time.sleep(3)
+        assert len(client.makefile("rb").read().partition(b"\r\n\r\n")[2]) == size
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("steady")
+def test_a_client_that_reads_steadily_for_minutes_is_not_cut(here: World) -> None:
+    size = 12_000_000
+    with socket.create_connection(here.address, timeout=20) as client:
+        client.sendall(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % size)
+        assert slowly(client.recv, size, 100_000) == size
+
+
+def test_little_is_sent_ahead_of_what_a_client_takes(here: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listener.prepare(listening)
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, 25) == 128 * 1024  # TCP_NOTSENT_LOWAT
+
+
+INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (INTERIM + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ""),
+        (INTERIM * 3 + b"HTTP/1.1 302 Found\r\n\r\n", ""),
+        (b"HTTP/1.0 204 No Content\n\n", ""),
+        (b"HTTP/1.1 200 OK\r\nX: %s\r\n\r\n" % (b"h" * 20_000), ""),
+        (INTERIM + b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", "answered 500"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "answered 404"),
+        (INTERIM, "does not pass"),
+        (b"220 mail.example ESMTP\r\n", "does not pass"),
+    ],
+)
+def test_the_check_of_the_router_waits_for_the_final_answer(
+    here: World, monkeypatch: pytest.MonkeyPatch, answer: bytes, said: str
+) -> None:
+    monkeypatch.setattr(local_router, "_ATTACH_S", 2.0 if not said else 0.6)
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    with listening.accept()[0] as connection:
+                        asked.append(connection.recv(4096))
+                        for at in range(0, len(answer), 7_000):
+                            connection.sendall(answer[at : at + 7_000])
+                            time.sleep(0.01)
+
+        threading.Thread(target=serve, daemon=True).start()
+        here.router.ensure(here.plan(health_path="/up?x=1&y=%20z", health_host="shop.example:8443"))
+        target = Target(name="app", address="127.0.0.1", port=listening.getsockname()[1])
+        with pytest.raises(RouterError, match=said) if said else contextlib.nullcontext():
+            here.router.attach(PLACE, [target])
+        listening.shutdown(socket.SHUT_RDWR)
+    assert asked[0].startswith(b"GET /up?x=1&y=%20z HTTP/1.1\r\nHost: shop.example:8443\r\nUser-Agent: instar\r\n")

@@ -57,8 +57,9 @@ class Waiting:
 
 
 def close(here: World, *names: str) -> None:
-    """Take the traffic and the instances away."""
+    """Take the traffic and the instances away, once they have answered."""
     here.router.route(PLACE, {})
+    until(lambda: not any(one.sessions for one in here.router.observe(PLACE).targets))
     here.router.detach(PLACE, names)
 
 

@@ -21,6 +21,15 @@ _NOTHING = Served()
 
 
 @dataclass(kw_only=True)
+class Held:
+    """A request that waits until a target can take it. ``answered``: by whom, once ``over``."""
+
+    until: datetime
+    over: bool = False
+    answered: str | None = None
+
+
+@dataclass(kw_only=True)
 class Routes:
     """One place's router. ``plan``, ``targets`` and ``weights`` are in its file: they outlive its process."""
 
@@ -31,6 +40,7 @@ class Routes:
     sessions: dict[str, list[datetime]] = field(default_factory=dict)  # when each request in flight will end
     served: dict[str, Served] = field(default_factory=dict)
     previewed: dict[int, str] = field(default_factory=dict)
+    held: list[Held] = field(default_factory=list)
     seen: dict[str, tuple[object, RoutedTarget]] = field(default_factory=dict)  # what was last said of each
     requests: int = 0
     failed: int = 0
@@ -63,19 +73,20 @@ class SimulatedRouter:
                 return None
             if release is not None and routes.plan.preview == "header":
                 return self._answered_as(routes, release)
+            self._let_go(routes)
             routes.requests += 1
-            up = [name for name, weight in routes.weights.items() if weight and self._up(routes, name)]
-            ready = [name for name in up for _ in range(routes.weights[name])]
-            if not ready:
-                routes.failed += 1
+            ready = self._ready(routes)
+            if not ready and routes.plan.wait_ms:
+                routes.held.append(Held(until=self._clock.peek() + timedelta(milliseconds=routes.plan.wait_ms)))
                 return None
-            name = ready[next(self._turn) % len(ready)]
-            if lasts_s:
-                until = self._clock.peek() + timedelta(seconds=lasts_s)
-                routes.sessions.setdefault(name, []).append(until)
-            well = self._answered_well(routes, name)
-            routes.failed += not well
-            return name if well else None
+            return self._answered(routes, ready, lasts_s)
+
+    def held(self, place: Place) -> tuple[Held, ...]:
+        """Return the requests that had to wait, those that are over too."""
+        with self._guard:
+            routes = self._places[place]
+            self._let_go(routes)
+            return tuple(routes.held)
 
     def request_preview(self, place: Place) -> str | None:
         """Send a request to the preview address; return who answers it as :meth:`request` does."""
@@ -100,6 +111,7 @@ class SimulatedRouter:
     def reboot(self) -> None:
         """The machine starts anew: no router runs, their files are there."""
         for routes in self._places.values():
+            self._lose(routes)
             routes.running, routes.requests, routes.failed = False, 0, 0
             routes.sessions.clear()
             routes.served.clear()
@@ -107,6 +119,7 @@ class SimulatedRouter:
     def die(self) -> None:
         """Every router process ends; what is in the files stays."""
         for routes in self._places.values():
+            self._lose(routes)
             routes.running = False
             routes.sessions.clear()
             routes.served.clear()
@@ -210,7 +223,10 @@ class SimulatedRouter:
 
     def counters(self, place: Place) -> Counters:
         routes = self._places.get(place)
-        return Counters(requests=routes.requests, failed=routes.failed) if routes else Counters(requests=0, failed=0)
+        if routes is None:
+            return Counters(requests=0, failed=0)
+        self._let_go(routes)
+        return Counters(requests=routes.requests, failed=routes.failed)
 
     def remove(self, place: Place) -> None:
         self._refuse("remove", place)
@@ -249,7 +265,38 @@ class SimulatedRouter:
             raise RouterError(f"cannot route to '{next(iter(weights))}': the router's checks fail")
 
     def _weigh(self, routes: Routes, weights: Mapping[str, int]) -> None:
+        self._let_go(routes)
         routes.weights = {name: weights.get(name, 0) for name in routes.targets}
+        self._let_go(routes)
+
+    def _ready(self, routes: Routes) -> list[str]:
+        up = [name for name, weight in routes.weights.items() if weight and self._up(routes, name)]
+        return [name for name in up for _ in range(routes.weights[name])]
+
+    def _answered(self, routes: Routes, ready: Sequence[str], lasts_s: float = 0.0) -> str | None:
+        """Have one of those that are ``ready`` answer; return which did so well."""
+        if not ready:
+            routes.failed += 1
+            return None
+        name = ready[next(self._turn) % len(ready)]
+        if lasts_s:
+            until = self._clock.peek() + timedelta(seconds=lasts_s)
+            routes.sessions.setdefault(name, []).append(until)
+        well = self._answered_well(routes, name)
+        routes.failed += not well
+        return name if well else None
+
+    def _let_go(self, routes: Routes) -> None:
+        """Have requests that waited answered, if there is somebody now, or refused, if their time is over."""
+        for one in (held for held in routes.held if not held.over):
+            late = self._clock.peek() >= one.until
+            ready = [] if late or not routes.running else self._ready(routes)
+            if late or ready:
+                one.answered, one.over = self._answered(routes, ready), True
+
+    def _lose(self, routes: Routes) -> None:
+        for one in routes.held:
+            one.over = True
 
     def _drop(self, place: Place, routes: Routes, names: Sequence[str]) -> None:
         with self._effects.step(f"detach {place} {' '.join(names)}"):

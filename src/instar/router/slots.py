@@ -3,7 +3,8 @@
 HAProxy is started with a fixed number of slots, ``s1`` to ``sN``, most of them free; a server that comes or goes
 changes what a slot holds while it runs. The file says what is wanted, HAProxy's own tables what is; the difference is
 a list of commands. A server with a weight is ``ready``; one without is in ``drain``, so that nothing sticks to it, and
-keeps the weight that it had: HAProxy yields to requests between two commands, so a switch is as few as can be.
+keeps the weight that it had: HAProxy yields to requests between two commands, so a switch is as few as can be. One that
+HAProxy has read from the file with the weight 0 is as good as drained.
 """
 
 from __future__ import annotations
@@ -206,7 +207,7 @@ def _raise(index: int, server: Server, seen: Live) -> list[str]:
 
 def _drain(index: int, server: Server, seen: Live) -> list[str]:
     new = seen.address != server.address
-    return [f"set server {label(index)} state drain"] if new or seen.maintenance or not seen.drain else []
+    return [f"set server {label(index)} state drain"] if new or seen.maintenance or seen.share else []
 
 
 def _free(index: int, seen: Live) -> list[str]:
