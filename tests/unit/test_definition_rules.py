@@ -171,6 +171,15 @@ def test_image(rest: str, expected: str) -> None:
         ("health: {tcp: true}", "there is no port that could be checked"),
         ("health: {timeout: 5s, deadline: 1s}", "the deadline is 1s, which is shorter than one check may take (5s)"),
         ("health: {timeout: 1m}", "health.timeout: the deadline is 30s, which is shorter"),
+        ("port: 80, health: {path: /, host: 'http://a.example'}", "write it without 'http://' and without a path"),
+        ("port: 80, health: {path: /, host: 'a b'}", "expected a host such as"),
+        ('port: 80, health: {path: /, host: "a\\r\\nX: y"}', "expected a host such as"),
+        ("port: 80, health: {tcp: true, host: a.example}", "only a request for 'path' has a host; add 'path', or"),
+        ("port: 80, smoke: [{command: [a], host: b}]", "only a request for 'path' can be given a host; remove it"),
+        ("port: 80, headers: {size: 512M}", "headers.size: expected 1K to 1M, found '512M'"),
+        ("port: 80, headers: {count: 5}", "expected a whole number from 10 to 4000"),
+        ("port: 80, protocol: tcp, headers: {count: 50}", "the router does not read what a service of tcp is sent"),
+        ("port: 80, timeouts: {wait: 0s}", "it has to be longer than nothing"),
         ("timeouts: {tunel: 1h}", "did you mean 'tunnel'?"),
         ("stop: {signal: SIGTREM}", "did you mean 'SIGTERM'?"),
         ("stop: {signal: 15}", "expected the name of a signal, such as SIGTERM, found the number 15"),
@@ -246,6 +255,10 @@ def test_low_ports_and_neighbouring_volumes_are_fine() -> None:
         ),
         ("  a: {listen: '1.1.1.1:80'}\n  b: {listen: ':80'}\n", "environment 'a' listens on 1.1.1.1:80 in line 5"),
         ("  a: {listen: ':80', provider: kubernetes}\n", "'kubernetes' is not in this version; expected local"),
+        ("  a: {listen: ':80', accept_proxy: 10.0.0.7/8}\n", "found '10.0.0.7/8'; did you mean '10.0.0.0/8'?"),
+        ("  a: {listen: ':80', accept_proxy: [lb.example]}\n", "expected an address or a network, such as '10.0.0.7'"),
+        ("  a: {listen: ':80', accept_proxy: ['fe80::1%eth0']}\n", "expected an address or a network"),
+        ("  a: {listen: ':80', accept_proxy: ['10.0.0.7', '::/0', '10.0.0.0/8']}\n", ""),
         ("  a: {listen: ':80', instances: 0}\n", "expected a whole number from 1 to 100"),
         ("  a: {listen: ':80', instances: 101}\n", "expected a whole number from 1 to 100"),
         ("  a: {listen: ':80', keep: {hot: 6}}\n", "expected a whole number from 0 to 5"),
@@ -269,6 +282,13 @@ def test_a_service_without_a_port_listens_nowhere() -> None:
     [problem] = problems_of(environments("  a: {listen: ':80'}\n", port="workdir: /"))
     assert problem.startswith("5:15: environments.a.listen: the service has no port")
     assert problems_of(environments("  a: {}\n", port="workdir: /")) == []
+
+
+def test_only_a_service_with_a_port_has_servers_in_front() -> None:
+    service = "service: {command: [a]}\nenvironments:\n  dev: {accept_proxy: '::1'}\n"
+    text = f"name: a\nimage: {{base: debian:bookworm}}\n{service}"
+    [problem] = problems_of(text)
+    assert "the service has no port, so nobody connects to it; remove this" in problem
 
 
 def test_an_exclusive_volume_has_one_instance() -> None:
