@@ -35,9 +35,12 @@ from instar.lock import file as lock_file
 from instar.model.control import fields, names, needs
 from instar.model.digest import Digest
 from instar.model.lock import Wheel
+from instar.model.patterns import Patterns
 from instar.operations.replay import Filter
+from instar.providers.local import health
 from instar.providers.local.logs import Joiner
 from instar.router import admin_socket, served, slots
+from instar.store import manifest
 from instar.store.header import BLOCK
 from instar.store.members import Malformed, Members, Stream
 
@@ -157,6 +160,10 @@ def filtered(text: str) -> str:
 def in_pieces(text: str) -> object:
     joiner, data = Joiner(), text.encode()
     return [list(joiner.add(data[at : at + 4096])) for at in range(0, len(data), 4096)]
+
+
+def excluded(text: str) -> object:
+    return Patterns([text]).leave_out("a" * 255 + "/" + "ab" * 100, is_folder=False)
 
 
 def reasons(text: str) -> object:
@@ -294,6 +301,17 @@ READERS = [
     Reader(name="proc: names", read=lambda text: proc._EXECUTABLE.findall(text.encode()),
            text=repeated(" ", "0-0 r-xp 0 0:0 1", "x\n")),
     Reader(name="proc: mounts", read=proc.unescaped, text=repeated("\\04")),
+    Reader(name="proc: a mount", read=proc._mount, text=repeated("shared:1 ", "1 2 0:1 / / rw ", "- x y z")),
+    Reader(name="exclude: stars", read=excluded, text=repeated("*a"), limit=64 << 10),
+    Reader(name="exclude: folders", read=excluded, text=repeated("**/a/"), limit=64 << 10),
+    Reader(name="exclude: sets", read=excluded, text=repeated("[", "", "a"), limit=64 << 10),
+    Reader(name="exclude: classes", read=excluded, text=repeated("[:", "[", "]"), limit=64 << 10),
+    Reader(name="exclude: backslashes", read=excluded, text=repeated("\\\\", "", " "), limit=64 << 10),
+    Reader(name="exclude: spaces", read=excluded, text=repeated(" ", "a"), limit=64 << 10),
+    Reader(name="image: a manifest", read=lambda text: manifest.references(text.encode()),
+           text=repeated('{"digest":"x"},', '{"config":{},"layers":[', "{}]}")),
+    Reader(name="image: not closed", read=lambda text: manifest.references(text.encode()), text=repeated("[")),
+    Reader(name="health: an answer", read=health.ill, text=repeated("\x1b ")),
 ]  # fmt: skip
 
 
