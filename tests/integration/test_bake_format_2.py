@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bake_kit import World, deb, tiny_packages
+from bake_kit import World, deb, shell_packages, tiny_packages
 
 from instar.bake import Baked
 from instar.errors import StepFailed
@@ -136,3 +136,57 @@ def test_many_small_files_are_no_full_disk(world: World, bake_format: int) -> No
     baked = world.bake(loaded, world.lock(packages(world), bake_format=bake_format))
     with world.mounted(baked.image) as root:
         assert sum(1 for path in (root / "srv/app").rglob("*") if path.is_file()) == 18_001
+
+
+DPKG = """#!/bin/sh
+echo 'Setting up daemon (1) ...'
+echo 'key { secret "drawn"; };' > /etc/bind/rndc.key
+"""
+
+
+def daemon(world: World) -> list[Package]:
+    """A base whose dpkg, as a script of the package's does, makes a key."""
+    files: dict[str, bytes | str | None] = {"etc/": None, "etc/bind/": None, "usr/": None, "usr/bin/": None}
+    data = deb("daemon", files | {"usr/bin/dpkg": DPKG.encode()}, executable=["usr/bin/dpkg"],
+               control={"./postinst": b"#!/bin/sh\nrndc-confgen > /etc/bind/rndc.key\n"})  # fmt: skip
+    return [world.package("daemon", data), *shell_packages(world)]
+
+
+def test_no_key_that_a_script_made_is_in_an_image(world: World) -> None:
+    loaded = world.load("base: debian:test")
+    baked = world.bake(loaded, world.lock(daemon(world), bake_format=2))
+    with world.mounted(baked.image) as root:
+        assert (root / "etc/bind").is_dir()
+        assert not (root / "etc/bind/rndc.key").exists()
+    told = "base · left out '/etc/bind/rndc.key': the key of rndc, made by a script of daemon"
+    assert told in [said.text for said in world.said]
+
+
+def test_bake_format_1_refuses_a_key_by_the_name_of_the_package(world: World) -> None:
+    with pytest.raises(StepFailed) as caught:
+        world.bake(world.load("base: debian:test"), world.lock(daemon(world)))
+    assert caught.value.message == (
+        "cannot bake 'base': bake format 1 would make '/etc/bind/rndc.key': the key of rndc, made by a script of daemon"
+        " a part of the image, the same in every instance"
+    )
+    assert caught.value.hint == "a lock of bake format 2 leaves it out: instar lock"
+
+
+def test_a_line_that_leaves_a_private_key_is_told_and_a_failing_one_is_kept(world: World) -> None:
+    pem = "-----BEGIN PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA0Z3VS5JJcds3xfn/ygWyF8PbnGy0\n" * 3
+    (world.folder / "app/pem").write_text(pem)
+    lines = (
+        'files: [{from: app/pem, to: /srv/pem}]\nrun:\n  - while read -r l; do echo "$l"; done </srv/pem >/srv/a.key'
+    )
+    world.bake(world.load(f"base: debian:test\n{lines}"), world.lock(shell_packages(world), bake_format=2))
+    warnings = [said.text.partition(" · ")[2] for said in world.said if said.kind == "warning"]
+    assert warnings == ["'/srv/a.key' is a private key: every instance has the same; make it when the service starts"]
+
+    failing = "run:\n  - i=0; while [ $i != 500 ]; do i=$((i+1)); echo line $i; done; nothing-here"
+    with pytest.raises(StepFailed) as caught:
+        world.bake(world.load(f"base: debian:test\n{failing}"), world.lock(shell_packages(world), bake_format=2))
+    assert "nothing-here: not found" in caught.value.output.splitlines()[-1]
+    assert len(caught.value.output.splitlines()) == 20
+    kept = Path(str(caught.value.hint).removeprefix("all that it printed is kept: less "))
+    assert kept.parent == world.state.steps / "failed"
+    assert len(kept.read_text().splitlines()) == 501

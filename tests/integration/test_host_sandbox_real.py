@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -189,3 +190,51 @@ Sandbox(name={box.name!r}, root=Path({str(box.root)!r}), folder=Path({str(box.fo
     sandbox.clear(box.name, box.folder)
     assert not cgroups.members(cgroup)
     assert not (box.folder / "runc").exists()
+
+
+@pytest.fixture(params=[False, True], ids=["in its own user namespace", "on the machine"])
+def either(box: Sandbox, request: pytest.FixtureRequest) -> Sandbox:
+    return dataclasses.replace(box, on_the_machine=request.param)
+
+
+SOCKETS = """
+import socket
+for name in ("AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK", "AF_VSOCK", "AF_ALG", "AF_PACKET", "AF_CAN", "AF_TIPC"):
+    try:
+        kind = socket.SOCK_SEQPACKET if name in ("AF_ALG", "AF_TIPC") else socket.SOCK_STREAM
+        socket.socket(getattr(socket, name), socket.SOCK_RAW if name in ("AF_NETLINK", "AF_CAN", "AF_PACKET") else kind)
+        print(name, "made")
+    except OSError as error:
+        print(name, error.errno)
+"""
+
+
+def test_no_socket_leads_out(either: Sandbox) -> None:
+    assert printed(either, f"python3 -c '{SOCKETS}'") == [
+        *(f"{name} made" for name in ("AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK")),
+        *(f"{name} 97" for name in ("AF_VSOCK", "AF_ALG", "AF_PACKET", "AF_CAN", "AF_TIPC")),
+    ]
+
+
+def test_what_maintainer_scripts_do_works_and_files_belong_to_whom_they_belong(either: Sandbox) -> None:
+    script = """
+    mkdir /etc/made; touch /etc/made/file /etc/made/program; mkfifo /etc/made/pipe
+    chown 103:4000000000 /etc/made/file; chmod 4755 /etc/made/program; chgrp 42 /etc/made
+    chown -h 7 /etc/made; setpriv --reuid 33 --regid 33 --clear-groups id -u
+    cp /usr/bin/true /etc/made/true; setcap cap_net_raw+ep /etc/made/true
+    """
+    assert printed(either, script) == ["33"]
+    made = either.root / "etc/made"
+    status = (made / "file").stat()
+    assert (status.st_uid, status.st_gid) == (103, 4_000_000_000)
+    assert (made / "program").stat().st_mode & 0o7777 == 0o4755
+    assert (made.stat().st_uid, made.stat().st_gid) == (7, 42)
+    assert os.getxattr(made / "true", "security.capability")[:4] == b"\x01\x00\x00\x02"  # version 2: of any namespace
+
+
+def test_root_of_a_sandbox_is_nobody_on_the_machine(box: Sandbox) -> None:
+    assert printed(box, "cat /proc/self/uid_map | tr -s ' '") == [" 0 0 4294967295"]
+    inside = printed(box, "readlink /proc/self/ns/user")[0]
+    assert inside != str(Path("/proc/self/ns/user").readlink())
+    assert run(box, "echo 1 > /proc/sys/kernel/panic").returncode != 0
+    assert run(box, "nice -n -5 true 2>&1 | grep -q denied").returncode == 0

@@ -81,6 +81,11 @@ def _walk(path: bytes, inside: bytes, depth: int = 0) -> Iterator[tuple[bytes, b
         yield entry.path, name, os.lstat(entry.path)
 
 
+def is_taken_away(inside: bytes) -> bool:
+    """Tell whether a regular file at ``inside``, of a step that installed packages, goes for where it lies."""
+    return any(pattern.fullmatch(inside) for pattern in (_WORLD, _INSTALLATION, _LOG))
+
+
 def _goes(path: bytes, inside: bytes, status: os.stat_result, *, installed: bool) -> bool:
     if _WORLD.fullmatch(inside) or (installed and _INSTALLATION.fullmatch(inside)):
         return True

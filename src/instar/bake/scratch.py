@@ -145,6 +145,10 @@ class Room:
         """Report what the step does right now."""
         self._report(Progress(stage="bake", text=f"{self.step} · {text}", kind="running"))
 
+    def note(self, text: str) -> None:
+        """Report something of the step that is to be read afterwards too."""
+        self._report(Progress(stage="bake", text=f"{self.step} · {text}"))
+
     def warn(self, text: str) -> None:
         """Report what the author should know, and may be well."""
         self._report(Progress(stage="bake", text=f"{self.step} · {text}", kind="warning"))
@@ -161,12 +165,17 @@ class Room:
     ) -> None:
         """Run a command in the sandbox. Raises StepFailed, with its output, unless its exit status is in ``accept``."""
         memory_bytes = max(_LEAST_MEMORY_BYTES, memory.available_bytes() * 3 // 4)
-        box = sandbox.Sandbox(name=self._scratch.path.name, root=self.root(), folder=self.folder / "box")
+        box = sandbox.Sandbox(
+            name=self._scratch.path.name,
+            root=self.root(),
+            folder=self.folder / "box",
+            on_the_machine=self.bake_format == 1,
+        )
         printed = self._scratch.path / f"{self.folder.name}.txt"
         with printed.open("wb", buffering=0) as file:
             outcome = box.run(
                 argv,
-                env={**environment(self.epoch), **env},
+                env={**environment(self.epoch, self.bake_format), **env},
                 limits=sandbox.Limits(timeout_s=timeout_s, memory_bytes=memory_bytes, tmp_bytes=memory_bytes // 2),
                 shown=shown,
                 on_line=on_line or self.say,
@@ -194,9 +203,11 @@ class Room:
         )
 
 
-def environment(epoch: int) -> dict[str, str]:
+def environment(epoch: int, bake_format: int) -> dict[str, str]:
     """Return what every command in a bake finds in its environment. Part of the bake format."""
+    of_tex = {"FORCE_SOURCE_DATE": "1"} if bake_format > 1 else {}
     return {
+        **of_tex,
         "HOME": "/root",
         "LC_ALL": "C.UTF-8",
         "PATH": PATH,

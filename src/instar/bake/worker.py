@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar.bake import scratch
+from instar.bake.installed import settle_installation, warn_of_keys
 from instar.bake.normalise import Strip, normalise
 from instar.bake.records import Records
 from instar.bake.scratch import SMALL_BYTES, Room, Scratch
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _LARGE_BYTES = 4 << 20  # a layer whose EROFS image is worth making while other work goes on
 _STRIP = {"base": Strip.INSTALLATION, "packages": Strip.INSTALLATION, "python": Strip.WORLD, "run": Strip.WORLD}
+_INSTALLS = frozenset({"base", "packages"})
 
 
 @dataclass(slots=True)
@@ -114,6 +116,10 @@ class Worker:
                 task.step.work(room)
             finally:
                 room.close()
+            if task.step.kind in _INSTALLS:
+                settle_installation(room.upper, room)
+            elif task.step.kind == "run":
+                warn_of_keys(room.upper, room)
             normalise(room.upper, epoch=self._epoch, strip=_STRIP.get(task.step.kind, Strip.NOTHING))
         task.seconds = time.monotonic() - started
         task.user = room.user if task.step.kind == "user" else None

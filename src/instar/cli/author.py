@@ -105,11 +105,18 @@ def _check_lock(loaded: Loaded, update: frozenset[str] | Literal["all"] | None, 
 @click.command()
 @file_option
 @json_option
-def bake(file: Path, as_json: bool) -> None:
+@click.option(
+    "--check", is_flag=True, help="Bake everything once more, elsewhere, and say which files differ (then: 2)."
+)
+@click.pass_context
+def bake(ctx: click.Context, file: Path, as_json: bool, check: bool) -> None:
     """Bake the definition into an image. Steps whose input is known are not run again."""
     from instar.operations.bake import bake as run
 
     parts = workspace()
+    if check:
+        _check(ctx, load_definition(file), as_json=as_json)
+        return
     baked = run(parts, load_definition(file))
     if as_json:
         layers = [
@@ -126,3 +133,17 @@ def bake(file: Path, as_json: bool) -> None:
         say_json({"digest": baked.image.digest, "cached": cached, "seconds": round(baked.seconds, 3), "layers": layers})
         return
     say(baked.image.digest)
+
+
+def _check(ctx: click.Context, loaded: Loaded, *, as_json: bool) -> None:
+    from instar.operations.check import check
+
+    checked = check(workspace(), loaded)
+    if as_json:
+        say_json({"digest": checked.baked.image.digest, "same": not checked.differences, "differ": checked.differences})
+    else:
+        for one in checked.differences:
+            say(f"{one.step}: {one.path}: {one.why}")
+        say(checked.baked.image.digest)
+    if checked.differences:
+        ctx.exit(2)

@@ -2,7 +2,12 @@
 
 In it there is no network but an empty loopback, no process but its own, no clock or file of this machine; the host
 name, environment, umask and identity are fixed, so that what a command does depends on its root alone. It runs as root
-with what maintainer scripts need and no more: no mounts, no namespaces, no device nodes, no new privileges.
+with what maintainer scripts need and no more: to own and change files of others, to become others, to kill, to chroot;
+no mounts, no namespaces, no device nodes, no new privileges, no sockets of families that leave a network namespace.
+
+It is root of a user namespace alone, unless it is to be ``on_the_machine``: what it may do it may do to what is in it.
+Every id of that namespace stands for itself, so that files belong to whom they belong to, whatever file system they
+are on; and the system calls are those on the distribution's list, as in an instance.
 
 Everything of a sandbox is named after it: the cgroup ``instar-sandbox-NAME`` and the container in ``folder/runc``.
 Killed half way, :func:`clear` ends what runs on; the mounts are the caller's.
@@ -21,7 +26,7 @@ from typing import Any
 
 from instar import process
 from instar.errors import CommandFailed, HostError
-from instar.host import cgroups, confinement, output
+from instar.host import cgroups, confinement, output, seccomp, sockets
 
 HOST_NAME = "instar-bake"
 
@@ -37,6 +42,8 @@ PLATE: Mapping[str, str | None] = {
 
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT")
 _OPEN_FILES = 65_536
+_MOST_USER_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
+_EVERY_ID = [{"containerID": 0, "hostID": 0, "size": (1 << 32) - 1}]
 _NEARLY_FULL_BYTES = 1 << 20
 
 
@@ -61,11 +68,15 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sandbox:
-    """Runs commands on ``root``, one at a time. ``folder`` is private to it; ``name`` is unique on this machine."""
+    """Runs commands on ``root``, one at a time. ``folder`` is private to it; ``name`` is unique on this machine.
+
+    ``on_the_machine``: in the machine's own user namespace, with all system calls that cannot widen the sandbox.
+    """
 
     name: str
     root: Path
     folder: Path
+    on_the_machine: bool = False
 
     def run(
         self,
@@ -159,6 +170,8 @@ def _configuration(
     sandbox: Sandbox, argv: Sequence[str], env: Mapping[str, str], limits: Limits, shown: Mapping[str, Path]
 ) -> dict[str, Any]:
     """Return runc's own file. Source: runtime-spec 1.0.2, config.md and config-linux.md."""
+    kinds = ["pid", "network", "ipc", "uts", "mount"]
+    own = not sandbox.on_the_machine and _makes_user_namespaces()
     return {
         "ociVersion": "1.0.2",
         "hostname": HOST_NAME,
@@ -167,7 +180,8 @@ def _configuration(
         "mounts": _mounts(limits, shown),
         "linux": {
             "cgroupsPath": "/" + _cgroup(sandbox.name),
-            "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
+            "namespaces": [{"type": kind} for kind in (*kinds, *(["user"] if own else []))],
+            **({"uidMappings": _EVERY_ID, "gidMappings": _EVERY_ID} if own else {}),
             "resources": {
                 "devices": [{"allow": False, "access": "rwm"}],
                 "memory": {"limit": limits.memory_bytes},
@@ -175,13 +189,13 @@ def _configuration(
             },
             "maskedPaths": list(confinement.MASKED),
             "readonlyPaths": list(confinement.READ_ONLY),
-            "seccomp": _seccomp(),
+            "seccomp": _seccomp_on_the_machine() if sandbox.on_the_machine else seccomp.profile(_capabilities()),
         },
     }
 
 
 def _process(argv: Sequence[str], env: Mapping[str, str]) -> dict[str, Any]:
-    names = [f"CAP_{name}" for name in _CAPABILITIES]
+    names = _capabilities()
     files = min(_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     return {
         "terminal": False,
@@ -197,6 +211,18 @@ def _process(argv: Sequence[str], env: Mapping[str, str]) -> dict[str, Any]:
         "noNewPrivileges": True,
         "oomScoreAdj": 500,
     }
+
+
+def _capabilities() -> list[str]:
+    return [f"CAP_{name}" for name in _CAPABILITIES]
+
+
+def _makes_user_namespaces() -> bool:
+    """Tell whether this machine makes user namespaces; where it makes none, a sandbox is root's without one."""
+    try:
+        return int(_MOST_USER_NAMESPACES.read_text()) > 0
+    except (OSError, ValueError):
+        return False
 
 
 def _mounts(limits: Limits, shown: Mapping[str, Path]) -> list[dict[str, Any]]:
@@ -215,7 +241,7 @@ def _mount(place: str, kind: str, *options: str, source: str | None = None) -> d
     return {"destination": place, "type": kind, "source": source or kind, "options": options}
 
 
-def _seccomp() -> dict[str, Any]:
+def _seccomp_on_the_machine() -> dict[str, Any]:
     """Refuse what could widen the sandbox and nothing else: a build may use the kernel in any other way."""
     index, flags = confinement.clone_flags_index(os.uname().machine), [1 << bit for bit in confinement.NAMESPACE_BITS]
     return {
@@ -224,6 +250,7 @@ def _seccomp() -> dict[str, Any]:
             _rule(sorted(confinement.REFUSED), confinement.EPERM),
             _rule([confinement.MISSING], confinement.ENOSYS),
             *(_rule(["clone"], confinement.EPERM, [_has_flag(index, flag)]) for flag in flags),
+            *sockets.rules(()),
         ],
     }
 

@@ -1,0 +1,162 @@
+"""Baking once more, elsewhere and later: does the same come out, and where it doesn't, which file of which layer?
+
+STATE/steps/check/   a state directory of its own, removed afterwards; one at a time: the caller holds the store
+
+What is other there: the directory, the time, the umask, the order in which a directory lists its files, and nothing
+that is known from before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from instar.bake.baking import Baked, bake
+from instar.bake.keys import looks_secret
+from instar.host import mounts, trees
+from instar.host.layers import LayerImages
+from instar.host.seals import Seals
+from instar.model.image import Layer
+from instar.model.state import StateDirectory
+from instar.store import Store
+from instar.store.compression import plain
+from instar.store.header import Entry
+from instar.store.layers import UNPACK_LIMIT_BYTES
+from instar.store.members import Members, Stream
+
+if TYPE_CHECKING:
+    from instar.definition import Loaded
+    from instar.fetch.cache import Cache
+    from instar.model.lock import Lock
+    from instar.model.progress import Report
+
+_UMASK = 0o077
+_READ_BYTES = 1 << 20
+_CONTEXT_BYTES = 16
+_MOMENT = re.compile(rb"\d{4}-\d\d-\d\d|\d\d:\d\d|\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b|\b1[6-9]\d{8}\b|\b20\d{6,}\b")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """One file that is not the same: in the layer of which step, where, and why, for people."""
+
+    step: str
+    path: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    entry: Entry
+    sha256: str
+    start: bytes
+
+
+@contextlib.contextmanager
+def baked_elsewhere(
+    loaded: Loaded, *, lock: Lock, cache: Cache, state: StateDirectory, report: Report
+) -> Iterator[tuple[Store, Baked]]:
+    """Bake everything anew in a place of its own, which is gone afterwards. Raises what a bake raises."""
+    place = state.steps / "check"
+    there = StateDirectory(place, place / "run")
+    _clear(there)
+    place.mkdir(mode=0o700, parents=True)
+    store, layers = _parts(there)
+    umask = os.umask(_UMASK)
+    try:
+        baked = bake(loaded, lock=lock, store=store, cache=cache, layers=layers, state=there, report=report)
+        os.umask(umask)
+        yield store, baked
+    finally:
+        os.umask(umask)
+        _clear(there)
+
+
+def differences(store: Store, baked: Baked, other: Store, again: Baked) -> Iterator[Difference]:
+    """Yield what is not the same in two images, layer by layer. Raises BlobDamaged, StoreError."""
+    for one, two in zip(baked.steps, again.steps, strict=True):
+        if one.layer.diff_id == two.layer.diff_id:
+            continue
+        before, after = _members(store, one.layer), _members(other, two.layer)
+        for name in sorted(before.keys() | after.keys()):
+            if why := _why(before.get(name), after.get(name)):
+                shown = "/" + name.removeprefix(b"./").decode("utf-8", "backslashreplace")
+                yield Difference(step=one.step, path=shown, why=why)
+
+
+def _parts(there: StateDirectory) -> tuple[Store, LayerImages]:
+    store = Store(there.store)
+    return store, LayerImages(store, there.layers, there.mounts, Seals(there.sealed))
+
+
+def _clear(there: StateDirectory) -> None:
+    """Remove what is there, of this check or of one that was killed."""
+    if there.root.is_dir():
+        from instar.bake.scratch import clear_leftovers
+
+        clear_leftovers(there.steps)
+        _parts(there)[1].prune((), tuple)
+        mounts.unmount_all(there.root)
+        trees.remove(there.root)
+
+
+def _members(store: Store, layer: Layer) -> Mapping[bytes, _Member]:
+    with store.path(layer.digest).open("rb") as file:
+        members = Members(Stream(plain(_chunks(file.fileno())), limit_bytes=UNPACK_LIMIT_BYTES))
+        return {entry.name: _member(entry, members) for entry in members}
+
+
+def _member(entry: Entry, members: Members) -> _Member:
+    seen, start = hashlib.sha256(), bytearray()
+    for piece in members.content():
+        seen.update(piece)
+        start += piece[: max(0, _READ_BYTES - len(start))]
+    return _Member(entry, seen.hexdigest(), b"" if len(start) == _READ_BYTES else bytes(start))
+
+
+def _chunks(descriptor: int) -> Iterator[bytes]:
+    while chunk := os.read(descriptor, _READ_BYTES):
+        yield chunk
+
+
+def _why(one: _Member | None, two: _Member | None) -> str:
+    """Say why two members are not the same; nothing when they are."""
+    if one is None or two is None:
+        return "it is there only once of two times"
+    for what, before, after in (
+        ("its kind", one.entry.kind, two.entry.kind),
+        ("its mode", oct(one.entry.mode), oct(two.entry.mode)),
+        ("its owner", f"{one.entry.uid}:{one.entry.gid}", f"{two.entry.uid}:{two.entry.gid}"),
+        ("its target", one.entry.link, two.entry.link),
+        ("its time", one.entry.mtime, two.entry.mtime),
+        ("its attributes", dict(one.entry.xattrs), dict(two.entry.xattrs)),
+    ):
+        if before != after and one.sha256 == two.sha256:
+            return f"{what} is {_shown(before)}, then {_shown(after)}"
+    return _why_content(one, two) if one.sha256 != two.sha256 else ""
+
+
+def _why_content(one: _Member, two: _Member) -> str:
+    if looks_secret(one.start) and looks_secret(two.start):
+        return "it looks like a key or a secret, which is another one each time"
+    if not one.start or not two.start:
+        return f"its content differs ({one.entry.size:,} bytes, then {two.entry.size:,})"
+    at = next((at for at, pair in enumerate(zip(one.start, two.start, strict=False)) if pair[0] != pair[1]), None)
+    if at is None:
+        return f"it has {one.entry.size:,} bytes, then {two.entry.size:,}"
+    before, after = _around(one.start, at), _around(two.start, at)
+    kind = "a moment is written in it" if _MOMENT.search(before) and _MOMENT.search(after) else "it differs"
+    return f"{kind}, from byte {at:,}: {before!r}, then {after!r}"
+
+
+def _around(content: bytes, at: int) -> bytes:
+    return content[max(0, at - _CONTEXT_BYTES) : at + _CONTEXT_BYTES]
+
+
+def _shown(value: object) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,40 @@
+"""``instar bake --check``: bake twice, the second time elsewhere and from nothing, and compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from instar.bake import Baked
+from instar.bake.checking import Difference, baked_elsewhere, differences
+from instar.definition import Loaded
+from instar.fetch.fetch import fetch_all
+from instar.model.progress import Progress
+from instar.operations.bake import bake
+from instar.operations.lock import existing_lock
+from instar.operations.parts import Parts, hold_store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checked:
+    """``baked`` is in the store; ``differences`` are what was not the same when it was baked once more."""
+
+    baked: Baked
+    differences: tuple[Difference, ...]
+
+
+def check(parts: Parts, loaded: Loaded) -> Checked:
+    """Bake what isn't baked yet, then everything once more in a place of its own, and say what differs.
+
+    Raises what a bake raises.
+    """
+    baked = bake(parts, loaded)
+    lock = existing_lock(loaded)
+    with hold_store(parts):
+        fetch_all(lock, loaded.definition, parts.cache, parts.report, verify=True)
+        parts.report(Progress(stage="check", text="everything once more, elsewhere and from nothing", kind="running"))
+        place = baked_elsewhere(loaded, lock=lock, cache=parts.cache, state=parts.state, report=parts.report)
+        with place as (store, again):
+            found = tuple(differences(parts.store, baked, store, again))
+    told = f"{len(found)} files differ" if found else "the same bytes"
+    parts.report(Progress(stage="check", text=told, kind="failed" if found else "done"))
+    return Checked(baked=baked, differences=found)
