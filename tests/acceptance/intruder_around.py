@@ -69,9 +69,7 @@ def delete_the_table(victim: Victim) -> None:
     families = re.findall(rf"^table (\w+) instar_{victim.id} ", found, re.M)
     for family in families:
         name = (family, f"instar_{victim.id}")
-        kept = subprocess.run(["nft", "list", "table", *name], capture_output=True, check=True).stdout
-        subprocess.run(["nft", "delete", "table", *name], check=True)
-        victim.undo.append(lambda kept=kept: subprocess.run(["nft", "-f", "-"], input=kept, check=True))
+        subprocess.run(["nft", "delete", "table", *name], check=True)  # the agent puts it right
 
 
 # -- who sends it traffic --------------------------------------------------------------------------------------------

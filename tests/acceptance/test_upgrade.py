@@ -129,6 +129,8 @@ def machine(project: Project, before: tuple[str | Path, ...]) -> Iterator[Machin
     worker = dataclasses.replace(old, folder=project.folder.with_name("queue"))
     worker.folder.mkdir()
     (worker.folder / "instar.yaml").write_text(WORKER)
+    (project.folder / "instar.lock").unlink()  # the version before reads none of a newer one
+    old.instar("lock")
     shutil.copy(project.folder / "instar.lock", worker.folder)
     old.instar("deploy", "dev")
     old.instar("promote", "dev", "production")

@@ -11,10 +11,10 @@ import pytest
 from runtime_benches import BENCHES, MISSING, PLACE, Kind, RuntimeBench, instance, release
 
 from instar.errors import ProviderError
-from instar.model.definition import Check
+from instar.model.definition import Allow, Check, Network
 from instar.model.release import Instance, Release
 from instar.model.survey import differences
-from instar.providers.base import Observed, Probe, Streams
+from instar.providers.base import NetworkPlan, Observed, Probe, Streams
 
 MADE: list[tuple[Instance, Release]] = []
 
@@ -350,3 +350,17 @@ def opened(bench: RuntimeBench, one: Instance, of: Release, command: str) -> tup
     after = shell.survey()
     assert before and after
     return status, tuple(found.name for found in differences(before, after))
+
+
+def test_what_may_be_reached_is_said_once_and_known_to_everybody(bench: RuntimeBench) -> None:
+    allowed = Network(allow=(Allow(to="contract/later", ports=("80/tcp", "53/udp")), Allow(to="machine")))
+    plan = NetworkPlan(place=PLACE, network=allowed, listen=("127.0.0.1:8080", "0.0.0.0:8081", "[::1]:8082"))
+    for wanted in (plan, plan, NetworkPlan(place=PLACE, network=Network(connections=99), listen=())):
+        bench.runtime.set_network(wanted)
+        assert bench.another().network_plan(PLACE) == wanted
+    one, of = made(bench, "web")
+    bench.until(lambda: bench.runtime.probe(one, of).healthy)
+    assert bench.runtime.network_plan(PLACE) == wanted, "an instance that is made changes nothing of it"
+    bench.runtime.destroy(one, of)
+    bench.runtime.forget(PLACE, [one.id], volumes=False)
+    assert bench.another().network_plan(PLACE) is None

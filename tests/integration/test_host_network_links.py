@@ -12,12 +12,28 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from instar.errors import HostError
-from instar.host import firewall, namespaces, network
+from instar.host import barriers, firewall, namespaces, network
+from instar.host.firewall import Guest, Reach
 
 pytestmark = pytest.mark.root
 INSIDE, WORLD = IPv4Network("10.99.0.0/20"), IPv4Network("198.51.100.0/24")
 INSTANCE, SERVER = IPv4Address("10.99.0.9"), IPv4Address("198.51.100.9")
-BRIDGE, TABLE = "inbridge", "instar_test"
+BRIDGE, TABLE, PLACE = "inbridge", "instar_test", "tiny/dev"
+
+# what an Instar had that let all instances talk to one another
+EARLIER = f"""
+table ip {TABLE} {{
+  chain postrouting {{
+    type nat hook postrouting priority 100; policy accept;
+    ip saddr {INSIDE} ip daddr != {INSIDE} masquerade
+  }}
+  chain forward {{
+    type filter hook forward priority 0; policy accept;
+    oifname "{BRIDGE}" iifname != "{BRIDGE}" ct state established,related accept
+    oifname "{BRIDGE}" iifname != "{BRIDGE}" drop
+  }}
+}}
+"""
 
 
 @pytest.fixture
@@ -28,19 +44,33 @@ def names() -> Iterator[tuple[str, str]]:
         namespaces.drop_network(name)
 
 
+def apply() -> None:
+    gateway = network.mac(network.gateway(INSIDE).ip).hex(":")
+    firewall.apply(TABLE, INSIDE, BRIDGE, "iv", gateway, {PLACE: Reach()})
+
+
 def on_another_machine(action: Callable[[], None]) -> None:
     namespaces.in_new_network(action)
 
 
 def _connected(instance: str, world: str) -> Callable[[], str | None]:
     """Join an instance and a world to this machine; return what connects them and says who the world saw."""
-    for name, link, bridge, address, subnet in (
-        (instance, "ivone", BRIDGE, INSTANCE, INSIDE),
-        (world, "ivtwo", "outbridge", SERVER, WORLD),
-    ):
+    for name in (instance, world):
         namespaces.make_network(name)
-        network.ensure_bridge(bridge, subnet)
-        network.connect(link, bridge, namespaces.name_path(name), address, subnet)
+    network.ensure_bridge(BRIDGE, INSIDE)
+    apply()
+    guest = Guest(
+        link="ivone", mtu=1500, mac=network.mac(INSTANCE).hex(), address=str(INSTANCE), servers=(), place=PLACE
+    )
+    network.connect(TABLE, BRIDGE, namespaces.name_path(instance), guest, INSIDE)
+    outer = network.gateway(WORLD)
+    script = f"""
+        ip link add outer type veth peer name eth0 netns {world}
+        ip addr add {outer} dev outer && ip link set outer up
+        ip -n {world} addr add {SERVER}/24 dev eth0 && ip -n {world} link set eth0 up
+        ip -n {world} route add default via {outer.ip}
+    """
+    subprocess.run(["sh", "-ec", script], check=True)
     server = namespaces.inside(namespaces.name_path(world), lambda: socket.create_server((str(SERVER), 80)))
 
     def connect() -> str | None:
@@ -60,12 +90,11 @@ def _connected(instance: str, world: str) -> Callable[[], str | None]:
 def test_what_leaves_has_this_machines_address(names: tuple[str, str]) -> None:
     def act() -> None:
         connect = _connected(*names)
-        firewall.ensure_translation(TABLE, INSIDE, BRIDGE)
-        firewall.ensure_translation(TABLE, INSIDE, BRIDGE)
+        apply()
         assert network.bridge_is_up(BRIDGE, INSIDE)
         assert connect() == str(network.gateway(WORLD).ip)
-        firewall.remove_translation(TABLE)
-        firewall.remove_translation(TABLE)
+        firewall.remove(TABLE)
+        firewall.remove(TABLE)
         assert connect() == str(INSTANCE)
 
     on_another_machine(act)
@@ -78,9 +107,10 @@ def test_a_neighbour_reaches_no_instance_past_the_router(names: tuple[str, str])
         connect = _connected(*names)
         server = namespaces.inside(instance, lambda: socket.create_server((str(INSTANCE), 80)))
         ask = lambda: socket.create_connection((str(INSTANCE), 80), timeout=0.5).close()  # noqa: E731
+        firewall.remove(TABLE)
         namespaces.inside(world, ask)
-        subprocess.run(["nft", "add", "table", "ip", TABLE], check=True)  # as an earlier Instar has left it
-        firewall.ensure_translation(TABLE, INSIDE, BRIDGE)
+        subprocess.run(["nft", "-f", "-"], input=EARLIER.encode(), check=True)
+        apply()
         with pytest.raises(HostError, match="timed out"):
             namespaces.inside(world, ask)
         ask()
@@ -103,16 +133,15 @@ def test_a_neighbour_reaches_no_instance_past_the_router(names: tuple[str, str])
 def test_a_firewall_in_the_way_is_found_and_can_be_passed(names: tuple[str, str], rules: list[list[str]]) -> None:
     def act() -> None:
         connect = _connected(*names)
-        firewall.ensure_translation(TABLE, INSIDE, BRIDGE)
-        assert firewall.barriers(BRIDGE) == ()
+        assert barriers.barriers(BRIDGE) == ()
         for rule in rules:
             subprocess.run(rule, check=True)
-        (barrier,) = firewall.barriers(BRIDGE)
+        (barrier,) = barriers.barriers(BRIDGE)
         assert barrier.what == ("Docker" if len(rules) == 3 else "a firewall")
         assert connect() is None
         for command in barrier.allow:
             subprocess.run(command.split(), check=True)
-        assert firewall.barriers(BRIDGE) == ()
+        assert barriers.barriers(BRIDGE) == ()
         assert connect() == str(network.gateway(WORLD).ip)
 
     on_another_machine(act)
@@ -141,3 +170,17 @@ def test_a_broken_subnet_is_named() -> None:
     ):
         with pytest.raises(HostError, match=f"cannot use the subnet '{text}': .*{cause}"):
             network.choose(text, seed=0)
+
+
+def test_packets_are_as_long_as_the_way_to_the_world_takes_them() -> None:
+    def act() -> None:
+        assert network.mtu() == 1500, "there is no way"
+        for number, (link, mtu, metric) in enumerate((("slow", 1400, 100), ("fast", 9000, 50), ("off", 576, 0)), 1):
+            script = f"""
+                ip link add {link} mtu {mtu} type veth peer name {link}p && ip addr add 192.0.2.{number}/32 dev {link}
+                ip link set {link} up && ip route add default dev {link} metric {metric} {"table 9" * (not metric)}
+            """
+            subprocess.run(["sh", "-ec", script], check=True)
+            assert network.mtu() == {"slow": 1400, "fast": 9000, "off": 9000}[link]
+
+    on_another_machine(act)

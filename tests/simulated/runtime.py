@@ -17,7 +17,7 @@ from instar.model.drift import Finding
 from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release
 from instar.model.survey import Seen
-from instar.providers.base import Observed, Probe, Shell, StoredVolume, Subject
+from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Subject
 from instar.providers.commands import command_of, place_of_command
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
@@ -98,6 +98,8 @@ class SimulatedRuntime:
         self.tasks_run: list[tuple[int, str]] = []
         self.checked: list[tuple[str, str]] = []
         self.drifted: dict[str, tuple[Finding, ...]] = {}  # what an inspection of an instance finds
+        self._plans: dict[Place, NetworkPlan] = {}
+        self.network_drifted: tuple[Finding, ...] = ()
         self._network = IPv4Network(network)
         self._room_bytes = room_bytes
         self._machine: dict[str, Simulated] = {}
@@ -128,6 +130,7 @@ class SimulatedRuntime:
     def reboot(self) -> None:
         """The machine starts anew: every instance is gone, logs and volumes are not."""
         self._boot += 1
+        self._plans.clear()
         self._machine.clear()
         self._at.clear()
 
@@ -165,6 +168,24 @@ class SimulatedRuntime:
 
     def network(self) -> IPv4Network:
         return self._network
+
+    def network_plan(self, place: Place) -> NetworkPlan | None:
+        return self._plans.get(place)
+
+    def set_network(self, plan: NetworkPlan) -> bool:
+        with self.effects.step(f"set network of {plan.place}"):
+            self._plans[plan.place] = plan
+        return False
+
+    def cut(self, plan: NetworkPlan, instances: Sequence[Instance]) -> Mapping[str, tuple[str, ...]]:
+        return {}
+
+    def inspect_network(self) -> tuple[Finding, ...]:
+        return self.network_drifted
+
+    def restore_network(self) -> None:
+        with self.effects.step("restore network"):
+            self.network_drifted = ()
 
     def room_bytes(self) -> int:
         running = (found.release.service.limits.memory_bytes for found in self._machine.values())
@@ -265,6 +286,7 @@ class SimulatedRuntime:
 
     def forget(self, place: Place, names: Sequence[str], *, volumes: bool) -> None:
         with self.effects.step(f"forget {place}"):
+            self._plans.pop(place, None)
             self._logs = {name: kept for name, kept in self._logs.items() if name not in names}
             if volumes:
                 self.volumes_of = {kept for kept in self.volumes_of if kept[0] != place}

@@ -123,6 +123,14 @@ def test_a_router_is_put_right_and_that_is_written_down(parts: Any) -> None:
     assert look(parts, Memory()).clean
 
 
+def test_what_all_instances_share_is_put_right_and_that_is_written_down(parts: Any) -> None:
+    parts.machine.runtime.network_drifted = (finding(None, "network"),)
+    before = names(parts)
+    assert not look(parts, Memory()).clean
+    assert [event.kind for event in parts.ledger.history(PLACE)][-2:] == ["drift", "network-restored"]
+    assert look(parts, Memory()).clean and names(parts) == before and not events(parts, "taint")
+
+
 def test_never_means_never_and_a_check_waits_for_its_time(parts: Any) -> None:
     memory = Memory()
     assert look(parts, memory) is not None

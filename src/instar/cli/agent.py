@@ -25,6 +25,7 @@ _LOGGED = {
     "name-adopted": "warning",
     "taint": "warning",
     "router-restored": "warning",
+    "network-restored": "warning",
     "destroyed": "info",
     "notification-lost": "warning",
 }

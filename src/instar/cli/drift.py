@@ -119,6 +119,8 @@ def _advice(report: DriftReport) -> str:
         lines.append("a rule that ended: remove it, or give it a later day, and deploy")
     if "router" in kinds:
         lines.append("the router is put right by the agent (instar agent, or instar agent --once)")
+    if "network" in kinds:
+        lines.append("what all instances share is put right by the agent (instar agent, or instar agent --once)")
     if "blob" in kinds:
         lines.append("a damaged blob: bake the image again (instar bake), which makes it anew")
     return "\n".join(lines)

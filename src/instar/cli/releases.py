@@ -265,6 +265,8 @@ def _show_plan(plan: DeployPlan, as_json: bool, *, verb: str = "deploy") -> int:
         say_json(plan)
     elif not plan.changes:
         say(f"nothing to do: {plan.place} runs release {plan.active} of this image and configuration")
+        for warning in plan.warnings:
+            say(f"note     {warning}")
     else:
         if not plan.locked:
             say("lock     every outside input (there is no lock yet), then bake")

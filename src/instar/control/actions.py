@@ -50,6 +50,11 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class SetNetwork:
+    """Let the environment's instances reach what its settings say."""
+
+
+@dataclass(frozen=True, slots=True)
 class OpenRouter:
     """Have the router run with the plan that serves ``release``."""
 
@@ -174,6 +179,7 @@ Action = (
     | EndTask
     | Create
     | Start
+    | SetNetwork
     | OpenRouter
     | Attach
     | Smoke

@@ -4,8 +4,9 @@ The order of the rules, first match wins:
 
 0. Tasks whose rollout is over are ended.
 1. An environment that is being destroyed loses its traffic, then its instances, then its router.
-2. A running rollout goes on as its strategy says, until it has finished or failed.
-3. Otherwise the active release is kept as wanted: dead copies replaced, traffic on healthy ones, every other
+2. What instances may reach is what the settings say, before anything else is made.
+3. A running rollout goes on as its strategy says, until it has finished or failed.
+4. Otherwise the active release is kept as wanted: dead copies replaced, traffic on healthy ones, every other
    release drained and then kept hot or retired, as ``keep`` says.
 
 No action at all means: as wanted.
@@ -13,7 +14,7 @@ No action at all means: as wanted.
 
 from __future__ import annotations
 
-from instar.control.actions import Action, CloseRouter, Retire, Route
+from instar.control.actions import Action, CloseRouter, Retire, Route, SetNetwork
 from instar.control.blue_green import blue_green
 from instar.control.canary import canary
 from instar.control.rolling import rolling
@@ -31,6 +32,8 @@ def decide(world: World) -> tuple[Action, ...]:
         return ending
     if world.environment.destroying:
         return _tear_down(world)
+    if not world.network_is_set:
+        return (SetNetwork(),)
     if world.environment.rollout is not None:
         return STRATEGIES[world.environment.settings.rollout.strategy](world)
     return upkeep(world)

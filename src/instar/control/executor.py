@@ -21,7 +21,7 @@ from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.release import BY_ITSELF, Instance, Release, Rollout, Settings
-from instar.providers.base import Provider, Target
+from instar.providers.base import NetworkPlan, Provider, Target
 
 T = TypeVar("T")
 _AT_ONCE = 8
@@ -55,6 +55,9 @@ class Executor:
                 self._create(world, action)
             case actions.Start():
                 self._start(self._instances(world, action.instances))
+            case actions.SetNetwork():
+                if self._runtime.set_network(NetworkPlan.of(place, world.environment.settings)):
+                    self._ledger.record("network-restored", place, release=world.environment.active)
             case actions.OpenRouter():
                 self._router.ensure(wanted_plan(world, world.releases[action.release]))
             case actions.Attach():

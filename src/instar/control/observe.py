@@ -10,7 +10,7 @@ from instar.control.stable import counted_for
 from instar.control.world import Copy, World
 from instar.ledger import Ledger
 from instar.model.release import Ending, EnvironmentState, Instance, Place, Release
-from instar.providers.base import Observed, Probe, Provider, RoutedTarget, Runtime
+from instar.providers.base import NetworkPlan, Observed, Probe, Provider, RoutedTarget, Runtime
 
 _PROBES_AT_ONCE = 16
 _JUST_BEFORE = timedelta(minutes=2)  # an ending is seen before its successor is planned, by a pause at most
@@ -53,6 +53,7 @@ def observe(
         failures=failures,
         router_running=router.running,
         router_plan=router.plan,
+        network_is_set=provider.runtime.network_plan(place) == NetworkPlan.of(place, environment.settings),
         tried=tried,
         owed=_owed(ledger, environment, copies),
         endings=_endings(ledger, environment, failures),

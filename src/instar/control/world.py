@@ -68,6 +68,7 @@ class World:
     ``tried``: what was replaced in this run already, each as (release, "ended" or "hot"). ``failures``: when
     replacements of the active release were needed lately, or None where a person asked for it just now: then each
     release gets one at once. ``unwell``: copies that have not answered for so long that they are to be replaced.
+    ``network_is_set``: instances reach what the settings say.
     ``quiet_since``: when copies were first seen without traffic. ``owed``: how many copies of the active release ended
     or were given up and have no successor; None: nobody counted, all that are missing. ``endings``: how copies of it
     ended lately.
@@ -81,6 +82,7 @@ class World:
     tasks: tuple[TaskRun, ...] = ()
     router_running: bool = False
     router_plan: RouterPlan | None = None
+    network_is_set: bool = True
     previewed: Mapping[int, str] = field(default_factory=dict)
     tried: frozenset[tuple[int, str]] = field(default_factory=frozenset)
     failures: tuple[datetime, ...] | None = None

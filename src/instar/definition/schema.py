@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from instar.definition import forms, rules
 from instar.definition.drift import DRIFT
+from instar.definition.network import REACHED
 from instar.definition.rollout import CHECKS, DATA, REPLACE, ROLLOUT, TASKS
 from instar.definition.section import REQUIRED, Key, Section
 from instar.definition.shapes import Choice, Decimal, Either, Flag, ListOf, MapOf, OneOrMore, Text, Whole
@@ -234,8 +235,8 @@ SERVICE = Section(
         field="shm_bytes"),
     Key("capabilities",
         ListOf(Choice(_prefixed("CAP_", model.CAPABILITIES), prefix="CAP_",
-                      expected="a Linux capability, such as NET_RAW"),
-               "a list of Linux capabilities, such as [NET_RAW]", unique=True),
+                      expected="a Linux capability, such as SYS_NICE"),
+               "a list of Linux capabilities, such as [SYS_NICE]", unique=True),
         "What the service may do beyond an ordinary user. Low ports need none."),
     Key("jit", Flag(), "The service makes code while it runs, as java, node, PostgreSQL or PHP do: its memory may be "
         "executable. Else `instar drift` tells of it."),
@@ -301,6 +302,8 @@ ENVIRONMENT = Section(
     Key("replace_within", DURATION, "How long after `instar shell` an instance is replaced.",
         field="replace_within_ms"),
     Key("drift", DRIFT, "How often it is checked that what runs is what was baked, and what follows."),
+    Key("network", REACHED,
+        "What the instances reach besides the world. A change applies at once, and makes no release."),
     Key("keep", KEEP, "What is kept of releases before."),
     make=dict,
     bare=True,

@@ -16,7 +16,7 @@ from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.image import Image
 from instar.model.release import EnvironmentState, Instance, Release
-from instar.providers.base import Provider, Subject
+from instar.providers.base import NetworkPlan, Provider, Subject
 from instar.store import Store
 
 Damage = tuple[Finding, Set[Digest]]  # and the images that it is about
@@ -69,6 +69,7 @@ def check(
     ]
     found = provider.runtime.inspect(subjects, deep=deep)
     findings = [*_that_stay(ledger, instances, releases, found, damaged)] if found or damaged else []
+    findings += _network(provider, state, at_rest=at_rest)
     findings += _router(ledger, provider, state, instances, releases, at_rest=at_rest)
     left, ignored = sort_out(findings, state.settings.drift.ignore, ledger.now().date())
     return Checked(
@@ -148,6 +149,16 @@ def _said(error: StoreError | OSError) -> str:
 
 def _damaged(path: str, observed: str) -> Finding:
     return Finding(instance=None, kind="blob", path=path, expected="as it was baked", observed=observed)
+
+
+def _network(provider: Provider, state: EnvironmentState, *, at_rest: bool) -> Iterator[Finding]:
+    yield from provider.runtime.inspect_network()
+    there = provider.runtime.network_plan(state.place)
+    if at_rest and there is not None and there != (wanted := NetworkPlan.of(state.place, state.settings)):
+        shown = "what its instances may reach"
+        yield Finding(
+            instance=None, kind="network", path=shown, expected=str(wanted.network), observed=str(there.network)
+        )
 
 
 def _router(

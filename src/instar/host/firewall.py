@@ -1,153 +1,366 @@
-"""Packets between instances and the world: address translation, and what else on this machine drops them.
+"""Who may talk to whom: Instar's own two tables of nftables for a state directory, and an instance's entries in them.
 
-One table of nftables for a state directory translates what leaves its network, and lets nothing but answers into it.
-A packet must be accepted by every chain that sees it, so nothing here can undo another's drop (a running Docker's): it
-is found and said.
+The table of family ``bridge`` ties each link to one address and one hardware address: whatever else comes out of an
+instance is dropped before the bridge learns of it, and nothing goes from one link to another. So all that instances
+send passes this machine, where the table of family ``ip`` lets through what their environment may reach. It also
+translates what leaves for the world, and lets nothing but answers back in.
+
+    bridge TABLE   links, own, macs, addresses      sets: the links of guests, and what each may call itself
+                   arriving → guarded, between
+    ip TABLE       guests, senders, name_servers    sets: addresses, address → from_PLACE, (guest, server)
+                   members_PLACE, doors_PLACE       the guests of an environment; where its router listens
+                   postrouting, forward, arriving → from_PLACE → others → refused
+
+Rules are of environments and are made by ``nft``, all at once; a **guest** (an instance) is a few elements of sets, put
+in and taken out by netlink. What is no guest was made by an Instar that had none: it goes on as before, but passes
+neither for this machine nor for a guest, and reaches no guest. A removed element makes nobody freer than that.
 """
 
 from __future__ import annotations
 
-import json
-import socket
-import struct
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 from instar import process
 from instar.errors import CommandFailed, HostError
+from instar.host import nftables
+from instar.host.nftables import Element, Family
+from instar.model.definition import MACHINE, Allow, Network
 
-_LEGACY_TABLES = Path("/proc/net/ip_tables_names")
-_NFT_TIMEOUT_S = 20
-_NETFILTER, _REQUEST = 12, 1
-_GET_TABLE, _TABLE_NAME = 0xA01, 1
-_GET_CHAIN, _CHAIN_TABLE, _CHAIN_NAME = 0xA04, 1, 3
-_LAST_CHAIN = "forward"  # a table of an earlier Instar, without it, is made anew
+METADATA: Final = IPv4Network("169.254.0.0/16")
+_TABLE_SIZE = Path("/proc/sys/net/netfilter/nf_conntrack_max")
+_SHARE, _PER_SECOND, _BURST = 16, 16, 2  # of this machine's table; of an instance's connections
+_LEAST = 16
+_TIMEOUT_S = 20
+_CAUSE = re.compile(r"Error: (?:Could not process rule: )?(.*)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Barrier:
-    """A chain that drops forwarded packets unless a rule of its own accepts them. ``allow`` are commands."""
+class Guest:
+    """One instance: its link on the bridge, how long its packets may be, what it may call itself, whom it asks for
+    names, and its environment."""
 
-    what: str
-    allow: tuple[str, ...]
+    link: str
+    mtu: int
+    mac: str  # as hexadecimal digits
+    address: str
+    servers: tuple[str, ...]
+    place: str
+
+    @property
+    def elements(self) -> tuple[Element, ...]:
+        """Everything that the tables hold of it."""
+        address, mac, link = IPv4Address(self.address).packed, bytes.fromhex(self.mac), nftables.interface(self.link)
+        servers = (nftables.key(address, IPv4Address(server).packed) for server in self.servers)
+        return (
+            Element("bridge", "links", link),
+            Element("bridge", "own", nftables.key(link, mac, address)),
+            Element("bridge", "macs", mac),
+            Element("bridge", "addresses", address),
+            Element("ip", "guests", address),
+            Element("ip", members(self.place), address),
+            Element("ip", "senders", address, chain_of(self.place)),
+            *(Element("ip", "name_servers", server) for server in servers),
+        )
 
 
-def ensure_translation(table: str, network: IPv4Network, bridge: str) -> None:
-    """Make the table that lets instances behind ``bridge`` speak to the world with this machine's address.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reach:
+    """What the instances of an environment may reach. ``doors``: where its own router listens, for others that may
+    reach it."""
 
-    A neighbour that takes this machine for the way to ``network`` gets no further: only answers are let through to
-    them. Nothing happens where the table is there. Raises HostError, ComponentMissing.
+    network: Network = Network()
+    doors: tuple[str, ...] = ()
+
+
+def members(place: str) -> str:
+    return f"members_{place}"
+
+
+def chain_of(place: str) -> str:
+    return f"from_{place}"
+
+
+def exists(table: str) -> bool:
+    """Tell whether both tables are there. Raises HostError."""
+    try:
+        return nftables.has("bridge", table, "arriving") and nftables.has("ip", table, "arriving")
+    except OSError as error:
+        raise _failed("look at", error) from error
+
+
+def apply(table: str, network: IPv4Network, bridge: str, links: str, gateway: str, places: Mapping[str, Reach]) -> None:
+    """Make both tables as they shall be for ``places``, in one step; guests stay, chains of somebody else's don't.
+
+    ``links`` is what the names of all links on the bridge begin with; ``gateway`` the bridge's hardware address. Raises
+    HostError, ComponentMissing.
     """
-    if _has(_GET_CHAIN, {_CHAIN_TABLE: table, _CHAIN_NAME: _LAST_CHAIN}):
-        return
-    _nft(
-        f"table ip {table}\n"
-        f"delete table ip {table}\n"  # the line above lets it be there
-        f"table ip {table} {{\n"
-        f"  chain postrouting {{\n"
-        f"    type nat hook postrouting priority 100; policy accept;\n"
-        f"    ip saddr {network} ip daddr != {network} masquerade\n"
-        f"  }}\n"
-        f"  chain {_LAST_CHAIN} {{\n"
-        f"    type filter hook forward priority 0; policy accept;\n"
-        f'    oifname "{bridge}" iifname != "{bridge}" ct state established,related accept\n'
-        f'    oifname "{bridge}" iifname != "{bridge}" drop\n'
-        f"  }}\n"
-        f"}}\n"
-    )
+    named = sorted({place for reach in places.values() for place in _named(reach)} | places.keys())
+    own = [*_CHAINS, *(f"ip {chain_of(place)}" for place in named)]
+    lines = [
+        *(_BRIDGE_HOOKS, _IP_HOOKS),
+        *(f"add chain ip T {chain_of(place)}" for place in named),
+        *(line for place in named for line in _sets(place)),
+        *(f"flush chain {_in(chain)}" for chain in own),
+        *(f"flush set ip T doors_{place}" for place in sorted(places)),
+        *_without_others(table, own),
+        *(_BRIDGE_RULES, _IP_RULES),
+        *(line for place in named for line in _rules_of(place, places.get(place, Reach()))),
+    ]
+    words = {"T": table, "NETWORK": str(network), "BRIDGE": bridge, "LINKS": links, "MAC": gateway}
+    words |= {"GATEWAY": str(network.network_address + 1), "METADATA": str(METADATA)}
+    nft(re.sub(rf"\b({'|'.join(words)})\b", lambda found: words[found[0]], "\n".join([*lines, ""])))
 
 
-def remove_translation(table: str) -> None:
-    """Remove the table; one that isn't there is fine. Raises HostError."""
-    if _has(_GET_TABLE, {_TABLE_NAME: table}):
-        _nft(f"delete table ip {table}\n")
+def forget(table: str, place: str) -> None:
+    """Remove an environment's chain and sets, unless a guest or another's rule needs them still."""
+    names = (f"chain ip {table} {chain_of(place)}", *(f"set ip {table} {kind}_{place}" for kind in _KINDS))
+    for name in names:
+        process.run(["nft", "delete", *name.split()], timeout_s=_TIMEOUT_S, check=False)
 
 
-def barriers(bridge: str) -> tuple[Barrier, ...]:
-    """Return the chains that drop what instances behind ``bridge`` send out. Raises HostError, ComponentMissing."""
-    found = list(_nftables_barriers(bridge))
-    found.extend(_legacy_barriers(bridge))
-    return tuple(found)
-
-
-def _nftables_barriers(bridge: str) -> Iterator[Barrier]:
-    listing = process.run(["nft", "--json", "list", "chains"], timeout_s=_NFT_TIMEOUT_S, check=False)
-    if listing.returncode != 0:
-        return
-    chains = [item["chain"] for item in json.loads(listing.stdout)["nftables"] if "chain" in item]
-    for chain in chains:
-        forwards = chain.get("hook") == "forward" and chain.get("family") in ("ip", "inet")
-        if forwards and chain.get("policy") == "drop" and not _accepts(chain, bridge):
-            yield _barrier(chain, _has_docker(chain, chains), bridge)
-
-
-def _has_docker(chain: Mapping[str, Any], chains: list[dict[str, Any]]) -> bool:
-    place = (chain["family"], chain["table"], "DOCKER-USER")
-    return any((other["family"], other["table"], other["name"]) == place for other in chains)
-
-
-def _accepts(chain: Mapping[str, Any], bridge: str) -> bool:
-    listing = process.run(["nft", "list", "table", chain["family"], chain["table"]], check=False)
-    lines = listing.stdout.decode(errors="replace").splitlines()
-    return any(f'iifname "{bridge}"' in line and line.endswith("accept") for line in lines)
-
-
-def _barrier(chain: Mapping[str, Any], docker: bool, bridge: str) -> Barrier:
-    if chain["family"] == "ip" and chain["table"] == "filter" and process.find_program("iptables"):
-        name = "DOCKER-USER" if docker else chain["name"]
-        return Barrier(what="Docker" if docker else "a firewall", allow=_iptables("iptables", name, bridge))
-    place = f"{chain['family']} {chain['table']} {chain['name']}"
-    outbound = f"nft insert rule {place} iifname {bridge} accept"
-    replies = f"nft insert rule {place} oifname {bridge} ct state established,related accept"
-    return Barrier(what="a firewall", allow=(outbound, replies))
-
-
-def _legacy_barriers(bridge: str) -> Iterator[Barrier]:
-    program = "iptables-legacy"
-    if not _uses_legacy() or process.find_program(program) is None:
-        return
-    rules = process.run([program, "-S"], check=False).stdout.decode(errors="replace").splitlines()
-    accepted = any(f"-i {bridge} " in rule and rule.endswith("-j ACCEPT") for rule in rules)
-    if "-P FORWARD DROP" in rules and not accepted:
-        docker = "-N DOCKER-USER" in rules
-        chain = "DOCKER-USER" if docker else "FORWARD"
-        yield Barrier(what="Docker" if docker else "a firewall", allow=_iptables(program, chain, bridge))
-
-
-def _uses_legacy() -> bool:
+def remove(table: str) -> None:
+    """Remove both tables; where there are none, that is fine. Raises HostError."""
     try:
-        return "filter" in _LEGACY_TABLES.read_text().split()
-    except OSError:
-        return False
+        families = [family for family in _FAMILIES if nftables.has(family, table)]
+    except OSError as error:
+        raise _failed("remove", error) from error
+    if families:
+        nft("".join(f"delete table {family} {table}\n" for family in families))
 
 
-def _iptables(program: str, chain: str, bridge: str) -> tuple[str, ...]:
+def admit(table: str, guest: Guest) -> None:
+    """Enter a guest; one that is in already is fine. Raises HostError."""
+    try:
+        nftables.add(table, guest.elements)
+    except OSError as error:
+        raise _failed("enter an instance in", error) from error
+
+
+def dismiss(table: str, link: str, address: str | None) -> str | None:
+    """Take out all that is of a link and its address; return the address, where it is known. Raises HostError."""
+    for _ in range(_RACES):
+        try:
+            found = entries(table, counted=True)
+            known = address or next(_addresses(found, link), None)
+            nftables.remove(table, of(found, link, known))
+        except FileNotFoundError:  # somebody else takes it out just now
+            continue
+        except OSError as error:
+            raise _failed("take an instance out of", error) from error
+        return known
+    raise HostError(f"cannot take an instance out of nftables' table '{table}': it changes all the time")
+
+
+def entries(table: str, *, counted: bool = False) -> tuple[Element, ...]:
+    """Return every element of both tables that is of a guest; those that its packets make too if ``counted``. Raises
+    OSError."""
+    others = ("doors_",) if counted else ("doors_", "open_", "opened_")
+    names = [name for name in nftables.sets("ip", table) if not name.startswith(others)]
     return (
-        f"{program} -I {chain} -i {bridge} -j ACCEPT",
-        f"{program} -I {chain} -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        *nftables.elements("bridge", table, ("links", "own", "macs", "addresses")),
+        *nftables.elements("ip", table, names),
     )
 
 
-def _has(message: int, names: Mapping[int, str]) -> bool:
-    """Ask the kernel itself: ``nft`` takes 20 ms. Source: linux/netfilter/nf_tables.h, nfnetlink.h"""
-    body = struct.pack("=BBH", socket.AF_INET, 0, 0)
-    for attribute, name in names.items():
-        value = name.encode() + b"\0"
-        body += struct.pack("=HH", 4 + len(value), attribute) + value + bytes(-len(value) % 4)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER) as kernel:
-        kernel.send(struct.pack("=LHHLL", 16 + len(body), message, _REQUEST, 1, 0) + body)
-        kind: int = struct.unpack_from("=LH", kernel.recv(4096))[1]
-    return kind == message - 1  # what there is comes as if it were new
-
-
-def _nft(rules: str) -> None:
+def links(table: str) -> tuple[str, ...]:
+    """Return the links of all guests. Raises HostError."""
     try:
-        process.run(["nft", "-f", "-"], input=rules.encode(), timeout_s=_NFT_TIMEOUT_S)
+        found = tuple(nftables.elements("bridge", table, ("links",)))
+    except OSError as error:
+        raise _failed("look at", error) from error
+    return tuple(element.key.rstrip(b"\0").decode(errors="replace") for element in found)
+
+
+def of(found: Sequence[Element], link: str, address: str | None) -> tuple[Element, ...]:
+    """Return the elements that name a link or an address."""
+    name = nftables.interface(link)
+    packed = IPv4Address(address).packed if address else None
+    macs = {element.key[16:22] for element in found if element.set == "own" and element.key[:16] == name}
+
+    def is_of(element: Element) -> bool:
+        match element.set:
+            case "links" | "own":
+                return element.key[:16] == name or (packed is not None and element.key[24:28] == packed)
+            case "macs":
+                return element.key in macs
+            case _:
+                return packed is not None and element.key[:4] == packed
+
+    return tuple(element for element in found if is_of(element))
+
+
+def chains(table: str) -> Mapping[str, tuple[str, ...]]:
+    """Return what the chains of both tables are, by "FAMILY CHAIN". Raises HostError."""
+    try:
+        found = {family: nftables.chains(family, table) for family in _FAMILIES}
+    except OSError as error:
+        raise _failed("look at", error) from error
+    return {f"{family} {name}": lines for family, own in found.items() for name, lines in own.items()}
+
+
+def _in(chain: str) -> str:
+    """Return how ``nft`` is told "FAMILY CHAIN" of the table."""
+    family, _, name = chain.partition(" ")
+    return f"{family} T {name}"
+
+
+def _without_others(table: str, own: Sequence[str]) -> Iterator[str]:
+    """Yield what takes away chains that are not Instar's ``own``, and that no guest is led to."""
+    try:
+        there = chains(table).keys() - set(own) - {f"ip {element.goto}" for element in entries(table)}
+    except OSError as error:
+        raise _failed("look at", error) from error
+    for chain in sorted(there):
+        if _NAME.fullmatch(chain.partition(" ")[2]):  # it is said to ``nft`` in words
+            yield from (f"flush chain {_in(chain)}", f"delete chain {_in(chain)}")
+
+
+def _addresses(found: Sequence[Element], link: str) -> Iterator[str]:
+    for element in found:
+        if element.set == "own" and element.key[:16] == nftables.interface(link):
+            yield str(IPv4Address(element.key[24:28]))
+
+
+def _named(reach: Reach) -> Iterator[str]:
+    """Yield the environments that an environment may reach."""
+    yield from (one.to for one in reach.network.allow if one.place)
+
+
+def _sets(place: str) -> tuple[str, ...]:
+    return (
+        f"add set ip T members_{place} {{ type ipv4_addr; }}",
+        f"add set ip T doors_{place} {{ type ipv4_addr . inet_service; flags interval; }}",
+        f"add set ip T open_{place} {{ type ipv4_addr; flags dynamic; size 65535; }}",
+        f"add set ip T opened_{place} {{ type ipv4_addr; flags dynamic; size 65535; }}",
+    )
+
+
+def _rules_of(place: str, reach: Reach) -> Iterator[str]:
+    """Yield the rules for what the instances of an environment send; the packets of a connection that was begun by
+    somebody else need none."""
+    chain, most = f"add rule ip T {chain_of(place)}", reach.network.connections or _share()
+    often = max(most // _PER_SECOND, 1)
+    yield f"{chain} ct direction reply ct state established,related accept"
+    yield f"{chain} ct state new add @open_{place} {{ ip saddr ct count over {most} }} drop"
+    rate = f"limit rate over {often}/second burst {max(most // _BURST, 1)} packets"
+    yield f"{chain} ct state new update @opened_{place} {{ ip saddr {rate} }} drop"
+    for one in reach.network.allow:
+        for target in _targets(one):
+            yield from (f"{chain} {target}{ports} accept" for ports in _ports(one.ports, target))
+    yield f"{chain} goto others"
+    for door in reach.doors:
+        host, _, port = door.rpartition(":")
+        if not host.startswith("["):  # instances have no IPv6
+            where = "0.0.0.0/0" if host == "0.0.0.0" else host  # noqa: S104 - written, not listened on
+            yield f"add element ip T doors_{place} {{ {where} . {port} }}"
+
+
+def _targets(one: Allow) -> tuple[str, ...]:
+    if one.to == MACHINE:
+        return ("fib daddr type local",)
+    if one.place:
+        return (f"ip daddr @members_{one.to}", f"fib daddr type local ip daddr . tcp dport @doors_{one.to}")
+    return (f"ip daddr {one.to}",)
+
+
+def _ports(ports: Sequence[str], target: str) -> Iterator[str]:
+    """Yield what is asked of a packet's ports, protocol by protocol; nothing where any port is meant."""
+    if not ports:
+        yield ""
+    for protocol in ("tcp", "udp"):
+        numbers = [port.partition("/")[0] for port in ports if port.endswith(f"/{protocol}")]
+        if numbers and not (protocol == "udp" and "tcp dport" in target):
+            yield f" {protocol} dport {{ {', '.join(numbers)} }}"
+
+
+def _share() -> int:
+    """Return how many connections are an instance's share of what this machine can remember."""
+    try:
+        return max(int(_TABLE_SIZE.read_text()) // _SHARE, _LEAST)
+    except (OSError, ValueError):
+        return 1 << 14
+
+
+def _failed(what: str, error: OSError) -> HostError:
+    return HostError(f"cannot {what} nftables' tables: {error.strerror}", hint=_HINT)
+
+
+def nft(rules: str) -> None:
+    """Have ``nft`` do what ``rules`` say, all or nothing. Raises HostError, ComponentMissing."""
+    try:
+        process.run(["nft", "-f", "-"], input=rules.encode(), timeout_s=_TIMEOUT_S)
     except CommandFailed as error:
-        raise HostError(
-            f"cannot set up address translation: nft: {error.output.strip().splitlines()[0]}",
-            hint="instances need the kernel's nf_tables with masquerading; instar doctor shows what is missing",
-        ) from error
+        said = error.output.strip().splitlines()
+        cause = next((found[1] for line in said if (found := _CAUSE.search(line))), said[0] if said else "no word")
+        raise HostError(f"cannot set up the instances' firewall: nft: {cause}", hint=_HINT) from error
+
+
+VERSION: Final = "1"  # of the rules: those of another one are made anew
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
+_HINT = "instances need the kernel's nf_tables, for bridges too; instar doctor shows what is missing"
+_FAMILIES: Final[tuple[Family, ...]] = ("bridge", "ip")
+_CHAINS = (
+    *("bridge arriving", "bridge guarded", "bridge between"),
+    *("ip postrouting", "ip forward", "ip arriving", "ip others", "ip refused"),
+)
+_KINDS = ("members", "doors", "open", "opened")
+_RACES = 20
+
+_BRIDGE_HOOKS = """\
+table bridge T {
+  set links { type ifname; }
+  set own { type ifname . ether_addr . ipv4_addr; }
+  set macs { type ether_addr; }
+  set addresses { type ipv4_addr; }
+  chain guarded { }
+  chain arriving { type filter hook prerouting priority -300; policy accept; }
+  chain between { type filter hook forward priority -300; policy accept; }
+}
+"""
+_BRIDGE_RULES = """
+add rule bridge T arriving iifname != "LINKS*" accept
+add rule bridge T arriving ether saddr MAC drop
+add rule bridge T arriving ip saddr GATEWAY drop
+add rule bridge T arriving arp saddr ip GATEWAY drop
+add rule bridge T arriving iifname @links goto guarded
+add rule bridge T arriving ether saddr @macs drop
+add rule bridge T arriving ip saddr @addresses drop
+add rule bridge T arriving arp saddr ip @addresses drop
+add rule bridge T guarded iifname . ether saddr . ip saddr @own accept
+add rule bridge T guarded iifname . ether saddr . arp saddr ip @own iifname . arp saddr ether . arp saddr ip @own accept
+add rule bridge T guarded drop
+add rule bridge T between iifname @links drop
+add rule bridge T between oifname @links drop
+"""
+_IP_HOOKS = """\
+table ip T {
+  set guests { type ipv4_addr; }
+  set name_servers { type ipv4_addr . ipv4_addr; }
+  map senders { type ipv4_addr : verdict; }
+  chain others { }
+  chain refused { }
+  chain postrouting { type nat hook postrouting priority 100; policy accept; }
+  chain forward { type filter hook forward priority 0; policy accept; }
+  chain arriving { type filter hook prerouting priority -110; policy accept; }
+}
+"""
+_IP_RULES = """
+add rule ip T postrouting ip saddr NETWORK ip daddr != NETWORK masquerade
+add rule ip T forward oifname "BRIDGE" iifname != "BRIDGE" ct state established,related accept
+add rule ip T forward oifname "BRIDGE" iifname != "BRIDGE" drop
+add rule ip T forward oifname "BRIDGE" ip daddr @guests ip saddr != @guests ct direction original drop
+add rule ip T arriving iifname "BRIDGE" ip saddr vmap @senders
+add rule ip T others ip saddr . ip daddr @name_servers udp dport 53 accept
+add rule ip T others ip saddr . ip daddr @name_servers tcp dport 53 accept
+add rule ip T others fib daddr type { broadcast, anycast, multicast } drop
+add rule ip T others fib daddr type local goto refused
+add rule ip T others ip daddr NETWORK goto refused
+add rule ip T others ip daddr METADATA goto refused
+add rule ip T refused meta l4proto tcp reject with tcp reset
+add rule ip T refused reject with icmp type admin-prohibited
+"""

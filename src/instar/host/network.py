@@ -1,13 +1,15 @@
 """The network of this machine's instances: which addresses, the bridge, and each instance's pair of links.
 
 Every name carries the state directory's id (see ``names.py`` of the provider). IPv6 is off on what is made here: an
-instance has one address. Instances reach one another, the world through ``firewall.py``'s translation, and this
-machine's own services as anybody on its network does.
+instance has one address, and nobody beside it on its link: all that it sends goes to this machine, which passes on
+what ``firewall.py`` lets through. Who has which address is said for good from outside, so nobody can be asked for it,
+and nobody lie.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -16,13 +18,15 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from instar.errors import HostError
-from instar.host import namespaces
-from instar.host.netlink import Netlink
+from instar.host import firewall, namespaces
+from instar.host.firewall import Guest
+from instar.host.netlink import ALONE, Netlink
 
 INSIDE = "eth0"
 _PREFIX = 20
 _PRIVATE = tuple(IPv4Network(text) for text in ("10.192.0.0/10", "172.16.0.0/12", "192.168.0.0/16"))
 _SMALLEST, _LARGEST = 28, 16
+_USUAL_MTU = 1500
 _FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 _ANOTHER = "name another network: INSTAR_SUBNET=ADDRESS/PREFIX"
 
@@ -56,7 +60,7 @@ def ensure_bridge(bridge: str, network: IPv4Network) -> None:
     """Make the bridge with the network's first address, and let this machine pass packets on. Raises HostError."""
     try:
         with Netlink() as link:
-            _ignore_existing(lambda: link.add_bridge(bridge, _mac(gateway(network).ip)))
+            _ignore_existing(lambda: link.add_bridge(bridge, mac(gateway(network).ip)))
             _write(f"/proc/sys/net/ipv6/conf/{bridge}/disable_ipv6", "1")
             _ignore_existing(lambda: link.add_address(bridge, gateway(network)))
             link.set_up(bridge)
@@ -82,20 +86,49 @@ def gateway(network: IPv4Network) -> IPv4Interface:
     return IPv4Interface((network.network_address + 1, network.prefixlen))
 
 
-def connect(link: str, bridge: str, namespace: Path, address: IPv4Address, network: IPv4Network) -> None:
-    """Join the network namespace to the bridge by the pair ``link``–eth0, and set up all that is inside.
+def connect(table: str, bridge: str, namespace: Path, guest: Guest, network: IPv4Network) -> None:
+    """Join the network namespace to the bridge by the pair ``guest.link``–eth0, and set up all that is inside.
 
-    Raises HostError; what was made then goes with the namespace, or by :func:`delete_link`.
+    The link is up only when everything holds that ties it. Raises HostError; what was made then goes by
+    :func:`disconnect`.
     """
+    address, hardware = IPv4Address(guest.address), bytes.fromhex(guest.mac)
     try:
         with open(namespace, "rb") as kept, Netlink() as outside:  # noqa: PTH123 - a namespace is no file to read
             master = socket.if_nametoindex(bridge)
-            outside.add_veth(link, master=master, peer=INSIDE, peer_mac=_mac(address), peer_namespace=kept.fileno())
-            _write(f"/proc/sys/net/ipv6/conf/{link}/disable_ipv6", "1")
-            outside.set_up(link)
+            outside.add_veth(
+                guest.link, master=master, mtu=guest.mtu, peer=INSIDE, peer_mac=hardware, peer_namespace=kept.fileno()
+            )
+            _write(f"/proc/sys/net/ipv6/conf/{guest.link}/disable_ipv6", "1")
+            outside.set_port(guest.link, ALONE)
+            outside.set_behind(guest.link, hardware)
+            outside.set_neighbour(bridge, address, hardware)
+            firewall.admit(table, guest)
+            outside.set_up(guest.link)
     except OSError as error:
-        raise HostError(f"cannot make the link '{link}': {error.strerror}") from error
-    namespaces.inside(namespace, lambda: _set_up_inside(IPv4Interface((address, network.prefixlen)), network))
+        raise HostError(f"cannot make the link '{guest.link}': {error.strerror}") from error
+    namespaces.inside(namespace, lambda: _set_up_inside(address, gateway(network).ip))
+
+
+def disconnect(table: str, bridge: str, link: str, address: str | None) -> None:
+    """Remove a link and all that ties it; what isn't there is fine. Raises HostError."""
+    delete_link(link)
+    known = firewall.dismiss(table, link, address)
+    if known is None:
+        return
+    try:
+        with Netlink() as outside:
+            outside.delete_neighbour(bridge, IPv4Address(known))
+    except OSError as error:
+        if error.errno != errno.ENODEV:  # the bridge is gone, and all neighbours on it
+            raise HostError(f"cannot forget the neighbour {known}: {error.strerror}") from error
+
+
+def mtu() -> int:
+    """Return the longest packet that goes on into the world as it is: that of the link with the default route."""
+    with Netlink() as link:
+        number = link.default_link()
+        return next((one.mtu for one in link.links() if one.number == number), _USUAL_MTU)
 
 
 def delete_link(name: str) -> bool:
@@ -112,19 +145,22 @@ def link_names(prefix: str) -> tuple[str, ...]:
         return tuple(sorted(found.name for found in link.links() if found.name.startswith(prefix)))
 
 
-def _set_up_inside(address: IPv4Interface, network: IPv4Network) -> None:
+def mac(address: IPv4Address) -> bytes:
+    """An address that is used again keeps its hardware address, so that no neighbour remembers a wrong one."""
+    return b"\x02\x69" + address.packed  # locally administered
+
+
+def _set_up_inside(address: IPv4Address, router: IPv4Address) -> None:
+    """The instance is alone on its link with the router, whose hardware address it need not ask for."""
     with Netlink() as link:
         link.set_up("lo")
         _write(f"/proc/sys/net/ipv6/conf/{INSIDE}/disable_ipv6", "1")
         _write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
-        link.add_address(INSIDE, address)
+        link.add_address(INSIDE, IPv4Interface((address, 32)))
         link.set_up(INSIDE)
-        link.add_default_route(gateway(network).ip)
-
-
-def _mac(address: IPv4Address) -> bytes:
-    """An address that is used again keeps its hardware address, so that no neighbour remembers a wrong one."""
-    return b"\x02\x69" + address.packed  # locally administered
+        link.set_neighbour(INSIDE, router, mac(router))
+        link.add_route(INSIDE, router)
+        link.add_default_route(router)
 
 
 def _taken(but: str | None = None) -> list[tuple[IPv4Network, str]]:

@@ -13,6 +13,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,8 @@ _TABLE_NAME = 1
 _GET_SOCKETS = 20
 _SOCKET_ASKED = struct.Struct("=BBBxI48x")
 _SOCKET_STATES = struct.Struct("=BBBB")
+_CONNECTED = 1 << 1 | 1 << 2  # established, and SYN sent
+_MAPPED = bytes(10) + b"\xff\xff"  # an address of IPv4 in a socket of IPv6
 _TCP_LISTENS, _UDP_UNCONNECTED = 1 << 10, 1 << 7
 
 
@@ -61,6 +64,19 @@ class Listener:
         return f"{self.protocol} {shown}:{self.port}"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Connection:
+    """A socket that is connected, or just connects, to ``port`` of ``address``."""
+
+    protocol: str
+    own_port: int
+    address: IPv4Address
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.protocol} {self.address}:{self.port}"
+
+
 def view() -> NetworkView:
     """Return what is set up in the network namespace of this thread. Raises OSError."""
     with Netlink() as netlink:
@@ -83,6 +99,30 @@ def listeners() -> tuple[Listener, ...]:
         for listener in _sockets(family, protocol, states)
     }
     return tuple(sorted(found, key=str))
+
+
+def connections() -> tuple[Connection, ...]:
+    """Return the sockets of this thread's network namespace that are connected to an address of IPv4. Raises OSError,
+    also where the kernel does not tell of sockets."""
+    found = set()
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP):
+            with Netlink(_SOCK_DIAG) as netlink:
+                for message in netlink.dump(_GET_SOCKETS, _SOCKET_ASKED.pack(family, protocol, 0, _CONNECTED)):
+                    found |= {one for one in (_connection(family, protocol, message),) if one is not None}
+    return tuple(sorted(found, key=str))
+
+
+def _connection(family: int, protocol: int, message: bytes) -> Connection | None:
+    remote = message[24:28] if family == socket.AF_INET else message[24:40]
+    if family == socket.AF_INET6 and remote[:12] != _MAPPED:
+        return None
+    return Connection(
+        protocol="tcp" if protocol == socket.IPPROTO_TCP else "udp",
+        own_port=int.from_bytes(message[4:6], "big"),
+        address=IPv4Address(remote[-4:]),
+        port=int.from_bytes(message[6:8], "big"),
+    )
 
 
 def _links(netlink: Netlink) -> tuple[dict[int, str], tuple[str, ...]]:

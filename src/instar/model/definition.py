@@ -277,6 +277,32 @@ class Drift:
     ignore: tuple[Ignore, ...] = ()
 
 
+MACHINE: Final = "machine"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Allow:
+    """What an environment's instances may begin to talk to: ``to`` is SERVICE/ENVIRONMENT, MACHINE, or a network
+    ("169.254.169.254/32"). ``ports``: "5432/tcp", each; none: any port of any protocol."""
+
+    to: str
+    ports: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> bool:
+        """It is an environment's instances, and where its router listens."""
+        return "/" in self.to and not self.to[0].isdigit()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Network:
+    """What instances may reach besides the world. ``connections``: how many each may have open at once; None: a share
+    of what the machine can remember."""
+
+    allow: tuple[Allow, ...] = ()
+    connections: int | None = None
+
+
 REPLACE_WITHIN_MS = 900_000  # of an instance in which a shell was opened
 
 
@@ -306,6 +332,7 @@ class Environment:
     drift: Drift = Drift()
     replace_within_ms: int = REPLACE_WITHIN_MS
     accept_proxy: tuple[str, ...] = field(default=(), metadata=ADDED)  # addresses or networks of servers in front
+    network: Network = field(default=Network(), metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ KINDS: Final = {
     "command": "the first process has another command line or environment than the release gives it",
     "limit": "a limit of the instance's cgroup is not the release's",
     "sysctl": "a kernel setting of the instance's namespaces is not as it was made",
-    "network": "an address, route, link, rule or table of the instance's network is not as it was made",
+    "network": "an address, route, link, rule or table of an instance's network, inside or out, is not as it was made",
     "listener": "a socket listens on another port than the release's",
     "file": "a file that Instar shows inside (hosts, resolv.conf, hostname) is not as it was made",
     "secret": "a secret is not the release's",

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from instar.model.codec import ADDED, canonical
-from instar.model.definition import REPLACE_WITHIN_MS, Drift, Environment, Keep, Replace, Service
+from instar.model.definition import REPLACE_WITHIN_MS, Drift, Environment, Keep, Network, Replace, Service
 from instar.model.definition import Rollout as RolloutPolicy
 from instar.model.digest import Digest
 
@@ -51,6 +51,7 @@ class Settings:
     drift: Drift = Drift()
     replace_within_ms: int = REPLACE_WITHIN_MS
     accept_proxy: tuple[str, ...] = field(default=(), metadata=ADDED)
+    network: Network = field(default=Network(), metadata=ADDED)
 
     @classmethod
     def of(cls, environment: Environment) -> Settings:
@@ -65,6 +66,7 @@ class Settings:
             drift=environment.drift,
             replace_within_ms=environment.replace_within_ms,
             accept_proxy=environment.accept_proxy,
+            network=environment.network,
         )
 
 

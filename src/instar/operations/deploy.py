@@ -22,6 +22,7 @@ from instar.model.release import Configuration, EnvironmentState, Place, Release
 from instar.operations.old_secrets import remove_if_free
 from instar.operations.parts import Parts, agent_pid, hold_place, hold_store, require_root
 from instar.operations.project import project_of, require_own
+from instar.operations.reach import cuts
 from instar.operations.secrets import keep_secrets
 from instar.providers.base import Provider, RouterPlan
 
@@ -184,6 +185,8 @@ def begin(
         provider.router.check(RouterPlan.of(place, settings, configuration.service))
     for warning in provider.runtime.warnings():
         parts.report(Progress(stage="note", text=warning, kind="warning"))
+    for text in cuts(parts, state, settings):
+        parts.report(Progress(stage="note", text=text, kind="warning"))
     _tell_settings(parts, state, settings)
     with parts.ledger.transaction():
         if release is None:

@@ -1,7 +1,7 @@
 """What the agent does about drift: it checks as often as an environment says, keeps evidence, and taints.
 
 It repairs no instance: one that is not what was baked any more is replaced, by the loop and within its budget. A router
-is no instance: it is put right, and that is written down.
+is no instance, nor are the machine's rules for them all: those are put right, and that is written down.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from instar.drift.check import Checked, check
 from instar.drift.traffic import targets
-from instar.errors import EnvironmentBusy, InstarError, RouterError
+from instar.errors import EnvironmentBusy, HostError, InstarError, RouterError
 from instar.model.codec import to_json
 from instar.model.drift import Finding
 from instar.model.progress import Progress, Report
@@ -59,12 +59,24 @@ def guard(parts: Parts, state: EnvironmentState, memory: Memory, report: Report)
         memory.told[about] = findings
     if policy.action == "replace":
         _taint(parts, state, checked, known)
-    if any(finding.kind == "router" for finding in checked.findings):
+    shared = {finding.kind for finding in checked.of(None)}
+    if "network" in shared:
+        _restore_network(parts, state, report)
+    if "router" in shared:
         try:
             _put_right(parts, state)
         except (RouterError, EnvironmentBusy) as error:
             report(Progress(stage="drift", kind="warning", text=f"its router cannot be put right: {error}"))
     return checked
+
+
+def _restore_network(parts: Parts, state: EnvironmentState, report: Report) -> None:
+    """Have this machine's rules about instances made again as they were; what they are for, the loop says next."""
+    try:
+        parts.provider(state.settings.provider).runtime.restore_network()
+        parts.ledger.record("network-restored", state.place, release=state.active)
+    except (HostError, EnvironmentBusy) as error:
+        report(Progress(stage="drift", kind="warning", text=f"the instances' network cannot be put right: {error}"))
 
 
 def _told_as(finding: Finding) -> tuple[str, str, str]:

@@ -17,6 +17,7 @@ from instar.operations.lock import is_locked
 from instar.operations.parts import Parts
 from instar.operations.project import require_own
 from instar.operations.promote import promoted
+from instar.operations.reach import cuts
 from instar.operations.secrets import look_at_secrets
 
 
@@ -125,7 +126,10 @@ def _compared(
         image=image.digest,
         release=release,
         changes=tuple(changes),
-        warnings=forecast(settings, active, configuration.service) if release else (),
+        warnings=(
+            *(forecast(settings, active, configuration.service) if release else ()),
+            *cuts(parts, state, settings),
+        ),
         locked=image.locked,
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import Any, Final, Literal, Protocol
 
-from instar.model.definition import Check, Headers, Service
+from instar.model.definition import Check, Headers, Network, Service
 from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.image import Image
@@ -98,6 +98,20 @@ class Shell(Protocol):
         """End it if it runs, and take away what was shown inside for it."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkPlan:
+    """What a place's instances may reach. ``listen``: where its router does, for instances of others that may reach
+    this place."""
+
+    place: Place
+    network: Network
+    listen: tuple[str, ...]
+
+    @classmethod
+    def of(cls, place: Place, settings: Settings) -> NetworkPlan:
+        return cls(place=place, network=settings.network, listen=settings.listen)
+
+
 class Runtime(Protocol):
     """Where instances run."""
 
@@ -105,6 +119,16 @@ class Runtime(Protocol):
         """Return the network that instance addresses are taken from; its first host is the provider's own.
 
         Decides it and writes it down at the first call. Raises HostError when every candidate is taken.
+        """
+
+    def network_plan(self, place: Place) -> NetworkPlan | None:
+        """Return the plan in force for what the instances of ``place`` may reach; None where none is (any more)."""
+
+    def set_network(self, plan: NetworkPlan) -> bool:
+        """Let the instances of a place, those that run and those to come, reach what ``plan`` says and nothing else
+        of what it is about. Returns whether somebody had taken away what was in force, for everybody.
+
+        Raises HostError, and what was in force stays.
         """
 
     def room_bytes(self) -> int:
@@ -138,6 +162,18 @@ class Runtime(Protocol):
         anything else goes on; what is only so for a moment is not found.
         """
 
+    def cut(self, plan: NetworkPlan, instances: Sequence[Instance]) -> Mapping[str, tuple[str, ...]]:
+        """Return what of ``instances``' open connections could not be begun under ``plan``: by instance, for people.
+
+        Those of a provider's older instances go on until they are replaced, others end when it comes into force.
+        """
+
+    def inspect_network(self) -> tuple[Finding, ...]:
+        """Return what is not as it was made of what all instances share of their network."""
+
+    def restore_network(self) -> None:
+        """Make that as it was made, for all instances that run, again. Raises HostError."""
+
     def layers_in_use(self) -> Collection[Digest]:
         """Return the diff IDs of all layers that instances stand on, also those that are only just being made."""
 
@@ -163,7 +199,7 @@ class Runtime(Protocol):
         """Tell whether anything that an instance printed is kept."""
 
     def forget(self, place: Place, names: Sequence[str], *, volumes: bool) -> None:
-        """Remove the logs of a destroyed place's instances, and its volumes when ``volumes``.
+        """Remove the logs of a destroyed place's instances, what they might reach, and its volumes when ``volumes``.
 
         ``names`` are the ids of all instances that it ever had: another place's may look the same.
         """

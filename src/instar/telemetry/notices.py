@@ -206,6 +206,8 @@ def _sentence(event: Event) -> str:
             return f"{where}: {event.detail.get('instance')} is destroyed{reason}"
         case "router-restored":
             return f"{where}: its router is as it was made again"
+        case "network-restored":
+            return f"{where}: this machine's rules about instances were changed, and are as they were made again"
         case "notification-lost":
             return (
                 f"{where}: notice {event.detail.get('of')} was given up after {event.detail.get('tries')} tries{reason}"

@@ -7,18 +7,49 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Network
 from pathlib import Path
 
 from instar import process
 from instar.errors import InstarError
 from instar.host import cgroups, firewall, idmap, mounts, namespaces, processes, seccomp, toolbox, trees, verity
 from instar.host.namespaces import IdRange, Unsupported
-from instar.host.netlink import Netlink
+from instar.host.netlink import ALONE, Netlink
 from instar.model.component import Component
 
 _TRY = "instar-try-"
 _VERSION = re.compile(r"\d+\.\d+[\w.+~:-]*")
+
+_RULES = (
+    (
+        "nf_tables masquerade",
+        "translates the addresses of instances",
+        "nft_masq nft_chain_nat",
+        "table ip t { chain c { type nat hook postrouting priority 100; ip saddr 192.0.2.0/24 masquerade; } }\n",
+    ),
+    (
+        "nf_tables for bridges",
+        "ties an instance to its own address",
+        "nf_tables bridge",
+        "table bridge t { set s { type ifname . ether_addr . ipv4_addr; }\n"
+        "chain c { type filter hook prerouting priority 0; iifname . ether saddr . ip saddr @s accept; } }\n",
+    ),
+    (
+        "nf_tables fib and reject",
+        "keeps instances from what this machine listens on",
+        "nft_fib_ipv4 nft_reject_ipv4",
+        "table ip t { chain c { type filter hook prerouting priority -110;\n"
+        "fib daddr type local meta l4proto tcp reject with tcp reset; } }\n",
+    ),
+    (
+        "nf_tables connlimit",
+        "keeps one instance from filling this machine's table of connections",
+        "nft_connlimit nft_limit nft_ct",
+        "table ip t { set s { type ipv4_addr; flags dynamic; size 9; }\n"
+        "set r { type ipv4_addr; flags dynamic; size 9; }\n"
+        "chain c { type filter hook prerouting priority -110; ct state new add @s { ip saddr ct count over 9 } drop;\n"
+        "update @r { ip saddr limit rate over 9/second burst 9 packets } drop; } }\n",
+    ),
+)
 
 
 def components() -> tuple[Component, ...]:
@@ -85,7 +116,7 @@ def _features() -> Iterator[Component]:
         ("overlayfs", "puts layers on one another", "overlay", lambda: _file_system("overlay")),
         ("EROFS", "holds a layer that nobody can write to", "erofs", lambda: _file_system("erofs")),
         ("veth and bridge", "join instances to their network", "veth bridge", lambda: _tried(_try_links)),
-        ("nf_tables masquerade", "translates the addresses of instances", "nft_masq", lambda: _tried(_try_translation)),
+        *((what, purpose, modules, _tries(rules)) for what, purpose, modules, rules in _RULES),
     )
     for name, purpose, modules, found in checks:
         yield Component(name=name, purpose=purpose, found=found(), get=f"a kernel with it: modprobe -a {modules}")
@@ -149,13 +180,15 @@ def _try_links() -> None:
         with Netlink() as link, Path("/proc/thread-self/ns/net").open("rb") as here:
             link.add_bridge("bridge", b"\x02\0\0\0\0\1")
             bridge, mac = socket.if_nametoindex("bridge"), b"\x02\0\0\0\0\2"
-            link.add_veth("outer", master=bridge, peer="inner", peer_mac=mac, peer_namespace=here.fileno())
+            link.add_veth("outer", master=bridge, mtu=1500, peer="inner", peer_mac=mac, peer_namespace=here.fileno())
+            link.set_port("outer", ALONE)
+            link.set_behind("outer", mac)
 
     namespaces.in_new_network(make)
 
 
-def _try_translation() -> None:
-    namespaces.in_new_network(lambda: firewall.ensure_translation("instar_try", IPv4Network("192.0.2.0/24"), "bridge"))
+def _tries(rules: str) -> Callable[[], str | None]:
+    return lambda: _tried(lambda: namespaces.in_new_network(lambda: firewall.nft(rules)))
 
 
 def _try_users() -> None:

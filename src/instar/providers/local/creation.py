@@ -13,6 +13,7 @@ from pathlib import Path
 from instar.errors import ProviderError
 from instar.host import bundle, cgroups, conmon, namespaces, network, plate, programs, resolver, rlimits, seccomp
 from instar.host.bundle import Bind, Bundle, Users
+from instar.host.firewall import Guest
 from instar.host.layers import LayerImages
 from instar.host.namespaces import ID_COUNT, IdRange
 from instar.model.digest import Digest
@@ -53,13 +54,14 @@ def create(order: Order, subnet: IPv4Network, *, shift_owners: bool) -> Process:
     """
     names = order.names
     _check_user(order, shift_owners)
-    record.write_intent(names, order.instance, _layers(order))
+    servers = tuple(map(str, resolver.of_machine().servers))
+    guest = guest_of(order, mtu=network.mtu(), servers=servers)
+    record.write_intent(names, order.instance, _layers(order), guest)
     logs.begin(names.log)
     root.make_room(names)
     with _namespaces(names, shift_owners) as (users, descriptor):
-        address = IPv4Address(order.instance.address)
         namespace = namespaces.name_path(names.network)
-        network.connect(names.link, names.of.bridge, namespace, address, subnet)
+        network.connect(names.of.table, names.of.bridge, namespace, guest, subnet)
         binds, layers = _make_root(order, users, descriptor)
     command = _checked_command(order, users)
     _write_bundle(order, users, binds, command)
@@ -69,7 +71,7 @@ def create(order: Order, subnet: IPv4Network, *, shift_owners: bool) -> Process:
     _give_output(order, process, users)
     root.hide_volumes(names)
     seals = {str(diff_id): order.images.seal(Digest(diff_id)) for diff_id, _ in layers}
-    facts.write(names, process, layers, modes=modes.modes(process.pid), seals=seals)
+    facts.write(names, process, layers, modes=modes.modes(process.pid), seals=seals, guest=guest)
     record.write_process(names, process)
     return process
 
@@ -78,6 +80,19 @@ def _layers(order: Order) -> list[Digest]:
     """Return the diff ID of each layer that is known before there is a root, topmost first; the plate is the lowest."""
     base = plate.layer([volume.path for volume in order.release.service.volumes])
     return [layer.diff_id for layer in (*reversed(order.image.layers), base)]
+
+
+def guest_of(order: Order, *, mtu: int, servers: tuple[str, ...]) -> Guest:
+    """Return what ties the instance's link."""
+    address = IPv4Address(order.instance.address)
+    return Guest(
+        link=order.names.link,
+        mtu=mtu,
+        mac=network.mac(address).hex(),
+        address=str(address),
+        servers=servers,
+        place=str(order.instance.place),
+    )
 
 
 def ids_of(names: InstanceNames) -> IdRange:

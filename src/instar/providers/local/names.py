@@ -7,7 +7,7 @@ Whatever is global to the machine carries the state directory's id, and, where i
     network namespace   instar-‹ID›-‹SERIAL›
     cgroup              instar-‹ID›/‹INSTANCE›, instar-‹ID›/‹INSTANCE›/keeper, instar-‹ID›/conmon, instar-‹ID›/logs,
                         instar-‹ID›/routers/‹SERVICE›.‹ENVIRONMENT›
-    nftables table      instar_‹ID›
+    nftables tables     instar_‹ID›, of the families ip and bridge
     root file system    /run/instar-‹ID›/‹SERIAL›/root  every folder above it lets the instance's own users through
     user namespace      /run/instar-‹ID›/‹SERIAL›/users where no path is odd: runc takes no ',' in one
 
@@ -102,6 +102,10 @@ class Names:
     @property
     def network_file(self) -> Path:
         return self.state.root / "network.json"
+
+    @property
+    def tables_file(self) -> Path:
+        return self.state.run / "network.json"
 
     def instance(self, name: str, serial: int) -> InstanceNames:
         return InstanceNames(self, name, serial)

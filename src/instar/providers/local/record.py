@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from instar.host import processes
+from instar.host.firewall import Guest
 from instar.model.codec import from_json, to_json
 from instar.model.digest import Digest
 from instar.model.release import Instance, Process
@@ -24,20 +25,24 @@ T = TypeVar("T")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Intent:
     """``made_at`` is in seconds since the boot; ``maker`` is the process that began to make the instance. ``layers``:
-    the diff ID of each layer that it stands on, topmost first; an older Instar wrote none."""
+    the diff ID of each layer that it stands on, topmost first; an older Instar wrote none. ``guest``: what ties its
+    link; None: an older Instar made it, which tied none."""
 
     id: str
     serial: int
     maker: Process
     made_at: int
     layers: tuple[Digest, ...] = ()
+    guest: Guest | None = None
 
 
-def write_intent(names: InstanceNames, instance: Instance, layers: Sequence[Digest]) -> None:
+def write_intent(names: InstanceNames, instance: Instance, layers: Sequence[Digest], guest: Guest) -> None:
     """Make the instance's folder with its intent in it: from now on everything of it can be found."""
     maker = processes.identify(os.getpid())
     assert maker is not None
-    intent = Intent(id=instance.id, serial=instance.serial, maker=maker, made_at=_uptime(), layers=tuple(layers))
+    intent = Intent(
+        id=instance.id, serial=instance.serial, maker=maker, made_at=_uptime(), layers=tuple(layers), guest=guest
+    )
     remove_begun(names)
     folder = names.folder.with_name(f".{_words(maker)}-{names.name}")
     try:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from instar.errors import HostError
-from instar.host import cgroups, conmon, mounts, namespaces, network, plate, processes, runc, trees
+from instar.host import cgroups, conmon, firewall, mounts, namespaces, network, plate, processes, runc, trees
 from instar.model.definition import Stop
 from instar.model.release import Instance, Process
 from instar.providers.local import logs, record, root
@@ -43,7 +43,9 @@ def remove(names: InstanceNames) -> None:
     """End every process of the instance at once and remove every trace of it but its log. Raises HostError."""
     _end(names)
     runc.delete(names.of.state.runc, names.name)
-    network.delete_link(names.link)
+    intent = record.find_intent(names.folder)
+    address = intent.guest.address if intent and intent.guest else None
+    network.disconnect(names.of.table, names.of.bridge, names.link, address)
     namespaces.drop_network(names.network)
     root.unmount(names)
     cgroups.remove(names.group)
@@ -89,6 +91,7 @@ def _found(names: Names) -> set[tuple[str, int]]:
     loose |= {Path(folder).name for folder in _kept_folders(names) if folder not in folders}
     found |= {(name, -1) for name in loose - named}
     serials = {names.serial_of_link(link) for link in network.link_names(names.link_prefix)}
+    serials |= {names.serial_of_link(link) for link in firewall.links(names.table)}
     serials |= {names.serial_of_network(name) for name in namespaces.names(names.network_prefix)}
     serials |= {int(room.name) for room in _rooms(names)}
     with_folder = {serial for _, serial in found}

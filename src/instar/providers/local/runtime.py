@@ -14,6 +14,7 @@ from typing import Any
 
 from instar.errors import CommandFailed, EnvironmentBusy, HostError, InstarError, ProviderError
 from instar.host import locks, memory, runc
+from instar.host.firewall import Reach
 from instar.host.layers import LayerImages
 from instar.host.namespaces import Unsupported
 from instar.model.definition import Check
@@ -22,7 +23,7 @@ from instar.model.drift import Finding
 from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release
 from instar.model.state import StateDirectory
-from instar.providers.base import Observed, Probe, Shell, StoredVolume, Subject
+from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Subject
 from instar.providers.local import (
     checks,
     creation,
@@ -106,6 +107,27 @@ class LocalRuntime:
         orders = [self._order(with_image(subject, self._instance(subject.instance))) for subject in subjects]
         return tuple(inspect(orders, self._layers, deep=deep))
 
+    def cut(self, plan: NetworkPlan, instances: Sequence[Instance]) -> Mapping[str, tuple[str, ...]]:
+        from instar.providers.local import cuts
+
+        network = self._subnet.find()
+        if network is None:
+            return {}
+        known = {one.address: str(one.place) for one in instances}
+        where = cuts.look(self._names, network, self._subnet.tables.doors(), known)
+        reach = Reach(network=plan.network, doors=plan.listen)
+        found = {one.id: cuts.cut(self._instance(one), one, reach, where) for one in instances}
+        return {name: lines for name, lines in found.items() if lines}
+
+    def inspect_network(self) -> tuple[Finding, ...]:
+        return tuple(
+            Finding(instance=None, kind="network", path=path, expected=expected, observed=observed)
+            for path, expected, observed in self._subnet.tables.differences()
+        )
+
+    def restore_network(self) -> None:
+        self._subnet.tables.restore(self._subnet.network())
+
     def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
         from instar.providers.local.inspection.evidence import processes
 
@@ -145,7 +167,16 @@ class LocalRuntime:
     def has_log(self, instance_id: str) -> bool:
         return self._names.log(instance_id).exists()
 
+    def network_plan(self, place: Place) -> NetworkPlan | None:
+        reach = self._subnet.tables.reach(place)
+        return NetworkPlan(place=place, network=reach.network, listen=reach.doors) if reach else None
+
+    def set_network(self, plan: NetworkPlan) -> bool:
+        reach = Reach(network=plan.network, doors=plan.listen)
+        return self._subnet.tables.set(self._subnet.network(), plan.place, reach)
+
     def forget(self, place: Place, names: Sequence[str], *, volumes: bool) -> None:
+        self._subnet.tables.forget(place)
         for name in names:
             logs.forget(self._names.log(name))
         if volumes:
@@ -166,7 +197,7 @@ class LocalRuntime:
         return surroundings.warnings(self._names, self._subnet.find(), self.owners_stay)
 
     def _create(self, names: InstanceNames, instance: Instance, release: Release, image: Image) -> Process:
-        subnet = self._subnet.ensure()
+        subnet = self._subnet.ensure(instance.place)
         logs.ensure_keeper(self._names)
         order = self._order(Subject(instance=instance, release=release, image=image))
         try:

@@ -9,8 +9,10 @@ import threading
 from ipaddress import IPv4Network
 
 from instar.errors import HostError
-from instar.host import firewall, locks, network, resolver
+from instar.host import locks, network, resolver
+from instar.model.release import Place
 from instar.providers.local.names import Names
+from instar.providers.local.tables import Tables
 
 WANTED = "INSTAR_SUBNET"
 _PATIENCE_S = 60.0
@@ -23,6 +25,7 @@ class Subnet:
         self._names = names
         self._guard = threading.Lock()
         self._network: IPv4Network | None = None
+        self.tables = Tables(names)
 
     def network(self) -> IPv4Network:
         """Return the network; at the very first call, choose it and write it down. Raises HostError."""
@@ -37,20 +40,19 @@ class Subnet:
             return self._network or self._read()
         return None
 
-    def ensure(self) -> IPv4Network:
-        """Return the network, with its bridge and its address translation in place. Raises HostError."""
+    def ensure(self, place: Place) -> IPv4Network:
+        """Return the network, with its bridge and tables in place for instances of ``place``. Raises HostError."""
         subnet = self.network()
         names = self._names
         if not network.bridge_is_up(names.bridge, subnet):
             with self._guard, locks.hold(names.machine_lock, "this machine's network", wait_s=_PATIENCE_S):
                 network.ensure_bridge(names.bridge, subnet)
-        with self._guard:
-            firewall.ensure_translation(names.table, subnet, names.bridge)
+        self.tables.ensure(subnet, place)
         return subnet
 
     def remove(self) -> bool:
-        """Remove bridge and translation; return whether there was a bridge. Raises HostError."""
-        firewall.remove_translation(self._names.table)
+        """Remove bridge and tables; return whether there was a bridge. Raises HostError."""
+        self.tables.remove()
         return network.delete_link(self._names.bridge)
 
     def _read(self) -> IPv4Network | None:

@@ -8,21 +8,23 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from instar.errors import InstarError
-from instar.host import firewall, network, resolver
+from instar.host import barriers, network, resolver
+from instar.providers.local import record
 from instar.providers.local.names import Names
 
 _ANSWER_S = 0.5
+_NAMED = 4
 _TRUSTED_S = 600.0
 
 
 def warnings(names: Names, subnet: IPv4Network | None, owners_stay: str | None) -> tuple[str, ...]:
     """Return the warnings. Asks the name servers at most every ten minutes, as long as they answer."""
-    return (*_firewall(names), *_resolver(names), *_subnet(names, subnet), *_users(owners_stay))
+    return (*_firewall(names), *_resolver(names), *_subnet(names, subnet), *_users(owners_stay), *_older(names))
 
 
 def _firewall(names: Names) -> Iterator[str]:
     with contextlib.suppress(InstarError):  # doctor says that nft is missing
-        for barrier in firewall.barriers(names.bridge):
+        for barrier in barriers.barriers(names.bridge):
             yield (
                 f"{barrier.what} on this machine drops what instances send to the world "
                 f"(requests to them are not affected); allow it with: {' && '.join(barrier.allow)}"
@@ -46,6 +48,17 @@ def _subnet(names: Names, subnet: IPv4Network | None) -> Iterator[str]:
         yield (
             f"the instances' network {subnet} overlaps another: {cause}; to move it, destroy every environment, "
             f"remove {names.network_file}, and choose with INSTAR_SUBNET"
+        )
+
+
+def _older(names: Names) -> Iterator[str]:
+    """Say what an upgrade changes for whom, as long as it has not changed it."""
+    found = sorted(name for name, intent in record.all_intents(names).items() if intent and intent.guest is None)
+    if found:
+        shown = ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+        yield (
+            f"instances of an older Instar ({shown}) reach one another and this machine as before; those that follow "
+            "them reach only what environments.NAME.network.allow says, besides the world"
         )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from instar.host import cgroups, marks, namespaces, network_view, proc, settings
+from instar.host.firewall import Guest
 from instar.host.network_view import NetworkView
 from instar.model.codec import ADDED, from_json, to_json
 from instar.model.digest import Digest
@@ -33,7 +34,8 @@ class Facts:
     the devices that the kernel shows their files on. ``hashes`` are of files in the instance's folder and of runc's.
 
     What follows them an older Instar did not write down: ``marked`` (the first process carries the mark of this very
-    file), ``rlimits`` and ``oom_score`` of the first process, ``modes`` of what shows inside, ``seals`` of the layers.
+    file), ``rlimits`` and ``oom_score`` of the first process, ``modes`` of what shows inside, ``seals`` of the layers,
+    ``guest``: what ties its link.
     An instance without them is judged without them.
     """
 
@@ -54,6 +56,7 @@ class Facts:
     oom_score: int | None = field(default=None, metadata=ADDED)
     modes: Mapping[str, str] = field(default_factory=dict, metadata=ADDED)
     seals: Mapping[str, str] = field(default_factory=dict, metadata=ADDED)
+    guest: Guest | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +76,7 @@ def write(
     *,
     modes: Mapping[str, str],
     seals: Mapping[str, str],
+    guest: Guest,
 ) -> None:
     """Look at an instance whose first process waits to begin, write down what it is like, and give that process the
     mark of what is written. Raises HostError, OSError.
@@ -80,7 +84,7 @@ def write(
     ``layers``: (diff ID, device) of each, topmost first; ``modes``: of what shows inside; ``seals``: the note of each
     layer's file.
     """
-    made = look(names, process, layers, modes=modes, seals=seals)
+    made = look(names, process, layers, modes=modes, seals=seals, guest=guest)
     text = json.dumps(to_json(made)).encode()
     temporary = names.made.with_name(f".{names.made.name}")
     with open(temporary, "wb", opener=_private) as file:
@@ -96,6 +100,7 @@ def look(
     *,
     modes: Mapping[str, str],
     seals: Mapping[str, str],
+    guest: Guest | None,
 ) -> Facts:
     """Return what an instance is like now. Raises HostError, OSError."""
     inside = look_inside(process.pid, None)
@@ -117,6 +122,7 @@ def look(
         oom_score=proc.oom_score(process.pid),
         modes=modes,
         seals=seals,
+        guest=guest,
     )
 
 

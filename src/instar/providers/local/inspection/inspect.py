@@ -18,12 +18,13 @@ from instar.model.drift import Finding
 from instar.model.release import Process
 from instar.providers.local import creation
 from instar.providers.local.creation import Order
-from instar.providers.local.inspection import facts, outside, surface, unread
+from instar.providers.local.inspection import facts, outside, surface, ties, unread
 from instar.providers.local.inspection import processes as members
 from instar.providers.local.inspection.case import Case
 from instar.providers.local.inspection.facts import Facts
 from instar.providers.local.inspection.outside import Outside
 from instar.providers.local.inspection.processes import Allowed
+from instar.providers.local.inspection.ties import Ties
 from instar.providers.local.names import InstanceNames
 
 AGAIN_AFTER_S: Final = (0.03, 0.1, 0.4)
@@ -49,13 +50,15 @@ def inspect(orders: Sequence[Order], images: LayerImages, *, deep: bool) -> Iter
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Surroundings:
     """What is looked up once for all instances. ``sharers``: processes that are in a namespace of an instance's
-    own; ``unsound``: diff ID → what is wrong with the layer; ``devices``: diff ID → where it is now."""
+    own; ``unsound``: diff ID → what is wrong with the layer; ``devices``: diff ID → where it is now; ``ties``: what
+    ties their links."""
 
     mounts: Mapping[str, Sequence[proc.Mount]]
     sharers: Mapping[str, Collection[int]]
     unsound: Mapping[str, str]
     devices: Mapping[str, str]
     outside: Outside | None
+    ties: Ties
 
 
 def _look_around(cases: Sequence[Case], images: LayerImages, *, deep: bool) -> Surroundings:
@@ -72,6 +75,7 @@ def _look_around(cases: Sequence[Case], images: LayerImages, *, deep: bool) -> S
         unsound=unsound,
         devices=devices,
         outside=outside.look(cases),
+        ties=ties.look(cases[0].names.of),
     )
 
 
@@ -132,6 +136,8 @@ def _persistent(cases: Sequence[Case], images: LayerImages, *, deep: bool) -> It
 
     All is looked up anew each time; what a deep look found damaged is no longer taken for read by the others.
     """
+    if not cases:
+        return
     around = _look_around(cases, images, deep=deep)
     found = [(case, _look(case, around, deep=deep)) for case in cases]
     for pause_s in AGAIN_AFTER_S:
@@ -160,6 +166,7 @@ def _look(case: Case, around: Surroundings, *, deep: bool) -> dict[Hashable, Fin
         *surface.differences(case, begun=not waits),
         *_standing(case, around),
         *outside.differences(case, around.outside),
+        *ties.differences(case, around.ties),
     ]
     if processes.lives(case.process):  # else it has ended meanwhile, and what is not there went with it
         found.update({finding: finding for finding in others})

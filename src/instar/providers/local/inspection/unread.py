@@ -58,7 +58,7 @@ def facts_of(order: Order, process: Process, images: LayerImages) -> Facts | Non
         intent = record.find_intent(order.names.folder)
         layers = intent.layers if intent else [layer.diff_id for layer in reversed(order.image.layers)]
         found = [(layer, images.device(layer, table) or "") for layer in layers]
-        made = facts.look(order.names, process, found, modes={}, seals={})
+        made = facts.look(order.names, process, found, modes={}, seals={}, guest=intent.guest if intent else None)
     except (OSError, HostError, ValueError):
         return None
     return replace(made, token="", marked=False)

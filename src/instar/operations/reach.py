@@ -1,0 +1,27 @@
+"""What a deploy cuts instances off from: said before it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from instar.model.release import EnvironmentState, Settings
+from instar.operations.parts import Parts
+from instar.providers.base import NetworkPlan
+
+_AT_MOST = 5  # connections of an instance that are named
+
+
+def cuts(parts: Parts, state: EnvironmentState | None, settings: Settings) -> Iterator[str]:
+    """Yield a sentence for each instance that has open what ``settings`` allow no instance to begin."""
+    if state is None:
+        return
+    plan = NetworkPlan.of(state.place, settings)
+    instances = [one for one in parts.ledger.instances(state.place) if one.process is not None]
+    found = parts.provider(state.settings.provider).runtime.cut(plan, instances)
+    for name, lines in found.items():
+        more = f", and {len(lines) - _AT_MOST} more" if len(lines) > _AT_MOST else ""
+        yield (
+            f"{name} is connected to {', '.join(lines[:_AT_MOST])}{more}, which instances of {state.place} may not "
+            f"reach: allow it under environments.{state.place.environment}.network.allow, or it is cut when the "
+            "settings apply, and for instances of an older Instar when they are replaced"
+        )

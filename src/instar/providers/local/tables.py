@@ -1,0 +1,172 @@
+"""Instar's tables of nftables on this machine: made when the first instance comes, again when what an environment may
+reach changes, and after somebody has taken them away.
+
+RUN/network.json says what they were like when they were made last: for each environment what it may reach, and for
+each chain what the kernel had of its rules. It is written after the tables are, so a process that is killed in between
+leaves what the next one makes anew. Safe to use from several threads and processes at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+
+from instar.errors import HostError
+from instar.host import firewall, locks, network, processes
+from instar.host.firewall import Reach
+from instar.model.codec import from_json, to_json
+from instar.model.release import Place
+from instar.providers.local import record
+from instar.providers.local.names import Names
+
+_PATIENCE_S = 60.0
+Difference = tuple[str, str, str]  # where, what is expected, what is there
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """The tables as they were made, in the boot ``boot_id``, by an Instar whose rules are ``rules``."""
+
+    boot_id: str
+    rules: str
+    places: Mapping[str, Reach] = field(default_factory=dict)
+    chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class Tables:
+    """The two tables of one state directory."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+
+    def reach(self, place: Place) -> Reach | None:
+        """Return what the instances of ``place`` may reach now; None where that is not said (any more)."""
+        made = self._current()
+        return made.places.get(str(place)) if made else None
+
+    def doors(self) -> Mapping[str, tuple[str, ...]]:
+        """Return where the routers of environments listen, as far as that was said."""
+        made = self._made_here()
+        return {place: reach.doors for place, reach in made.places.items()} if made else {}
+
+    def ensure(self, subnet: IPv4Network, place: Place) -> None:
+        """Have the tables there, with whatever ``place`` may reach. Raises HostError, ComponentMissing."""
+        if self.reach(place) is None:
+            with self._lock():
+                made = self._current()
+                if made is None or str(place) not in made.places:
+                    self._apply(subnet, {str(place): Reach()})
+
+    def set(self, subnet: IPv4Network, place: Place, reach: Reach) -> bool:
+        """Let the instances of ``place`` reach that from now on, and nothing else; return whether somebody had taken
+        the tables away. Raises HostError."""
+        if self.reach(place) == reach:
+            return False
+        with self._lock():
+            taken = self._current() is None and self._made_here() is not None
+            self._apply(subnet, {str(place): reach})
+        return taken
+
+    def restore(self, subnet: IPv4Network) -> None:
+        """Make the tables anew as they were made last, for everybody who is in them. Raises HostError."""
+        with self._lock():
+            self._apply(subnet, {})
+
+    def forget(self, place: Place) -> None:
+        """Remove what is of a destroyed environment."""
+        with self._lock():
+            made = self._current()
+            if made is not None:
+                firewall.forget(self._names.table, str(place))
+                left = {name: reach for name, reach in made.places.items() if name != str(place)}
+                self._write(dataclasses.replace(made, places=left, chains=firewall.chains(self._names.table)))
+
+    def remove(self) -> None:
+        """Remove the tables; where there are none, that is fine. Raises HostError."""
+        firewall.remove(self._names.table)
+        self._names.tables_file.unlink(missing_ok=True)
+
+    def differences(self) -> Iterator[Difference]:
+        """Yield what is not as it was made; nothing where this Instar has made none."""
+        made = self._made_here()
+        if made is None:
+            return
+        try:
+            yield from self._compared(made)
+        except HostError as error:
+            yield f"tables {self._names.table}", "they can be looked at", error.message
+
+    def _compared(self, made: Made) -> Iterator[Difference]:
+        there = firewall.chains(self._names.table)
+        families = {name.partition(" ")[0] for name in there}
+        for family in sorted({name.partition(" ")[0] for name in made.chains} - families):
+            yield f"nftables {self._names.table} ({family})", "Instar's own table", "it is not there"
+        for name in sorted(made.chains.keys() | there.keys()):
+            family, _, chain = name.partition(" ")
+            if family not in families:
+                continue
+            where = f"table {family} {self._names.table}, chain {chain}"
+            wanted, found = made.chains.get(name, ()), there.get(name, ())
+            if wanted and not found:
+                yield where, "as Instar made it", "not there"
+            elif found and not wanted:
+                yield where, "not there", "a chain of somebody else's"
+            elif wanted != found:
+                yield where, f"the {len(wanted) - 1} rules that Instar made", _changed(wanted, found)
+
+    def _current(self) -> Made | None:
+        """Return what is written down, if the tables are still there and are what this Instar would make."""
+        made = self._made_here()
+        return made if made is not None and firewall.exists(self._names.table) else None
+
+    def _made_here(self) -> Made | None:
+        """Return what is written down, if it is of this boot and of this Instar's rules: others are made anew."""
+        made = self._read()
+        here = made is not None and made.boot_id == processes.boot_id() and made.rules == firewall.VERSION
+        return made if here else None
+
+    def _apply(self, subnet: IPv4Network, places: Mapping[str, Reach]) -> None:
+        names, made = self._names, self._read()
+        guests = [intent.guest for intent in record.all_intents(names).values() if intent and intent.guest]
+        known = {guest.place: Reach() for guest in guests} | (dict(made.places) if made else {}) | dict(places)
+        were_there = firewall.exists(names.table)
+        gateway = network.mac(network.gateway(subnet).ip).hex(":")
+        firewall.apply(names.table, subnet, names.bridge, names.link_prefix, gateway, known)
+        if not were_there:
+            links = set(network.link_names(names.link_prefix))
+            for guest in guests:
+                if guest.link in links:
+                    firewall.admit(names.table, guest)
+        chains = firewall.chains(names.table)
+        self._write(Made(boot_id=processes.boot_id(), rules=firewall.VERSION, places=known, chains=chains))
+
+    def _lock(self) -> contextlib.AbstractContextManager[None]:
+        return locks.hold(self._names.state.locks / "network", "the instances' firewall", wait_s=_PATIENCE_S)
+
+    def _read(self) -> Made | None:
+        """Return what is written down; what is damaged is as if nothing was, and is made anew."""
+        try:
+            return from_json(Made, json.loads(self._names.tables_file.read_bytes()))
+        except (OSError, ValueError, RecursionError):
+            return None
+
+    def _write(self, made: Made) -> None:
+        path = self._names.tables_file
+        temporary = path.with_name(f".{path.name}")
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(to_json(made)))
+            temporary.rename(path)
+        except OSError as error:
+            raise HostError(f"cannot write '{path}': {error.strerror}") from error
+
+
+def _changed(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
+    if wanted[0] != found[0]:
+        return "it is hooked in otherwise"
+    missing, more = len(set(wanted) - set(found)), len(set(found) - set(wanted))
+    return f"{missing} of them missing, {more} of somebody else's" if missing or more else "another order"
