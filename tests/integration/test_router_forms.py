@@ -56,8 +56,7 @@ def test_another_form_than_the_file_says_is_a_finding(here: World, monkeypatch: 
     text = file.read_text()
     for changed in (text.replace(" -m beg unless", " -m sub unless"), text.replace('"also"', '"form":2,"also"', 1)):
         file.write_text(changed)
-        (finding,) = here.router.inspect(PLACE)
-        assert finding.path.startswith("haproxy.cfg, line ")
+        assert any(finding.path.startswith("haproxy.cfg, line ") for finding in here.router.inspect(PLACE))
 
 
 def test_the_next_deploy_brings_the_new_form_under_load(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
