@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _ID = re.compile(r"[0-9a-f]{6}")
 _NO_ID = "000000"
+_SHOW_ID = "ls -d /run/instar-*"
 
 
 class Workspace:
@@ -104,14 +105,32 @@ class Workspace:
         from instar.providers.local.names import Names
         from instar.providers.local.subnet import Subnet
 
-        names = Names(self.state, _find_id(self.state.id_file) or _NO_ID)
-        return surroundings.warnings(names, Subnet(names).find(), None)
+        told = []
+        try:
+            found = _find_id(self.state.id_file)
+        except HostError as error:
+            found, told = None, [f"{error.message}; {error.hint}" if error.hint else error.message]
+        names = Names(self.state, found or _NO_ID)
+        return (*told, *surroundings.warnings(names, Subnet(names).find(), None))
 
     @functools.cached_property
     def state_id(self) -> str:
         """Six hexadecimal digits, made once, that mark everything global to this host as this state directory's."""
         _close(self.state)
-        return _find_id(self.state.id_file) or _write_id(self.state.id_file)
+        found = _find_id(self.state.id_file)
+        if found is None:
+            self._require_nothing_made()
+        return found or _write_id(self.state.id_file)
+
+    def _require_nothing_made(self) -> None:
+        """Raise HostError where there is no id, and something was made with one: another would not know it for its
+        own, and make a second bridge on the same network."""
+        network = self.state.root / "network.json"
+        if network.exists() or (self.state.ledger.exists() and self.ledger.instances()):
+            raise HostError(
+                f"cannot find '{self.state.id_file}': what runs here carries the six digits in it",
+                hint=f"what runs goes on; put the file back from a copy, or write them into it: {_SHOW_ID}",
+            )
 
 
 def _close(state: StateDirectory) -> None:
@@ -135,7 +154,7 @@ def _find_id(path: Path) -> str | None:
     if not _ID.fullmatch(text):
         raise HostError(
             f"cannot use '{path}': it does not hold six hexadecimal digits",
-            hint="put it back from a copy, or write the digits that the names of what runs have: ls -d /run/instar-*",
+            hint=f"put it back from a copy, or write the digits that the names of what runs have: {_SHOW_ID}",
         )
     return text
 

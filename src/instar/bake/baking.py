@@ -151,7 +151,7 @@ def prune_records(state: StateDirectory, store: Store) -> int:
 def _mark(state: StateDirectory) -> str:
     """Return what marks things as this state directory's, if it has a mark yet."""
     with contextlib.suppress(FileNotFoundError):
-        return state.id_file.read_text().strip()
+        return state.id_file.read_text("ascii", "replace").strip()
     return ""
 
 

@@ -6,14 +6,13 @@ the machine emptied is none.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar.errors import BakeError
-from instar.model.codec import canonical, from_json, to_json
+from instar.model.codec import canonical, from_json, parse, to_json
 from instar.model.image import Layer
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class Records:
     def find_user(self, key: str) -> tuple[int, int] | None:
         """Return the numbers of the user and its group, if the step with ``key`` found or made one."""
         try:
-            uid, gid = json.loads((self._folder / f"{key}.json").read_bytes())["user"]
+            uid, gid = parse((self._folder / f"{key}.json").read_bytes())["user"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return (uid, gid) if type(uid) is type(gid) is int else None
@@ -66,6 +65,6 @@ class Records:
 
 def _layer(path: Path) -> Layer | None:
     try:
-        return from_json(Layer, json.loads(path.read_bytes())["layer"])
+        return from_json(Layer, parse(path.read_bytes())["layer"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from instar.cli import unforeseen
 from instar.cli.options import workspace
 from instar.cli.screen import say
 from instar.errors import InstarError, UsageError
@@ -130,8 +131,11 @@ class Telling:
         if self.server is not None:
             self.server.beat()
 
-    def failed(self, place: Place, error: InstarError | OSError) -> None:
+    def failed(self, place: Place, error: Exception) -> None:
         self.metrics.failed(place)
+        if not isinstance(error, InstarError | OSError):
+            self.log.say("error", "failed", unforeseen.told(error), place)
+            return
         hint = f" → {error.hint}" if isinstance(error, InstarError) and error.hint else ""
         self.log.say("error", "failed", f"{error}{hint}", place)
 

@@ -37,6 +37,15 @@ def install() -> None:
 
 def tell(error: BaseException) -> None:
     """Tell of ``error`` in one line on stderr, and where its details are."""
+    warn(*_words(error))
+
+
+def told(error: BaseException) -> str:
+    """Return what :func:`tell` says, in one line, for a log."""
+    return " → ".join(_words(error))
+
+
+def _words(error: BaseException) -> tuple[str, str]:
     words = " ".join(f"{type(error).__name__}: {error}".split())
     shown = words if len(words) <= _SHOWN else words[: _SHOWN - 1] + "…"
     if isinstance(error, MemoryError):
@@ -46,7 +55,7 @@ def tell(error: BaseException) -> None:
         hint += f"; details, for a report of this fault: {_keep(error)}"
     except (OSError, MemoryError) as failed:
         hint += f"; its details could not be kept: {getattr(failed, 'strerror', None) or 'no memory'}"
-    warn(f"cannot go on: something happened that Instar did not foresee ({shown})", hint)
+    return f"cannot go on: something happened that Instar did not foresee ({shown})", hint
 
 
 def _keep(error: BaseException) -> Path:

@@ -269,7 +269,9 @@ def _write_tree(folder: Path, sources: Sources, architecture: str) -> None:
     }
     for name, text in files.items():
         path = folder / name
-        if not path.is_file() or path.read_text() != text:  # apt rebuilds its cache when a file is newer
+        if (
+            not path.is_file() or path.read_text(errors="replace") != text
+        ):  # apt rebuilds its cache when a file is newer
             path.write_text(text)
     os.utime(folder)
 

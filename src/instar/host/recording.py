@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from instar.errors import HostError
+from instar.model.codec import parse
 
 LIMIT_BYTES = 256 << 20
 _END_BYTES = 1 << 20  # how far from its end the last whole line is looked for
@@ -118,7 +119,7 @@ def read_header(path: Path) -> Header:
     with _opened(path) as file:
         line = file.readline(_LINE_BYTES)
     try:
-        found = json.loads(line)
+        found = parse(line)
         if not line.endswith(b"\n") or found["version"] != 2:
             raise ValueError
         env, command = found.get("env") or {}, found.get("command")
@@ -181,7 +182,7 @@ def _printable(text: str) -> str:
 
 def _event_of(line: bytes) -> Event | None:
     try:
-        at_s, kind, text = json.loads(line)
+        at_s, kind, text = parse(line)
         if not (isinstance(kind, str) and isinstance(text, str) and math.isfinite(at_s) and at_s >= 0):
             return None
         return Event(at_s=float(at_s), kind=kind, text=text)

@@ -145,6 +145,8 @@ class Database:
             raise  # a mistake in this room, not in the file
         except sqlite3.Error as error:
             raise _translate(error, verb, self.path) from error
+        except UnicodeDecodeError as error:  # a name in its schema, or what SQLite says of one
+            raise _damaged(self.path, verb, "what it holds is not text as it was written") from error
         except (OverflowError, UnicodeEncodeError) as error:
             raise LedgerError(f"cannot {verb} '{self.path}': a value that it cannot hold: {error}") from error
         except OSError as error:

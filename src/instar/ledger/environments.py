@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 
 from instar.errors import NotFound, Refused
 from instar.ledger.events import Events
 from instar.ledger.rows import state_value
-from instar.model.codec import canonical, to_json
+from instar.model.codec import canonical, parse, to_json
 from instar.model.release import EnvironmentState, Place, Settings
 
 _STATES = """
@@ -120,7 +119,7 @@ class Environments(Events):
             return
         self._changeable(place)
         self._database.write(_ADD_SETTINGS, id=environment, value=value, now=self._now())
-        self._record("settings", place, None, None, {"old": json.loads(old["value"]), "new": to_json(settings)})
+        self._record("settings", place, None, None, {"old": parse(old["value"]), "new": to_json(settings)})
 
     def _present(self, place: Place) -> sqlite3.Row | None:
         return self._database.row(_PRESENT, service=place.service, environment=place.environment)

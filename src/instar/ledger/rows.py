@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
 from instar.errors import LedgerDamaged
-from instar.model.codec import from_json
+from instar.model.codec import from_json, parse
 from instar.model.digest import Digest
 from instar.model.release import (
     Configuration,
@@ -39,10 +38,10 @@ def _damage_known(read: Callable[P, T]) -> Callable[P, T]:
     def value(*arguments: P.args, **named: P.kwargs) -> T:
         try:
             return read(*arguments, **named)
-        except ValueError as error:
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
             noun = read.__name__.removesuffix("s").removesuffix("_value")
             raise LedgerDamaged(
-                f"cannot read '{noun}' in the ledger: {error}",
+                f"cannot read '{noun}' in the ledger: it is damaged: {error}",
                 hint="see what else is not as it was written: instar history --verify",
             ) from error
 
@@ -64,7 +63,7 @@ def event_value(row: Row) -> Event:
         place=_place(row["place"]) if row["place"] else None,
         release=row["release"],
         image=Digest(row["image"]) if row["image"] else None,
-        detail=json.loads(row["detail"]),
+        detail=parse(row["detail"]),
         hash=row["hash"],
     )
 
@@ -75,7 +74,7 @@ def state_value(row: Row) -> EnvironmentState:
     place = Place(service=row["service"], environment=row["environment"])
     return EnvironmentState(
         place=place,
-        settings=from_json(Settings, json.loads(row["settings"])),
+        settings=from_json(Settings, parse(row["settings"])),
         active=row["active"],
         created_at=_time(row["created_at"]),
         rollout=rollout_value(row, place) if row["rollout_id"] is not None else None,
@@ -118,8 +117,8 @@ def rollout_value(row: Row, place: Place | None = None) -> Rollout:
         actor=row["actor"],
         started_at=_time(row["started_at"]),
         ended_at=_time_or_none(row["ended_at"]),
-        detail=json.loads(row["detail"]),
-        stage=from_json(Stage, json.loads(row["stage"])),
+        detail=parse(row["detail"]),
+        stage=from_json(Stage, parse(row["stage"])),
     )
 
 
@@ -182,13 +181,13 @@ def _instance(
         process=Process(boot_id=boot_id, pid=pid, start_time=start_time) if known else None,  # type: ignore[arg-type]
         task=task,
         replacing=replacing,
-        taint=from_json(Taint, json.loads(taint)) if taint else None,
+        taint=from_json(Taint, parse(taint)) if taint else None,
         ending=_ending(ending, ended_at),
     )
 
 
 def _ending(text: str | None, at: str | None) -> Ending | None:
-    return None if text is None else from_json(Ending, {**json.loads(text), "at": at})
+    return None if text is None else from_json(Ending, {**parse(text), "at": at})
 
 
 @_damage_known
@@ -218,4 +217,4 @@ def _configuration(text: str, digest: str) -> Configuration:
     """Raises ValueError when ``text`` is not what ``digest`` names."""
     if Digest.of(text.encode()) != digest:
         raise ValueError(f"its configuration does not have the digest {digest}")
-    return from_json(Configuration, json.loads(text))
+    return from_json(Configuration, parse(text))

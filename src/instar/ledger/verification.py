@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from instar.errors import LedgerDamaged
 from instar.ledger import chain, schema
+from instar.model.codec import parse
 from instar.model.digest import Digest
 
 _EVENTS = "SELECT seq, at, actor, kind, place, release, image, detail, hash FROM events ORDER BY seq"
@@ -39,9 +39,12 @@ def verify(connection: sqlite3.Connection, path: Path) -> Verified:
         if found:
             raise _damaged(path, found)
     claims = _Claims()
-    verified = _follow(connection, path, claims)
-    for found in (*claims.changed_releases(connection), *claims.changed_traffic(connection)):
-        raise _damaged(path, found)
+    try:
+        verified = _follow(connection, path, claims)
+        for found in (*claims.changed_releases(connection), *claims.changed_traffic(connection)):
+            raise _damaged(path, found)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # a value of another kind than was written
+        raise _damaged(path, f"what it holds is not of the form that was written: {error}") from error
     return verified
 
 
@@ -55,7 +58,7 @@ class _Claims:
     def take(self, event: sqlite3.Row) -> None:
         seq, place, release = event["seq"], event["place"], event["release"]
         if event["kind"] == "release":
-            self._releases[place, release] = (seq, event["image"], json.loads(event["detail"]).get("configuration"))
+            self._releases[place, release] = (seq, event["image"], parse(event["detail"]).get("configuration"))
         elif event["kind"] in ("environment", "shift"):
             self._active[place] = (seq, release)
 

@@ -16,7 +16,10 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+if TYPE_CHECKING:
+    from json import JSONDecoder
 
 T = TypeVar("T")
 
@@ -45,6 +48,26 @@ def canonical(value: Any) -> bytes:
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def parse(text: str | bytes) -> Any:
+    """Return what JSON says. Raises ValueError for all that is none: bytes that are no UTF-8, numbers of thousands of
+    digits or beyond all bounds, and what is nested deeper than can be read."""
+    try:
+        return _decoder().decode(text if isinstance(text, str) else text.decode())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+@functools.cache
+def _decoder() -> JSONDecoder:
+    import json
+
+    return json.JSONDecoder(parse_constant=_no_number)
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON's")
+
+
 def from_json(cls: type[T], data: Any) -> T:
     """Build a dataclass from what :func:`to_json` made of one; keys that it does not have are ignored.
 
@@ -52,7 +75,7 @@ def from_json(cls: type[T], data: Any) -> T:
     """
     try:
         return typing.cast(T, _build(cls, data))
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(f"not a {cls.__name__}: {error}") from error
 
 
@@ -85,6 +108,7 @@ def _hints(cls: type) -> dict[str, Any]:
 def _build(kind: Any, data: Any) -> Any:
     origin = typing.get_origin(kind)
     if dataclasses.is_dataclass(kind):
+        _require(data, dict, "a section")
         hints = _hints(typing.cast(type, kind))
         known = {name: _build(hint, data[name]) for name, hint in hints.items() if name in data}
         return typing.cast(Any, kind)(**known)
@@ -93,6 +117,7 @@ def _build(kind: Any, data: Any) -> Any:
             return None
         return _build(next(item for item in typing.get_args(kind) if item is not type(None)), data)
     if origin is tuple:
+        _require(data, list, "a list")
         return tuple(_build(typing.get_args(kind)[0], item) for item in data)
     if origin is typing.Literal:
         return _literal(kind, data)
@@ -100,6 +125,11 @@ def _build(kind: Any, data: Any) -> Any:
         item_kind = typing.get_args(kind)[1]
         return {key: _build(item_kind, item) for key, item in data.items()}
     return _scalar(kind, data)
+
+
+def _require(data: Any, kind: type, name: str) -> None:
+    if not isinstance(data, kind):
+        raise TypeError(f"{data!r:.60} is not {name}")
 
 
 def _literal(kind: Any, data: Any) -> Any:

@@ -48,7 +48,7 @@ class Listener(Protocol):
     def checked(self, checked: Checked) -> None:
         """It was checked whether what runs there is what was baked."""
 
-    def failed(self, place: Place, error: InstarError | OSError) -> None:
+    def failed(self, place: Place, error: Exception) -> None:
         """A pass could not be made to its end."""
 
     def forgot(self, place: Place) -> None:
@@ -181,7 +181,7 @@ class Agent:
                 seconds = self._advance(post)
         except EnvironmentBusy:
             return _BUSY_S
-        except (InstarError, OSError) as error:
+        except Exception as error:  # what nobody foresaw, too: it is one environment's, and the others have their turn
             self._listener.failed(post.place, error)
             post.run = None
             post.errors += 1
@@ -214,7 +214,7 @@ class Agent:
         """Check what runs there, if it is time. A check that fails is told of, and keeps nothing else from its turn."""
         try:
             checked = guard(self._parts, state, post.memory, self._listener.report_for(post.place))
-        except (InstarError, OSError) as error:
+        except Exception as error:
             self._listener.failed(post.place, error)
         else:
             if checked is not None:

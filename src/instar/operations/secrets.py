@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets as random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from instar.definition.beside import read_beside
-from instar.errors import Refused
+from instar.errors import HostError, Refused
 from instar.model.definition import Environment
 from instar.model.digest import Digest
 from instar.model.keyed import keyed_digest
 from instar.model.state import StateDirectory
 
 MAX_BYTES = 1024 * 1024
+_KEY_BYTES = 32
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def keep_secrets(state: StateDirectory, folder: Path, environment: Environment) -> Mapping[str, Digest]:
@@ -27,9 +30,13 @@ def keep_secrets(state: StateDirectory, folder: Path, environment: Environment) 
     if not environment.secrets:
         return {}
     state.secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _write_once(state.secret_key, random.token_bytes(32))
+    key = _find_key(state)
+    if key is None:
+        _write_once(state.secret_key, random.token_bytes(_KEY_BYTES))
+        key = _find_key(state)
+    assert key is not None  # nobody removes it
     contents = _read(folder, environment)
-    digests = _digests(state, contents)
+    digests = _digests(key, contents)
     for name, content in contents.items():
         _write_whole(state.secret(digests[name]), content)
     return digests
@@ -37,11 +44,55 @@ def keep_secrets(state: StateDirectory, folder: Path, environment: Environment) 
 
 def look_at_secrets(state: StateDirectory, folder: Path, environment: Environment) -> Mapping[str, Digest]:
     """Return the digests that :func:`keep_secrets` would, and write nothing."""
-    return _digests(state, _read(folder, environment)) if environment.secrets else {}
+    if not environment.secrets:
+        return {}
+    key = _find_key(state) or random.token_bytes(_KEY_BYTES)
+    return _digests(key, _read(folder, environment))
 
 
-def _digests(state: StateDirectory, contents: Mapping[str, bytes]) -> Mapping[str, Digest]:
-    key = state.secret_key.read_bytes() if state.secret_key.exists() else random.token_bytes(32)
+def _find_key(state: StateDirectory) -> bytes | None:
+    """Return the key of the digests; None where no secret was ever kept.
+
+    Raises HostError where it is lost or damaged: with another one every secret would have another digest, every
+    release would be another, and nobody could tell whether what an instance has is what it was given.
+    """
+    path = state.secret_key
+    kept = _kept(state)
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        if kept:
+            raise _unusable(path, "it is lost") from None
+        return None
+    except OSError as error:
+        raise HostError(f"cannot read '{path}': {error.strerror}") from error
+    others = len(kept) > 1 and not any(_is_of(key, one) for one in kept)  # of a single one nobody knows which is other
+    if len(key) != _KEY_BYTES or others:
+        raise _unusable(path, "it is damaged")
+    return key
+
+
+def _kept(state: StateDirectory) -> list[Path]:
+    if not state.secrets.is_dir():
+        return []
+    return [path for path in state.secrets.iterdir() if _DIGEST.fullmatch(path.name)]
+
+
+def _is_of(key: bytes, path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return keyed_digest(key, path.read_bytes()).hex == path.name
+    return False
+
+
+def _unusable(path: Path, how: str) -> HostError:
+    return HostError(
+        f"cannot use '{path}': {how}, and the digests of all kept secrets are made with it",
+        hint="what runs goes on; put it back from a copy; without one: move "
+        f"'{path.parent}' away and deploy every environment that has secrets again, which makes new releases",
+    )
+
+
+def _digests(key: bytes, contents: Mapping[str, bytes]) -> Mapping[str, Digest]:
     return {name: keyed_digest(key, content) for name, content in contents.items()}
 
 

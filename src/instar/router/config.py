@@ -11,13 +11,12 @@ is, and is held against what that one wrote, until HAProxy is started anew for a
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from instar.errors import RouterError
-from instar.model.codec import ADDED, canonical, from_json
+from instar.model.codec import ADDED, canonical, from_json, parse
 from instar.model.definition import Headers
 from instar.router import address, checking, headers, previews, served, waiting
 from instar.router.address import Address
@@ -35,7 +34,7 @@ CHECK_INTERVAL_MS: Final = 200  # a new server waits so long for its first check
 
 _PLAN = "# plan "
 _SERVER = re.compile(
-    r"  server s(?P<slot>\d+) (?P<address>\S+) weight (?P<weight>\d+)(?: disabled| # (?P<name>\S+))", re.ASCII
+    r"  server s(?P<slot>\d{1,9}) (?P<address>\S+) weight (?P<weight>\d{1,9})(?: disabled| # (?P<name>\S+))", re.ASCII
 )
 
 
@@ -120,7 +119,7 @@ def read_plan(text: str) -> Plan:
     """Return the plan that a file was made from. Raises RouterError."""
     line = text.partition("\n")[0]
     try:
-        return from_json(Plan, json.loads(line.removeprefix(_PLAN)))
+        return from_json(Plan, parse(line.removeprefix(_PLAN)))
     except ValueError as error:
         raise _damaged("its first line is not a plan") from error
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -30,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instar.errors import RouterError
-from instar.model.codec import from_json
+from instar.model.codec import from_json, parse
 from instar.model.release import Place, Process
 from instar.model.state import StateDirectory
 from instar.router import waiting
@@ -127,7 +126,7 @@ class RouterFiles:
         deadline = time.monotonic() + _WRITTEN_WITHIN_S
         while (text := self._locked_text()) is not None:
             with contextlib.suppress(ValueError):
-                return from_json(Record, json.loads(text))
+                return from_json(Record, parse(text))
             if time.monotonic() > deadline:
                 raise RouterError(f"cannot read '{self.holder}': its holder does not say who it is")
             time.sleep(0.005)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from instar.errors import StoreError
-from instar.model.codec import canonical
+from instar.model.codec import canonical, parse
 from instar.model.digest import Digest
 from instar.store.blobs import Blobs, sync, written
 from instar.store.faults import reported
@@ -55,12 +54,12 @@ class Index:
         path = self.root / "index.json"
         try:
             with reported(f"read '{path}'", self.root):
-                manifests = json.loads(path.read_bytes())["manifests"]
+                manifests = parse(path.read_bytes())["manifests"]
             for item in manifests:
-                Digest(item["digest"])
+                _require_descriptor(item)
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(
-                f"cannot read '{path}': it is damaged: {error!r}",
+                f"cannot read '{path}': it is damaged ({error!r:.200}); no image was touched, and what runs goes on",
                 hint="move it away and bake again: the blobs are not lost",
             ) from error
         return tuple(manifests)
@@ -96,6 +95,14 @@ class Index:
             os.fsync(scratch.descriptor)
             scratch.path.rename(self.root / name)
             sync(self.root)
+
+
+def _require_descriptor(item: Any) -> None:
+    """Raise ValueError, KeyError or TypeError for what is no descriptor that this room has written."""
+    Digest(item["digest"])
+    annotations = item.get("annotations") if isinstance(item, dict) else 0
+    if not (annotations is None or isinstance(annotations, dict)):
+        raise TypeError("an entry is not a descriptor")
 
 
 def index_json(descriptors: Sequence[Descriptor]) -> bytes:

@@ -7,12 +7,11 @@ Source: OCI image-spec 1.1, manifest.md and config.md.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from instar.model.codec import canonical
+from instar.model.codec import canonical, parse
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
 
@@ -76,7 +75,7 @@ def image(digest: Digest, manifest: bytes, config: bytes) -> Image:
             layers=_layers(_object(manifest)["layers"], data),
             created=_seconds(data.get("created")),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"not an image configuration: {error!r}") from error
 
 
@@ -131,7 +130,7 @@ def _seconds(created: str | None) -> int:
 
 
 def _object(text: bytes) -> dict[str, Any]:
-    data = json.loads(text)  # its JSONDecodeError is a ValueError
+    data = parse(text)  # its JSONDecodeError is a ValueError
     if not isinstance(data, dict):
         raise ValueError("not a JSON object")
     return data

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ TOLD = frozenset(
 )
 LOST = "notification-lost"
 _TRIES = 6
+_NUMBER = re.compile(rb"[0-9]{1,18}\s*")
 _FIRST_PAUSE_S = 1.0
 _LOOK_EACH_S = 1.0
 _AT_A_TIME = 200
@@ -145,10 +147,19 @@ class Notices:
         return newest[-1].seq if newest else 0
 
     def _read(self) -> int | None:
+        """Return the number of the last event that was told; None where there is none that can be.
+
+        That what came after it is not told is told itself where the number is damaged.
+        """
         try:
-            return int(self._cursor.read_text())
-        except (FileNotFoundError, ValueError):
+            text = self._cursor.read_bytes()
+        except FileNotFoundError:
             return None
+        if _NUMBER.fullmatch(text):
+            return int(text)
+        cause = f"'{self._cursor.name}' was damaged: what happened before this was not told"
+        self._ledger.record(LOST, None, None, of=None, cause=cause, tries=0)
+        return None
 
     def _write(self, seq: int) -> None:
         self._cursor.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -209,6 +220,8 @@ def _sentence(event: Event) -> str:
         case "network-restored":
             return f"{where}: this machine's rules about instances were changed, and are as they were made again"
         case "notification-lost":
+            if event.detail.get("of") is None:
+                return f"{where}: notices were lost{reason}"
             return (
                 f"{where}: notice {event.detail.get('of')} was given up after {event.detail.get('tries')} tries{reason}"
             )

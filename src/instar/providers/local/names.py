@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instar.host.conmon import Keeping
-from instar.model.release import Place
+from instar.model.release import Place, Process
 from instar.model.state import StateDirectory
 
 ROOTS = Path("/run")
@@ -107,8 +107,8 @@ class Names:
     def tables_file(self) -> Path:
         return self.state.run / "network.json"
 
-    def instance(self, name: str, serial: int) -> InstanceNames:
-        return InstanceNames(self, name, serial)
+    def instance(self, name: str, serial: int, known: Process | None = None) -> InstanceNames:
+        return InstanceNames(self, name, serial, known)
 
     def volumes(self, place: Place) -> Path:
         return self.state.volumes / place.service / place.environment
@@ -130,6 +130,7 @@ class InstanceNames:
     of: Names
     name: str
     serial: int
+    known: Process | None = None  # what the ledger says its first process is
 
     @property
     def folder(self) -> Path:

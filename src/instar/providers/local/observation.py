@@ -19,7 +19,7 @@ _KILLED = _SIGNAL_BASE + signal.SIGKILL
 
 def observe(names: InstanceNames) -> Observed:
     """Return how the instance is now. One that was never made to the end is absent."""
-    process = record.find_process(names)
+    process = record.process_of(names)
     if process is None:
         return Observed(id=names.name, state="absent")
     if not processes.lives(process):

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from instar.errors import HostError
 from instar.host import processes
 from instar.host.firewall import Guest
-from instar.model.codec import from_json, to_json
+from instar.model.codec import from_json, parse, to_json
 from instar.model.digest import Digest
 from instar.model.release import Instance, Process
 from instar.providers.local.names import InstanceNames, Names
@@ -80,6 +81,24 @@ def find_process(names: InstanceNames) -> Process | None:
     return _read(names.process, Process)
 
 
+def process_of(names: InstanceNames) -> Process | None:
+    """Return the first process of an instance: as it was written down here, or, where that is lost or damaged while it
+    lives, as the ledger has it. A record that is gone must not look like an instance that is."""
+    found = find_process(names)
+    if found is None and names.known is not None and processes.lives(names.known):
+        return names.known
+    return found
+
+
+def damaged_intent(names: Names, name: str) -> HostError:
+    """Return the refusal to go by what instances stand on, where one no longer says it."""
+    path = names.state.instances / name / names.instance(name, 0).intent.name
+    return HostError(
+        f"cannot read '{path}': it is damaged, and nobody knows which layers '{name}' stands on; none was unmounted",
+        hint=f"have the instance replaced: instar taint ENV {name}; the next deploy clears one that no environment has",
+    )
+
+
 def all_intents(names: Names) -> Mapping[str, Intent | None]:
     """Return the name of every instance's folder, with its intent where one was written.
 
@@ -117,7 +136,7 @@ def _write(path: Path, data: Any) -> None:
 
 def _read(path: Path, kind: type[T]) -> T | None:
     try:
-        return from_json(kind, json.loads(path.read_bytes()))
+        return from_json(kind, parse(path.read_bytes()))
     except (OSError, ValueError):
         return None
 

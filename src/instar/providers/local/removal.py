@@ -26,7 +26,7 @@ _POLL_S = 0.005
 
 def stop(names: InstanceNames, how: Stop) -> None:
     """Ask a running instance to end, and return when it has or its grace is over."""
-    process = record.find_process(names)
+    process = record.process_of(names)
     if process is None or not processes.lives(process) or runc.waits(names.of.state.runc, names.name):
         return
     if cgroups.is_frozen(names.group):

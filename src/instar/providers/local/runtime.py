@@ -161,8 +161,11 @@ class LocalRuntime:
         return logs.follow(log, last, (self._names.state.instances / instance_id).exists)
 
     def layers_in_use(self) -> Collection[Digest]:
-        intents = record.all_intents(self._names).values()
-        return {layer for intent in intents if intent is not None for layer in intent.layers}
+        intents = record.all_intents(self._names)
+        for name, intent in intents.items():
+            if intent is None and self._names.instance(name, 0).intent.exists():  # not one that just goes
+                raise record.damaged_intent(self._names, name)
+        return {layer for intent in intents.values() if intent is not None for layer in intent.layers}
 
     def has_log(self, instance_id: str) -> bool:
         return self._names.log(instance_id).exists()
@@ -260,7 +263,7 @@ class LocalRuntime:
         return probe
 
     def _instance(self, instance: Instance) -> InstanceNames:
-        return self._names.instance(instance.id, instance.serial)
+        return self._names.instance(instance.id, instance.serial, instance.process)
 
 
 def _explained(instance: Instance, error: BaseException) -> BaseException:

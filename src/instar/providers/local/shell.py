@@ -6,7 +6,6 @@ Where the image has no shell, BusyBox of the machine is shown inside for it (``h
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import signal
@@ -17,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from instar import process
-from instar.errors import ProviderError
+from instar.errors import HostError, ProviderError
 from instar.host import cgroups, processes, programs, runc, toolbox
 from instar.host.toolbox import Toolbox
+from instar.model.codec import parse
 from instar.model.release import Process, Release
 from instar.model.survey import Survey
 from instar.providers.base import Streams
@@ -96,7 +96,14 @@ class LocalShell:
         return self._shown.enter_context(toolbox.shown(self._tools, self._first.pid, owner))
 
     def _config(self) -> Any:
-        return json.loads((self._names.folder / "config.json").read_bytes())
+        path = self._names.folder / "config.json"
+        try:
+            found = parse(path.read_bytes())
+            namespace_root(found)
+        except (OSError, ValueError, KeyError, TypeError, LookupError) as error:
+            hint = f"the instance was left alone; have it replaced: instar taint ENV {self._names.name}"
+            raise HostError(f"cannot read '{path}': it is damaged ({error})", hint=hint) from error
+        return found
 
 
 class _Begun:
@@ -177,7 +184,7 @@ def namespace_root(config: Any) -> int:
 def _check(names: InstanceNames) -> None:
     """Raise ProviderError when the image has no shell that its user can run."""
     try:
-        config = json.loads((names.folder / "config.json").read_bytes())
+        config = parse((names.folder / "config.json").read_bytes())
         user, first = config["process"]["user"], namespace_root(config)
         search = next((one[5:] for one in config["process"]["env"] if one.startswith("PATH=")), process.PATH)
         execution = programs.Execution(

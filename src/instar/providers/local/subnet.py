@@ -10,6 +10,7 @@ from ipaddress import IPv4Network
 
 from instar.errors import HostError
 from instar.host import locks, network, resolver
+from instar.model.codec import parse
 from instar.model.release import Place
 from instar.providers.local.names import Names
 from instar.providers.local.tables import Tables
@@ -56,17 +57,34 @@ class Subnet:
         return network.delete_link(self._names.bridge)
 
     def _read(self) -> IPv4Network | None:
+        path = self._names.network_file
         try:
-            return IPv4Network(json.loads(self._names.network_file.read_text())["subnet"])
+            found = parse(path.read_bytes())["subnet"]
+            if not isinstance(found, str):
+                raise TypeError("no subnet is in it")
+            return IPv4Network(found)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError) as error:
-            raise HostError(f"cannot read '{self._names.network_file}': {error}", hint="remove the file") from error
+        except OSError as error:
+            raise HostError(f"cannot read '{path}': {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise HostError(f"cannot read '{path}': it is damaged ({error})", hint=self._put_back()) from error
+
+    def _put_back(self) -> str:
+        as_it_is = f'{{"subnet": "…/…"}} as the bridge has it: ip -4 address show {self._names.bridge}'
+        return f"what runs goes on; put the file back from a copy, or write {as_it_is}"
+
+    def _require_none(self) -> None:
+        """Raise HostError where a network was chosen before, and only what says which is lost."""
+        if self._names.bridge in network.link_names(self._names.bridge):
+            text = f"cannot find '{self._names.network_file}': instances have their addresses from the network in it"
+            raise HostError(text, hint=self._put_back())
 
     def _choose(self) -> IPv4Network:
         with locks.hold(self._names.machine_lock, "this machine's network", wait_s=_PATIENCE_S):
             found = self._read()
             if found is None:
+                self._require_none()
                 wanted = os.environ.get(WANTED) or None
                 servers = resolver.of_machine().servers
                 found = network.choose(wanted, seed=int(self._names.id, 16), spared=servers)

@@ -14,7 +14,7 @@ from pathlib import Path
 from instar.host import cgroups, marks, namespaces, network_view, proc, settings
 from instar.host.firewall import Guest
 from instar.host.network_view import NetworkView
-from instar.model.codec import ADDED, from_json, to_json
+from instar.model.codec import ADDED, from_json, parse, to_json
 from instar.model.digest import Digest
 from instar.model.release import Process
 from instar.providers.local.names import InstanceNames
@@ -211,7 +211,7 @@ def hash_of(path: Path) -> str:
 @functools.lru_cache(maxsize=1024)
 def _read(path: Path, *_identity: int) -> tuple[Facts, int]:
     text = path.read_bytes()
-    return from_json(Facts, json.loads(text)), marks.mark_of(text)
+    return from_json(Facts, parse(text)), marks.mark_of(text)
 
 
 def _private(path: str, flags: int) -> int:
