@@ -201,11 +201,18 @@ def _unit(words: list[str]) -> str:
     text = Path(operations.__path__[0], "instar-agent.service").read_text()
     command = " ".join(_quoted(word) for word in (str(Path(sys.argv[0]).absolute()), "agent", *words))
     home = os.environ.get("INSTAR_HOME")
-    environment = f"Environment={_quoted(f'INSTAR_HOME={home}')}\n" if home else ""
+    environment = f"Environment={_quoted(f'INSTAR_HOME={home}', dollar='$')}\n" if home else ""
     return text.replace("@COMMAND@", command).replace("@ENVIRONMENT@\n", environment).rstrip()
 
 
-def _quoted(word: str) -> str:
-    """Return ``word`` as a unit has it. Source: systemd.service(5), Command lines; systemd.unit(5), Specifiers."""
-    plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+def _quoted(word: str, *, dollar: str = "$$") -> str:
+    """Return ``word`` as a unit has it; only in a command is a ``$`` written twice. Raises UsageError.
+
+    Source: systemd.service(5), Command lines; systemd.exec(5), Environment; systemd.unit(5), Specifiers.
+    """
+    if not word.isprintable():
+        raise UsageError(
+            f"cannot write a unit for {word!r}: it has a character that would end a line of it, or cannot be seen"
+        )
+    plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", dollar)
     return plain if plain and plain == "".join(plain.split()) and "'" not in plain else f'"{plain}"'

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from instar.model.component import Component
+from instar.operations import installation
 from instar.operations.parts import Parts
 
 
@@ -22,4 +23,5 @@ class Diagnosis:
 
 def doctor(parts: Parts) -> Diagnosis:
     """Look for each component and, as root, for what on this machine will get in an instance's way. Makes nothing."""
-    return Diagnosis(components=parts.components(), warnings=parts.warnings() if os.geteuid() == 0 else ())
+    found = (*installation.warnings(), *parts.warnings()) if os.geteuid() == 0 else ()
+    return Diagnosis(components=parts.components(), warnings=found)
