@@ -21,7 +21,8 @@ PIECES = (
     b"\x00", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"\x85", b"\t", b"\r", b"\n", b"\n---\n",
     b"\n...\n", b"&a ", b"*a", b"!!python/object ", b"!", b"<<: ", b"? ", b"- ", b": ", b"{", b"}", b"[", b"]", b'"',
     b"'", b"|", b">", b"%YAML 1.1\n", b"#", b"9" * 5000, b"[" * 50, b"{a: " * 50,
-    b"1e999", b".inf", b"0o17", b"~", b"null", b"yes", b"../..", b"/etc/shadow", b"\\x00", b'"\\ud800"', b"a" * 70_000, b" " * 10_000, b"\n" * 10_000,
+    b"1e999", b".inf", b"0o17", b"~", b"null", b"yes", b"../..", b"/etc/shadow",
+    b"\\x00", b'"\\ud800"', b"a" * 70_000, b" " * 10_000, b"\n" * 10_000,
 )  # fmt: skip
 LONGEST_S = 5.0  # of processor time; the machine may be busy
 

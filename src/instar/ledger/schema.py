@@ -45,7 +45,7 @@ def version(connection: sqlite3.Connection) -> int:
 
 def is_ledger(connection: sqlite3.Connection) -> bool:
     """Tell whether the database was made by :func:`migrate`."""
-    return bool(connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID and version(connection))
+    return bool(connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID and version(connection) > 0)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

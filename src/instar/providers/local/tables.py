@@ -18,7 +18,7 @@ from ipaddress import IPv4Network
 from instar.errors import HostError
 from instar.host import firewall, locks, network, processes
 from instar.host.firewall import Reach
-from instar.model.codec import from_json, to_json
+from instar.model.codec import from_json, parse, to_json
 from instar.model.release import Place
 from instar.providers.local import record
 from instar.providers.local.names import Names
@@ -150,7 +150,7 @@ class Tables:
     def _read(self) -> Made | None:
         """Return what is written down; what is damaged is as if nothing was, and is made anew."""
         try:
-            return from_json(Made, json.loads(self._names.tables_file.read_bytes()))
+            return from_json(Made, parse(self._names.tables_file.read_bytes()))
         except (OSError, ValueError, RecursionError):
             return None
 

@@ -7,7 +7,6 @@ instance, and where that is gone too, the kernel.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any
 from instar.errors import HostError
 from instar.host import proc
 from instar.host.layers import LayerImages
+from instar.model.codec import parse
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
 from instar.model.release import Process
@@ -71,7 +71,7 @@ def _layer(diff_id: Digest) -> Layer:
 def _from_bundle(names: InstanceNames) -> _Start | None:
     """What runc was told; drift knows its hash."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        process: Any = json.loads((names.folder / "config.json").read_bytes())["process"]
+        process: Any = parse((names.folder / "config.json").read_bytes())["process"]
         user = f"{int(process['user']['uid'])}:{int(process['user']['gid'])}"
         return _Start(user=user, env=_variables(map(str, process["env"])))
     return None
