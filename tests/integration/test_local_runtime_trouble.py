@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from tiny_world import TinyWorld
 
 from instar.errors import ProviderError
 from instar.model.definition import Volume
+from instar.model.keyed import keyed_digest
 
 pytestmark = pytest.mark.root
 
@@ -55,3 +57,28 @@ def test_a_full_disk_is_said_and_leaves_nothing(small_disk: Path) -> None:
     filling.unlink()
     assert world.output("echo well") == ["well"]
     world.close()
+
+
+def test_a_secret_that_is_not_the_release_s_is_given_to_nobody(tmp_path: Path) -> None:
+    world = TinyWorld(tmp_path)
+    try:
+        key, content = b"k" * 32, b"a secret"
+        digest = keyed_digest(key, content)
+        release = world.release(["sleep", "1000"])
+        release = dataclasses.replace(
+            release, configuration=dataclasses.replace(release.configuration, secrets={"TOKEN": digest})
+        )
+        world.state.secrets.mkdir(parents=True)
+        world.state.secret(digest).write_bytes(b"another secret")
+        with pytest.raises(ProviderError, match="is not given to an instance: its digest cannot be checked") as caught:
+            world.run(release)
+        assert "a new release" in (caught.value.hint or "")
+        world.state.secret_key.write_bytes(key)
+        with pytest.raises(ProviderError, match="secret 'TOKEN' of this release is damaged") as caught:
+            world.run(release)
+        assert "another secret" not in str(caught.value)
+        world.state.secret(digest).write_bytes(content)
+        world.run(release)
+    finally:
+        world.sweep()
+        world.close()

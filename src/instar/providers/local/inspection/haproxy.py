@@ -116,16 +116,15 @@ def _lists(proxy: Proxy, text: str, listed: str) -> Iterator[Finding]:
         match = _PATTERNS.match(line)
         if match and match["file"] == str(proxy.files.config) and 0 < int(match["line"]) <= len(lines):
             of_line.setdefault(int(match["line"]), []).append(match[1])
-    for number, ids in of_line.items():
-        wanted = _patterns(lines[number - 1])
-        if wanted is None:
-            continue
-        answers = proxy.ask(*(f"show acl #{one}" for one in ids))
-        there = {line.partition(" ")[2] for answer in answers for line in answer.strip().splitlines()}
-        if there != wanted:
-            yield _finding(
-                f"haproxy.cfg, line {number}, in force", " ".join(sorted(wanted)), " ".join(sorted(there)) or "nothing"
-            )
+    wanted = {number: found for number in of_line if (found := _patterns(lines[number - 1])) is not None}
+    ids = [one for number in wanted for one in of_line[number]]
+    answers = dict(zip(ids, proxy.ask(*(f"show acl #{one}" for one in ids)) if ids else (), strict=True))
+    for number, expected in wanted.items():
+        shown = "\n".join(answers[one].strip() for one in of_line[number])
+        there = {line.partition(" ")[2] for line in shown.splitlines() if line}
+        if there != expected:
+            observed = " ".join(sorted(there)) or "nothing"
+            yield _finding(f"haproxy.cfg, line {number}, in force", " ".join(sorted(expected)), observed)
 
 
 def _patterns(line: str) -> set[str] | None:
