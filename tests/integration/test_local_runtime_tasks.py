@@ -68,6 +68,23 @@ def test_a_task_has_what_its_service_has(world: TinyWorld) -> None:
     world.runtime.forget(release.place, [instance.id], volumes=True)
 
 
+def test_a_task_gets_the_volumes_that_it_names_and_no_others(world: TinyWorld) -> None:
+    script = "touch /data/a && echo written; touch /logs/a && echo written too; ls -d /data /logs"
+    both = (Volume(name="data", path="/data"), Volume(name="logs", path="/logs", access="shared"))
+    tasks = tuple(Task(command=("sh", "-c", script), volumes=names) for names in (("logs",), (), None))
+    release = world.release(["false"], volumes=both, before=tasks)
+    said = []
+    for number in (1, 2, 3):
+        instance = begun(world, release, f"before {number}")
+        assert world.ended(instance).exit_status == 0
+        lines = [line for line in printed(world, instance) if not line.startswith("touch:")]
+        said.append(lines[sum(map(len, said)) :])  # their names, and so their logs, are one
+        world.runtime.destroy(instance, release)
+    assert said == [["written too", "/data", "/logs"], ["/data", "/logs"], ["written", "written too", "/data", "/logs"]]
+    assert world.traces() == []
+    world.runtime.forget(release.place, [], volumes=True)
+
+
 def test_a_task_is_asked_to_stop_as_its_service_is(world: TinyWorld) -> None:
     script = "trap 'echo told; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
     release = world.release(["false"], stop=QUICK, after=(Task(command=("sh", "-c", script)),))

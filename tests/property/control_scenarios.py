@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from control_machine import Machine
 
-from instar.model.definition import Analysis, Check, Replace, Rollout, Step, Task
+from instar.model.definition import Analysis, Check, Health, Replace, Rollout, Step, Task
 from simulated import Behaviour
 from simulated.values import PLACE
 
@@ -51,6 +51,12 @@ def more(machine: Machine) -> None:
     machine.want("deploy", version="1")
 
 
+def migrated(machine: Machine) -> None:
+    """A task that needs none of the volumes runs beside the old release, one that does in the gap."""
+    machine.fields["before"] = (Task(command=("look",), volumes=()), Task(command=("migrate",)))
+    machine.want("deploy", version="2")
+
+
 def revived(machine: Machine) -> None:
     machine.world.reboot()
     machine.served = False
@@ -62,6 +68,27 @@ def gone(machine: Machine) -> None:
     machine.fields["exclusive"] = machine.fields.get("exclusive", False)  # traffic may end now
     if machine.ledger.find_environment(PLACE) is not None:
         machine.ledger.set_destroying(PLACE)
+
+
+def unsteady(machine: Machine) -> None:
+    """A release of which an instance ends after its rollout, while it is watched."""
+    machine.agent, machine.policy = True, Rollout(watch_ms=60_000)
+    machine.world.runtime.behave("guestbook-dev-2-1", Behaviour(dies_after_s=6))
+    machine.want("deploy", version="2")
+
+
+def unsteady_with_data(machine: Machine) -> None:
+    """The same, but a task may have changed the data: nobody goes back by himself."""
+    machine.fields["before"] = (Task(command=("migrate",)),)
+    machine.world.runtime.behave("guestbook-dev-2-2", Behaviour(dies_after_s=6))
+    unsteady(machine)
+
+
+def unsteady_before(machine: Machine) -> None:
+    """A candidate that answers well at first, and ends in the time in which it has to stay well."""
+    machine.fields["health"] = Health(kind="http", path="/healthz", steady_ms=5_000)
+    machine.world.runtime.behave(2, Behaviour(dies_after_s=2))
+    machine.want("deploy", version="2")
 
 
 def careful(machine: Machine) -> None:
@@ -202,9 +229,13 @@ SCENARIOS: dict[str, tuple[dict[str, object], tuple[Act, ...], Act]] = {
     "fewer instances": ({}, (first,), fewer),
     "more instances": ({}, (first,), more),
     "after a reboot": ({}, (first,), revived),
+    "a release that does not stay well": ({}, (first,), unsteady),
+    "a release that does not stay well after a task": ({}, (first,), unsteady_with_data),
+    "a candidate that does not stay well": ({}, (first,), unsteady_before),
     "destroy": ({}, (first, second), gone),
     "first deploy, exclusive": ({"exclusive": True}, (), first),
     "second deploy, exclusive": ({"exclusive": True}, (first,), second),
+    "tasks beside and in the gap, exclusive": ({"exclusive": True}, (first,), migrated),
     "rollback, exclusive": ({"exclusive": True}, (first, second), back),
     "a broken candidate, exclusive": ({"exclusive": True}, (first,), broken),
     "worker": ({"port": None}, (first,), second),

@@ -34,10 +34,11 @@ from instar.model.release import Settings, TaintKind
 from simulated import Behaviour, Crash, CrashableLedger, Effects, Simulation
 from simulated.values import PLACE, configuration, image
 
-FEW, MANY = 200, 10_000
+FEW, MANY, PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 200, 10_000, 6, 15, 1000
 STEPS = (Step(weight_percent=20, pause_ms=300), Step(weight_percent=60, pause_ms=None))
 POLICIES = {
     "blue-green": Rollout(),
+    "watched": Rollout(watch_ms=20_000),
     "canary": Rollout(strategy="canary", steps=STEPS),
     "judged": Rollout(strategy="canary", steps=STEPS[:1], analysis=Analysis(min_requests=1, wait_ms=2_000)),
     "rolling": Rollout(strategy="rolling", batch=1),
@@ -63,7 +64,6 @@ SERVICES: dict[str, dict[str, object]] = {
 }
 KINDS = st.sampled_from(["person", "shell", "drift"])
 TASKS = (Task(command=("migrate",), timeout_ms=2_000),)
-PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 6, 15, 1000
 
 
 class FaultyLedger(CrashableLedger):
@@ -146,7 +146,6 @@ class Faults(RuleBasedStateMachine):
             self.version += 1
             if state is not None and state.rollout is not None:
                 self.ledger.end_rollout(state.rollout, "failed", {"reason": "another took its place"})
-            before = state.settings if state else None
             self.ledger.save_settings(PLACE, self.settings)
             fields = {**SERVICES[self.service], "before": TASKS, "after": TASKS}
             made = configuration({"V": str(self.version)}, **fields)
@@ -154,6 +153,7 @@ class Faults(RuleBasedStateMachine):
             self.behaviours[number] = behaviour
             self.world.runtime.behave(number, BEHAVIOURS[behaviour])
             self.ledger.set_alarm(PLACE, None)
+            before = state.settings if state else None
             begun = self.ledger.begin_rollout(PLACE, "deploy", number, settings_before=before)
             if paused:
                 self.ledger.change_stage(begun, "paused", {}, paused=True)
@@ -385,7 +385,8 @@ class Faults(RuleBasedStateMachine):
 
     def _disturbed(self) -> None:
         """A fault that took the last one who could answer is no fault of ours."""
-        self.served &= bool(self.world.router.serving(PLACE))
+        back = self.settings.rollout.watch_ms and "dies" in self.behaviours.values()  # it may go back to one that does
+        self.served &= bool(self.world.router.serving(PLACE)) and not back
         self.passes()
 
     @contextlib.contextmanager

@@ -18,7 +18,7 @@ from instar.model.image import Image
 from instar.model.release import Instance, Place, Process, Release
 from instar.model.survey import Seen
 from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Subject
-from instar.providers.commands import command_of, place_of_command
+from instar.providers.commands import command_of, place_of_command, volumes_of
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
 from simulated.shell import SimulatedShell
@@ -404,11 +404,17 @@ class SimulatedRuntime:
 
     def _both_run(self, new: Simulated, other: Simulated) -> bool:
         exclusive = new.release.service.exclusive or other.release.service.exclusive
+        if new.instance.task or other.instance.task:
+            exclusive = bool(_exclusive(new) & _exclusive(other))
         running = new.started_at is not None and not other.half and self._state(other) == "running"
         return exclusive and running and other.instance.release != new.instance.release
 
     def _line(self, text: str) -> str:
         return f"{self.clock.peek().isoformat()} stdout {text}"
+
+
+def _exclusive(found: Simulated) -> set[str]:
+    return {one.name for one in volumes_of(found.instance, found.release) if one.access == "exclusive"}
 
 
 def _life_s(found: Simulated) -> float | None:

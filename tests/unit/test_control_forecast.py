@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
-from control_values import HTTP, WORKER, release
+from control_values import DATABASE, HTTP, WORKER, release
 
 from instar.control.forecast import forecast
-from instar.model.definition import Analysis, Rollout, Service, Step
+from instar.model.definition import Analysis, Rollout, Service, Step, Task, Timeouts
 from instar.model.release import Settings
 
 OLD = release(1, ran_well=True)
@@ -44,3 +46,15 @@ def test_where_nothing_is_waited_for_nothing_is_said(settings: Settings, service
 
 def test_a_first_deploy_waits_for_nobody() -> None:
     assert forecast(canary(Analysis()), None, HTTP) == ()
+
+
+def test_an_exclusive_volume_means_a_gap_and_what_runs_in_it_is_said() -> None:
+    tasks = (Task(command=("look",), volumes=()), Task(command=("migrate",)), Task(command=("check",)))
+    gap, inside = forecast(Settings(), OLD, dataclasses.replace(DATABASE, before=tasks))
+    assert gap.startswith("there will be a gap: volume 'data' is exclusive, so release 1 stops first; requests are ans")
+    assert inside.startswith("tasks 'before 2', 'before 3' will run in the gap")
+    waiting = dataclasses.replace(DATABASE, timeouts=Timeouts(wait_ms=5_000))
+    (gap,) = forecast(Settings(), OLD, waiting)
+    assert gap.endswith("requests wait for up to 5 s")
+    (gap,) = forecast(Settings(), release(1, DATABASE), HTTP)
+    assert "'data' is exclusive" in gap, "the old release's counts too"

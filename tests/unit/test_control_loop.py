@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from instar.control.loop import IN_VAIN_S, Loop
+from instar.control.observe import observe
 from instar.errors import ProviderError
 from instar.ledger import Ledger
-from instar.model.definition import Task
-from instar.model.progress import silent
+from instar.model.definition import Data, Rollout, Task
+from instar.model.progress import Progress, silent
 from instar.model.release import Settings
+from instar.providers.base import Probe
 from simulated import Behaviour, Simulation
 from simulated.values import PLACE, configuration, image
 
@@ -98,3 +101,100 @@ def test_what_is_decided_in_vain_keeps_no_processor_busy(world: Simulation, ledg
     assert loop.begin(PLACE, asked=False).advance() == IN_VAIN_S
     with pytest.raises(ProviderError, match=r"it is decided again and again, and changes nothing: .*Route"):
         loop.run(PLACE)
+
+
+def passes(world: Simulation, ledger: Ledger, count: int = 8) -> list[Progress]:
+    """Let an agent look so often, a second each; return what it told."""
+    told: list[Progress] = []
+    loop = Loop(ledger=ledger, provider=world.provider, find_image=lambda digest: image(), report=told.append)
+    run = loop.begin(PLACE, asked=False)
+    for _ in range(count):
+        seconds = run.advance()
+        world.clock.sleep(1.0 if seconds is None else min(seconds, 1.0))
+    return told
+
+
+def test_a_hot_instance_that_the_router_does_not_know_is_asked_by_who_looks_on(
+    world: Simulation, ledger: Ledger
+) -> None:
+    for version in ("1", "2"):
+        deploy(world, ledger, version, ONE)
+    world.router.detach(PLACE, [one.id for one in ledger.instances(PLACE) if one.release == 1])
+    world.runtime.change("guestbook-dev-1-2", answers=500)
+    looked = observe(ledger, world.provider, PLACE, whole=True)
+    hot = {copy.id: copy.probe for copy in looked.copies if copy.release == 1}
+    assert hot["guestbook-dev-1-1"] == Probe(healthy=True)
+    assert hot["guestbook-dev-1-2"] == Probe(healthy=False, cause="GET /healthz answered 500")
+    agents = observe(ledger, world.provider, PLACE, replacing=True)
+    assert [copy.probe for copy in agents.copies] == [copy.probe for copy in looked.copies]
+    busy = observe(ledger, world.provider, PLACE)
+    assert all(copy.probe is None for copy in busy.copies if copy.release == 1)
+
+
+def test_a_watched_release_that_does_not_stay_well_is_left_and_stays_left(world: Simulation, ledger: Ledger) -> None:
+    watched = dataclasses.replace(ONE, rollout=Rollout(watch_ms=60_000))
+    deploy(world, ledger, "1", watched)
+    deploy(world, ledger, "2", watched)
+    passes(world, ledger)
+    assert ledger.get_environment(PLACE).active == 2, "it is well so far"
+    world.runtime.kill("guestbook-dev-2-1", out_of_memory=True)
+    told = passes(world, ledger)
+    state = ledger.get_environment(PLACE)
+    assert (state.active, state.rollout, state.alarm) == (1, None, None)
+    reason = "release 2 did not stay well: an instance of it ended: killed: out of memory"
+    (event,) = [one for one in ledger.history(PLACE) if one.kind == "watch-failed"]
+    assert event.detail == {"back_to": 1, "reason": reason}
+    assert [one.text for one in told if one.stage == "back"] == [f"{reason}: going back to release 1"]
+    assert [one.text for one in told if one.stage == "ended"] == ["guestbook-dev-2-1: killed: out of memory"]
+    last = ledger.last_rollout(PLACE)
+    assert last is not None
+    assert (last.kind, last.source, last.target, last.state) == ("rollback", 2, 1, "done")
+    world.runtime.kill("guestbook-dev-1-1")
+    passes(world, ledger)
+    assert ledger.get_environment(PLACE).active == 1, "a rollback is not watched"
+
+
+def test_after_the_watch_an_instance_that_ends_is_replaced_as_ever(world: Simulation, ledger: Ledger) -> None:
+    watched = dataclasses.replace(ONE, rollout=Rollout(watch_ms=60_000))
+    for version in ("1", "2"):
+        deploy(world, ledger, version, watched)
+    world.clock.sleep(61)
+    world.runtime.kill("guestbook-dev-2-1")
+    told = passes(world, ledger)
+    assert ledger.get_environment(PLACE).active == 2
+    assert len(world.router.serving(PLACE)) == 2
+    assert [one.text for one in told if one.stage == "replace"] == ["1 instance that had ended"]
+
+
+def test_where_the_data_changed_somebody_is_called_and_what_ended_is_replaced(
+    world: Simulation, ledger: Ledger
+) -> None:
+    watched = dataclasses.replace(ONE, rollout=Rollout(watch_ms=60_000))
+    deploy(world, ledger, "1", watched)
+    deploy(world, ledger, "2", watched, data=Data(version=2, reads=(1, 2)))
+    world.runtime.kill("guestbook-dev-2-2")
+    passes(world, ledger)
+    state = ledger.get_environment(PLACE)
+    assert (state.active, state.alarm_holds) == (2, False)
+    assert state.alarm is not None
+    assert "write different versions of the data" in state.alarm
+    assert len(world.router.serving(PLACE)) == 2
+
+
+def test_a_deploy_that_goes_to_a_release_that_falls_at_once_ends_where_it_began(
+    world: Simulation, ledger: Ledger
+) -> None:
+    """The command's own loop sees it too, if it is still there."""
+    watched = dataclasses.replace(ONE, rollout=Rollout(watch_ms=60_000))
+    deploy(world, ledger, "1", watched)
+    deploy(world, ledger, "2", watched)
+    world.runtime.kill("guestbook-dev-2-1")
+    deploy_again = Loop(
+        ledger=ledger,
+        provider=world.provider,
+        find_image=lambda digest: image(),
+        report=silent,
+        pause=world.clock.sleep,
+    ).run(PLACE)
+    assert deploy_again.went_back is not None
+    assert ledger.get_environment(PLACE).active == 1

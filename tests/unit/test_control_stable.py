@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from control_values import DATABASE, HTTP, WORKER, ago, copy, names, ready, release, serving, tainted, world
 
-from instar.control.actions import Alarm, Attach, Create, OpenRouter, Plan, Retire, Route, Wait
+from instar.control.actions import Action, Alarm, Attach, Create, OpenRouter, Plan, Retire, Route, Wait
 from instar.control.decide import decide
 from instar.control.stable import counted_for
 from instar.control.world import Copy, World
@@ -260,11 +260,36 @@ def test_a_person_who_deploys_gets_one_replacement_of_what_is_tainted() -> None:
     assert decide(kept([bad], failures=None, tried=frozenset({(1, "tainted")}))) == ()
 
 
-def test_a_hot_release_s_tainted_copy_goes() -> None:
-    releases = [release(1, ran_well=True, last=9), release(2, ran_well=True, last=1)]
+HOT = [release(1, ran_well=True, last=9), release(2, ran_well=True, last=1)]
+
+
+def test_a_hot_release_s_tainted_copy_goes_when_another_is_ready_and_no_sooner() -> None:
     hot, active = copy(1, weight=0, taint=tainted()), copy(2, weight=100)
-    made = world(releases, [hot, active], active=2, replace=POLICY, failures=())
-    assert decide(made) == (Retire((hot.id,), "it is no longer needed"),)
+
+    def after(*copies: Copy, **fields: Any) -> tuple[Action, ...]:
+        made = {"active": 2, "replace": POLICY, "failures": (), **fields}
+        return decide(world(HOT, [hot, active, *copies], **made))
+
+    assert after() == (Plan(1, 1, replacing="hot"),)
+    assert after(copy(1, "absent", serial=2)) == (Create(("shop-production-1-2",), start=True),)
+    assert after(copy(1, serial=2, healthy=False)) == ()
+    assert after(copy(1, serial=2, healthy=True)) == (Retire((hot.id,), "it is no longer needed"),)
+
+
+def test_nobody_takes_the_way_back_away_who_makes_no_other() -> None:
+    hot, active = copy(1, weight=0, taint=tainted()), copy(2, weight=100)
+    assert decide(world(HOT, [hot, active], active=2, replace=POLICY)) == ()
+
+
+def test_a_sleeping_hot_release_s_tainted_copy_goes_when_another_is_made() -> None:
+    releases = [release(1, DATABASE, ran_well=True, last=9), release(2, DATABASE, ran_well=True, last=1)]
+    hot, active = copy(1, "created", taint=tainted()), copy(2, weight=100)
+    made: dict[str, Any] = {"active": 2, "replace": POLICY, "failures": ()}
+    assert decide(world(releases, [hot, active], **made)) == (Plan(1, 1, replacing="hot"),)
+    other = copy(1, "absent", serial=2)
+    assert decide(world(releases, [hot, active, other], **made)) == (Create((other.id,), start=False),)
+    other = copy(1, "created", serial=2)
+    assert decide(world(releases, [hot, active, other], **made)) == (Retire((hot.id,), "it is no longer needed"),)
 
 
 # who takes nobody's place

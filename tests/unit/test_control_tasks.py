@@ -17,12 +17,14 @@ from instar.control.actions import (
     Finish,
     Plan,
     Retire,
+    Route,
     Start,
     Wait,
 )
 from instar.control.decide import decide
+from instar.control.tasks import runs_alone
 from instar.control.world import Copy, World
-from instar.model.definition import Task
+from instar.model.definition import Task, Volume
 from instar.model.release import TaskRun
 
 MIGRATE, TIDY = Task(command=("migrate", "--all"), timeout_ms=60_000), Task(command=("tidy",))
@@ -121,6 +123,38 @@ def test_with_an_exclusive_volume_tasks_run_when_the_source_has_stopped() -> Non
     assert decide(tasking(service=service)) == (Plan(2, 1),)
     stopped = decide(tasking(copies=[copy(2, "created")], service=service))
     assert stopped == (BeginTask(2, "before 1"),)
+
+
+def test_a_task_without_the_exclusive_volume_runs_beside_the_old_release() -> None:
+    beside = dataclasses.replace(MIGRATE, volumes=())
+    service = dataclasses.replace(DATABASE, before=(beside, MIGRATE, beside))
+    assert decide(tasking(service=service)) == (BeginTask(2, "before 1"),)
+    planned = runner("absent")
+    assert decide(tasking([run("before 1")], [planned], service=service)) == (Create((planned.id,), start=True),)
+    done = [run("before 1", "done")]
+    assert decide(tasking(done, service=service)) == (Plan(2, 1),)
+    created = [*serving(1, 1), copy(2, "created")]
+    assert decide(tasking(done, copies=created, service=service)) == (Route(()),)
+    alone = [copy(2, "created")]
+    assert decide(tasking(done, copies=alone, service=service)) == (BeginTask(2, "before 2"),)
+    two = [*done, run("before 2", "done", serial=8)]
+    assert decide(tasking(two, copies=alone, service=service)) == (BeginTask(2, "before 3"),)
+
+
+def test_one_that_fails_beside_the_old_release_leaves_it_as_it_is() -> None:
+    service = dataclasses.replace(DATABASE, before=(dataclasses.replace(MIGRATE, volumes=()),))
+    (action,) = decide(tasking([run("before 1", "exit status 3")], service=service))
+    assert isinstance(action, Fail)
+
+
+def test_a_task_gets_the_volumes_that_it_names() -> None:
+    data, logs = DATABASE.volumes[0], Volume(name="logs", path="/logs", access="shared")
+    service = dataclasses.replace(DATABASE, volumes=(data, logs))
+    assert service.volumes_of(None) == service.volumes_of(MIGRATE) == (data, logs)
+    assert service.volumes_of(dataclasses.replace(MIGRATE, volumes=("logs",))) == (logs,)
+    assert service.volumes_of(dataclasses.replace(MIGRATE, volumes=())) == ()
+    assert runs_alone(service, MIGRATE)
+    assert not runs_alone(service, dataclasses.replace(MIGRATE, volumes=("logs",)))
 
 
 def test_an_abort_ends_what_its_task_was_doing() -> None:

@@ -64,6 +64,9 @@ def test_what_is_left_out_is_the_model_s() -> None:
         ),
         ("{strategy: canary, pause: manual, steps: [5, {weight: 25, pause: 1s}]}",
          Rollout(strategy="canary", steps=(*steps(5, pause_ms=None), *steps(25, pause_ms=1_000)))),
+        ("{watch: 2m}", Rollout(watch_ms=120_000)),
+        ("{strategy: canary, analysis: {quiet: pass}}",
+         Rollout(strategy="canary", steps=steps(10, 50), analysis=Analysis(quiet="pass"))),
         ("{strategy: canary, analysis: {}}", Rollout(strategy="canary", steps=steps(10, 50), analysis=Analysis())),
         ("{strategy: rolling}, instances: 3", Rollout(strategy="rolling")),
         ("{strategy: rolling, batch: 3}, instances: 3", Rollout(strategy="rolling", batch=3)),
@@ -108,6 +111,18 @@ def test_smoke_tasks_and_data() -> None:
     assert found.data == Data(version=4, reads=(3, 4, 5))
     assert service_of("data: {version: 4}").data == Data(version=4, reads=(4,))
     assert service_of("before: [], smoke: []") == service_of("workdir: /")
+
+
+def test_a_task_says_which_volumes_it_gets_and_a_candidate_how_long_it_stays_well() -> None:
+    volumes = "volumes: [{name: data, path: /data}, {name: logs, path: /logs}]"
+    found = service_of(f"{volumes}, before: [{{command: [a], volumes: []}}, {{command: [b], volumes: [logs]}}]")
+    assert [task.volumes for task in found.before] == [(), ("logs",)]
+    assert service_of("before: [{command: [a]}]").before[0].volumes is None
+    assert service_of("health: {tcp: true, steady: 5s}").health.steady_ms == 5_000
+    (problem,) = problems_of(text_of(service=f"port: 80, {volumes}, after: [{{command: [a], volumes: [dta]}}]"))
+    assert problem.endswith("service.after.volumes: the service has no volume 'dta'; there are 'data' and 'logs'")
+    (problem,) = problems_of(text_of(service="port: 80, before: [{command: [a], volumes: [data]}]"))
+    assert problem.endswith("service.before.volumes: the service has no volume 'data'; it has none")
 
 
 def test_previews_and_replacements() -> None:

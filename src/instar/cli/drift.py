@@ -78,7 +78,7 @@ def _show(report: DriftReport) -> None:
         findings = checked.of(instance)
         if findings:
             say()
-            say(instance or "of the environment")
+            say(f"{instance}{_standing(report, instance)}" if instance else "of the environment")
         for finding in findings:
             _show_finding(finding)
     if checked.ignored:
@@ -90,6 +90,14 @@ def _show(report: DriftReport) -> None:
     if not checked.clean:
         say()
         say(_advice(report))
+
+
+def _standing(report: DriftReport, instance: str) -> str:
+    """Return what an instance is that does not serve: its findings count all the same."""
+    number, active = report.releases.get(instance), report.checked.state.active
+    if number is None or number == active or report.checked.state.rollout is not None:
+        return ""
+    return f"  (of release {number}, which is hot: the way back, without traffic)"
 
 
 def _show_finding(finding: Finding) -> None:

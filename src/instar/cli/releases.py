@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 @click.option("--image", metavar="DIGEST", help="Deploy this image from the store instead of baking.")
 @plan_option
 @click.option("--break-promotion", is_flag=True, help="Also where ENV takes its releases from another. It is recorded.")
+@click.option(
+    "--watch", is_flag=True, help="Wait for as long as 'rollout.watch' says, and go back when it does not stay well."
+)
 def deploy(
     environment: str,
     file: Path,
@@ -49,6 +52,7 @@ def deploy(
     image: str | None,
     plan_only: bool,
     break_promotion: bool,
+    watch: bool,
 ) -> int:
     """Bake if needed, start new instances beside the old ones, and move the traffic of ENV over.
 
@@ -60,6 +64,8 @@ def deploy(
     """
     from instar.operations.deploy import deploy as run
 
+    if watch and detach:
+        raise click.UsageError("--detach leaves the rollout to the agent, which watches too; leave --watch away")
     parts = workspace()
     loaded = load_definition(file)
     if plan_only:
@@ -77,6 +83,7 @@ def deploy(
         detach=detach,
         adopt_name=adopt_name,
         break_promotion=break_promotion,
+        watch=watch,
     )
     return show(outcome, parts.report, as_json)
 

@@ -109,8 +109,17 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Write that nothing is replaced any more until somebody comes."""
+    """Write that somebody is needed; ``holds``: until then nothing is replaced any more."""
 
+    reason: str
+    holds: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GoBack:
+    """Begin the rollback to ``release``: the active one did not stay well after its rollout."""
+
+    release: int
     reason: str
 
 
@@ -188,6 +197,7 @@ Action = (
     | Share
     | Judge
     | Alarm
+    | GoBack
     | Shift
     | Route
     | Cut

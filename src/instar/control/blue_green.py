@@ -19,7 +19,8 @@ def blue_green(world: World) -> tuple[Action, ...]:
     rollout, target = under_way(world)
     if moved(world, rollout, target):
         return settle(world, rollout, target)
-    actions = keep_source(world) or troubled(world, rollout, target)
+    actions = () if _is_ready(world, rollout, target) else keep_source(world)
+    actions = actions or troubled(world, rollout, target)
     if actions:
         return actions
     if rollout.stage.paused and in_the_way(world, target):
@@ -30,6 +31,14 @@ def blue_green(world: World) -> tuple[Action, ...]:
     if readiness.actions:
         return readiness.actions
     return _move(world, rollout, target, readiness.copies) or settle(world, rollout, target)
+
+
+def _is_ready(world: World, rollout: Rollout, target: Release) -> bool:
+    """The way back is open: nothing that the source lacks is made before the traffic has gone there."""
+    if rollout.kind != "rollback" or not target.ran_well:
+        return False
+    ready = [copy for copy in world.of(target) if copy.healthy and copy.routed is not None and copy.routed.up]
+    return len(ready) >= world.wanted_copies
 
 
 def _move(world: World, rollout: Rollout, target: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:

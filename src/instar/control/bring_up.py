@@ -33,13 +33,14 @@ def bring_up(
     replacing: str | None = None,
     without: tuple[Copy, ...] = (),
     first: tuple[Action, ...] = (),
+    first_alone: bool = False,
 ) -> Readiness:
     """Return the next actions towards ``count`` (all that are wanted: None) healthy copies of ``release``.
 
-    Dead copies don't count, nor those in ``without``. ``first`` comes before any copy is planned; where the release
-    must run alone, after the others stopped and before it starts. ``replacing``: why copies are needed at all.
+    Dead copies don't count, nor those in ``without``. ``first`` comes before any copy is planned, or, ``first_alone``,
+    after other releases have stopped and before this one starts. ``replacing``: why copies are needed at all.
     """
-    if first and not alone(release):
+    if first and not first_alone:
         return Readiness(actions=first)
     wanted = world.wanted_copies if count is None else count
     left_out = {copy.id for copy in without}
@@ -86,10 +87,11 @@ def _until_healthy(world: World, release: Release, live: tuple[Copy, ...], well:
     waiting = tuple(copy for copy in live if copy.id not in proven)
     if not waiting:
         return Readiness(copies=well)
-    late = tuple(copy for copy in waiting if world.now >= _deadline(release, copy))
+    late = tuple(copy for copy in waiting if world.now >= deadline(release, copy))
     if late:
         seconds = release.service.health.deadline_ms / 1000
         cause = late[0].probe.cause if late[0].probe else "it never answered"
+        cause = cause or f"it did not stay well for {release.service.health.steady_ms / 1000:g} s"
         return Readiness(
             copies=well,
             cause=f"{len(well)} of {len(live)} healthy after {seconds:g} s: {cause}",
@@ -102,11 +104,28 @@ def is_well(world: World, release: Release, copy: Copy) -> bool:
     """Tell whether a copy has proven itself: the router watches it (it has traffic), or it answers and has lasted."""
     steady = release.service.health.kind != "none" or (world.now - copy.began_at).total_seconds() >= STEADY_S
     watched = copy.routed is not None and copy.routed.weight > 0 and copy.routed.up
-    return watched or (copy.healthy and steady)
+    return watched or (copy.healthy and steady and (not is_tried(world, release) or has_stayed_well(world, copy)))
 
 
-def _deadline(release: Release, copy: Copy) -> datetime:
-    return copy.began_at + timedelta(milliseconds=release.service.health.deadline_ms)
+def is_tried(world: World, release: Release) -> bool:
+    """Tell whether ``release`` is a candidate that has to show that it stays well before it gets traffic."""
+    rollout = world.environment.rollout
+    if rollout is None or rollout.target != release.number or world.environment.active == release.number:
+        return False
+    return not alone(release) and not (rollout.kind == "rollback" and release.ran_well)
+
+
+def has_stayed_well(world: World, copy: Copy) -> bool:
+    """Tell whether a copy has answered for as long as its release's ``health`` asks for, as far as it was seen."""
+    steady_ms = world.releases[copy.release].service.health.steady_ms
+    since = world.well_since.get(copy.id, world.now)
+    return not steady_ms or world.now >= since + timedelta(milliseconds=steady_ms)
+
+
+def deadline(release: Release, copy: Copy) -> datetime:
+    """Return until when a copy must be well; one that answers has the time that it must stay so besides."""
+    health = release.service.health
+    return copy.began_at + timedelta(milliseconds=health.deadline_ms + (health.steady_ms if copy.healthy else 0))
 
 
 def _pause_s(world: World, release: Release, waiting: tuple[Copy, ...]) -> float:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 
 from instar.control.actions import Action, Attach, Cut, Fail, Finish, OpenRouter, Preview, Retire, Smoke, Wait
-from instar.control.bring_up import Readiness, bring_up
-from instar.control.endings import why_ended
+from instar.control.bring_up import Readiness, bring_up, has_stayed_well
+from instar.control.endings import has_fallen, why_ended
 from instar.control.tasks import run_tasks
-from instar.control.world import Copy, World, routed, wanted_plan
-from instar.model.release import FALLEN, Release, Rollout
-from instar.providers.base import RESTARTED
+from instar.control.world import Copy, World, alone, routed, wanted_plan
+from instar.model.release import Release, Rollout
 
 DRAIN_PAUSE_S = 0.02
 PAUSED_S = 0.25  # how soon a word of somebody's (pause, resume, abort) is heard
@@ -59,7 +59,7 @@ def prepare(world: World, rollout: Rollout, target: Release, count: int | None =
     tasks = run_tasks(world, target, "before")
     if tasks.failure:
         return Readiness(cause=tasks.failure, culprits=tasks.culprits)
-    readiness = bring_up(world, target, count=count, first=tasks.actions)
+    readiness = bring_up(world, target, count=count, first=tasks.actions, first_alone=tasks.alone)
     if readiness.cause or readiness.actions or not routed(target):
         return readiness
     actions = _introduce(world, rollout, target, readiness.copies)
@@ -68,11 +68,26 @@ def prepare(world: World, rollout: Rollout, target: Release, count: int | None =
 
 def settle(world: World, rollout: Rollout, target: Release) -> tuple[Action, ...]:
     """Return what is left to do once the target has all traffic: drain the others, run the last tasks, end."""
-    draining = drain(world, target)
+    draining = _prove(world, rollout, target) or drain(world, target)
     if draining:
         return draining
     tasks = run_tasks(world, target, "after")
     return tasks.actions or (Finish(tasks.failure),)
+
+
+def _prove(world: World, rollout: Rollout, target: Release) -> tuple[Action, ...]:
+    """Have a target that could not be tried beside others show, with the traffic, that it stays well."""
+    if not alone(target) or (rollout.kind == "rollback" and target.ran_well):
+        return ()
+    shaky = [copy for copy in world.of(target) if not (copy.id in world.well_since and has_stayed_well(world, copy))]
+    if not target.service.health.steady_ms or not shaky:
+        return ()
+    health = target.service.health
+    patience = timedelta(milliseconds=health.deadline_ms + 2 * health.steady_ms)  # who looks may have begun anew
+    late = tuple(copy.id for copy in shaky if world.now >= copy.began_at + patience)
+    if late:
+        return (Fail(f"instance {late[0]} did not stay well for {health.steady_ms / 1000:g} s", late),)
+    return (Wait(PAUSED_S),)
 
 
 def drain(world: World, target: Release) -> tuple[Action, ...]:
@@ -105,10 +120,7 @@ def _new(copy: Copy, rollout: Rollout) -> bool:
 
 def _fell(copy: Copy, rollout: Rollout) -> bool:
     """It ended by itself in this rollout, not with the machine."""
-    seen, ending = copy.observed, copy.instance.ending
-    if ending is not None and ending.reason not in FALLEN:
-        return False
-    return seen.state == "stopped" and seen.reason != RESTARTED and _new(copy, rollout)
+    return has_fallen(copy) and _new(copy, rollout)
 
 
 def _worn(copy: Copy, rollout: Rollout) -> bool:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from instar.control.actions import Retire
 from instar.control.world import Copy
-from instar.model.release import Ending, EndReason
+from instar.model.release import FALLEN, Ending, EndReason
 from instar.providers.base import RESTARTED, Observed
 
 
@@ -36,6 +36,14 @@ def words(seen: Observed) -> str:
 def why_ended(copy: Copy) -> str:
     """Return why ``copy``, which is dead, is: what was written down, else what can be seen."""
     return str(copy.instance.ending) if copy.instance.ending is not None else words(copy.observed)
+
+
+def has_fallen(copy: Copy) -> bool:
+    """It ended by itself: neither with the machine, nor because that was decided."""
+    seen, ending = copy.observed, copy.instance.ending
+    if ending is not None and ending.reason not in FALLEN:
+        return False
+    return seen.state == "stopped" and seen.reason != RESTARTED
 
 
 def _reason(seen: Observed) -> EndReason:

@@ -76,7 +76,9 @@ class Executor:
                 self._router.remove(place)
             case actions.Alarm():
                 self._story.alarm(action.reason)
-                self._ledger.set_alarm(place, action.reason)
+                self._ledger.set_alarm(place, action.reason, holds=action.holds)
+            case actions.GoBack():
+                self._go_back(world, action)
             case actions.Wait():
                 self._story.waiting(world)
             case _:
@@ -141,6 +143,13 @@ class Executor:
                 self._story.more(action.count)
         place, network = world.environment.place, self._runtime.network()
         self._ledger.add_instances(place, action.release, action.count, network, replacing=action.replacing)
+
+    def _go_back(self, world: World, action: actions.GoBack) -> None:
+        place, active = world.environment.place, world.environment.active
+        with self._ledger.transaction():
+            self._ledger.record("watch-failed", place, active, back_to=action.release, reason=action.reason)
+            self._ledger.begin_rollout(place, "rollback", action.release, {"reason": action.reason})
+        self._story.going_back(action.release, action.reason)
 
     def _end_task(self, world: World, action: actions.EndTask) -> None:
         place, words = world.environment.place, self._last_words(action.instance)

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from instar.model.definition import Service
+from instar.control.tasks import runs_alone
+from instar.model.definition import Service, Volume
 from instar.model.release import Release, Settings
 
 
 def forecast(settings: Settings, active: Release | None, service: Service) -> tuple[str, ...]:
     """Return what is worth knowing of a rollout from ``active`` to a new release of ``service``, a sentence each."""
-    return () if active is None else tuple(_waits(settings, service))
+    return () if active is None else (*_gap(active, service), *_waits(settings, service))
+
+
+def _gap(active: Release, service: Service) -> Iterator[str]:
+    exclusive = [volume.name for one in (service, active.service) for volume in one.volumes if _is_exclusive(volume)]
+    if not exclusive:
+        return
+    text = f"there will be a gap: volume '{exclusive[0]}' is exclusive, so release {active.number} stops first"
+    if service.port is not None:
+        wait = service.timeouts.wait_ms
+        at_once = "requests are answered with 503 meanwhile (service.timeouts.wait has them wait)"
+        text += "; " + (f"requests wait for up to {wait / 1000:g} s" if wait else at_once)
+    yield text
+    inside = [f"before {number}" for number, task in enumerate(service.before, 1) if runs_alone(service, task)]
+    if inside:
+        tasks = f"task{'s' * (len(inside) > 1)} {', '.join(map(repr, inside))}"
+        yield f"{tasks} will run in the gap, which is longer by that; 'volumes: []' has one run before it"
 
 
 def _waits(settings: Settings, service: Service) -> Iterator[str]:
@@ -27,3 +44,7 @@ def _waits(settings: Settings, service: Service) -> Iterator[str]:
             f"{text}; without them the rollout is given up {wait} after the step's pause "
             "(where no traffic is fine, say so: rollout.analysis.quiet: pass, or min_requests: 0)"
         )
+
+
+def _is_exclusive(volume: Volume) -> bool:
+    return volume.access == "exclusive"

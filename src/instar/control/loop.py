@@ -6,9 +6,11 @@ run goes on where the ledger says. The caller holds the environment's lock.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from instar.control.actions import Action, Fail, Plan, Wait
 from instar.control.decide import decide
@@ -27,6 +29,7 @@ from instar.providers.base import Provider
 
 AGAIN_AT_MOST = 3
 IN_VAIN_S = 1.0
+HOT_AGAIN_AFTER = timedelta(minutes=1)  # so often a hot release that lost an instance gets another, by an agent
 _IN_VAIN_AT_MOST = 30  # while somebody stands by
 
 
@@ -92,7 +95,7 @@ class Run:
     story: Story
     asked: bool = True
     watch: Watch = field(default_factory=Watch)
-    replaced: set[tuple[int, str]] = field(default_factory=set)
+    replaced: dict[tuple[int, str], datetime] = field(default_factory=dict)
     in_vain: int = 0  # how often in a row what was decided did not help
     decided: tuple[Action, ...] = ()
 
@@ -114,7 +117,7 @@ class Run:
             self.story.launching(world)
             for action in todo:
                 self._act(world, action)
-                self.replaced |= _replaced(action)
+                self.replaced |= dict.fromkeys(_replaced(action), world.now)
                 if isinstance(action, Wait):
                     self.in_vain = 0
                     return action.seconds
@@ -132,9 +135,9 @@ class Run:
         return True
 
     def _look(self) -> World:
-        tried = frozenset(self.replaced)
-        world = observe(self.loop.ledger, self.loop.provider, self.place, tried=tried, replacing=not self.asked)
-        return self.watch.see(world)
+        world = observe(self.loop.ledger, self.loop.provider, self.place, replacing=not self.asked)
+        tried = frozenset(one for one, at in self.replaced.items() if self.asked or world.now < at + HOT_AGAIN_AFTER)
+        return self.watch.see(dataclasses.replace(world, tried=tried))
 
     def _act(self, world: World, action: Action) -> None:
         try:

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from instar.control.stable import counted_for
-from instar.control.world import Copy, World
+from instar.control.world import Copy, Probation, World
 from instar.ledger import Ledger
-from instar.model.release import Ending, EnvironmentState, Instance, Place, Release
+from instar.model.release import FALLEN, Ending, EnvironmentState, Instance, Place, Release
 from instar.providers.base import NetworkPlan, Observed, Probe, Provider, RoutedTarget, Runtime
 
 _PROBES_AT_ONCE = 16
@@ -21,23 +21,26 @@ def observe(
     provider: Provider,
     place: Place,
     *,
-    tried: frozenset[tuple[int, str]] = frozenset(),
     replacing: bool = False,
+    whole: bool = False,
 ) -> World:
     """Return ``place`` as it is wanted and as it is. Probes the copies whose health a decision can hang on.
 
-    ``replacing``: say too which replacements were needed lately, since nobody asked for one just now.
+    ``replacing``: say too which replacements were needed lately, since nobody asked for one just now. ``whole``: probe
+    every copy of which the router does not say that it is well. So is done where somebody looks on and nothing moves.
     """
     environment = ledger.get_environment(place)
+    whole = whole or (replacing and environment.rollout is None)
     instances = ledger.instances(place)
-    releases = _releases(ledger, environment, instances)
+    probation = _probation(ledger, environment)
+    releases = _releases(ledger, environment, instances, probation)
     observed = provider.runtime.observe(instances)
     router = provider.router.observe(place)
     routed = {item.target.name: item for item in router.targets}
     asked = [
         instance
         for instance, seen in zip(instances, observed, strict=True)
-        if seen.state == "running" and _matters(environment, instance, routed.get(instance.id))
+        if seen.state == "running" and _matters(environment, instance, routed.get(instance.id), whole)
     ]
     probes = _probe(provider.runtime, asked, releases)
     copies, rollout, now = _copies(instances, observed, probes, routed), environment.rollout, ledger.now()
@@ -54,17 +57,19 @@ def observe(
         router_running=router.running,
         router_plan=router.plan,
         network_is_set=provider.runtime.network_plan(place) == NetworkPlan.of(place, environment.settings),
-        tried=tried,
         owed=_owed(ledger, environment, copies),
         endings=_endings(ledger, environment, failures),
+        probation=probation,
     )
 
 
-def _releases(ledger: Ledger, environment: EnvironmentState, instances: Sequence[Instance]) -> Mapping[int, Release]:
+def _releases(
+    ledger: Ledger, environment: EnvironmentState, instances: Sequence[Instance], probation: Probation | None
+) -> Mapping[int, Release]:
     place = environment.place
     found = {release.number: release for release in ledger.recent(place, environment.settings.keep.hot + 1)}
     numbers: set[int | None] = {instance.release for instance in instances}
-    numbers.add(environment.active)
+    numbers |= {environment.active, probation.source if probation is not None else None}
     if environment.rollout is not None:
         numbers |= {environment.rollout.target, environment.rollout.source}
     for number in numbers - found.keys() - {None}:
@@ -97,6 +102,22 @@ def _owed(ledger: Ledger, environment: EnvironmentState, copies: Sequence[Copy])
     return ledger.owed(environment.place, active)
 
 
+def _probation(ledger: Ledger, environment: EnvironmentState) -> Probation | None:
+    """Return how long the active release is watched yet, and how it did; None when it isn't any more, or never was."""
+    watch_ms, active = environment.settings.rollout.watch_ms, environment.active
+    if watch_ms is None or active is None or environment.rollout is not None:
+        return None
+    last = ledger.last_rollout(environment.place)
+    if last is None or last.ended_at is None or (last.target, last.state) != (active, "done"):
+        return None
+    until = last.ended_at + timedelta(milliseconds=watch_ms)
+    if last.kind == "rollback" or last.source is None or ledger.now() >= until:
+        return None
+    since = max(last.ended_at, environment.counted_since or last.ended_at)
+    endings = tuple(one for one in ledger.endings(environment.place, active, since) if one.reason in FALLEN)
+    return Probation(source=last.source, until=until, endings=endings)
+
+
 def _endings(
     ledger: Ledger, environment: EnvironmentState, failures: tuple[datetime, ...] | None
 ) -> tuple[Ending, ...]:
@@ -107,13 +128,15 @@ def _endings(
     return tuple(one for one in found if one.reason != "instar")
 
 
-def _matters(environment: EnvironmentState, instance: Instance, routed: RoutedTarget | None) -> bool:
+def _matters(environment: EnvironmentState, instance: Instance, routed: RoutedTarget | None, whole: bool) -> bool:
     """Tell whether a decision can hang on its health: it should serve and doesn't. (What serves is watched by the
     router itself.)"""
     target = environment.rollout.target if environment.rollout else None
     if instance.task is not None:
         return False
-    return instance.release in (environment.active, target) and not (routed and routed.weight and routed.up)
+    if instance.release not in (environment.active, target):
+        return whole and not (routed and routed.up)
+    return not (routed and routed.weight and routed.up)
 
 
 def _probe(runtime: Runtime, instances: Sequence[Instance], releases: Mapping[int, Release]) -> Mapping[str, Probe]:

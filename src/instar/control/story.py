@@ -31,6 +31,8 @@ class Story:
     measured: dict[str, Any] = field(default_factory=dict)
     world: World | None = None  # the last that was seen
     told_to_wait: set[tuple[int, bool]] = field(default_factory=set)
+    went_back: str | None = None  # why the release that was watched was left again
+    told_to_watch: bool = False
     awaited_at: datetime | None = None  # when it was last said for good how many requests came
 
     def launching(self, world: World) -> None:
@@ -104,6 +106,20 @@ class Story:
 
     def alarm(self, reason: str) -> None:
         self.report(Progress(stage="alarm", text=reason, kind="failed"))
+
+    def going_back(self, release: int, reason: str) -> None:
+        """What was watched did not stay well."""
+        self.went_back = reason
+        self.report(Progress(stage="back", text=f"{reason}: going back to release {release}", kind="failed"))
+
+    def watching(self, world: World) -> None:
+        """Nothing is wrong with the release that is watched."""
+        watched, active = world.probation, world.environment.active
+        if watched is not None:
+            text = f"release {active} stays well so far, until {watched.until:%H:%M:%S} UTC"
+            kind: Any = "running" if self.told_to_watch else "done"
+            self.told_to_watch = True
+            self.report(Progress(stage="watch", text=text, kind=kind))
 
     def undone(self, world: World, reason: str) -> None:
         """The rollout was given up before its target had any traffic."""

@@ -9,7 +9,7 @@ from typing import Literal
 from instar.control.actions import Action, BeginTask, Create, EndTask, Start, Wait
 from instar.control.endings import words
 from instar.control.world import Copy, World
-from instar.model.definition import Task
+from instar.model.definition import Service, Task
 from instar.model.release import Release, TaskRun
 
 DONE = "done"
@@ -18,11 +18,13 @@ _PAUSE_S = 0.1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """What to do next for the tasks, or which failed and how; neither when all are done."""
+    """What to do next for the tasks, or which failed and how; neither when all are done. ``alone``: the task that it
+    is about takes a volume that one release has for itself, so that it cannot run beside another release."""
 
     actions: tuple[Action, ...] = ()
     failure: str = ""
     culprits: tuple[str, ...] = ()
+    alone: bool = False
 
 
 def run_tasks(world: World, release: Release, phase: Literal["before", "after"]) -> Progress:
@@ -36,13 +38,18 @@ def run_tasks(world: World, release: Release, phase: Literal["before", "after"])
         name = f"{phase} {position}"
         run = begun.get(name)
         if run is None:
-            return Progress(actions=(BeginTask(release.number, name),))
+            return Progress(actions=(BeginTask(release.number, name),), alone=runs_alone(release.service, task))
         if run.outcome is None:
-            return Progress(actions=(_go_on(world, release, task, run),))
+            return Progress(actions=(_go_on(world, release, task, run),), alone=runs_alone(release.service, task))
         if run.outcome != DONE:
             failure = f"task '{name}' ({' '.join(task.command)}): {run.outcome}"
             return Progress(failure=failure, culprits=(run.instance,))
     return Progress()
+
+
+def runs_alone(service: Service, task: Task) -> bool:
+    """Tell whether a task takes a volume that only one release may have at a time."""
+    return any(volume.access == "exclusive" for volume in service.volumes_of(task))
 
 
 def leftover(world: World) -> tuple[Action, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from instar.control.actions import Action, CloseRouter, Create, Plan, Preview, Retire, Route, Wait
-from instar.control.bring_up import bring_up
+from instar.control.bring_up import bring_up, is_well
+from instar.control.probation import go_back
 from instar.control.stable import give_traffic, is_aside, is_due, keep, retire
 from instar.control.world import Copy, World, alone, routed, sleeps_when_hot
 from instar.model.release import Release
@@ -13,7 +14,7 @@ def upkeep(world: World) -> tuple[Action, ...]:
     """Return what the environment needs now; () when it is as wanted, or as near to it as can be."""
     if world.active is None:
         return _empty(world)
-    return _serve(world, world.active) or _surplus(world, world.active) or _rest(world, world.active)
+    return go_back(world) or _serve(world, world.active) or _surplus(world, world.active) or _rest(world, world.active)
 
 
 def hot_releases(world: World) -> tuple[Release, ...]:
@@ -86,9 +87,21 @@ def _useless(world: World, copy: Copy, hot: dict[int, Release], active: Release)
     if routed(active) and copy.weight and copy.state == "running":
         return False  # nobody else can answer: once the active release can, it has no traffic any more
     release = hot.get(copy.release)
-    if release is None or copy.state == "dead" or is_due(world, copy):
+    if release is None or copy.state == "dead":
+        return True
+    if is_due(world, copy) and _has_successors(world, release, active):
         return True
     return copy.state == "running" and (sleeps_when_hot(world, release) or alone(active))
+
+
+def _has_successors(world: World, release: Release, active: Release) -> bool:
+    """As many other copies of a hot release are ready as are wanted: the way back is there without those that go."""
+    others = [copy for copy in world.of(release) if copy.state != "dead" and not is_due(world, copy)]
+    if sleeps_when_hot(world, release) or alone(active):
+        ready = [copy for copy in others if copy.state == "created"]
+    else:
+        ready = [copy for copy in others if copy.state == "running" and is_well(world, release, copy)]
+    return len(ready) >= world.wanted_copies
 
 
 def _keep_hot(world: World, release: Release, *, asleep: bool) -> tuple[Action, ...]:
@@ -97,7 +110,8 @@ def _keep_hot(world: World, release: Release, *, asleep: bool) -> tuple[Action, 
         return _put_to_sleep(world, release)
     if world.failures is None:
         return ()
-    readiness = bring_up(world, release, replacing="hot")
+    due = tuple(copy for copy in world.of(release) if is_due(world, copy))
+    readiness = bring_up(world, release, replacing="hot", without=due)
     if any(isinstance(action, Plan) for action in readiness.actions) and world.tried_for(release, "hot"):
         return ()
     return tuple(action for action in readiness.actions if not isinstance(action, Wait))
@@ -105,7 +119,7 @@ def _keep_hot(world: World, release: Release, *, asleep: bool) -> tuple[Action, 
 
 def _put_to_sleep(world: World, release: Release) -> tuple[Action, ...]:
     """Have copies of a hot release that must not run made, but not started."""
-    copies = world.of(release)
+    copies = [copy for copy in world.of(release) if not is_due(world, copy)]
     missing = world.wanted_copies - len(copies)
     if missing > 0:
         return () if world.tried_for(release, "hot") else (Plan(release.number, missing, replacing="hot"),)

@@ -18,18 +18,21 @@ LEAST_S = 2.0
 @dataclass
 class Watch:
     """``silent``: when each copy that does not answer was first seen so; ``quiet``: when each without traffic was;
-    ``proven``: copies that have answered once."""
+    ``proven``: copies that have answered once; ``well``: since when each one that answers now does."""
 
     silent: dict[str, datetime] = field(default_factory=dict)
     quiet: dict[str, datetime] = field(default_factory=dict)
     proven: set[str] = field(default_factory=set)
+    well: dict[str, datetime] = field(default_factory=dict)
 
     def see(self, world: World) -> World:
         """Return ``world`` with what is known from looks before."""
         quiet = (copy.id for copy in world.copies if copy.routed is not None and not copy.weight)
         self.quiet = {name: self.quiet.get(name, world.now) for name in quiet}
         unwell = self.unwell(world) if world.failures is not None else frozenset[str]()
-        return dataclasses.replace(world, unwell=unwell, quiet_since=dict(self.quiet))
+        well = [copy.id for copy in world.copies if copy.healthy or _serves(copy)]
+        self.well = {name: self.well.get(name, world.now) for name in well}
+        return dataclasses.replace(world, unwell=unwell, quiet_since=dict(self.quiet), well_since=dict(self.well))
 
     def unwell(self, world: World) -> frozenset[str]:
         """Return the copies that have not answered for too long; one that still has its time to begin has not."""
@@ -45,6 +48,10 @@ class Watch:
         patience = max(timedelta(milliseconds=MISSES * health.interval_ms), timedelta(seconds=LEAST_S))
         late = copy.id in self.proven or world.now >= copy.began_at + timedelta(milliseconds=health.deadline_ms)
         return late and world.now >= self.silent[copy.id] + patience
+
+
+def _serves(copy: Copy) -> bool:
+    return copy.state == "running" and copy.weight > 0 and _up(copy)
 
 
 def _up(copy: Copy) -> bool:

@@ -60,6 +60,16 @@ class Copy:
         return self.routed.sessions if self.routed else 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probation:
+    """The active release is watched ``until`` then; ``source`` is the one before, ``endings`` are of those of its
+    instances that ended by themselves since its rollout."""
+
+    source: int
+    until: datetime
+    endings: tuple[Ending, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class World:
     """An environment at ``now``. ``releases`` has at least the active one, the target, and all with instances.
@@ -69,9 +79,10 @@ class World:
     replacements of the active release were needed lately, or None where a person asked for it just now: then each
     release gets one at once. ``unwell``: copies that have not answered for so long that they are to be replaced.
     ``network_is_set``: instances reach what the settings say.
-    ``quiet_since``: when copies were first seen without traffic. ``owed``: how many copies of the active release ended
-    or were given up and have no successor; None: nobody counted, all that are missing. ``endings``: how copies of it
-    ended lately.
+    ``quiet_since``: when copies were first seen without traffic; ``well_since``: since when each answers. ``owed``:
+    how many copies of the active release ended or were given up and have no successor; None: nobody counted, all that
+    are missing. ``endings``: how copies of it ended lately. ``probation``: its rollout is over, and it is still
+    watched.
     """
 
     now: datetime
@@ -88,8 +99,10 @@ class World:
     failures: tuple[datetime, ...] | None = None
     unwell: frozenset[str] = field(default_factory=frozenset)
     quiet_since: Mapping[str, datetime] = field(default_factory=dict)
+    well_since: Mapping[str, datetime] = field(default_factory=dict)
     owed: int | None = None
     endings: tuple[Ending, ...] = ()
+    probation: Probation | None = None
 
     @property
     def active(self) -> Release | None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from instar.definition import forms, rollout_rules
 from instar.definition.section import Key, Section
 from instar.definition.shapes import Choice, Decimal, Either, ListOf, Text, Whole
-from instar.definition.values import AGE, COMMAND, DURATION, HOST, PAUSE
+from instar.definition.values import AGE, COMMAND, DURATION, HOST, NAME, PAUSE
 from instar.model import definition as model
 
 DEFAULT_STEPS: Final = (10, 50)  # of a canary, in percent
@@ -72,6 +72,14 @@ TASKS = ListOf(
         model.Task,
         Key("command", COMMAND, "The program and its arguments, a word an item."),
         Key("timeout", DURATION, "How long it may take.", field="timeout_ms"),
+        Key(
+            "volumes",
+            ListOf(NAME, "a list of names of volumes, or []", unique=True),
+            "Which of the service's volumes it gets, by name. One without an exclusive volume runs beside the old "
+            "release, also where the service has one.",
+            default=None,
+            default_about="all of them",
+        ),
     ),
     "a list of sections such as {command: [./migrate]}",
 )
@@ -133,6 +141,10 @@ ROLLOUT = Section(
     Key("batch", Whole(1, 100), "How many instances a rolling rollout replaces at a time."),
     Key("analysis", ANALYSIS, "What the new release has to show in each step, compared with the old one over the same "
         "time; else the traffic goes back. `{}` is one with the defaults.", default_about="none"),
+    Key("watch", DURATION, "How long the new release is watched when the rollout is over, by the agent or by `instar "
+        "deploy --watch`: when an instance of it ends or no longer answers, the traffic goes back to the release "
+        "before. With `before` tasks, another version of the data, or an exclusive volume an alarm is raised instead.",
+        field="watch_ms", default_about="it is not watched"),
     make=_rollout,
     check=rollout_rules.rollout,
 )  # fmt: skip

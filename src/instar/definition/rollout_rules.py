@@ -61,6 +61,18 @@ def replace(reading: Reading, problems: Problems) -> None:
         blame(reading, "max_age", problems, f"expected at least 1m, found '{forms.show_duration(age)}'")
 
 
+def task(asked: Reading, service: Reading, problems: Problems) -> None:
+    """A task gets volumes that there are."""
+    wanted, volumes = asked.get("volumes"), service.get("volumes")
+    if wanted in (None, FAILED) or volumes is FAILED:
+        return
+    known = [volume.get("name") for volume in readings(volumes)]
+    for name in wanted:
+        if name is not FAILED and FAILED not in known and name not in known:
+            there = f"there are {_quoted(known)}" if known else "it has none"
+            blame(asked, "volumes", problems, f"the service has no volume '{name}'; {there}")
+
+
 def answerable(asked: Reading, service: Reading, problems: Problems) -> None:
     """A check of a path needs a service that speaks http."""
     port = service.get("port")

@@ -99,6 +99,8 @@ def service(reading: Reading, problems: Problems) -> None:
         blame(reading, "headers", problems, advice)
     for asked in readings(reading.get("smoke")):
         rollout_rules.answerable(asked, reading, problems)
+    for task in (*readings(reading.get("before")), *readings(reading.get("after"))):
+        rollout_rules.task(task, reading, problems)
 
 
 def definition(reading: Reading, problems: Problems) -> None:

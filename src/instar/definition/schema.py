@@ -150,6 +150,9 @@ HEALTH = Section(
     Key("interval", DURATION, "From one check to the next.", field="interval_ms"),
     Key("timeout", DURATION, "How long one check may take.", field="timeout_ms"),
     Key("deadline", DURATION, "How long a new instance may take until it is healthy.", field="deadline_ms"),
+    Key("steady", DURATION, "How long an instance of a new release has to stay healthy before it gets traffic; with an "
+        "exclusive volume: before the rollout is done.", field="steady_ms",
+        default_about="its first good answer is enough"),
     make=_health,
     check=rules.health,
 )  # fmt: skip

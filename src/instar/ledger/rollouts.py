@@ -16,6 +16,9 @@ from instar.model.release import Place, Rollout, RolloutKind, Settings, Stage
 _ONE = """
     SELECT r.*, r.id AS rollout_id, e.service || '/' || e.environment AS place
       FROM rollouts r JOIN environments e ON e.id = r.environment WHERE r.id = :id"""
+_LAST = """
+    SELECT r.*, r.id AS rollout_id FROM rollouts r
+     WHERE r.environment = :environment AND r.state <> 'running' ORDER BY r.id DESC LIMIT 1"""
 _BEGIN = """
     INSERT INTO rollouts (environment, kind, source, target, actor, started_at, stage)
     VALUES (:environment, :kind, :source, :target, :actor, :now, :stage)"""
@@ -34,6 +37,12 @@ class Rollouts(Releases):
         if row is None:
             raise NotFound(f"cannot find rollout {number}: there is no such rollout")
         return rollout_value(row)
+
+    def last_rollout(self, place: Place) -> Rollout | None:
+        """Return the rollout that ended last; None of a place that isn't there, or had none."""
+        present = self._present(place)
+        row = self._database.row(_LAST, environment=present["id"]) if present is not None else None
+        return None if row is None else rollout_value(row, place)
 
     def begin_rollout(
         self,

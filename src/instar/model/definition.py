@@ -79,6 +79,7 @@ class Health:
     interval_ms: int = 500
     timeout_ms: int = 2_000
     deadline_ms: int = 30_000
+    steady_ms: int = field(default=0, metadata=ADDED)  # how long a candidate must stay well before it is taken for well
     host: str = field(default="localhost", metadata=ADDED)
 
 
@@ -153,10 +154,12 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """A command that is run once for a release, from its image, in an instance of its own."""
+    """A command that is run once for a release, from its image, in an instance of its own. ``volumes``: the names of
+    those that it gets, None: all of the service's."""
 
     command: tuple[str, ...]
     timeout_ms: int = 600_000
+    volumes: tuple[str, ...] | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,6 +209,12 @@ class Service:
         """Two releases of it must not run at once."""
         return any(volume.access == "exclusive" for volume in self.volumes)
 
+    def volumes_of(self, task: Task | None) -> tuple[Volume, ...]:
+        """Return the volumes that an instance gets: of the service itself (None), or of one of its tasks."""
+        if task is None or task.volumes is None:
+            return self.volumes
+        return tuple(volume for volume in self.volumes if volume.name in task.volumes)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
@@ -236,12 +245,14 @@ class Analysis:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rollout:
-    """How the traffic moves. ``steps`` are of a canary, ``batch`` of a rolling one (instances at a time)."""
+    """How the traffic moves. ``steps`` are of a canary, ``batch`` of a rolling one (instances at a time). ``watch_ms``:
+    for how long afterwards the release is watched, which goes back by itself where it does not stay well."""
 
     strategy: Literal["blue-green", "canary", "rolling"] = "blue-green"
     steps: tuple[Step, ...] = ()
     batch: int = 1
     analysis: Analysis | None = None
+    watch_ms: int | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,6 +24,7 @@ from instar.operations.parts import Parts, agent_pid, hold_place, hold_store, re
 from instar.operations.project import project_of, require_own
 from instar.operations.reach import cuts
 from instar.operations.secrets import keep_secrets
+from instar.operations.watch import require_watch, stand_by, tell_unwatched
 from instar.providers.base import Provider, RouterPlan
 
 
@@ -67,18 +68,21 @@ def deploy(
     detach: bool = False,
     adopt_name: bool = False,
     break_promotion: bool = False,
+    watch: bool = False,
 ) -> Outcome:
     """Bake if needed (or take ``image`` from the store) and roll it out to environment ``name``.
 
     ``detach``: leave the rollout to the agent once it is written down. ``adopt_name``: also where the environment is
     another project's. ``break_promotion``: also where it takes its releases from another environment; both are
-    written down.
+    written down. ``watch``: return when the release has stayed well for as long as its environment asks for.
     """
     require_root("deploy")
     if detach:
         require_agent(parts)
     began = time.monotonic()
     environment = get_declared(loaded, name)
+    if watch:
+        require_watch(Settings.of(environment), name)
     place = Place(service=loaded.definition.name, environment=name)
     with hold_place(parts, place, take_over=take_over):
         require_own(parts, place, loaded, adopt=adopt_name)
@@ -99,7 +103,7 @@ def deploy(
             )
         if detach:
             return leave(parts, release, began)
-        outcome = converge(parts, release, began)
+        outcome = converge(parts, release, began, watch=watch)
     remove_if_free(parts)
     return outcome
 
@@ -252,20 +256,29 @@ def leave(parts: Parts, release: Release, began: float) -> Outcome:
     )
 
 
-def converge(parts: Parts, release: Release, began: float) -> Outcome:
-    """Run the loop until the release's place is as wanted, and say how the rollout to it ended."""
+def converge(parts: Parts, release: Release, began: float, *, watch: bool = False) -> Outcome:
+    """Run the loop until the release's place is as wanted, and say how the rollout to it ended.
+
+    ``watch``: and until it has stayed well for as long as it is watched.
+    """
     place = release.place
     before = parts.ledger.get_environment(place)
     provider = parts.provider(before.settings.provider)
     counted = provider.router.counters(place)
     loop = Loop(ledger=parts.ledger, provider=provider, find_image=parts.store.image, report=parts.report)
     story = loop.run(place)
+    back = story.went_back
+    if watch and back is None:
+        back = stand_by(loop, place).story.went_back
+    elif back is None and before.rollout is not None and before.rollout.kind != "rollback":
+        tell_unwatched(parts, before.settings, place)
     served = provider.router.counters(place)
     ended = parts.ledger.get_rollout(before.rollout.id) if before.rollout else None
     detail = {**story.measured, **(ended.detail if ended else {})}
     culprit, last_lines = next(iter(detail.get("last_lines", {}).items()), (None, []))
     missing = _missing(story)
-    failed = ended.state == "failed" if ended else missing is not None
+    failed = (ended.state == "failed" if ended else missing is not None) or back is not None
+    after = parts.ledger.get_environment(place)
     requests, failures = served.requests - counted.requests, served.failed - counted.failed
     whole = requests >= 0 and failures >= 0  # a router that was started anew counts from 0 again
     return Outcome(
@@ -279,9 +292,9 @@ def converge(parts: Parts, release: Release, began: float) -> Outcome:
         gap_ms=detail.get("gap_ms"),
         drained=detail.get("drained"),
         cut=detail.get("cut"),
-        reason=detail.get("reason", missing),
-        warning=detail.get("warning"),
-        active=parts.ledger.get_environment(place).active,
+        reason=back or detail.get("reason", missing),
+        warning=detail.get("warning") or (after.alarm if watch else None),
+        active=after.active,
         touched=story.shifted_at is not None or "gap_ms" in detail or "steps" in detail,
         requests=requests if whole else None,
         failed=failures if whole else None,

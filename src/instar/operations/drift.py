@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from instar.drift.check import Checked, check
 from instar.errors import NotFound
@@ -15,11 +16,12 @@ from instar.operations.parts import Parts, place_lock, require_root
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DriftReport:
-    """``layers``: what keeps their bytes as they were baked."""
+    """``layers``: what keeps their bytes as they were baked. ``releases``: of which release each instance is."""
 
     checked: Checked
     seconds: float
     layers: Guarantee | None
+    releases: Mapping[str, int] = field(default_factory=dict)
 
 
 def drift(parts: Parts, state: EnvironmentState, instance: str | None = None, *, deep: bool = False) -> DriftReport:
@@ -40,7 +42,9 @@ def drift(parts: Parts, state: EnvironmentState, instance: str | None = None, *,
     checked = check(*where, instance=instance, deep=deep, at_rest=before is not None)
     if before is not None and before != _resting(parts, state.place):  # somebody came: what it saw of traffic is stale
         checked = check(*where, instance=instance, deep=deep, at_rest=False)
-    return DriftReport(checked=checked, seconds=time.monotonic() - began, layers=guarantee(parts, state.place))
+    releases = {one.id: one.release for one in parts.ledger.instances(state.place)}
+    seconds = time.monotonic() - began
+    return DriftReport(checked=checked, seconds=seconds, layers=guarantee(parts, state.place), releases=releases)
 
 
 def _resting(parts: Parts, place: Place) -> int | None:

@@ -105,7 +105,7 @@ def status(parts: Parts, environment: EnvironmentState) -> EnvironmentStatus:
     The newest comes first.
     """
     provider = parts.provider(environment.settings.provider)
-    world = observe(parts.ledger, provider, environment.place)
+    world = observe(parts.ledger, provider, environment.place, whole=True)
     newest = parts.ledger.releases(environment.place, last=environment.settings.keep.releases)
     pinned = parts.ledger.pinned(environment.place)
     releases = {release.number: release for release in (*newest, *pinned)} | dict(world.releases)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from instar.errors import ProviderError
+from instar.model.definition import Task, Volume
 from instar.model.release import Instance, Release
 
 _TASK = re.compile(r"(before|after) ([1-9][0-9]*)")
@@ -13,14 +14,24 @@ _TASK = re.compile(r"(before|after) ([1-9][0-9]*)")
 
 def command_of(instance: Instance, release: Release) -> Sequence[str]:
     """Return the command that ``instance`` of ``release`` runs. Raises ProviderError when its task isn't there."""
-    service = release.service
+    task = task_of(instance, release)
+    return release.service.command if task is None else task.command
+
+
+def volumes_of(instance: Instance, release: Release) -> tuple[Volume, ...]:
+    """Return the volumes that ``instance`` of ``release`` gets. Raises ProviderError when its task isn't there."""
+    return release.service.volumes_of(task_of(instance, release))
+
+
+def task_of(instance: Instance, release: Release) -> Task | None:
+    """Return the task that ``instance`` runs; None: the service. Raises ProviderError when ``release`` has it not."""
     if instance.task is None:
-        return service.command
+        return None
     found = _TASK.fullmatch(instance.task)
     if found is not None:
-        tasks = service.before if found[1] == "before" else service.after
+        tasks = release.service.before if found[1] == "before" else release.service.after
         if int(found[2]) <= len(tasks):
-            return tasks[int(found[2]) - 1].command
+            return tasks[int(found[2]) - 1]
     raise ProviderError(f"release {release.number} has no task '{instance.task}'")
 
 

@@ -37,6 +37,7 @@ TOLD = frozenset(
         "taint",
         "damaged",
         "ended",
+        "watch-failed",
     }
 )
 LOST = "notification-lost"
@@ -211,6 +212,8 @@ def _sentence(event: Event) -> str:
             )
         case "damaged":
             return f"{where}: {event.detail.get('what')} is damaged{reason}"
+        case "watch-failed":
+            return f"{where} goes back to release {event.detail.get('back_to')} by itself{reason}"
         case "ended":
             return f"{where}: {event.detail.get('instance')} ended by itself{_line(str(event.detail.get('why', '')))}"
         case "destroyed":
@@ -220,13 +223,15 @@ def _sentence(event: Event) -> str:
         case "network-restored":
             return f"{where}: this machine's rules about instances were changed, and are as they were made again"
         case "notification-lost":
-            if event.detail.get("of") is None:
-                return f"{where}: notices were lost{reason}"
-            return (
-                f"{where}: notice {event.detail.get('of')} was given up after {event.detail.get('tries')} tries{reason}"
-            )
+            return f"{where}: {_lost(event)}{reason}"
         case _:
             return f"{where}: {event.kind}{reason}"
+
+
+def _lost(event: Event) -> str:
+    if event.detail.get("of") is None:
+        return "notices were lost"
+    return f"notice {event.detail.get('of')} was given up after {event.detail.get('tries')} tries"
 
 
 def _found(event: Event) -> str:

@@ -21,7 +21,7 @@ from instar.model.image import Image
 from instar.model.keyed import keyed_digest
 from instar.model.release import Instance, Process, Release
 from instar.model.state import StateDirectory
-from instar.providers.commands import command_of, place_of_command
+from instar.providers.commands import command_of, place_of_command, volumes_of
 from instar.providers.local import logs, record, root
 from instar.providers.local.inspection import facts, modes
 from instar.providers.local.names import SECRETS, InstanceNames
@@ -144,7 +144,7 @@ def _make_root(
     uid, gid = order.user
     owner = Owner(uid=uid, gid=gid, ids=users.ids if users else None, may_differ="CAP_CHOWN" in _capabilities(order))
     binds = []
-    for volume in service.volumes:
+    for volume in volumes_of(order.instance, order.release):
         source = root.make_volume(names.of, order.instance.place, volume, uid, gid)
         binds.append(root.show_volume(names, volume, source, descriptor, owner))
     return (*binds, *_files(order), *_secrets(order, users)), layers

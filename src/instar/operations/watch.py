@@ -1,0 +1,43 @@
+"""The time after a rollout in which its release is watched, for who waits for it: ``instar deploy --watch``."""
+
+from __future__ import annotations
+
+from instar.control.loop import Loop, Run
+from instar.errors import UsageError
+from instar.model.progress import Progress
+from instar.model.release import Place, Settings
+from instar.operations.parts import Parts, agent_pid
+
+_POLL_S = 0.25
+
+
+def require_watch(settings: Settings, environment: str) -> None:
+    """Raise UsageError where the definition does not say for how long a release is watched."""
+    if settings.rollout.watch_ms is None:
+        raise UsageError(
+            f"cannot watch '{environment}': nothing says for how long",
+            hint=f"add it in the definition: environments.{environment}.rollout.watch, such as 2m",
+        )
+
+
+def stand_by(loop: Loop, place: Place) -> Run:
+    """Look after ``place`` as the agent does, until its release is watched no longer; go back where it isn't well.
+
+    The caller holds the place.
+    """
+    run = loop.begin(place, asked=False)
+    while True:
+        seconds = run.advance()
+        world = run.story.world
+        if world is None or (seconds is None and world.probation is None):
+            return run
+        if seconds is None:
+            run.story.watching(world)
+        loop.pause(min(_POLL_S if seconds is None else seconds, _POLL_S))
+
+
+def tell_unwatched(parts: Parts, settings: Settings, place: Place) -> None:
+    """Say that nobody watches where the definition asks for it and no agent runs."""
+    if settings.rollout.watch_ms is not None and agent_pid(parts) is None:
+        text = f"nobody watches it now: no agent runs here; next time: instar deploy {place.environment} --watch"
+        parts.report(Progress(stage="note", text=text, kind="warning"))
