@@ -190,3 +190,17 @@ def test_a_line_that_leaves_a_private_key_is_told_and_a_failing_one_is_kept(worl
     kept = Path(str(caught.value.hint).removeprefix("all that it printed is kept: less "))
     assert kept.parent == world.state.steps / "failed"
     assert len(kept.read_text().splitlines()) == 501
+
+
+@pytest.mark.parametrize("bake_format", [1, 2])
+@pytest.mark.parametrize(("length", "fits"), [(254, True), (255, False)])
+def test_a_name_that_no_instance_could_show_is_refused(world: World, length: int, fits: bool, bake_format: int) -> None:
+    (world.folder / "app" / ("n" * length)).touch()
+    loaded = world.load("base: debian:test\nfiles: [{from: app, to: /srv/app}]")
+    lock = world.lock(packages(world), bake_format=bake_format)
+    if fits:
+        with world.mounted(world.bake(loaded, lock).image) as root:
+            assert (root / "srv/app" / ("n" * length)).exists()
+        return
+    with pytest.raises(StepFailed, match="its name has 255 bytes, and the file system of instances takes 254"):
+        world.bake(loaded, lock)

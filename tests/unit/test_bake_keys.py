@@ -150,6 +150,7 @@ def test_parameters_are_the_well_known_group_and_ucf_forgets_what_went(tree: Pat
     write(tree, "var/lib/ucf/hashfile", "aa  /etc/daemon/db.php\nbb  /etc/daemon/x\n")
     write(tree, "var/lib/ucf/hashfile.0", "aa  /etc/daemon/db.php\n")
     write(tree, "var/lib/texmf/web2c/luatex/luatex.fmt", "drawn")
+    write(tree, "var/lib/texmf/web2c/tex/tex.fmt", "of today")
     write(tree, "var/lib/texmf/web2c/pdftex/pdftex.fmt", "the same")
     write(tree, "var/lib/texmf/web2c/pdftex/pdftex.log", "now")
     assert found(tree) == {}

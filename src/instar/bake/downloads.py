@@ -51,7 +51,7 @@ def bake_fetch(downloads: Sequence[Fetch], places: Sequence[str], room: Room) ->
             path = room.cache.verify(Digest.from_hex(download.sha256))
             try:
                 if download.unpack:
-                    _unpack(path, download.to, root)
+                    unpack_into(path, download.to, root)
                 else:
                     root.make_directory(download.to.rpartition("/")[0])
                     mode = download.mode if download.mode is not None else _FILE
@@ -62,7 +62,8 @@ def bake_fetch(downloads: Sequence[Fetch], places: Sequence[str], room: Room) ->
                 raise room.failed(f"{error.strerror or error}: '{download.to}'", place=place) from error
 
 
-def _unpack(path: Path, to: str, root: Root) -> None:
+def unpack_into(path: Path, to: str, root: Root) -> None:
+    """Unpack the archive at ``path`` below ``to``. Raises Malformed, OSError."""
     with path.open("rb") as file:
         start = file.read(512)
     root.make_directory(to)

@@ -6,7 +6,7 @@ out, when a program makes it anew by itself:
 - Java's store of trusted certificates: each entry is of the epoch
 - parameters for Diffie-Hellman: the group ffdhe2048 of RFC 7919 instead of a new one that nobody has checked
 - Berkeley databases (``/etc/aliases.db``): the ids of the file, what lay in memory, and when postalias wrote it
-- LuaTeX's formats and the logs of TeX's: left out; ``mktexfmt`` makes a format where one is missing
+- formats of LuaTeX and of Knuth's own TeX, and logs: left out; ``mktexfmt`` makes a format where one is missing
 - ucf's list of hashes: without the files that were left out, and no older copies of it
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from instar.bake.made import Made, Packages, made_by_scripts
 
 _READ_BYTES = 64 << 20
-_LEFT_OUT = re.compile(rb"var/lib/texmf/.*(?:/lua[^/]*/[^/]*\.fmt|\.log)|var/lib/ucf/hashfile\.\d+")
+_LEFT_OUT = re.compile(rb"var/lib/texmf/.*(?:/(?:tex|lua[^/]*)/[^/]*\.fmt|\.log)|var/lib/ucf/hashfile\.\d+")
 _HASHES = b"var/lib/ucf/hashfile"
 
 _JKS = b"\xfe\xed\xfe\xed"

@@ -42,6 +42,7 @@ _WORLD = re.compile("|".join(f"({pattern})" for pattern in _OF_THE_WORLD).encode
 _INSTALLATION = re.compile("|".join(f"({pattern})" for pattern in _OF_AN_INSTALLATION).encode())
 _LOG = re.compile(_LOGS.encode())
 _DEEPEST = 256
+_LONGEST_NAME_BYTES = 254  # mkfs.erofs makes no file of a name of 255, the longest that Linux has
 _KINDS = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 _OPAQUE = "trusted.overlay.opaque"
 _PYC_HASHED = 1
@@ -112,6 +113,14 @@ def _remove(path: bytes, status: os.stat_result) -> None:
 
 def _settle(path: bytes, inside: bytes, status: os.stat_result, epoch: int) -> None:
     kind = stat.S_IFMT(status.st_mode)
+    name = inside.rpartition(b"/")[2]
+    if len(name) > _LONGEST_NAME_BYTES:
+        shown = inside.decode("utf-8", "backslashreplace")
+        raise BakeError(
+            f"cannot store '/{shown[:80]}…': its name has {len(name)} bytes, and the file system of instances takes"
+            f" {_LONGEST_NAME_BYTES}",
+            hint="give it a shorter name, or leave it out",
+        )
     if kind in _KINDS:
         if kind == stat.S_IFCHR and status.st_rdev == 0:
             return  # a whiteout
