@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 import pytest
 
@@ -184,3 +185,16 @@ def test_packets_are_as_long_as_the_way_to_the_world_takes_them() -> None:
             assert network.mtu() == {"slow": 1400, "fast": 9000, "off": 9000}[link]
 
     on_another_machine(act)
+
+
+def test_the_folder_of_the_names_is_mounted_once() -> None:
+    """However often a name is made in it: each time more would double what is mounted in it."""
+    for number in range(3):
+        namespaces.make_network(f"instar-once-{number}")
+    try:
+        points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        assert points.count("/run/netns") == 1
+        assert points.count("/run/netns/instar-once-1") == 1
+    finally:
+        for number in range(3):
+            namespaces.drop_network(f"instar-once-{number}")

@@ -19,7 +19,7 @@ from pathlib import Path
 from instar.errors import HostError
 from instar.host import loop_devices
 
-_RDONLY, _NOSUID, _NODEV, _BIND, _REC, _PRIVATE, _SHARED = 1, 2, 4, 4096, 1 << 14, 1 << 18, 1 << 20
+_RDONLY, _NOSUID, _NODEV, _BIND, _PRIVATE, _SHARED = 1, 2, 4, 4096, 1 << 18, 1 << 20
 _DETACH, _NOFOLLOW = 2, 8
 _AT_FDCWD = -100
 
@@ -114,14 +114,16 @@ def bind(source: Path, target: Path) -> None:
         raise _failed(target, error) from error
 
 
-def share(target: Path) -> None:
-    """Make ``target`` a mount of its own whose mounts show in all mount namespaces, as ``ip netns`` does. Raises
-    HostError."""
+def share(target: Path) -> bool:
+    """Let what is mounted in ``target`` show in all mount namespaces; tell whether it is a mount at all, which only the
+    kernel knows for certain: the table may be read while it changes. Raises HostError."""
     try:
-        _mount(str(target), target, None, _BIND | _REC)
-        _mount("none", target, None, _SHARED | _REC)
+        _mount("none", target, None, _SHARED)
     except OSError as error:
+        if error.errno == errno.EINVAL:
+            return False
         raise _failed(target, error) from error
+    return True
 
 
 def unmount(target: Path) -> None:

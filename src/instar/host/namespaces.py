@@ -206,8 +206,7 @@ def _enter(namespace: str | Path, kind: int) -> None:
 
 def _keep(source: Path, name: str) -> None:
     NAMES.mkdir(mode=0o755, exist_ok=True)
-    if not NAMES.is_mount():
-        _prepare_names()
+    _prepare_names()
     name_path(name).touch(mode=0o444)
     mounts.bind(source, name_path(name))
 
@@ -218,7 +217,8 @@ def _prepare_names() -> None:
     folder = os.open(NAMES, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        if not mounts.mounts_below(NAMES):
+        if not mounts.share(NAMES) and not mounts.mounts_below(NAMES):
+            mounts.bind(NAMES, NAMES)
             mounts.share(NAMES)
     finally:
         os.close(folder)
