@@ -38,7 +38,9 @@ def test_what_is_the_same_is_the_same(world: World) -> None:
 def test_what_differs_is_named_with_its_reason(world: World) -> None:
     uuid = "read -r id < /proc/sys/kernel/random/uuid; echo"
     named = '"at 2026-01-01 12:00:00 of $id"'
-    found = check(world, f"{uuid} $id > /srv/id", f"{uuid} {named} > /srv/at; {uuid} x > /srv/$id", "echo > /srv/same")
+    found = check(
+        world, f"{uuid} run $id > /srv/id", f"{uuid} {named} > /srv/at; {uuid} x > /srv/$id", "echo > /srv/same"
+    )
     assert [one.step[:5] for one in found] == ["run 1", "run 2", "run 2", "run 2"]
     why = {one.path: one.why for one in found}
     assert why.pop("/srv/id").startswith("it differs, from byte ")

@@ -69,6 +69,7 @@ def test_keys_are_known_by_where_they_lie_by_what_is_in_them_and_by_looking_rand
     write(tree, "var/lib/daemon/cookiefile", "Xq9Rt2Lm7Vb4Nz8K\n", 0o400)
     write(tree, "etc/daemon/db.php", "$dbpass='mkQNKSGEREs7';\n", 0o640)
     write(tree, "etc/daemon/plain.php", "$cfg['secret'] = 'abcdefghijkl';\n", 0o640)
+    write(tree, "etc/daemon/odd.php", "$cfg['blowfish_secret'] = '$/;b~]zH(5L#V2$Qw';\n", 0o640)
     write(tree, "var/lib/daemon/alone", "QWERTYUIOPASDFGHJKLZ", 0o400)
     write(tree, "etc/daemon/copy.conf", "the password is mkQNKSGEREs7\n")
     write(tree, "etc/daemon/store.p12", b"\x30\x82")
@@ -76,6 +77,7 @@ def test_keys_are_known_by_where_they_lie_by_what_is_in_them_and_by_looking_rand
         "/etc/bind/rndc.key": ("the key of rndc", None),
         "/etc/daemon/copy.conf": ("a copy of a secret", "daemon"),
         "/etc/daemon/db.php": ("what looks like a secret", "daemon"),
+        "/etc/daemon/odd.php": ("what looks like a secret", "daemon"),
         "/etc/daemon/plain.php": ("what looks like a secret", "daemon"),
         "/etc/daemon/secret.bin": ("what looks like a secret", "daemon"),
         "/etc/daemon/store.p12": ("a store of keys", "daemon"),

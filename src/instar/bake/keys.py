@@ -34,6 +34,8 @@ _KNOWN: tuple[tuple[str, str], ...] = (
     (r"etc/ssh/ssh_host_.*_key(\.pub)?", "a host key of SSH"),
     (r"etc/dbconfig-common/[^/]*\.conf|var/lib/ucf/cache/:etc:dbconfig-common:.*", "the password of a database"),
     (r"(.*/)?private-keys-v1\.d/.*|(.*/)?secring\.gpg", "a private key of GnuPG"),
+    (r"var/lib/phpmyadmin/blowfish_secret\.inc\.php|etc/phpmyadmin/config-db\.php", "a secret of phpMyAdmin"),
+    (r"var/lib/ucf/cache/:etc:phpmyadmin:config-db\.php", "a secret of phpMyAdmin"),
     (r"etc/mysql/debian\.cnf", "the password of the maintainer's user in MySQL"),
     (r"var/lib/samba/private/(secrets|passdb)\.tdb", "the secrets of Samba"),
     (r"var/lib/snmp/snmpd\.conf", "the engine id and keys of snmpd"),
@@ -54,7 +56,7 @@ _HEXADECIMAL = re.compile(rb"(?=.*[0-9])(?=.*[a-fA-F])(?:[0-9a-f]{24,}|[0-9A-F]{
 _TOKEN = re.compile(rb"[A-Za-z0-9+/_=$]{16,}")
 _NAMED = re.compile(
     rb"(?i)(?:pass(?:word|wd|phrase)?|secret|cookie|salt|(?:api|auth|des|hash|secret)_?key)"
-    rb"[\"'\])]*\s*(?:=>|[:=,])\s*[\"']?(?![/$])([^\s\"';]{8,})"
+    rb"[\"'\])]*\s*(?:=>|[:=,])\s*(?:'(?!/[a-z]+/)([^']{8,})'|\"(?!/[a-z]+/)([^\"]{8,})\"|(?![/$])([^\s\"';]{8,}))"
 )
 _TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]*\Z")
 _JKS, _JKS_PRIVATE = b"\xfe\xed\xfe\xed", b"\x00\x00\x00\x01"
@@ -166,7 +168,7 @@ def _secrets(content: bytes) -> Iterator[bytes]:
         if line.lstrip().startswith((b"#", b";", b"//", b"*")):
             continue
         yield from (token for token in _TOKEN.findall(line) if _is_random(token))
-        yield from _NAMED.findall(line)
+        yield from (b"".join(quoted) for quoted in _NAMED.findall(line))
 
 
 def _is_random(token: bytes) -> bool:
