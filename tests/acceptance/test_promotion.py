@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
+
 import pytest
 from project import Project
 
 pytestmark = pytest.mark.root
+
+
+def test_what_is_baked_already_waits_for_no_other_bake(project: Project) -> None:
+    project.instar("bake")
+    with (project.home / "run/lock/store").open("r+") as store:
+        fcntl.flock(store, fcntl.LOCK_EX)  # as another service's bake does for minutes
+        assert project.json("deploy", "dev")["outcome"] == "done"
+        assert project.json("promote", "dev", "production")["outcome"] == "done"
+        project.set_version("2")
+        waiting = project.start("deploy", "dev")
+        assert waiting.stderr is not None
+        assert any("which bakes or collects" in line for line in waiting.stderr), "it bakes beside another"
+    assert waiting.wait(60) == 0 and "version 2" in project.get()
 
 
 def test_production_takes_what_dev_runs_and_nothing_else(project: Project) -> None:

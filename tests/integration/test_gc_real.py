@@ -25,7 +25,7 @@ from instar.model.image import ImageConfig
 from instar.model.progress import Progress
 from instar.model.release import Instance, Place, Release, Settings
 from instar.operations.gc import Collection, gc, kept_releases, remove_image
-from instar.operations.parts import hold_store
+from instar.operations.parts import hold_store, keep_from_gc
 from instar.operations.pin import pin
 from instar.operations.retention import required
 from instar.providers.local import logs
@@ -48,6 +48,7 @@ class Home:
         self.path = path
         self.told: list[Progress] = []
         self.parts = Workspace({"INSTAR_HOME": str(path)}, self.told.append)
+        self.parts.provider("local")  # it makes the mark of the state directory, before anything carries it
 
     @property
     def ledger(self) -> Ledger:
@@ -80,8 +81,9 @@ class Home:
 
     def begin(self, word: str) -> Instance:
         """Do what a deploy does until its instance is there."""
-        with hold_store(self.parts):
-            digest = self.bake(word)
+        with keep_from_gc(self.parts):
+            with hold_store(self.parts):
+                digest = self.bake(word)
             release = self.ledger.add_release(DEV, digest, configuration())
             self.ledger.begin_rollout(DEV, "deploy", release.number)
         return self.launch(release.number)
@@ -161,6 +163,7 @@ def test_what_nobody_needs_goes_and_is_told(home: Home) -> None:
     event = home.ledger.history(last=1)[-1]
     assert event.kind == "gc" and event.detail == {
         "images": [images[0]], "blobs": 3, "bytes": dry.size_bytes, "logs": 1, "recordings": 0, "fetched": 1,
+        "secrets": 0,
     }  # fmt: skip
     assert home.gc() == NOTHING
     assert home.ledger.history(last=1)[-1].seq == event.seq, "nothing removed, nothing told"

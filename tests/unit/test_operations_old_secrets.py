@@ -11,14 +11,13 @@ from typing import cast
 import pytest
 
 from instar.errors import Refused
-from instar.host import locks
 from instar.ledger import Ledger
 from instar.model.definition import Environment
 from instar.model.digest import Digest
 from instar.model.release import Configuration, Place, Settings
 from instar.model.state import StateDirectory
 from instar.operations.old_secrets import remove_if_free, remove_old_secrets, require_secrets
-from instar.operations.parts import Parts
+from instar.operations.parts import Parts, keep_from_gc
 from instar.operations.secrets import keep_secrets
 from simulated.values import configuration, image
 
@@ -81,7 +80,7 @@ def test_of_a_removed_environment_nothing_stays_nor_what_a_killed_process_was_wr
 def test_nothing_is_removed_while_somebody_makes_a_release(world: World) -> None:
     one = world.release("one")
     world.ledger.remove_instance("web-dev-1-1", "over")
-    with locks.hold(world.state.locks / "store", "the image store"):
+    with keep_from_gc(world.parts):
         remove_if_free(world.parts)
     assert world.kept() == {"key", one.hex}
     remove_if_free(world.parts)

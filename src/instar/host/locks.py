@@ -22,15 +22,17 @@ _WAIT = "wait until it has finished, then ask again"
 
 
 @contextlib.contextmanager
-def hold(path: Path, what: str, *, wait_s: float = 0.0, hint: str = _WAIT) -> Iterator[None]:
+def hold(path: Path, what: str, *, wait_s: float = 0.0, hint: str = _WAIT, shared: bool = False) -> Iterator[None]:
     """Hold the lock at ``path`` inside. ``what`` names it in the error ("guestbook/dev"), ``hint`` says what to do.
+
+    ``shared``: beside others who hold it so, and nobody who holds it alone.
 
     Raises EnvironmentBusy, naming the holder's pid, when it isn't free within ``wait_s`` seconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _acquire(descriptor, what, wait_s, hint)
+        _acquire(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, what, wait_s, hint)
         text = str(os.getpid()).encode()
         os.pwrite(descriptor, text, 0)
         os.ftruncate(descriptor, len(text))
@@ -62,11 +64,11 @@ def end_holder(path: Path, *, wait_s: float = 10.0) -> int | None:
     return pid
 
 
-def _acquire(descriptor: int, what: str, wait_s: float, hint: str) -> None:
+def _acquire(descriptor: int, how: int, what: str, wait_s: float, hint: str) -> None:
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() >= deadline:

@@ -8,10 +8,12 @@ from instar.bake import Baked, Planned
 from instar.bake import bake as run_bake
 from instar.bake import plan as plan_bake
 from instar.definition import Loaded
+from instar.errors import ImageNotFound
 from instar.fetch.fetch import fetch_all
 from instar.fetch.needs import Needs
+from instar.model.image import Image
 from instar.model.progress import Progress
-from instar.operations.lock import existing_lock, fitting_lock, note_needs
+from instar.operations.lock import existing_lock, fitting_lock, is_locked, note_needs
 from instar.operations.parts import Parts, hold_store, require_root
 
 
@@ -46,6 +48,21 @@ def bake(parts: Parts, loaded: Loaded, *, to_deploy: bool = False) -> Baked:
         text = f"{known} of {len(baked.steps)} steps cached · {baked.seconds:.2f} s"
         parts.report(Progress(stage="bake", text=text, aside=f"sha256:{baked.image.digest.short}"))
         return baked
+
+
+def find_baked(parts: Parts, loaded: Loaded) -> Image | None:
+    """Return the image of the definition where a bake would do nothing and write nothing, else None."""
+    if not is_locked(loaded):
+        return None
+    digest = plan(parts, loaded).image
+    if digest is None or parts.store.tags().get(loaded.definition.name) != digest:
+        return None
+    try:
+        found = parts.store.image(digest)
+    except ImageNotFound:
+        return None
+    parts.report(Progress(stage="bake", text="every step is cached", aside=f"sha256:{digest.short}"))
+    return found
 
 
 def plan(parts: Parts, loaded: Loaded) -> Planned:

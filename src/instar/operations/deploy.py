@@ -20,7 +20,7 @@ from instar.model.image import Image
 from instar.model.progress import Progress
 from instar.model.release import Configuration, EnvironmentState, Place, Release, RolloutKind, Settings
 from instar.operations.old_secrets import remove_if_free
-from instar.operations.parts import Parts, agent_pid, hold_place, hold_store, require_root
+from instar.operations.parts import Parts, agent_pid, hold_place, hold_store, keep_from_gc, require_root
 from instar.operations.project import project_of, require_own
 from instar.operations.reach import cuts
 from instar.operations.secrets import keep_secrets
@@ -88,8 +88,8 @@ def deploy(
         require_own(parts, place, loaded, adopt=adopt_name)
         if not break_promotion:
             require_promotion(parts, loaded, environment, image)
-        with hold_store(parts):
-            found = parts.store.find(image) if image else _bake(parts, loaded)
+        with keep_from_gc(parts):
+            found = parts.store.find(image) if image else _baked(parts, loaded)
             configuration = configure(parts, loaded, environment)
             release = begin(
                 parts,
@@ -128,10 +128,15 @@ def require_promotion(parts: Parts, loaded: Loaded, environment: Environment, im
     )
 
 
-def _bake(parts: Parts, loaded: Loaded) -> Image:
-    from instar.operations.bake import bake
+def _baked(parts: Parts, loaded: Loaded) -> Image:
+    """Return the image of the definition, baked where it must be: only then somebody else's bake is waited for."""
+    from instar.operations.bake import bake, find_baked
 
-    return bake(parts, loaded, to_deploy=True).image
+    found = find_baked(parts, loaded)
+    if found is not None:
+        return found
+    with hold_store(parts):
+        return bake(parts, loaded, to_deploy=True).image
 
 
 def require_agent(parts: Parts) -> None:

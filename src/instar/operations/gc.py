@@ -50,7 +50,7 @@ def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
     ``everything``: also the newest bakes of services that have no environment, and all that was fetched.
     """
     require_root("gc")
-    with hold_store(parts):
+    with hold_store(parts, to_remove=True):
         services = {state.place.service for state in parts.ledger.environments()}
         keep, collected = _collect(parts, services if everything else None, dry_run=dry_run)
         if not dry_run:
@@ -88,7 +88,7 @@ def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
 def remove_image(parts: Parts, word: str) -> Digest:
     """Take one image out of the store; its blobs go with the next gc. Raises Refused when a release needs it."""
     require_root("images remove")
-    with hold_store(parts), parts.ledger.transaction():
+    with hold_store(parts, to_remove=True), parts.ledger.transaction():
         image = parts.store.find(word)
         users = [
             f"{release.place} {release.number}" for release in kept_releases(parts) if release.image == image.digest

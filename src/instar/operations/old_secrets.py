@@ -34,7 +34,7 @@ def remove_if_free(parts: Parts) -> None:
     """Do it, unless somebody bakes or collects just now: then the next one does."""
     if not any(True for _ in _files(parts)):
         return
-    with contextlib.suppress(EnvironmentBusy), locks.hold(parts.state.locks / "store", "the image store"):
+    with contextlib.suppress(EnvironmentBusy), locks.hold(parts.state.locks / "gc", "the image store"):
         remove_old_secrets(parts)
 
 

@@ -66,16 +66,37 @@ def require_root(verb: str, why: str = "it makes mounts, namespaces and cgroups"
 
 
 @contextlib.contextmanager
-def hold_store(parts: Parts) -> Iterator[None]:
-    """Keep gc and other bakes from the store inside; wait for a running bake, and say that one does."""
-    path, what = parts.state.locks / "store", "the image store"
+def hold_store(parts: Parts, *, to_remove: bool = False) -> Iterator[None]:
+    """Be the only one who bakes inside; wait for a running bake, and say that one does.
+
+    ``to_remove``: and keep everybody away who is about to need what is there (:func:`keep_from_gc`).
+    """
+    nobody_needs = _gc_lock(parts, shared=False) if to_remove else contextlib.nullcontext()
+    with nobody_needs, _patiently(parts, parts.state.locks / "store", shared=False):
+        yield
+
+
+@contextlib.contextmanager
+def keep_from_gc(parts: Parts) -> Iterator[None]:
+    """Keep images and secrets that no release needs yet from being removed inside. Bakes go on meanwhile."""
+    with _gc_lock(parts, shared=True):
+        yield
+
+
+def _gc_lock(parts: Parts, *, shared: bool) -> contextlib.AbstractContextManager[None]:
+    return _patiently(parts, parts.state.locks / "gc", shared=shared)
+
+
+@contextlib.contextmanager
+def _patiently(parts: Parts, path: Path, *, shared: bool) -> Iterator[None]:
+    what = "the image store"
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(locks.hold(path, what, wait_s=_QUIETLY_S))
+            held.enter_context(locks.hold(path, what, wait_s=_QUIETLY_S, shared=shared))
         except EnvironmentBusy as error:
             text = f"for process {error.pid or '(unknown)'}, which bakes or collects"
             parts.report(Progress(stage="wait", text=text))
-            held.enter_context(locks.hold(path, what, wait_s=_STORE_PATIENCE_S))
+            held.enter_context(locks.hold(path, what, wait_s=_STORE_PATIENCE_S, shared=shared))
         yield
 
 

@@ -10,7 +10,7 @@ from instar.model.definition import Environment
 from instar.model.release import Configuration, Place, Release, Settings
 from instar.operations.deploy import Outcome, begin, converge, get_declared, leave, require_agent
 from instar.operations.old_secrets import remove_if_free
-from instar.operations.parts import Parts, hold_place, hold_store, require_root
+from instar.operations.parts import Parts, hold_place, keep_from_gc, require_root
 from instar.operations.project import project_of, require_own, require_own_source
 from instar.operations.secrets import keep_secrets
 
@@ -35,7 +35,7 @@ def promote(
     place = Place(service=loaded.definition.name, environment=name)
     with hold_place(parts, place, take_over=take_over):
         require_own(parts, place, loaded, adopt=adopt_name)
-        with hold_store(parts):  # from here on no gc comes between a secret and its release
+        with keep_from_gc(parts):  # from here on no gc comes between a secret and its release
             secrets = keep_secrets(parts.state, loaded.folder, environment)
             configuration = Configuration(service=release.service, config=environment.config, secrets=secrets)
             image = parts.store.image(release.image)
