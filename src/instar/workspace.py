@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.errors import HostError, LedgerDamaged, UsageError
-from instar.model.progress import Report
+from instar.errors import EnvironmentBusy, HostError, LedgerDamaged, UsageError
+from instar.model.progress import Progress, Report
 from instar.model.state import StateDirectory
 
 if TYPE_CHECKING:
@@ -49,7 +49,31 @@ class Workspace:
                 f"cannot find the ledger '{self.state.ledger}': what runs here would be taken for leftovers",
                 hint=f"put it back from a copy; or, to begin anew, stop what runs and remove '{self.state.id_file}'",
             )
+        self._require_nobody_on_an_older_one()
         return Ledger(self.state.ledger, actor=self.actor)
+
+    def _require_nobody_on_an_older_one(self) -> None:
+        """Before the ledger gets the schema of this version: a command of the version before would be refused by it in
+        the middle of what it does. Raises EnvironmentBusy."""
+        from instar.ledger.schema import is_behind
+
+        if not is_behind(self.state.ledger):
+            return
+        from instar.host import locks
+
+        for lock in sorted(self.state.locks.glob("*--*")):
+            pid = locks.find_holder(lock)
+            if pid not in (None, os.getpid()):
+                place = lock.name.replace("--", "/", 1)
+                raise EnvironmentBusy(
+                    f"cannot use the ledger yet: process {pid} works on '{place}' with the version before",
+                    pid=pid,
+                    hint="wait until it has finished, or end it, then ask again; what runs goes on meanwhile",
+                )
+        agent = locks.find_holder(self.state.locks / "agent")
+        if agent not in (None, os.getpid()):
+            text = f"process {agent} is an agent of the version before, and does nothing from now on: restart it"
+            self.report(Progress(stage="upgrade", text=text, kind="warning"))
 
     @functools.cached_property
     def store(self) -> Store:

@@ -236,11 +236,12 @@ def test_a_rollout_that_was_begun_before_is_carried_on(machine: Machine) -> None
     with loaded(new.url("production")):
         process = old.start("promote", "dev", "production")
         wait_for(
-            # asked of the version before: this one would bring the ledger to its own schema, which that one refuses
             lambda: any(r["weight"] == 20 for r in old.json("status", "production")["releases"]),
             "the canary never got its first share",
             timeout_s=20,
         )
+        early = new.try_instar("status", "production")  # it would bring the ledger to a schema that the other refuses
+        assert early.status == 75 and f"process {process.pid} works on 'hello/production'" in early.err, early
         process.kill()
         process.communicate()
         with agent(new):

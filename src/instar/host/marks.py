@@ -11,6 +11,7 @@ a user namespace of its own, and may set nothing in it but from within. Source: 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import resource
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ _MARKED: Final = 1 << 61  # no machine has such a number there for any other rea
 _MARK: Final = re.compile(rb"^Max file locks +\d+ +(\d+)", re.M)
 _HARD_AT: Final = slice(47, 68)  # of a line
 _TIMEOUT_S: Final = 10.0
+_SYS_RESOURCE: Final = 1 << 24  # Source: linux/capability.h
 
 
 def text_of(pid: int) -> bytes:
@@ -57,6 +59,12 @@ def is_looser(there: int, wanted: int) -> bool:
 def mark_of(text: bytes) -> int:
     """Return the mark that stands for ``text``: whoever changes that has not changed the mark."""
     return _MARKED | int.from_bytes(hashlib.sha256(text).digest()[:7], "big")
+
+
+def is_possible(users: Path | None) -> bool:
+    """Tell whether this process may mark one whose own user namespace is at ``users``: in the machine's (None) it takes
+    CAP_SYS_RESOURCE, which root lacks on some machines."""
+    return users is not None or bool(proc.status(os.getpid()).capabilities["CapEff"] & _SYS_RESOURCE)
 
 
 def mark(pid: int, number: int, users: Path | None) -> None:

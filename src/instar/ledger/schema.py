@@ -43,6 +43,16 @@ def version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
+def is_behind(path: Path) -> bool:
+    """Tell whether there is one of an older schema at ``path``, not opening it. Source: SQLite's fileformat2, 1.3"""
+    try:
+        with path.open("rb") as file:
+            header = file.read(64)
+    except OSError:
+        return False
+    return len(header) == 64 and 0 < int.from_bytes(header[60:64], "big", signed=True) < latest()
+
+
 def is_ledger(connection: sqlite3.Connection) -> bool:
     """Tell whether the database was made by :func:`migrate`."""
     return bool(connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID and version(connection) > 0)

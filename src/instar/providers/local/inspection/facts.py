@@ -90,7 +90,8 @@ def write(
     with open(temporary, "wb", opener=_private) as file:
         file.write(text)
     temporary.rename(names.made)
-    marks.mark(process.pid, marks.mark_of(text), names.users if names.users.exists() else None)
+    if made.marked:
+        marks.mark(process.pid, marks.mark_of(text), _users(names))
 
 
 def look(
@@ -117,7 +118,7 @@ def look(
         network=inside.network,
         hashes=hashes(names),
         keeper_counts=True,
-        marked=True,
+        marked=marks.is_possible(_users(names)),
         rlimits=marks.hard(marks.text_of(process.pid)),
         oom_score=proc.oom_score(process.pid),
         modes=modes,
@@ -130,6 +131,10 @@ def read(names: InstanceNames) -> Facts | None:
     """Return what was written down; None for an instance of an older Instar, or where it can't be read."""
     found = _found(names)
     return None if found is None else found[0]
+
+
+def _users(names: InstanceNames) -> Path | None:
+    return names.users if names.users.exists() else None
 
 
 def mark(names: InstanceNames) -> int | None:
