@@ -16,7 +16,6 @@ from tiny_world import TinyWorld, tiny_tree, wait_until
 from instar.errors import HostError, ProviderError
 from instar.host import mounts
 from instar.model.definition import Health, Limits, Stop, Volume
-from instar.model.digest import Digest
 
 pytestmark = pytest.mark.root
 QUICK = Stop(grace_ms=2_000)
@@ -287,9 +286,7 @@ def test_layers_are_unmounted_only_when_the_root_that_is_made_of_them_stands(
 
 
 def test_configuration_and_secrets_reach_the_command(world: TinyWorld) -> None:
-    digest = Digest.of(b"a key of its own")
-    world.state.secrets.mkdir(mode=0o700, exist_ok=True)
-    world.state.secret(digest).write_text("hush\n")
+    digest = world.keep_secret(b"hush\n")
     script = "env; cat /run/secrets/TOKEN; ls -ln /run/secrets"
     release = world.release(["sh", "-c", script], config={"GREETING": "hello"}, port=8080)
     configuration = release.configuration

@@ -11,7 +11,6 @@ from tiny_world import TinyWorld, wait_until
 
 from instar.errors import ProviderError
 from instar.model.definition import Check, Health, Stop, Task, Volume
-from instar.model.digest import Digest
 from instar.model.release import Instance, Release
 from instar.providers.base import Probe
 
@@ -44,9 +43,7 @@ def printed(world: TinyWorld, instance: Instance) -> list[str]:
 
 
 def test_a_task_has_what_its_service_has(world: TinyWorld) -> None:
-    digest = Digest.of(b"a key of a task's own")
-    world.state.secrets.mkdir(mode=0o700, exist_ok=True)
-    world.state.secret(digest).write_text("hush\n")
+    digest = world.keep_secret(b"hush\n")
     script = (
         "id -u; echo $GREETING $INSTAR_RELEASE; cat /run/secrets/TOKEN; echo new >/var/lib/tiny/form; ps -o pid,args"
     )

@@ -16,7 +16,9 @@ from instar.host import cgroups, mounts
 from instar.host.layers import LayerImages
 from instar.host.seals import Seals
 from instar.model.definition import Health, Service
+from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
+from instar.model.keyed import keyed_digest
 from instar.model.release import Configuration, Instance, Place, Release
 from instar.model.state import StateDirectory
 from instar.providers.base import Observed
@@ -81,6 +83,15 @@ class TinyWorld:
         self.runtime.create(instance, release, image or self.image)
         self.runtime.start(instance)
         return instance
+
+    def keep_secret(self, content: bytes) -> Digest:
+        """Keep a secret as a deploy does; return its keyed digest."""
+        self.state.secrets.mkdir(mode=0o700, exist_ok=True)
+        if not self.state.secret_key.exists():
+            self.state.secret_key.write_bytes(bytes(32))
+        digest = keyed_digest(self.state.secret_key.read_bytes(), content)
+        self.state.secret(digest).write_bytes(content)
+        return digest
 
     def output(self, script: str, **service: Any) -> list[str]:
         """Run a shell script in an instance to its end; return the lines that it printed, whatever the stream."""

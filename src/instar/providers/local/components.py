@@ -24,21 +24,21 @@ _RULES = (
         "nf_tables masquerade",
         "translates the addresses of instances",
         "nft_masq nft_chain_nat",
-        "table ip t { chain c { type nat hook postrouting priority 100; ip saddr 192.0.2.0/24 masquerade; } }\n",
+        "table ip t { chain c { type nat hook postrouting priority 100; ip saddr 192.0.2.0/24 masquerade; }; }\n",
     ),
     (
         "nf_tables for bridges",
         "ties an instance to its own address",
         "nf_tables bridge",
         "table bridge t { set s { type ifname . ether_addr . ipv4_addr; }\n"
-        "chain c { type filter hook prerouting priority 0; iifname . ether saddr . ip saddr @s accept; } }\n",
+        "chain c { type filter hook prerouting priority 0; iifname . ether saddr . ip saddr @s accept; }; }\n",
     ),
     (
         "nf_tables fib and reject",
         "keeps instances from what this machine listens on",
         "nft_fib_ipv4 nft_reject_ipv4",
         "table ip t { chain c { type filter hook prerouting priority -110;\n"
-        "fib daddr type local meta l4proto tcp reject with tcp reset; } }\n",
+        "fib daddr type local meta l4proto tcp reject with tcp reset; }; }\n",
     ),
     (
         "nf_tables connlimit",
@@ -47,7 +47,7 @@ _RULES = (
         "table ip t { set s { type ipv4_addr; flags dynamic; size 9; }\n"
         "set r { type ipv4_addr; flags dynamic; size 9; }\n"
         "chain c { type filter hook prerouting priority -110; ct state new add @s { ip saddr ct count over 9 } drop;\n"
-        "update @r { ip saddr limit rate over 9/second burst 9 packets } drop; } }\n",
+        "update @r { ip saddr limit rate over 9/second burst 9 packets } drop; }; }\n",
     ),
 )
 
