@@ -268,7 +268,7 @@ def test_what_is_done_to_the_machine_around_them_is_found(gallery: Project, way:
         gallery.instar("agent", "--once")
     kind, path = MACHINE[way]
     assert {(one.kind, one.path[: len(path)]) for one in found} == {(kind, path)}
-    assert checked(gallery).findings == ()
+    assert [one for one in checked(gallery).findings if one.instance is None] == []
 
 
 def test_another_filter_of_system_calls_is_found_by_its_content(gallery: Project) -> None:
