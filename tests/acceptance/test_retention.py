@@ -119,7 +119,7 @@ def test_more_can_be_kept_again(aged: Project) -> None:
     aged.edit("releases: 1", "releases: 5")
     aged.set_version("6")
     aged.instar("deploy", "dev")
-    assert aged.json("gc") == {"images": [], "blobs": 0, "bytes": 0, "fetched": 0, "logs": [], "recordings": []}
+    assert not any(aged.json("gc").values())
 
 
 def test_gc_killed_here_and_there_costs_nothing(project: Project) -> None:

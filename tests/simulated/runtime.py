@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from ipaddress import IPv4Network
 from typing import Any, Literal
 
-from instar.errors import NotFound, ProviderError
+from instar.errors import ProviderError
 from instar.model.definition import Check
 from instar.model.digest import Digest
 from instar.model.drift import Finding
@@ -284,22 +284,22 @@ class SimulatedRuntime:
     def has_log(self, instance_id: str) -> bool:
         return instance_id in self._logs
 
+    def forget_logs(self, names: Sequence[str]) -> None:
+        self._logs = {name: kept for name, kept in self._logs.items() if name not in names}
+
     def forget(self, place: Place, names: Sequence[str], *, volumes: bool) -> None:
         with self.effects.step(f"forget {place}"):
             self._plans.pop(place, None)
-            self._logs = {name: kept for name, kept in self._logs.items() if name not in names}
+            self.forget_logs(names)
             if volumes:
                 self.volumes_of = {kept for kept in self.volumes_of if kept[0] != place}
 
     def volumes(self) -> tuple[StoredVolume, ...]:
-        kept = sorted(self.volumes_of, key=lambda one: (str(one[0]), one[1]))
-        return tuple(StoredVolume(place=place, name=name, where="simulated", used_bytes=0) for place, name in kept)
+        kept = sorted(self.volumes_of, key=str)
+        return tuple(StoredVolume(place=place, name=name, where="", used_bytes=0) for place, name in kept)
 
     def remove_volume(self, place: Place, name: str) -> None:
-        with self.effects.step(f"remove the volume {name} of {place}"):
-            if (place, name) not in self.volumes_of:
-                raise NotFound(f"cannot remove the volume '{name}' of '{place}': there is none")
-            self.volumes_of.discard((place, name))
+        self.volumes_of.discard((place, name))
 
     def open_shell(self, instance: Instance, release: Release, *, toolbox: bool) -> Shell:
         with self._guard:

@@ -143,17 +143,17 @@ def _logs(parts: Parts, dry_run: bool) -> Iterator[str]:
         old = (name for name, number in instances.get(place, ()) if number not in numbers)
         there = [name for name in old if runtime.has_log(name)]
         if there and not dry_run:
-            runtime.forget(place, there, volumes=False)
+            runtime.forget_logs(there)
         yield from there
 
 
 def _logs_of_removed(parts: Parts, dry_run: bool) -> Iterator[str]:
     """Remove the logs that destroyed environments left; yield the instances."""
-    for provider, place, name in parts.ledger.instances_of_removed():
+    for provider, _, name in parts.ledger.instances_of_removed():
         runtime = parts.provider(provider).runtime
         if runtime.has_log(name):
             if not dry_run:
-                runtime.forget(place, [name], volumes=False)
+                runtime.forget_logs([name])
             yield name
 
 

@@ -198,6 +198,9 @@ class Runtime(Protocol):
     def has_log(self, instance_id: str) -> bool:
         """Tell whether anything that an instance printed is kept."""
 
+    def forget_logs(self, names: Sequence[str]) -> None:
+        """Remove the logs of instances that are gone; the place that they were of may go on."""
+
     def forget(self, place: Place, names: Sequence[str], *, volumes: bool) -> None:
         """Remove the logs of a destroyed place's instances, what they might reach, and its volumes when ``volumes``.
 

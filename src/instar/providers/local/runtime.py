@@ -178,10 +178,13 @@ class LocalRuntime:
         reach = Reach(network=plan.network, doors=plan.listen)
         return self._subnet.tables.set(self._subnet.network(), plan.place, reach)
 
-    def forget(self, place: Place, names: Sequence[str], *, volumes: bool) -> None:
-        self._subnet.tables.forget(place)
+    def forget_logs(self, names: Sequence[str]) -> None:
         for name in names:
             logs.forget(self._names.log(name))
+
+    def forget(self, place: Place, names: Sequence[str], *, volumes: bool) -> None:
+        self._subnet.tables.forget(place)
+        self.forget_logs(names)
         if volumes:
             root.remove_volumes(self._names, place)
 

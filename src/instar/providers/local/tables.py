@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -162,7 +163,8 @@ class Tables:
             temporary.write_text(json.dumps(to_json(made)))
             temporary.rename(path)
         except OSError as error:
-            raise HostError(f"cannot write '{path}': {error.strerror}") from error
+            hint = "df -h shows which disk" if error.errno == errno.ENOSPC else None
+            raise HostError(f"cannot write '{path}': {error.strerror}", hint=hint) from error
 
 
 def _changed(wanted: tuple[str, ...], found: tuple[str, ...]) -> str:
