@@ -14,7 +14,7 @@ PLACE = Place(service="web", environment="dev")
 STATE = EnvironmentState(place=PLACE, settings=Settings(), active=1, created_at=datetime(2026, 1, 1, tzinfo=UTC))
 KEPT = {
     "web-dev-1-1": ["2026-01-01T00:00:01.0+00:00 stdout one", "2026-01-01T00:00:03.0+00:00 stdout three"],
-    "web-dev-1-2": ["2026-01-01T00:00:02.0+00:00 stdout two", "2026-01-01T00:00:04.123456789+00:00 stdout four"],
+    "web-dev-1-2": ["2026-01-01T02:00:02.0+02:00 stdout two", "2026-01-01T00:00:04.123456789+00:00 stdout four"],
 }
 
 

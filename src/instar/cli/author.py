@@ -96,7 +96,7 @@ def _check_lock(loaded: Loaded, update: frozenset[str] | Literal["all"] | None, 
     for line in found:
         say(line)
     if found:
-        say(f"{path} differs from what resolving anew gives; to have that instead: instar lock --update")
+        say(f"{path} differs from what resolving anew gives; to take the newest of everything: instar lock --update")
     else:
         say(f"{path} is what resolving anew gives")
     return 2 if found else 0

@@ -103,7 +103,7 @@ def instar() -> None:
     Begin with: instar init, then: instar deploy dev
 
     \b
-    Exit status: 0 done · 1 failed · 2 there are differences (deploy --plan, drift, lock --check) · 64 wrong usage
+    Exit status: 0 done · 1 failed · 2 there are differences (--plan, drift, --check) · 64 wrong usage
     69 a needed component is missing · 75 somebody else works on the environment · 130 interrupted
     """
 

@@ -80,7 +80,6 @@ def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
             "fetched": fetched,
             "secrets": secrets,
         }
-        counts["secrets"] = secrets
         parts.ledger.record("gc", images=images, blobs=found.blobs, bytes=size, **counts)
     return found
 

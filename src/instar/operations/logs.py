@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from instar.control.endings import words
 from instar.errors import NotFound
@@ -36,7 +36,8 @@ def logs(
         yield from (pair for pair in _follow(runtime, names, last) if _is_since(pair[1], since))
         return
     lines = [(line, name) for name in names for line in runtime.log_lines(name, last=last) if _is_since(line, since)]
-    lines.sort(key=lambda pair: pair[0].partition(" ")[0])
+    if len(names) > 1:
+        lines.sort(key=lambda pair: _moment(pair[0]))
     for line, name in lines if last is None else lines[max(0, len(lines) - last) :]:
         yield name, line
 
@@ -56,13 +57,15 @@ def endings(parts: Parts, environment: EnvironmentState, instance: str | None) -
 
 
 def _is_since(line: str, since: datetime | None) -> bool:
-    """Tell whether a line is of ``since`` or after it; one that has no time is."""
-    if since is None:
-        return True
+    return since is None or _moment(line) >= since
+
+
+def _moment(line: str) -> datetime:
+    """Return the time of a line, which is written in the zone of whoever wrote it; one without any is the newest."""
     try:
-        return datetime.fromisoformat(line.partition(" ")[0]) >= since
-    except (ValueError, TypeError):
-        return True
+        return datetime.fromisoformat(line.partition(" ")[0]).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _known(parts: Parts, place: Place, instance: str) -> str:

@@ -10,8 +10,9 @@ import contextlib
 import re
 from pathlib import Path
 
-from instar.errors import EnvironmentBusy, Refused
+from instar.errors import EnvironmentBusy, InstarError, Refused
 from instar.host import locks
+from instar.model.progress import Progress
 from instar.model.release import Release
 from instar.operations.parts import Parts
 from instar.operations.standing import kept_releases
@@ -31,11 +32,16 @@ def remove_old_secrets(parts: Parts, *, dry_run: bool = False) -> int:
 
 
 def remove_if_free(parts: Parts) -> None:
-    """Do it, unless somebody bakes or collects just now: then the next one does."""
+    """Do it, unless somebody makes a release just now: then the next one does. What was to be done before is done,
+    whatever becomes of this."""
     if not any(True for _ in _files(parts)):
         return
-    with contextlib.suppress(EnvironmentBusy), locks.hold(parts.state.locks / "gc", "the image store"):
-        remove_old_secrets(parts)
+    try:
+        with contextlib.suppress(EnvironmentBusy), locks.hold(parts.state.locks / "gc", "the image store"):
+            remove_old_secrets(parts)
+    except (InstarError, OSError) as error:
+        text = f"secrets that no release needs are still there: {error}; instar gc tries again"
+        parts.report(Progress(stage="note", text=text, kind="warning"))
 
 
 def require_secrets(parts: Parts, release: Release) -> None:
