@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import string
 import struct
@@ -12,6 +13,7 @@ import pytest
 
 from instar.bake import moments
 from instar.bake.keys import find_keys, looks_secret, private_keys
+from instar.bake.root import Root
 
 PEM = (
     "-----BEGIN RSA PRIVATE KEY-----\n"
@@ -162,3 +164,55 @@ def test_parameters_are_the_well_known_group_and_ucf_forgets_what_went(tree: Pat
     assert (tree / "var/lib/ucf/hashfile").read_text() == "bb  /etc/daemon/x\n"
     assert [path.name for path in (tree / "var/lib/ucf").iterdir()] == ["hashfile"]
     assert [path.name for path in (tree / "var/lib/texmf").rglob("*") if path.is_file()] == ["pdftex.fmt"]
+
+
+@pytest.mark.parametrize("name", ["x.list", "x.postinst", "x.config"])
+def test_what_scripts_left_in_the_place_of_dpkgs_notes_is_not_read(
+    tree: Path, tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
+    outside = tmp_path_factory.mktemp("machine") / "note"
+    outside.write_text("/etc/keys/server.key\n")
+    write(tree, "etc/keys/server.key", PEM, 0o600)
+    expected = {"/etc/keys/server.key": ("a private key", "daemon")}
+    info = tree / "var/lib/dpkg/info"
+    (info / "a.list").symlink_to(outside)
+    assert found(tree) == expected
+    os.mkfifo(info / name)
+    (info / "folder.list").mkdir()
+    assert found(tree) == expected
+
+
+def test_dpkgs_folder_is_not_one_of_this_machine(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("machine")
+    write(elsewhere, "theirs.list", "/etc/keys/server.key\n")
+    write(tree, "etc/keys/server.key", PEM, 0o600)
+    info = tree / "var/lib/dpkg/info"
+    info.rename(tree / "var/lib/dpkg/before")
+    info.symlink_to(elsewhere)
+    assert "/etc/keys/server.key" in found(tree)
+    info.unlink()
+    info.symlink_to("/var/lib/dpkg/before")  # in the tree, as the image's own programs follow it
+    assert found(tree) == {"/etc/keys/server.key": ("a private key", "daemon")}
+
+
+def test_a_listed_path_is_read_in_the_tree_alone(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("machine")
+    write(elsewhere, "made.conf", "key: aB3dE5fG7hJ9kL1mN\n")
+    write(tree, "etc/daemon/made.conf", "key: aB3dE5fG7hJ9kL1mN\n", 0o600)
+    (tree / "usr/lib").mkdir()
+    (tree / "usr/lib/daemon").symlink_to(elsewhere)
+    os.mkfifo(tree / "usr/share/daemon/made.conf")
+    lines = "/usr/lib/daemon/made.conf\n/usr/share/daemon/made.conf\n"
+    write(tree, "var/lib/dpkg/info/more.list", lines)
+    assert found(tree) == {"/etc/daemon/made.conf": ("what looks like a secret", "daemon")}
+
+
+def test_a_tree_says_that_a_pipe_is_no_file_that_can_be_read(tree: Path) -> None:
+    os.mkfifo(tree / "etc/passwd")
+    with Root(tree, epoch=0) as root:
+        with pytest.raises(OSError, match="not a regular file: '/etc/passwd'"):
+            root.find("/etc/passwd")
+        with (tree / "etc/group").open("wb") as file:
+            file.truncate(1 << 40)
+        with pytest.raises(OSError, match="too large"):
+            root.find("/etc/group")

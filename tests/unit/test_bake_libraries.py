@@ -100,3 +100,15 @@ def test_what_the_image_lacks_is_told_with_the_package_that_has_it(tmp_path: Pat
         (system / name).touch()
     (venv / "tzdata").mkdir()
     assert lines(tmp_path) == []
+
+
+def test_only_regular_files_are_looked_through(tmp_path: Path) -> None:
+    (tmp_path / "venv/wheel").mkdir(parents=True)
+    for name in ("x.so", "x.py"):
+        os.mkfifo(tmp_path / "venv/wheel" / name)
+    elsewhere = tmp_path / "machine"
+    elsewhere.mkdir()
+    (elsewhere / "zones.py").write_text("import zoneinfo\n")
+    (tmp_path / "venv/linked").symlink_to(elsewhere)
+    (tmp_path / "venv/linked.so").symlink_to("/bin/ls")
+    assert lines(tmp_path) == []

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from instar.bake import elf
-from instar.bake.root import Root
+from instar.bake.root import Root, read_regular
 
 _FOLDERS = ("/usr/lib/{triplet}", "/usr/lib", "/usr/lib64", "/usr/local/lib")
 _TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
@@ -20,6 +21,7 @@ _LIBRARY = re.compile(r"\.so(?:\.[0-9]+)*\Z")
 _ZONES = re.compile(rb"(?m)^[ \t]*(?:from zoneinfo import|import zoneinfo\b)")
 _ZONES_PLACE = "/usr/share/zoneinfo/UTC"
 _ZONES_WHEEL = "tzdata"
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _LIMIT_BYTES = 4 << 20  # of a source file that is looked through
 _SHOWN = 4
 
@@ -76,7 +78,9 @@ def _files(top: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _needed(path: Path) -> tuple[str, ...]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return ()
+    descriptor = os.open(path, _READ)
     try:
         return elf.needed(descriptor)
     finally:
@@ -91,16 +95,21 @@ def _has(root: Root, library: str, architecture: str) -> bool:
 
 
 def _zone_readers(top: Path) -> Iterator[str]:
-    for wheel in sorted(entry.name for entry in os.scandir(top) if entry.is_dir() and "." not in entry.name):
+    for wheel in sorted(
+        entry.name for entry in os.scandir(top) if entry.is_dir(follow_symlinks=False) and "." not in entry.name
+    ):
         if any(_reads_zones(Path(folder, name)) for folder, _, names in os.walk(top / wheel) for name in names):
             yield wheel
 
 
 def _reads_zones(path: Path) -> bool:
-    if path.suffix != ".py" or path.is_symlink():
+    if path.suffix != ".py" or not stat.S_ISREG(path.lstat().st_mode):
         return False
-    with path.open("rb") as file:
-        return _ZONES.search(file.read(_LIMIT_BYTES)) is not None
+    descriptor = os.open(path, _READ)
+    try:
+        return _ZONES.search(read_regular(descriptor, _LIMIT_BYTES)) is not None
+    finally:
+        os.close(descriptor)
 
 
 def _list(names: Sequence[str]) -> str:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from instar.bake.normalise import is_taken_away
+from instar.bake.root import Root
 
-_INFO = b"var/lib/dpkg/info"
+_INFO = "var/lib/dpkg/info"
 _ADMIN = b"var/lib/dpkg/"  # dpkg's own, the same everywhere
 _MERGED = (b"bin/", b"lib/", b"lib32/", b"lib64/", b"libx32/", b"sbin/")
 _SCRIPTS = (".postinst", ".preinst", ".config")
 _LEAST_NAME = 4  # a shorter name in a script says nothing
 _DEEPEST = 256
 _TEXT_BYTES = 1 << 20
+_NOTE_BYTES = 16 << 20  # of one that dpkg keeps: the longest have a fiftieth of that
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,14 +44,16 @@ class Made:
 
 
 class Packages:
-    """What dpkg has noted, in ``tree``, of the packages that a step installed."""
+    """What dpkg has noted, in ``tree``, of the packages that a step installed.
+
+    Their scripts ran there since: what is read is in the tree, and a regular file.
+    """
 
     def __init__(self, tree: Path) -> None:
         self._tree = tree
-        self._info = tree / os.fsdecode(_INFO)
         self._owners: dict[bytes, list[str]] = {}
-        for file in sorted(self._info.glob("*.list")) if self._info.is_dir() else ():
-            for line in file.read_bytes().splitlines():
+        for file, content in self._notes((".list",)):
+            for line in content.splitlines():
                 self._owners.setdefault(_merged(line.strip(b"/")), []).append(_package(file))
 
     def lists(self, path: bytes) -> bool:
@@ -58,10 +62,10 @@ class Packages:
     def texts_like(self, path: bytes) -> Iterator[bytes]:
         """Yield what everybody can read in packages: files of the name that ``path`` has, and all scripts."""
         name = path.rpartition(b"/")[2]
-        for listed in self._owners:
-            file = self._tree / os.fsdecode(listed)
-            if listed.rpartition(b"/")[2] == name and file.is_file() and not file.is_symlink():
-                yield file.read_bytes()[:_TEXT_BYTES]
+        with Root(self._tree, epoch=0) as root:
+            for listed in self._owners:
+                if listed.rpartition(b"/")[2] == name and (text := root.find_own(listed, _TEXT_BYTES)) is not None:
+                    yield text
         yield from self._scripts().values()
 
     def maker(self, path: bytes) -> str | None:
@@ -84,10 +88,20 @@ class Packages:
 
     def _scripts(self) -> Mapping[str, bytes]:
         found: dict[str, bytes] = {}
-        for file in sorted(self._info.iterdir()) if self._info.is_dir() else ():
-            if file.suffix in _SCRIPTS:
-                found[_package(file)] = found.get(_package(file), b"") + file.read_bytes()
+        for file, content in self._notes(_SCRIPTS):
+            found[_package(file)] = found.get(_package(file), b"") + content
         return found
+
+    def _notes(self, suffixes: Collection[str]) -> Iterator[tuple[PurePosixPath, bytes]]:
+        """Yield those files of dpkg's that end so, in order, and what is in them."""
+        with Root(self._tree, epoch=0) as root:
+            for name in root.names(_INFO):
+                file = PurePosixPath(name)
+                if file.suffix not in suffixes:
+                    continue
+                content = root.find_own(os.fsencode(f"{_INFO}/{name}"), _NOTE_BYTES)
+                if content is not None:
+                    yield file, content
 
 
 def made_by_scripts(tree: Path, packages: Packages) -> Iterator[Made]:
@@ -113,5 +127,5 @@ def _merged(path: bytes) -> bytes:
     return b"usr/" + path if path.startswith(_MERGED) else path
 
 
-def _package(file: Path) -> str:
+def _package(file: PurePosixPath) -> str:
     return file.stem.partition(":")[0]

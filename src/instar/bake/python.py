@@ -34,8 +34,9 @@ def bake_python(version: str, wheels: Sequence[Wheel], architecture: str, room: 
         for one in sorted(wheels, key=lambda one: one.name):
             room.say(f"installing {one.name} {one.version}")
             _install(root, one, layout, room)
-        for text in libraries.missing(root, room.root() / f"{VENV}/{layout.packages}".lstrip("/"), architecture):
-            room.warn(text)
+        with root.folder(f"{VENV}/{layout.packages}") as top:
+            for text in libraries.missing(root, top, architecture):
+                room.warn(text)
     room.say("compiling")
     compile_all = ["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", f"{VENV}/{layout.packages}"]
     room.run([_PYTHON, "-I", "-S", *compile_all], env={}, accept=(0, _SYNTAX_ERRORS), on_line=lambda line: None)

@@ -11,12 +11,13 @@ would go on serving the old one.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ _OPENAT2 = 437  # the same on every architecture. Source: asm-generic/unistd.h
 _IN_ROOT = 0x10 | 0x02  # RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS. Source: openat2(2)
 _WITHOUT_LINKS = 0x08 | 0x04  # RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a pipe is no reason to wait
+_LIMIT_BYTES = 64 << 20
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,6 +53,14 @@ def derived_time(sha256: bytes, epoch: int) -> int:
 def open_without_links(root: int, path: bytes, flags: int) -> int:
     """Open ``path``, relative to and beneath the directory ``root``. Raises OSError, ELOOP where a part is a link."""
     return _openat2(root, path, flags, _WITHOUT_LINKS)
+
+
+def read_regular(descriptor: int, limit_bytes: int) -> bytes:
+    """Return what is in a regular file, at most ``limit_bytes`` of it. Raises OSError, EINVAL for what is none."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    with open(descriptor, "rb", closefd=False) as file:
+        return file.read(limit_bytes)
 
 
 class Root:
@@ -122,13 +133,56 @@ class Root:
             os.close(file)
 
     def find(self, path: str) -> bytes | None:
-        """Return what is in a file, None when there is none. Raises OSError."""
+        """Return what is in a regular file, None when there is none. Raises OSError, also for one of 64 MiB."""
         try:
-            descriptor = self._open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = self._open(path, _READ)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
-            return file.read()
+        try:
+            content = read_regular(descriptor, _LIMIT_BYTES)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from error
+        finally:
+            os.close(descriptor)
+        if len(content) == _LIMIT_BYTES:
+            raise OSError(errno.EFBIG, "too large to be read", path)
+        return content
+
+    def find_own(self, path: bytes, limit_bytes: int) -> bytes | None:
+        """Return what is in a file, at most ``limit_bytes``; None for what is a link, no regular file, or not there.
+
+        Folders above it may be links, which lead to somewhere in this root.
+        """
+        try:
+            descriptor = self._open(os.fsdecode(path), _READ | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        try:
+            return read_regular(descriptor, limit_bytes)
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
+
+    def names(self, path: str) -> list[str]:
+        """Return what is in a folder, in order; nothing when there is none. Raises OSError."""
+        try:
+            descriptor = self._open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        try:
+            return sorted(os.listdir(descriptor))  # noqa: PTH208 - a descriptor
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def folder(self, path: str) -> Iterator[Path]:
+        """Yield a path of this machine to a folder in the root, whatever links lead to it. Raises OSError."""
+        descriptor = self._open(path, _DIRECTORY)
+        try:
+            yield Path(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
 
     def exists(self, path: str) -> bool:
         """Tell whether ``path`` leads to something, in the end."""
