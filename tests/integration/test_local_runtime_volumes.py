@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tiny_world import USER, TinyWorld
 
-from instar.errors import HostError, ProviderError
-from instar.host import cover, idmap, namespaces, sized
+from instar.errors import HostError, NotFound, ProviderError
+from instar.host import cover, idmap, locks, namespaces, sized, trees
 from instar.host.namespaces import IdRange, Unsupported
 from instar.model.definition import Stop, Volume
 from instar.model.image import Image
-from instar.model.release import Instance, Release
+from instar.model.release import Instance, Place, Release
+from instar.model.state import StateDirectory
 from instar.providers.base import Subject
-from instar.providers.local import record
+from instar.providers.local import record, root, volumes
 from instar.providers.local.names import Names
 
 pytestmark = pytest.mark.root
+PLACE = Place(service="guestbook", environment="dev")
 QUICK = Stop(grace_ms=500)
 
 
@@ -272,6 +276,104 @@ def test_volumes_with_a_limit_leave_nothing_behind(world: TinyWorld) -> None:
     world.runtime.forget(world.release(["true"]).place, [], volumes=True)
     assert not folder.parent.exists()
     assert loop_devices_of(folder) == []
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> Names:
+    """Names of a machine on which somebody was killed who filled the file system of the volume ``data``."""
+    names = Names(StateDirectory(tmp_path, tmp_path / "run"), "0123ab")
+    folder = names.volumes(PLACE) / "data"
+    folder.mkdir(parents=True)
+    (folder / "x").write_text("old\n")
+    if (pid := os.fork()) == 0:
+        sized._run = _killed_at_cp(sized._run)
+        with contextlib.suppress(BaseException):
+            sized.attach(folder, 24 << 20)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert folder.with_name(".data.copy").is_mount()
+    return names
+
+
+def _killed_at_cp(run: Callable[..., None]) -> Callable[..., None]:
+    def killed(*argv: str) -> None:
+        if argv[0] == "cp":
+            os.kill(os.getpid(), signal.SIGKILL)
+        run(*argv)
+
+    return killed
+
+
+@pytest.mark.parametrize("how", ["attach", "remove", "destroy"])
+def test_who_is_killed_while_a_volume_is_copied_leaves_nothing_mounted(names: Names, how: str) -> None:
+    folder = names.volumes(PLACE) / "data"
+    if how == "attach":
+        sized.attach(folder, 24 << 20)
+        assert (folder / "x").read_text() == "old\n"
+        assert sorted(path.name for path in folder.parent.iterdir()) == [".data.img", ".lock", "data"]
+        sized.detach(folder)
+    elif how == "remove":
+        volumes.remove(names, PLACE, "data")
+    else:
+        root.remove_volumes(names, PLACE)
+    assert folder.parent.exists() == (how == "attach")
+    assert loop_devices_of(folder) == []
+
+
+@pytest.mark.parametrize("killed_at", range(5))
+def test_a_volume_whose_removal_is_killed_is_listed_and_never_comes_back(
+    tmp_path: Path, killed_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = Names(StateDirectory(tmp_path, tmp_path / "run"), "0123ab")
+    folder = names.volumes(PLACE) / "data"
+    folder.mkdir(parents=True)
+    sized.attach(folder, 16 << 20)
+    (folder / "x").write_text("removed\n")
+    calls, remove = 0, trees.remove
+
+    def killed(path: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > killed_at:
+            raise KeyboardInterrupt
+        remove(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trees, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            volumes.remove(names, PLACE, "data")
+    (kept,) = volumes.stored(names)
+    assert (kept.name, kept.where) == ("data", str(folder))
+    assert sized.has_limit(folder) == (killed_at < 4), "what is in it goes before the folder does"
+    volumes.remove(names, PLACE, "data")
+    assert list(volumes.stored(names)) == []
+    assert not folder.parent.exists()
+
+
+def test_what_is_left_of_a_volume_without_its_folder_is_listed_and_removed(tmp_path: Path) -> None:
+    names = Names(StateDirectory(tmp_path, tmp_path / "run"), "0123ab")
+    parent = names.volumes(PLACE)
+    (parent / ".old.old").mkdir(parents=True)
+    (parent / "more").mkdir()
+    (parent / ".more.img").write_bytes(bytes(1 << 20))
+    (parent / ".data.img").write_bytes(bytes(1 << 20))
+    found = {one.name: one.used_bytes for one in volumes.stored(names)}
+    assert sorted(found) == ["data", "more", "old"]
+    assert found["data"] == 1 << 20
+    for name in ("", "*", "..", ".data.img", "more/../data", "d"):
+        with pytest.raises(NotFound, match="there is none"):
+            volumes.remove(names, PLACE, name)
+    volumes.remove(names, PLACE, "data")
+    assert [one.name for one in volumes.stored(names)] == ["more", "old"]
+    assert (parent / ".more.img").exists()
+
+
+def test_who_waits_for_a_volume_is_told_for_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sized, "_PATIENCE_S", 0.1)
+    with locks.hold(tmp_path / ".lock", "data"):
+        with pytest.raises(HostError, match=f"process {os.getpid()} is working on it") as caught:
+            sized.remove(tmp_path / "data")
+        assert "copying what the volume holds" in (caught.value.hint or "")
 
 
 def test_shared_memory_has_the_size_that_is_asked_for(world: TinyWorld) -> None:

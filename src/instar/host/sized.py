@@ -4,6 +4,7 @@ PARENT/
 ├── NAME/              the folder: what is mounted on it is what it holds
 ├── .NAME.img          its file system, all of its room reserved; from the first time that there was a limit
 ├── .NAME.img.new      one in the making; without worth
+├── .NAME.copy/        where that one is mounted while it is filled; without worth
 ├── .NAME.old/         what the folder held before it had a limit: moved back without .img, removed beside it
 └── .lock              held by who makes, grows, mounts or unmounts one
 
@@ -17,17 +18,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 from instar import process
-from instar.errors import CommandFailed, HostError
-from instar.host import loop_devices, mounts, proc, trees
+from instar.errors import CommandFailed, EnvironmentBusy, HostError
+from instar.host import locks, loop_devices, mounts, proc, trees
 
 _TIMEOUT_S = 3_600.0
+_PATIENCE_S = 600.0
+_BESIDE = (".old", ".copy", ".img.new", ".img")  # in the order in which they go: what was can't come back then
 _WHOLE = (0, 1)  # e2fsck: nothing wrong, or put right
 
 
@@ -64,6 +66,33 @@ def detach(folder: Path) -> None:
             mounts.unmount_all(folder)
 
 
+def names(parent: Path) -> set[str]:
+    """Return the names of the folders of which there is anything in ``parent``, also where one was killed."""
+    found = set()
+    for path in parent.iterdir() if parent.is_dir() else ():
+        if not path.name.startswith("."):
+            found |= {path.name} if path.is_dir() else set()
+            continue
+        found |= {path.name[1 : -len(end)] for end in _BESIDE if path.name.endswith(end)}
+    return {name for name in found if name and not name.startswith(".")}
+
+
+def kept_in(folder: Path) -> Path:
+    """Return what takes the room of the disk that a folder has."""
+    return next((path for path in (_image(folder), folder) if path.exists()), _old(folder))
+
+
+def remove(folder: Path) -> None:
+    """Remove the folder with all that it holds. Killed at any point, it is there to be removed again, and nothing comes
+    back that was removed: the folder itself goes last. Raises HostError."""
+    with _locked(folder):
+        for path in (folder, _room(folder)):
+            mounts.unmount_all(path)
+        for end in _BESIDE:
+            trees.remove(folder.with_name(f".{folder.name}{end}"))
+        trees.remove(folder)
+
+
 def _image(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.img")
 
@@ -72,8 +101,15 @@ def _old(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
 
 
+def _room(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.copy")
+
+
 def _recover(folder: Path) -> None:
     """Go on where one was killed that moved what the folder held into a file system."""
+    if _room(folder).exists():
+        mounts.unmount_all(_room(folder))
+        _room(folder).rmdir()
     _image(folder).with_suffix(".img.new").unlink(missing_ok=True)
     if not _old(folder).exists():
         return
@@ -109,7 +145,7 @@ def _limit(folder: Path, size_bytes: int) -> None:
 
 def _copy(folder: Path, image: Path) -> None:
     """Copy what ``folder`` holds into the file system ``image``, all of it or nothing that counts."""
-    room = folder.with_name(f".{folder.name}.copy")
+    room = _room(folder)
     room.mkdir(mode=0o700, exist_ok=True)
     try:
         _mount_image(image, room)
@@ -225,9 +261,11 @@ def _run(*argv: str) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder.parent / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    """Hold the lock, which programs that are started inside keep: one that copies may live longer than who began it."""
+    hint = "it may be copying what the volume holds; wait until it has finished, then ask again"
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locks.hold(folder.parent / ".lock", str(folder), wait_s=_PATIENCE_S, hint=hint))
+        except EnvironmentBusy as busy:
+            raise HostError(busy.message, hint=busy.hint) from busy
         yield
-    finally:
-        os.close(descriptor)

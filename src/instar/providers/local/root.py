@@ -104,7 +104,8 @@ def make_volume(names: Names, place: Place, volume: Volume, uid: int, gid: int) 
 def remove_volumes(names: Names, place: Place) -> None:
     """Remove all volumes of a place, with what is in them. Raises HostError."""
     folder = names.volumes(place)
-    unmount_volumes(folder)
+    for name in sorted(sized.names(folder)):
+        sized.remove(folder / name)
     trees.remove(folder)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()  # other environments of the service may have theirs in it

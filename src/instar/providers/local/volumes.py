@@ -11,7 +11,7 @@ from pathlib import Path
 
 from instar import process
 from instar.errors import CommandFailed, NotFound
-from instar.host import mounts, trees
+from instar.host import sized, trees
 from instar.model.release import Place
 from instar.providers.base import StoredVolume
 from instar.providers.local.names import Names
@@ -21,25 +21,21 @@ _COUNT_TIMEOUT_S = 600.0
 
 def stored(names: Names) -> Iterator[StoredVolume]:
     """Yield every volume, in the order of their names, with what it takes of the disk."""
-    for folder in sorted(names.state.volumes.glob("*/*/*")):
-        if folder.name.startswith(".") or not folder.is_dir():
-            continue
-        place = Place(service=folder.parent.parent.name, environment=folder.parent.name)
-        yield StoredVolume(place=place, name=folder.name, where=str(folder), used_bytes=_used(folder))
+    for parent in sorted(names.state.volumes.glob("*/*")):
+        place = Place(service=parent.parent.name, environment=parent.name)
+        for name in sorted(sized.names(parent)):
+            yield StoredVolume(place=place, name=name, where=str(parent / name), used_bytes=_used(parent / name))
 
 
 def remove(names: Names, place: Place, name: str) -> None:
     """Remove a volume with all that is in it. Raises NotFound, HostError."""
     folder = names.volumes(place) / name
-    if "/" in name or name.startswith(".") or not folder.is_dir():
+    if name not in sized.names(folder.parent):
         raise NotFound(
             f"cannot remove the volume '{name}' of '{place}': there is none",
             hint="those that there are: instar volumes",
         )
-    mounts.unmount_all(folder)
-    trees.remove(folder)
-    for own in folder.parent.glob(f".{name}.*"):
-        trees.remove(own) if own.is_dir() else own.unlink()
+    sized.remove(folder)
     _remove_empty(folder.parent)
 
 
@@ -52,10 +48,8 @@ def _remove_empty(folder: Path) -> None:
 
 def _used(folder: Path) -> int | None:
     """Return how many bytes of the disk a volume takes; None where that cannot be told."""
-    own = [path for path in folder.parent.glob(f".{folder.name}.img") if path.is_file()]
-    counted = own or [folder]
     try:
-        listed = process.run(["du", "-sx", "-B1", "--", *counted], timeout_s=_COUNT_TIMEOUT_S)
+        listed = process.run(["du", "-sx", "-B1", "--", sized.kept_in(folder)], timeout_s=_COUNT_TIMEOUT_S)
     except CommandFailed:
         return None
     return int(listed.stdout.split()[0])
