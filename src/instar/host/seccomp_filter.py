@@ -1,8 +1,9 @@
 """The seccomp filters that a process runs under, as the kernel has them: their number alone says nothing of what they
 let through.
 
-The kernel tells only who debugs a process, which stops it for a fraction of a millisecond. Source: ptrace(2),
-PTRACE_SECCOMP_GET_FILTER.
+The kernel tells only who debugs a process, which stops it for a fraction of a millisecond. A signal that comes in that
+moment is handed on. Who debugs is a thread of its own: when it ends, the kernel lets go of what it could not stop.
+Source: ptrace(2), PTRACE_SECCOMP_GET_FILTER.
 """
 
 from __future__ import annotations
@@ -14,18 +15,25 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from typing import Final
 
 _SEIZE, _INTERRUPT, _DETACH, _GET_FILTER = 0x4206, 0x4207, 17, 0x420C
 _INSTRUCTION_BYTES: Final = 8
 _MOST: Final = 64
 _STOPS_WITHIN_S: Final = 1.0
+_EVENT_STOP: Final = 128  # PTRACE_EVENT_STOP: stopped as asked, and no signal waits
 _WALL: Final = 0x40000000  # __WALL: threads are waited for too
 _UNKNOWN: Final = (errno.EIO, errno.EINVAL, errno.EACCES)  # a kernel without checkpoint and restore doesn't tell
 
 
 def digests(pid: int) -> tuple[str, ...] | None:
     """Return the SHA-256 of each filter, the newest first; None where this kernel does not tell. Raises OSError."""
+    with futures.ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(_digests, pid).result()
+
+
+def _digests(pid: int) -> tuple[str, ...] | None:
     with _stopped(pid):
         found: list[str] = []
         while len(found) < _MOST:
@@ -44,17 +52,31 @@ def digests(pid: int) -> tuple[str, ...] | None:
 def _stopped(pid: int) -> Iterator[None]:
     """Hold the process still inside."""
     _ptrace(_SEIZE, pid, 0, None)
+    waiting = 0
     try:
         _ptrace(_INTERRUPT, pid, 0, None)
-        deadline = time.monotonic() + _STOPS_WITHIN_S
-        while os.waitpid(pid, _WALL | os.WNOHANG)[0] == 0:
-            if time.monotonic() > deadline:
-                raise TimeoutError(errno.ETIMEDOUT, "the process does not stop to be looked at")
-            time.sleep(0.0001)
+        waiting = _signal_of(_wait(pid))
         yield
     finally:
         with contextlib.suppress(OSError):
-            _ptrace(_DETACH, pid, 0, None)
+            _ptrace(_DETACH, pid, 0, waiting or None)
+
+
+def _wait(pid: int) -> int:
+    """Return how the process stopped, as wait(2) says it. Raises OSError."""
+    deadline = time.monotonic() + _STOPS_WITHIN_S
+    while True:
+        found, status = os.waitpid(pid, _WALL | os.WNOHANG)
+        if found:
+            return status
+        if time.monotonic() > deadline:
+            raise TimeoutError(errno.ETIMEDOUT, "the process does not stop to be looked at")
+        time.sleep(0.0001)
+
+
+def _signal_of(status: int) -> int:
+    """Return the signal that the process was about to get as it stopped, 0 when there was none."""
+    return os.WSTOPSIG(status) if os.WIFSTOPPED(status) and status >> 16 != _EVENT_STOP else 0
 
 
 def _digest(pid: int, index: int) -> str:
@@ -64,7 +86,7 @@ def _digest(pid: int, index: int) -> str:
     return hashlib.sha256(code.raw).hexdigest()
 
 
-def _ptrace(request: int, pid: int, address: int, data: ctypes.Array[ctypes.c_char] | None) -> int:
+def _ptrace(request: int, pid: int, address: int, data: ctypes.Array[ctypes.c_char] | int | None) -> int:
     library = ctypes.CDLL(None, use_errno=True)
     call = library.ptrace
     call.restype, call.argtypes = ctypes.c_long, [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
