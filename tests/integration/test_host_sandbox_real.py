@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from instar.errors import HostError
 from instar.host import cgroups, idmap, mounts, sandbox
 from instar.host.sandbox import Limits, Outcome, Sandbox
 
@@ -238,3 +239,14 @@ def test_root_of_a_sandbox_is_nobody_on_the_machine(box: Sandbox) -> None:
     assert inside != str(Path("/proc/self/ns/user").readlink())
     assert run(box, "echo 1 > /proc/sys/kernel/panic").returncode != 0
     assert run(box, "nice -n -5 true 2>&1 | grep -q denied").returncode == 0
+
+
+def test_without_user_namespaces_only_the_first_format_has_a_sandbox(
+    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "most").write_text("0\n")
+    monkeypatch.setattr(sandbox, "_MOST_USER_NAMESPACES", tmp_path / "most")
+    with pytest.raises(HostError, match=r"makes no user namespaces .*max_user_namespaces is 0") as caught:
+        run(box, "true")
+    assert "sysctl -w user.max_user_namespaces" in (caught.value.hint or "")
+    assert printed(dataclasses.replace(box, on_the_machine=True), "echo well") == ["well"]

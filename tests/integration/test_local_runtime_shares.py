@@ -106,6 +106,11 @@ def test_limits_are_the_same_whoever_makes_it(world: TinyWorld) -> None:
     assert {name: value for name, value in inside.items() if name not in own} == {
         name: value for name, value in limits.items() if name not in own
     }
+    made = {"NOFILE": 5000, "SIGPENDING": 900, "STACK": -1}
+    lower = runc.execute(world.state.runc, instance.id, command, scratch=world.home, timeout_s=20, limits=made)
+    assert lower is not None
+    inside = _parsed(lower.output)
+    assert (inside["Max open files"], inside["Max pending signals"]) == ((5000, 5000), (900, 900))
     world.runtime.destroy(instance, release)
 
 

@@ -1,13 +1,15 @@
 """What one process may use of what no control group counts, the same whoever runs the command that makes an instance.
 
 Limits are inherited, so an instance would have those of a shell or a service manager. All are set: to what is wanted,
-or to the most that this machine's own hard limit allows. An instance's user namespace is not root's (namespaces.py), so
-a root without CAP_SYS_RESOURCE may set nothing in it from outside: it is done from within. Source: getrlimit(2).
+or, by a root that may raise none (without CAP_SYS_RESOURCE), to the most that its own hard limit allows. An instance's
+user namespace is not root's (namespaces.py), so such a root may set nothing in it from outside: it is done from within.
+Source: getrlimit(2).
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import resource
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,11 +40,12 @@ WANTED: Final[Mapping[str, tuple[int, int]]] = {
     "STACK": (8 * _MIB, _ALL),
 }
 _TIMEOUT_S: Final = 10.0
+_MOST_FILES: Final = Path("/proc/sys/fs/nr_open")  # nobody may have more
 
 
 def of_instance() -> dict[str, tuple[int, int]]:
-    """Return soft and hard by name; none is above this process's own hard limit."""
-    hardest = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1] for name in WANTED}
+    """Return soft and hard by name; none is above what this process may set, whatever it has itself."""
+    hardest = {name: _hardest(name) for name in WANTED}
     return {name: (_lower(soft, hardest[name]), _lower(hard, hardest[name])) for name, (soft, hard) in WANTED.items()}
 
 
@@ -55,12 +58,13 @@ def runc_form() -> list[dict[str, int | str]]:
     ]
 
 
-def limited(argv: Sequence[str], *, by_runc: bool) -> list[str]:
+def limited(argv: Sequence[str], made: Mapping[str, int], *, by_runc: bool) -> list[str]:
     """Return ``argv``, a command of runc's, as one that has an instance's limits, and all that it starts.
 
+    ``made``: the hard limits of its first process, which none is above; those that nobody wrote down are missing.
     ``by_runc``: it sets those of open files itself. Else it would raise the soft limit to the hard one.
     """
-    return ["prlimit", *_options(files_hard=by_runc), *argv]
+    return ["prlimit", *_options(made, files_hard=by_runc), *argv]
 
 
 def set_inside(pid: int, users: Path) -> None:
@@ -69,15 +73,31 @@ def set_inside(pid: int, users: Path) -> None:
         for name, limits in of_instance().items():
             resource.prlimit(pid, getattr(resource, f"RLIMIT_{name}"), limits)
         return
-    command = ["nsenter", f"--user={users}", "prlimit", f"--pid={pid}", *_options(files_hard=True)]
+    command = ["nsenter", f"--user={users}", "prlimit", f"--pid={pid}", *_options({}, files_hard=True)]
     try:
         process.run(command, timeout_s=_TIMEOUT_S)
     except CommandFailed as error:
         raise HostError(f"cannot limit process {pid}: {error.output.strip() or error.message}") from error
 
 
-def _options(*, files_hard: bool) -> Iterator[str]:
-    for name, (soft, hard) in of_instance().items():
+def _hardest(name: str) -> int:
+    """Return the most that this process may give to another, or to its child."""
+    own = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1]
+    if own == _ALL or own >= WANTED[name][1] != _ALL or not _may_raise():
+        return own
+    return int(_MOST_FILES.read_text()) if name == "NOFILE" else _ALL
+
+
+@functools.cache
+def _may_raise() -> bool:
+    """Tell whether this process may raise hard limits, which only the kernel knows: a child tries it."""
+    lower, raise_again = ["prlimit", "--core=0:0"], ["prlimit", "--core=0:1", "true"]
+    return process.run([*lower, *raise_again], timeout_s=_TIMEOUT_S, check=False).returncode == 0
+
+
+def _options(made: Mapping[str, int], *, files_hard: bool) -> Iterator[str]:
+    for name, limits in of_instance().items():
+        soft, hard = (_lower(one, made.get(name, _ALL)) for one in limits)
         most = soft if name == "NOFILE" and not files_hard else hard
         yield f"--{name.lower()}={_word(soft)}:{_word(most)}"
 

@@ -13,7 +13,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from instar.model.release import Process
 PROGRAM = "runc"
 CHECK_MARK = "INSTAR_CHECK"  # the variable by which a command that Instar runs inside is known for one
 _TIMEOUT_S = 30.0
+_NO_LIMITS: Mapping[str, int] = {}
 _COLLECT_S = 0.2  # for runc to collect a command that was ended: one that nobody collects holds up the instance's end
 _LOG_MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*+)"')
 
@@ -71,16 +72,23 @@ def names(root: Path) -> tuple[str, ...]:
 
 
 def execute(
-    root: Path, name: str, command: Sequence[str], *, scratch: Path, timeout_s: float, mark: str = ""
+    root: Path,
+    name: str,
+    command: Sequence[str],
+    *,
+    scratch: Path,
+    timeout_s: float,
+    mark: str = "",
+    limits: Mapping[str, int] = _NO_LIMITS,
 ) -> Executed | None:
     """Run ``command`` in a running instance as its user; return None when it has not ended within ``timeout_s``.
 
-    It is ended then. ``scratch`` is a directory for a file meanwhile, ``mark`` what the command is known by. Raises
-    HostError when it cannot be started.
+    It is ended then. ``scratch`` is a directory for a file meanwhile, ``mark`` what the command is known by,
+    ``limits`` the hard ones that the instance was made with. Raises HostError when it cannot be started.
     """
     pid_file = scratch / f"exec-{os.getpid()}-{os.urandom(4).hex()}"
     env = [f"--env={CHECK_MARK}={mark}"] if mark else []
-    argv = exec_argv(root, name, pid_file, env, command)
+    argv = exec_argv(root, name, pid_file, env, command, limits)
     timer = threading.Timer(timeout_s, _end, [pid_file])
     timer.daemon = True
     deadline = time.monotonic() + timeout_s
@@ -100,10 +108,18 @@ def execute(
         pid_file.unlink(missing_ok=True)
 
 
-def exec_argv(root: Path, name: str, pid_file: Path, words: Sequence[str], command: Sequence[str]) -> list[str]:
-    """Return the command that runs ``command`` in an instance, with its limits; ``words`` are more options."""
+def exec_argv(
+    root: Path,
+    name: str,
+    pid_file: Path,
+    words: Sequence[str],
+    command: Sequence[str],
+    limits: Mapping[str, int] = _NO_LIMITS,
+) -> list[str]:
+    """Return the command that runs ``command`` in an instance, with its limits; ``words`` are more options, ``limits``
+    the hard ones that the instance was made with."""
     argv = [PROGRAM, *options(root), "exec", "--pid-file", str(pid_file), *words, name, *command]
-    return rlimits.limited(argv, by_runc=_sets_limits(root, name))
+    return rlimits.limited(argv, limits, by_runc=_sets_limits(root, name))
 
 
 def plain(message: str) -> str:

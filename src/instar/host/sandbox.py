@@ -6,6 +6,7 @@ with what maintainer scripts need and no more: to own and change files of others
 no mounts, no namespaces, no device nodes, no new privileges, no sockets of families that leave a network namespace.
 
 It is root of a user namespace alone, unless it is to be ``on_the_machine``: what it may do it may do to what is in it.
+A machine that makes none runs no such sandbox: one that was without would be another world.
 Every id of that namespace stands for itself, so that files belong to whom they belong to, whatever file system they
 are on; and the system calls are those on the distribution's list, as in an instance.
 
@@ -96,6 +97,11 @@ class Sandbox:
 
         Raises HostError when it could not be started at all.
         """
+        if not self.on_the_machine and not _makes_user_namespaces():
+            raise HostError(
+                "cannot run a sandbox: this machine makes no user namespaces (user.max_user_namespaces is 0)",
+                hint="sysctl -w user.max_user_namespaces=15000: without one, an image could differ from others'",
+            )
         bundle = self.folder / "bundle"
         bundle.mkdir(parents=True, exist_ok=True)
         configuration = _configuration(self, argv, env, limits, shown or {})
@@ -171,7 +177,7 @@ def _configuration(
 ) -> dict[str, Any]:
     """Return runc's own file. Source: runtime-spec 1.0.2, config.md and config-linux.md."""
     kinds = ["pid", "network", "ipc", "uts", "mount"]
-    own = not sandbox.on_the_machine and _makes_user_namespaces()
+    own = not sandbox.on_the_machine
     return {
         "ociVersion": "1.0.2",
         "hostname": HOST_NAME,
@@ -218,7 +224,7 @@ def _capabilities() -> list[str]:
 
 
 def _makes_user_namespaces() -> bool:
-    """Tell whether this machine makes user namespaces; where it makes none, a sandbox is root's without one."""
+    """Tell whether this machine makes user namespaces."""
     try:
         return int(_MOST_USER_NAMESPACES.read_text()) > 0
     except (OSError, ValueError):

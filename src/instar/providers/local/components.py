@@ -136,7 +136,7 @@ def _features() -> Iterator[Component]:
     )
     yield Component(
         name="user namespaces",
-        purpose="make the users of an instance nobody outside of it; without them, instances run without",
+        purpose="make the users of an instance nobody outside of it; without them, they run without, and bakes don't",
         found=_tried(_try_users),
         get="Linux 5.19 or newer, and the sysctl user.max_user_namespaces above 0",
         required=False,

@@ -74,6 +74,7 @@ def ask_command(names: InstanceNames, command: Sequence[str], timeout_ms: int) -
         scratch=names.folder,
         timeout_s=timeout_s,
         mark=made.token if made else "",
+        limits=made.rlimits if made else {},
     )
     shown = _line(" ".join(command), _COMMAND_LIMIT)
     if ended is None:

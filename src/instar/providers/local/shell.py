@@ -172,7 +172,9 @@ def shell_argv(
     made = facts.read(names)
     mark = [f"--env={runc.CHECK_MARK}={made.token}"] if made else []  # it is known for one of ours
     words = on_terminal if command is None else [*program, "-c", command]
-    return runc.exec_argv(names.of.state.runc, names.name, pid_file, [*terminal, *mark], words)
+    return runc.exec_argv(
+        names.of.state.runc, names.name, pid_file, [*terminal, *mark], words, made.rlimits if made else {}
+    )
 
 
 def namespace_root(config: Any) -> int:
