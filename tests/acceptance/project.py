@@ -8,6 +8,7 @@ serves all tests.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -18,12 +19,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import leftovers
+from leftovers import remove_state
 
 INSTAR = Path(sys.prefix) / "bin/instar"
 
@@ -231,3 +233,37 @@ def end(process: subprocess.Popen[str], number: signal.Signals) -> Result:
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     return Result(status=process.returncode, out=out, err=err)
+
+
+@contextlib.contextmanager
+def baked_project(folder: Path, command: Sequence[str | Path] = (INSTAR,)) -> Iterator[Project]:
+    """Make a project whose image is baked and was run once, by ``command``. Only to be copied from."""
+    made = dataclasses.replace(new_project(folder / "hello", folder / "home"), command=tuple(command))
+    try:
+        try:
+            made.instar("deploy", "dev", timeout_s=300)
+        finally:
+            made.destroy_all()
+        yield made
+    finally:
+        remove_state(made.home)
+
+
+@contextlib.contextmanager
+def copied_project(baked: Project, folder: Path) -> Iterator[Project]:
+    """Make one like it with a state of its own. Afterwards nothing of it may be left on the machine."""
+    made = new_project(folder / "hello", folder / "home", lock=baked.folder / "instar.lock")
+    made.home.mkdir(mode=0o700)
+    for name in ("store", "steps", "cache", "layers"):
+        shutil.copytree(baked.home / name, made.home / name, copy_function=_link)
+    yield made
+    made.destroy_all()
+    remove_state(made.home)
+
+
+def _link(source: str, target: str) -> None:
+    """Link, since nothing in a store is ever written in place; copy what is immutable and cannot be linked."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -22,7 +22,7 @@ from typing import Any
 
 import load
 import pytest
-from project import Project, end, free_port, wait_for
+from project import Project, baked_project, copied_project, end, free_port, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -117,6 +117,19 @@ class Machine:
             assert (result.status, result.json["findings"]) == (0, []), f"{name}: {result.out}{result.err}"
 
 
+@pytest.fixture(scope="session")
+def baked_before(before: tuple[str | Path, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project that the version before has locked and baked."""
+    with baked_project(tmp_path_factory.mktemp("baked-before"), before) as made:
+        yield made
+
+
+@pytest.fixture
+def project(baked_before: Project, tmp_path: Path) -> Iterator[Project]:
+    with copied_project(baked_before, tmp_path) as made:
+        yield made
+
+
 @pytest.fixture
 def machine(project: Project, before: tuple[str | Path, ...]) -> Iterator[Machine]:
     """A machine on which the version before has done all that it can."""
@@ -129,8 +142,6 @@ def machine(project: Project, before: tuple[str | Path, ...]) -> Iterator[Machin
     worker = dataclasses.replace(old, folder=project.folder.with_name("queue"))
     worker.folder.mkdir()
     (worker.folder / "instar.yaml").write_text(WORKER)
-    (project.folder / "instar.lock").unlink()  # the version before reads none of a newer one
-    old.instar("lock")
     shutil.copy(project.folder / "instar.lock", worker.folder)
     old.instar("deploy", "dev")
     old.instar("promote", "dev", "production")
