@@ -106,7 +106,7 @@ def apply(table: str, network: IPv4Network, bridge: str, links: str, gateway: st
         *(f"add chain ip T {chain_of(place)}" for place in named),
         *(line for place in named for line in _sets(place)),
         *(f"flush chain {_in(chain)}" for chain in own),
-        *(f"flush set ip T doors_{place}" for place in sorted(places)),
+        *(f"flush set ip T doors_{place}" for place in named),
         *_without_others(table, own),
         *(_BRIDGE_RULES, _IP_RULES),
         *(line for place in named for line in _rules_of(place, places.get(place, Reach()))),
@@ -117,7 +117,10 @@ def apply(table: str, network: IPv4Network, bridge: str, links: str, gateway: st
 
 
 def forget(table: str, place: str) -> None:
-    """Remove an environment's chain and sets, unless a guest or another's rule needs them still."""
+    """Remove an environment's chain and sets, unless a guest or another's rule needs them still; its doors are shut
+    even then."""
+    doors = ["ip", table, f"doors_{place}"]
+    process.run(["nft", "flush", "set", *doors], timeout_s=_TIMEOUT_S, check=False)
     names = (f"chain ip {table} {chain_of(place)}", *(f"set ip {table} {kind}_{place}" for kind in _KINDS))
     for name in names:
         process.run(["nft", "delete", *name.split()], timeout_s=_TIMEOUT_S, check=False)
@@ -215,9 +218,9 @@ def _without_others(table: str, own: Sequence[str]) -> Iterator[str]:
         there = chains(table).keys() - set(own) - {f"ip {element.goto}" for element in entries(table)}
     except OSError as error:
         raise _failed("look at", error) from error
-    for chain in sorted(there):
-        if _NAME.fullmatch(chain.partition(" ")[2]):  # it is said to ``nft`` in words
-            yield from (f"flush chain {_in(chain)}", f"delete chain {_in(chain)}")
+    foreign = [chain for chain in sorted(there) if _NAME.fullmatch(chain.partition(" ")[2])]  # ``nft`` is told in words
+    yield from (f"flush chain {_in(chain)}" for chain in foreign)  # all of them first: one may lead to another
+    yield from (f"delete chain {_in(chain)}" for chain in foreign)
 
 
 def _addresses(found: Sequence[Element], link: str) -> Iterator[str]:

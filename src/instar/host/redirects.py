@@ -84,6 +84,9 @@ def redirects() -> tuple[Redirect, ...]:
         if generation is not None and generation in _READ:
             return _READ[generation]
         found = tuple(rule for message in netlink.dump(_GET_RULE, b"\0\0\0\0") if (rule := _rule(message)) is not None)
+        hooked = set(_hooked(netlink))
+        for rule in found:
+            rule.first = rule.where in hooked
         if _generation(netlink) == generation is not None:
             _READ.clear()
             _READ[generation] = found
