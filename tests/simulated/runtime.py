@@ -183,9 +183,10 @@ class SimulatedRuntime:
     def inspect_network(self) -> tuple[Finding, ...]:
         return self.network_drifted
 
-    def restore_network(self) -> None:
+    def restore_network(self) -> bool:
         with self.effects.step("restore network"):
-            self.network_drifted = ()
+            amiss, self.network_drifted = bool(self.network_drifted), ()
+            return amiss
 
     def room_bytes(self) -> int:
         running = (found.release.service.limits.memory_bytes for found in self._machine.values())

@@ -4,7 +4,8 @@ The order of the rules, first match wins:
 
 0. Tasks whose rollout is over are ended.
 1. An environment that is being destroyed loses its traffic, then its instances, then its router.
-2. What instances may reach is what the settings say, before anything else is made.
+2. What instances may reach is what the settings say before an instance is made, and in the end. Traffic moves, and a
+   way back is taken, without waiting for it.
 3. A running rollout goes on as its strategy says, until it has finished or failed.
 4. Otherwise the active release is kept as wanted: dead copies replaced, traffic on healthy ones, every other
    release drained and then kept hot or retired, as ``keep`` says.
@@ -14,7 +15,7 @@ No action at all means: as wanted.
 
 from __future__ import annotations
 
-from instar.control.actions import Action, CloseRouter, Retire, Route, SetNetwork
+from instar.control.actions import Action, BeginTask, CloseRouter, Create, Plan, Retire, Route, SetNetwork, Start
 from instar.control.blue_green import blue_green
 from instar.control.canary import canary
 from instar.control.rolling import rolling
@@ -22,6 +23,7 @@ from instar.control.tasks import leftover
 from instar.control.upkeep import upkeep
 from instar.control.world import World
 
+_MAKING = (Plan, BeginTask, Create, Start)
 STRATEGIES = {"blue-green": blue_green, "canary": canary, "rolling": rolling}
 
 
@@ -32,11 +34,11 @@ def decide(world: World) -> tuple[Action, ...]:
         return ending
     if world.environment.destroying:
         return _tear_down(world)
-    if not world.network_is_set:
+    rollout = world.environment.rollout
+    wanted = upkeep(world) if rollout is None else STRATEGIES[world.environment.settings.rollout.strategy](world)
+    if not world.network_is_set and (not wanted or any(isinstance(action, _MAKING) for action in wanted)):
         return (SetNetwork(),)
-    if world.environment.rollout is not None:
-        return STRATEGIES[world.environment.settings.rollout.strategy](world)
-    return upkeep(world)
+    return wanted
 
 
 def _tear_down(world: World) -> tuple[Action, ...]:

@@ -73,8 +73,8 @@ def guard(parts: Parts, state: EnvironmentState, memory: Memory, report: Report)
 def _restore_network(parts: Parts, state: EnvironmentState, report: Report) -> None:
     """Have this machine's rules about instances made again as they were; what they are for, the loop says next."""
     try:
-        parts.provider(state.settings.provider).runtime.restore_network()
-        parts.ledger.record("network-restored", state.place, release=state.active)
+        if parts.provider(state.settings.provider).runtime.restore_network():
+            parts.ledger.record("network-restored", state.place, release=state.active)
     except (HostError, EnvironmentBusy) as error:
         report(Progress(stage="drift", kind="warning", text=f"the instances' network cannot be put right: {error}"))
 

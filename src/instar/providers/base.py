@@ -171,8 +171,9 @@ class Runtime(Protocol):
     def inspect_network(self) -> tuple[Finding, ...]:
         """Return what is not as it was made of what all instances share of their network."""
 
-    def restore_network(self) -> None:
-        """Make that as it was made, for all instances that run, again. Raises HostError."""
+    def restore_network(self) -> bool:
+        """Make that as it was made, for all instances that run, again; return whether there was anything to be put
+        right. Raises HostError."""
 
     def layers_in_use(self) -> Collection[Digest]:
         """Return the diff IDs of all layers that instances stand on, also those that are only just being made."""

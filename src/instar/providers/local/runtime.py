@@ -125,8 +125,8 @@ class LocalRuntime:
             for path, expected, observed in self._subnet.tables.differences()
         )
 
-    def restore_network(self) -> None:
-        self._subnet.tables.restore(self._subnet.network())
+    def restore_network(self) -> bool:
+        return self._subnet.restore()
 
     def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
         from instar.providers.local.inspection.evidence import processes

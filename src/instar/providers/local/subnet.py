@@ -44,12 +44,26 @@ class Subnet:
     def ensure(self, place: Place) -> IPv4Network:
         """Return the network, with its bridge and tables in place for instances of ``place``. Raises HostError."""
         subnet = self.network()
-        names = self._names
-        if not network.bridge_is_up(names.bridge, subnet):
-            with self._guard, locks.hold(names.machine_lock, "this machine's network", wait_s=_PATIENCE_S):
-                network.ensure_bridge(names.bridge, subnet)
+        self._ensure_bridge(subnet)
         self.tables.ensure(subnet, place)
         return subnet
+
+    def restore(self) -> bool:
+        """Put bridge and tables right for all who are there; return whether anything was amiss. Raises HostError."""
+        subnet = self.network()
+        amiss = self._ensure_bridge(subnet)
+        if any(self.tables.differences()):
+            self.tables.restore(subnet)
+            amiss = True
+        return amiss
+
+    def _ensure_bridge(self, subnet: IPv4Network) -> bool:
+        names = self._names
+        if network.bridge_is_up(names.bridge, subnet):
+            return False
+        with self._guard, locks.hold(names.machine_lock, "this machine's network", wait_s=_PATIENCE_S):
+            network.ensure_bridge(names.bridge, subnet)
+        return True
 
     def remove(self) -> bool:
         """Remove bridge and tables; return whether there was a bridge. Raises HostError."""
