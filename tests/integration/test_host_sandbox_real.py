@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from instar.errors import HostError
 from instar.host import cgroups, idmap, mounts, sandbox
 from instar.host.sandbox import Limits, Outcome, Sandbox
 
@@ -241,12 +240,10 @@ def test_root_of_a_sandbox_is_nobody_on_the_machine(box: Sandbox) -> None:
     assert run(box, "nice -n -5 true 2>&1 | grep -q denied").returncode == 0
 
 
-def test_without_user_namespaces_only_the_first_format_has_a_sandbox(
-    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_where_no_user_namespace_can_be_made_root_has_the_same_few_rights(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "most").write_text("0\n")
-    monkeypatch.setattr(sandbox, "_MOST_USER_NAMESPACES", tmp_path / "most")
-    with pytest.raises(HostError, match=r"makes no user namespaces .*max_user_namespaces is 0") as caught:
-        run(box, "true")
-    assert "sysctl -w user.max_user_namespaces" in (caught.value.hint or "")
-    assert printed(dataclasses.replace(box, on_the_machine=True), "echo well") == ["well"]
+    monkeypatch.setattr(sandbox, "makes_user_namespaces", lambda: False)
+    assert printed(box, "readlink /proc/self/ns/user") == [str(Path("/proc/self/ns/user").readlink())]
+    for command in ("mknod /tmp/device c 1 3", "mount -t tmpfs none /tmp", "echo 1 > /proc/sys/kernel/panic"):
+        assert run(box, command).returncode != 0, command

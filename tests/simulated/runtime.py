@@ -296,8 +296,7 @@ class SimulatedRuntime:
                 self.volumes_of = {kept for kept in self.volumes_of if kept[0] != place}
 
     def volumes(self) -> tuple[StoredVolume, ...]:
-        kept = sorted(self.volumes_of, key=str)
-        return tuple(StoredVolume(place=place, name=name, where="", used_bytes=0) for place, name in kept)
+        return tuple(StoredVolume(place=p, name=n, where="", used_bytes=0) for p, n in sorted(self.volumes_of, key=str))
 
     def remove_volume(self, place: Place, name: str) -> None:
         self.volumes_of.discard((place, name))

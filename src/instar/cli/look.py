@@ -230,7 +230,7 @@ def _advise(status: EnvironmentStatus) -> None:
     if troubles:
         say("\n" + "\n".join(f"{status.place}: {trouble}" for trouble in troubles))
         own = f" (the agent, process {status.agent}, does so by itself)" if status.agent and not status.alarm else ""
-        say(f"put it right with: instar deploy {status.place.environment}{own}")
+        say(f"put it right with: instar agent --once, or instar deploy {status.place.environment}{own}")
 
 
 def _tell_taints(status: EnvironmentStatus) -> None:

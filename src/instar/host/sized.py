@@ -158,6 +158,8 @@ def _copy(folder: Path, image: Path) -> None:
 
 def _reserve(file: Path, size_bytes: int) -> None:
     """Take the room from the disk, so that whoever writes to the file system is not told of a full disk too late."""
+    before = file.stat().st_size if file.exists() else 0
+    _require_room(file.parent, size_bytes - before)
     try:
         with file.open("ab") as opened:
             file.chmod(0o600)
@@ -165,10 +167,22 @@ def _reserve(file: Path, size_bytes: int) -> None:
             os.fsync(opened.fileno())
     except OSError as error:
         with contextlib.suppress(OSError):
+            os.truncate(file, before)
             if file.name.endswith(".new"):
                 file.unlink()
         hint = f"it takes {size_bytes >> 20} MiB of the disk: df -h '{file.parent}'" if _is_full(error) else None
         raise HostError(f"cannot reserve the room of a volume: {error.strerror}", hint=hint) from error
+
+
+def _require_room(folder: Path, needed_bytes: int) -> None:
+    """Refuse what the disk cannot give, before it is tried: others write to it too. Raises HostError."""
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    if needed_bytes > free:
+        raise HostError(
+            f"cannot reserve the room of a volume: it takes {needed_bytes >> 20} MiB more, {free >> 20} MiB are free",
+            hint=f"a smaller 'size' in service.volumes, or a larger disk: df -h '{folder}'",
+        )
 
 
 def _grows(image: Path) -> bool:

@@ -11,6 +11,7 @@ from instar.definition import Loaded
 from instar.errors import ImageNotFound
 from instar.fetch.fetch import fetch_all
 from instar.fetch.needs import Needs
+from instar.host.sandbox import makes_user_namespaces
 from instar.model.image import Image
 from instar.model.progress import Progress
 from instar.operations.lock import existing_lock, fitting_lock, is_locked, note_needs
@@ -26,6 +27,9 @@ def bake(parts: Parts, loaded: Loaded, *, to_deploy: bool = False) -> Baked:
     lock = fitting_lock(loaded, cache=parts.state.cache, report=parts.report)
     with contextlib.nullcontext() if to_deploy else hold_store(parts):
         planned = plan_bake(loaded, lock=lock, store=parts.store, state=parts.state)
+        if lock.bake_format > 1 and not all(step.cached for step in planned.steps) and not makes_user_namespaces():
+            text = "no user namespace can be made here: steps run without one, with the same few rights"
+            parts.report(Progress(stage="note", text=text, kind="warning"))
         needed = note_needs(parts.state.cache, loaded, lock)
         if planned.fetches:
             fetch_all(lock, loaded.definition, parts.cache, parts.report, verify=True)
