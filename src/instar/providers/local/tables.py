@@ -91,15 +91,22 @@ class Tables:
         firewall.remove(self._names.table)
         self._names.tables_file.unlink(missing_ok=True)
 
-    def differences(self) -> Iterator[Difference]:
-        """Yield what is not as it was made; nothing where this Instar has made none."""
+    def differences(self) -> tuple[Difference, ...]:
+        """Return what is not as it was made; nothing where this Instar has made none."""
+        found = self._differences()
+        if found:
+            with self._lock():  # somebody may have been making them just then
+                found = self._differences()
+        return found
+
+    def _differences(self) -> tuple[Difference, ...]:
         made = self._made_here()
         if made is None:
-            return
+            return ()
         try:
-            yield from self._compared(made)
+            return tuple(self._compared(made))
         except HostError as error:
-            yield f"tables {self._names.table}", "they can be looked at", error.message
+            return ((f"tables {self._names.table}", "they can be looked at", error.message),)
 
     def _compared(self, made: Made) -> Iterator[Difference]:
         there = firewall.chains(self._names.table)
