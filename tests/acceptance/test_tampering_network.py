@@ -44,7 +44,14 @@ def gallery(module_project: Project) -> Project:
     return prepare(module_project)
 
 
-@pytest.mark.parametrize("way", OF_ONE, ids=name_of)
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(way, marks=pytest.mark.long, id=name_of(way)) if number % 2 else way
+        for number, way in enumerate(OF_ONE)
+    ],
+    ids=name_of,
+)
 def test_what_is_done_to_what_ties_an_instance_is_found(gallery: Project, way: Way) -> None:
     gallery.set_version(name_of(way))
     gallery.instar("deploy", "dev")

@@ -34,7 +34,7 @@ from instar.model.release import Settings, TaintKind
 from simulated import Behaviour, Crash, CrashableLedger, Effects, Simulation
 from simulated.values import PLACE, configuration, image
 
-FEW, MANY, PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 200, 10_000, 6, 15, 1000
+FEW, MANY, PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 150, 10_000, 6, 15, 1000
 STEPS = (Step(weight_percent=20, pause_ms=300), Step(weight_percent=60, pause_ms=None))
 POLICIES = {
     "blue-green": Rollout(),
