@@ -18,6 +18,7 @@ from instar.control.actions import (
     Plan,
     Retire,
     Route,
+    SetNetwork,
     Shift,
     Start,
     Wait,
@@ -225,3 +226,14 @@ def test_a_failed_first_deploy_leaves_nothing() -> None:
     assert isinstance(action, Retire)
     assert decide(world([release(1)], [])) == (CloseRouter(),)
     assert decide(world([release(1)], [], router=False)) == ()
+
+
+def test_traffic_and_the_way_back_do_not_wait_for_the_network_s_rules() -> None:
+    releases = [release(1, ran_well=True, last=60), release(2, ran_well=True)]
+    back = world(releases, [copy(1, healthy=True, weight=0), copy(2, weight=100)], active=2, target=1)
+    unset = dataclasses.replace(back, network_is_set=False)
+    assert decide(unset) == decide(back) != ()
+    first = dataclasses.replace(world([release(1)], target=1, router=False), network_is_set=False)
+    assert decide(first) == (SetNetwork(),), "it comes before anything is made"
+    calm = dataclasses.replace(world([release(1)], [copy(1, healthy=True, weight=100)], active=1), network_is_set=False)
+    assert decide(calm) == (SetNetwork(),), "and in the end"
