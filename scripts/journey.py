@@ -263,10 +263,10 @@ def clean(demo: Demonstration) -> Iterator[None]:
 
 def destroy(demo: Demonstration) -> None:
     """Destroy what this demonstration, or one before it that was killed, has made."""
-    known = {f"{place['service']}/{place['environment']}" for place in demo.instar("status") or ()}
-    for place in PLACES:
-        if place in known:
-            demo.instar("destroy", place, "--yes", "--volumes", json_too=False)
+    known = {f"{environment['service']}/{environment['environment']}" for environment in demo.instar("status") or ()}
+    for environment in PLACES:
+        if environment in known:
+            demo.instar("destroy", environment, "--yes", "--volumes", json_too=False)
 
 
 def main() -> int:

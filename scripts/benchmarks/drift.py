@@ -15,7 +15,7 @@ from subject import Subject, free_port
 from instar.host import erofs
 from instar.model.image import Layer
 from instar.model.progress import silent
-from instar.model.release import Instance, Place
+from instar.model.release import EnvironmentId, Instance
 from instar.operations import drift
 from instar.store import Store
 from instar.workspace import Workspace
@@ -43,7 +43,7 @@ class Checked:
 
     def __init__(self, subject: Subject) -> None:
         self._parts = Workspace(subject.environ, silent)
-        self._place = Place(service="drift", environment="dev")
+        self._place = EnvironmentId(service="drift", name="dev")
 
     def seconds(self, *, deep: bool = False) -> float:
         """Check once, which must find nothing, and return how long it took."""

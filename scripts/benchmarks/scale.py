@@ -16,11 +16,11 @@ sys.path.insert(0, str(ROOT / "tests"))
 from instar.control.loop import Loop, Run  # noqa: E402
 from instar.ledger import Ledger  # noqa: E402
 from instar.model.progress import silent  # noqa: E402
-from instar.model.release import Place, Process, Release, Settings  # noqa: E402
+from instar.model.release import EnvironmentId, Process, Release, Settings  # noqa: E402
 from instar.model.state import StateDirectory  # noqa: E402
 from instar.providers.base import Provider, RouterPlan, Target  # noqa: E402
 from simulated import Effects, SimulatedRouter, SimulatedRuntime, VirtualClock  # noqa: E402  (tests are no package)
-from simulated.values import PLACE, configuration, image  # noqa: E402
+from simulated.values import ENV, configuration, image  # noqa: E402
 
 
 class Fleet:
@@ -42,7 +42,7 @@ class Fleet:
         """Return a run of the loop as the agent has it."""
         provider = Provider(runtime=self.runtime, router=self.router)
         loop = Loop(ledger=self.ledger, provider=provider, find_image=lambda digest: image(), report=silent)
-        return loop.begin(PLACE, asked=False)
+        return loop.begin(ENV, asked=False)
 
     def read(self) -> object:
         """Read the same rows as SQL gives them, and nothing else: what any ledger would cost."""
@@ -52,18 +52,18 @@ class Fleet:
     def _fill(self, count: int) -> None:
         settings = Settings(listen=("127.0.0.1:8080",), instances=count)
         with self.ledger.transaction():
-            self.ledger.save_settings(PLACE, settings)
-            release = self.ledger.add_release(PLACE, image().digest, configuration())
-            self.ledger.end_rollout(self.ledger.begin_rollout(PLACE, "deploy", release.number), "done")
-            self.ledger.set_active(PLACE, release.number)
+            self.ledger.save_settings(ENV, settings)
+            release = self.ledger.add_release(ENV, image().digest, configuration())
+            self.ledger.end_rollout(self.ledger.begin_rollout(ENV, "deploy", release.number), "done")
+            self.ledger.set_active(ENV, release.number)
             self._launch(release, count)
-        self.router.ensure(RouterPlan.of(PLACE, settings, release.service))
-        targets = [Target(name=one.id, address=one.address, port=8080) for one in self.ledger.instances(PLACE)]
-        self.router.attach(PLACE, targets)
-        self.router.route(PLACE, {target.name: 100 for target in targets})
+        self.router.ensure(RouterPlan.of(ENV, settings, release.service))
+        targets = [Target(name=one.id, address=one.address, port=8080) for one in self.ledger.instances(ENV)]
+        self.router.attach(ENV, targets)
+        self.router.route(ENV, {target.name: 100 for target in targets})
 
     def _launch(self, release: Release, count: int) -> None:
-        made = self.ledger.add_instances(PLACE, release.number, count, self.runtime.network())
+        made = self.ledger.add_instances(ENV, release.number, count, self.runtime.network())
         for number, instance in enumerate(made, 1000):
             process = Process(boot_id="boot-1", pid=number, start_time=number)
             self.ledger.set_process(instance.id, process)
@@ -81,18 +81,18 @@ def milliseconds(what: Callable[[], object], rounds: int) -> list[float]:
 
 
 def write_events(ledger: Ledger, count: int) -> None:
-    """Fill the ledger with a history of other places."""
-    places = [Place(service="other", environment=f"env-{number}") for number in range(20)]
+    """Fill the ledger with a history of other environments."""
+    environments = [EnvironmentId(service="other", name=f"env-{number}") for number in range(20)]
     for first in range(0, count, 5_000):
         with ledger.transaction():
             for number in range(first, min(first + 5_000, count)):
-                ledger.record("note", places[number % len(places)], number=number)
+                ledger.record("note", environments[number % len(environments)], number=number)
 
 
 def history(home: Path, count: int) -> None:
-    """Make a state directory whose ledger has ``count`` events, nearly all of other places."""
+    """Make a state directory whose ledger has ``count`` events, nearly all of other environments."""
     with Ledger(StateDirectory.from_environment({"INSTAR_HOME": str(home)}).ledger, actor="bench") as ledger:
-        ledger.save_settings(PLACE, Settings(listen=("127.0.0.1:8080",)))
-        release = ledger.add_release(PLACE, image().digest, configuration())
-        ledger.end_rollout(ledger.begin_rollout(PLACE, "deploy", release.number), "failed")
+        ledger.save_settings(ENV, Settings(listen=("127.0.0.1:8080",)))
+        release = ledger.add_release(ENV, image().digest, configuration())
+        ledger.end_rollout(ledger.begin_rollout(ENV, "deploy", release.number), "failed")
         write_events(ledger, count)

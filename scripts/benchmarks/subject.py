@@ -67,8 +67,8 @@ class Subject:
 
     def destroy(self) -> None:
         """Leave nothing running."""
-        for place in self.run("status").answer:
-            name = f"{place['service']}/{place['environment']}"
+        for environment in self.run("status").answer:
+            name = f"{environment['service']}/{environment['environment']}"
             self.run("destroy", name, "--yes", "--volumes", json_too=False)
 
 

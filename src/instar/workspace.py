@@ -64,9 +64,9 @@ class Workspace:
         for lock in sorted(self.state.locks.glob("*--*")):
             pid = locks.find_holder(lock)
             if pid not in (None, os.getpid()):
-                place = lock.name.replace("--", "/", 1)
+                environment = lock.name.replace("--", "/", 1)
                 raise EnvironmentBusy(
-                    f"cannot use the ledger yet: process {pid} works on '{place}' with the version before",
+                    f"cannot use the ledger yet: process {pid} works on '{environment}' with the version before",
                     pid=pid,
                     hint="wait until it has finished, or end it, then ask again; what runs goes on meanwhile",
                 )

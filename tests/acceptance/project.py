@@ -177,8 +177,8 @@ class Project:
 
     def destroy_all(self) -> None:
         """Destroy every environment, ending whatever still works on one, and clear up: then nothing may be left."""
-        for place in self.json("status"):
-            name = f"{place['service']}/{place['environment']}"
+        for environment in self.json("status"):
+            name = f"{environment['service']}/{environment['environment']}"
             self.instar("destroy", name, "--yes", "--volumes", "--take-over")
         self.instar("gc")
         left = leftovers.remaining(self.traces)

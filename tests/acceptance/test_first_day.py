@@ -190,9 +190,9 @@ def test_volumes_are_listed_and_removed_when_nobody_has_them(project: Project) -
     assert refused.status == 1 and f"{instance} has it" in refused.err
     project.instar("destroy", "dev", "--yes")
     assert "nobody: the environment is gone" in project.instar("volumes", "list").out
-    for place, name in (("hello/dev", "other"), ("hello/dev", ".."), ("hello/..", "data"), ("../../etc", "data")):
-        wrong = project.try_instar("volumes", "remove", place, name, "--yes")
-        assert wrong.status in (1, 64) and "Traceback" not in wrong.err, (place, name)
+    for environment, name in (("hello/dev", "other"), ("hello/dev", ".."), ("hello/..", "data"), ("../../etc", "data")):
+        wrong = project.try_instar("volumes", "remove", environment, name, "--yes")
+        assert wrong.status in (1, 64) and "Traceback" not in wrong.err, (environment, name)
     asked = project.try_instar("volumes", "remove", "hello/dev", "data", stdin="other\n")
     assert asked.status == 64 and "the name differs: nothing was removed" in asked.err and kept.exists()
     assert project.try_instar("volumes", "remove", "hello/dev", "data", stdin="data\n").status == 0

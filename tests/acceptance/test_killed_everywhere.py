@@ -56,9 +56,9 @@ class Trial:
         """Deploy; return how many things it did, None when it was killed."""
         self.counted.unlink(missing_ok=True)
         words = [sys.executable, "-IB", str(KILLER), str(kill_at), str(self.counted), "deploy", "dev", "--json"]
-        place: dict[str, Any] = {"cwd": self.project.folder, "env": self.project.environ}
+        environment: dict[str, Any] = {"cwd": self.project.folder, "env": self.project.environ}
         try:
-            ended = subprocess.run(words, **place, capture_output=True, text=True, timeout=120, check=False)
+            ended = subprocess.run(words, **environment, capture_output=True, text=True, timeout=120, check=False)
         except subprocess.TimeoutExpired as error:
             told = [self.project.try_instar(*words).out for words in (("status", "dev"), ("history", "--last", "20"))]
             pytest.fail("\n".join([f"no end, killed at {kill_at}: {(error.stderr or b'').decode()}", *told]))

@@ -20,7 +20,7 @@ from project import Project, wait_for
 
 from instar.drift.check import Checked
 from instar.model.progress import silent
-from instar.model.release import Place
+from instar.model.release import EnvironmentId
 from instar.operations.drift import drift
 from instar.workspace import Workspace
 
@@ -217,7 +217,7 @@ def checked(project: Project) -> Checked:
     """Check in this process: the command takes longer to start than to check."""
     parts = Workspace({"INSTAR_HOME": str(project.home)}, silent)
     with parts.ledger as ledger:
-        state = ledger.get_environment(Place(service="hello", environment="dev"))
+        state = ledger.get_environment(EnvironmentId(service="hello", name="dev"))
         return drift(parts, state).checked
 
 

@@ -90,7 +90,7 @@ def test_promoting_to_an_environment_that_takes_from_another(running: Project) -
     running.edit("environments:\n", "environments:\n  staging: {listen: '127.0.0.1:9'}\n")
     result = running.try_instar("promote", "dev", "production")
     assert result.status == 1 and "production takes releases from 'staging' only" in result.err, result.err
-    assert [place["environment"] for place in running.json("status")] == ["dev"]
+    assert [environment["environment"] for environment in running.json("status")] == ["dev"]
 
 
 def test_an_environment_that_is_not_there(running: Project) -> None:

@@ -185,8 +185,8 @@ def await_checks(metrics: str, number: int) -> None:
         with contextlib.suppress(OSError), urllib.request.urlopen(metrics, timeout=5) as answer:
             for line in answer.read().decode().splitlines():
                 if line.startswith("instar_drift_check_timestamp_seconds{"):
-                    place, _, at = line.rpartition(" ")
-                    seen.setdefault(place, set()).add(at)
+                    environment, _, at = line.rpartition(" ")
+                    seen.setdefault(environment, set()).add(at)
         return len(seen) == len(PLACES) and all(len(times) >= number for times in seen.values())
 
     wait_for(enough, lambda: f"the agent has not checked often enough: {seen}", timeout_s=60)

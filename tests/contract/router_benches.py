@@ -12,15 +12,15 @@ from typing import Protocol
 
 import pytest
 
-from instar.model.release import Place
+from instar.model.release import EnvironmentId
 from instar.providers.base import Router, RouterPlan, Target
 from instar.providers.local.router import LocalRouter
 from integration.router_world import Backend, Client, World, free_port, until
 from simulated import Behaviour, Simulation
 from simulated.values import image, instance, release
 
-PLACE = Place(service="contract", environment="dev")
-OTHER = Place(service="contract", environment="production")
+ENV = EnvironmentId(service="contract", name="dev")
+OTHER = EnvironmentId(service="contract", name="production")
 
 
 class RouterBench(Protocol):
@@ -32,7 +32,7 @@ class RouterBench(Protocol):
     def another(self) -> Router:
         """Return the router that another process of the same state directory would have."""
 
-    def plan(self, place: Place = PLACE) -> RouterPlan:
+    def plan(self, environment: EnvironmentId = ENV) -> RouterPlan:
         """Return a plan with an address that is free (the same for the same place)."""
 
     def preview_address(self) -> str:
@@ -47,17 +47,17 @@ class RouterBench(Protocol):
     def behave(self, name: str, *, fails: bool = False, answers_in_ms: int = 0) -> None:
         """Have a server, which stays well, answer requests so from now on."""
 
-    def ask(self, place: Place = PLACE, *, release: int | None = None) -> str | None:
+    def ask(self, environment: EnvironmentId = ENV, *, release: int | None = None) -> str | None:
         """Send a request, for ``release`` if it says so; return the name of the server that answers, None when none
         does."""
 
     def ask_preview(self) -> str | None:
-        """Send a request to the preview address of ``PLACE``; return who answers as :meth:`ask` does."""
+        """Send a request to the preview address of ``ENV``; return who answers as :meth:`ask` does."""
 
     def ask_in_gap(self) -> Callable[[], str | None]:
         """Send a request that nobody can answer yet; return what waits for its answer, as :meth:`ask` returns it."""
 
-    def begin(self, place: Place = PLACE) -> None:
+    def begin(self, environment: EnvironmentId = ENV) -> None:
         """Send a request that its server doesn't answer before :meth:`finish`."""
 
     def finish(self) -> None:
@@ -79,15 +79,15 @@ class SimulatedBench:
     def another(self) -> Router:
         return self.router  # the machine is in this object
 
-    def plan(self, place: Place = PLACE) -> RouterPlan:
-        return _plan(place, 8080 if place == PLACE else 8081)
+    def plan(self, environment: EnvironmentId = ENV) -> RouterPlan:
+        return _plan(environment, 8080 if environment == ENV else 8081)
 
     def preview_address(self) -> str:
         return "127.0.0.1:8091"
 
     def server(self, name: str, *, well: bool = True) -> Target:
         self._servers += 1
-        of = release(self._servers, place=PLACE)
+        of = release(self._servers, environment=ENV)
         one = dataclasses.replace(instance(of=of), id=name)
         runtime = self._simulation.runtime
         runtime.behave(name, Behaviour(answers=200 if well else 500))
@@ -102,26 +102,26 @@ class SimulatedBench:
     def behave(self, name: str, *, fails: bool = False, answers_in_ms: int = 0) -> None:
         self._simulation.runtime.change(name, fails_share=float(fails), answers_in_ms=answers_in_ms)
 
-    def ask(self, place: Place = PLACE, *, release: int | None = None) -> str | None:
-        return self.router.request(place, release=release)
+    def ask(self, environment: EnvironmentId = ENV, *, release: int | None = None) -> str | None:
+        return self.router.request(environment, release=release)
 
     def ask_preview(self) -> str | None:
-        return self.router.request_preview(PLACE)
+        return self.router.request_preview(ENV)
 
     def ask_in_gap(self) -> Callable[[], str | None]:
-        assert self.router.request(PLACE) is None
-        held = self.router.held(PLACE)[-1]
+        assert self.router.request(ENV) is None
+        held = self.router.held(ENV)[-1]
 
         def answered() -> str | None:
             while not held.over:
                 self._simulation.clock.sleep(1)
-                self.router.counters(PLACE)
+                self.router.counters(ENV)
             return held.answered
 
         return answered
 
-    def begin(self, place: Place = PLACE) -> None:
-        assert self.router.request(place, lasts_s=1_000)
+    def begin(self, environment: EnvironmentId = ENV) -> None:
+        assert self.router.request(environment, lasts_s=1_000)
 
     def finish(self) -> None:
         self._simulation.clock.sleep(1_001)
@@ -143,7 +143,7 @@ class LocalBench:
         self._world = World(home)
         self.router = self._world.router
         with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:  # two
-            self._ports = {PLACE: one.getsockname()[1], OTHER: other.getsockname()[1]}
+            self._ports = {ENV: one.getsockname()[1], OTHER: other.getsockname()[1]}
         self._preview_port = free_port()
         self._backends: dict[str, Backend] = {}
         self._asking: list[threading.Thread] = []
@@ -151,8 +151,8 @@ class LocalBench:
     def another(self) -> Router:
         return LocalRouter(self._world.state, self._world.id)
 
-    def plan(self, place: Place = PLACE) -> RouterPlan:
-        return _plan(place, self._ports[place])
+    def plan(self, environment: EnvironmentId = ENV) -> RouterPlan:
+        return _plan(environment, self._ports[environment])
 
     def preview_address(self) -> str:
         return f"127.0.0.1:{self._preview_port}"
@@ -169,8 +169,8 @@ class LocalBench:
         backend = self._backends[name]
         backend.failing, backend.delay_s = fails, answers_in_ms / 1000
 
-    def ask(self, place: Place = PLACE, *, release: int | None = None) -> str | None:
-        return self._ask(self._ports[place], release)
+    def ask(self, environment: EnvironmentId = ENV, *, release: int | None = None) -> str | None:
+        return self._ask(self._ports[environment], release)
 
     def ask_preview(self) -> str | None:
         return self._ask(self._preview_port)
@@ -178,9 +178,9 @@ class LocalBench:
     def ask_in_gap(self) -> Callable[[], str | None]:
         answers: list[str | None] = []
         thread = threading.Thread(target=lambda: answers.append(self.ask()), daemon=True)
-        before = self.router.counters(PLACE).requests
+        before = self.router.counters(ENV).requests
         thread.start()
-        until(lambda: self.router.counters(PLACE).requests > before)
+        until(lambda: self.router.counters(ENV).requests > before)
 
         def answered() -> str | None:
             thread.join()
@@ -188,9 +188,9 @@ class LocalBench:
 
         return answered
 
-    def begin(self, place: Place = PLACE) -> None:
+    def begin(self, environment: EnvironmentId = ENV) -> None:
         arrived = self._slow_requests()
-        self._asking.append(threading.Thread(target=self._ask_slowly, args=(place,), daemon=True))
+        self._asking.append(threading.Thread(target=self._ask_slowly, args=(environment,), daemon=True))
         self._asking[-1].start()
         until(lambda: self._slow_requests() > arrived)
 
@@ -201,7 +201,9 @@ class LocalBench:
             thread.join()
 
     def occupy(self, plan: RouterPlan) -> contextlib.AbstractContextManager[object]:
-        return socket.create_server(("127.0.0.1", self._preview_port if plan.preview else self._ports[plan.place]))
+        return socket.create_server(
+            ("127.0.0.1", self._preview_port if plan.preview else self._ports[plan.environment])
+        )
 
     def until(self, condition: Callable[[], object]) -> None:
         until(condition)
@@ -225,17 +227,17 @@ class LocalBench:
     def _slow_requests(self) -> int:
         return sum(backend.seen["/slow"] for backend in self._backends.values())
 
-    def _ask_slowly(self, place: Place) -> None:
+    def _ask_slowly(self, environment: EnvironmentId) -> None:
         with (
-            contextlib.closing(Client(("127.0.0.1", self._ports[place]))) as client,
+            contextlib.closing(Client(("127.0.0.1", self._ports[environment]))) as client,
             contextlib.suppress(OSError),  # it may be cut
         ):
             client.get("/slow", keep=False)
 
 
-def _plan(place: Place, port: int) -> RouterPlan:
+def _plan(environment: EnvironmentId, port: int) -> RouterPlan:
     return RouterPlan(
-        place=place,
+        environment=environment,
         listen=(f"127.0.0.1:{port}",),
         protocol="http",
         request_timeout_ms=20_000,

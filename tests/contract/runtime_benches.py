@@ -16,13 +16,13 @@ import pytest
 
 from instar.model.definition import Health, Service, Stop, Task
 from instar.model.image import Image
-from instar.model.release import Configuration, Instance, Place, Release
+from instar.model.release import Configuration, EnvironmentId, Instance, Release
 from instar.providers.base import Runtime
 from integration.tiny_world import TinyWorld, wait_until
 from simulated import Behaviour, Simulation
 from simulated.values import image as simulated_image
 
-PLACE = Place(service="contract", environment="dev")
+ENV = EnvironmentId(service="contract", name="dev")
 MISSING = "no-such-command"
 
 Kind = Literal["web", "ill", "worker", "brief", "missing", "tasks"]
@@ -175,7 +175,7 @@ _serials = itertools.count(1)
 
 def release(kind: Kind, bench: RuntimeBench) -> Release:
     return Release(
-        place=PLACE,
+        environment=ENV,
         number=KINDS[kind],
         image=bench.image.digest,
         configuration=Configuration(service=SERVICES[kind]),
@@ -187,9 +187,9 @@ def instance(of: Release, bench: RuntimeBench, task: str | None = None) -> Insta
     """Return one with a serial and an address that no other has."""
     serial = next(_serials)
     return Instance(
-        id=f"{of.place.service}-{of.place.environment}-{of.number}-{serial}",
+        id=f"{of.environment.service}-{of.environment.name}-{of.number}-{serial}",
         serial=serial,
-        place=of.place,
+        environment=of.environment,
         release=of.number,
         address=str(bench.runtime.network()[10 + serial]),
         created_at=datetime.now(UTC),

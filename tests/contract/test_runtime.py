@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import pytest
-from runtime_benches import BENCHES, MISSING, PLACE, Kind, RuntimeBench, instance, release
+from runtime_benches import BENCHES, ENV, MISSING, Kind, RuntimeBench, instance, release
 
 from instar.errors import ProviderError
 from instar.model.definition import Allow, Check, Network
@@ -33,7 +33,7 @@ def bench(machine: RuntimeBench) -> Iterator[RuntimeBench]:
     names = [one.id for one, _ in MADE]
     while MADE:
         machine.runtime.destroy(*MADE.pop())
-    machine.runtime.forget(PLACE, names, volumes=True)
+    machine.runtime.forget(ENV, names, volumes=True)
     assert not left
 
 
@@ -176,10 +176,10 @@ def test_destroying_leaves_the_log_until_it_is_forgotten(bench: RuntimeBench, ki
     assert datetime.fromisoformat(time).tzinfo and stream == "stdout" and text
     assert list(bench.another().log_lines(one.id, last=5)) == [line]
     assert list(bench.runtime.log_lines(one.id, last=0)) == []
-    bench.runtime.forget(PLACE, [f"{one.id}1"], volumes=False)
+    bench.runtime.forget(ENV, [f"{one.id}1"], volumes=False)
     assert list(bench.runtime.log_lines(one.id)) == [line]
-    bench.runtime.forget(PLACE, [one.id], volumes=False)
-    bench.runtime.forget(PLACE, [one.id], volumes=False)
+    bench.runtime.forget(ENV, [one.id], volumes=False)
+    bench.runtime.forget(ENV, [one.id], volumes=False)
     assert list(bench.runtime.log_lines(one.id)) == []
 
 
@@ -354,13 +354,13 @@ def opened(bench: RuntimeBench, one: Instance, of: Release, command: str) -> tup
 
 def test_what_may_be_reached_is_said_once_and_known_to_everybody(bench: RuntimeBench) -> None:
     allowed = Network(allow=(Allow(to="contract/later", ports=("80/tcp", "53/udp")), Allow(to="machine")))
-    plan = NetworkPlan(place=PLACE, network=allowed, listen=("127.0.0.1:8080", "0.0.0.0:8081", "[::1]:8082"))
-    for wanted in (plan, plan, NetworkPlan(place=PLACE, network=Network(connections=99), listen=())):
+    plan = NetworkPlan(environment=ENV, network=allowed, listen=("127.0.0.1:8080", "0.0.0.0:8081", "[::1]:8082"))
+    for wanted in (plan, plan, NetworkPlan(environment=ENV, network=Network(connections=99), listen=())):
         bench.runtime.set_network(wanted)
-        assert bench.another().network_plan(PLACE) == wanted
+        assert bench.another().network_plan(ENV) == wanted
     one, of = made(bench, "web")
     bench.until(lambda: bench.runtime.probe(one, of).healthy)
-    assert bench.runtime.network_plan(PLACE) == wanted, "an instance that is made changes nothing of it"
+    assert bench.runtime.network_plan(ENV) == wanted, "an instance that is made changes nothing of it"
     bench.runtime.destroy(one, of)
-    bench.runtime.forget(PLACE, [one.id], volumes=False)
-    assert bench.another().network_plan(PLACE) is None
+    bench.runtime.forget(ENV, [one.id], volumes=False)
+    assert bench.another().network_plan(ENV) is None

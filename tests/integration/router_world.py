@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from instar.model.release import Place
+from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.providers.base import RouterPlan, Target
 from instar.providers.local.router import LocalRouter
 
-PLACE = Place(service="guestbook", environment="dev")
+ENV = EnvironmentId(service="guestbook", name="dev")
 _hosts = (f"127.{10 + os.getpid() % 200}.{number // 250}.{number % 250 + 1}" for number in itertools.count())
 
 
@@ -171,7 +171,7 @@ class World:
 
     def plan(self, **changes: object) -> RouterPlan:
         values: dict[str, object] = {
-            "place": PLACE,
+            "environment": ENV,
             "listen": (f"{self.address[0]}:{self.address[1]}",),
             "protocol": "http",
             "request_timeout_ms": 20_000,
@@ -190,8 +190,8 @@ class World:
         """Start the router with a server for each name; the first has the traffic."""
         backends = [self.backend(name) for name in names]
         self.router.ensure(self.plan(**changes))
-        self.router.attach(PLACE, [one.target for one in backends])
-        self.router.route(PLACE, {names[0]: 100})
+        self.router.attach(ENV, [one.target for one in backends])
+        self.router.route(ENV, {names[0]: 100})
         return backends
 
     def load(self, clients: int = 6) -> Load:
@@ -202,7 +202,7 @@ class World:
 
     @property
     def directory(self) -> Path:
-        return self.state.routers / PLACE.service / PLACE.environment
+        return self.state.routers / ENV.service / ENV.name
 
     def processes(self) -> list[int]:
         """Return the pids of this world's router processes."""

@@ -22,7 +22,7 @@ from instar.providers.base import Provider, RouterPlan, Target
 from instar.providers.local.inspection import processes as members
 from instar.store import Store
 from simulated import Effects, SimulatedRouter, SimulatedRuntime, VirtualClock
-from simulated.values import PLACE, configuration, image
+from simulated.values import ENV, configuration, image
 
 
 class Empty:
@@ -45,24 +45,24 @@ class World:
         self.router = SimulatedRouter(runtime=self.runtime, clock=self.clock, effects=effects)
         self.ledger = Ledger(folder / "instar.db", actor="test", clock=self.clock.now)
         self.seals = Seals(folder / "sealed")
-        self.ledger.save_settings(PLACE, Settings(listen=("127.0.0.1:8080",)))
+        self.ledger.save_settings(ENV, Settings(listen=("127.0.0.1:8080",)))
 
     def release(self) -> str:
         """Add a release with an instance that has all traffic; return the instance's id."""
-        release = self.ledger.add_release(PLACE, image().digest, configuration())
-        (made,) = self.ledger.add_instances(PLACE, release.number, 1, self.runtime.network())
+        release = self.ledger.add_release(ENV, image().digest, configuration())
+        (made,) = self.ledger.add_instances(ENV, release.number, 1, self.runtime.network())
         process = self.runtime.create(made, release, image())
         self.ledger.set_process(made.id, process)
         self.runtime.start(made)
         started = self.ledger.set_started(made.id)
-        self.ledger.set_active(PLACE, release.number)
-        self.router.ensure(RouterPlan.of(PLACE, self.state().settings, release.service))
-        self.router.attach(PLACE, [Target(name=started.id, address=started.address, port=8080)])
-        self.router.route(PLACE, {started.id: 100})
+        self.ledger.set_active(ENV, release.number)
+        self.router.ensure(RouterPlan.of(ENV, self.state().settings, release.service))
+        self.router.attach(ENV, [Target(name=started.id, address=started.address, port=8080)])
+        self.router.route(ENV, {started.id: 100})
         return started.id
 
     def state(self) -> EnvironmentState:
-        return self.ledger.get_environment(PLACE)
+        return self.ledger.get_environment(ENV)
 
     def check(self, state: EnvironmentState) -> Checked:
         provider = Provider(runtime=self.runtime, router=self.router)
@@ -94,7 +94,7 @@ def test_an_instance_that_went_meanwhile_has_no_findings(world: World, monkeypat
         return findings
 
     monkeypatch.setattr(world.runtime, "inspect", goes)
-    world.router.remove(PLACE)
+    world.router.remove(ENV)
     assert world.check(world.state()).findings == ()
 
 

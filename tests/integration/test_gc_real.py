@@ -23,7 +23,7 @@ from instar.model.definition import Keep
 from instar.model.digest import Digest
 from instar.model.image import ImageConfig
 from instar.model.progress import Progress
-from instar.model.release import Instance, Place, Release, Settings
+from instar.model.release import EnvironmentId, Instance, Release, Settings
 from instar.operations.gc import Collection, gc, kept_releases, remove_image
 from instar.operations.parts import hold_store, keep_from_gc
 from instar.operations.pin import pin
@@ -35,7 +35,7 @@ from simulated.values import configuration
 
 pytestmark = pytest.mark.root
 
-DEV = Place(service="web", environment="dev")
+DEV = EnvironmentId(service="web", name="dev")
 NETWORK = IPv4Network("10.9.0.0/16")
 POINTS = 24
 NOTHING = Collection(images=(), blobs=0, size_bytes=0)
@@ -364,9 +364,9 @@ def test_the_log_of_an_instance_that_is_made_meanwhile_stays(home: Home, monkeyp
         home.release(word)
     image, genuine = home.release("c").image, Ledger.releases
 
-    def late(ledger: Ledger, place: Place, **last: int) -> tuple[Release, ...]:
-        found = genuine(ledger, place, **last)
-        number = ledger.add_release(place, image, configuration()).number
+    def late(ledger: Ledger, environment: EnvironmentId, **last: int) -> tuple[Release, ...]:
+        found = genuine(ledger, environment, **last)
+        number = ledger.add_release(environment, image, configuration()).number
         home.launch(number)
         return found
 

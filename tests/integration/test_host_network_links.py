@@ -61,7 +61,7 @@ def _connected(instance: str, world: str) -> Callable[[], str | None]:
     network.ensure_bridge(BRIDGE, INSIDE)
     apply()
     guest = Guest(
-        link="ivone", mtu=1500, mac=network.mac(INSTANCE).hex(), address=str(INSTANCE), servers=(), place=PLACE
+        link="ivone", mtu=1500, mac=network.mac(INSTANCE).hex(), address=str(INSTANCE), servers=(), environment=PLACE
     )
     network.connect(TABLE, BRIDGE, namespaces.name_path(instance), guest, INSIDE)
     outer = network.gateway(WORLD)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from instar.ledger import Ledger
-from instar.model.release import Place, Settings
+from instar.model.release import EnvironmentId, Settings
 from simulated.values import configuration, image
 
 GROUP = ("first", "second", "third")
@@ -149,11 +149,11 @@ def test_a_reader_sees_whole_transactions_while_another_writes(tmp_path: Path) -
 
 def test_what_status_reads_does_not_grow_with_history(tmp_path: Path) -> None:
     """By counting SQLite's own steps, which do not depend on how busy this machine is."""
-    place = Place(service="guestbook", environment="dev")
+    environment = EnvironmentId(service="guestbook", name="dev")
     path = tmp_path / "instar.db"
     with Ledger(path, actor="ann") as ledger:
-        ledger.save_settings(place, Settings())
-        ledger.add_release(place, image().digest, configuration())
+        ledger.save_settings(environment, Settings())
+        ledger.add_release(environment, image().digest, configuration())
 
         def steps() -> int:
             counted = 0
@@ -165,16 +165,16 @@ def test_what_status_reads_does_not_grow_with_history(tmp_path: Path) -> None:
 
             ledger._database._connection.set_progress_handler(count, 1)
             ledger.environments()
-            ledger.get_environment(place)
-            ledger.recent(place, 2)
-            ledger.instances(place)
-            ledger.history(place, last=1)
-            ledger.record("note", place=place)
+            ledger.get_environment(environment)
+            ledger.recent(environment, 2)
+            ledger.instances(environment)
+            ledger.history(environment, last=1)
+            ledger.record("note", environment=environment)
             ledger._database._connection.set_progress_handler(None, 0)
             return counted
 
         before = steps()
         with ledger.transaction():
             for number in range(20_000):
-                ledger.record("note", place=place, number=number)
+                ledger.record("note", environment=environment, number=number)
         assert steps() < before * 1.2

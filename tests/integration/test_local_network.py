@@ -23,7 +23,7 @@ from instar.errors import HostError
 from instar.host import firewall, namespaces, network
 from instar.host.netlink import ALONE, Netlink
 from instar.model.definition import Allow, Health, Network, Stop
-from instar.model.release import Instance, Place, Release
+from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import NetworkPlan
 
 pytestmark = pytest.mark.root
@@ -45,28 +45,28 @@ def one_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorld]:
 @pytest.fixture
 def world(one_world: TinyWorld) -> Iterator[TinyWorld]:
     yield one_world
-    for place in ("web", "db", "dev", "other"):
+    for environment in ("web", "db", "dev", "other"):
         with contextlib.suppress(HostError):
-            one_world.runtime.set_network(plan(place))
+            one_world.runtime.set_network(plan(environment))
     one_world.sweep()
 
 
-def plan(place: str, *allow: Allow, listen: tuple[str, ...] = (), **network: Any) -> NetworkPlan:
-    environment = Place(service="tiny", environment=place)
-    return NetworkPlan(place=environment, network=Network(allow=allow, **network), listen=listen)
+def plan(environment_id: str, *allow: Allow, listen: tuple[str, ...] = (), **network: Any) -> NetworkPlan:
+    environment = EnvironmentId(service="tiny", name=environment_id)
+    return NetworkPlan(environment=environment, network=Network(allow=allow, **network), listen=listen)
 
 
-def serve(world: TinyWorld, place: str, serial: int) -> Instance:
-    release = web(world, place)
+def serve(world: TinyWorld, environment: str, serial: int) -> Instance:
+    release = web(world, environment)
     instance = world.run(release, serial)
     wait_until(lambda: world.runtime.probe(instance, release).healthy)
     return instance
 
 
-def web(world: TinyWorld, place: str) -> Release:
+def web(world: TinyWorld, environment: str) -> Release:
     health = Health(kind="http", path="/index.html")
     capabilities = ("CAP_NET_RAW",)
-    made = world.release(["sh", "-c", SERVE], place=place, port=8080, health=health, stop=QUICK)
+    made = world.release(["sh", "-c", SERVE], environment=environment, port=8080, health=health, stop=QUICK)
     service = dataclasses.replace(made.service, capabilities=capabilities)
     return dataclasses.replace(made, configuration=dataclasses.replace(made.configuration, service=service))
 
@@ -311,12 +311,12 @@ def test_what_somebody_took_away_is_made_again(world: TinyWorld) -> None:
     one, two = serve(world, "web", 1), serve(world, "db", 2)
     wanted = plan("web", Allow(to="tiny/db"))
     world.runtime.set_network(wanted)
-    place = Place(service="tiny", environment="web")
-    assert world.another_runtime().network_plan(place) == wanted
+    environment = EnvironmentId(service="tiny", name="web")
+    assert world.another_runtime().network_plan(environment) == wanted
     table = f"instar_{world.id}"
     for family in ("ip", "bridge"):
         subprocess.run(["nft", "delete", "table", family, table], check=True)
-    assert world.runtime.network_plan(place) is None
+    assert world.runtime.network_plan(environment) is None
     world.runtime.set_network(wanted)
     entries = firewall.entries(table)
     for instance in (one, two):
@@ -356,7 +356,7 @@ def test_what_would_be_cut_is_known_before(world: TinyWorld) -> None:
     gateway = str(network.gateway(world.runtime.network()).ip)
     process = world.observe(one).process
     known_one = dataclasses.replace(one, process=process)
-    place = Place(service="tiny", environment="web")
+    environment = EnvironmentId(service="tiny", name="web")
     with listening() as port:
         open_to = (Allow(to="machine", ports=(f"{port}/tcp",)), Allow(to="tiny/db"))
         world.runtime.set_network(plan("web", *open_to))
@@ -371,7 +371,7 @@ def test_what_would_be_cut_is_known_before(world: TinyWorld) -> None:
         assert world.runtime.cut(plan("web", open_to[1]), [known_one]) == {one.id: (machine,)}
         world.runtime.set_network(plan("db", listen=(f"{gateway}:{port}",)))
         assert world.runtime.cut(plan("web", open_to[1]), [known_one]) == {}, "it is the router's door"
-        assert world.runtime.network_plan(place) == plan("web", *open_to), "nothing of it was applied"
+        assert world.runtime.network_plan(environment) == plan("web", *open_to), "nothing of it was applied"
         for each in (*held, answered):
             each.close()
 
@@ -379,16 +379,16 @@ def test_what_would_be_cut_is_known_before(world: TinyWorld) -> None:
 @pytest.mark.parametrize("text", [None, b"", b"[1]", b"\xff", b'{"boot_id": 5}', b"[" * 100_000, b"1" * 5_000])
 def test_a_record_that_is_lost_or_damaged_is_made_again(world: TinyWorld, text: bytes | None) -> None:
     """As after a kill between the tables and what is written down of them: nobody is let go meanwhile."""
-    wanted, place = plan("web", Allow(to="tiny/db")), Place(service="tiny", environment="web")
+    wanted, environment = plan("web", Allow(to="tiny/db")), EnvironmentId(service="tiny", name="web")
     world.runtime.set_network(wanted)
     record = world.state.run / "network.json"
     table = f"instar_{world.id}"
     before = firewall.chains(table)
     record.unlink() if text is None else record.write_bytes(text)
-    assert world.runtime.network_plan(place) is None and world.runtime.inspect_network() == ()
+    assert world.runtime.network_plan(environment) is None and world.runtime.inspect_network() == ()
     assert firewall.chains(table).keys() == before.keys()
     world.runtime.set_network(wanted)
-    assert world.another_runtime().network_plan(place) == wanted and world.runtime.inspect_network() == ()
+    assert world.another_runtime().network_plan(environment) == wanted and world.runtime.inspect_network() == ()
 
 
 def test_several_at_once_get_all_that_is_theirs(world: TinyWorld) -> None:
@@ -396,11 +396,12 @@ def test_several_at_once_get_all_that_is_theirs(world: TinyWorld) -> None:
     for family in ("ip", "bridge"):
         subprocess.run(["nft", "delete", "table", family, table], check=False)
     plans = [
-        plan(place, Allow(to=f"tiny/{other}")) for place, other in (("web", "db"), ("db", "other"), ("other", "web"))
+        plan(environment, Allow(to=f"tiny/{other}"))
+        for environment, other in (("web", "db"), ("db", "other"), ("other", "web"))
     ]
 
     def begin(number: int) -> Instance:
-        runtime, release = world.another_runtime(), web(world, plans[number].place.environment)
+        runtime, release = world.another_runtime(), web(world, plans[number].environment.name)
         instance = world.instance(release, number + 1)
         runtime.set_network(plans[number])
         runtime.create(instance, release, world.image)
@@ -409,11 +410,11 @@ def test_several_at_once_get_all_that_is_theirs(world: TinyWorld) -> None:
 
     with ThreadPoolExecutor(max_workers=3) as threads:
         made = list(threads.map(begin, range(3)))
-    assert [world.runtime.network_plan(one.place) for one in plans] == plans
+    assert [world.runtime.network_plan(one.environment) for one in plans] == plans
     entries = firewall.entries(table)
     assert all(len(firewall.of(entries, f"iv{world.id}{one.serial}", one.address)) >= 7 for one in made)
     assert world.runtime.inspect_network() == ()
     for index, one in enumerate(made):
-        wait_until(lambda one=one: world.runtime.probe(one, web(world, one.place.environment)).healthy)
+        wait_until(lambda one=one: world.runtime.probe(one, web(world, one.environment.name)).healthy)
         assert reaches(world, made[index - 1], one.address) == "connected"
         assert reaches(world, one, made[index - 1].address) == REFUSED

@@ -56,7 +56,7 @@ def test_an_instance_waits_until_it_is_started_and_leaves_nothing(world: TinyWor
     assert world.traces() == []
     assert [line.split(" ", 1)[1] for line in world.runtime.log_lines(instance.id)] == ["stdout begun"]
     world.runtime.destroy(instance, release)
-    world.runtime.forget(release.place, [instance.id], volumes=True)
+    world.runtime.forget(release.environment, [instance.id], volumes=True)
     assert list(world.runtime.log_lines(instance.id)) == []
 
 
@@ -251,7 +251,7 @@ def test_the_volume_outlives_instances_and_releases(world: TinyWorld) -> None:
     kept = world.state.volumes / "tiny/dev/data/file"
     assert (kept.stat().st_uid, kept.stat().st_gid) == (10_001, 10_001)
     release = world.release(["true"])
-    world.runtime.forget(release.place, [], volumes=True)
+    world.runtime.forget(release.environment, [], volumes=True)
     assert not kept.exists()
 
 

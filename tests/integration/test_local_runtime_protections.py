@@ -153,7 +153,7 @@ def test_what_is_writable_is_not_executable(world: TinyWorld) -> None:
     assert [line for line in lines if "Permission denied" not in line] == ["/var/lib/tools"]
     assert len(lines) == 5
     assert world.output("cp /bin/busybox /tmp; /tmp/busybox echo ran", tmp=Tmp(exec=True)) == ["ran"]
-    world.runtime.forget(world.release(["true"]).place, [], volumes=True)
+    world.runtime.forget(world.release(["true"]).environment, [], volumes=True)
 
 
 def test_what_the_kernel_shows_is_masked(world: TinyWorld) -> None:
@@ -239,7 +239,7 @@ def test_without_user_namespaces_an_instance_runs_all_the_same(
     assert _host_uid(world, instance) == USER
     runtime.destroy(instance, release)
     assert world.traces() == []
-    runtime.forget(release.place, [instance.id], volumes=True)
+    runtime.forget(release.environment, [instance.id], volumes=True)
 
 
 def _pid(world: TinyWorld, instance: Instance) -> int:

@@ -62,7 +62,7 @@ def test_a_task_has_what_its_service_has(world: TinyWorld) -> None:
     assert (world.state.volumes / "tiny/dev/data/form").read_text() == "new\n"
     world.runtime.destroy(instance, release)
     assert world.traces() == []
-    world.runtime.forget(release.place, [instance.id], volumes=True)
+    world.runtime.forget(release.environment, [instance.id], volumes=True)
 
 
 def test_a_task_gets_the_volumes_that_it_names_and_no_others(world: TinyWorld) -> None:
@@ -79,7 +79,7 @@ def test_a_task_gets_the_volumes_that_it_names_and_no_others(world: TinyWorld) -
         world.runtime.destroy(instance, release)
     assert said == [["written too", "/data", "/logs"], ["/data", "/logs"], ["written", "written too", "/data", "/logs"]]
     assert world.traces() == []
-    world.runtime.forget(release.place, [], volumes=True)
+    world.runtime.forget(release.environment, [], volumes=True)
 
 
 def test_a_task_is_asked_to_stop_as_its_service_is(world: TinyWorld) -> None:
@@ -89,7 +89,7 @@ def test_a_task_is_asked_to_stop_as_its_service_is(world: TinyWorld) -> None:
     world.printed(instance, "ready")
     world.runtime.destroy(instance, release)
     assert printed(world, instance) == ["ready", "told"]
-    world.runtime.forget(release.place, [instance.id], volumes=False)
+    world.runtime.forget(release.environment, [instance.id], volumes=False)
 
 
 def test_a_task_that_has_ended_is_not_started_again(world: TinyWorld) -> None:
@@ -100,7 +100,7 @@ def test_a_task_that_has_ended_is_not_started_again(world: TinyWorld) -> None:
         world.another_runtime().start(instance)
     assert printed(world, instance) == ["once"]
     world.runtime.destroy(instance, release)
-    world.runtime.forget(release.place, [instance.id], volumes=False)
+    world.runtime.forget(release.environment, [instance.id], volumes=False)
 
 
 def command(*words: str, timeout_ms: int = 5_000) -> Check:

@@ -17,14 +17,14 @@ from instar.host import cover, idmap, locks, namespaces, sized, trees
 from instar.host.namespaces import IdRange, Unsupported
 from instar.model.definition import Stop, Volume
 from instar.model.image import Image
-from instar.model.release import Instance, Place, Release
+from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.state import StateDirectory
 from instar.providers.base import Subject
 from instar.providers.local import record, root, volumes
 from instar.providers.local.names import Names
 
 pytestmark = pytest.mark.root
-PLACE = Place(service="guestbook", environment="dev")
+ENV = EnvironmentId(service="guestbook", name="dev")
 QUICK = Stop(grace_ms=500)
 
 
@@ -38,7 +38,7 @@ def one_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorld]:
 @pytest.fixture
 def world(one_world: TinyWorld) -> Iterator[TinyWorld]:
     yield one_world
-    one_world.runtime.forget(one_world.release(["true"]).place, [], volumes=True)
+    one_world.runtime.forget(one_world.release(["true"]).environment, [], volumes=True)
     one_world.sweep()
 
 
@@ -68,7 +68,7 @@ def test_a_volume_lies_below_a_folder_that_a_package_makes(world: TinyWorld, pac
     folders = [line.split() for line in lines[1:4]]
     assert [words[0] for words in folders] == ["drwxr-xr-x", "drwxr-s---", "drwxr-xr-x"]
     assert folders[1][2:4] == [str(USER), "55"]
-    kept = Names(world.state, world.id).volumes(release.place)
+    kept = Names(world.state, world.id).volumes(release.environment)
     assert (kept / "data/x").exists()
     assert (kept / "log/y").exists()
 
@@ -104,7 +104,7 @@ def test_a_new_number_of_the_images_user_keeps_its_volumes(world: TinyWorld) -> 
     tree = world.home / "tree"
     images = {number: world.image_of(tree, user=f"{number}:{number}") for number in (USER, 10_002)}
     volumes = (Volume(name="data", path="/var/lib/data", access="shared"),)
-    kept = Names(world.state, world.id).volumes(world.release(["true"]).place) / "data"
+    kept = Names(world.state, world.id).volumes(world.release(["true"]).environment) / "data"
     said = []
     for number in (USER, 10_002, USER):
         script = f"echo {number} >>/var/lib/data/log || exit 1; mkdir /var/lib/data/of-$$-{len(said)}; "
@@ -116,7 +116,7 @@ def test_a_new_number_of_the_images_user_keeps_its_volumes(world: TinyWorld) -> 
         assert {tuple(line.split()[2:4]) for line in lines[:2]} == {(str(number), str(number))}
         said = lines[2:]
         world.runtime.destroy(instance, release)
-        world.runtime.forget(release.place, [instance.id], volumes=False)
+        world.runtime.forget(release.environment, [instance.id], volumes=False)
     assert said == [str(USER), "10002", str(USER)]
     owners = {(path.stat().st_uid, path.stat().st_gid) for path in (kept, *kept.iterdir())}
     assert owners == {(USER, USER)}, "on the disk it is whose it was when it was made"
@@ -273,7 +273,7 @@ def test_volumes_with_a_limit_leave_nothing_behind(world: TinyWorld) -> None:
     world.runtime.clear_orphans(lambda: [])
     assert not folder.is_mount(), "nobody has it: it is unmounted"
     assert world.output("echo x", volumes=volumes) == ["x"]
-    world.runtime.forget(world.release(["true"]).place, [], volumes=True)
+    world.runtime.forget(world.release(["true"]).environment, [], volumes=True)
     assert not folder.parent.exists()
     assert loop_devices_of(folder) == []
 
@@ -282,7 +282,7 @@ def test_volumes_with_a_limit_leave_nothing_behind(world: TinyWorld) -> None:
 def names(tmp_path: Path) -> Names:
     """Names of a machine on which somebody was killed who filled the file system of the volume ``data``."""
     names = Names(StateDirectory(tmp_path, tmp_path / "run"), "0123ab")
-    folder = names.volumes(PLACE) / "data"
+    folder = names.volumes(ENV) / "data"
     folder.mkdir(parents=True)
     (folder / "x").write_text("old\n")
     if (pid := os.fork()) == 0:
@@ -306,16 +306,16 @@ def _killed_at_cp(run: Callable[..., None]) -> Callable[..., None]:
 
 @pytest.mark.parametrize("how", ["attach", "remove", "destroy"])
 def test_who_is_killed_while_a_volume_is_copied_leaves_nothing_mounted(names: Names, how: str) -> None:
-    folder = names.volumes(PLACE) / "data"
+    folder = names.volumes(ENV) / "data"
     if how == "attach":
         sized.attach(folder, 24 << 20)
         assert (folder / "x").read_text() == "old\n"
         assert sorted(path.name for path in folder.parent.iterdir()) == [".data.img", ".lock", "data"]
         sized.detach(folder)
     elif how == "remove":
-        volumes.remove(names, PLACE, "data")
+        volumes.remove(names, ENV, "data")
     else:
-        root.remove_volumes(names, PLACE)
+        root.remove_volumes(names, ENV)
     assert folder.parent.exists() == (how == "attach")
     assert loop_devices_of(folder) == []
 
@@ -325,7 +325,7 @@ def test_a_volume_whose_removal_is_killed_is_listed_and_never_comes_back(
     tmp_path: Path, killed_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = Names(StateDirectory(tmp_path, tmp_path / "run"), "0123ab")
-    folder = names.volumes(PLACE) / "data"
+    folder = names.volumes(ENV) / "data"
     folder.mkdir(parents=True)
     sized.attach(folder, 16 << 20)
     (folder / "x").write_text("removed\n")
@@ -341,18 +341,18 @@ def test_a_volume_whose_removal_is_killed_is_listed_and_never_comes_back(
     with monkeypatch.context() as patch:
         patch.setattr(trees, "remove", killed)
         with pytest.raises(KeyboardInterrupt):
-            volumes.remove(names, PLACE, "data")
+            volumes.remove(names, ENV, "data")
     (kept,) = volumes.stored(names)
     assert (kept.name, kept.where) == ("data", str(folder))
     assert sized.has_limit(folder) == (killed_at < 4), "what is in it goes before the folder does"
-    volumes.remove(names, PLACE, "data")
+    volumes.remove(names, ENV, "data")
     assert list(volumes.stored(names)) == []
     assert not folder.parent.exists()
 
 
 def test_what_is_left_of_a_volume_without_its_folder_is_listed_and_removed(tmp_path: Path) -> None:
     names = Names(StateDirectory(tmp_path, tmp_path / "run"), "0123ab")
-    parent = names.volumes(PLACE)
+    parent = names.volumes(ENV)
     (parent / ".old.old").mkdir(parents=True)
     (parent / "more").mkdir()
     (parent / ".more.img").write_bytes(bytes(1 << 20))
@@ -362,8 +362,8 @@ def test_what_is_left_of_a_volume_without_its_folder_is_listed_and_removed(tmp_p
     assert found["data"] == 1 << 20
     for name in ("", "*", "..", ".data.img", "more/../data", "d"):
         with pytest.raises(NotFound, match="there is none"):
-            volumes.remove(names, PLACE, name)
-    volumes.remove(names, PLACE, "data")
+            volumes.remove(names, ENV, name)
+    volumes.remove(names, ENV, "data")
     assert [one.name for one in volumes.stored(names)] == ["more", "old"]
     assert (parent / ".more.img").exists()
 
@@ -384,7 +384,7 @@ def test_shared_memory_has_the_size_that_is_asked_for(world: TinyWorld) -> None:
 
 
 def _folder(world: TinyWorld) -> Path:
-    return Names(world.state, world.id).volumes(world.release(["true"]).place) / "data"
+    return Names(world.state, world.id).volumes(world.release(["true"]).environment) / "data"
 
 
 def _size_bytes(folder: Path) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from router_world import PLACE, World, until, world
+from router_world import ENV, World, until, world
 
 from instar.model.release import Served
 
@@ -24,7 +24,7 @@ def here(tmp_path: Path) -> Iterator[World]:
 
 
 def served(here: World, name: str) -> Served:
-    return next(one.served for one in here.router.observe(PLACE).targets if one.target.name == name)
+    return next(one.served for one in here.router.observe(ENV).targets if one.target.name == name)
 
 
 def ask(here: World, path: str = "/") -> int | None:
@@ -45,7 +45,7 @@ def test_each_way_to_fail_is_counted_once(here: World) -> None:
 
 def test_a_refused_connection_is_its_targets_failure_also_when_another_answers(here: World) -> None:
     here.start("a", "b", health_path=None)
-    here.router.route(PLACE, {"a": 1, "b": 1})
+    here.router.route(ENV, {"a": 1, "b": 1})
     here.backends[0].close()
     assert [ask(here), ask(here)] == [200, 200]
     refused = served(here, "a")
@@ -55,7 +55,7 @@ def test_a_refused_connection_is_its_targets_failure_also_when_another_answers(h
 
 def test_connections_are_counted_where_it_knows_no_requests(here: World) -> None:
     here.start("a", "b", protocol="tcp", health_path=None)
-    here.router.route(PLACE, {"a": 1, "b": 1})
+    here.router.route(ENV, {"a": 1, "b": 1})
     assert [ask(here) for _ in range(4)] == [200] * 4
     here.backends[0].close()
     assert [ask(here), ask(here)] == [200, 200]
@@ -67,17 +67,17 @@ def test_connections_are_counted_where_it_knows_no_requests(here: World) -> None
 def test_a_target_in_a_used_slot_of_a_connection_router_is_counted_from_nought(here: World) -> None:
     here.start("a", "b", protocol="tcp", health_path=None)
     assert ask(here) == 200
-    here.router.route(PLACE, {"b": 1})
-    here.router.detach(PLACE, ["a"])
-    here.router.attach(PLACE, [here.backend("c").target])
-    here.router.route(PLACE, {"c": 1})
+    here.router.route(ENV, {"b": 1})
+    here.router.detach(ENV, ["a"])
+    here.router.attach(ENV, [here.backend("c").target])
+    here.router.route(ENV, {"c": 1})
     assert ask(here) == 200
     assert served(here, "c") == Served(requests=1)
 
 
 def test_times_are_summed_as_clients_see_them(here: World) -> None:
     here.start("a", "b")
-    here.router.route(PLACE, {"a": 1, "b": 1})
+    here.router.route(ENV, {"a": 1, "b": 1})
     here.backends[0].delay_s, here.backends[1].delay_s = 0.010, 0.030
     threads = [threading.Thread(target=lambda: [ask(here) for _ in range(40)]) for _ in range(4)]
     for thread in threads:

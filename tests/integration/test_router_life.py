@@ -15,16 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from router_world import PLACE, World, free_port, until, world
+from router_world import ENV, World, free_port, until, world
 
 from instar.errors import RouterError
-from instar.model.release import Place
+from instar.model.release import EnvironmentId
 from instar.providers.base import Counters, RouterState, Target
 from instar.providers.local.router import LocalRouter
 from instar.router import holder
 
 pytestmark = pytest.mark.root
-OTHER = Place(service="guestbook", environment="production")
+OTHER = EnvironmentId(service="guestbook", name="production")
 
 ASKED_FROM = """
 import json, socket, subprocess, sys
@@ -61,7 +61,7 @@ def test_ensure_twice_starts_once(here: World) -> None:
     assert here.processes() == before
     here.router.ensure(here.plan(instances=2))  # there is room for them already
     assert here.processes() == before
-    assert here.router.observe(PLACE).plan == here.plan(instances=2)
+    assert here.router.observe(ENV).plan == here.plan(instances=2)
 
 
 def test_two_at_once_start_one(here: World) -> None:
@@ -103,7 +103,7 @@ def test_a_taken_port_names_who_has_it(here: World) -> None:
 def test_a_port_that_another_router_has_names_its_place(here: World) -> None:
     here.router.ensure(here.plan())
     for listen in (here.plan().listen, (f"0.0.0.0:{here.address[1]}",)):
-        plan = here.plan(place=OTHER, listen=listen)
+        plan = here.plan(environment=OTHER, listen=listen)
         with pytest.raises(RouterError, match="the router of 'guestbook/dev'"):
             here.router.check(plan)
         with pytest.raises(RouterError, match="the router of 'guestbook/dev'"):
@@ -125,7 +125,7 @@ def test_a_refused_change_leaves_what_runs(here: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(RouterError, match="has the port"):
         here.router.ensure(here.plan(listen=(*here.plan().listen, f"127.0.0.1:{taken.getsockname()[1]}")))
     assert here.processes() == before
-    assert here.router.observe(PLACE).plan == here.plan()
+    assert here.router.observe(ENV).plan == here.plan()
     assert here.client().get()[1] == b"a"
 
 
@@ -148,34 +148,34 @@ def test_a_home_with_a_long_path_works(tmp_path: Path) -> None:
     with world(tmp_path / ("long-" * 40) / ("longer-" * 30)) as here:
         here.start("a")
         assert here.client().get()[1] == b"a"
-        assert here.router.observe(PLACE).running
+        assert here.router.observe(ENV).running
 
 
 def test_nothing_is_left_after_remove(here: World) -> None:
     here.start("a", "b")
     here.router.ensure(here.plan(health_path=None))
-    here.router.remove(PLACE)
+    here.router.remove(ENV)
     assert here.processes() == []
     assert [path for path in here.state.root.rglob("*") if not path.is_dir() and path.parent.name != "lock"] == []
     assert list(here.state.routers.iterdir()) == []
     with socket.create_server(here.address):
         pass  # the port is free
-    here.router.remove(PLACE)
-    assert here.router.observe(PLACE) == RouterState(running=False)
-    assert here.router.counters(PLACE) == Counters(requests=0, failed=0)
-    assert here.router.route(PLACE, {}) == 0.0
-    assert here.router.detach(PLACE, ["a"]) == 0
+    here.router.remove(ENV)
+    assert here.router.observe(ENV) == RouterState(running=False)
+    assert here.router.counters(ENV) == Counters(requests=0, failed=0)
+    assert here.router.route(ENV, {}) == 0.0
+    assert here.router.detach(ENV, ["a"]) == 0
 
 
 def test_orphans_are_cleared_and_others_are_not(here: World, tmp_path_factory: pytest.TempPathFactory) -> None:
     with world(tmp_path_factory.mktemp("another")) as another:
         another.router.ensure(another.plan())
         here.router.ensure(here.plan())
-        here.router.ensure(here.plan(place=OTHER, listen=(f"127.0.0.1:{free_port()}",)))
-        assert here.router.clear_orphans(lambda: [PLACE]) == (str(OTHER),)
-        assert here.router.observe(PLACE).running
+        here.router.ensure(here.plan(environment=OTHER, listen=(f"127.0.0.1:{free_port()}",)))
+        assert here.router.clear_orphans(lambda: [ENV]) == (str(OTHER),)
+        assert here.router.observe(ENV).running
         assert not here.router.observe(OTHER).running
-        assert another.router.observe(PLACE).running
+        assert another.router.observe(ENV).running
 
 
 def test_only_root_can_read_or_drive_it(here: World) -> None:
@@ -192,30 +192,30 @@ def test_attaching_waits_for_the_routers_own_check(here: World) -> None:
     sick = here.backend("sick")
     sick.healthy = False
     with pytest.raises(RouterError, match=r"cannot attach 'sick': .* does not pass: .*500"):
-        here.router.attach(PLACE, [sick.target])
-    assert [item.target.name for item in here.router.observe(PLACE).targets] == ["a"]
+        here.router.attach(ENV, [sick.target])
+    assert [item.target.name for item in here.router.observe(ENV).targets] == ["a"]
     assert sick.target.address not in (here.directory / "haproxy.cfg").read_text()
     sick.healthy = True
-    here.router.attach(PLACE, [sick.target])
-    assert [(item.weight, item.up) for item in here.router.observe(PLACE).targets] == [(100, True), (0, True)]
-    here.router.attach(PLACE, [sick.target])  # again: it does it once
-    assert len(here.router.observe(PLACE).targets) == 2
+    here.router.attach(ENV, [sick.target])
+    assert [(item.weight, item.up) for item in here.router.observe(ENV).targets] == [(100, True), (0, True)]
+    here.router.attach(ENV, [sick.target])  # again: it does it once
+    assert len(here.router.observe(ENV).targets) == 2
 
 
 def test_traffic_is_not_moved_to_a_server_that_is_not_well(here: World) -> None:
     _, b = here.start("a", "b")
     b.healthy = False
-    until(lambda: not here.router.observe(PLACE).targets[1].up)
+    until(lambda: not here.router.observe(ENV).targets[1].up)
     with pytest.raises(RouterError, match="the traffic stays where it is"):
-        here.router.route(PLACE, {"b": 100})
+        here.router.route(ENV, {"b": 100})
     assert here.client().get()[1] == b"a"
-    assert [item.weight for item in here.router.observe(PLACE).targets] == [100, 0]
+    assert [item.weight for item in here.router.observe(ENV).targets] == [100, 0]
 
 
 def test_more_targets_than_slots_are_made_room_for(here: World) -> None:
     names = [f"n{number}" for number in range(20)]
     here.start(*names)
-    here.router.route(PLACE, dict.fromkeys(names, 10))
+    here.router.route(ENV, dict.fromkeys(names, 10))
     client = here.client()
     assert {client.get()[1].decode() for _ in range(20)} == set(names)
     client.close()
@@ -225,18 +225,18 @@ def test_what_cannot_be_routed_is_refused(here: World) -> None:
     here.start("a")
     for weights in ({"b": 100}, {"a": 0}, {"a": 257}):
         with pytest.raises(RouterError):
-            here.router.route(PLACE, weights)
+            here.router.route(ENV, weights)
     with pytest.raises(RouterError, match="it has no router"):
         here.router.attach(OTHER, [Target(name="x", address="127.0.0.1", port=1)])
-    assert here.router.observe(PLACE).targets[0].weight == 100
+    assert here.router.observe(ENV).targets[0].weight == 100
 
 
 def test_tcp_is_passed_through(here: World) -> None:
     here.start("a", "b", protocol="tcp", health_path=None)
     assert here.client().get()[1] == b"a"
-    here.router.route(PLACE, {"b": 1})
+    here.router.route(ENV, {"b": 1})
     assert here.client().get()[1] == b"b"
-    until(lambda: here.router.counters(PLACE) == Counters(requests=2, failed=0))
+    until(lambda: here.router.counters(ENV) == Counters(requests=2, failed=0))
 
 
 def test_the_service_learns_who_asked_and_only_this_machine_is_believed(here: World, tmp_path: Path) -> None:
@@ -258,9 +258,9 @@ def test_the_service_learns_who_asked_and_only_this_machine_is_believed(here: Wo
 
 def test_without_anybody_to_answer_it_says_503(here: World) -> None:
     here.start("a")
-    here.router.route(PLACE, {})
+    here.router.route(ENV, {})
     assert here.client().get()[0] == 503
-    assert here.router.counters(PLACE).failed == 1
+    assert here.router.counters(ENV).failed == 1
 
 
 def test_a_running_holder_needs_nothing_more(here: World, tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_the_group_of_a_router_that_is_gone_is_found(here: World) -> None:
     until(lambda: here.processes() == [])
     shutil.rmtree(here.directory)
     assert list(here.groups())
-    assert here.router.clear_orphans(lambda: []) == (str(PLACE),)
+    assert here.router.clear_orphans(lambda: []) == (str(ENV),)
     assert list(here.groups()) == []
 
 
@@ -334,7 +334,7 @@ def test_a_router_whose_socket_was_removed_is_reached_again(here: World) -> None
         here.router.ensure(here.plan())
         load.wait(20)
     assert load.failures == []
-    assert here.router.observe(PLACE).targets[0].weight == 100
+    assert here.router.observe(ENV).targets[0].weight == 100
 
 
 def test_a_router_whose_files_were_removed_is_taken_over(here: World) -> None:
@@ -345,8 +345,8 @@ def test_a_router_whose_files_were_removed_is_taken_over(here: World) -> None:
     here.router.ensure(here.plan())
     assert len(here.holders()) == 1
     until(lambda: len(here.haproxies()) == 1)
-    here.router.attach(PLACE, [here.backends[0].target])
-    here.router.route(PLACE, {"a": 1})
+    here.router.attach(ENV, [here.backends[0].target])
+    here.router.route(ENV, {"a": 1})
     assert here.client().get()[1] == b"a"
 
 

@@ -19,7 +19,7 @@ import pytest
 from instar.errors import RouterError
 from instar.model.release import Served
 from instar.providers.base import RouterPlan
-from integration.router_world import PLACE, Backend, World, free_port, until
+from integration.router_world import ENV, Backend, World, free_port, until
 from integration.router_world import world as a_world
 
 pytestmark = pytest.mark.root
@@ -44,9 +44,9 @@ def ask(where: str, release: object = None) -> tuple[int, str]:
 def stand(world: World, made: RouterPlan) -> None:
     """Two targets, the first with all traffic, the second previewed as release 2."""
     world.router.ensure(made)
-    world.router.attach(PLACE, [world.backend("stable").target, world.backend("candidate").target])
-    world.router.route(PLACE, {"stable": 100})
-    world.router.preview(PLACE, {2: "candidate"})
+    world.router.attach(ENV, [world.backend("stable").target, world.backend("candidate").target])
+    world.router.route(ENV, {"stable": 100})
+    world.router.preview(ENV, {2: "candidate"})
 
 
 def test_by_header(world: World) -> None:
@@ -57,10 +57,10 @@ def test_by_header(world: World) -> None:
     assert ask(where) == (200, "stable")
     for unknown in (3, "02", "newest", "candidate", "2 ", ""):
         assert ask(where, unknown)[0] in ((404,) if str(unknown).strip() != "2" else (200,)), unknown
-    served = {each.target.name: each.served for each in world.router.observe(PLACE).targets}
+    served = {each.target.name: each.served for each in world.router.observe(ENV).targets}
     assert served["candidate"].requests == 0 and served["stable"].requests == 1, "a preview is nobody's traffic"
-    assert world.router.counters(PLACE).requests == 1
-    world.router.preview(PLACE, {})
+    assert world.router.counters(ENV).requests == 1
+    world.router.preview(ENV, {})
     assert ask(where, 2) == (404, "no such release to preview\n")
 
 
@@ -79,10 +79,10 @@ def test_a_candidate_in_drain_and_on_ipv6_is_reached_below_a_long_path(tmp_path:
         stand(world, made)
         six = Backend("six", "::1")
         world.backends.append(six)
-        world.router.attach(PLACE, [six.target])
-        world.router.preview(PLACE, {2: "candidate", 3: "six"})
+        world.router.attach(ENV, [six.target])
+        world.router.preview(ENV, {2: "candidate", 3: "six"})
         assert [ask(made.listen[0], number)[1] for number in (2, 3)] == ["candidate", "six"]
-        assert world.router.observe(PLACE).previewed == {2: "candidate", 3: "six"}
+        assert world.router.observe(ENV).previewed == {2: "candidate", 3: "six"}
 
 
 def test_one_that_leaves_takes_its_previews_along_and_those_under_way_are_cut(world: World) -> None:
@@ -92,7 +92,7 @@ def test_one_that_leaves_takes_its_previews_along_and_those_under_way_are_cut(wo
     command = ["curl", "-s", "-H", "X-Instar-Release: 2", f"http://{made.listen[0]}/slow"]
     slow = subprocess.Popen(command, stdout=subprocess.PIPE)
     until(lambda: candidate.seen["/slow"])
-    assert world.router.detach(PLACE, ["candidate"]) == 0, "it was nobody's traffic"
+    assert world.router.detach(ENV, ["candidate"]) == 0, "it was nobody's traffic"
     said, _ = slow.communicate(timeout=10)
     assert b"candidate" not in said
     assert ask(made.listen[0], 2)[0] == 404
@@ -108,7 +108,7 @@ def test_what_was_killed_between_file_and_socket_is_put_right(world: World) -> N
     assert ask(made.listen[0], 2)[0] == 200
     world.router.ensure(made)
     assert ask(made.listen[0], 2)[0] == 404
-    world.router.preview(PLACE, {2: "candidate"})
+    world.router.preview(ENV, {2: "candidate"})
     assert ask(made.listen[0], 2) == (200, "candidate")
 
 
@@ -118,9 +118,9 @@ def test_previews_come_and_go_under_load(world: World) -> None:
     with world.load(4) as load:
         for kind in ("header", address, "header", None, address, None):
             world.router.ensure(world.plan(preview=kind))
-            assert world.router.observe(PLACE).plan == world.plan(preview=kind)
-            world.router.preview(PLACE, {2: "candidate"})
-            assert world.router.observe(PLACE).previewed == ({2: "candidate"} if kind else {})
+            assert world.router.observe(ENV).plan == world.plan(preview=kind)
+            world.router.preview(ENV, {2: "candidate"})
+            assert world.router.observe(ENV).previewed == ({2: "candidate"} if kind else {})
             assert (world.directory / "preview.map").exists() == (kind is not None)
             load.wait(20)
     assert load.failures == []
@@ -136,7 +136,7 @@ def test_an_address_that_somebody_has_is_refused(world: World) -> None:
     world.router.ensure(made)
     world.router.check(made)  # its own is no obstacle
     with pytest.raises(RouterError, match="the router of 'guestbook/dev'"):
-        world.router.check(world.plan(place=dataclasses.replace(PLACE, environment="production")))
+        world.router.check(world.plan(environment=dataclasses.replace(ENV, name="production")))
 
 
 def test_a_router_of_an_older_instar_is_read_and_brought_up_to_date(world: World) -> None:
@@ -146,15 +146,15 @@ def test_a_router_of_an_older_instar_is_read_and_brought_up_to_date(world: World
     older = [line for line in path.read_text().splitlines() if not line.startswith(("  stick-table", "  http-re"))]
     path.write_text("\n".join(older).replace(',"preview":null', "") + "\n")
     os.kill(world.haproxies()[0], signal.SIGKILL)
-    until(lambda: len(world.haproxies()) == 1 and world.router.observe(PLACE).targets[0].up)
-    assert world.router.observe(PLACE).targets[0].served == Served()
-    assert world.router.observe(PLACE).plan == made
-    world.router.route(PLACE, {"candidate": 1})
-    world.router.route(PLACE, {"stable": 1})
-    assert world.router.observe(PLACE).targets[0].served == Served()
-    world.router.attach(PLACE, [world.backend("another").target])
+    until(lambda: len(world.haproxies()) == 1 and world.router.observe(ENV).targets[0].up)
+    assert world.router.observe(ENV).targets[0].served == Served()
+    assert world.router.observe(ENV).plan == made
+    world.router.route(ENV, {"candidate": 1})
+    world.router.route(ENV, {"stable": 1})
+    assert world.router.observe(ENV).targets[0].served == Served()
+    world.router.attach(ENV, [world.backend("another").target])
     assert ask(made.listen[0]) == (200, "stable")
-    until(lambda: world.router.observe(PLACE).targets[0].served.requests == 1)
+    until(lambda: world.router.observe(ENV).targets[0].served.requests == 1)
 
 
 def test_without_it_the_header_means_nothing(world: World) -> None:
@@ -179,7 +179,7 @@ def test_at_an_address_of_its_own_also_after_haproxy_died(world: World) -> None:
         return False
 
     until(another)
-    world.router.detach(PLACE, ["candidate"])
+    world.router.detach(ENV, ["candidate"])
     assert ask(made.preview) == (503, "no release to preview\n")
     with pytest.raises(RouterError, match="each one once"):
         world.router.ensure(dataclasses.replace(made, preview=made.listen[0]))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
-from router_world import PLACE, World, world
+from router_world import ENV, World, world
 
 from instar.errors import RouterError
 from instar.model.definition import Headers
@@ -88,8 +88,8 @@ def wsgi(here: World, **changes: object) -> Iterator[None]:
         thread.start()
         try:
             here.router.ensure(here.plan(**changes))
-            here.router.attach(PLACE, [Target(name=name, address="127.0.0.1", port=server.server_port)])
-            here.router.route(PLACE, {name: 100})
+            here.router.attach(ENV, [Target(name=name, address="127.0.0.1", port=server.server_port)])
+            here.router.route(ENV, {name: 100})
             yield
         finally:
             server.shutdown()
@@ -251,8 +251,8 @@ def test_http_2_to_the_service_is_passed_through_as_tcp(here: World, tmp_path: P
         service = subprocess.Popen(command, pass_fds=[listening.fileno()], env=environment)
         try:
             here.router.ensure(here.plan(protocol="tcp", health_path=None))
-            here.router.attach(PLACE, [Target(name="app", address="127.0.0.1", port=port)])
-            here.router.route(PLACE, {"app": 100})
+            here.router.attach(ENV, [Target(name="app", address="127.0.0.1", port=port)])
+            here.router.route(ENV, {"app": 100})
             assert curl(here) == ("2", "HTTP/2 spoken")
         finally:
             service.terminate()
@@ -310,8 +310,8 @@ def steady(here: World) -> Iterator[None]:
         Steady(listening).start()
         here.router.ensure(here.plan(health_path=None, request_timeout_ms=1_000))
         target = Target(name="steady", address="127.0.0.1", port=listening.getsockname()[1])
-        here.router.attach(PLACE, [target])
-        here.router.route(PLACE, {"steady": 100})
+        here.router.attach(ENV, [target])
+        here.router.route(ENV, {"steady": 100})
         yield
         listening.shutdown(socket.SHUT_RDWR)
 
@@ -389,6 +389,6 @@ def test_the_check_of_the_router_waits_for_the_final_answer(
         here.router.ensure(here.plan(health_path="/up?x=1&y=%20z", health_host="shop.example:8443"))
         target = Target(name="app", address="127.0.0.1", port=listening.getsockname()[1])
         with pytest.raises(RouterError, match=said) if said else contextlib.nullcontext():
-            here.router.attach(PLACE, [target])
+            here.router.attach(ENV, [target])
         listening.shutdown(socket.SHUT_RDWR)
     assert asked[0].startswith(b"GET /up?x=1&y=%20z HTTP/1.1\r\nHost: shop.example:8443\r\nUser-Agent: instar\r\n")

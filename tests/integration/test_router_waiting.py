@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from router_world import PLACE, World, until, world
+from router_world import ENV, World, until, world
 
 from instar.providers.base import Counters
 from instar.router import waiting
@@ -58,15 +58,15 @@ class Waiting:
 
 def close(here: World, *names: str) -> None:
     """Take the traffic and the instances away, once they have answered."""
-    here.router.route(PLACE, {})
-    until(lambda: not any(one.sessions for one in here.router.observe(PLACE).targets))
-    here.router.detach(PLACE, names)
+    here.router.route(ENV, {})
+    until(lambda: not any(one.sessions for one in here.router.observe(ENV).targets))
+    here.router.detach(ENV, names)
 
 
 def opened(here: World, name: str) -> float:
     """Let another instance have the traffic; return when it got it."""
-    here.router.attach(PLACE, [here.backend(name).target])
-    here.router.route(PLACE, {name: 100})
+    here.router.attach(ENV, [here.backend(name).target])
+    here.router.route(ENV, {name: 100})
     return time.monotonic()
 
 
@@ -80,7 +80,7 @@ def test_requests_in_the_gap_are_answered_when_it_is_over(here: World, protocol:
         moment = opened(here, "new")
     assert asked.answers == [(200, b"new")] * 50
     assert time.monotonic() - moment < 1
-    assert here.router.counters(PLACE) == Counters(requests=50, failed=0)
+    assert here.router.counters(ENV) == Counters(requests=50, failed=0)
 
 
 @pytest.mark.parametrize("protocol", ["http", "tcp"])
@@ -107,7 +107,7 @@ def test_requests_over_kept_connections_wait_too(here: World) -> None:
 def test_instances_that_fail_their_checks_are_waited_for(here: World) -> None:
     (only,) = here.start("only", wait_ms=WAIT_MS)
     only.healthy = False
-    until(lambda: not here.router.observe(PLACE).targets[0].up)
+    until(lambda: not here.router.observe(ENV).targets[0].up)
     with Waiting(here, 3) as asked:
         time.sleep(0.3)
         assert asked.answers == []
@@ -162,10 +162,10 @@ def test_who_waited_through_another_plan_is_still_who_asked(here: World) -> None
 def test_a_script_that_was_changed_is_found_and_put_back(here: World) -> None:
     (old,) = here.start("old", wait_ms=WAIT_MS)
     script = here.directory / waiting.SCRIPT
-    assert here.router.inspect(PLACE) == ()
+    assert here.router.inspect(ENV) == ()
     for damage in (lambda: script.write_text("-- nothing\n"), lambda: script.write_bytes(b"\xff"), script.unlink):
         damage()
-        assert {one.path.partition(",")[0] for one in here.router.inspect(PLACE)} == {waiting.SCRIPT}
+        assert {one.path.partition(",")[0] for one in here.router.inspect(ENV)} == {waiting.SCRIPT}
         here.router.restore(here.plan(wait_ms=WAIT_MS), [old.target])
-        assert here.router.inspect(PLACE) == ()
+        assert here.router.inspect(ENV) == ()
         assert here.client().get() == (200, b"old")

@@ -19,7 +19,7 @@ from instar.model.definition import Health, Service
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
 from instar.model.keyed import keyed_digest
-from instar.model.release import Configuration, Instance, Place, Release
+from instar.model.release import Configuration, EnvironmentId, Instance, Release
 from instar.model.state import StateDirectory
 from instar.providers.base import Observed
 from instar.providers.local import LocalRuntime, record, removal
@@ -57,11 +57,16 @@ class TinyWorld:
         return self.store.add_layer(tree, step="base", epoch=1_700_000_000)
 
     def release(
-        self, command: Sequence[str], *, config: Mapping[str, str] | None = None, place: str = "dev", **service: Any
+        self,
+        command: Sequence[str],
+        *,
+        config: Mapping[str, str] | None = None,
+        environment: str = "dev",
+        **service: Any,
     ) -> Release:
         service.setdefault("health", Health(kind="none"))
         return Release(
-            place=Place(service="tiny", environment=place),
+            environment=EnvironmentId(service="tiny", name=environment),
             number=1,
             image=self.image.digest,
             configuration=Configuration(service=Service(command=tuple(command), **service), config=config or {}),
@@ -70,9 +75,9 @@ class TinyWorld:
 
     def instance(self, release: Release, serial: int = 1) -> Instance:
         return Instance(
-            id=f"{release.place.service}-{release.place.environment}-{release.number}-{serial}",
+            id=f"{release.environment.service}-{release.environment.name}-{release.number}-{serial}",
             serial=serial,
-            place=release.place,
+            environment=release.environment,
             release=release.number,
             address=str(self.runtime.network()[10 + serial]),
             created_at=datetime.now(UTC),
@@ -100,7 +105,7 @@ class TinyWorld:
         self.ended(instance)
         lines = [line.split(" ", 2)[2] for line in self.runtime.log_lines(instance.id)]
         self.runtime.destroy(instance, release)
-        self.runtime.forget(release.place, [instance.id], volumes=False)
+        self.runtime.forget(release.environment, [instance.id], volumes=False)
         return lines
 
     def observe(self, instance: Instance) -> Observed:

@@ -268,7 +268,7 @@ def drifted(booted: Machine, environment: str, *words: str) -> set[str]:
 
 def status(booted: Machine) -> dict[str, Any]:
     places = json.loads(booted.run("instar status --json"))
-    return {f"{place['service']}/{place['environment']}": place for place in places}
+    return {f"{environment['service']}/{environment['environment']}": environment for environment in places}
 
 
 def ids(booted: Machine, environment: str) -> list[str]:

@@ -13,7 +13,7 @@ from instar.model.definition import Replace, Rollout
 from instar.model.progress import silent
 from instar.model.release import RolloutKind, Settings
 from simulated import CrashableLedger, Effects, Simulation
-from simulated.values import PLACE, configuration, image
+from simulated.values import ENV, configuration, image
 
 REQUESTS, IDLE_PASSES = 8, 4
 SHORTEST_S = 0.2  # else the loop looks fifty times a second
@@ -63,16 +63,16 @@ class Machine:
             settings = dataclasses.replace(
                 SETTINGS, instances=self.instances, rollout=self.policy, preview=self.preview, replace=self.replace
             )
-            before = self.ledger.find_environment(PLACE)
-            self.ledger.save_settings(PLACE, settings)
+            before = self.ledger.find_environment(ENV)
+            self.ledger.save_settings(ENV, settings)
             if target is None:
                 wanted = configuration({"VERSION": version}, **self.fields)
-                known = self.ledger.releases(PLACE, last=1)
+                known = self.ledger.releases(ENV, last=1)
                 same = known and known[0].configuration == wanted
-                target = known[0].number if same else self.ledger.add_release(PLACE, image().digest, wanted).number
-            state = self.ledger.get_environment(PLACE)
+                target = known[0].number if same else self.ledger.add_release(ENV, image().digest, wanted).number
+            state = self.ledger.get_environment(ENV)
             if state.rollout is None and state.active != target:
-                self.ledger.begin_rollout(PLACE, kind, target, settings_before=before.settings if before else None)
+                self.ledger.begin_rollout(ENV, kind, target, settings_before=before.settings if before else None)
 
     def settle(self) -> None:
         loop = Loop(
@@ -83,28 +83,28 @@ class Machine:
             pause=self.wait,
         )
         if self.agent:
-            self.look_after(loop.begin(PLACE, asked=False))
+            self.look_after(loop.begin(ENV, asked=False))
         else:
-            loop.run(PLACE)
-        if self.ledger.get_environment(PLACE).destroying:
-            self.ledger.remove_environment(PLACE)
+            loop.run(ENV)
+        if self.ledger.get_environment(ENV).destroying:
+            self.ledger.remove_environment(ENV)
 
     def wait(self, seconds: float) -> None:
         """Let time pass, and users ask meanwhile."""
         for _ in range(REQUESTS if self.policy.analysis else 1):
             self.ask()
         self.world.clock.sleep(max(seconds, SHORTEST_S))
-        rollout = self.ledger.get_environment(PLACE).rollout
-        if rollout is not None and self.says == "resume" and waits_for_somebody(self.ledger.get_environment(PLACE)):
+        rollout = self.ledger.get_environment(ENV).rollout
+        if rollout is not None and self.says == "resume" and waits_for_somebody(self.ledger.get_environment(ENV)):
             word = {"paused": False} if rollout.stage.paused else {"resumed": True}
             self.ledger.change_stage(rollout, "resumed", {}, **word)
         elif rollout is not None and self.says == "abort" and rollout.stage.step >= 2 and not rollout.stage.abort:
             self.ledger.change_stage(rollout, "abort", {}, abort="a typo")
 
     def ask(self) -> None:
-        self.world.router.request(PLACE)
+        self.world.router.request(ENV)
         if self.served and self.routed and "exclusive" not in self.fields:
-            assert self.world.router.serving(PLACE), "a request that nobody could answer"
+            assert self.world.router.serving(ENV), "a request that nobody could answer"
 
     def look_after(self, run: Run) -> None:
         """Pass after pass, as the agent does, until a few in a row had nothing to do."""
@@ -116,16 +116,16 @@ class Machine:
 
     def summary(self) -> object:
         """Return what must be the same however often it was killed: names of instances may differ, their sum not."""
-        state = self.ledger.find_environment(PLACE)
+        state = self.ledger.find_environment(ENV)
         if state is None:
             return None
-        copies = self.ledger.instances(PLACE)
+        copies = self.ledger.instances(ENV)
         seen = self.world.runtime.observe(copies)
         return (
             state.active,
             state.rollout,
             sorted((one.release, what.state) for one, what in zip(copies, seen, strict=True)),
-            [(one.number, one.ran_well) for one in self.ledger.releases(PLACE)],
+            [(one.number, one.ran_well) for one in self.ledger.releases(ENV)],
             sorted(self.world.runtime.tasks_run),
         )
 
@@ -133,18 +133,18 @@ class Machine:
         """Assert what must hold at rest."""
         assert self.world.runtime.violations == []
         assert len(set(self.world.runtime.tasks_run)) == len(self.world.runtime.tasks_run), "a task ran twice"
-        assert self.world.router.observe(PLACE).previewed == {}
-        copies = self.ledger.instances(PLACE)
+        assert self.world.router.observe(ENV).previewed == {}
+        copies = self.ledger.instances(ENV)
         assert sorted(self.world.runtime.traces()) == sorted(one.id for one in copies)
         self.ledger.verify()
-        state = self.ledger.find_environment(PLACE)
-        weighted = [item.target.name for item in self.world.router.observe(PLACE).targets if item.weight]
+        state = self.ledger.find_environment(ENV)
+        weighted = [item.target.name for item in self.world.router.observe(ENV).targets if item.weight]
         active = [one.id for one in copies if state and one.release == state.active]
         assert sorted(weighted) == (sorted(active) if self.routed else [])
 
     def _watch(self, name: str) -> None:
         assert self.world.runtime.violations == [], name
-        serving = self.world.router.serving(PLACE)
+        serving = self.world.router.serving(ENV)
         self.ask()
         if self.served and self.routed and "exclusive" not in self.fields:
             assert serving, f"no traffic after {name}"

@@ -9,7 +9,7 @@ from control_machine import Machine
 
 from instar.model.definition import Analysis, Check, Health, Replace, Rollout, Step, Task
 from simulated import Behaviour
-from simulated.values import PLACE
+from simulated.values import ENV
 
 Act = Callable[[Machine], None]
 
@@ -66,8 +66,8 @@ def revived(machine: Machine) -> None:
 def gone(machine: Machine) -> None:
     machine.served = False
     machine.fields["exclusive"] = machine.fields.get("exclusive", False)  # traffic may end now
-    if machine.ledger.find_environment(PLACE) is not None:
-        machine.ledger.set_destroying(PLACE)
+    if machine.ledger.find_environment(ENV) is not None:
+        machine.ledger.set_destroying(ENV)
 
 
 def unsteady(machine: Machine) -> None:
@@ -144,7 +144,7 @@ def paused(machine: Machine) -> None:
     steps = (*machine.policy.steps[:1], dataclasses.replace(machine.policy.steps[1], pause_ms=None))
     machine.policy = dataclasses.replace(machine.policy, steps=steps)
     machine.want("deploy", version="2")
-    rollout = machine.ledger.get_environment(PLACE).rollout
+    rollout = machine.ledger.get_environment(ENV).rollout
     if rollout is not None and rollout.stage.step == 0:
         machine.ledger.change_stage(rollout, "paused", {}, paused=True)
 
@@ -167,7 +167,7 @@ def batches_back(machine: Machine) -> None:
 def dead_one(machine: Machine) -> None:
     """An instance ends, and the agent looks."""
     machine.agent = True
-    for one in machine.ledger.instances(PLACE)[:1]:
+    for one in machine.ledger.instances(ENV)[:1]:
         if one.id.endswith("-1-1") and one.id in machine.world.runtime.traces():
             machine.world.runtime.kill(one.id)
 
@@ -175,7 +175,7 @@ def dead_one(machine: Machine) -> None:
 def deaf_one(machine: Machine) -> None:
     """An instance no longer answers."""
     machine.agent = True
-    for one in machine.ledger.instances(PLACE)[:1]:
+    for one in machine.ledger.instances(ENV)[:1]:
         if one.id.endswith("-1-1") and one.id in machine.world.runtime.traces():
             machine.world.runtime.change(one.id, answers=500)
 

@@ -16,7 +16,7 @@ from control_machine import Machine
 from control_scenarios import SCENARIOS
 
 from simulated import Crash, Effects
-from simulated.values import PLACE
+from simulated.values import ENV
 
 
 @contextlib.contextmanager
@@ -52,7 +52,7 @@ def killed(path: Path, name: str, *kills: tuple[str, int]) -> object:
             try:
                 if life == 0 or _rollouts(machine) == begun or _under_way(machine):
                     SCENARIOS[name][2](machine)
-                if machine.ledger.find_environment(PLACE) is not None:
+                if machine.ledger.find_environment(ENV) is not None:
                     machine.settle()
                 machine.effects.revive()
             except Crash:
@@ -63,12 +63,12 @@ def killed(path: Path, name: str, *kills: tuple[str, int]) -> object:
 
 def _rollouts(machine: Machine) -> int:
     """Return how many rollouts were ever begun: as long as there is no new one, the user asks again."""
-    return sum(1 for event in machine.ledger.history(PLACE) if event.kind == "rollout")
+    return sum(1 for event in machine.ledger.history(ENV) if event.kind == "rollout")
 
 
 def _under_way(machine: Machine) -> bool:
     """Tell whether a rollout runs: what was asked for may be asked again, and changes nothing."""
-    state = machine.ledger.find_environment(PLACE)
+    state = machine.ledger.find_environment(ENV)
     return state is not None and state.rollout is not None
 
 

@@ -32,7 +32,7 @@ from instar.model.definition import Analysis, Check, Replace, Rollout, Step, Tas
 from instar.model.progress import silent
 from instar.model.release import Settings, TaintKind
 from simulated import Behaviour, Crash, CrashableLedger, Effects, Simulation
-from simulated.values import PLACE, configuration, image
+from simulated.values import ENV, configuration, image
 
 FEW, MANY, PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 150, 10_000, 6, 15, 1000
 STEPS = (Step(weight_percent=20, pause_ms=300), Step(weight_percent=60, pause_ms=None))
@@ -141,43 +141,43 @@ class Faults(RuleBasedStateMachine):
         self.passes()
 
     def _want(self, behaviour: str, paused: bool) -> None:
-        state = self.ledger.find_environment(PLACE)
+        state = self.ledger.find_environment(ENV)
         with self.ledger.transaction():
             self.version += 1
             if state is not None and state.rollout is not None:
                 self.ledger.end_rollout(state.rollout, "failed", {"reason": "another took its place"})
-            self.ledger.save_settings(PLACE, self.settings)
+            self.ledger.save_settings(ENV, self.settings)
             fields = {**SERVICES[self.service], "before": TASKS, "after": TASKS}
             made = configuration({"V": str(self.version)}, **fields)
-            number = self.ledger.add_release(PLACE, image().digest, made).number
+            number = self.ledger.add_release(ENV, image().digest, made).number
             self.behaviours[number] = behaviour
             self.world.runtime.behave(number, BEHAVIOURS[behaviour])
-            self.ledger.set_alarm(PLACE, None)
+            self.ledger.set_alarm(ENV, None)
             before = state.settings if state else None
-            begun = self.ledger.begin_rollout(PLACE, "deploy", number, settings_before=before)
+            begun = self.ledger.begin_rollout(ENV, "deploy", number, settings_before=before)
             if paused:
                 self.ledger.change_stage(begun, "paused", {}, paused=True)
 
     @rule()
     def rollback(self) -> None:
         with self.acting():
-            state = self.ledger.get_environment(PLACE)
-            older = [one for one in self.ledger.releases(PLACE) if one.ran_well and one.number != state.active]
+            state = self.ledger.get_environment(ENV)
+            older = [one for one in self.ledger.releases(ENV) if one.ran_well and one.number != state.active]
             if not older:
                 return
             self.served &= self.behaviours[older[0].number] != "dies"
             with self.ledger.transaction():
                 if state.rollout is not None:
                     self.ledger.end_rollout(state.rollout, "failed", {"reason": "rolled back"})
-                self.ledger.set_alarm(PLACE, None)
-                self.ledger.begin_rollout(PLACE, "rollback", older[0].number)
+                self.ledger.set_alarm(ENV, None)
+                self.ledger.begin_rollout(ENV, "rollback", older[0].number)
         self.passes()
 
     @rule(word=st.sampled_from(["pause", "resume", "abort"]))
     def say(self, word: str) -> None:
         changes: dict[str, Any] = {"pause": {"paused": True}, "abort": {"abort": "a typo"}}.get(word, {})
         with self.acting():
-            rollout = self.ledger.get_environment(PLACE).rollout
+            rollout = self.ledger.get_environment(ENV).rollout
             if rollout is None:
                 return
             if word == "resume":
@@ -189,33 +189,33 @@ class Faults(RuleBasedStateMachine):
     def destroy(self, effect: int) -> None:
         """Killed in the middle, gone on with; then it is made anew."""
         self.served = False
-        self.ledger.set_destroying(PLACE)
+        self.ledger.set_destroying(ENV)
         self.effects._after = len(self.effects.names) + effect
         for _ in range(CALM_PASSES):
             self._pass()
-            if self.ledger.find_environment(PLACE) is None:
+            if self.ledger.find_environment(ENV) is None:
                 break
         self.effects.revive()
-        assert self.ledger.find_environment(PLACE) is None
+        assert self.ledger.find_environment(ENV) is None
         assert self.world.runtime.traces() == ()
-        assert not self.world.router.observe(PLACE).targets
+        assert not self.world.router.observe(ENV).targets
         self.deploy("blue-green", "well", self.settings.instances)
         self.calm()
 
     @rule(which=st.integers(0, 5), kind=KINDS, isolated=st.booleans(), after_ms=st.sampled_from([0, 0, 3_000]))
     def somebody_taints(self, which: int, kind: TaintKind, isolated: bool, after_ms: int) -> None:
         with self.acting():
-            for one in self.ledger.instances(PLACE)[which : which + 1]:
+            for one in self.ledger.instances(ENV)[which : which + 1]:
                 self.ledger.taint(one.id, kind, "a look", after_ms=after_ms, isolated=isolated)
         self.passes()
 
     @rule(which=st.integers(0, 5), weight=st.sampled_from([1, 7, 256]))
     def a_weight_is_changed_by_hand(self, which: int, weight: int) -> None:
-        weights = {item.target.name: item.weight for item in self.world.router.observe(PLACE).targets if item.weight}
+        weights = {item.target.name: item.weight for item in self.world.router.observe(ENV).targets if item.weight}
         for name in sorted(weights)[which : which + 1]:
             weights[name] = weight
             with self.acting():
-                self.world.router.route(PLACE, weights)
+                self.world.router.route(ENV, weights)
         self.passes()
 
     # what the machine does
@@ -277,12 +277,12 @@ class Faults(RuleBasedStateMachine):
         self._heal()
         for _ in range(LEFT_ALONE_PASSES):
             self._pass()
-        state = self.ledger.get_environment(PLACE)
+        state = self.ledger.get_environment(ENV)
         if self.service == "web" and state.active is not None and self.behaviours[state.active] == "well":
             policy = self.settings.replace
-            since = self.ledger.now() - counted_for(policy, self.ledger.get_release(PLACE, state.active))
-            if len(self.ledger.replacements(PLACE, state.active, since, policy.max_age_ms)) < policy.budget:
-                assert self.world.router.serving(PLACE), "nobody serves"
+            since = self.ledger.now() - counted_for(policy, self.ledger.get_release(ENV, state.active))
+            if len(self.ledger.replacements(ENV, state.active, since, policy.max_age_ms)) < policy.budget:
+                assert self.world.router.serving(ENV), "nobody serves"
 
     @rule()
     def all_is_well_for_a_long_time(self) -> None:
@@ -298,12 +298,12 @@ class Faults(RuleBasedStateMachine):
     def calm(self) -> None:
         """Let the faults be over, everybody say resume, and look at what is left."""
         self._heal()
-        self.ledger.set_alarm(PLACE, None)
+        self.ledger.set_alarm(ENV, None)
         idle = 0
         for _ in range(CALM_PASSES):
             waits = self._pass() is not None or self._is_tainted()
             idle = 0 if waits else idle + 1
-            state = self.ledger.get_environment(PLACE)
+            state = self.ledger.get_environment(ENV)
             if state.rollout is not None and waits_for_somebody(state):
                 word = {"paused": False} if state.rollout.stage.paused else {"resumed": True}
                 self.ledger.change_stage(state.rollout, "resumed", {}, **word)
@@ -312,20 +312,20 @@ class Faults(RuleBasedStateMachine):
         else:
             raise AssertionError("it does not come to rest")
         self._look_at_rest()
-        self.served = bool(self.world.router.serving(PLACE)) and self.service == "web"
+        self.served = bool(self.world.router.serving(ENV)) and self.service == "web"
 
     def _is_tainted(self) -> bool:
-        state = self.ledger.get_environment(PLACE)
+        state = self.ledger.get_environment(ENV)
         kept = state.alarm is None and state.active is not None and self.behaviours[state.active] == "well"
-        return kept and any(one.taint for one in self.ledger.instances(PLACE))
+        return kept and any(one.taint for one in self.ledger.instances(ENV))
 
     def _heal(self) -> None:
         for one in self.world.runtime.traces():
             self.world.runtime.change(one, answers=200)
 
     def _look_at_rest(self) -> None:
-        state, copies = self.ledger.get_environment(PLACE), self.ledger.instances(PLACE)
-        router = self.world.router.observe(PLACE)
+        state, copies = self.ledger.get_environment(ENV), self.ledger.instances(ENV)
+        router = self.world.router.observe(ENV)
         assert state.rollout is None
         assert router.previewed == {}
         assert sorted(self.world.runtime.traces()) == sorted(one.id for one in copies), "orphans"
@@ -333,7 +333,7 @@ class Faults(RuleBasedStateMachine):
         active = {one.id for one in copies if one.release == state.active}
         if weighted & active or state.alarm is None:  # else another answers in its place
             assert weighted <= active, "traffic beside the active release"
-            ran_well = {one.number for one in self.ledger.releases(PLACE) if one.ran_well}
+            ran_well = {one.number for one in self.ledger.releases(ENV) if one.ran_well}
             others = {one.release for one in copies} - {state.active}
             assert others <= ran_well and len(others) <= state.settings.keep.hot, "more is hot than may be"
         if state.active is not None and state.alarm is None and self.behaviours[state.active] == "well":
@@ -342,7 +342,7 @@ class Faults(RuleBasedStateMachine):
             assert weighted == (set() if self.service == "worker" else active)
             running = [seen.state for seen in self.world.runtime.observe(copies) if seen.id in active]
             assert set(running) == {"running"}
-            assert self.service == "worker" or set(self.world.router.serving(PLACE)) == active
+            assert self.service == "worker" or set(self.world.router.serving(ENV)) == active
 
     def _pass(self) -> float | None:
         """One pass of the agent, users who ask, and a little time."""
@@ -352,11 +352,11 @@ class Faults(RuleBasedStateMachine):
                 loop = Loop(
                     ledger=self.ledger, provider=self.world.provider, find_image=lambda digest: image(), report=silent
                 )
-                self.run = loop.begin(PLACE, asked=False)
+                self.run = loop.begin(ENV, asked=False)
             seconds = self.run.advance()
             self._look_at_shares()
-            if seconds is None and self.ledger.get_environment(PLACE).destroying:
-                self.ledger.remove_environment(PLACE)
+            if seconds is None and self.ledger.get_environment(ENV).destroying:
+                self.ledger.remove_environment(ENV)
         for _ in range(3):
             self._ask()
         self.world.clock.sleep(0.5 if seconds is None else min(max(seconds, 0.1), 2.0))
@@ -364,21 +364,21 @@ class Faults(RuleBasedStateMachine):
 
     def _look_at_shares(self) -> None:
         """When the loop waits in a canary's step, the target has the step's share, where others could have the rest."""
-        state = self.ledger.get_environment(PLACE)
+        state = self.ledger.get_environment(ENV)
         rollout, steps = state.rollout, state.settings.rollout.steps
         if rollout is None or rollout.kind == "rollback" or state.active == rollout.target or self.service != "web":
             return
-        routed = [item for item in self.world.router.observe(PLACE).targets if item.weight]
+        routed = [item for item in self.world.router.observe(ENV).targets if item.weight]
         of_target = [item for item in routed if item.target.name.split("-")[-2] == str(rollout.target)]
         source = f"-{rollout.source}-"
-        others = [item for item in self.world.router.observe(PLACE).targets if source in item.target.name and item.up]
+        others = [item for item in self.world.router.observe(ENV).targets if source in item.target.name and item.up]
         if 0 < rollout.stage.step <= len(steps) and of_target and others:
             percent = 100 * sum(item.weight for item in of_target) / sum(item.weight for item in routed)
             assert abs(percent - steps[rollout.stage.step - 1].weight_percent) <= 1
 
     def _ask(self) -> None:
-        serving = self.world.router.serving(PLACE)
-        answered = self.world.router.request(PLACE)
+        serving = self.world.router.serving(ENV)
+        answered = self.world.router.request(ENV)
         if self.served:
             fails = {name for name in serving if self.behaviours[int(name.split("-")[-2])] == "failing"}
             assert answered or fails, "a request that nobody answers"
@@ -386,7 +386,7 @@ class Faults(RuleBasedStateMachine):
     def _disturbed(self) -> None:
         """A fault that took the last one who could answer is no fault of ours."""
         back = self.settings.rollout.watch_ms and "dies" in self.behaviours.values()  # it may go back to one that does
-        self.served &= bool(self.world.router.serving(PLACE)) and not back
+        self.served &= bool(self.world.router.serving(ENV)) and not back
         self.passes()
 
     @contextlib.contextmanager
@@ -410,7 +410,7 @@ class Faults(RuleBasedStateMachine):
     def _watch(self, name: str) -> None:
         assert self.world.runtime.violations == [], name
         if self.served:
-            assert self.world.router.serving(PLACE), f"no traffic after {name}"
+            assert self.world.router.serving(ENV), f"no traffic after {name}"
 
     @invariant()
     def what_must_always_be_true(self) -> None:

@@ -18,12 +18,12 @@ from instar.errors import InstarError, NotFound, Refused
 from instar.ledger import Ledger
 from instar.ledger.addresses import next_free
 from instar.ledger.chain import detail_text, link, word
-from instar.model.release import Place, Process, Settings
+from instar.model.release import EnvironmentId, Process, Settings
 from simulated import VirtualClock
 from simulated.values import configuration, image
 
-PLACES = st.sampled_from(
-    [Place(service=service, environment=name) for service, name in (("a", "b-c"), ("a-b", "c"), ("x", "dev"))]
+ENVIRONMENTS = st.sampled_from(
+    [EnvironmentId(service=service, name=name) for service, name in (("a", "b-c"), ("a-b", "c"), ("x", "dev"))]
 )
 NETWORK = IPv4Network("10.0.0.0/28")  # 13 free addresses
 NUMBERS = st.integers(1, 6)
@@ -31,7 +31,7 @@ NUMBERS = st.integers(1, 6)
 
 @dataclass
 class Modelled:
-    """What a place should be."""
+    """What an environment should be."""
 
     instances_wanted: int
     releases: dict[int, str | None] = field(default_factory=dict)  # number → "well" once a rollout to it was done
@@ -48,8 +48,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.path = Path(self.folder.name) / "instar.db"
         self.clock = VirtualClock()
         self.ledger = Ledger(self.path, actor="ann", clock=self.clock.now)
-        self.places: dict[Place, Modelled] = {}
-        self.last_number: dict[Place, int] = {}
+        self.environments: dict[EnvironmentId, Modelled] = {}
+        self.last_number: dict[EnvironmentId, int] = {}
         self.last_serial = 0
         self.ids: set[str] = set()
         self.events = 0
@@ -66,9 +66,9 @@ class LedgerMachine(RuleBasedStateMachine):
             act()
         assert len(self.ledger.history()) == before
 
-    def open_to_change(self, place: Place, act: Callable[[], object]) -> Modelled | None:
-        """Return the model of a place that may be added to; else see that ``act`` is refused."""
-        found = self.places.get(place)
+    def open_to_change(self, environment: EnvironmentId, act: Callable[[], object]) -> Modelled | None:
+        """Return the model of an environment that may be added to; else see that ``act`` is refused."""
+        found = self.environments.get(environment)
         if found is None:
             self.refused(NotFound, act)
         elif found.destroying:
@@ -77,32 +77,32 @@ class LedgerMachine(RuleBasedStateMachine):
             return found
         return None
 
-    @rule(place=PLACES, wanted=st.integers(1, 3))
-    def save_settings(self, place: Place, wanted: int) -> None:
-        found = self.places.setdefault(place, Modelled(instances_wanted=wanted))
+    @rule(environment=ENVIRONMENTS, wanted=st.integers(1, 3))
+    def save_settings(self, environment: EnvironmentId, wanted: int) -> None:
+        found = self.environments.setdefault(environment, Modelled(instances_wanted=wanted))
         if found.destroying and found.instances_wanted != wanted:
-            self.refused(Refused, lambda: self.ledger.save_settings(place, Settings(instances=wanted)))
+            self.refused(Refused, lambda: self.ledger.save_settings(environment, Settings(instances=wanted)))
             return
         found.instances_wanted = wanted
-        assert self.ledger.save_settings(place, Settings(instances=wanted)).settings.instances == wanted
+        assert self.ledger.save_settings(environment, Settings(instances=wanted)).settings.instances == wanted
 
-    @rule(place=PLACES, name=st.sampled_from(["one", "two"]))
-    def add_release(self, place: Place, name: str) -> None:
+    @rule(environment=ENVIRONMENTS, name=st.sampled_from(["one", "two"]))
+    def add_release(self, environment: EnvironmentId, name: str) -> None:
         def act() -> int:
-            return self.ledger.add_release(place, image(name).digest, configuration({"NAME": name})).number
+            return self.ledger.add_release(environment, image(name).digest, configuration({"NAME": name})).number
 
-        found = self.open_to_change(place, act)
+        found = self.open_to_change(environment, act)
         if found is not None:
-            number = self.last_number[place] = self.last_number.get(place, 0) + 1
+            number = self.last_number[environment] = self.last_number.get(environment, 0) + 1
             assert act() == number
             found.releases[number] = None
 
-    @rule(place=PLACES, number=NUMBERS)
-    def begin_rollout(self, place: Place, number: int) -> None:
+    @rule(environment=ENVIRONMENTS, number=NUMBERS)
+    def begin_rollout(self, environment: EnvironmentId, number: int) -> None:
         def act() -> object:
-            return self.ledger.begin_rollout(place, "deploy", number)
+            return self.ledger.begin_rollout(environment, "deploy", number)
 
-        found = self.open_to_change(place, act)
+        found = self.open_to_change(environment, act)
         if found is None:
             return
         if found.rollout is not None:
@@ -113,12 +113,12 @@ class LedgerMachine(RuleBasedStateMachine):
             act()
             found.rollout = number
 
-    @rule(place=PLACES, well=st.booleans())
-    def end_rollout(self, place: Place, well: bool) -> None:
-        found = self.places.get(place)
+    @rule(environment=ENVIRONMENTS, well=st.booleans())
+    def end_rollout(self, environment: EnvironmentId, well: bool) -> None:
+        found = self.environments.get(environment)
         if found is None or found.rollout is None:
             return
-        rollout = self.ledger.get_environment(place).rollout
+        rollout = self.ledger.get_environment(environment).rollout
         assert rollout is not None and rollout.target == found.rollout
         ended = self.ledger.end_rollout(rollout, "done" if well else "failed", {"switch_ms": 0.5})
         assert ended.detail == {"switch_ms": 0.5}
@@ -127,29 +127,29 @@ class LedgerMachine(RuleBasedStateMachine):
             found.releases[found.rollout] = "well"
         found.rollout = None
 
-    @rule(place=PLACES, number=st.none() | NUMBERS)
-    def set_active(self, place: Place, number: int | None) -> None:
-        found = self.places.get(place)
+    @rule(environment=ENVIRONMENTS, number=st.none() | NUMBERS)
+    def set_active(self, environment: EnvironmentId, number: int | None) -> None:
+        found = self.environments.get(environment)
         if found is None or (number is not None and number not in found.releases):
-            self.refused(NotFound, lambda: self.ledger.set_active(place, number))
+            self.refused(NotFound, lambda: self.ledger.set_active(environment, number))
             return
-        self.ledger.set_active(place, number)
+        self.ledger.set_active(environment, number)
         found.active = number
 
-    @rule(place=PLACES, number=NUMBERS, count=st.integers(0, 5))
-    def add_instances(self, place: Place, number: int, count: int) -> None:
+    @rule(environment=ENVIRONMENTS, number=NUMBERS, count=st.integers(0, 5))
+    def add_instances(self, environment: EnvironmentId, number: int, count: int) -> None:
         def act() -> object:
-            return self.ledger.add_instances(place, number, count, NETWORK)
+            return self.ledger.add_instances(environment, number, count, NETWORK)
 
-        found = self.open_to_change(place, act)
+        found = self.open_to_change(environment, act)
         if found is None:
             return
         if number not in found.releases:
             self.refused(NotFound, act)
-        elif count > 13 - sum(len(each.live) for each in self.places.values()):
+        elif count > 13 - sum(len(each.live) for each in self.environments.values()):
             self.refused(Refused, act)
         else:
-            for one in self.ledger.add_instances(place, number, count, NETWORK):
+            for one in self.ledger.add_instances(environment, number, count, NETWORK):
                 assert one.id not in self.ids and one.serial > self.last_serial
                 self.ids.add(one.id)
                 self.last_serial = one.serial
@@ -157,46 +157,50 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), pid=st.integers(1, 9))
     def change_instance(self, data: st.DataObject, pid: int) -> None:
-        live = [(place, name) for place, found in self.places.items() for name in found.live]
+        live = [(environment, name) for environment, found in self.environments.items() for name in found.live]
         if not live:
             self.refused(NotFound, lambda: self.ledger.set_started("a-b-c-9-9"))
             return
-        place, name = data.draw(st.sampled_from(sorted(live, key=str)))
+        environment, name = data.draw(st.sampled_from(sorted(live, key=str)))
         if data.draw(st.booleans()):
             process = Process(boot_id="b", pid=pid, start_time=pid)
             assert self.ledger.set_process(name, process).process == process
             assert self.ledger.set_started(name).started_at is not None
-            self.places[place].live[name] = pid
+            self.environments[environment].live[name] = pid
         else:
             self.ledger.remove_instance(name, "why")
             self.ledger.remove_instance(name, "again")
             self.refused(NotFound, lambda: self.ledger.set_started(name))
-            del self.places[place].live[name]
+            del self.environments[environment].live[name]
 
-    @rule(place=PLACES)
-    def set_destroying(self, place: Place) -> None:
-        if place not in self.places:
-            self.refused(NotFound, lambda: self.ledger.set_destroying(place))
+    @rule(environment=ENVIRONMENTS)
+    def set_destroying(self, environment: EnvironmentId) -> None:
+        if environment not in self.environments:
+            self.refused(NotFound, lambda: self.ledger.set_destroying(environment))
             return
-        self.ledger.set_destroying(place)
-        self.places[place] = dataclasses.replace(self.places[place], destroying=True, rollout=None)
+        self.ledger.set_destroying(environment)
+        self.environments[environment] = dataclasses.replace(
+            self.environments[environment], destroying=True, rollout=None
+        )
 
-    @precondition(lambda self: any(found.destroying for found in self.places.values()))
+    @precondition(lambda self: any(found.destroying for found in self.environments.values()))
     @rule(data=st.data())
     def remove_environment(self, data: st.DataObject) -> None:
-        place = data.draw(st.sampled_from([place for place, found in self.places.items() if found.destroying]))
-        if self.places[place].live:
-            self.refused(Refused, lambda: self.ledger.remove_environment(place))
+        environment = data.draw(
+            st.sampled_from([environment for environment, found in self.environments.items() if found.destroying])
+        )
+        if self.environments[environment].live:
+            self.refused(Refused, lambda: self.ledger.remove_environment(environment))
         else:
-            self.ledger.remove_environment(place)
-            del self.places[place]
+            self.ledger.remove_environment(environment)
+            del self.environments[environment]
 
-    @rule(place=PLACES)
-    def write_and_give_up(self, place: Place) -> None:
+    @rule(environment=ENVIRONMENTS)
+    def write_and_give_up(self, environment: EnvironmentId) -> None:
         before = self.ledger.history()
         with pytest.raises(ZeroDivisionError), self.ledger.transaction():
-            self.ledger.record("note", place=place)
-            self.ledger.save_settings(Place(service="y", environment="z"), Settings())
+            self.ledger.record("note", environment=environment)
+            self.ledger.save_settings(EnvironmentId(service="y", name="z"), Settings())
             raise ZeroDivisionError
         assert self.ledger.history() == before
 
@@ -207,16 +211,16 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_ledger_is_as_the_model(self) -> None:
-        states = {state.place: state for state in self.ledger.environments()}
-        assert states.keys() == self.places.keys()
-        for place, found in self.places.items():
-            state = states[place]
+        states = {state.id: state for state in self.ledger.environments()}
+        assert states.keys() == self.environments.keys()
+        for environment, found in self.environments.items():
+            state = states[environment]
             assert state.settings.instances == found.instances_wanted
             assert (state.active, state.destroying) == (found.active, found.destroying)
             assert (state.rollout.target if state.rollout else None) == found.rollout
-            releases = {each.number: "well" if each.ran_well else None for each in self.ledger.releases(place)}
+            releases = {each.number: "well" if each.ran_well else None for each in self.ledger.releases(environment)}
             assert releases == found.releases
-            live = {one.id: one.process.pid if one.process else None for one in self.ledger.instances(place)}
+            live = {one.id: one.process.pid if one.process else None for one in self.ledger.instances(environment)}
             assert live == found.live
 
     @invariant()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from instar.model.definition import Keep
 from instar.model.release import EnvironmentState, Release, Rollout, Settings
 from instar.operations.retention import kept, required, with_logs
-from simulated.values import PLACE, configuration, image
+from simulated.values import ENV, configuration, image
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -22,7 +22,7 @@ def histories(draw: st.DrawFn) -> tuple[EnvironmentState, list[Release], set[int
     flags = [draw(st.tuples(st.booleans(), st.booleans(), st.integers(0, 9))) for _ in range(count)]
     releases = [
         Release(
-            place=PLACE,
+            environment=ENV,
             number=number,
             image=image(str(number)).digest,
             configuration=configuration(),
@@ -38,10 +38,17 @@ def histories(draw: st.DrawFn) -> tuple[EnvironmentState, list[Release], set[int
     rollout = None
     if target is not None:
         rollout = Rollout(
-            id=1, place=PLACE, kind="deploy", source=source, target=target, state="running", actor="a", started_at=AT
+            id=1,
+            environment=ENV,
+            kind="deploy",
+            source=source,
+            target=target,
+            state="running",
+            actor="a",
+            started_at=AT,
         )
     settings = Settings(keep=Keep(hot=0, releases=draw(st.integers(1, 5))))
-    state = EnvironmentState(place=PLACE, settings=settings, active=draw(some), created_at=AT, rollout=rollout)
+    state = EnvironmentState(id=ENV, settings=settings, active=draw(some), created_at=AT, rollout=rollout)
     present = draw(st.sets(st.sampled_from(range(1, count + 1)))) if count else set()
     return state, releases, present
 

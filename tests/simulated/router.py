@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from instar.errors import RouterError
 from instar.model.drift import Finding
-from instar.model.release import Place, Served
+from instar.model.release import EnvironmentId, Served
 from instar.providers.base import Counters, RoutedTarget, RouterPlan, RouterState, Target
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
@@ -31,7 +31,7 @@ class Held:
 
 @dataclass(kw_only=True)
 class Routes:
-    """One place's router. ``plan``, ``targets`` and ``weights`` are in its file: they outlive its process."""
+    """One environment's router. ``plan``, ``targets`` and ``weights`` are in its file: they outlive its process."""
 
     plan: RouterPlan
     running: bool = True
@@ -53,22 +53,22 @@ class SimulatedRouter:
     def __init__(self, *, runtime: SimulatedRuntime, clock: VirtualClock, effects: Effects) -> None:
         self.refuses: set[str] = set()
         self.taken: dict[str, str] = {}
-        self.tampered: dict[Place, tuple[Finding, ...]] = {}  # what an inspection finds, until it is restored
+        self.tampered: dict[EnvironmentId, tuple[Finding, ...]] = {}  # what an inspection finds, until it is restored
         self._runtime = runtime
         self._clock = clock
         self._effects = effects
-        self._places: dict[Place, Routes] = {}
+        self._places: dict[EnvironmentId, Routes] = {}
         self._turn = itertools.count()
         self._guard = effects.guard  # one for all: a watcher looks at everything
         runtime.has_traffic = self.has_traffic
 
     # What tests do to it
 
-    def request(self, place: Place, *, lasts_s: float = 0.0, release: int | None = None) -> str | None:
+    def request(self, environment: EnvironmentId, *, lasts_s: float = 0.0, release: int | None = None) -> str | None:
         """Send a request, for ``release`` if it says so; return the name of the target that answers it, None when
         nothing answers well."""
         with self._guard:
-            routes = self._places.get(place)
+            routes = self._places.get(environment)
             if routes is None or not routes.running:
                 return None
             if release is not None and routes.plan.preview == "header":
@@ -81,25 +81,25 @@ class SimulatedRouter:
                 return None
             return self._answered(routes, ready, lasts_s)
 
-    def held(self, place: Place) -> tuple[Held, ...]:
+    def held(self, environment: EnvironmentId) -> tuple[Held, ...]:
         """Return the requests that had to wait, those that are over too."""
         with self._guard:
-            routes = self._places[place]
+            routes = self._places[environment]
             self._let_go(routes)
             return tuple(routes.held)
 
-    def request_preview(self, place: Place) -> str | None:
+    def request_preview(self, environment: EnvironmentId) -> str | None:
         """Send a request to the preview address; return who answers it as :meth:`request` does."""
         with self._guard:
-            routes = self._places.get(place)
+            routes = self._places.get(environment)
             if routes is None or not routes.running or routes.plan.preview in (None, "header"):
                 return None
             return self._answered_as(routes, max(self._previewed(routes), default=0))
 
-    def serving(self, place: Place) -> tuple[str, ...]:
+    def serving(self, environment: EnvironmentId) -> tuple[str, ...]:
         """Return the names of the well targets with weight: where a request that came now could go."""
         with self._guard:
-            routes = self._places.get(place)
+            routes = self._places.get(environment)
             if routes is None or not routes.running:
                 return ()
             return tuple(name for name, weight in routes.weights.items() if weight and self._up(routes, name))
@@ -127,130 +127,130 @@ class SimulatedRouter:
     # The protocol
 
     def check(self, plan: RouterPlan) -> None:
-        routes = self._places.get(plan.place)
+        routes = self._places.get(plan.environment)
         ours = _addresses(routes.plan) if routes is not None and routes.running else ()
         for address in _addresses(plan):
             if address in self.taken and address not in ours:
                 raise RouterError(f"cannot listen on '{address}': {self.taken[address]} has it")
 
     def ensure(self, plan: RouterPlan) -> None:
-        self._refuse("ensure", plan.place)
+        self._refuse("ensure", plan.environment)
         self.check(plan)
         with self._guard:
-            routes = self._places.get(plan.place)
+            routes = self._places.get(plan.environment)
             if routes is not None and routes.running and routes.plan == plan:
                 return
-            with self._effects.step(f"ensure {plan.place}"):
+            with self._effects.step(f"ensure {plan.environment}"):
                 if routes is None:
-                    self._places[plan.place] = Routes(plan=plan)
+                    self._places[plan.environment] = Routes(plan=plan)
                 else:
                     routes.plan, routes.running = plan, True
                     routes.previewed = routes.previewed if plan.preview else {}
 
-    def attach(self, place: Place, targets: Sequence[Target]) -> None:
-        self._refuse("attach", place)
+    def attach(self, environment: EnvironmentId, targets: Sequence[Target]) -> None:
+        self._refuse("attach", environment)
         with self._guard:
-            routes = self._running(place, "attach")
+            routes = self._running(environment, "attach")
             for target in targets:
                 if routes.targets.get(target.name, target) != target:
                     raise RouterError(f"cannot attach '{target.name}': it is somewhere else already")
             new = [target for target in targets if target.name not in routes.targets]
-            with self._effects.step(f"attach {place} {' '.join(target.name for target in new)}"):
+            with self._effects.step(f"attach {environment} {' '.join(target.name for target in new)}"):
                 for target in new:
                     routes.targets[target.name] = target
                     routes.weights[target.name] = 0
             unwell = [target.name for target in targets if not self._up(routes, target.name)]
             if unwell:
                 self._clock.sleep(ATTACH_TIMEOUT_S)
-                self._drop(place, routes, [target.name for target in new])
+                self._drop(environment, routes, [target.name for target in new])
                 raise RouterError(f"cannot attach '{unwell[0]}': the router's check did not find it well in 5 s")
 
-    def route(self, place: Place, weights: Mapping[str, int]) -> float:
-        self._refuse("route", place)
+    def route(self, environment: EnvironmentId, weights: Mapping[str, int]) -> float:
+        self._refuse("route", environment)
         with self._guard:
-            if not weights and not self.observe(place).running:
-                if place in self._places:
-                    self._weigh(self._places[place], {})
+            if not weights and not self.observe(environment).running:
+                if environment in self._places:
+                    self._weigh(self._places[environment], {})
                 return 0.0
-            routes = self._running(place, "route")
+            routes = self._running(environment, "route")
             self._must_fit(routes, weights)
-            with self._effects.step(f"route {place} {' '.join(weights)}"):
+            with self._effects.step(f"route {environment} {' '.join(weights)}"):
                 self._weigh(routes, weights)
         return 0.001
 
-    def preview(self, place: Place, targets: Mapping[int, str]) -> None:
-        self._refuse("preview", place)
+    def preview(self, environment: EnvironmentId, targets: Mapping[int, str]) -> None:
+        self._refuse("preview", environment)
         with self._guard:
-            routes = self._places.get(place)
+            routes = self._places.get(environment)
             if routes is None or routes.plan.preview is None:
                 return
             wanted = {number: name for number, name in targets.items() if name in routes.targets}
             if wanted != routes.previewed:
-                with self._effects.step(f"preview {place} {wanted}"):
+                with self._effects.step(f"preview {environment} {wanted}"):
                     routes.previewed = wanted
 
-    def detach(self, place: Place, names: Sequence[str]) -> int:
-        self._refuse("detach", place)
+    def detach(self, environment: EnvironmentId, names: Sequence[str]) -> int:
+        self._refuse("detach", environment)
         with self._guard:
-            routes = self._places.get(place)
+            routes = self._places.get(environment)
             present = [name for name in names if routes and name in routes.targets]
             if routes is None or not present:
                 return 0
             cut = sum(self._in_flight(routes, name) for name in present)
             routes.failed += cut
-            self._drop(place, routes, present)
+            self._drop(environment, routes, present)
             return cut
 
-    def observe(self, place: Place) -> RouterState:
+    def observe(self, environment: EnvironmentId) -> RouterState:
         with self._guard:
-            routes = self._places.get(place)
+            routes = self._places.get(environment)
             if routes is None:
                 return RouterState(running=False)
             targets = tuple(self._seen(routes, name) for name in routes.targets)
             plan = routes.plan if routes.running else None
             return RouterState(running=routes.running, plan=plan, targets=targets, previewed=self._previewed(routes))
 
-    def inspect(self, place: Place) -> tuple[Finding, ...]:
-        return self.tampered.get(place, ())
+    def inspect(self, environment: EnvironmentId) -> tuple[Finding, ...]:
+        return self.tampered.get(environment, ())
 
     def restore(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
-        self._refuse("restore", plan.place)
+        self._refuse("restore", plan.environment)
         with self._guard:
-            routes = self._running(plan.place, "restore")
-            with self._effects.step(f"restore {plan.place}"):
+            routes = self._running(plan.environment, "restore")
+            with self._effects.step(f"restore {plan.environment}"):
                 routes.plan = plan
-                self.tampered.pop(plan.place, None)
+                self.tampered.pop(plan.environment, None)
 
-    def counters(self, place: Place) -> Counters:
-        routes = self._places.get(place)
+    def counters(self, environment: EnvironmentId) -> Counters:
+        routes = self._places.get(environment)
         if routes is None:
             return Counters(requests=0, failed=0)
         self._let_go(routes)
         return Counters(requests=routes.requests, failed=routes.failed)
 
-    def remove(self, place: Place) -> None:
-        self._refuse("remove", place)
+    def remove(self, environment: EnvironmentId) -> None:
+        self._refuse("remove", environment)
         with self._guard:
-            if place in self._places:
-                with self._effects.step(f"close {place}"):
-                    del self._places[place]
+            if environment in self._places:
+                with self._effects.step(f"close {environment}"):
+                    del self._places[environment]
 
-    def clear_orphans(self, known: Callable[[], Sequence[Place]]) -> tuple[str, ...]:
-        orphans = [place for place in self._places if place not in known()]
-        for place in orphans:
-            self.remove(place)
-        return tuple(str(place) for place in orphans)
+    def clear_orphans(self, known: Callable[[], Sequence[EnvironmentId]]) -> tuple[str, ...]:
+        orphans = [environment for environment in self._places if environment not in known()]
+        for environment in orphans:
+            self.remove(environment)
+        return tuple(str(environment) for environment in orphans)
 
     # How it works
 
-    def _refuse(self, verb: str, place: Place) -> None:
+    def _refuse(self, verb: str, environment: EnvironmentId) -> None:
         if verb in self.refuses:
-            raise RouterError(f"cannot {verb} '{place}': the router refuses")
+            raise RouterError(f"cannot {verb} '{environment}': the router refuses")
 
-    def _running(self, place: Place, verb: str) -> Routes:
-        routes = self._places.get(place)
+    def _running(self, environment: EnvironmentId, verb: str) -> Routes:
+        routes = self._places.get(environment)
         if routes is None or not routes.running:
-            raise RouterError(f"cannot {verb} '{place}': its router does not run")
+            raise RouterError(f"cannot {verb} '{environment}': its router does not run")
         return routes
 
     def _must_fit(self, routes: Routes, weights: Mapping[str, int]) -> None:
@@ -298,8 +298,8 @@ class SimulatedRouter:
         for one in routes.held:
             one.over = True
 
-    def _drop(self, place: Place, routes: Routes, names: Sequence[str]) -> None:
-        with self._effects.step(f"detach {place} {' '.join(names)}"):
+    def _drop(self, environment: EnvironmentId, routes: Routes, names: Sequence[str]) -> None:
+        with self._effects.step(f"detach {environment} {' '.join(names)}"):
             for name in names:
                 for kept in (routes.targets, routes.weights, routes.sessions, routes.served, routes.seen):
                     kept.pop(name, None)

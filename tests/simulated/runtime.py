@@ -15,7 +15,7 @@ from instar.model.definition import Check
 from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.image import Image
-from instar.model.release import Instance, Place, Process, Release
+from instar.model.release import EnvironmentId, Instance, Process, Release
 from instar.model.survey import Seen
 from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Subject
 from instar.providers.commands import command_of, place_of_command, volumes_of
@@ -93,12 +93,12 @@ class SimulatedRuntime:
         self.effects = effects
         self.violations: list[str] = []
         self.has_traffic: Callable[[str], bool] = lambda name: False
-        self.volumes_of: set[tuple[Place, str]] = set()
+        self.volumes_of: set[tuple[EnvironmentId, str]] = set()
         self.warned: tuple[str, ...] = ()
         self.tasks_run: list[tuple[int, str]] = []
         self.checked: list[tuple[str, str]] = []
         self.drifted: dict[str, tuple[Finding, ...]] = {}  # what an inspection of an instance finds
-        self._plans: dict[Place, NetworkPlan] = {}
+        self._plans: dict[EnvironmentId, NetworkPlan] = {}
         self.network_drifted: tuple[Finding, ...] = ()
         self._network = IPv4Network(network)
         self._room_bytes = room_bytes
@@ -169,12 +169,12 @@ class SimulatedRuntime:
     def network(self) -> IPv4Network:
         return self._network
 
-    def network_plan(self, place: Place) -> NetworkPlan | None:
-        return self._plans.get(place)
+    def network_plan(self, environment: EnvironmentId) -> NetworkPlan | None:
+        return self._plans.get(environment)
 
     def set_network(self, plan: NetworkPlan) -> bool:
-        with self.effects.step(f"set network of {plan.place}"):
-            self._plans[plan.place] = plan
+        with self.effects.step(f"set network of {plan.environment}"):
+            self._plans[plan.environment] = plan
         return False
 
     def cut(self, plan: NetworkPlan, instances: Sequence[Instance]) -> Mapping[str, tuple[str, ...]]:
@@ -288,18 +288,18 @@ class SimulatedRuntime:
     def forget_logs(self, names: Sequence[str]) -> None:
         self._logs = {name: kept for name, kept in self._logs.items() if name not in names}
 
-    def forget(self, place: Place, names: Sequence[str], *, volumes: bool) -> None:
-        with self.effects.step(f"forget {place}"):
-            self._plans.pop(place, None)
+    def forget(self, environment: EnvironmentId, names: Sequence[str], *, volumes: bool) -> None:
+        with self.effects.step(f"forget {environment}"):
+            self._plans.pop(environment, None)
             self.forget_logs(names)
             if volumes:
-                self.volumes_of = {kept for kept in self.volumes_of if kept[0] != place}
+                self.volumes_of = {kept for kept in self.volumes_of if kept[0] != environment}
 
     def volumes(self) -> tuple[StoredVolume, ...]:
-        return tuple(StoredVolume(place=p, name=n, where="", used_bytes=0) for p, n in sorted(self.volumes_of, key=str))
+        return tuple(StoredVolume(environment=of, name=name, where="", used_bytes=0) for of, name in self.volumes_of)
 
-    def remove_volume(self, place: Place, name: str) -> None:
-        self.volumes_of.discard((place, name))
+    def remove_volume(self, environment: EnvironmentId, name: str) -> None:
+        self.volumes_of.discard((environment, name))
 
     def open_shell(self, instance: Instance, release: Release, *, toolbox: bool) -> Shell:
         with self._guard:
@@ -331,7 +331,7 @@ class SimulatedRuntime:
         with self.effects.step(f"prepare {instance.id}"):
             self._put(made)
             self._logs.setdefault(instance.id, [])
-            self.volumes_of |= {(instance.place, volume.name) for volume in release.service.volumes}
+            self.volumes_of |= {(instance.environment, volume.name) for volume in release.service.volumes}
             self._look_for_clashes(made)
         if behaviour.create_fails:
             with self.effects.step(f"remove {instance.id}"):
@@ -399,7 +399,7 @@ class SimulatedRuntime:
         for other in self._machine.values():
             if other is not new and other.instance.address == new.instance.address:
                 self.violations.append(f"{new.instance.id} and {other.instance.id} have one address")
-            if other.instance.place == new.instance.place and self._both_run(new, other):
+            if other.instance.environment == new.instance.environment and self._both_run(new, other):
                 self.violations.append(f"{new.instance.id} and {other.instance.id} share an exclusive volume")
 
     def _both_run(self, new: Simulated, other: Simulated) -> bool:

@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 from instar.model.definition import Health, Service, Volume
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
-from instar.model.release import Configuration, Instance, Place, Release
+from instar.model.release import Configuration, EnvironmentId, Instance, Release
 from instar.providers.base import Provider
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
 from simulated.router import SimulatedRouter
 from simulated.runtime import SimulatedRuntime
 
-PLACE = Place(service="guestbook", environment="dev")
+ENV = EnvironmentId(service="guestbook", name="dev")
 
 
 def service(*, port: int | None = 8080, exclusive: bool = False, **fields: object) -> Service:
@@ -39,9 +39,9 @@ def image(name: str = "one") -> Image:
     return Image(digest=made, config_digest=Digest.of(b"config"), config=config, layers=(layer,), created=0)
 
 
-def release(number: int = 1, *, place: Place = PLACE, **fields: object) -> Release:
+def release(number: int = 1, *, environment: EnvironmentId = ENV, **fields: object) -> Release:
     return Release(
-        place=place,
+        environment=environment,
         number=number,
         image=image().digest,
         configuration=configuration(**fields),  # type: ignore[arg-type]
@@ -52,9 +52,9 @@ def release(number: int = 1, *, place: Place = PLACE, **fields: object) -> Relea
 def instance(number: int = 1, *, of: Release | None = None, address: str | None = None) -> Instance:
     of = of or release()
     return Instance(
-        id=f"{of.place.service}-{of.place.environment}-{of.number}-{number}",
+        id=f"{of.environment.service}-{of.environment.name}-{of.number}-{number}",
         serial=of.number * 100 + number,
-        place=of.place,
+        environment=of.environment,
         release=of.number,
         address=address or f"10.99.0.{of.number * 10 + number}",
         created_at=datetime(2026, 1, 1, tzinfo=UTC),

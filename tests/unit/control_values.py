@@ -13,9 +13,9 @@ from instar.model.definition import Rollout as Policy
 from instar.model.digest import Digest
 from instar.model.release import (
     Configuration,
+    EnvironmentId,
     EnvironmentState,
     Instance,
-    Place,
     Process,
     Release,
     Rollout,
@@ -28,7 +28,7 @@ from instar.model.release import (
 )
 from instar.providers.base import Observed, Probe, RoutedTarget, Target
 
-PLACE = Place(service="shop", environment="production")
+ENV = EnvironmentId(service="shop", name="production")
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 PROCESS = Process(boot_id="b", pid=7, start_time=1)
 HTTP = Service(command=("serve",), port=8080, health=Health(kind="http", path="/healthz"))
@@ -48,7 +48,7 @@ def ago(seconds: float) -> datetime:
 
 def release(number: int, service: Service = HTTP, *, ran_well: bool = False, last: int | None = None) -> Release:
     return Release(
-        place=PLACE,
+        environment=ENV,
         number=number,
         image=Digest.of(str(number).encode()),
         configuration=Configuration(service=service),
@@ -78,7 +78,7 @@ def copy(
     instance = Instance(
         id=name,
         serial=number * 10 + serial,
-        place=PLACE,
+        environment=ENV,
         release=number,
         address=f"10.0.{number}.{serial}",
         created_at=ago(age_s),
@@ -143,7 +143,7 @@ def world(
     if target is not None:
         rollout = Rollout(
             id=1,
-            place=PLACE,
+            environment=ENV,
             kind=kind,
             source=source or (active if active != target else None),
             target=target,
@@ -161,7 +161,7 @@ def world(
         replace=replace,
     )
     environment = EnvironmentState(
-        place=PLACE,
+        id=ENV,
         settings=settings,
         active=active,
         created_at=NOW,

@@ -17,7 +17,7 @@ from instar.model.progress import Progress, silent
 from instar.model.release import Settings
 from instar.providers.base import Probe
 from simulated import Behaviour, Simulation
-from simulated.values import PLACE, configuration, image
+from simulated.values import ENV, configuration, image
 
 
 @pytest.fixture
@@ -39,16 +39,16 @@ def deploy(
     before: Settings | None = None,
     **fields: object,
 ) -> None:
-    ledger.save_settings(PLACE, settings)
-    made = ledger.add_release(PLACE, image().digest, configuration({"VERSION": version}, **fields))
-    ledger.begin_rollout(PLACE, "deploy", made.number, settings_before=before)
+    ledger.save_settings(ENV, settings)
+    made = ledger.add_release(ENV, image().digest, configuration({"VERSION": version}, **fields))
+    ledger.begin_rollout(ENV, "deploy", made.number, settings_before=before)
     Loop(
         ledger=ledger,
         provider=world.provider,
         find_image=lambda digest: image(),
         report=silent,
         pause=world.clock.sleep,
-    ).run(PLACE)
+    ).run(ENV)
 
 
 ONE = Settings(listen=("127.0.0.1:8080",), instances=2)
@@ -58,10 +58,10 @@ def test_a_router_that_refuses_the_switch_leaves_the_source_active(world: Simula
     deploy(world, ledger, "1", ONE)
     world.router.refuses.add("route")
     deploy(world, ledger, "2", ONE)
-    state = ledger.get_environment(PLACE)
+    state = ledger.get_environment(ENV)
     assert (state.active, state.rollout) == (1, None)
-    assert len(world.router.serving(PLACE)) == 2
-    assert all(name.startswith("guestbook-dev-1-") for name in world.router.serving(PLACE))
+    assert len(world.router.serving(ENV)) == 2
+    assert all(name.startswith("guestbook-dev-1-") for name in world.router.serving(ENV))
 
 
 def test_a_failed_rollout_takes_its_settings_back(world: Simulation, ledger: Ledger) -> None:
@@ -69,27 +69,27 @@ def test_a_failed_rollout_takes_its_settings_back(world: Simulation, ledger: Led
     world.router.refuses.add("attach")
     more = Settings(listen=("127.0.0.1:9999",), instances=3)
     deploy(world, ledger, "2", more, before=ONE)
-    assert ledger.get_environment(PLACE).settings == ONE
-    assert world.router.observe(PLACE).plan is not None
-    assert world.router.observe(PLACE).plan.listen == ONE.listen  # type: ignore[union-attr]
+    assert ledger.get_environment(ENV).settings == ONE
+    assert world.router.observe(ENV).plan is not None
+    assert world.router.observe(ENV).plan.listen == ONE.listen  # type: ignore[union-attr]
 
 
 def test_a_release_that_ends_while_its_last_task_runs_gives_the_traffic_back(world: Simulation, ledger: Ledger) -> None:
     deploy(world, ledger, "1", ONE)
     world.runtime.behave(2, Behaviour(dies_after_s=2, task_lasts_s=5))
     deploy(world, ledger, "2", ONE, after=(Task(command=("tidy",)),))
-    state = ledger.get_environment(PLACE)
+    state = ledger.get_environment(ENV)
     assert (state.active, state.rollout) == (1, None)
-    assert [event.release for event in ledger.history(PLACE) if event.kind == "shift"] == [1, 2, 1]
-    assert len(world.router.serving(PLACE)) == 2
-    assert all(name.startswith("guestbook-dev-1-") for name in world.router.serving(PLACE))
-    assert sorted(world.runtime.traces()) == sorted(one.id for one in ledger.instances(PLACE))
+    assert [event.release for event in ledger.history(ENV) if event.kind == "shift"] == [1, 2, 1]
+    assert len(world.router.serving(ENV)) == 2
+    assert all(name.startswith("guestbook-dev-1-") for name in world.router.serving(ENV))
+    assert sorted(world.runtime.traces()) == sorted(one.id for one in ledger.instances(ENV))
 
 
 def test_what_is_decided_in_vain_keeps_no_processor_busy(world: Simulation, ledger: Ledger) -> None:
     deploy(world, ledger, "1", ONE)
-    world.router.route = lambda place, weights: 0.0  # type: ignore[method-assign]  # it says yes and does nothing
-    router = world.router._places[PLACE]
+    world.router.route = lambda environment, weights: 0.0  # type: ignore[method-assign]  # it says yes and does nothing
+    router = world.router._places[ENV]
     router.weights = dict.fromkeys(router.weights, 0)
     loop = Loop(
         ledger=ledger,
@@ -98,16 +98,16 @@ def test_what_is_decided_in_vain_keeps_no_processor_busy(world: Simulation, ledg
         report=silent,
         pause=world.clock.sleep,
     )
-    assert loop.begin(PLACE, asked=False).advance() == IN_VAIN_S
+    assert loop.begin(ENV, asked=False).advance() == IN_VAIN_S
     with pytest.raises(ProviderError, match=r"it is decided again and again, and changes nothing: .*Route"):
-        loop.run(PLACE)
+        loop.run(ENV)
 
 
 def passes(world: Simulation, ledger: Ledger, count: int = 8) -> list[Progress]:
     """Let an agent look so often, a second each; return what it told."""
     told: list[Progress] = []
     loop = Loop(ledger=ledger, provider=world.provider, find_image=lambda digest: image(), report=told.append)
-    run = loop.begin(PLACE, asked=False)
+    run = loop.begin(ENV, asked=False)
     for _ in range(count):
         seconds = run.advance()
         world.clock.sleep(1.0 if seconds is None else min(seconds, 1.0))
@@ -119,15 +119,15 @@ def test_a_hot_instance_that_the_router_does_not_know_is_asked_by_who_looks_on(
 ) -> None:
     for version in ("1", "2"):
         deploy(world, ledger, version, ONE)
-    world.router.detach(PLACE, [one.id for one in ledger.instances(PLACE) if one.release == 1])
+    world.router.detach(ENV, [one.id for one in ledger.instances(ENV) if one.release == 1])
     world.runtime.change("guestbook-dev-1-2", answers=500)
-    looked = observe(ledger, world.provider, PLACE, whole=True)
+    looked = observe(ledger, world.provider, ENV, whole=True)
     hot = {copy.id: copy.probe for copy in looked.copies if copy.release == 1}
     assert hot["guestbook-dev-1-1"] == Probe(healthy=True)
     assert hot["guestbook-dev-1-2"] == Probe(healthy=False, cause="GET /healthz answered 500")
-    agents = observe(ledger, world.provider, PLACE, replacing=True)
+    agents = observe(ledger, world.provider, ENV, replacing=True)
     assert [copy.probe for copy in agents.copies] == [copy.probe for copy in looked.copies]
-    busy = observe(ledger, world.provider, PLACE)
+    busy = observe(ledger, world.provider, ENV)
     assert all(copy.probe is None for copy in busy.copies if copy.release == 1)
 
 
@@ -136,22 +136,22 @@ def test_a_watched_release_that_does_not_stay_well_is_left_and_stays_left(world:
     deploy(world, ledger, "1", watched)
     deploy(world, ledger, "2", watched)
     passes(world, ledger)
-    assert ledger.get_environment(PLACE).active == 2, "it is well so far"
+    assert ledger.get_environment(ENV).active == 2, "it is well so far"
     world.runtime.kill("guestbook-dev-2-1", out_of_memory=True)
     told = passes(world, ledger)
-    state = ledger.get_environment(PLACE)
+    state = ledger.get_environment(ENV)
     assert (state.active, state.rollout, state.alarm) == (1, None, None)
     reason = "release 2 did not stay well: an instance of it ended: killed: out of memory"
-    (event,) = [one for one in ledger.history(PLACE) if one.kind == "watch-failed"]
+    (event,) = [one for one in ledger.history(ENV) if one.kind == "watch-failed"]
     assert event.detail == {"back_to": 1, "reason": reason}
     assert [one.text for one in told if one.stage == "back"] == [f"{reason}: going back to release 1"]
     assert [one.text for one in told if one.stage == "ended"] == ["guestbook-dev-2-1: killed: out of memory"]
-    last = ledger.last_rollout(PLACE)
+    last = ledger.last_rollout(ENV)
     assert last is not None
     assert (last.kind, last.source, last.target, last.state) == ("rollback", 2, 1, "done")
     world.runtime.kill("guestbook-dev-1-1")
     passes(world, ledger)
-    assert ledger.get_environment(PLACE).active == 1, "a rollback is not watched"
+    assert ledger.get_environment(ENV).active == 1, "a rollback is not watched"
 
 
 def test_after_the_watch_an_instance_that_ends_is_replaced_as_ever(world: Simulation, ledger: Ledger) -> None:
@@ -161,8 +161,8 @@ def test_after_the_watch_an_instance_that_ends_is_replaced_as_ever(world: Simula
     world.clock.sleep(61)
     world.runtime.kill("guestbook-dev-2-1")
     told = passes(world, ledger)
-    assert ledger.get_environment(PLACE).active == 2
-    assert len(world.router.serving(PLACE)) == 2
+    assert ledger.get_environment(ENV).active == 2
+    assert len(world.router.serving(ENV)) == 2
     assert [one.text for one in told if one.stage == "replace"] == ["1 instance that had ended"]
 
 
@@ -174,11 +174,11 @@ def test_where_the_data_changed_somebody_is_called_and_what_ended_is_replaced(
     deploy(world, ledger, "2", watched, data=Data(version=2, reads=(1, 2)))
     world.runtime.kill("guestbook-dev-2-2")
     passes(world, ledger)
-    state = ledger.get_environment(PLACE)
+    state = ledger.get_environment(ENV)
     assert (state.active, state.alarm_holds) == (2, False)
     assert state.alarm is not None
     assert "write different versions of the data" in state.alarm
-    assert len(world.router.serving(PLACE)) == 2
+    assert len(world.router.serving(ENV)) == 2
 
 
 def test_a_deploy_that_goes_to_a_release_that_falls_at_once_ends_where_it_began(
@@ -195,6 +195,6 @@ def test_a_deploy_that_goes_to_a_release_that_falls_at_once_ends_where_it_began(
         find_image=lambda digest: image(),
         report=silent,
         pause=world.clock.sleep,
-    ).run(PLACE)
+    ).run(ENV)
     assert deploy_again.went_back is not None
-    assert ledger.get_environment(PLACE).active == 1
+    assert ledger.get_environment(ENV).active == 1

@@ -22,7 +22,7 @@ from instar.ledger import Ledger
 from instar.model.codec import parse
 from instar.model.definition import Environment
 from instar.model.digest import Digest
-from instar.model.release import Place, Process, Settings
+from instar.model.release import EnvironmentId, Process, Settings
 from instar.model.state import StateDirectory
 from instar.operations.secrets import keep_secrets, look_at_secrets
 from instar.providers.local import observation, record
@@ -36,7 +36,7 @@ from instar.workspace import Workspace
 from simulated.damages import DAMAGES
 from simulated.values import configuration, image
 
-DEV = Place(service="web", environment="dev")
+DEV = EnvironmentId(service="web", name="dev")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from control_values import HTTP, PLACE, copy, release, world
+from control_values import ENV, HTTP, copy, release, world
 
 from instar.drift.traffic import compare, targets
 from instar.model.release import Rollout
@@ -16,7 +16,7 @@ def found(*copies: Any, active: int = 1, **changes: Any) -> list[tuple[str, str]
     """Return (path, observed) of what differs where the router has ``copies``."""
     releases = {number: release(number) for number in (1, 2)}
     state = world(list(releases.values()), list(copies), active=active).environment
-    plan = RouterPlan.of(PLACE, state.settings, HTTP)
+    plan = RouterPlan.of(ENV, state.settings, HTTP)
     routed = tuple(changes.pop("routed", [one.routed for one in copies if one.routed]))
     router = RouterState(running=True, plan=plan, targets=routed)
     instances = [one.instance for one in copies]
@@ -37,7 +37,7 @@ def test_a_release_that_is_not_active_has_no_traffic_unless_a_rollout_gives_it_s
     shared = (copy(1, weight=100), copy(2, weight=100))
     assert found(*shared) == [("shop-production-2-1", "weight 100")]
     rollout = Rollout(
-        id=1, place=PLACE, kind="deploy", source=1, target=2, state="running", actor="ann",
+        id=1, environment=ENV, kind="deploy", source=1, target=2, state="running", actor="ann",
         started_at=shared[0].instance.created_at,
     )  # fmt: skip
     assert found(*shared, rollout=rollout) == []

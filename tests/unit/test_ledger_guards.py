@@ -12,12 +12,12 @@ import pytest
 
 from instar.errors import Refused
 from instar.ledger import Ledger
-from instar.model.release import Place, Process, Settings
+from instar.model.release import EnvironmentId, Process, Settings
 from simulated import VirtualClock
 from simulated.values import configuration, image
 
-DEV = Place(service="guestbook", environment="dev")
-GONE = Place(service="guestbook", environment="gone")
+DEV = EnvironmentId(service="guestbook", name="dev")
+GONE = EnvironmentId(service="guestbook", name="gone")
 NETWORK = IPv4Network("10.9.0.0/24")
 PROCESS = Process(boot_id="b", pid=7, start_time=99)
 OWN, OTHER = "0" * 32, "f" * 32
@@ -33,7 +33,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ledger.save_settings(GONE, Settings())
         ledger.add_release(GONE, image("one").digest, configuration())
         ledger.remove_environment(GONE)
-        going = Place(service="guestbook", environment="going")
+        going = EnvironmentId(service="guestbook", name="going")
         ledger.save_settings(going, Settings())
         ledger.add_release(going, image("one").digest, configuration())
         ledger.set_destroying(going)

@@ -19,12 +19,12 @@ import pytest
 from instar.errors import LedgerDamaged, LedgerError, NotFound, Refused
 from instar.ledger import Ledger
 from instar.model.definition import Keep
-from instar.model.release import Place, Process, Settings
+from instar.model.release import EnvironmentId, Process, Settings
 from simulated import VirtualClock
 from simulated.values import configuration, image
 
-DEV = Place(service="guestbook", environment="dev")
-PRODUCTION = Place(service="guestbook", environment="production")
+DEV = EnvironmentId(service="guestbook", name="dev")
+PRODUCTION = EnvironmentId(service="guestbook", name="production")
 NETWORK = IPv4Network("10.9.0.0/29")
 PROCESS = Process(boot_id="b", pid=7, start_time=99)
 
@@ -49,8 +49,8 @@ def released(ledger: Ledger) -> Ledger:
     return ledger
 
 
-def kinds(ledger: Ledger, place: Place | None = None) -> list[str]:
-    return [event.kind for event in ledger.history(place)]
+def kinds(ledger: Ledger, environment: EnvironmentId | None = None) -> list[str]:
+    return [event.kind for event in ledger.history(environment)]
 
 
 def test_only_its_owner_can_look(ledger: Ledger, path: Path) -> None:
@@ -62,7 +62,13 @@ def test_only_its_owner_can_look(ledger: Ledger, path: Path) -> None:
 def test_an_environment_keeps_what_it_was_given(ledger: Ledger) -> None:
     settings = Settings(listen=("127.0.0.1:8080",), instances=3, keep=Keep(hot=2, releases=9))
     made = ledger.save_settings(DEV, settings)
-    assert (made.place, made.settings, made.active, made.rollout, made.destroying) == (DEV, settings, None, None, False)
+    assert (made.id, made.settings, made.active, made.rollout, made.destroying) == (
+        DEV,
+        settings,
+        None,
+        None,
+        False,
+    )
     assert made.created_at.tzinfo is not None
     assert ledger.get_environment(DEV) == made
     assert ledger.environments() == ledger.environments("guestbook") == (made,)
@@ -86,9 +92,9 @@ def test_an_unknown_place_names_the_near_ones(ledger: Ledger) -> None:
     ledger.save_settings(DEV, Settings())
     ledger.save_settings(PRODUCTION, Settings())
     with pytest.raises(NotFound) as caught:
-        ledger.get_environment(Place(service="guestbook", environment="produktion"))
+        ledger.get_environment(EnvironmentId(service="guestbook", name="produktion"))
     assert caught.value.hint == "did you mean guestbook/production? there are: guestbook/production, guestbook/dev"
-    assert ledger.find_environment(Place(service="x", environment="y")) is None
+    assert ledger.find_environment(EnvironmentId(service="x", name="y")) is None
 
 
 def test_a_release_keeps_what_it_was_given(released: Ledger) -> None:
@@ -206,13 +212,13 @@ def test_names_serials_and_addresses_are_not_used_again_at_once(released: Ledger
 
 
 def test_two_places_whose_names_look_alike_get_different_ids(ledger: Ledger) -> None:
-    places = (Place(service="a", environment="b-c"), Place(service="a-b", environment="c"))
-    for place in places:
-        ledger.save_settings(place, Settings())
-        ledger.add_release(place, image().digest, configuration())
-    names = [ledger.add_instances(place, 1, 1, NETWORK)[0].id for place in places]
+    places = (EnvironmentId(service="a", name="b-c"), EnvironmentId(service="a-b", name="c"))
+    for environment in places:
+        ledger.save_settings(environment, Settings())
+        ledger.add_release(environment, image().digest, configuration())
+    names = [ledger.add_instances(environment, 1, 1, NETWORK)[0].id for environment in places]
     assert names == ["a-b-c-1-1", "a-b-c-1-2"]
-    assert [len(ledger.instances(place)) for place in places] == [1, 1]
+    assert [len(ledger.instances(environment)) for environment in places] == [1, 1]
 
 
 def test_a_full_network_is_refused_and_nothing_is_written(released: Ledger) -> None:
@@ -273,13 +279,13 @@ def test_a_place_that_is_being_destroyed_takes_nothing_new(released: Ledger) -> 
 
 def test_history_is_of_a_place_or_of_everything(released: Ledger) -> None:
     released.record("gc", removed=3)
-    released.record("note", place=PRODUCTION, kind="any word")
+    released.record("note", environment=PRODUCTION, kind="any word")
     assert [event.seq for event in released.history()] == [1, 2, 3, 4, 5]
     assert kinds(released, DEV) == ["environment", "release", "release"]
     assert kinds(released, PRODUCTION) == ["note"]
     assert [event.seq for event in released.history(last=2)] == [4, 5]
     assert released.history()[-1].detail == {"kind": "any word"}
-    assert released.history()[3].place is None
+    assert released.history()[3].environment is None
 
 
 def test_grouped_writes_are_kept_or_dropped_together(released: Ledger) -> None:
@@ -395,21 +401,21 @@ def test_time_never_goes_back_and_goes_on_when_the_clock_was_set_back(path: Path
 
 
 def test_the_names_of_a_place_s_instances_are_known_for_ever_and_are_not_its_twin_s(ledger: Ledger) -> None:
-    twins = [Place(service="a-b", environment="c"), Place(service="a", environment="b-c")]
-    for place in twins:
-        ledger.save_settings(place, Settings())
-        ledger.add_release(place, image("one").digest, configuration())
-        ledger.add_instances(place, 1, 1, NETWORK)
+    twins = [EnvironmentId(service="a-b", name="c"), EnvironmentId(service="a", name="b-c")]
+    for environment in twins:
+        ledger.save_settings(environment, Settings())
+        ledger.add_release(environment, image("one").digest, configuration())
+        ledger.add_instances(environment, 1, 1, NETWORK)
     ledger.remove_instance("a-b-c-1-1", "over")
     ledger.remove_environment(twins[0])
-    assert [ledger.instance_names(place) for place in twins] == [("a-b-c-1-1",), ("a-b-c-1-2",)]
+    assert [ledger.instance_names(environment) for environment in twins] == [("a-b-c-1-1",), ("a-b-c-1-2",)]
 
 
 def test_what_the_file_cannot_hold_is_said(released: Ledger) -> None:
     with pytest.raises(LedgerError, match="a value that it cannot hold"):
         released.get_release(DEV, 10**20)
     with pytest.raises(LedgerError, match="a value that it cannot hold"):
-        released.find_environment(Place(service="guestbook", environment="\udc80"))
+        released.find_environment(EnvironmentId(service="guestbook", name="\udc80"))
 
 
 def test_a_row_that_cannot_be_read_back_is_damage(released: Ledger, path: Path) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from instar.ledger import Ledger
-from instar.model.release import Place, Settings
+from instar.model.release import EnvironmentId, Settings
 from simulated.values import configuration, image
 
-DEV = Place(service="web", environment="dev")
+DEV = EnvironmentId(service="web", name="dev")
 NETWORK = IPv4Network("10.9.0.0/24")
 
 
@@ -29,7 +29,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def test_pinned_releases_are_found_newest_first(ledger: Ledger) -> None:
-    assert ledger.pinned(DEV) == ledger.pinned(Place(service="no", environment="where")) == ()
+    assert ledger.pinned(DEV) == ledger.pinned(EnvironmentId(service="no", name="where")) == ()
     for number in (1, 3, 2):
         ledger.set_pinned(DEV, number, True)
     ledger.set_pinned(DEV, 2, False)

@@ -13,7 +13,7 @@ from instar.errors import LedgerDamaged, LedgerNewer
 from instar.ledger import Ledger, schema
 from instar.model.codec import canonical
 from instar.model.release import Stage
-from simulated.values import PLACE, configuration, image
+from simulated.values import ENV, configuration, image
 
 REPOSITORY = Path(__file__).parents[2]
 AT = "2026-01-01T00:00:00.000000Z"
@@ -127,7 +127,7 @@ def test_a_ledger_of_the_first_version_goes_on_with_a_running_rollout(tmp_path: 
         file.write_text(text)
     schema.files.cache_clear()
     with Ledger(path, actor="ann") as ledger:
-        state = ledger.get_environment(PLACE)
+        state = ledger.get_environment(ENV)
         assert state.settings.instances == 2 and state.settings.rollout.strategy == "blue-green"
         assert state.rollout is not None and state.rollout.stage == Stage()
-        assert ledger.get_release(PLACE, 1).configuration == made
+        assert ledger.get_release(ENV, 1).configuration == made

@@ -15,7 +15,7 @@ from instar.errors import NotFound, Refused
 from instar.ledger import Ledger
 from instar.model.release import Ending, Rollout, Served, Settings, Stage
 from simulated import VirtualClock
-from simulated.values import PLACE, configuration, image
+from simulated.values import ENV, configuration, image
 
 NETWORK = IPv4Network("10.9.0.0/28")
 
@@ -27,9 +27,9 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def running_rollout(ledger: Ledger) -> Rollout:
-    ledger.save_settings(PLACE, Settings())
-    release = ledger.add_release(PLACE, image().digest, configuration())
-    return ledger.begin_rollout(PLACE, "deploy", release.number)
+    ledger.save_settings(ENV, Settings())
+    release = ledger.add_release(ENV, image().digest, configuration())
+    return ledger.begin_rollout(ENV, "deploy", release.number)
 
 
 def test_a_stage_is_changed_field_by_field_and_told_of(ledger: Ledger) -> None:
@@ -39,8 +39,8 @@ def test_a_stage_is_changed_field_by_field_and_told_of(ledger: Ledger) -> None:
     ledger.change_stage(rollout, "paused", {}, paused=True)
     changed = ledger.change_stage(rollout, "step", {"percent": 5}, step=1, step_at=at, counted=counted)
     assert changed.stage == Stage(step=1, step_at=at, counted=counted, paused=True)
-    assert ledger.get_environment(PLACE).rollout == changed
-    assert [event.kind for event in ledger.history(PLACE)][-2:] == ["paused", "step"]
+    assert ledger.get_environment(ENV).rollout == changed
+    assert [event.kind for event in ledger.history(ENV)][-2:] == ["paused", "step"]
     ledger.end_rollout(changed, "done")
     with pytest.raises(Refused, match="done already"):
         ledger.change_stage(changed, "step", {}, step=2)
@@ -48,57 +48,57 @@ def test_a_stage_is_changed_field_by_field_and_told_of(ledger: Ledger) -> None:
 
 def test_a_task_is_begun_once_whatever_comes_of_it(ledger: Ledger) -> None:
     running_rollout(ledger)
-    assert not ledger.may_have_written(PLACE, 1)
-    instance = ledger.begin_task(PLACE, 1, "before 1", NETWORK)
+    assert not ledger.may_have_written(ENV, 1)
+    instance = ledger.begin_task(ENV, 1, "before 1", NETWORK)
     assert instance.task == "before 1"
     with pytest.raises(Refused, match="begun before"):
-        ledger.begin_task(PLACE, 1, "before 1", NETWORK)
-    ledger.end_task(PLACE, 1, "before 1", "exit status 3", {})
-    ledger.end_task(PLACE, 1, "before 1", "done", {})
-    (task,) = ledger.tasks(PLACE, 1)
+        ledger.begin_task(ENV, 1, "before 1", NETWORK)
+    ledger.end_task(ENV, 1, "before 1", "exit status 3", {})
+    ledger.end_task(ENV, 1, "before 1", "done", {})
+    (task,) = ledger.tasks(ENV, 1)
     assert (task.outcome, task.instance) == ("exit status 3", instance.id)
-    assert ledger.may_have_written(PLACE, 1)
+    assert ledger.may_have_written(ENV, 1)
     with pytest.raises(NotFound):
-        ledger.end_task(PLACE, 1, "after 1", "done", {})
+        ledger.end_task(ENV, 1, "after 1", "done", {})
 
 
 def test_an_alarm_and_a_pin_are_written_once(ledger: Ledger) -> None:
     running_rollout(ledger)
     for _ in range(2):
-        ledger.set_alarm(PLACE, "5 replacements in 10 minutes")
-        ledger.set_pinned(PLACE, 1, True)
-    assert ledger.get_environment(PLACE).alarm == "5 replacements in 10 minutes"
-    assert ledger.get_release(PLACE, 1).pinned
-    ledger.set_alarm(PLACE, None)
-    ledger.set_pinned(PLACE, 1, False)
-    kinds = [event.kind for event in ledger.history(PLACE)]
+        ledger.set_alarm(ENV, "5 replacements in 10 minutes")
+        ledger.set_pinned(ENV, 1, True)
+    assert ledger.get_environment(ENV).alarm == "5 replacements in 10 minutes"
+    assert ledger.get_release(ENV, 1).pinned
+    ledger.set_alarm(ENV, None)
+    ledger.set_pinned(ENV, 1, False)
+    kinds = [event.kind for event in ledger.history(ENV)]
     assert kinds[-4:] == ["alarm", "pinned", "alarm-over", "unpinned"]
 
 
 def test_replacements_made_together_count_once_and_aged_ones_only_when_they_did_not_last(ledger: Ledger) -> None:
     running_rollout(ledger)
     since = ledger.now()
-    ledger.add_instances(PLACE, 1, 2, NETWORK)
-    ledger.add_instances(PLACE, 1, 2, NETWORK, replacing="ended")
-    (old,) = ledger.add_instances(PLACE, 1, 1, NETWORK, replacing="old")
-    assert len(ledger.replacements(PLACE, 1, since, 60_000)) == 1
+    ledger.add_instances(ENV, 1, 2, NETWORK)
+    ledger.add_instances(ENV, 1, 2, NETWORK, replacing="ended")
+    (old,) = ledger.add_instances(ENV, 1, 1, NETWORK, replacing="old")
+    assert len(ledger.replacements(ENV, 1, since, 60_000)) == 1
     ledger.remove_instance(old.id, "it never got healthy")
-    found = ledger.replacements(PLACE, 1, since, 60_000)
+    found = ledger.replacements(ENV, 1, since, 60_000)
     assert len(found) == 2
-    assert len(ledger.replacements(PLACE, 1, since, 0)) == 1, "it had grown old"
-    assert ledger.replacements(PLACE, 1, found[-1]) == ()
+    assert len(ledger.replacements(ENV, 1, since, 0)) == 1, "it had grown old"
+    assert ledger.replacements(ENV, 1, found[-1]) == ()
 
 
 def test_a_taint_keeps_its_first_reason_and_its_earliest_time(ledger: Ledger) -> None:
     running_rollout(ledger)
-    (instance,) = ledger.add_instances(PLACE, 1, 1, NETWORK)
+    (instance,) = ledger.add_instances(ENV, 1, 1, NETWORK)
     assert instance.taint is None
     first = ledger.taint(instance.id, "shell", "a look", after_ms=60_000)
     second = ledger.taint(instance.id, "person", "it is slow", isolated=True, note="told too")
-    (tainted,) = ledger.instances(PLACE)
+    (tainted,) = ledger.instances(ENV)
     assert tainted.taint == second and (second.kind, second.why, second.at) == ("shell", "a look", first.at)
     assert second.isolated and second.due_at < first.due_at
-    told = [event.detail for event in ledger.history(PLACE) if event.kind == "taint"]
+    told = [event.detail for event in ledger.history(ENV) if event.kind == "taint"]
     assert [one["why"] for one in told] == ["a look", "it is slow"] and told[1]["note"] == "told too"
     ledger.remove_instance(instance.id, "replaced")
     with pytest.raises(NotFound, match="was destroyed"):
@@ -108,12 +108,12 @@ def test_a_taint_keeps_its_first_reason_and_its_earliest_time(ledger: Ledger) ->
 def test_what_took_a_tainted_one_s_place_counts_when_it_is_gone_too(ledger: Ledger) -> None:
     running_rollout(ledger)
     since = ledger.now() - timedelta(hours=1)
-    (successor,) = ledger.add_instances(PLACE, 1, 1, NETWORK, replacing="tainted")
-    assert ledger.replacements(PLACE, 1, since) == ()
+    (successor,) = ledger.add_instances(ENV, 1, 1, NETWORK, replacing="tainted")
+    assert ledger.replacements(ENV, 1, since) == ()
     ledger.remove_instance(successor.id, "it never got healthy")
-    assert len(ledger.replacements(PLACE, 1, since)) == 1
-    ledger.add_instances(PLACE, 1, 1, NETWORK, replacing="drifted")
-    assert len(ledger.replacements(PLACE, 1, since)) == 2
+    assert len(ledger.replacements(ENV, 1, since)) == 1
+    ledger.add_instances(ENV, 1, 1, NETWORK, replacing="drifted")
+    assert len(ledger.replacements(ENV, 1, since)) == 2
 
 
 STARVED = Ending(
@@ -124,20 +124,20 @@ STOPPED = Ending(reason="instar", at=datetime(2026, 1, 1, tzinfo=UTC), why="it i
 
 def test_how_an_instance_ended_is_written_once_and_stays_known_when_it_is_gone(ledger: Ledger) -> None:
     running_rollout(ledger)
-    first, second = ledger.add_instances(PLACE, 1, 2, NETWORK)
+    first, second = ledger.add_instances(ENV, 1, 2, NETWORK)
     before = ledger.now()
     ledger.set_ending(first.id, STARVED)
     ledger.set_ending(first.id, STOPPED)
     ledger.set_ending(second.id, STOPPED)
-    found = ledger.instances(PLACE)[0].ending
+    found = ledger.instances(ENV)[0].ending
     assert found is not None
     assert (found.reason, found.why, found.exit_status, found.signal) == (*("out-of-memory", STARVED.why), 137, None)
     assert found.at > before, "the ledger's own time"
     ledger.remove_instance(first.id, "it ended")
     assert ledger.find_ending(first.id) == found
-    assert [one.reason for one in ledger.endings(PLACE, 1, before)] == ["out-of-memory", "instar"]
-    assert ledger.endings(PLACE, 1, ledger.now()) == ()
-    told = [(event.kind, event.detail) for event in ledger.history(PLACE) if event.kind in ("ended", "stopping")]
+    assert [one.reason for one in ledger.endings(ENV, 1, before)] == ["out-of-memory", "instar"]
+    assert ledger.endings(ENV, 1, ledger.now()) == ()
+    told = [(event.kind, event.detail) for event in ledger.history(ENV) if event.kind in ("ended", "stopping")]
     assert told == [
         ("ended", {"instance": first.id, "reason": "out-of-memory", "why": STARVED.why, "exit_status": 137}),
         ("stopping", {"instance": second.id, "reason": "instar", "why": STOPPED.why}),
@@ -149,7 +149,7 @@ def test_how_an_instance_ended_is_written_once_and_stays_known_when_it_is_gone(l
 
 def test_an_ending_cannot_be_changed_by_hand(ledger: Ledger) -> None:
     running_rollout(ledger)
-    (one,) = ledger.add_instances(PLACE, 1, 1, NETWORK)
+    (one,) = ledger.add_instances(ENV, 1, 1, NETWORK)
     ledger.set_ending(one.id, STARVED)
     for words in ("ending = '{}'", "ending = NULL, ended_at = NULL", "ended_at = '2020-01-01T00:00:00.000000Z'"):
         with pytest.raises(sqlite3.IntegrityError, match="how an instance ended is never changed"):
@@ -158,28 +158,28 @@ def test_an_ending_cannot_be_changed_by_hand(ledger: Ledger) -> None:
 
 def test_who_ended_since_the_last_were_planned_is_owed_a_successor(ledger: Ledger) -> None:
     running_rollout(ledger)
-    assert ledger.owed(PLACE, 1) == 0
-    one, two, three = ledger.add_instances(PLACE, 1, 3, NETWORK)
-    task = ledger.begin_task(PLACE, 1, "before 1", NETWORK)
+    assert ledger.owed(ENV, 1) == 0
+    one, two, three = ledger.add_instances(ENV, 1, 3, NETWORK)
+    task = ledger.begin_task(ENV, 1, "before 1", NETWORK)
     for instance, ending in ((one, STARVED), (two, STOPPED), (task, STARVED)):
         ledger.set_ending(instance.id, ending)
-    assert ledger.owed(PLACE, 1) == 1
+    assert ledger.owed(ENV, 1) == 1
     ledger.remove_instance(one.id, "it ended")
     ledger.set_ending(three.id, dataclasses.replace(STOPPED, reason="unwell"))
-    assert ledger.owed(PLACE, 1) == 2
-    ledger.add_instances(PLACE, 1, 2, NETWORK, replacing="ended")
-    assert ledger.owed(PLACE, 1) == 0
+    assert ledger.owed(ENV, 1) == 2
+    ledger.add_instances(ENV, 1, 2, NETWORK, replacing="ended")
+    assert ledger.owed(ENV, 1) == 0
 
 
 def test_an_alarm_that_holds_takes_the_place_of_one_that_does_not(ledger: Ledger) -> None:
     running_rollout(ledger)
-    ledger.set_alarm(PLACE, "look at it", holds=False)
-    ledger.set_alarm(PLACE, "look at it again", holds=False)
-    state = ledger.get_environment(PLACE)
+    ledger.set_alarm(ENV, "look at it", holds=False)
+    ledger.set_alarm(ENV, "look at it again", holds=False)
+    state = ledger.get_environment(ENV)
     assert (state.alarm, state.alarm_holds) == ("look at it", False)
-    ledger.set_alarm(PLACE, "5 replacements")
-    ledger.set_alarm(PLACE, "look at it", holds=False)
-    state = ledger.get_environment(PLACE)
+    ledger.set_alarm(ENV, "5 replacements")
+    ledger.set_alarm(ENV, "look at it", holds=False)
+    state = ledger.get_environment(ENV)
     assert (state.alarm, state.alarm_holds) == ("5 replacements", True)
-    ledger.set_alarm(PLACE, None)
-    assert ledger.get_environment(PLACE).alarm is None
+    ledger.set_alarm(ENV, None)
+    assert ledger.get_environment(ENV).alarm is None

@@ -13,10 +13,10 @@ import pytest
 from instar.errors import LedgerDamaged
 from instar.ledger import Ledger, chain
 from instar.model.codec import canonical
-from instar.model.release import Place, Settings
+from instar.model.release import EnvironmentId, Settings
 from simulated.values import configuration, image
 
-DEV = Place(service="guestbook", environment="dev")
+DEV = EnvironmentId(service="guestbook", name="dev")
 DOCUMENT = Path(__file__).parents[2] / "docs/ledger.md"
 
 

@@ -22,7 +22,7 @@ from instar.model.state import StateDirectory
 from instar.operations.guard import Memory, guard
 from instar.providers.base import RouterPlan
 from simulated import Simulation
-from simulated.values import PLACE, configuration, image, release
+from simulated.values import ENV, configuration, image, release
 
 
 @pytest.fixture
@@ -30,15 +30,15 @@ def parts(tmp_path: Path) -> Iterator[Any]:
     """An environment with two instances that have traffic; every image is in its store."""
     machine, state = Simulation(), StateDirectory(tmp_path, tmp_path / "run")
     with Ledger(state.ledger, actor="agent") as ledger:
-        ledger.save_settings(PLACE, Settings(listen=("127.0.0.1:80",), drift=Drift(action="replace")))
-        ledger.add_release(PLACE, image("1").digest, configuration())
-        for one in ledger.add_instances(PLACE, 1, 2, IPv4Network("10.99.0.0/24")):
+        ledger.save_settings(ENV, Settings(listen=("127.0.0.1:80",), drift=Drift(action="replace")))
+        ledger.add_release(ENV, image("1").digest, configuration())
+        for one in ledger.add_instances(ENV, 1, 2, IPv4Network("10.99.0.0/24")):
             ledger.set_process(one.id, machine.runtime.create(one, release(1), image()))
             machine.runtime.start(one)
             ledger.set_started(one.id)
-        ledger.set_active(PLACE, 1)
+        ledger.set_active(ENV, 1)
         provider = machine.provider
-        provider.router.ensure(RouterPlan.of(PLACE, ledger.get_environment(PLACE).settings, release(1).service))
+        provider.router.ensure(RouterPlan.of(ENV, ledger.get_environment(ENV).settings, release(1).service))
         yield SimpleNamespace(
             ledger=ledger,
             state=state,
@@ -57,7 +57,7 @@ def finding(instance: str | None, kind: str = "mount", observed: str = "tmpfs") 
 
 
 def names(parts: Any) -> list[str]:
-    return [one.id for one in parts.ledger.instances(PLACE)]
+    return [one.id for one in parts.ledger.instances(ENV)]
 
 
 def look(parts: Any, memory: Memory) -> Any:
@@ -65,11 +65,11 @@ def look(parts: Any, memory: Memory) -> Any:
         parts.said.append(progress.text)
 
     memory.checked = None
-    return guard(parts, parts.ledger.get_environment(PLACE), memory, report)
+    return guard(parts, parts.ledger.get_environment(ENV), memory, report)
 
 
 def events(parts: Any, *kinds: str) -> list[dict[str, Any]]:
-    return [dict(event.detail) for event in parts.ledger.history(PLACE) if event.kind in kinds]
+    return [dict(event.detail) for event in parts.ledger.history(ENV) if event.kind in kinds]
 
 
 def test_what_is_as_baked_is_nothing_to_write_down(parts: Any) -> None:
@@ -89,7 +89,7 @@ def test_one_that_drifted_is_written_down_once_with_evidence_and_tainted(parts: 
     (taint,) = events(parts, "taint")
     assert taint["taint"] == "drift" and taint["why"] == "mount /srv: tmpfs and 1 more"
     assert parts.said == [f"{first}: mount /srv: expected nothing more, observed tmpfs (and 1 more)"]
-    tainted = {one.id: one.taint and one.taint.kind for one in parts.ledger.instances(PLACE)}
+    tainted = {one.id: one.taint and one.taint.kind for one in parts.ledger.instances(ENV)}
     assert tainted == {first: "drift", names(parts)[1]: None}
 
 
@@ -102,7 +102,7 @@ def test_what_is_new_is_written_down_again(parts: Any) -> None:
 
 
 def test_to_report_taints_nothing(parts: Any) -> None:
-    parts.ledger.save_settings(PLACE, Settings(drift=Drift(action="report")))
+    parts.ledger.save_settings(ENV, Settings(drift=Drift(action="report")))
     parts.machine.runtime.drifted[names(parts)[0]] = (finding(names(parts)[0]),)
     look(parts, Memory())
     assert events(parts, "drift") and not events(parts, "taint")
@@ -117,9 +117,9 @@ def test_who_looks_into_one_is_not_thrown_out(parts: Any) -> None:
 
 
 def test_a_router_is_put_right_and_that_is_written_down(parts: Any) -> None:
-    parts.machine.router.tampered[PLACE] = (finding(None, "router"),)
+    parts.machine.router.tampered[ENV] = (finding(None, "router"),)
     assert not look(parts, Memory()).clean
-    assert [event.kind for event in parts.ledger.history(PLACE)][-2:] == ["drift", "router-restored"]
+    assert [event.kind for event in parts.ledger.history(ENV)][-2:] == ["drift", "router-restored"]
     assert look(parts, Memory()).clean
 
 
@@ -127,21 +127,21 @@ def test_what_all_instances_share_is_put_right_and_that_is_written_down(parts: A
     parts.machine.runtime.network_drifted = (finding(None, "network"),)
     before = names(parts)
     assert not look(parts, Memory()).clean
-    assert [event.kind for event in parts.ledger.history(PLACE)][-2:] == ["drift", "network-restored"]
+    assert [event.kind for event in parts.ledger.history(ENV)][-2:] == ["drift", "network-restored"]
     assert look(parts, Memory()).clean and names(parts) == before and not events(parts, "taint")
 
 
 def test_never_means_never_and_a_check_waits_for_its_time(parts: Any) -> None:
     memory = Memory()
     assert look(parts, memory) is not None
-    state = parts.ledger.get_environment(PLACE)
+    state = parts.ledger.get_environment(ENV)
     assert guard(parts, state, memory, lambda progress: None) is None
     assert memory.checked is not None
     memory.checked -= 10
     assert guard(parts, state, memory, lambda progress: None) is None
     sooner = replace(state, settings=Settings(drift=Drift(check_ms=5_000)))
     assert guard(parts, sooner, memory, lambda progress: None) is not None, "a shorter interval holds at once"
-    parts.ledger.save_settings(PLACE, Settings(drift=Drift(check_ms=None)))
+    parts.ledger.save_settings(ENV, Settings(drift=Drift(check_ms=None)))
     assert look(parts, Memory()) is None
 
 
@@ -159,20 +159,20 @@ def test_a_full_disk_keeps_no_evidence_and_stops_nothing(parts: Any, monkeypatch
 def test_no_more_are_tainted_than_the_budget_allows(parts: Any) -> None:
     """A check that is wrong finds each successor too."""
     policy = Settings(drift=Drift(action="replace"), replace=Replace(budget=3, within_ms=600_000))
-    parts.ledger.save_settings(PLACE, policy)
+    parts.ledger.save_settings(ENV, policy)
     for _ in range(5):
-        for one in parts.ledger.instances(PLACE):
+        for one in parts.ledger.instances(ENV):
             parts.machine.runtime.drifted[one.id] = (finding(one.id),)
         look(parts, Memory())  # each time another agent
-        for one in parts.ledger.instances(PLACE):
+        for one in parts.ledger.instances(ENV):
             if one.taint:
                 parts.ledger.remove_instance(one.id, "replaced")
-                (new,) = parts.ledger.add_instances(PLACE, 1, 1, IPv4Network("10.99.0.0/24"), replacing="drifted")
+                (new,) = parts.ledger.add_instances(ENV, 1, 1, IPv4Network("10.99.0.0/24"), replacing="drifted")
                 parts.ledger.set_process(new.id, parts.machine.runtime.create(new, release(1), image()))
                 parts.machine.runtime.start(new)
     assert len(events(parts, "taint")) == 3
-    alarm = parts.ledger.get_environment(PLACE).alarm
+    alarm = parts.ledger.get_environment(ENV).alarm
     assert alarm == "3 instances had drifted in 600 s: nothing is replaced any more until somebody deploys"
-    parts.ledger.set_alarm(PLACE, None)
+    parts.ledger.set_alarm(ENV, None)
     look(parts, Memory())
     assert len(events(parts, "taint")) == 5, "somebody came: it is counted anew"

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from instar.model.release import EnvironmentState, Place, Settings
+from instar.model.release import EnvironmentId, EnvironmentState, Settings
 from instar.operations.logs import logs
 
-PLACE = Place(service="web", environment="dev")
-STATE = EnvironmentState(place=PLACE, settings=Settings(), active=1, created_at=datetime(2026, 1, 1, tzinfo=UTC))
+ENV = EnvironmentId(service="web", name="dev")
+STATE = EnvironmentState(id=ENV, settings=Settings(), active=1, created_at=datetime(2026, 1, 1, tzinfo=UTC))
 KEPT = {
     "web-dev-1-1": ["2026-01-01T00:00:01.0+00:00 stdout one", "2026-01-01T00:00:03.0+00:00 stdout three"],
     "web-dev-1-2": ["2026-01-01T02:00:02.0+02:00 stdout two", "2026-01-01T00:00:04.123456789+00:00 stdout four"],
@@ -25,7 +25,7 @@ def log_lines(name: str, *, last: int | None = None, follow: bool = False) -> It
 def words(**asked: Any) -> list[str]:
     runtime = SimpleNamespace(log_lines=log_lines)
     instances = [SimpleNamespace(id=name, release=1) for name in KEPT]
-    ledger = SimpleNamespace(instances=lambda place: instances, instance_names=lambda place: list(KEPT))
+    ledger = SimpleNamespace(instances=lambda environment: instances, instance_names=lambda environment: list(KEPT))
     parts: Any = SimpleNamespace(provider=lambda name: SimpleNamespace(runtime=runtime), ledger=ledger)
     wanted: dict[str, Any] = {"last": None, "follow": False, **asked}
     return [line.rpartition(" ")[2] for _, line in logs(parts, STATE, wanted.pop("instance", None), **wanted)]

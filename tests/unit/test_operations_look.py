@@ -12,13 +12,13 @@ import pytest
 
 from instar.errors import NotFound
 from instar.ledger import Ledger
-from instar.model.release import Ending, Place, Settings
+from instar.model.release import Ending, EnvironmentId, Settings
+from instar.operations.environments import find_environment_id
 from instar.operations.logs import endings, logs
-from instar.operations.places import find_place
 from instar.providers.base import Observed
 from simulated.values import configuration, image
 
-DEV = Place(service="web", environment="dev")
+DEV = EnvironmentId(service="web", name="dev")
 
 
 class Printed:
@@ -66,10 +66,10 @@ def test_the_history_of_what_is_gone_is_found_by_its_events(parts: Any) -> None:
     for instance in ledger.instances(DEV):
         ledger.remove_instance(instance.id, "over")
     ledger.remove_environment(DEV)
-    assert find_place(ledger, "web/dev", None) == find_place(ledger, "dev", "web") == DEV
+    assert find_environment_id(ledger, "web/dev", None) == find_environment_id(ledger, "dev", "web") == DEV
     for word, service in (("dev", None), ("devv", "web"), ("web/devv", None)):
         with pytest.raises(NotFound):
-            find_place(ledger, word, service)
+            find_environment_id(ledger, word, service)
 
 
 def test_the_end_of_a_log_says_how_the_instance_ended(parts: Any) -> None:

@@ -14,14 +14,14 @@ from instar.errors import Refused
 from instar.ledger import Ledger
 from instar.model.definition import Environment
 from instar.model.digest import Digest
-from instar.model.release import Configuration, Place, Settings
+from instar.model.release import Configuration, EnvironmentId, Settings
 from instar.model.state import StateDirectory
 from instar.operations.old_secrets import remove_if_free, remove_old_secrets, require_secrets
 from instar.operations.parts import Parts, keep_from_gc
 from instar.operations.secrets import keep_secrets
 from simulated.values import configuration, image
 
-DEV = Place(service="web", environment="dev")
+DEV = EnvironmentId(service="web", name="dev")
 
 
 class World:

@@ -18,10 +18,10 @@ from instar.errors import Refused
 from instar.ledger import Ledger
 from instar.lock.file import read, write
 from instar.model.progress import Progress
-from instar.model.release import Place, Settings
+from instar.model.release import EnvironmentId, Settings
 from instar.operations.project import project_of, require_own, require_own_beside, require_own_source
 
-DEV = Place(service="web", environment="dev")
+DEV = EnvironmentId(service="web", name="dev")
 DEFINITION = "name: web\nimage: {base: 'debian:bookworm'}\nservice: {command: [sleep, inf]}\n"
 OWN, OTHER = "0" * 32, "f" * 32
 
@@ -51,7 +51,7 @@ def test_a_project_comes_to_its_own_and_to_what_is_nobodys(parts: Any, loaded: L
     assert project_of(parts, DEV, loaded) is None, "there is no lock yet"
     locked(loaded, OWN)
     require_own(parts, DEV, loaded)
-    require_own(parts, dataclasses.replace(DEV, environment="new"), loaded)
+    require_own(parts, dataclasses.replace(DEV, name="new"), loaded)
     parts.ledger.set_project(DEV, OWN)
     require_own(parts, DEV, loaded)
     assert project_of(parts, DEV, loaded) == OWN
@@ -109,13 +109,13 @@ def test_a_command_by_the_name_alone_is_held_to_the_project_too(
 ) -> None:
     monkeypatch.chdir(loaded.folder)
     path, file = locked(loaded, OTHER), Path("instar.yaml")
-    assert find_own_environment(parts, "dev", file).place == DEV
+    assert find_own_environment(parts, "dev", file).id == DEV
     parts.ledger.set_project(DEV, OWN)
     with pytest.raises(Refused, match="another project") as caught:
         find_own_environment(parts, "dev", file)
     assert "write web/dev" in (caught.value.hint or "")
-    assert find_own_environment(parts, "web/dev", file).place == DEV
+    assert find_own_environment(parts, "web/dev", file).id == DEV
     path.write_text("{")
     require_own_beside(parts.ledger.get_environment(DEV), file)
     path.unlink()
-    assert find_own_environment(parts, "dev", file).place == DEV
+    assert find_own_environment(parts, "dev", file).id == DEV

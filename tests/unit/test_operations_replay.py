@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from instar.errors import HostError, NotFound, UsageError
 from instar.host.recording import Header, Recorder
 from instar.ledger import Ledger
-from instar.model.release import Place, Settings
+from instar.model.release import EnvironmentId, Settings
 from instar.model.state import StateDirectory
 from instar.operations import replay as operation
 from instar.operations.recordings import Recording, new_recording, recordings
 from instar.operations.replay import Filter, find_recordings, listed, play
 from simulated.values import configuration, image
 
-DEV, LIVE = Place(service="web", environment="dev"), Place(service="web", environment="live")
+DEV, LIVE = EnvironmentId(service="web", name="dev"), EnvironmentId(service="web", name="live")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 USUAL = "\x1b[0m\x1b(B\x1b[?25h\x1b[?7h\n"
 HEADER = Header(width=80, height=24, timestamp=1, title="web-dev-1-1 by ann: look")
@@ -37,10 +37,10 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(operation, "require_root", lambda verb, why: None)
     state = StateDirectory(tmp_path, tmp_path / "run")
     with Ledger(state.ledger, actor="ann") as ledger:
-        for place in (DEV, LIVE):
-            ledger.save_settings(place, Settings())
-            ledger.add_release(place, image("one").digest, configuration())
-            ledger.add_instances(place, 1, 1, IPv4Network("10.9.0.0/24"))
+        for environment in (DEV, LIVE):
+            ledger.save_settings(environment, Settings())
+            ledger.add_release(environment, image("one").digest, configuration())
+            ledger.add_instances(environment, 1, 1, IPv4Network("10.9.0.0/24"))
         for minute in (5, 1):
             recorder = Recorder(new_recording(state, "web-dev-1-1", NOON.replace(minute=minute)), HEADER)
             recorder.output(f"minute {minute}".encode())

@@ -19,7 +19,7 @@ from instar.model.progress import Progress
 from instar.model.release import Settings
 from instar.model.state import StateDirectory
 from instar.operations.scrub import Scrub
-from simulated.values import PLACE, configuration, image
+from simulated.values import ENV, configuration, image
 
 LAYERS = tuple(
     Layer(digest=Digest.of(b"blob" + name), diff_id=Digest.of(b"tar" + name), size_bytes=4, step="files")
@@ -62,9 +62,9 @@ def scrub(tmp_path: Path) -> Iterator[Scrub]:
     state, stored = StateDirectory(tmp_path, tmp_path / "run"), Bytes(tmp_path)
     said: list[Progress] = []
     with Ledger(state.ledger, actor="agent") as ledger:
-        ledger.save_settings(PLACE, Settings())
-        ledger.add_release(PLACE, image("1").digest, configuration())
-        ledger.add_instances(PLACE, 1, 1, IPv4Network("10.99.0.0/24"))
+        ledger.save_settings(ENV, Settings())
+        ledger.add_release(ENV, image("1").digest, configuration())
+        ledger.add_instances(ENV, 1, 1, IPv4Network("10.99.0.0/24"))
         seals = Seals(state.sealed)
         runtime = SimpleNamespace(layers_in_use=lambda: [layer.diff_id for layer in LAYERS])
         parts: Any = SimpleNamespace(ledger=ledger, store=stored, seals=seals, layers=stored, said=said)

@@ -23,7 +23,7 @@ from instar.operations.isolation import require_another
 from instar.operations.shell import Order, shell, summary
 from simulated import Simulation
 from simulated.shell import SimulatedShell
-from simulated.values import PLACE, configuration, image, release
+from simulated.values import ENV, configuration, image, release
 
 LOOK = Order(why="to look", command="hello")
 
@@ -35,15 +35,15 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(operation, "_STAYED_S", 0)
     machine, state = Simulation(), StateDirectory(tmp_path, tmp_path / "run")
     with Ledger(state.ledger, actor="ann") as ledger:
-        ledger.save_settings(PLACE, Settings(replace_within_ms=60_000))
+        ledger.save_settings(ENV, Settings(replace_within_ms=60_000))
         for number, count in ((1, 2), (2, 1)):
-            ledger.add_release(PLACE, image(str(number)).digest, configuration({"N": str(number)}))
-            for one in ledger.add_instances(PLACE, number, count, IPv4Network("10.99.0.0/24")):
+            ledger.add_release(ENV, image(str(number)).digest, configuration({"N": str(number)}))
+            for one in ledger.add_instances(ENV, number, count, IPv4Network("10.99.0.0/24")):
                 ledger.set_process(one.id, machine.runtime.create(one, release(number), image()))
                 if number == 1:
                     machine.runtime.start(one)
                     ledger.set_started(one.id)
-        ledger.set_active(PLACE, 1)
+        ledger.set_active(ENV, 1)
         provider = machine.provider
         yield SimpleNamespace(
             ledger=ledger,
@@ -56,15 +56,15 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def have(parts: Any, order: Order = LOOK) -> Any:
-    return shell(parts, parts.ledger.get_environment(PLACE), order, None)
+    return shell(parts, parts.ledger.get_environment(ENV), order, None)
 
 
 def kinds(parts: Any) -> list[str]:
-    return [event.kind for event in parts.ledger.history(PLACE) if event.kind in ("taint", "shell", "shell-ended")]
+    return [event.kind for event in parts.ledger.history(ENV) if event.kind in ("taint", "shell", "shell-ended")]
 
 
 def detail(parts: Any, kind: str) -> Any:
-    return next(event.detail for event in reversed(parts.ledger.history(PLACE)) if event.kind == kind)
+    return next(event.detail for event in reversed(parts.ledger.history(ENV)) if event.kind == kind)
 
 
 def test_a_command_in_the_oldest_instance(parts: Any, capfd: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +72,7 @@ def test_a_command_in_the_oldest_instance(parts: Any, capfd: pytest.CaptureFixtu
     assert (left.exit_status, left.differences, summary(left)) == (0, (), "nothing differs")
     assert capfd.readouterr().out == "hello\n"
     assert kinds(parts) == ["taint", "shell", "shell-ended"]
-    taint = parts.ledger.instances(PLACE)[0].taint
+    taint = parts.ledger.instances(ENV)[0].taint
     assert taint.kind == "shell" and (taint.due_at - taint.at).total_seconds() == 60
     assert detail(parts, "taint")["recording"] == detail(parts, "shell")["recording"] == left.recording
     lines = (parts.state.recordings / f"{left.recording}.cast").read_text().splitlines()
@@ -128,7 +128,7 @@ def test_without_a_shell_in_the_image(parts: Any) -> None:
 
 
 def test_nothing_to_look_at(parts: Any) -> None:
-    for one in parts.ledger.instances(PLACE):
+    for one in parts.ledger.instances(ENV):
         parts.runtime.kill(one.id)
     with pytest.raises(NotFound, match="nothing of its active release runs"):
         have(parts)
@@ -152,7 +152,7 @@ def test_a_recording_of_nothing_is_removed(parts: Any, monkeypatch: pytest.Monke
 
 
 def test_an_instance_that_ends_meanwhile(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    instance = parts.ledger.instances(PLACE)[0]
+    instance = parts.ledger.instances(ENV)[0]
     monkeypatch.setattr(
         "simulated.shell.SimulatedShell.wait", lambda self: parts.runtime.destroy(instance, release(1)) or 137
     )
@@ -162,13 +162,13 @@ def test_an_instance_that_ends_meanwhile(parts: Any, monkeypatch: pytest.MonkeyP
 
 
 def test_what_cannot_be_isolated(parts: Any) -> None:
-    state = parts.ledger.get_environment(PLACE)
+    state = parts.ledger.get_environment(ENV)
     require_another(state, release(1))
     for of, said in ((release(exclusive=True), "a volume for itself"), (release(port=None), "it has no port")):
         with pytest.raises(Refused, match=said) as caught:
             require_another(state, of)
         assert "leave --isolate away" in (caught.value.hint or "")
-    parts.ledger.begin_rollout(PLACE, "deploy", 2)
+    parts.ledger.begin_rollout(ENV, "deploy", 2)
     with pytest.raises(Refused, match="the deploy to release 2 is under way"):
         have(parts, dataclasses.replace(LOOK, isolated=True))
     assert kinds(parts) == []

@@ -12,12 +12,12 @@ import pytest
 
 from instar.errors import InstarError, NotFound, Refused, UsageError
 from instar.ledger import Ledger
-from instar.model.release import Place, Settings
+from instar.model.release import EnvironmentId, Settings
 from instar.operations import taint as operation
 from instar.operations.taint import get_instance, get_reason, taint
 from simulated.values import configuration, image
 
-DEV, LIVE = Place(service="web", environment="dev"), Place(service="web", environment="live")
+DEV, LIVE = EnvironmentId(service="web", name="dev"), EnvironmentId(service="web", name="live")
 NETWORK = IPv4Network("10.9.0.0/24")
 
 
@@ -25,10 +25,10 @@ NETWORK = IPv4Network("10.9.0.0/24")
 def parts(tmp_path: Path) -> Iterator[Any]:
     """Dev with two instances, of which one is removed, and one that runs a task; live with one."""
     with Ledger(tmp_path / "ledger" / "instar.db", actor="ann") as ledger:
-        for place, count in ((DEV, 2), (LIVE, 1)):
-            ledger.save_settings(place, Settings())
-            ledger.add_release(place, image("one").digest, configuration())
-            ledger.add_instances(place, 1, count, NETWORK)
+        for environment, count in ((DEV, 2), (LIVE, 1)):
+            ledger.save_settings(environment, Settings())
+            ledger.add_release(environment, image("one").digest, configuration())
+            ledger.add_instances(environment, 1, count, NETWORK)
         ledger.add_instances(DEV, 1, 1, NETWORK, task="before 1")
         ledger.remove_instance("web-dev-1-1", "over")
         yield SimpleNamespace(ledger=ledger)

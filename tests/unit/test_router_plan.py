@@ -6,16 +6,16 @@ from dataclasses import replace
 
 from instar.definition.load import parse
 from instar.model.definition import Definition, Headers
-from instar.model.release import Place, Settings
+from instar.model.release import EnvironmentId, Settings
 from instar.providers.base import RouterPlan
 
-PLACE = Place(service="shop", environment="dev")
+ENV = EnvironmentId(service="shop", name="dev")
 
 
 def plan_of(service: str, environment: str = "", *, beside: str | None = None) -> RouterPlan:
     made = defined(service, environment)
     others = () if beside is None else (defined(beside).service,)
-    return RouterPlan.of(PLACE, Settings.of(made.environments["dev"]), made.service, others)
+    return RouterPlan.of(ENV, Settings.of(made.environments["dev"]), made.service, others)
 
 
 def defined(service: str, environment: str = "") -> Definition:

@@ -13,14 +13,14 @@ import pytest
 from instar.model.progress import Progress
 from instar.telemetry import systemd
 from instar.telemetry.log import Log
-from simulated.values import PLACE
+from simulated.values import ENV
 
 NASTY = "one\ntwo\r\x1b[31mred\x7f\u202e\x85end"
 
 
 def written(form: str, *, stamped: bool = True, text: str = "release 3", level: str = "info") -> str:
     stream = io.StringIO()
-    Log(form, stream, stamped=stamped).say(level, "launch", text, PLACE)  # type: ignore[arg-type]
+    Log(form, stream, stamped=stamped).say(level, "launch", text, ENV)  # type: ignore[arg-type]
     return stream.getvalue()
 
 
@@ -51,7 +51,7 @@ def test_control_characters_never_get_through(form: str) -> None:
 
 def test_progress_is_a_line_once_it_has_come_to_something() -> None:
     stream = io.StringIO()
-    report = Log("text", stream, stamped=False).report_for(PLACE)
+    report = Log("text", stream, stamped=False).report_for(ENV)
     report(Progress(stage="launch", text="1 of 2", kind="running"))
     report(Progress(stage="launch", text="2 of 2", detail=("last words",)))
     report(Progress(stage="alarm", text="it keeps failing", kind="failed"))

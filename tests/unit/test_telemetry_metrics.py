@@ -9,15 +9,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from instar.control.world import Copy, World
 from instar.model.digest import Digest
-from instar.model.release import EnvironmentState, Event, Place, Rollout, Served, Settings, Stage
+from instar.model.release import EnvironmentId, EnvironmentState, Event, Rollout, Served, Settings, Stage
 from instar.providers.base import Observed, Probe, RoutedTarget, RouterPlan, Target
 from instar.telemetry.metrics import Metrics
-from simulated.values import PLACE, instance, release
+from simulated.values import ENV, instance, release
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 BEFORE = NOW - timedelta(hours=1)
-WHERE = f'environment="{PLACE.environment}",service="{PLACE.service}"'
-PLAN = RouterPlan.of(PLACE, Settings(listen=("127.0.0.1:8080",)), release().service)
+WHERE = f'environment="{ENV.name}",service="{ENV.service}"'
+PLAN = RouterPlan.of(ENV, Settings(listen=("127.0.0.1:8080",)), release().service)
 
 NOTHING = Served()
 
@@ -44,9 +44,13 @@ def copy(
 
 
 def world(
-    *copies: Copy, active: int | None = 1, plan: RouterPlan | None = PLAN, place: Place = PLACE, **state: object
+    *copies: Copy,
+    active: int | None = 1,
+    plan: RouterPlan | None = PLAN,
+    of: EnvironmentId = ENV,
+    **state: object,
 ) -> World:
-    environment = EnvironmentState(place=place, settings=Settings(), active=active, created_at=BEFORE, **state)  # type: ignore[arg-type]
+    environment = EnvironmentState(id=of, settings=Settings(), active=active, created_at=BEFORE, **state)  # type: ignore[arg-type]
     numbers = {one.release for one in copies} | ({active} if active else set())
     return World(
         now=NOW,
@@ -88,16 +92,16 @@ def test_what_is_written_is_read_by_prometheus_own_parser_and_follows_its_names(
 
 def test_names_that_could_break_a_line_are_escaped() -> None:
     seen = metrics()
-    place = Place(service='a"b\\c\nd', environment="dev")
-    seen.saw(world(place=place, active=None), 0.1)
+    environment = EnvironmentId(service='a"b\\c\nd', name="dev")
+    seen.saw(world(of=environment, active=None), 0.1)
     families = {one.name: one for one in text_string_to_metric_families(seen.text().decode())}
-    assert families["instar_active_release"].samples[0].labels["service"] == place.service
+    assert families["instar_active_release"].samples[0].labels["service"] == environment.service
 
 
 def test_requests_failures_and_times_are_summed_by_release() -> None:
     seen = metrics()
     seen.saw(world(copy(1, 1, served=served(3, 1, 500)), copy(1, 2, served=served(4, 0, 1000)), copy(2, 1)), 0.1)
-    label = f'{{environment="dev",release="1",service="{PLACE.service}"}}'
+    label = f'{{environment="dev",release="1",service="{ENV.service}"}}'
     assert lines(seen, "instar_requests_total")[0] == f"instar_requests_total{label} 7.0"
     assert lines(seen, "instar_requests_failed_total")[0] == f"instar_requests_failed_total{label} 1.0"
     assert lines(seen, "instar_response_seconds_total")[0] == f"instar_response_seconds_total{label} 1.5"
@@ -168,7 +172,9 @@ def test_weights_are_shares_of_one() -> None:
 
 
 def test_a_rollout_is_there_while_it_runs_from_its_first_moment() -> None:
-    rollout = Rollout(id=1, place=PLACE, kind="deploy", source=1, target=2, state="running", actor="me", started_at=NOW)
+    rollout = Rollout(
+        id=1, environment=ENV, kind="deploy", source=1, target=2, state="running", actor="me", started_at=NOW
+    )
     seen = metrics()
     seen.saw(world(copy(1), copy(2), rollout=rollout), 0.1)
     labels = 'environment="dev",release="2",service="guestbook"'
@@ -184,7 +190,15 @@ def verdict(passed: bool, number: int = 2, kind: str = "verdict") -> Event:
     detail = {"passed": passed, "cause": ""}
     image = Digest.of(b"image")
     return Event(
-        seq=1, at=NOW, actor="agent", kind=kind, place=PLACE, release=number, image=image, detail=detail, hash=""
+        seq=1,
+        at=NOW,
+        actor="agent",
+        kind=kind,
+        environment=ENV,
+        release=number,
+        image=image,
+        detail=detail,
+        hash="",
     )
 
 
@@ -203,7 +217,7 @@ def test_the_last_verdict_is_told_also_when_it_came_before_the_first_pass() -> N
 
 def test_passes_errors_and_notices_are_counted() -> None:
     seen = metrics()
-    seen.failed(PLACE)
+    seen.failed(ENV)
     seen.saw(world(copy(), alarm="it keeps failing"), 0.25)
     seen.saw(world(copy()), 0.5)
     seen.noticed("sent")
@@ -220,10 +234,10 @@ def test_passes_errors_and_notices_are_counted() -> None:
 def test_an_environment_that_is_gone_is_told_of_no_more() -> None:
     seen = metrics()
     seen.saw(world(copy()), 0.1)
-    seen.failed(PLACE)
+    seen.failed(ENV)
     seen.happened(verdict(True))
-    seen.forgot(PLACE)
-    assert PLACE.service not in seen.text().decode()
+    seen.forgot(ENV)
+    assert ENV.service not in seen.text().decode()
 
 
 def test_instances_that_ended_are_counted_by_reason_from_the_agent_on() -> None:
@@ -235,7 +249,7 @@ def test_instances_that_ended_are_counted_by_reason_from_the_agent_on() -> None:
             at=at,
             actor="me",
             kind="ended",
-            place=PLACE,
+            environment=ENV,
             release=1,
             image=None,
             detail={"instance": "guestbook-dev-1-1", "reason": reason, "why": "it did"},
@@ -244,10 +258,10 @@ def test_instances_that_ended_are_counted_by_reason_from_the_agent_on() -> None:
         seen.happened(event)
     found = lines(seen, "instar_instance_ended_total")
     wanted = {"exited": 0, "signal": 1, "out-of-memory": 2, "restart": 0, "unknown": 0}
-    rest = f'service="{PLACE.service}"'
+    rest = f'service="{ENV.service}"'
     assert sorted(found) == sorted(
         f'instar_instance_ended_total{{environment="dev",reason="{reason}",{rest}}} {count}.0'
         for reason, count in wanted.items()
     )
-    seen.forgot(PLACE)
+    seen.forgot(ENV)
     assert lines(seen, "instar_instance_ended_total") == []

@@ -14,7 +14,7 @@ import pytest
 from instar.ledger import Ledger
 from instar.model.release import Event
 from instar.telemetry.notices import LOST, Notices, Undelivered, notice
-from simulated.values import PLACE
+from simulated.values import ENV
 
 PATIENCE_S = 10
 
@@ -66,10 +66,10 @@ def following(ledger: Ledger, cursor: Path, *channels: Channel | Stuck, **option
 
 
 def test_without_a_cursor_it_begins_with_what_happens_next(ledger: Ledger, cursor: Path) -> None:
-    ledger.record("alarm", PLACE, 1, reason="of yesterday")
+    ledger.record("alarm", ENV, 1, reason="of yesterday")
     channel = Channel()
     notices = following(ledger, cursor, channel)
-    ledger.record("alarm-over", PLACE, 1)
+    ledger.record("alarm-over", ENV, 1)
     assert notices.deliver() == 1
     assert [body["kind"] for body in channel.bodies] == ["alarm-over"]
 
@@ -77,8 +77,8 @@ def test_without_a_cursor_it_begins_with_what_happens_next(ledger: Ledger, curso
 def test_what_happened_while_nobody_followed_is_told_in_order_and_once(ledger: Ledger, cursor: Path) -> None:
     following(ledger, cursor)
     for number in range(1, 4):
-        ledger.record("launch", PLACE, number)
-        ledger.record("rollout-done", PLACE, number)
+        ledger.record("launch", ENV, number)
+        ledger.record("rollout-done", ENV, number)
     first, second = Channel(), Channel()
     assert Notices(ledger, cursor, [first]).deliver() == 6
     assert [body["release"] for body in first.bodies] == [1, 2, 3]
@@ -88,7 +88,7 @@ def test_what_happened_while_nobody_followed_is_told_in_order_and_once(ledger: L
 
 def test_the_cursor_is_past_what_is_not_worth_telling_too(ledger: Ledger, cursor: Path) -> None:
     notices = following(ledger, cursor, Channel())
-    seq = [ledger.record(kind, PLACE, 1).seq for kind in ("rollout-done", "launch")][-1]
+    seq = [ledger.record(kind, ENV, 1).seq for kind in ("rollout-done", "launch")][-1]
     notices.deliver()
     assert int(cursor.read_text()) == seq
     assert [path.name for path in cursor.parent.iterdir()] == [cursor.name]
@@ -96,12 +96,12 @@ def test_the_cursor_is_past_what_is_not_worth_telling_too(ledger: Ledger, cursor
 
 @pytest.mark.parametrize("content", ["", "many\n", "999999\n", "\udcff"])
 def test_a_cursor_that_means_nothing_here_begins_anew(ledger: Ledger, cursor: Path, content: str) -> None:
-    ledger.record("alarm", PLACE, 1, reason="of yesterday")
+    ledger.record("alarm", ENV, 1, reason="of yesterday")
     cursor.parent.mkdir()
     cursor.write_bytes(content.encode("utf-8", "surrogateescape"))
     channel = Channel()
     notices = following(ledger, cursor, channel)
-    ledger.record("alarm-over", PLACE, 1)
+    ledger.record("alarm-over", ENV, 1)
     notices.deliver()
     assert [body["kind"] for body in channel.bodies] == ["alarm-over"]
 
@@ -110,7 +110,7 @@ def test_what_is_refused_is_tried_again_and_then_sent(ledger: Ledger, cursor: Pa
     outcomes: list[str] = []
     channel = Channel(deaf=5)
     notices = following(ledger, cursor, channel, told=outcomes.append)
-    ledger.record("rollout-done", PLACE, 1)
+    ledger.record("rollout-done", ENV, 1)
     notices.deliver()
     assert (channel.asked, len(channel.bodies), outcomes) == (6, 1, ["sent"])
     assert ledger.history()[-1].kind == "rollout-done"
@@ -120,11 +120,11 @@ def test_what_cannot_be_sent_is_given_up_written_down_and_told_to_nobody(ledger:
     outcomes: list[str] = []
     channel = Channel(deaf=3)
     notices = following(ledger, cursor, channel, told=outcomes.append, tries=3)
-    lost = ledger.record("alarm", PLACE, 4, reason="why")
-    ledger.record("alarm-over", PLACE, 4)
+    lost = ledger.record("alarm", ENV, 4, reason="why")
+    ledger.record("alarm-over", ENV, 4)
     notices.deliver()
     event = ledger.history()[-1]
-    assert (event.kind, event.place, event.release) == (LOST, PLACE, 4)
+    assert (event.kind, event.environment, event.release) == (LOST, ENV, 4)
     assert event.detail == {"of": lost.seq, "cause": "it answered 500", "tries": 3}
     assert [body["kind"] for body in channel.bodies] == ["alarm-over"], "it goes on with the next"
     assert outcomes == ["lost", "sent"]
@@ -136,7 +136,7 @@ def test_what_cannot_be_sent_is_given_up_written_down_and_told_to_nobody(ledger:
 def test_pauses_grow(ledger: Ledger, cursor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notices = Notices(ledger, cursor, [Channel(deaf=99)], tries=5)
     notices.deliver()
-    ledger.record("rollout-done", PLACE, 1)
+    ledger.record("rollout-done", ENV, 1)
     pauses: list[float] = []
     monkeypatch.setattr(notices._stop, "wait", pauses.append)
     notices.deliver()
@@ -154,10 +154,10 @@ def test_whatever_a_channel_does_events_are_heard_and_stopping_is_prompt(ledger:
 
     stuck = Stuck()
     notices = following(ledger, cursor, stuck, heard=hear)
-    ledger.record("rollout-done", PLACE, 1)
+    ledger.record("rollout-done", ENV, 1)
     notices.start()
     assert stuck.entered.wait(PATIENCE_S)
-    ledger.record("verdict", PLACE, 2, passed=True)
+    ledger.record("verdict", ENV, 2, passed=True)
     assert enough.wait(PATIENCE_S)
     before = datetime.now(UTC)
     notices.stop()
@@ -171,7 +171,7 @@ def test_a_pause_ends_when_it_is_told_to_stop_and_the_next_one_tells(ledger: Led
     asked = threading.Event()
     notices = Notices(ledger, cursor, [deaf], first_pause_s=3600)
     notices.deliver()
-    seq = ledger.record("alarm", PLACE, 1, reason="why").seq
+    seq = ledger.record("alarm", ENV, 1, reason="why").seq
     send = deaf.send
 
     def noted(body: bytes) -> None:
@@ -192,7 +192,15 @@ def test_a_pause_ends_when_it_is_told_to_stop_and_the_next_one_tells(ledger: Led
 def event(kind: str, release: int | None = 7, **detail: Any) -> Event:
     at = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
     return Event(
-        seq=3, at=at, actor="me", kind=kind, place=PLACE, release=release, image=None, detail=detail, hash="0" * 64
+        seq=3,
+        at=at,
+        actor="me",
+        kind=kind,
+        environment=ENV,
+        release=release,
+        image=None,
+        detail=detail,
+        hash="0" * 64,
     )
 
 
@@ -252,7 +260,7 @@ def test_what_an_instance_printed_goes_nowhere() -> None:
 def test_a_verdict_that_passed_is_no_news(ledger: Ledger, cursor: Path) -> None:
     channel = Channel()
     notices = following(ledger, cursor, channel)
-    ledger.record("verdict", PLACE, 1, passed=True)
-    ledger.record("verdict", PLACE, 2, passed=False)
+    ledger.record("verdict", ENV, 1, passed=True)
+    ledger.record("verdict", ENV, 2, passed=False)
     notices.deliver()
     assert [body["release"] for body in channel.bodies] == [2]

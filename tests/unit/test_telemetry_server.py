@@ -121,7 +121,7 @@ def _until_answered(port: int) -> None:
             assert get(port, "/metrics")[0] == 200
             return
         except (OSError, http.client.HTTPException):
-            assert time.monotonic() < deadline, "the places were not given back"
+            assert time.monotonic() < deadline, "the environments were not given back"
 
 
 def test_no_resolver_is_asked_who_we_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from instar.control.world import World
     from instar.drift.check import Checked
     from instar.model.progress import Report
-    from instar.model.release import Event, Place
+    from instar.model.release import EnvironmentId, Event
     from instar.telemetry.log import Log
     from instar.telemetry.metrics import Metrics
     from instar.telemetry.notices import Channel
@@ -122,7 +122,7 @@ class Telling:
         self.metrics.happened(event)
         level = _LOGGED.get(event.kind)
         if level is not None and event.at >= self.began:
-            self.log.say(level, event.kind, notice(event)["text"], event.place)
+            self.log.say(level, event.kind, notice(event)["text"], event.environment)
 
     def beat(self) -> None:
         from instar.telemetry import systemd
@@ -131,20 +131,20 @@ class Telling:
         if self.server is not None:
             self.server.beat()
 
-    def failed(self, place: Place, error: Exception) -> None:
-        self.metrics.failed(place)
+    def failed(self, environment: EnvironmentId, error: Exception) -> None:
+        self.metrics.failed(environment)
         if not isinstance(error, InstarError | OSError):
-            self.log.say("error", "failed", unforeseen.told(error), place)
+            self.log.say("error", "failed", unforeseen.told(error), environment)
             return
         hint = f" → {error.hint}" if isinstance(error, InstarError) and error.hint else ""
-        self.log.say("error", "failed", f"{error}{hint}", place)
+        self.log.say("error", "failed", f"{error}{hint}", environment)
 
-    def forgot(self, place: Place) -> None:
-        self.metrics.forgot(place)
-        self.log.say("info", "gone", "the environment was destroyed", place)
+    def forgot(self, environment: EnvironmentId) -> None:
+        self.metrics.forgot(environment)
+        self.log.say("info", "gone", "the environment was destroyed", environment)
 
-    def report_for(self, place: Place) -> Report:
-        return self.log.report_for(place)
+    def report_for(self, environment: EnvironmentId) -> Report:
+        return self.log.report_for(environment)
 
 
 def _work(parts: Workspace, work: object, telling: Telling, channels: list[Channel]) -> None:

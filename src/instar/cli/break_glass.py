@@ -43,8 +43,12 @@ def taint(environment: str, instance: str, why: str, file: Path, as_json: bool) 
     parts = workspace()
     done = run(parts, find_own_environment(parts, environment, file), instance, why=why)
     if as_json:
-        place, one = done.instance.place, done.taint
-        names = {"service": place.service, "environment": place.environment, "instance": done.instance.id}
+        environment_id, one = done.instance.environment, done.taint
+        names = {
+            "service": environment_id.service,
+            "environment": environment_id.name,
+            "instance": done.instance.id,
+        }
         told = {"kind": one.kind, "why": one.why, "due_at": one.due_at, "isolated": one.isolated}
         say_json({**names, "release": done.instance.release, "taint": told, "agent": done.agent})
     elif done.agent is not None:

@@ -46,8 +46,8 @@ def _plain(report: DriftReport) -> dict[str, object]:
     checked = report.checked
     ignored = [{**_fields(finding), "reason": rule.reason, "until": rule.until} for finding, rule in checked.ignored]
     return {
-        "service": checked.state.place.service,
-        "environment": checked.state.place.environment,
+        "service": checked.state.id.service,
+        "environment": checked.state.id.name,
         "clean": checked.clean,
         "findings": [_fields(finding) for finding in checked.findings],
         "ignored": ignored,
@@ -73,7 +73,7 @@ def _show(report: DriftReport) -> None:
     ignored = f" · {len(checked.ignored)} ignored" if checked.ignored else ""
     ms = 1000 * report.seconds
     layers = f" · layers {report.layers}" if report.layers else ""
-    say(f"{checked.state.place}  {what} · {told}{ignored}{layers} · {ms:.0f} ms")
+    say(f"{checked.state.id}  {what} · {told}{ignored}{layers} · {ms:.0f} ms")
     for instance in (*checked.instances, None):
         findings = checked.of(instance)
         if findings:
@@ -122,7 +122,7 @@ def _advice(report: DriftReport) -> str:
     elif drifted and state.settings.drift.action == "replace":
         lines.append("the agent replaces what drifted at its next check, unless it is tainted already")
     elif drifted:
-        lines.append(f"replace it with: instar taint {state.place} {drifted[0]} --why drift")
+        lines.append(f"replace it with: instar taint {state.id} {drifted[0]} --why drift")
     if "rule" in kinds:
         lines.append("a rule that ended: remove it, or give it a later day, and deploy")
     if "router" in kinds:

@@ -34,7 +34,7 @@ def list_images(as_json: bool) -> None:
     parts = workspace()
     users: dict[str, list[str]] = {}
     for release in kept_releases(parts):
-        users.setdefault(release.image, []).append(f"{release.place} {release.number}")
+        users.setdefault(release.image, []).append(f"{release.environment} {release.number}")
     tags: dict[str, list[str]] = {}
     for tag, digest in parts.store.tags().items():
         tags.setdefault(digest, []).append(tag)

@@ -71,7 +71,7 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
 def history(environment: str | None, file: Path, as_json: bool, last: int | None, verify: bool) -> None:
     """Show what happened to ENV (or to all), oldest first: who did what, when. ENV may be gone."""
     require_root("history", _READS)
-    from instar.operations.places import find_place
+    from instar.operations.environments import find_environment_id
 
     parts = workspace()
     if verify:
@@ -81,8 +81,10 @@ def history(environment: str | None, file: Path, as_json: bool, last: int | None
         else:
             say(f"the chain holds: {verified.events} events, head {verified.head}")
         return
-    place = find_place(parts.ledger, environment, service_beside(environment, file)) if environment else None
-    events = parts.ledger.history(place, last=last)
+    environment_id = (
+        find_environment_id(parts.ledger, environment, service_beside(environment, file)) if environment else None
+    )
+    events = parts.ledger.history(environment_id, last=last)
     if as_json:
         say_json([_event(event) for event in events])
         return
@@ -90,7 +92,7 @@ def history(environment: str | None, file: Path, as_json: bool, last: int | None
         (
             event.at.strftime("%Y-%m-%d %H:%M:%S"),
             event.actor,
-            str(event.place or ""),
+            str(event.environment or ""),
             event.kind,
             str(event.release or ""),
             brief(event.kind, event.detail),
@@ -158,11 +160,11 @@ def _fields(value: Any) -> dict[str, Any]:
 
 def _as_json(status: EnvironmentStatus) -> dict[str, Any]:
     return {
-        "environment": status.place.environment,
+        "environment": status.environment.name,
         "listen": status.listen,
         "active": status.active,
         "releases": status.releases,
-        "service": status.place.service,
+        "service": status.environment.service,
         "unfinished": status.unfinished,
         "rollout": status.rollout,
         "alarm": status.alarm,
@@ -181,7 +183,7 @@ def _event(event: Event) -> dict[str, Any]:
         "image": event.image,
         "detail": event.detail,
         "hash": event.hash,
-        "environment": str(event.place) if event.place else None,
+        "environment": str(event.environment) if event.environment else None,
     }
 
 
@@ -196,7 +198,7 @@ def _show_all(everything: list[EnvironmentStatus]) -> None:
         hot = ", ".join(str(release.number) for release in one.releases if release.state == "hot")
         rows.append(
             (
-                str(one.place),
+                str(one.environment),
                 f"{active.number} · {active.image.short}" if active else "—",
                 _healthy(active) if active else "—",
                 age(min((item.started_at for item in active.instances if item.started_at), default=None))
@@ -211,13 +213,13 @@ def _show_all(everything: list[EnvironmentStatus]) -> None:
         _advise(one)
         _tell_taints(one)
         if one.rollout is not None:
-            say(f"\n{one.place}: {_under_way(one.rollout)}")
+            say(f"\n{one.environment}: {_under_way(one.rollout)}")
 
 
 def _advise(status: EnvironmentStatus) -> None:
     """Say what isn't as wanted, and what to do."""
     if status.destroying:
-        say(f"\n{status.place} is being destroyed; go on with: instar destroy {status.place}")
+        say(f"\n{status.environment} is being destroyed; go on with: instar destroy {status.environment}")
         return
     active = _active(status)
     troubles = [f"{one.id}: {one.reason}" for one in active.instances if one.reason] if active else []
@@ -228,16 +230,16 @@ def _advise(status: EnvironmentStatus) -> None:
     if status.alarm:
         troubles.append(f"alarm: {status.alarm}")
     if troubles:
-        say("\n" + "\n".join(f"{status.place}: {trouble}" for trouble in troubles))
+        say("\n" + "\n".join(f"{status.environment}: {trouble}" for trouble in troubles))
         own = f" (the agent, process {status.agent}, does so by itself)" if status.agent and not status.alarm else ""
-        say(f"put it right with: instar agent --once, or instar deploy {status.place.environment}{own}")
+        say(f"put it right with: instar agent --once, or instar deploy {status.environment.name}{own}")
 
 
 def _tell_taints(status: EnvironmentStatus) -> None:
     """Say which instances are to be replaced, why, when, and by whom."""
     tainted = [item for one in status.releases for item in one.instances if item.taint]
     if tainted:
-        say("\n" + "\n".join(f"{status.place}: {_tainted(item)}" for item in tainted))
+        say("\n" + "\n".join(f"{status.environment}: {_tainted(item)}" for item in tainted))
         who = (
             f"the agent (process {status.agent}) replaces"
             if status.agent
@@ -270,7 +272,7 @@ def _healthy(release: ReleaseStatus) -> str:
 
 def _show_one(status: EnvironmentStatus) -> None:
     layers = f" · layers {status.layers}" if status.layers else ""
-    say(f"{status.place} listens on {', '.join(status.listen) or 'nothing'}{layers}")
+    say(f"{status.environment} listens on {', '.join(status.listen) or 'nothing'}{layers}")
     rows = [
         (
             str(one.number),
@@ -323,11 +325,10 @@ def _under_way(rollout: RolloutStatus) -> str:
 
 
 def _next_word(status: EnvironmentStatus) -> str:
-    place, rollout = status.place, status.rollout
+    environment, rollout = status.environment, status.rollout
     if rollout is not None and rollout.paused:
-        return f"go on with: instar rollout resume {place}    give up with: instar rollout abort {place}"
+        return f"go on with: instar rollout resume {environment}    give up with: instar rollout abort {environment}"
     if status.agent is not None:
-        return (
-            f"the agent (process {status.agent}) or a command carries it on; give up with: instar rollout abort {place}"
-        )
-    return f"it is carried on now, or its command was killed; then go on with: instar deploy {place.environment}"
+        who = f"the agent (process {status.agent})"
+        return f"{who} or a command carries it on; give up with: instar rollout abort {environment}"
+    return f"it is carried on now, or its command was killed; then go on with: instar deploy {environment.name}"

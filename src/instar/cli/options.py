@@ -15,7 +15,7 @@ from instar.workspace import Workspace
 
 if TYPE_CHECKING:
     from instar.definition import Loaded
-    from instar.model.release import EnvironmentState, Place
+    from instar.model.release import EnvironmentId, EnvironmentState
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_FILE = "instar.yaml"
@@ -74,7 +74,7 @@ def load_definition(file: Path) -> Loaded:
 
 def find_environment(parts: Workspace, word: str, file: Path) -> EnvironmentState:
     """Return the environment that ``word`` names (ENV or SERVICE/ENV), with the help of a definition if one is here."""
-    from instar.operations.places import find_environment as find
+    from instar.operations.environments import find_environment as find
 
     return find(parts.ledger, word, service_beside(word, file))
 
@@ -92,15 +92,15 @@ def find_own_environment(parts: Workspace, word: str, file: Path) -> Environment
     return found
 
 
-def place_of(word: str) -> Place:
-    """Return the place that SERVICE/ENV names, whether there is one or not. Raises UsageError."""
+def place_of(word: str) -> EnvironmentId:
+    """Return the environment that SERVICE/ENV names, whether there is one or not. Raises UsageError."""
     from instar.definition.forms import NAME
-    from instar.model.release import Place
+    from instar.model.release import EnvironmentId
 
     service, _, environment = word.partition("/")
     if not all(re.fullmatch(NAME, name) for name in (service, environment)):
         raise click.UsageError(f"'{word}' names no environment: write SERVICE/ENV, such as guestbook/dev")
-    return Place(service=service, environment=environment)
+    return EnvironmentId(service=service, name=environment)
 
 
 def service_beside(word: str, file: Path) -> str | None:

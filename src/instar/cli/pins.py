@@ -38,10 +38,17 @@ def _pin(environment: str, number: int, file: Path, as_json: bool, *, pinned: bo
     from instar.operations.pin import pin as run
 
     parts = workspace()
-    release = run(parts, find_own_environment(parts, environment, file).place, number, pinned=pinned)
+    release = run(parts, find_own_environment(parts, environment, file).id, number, pinned=pinned)
     if as_json:
-        place = release.place
-        names = {"service": place.service, "environment": place.environment, "release": release.number}
+        environment_id = release.environment
+        names = {
+            "service": environment_id.service,
+            "environment": environment_id.name,
+            "release": release.number,
+        }
         say_json({**names, "pinned": release.pinned})
     else:
-        say(f"release {release.number} of {release.place} is {'kept until it is unpinned' if pinned else 'not pinned'}")
+        say(
+            f"release {release.number} of {release.environment} is "
+            f"{'kept until it is unpinned' if pinned else 'not pinned'}"
+        )

@@ -167,7 +167,7 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, yes: b
     if not yes:
         what = "and its volumes, with all data in them" if volumes else "(its volumes stay)"
         try:
-            answer = click.prompt(f"This removes {found.place} {what}. Type '{environment}' to go on", err=True)
+            answer = click.prompt(f"This removes {found.id} {what}. Type '{environment}' to go on", err=True)
         except click.Abort:
             if sys.stdin.isatty():
                 raise
@@ -176,9 +176,9 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, yes: b
         if answer != environment:
             raise click.UsageError("the name differs: nothing was removed")
     run(parts, found, volumes=volumes, take_over=take_over)
-    kept = parts.state.volumes / found.place.service / found.place.environment
+    kept = parts.state.volumes / found.id.service / found.id.name
     stays = f"; its volumes stay in {kept}" if kept.exists() else ""
-    parts.report(Progress(stage="done", text=f"{found.place} is gone{stays}; instar history shows what was"))
+    parts.report(Progress(stage="done", text=f"{found.id} is gone{stays}; instar history shows what was"))
 
 
 def show(outcome: Outcome, report: Report, as_json: bool) -> int:
@@ -192,14 +192,14 @@ def show(outcome: Outcome, report: Report, as_json: bool) -> int:
 def _as_json(outcome: Outcome) -> dict[str, Any]:
     """Return the keys that others build on, then more."""
     return {
-        "environment": outcome.place.environment,
+        "environment": outcome.environment.name,
         "release": outcome.release,
         "image": outcome.image,
         "previous": outcome.previous,
         "outcome": outcome.outcome,
         "seconds": round(outcome.seconds, 3),
         "switch_ms": outcome.switch_ms,
-        "service": outcome.place.service,
+        "service": outcome.environment.service,
         "active": outcome.active,
         "gap_ms": outcome.gap_ms,
         "drained": outcome.drained,
@@ -212,12 +212,15 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _tell(outcome: Outcome, report: Report) -> None:
-    environment = outcome.place.environment
+    environment = outcome.environment.name
     if outcome.outcome == "failed":
         _tell_failure(outcome, report)
     elif outcome.outcome == "begun":
         text = f"{environment} moves to release {outcome.release}: the agent carries it on"
-        follow = (f"follow with: instar status {outcome.place}", f"give up with: instar rollout abort {outcome.place}")
+        follow = (
+            f"follow with: instar status {outcome.environment}",
+            f"give up with: instar rollout abort {outcome.environment}",
+        )
         report(Progress(stage="begun", text=text, detail=follow))
     elif outcome.outcome == "unchanged":
         text = f"{environment} runs release {outcome.release} already · {outcome.seconds:.2f} s"
@@ -232,7 +235,7 @@ def _tell(outcome: Outcome, report: Report) -> None:
 
 def _way_back(outcome: Outcome) -> str:
     to = f" --to {outcome.previous}" if outcome.previous is not None and outcome.previous > outcome.release else ""
-    return f"instar rollback {outcome.place.environment}{to}"
+    return f"instar rollback {outcome.environment.name}{to}"
 
 
 def _tell_failure(outcome: Outcome, report: Report) -> None:
@@ -241,7 +244,7 @@ def _tell_failure(outcome: Outcome, report: Report) -> None:
         lines = ("last lines of its log:", *(f"  {_text(line)}" for line in outcome.last_lines))
     stage = "failed" if outcome.touched else "launch"
     report(Progress(stage=stage, text=f"release {outcome.release} · {outcome.reason}", kind="failed", detail=lines))
-    environment = outcome.place.environment
+    environment = outcome.environment.name
     if outcome.active == outcome.release:
         text = f"{environment} goes on with what is healthy; instar status {environment} shows more"
         report(Progress(stage="left", text=text, kind="failed"))
@@ -257,7 +260,9 @@ def _tell_failure(outcome: Outcome, report: Report) -> None:
             stage="undone",
             text=f"release {outcome.release} has no traffic; {left}",
             kind="failed",
-            detail=(f"all it printed: instar logs {outcome.place} {outcome.culprit}",) if outcome.last_lines else (),
+            detail=(f"all it printed: instar logs {outcome.environment} {outcome.culprit}",)
+            if outcome.last_lines
+            else (),
         )
     )
 
@@ -271,7 +276,7 @@ def _show_plan(plan: DeployPlan, as_json: bool, *, verb: str = "deploy") -> int:
     if as_json:
         say_json(plan)
     elif not plan.changes:
-        say(f"nothing to do: {plan.place} runs release {plan.active} of this image and configuration")
+        say(f"nothing to do: {plan.environment} runs release {plan.active} of this image and configuration")
         for warning in plan.warnings:
             say(f"note     {warning}")
     else:

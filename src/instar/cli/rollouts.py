@@ -36,9 +36,9 @@ def pause(environment: str, file: Path, as_json: bool, why: str) -> None:
 
     parts = workspace()
     told = run(parts, find_own_environment(parts, environment, file), why=why)
-    place = told.rollout.place
-    text = f"{place}: the {told.rollout.kind} to release {told.rollout.target} goes no further"
-    _tell(parts.report, "paused", text, f"go on with: instar rollout resume {place}")
+    environment_id = told.rollout.environment
+    text = f"{environment_id}: the {told.rollout.kind} to release {told.rollout.target} goes no further"
+    _tell(parts.report, "paused", text, f"go on with: instar rollout resume {environment_id}")
     if as_json:
         say_json(_as_json(told))
 
@@ -60,7 +60,11 @@ def resume(environment: str, file: Path, as_json: bool) -> int:
     if told.outcome is not None:
         return show(told.outcome, parts.report, as_json)
     who = f"process {told.pid} carries it on" if told.pid else f"it is {told.rollout.state}"
-    _tell(parts.report, "resumed", f"{told.rollout.place}: {told.rollout.kind} to release {told.rollout.target}: {who}")
+    _tell(
+        parts.report,
+        "resumed",
+        f"{told.rollout.environment}: {told.rollout.kind} to release {told.rollout.target}: {who}",
+    )
     if as_json:
         say_json(_as_json(told))
     return 0
@@ -80,13 +84,13 @@ def abort(environment: str, file: Path, as_json: bool, why: str) -> int:
     told = run(parts, find_own_environment(parts, environment, file), why=why)
     if as_json:
         say_json(_as_json(told))
-    place, target = told.rollout.place, told.rollout.target
+    environment_id, target = told.rollout.environment, told.rollout.target
     if told.rollout.state != "failed":
-        text = f"{place}: it is written down, but process {told.pid} has not acted on it yet"
+        text = f"{environment_id}: it is written down, but process {told.pid} has not acted on it yet"
         _tell(parts.report, "waiting", text, "look at that process; it may have been stopped")
         return 1
     runs = f"runs release {told.rollout.source}" if told.rollout.source is not None else "runs nothing, as before"
-    _tell(parts.report, "aborted", f"release {target} has no traffic; {place} {runs}")
+    _tell(parts.report, "aborted", f"release {target} has no traffic; {environment_id} {runs}")
     return 0
 
 
@@ -97,8 +101,8 @@ def _tell(report: Any, stage: str, text: str, *detail: str) -> None:
 def _as_json(told: Told) -> dict[str, Any]:
     rollout = told.rollout
     return {
-        "service": rollout.place.service,
-        "environment": rollout.place.environment,
+        "service": rollout.environment.service,
+        "environment": rollout.environment.name,
         "release": rollout.target,
         "previous": rollout.source,
         "state": rollout.state,

@@ -34,8 +34,8 @@ def list_volumes(as_json: bool = False) -> None:
         say_json(
             [
                 {
-                    "service": one.stored.place.service,
-                    "environment": one.stored.place.environment,
+                    "service": one.stored.environment.service,
+                    "environment": one.stored.environment.name,
                     "name": one.stored.name,
                     "path": one.stored.where,
                     "bytes": one.stored.used_bytes,
@@ -50,7 +50,7 @@ def list_volumes(as_json: bool = False) -> None:
     else:
         rows = [
             (
-                str(one.stored.place),
+                str(one.stored.environment),
                 one.stored.name,
                 "?" if one.stored.used_bytes is None else size(one.stored.used_bytes),
                 ", ".join(one.users) or ("nobody now" if one.environment else "nobody: the environment is gone"),
@@ -62,11 +62,11 @@ def list_volumes(as_json: bool = False) -> None:
 
 
 @volumes.command("remove")
-@click.argument("place", metavar="SERVICE/ENV")
+@click.argument("environment", metavar="SERVICE/ENV")
 @click.argument("name")
 @take_over_option
 @click.option("--yes", is_flag=True, help="Don't ask.")
-def remove(place: str, name: str, take_over: bool, yes: bool) -> None:
+def remove(environment: str, name: str, take_over: bool, yes: bool) -> None:
     """Remove the volume NAME of SERVICE/ENV with all data in it, for ever. That it was is recorded.
 
     SERVICE/ENV may be destroyed already. A volume that an instance has is not removed.
@@ -74,19 +74,23 @@ def remove(place: str, name: str, take_over: bool, yes: bool) -> None:
     require_root("volumes remove")
     from instar.operations.volumes import remove_volume, volumes
 
-    parts, found = workspace(), place_of(place)
+    parts, found = workspace(), place_of(environment)
     if not yes:
         _ask(
-            next((one.stored.used_bytes for one in volumes(parts, found) if one.stored.name == name), None), place, name
+            next((one.stored.used_bytes for one in volumes(parts, found) if one.stored.name == name), None),
+            environment,
+            name,
         )
     remove_volume(parts, found, name, take_over=take_over)
     say(f"the volume '{name}' of {found} is gone")
 
 
-def _ask(used_bytes: int | None, place: str, name: str) -> None:
+def _ask(used_bytes: int | None, environment: str, name: str) -> None:
     held = f" ({size(used_bytes)})" if used_bytes is not None else ""
     try:
-        answer = click.prompt(f"This removes all data of '{name}' of {place}{held}. Type '{name}' to go on", err=True)
+        answer = click.prompt(
+            f"This removes all data of '{name}' of {environment}{held}. Type '{name}' to go on", err=True
+        )
     except click.Abort:
         if sys.stdin.isatty():
             raise

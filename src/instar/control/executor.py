@@ -47,7 +47,7 @@ class Executor:
 
     def execute(self, world: World, action: actions.Action) -> None:
         """Do ``action``. Raises ProviderError, RouterError, StoreError or HostError when it can't be done."""
-        place = world.environment.place
+        environment = world.environment.id
         match action:
             case actions.Plan():
                 self._plan(world, action)
@@ -56,27 +56,27 @@ class Executor:
             case actions.Start():
                 self._start(self._instances(world, action.instances))
             case actions.SetNetwork():
-                if self._runtime.set_network(NetworkPlan.of(place, world.environment.settings)):
-                    self._ledger.record("network-restored", place, release=world.environment.active)
+                if self._runtime.set_network(NetworkPlan.of(environment, world.environment.settings)):
+                    self._ledger.record("network-restored", environment, release=world.environment.active)
             case actions.OpenRouter():
                 self._router.ensure(wanted_plan(world, world.releases[action.release]))
             case actions.Attach():
                 self._attach(world, action)
             case actions.Preview():
-                self._router.preview(place, dict(action.targets))
+                self._router.preview(environment, dict(action.targets))
             case actions.Share():
-                self._router.route(place, dict(action.weights))
+                self._router.route(environment, dict(action.weights))
             case actions.Route():
                 self._route(world, action.instances)
             case actions.Cut():
-                self._story.cut += self._router.detach(place, action.instances)
+                self._story.cut += self._router.detach(environment, action.instances)
             case actions.Retire():
                 self._retire(world, action)
             case actions.CloseRouter():
-                self._router.remove(place)
+                self._router.remove(environment)
             case actions.Alarm():
                 self._story.alarm(action.reason)
-                self._ledger.set_alarm(place, action.reason, holds=action.holds)
+                self._ledger.set_alarm(environment, action.reason, holds=action.holds)
             case actions.GoBack():
                 self._go_back(world, action)
             case actions.Wait():
@@ -89,8 +89,8 @@ class Executor:
         match action:
             case actions.BeginTask():
                 self._story.task(action.task)
-                place = world.environment.place
-                self._ledger.begin_task(place, action.release, action.task, self._runtime.network())
+                environment = world.environment.id
+                self._ledger.begin_task(environment, action.release, action.task, self._runtime.network())
             case actions.EndTask():
                 self._end_task(world, action)
             case actions.Smoke():
@@ -112,15 +112,15 @@ class Executor:
         self._give_back(world, self._rollout(world))
 
     def _end_failed(self, world: World, action: actions.Fail) -> None:
-        rollout, place = self._rollout(world), world.environment.place
+        rollout, environment = self._rollout(world), world.environment.id
         words = {name: self._last_words(name) for name in action.instances[:1]}
         with self._ledger.transaction():
-            if self._ledger.get_environment(place).active == rollout.target:
-                self._ledger.set_active(place, rollout.source, {"reason": "the rollout failed"})
+            if self._ledger.get_environment(environment).active == rollout.target:
+                self._ledger.set_active(environment, rollout.source, {"reason": "the rollout failed"})
             self._ledger.end_rollout(rollout, "failed", {"reason": action.reason, "last_lines": words})
             before = rollout.stage.settings_before
             if before is not None:
-                self._ledger.save_settings(place, before)
+                self._ledger.save_settings(environment, before)
         changed = _different(before, world.environment.settings) if before is not None else ()
         if changed:
             self._story.settings_back(changed)
@@ -133,7 +133,7 @@ class Executor:
         others = any(copy.weight and copy.release == rollout.target for copy in world.copies)
         if weights and others:
             with contextlib.suppress(RouterError):
-                self._router.route(world.environment.place, weights)
+                self._router.route(world.environment.id, weights)
 
     def _plan(self, world: World, action: actions.Plan) -> None:
         if action.release == world.environment.active:
@@ -141,19 +141,19 @@ class Executor:
                 self._story.replacing(action.count, action.replacing)
             elif world.environment.rollout is None:
                 self._story.more(action.count)
-        place, network = world.environment.place, self._runtime.network()
-        self._ledger.add_instances(place, action.release, action.count, network, replacing=action.replacing)
+        environment, network = world.environment.id, self._runtime.network()
+        self._ledger.add_instances(environment, action.release, action.count, network, replacing=action.replacing)
 
     def _go_back(self, world: World, action: actions.GoBack) -> None:
-        place, active = world.environment.place, world.environment.active
+        environment, active = world.environment.id, world.environment.active
         with self._ledger.transaction():
-            self._ledger.record("watch-failed", place, active, back_to=action.release, reason=action.reason)
-            self._ledger.begin_rollout(place, "rollback", action.release, {"reason": action.reason})
+            self._ledger.record("watch-failed", environment, active, back_to=action.release, reason=action.reason)
+            self._ledger.begin_rollout(environment, "rollback", action.release, {"reason": action.reason})
         self._story.going_back(action.release, action.reason)
 
     def _end_task(self, world: World, action: actions.EndTask) -> None:
-        place, words = world.environment.place, self._last_words(action.instance)
-        self._ledger.end_task(place, action.release, action.task, action.outcome, {"last_lines": words})
+        environment, words = world.environment.id, self._last_words(action.instance)
+        self._ledger.end_task(environment, action.release, action.task, action.outcome, {"last_lines": words})
         self._story.task_ended(action.task, action.outcome)
         if self._instances(world, (action.instance,)):
             self._retire(world, actions.Retire((action.instance,), f"its task: {action.outcome}"))
@@ -180,7 +180,7 @@ class Executor:
         self._story.launched(world)
         release = world.releases[action.release]
         targets = [self._target(instance, release) for instance in self._instances(world, action.instances)]
-        self._router.attach(world.environment.place, targets)
+        self._router.attach(world.environment.id, targets)
 
     def _smoke(self, world: World, action: actions.Smoke) -> None:
         release = world.releases[action.release]
@@ -197,7 +197,7 @@ class Executor:
         self._story.asked(f"release {release.number} · {len(release.service.smoke)} checks passed")
 
     def _take_step(self, world: World, action: actions.TakeStep) -> None:
-        place = world.environment.place
+        environment = world.environment.id
         counted = {copy.id: copy.routed.served for copy in world.copies if copy.routed is not None}
         self._story.launched(world)
         self._ledger.change_stage(
@@ -210,7 +210,7 @@ class Executor:
             judged=False,
             resumed=False,
         )
-        seconds = self._router.route(place, dict(action.weights))
+        seconds = self._router.route(environment, dict(action.weights))
         self._story.stepped(action.percent, seconds)
 
     def _judge(self, world: World, action: actions.Judge) -> None:
@@ -228,9 +228,9 @@ class Executor:
             self._give_back(world, rollout)
 
     def _shift(self, world: World, action: actions.Shift) -> None:
-        place = world.environment.place
+        environment = world.environment.id
         self._story.launched(world)
-        self._ledger.set_active(place, action.release, {"instances": list(action.instances)})
+        self._ledger.set_active(environment, action.release, {"instances": list(action.instances)})
         if action.instances:
             self._give_traffic(world, action.instances)
 
@@ -239,12 +239,12 @@ class Executor:
             self._give_traffic(world, names)
         else:
             self._story.closed()
-            self._router.route(world.environment.place, {})
+            self._router.route(world.environment.id, {})
 
     def _give_traffic(self, world: World, names: tuple[str, ...]) -> None:
-        place = world.environment.place
-        seconds = self._router.route(place, dict.fromkeys(names, FULL))
-        state = self._router.observe(place)
+        environment = world.environment.id
+        seconds = self._router.route(environment, dict.fromkeys(names, FULL))
+        state = self._router.observe(environment)
         self._story.shifted(seconds, sum(item.sessions for item in state.targets if item.target.name not in names))
 
     def _retire(self, world: World, action: actions.Retire) -> None:
@@ -257,7 +257,7 @@ class Executor:
         _at_once(
             lambda one: self._runtime.destroy(one, world.releases[one.release]), [copy.instance for copy in copies]
         )
-        self._story.cut += self._router.detach(world.environment.place, action.instances)
+        self._story.cut += self._router.detach(world.environment.id, action.instances)
         with self._ledger.transaction():
             for name, ending in endings.items():
                 reason = action.reason if ending.reason in BY_ITSELF else ending.why

@@ -24,7 +24,7 @@ from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.progress import Report
-from instar.model.release import Place
+from instar.model.release import EnvironmentId
 from instar.providers.base import Provider
 
 AGAIN_AT_MOST = 3
@@ -43,8 +43,8 @@ class Loop:
     report: Report
     pause: Callable[[float], None] = time.sleep
 
-    def begin(self, place: Place, *, asked: bool = True) -> Run:
-        """Return a run towards what is wanted of ``place``.
+    def begin(self, environment: EnvironmentId, *, asked: bool = True) -> Run:
+        """Return a run towards what is wanted of ``environment``.
 
         Not ``asked``: nobody stands by, so replacements are counted and slowed down.
         """
@@ -55,14 +55,14 @@ class Loop:
             find_image=self.find_image,
             story=story,
         )
-        return Run(loop=self, place=place, executor=executor, story=story, asked=asked)
+        return Run(loop=self, environment=environment, executor=executor, story=story, asked=asked)
 
-    def run(self, place: Place) -> Story:
-        """Act until ``place`` is as wanted. A rollout that can't end well is ended as failed, and undone.
+    def run(self, environment: EnvironmentId) -> Story:
+        """Act until ``environment`` is as wanted. A rollout that can't end well is ended as failed, and undone.
 
         What interrupts it (``^C``) before the target has all traffic undoes the rollout too, and is raised afterwards.
         """
-        run = self.begin(place)
+        run = self.begin(environment)
         interruption: KeyboardInterrupt | None = None
         while True:
             try:
@@ -71,9 +71,9 @@ class Loop:
                     break
                 if run.in_vain > _IN_VAIN_AT_MOST:
                     raise ProviderError(
-                        f"cannot bring '{place}' further: it is decided again and again, and changes nothing: "
+                        f"cannot bring '{environment}' further: it is decided again and again, and changes nothing: "
                         f"{run.decided}",
-                        hint=f"look at instar status {place} and instar logs {place}, then try again",
+                        hint=f"look at instar status {environment} and instar logs {environment}, then try again",
                     )
                 self.pause(seconds)
             except KeyboardInterrupt as error:
@@ -87,10 +87,11 @@ class Loop:
 
 @dataclass(kw_only=True)
 class Run:
-    """The way of one place to what is wanted of it, as far as a process remembers it. The caller holds its lock."""
+    """The way of one environment to what is wanted of it, as far as a process remembers it. The caller holds its
+    lock."""
 
     loop: Loop
-    place: Place
+    environment: EnvironmentId
     executor: Executor
     story: Story
     asked: bool = True
@@ -126,7 +127,7 @@ class Run:
 
     def undo(self) -> bool:
         """Fail the running rollout if its target has not all traffic yet; False when there is nothing to undo."""
-        world = observe(self.loop.ledger, self.loop.provider, self.place)
+        world = observe(self.loop.ledger, self.loop.provider, self.environment)
         rollout = world.environment.rollout
         if rollout is None or world.environment.active == rollout.target:
             return False
@@ -135,7 +136,7 @@ class Run:
         return True
 
     def _look(self) -> World:
-        world = observe(self.loop.ledger, self.loop.provider, self.place, replacing=not self.asked)
+        world = observe(self.loop.ledger, self.loop.provider, self.environment, replacing=not self.asked)
         tried = frozenset(one for one, at in self.replaced.items() if self.asked or world.now < at + HOT_AGAIN_AFTER)
         return self.watch.see(dataclasses.replace(world, tried=tried))
 

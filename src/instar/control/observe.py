@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from instar.control.stable import counted_for
 from instar.control.world import Copy, Probation, World
 from instar.ledger import Ledger
-from instar.model.release import FALLEN, Ending, EnvironmentState, Instance, Place, Release
+from instar.model.release import FALLEN, Ending, EnvironmentId, EnvironmentState, Instance, Release
 from instar.providers.base import NetworkPlan, Observed, Probe, Provider, RoutedTarget, Runtime
 
 _PROBES_AT_ONCE = 16
@@ -19,23 +19,23 @@ _JUST_BEFORE = timedelta(minutes=2)  # an ending is seen before its successor is
 def observe(
     ledger: Ledger,
     provider: Provider,
-    place: Place,
+    environment_id: EnvironmentId,
     *,
     replacing: bool = False,
     whole: bool = False,
 ) -> World:
-    """Return ``place`` as it is wanted and as it is. Probes the copies whose health a decision can hang on.
+    """Return ``environment_id`` as it is wanted and as it is. Probes the copies whose health a decision can hang on.
 
     ``replacing``: say too which replacements were needed lately, since nobody asked for one just now. ``whole``: probe
     every copy of which the router does not say that it is well. So is done where somebody looks on and nothing moves.
     """
-    environment = ledger.get_environment(place)
+    environment = ledger.get_environment(environment_id)
     whole = whole or (replacing and environment.rollout is None)
-    instances = ledger.instances(place)
+    instances = ledger.instances(environment_id)
     probation = _probation(ledger, environment)
     releases = _releases(ledger, environment, instances, probation)
     observed = provider.runtime.observe(instances)
-    router = provider.router.observe(place)
+    router = provider.router.observe(environment_id)
     routed = {item.target.name: item for item in router.targets}
     asked = [
         instance
@@ -51,12 +51,13 @@ def observe(
         releases=releases,
         copies=tuple(copy for copy in copies if copy.instance.task is None),
         task_copies=tuple(copy for copy in copies if copy.instance.task is not None),
-        tasks=ledger.tasks(place, rollout.target) if rollout and _has_tasks(releases[rollout.target]) else (),
+        tasks=ledger.tasks(environment_id, rollout.target) if rollout and _has_tasks(releases[rollout.target]) else (),
         previewed=router.previewed,
         failures=failures,
         router_running=router.running,
         router_plan=router.plan,
-        network_is_set=provider.runtime.network_plan(place) == NetworkPlan.of(place, environment.settings),
+        network_is_set=provider.runtime.network_plan(environment_id)
+        == NetworkPlan.of(environment_id, environment.settings),
         owed=_owed(ledger, environment, copies),
         endings=_endings(ledger, environment, failures),
         probation=probation,
@@ -66,15 +67,15 @@ def observe(
 def _releases(
     ledger: Ledger, environment: EnvironmentState, instances: Sequence[Instance], probation: Probation | None
 ) -> Mapping[int, Release]:
-    place = environment.place
-    found = {release.number: release for release in ledger.recent(place, environment.settings.keep.hot + 1)}
+    environment_id = environment.id
+    found = {release.number: release for release in ledger.recent(environment_id, environment.settings.keep.hot + 1)}
     numbers: set[int | None] = {instance.release for instance in instances}
     numbers |= {environment.active, probation.source if probation is not None else None}
     if environment.rollout is not None:
         numbers |= {environment.rollout.target, environment.rollout.source}
     for number in numbers - found.keys() - {None}:
         assert number is not None
-        found[number] = ledger.get_release(place, number)
+        found[number] = ledger.get_release(environment_id, number)
     return found
 
 
@@ -90,7 +91,7 @@ def _failures(
     policy = environment.settings.replace
     since = now - counted_for(policy, releases[environment.active])
     since = max(since, environment.counted_since or since)
-    return ledger.replacements(environment.place, environment.active, since, policy.max_age_ms)
+    return ledger.replacements(environment.id, environment.active, since, policy.max_age_ms)
 
 
 def _owed(ledger: Ledger, environment: EnvironmentState, copies: Sequence[Copy]) -> int | None:
@@ -99,7 +100,7 @@ def _owed(ledger: Ledger, environment: EnvironmentState, copies: Sequence[Copy])
     there = sum(1 for copy in copies if copy.release == active and copy.instance.task is None and copy.state != "dead")
     if active is None or there >= environment.settings.instances:
         return None
-    return ledger.owed(environment.place, active)
+    return ledger.owed(environment.id, active)
 
 
 def _probation(ledger: Ledger, environment: EnvironmentState) -> Probation | None:
@@ -107,14 +108,14 @@ def _probation(ledger: Ledger, environment: EnvironmentState) -> Probation | Non
     watch_ms, active = environment.settings.rollout.watch_ms, environment.active
     if watch_ms is None or active is None or environment.rollout is not None:
         return None
-    last = ledger.last_rollout(environment.place)
+    last = ledger.last_rollout(environment.id)
     if last is None or last.ended_at is None or (last.target, last.state) != (active, "done"):
         return None
     until = last.ended_at + timedelta(milliseconds=watch_ms)
     if last.kind == "rollback" or last.source is None or ledger.now() >= until:
         return None
     since = max(last.ended_at, environment.counted_since or last.ended_at)
-    endings = tuple(one for one in ledger.endings(environment.place, active, since) if one.reason in FALLEN)
+    endings = tuple(one for one in ledger.endings(environment.id, active, since) if one.reason in FALLEN)
     return Probation(source=last.source, until=until, endings=endings)
 
 
@@ -124,7 +125,7 @@ def _endings(
     """Return how copies of the active release ended since the first that was replaced lately."""
     if environment.active is None or not failures:
         return ()
-    found = ledger.endings(environment.place, environment.active, failures[0] - _JUST_BEFORE)
+    found = ledger.endings(environment.id, environment.active, failures[0] - _JUST_BEFORE)
     return tuple(one for one in found if one.reason != "instar")
 
 

@@ -28,7 +28,7 @@ def go_back(world: World) -> tuple[Action, ...]:
     if world.environment.alarm is not None:
         return ()
     text = f"{trouble}; it is not left for release {source.number} by itself, since {obstacle}"
-    return (Alarm(f"{text}: look at it, or say: instar rollback {world.environment.place}", holds=False),)
+    return (Alarm(f"{text}: look at it, or say: instar rollback {world.environment.id}", holds=False),)
 
 
 def _trouble(world: World, active: Release, watched: Probation) -> str:

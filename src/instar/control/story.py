@@ -126,7 +126,7 @@ class Story:
         rollout, active = world.environment.rollout, world.environment.active
         runs = f"still runs release {active}" if active is not None else "runs nothing, as before"
         if rollout is not None:
-            text = f"{reason}: release {rollout.target} removed; {world.environment.place.environment} {runs}"
+            text = f"{reason}: release {rollout.target} removed; {world.environment.id.name} {runs}"
             self.report(Progress(stage="undone", text=text, kind="warning"))
 
     def closed(self) -> None:
@@ -157,7 +157,7 @@ class Story:
         elif waits_for_somebody(world.environment) and world.environment.active != rollout.target:
             if (rollout.stage.step, rollout.stage.paused) not in self.told_to_wait:
                 self.told_to_wait.add((rollout.stage.step, rollout.stage.paused))
-                text = f"until somebody says: instar rollout resume {world.environment.place} (or abort)"
+                text = f"until somebody says: instar rollout resume {world.environment.id} (or abort)"
                 self.report(Progress(stage="wait", text=text))
         elif self.shifted_at is not None:
             left = sum(copy.sessions for copy in world.copies if copy.release != world.environment.active)

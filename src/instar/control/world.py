@@ -159,7 +159,7 @@ class World:
 def wanted_plan(world: World, release: Release) -> RouterPlan:
     """Return the plan of a router that serves ``release`` and whatever else has copies."""
     others = [world.releases[number].service for number in {copy.release for copy in world.copies}]
-    return RouterPlan.of(world.environment.place, world.environment.settings, release.service, others)
+    return RouterPlan.of(world.environment.id, world.environment.settings, release.service, others)
 
 
 def routed(release: Release) -> bool:

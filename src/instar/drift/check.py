@@ -57,10 +57,10 @@ def check(
 
     ``state`` is read anew: something may have moved since. What went during the check has no findings.
     """
-    place = state.place
-    state = ledger.find_environment(place) or state
-    instances = [one for one in ledger.instances(place) if one.task is None and one.process is not None]
-    releases = {number: ledger.get_release(place, number) for number in {one.release for one in instances}}
+    environment = state.id
+    state = ledger.find_environment(environment) or state
+    instances = [one for one in ledger.instances(environment) if one.task is None and one.process is not None]
+    releases = {number: ledger.get_release(environment, number) for number in {one.release for one in instances}}
     images, damaged = _images(store, seals, releases.values(), deep=deep)
     subjects = [
         Subject(instance=one, release=releases[one.release], image=images.get(releases[one.release].image))
@@ -90,7 +90,7 @@ def _that_stay(
     damaged: Sequence[Damage],
 ) -> Iterator[Finding]:
     """Yield the findings that are about what is still there after the check."""
-    there = {(one.id, one.serial) for one in ledger.instances(instances[0].place)} if instances else set()
+    there = {(one.id, one.serial) for one in ledger.instances(instances[0].environment)} if instances else set()
     stayed = [one for one in instances if (one.id, one.serial) in there]
     used, names = {releases[one.release].image for one in stayed}, {one.id for one in stayed}
     yield from (finding for finding, users in damaged if users & used)
@@ -153,8 +153,8 @@ def _damaged(path: str, observed: str) -> Finding:
 
 def _network(provider: Provider, state: EnvironmentState, *, at_rest: bool) -> Iterator[Finding]:
     yield from provider.runtime.inspect_network()
-    there = provider.runtime.network_plan(state.place)
-    if at_rest and there is not None and there != (wanted := NetworkPlan.of(state.place, state.settings)):
+    there = provider.runtime.network_plan(state.id)
+    if at_rest and there is not None and there != (wanted := NetworkPlan.of(state.id, state.settings)):
         shown = "what its instances may reach"
         yield Finding(
             instance=None, kind="network", path=shown, expected=str(wanted.network), observed=str(there.network)
@@ -173,14 +173,14 @@ def _router(
     """Yield what is wrong with the router; each look that fails is a finding, unless somebody changes it just now."""
     found: list[Finding] = []
     try:
-        found += provider.router.inspect(state.place)
+        found += provider.router.inspect(state.id)
     except (RouterError, EnvironmentBusy) as error:
         found += _unseen("router", error) if at_rest else ()
     yield from found
     if not at_rest:
         return
     try:
-        router = provider.router.observe(state.place)
+        router = provider.router.observe(state.id)
         yield from compare(state, instances, releases, router)
         if not router.running and not found and _is_missed(ledger, provider, state, releases):
             yield Finding(instance=None, kind="router", path="HAProxy", expected="it runs", observed="nothing runs")
@@ -195,7 +195,7 @@ def _unseen(path: str, error: InstarError) -> tuple[Finding, ...]:
 
 def _is_missed(ledger: Ledger, provider: Provider, state: EnvironmentState, releases: Mapping[int, Release]) -> bool:
     """Tell whether something runs that should have traffic, and can have none."""
-    instances = [one for one in ledger.instances(state.place) if one.task is None and one.started_at is not None]
+    instances = [one for one in ledger.instances(state.id) if one.task is None and one.started_at is not None]
     active = [one for one in instances if one.release == state.active and one.release in releases]
     routed = bool(active) and bool(state.settings.listen) and releases[active[0].release].service.port is not None
     return routed and any(one.state == "running" for one in provider.runtime.observe(active))

@@ -49,7 +49,7 @@ class Guest:
     mac: str  # as hexadecimal digits
     address: str
     servers: tuple[str, ...]
-    place: str
+    environment: str
 
     @property
     def elements(self) -> tuple[Element, ...]:
@@ -62,8 +62,8 @@ class Guest:
             Element("bridge", "macs", mac),
             Element("bridge", "addresses", address),
             Element("ip", "guests", address),
-            Element("ip", members(self.place), address),
-            Element("ip", "senders", address, chain_of(self.place)),
+            Element("ip", members(self.environment), address),
+            Element("ip", "senders", address, chain_of(self.environment)),
             *(Element("ip", "name_servers", server) for server in servers),
         )
 
@@ -77,12 +77,12 @@ class Reach:
     doors: tuple[str, ...] = ()
 
 
-def members(place: str) -> str:
-    return f"members_{place}"
+def members(environment: str) -> str:
+    return f"members_{environment}"
 
 
-def chain_of(place: str) -> str:
-    return f"from_{place}"
+def chain_of(environment: str) -> str:
+    return f"from_{environment}"
 
 
 def exists(table: str) -> bool:
@@ -93,35 +93,40 @@ def exists(table: str) -> bool:
         raise _failed("look at", error) from error
 
 
-def apply(table: str, network: IPv4Network, bridge: str, links: str, gateway: str, places: Mapping[str, Reach]) -> None:
-    """Make both tables as they shall be for ``places``, in one step; guests stay, chains of somebody else's don't.
+def apply(
+    table: str, network: IPv4Network, bridge: str, links: str, gateway: str, environments: Mapping[str, Reach]
+) -> None:
+    """Make both tables as they shall be for ``environments``, in one step; guests stay, chains of somebody else's
+    don't.
 
     ``links`` is what the names of all links on the bridge begin with; ``gateway`` the bridge's hardware address. Raises
     HostError, ComponentMissing.
     """
-    named = sorted({place for reach in places.values() for place in _named(reach)} | places.keys())
-    own = [*_CHAINS, *(f"ip {chain_of(place)}" for place in named)]
+    named = sorted(
+        {environment for reach in environments.values() for environment in _named(reach)} | environments.keys()
+    )
+    own = [*_CHAINS, *(f"ip {chain_of(environment)}" for environment in named)]
     lines = [
         *(_BRIDGE_HOOKS, _IP_HOOKS),
-        *(f"add chain ip T {chain_of(place)}" for place in named),
-        *(line for place in named for line in _sets(place)),
+        *(f"add chain ip T {chain_of(environment)}" for environment in named),
+        *(line for environment in named for line in _sets(environment)),
         *(f"flush chain {_in(chain)}" for chain in own),
-        *(f"flush set ip T doors_{place}" for place in named),
+        *(f"flush set ip T doors_{environment}" for environment in named),
         *_without_others(table, own),
         *(_BRIDGE_RULES, _IP_RULES),
-        *(line for place in named for line in _rules_of(place, places.get(place, Reach()))),
+        *(line for environment in named for line in _rules_of(environment, environments.get(environment, Reach()))),
     ]
     words = {"T": table, "NETWORK": str(network), "BRIDGE": bridge, "LINKS": links, "MAC": gateway}
     words |= {"GATEWAY": str(network.network_address + 1), "METADATA": str(METADATA)}
     nft(re.sub(rf"\b({'|'.join(words)})\b", lambda found: words[found[0]], "\n".join([*lines, ""])))
 
 
-def forget(table: str, place: str) -> None:
+def forget(table: str, environment: str) -> None:
     """Remove an environment's chain and sets, unless a guest or another's rule needs them still; its doors are shut
     even then."""
-    doors = ["ip", table, f"doors_{place}"]
+    doors = ["ip", table, f"doors_{environment}"]
     process.run(["nft", "flush", "set", *doors], timeout_s=_TIMEOUT_S, check=False)
-    names = (f"chain ip {table} {chain_of(place)}", *(f"set ip {table} {kind}_{place}" for kind in _KINDS))
+    names = (f"chain ip {table} {chain_of(environment)}", *(f"set ip {table} {kind}_{environment}" for kind in _KINDS))
     for name in names:
         process.run(["nft", "delete", *name.split()], timeout_s=_TIMEOUT_S, check=False)
 
@@ -231,27 +236,27 @@ def _addresses(found: Sequence[Element], link: str) -> Iterator[str]:
 
 def _named(reach: Reach) -> Iterator[str]:
     """Yield the environments that an environment may reach."""
-    yield from (one.to for one in reach.network.allow if one.place)
+    yield from (one.to for one in reach.network.allow if one.names_environment)
 
 
-def _sets(place: str) -> tuple[str, ...]:
+def _sets(environment: str) -> tuple[str, ...]:
     return (
-        f"add set ip T members_{place} {{ type ipv4_addr; }}",
-        f"add set ip T doors_{place} {{ type ipv4_addr . inet_service; flags interval; }}",
-        f"add set ip T open_{place} {{ type ipv4_addr; flags dynamic; size 65535; }}",
-        f"add set ip T opened_{place} {{ type ipv4_addr; flags dynamic; size 65535; }}",
+        f"add set ip T members_{environment} {{ type ipv4_addr; }}",
+        f"add set ip T doors_{environment} {{ type ipv4_addr . inet_service; flags interval; }}",
+        f"add set ip T open_{environment} {{ type ipv4_addr; flags dynamic; size 65535; }}",
+        f"add set ip T opened_{environment} {{ type ipv4_addr; flags dynamic; size 65535; }}",
     )
 
 
-def _rules_of(place: str, reach: Reach) -> Iterator[str]:
+def _rules_of(environment: str, reach: Reach) -> Iterator[str]:
     """Yield the rules for what the instances of an environment send; the packets of a connection that was begun by
     somebody else need none."""
-    chain, most = f"add rule ip T {chain_of(place)}", reach.network.connections or _share()
+    chain, most = f"add rule ip T {chain_of(environment)}", reach.network.connections or _share()
     often = max(most // _PER_SECOND, 1)
     yield f"{chain} ct direction reply ct state established,related accept"
-    yield f"{chain} ct state new add @open_{place} {{ ip saddr ct count over {most} }} drop"
+    yield f"{chain} ct state new add @open_{environment} {{ ip saddr ct count over {most} }} drop"
     rate = f"limit rate over {often}/second burst {max(most // _BURST, 1)} packets"
-    yield f"{chain} ct state new update @opened_{place} {{ ip saddr {rate} }} drop"
+    yield f"{chain} ct state new update @opened_{environment} {{ ip saddr {rate} }} drop"
     for one in reach.network.allow:
         for target in _targets(one):
             yield from (f"{chain} {target}{ports} accept" for ports in _ports(one.ports, target))
@@ -260,13 +265,13 @@ def _rules_of(place: str, reach: Reach) -> Iterator[str]:
         host, _, port = door.rpartition(":")
         if not host.startswith("["):  # instances have no IPv6
             where = "0.0.0.0/0" if host == "0.0.0.0" else host  # noqa: S104 - written, not listened on
-            yield f"add element ip T doors_{place} {{ {where} . {port} }}"
+            yield f"add element ip T doors_{environment} {{ {where} . {port} }}"
 
 
 def _targets(one: Allow) -> tuple[str, ...]:
     if one.to == MACHINE:
         return ("fib daddr type local",)
-    if one.place:
+    if one.names_environment:
         return (f"ip daddr @members_{one.to}", f"fib daddr type local ip daddr . tcp dport @doors_{one.to}")
     return (f"ip daddr {one.to}",)
 

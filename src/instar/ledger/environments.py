@@ -1,4 +1,4 @@
-"""Environments: the places there are, and their settings, version by version."""
+"""Environments: the environments there are, and their settings, version by version."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from instar.errors import NotFound, Refused
 from instar.ledger.events import Events
 from instar.ledger.rows import state_value
 from instar.model.codec import canonical, parse, to_json
-from instar.model.release import EnvironmentState, Place, Settings
+from instar.model.release import EnvironmentId, EnvironmentState, Settings
 
 _STATES = """
     SELECT e.*, s.value AS settings, r.id AS rollout_id, r.kind, r.source, r.target, r.state, r.actor, r.started_at,
@@ -35,50 +35,50 @@ _SET_PROJECT = "UPDATE environments SET project = :project WHERE id = :id"
 _COUNT_ANEW = "UPDATE environments SET counted_since = :now WHERE id = :id"
 
 
-def another_project(place: Place, way_out: str = "or take the name over: add --adopt-name") -> Refused:
+def another_project(environment: EnvironmentId, way_out: str = "or take the name over: add --adopt-name") -> Refused:
     """Return the refusal to work on an environment that another project's definition has made."""
     return Refused(
-        f"cannot work on '{place}': another project of that name has it; the id in its lock is not the one here",
+        f"cannot work on '{environment}': another project of that name has it; the id in its lock is not the one here",
         hint=f"give this one another 'name'; if it is the same project, take its lock from where it was; {way_out}",
     )
 
 
 class Environments(Events):
-    """The part of the ledger that knows which places there are."""
+    """The part of the ledger that knows which environments there are."""
 
     def environments(self, service: str | None = None) -> tuple[EnvironmentState, ...]:
-        """Return all places (of ``service``), by name."""
+        """Return all environments (of ``service``), by name."""
         rows = self._database.rows(_OF_SERVICE, service=service) if service else self._database.rows(_ALL)
         return tuple(state_value(row) for row in rows)
 
-    def find_environment(self, place: Place) -> EnvironmentState | None:
-        row = self._database.row(_ONE, service=place.service, environment=place.environment)
+    def find_environment(self, environment: EnvironmentId) -> EnvironmentState | None:
+        row = self._database.row(_ONE, service=environment.service, environment=environment.name)
         return state_value(row) if row else None
 
-    def get_environment(self, place: Place) -> EnvironmentState:
-        """Raises NotFound, which names the places there are, the nearest first."""
-        found = self.find_environment(place)
+    def get_environment(self, environment: EnvironmentId) -> EnvironmentState:
+        """Raises NotFound, which names the environments there are, the nearest first."""
+        found = self.find_environment(environment)
         if found is None:
-            raise self._no_environment(place)
+            raise self._no_environment(environment)
         return found
 
-    def save_settings(self, place: Place, settings: Settings) -> EnvironmentState:
-        """Make ``place`` with ``settings``, or give it a new version of them; nothing when they are the same."""
+    def save_settings(self, environment: EnvironmentId, settings: Settings) -> EnvironmentState:
+        """Make ``environment`` with ``settings``, or give it a new version of them; nothing when they are the same."""
         with self.transaction():
-            row = self._present(place)
+            row = self._present(environment)
             if row is None:
-                self._add_environment(place, settings)
+                self._add_environment(environment, settings)
             else:
-                self._change_settings(row["id"], place, settings)
-            return self.get_environment(place)
+                self._change_settings(row["id"], environment, settings)
+            return self.get_environment(environment)
 
-    def set_alarm(self, place: Place, reason: str | None, *, holds: bool = True) -> None:
-        """Write that ``place`` needs somebody, or (None) that somebody came. Nothing when it is so already.
+    def set_alarm(self, environment_id: EnvironmentId, reason: str | None, *, holds: bool = True) -> None:
+        """Write that ``environment_id`` needs somebody, or (None) that somebody came. Nothing when it is so already.
 
         ``holds``: nothing is replaced there meanwhile. One that does takes the place of one that doesn't.
         """
         with self.transaction():
-            environment, state = self._environment_id(place), self.get_environment(place)
+            environment, state = self._row_id(environment_id), self.get_environment(environment_id)
             graver = state.alarm is not None and reason is not None and holds and not state.alarm_holds
             if (state.alarm is None) == (reason is None) and not graver:
                 return
@@ -86,69 +86,70 @@ class Environments(Events):
             if reason is None:
                 self._database.write(_COUNT_ANEW, id=environment, now=self._now())
             kind, detail = ("alarm", {"reason": reason}) if reason else ("alarm-over", {"reason": state.alarm})
-            self._record(kind, place, state.active, None, detail)
+            self._record(kind, environment_id, state.active, None, detail)
 
-    def set_project(self, place: Place, project: str, *, adopt: bool = False) -> None:
-        """Write whose ``place`` is: once, and then only to ``adopt`` the name. Nothing when it is so already.
+    def set_project(self, environment_id: EnvironmentId, project: str, *, adopt: bool = False) -> None:
+        """Write whose ``environment_id`` is: once, and then only to ``adopt`` the name. Nothing when it is so already.
 
         Raises Refused when it is another project's.
         """
         with self.transaction():
-            environment, state = self._environment_id(place), self.get_environment(place)
+            environment, state = self._row_id(environment_id), self.get_environment(environment_id)
             if state.project == project:
                 return
             if state.project is None:
-                self._record("project", place, None, None, {"project": project})
+                self._record("project", environment_id, None, None, {"project": project})
             elif not adopt:
-                raise another_project(place)
+                raise another_project(environment_id)
             else:
                 told = {"project": project, "from": state.project}
-                self._record("name-adopted", place, state.active, None, told)
+                self._record("name-adopted", environment_id, state.active, None, told)
             self._database.write(_SET_PROJECT, id=environment, project=project)
 
-    def _add_environment(self, place: Place, settings: Settings) -> None:
+    def _add_environment(self, environment: EnvironmentId, settings: Settings) -> None:
         now = self._now()
-        added = self._database.write(_ADD, service=place.service, environment=place.environment, now=now)
+        added = self._database.write(_ADD, service=environment.service, environment=environment.name, now=now)
         self._database.write(_ADD_SETTINGS, id=added, value=canonical(settings).decode(), now=now)
-        self._record("environment", place, None, None, {"settings": to_json(settings)})
+        self._record("environment", environment, None, None, {"settings": to_json(settings)})
 
-    def _change_settings(self, environment: int, place: Place, settings: Settings) -> None:
+    def _change_settings(self, environment: int, environment_id: EnvironmentId, settings: Settings) -> None:
         old = self._database.row(_SETTINGS, id=environment)
         value = canonical(settings).decode()
         if old is None or old["value"] == value:
             return
-        self._changeable(place)
+        self._changeable(environment_id)
         self._database.write(_ADD_SETTINGS, id=environment, value=value, now=self._now())
-        self._record("settings", place, None, None, {"old": parse(old["value"]), "new": to_json(settings)})
+        self._record("settings", environment_id, None, None, {"old": parse(old["value"]), "new": to_json(settings)})
 
-    def _present(self, place: Place) -> sqlite3.Row | None:
-        return self._database.row(_PRESENT, service=place.service, environment=place.environment)
+    def _present(self, environment: EnvironmentId) -> sqlite3.Row | None:
+        return self._database.row(_PRESENT, service=environment.service, environment=environment.name)
 
-    def _environment_id(self, place: Place) -> int:
-        row = self._present(place)
+    def _row_id(self, environment: EnvironmentId) -> int:
+        row = self._present(environment)
         if row is None:
-            raise self._no_environment(place)
+            raise self._no_environment(environment)
         return int(row["id"])
 
-    def _changeable(self, place: Place) -> int:
-        """Return the row id of a place that something may still be added to."""
-        row = self._present(place)
+    def _changeable(self, environment: EnvironmentId) -> int:
+        """Return the row id of an environment that something may still be added to."""
+        row = self._present(environment)
         if row is None:
-            raise self._no_environment(place)
+            raise self._no_environment(environment)
         if row["destroying"]:
             raise Refused(
-                f"cannot change '{place}': it is being destroyed", hint=f"finish that first: instar destroy {place}"
+                f"cannot change '{environment}': it is being destroyed",
+                hint=f"finish that first: instar destroy {environment}",
             )
         return int(row["id"])
 
-    def _no_environment(self, place: Place) -> NotFound:
+    def _no_environment(self, environment: EnvironmentId) -> NotFound:
         from difflib import get_close_matches  # only here: its import is slow
 
-        known = [str(state.place) for state in self.environments()]
-        near = get_close_matches(str(place), known, n=1)
+        known = [str(state.id) for state in self.environments()]
+        near = get_close_matches(str(environment), known, n=1)
         ask = f"did you mean {near[0]}? " if near else ""
         hint = f"{ask}there are: {', '.join(near + [name for name in known if name not in near])}"
         return NotFound(
-            f"cannot find '{place}': there is no such environment",
-            hint=hint if known else f"make it with: instar deploy {place.environment}",
+            f"cannot find '{environment}': there is no such environment",
+            hint=hint if known else f"make it with: instar deploy {environment.name}",
         )

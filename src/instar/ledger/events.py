@@ -11,7 +11,7 @@ from instar.ledger import chain, witness
 from instar.ledger.database import Database
 from instar.ledger.rows import event_value, time_text
 from instar.model.digest import Digest
-from instar.model.release import Event, Place
+from instar.model.release import EnvironmentId, Event
 
 _HEAD = "SELECT seq, at, hash FROM events ORDER BY seq DESC LIMIT 1"
 _ADD = """
@@ -64,24 +64,24 @@ class Events:
         self,
         kind: str,
         /,
-        place: Place | None = None,
+        environment: EnvironmentId | None = None,
         release: int | None = None,
         image: Digest | None = None,
         **detail: Any,
     ) -> Event:
         """Add an event. ``detail`` is anything that JSON can hold; floats are fine, NaN is not."""
-        return self._record(kind, place, release, image, detail)
+        return self._record(kind, environment, release, image, detail)
 
-    def history(self, place: Place | None = None, *, last: int | None = None) -> tuple[Event, ...]:
-        """Return the events of ``place`` (of everything: None), oldest first; of removed places too.
+    def history(self, environment: EnvironmentId | None = None, *, last: int | None = None) -> tuple[Event, ...]:
+        """Return the events of ``environment`` (of everything: None), oldest first; of removed environments too.
 
         ``last`` keeps that many newest ones.
         """
         limit = -1 if last is None else last
-        if place is None:
+        if environment is None:
             rows = self._database.rows(_ALL, last=limit)
         else:
-            rows = self._database.rows(_OF_PLACE, place=str(place), last=limit)
+            rows = self._database.rows(_OF_PLACE, place=str(environment), last=limit)
         return tuple(event_value(row) for row in reversed(rows))
 
     def events_after(self, seq: int, most: int) -> tuple[Event, ...]:
@@ -89,7 +89,12 @@ class Events:
         return tuple(event_value(row) for row in self._database.rows(_AFTER, seq=seq, most=most))
 
     def _record(
-        self, kind: str, place: Place | None, release: int | None, image: Digest | None, detail: Mapping[str, Any]
+        self,
+        kind: str,
+        environment: EnvironmentId | None,
+        release: int | None,
+        image: Digest | None,
+        detail: Mapping[str, Any],
     ) -> Event:
         with self.transaction():
             head = self._database.row(_HEAD)
@@ -98,7 +103,7 @@ class Events:
                 "at": self._now(),
                 "actor": self._actor,
                 "kind": kind,
-                "place": str(place) if place else None,
+                "place": str(environment) if environment else None,
                 "release": release,
                 "image": image,
                 "detail": chain.detail_text(detail),

@@ -14,7 +14,7 @@ from instar.ledger.rollouts import Rollouts
 from instar.ledger.rows import INSTANCE, ending_value, instance_value, instance_values, time_text
 from instar.model.codec import to_json
 from instar.model.digest import Digest
-from instar.model.release import BY_ITSELF, Ending, Instance, Place, Process, Release, Taint, TaintKind
+from instar.model.release import BY_ITSELF, Ending, EnvironmentId, Instance, Process, Release, Taint, TaintKind
 
 _SELECT = f"SELECT {INSTANCE}"
 _SELECT_PLACED = f"{_SELECT}, e.service || '/' || e.environment AS place"
@@ -78,7 +78,7 @@ class Instances(Rollouts):
 
     def add_instances(
         self,
-        place: Place,
+        environment_id: EnvironmentId,
         release: int,
         count: int,
         network: IPv4Network,
@@ -93,12 +93,12 @@ class Instances(Rollouts):
         Raises Refused when ``network`` has not as many free addresses.
         """
         with self.transaction():
-            environment = self._changeable(place)
-            of = self.get_release(place, release)
+            environment = self._changeable(environment_id)
+            of = self.get_release(environment_id, release)
             addresses = self._free_addresses(of, count, network)
             if not addresses:
                 return ()
-            stem = f"{place.service}-{place.environment}-{release}"
+            stem = f"{environment_id.service}-{environment_id.name}-{release}"
             before = self._database.row(_LAST_K, stem=stem)
             first = 1 + (before["k"] if before else 0)
             now = self._now()
@@ -107,26 +107,27 @@ class Instances(Rollouts):
                 self._database.write(_ADD, **values, now=now, task=task, replacing=replacing)
             added = {f"{stem}-{k}": address for k, address in enumerate(addresses, first)}
             why = {name: word for name, word in (("task", task), ("replacing", replacing)) if word}
-            self._record("launch", place, release, of.image, {"instances": added, **why})
+            self._record("launch", environment_id, release, of.image, {"instances": added, **why})
             return tuple(self._get_instance(name) for name in added)
 
-    def instances(self, place: Place | None = None) -> tuple[Instance, ...]:
-        """Return the instances (of ``place``) that are not removed, by serial; none of a place that isn't there."""
-        if place is None:
+    def instances(self, environment: EnvironmentId | None = None) -> tuple[Instance, ...]:
+        """Return the instances (of ``environment``) that are not removed, by serial; none of an environment that isn't
+        there."""
+        if environment is None:
             return tuple(instance_value(row) for row in self._database.rows(_PRESENT))
-        present = self._present(place)
+        present = self._present(environment)
         if present is None:
             return ()
-        return instance_values(self._database.rows(_PRESENT_OF, environment=present["id"]), place)
+        return instance_values(self._database.rows(_PRESENT_OF, environment=present["id"]), environment)
 
     def replacements(
-        self, place: Place, release: int, since: datetime, max_age_ms: int | None = None
+        self, environment: EnvironmentId, release: int, since: datetime, max_age_ms: int | None = None
     ) -> tuple[datetime, ...]:
         """Return when replacements of a release's instances were needed after ``since``, oldest first.
 
         Nothing has failed where an instance had reached ``max_age_ms``; that its successor did not, counts.
         """
-        present = self._present(place)
+        present = self._present(environment)
         if present is None:
             return ()
         rows = self._database.rows(
@@ -134,22 +135,22 @@ class Instances(Rollouts):
         )
         return tuple(datetime.fromisoformat(row["created_at"]) for row in rows)
 
-    def instance_names(self, place: Place) -> tuple[str, ...]:
-        """Return the ids of all instances that ``place`` ever had, oldest first; of removed ones too."""
-        rows = self._database.rows(_EVER, service=place.service, environment=place.environment)
+    def instance_names(self, environment: EnvironmentId) -> tuple[str, ...]:
+        """Return the ids of all instances that ``environment`` ever had, oldest first; of removed ones too."""
+        rows = self._database.rows(_EVER, service=environment.service, environment=environment.name)
         return tuple(row["id"] for row in rows)
 
-    def instance_releases(self, place: Place) -> tuple[tuple[str, int], ...]:
-        """Return (id, release) of all instances of the present ``place`` there ever were."""
-        present = self._present(place)
+    def instance_releases(self, environment: EnvironmentId) -> tuple[tuple[str, int], ...]:
+        """Return (id, release) of all instances of the present ``environment`` there ever were."""
+        present = self._present(environment)
         if present is None:
             return ()
         return tuple((row["id"], row["release"]) for row in self._database.rows(_RELEASE_OF, environment=present["id"]))
 
-    def instances_of_removed(self) -> tuple[tuple[str, Place, str], ...]:
-        """Return (provider, place, id) of all instances of places that are removed."""
+    def instances_of_removed(self) -> tuple[tuple[str, EnvironmentId, str], ...]:
+        """Return (provider, environment, id) of all instances of environments that are removed."""
         return tuple(
-            (row["provider"], Place(service=row["service"], environment=row["environment"]), row["id"])
+            (row["provider"], EnvironmentId(service=row["service"], name=row["environment"]), row["id"])
             for row in self._database.rows(_OF_REMOVED)
         )
 
@@ -212,17 +213,17 @@ class Instances(Rollouts):
             self._database.write(_END, id=instance_id, ending=json.dumps(told), now=self._now())
             self._about("ended" if ending.reason in BY_ITSELF else "stopping", row, **told)
 
-    def endings(self, place: Place, release: int, since: datetime) -> tuple[Ending, ...]:
+    def endings(self, environment: EnvironmentId, release: int, since: datetime) -> tuple[Ending, ...]:
         """Return how instances of a release ended after ``since``, oldest first; those of tasks are not among them."""
-        present = self._present(place)
+        present = self._present(environment)
         if present is None:
             return ()
         rows = self._database.rows(_ENDINGS, environment=present["id"], release=release, since=time_text(since))
         return tuple(ending_value(row) for row in rows)
 
-    def owed(self, place: Place, release: int) -> int:
+    def owed(self, environment: EnvironmentId, release: int) -> int:
         """Return how many instances of a release ended, or were given up, and have no successor yet."""
-        row = self._database.row(_OWED, environment=self._environment_id(place), release=release)
+        row = self._database.row(_OWED, environment=self._row_id(environment), release=release)
         return int(row["number"]) if row is not None else 0
 
     def find_ending(self, instance_id: str) -> Ending | None:
@@ -244,15 +245,15 @@ class Instances(Rollouts):
         found = next_free(network, held, last["address"] if last else None, count)
         if len(found) < count:
             raise Refused(
-                f"cannot launch {count} instances of '{release.place}': "
+                f"cannot launch {count} instances of '{release.environment}': "
                 f"{network} has {len(found)} free addresses, {len(held)} are in use",
                 hint="destroy environments that are not needed any more: instar status shows all",
             )
         return found
 
     def _about(self, kind: str, row: sqlite3.Row, **detail: object) -> None:
-        place = instance_value(row).place
-        self._record(kind, place, row["release"], Digest(row["image"]), {"instance": row["id"], **detail})
+        environment = instance_value(row).environment
+        self._record(kind, environment, row["release"], Digest(row["image"]), {"instance": row["id"], **detail})
 
     def _get_instance(self, instance_id: str) -> Instance:
         return instance_value(self._row(instance_id))

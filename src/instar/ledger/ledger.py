@@ -15,7 +15,7 @@ from instar.errors import Refused
 from instar.ledger.database import Database
 from instar.ledger.tasks import Tasks
 from instar.ledger.verification import Verified, verify
-from instar.model.release import Place
+from instar.model.release import EnvironmentId
 
 _DESTROYING = "UPDATE environments SET destroying = 1 WHERE id = :id"
 _REMOVE = "UPDATE environments SET active = NULL, removed_at = :now WHERE id = :id"
@@ -51,28 +51,29 @@ class Ledger(Tasks):
     ) -> None:
         self.close()
 
-    def set_destroying(self, place: Place) -> None:
-        """Write that ``place`` is to be destroyed: nothing is added to it from now on, a running rollout has failed."""
+    def set_destroying(self, environment_id: EnvironmentId) -> None:
+        """Write that ``environment_id`` is to be destroyed: nothing is added to it from now on, a running rollout has
+        failed."""
         with self.transaction():
-            environment, state = self._environment_id(place), self.get_environment(place)
+            environment, state = self._row_id(environment_id), self.get_environment(environment_id)
             if state.rollout is not None:
                 self.end_rollout(state.rollout, "failed", {"reason": "the environment is being destroyed"})
             if not state.destroying:
                 self._database.write(_DESTROYING, id=environment)
-                self._record("destroying", place, state.active, None, {})
+                self._record("destroying", environment_id, state.active, None, {})
 
-    def remove_environment(self, place: Place) -> None:
-        """Write that nothing is left of ``place``. Its events stay, its release numbers are never used again.
+    def remove_environment(self, environment: EnvironmentId) -> None:
+        """Write that nothing is left of ``environment``. Its events stay, its release numbers are never used again.
 
         Raises Refused while it has instances.
         """
         with self.transaction():
-            left = self.instances(place)
+            left = self.instances(environment)
             if left:
-                raise Refused(f"cannot remove '{place}': '{left[0].id}' is not destroyed yet")
-            self.set_destroying(place)
-            self._database.write(_REMOVE, id=self._environment_id(place), now=self._now())
-            self._record("removed", place, None, None, {})
+                raise Refused(f"cannot remove '{environment}': '{left[0].id}' is not destroyed yet")
+            self.set_destroying(environment)
+            self._database.write(_REMOVE, id=self._row_id(environment), now=self._now())
+            self._record("removed", environment, None, None, {})
 
     def verify(self) -> Verified:
         """Check every page, the chain of events, and that releases and traffic are what the events say.

@@ -10,7 +10,7 @@ from instar.ledger.environments import Environments
 from instar.ledger.rows import release_value
 from instar.model.codec import canonical
 from instar.model.digest import Digest
-from instar.model.release import Configuration, Place, Release
+from instar.model.release import Configuration, EnvironmentId, Release
 
 _NEXT = """
     SELECT coalesce(max(r.number), 0) + 1 AS number
@@ -36,11 +36,12 @@ _PIN = "UPDATE releases SET pinned = :pinned WHERE environment = :environment AN
 class Releases(Environments):
     """The part of the ledger that knows what was released."""
 
-    def add_release(self, place: Place, image: Digest, configuration: Configuration) -> Release:
-        """Write the next release of ``place``. Its number was never used before, not even before a destruction."""
+    def add_release(self, environment_id: EnvironmentId, image: Digest, configuration: Configuration) -> Release:
+        """Write the next release of ``environment_id``. Its number was never used before, not even before a
+        destruction."""
         with self.transaction():
-            environment = self._changeable(place)
-            numbered = self._database.row(_NEXT, service=place.service, environment=place.environment)
+            environment = self._changeable(environment_id)
+            numbered = self._database.row(_NEXT, service=environment_id.service, environment=environment_id.name)
             assert numbered is not None  # an aggregate has a row
             text = canonical(configuration)
             self._database.write(
@@ -52,59 +53,62 @@ class Releases(Environments):
                 digest=Digest.of(text),
                 now=self._now(),
             )
-            self._record("release", place, numbered["number"], image, {"configuration": Digest.of(text)})
-            return self.get_release(place, numbered["number"])
+            self._record("release", environment_id, numbered["number"], image, {"configuration": Digest.of(text)})
+            return self.get_release(environment_id, numbered["number"])
 
-    def releases(self, place: Place, *, last: int | None = None) -> tuple[Release, ...]:
-        """Return the releases of ``place``, newest first (``last``: that many); none of a place that isn't there."""
-        row = self._present(place)
+    def releases(self, environment: EnvironmentId, *, last: int | None = None) -> tuple[Release, ...]:
+        """Return the releases of ``environment``, newest first (``last``: that many); none of an environment that isn't
+        there."""
+        row = self._present(environment)
         if row is None:
             return ()
         rows = self._database.rows(_ALL, environment=row["id"], last=-1 if last is None else last)
-        return tuple(release_value(found, place) for found in rows)
+        return tuple(release_value(found, environment) for found in rows)
 
-    def recent(self, place: Place, count: int) -> tuple[Release, ...]:
+    def recent(self, environment: EnvironmentId, count: int) -> tuple[Release, ...]:
         """Return the ``count`` releases that ran well and had the traffic last, the latest first."""
-        row = self._present(place)
+        row = self._present(environment)
         if row is None:
             return ()
         rows = self._database.rows(_RECENT, environment=row["id"], count=count)
-        return tuple(release_value(found, place) for found in rows)
+        return tuple(release_value(found, environment) for found in rows)
 
-    def pinned(self, place: Place) -> tuple[Release, ...]:
+    def pinned(self, environment: EnvironmentId) -> tuple[Release, ...]:
         """Return the releases that are kept until somebody unpins them, newest first."""
-        row = self._present(place)
+        row = self._present(environment)
         if row is None:
             return ()
-        return tuple(release_value(found, place) for found in self._database.rows(_PINNED, environment=row["id"]))
+        return tuple(release_value(found, environment) for found in self._database.rows(_PINNED, environment=row["id"]))
 
-    def get_release(self, place: Place, number: int) -> Release:
+    def get_release(self, environment_id: EnvironmentId, number: int) -> Release:
         """Raises NotFound, which names those there are; LedgerDamaged when what is written is not what was released."""
-        environment = self._environment_id(place)
+        environment = self._row_id(environment_id)
         row = self._database.row(_ONE, environment=environment, number=number)
         if row is None:
-            raise self._no_release(environment, place, number)
-        return release_value(row, place)
+            raise self._no_release(environment, environment_id, number)
+        return release_value(row, environment_id)
 
-    def set_pinned(self, place: Place, number: int, pinned: bool) -> Release:
+    def set_pinned(self, environment_id: EnvironmentId, number: int, pinned: bool) -> Release:
         """Write that a release is kept whatever ``keep`` says, or no longer. Nothing when it is so already."""
         with self.transaction():
-            release = self.get_release(place, number)
+            release = self.get_release(environment_id, number)
             if release.pinned != pinned:
-                environment = self._environment_id(place)
+                environment = self._row_id(environment_id)
                 self._database.write(_PIN, environment=environment, number=number, pinned=int(pinned))
-                self._record("pinned" if pinned else "unpinned", place, number, release.image, {})
-            return self.get_release(place, number)
+                self._record("pinned" if pinned else "unpinned", environment_id, number, release.image, {})
+            return self.get_release(environment_id, number)
 
-    def set_active(self, place: Place, number: int | None, detail: Mapping[str, Any] | None = None) -> None:
+    def set_active(
+        self, environment_id: EnvironmentId, number: int | None, detail: Mapping[str, Any] | None = None
+    ) -> None:
         """Write that release ``number`` has the traffic from now on; None: that nothing has.
 
         The release that is left and the one that follows get this moment as their ``last_active_at``. Writes
         nothing when it is so already.
         """
         with self.transaction():
-            environment = self._environment_id(place)
-            release = None if number is None else self.get_release(place, number)
+            environment = self._row_id(environment_id)
+            release = None if number is None else self.get_release(environment_id, number)
             row = self._database.row(_ACTIVE, environment=environment)
             old = row["active"] if row else None
             if old == number:
@@ -112,9 +116,9 @@ class Releases(Environments):
             self._database.write(_SET_ACTIVE, environment=environment, number=number)
             self._database.write(_TOUCH, environment=environment, old=old, new=number, now=self._now())
             image = release.image if release else None
-            self._record("shift", place, number, image, {"from": old, **(detail or {})})
+            self._record("shift", environment_id, number, image, {"from": old, **(detail or {})})
 
-    def _no_release(self, environment: int, place: Place, number: int) -> NotFound:
+    def _no_release(self, environment: int, environment_id: EnvironmentId, number: int) -> NotFound:
         numbers = [str(row["number"]) for row in self._database.rows(_NUMBERS, environment=environment)]
         known = f"there are: {', '.join(numbers)}" if numbers else "it has none yet: instar deploy"
-        return NotFound(f"cannot find release {number} of '{place}': there is no such release", hint=known)
+        return NotFound(f"cannot find release {number} of '{environment_id}': there is no such release", hint=known)

@@ -11,7 +11,7 @@ from instar.ledger import chain
 from instar.ledger.releases import Releases
 from instar.ledger.rows import rollout_value
 from instar.model.codec import canonical
-from instar.model.release import Place, Rollout, RolloutKind, Settings, Stage
+from instar.model.release import EnvironmentId, Rollout, RolloutKind, Settings, Stage
 
 _ONE = """
     SELECT r.*, r.id AS rollout_id, e.service || '/' || e.environment AS place
@@ -38,33 +38,33 @@ class Rollouts(Releases):
             raise NotFound(f"cannot find rollout {number}: there is no such rollout")
         return rollout_value(row)
 
-    def last_rollout(self, place: Place) -> Rollout | None:
-        """Return the rollout that ended last; None of a place that isn't there, or had none."""
-        present = self._present(place)
+    def last_rollout(self, environment: EnvironmentId) -> Rollout | None:
+        """Return the rollout that ended last; None of an environment that isn't there, or had none."""
+        present = self._present(environment)
         row = self._database.row(_LAST, environment=present["id"]) if present is not None else None
-        return None if row is None else rollout_value(row, place)
+        return None if row is None else rollout_value(row, environment)
 
     def begin_rollout(
         self,
-        place: Place,
+        environment_id: EnvironmentId,
         kind: RolloutKind,
         target: int,
         detail: Mapping[str, Any] | None = None,
         *,
         settings_before: Settings | None = None,
     ) -> Rollout:
-        """Write that ``place`` shall move to release ``target``; ``detail`` is for the event that tells of it.
+        """Write that ``environment_id`` shall move to release ``target``; ``detail`` is for the event that tells of it.
 
         ``settings_before`` are what it falls back to if that fails.
 
         Raises Refused while it is moving already.
         """
         with self.transaction():
-            environment = self._changeable(place)
-            state = self.get_environment(place)
+            environment = self._changeable(environment_id)
+            state = self.get_environment(environment_id)
             if state.rollout is not None:
                 raise _under_way(state.rollout)
-            release = self.get_release(place, target)
+            release = self.get_release(environment_id, target)
             added = self._database.write(
                 _BEGIN,
                 environment=environment,
@@ -76,7 +76,7 @@ class Rollouts(Releases):
                 stage=canonical(Stage(settings_before=settings_before)).decode(),
             )
             told = {"rollout": added, "kind": kind, "from": state.active, **(detail or {})}
-            self._record("rollout", place, target, release.image, told)
+            self._record("rollout", environment_id, target, release.image, told)
             return self.get_rollout(added)
 
     def change_stage(self, rollout: Rollout, kind: str, detail: Mapping[str, Any], **changes: Any) -> Rollout:
@@ -87,11 +87,11 @@ class Rollouts(Releases):
         with self.transaction():
             found = self.get_rollout(rollout.id)
             if found.state != "running":
-                raise Refused(f"cannot change rollout {found.id} of '{found.place}': it is {found.state} already")
+                raise Refused(f"cannot change rollout {found.id} of '{found.environment}': it is {found.state} already")
             stage = dataclasses.replace(found.stage, **changes)
             self._database.write(_SET_STAGE, id=found.id, stage=canonical(stage).decode())
-            image = self.get_release(found.place, found.target).image
-            self._record(kind, found.place, found.target, image, {**detail, "rollout": found.id})
+            image = self.get_release(found.environment, found.target).image
+            self._record(kind, found.environment, found.target, image, {**detail, "rollout": found.id})
             return self.get_rollout(found.id)
 
     def end_rollout(
@@ -104,18 +104,19 @@ class Rollouts(Releases):
         with self.transaction():
             found = self.get_rollout(rollout.id)
             if found.state != "running":
-                raise Refused(f"cannot end rollout {found.id} of '{found.place}': it is {found.state} already")
+                raise Refused(f"cannot end rollout {found.id} of '{found.environment}': it is {found.state} already")
             detail = detail or {}
             self._database.write(_END, id=found.id, state=state, now=self._now(), detail=chain.detail_text(detail))
             if state == "done":
                 self._database.write(_RAN_WELL, id=found.id)
-            image = self.get_release(found.place, found.target).image
-            self._record(f"rollout-{state}", found.place, found.target, image, {**detail, "rollout": found.id})
+            image = self.get_release(found.environment, found.target).image
+            self._record(f"rollout-{state}", found.environment, found.target, image, {**detail, "rollout": found.id})
             return self.get_rollout(found.id)
 
 
 def _under_way(rollout: Rollout) -> Refused:
     return Refused(
-        f"cannot begin a rollout of '{rollout.place}': the {rollout.kind} to release {rollout.target} has not ended",
-        hint=f"see where it is with: instar status {rollout.place}",
+        f"cannot begin a rollout of '{rollout.environment}': "
+        f"the {rollout.kind} to release {rollout.target} has not ended",
+        hint=f"see where it is with: instar status {rollout.environment}",
     )

@@ -13,10 +13,10 @@ from instar.model.digest import Digest
 from instar.model.release import (
     Configuration,
     Ending,
+    EnvironmentId,
     EnvironmentState,
     Event,
     Instance,
-    Place,
     Process,
     Release,
     Rollout,
@@ -60,7 +60,7 @@ def event_value(row: Row) -> Event:
         at=_time(row["at"]),
         actor=row["actor"],
         kind=row["kind"],
-        place=_place(row["place"]) if row["place"] else None,
+        environment=_place(row["place"]) if row["place"] else None,
         release=row["release"],
         image=Digest(row["image"]) if row["image"] else None,
         detail=parse(row["detail"]),
@@ -71,13 +71,13 @@ def event_value(row: Row) -> Event:
 @_damage_known
 def state_value(row: Row) -> EnvironmentState:
     """``row`` has the columns of environments, its settings, and those of its running rollout."""
-    place = Place(service=row["service"], environment=row["environment"])
+    environment = EnvironmentId(service=row["service"], name=row["environment"])
     return EnvironmentState(
-        place=place,
+        id=environment,
         settings=from_json(Settings, parse(row["settings"])),
         active=row["active"],
         created_at=_time(row["created_at"]),
-        rollout=rollout_value(row, place) if row["rollout_id"] is not None else None,
+        rollout=rollout_value(row, environment) if row["rollout_id"] is not None else None,
         destroying=bool(row["destroying"]),
         alarm=row["alarm"],
         project=row["project"],
@@ -87,13 +87,13 @@ def state_value(row: Row) -> EnvironmentState:
 
 
 @_damage_known
-def release_value(row: Row, place: Place) -> Release:
+def release_value(row: Row, environment: EnvironmentId) -> Release:
     try:
         configuration = _configuration(row["configuration"], row["configuration_digest"])
     except ValueError as error:
-        raise ValueError(f"number {row['number']} of '{place}': {error}") from error
+        raise ValueError(f"number {row['number']} of '{environment}': {error}") from error
     return Release(
-        place=place,
+        environment=environment,
         number=row["number"],
         image=Digest(row["image"]),
         configuration=configuration,
@@ -105,11 +105,11 @@ def release_value(row: Row, place: Place) -> Release:
 
 
 @_damage_known
-def rollout_value(row: Row, place: Place | None = None) -> Rollout:
-    """``row`` has the columns of rollouts, its id as ``rollout_id``, and ``place`` where that is not given."""
+def rollout_value(row: Row, environment: EnvironmentId | None = None) -> Rollout:
+    """``row`` has the columns of rollouts, its id as ``rollout_id``, and ``environment`` where that is not given."""
     return Rollout(
         id=row["rollout_id"],
-        place=place or _place(row["place"]),
+        environment=environment or _place(row["place"]),
         kind=row["kind"],
         source=row["source"],
         target=row["target"],
@@ -139,20 +139,20 @@ INSTANCE = """
 
 
 @_damage_known
-def instance_values(rows: Iterable[Row], place: Place) -> tuple[Instance, ...]:
+def instance_values(rows: Iterable[Row], environment: EnvironmentId) -> tuple[Instance, ...]:
     """``rows`` have the columns of ``INSTANCE``."""
-    return tuple(_instance(place, *row) for row in rows)
+    return tuple(_instance(environment, *row) for row in rows)
 
 
 @_damage_known
 def instance_value(row: Row) -> Instance:
-    """``row`` begins with the columns of ``INSTANCE``, and has ``place``."""
+    """``row`` begins with the columns of ``INSTANCE``, and has ``environment``."""
     return _instance(_place(row["place"]), *tuple(row)[: INSTANCE.count(",") + 1])
 
 
 @functools.lru_cache(maxsize=1 << 14)  # one and the same is read at every look
 def _instance(
-    place: Place,
+    environment: EnvironmentId,
     name: str,
     serial: int,
     release: int,
@@ -173,7 +173,7 @@ def _instance(
     return Instance(
         id=name,
         serial=serial,
-        place=place,
+        environment=environment,
         release=release,
         address=address,
         created_at=_time(created),
@@ -207,9 +207,9 @@ def _time_or_none(text: str | None) -> datetime | None:
 
 
 @functools.lru_cache(maxsize=256)
-def _place(text: str) -> Place:
+def _place(text: str) -> EnvironmentId:
     service, _, environment = text.partition("/")
-    return Place(service=service, environment=environment)
+    return EnvironmentId(service=service, name=environment)
 
 
 @functools.lru_cache(maxsize=256)  # most releases share a configuration with the one before

@@ -56,11 +56,11 @@ class _Claims:
         self._active: dict[str, tuple[int, int | None]] = {}  # seq, release
 
     def take(self, event: sqlite3.Row) -> None:
-        seq, place, release = event["seq"], event["place"], event["release"]
+        seq, environment, release = event["seq"], event["place"], event["release"]
         if event["kind"] == "release":
-            self._releases[place, release] = (seq, event["image"], parse(event["detail"]).get("configuration"))
+            self._releases[environment, release] = (seq, event["image"], parse(event["detail"]).get("configuration"))
         elif event["kind"] in ("environment", "shift"):
-            self._active[place] = (seq, release)
+            self._active[environment] = (seq, release)
 
     def changed_releases(self, connection: sqlite3.Connection) -> Iterator[str]:
         for row in connection.execute(_RELEASES):

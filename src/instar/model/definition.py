@@ -300,7 +300,7 @@ class Allow:
     ports: tuple[str, ...] = ()
 
     @property
-    def place(self) -> bool:
+    def names_environment(self) -> bool:
         """It is an environment's instances, and where its router listens."""
         return "/" in self.to and not self.to[0].isdigit()
 

@@ -14,14 +14,14 @@ from instar.model.digest import Digest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class EnvironmentId:
     """One environment of one service: where releases are numbered and traffic flows. Prints as SERVICE/ENV."""
 
     service: str
-    environment: str
+    name: str
 
     def __str__(self) -> str:
-        return f"{self.service}/{self.environment}"
+        return f"{self.service}/{self.name}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +75,7 @@ class Release:
     """Numbered and immutable. ``ran_well`` becomes true when a rollout to it has ended well; ``last_active_at``
     is when it last got the traffic. Both are facts about it, not parts of it."""
 
-    place: Place
+    environment: EnvironmentId
     number: int
     image: Digest
     configuration: Configuration
@@ -150,7 +150,7 @@ class Instance:
 
     id: str  # SERVICE-ENVIRONMENT-RELEASE-K
     serial: int
-    place: Place
+    environment: EnvironmentId
     release: int
     address: str  # IPv4, on the provider's network
     created_at: datetime
@@ -233,7 +233,7 @@ class Rollout:
     """
 
     id: int
-    place: Place
+    environment: EnvironmentId
     kind: RolloutKind
     source: int | None  # the release that was active when it began
     target: int
@@ -253,7 +253,7 @@ class Event:
     at: datetime
     actor: str
     kind: str
-    place: Place | None
+    environment: EnvironmentId | None
     release: int | None
     image: Digest | None
     detail: Mapping[str, Any]
@@ -262,9 +262,9 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnvironmentState:
-    """A place as the ledger has it: its settings and which release has the traffic (None before the first)."""
+    """An environment as the ledger has it: its settings and which release has the traffic (None before the first)."""
 
-    place: Place
+    id: EnvironmentId
     settings: Settings
     active: int | None
     created_at: datetime

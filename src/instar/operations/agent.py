@@ -23,10 +23,10 @@ from instar.errors import EnvironmentBusy, InstarError, Refused
 from instar.host import locks
 from instar.host.vigil import Vigil
 from instar.model.progress import Report
-from instar.model.release import EnvironmentState, Place, Process
+from instar.model.release import EnvironmentId, EnvironmentState, Process
 from instar.operations.deploy import clear_orphans
 from instar.operations.guard import Memory, guard
-from instar.operations.parts import Parts, agent_lock, agent_pid, hold_place, require_root
+from instar.operations.parts import Parts, agent_lock, agent_pid, hold_environment, require_root
 from instar.operations.scrub import PAUSE_S, Scrub
 
 CHECK_S = 5.0  # from one look at an environment that is as wanted to the next
@@ -48,16 +48,16 @@ class Listener(Protocol):
     def checked(self, checked: Checked) -> None:
         """It was checked whether what runs there is what was baked."""
 
-    def failed(self, place: Place, error: Exception) -> None:
+    def failed(self, environment: EnvironmentId, error: Exception) -> None:
         """A pass could not be made to its end."""
 
-    def forgot(self, place: Place) -> None:
+    def forgot(self, environment: EnvironmentId) -> None:
         """An environment is gone."""
 
     def beat(self) -> None:
         """Another round has begun: the agent is alive, whatever it finds."""
 
-    def report_for(self, place: Place) -> Report:
+    def report_for(self, environment: EnvironmentId) -> Report:
         """Return what takes the progress of what is done there."""
 
 
@@ -65,7 +65,7 @@ class Listener(Protocol):
 class Post:
     """What the agent remembers of one environment. ``due`` is of the monotonic clock; ``errors`` came in a row."""
 
-    place: Place
+    environment: EnvironmentId
     due: float = 0.0
     errors: int = 0
     rollout: int | None = None
@@ -76,13 +76,13 @@ class Post:
 
 
 class Agent:
-    """One per state directory. Its passes run in threads, one a place at a time."""
+    """One per state directory. Its passes run in threads, one an environment at a time."""
 
     def __init__(self, parts: Parts, listener: Listener, *, check_s: float = CHECK_S) -> None:
         self._parts = parts
         self._listener = listener
         self._check_s = check_s
-        self._posts: dict[Place, Post] = {}
+        self._posts: dict[EnvironmentId, Post] = {}
         self._orphans_due = 0.0
         self._scrub = Scrub(parts, parts.report)
         self._scrub_due = time.monotonic() + PAUSE_S
@@ -120,13 +120,13 @@ class Agent:
 
     def _look_around(self) -> None:
         """Learn which environments there are, and now and then clear what dead processes left."""
-        states = {state.place: state for state in self._parts.ledger.environments()}
-        for place in self._posts.keys() - states.keys():
-            if self._posts[place].working is None:
-                del self._posts[place]
-                self._listener.forgot(place)
-        for place, state in states.items():
-            post = self._posts.setdefault(place, Post(place=place))
+        states = {state.id: state for state in self._parts.ledger.environments()}
+        for environment in self._posts.keys() - states.keys():
+            if self._posts[environment].working is None:
+                del self._posts[environment]
+                self._listener.forgot(environment)
+        for environment, state in states.items():
+            post = self._posts.setdefault(environment, Post(environment=environment))
             target = state.rollout.id if state.rollout else None
             if post.rollout != target and post.working is None:
                 post.rollout, post.run, post.due = target, None, 0.0
@@ -163,26 +163,26 @@ class Agent:
         for process in self._vigil.wait(until - time.monotonic()):
             self._posts[owners[process]].due = 0.0
 
-    def _processes(self) -> dict[Process, Place]:
-        """Return the processes whose end is worth a look at once, each with its place."""
+    def _processes(self) -> dict[Process, EnvironmentId]:
+        """Return the processes whose end is worth a look at once, each with its environment."""
         found = {}
         for post in self._posts.values():
             world = post.run.story.world if post.run is not None and post.working is None else None
             for copy in world.copies if world is not None else ():
                 if copy.observed.process is not None and copy.state == "running":
-                    found[copy.observed.process] = post.place
+                    found[copy.observed.process] = post.environment
         return found
 
     def _pass(self, post: Post) -> float:
         """Act on one environment until it has to wait; return for how many seconds. Never raises what was expected."""
         began = time.monotonic()
         try:
-            with hold_place(self._parts, post.place, patient=False):
+            with hold_environment(self._parts, post.environment, patient=False):
                 seconds = self._advance(post)
         except EnvironmentBusy:
             return _BUSY_S
         except Exception as error:  # what nobody foresaw, too: it is one environment's, and the others have their turn
-            self._listener.failed(post.place, error)
+            self._listener.failed(post.environment, error)
             post.run = None
             post.errors += 1
             first, longest = _AFTER_AN_ERROR_S
@@ -194,7 +194,7 @@ class Agent:
         return self._check_s if seconds is None else min(seconds, self._check_s)
 
     def _advance(self, post: Post) -> float | None:
-        state = self._parts.ledger.find_environment(post.place)
+        state = self._parts.ledger.find_environment(post.environment)
         if state is None:
             return None
         self._guard(post, state)
@@ -213,9 +213,9 @@ class Agent:
     def _guard(self, post: Post, state: EnvironmentState) -> None:
         """Check what runs there, if it is time. A check that fails is told of, and keeps nothing else from its turn."""
         try:
-            checked = guard(self._parts, state, post.memory, self._listener.report_for(post.place))
+            checked = guard(self._parts, state, post.memory, self._listener.report_for(post.environment))
         except Exception as error:
-            self._listener.failed(post.place, error)
+            self._listener.failed(post.environment, error)
         else:
             if checked is not None:
                 self._listener.checked(checked)
@@ -228,9 +228,9 @@ class Agent:
                 ledger=self._parts.ledger,
                 provider=self._parts.provider(state.settings.provider),
                 find_image=self._parts.store.image,
-                report=self._listener.report_for(post.place),
+                report=self._listener.report_for(post.environment),
             )
-            post.run, post.rollout = loop.begin(post.place, asked=False), target
+            post.run, post.rollout = loop.begin(post.environment, asked=False), target
             post.run.watch = post.watch
         return post.run
 
@@ -239,8 +239,8 @@ class Agent:
         if not state.destroying:
             return
         runtime = self._parts.provider(state.settings.provider).runtime
-        runtime.forget(state.place, self._parts.ledger.instance_names(state.place), volumes=False)
-        self._parts.ledger.remove_environment(state.place)
+        runtime.forget(state.id, self._parts.ledger.instance_names(state.id), volumes=False)
+        self._parts.ledger.remove_environment(state.id)
 
 
 @contextlib.contextmanager

@@ -18,9 +18,9 @@ from instar.model.definition import Environment
 from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.progress import Progress
-from instar.model.release import Configuration, EnvironmentState, Place, Release, RolloutKind, Settings
+from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release, RolloutKind, Settings
 from instar.operations.old_secrets import remove_if_free
-from instar.operations.parts import Parts, agent_pid, hold_place, hold_store, keep_from_gc, require_root
+from instar.operations.parts import Parts, agent_pid, hold_environment, hold_store, keep_from_gc, require_root
 from instar.operations.project import project_of, require_own
 from instar.operations.reach import cuts
 from instar.operations.secrets import keep_secrets
@@ -38,7 +38,7 @@ class Outcome:
     was measured. ``warning``: what went wrong beside a rollout that is done.
     """
 
-    place: Place
+    environment: EnvironmentId
     release: int
     image: Digest
     previous: int | None
@@ -83,9 +83,9 @@ def deploy(
     environment = get_declared(loaded, name)
     if watch:
         require_watch(Settings.of(environment), name)
-    place = Place(service=loaded.definition.name, environment=name)
-    with hold_place(parts, place, take_over=take_over):
-        require_own(parts, place, loaded, adopt=adopt_name)
+    environment_id = EnvironmentId(service=loaded.definition.name, name=name)
+    with hold_environment(parts, environment_id, take_over=take_over):
+        require_own(parts, environment_id, loaded, adopt=adopt_name)
         if not break_promotion:
             require_promotion(parts, loaded, environment, image)
         with keep_from_gc(parts):
@@ -93,12 +93,12 @@ def deploy(
             configuration = configure(parts, loaded, environment)
             release = begin(
                 parts,
-                place,
+                environment_id,
                 Settings.of(environment),
                 found,
                 configuration,
                 "deploy",
-                project=project_of(parts, place, loaded),
+                project=project_of(parts, environment_id, loaded),
                 detail={"break_promotion": True} if break_promotion else None,
             )
         if detach:
@@ -115,7 +115,7 @@ def require_promotion(parts: Parts, loaded: Loaded, environment: Environment, im
         return
     from instar.operations.plan import configuration_of, image_of
 
-    state = parts.ledger.find_environment(Place(service=loaded.definition.name, environment=environment.name))
+    state = parts.ledger.find_environment(EnvironmentId(service=loaded.definition.name, name=environment.name))
     digest = image_of(parts, loaded, image).digest
     if digest is not None and state is not None and state.settings == Settings.of(environment):
         release = _known_release(parts, state, digest, configuration_of(parts, loaded, environment))
@@ -166,7 +166,7 @@ def configure(parts: Parts, loaded: Loaded, environment: Environment) -> Configu
 
 def begin(
     parts: Parts,
-    place: Place,
+    environment: EnvironmentId,
     settings: Settings,
     image: Image,
     configuration: Configuration,
@@ -177,21 +177,21 @@ def begin(
 ) -> Release:
     """Make a release of ``image`` and ``configuration`` (or go on with the one that is), begin its rollout, return it.
 
-    ``project``: whose the place is from now on; that this may be, was asked before. ``detail`` is for the event that
-    tells of it.
+    ``project``: whose the environment is from now on; that this may be, was asked before. ``detail`` is for the event
+    that tells of it.
 
-    The caller holds the place, and the store, so that the image can't go before a release needs it. Nothing is
+    The caller holds the environment, and the store, so that the image can't go before a release needs it. Nothing is
     written before all that can be refused has been.
     """
     provider = parts.provider(settings.provider)
-    state = parts.ledger.find_environment(place)
+    state = parts.ledger.find_environment(environment)
     require_standing(state)
     clear_orphans(parts, provider)
     release = _known_release(parts, state, image.digest, configuration)
     if release is None or state is None or state.active != release.number:
         _require_room(provider, settings, configuration)
     if settings.listen and configuration.service.port is not None:
-        provider.router.check(RouterPlan.of(place, settings, configuration.service))
+        provider.router.check(RouterPlan.of(environment, settings, configuration.service))
     for warning in provider.runtime.warnings():
         parts.report(Progress(stage="note", text=warning, kind="warning"))
     for text in cuts(parts, state, settings):
@@ -200,12 +200,12 @@ def begin(
     with parts.ledger.transaction():
         if release is None:
             _give_up_running(parts, state)
-        parts.ledger.save_settings(place, settings)
+        parts.ledger.save_settings(environment, settings)
         if project is not None:
-            parts.ledger.set_project(place, project, adopt=True)
+            parts.ledger.set_project(environment, project, adopt=True)
         if release is None:
-            release = parts.ledger.add_release(place, image.digest, configuration)
-        start_rollout(parts, place, release, kind, detail, settings_before=state.settings if state else None)
+            release = parts.ledger.add_release(environment, image.digest, configuration)
+        start_rollout(parts, environment, release, kind, detail, settings_before=state.settings if state else None)
     return release
 
 
@@ -225,14 +225,14 @@ def require_standing(state: EnvironmentState | None) -> None:
     """Raise Refused when an environment is half destroyed."""
     if state is not None and state.destroying:
         raise Refused(
-            f"cannot change '{state.place}': it is being destroyed",
-            hint=f"finish that first: instar destroy {state.place}",
+            f"cannot change '{state.id}': it is being destroyed",
+            hint=f"finish that first: instar destroy {state.id}",
         )
 
 
 def start_rollout(
     parts: Parts,
-    place: Place,
+    environment: EnvironmentId,
     release: Release,
     kind: RolloutKind,
     detail: Mapping[str, Any] | None = None,
@@ -241,17 +241,17 @@ def start_rollout(
 ) -> None:
     """Begin the rollout to ``release`` unless it is active, or its rollout runs, already. An alarm is over: somebody
     came."""
-    state = parts.ledger.get_environment(place)
-    parts.ledger.set_alarm(place, None)
+    state = parts.ledger.get_environment(environment)
+    parts.ledger.set_alarm(environment, None)
     if state.rollout is None and state.active != release.number:
-        parts.ledger.begin_rollout(place, kind, release.number, detail, settings_before=settings_before)
+        parts.ledger.begin_rollout(environment, kind, release.number, detail, settings_before=settings_before)
 
 
 def leave(parts: Parts, release: Release, began: float) -> Outcome:
     """Say that the rollout to ``release`` is written down, for the agent. The caller made sure that one runs."""
-    state = parts.ledger.get_environment(release.place)
+    state = parts.ledger.get_environment(release.environment)
     return Outcome(
-        place=release.place,
+        environment=release.environment,
         release=release.number,
         image=release.image,
         previous=state.rollout.source if state.rollout else state.active,
@@ -262,32 +262,32 @@ def leave(parts: Parts, release: Release, began: float) -> Outcome:
 
 
 def converge(parts: Parts, release: Release, began: float, *, watch: bool = False) -> Outcome:
-    """Run the loop until the release's place is as wanted, and say how the rollout to it ended.
+    """Run the loop until the release's environment is as wanted, and say how the rollout to it ended.
 
     ``watch``: and until it has stayed well for as long as it is watched.
     """
-    place = release.place
-    before = parts.ledger.get_environment(place)
+    environment = release.environment
+    before = parts.ledger.get_environment(environment)
     provider = parts.provider(before.settings.provider)
-    counted = provider.router.counters(place)
+    counted = provider.router.counters(environment)
     loop = Loop(ledger=parts.ledger, provider=provider, find_image=parts.store.image, report=parts.report)
-    story = loop.run(place)
+    story = loop.run(environment)
     back = story.went_back
     if watch and back is None:
-        back = stand_by(loop, place).story.went_back
+        back = stand_by(loop, environment).story.went_back
     elif back is None and before.rollout is not None and before.rollout.kind != "rollback":
-        tell_unwatched(parts, before.settings, place)
-    served = provider.router.counters(place)
+        tell_unwatched(parts, before.settings, environment)
+    served = provider.router.counters(environment)
     ended = parts.ledger.get_rollout(before.rollout.id) if before.rollout else None
     detail = {**story.measured, **(ended.detail if ended else {})}
     culprit, last_lines = next(iter(detail.get("last_lines", {}).items()), (None, []))
     missing = _missing(story)
     failed = (ended.state == "failed" if ended else missing is not None) or back is not None
-    after = parts.ledger.get_environment(place)
+    after = parts.ledger.get_environment(environment)
     requests, failures = served.requests - counted.requests, served.failed - counted.failed
     whole = requests >= 0 and failures >= 0  # a router that was started anew counts from 0 again
     return Outcome(
-        place=place,
+        environment=environment,
         release=release.number,
         image=release.image,
         previous=before.rollout.source if before.rollout else before.active,
@@ -324,7 +324,7 @@ def _missing(story: Story) -> str | None:
 def clear_orphans(parts: Parts, provider: Provider) -> None:
     """Remove what a killed process left behind and no record knows."""
     names = provider.runtime.clear_orphans(parts.ledger.instances)
-    names += provider.router.clear_orphans(lambda: [state.place for state in parts.ledger.environments()])
+    names += provider.router.clear_orphans(lambda: [state.id for state in parts.ledger.environments()])
     if names:
         text = f"cleared what an interrupted run had left: {', '.join(names)}"
         parts.report(Progress(stage="note", text=text, kind="warning"))
@@ -339,7 +339,7 @@ def _known_release(
     number = state.rollout.target if state.rollout else state.active
     if number is None:
         return None
-    release = parts.ledger.get_release(state.place, number)
+    release = parts.ledger.get_release(state.id, number)
     same = release.image == image and release.configuration.digest == configuration.digest
     return release if same else None
 
@@ -348,11 +348,12 @@ def _give_up_running(parts: Parts, state: EnvironmentState | None) -> None:
     """End the rollout that a dead command left. Raises Refused for one that waits for a person."""
     if state is None or state.rollout is None:
         return
-    rollout, place = state.rollout, state.place
+    rollout, environment = state.rollout, state.id
     if waits_for_somebody(state):
         raise Refused(
-            f"cannot deploy to '{place}': the {rollout.kind} to release {rollout.target} is paused",
-            hint=f"go on with it, or give it up first: instar rollout resume {place}, instar rollout abort {place}",
+            f"cannot deploy to '{environment}': the {rollout.kind} to release {rollout.target} is paused",
+            hint=f"go on with it, or give it up first: "
+            f"instar rollout resume {environment}, instar rollout abort {environment}",
         )
     text = f"the {rollout.kind} to release {rollout.target} had not ended: given up for this one"
     parts.report(Progress(stage="note", text=text, kind="warning"))

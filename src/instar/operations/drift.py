@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from instar.drift.check import Checked, check
 from instar.errors import NotFound
 from instar.host import locks
-from instar.model.release import EnvironmentState, Place
+from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.layers import Guarantee, guarantee
-from instar.operations.parts import Parts, place_lock, require_root
+from instar.operations.parts import Parts, environment_lock, require_root
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,27 +30,27 @@ def drift(parts: Parts, state: EnvironmentState, instance: str | None = None, *,
     The router's traffic is held against the ledger only where nobody acts on the environment just then.
     """
     require_root("drift", "it looks into processes, mounts and namespaces")
-    if instance is not None and instance not in {one.id for one in parts.ledger.instances(state.place)}:
+    if instance is not None and instance not in {one.id for one in parts.ledger.instances(state.id)}:
         raise NotFound(
-            f"cannot find '{instance}' in '{state.place}': there is no such instance now",
-            hint=f"instar status {state.place} shows those that are there",
+            f"cannot find '{instance}' in '{state.id}': there is no such instance now",
+            hint=f"instar status {state.id} shows those that are there",
         )
     began = time.monotonic()
     provider = parts.provider(state.settings.provider)
-    before = _resting(parts, state.place)
+    before = _resting(parts, state.id)
     where = (parts.ledger, parts.store, parts.seals, provider, state)
     checked = check(*where, instance=instance, deep=deep, at_rest=before is not None)
-    if before is not None and before != _resting(parts, state.place):  # somebody came: what it saw of traffic is stale
+    if before is not None and before != _resting(parts, state.id):  # somebody came: what it saw of traffic is stale
         checked = check(*where, instance=instance, deep=deep, at_rest=False)
-    releases = {one.id: one.release for one in parts.ledger.instances(state.place)}
+    releases = {one.id: one.release for one in parts.ledger.instances(state.id)}
     seconds = time.monotonic() - began
-    return DriftReport(checked=checked, seconds=seconds, layers=guarantee(parts, state.place), releases=releases)
+    return DriftReport(checked=checked, seconds=seconds, layers=guarantee(parts, state.id), releases=releases)
 
 
-def _resting(parts: Parts, place: Place) -> int | None:
-    """Return the number of the last event if nobody acts on ``place`` now, else None. Takes no lock: a deploy that
-    comes meanwhile is not to be told that somebody is there."""
-    if locks.find_holder(place_lock(parts, place)) is not None:
+def _resting(parts: Parts, environment: EnvironmentId) -> int | None:
+    """Return the number of the last event if nobody acts on ``environment`` now, else None. Takes no lock: a deploy
+    that comes meanwhile is not to be told that somebody is there."""
+    if locks.find_holder(environment_lock(parts, environment)) is not None:
         return None
-    (last,) = parts.ledger.history(place, last=1) or (None,)
+    (last,) = parts.ledger.history(environment, last=1) or (None,)
     return last.seq if last is not None else 0

@@ -51,7 +51,7 @@ def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
     """
     require_root("gc")
     with hold_store(parts, to_remove=True):
-        services = {state.place.service for state in parts.ledger.environments()}
+        services = {state.id.service for state in parts.ledger.environments()}
         keep, collected = _collect(parts, services if everything else None, dry_run=dry_run)
         if not dry_run:
             left = parts.store.images()
@@ -90,7 +90,9 @@ def remove_image(parts: Parts, word: str) -> Digest:
     with hold_store(parts, to_remove=True), parts.ledger.transaction():
         image = parts.store.find(word)
         users = [
-            f"{release.place} {release.number}" for release in kept_releases(parts) if release.image == image.digest
+            f"{release.environment} {release.number}"
+            for release in kept_releases(parts)
+            if release.image == image.digest
         ]
         if users:
             raise Refused(
@@ -134,12 +136,12 @@ def _logs(parts: Parts, dry_run: bool) -> Iterator[str]:
 
     Which instances there are is read first: one that is made after that is not among them, whatever it is of.
     """
-    instances = {state.place: parts.ledger.instance_releases(state.place) for state in parts.ledger.environments()}
+    instances = {state.id: parts.ledger.instance_releases(state.id) for state in parts.ledger.environments()}
     for one in standings(parts):
-        place = one.state.place
+        environment = one.state.id
         numbers = retention.with_logs(one.state, one.releases, one.present)
         runtime = parts.provider(one.state.settings.provider).runtime
-        old = (name for name, number in instances.get(place, ()) if number not in numbers)
+        old = (name for name, number in instances.get(environment, ()) if number not in numbers)
         there = [name for name in old if runtime.has_log(name)]
         if there and not dry_run:
             runtime.forget_logs(there)
@@ -164,7 +166,7 @@ def _recordings(parts: Parts, dry_run: bool) -> tuple[str, ...]:
     names = {name for _, _, name in parts.ledger.instances_of_removed()}
     for one in standings(parts):
         numbers = retention.with_logs(one.state, one.releases, one.present)
-        instances = parts.ledger.instance_releases(one.state.place)
+        instances = parts.ledger.instance_releases(one.state.id)
         names |= {name for name, number in instances if number not in numbers}
     paths = [recording.path for recording in recordings.recordings(parts.state, names)]
     paths += [path for path in sorted(parts.state.evidence.glob("*.json")) if path.name.partition(".")[0] in names]

@@ -50,7 +50,7 @@ def guard(parts: Parts, state: EnvironmentState, memory: Memory, report: Report)
     memory.checked = time.monotonic()
     provider = parts.provider(state.settings.provider)
     checked = check(parts.ledger, parts.store, parts.seals, provider, state, at_rest=state.rollout is None)
-    known = {one.id: one for one in parts.ledger.instances(state.place)}
+    known = {one.id: one for one in parts.ledger.instances(state.id)}
     for about in (None, *checked.instances):
         findings, instance = frozenset(map(_told_as, checked.of(about))), known.get(about or "")
         if findings and findings != memory.told.get(about) and not _is_looked_into(instance):
@@ -74,7 +74,7 @@ def _restore_network(parts: Parts, state: EnvironmentState, report: Report) -> N
     """Have this machine's rules about instances made again as they were; what they are for, the loop says next."""
     try:
         if parts.provider(state.settings.provider).runtime.restore_network():
-            parts.ledger.record("network-restored", state.place, release=state.active)
+            parts.ledger.record("network-restored", state.id, release=state.active)
     except (HostError, EnvironmentBusy) as error:
         report(Progress(stage="drift", kind="warning", text=f"the instances' network cannot be put right: {error}"))
 
@@ -95,7 +95,7 @@ def _tell(parts: Parts, state: EnvironmentState, instance: Instance | None, find
     detail: dict[str, Any] = {"instance": findings[0].instance, "findings": shown, "count": len(findings)}
     if instance is not None:
         detail["evidence"] = keep_evidence(parts, state, instance, findings)
-    parts.ledger.record("drift", state.place, **detail)
+    parts.ledger.record("drift", state.id, **detail)
 
 
 def _line(about: str | None, findings: Sequence[Finding]) -> str:
@@ -140,7 +140,7 @@ def _taint(parts: Parts, state: EnvironmentState, checked: Checked, known: Mappi
         count = _drifted_lately(parts, state)
         if count >= policy.budget:
             lately = f"{count} instances had drifted in {policy.within_ms / 1000:g} s"
-            parts.ledger.set_alarm(state.place, f"{lately}: nothing is replaced any more until somebody deploys")
+            parts.ledger.set_alarm(state.id, f"{lately}: nothing is replaced any more until somebody deploys")
             return
         parts.ledger.taint(name, "drift", _why(findings))
 
@@ -149,7 +149,7 @@ def _drifted_lately(parts: Parts, state: EnvironmentState) -> int:
     """Return how many instances were tainted for drift in the budget's time, or since somebody began the count anew."""
     since = parts.ledger.now() - timedelta(milliseconds=state.settings.replace.within_ms)
     since = max(since, state.counted_since or since)
-    events = parts.ledger.history(state.place, last=_LATELY)
+    events = parts.ledger.history(state.id, last=_LATELY)
     return sum(one.kind == "taint" and one.detail["taint"] == "drift" and one.at > since for one in events)
 
 
@@ -161,12 +161,12 @@ def _why(findings: Sequence[Finding]) -> str:
 
 def _put_right(parts: Parts, state: EnvironmentState) -> None:
     """Have the router do again what the ledger says. Where a rollout is half way, its file says how far."""
-    instances = parts.ledger.instances(state.place)
-    releases = {one.release: parts.ledger.get_release(state.place, one.release) for one in instances}
+    instances = parts.ledger.instances(state.id)
+    releases = {one.release: parts.ledger.get_release(state.id, one.release) for one in instances}
     active = releases.get(state.active) if state.active is not None else None
     if active is None or active.service.port is None:
         return
     services = [release.service for release in releases.values()]
-    plan = RouterPlan.of(state.place, state.settings, active.service, services)
+    plan = RouterPlan.of(state.id, state.settings, active.service, services)
     parts.provider(state.settings.provider).router.restore(plan, targets(instances, releases))
-    parts.ledger.record("router-restored", state.place, release=state.active)
+    parts.ledger.record("router-restored", state.id, release=state.active)

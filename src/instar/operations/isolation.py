@@ -16,19 +16,23 @@ _WITHOUT = "look into it as it serves: leave --isolate away"
 
 def require_another(environment: EnvironmentState, release: Release) -> None:
     """Raise Refused where no other instance could serve meanwhile, or where it has no traffic to be taken."""
-    place = environment.place
+    environment_id = environment.id
     if release.service.exclusive:
         raise Refused(
-            f"cannot isolate an instance of '{place}': none beside it can serve, since it has a volume for itself",
+            f"cannot isolate an instance of '{environment_id}': "
+            "none beside it can serve, since it has a volume for itself",
             hint=_WITHOUT,
         )
     if release.service.port is None:
-        raise Refused(f"cannot isolate an instance of '{place}': it has no port, and so no traffic", hint=_WITHOUT)
+        raise Refused(
+            f"cannot isolate an instance of '{environment_id}': it has no port, and so no traffic", hint=_WITHOUT
+        )
     if environment.rollout is not None:
         target = environment.rollout.target
         raise Refused(
-            f"cannot isolate an instance of '{place}': the {environment.rollout.kind} to release {target} is under way",
-            hint=f"wait until it has ended (instar status {place}), or {_WITHOUT}",
+            f"cannot isolate an instance of '{environment_id}': "
+            f"the {environment.rollout.kind} to release {target} is under way",
+            hint=f"wait until it has ended (instar status {environment_id}), or {_WITHOUT}",
         )
 
 
@@ -37,12 +41,12 @@ def isolate(parts: Parts, instance: Instance) -> None:
 
     Raises ProviderError when that did not come about: then nobody could serve in its place.
     """
-    place = instance.place
-    environment = parts.ledger.get_environment(place)
+    environment_id = instance.environment
+    environment = parts.ledger.get_environment(environment_id)
     provider = parts.provider(environment.settings.provider)
-    release = parts.ledger.get_release(place, instance.release)
+    release = parts.ledger.get_release(environment_id, instance.release)
     loop = Loop(ledger=parts.ledger, provider=provider, find_image=parts.store.image, report=parts.report)
-    run, until = loop.begin(place), time.monotonic() + _AT_LEAST_S + release.service.health.deadline_ms / 1000
+    run, until = loop.begin(environment_id), time.monotonic() + _AT_LEAST_S + release.service.health.deadline_ms / 1000
     parts.report(Progress(stage="isolate", text="another takes its place", kind="running"))
     while True:
         seconds = run.advance()
@@ -51,12 +55,13 @@ def isolate(parts: Parts, instance: Instance) -> None:
         if seconds is None or time.monotonic() > until:
             raise ProviderError(
                 f"cannot isolate '{instance.id}': no other instance could serve in its place",
-                hint=f"it serves on, tainted, and no shell was opened; instar status {place} says more; or {_WITHOUT}",
+                hint="it serves on, tainted, and no shell was opened; "
+                f"instar status {environment_id} says more; or {_WITHOUT}",
             )
         loop.pause(seconds)
 
 
 def _weight(parts: Parts, instance: Instance) -> int:
-    environment = parts.ledger.get_environment(instance.place)
-    router = parts.provider(environment.settings.provider).router.observe(instance.place)
+    environment = parts.ledger.get_environment(instance.environment)
+    router = parts.provider(environment.settings.provider).router.observe(instance.environment)
     return next((one.weight for one in router.targets if one.target.name == instance.id), 0)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from instar.errors import LedgerError, StoreError
 from instar.model.digest import Digest
-from instar.model.release import Place
+from instar.model.release import EnvironmentId
 from instar.operations.parts import Parts
 
 Guarantee = Literal["verity", "immutable", "hashed"]
@@ -16,12 +16,12 @@ Guarantee = Literal["verity", "immutable", "hashed"]
 (``chattr +i``); hashed: a write is found, not prevented."""
 
 
-def guarantee(parts: Parts, place: Place) -> Guarantee | None:
-    """Return what holds for every layer of an image that something in ``place`` runs; None where nothing does."""
+def guarantee(parts: Parts, environment: EnvironmentId) -> Guarantee | None:
+    """Return what holds for every layer of an image that something in ``environment`` runs; None where nothing does."""
     layers: set[Digest] = set()
-    for number in {one.release for one in parts.ledger.instances(place)}:
+    for number in {one.release for one in parts.ledger.instances(environment)}:
         with contextlib.suppress(LedgerError, StoreError):
-            image = parts.store.image(parts.ledger.get_release(place, number).image)
+            image = parts.store.image(parts.ledger.get_release(environment, number).image)
             layers |= {layer.diff_id for layer in image.layers}
     if not layers:
         return None

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from instar.control.endings import words
 from instar.errors import NotFound
-from instar.model.release import EnvironmentState, Place
+from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.parts import Parts
 from instar.providers.base import Runtime
 
@@ -31,7 +31,7 @@ def logs(
     ``follow``, which begins with the last of each.
     """
     runtime = parts.provider(environment.settings.provider).runtime
-    names = [_known(parts, environment.place, instance)] if instance else _active(parts, environment)
+    names = [_known(parts, environment.id, instance)] if instance else _active(parts, environment)
     if follow:
         yield from (pair for pair in _follow(runtime, names, last) if _is_since(pair[1], since))
         return
@@ -45,7 +45,7 @@ def logs(
 def endings(parts: Parts, environment: EnvironmentState, instance: str | None) -> Iterator[tuple[str, str]]:
     """Yield (instance id, how it ended) of those whose logs :func:`logs` shows and that have."""
     runtime = parts.provider(environment.settings.provider).runtime
-    present = {one.id: one for one in parts.ledger.instances(environment.place)}
+    present = {one.id: one for one in parts.ledger.instances(environment.id)}
     for name in [instance] if instance else _active(parts, environment):
         ending = parts.ledger.find_ending(name)
         if ending is not None:
@@ -68,23 +68,23 @@ def _moment(line: str) -> datetime:
         return datetime.max.replace(tzinfo=UTC)
 
 
-def _known(parts: Parts, place: Place, instance: str) -> str:
-    """Return ``instance`` when ``place`` has or had it. Raises NotFound, naming the newest few."""
-    names = parts.ledger.instance_names(place)
+def _known(parts: Parts, environment: EnvironmentId, instance: str) -> str:
+    """Return ``instance`` when ``environment`` has or had it. Raises NotFound, naming the newest few."""
+    names = parts.ledger.instance_names(environment)
     if instance not in names:
         newest = ", ".join(names[: -_NAMED - 1 : -1]) or "it never had one"
         raise NotFound(
-            f"cannot find '{instance}': '{place}' never had such an instance", hint=f"the newest are: {newest}"
+            f"cannot find '{instance}': '{environment}' never had such an instance", hint=f"the newest are: {newest}"
         )
     return instance
 
 
 def _active(parts: Parts, environment: EnvironmentState) -> list[str]:
-    names = [one.id for one in parts.ledger.instances(environment.place) if one.release == environment.active]
+    names = [one.id for one in parts.ledger.instances(environment.id) if one.release == environment.active]
     if not names:
         raise NotFound(
-            f"cannot show logs of '{environment.place}': nothing runs there",
-            hint=f"instar logs {environment.place} INSTANCE shows one that is gone; instar history names them",
+            f"cannot show logs of '{environment.id}': nothing runs there",
+            hint=f"instar logs {environment.id} INSTANCE shows one that is gone; instar history names them",
         )
     return names
 

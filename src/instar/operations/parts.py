@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from instar.ledger import Ledger
     from instar.model.component import Component
     from instar.model.progress import Report
-    from instar.model.release import Place
+    from instar.model.release import EnvironmentId
     from instar.model.state import StateDirectory
     from instar.providers.base import Provider
     from instar.store import Store
@@ -101,44 +101,46 @@ def _patiently(parts: Parts, path: Path, *, shared: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hold_place(parts: Parts, place: Place, *, take_over: bool = False, patient: bool = True) -> Iterator[None]:
-    """Be the one who acts on ``place`` inside. ``take_over`` ends the holder first.
+def hold_environment(
+    parts: Parts, environment: EnvironmentId, *, take_over: bool = False, patient: bool = True
+) -> Iterator[None]:
+    """Be the one who acts on ``environment`` inside. ``take_over`` ends the holder first.
 
-    A ``patient`` caller waits for the agent, which holds a place only for as long as it acts. Raises EnvironmentBusy,
-    which says what is done there.
+    A ``patient`` caller waits for the agent, which holds an environment only for as long as it acts. Raises
+    EnvironmentBusy, which says what is done there.
     """
-    path = place_lock(parts, place)
+    path = environment_lock(parts, environment)
     pid = locks.end_holder(path) if take_over else None
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(locks.hold(path, str(place), wait_s=10.0 if pid else 0.0, hint=_TAKE_OVER))
+            held.enter_context(locks.hold(path, str(environment), wait_s=10.0 if pid else 0.0, hint=_TAKE_OVER))
         except EnvironmentBusy as error:
             if not patient or error.pid is None or error.pid != agent_pid(parts):
-                raise _busy(parts, place, error) from error
-            held.enter_context(_after_the_agent(parts, place, path))
+                raise _busy(parts, environment, error) from error
+            held.enter_context(_after_the_agent(parts, environment, path))
         if pid:
-            parts.ledger.record("taken-over", place, pid=pid)
+            parts.ledger.record("taken-over", environment, pid=pid)
         yield
 
 
 @contextlib.contextmanager
-def _after_the_agent(parts: Parts, place: Place, path: Path) -> Iterator[None]:
-    """Hold a place as soon as the agent has done what it does there just now; say so when that takes long."""
+def _after_the_agent(parts: Parts, environment: EnvironmentId, path: Path) -> Iterator[None]:
+    """Hold an environment as soon as the agent has done what it does there just now; say so when that takes long."""
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(locks.hold(path, str(place), wait_s=_QUIETLY_S, hint=_TAKE_OVER))
+            held.enter_context(locks.hold(path, str(environment), wait_s=_QUIETLY_S, hint=_TAKE_OVER))
         except EnvironmentBusy as error:
             parts.report(Progress(stage="wait", text=f"for the agent (process {error.pid}), which works there"))
             try:
-                held.enter_context(locks.hold(path, str(place), wait_s=_AGENT_PATIENCE_S, hint=_TAKE_OVER))
+                held.enter_context(locks.hold(path, str(environment), wait_s=_AGENT_PATIENCE_S, hint=_TAKE_OVER))
             except EnvironmentBusy as still:
-                raise _busy(parts, place, still) from still
+                raise _busy(parts, environment, still) from still
         yield
 
 
-def place_lock(parts: Parts, place: Place) -> Path:
-    """Return the lock of whoever acts on ``place``."""
-    return parts.state.locks / f"{place.service}--{place.environment}"
+def environment_lock(parts: Parts, environment: EnvironmentId) -> Path:
+    """Return the lock of whoever acts on ``environment``."""
+    return parts.state.locks / f"{environment.service}--{environment.name}"
 
 
 def agent_lock(parts: Parts) -> Path:
@@ -151,16 +153,16 @@ def agent_pid(parts: Parts) -> int | None:
     return locks.find_holder(agent_lock(parts))
 
 
-def _busy(parts: Parts, place: Place, error: EnvironmentBusy) -> EnvironmentBusy:
+def _busy(parts: Parts, environment: EnvironmentId, error: EnvironmentBusy) -> EnvironmentBusy:
     """Say what the holder does, where the ledger tells."""
-    state = parts.ledger.find_environment(place)
+    state = parts.ledger.find_environment(environment)
     if state is None or state.rollout is None:
         return error
     rollout = state.rollout
     what = f"a {rollout.kind} to release {rollout.target}, begun by {rollout.actor}, is under way there"
     who = f"(process {error.pid})" if error.pid else "(by another process)"
-    return EnvironmentBusy(f"cannot work on '{place}': {what} {who}", pid=error.pid, hint=_under_way(place))
+    return EnvironmentBusy(f"cannot work on '{environment}': {what} {who}", pid=error.pid, hint=_under_way(environment))
 
 
-def _under_way(place: Place) -> str:
-    return f"{_TAKE_OVER}; to give it up: instar rollout abort {place}"
+def _under_way(environment: EnvironmentId) -> str:
+    return f"{_TAKE_OVER}; to give it up: instar rollout abort {environment}"

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from instar.errors import ImageNotFound
-from instar.model.release import Place, Release
+from instar.model.release import EnvironmentId, Release
 from instar.operations.parts import Parts, require_root
 
 
-def pin(parts: Parts, place: Place, number: int, *, pinned: bool) -> Release:
+def pin(parts: Parts, environment: EnvironmentId, number: int, *, pinned: bool) -> Release:
     """Keep a release, its image and its logs until it is unpinned, or no longer. Idempotent.
 
     Raises NotFound when there is no such release, ImageNotFound when there is no image to keep any more.
     """
     require_root("pin" if pinned else "unpin")
     with parts.ledger.transaction():  # gc, too, takes images out of the store within one
-        release = parts.ledger.get_release(place, number)
+        release = parts.ledger.get_release(environment, number)
         if pinned and not release.pinned and release.image not in parts.store.digests():
             raise ImageNotFound(
-                f"cannot pin release {number} of '{place}': its image is gone",
+                f"cannot pin release {number} of '{environment}': its image is gone",
                 hint="bake what it was made of, and deploy that: instar history shows the image's digest",
             )
-        return parts.ledger.set_pinned(place, number, pinned)
+        return parts.ledger.set_pinned(environment, number, pinned)

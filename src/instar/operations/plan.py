@@ -10,7 +10,7 @@ from instar.definition import Loaded
 from instar.model.codec import to_json
 from instar.model.definition import Environment
 from instar.model.digest import Digest
-from instar.model.release import Configuration, EnvironmentState, Place, Settings
+from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Settings
 from instar.operations.bake import plan as plan_bake
 from instar.operations.deploy import get_declared, require_promotion
 from instar.operations.lock import is_locked
@@ -45,7 +45,7 @@ class DeployPlan:
     release would be made. No changes: nothing would be done. ``warnings``: what is worth knowing of the rollout before
     it begins."""
 
-    place: Place
+    environment: EnvironmentId
     active: int | None
     steps: tuple[str, ...]
     image: Digest | None
@@ -66,7 +66,7 @@ def plan(
 ) -> DeployPlan:
     """Compare what the definition asks for with what is active in ``name``. Raises what a deploy would refuse."""
     environment = get_declared(loaded, name)
-    require_own(parts, Place(service=loaded.definition.name, environment=name), loaded, adopt=adopt_name)
+    require_own(parts, EnvironmentId(service=loaded.definition.name, name=name), loaded, adopt=adopt_name)
     if not break_promotion:
         require_promotion(parts, loaded, environment, image)
     found = image_of(parts, loaded, image)
@@ -75,7 +75,7 @@ def plan(
 
 def plan_promotion(parts: Parts, loaded: Loaded, source: str, name: str, *, adopt_name: bool = False) -> DeployPlan:
     """Compare what a promotion of ``source`` would bring with what is active in ``name``. Raises what one would."""
-    require_own(parts, Place(service=loaded.definition.name, environment=name), loaded, adopt=adopt_name)
+    require_own(parts, EnvironmentId(service=loaded.definition.name, name=name), loaded, adopt=adopt_name)
     environment, release = promoted(parts, loaded, source, name)
     configuration = replace(configuration_of(parts, loaded, environment), service=release.service)
     return _compared(parts, loaded, environment, PlannedImage(digest=release.image), configuration)
@@ -103,9 +103,9 @@ def configuration_of(parts: Parts, loaded: Loaded, environment: Environment) -> 
 def _compared(
     parts: Parts, loaded: Loaded, environment: Environment, image: PlannedImage, configuration: Configuration
 ) -> DeployPlan:
-    place = Place(service=loaded.definition.name, environment=environment.name)
-    state = parts.ledger.find_environment(place)
-    active = parts.ledger.get_release(place, state.active) if state and state.active is not None else None
+    environment_id = EnvironmentId(service=loaded.definition.name, name=environment.name)
+    state = parts.ledger.find_environment(environment_id)
+    active = parts.ledger.get_release(environment_id, state.active) if state and state.active is not None else None
     changes = []
     if active is None or image.digest != active.image:
         after = image.digest.short if image.digest else "(to be baked)"
@@ -120,7 +120,7 @@ def _compared(
     nothing = {name: item for name, item in after_settings.items() if name != "listen"}
     changes += _differences(to_json(state.settings) if state else nothing, after_settings, "settings.")
     return DeployPlan(
-        place=place,
+        environment=environment_id,
         active=active.number if active else None,
         steps=image.steps,
         image=image.digest,
@@ -138,7 +138,7 @@ def _not_as_wanted(parts: Parts, state: EnvironmentState) -> list[Change]:
     """Return what a deploy of the very same would put right."""
     if state.rollout is not None:
         return [Change(what="rollout", before="unfinished", after=f"to release {state.rollout.target}")]
-    instances = [one for one in parts.ledger.instances(state.place) if one.release == state.active]
+    instances = [one for one in parts.ledger.instances(state.id) if one.release == state.active]
     observed = parts.provider(state.settings.provider).runtime.observe(instances)
     dead = sum(1 for one in observed if one.state != "running")
     return [Change(what="instances", before=f"{dead} ended", after="replaced")] if dead else []

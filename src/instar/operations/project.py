@@ -15,28 +15,28 @@ from instar.definition import Loaded
 from instar.errors import LockError, Refused
 from instar.ledger.environments import another_project
 from instar.model.progress import Progress
-from instar.model.release import EnvironmentState, Place
+from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.lock import is_locked, lock_path
 from instar.operations.parts import Parts
 
 
-def require_own(parts: Parts, place: Place, loaded: Loaded, *, adopt: bool = False) -> None:
-    """Raise Refused when ``place`` is another project's than the definition's, unless that is to ``adopt`` it."""
-    state = parts.ledger.find_environment(place)
+def require_own(parts: Parts, environment: EnvironmentId, loaded: Loaded, *, adopt: bool = False) -> None:
+    """Raise Refused when ``environment`` is another project's than the definition's, unless that is to ``adopt`` it."""
+    state = parts.ledger.find_environment(environment)
     if adopt or state is None or state.project is None:
         return
     if not is_locked(loaded):
-        raise another_project(place)
+        raise another_project(environment)
     if _locked_id(loaded) not in (None, state.project):
-        raise another_project(place)
+        raise another_project(environment)
 
 
-def require_own_source(parts: Parts, place: Place, loaded: Loaded) -> None:
-    """Raise Refused when another project's releases would be taken from ``place``."""
+def require_own_source(parts: Parts, environment: EnvironmentId, loaded: Loaded) -> None:
+    """Raise Refused when another project's releases would be taken from ``environment``."""
     try:
-        require_own(parts, place, loaded)
+        require_own(parts, environment, loaded)
     except Refused as error:
-        raise another_project(place, f"or take it over: instar deploy {place.environment} --adopt-name") from error
+        raise another_project(environment, f"or take it over: instar deploy {environment.name} --adopt-name") from error
 
 
 def require_own_beside(state: EnvironmentState, file: Path) -> None:
@@ -52,17 +52,17 @@ def require_own_beside(state: EnvironmentState, file: Path) -> None:
     except LockError:
         return
     if state.project is not None and found not in (None, state.project):
-        raise another_project(state.place, f"or, if you mean that one, write {state.place}")
+        raise another_project(state.id, f"or, if you mean that one, write {state.id}")
 
 
-def project_of(parts: Parts, place: Place, loaded: Loaded) -> str | None:
+def project_of(parts: Parts, environment: EnvironmentId, loaded: Loaded) -> str | None:
     """Return the definition's id, which its lock has; one from before ids gets it now. None without a lock."""
     if not is_locked(loaded):
         return None
     found = _locked_id(loaded)
     if found is not None:
         return found
-    state = parts.ledger.find_environment(place)
+    state = parts.ledger.find_environment(environment)
     given = (state.project if state else None) or secrets.token_hex(16)
     _write_id(parts, loaded, given)
     return given

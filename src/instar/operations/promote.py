@@ -7,10 +7,10 @@ import time
 from instar.definition import Loaded
 from instar.errors import Refused
 from instar.model.definition import Environment
-from instar.model.release import Configuration, Place, Release, Settings
+from instar.model.release import Configuration, EnvironmentId, Release, Settings
 from instar.operations.deploy import Outcome, begin, converge, get_declared, leave, require_agent
 from instar.operations.old_secrets import remove_if_free
-from instar.operations.parts import Parts, hold_place, keep_from_gc, require_root
+from instar.operations.parts import Parts, hold_environment, keep_from_gc, require_root
 from instar.operations.project import project_of, require_own, require_own_source
 from instar.operations.secrets import keep_secrets
 
@@ -32,15 +32,17 @@ def promote(
         require_agent(parts)
     began = time.monotonic()
     environment, release = promoted(parts, loaded, source, name)
-    place = Place(service=loaded.definition.name, environment=name)
-    with hold_place(parts, place, take_over=take_over):
-        require_own(parts, place, loaded, adopt=adopt_name)
+    environment_id = EnvironmentId(service=loaded.definition.name, name=name)
+    with hold_environment(parts, environment_id, take_over=take_over):
+        require_own(parts, environment_id, loaded, adopt=adopt_name)
         with keep_from_gc(parts):  # from here on no gc comes between a secret and its release
             secrets = keep_secrets(parts.state, loaded.folder, environment)
             configuration = Configuration(service=release.service, config=environment.config, secrets=secrets)
             image = parts.store.image(release.image)
-            project = project_of(parts, place, loaded)
-            begun = begin(parts, place, Settings.of(environment), image, configuration, "promote", project=project)
+            project = project_of(parts, environment_id, loaded)
+            begun = begin(
+                parts, environment_id, Settings.of(environment), image, configuration, "promote", project=project
+            )
         if detach:
             return leave(parts, begun, began)
         outcome = converge(parts, begun, began)
@@ -57,8 +59,8 @@ def promoted(parts: Parts, loaded: Loaded, source: str, name: str) -> tuple[Envi
             f"cannot promote '{source}' to '{name}': {name} takes releases from '{environment.promote_from}' only",
             hint=f"instar promote {environment.promote_from} {name}",
         )
-    origin = parts.ledger.get_environment(Place(service=loaded.definition.name, environment=source))
-    require_own_source(parts, origin.place, loaded)
+    origin = parts.ledger.get_environment(EnvironmentId(service=loaded.definition.name, name=source))
+    require_own_source(parts, origin.id, loaded)
     if origin.active is None:
         raise Refused(f"cannot promote '{source}': no release is active there", hint=f"instar deploy {source}")
-    return environment, parts.ledger.get_release(origin.place, origin.active)
+    return environment, parts.ledger.get_release(origin.id, origin.active)

@@ -15,13 +15,13 @@ def cuts(parts: Parts, state: EnvironmentState | None, settings: Settings) -> It
     """Yield a sentence for each instance that has open what ``settings`` allow no instance to begin."""
     if state is None:
         return
-    plan = NetworkPlan.of(state.place, settings)
-    instances = [one for one in parts.ledger.instances(state.place) if one.process is not None]
+    plan = NetworkPlan.of(state.id, settings)
+    instances = [one for one in parts.ledger.instances(state.id) if one.process is not None]
     found = parts.provider(state.settings.provider).runtime.cut(plan, instances)
     for name, lines in found.items():
         more = f", and {len(lines) - _AT_MOST} more" if len(lines) > _AT_MOST else ""
         yield (
-            f"{name} is connected to {', '.join(lines[:_AT_MOST])}{more}, which instances of {state.place} may not "
-            f"reach: allow it under environments.{state.place.environment}.network.allow, or it is cut when the "
+            f"{name} is connected to {', '.join(lines[:_AT_MOST])}{more}, which instances of {state.id} may not "
+            f"reach: allow it under environments.{state.id.name}.network.allow, or it is cut when the "
             "settings apply, and for instances of an older Instar when they are replaced"
         )

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from instar.errors import HostError, NotFound, UsageError
 from instar.host.recording import Header, last_event_s, read_events, read_header
 from instar.host.terminal_filter import Filter
-from instar.model.release import Place
+from instar.model.release import EnvironmentId
+from instar.operations.environments import find_environment_id
 from instar.operations.parts import Parts, require_root
-from instar.operations.places import find_place
 from instar.operations.recordings import Recording, recordings
 
 LONGEST_PAUSE_S = 2.0
@@ -39,16 +39,18 @@ def find_recordings(parts: Parts, word: str, service: Callable[[], str | None]) 
     if own:
         return own, False
     try:
-        place = find_place(parts.ledger, word, service())
+        environment = find_environment_id(parts.ledger, word, service())
     except NotFound as error:
         raise NotFound(
             f"cannot find a recording of '{word}': there is no such environment, and no shell was opened in such an "
             "instance",
             hint="instar replay ENV lists those of an environment; instar status shows the environments",
         ) from error
-    found = _of_place(parts, place)
+    found = _of_environment(parts, environment)
     if not found:
-        raise NotFound(f"cannot find a recording of '{place}': no shell was opened there, or instar gc removed it")
+        raise NotFound(
+            f"cannot find a recording of '{environment}': no shell was opened there, or instar gc removed it"
+        )
     return found, True
 
 
@@ -92,5 +94,5 @@ def play(
                 show(text.end())
 
 
-def _of_place(parts: Parts, place: Place) -> tuple[Recording, ...]:
-    return recordings(parts.state, frozenset(parts.ledger.instance_names(place)))
+def _of_environment(parts: Parts, environment: EnvironmentId) -> tuple[Recording, ...]:
+    return recordings(parts.state, frozenset(parts.ledger.instance_names(environment)))

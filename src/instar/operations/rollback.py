@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from instar.errors import Refused
-from instar.model.release import EnvironmentState, Place, Release
+from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.operations import retention
 from instar.operations.deploy import Outcome, converge, require_standing, start_rollout
 from instar.operations.old_secrets import require_secrets
-from instar.operations.parts import Parts, hold_place, require_root
+from instar.operations.parts import Parts, hold_environment, require_root
 
 
 def rollback(
@@ -28,41 +28,42 @@ def rollback(
     """
     require_root("rollback")
     began = time.monotonic()
-    place = environment.place
-    with hold_place(parts, place, take_over=take_over):
-        environment = parts.ledger.get_environment(place)
+    environment_id = environment.id
+    with hold_environment(parts, environment_id, take_over=take_over):
+        environment = parts.ledger.get_environment(environment_id)
         require_standing(environment)
         target = _target(parts, environment, to)
         if target.service.port is not None and not environment.settings.listen:
             raise Refused(
-                f"cannot roll back '{place}' to release {target.number}: nothing says where its port is to listen",
+                f"cannot roll back '{environment_id}' to release {target.number}: "
+                "nothing says where its port is to listen",
                 hint="deploy a definition with 'listen' for it",
             )
-        unreadable = unreadable_data(parts, place, target)
+        unreadable = unreadable_data(parts, environment_id, target)
         if unreadable is not None and not force:
             raise Refused(
-                f"cannot roll back '{place}' to release {target.number}: {unreadable}",
+                f"cannot roll back '{environment_id}' to release {target.number}: {unreadable}",
                 hint="deploy a release that reads it; or, if you know better, add --force (it is recorded)",
             )
         with parts.ledger.transaction():  # in which gc drops images too
-            if not any(one.release == target.number for one in parts.ledger.instances(place)):
+            if not any(one.release == target.number for one in parts.ledger.instances(environment_id)):
                 parts.store.image(target.image)
                 require_secrets(parts, target)
             rollout = environment.rollout
             if rollout is not None and rollout.target != target.number:
                 parts.ledger.end_rollout(rollout, "failed", {"reason": "rolled back before it had finished"})
             forced = {"forced": unreadable} if unreadable is not None else None
-            start_rollout(parts, place, target, "rollback", forced)
+            start_rollout(parts, environment_id, target, "rollback", forced)
         return converge(parts, target, began)
 
 
-def unreadable_data(parts: Parts, place: Place, target: Release) -> str | None:
+def unreadable_data(parts: Parts, environment: EnvironmentId, target: Release) -> str | None:
     """Return why ``target`` can't work with the data that is there now; None when it can, or nothing is known.
 
     The data is of the form of the newest release that had traffic or ran a task: later rollbacks don't change it back.
     """
-    wrote = (one for one in parts.ledger.releases(place) if one.service.data is not None)
-    newest = next((one for one in wrote if parts.ledger.may_have_written(place, one.number)), None)
+    wrote = (one for one in parts.ledger.releases(environment) if one.service.data is not None)
+    newest = next((one for one in wrote if parts.ledger.may_have_written(environment, one.number)), None)
     if newest is None or newest.service.data is None or newest.number <= target.number:
         return None
     version, known = newest.service.data.version, target.service.data
@@ -73,22 +74,23 @@ def unreadable_data(parts: Parts, place: Place, target: Release) -> str | None:
 
 
 def _target(parts: Parts, environment: EnvironmentState, to: int | None) -> Release:
-    place = environment.place
+    environment_id = environment.id
     if to is not None:
-        return parts.ledger.get_release(place, to)
+        return parts.ledger.get_release(environment_id, to)
     if environment.active is None:
         raise Refused(
-            f"cannot roll back '{place}': no release of it is active", hint=f"instar deploy {place.environment}"
+            f"cannot roll back '{environment_id}': no release of it is active",
+            hint=f"instar deploy {environment_id.name}",
         )
     rollout = environment.rollout
     if rollout is not None and rollout.kind == "rollback":  # it was stopped in the middle: to the end first
-        return parts.ledger.get_release(place, rollout.target)
+        return parts.ledger.get_release(environment_id, rollout.target)
     if rollout is not None and rollout.target != environment.active:
-        return parts.ledger.get_release(place, environment.active)
-    back = retention.way_back(environment, parts.ledger.releases(place))
+        return parts.ledger.get_release(environment_id, environment.active)
+    back = retention.way_back(environment, parts.ledger.releases(environment_id))
     if back is not None:
         return back
     raise Refused(
-        f"cannot roll back '{place}': release {environment.active} is the oldest that ran well",
-        hint=f"instar history {place} shows all releases; --to N goes to any of them",
+        f"cannot roll back '{environment_id}': release {environment.active} is the oldest that ran well",
+        hint=f"instar history {environment_id} shows all releases; --to N goes to any of them",
     )

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from instar.control.canary import waits_for_somebody
 from instar.errors import EnvironmentBusy, Refused
 from instar.host import locks
-from instar.model.release import EnvironmentState, Place, Rollout
+from instar.model.release import EnvironmentId, EnvironmentState, Rollout
 from instar.operations.deploy import Outcome, converge
-from instar.operations.parts import Parts, agent_pid, hold_place, place_lock, require_root
+from instar.operations.parts import Parts, agent_pid, environment_lock, hold_environment, require_root
 
 _HEARD_S = 60.0
 _POLL_S = 0.05
@@ -35,8 +35,8 @@ def pause(parts: Parts, environment: EnvironmentState, *, why: str = "") -> Told
     rollout = _before_the_end(parts, environment, "pause")
     if rollout.stage.paused:
         raise Refused(
-            f"cannot pause '{rollout.place}': the {rollout.kind} to release {rollout.target} is paused already",
-            hint=f"instar rollout resume {rollout.place}",
+            f"cannot pause '{rollout.environment}': the {rollout.kind} to release {rollout.target} is paused already",
+            hint=f"instar rollout resume {rollout.environment}",
         )
     return Told(rollout=parts.ledger.change_stage(rollout, "paused", {"reason": why}, paused=True))
 
@@ -45,11 +45,11 @@ def resume(parts: Parts, environment: EnvironmentState) -> Told:
     """Go on: after ``pause``, or from a step whose pause is over only when somebody says so."""
     require_root("rollout resume")
     rollout = _before_the_end(parts, environment, "resume")
-    state = parts.ledger.get_environment(environment.place)
+    state = parts.ledger.get_environment(environment.id)
     if not waits_for_somebody(state):
         raise Refused(
-            f"cannot resume '{rollout.place}': the {rollout.kind} to release {rollout.target} is not paused",
-            hint=f"see where it is: instar status {rollout.place}",
+            f"cannot resume '{rollout.environment}': the {rollout.kind} to release {rollout.target} is not paused",
+            hint=f"see where it is: instar status {rollout.environment}",
         )
     changes = {"paused": False} if rollout.stage.paused else {"resumed": True}
     rollout = parts.ledger.change_stage(rollout, "resumed", {"step": rollout.stage.step}, **changes)
@@ -73,31 +73,31 @@ def abort(parts: Parts, environment: EnvironmentState, *, why: str = "") -> Told
 
 def _before_the_end(parts: Parts, environment: EnvironmentState, verb: str) -> Rollout:
     """Return the running rollout, whose target has not all traffic yet. Raises Refused."""
-    place = environment.place
-    state = parts.ledger.get_environment(place)
+    environment_id = environment.id
+    state = parts.ledger.get_environment(environment_id)
     rollout = state.rollout
     if rollout is None:
-        way_back = f"to go back to the release before: instar rollback {place}" if verb == "abort" else None
-        raise Refused(f"cannot {verb} '{place}': no rollout is under way there", hint=way_back)
+        way_back = f"to go back to the release before: instar rollback {environment_id}" if verb == "abort" else None
+        raise Refused(f"cannot {verb} '{environment_id}': no rollout is under way there", hint=way_back)
     if state.active == rollout.target:
         raise Refused(
-            f"cannot {verb} '{place}': all traffic has moved to release {rollout.target} already",
-            hint=f"to go back: instar rollback {place}",
+            f"cannot {verb} '{environment_id}': all traffic has moved to release {rollout.target} already",
+            hint=f"to go back: instar rollback {environment_id}",
         )
     return rollout
 
 
 def _carried_on(parts: Parts, rollout: Rollout) -> Told:
     """Go on with the rollout unless another process does just now, or an agent is there to."""
-    place: Place = rollout.place
+    environment: EnvironmentId = rollout.environment
     agent = agent_pid(parts)
     if agent is not None:
-        return Told(rollout=rollout, pid=locks.find_holder(place_lock(parts, place)) or agent)
+        return Told(rollout=rollout, pid=locks.find_holder(environment_lock(parts, environment)) or agent)
     began = time.monotonic()
     try:
-        with hold_place(parts, place, patient=False):
+        with hold_environment(parts, environment, patient=False):
             if parts.ledger.get_rollout(rollout.id).state == "running":
-                release = parts.ledger.get_release(place, rollout.target)
+                release = parts.ledger.get_release(environment, rollout.target)
                 outcome = converge(parts, release, began)
                 return Told(rollout=parts.ledger.get_rollout(rollout.id), outcome=outcome)
     except EnvironmentBusy as error:

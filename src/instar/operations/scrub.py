@@ -54,9 +54,9 @@ class Scrub:
         """
         yield from (("layer", diff_id) for diff_id in layers_in_use(self.parts) if self.parts.layers.is_made(diff_id))
         ledger = self.parts.ledger
-        for place, number in {(one.place, one.release) for one in ledger.instances()}:
+        for environment, number in {(one.environment, one.release) for one in ledger.instances()}:
             with contextlib.suppress(StoreError):
-                for layer in self.parts.store.image(ledger.get_release(place, number).image).layers:
+                for layer in self.parts.store.image(ledger.get_release(environment, number).image).layers:
                     yield "blob", layer.digest
 
     def _hash(self, kind: str, digest: Digest) -> str | None:

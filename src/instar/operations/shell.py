@@ -25,7 +25,7 @@ from instar.model.progress import Progress
 from instar.model.release import EnvironmentState, Instance, Release, Taint
 from instar.model.survey import Difference, Survey, differences
 from instar.operations.isolation import isolate, require_another
-from instar.operations.parts import Parts, agent_pid, hold_place, require_root
+from instar.operations.parts import Parts, agent_pid, hold_environment, require_root
 from instar.operations.recordings import new_recording
 from instar.operations.taint import get_instance, get_reason
 from instar.providers.base import Shell, Streams
@@ -88,7 +88,7 @@ def shell(parts: Parts, environment: EnvironmentState, order: Order, terminal: T
     if order.command is not None and not order.command.strip():
         raise UsageError("cannot run a command: it is empty", hint="--command 'ps'")
     instance = _chosen(parts, environment, order)
-    release = parts.ledger.get_release(instance.place, instance.release)
+    release = parts.ledger.get_release(instance.environment, instance.release)
     if order.isolated:
         require_another(environment, release)
     runtime = parts.provider(environment.settings.provider).runtime
@@ -106,16 +106,20 @@ def shell(parts: Parts, environment: EnvironmentState, order: Order, terminal: T
 def _chosen(parts: Parts, environment: EnvironmentState, order: Order) -> Instance:
     if order.instance is not None:
         return get_instance(parts, environment, order.instance)
-    place = environment.place
+    environment_id = environment.id
     runtime = parts.provider(environment.settings.provider).runtime
-    instances = [one for one in parts.ledger.instances(place) if one.release == environment.active and one.task is None]
+    instances = [
+        one for one in parts.ledger.instances(environment_id) if one.release == environment.active and one.task is None
+    ]
     running = [
         one
         for one, seen in zip(instances, runtime.observe(instances), strict=True)
         if seen.state == "running" and one.started_at is not None
     ]
     if not running:
-        raise NotFound(f"cannot open a shell in '{place}': nothing of its active release runs", hint="instar status")
+        raise NotFound(
+            f"cannot open a shell in '{environment_id}': nothing of its active release runs", hint="instar status"
+        )
     found = min(running, key=lambda one: (one.started_at or one.created_at, one.serial))
     parts.report(Progress(stage="choose", text=f"{found.id}, the oldest of release {found.release}"))
     return found
@@ -139,14 +143,14 @@ def _taint(
     parts: Parts, environment: EnvironmentState, order: Order, instance: Instance, reason: str, recorder: Recorder
 ) -> None:
     """Write that the instance is tainted, and set it aside where that is wanted. Until it is written, it isn't."""
-    place = environment.place
+    environment_id = environment.id
     detail = {"recording": recorder.path.stem, **({} if order.command is None else {"command": order.command})}
     with contextlib.ExitStack() as held:
         try:
             if order.isolated:
-                held.enter_context(hold_place(parts, place))
-                environment = parts.ledger.get_environment(place)
-                require_another(environment, parts.ledger.get_release(place, instance.release))
+                held.enter_context(hold_environment(parts, environment_id))
+                environment = parts.ledger.get_environment(environment_id)
+                require_another(environment, parts.ledger.get_release(environment_id, instance.release))
             after_ms = environment.settings.replace_within_ms
             taint = parts.ledger.taint(
                 instance.id, "shell", reason, after_ms=after_ms, isolated=order.isolated, **detail
@@ -311,7 +315,7 @@ def _told(left: Left) -> Mapping[str, Any]:
 def _record(visit: _Visit, kind: str, detail: Mapping[str, Any]) -> None:
     instance, release = visit.instance, visit.release
     visit.parts.ledger.record(
-        kind, instance.place, release.number, release.image, **{"instance": instance.id, **detail}
+        kind, instance.environment, release.number, release.image, **{"instance": instance.id, **detail}
     )
 
 

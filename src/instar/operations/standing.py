@@ -21,8 +21,8 @@ class Standing:
 
 def standings(parts: Parts) -> Iterator[Standing]:
     for state in parts.ledger.environments():
-        present = frozenset(instance.release for instance in parts.ledger.instances(state.place))
-        yield Standing(state=state, releases=parts.ledger.releases(state.place), present=present)
+        present = frozenset(instance.release for instance in parts.ledger.instances(state.id))
+        yield Standing(state=state, releases=parts.ledger.releases(state.id), present=present)
 
 
 def kept_releases(parts: Parts) -> Iterator[Release]:

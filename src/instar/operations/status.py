@@ -12,7 +12,7 @@ from instar.control.endings import why_ended
 from instar.control.observe import observe
 from instar.control.world import Copy, World
 from instar.model.digest import Digest
-from instar.model.release import EnvironmentState, Place, Release, TaintKind
+from instar.model.release import EnvironmentId, EnvironmentState, Release, TaintKind
 from instar.operations.layers import Guarantee, guarantee
 from instar.operations.parts import Parts, agent_pid
 
@@ -86,7 +86,7 @@ class EnvironmentStatus:
     the agent replaces nothing any more; ``agent``: its pid.
     """
 
-    place: Place
+    environment: EnvironmentId
     listen: tuple[str, ...]
     active: int | None
     unfinished: int | None
@@ -105,13 +105,13 @@ def status(parts: Parts, environment: EnvironmentState) -> EnvironmentStatus:
     The newest comes first.
     """
     provider = parts.provider(environment.settings.provider)
-    world = observe(parts.ledger, provider, environment.place, whole=True)
-    newest = parts.ledger.releases(environment.place, last=environment.settings.keep.releases)
-    pinned = parts.ledger.pinned(environment.place)
+    world = observe(parts.ledger, provider, environment.id, whole=True)
+    newest = parts.ledger.releases(environment.id, last=environment.settings.keep.releases)
+    pinned = parts.ledger.pinned(environment.id)
     releases = {release.number: release for release in (*newest, *pinned)} | dict(world.releases)
     percents = _percents({number: sum(copy.weight for copy in world.of(one)) for number, one in releases.items()})
     return EnvironmentStatus(
-        place=environment.place,
+        environment=environment.id,
         listen=environment.settings.listen,
         active=environment.active,
         unfinished=environment.rollout.target if environment.rollout else None,
@@ -123,7 +123,7 @@ def status(parts: Parts, environment: EnvironmentState) -> EnvironmentStatus:
         rollout=_rollout(parts, world),
         alarm=environment.alarm,
         agent=agent_pid(parts),
-        layers=guarantee(parts, environment.place),
+        layers=guarantee(parts, environment.id),
     )
 
 
@@ -145,7 +145,7 @@ def _rollout(parts: Parts, world: World) -> RolloutStatus | None:
     rollout, policy = state.rollout, state.settings.rollout
     if rollout is None:
         return None
-    told = [event for event in parts.ledger.history(state.place, last=_LATELY) if event.at >= rollout.started_at]
+    told = [event for event in parts.ledger.history(state.id, last=_LATELY) if event.at >= rollout.started_at]
     verdicts = [event.detail for event in told if event.kind == "verdict"]
     percents = [event.detail["percent"] for event in told if event.kind == "step"]
     batches = -(-state.settings.instances // policy.batch)

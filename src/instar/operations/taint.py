@@ -37,20 +37,22 @@ def get_reason(why: str) -> str:
 
 def get_instance(parts: Parts, environment: EnvironmentState, name: str) -> Instance:
     """Return the instance ``name`` of ``environment``. Raises NotFound, and Refused for one that runs a task."""
-    place = environment.place
+    environment_id = environment.id
     present = {one.id: one for one in parts.ledger.instances()}
     found = present.get(name)
-    if found is not None and found.place == place:
+    if found is not None and found.environment == environment_id:
         if found.task is not None:
             raise Refused(
                 f"cannot taint '{name}': it runs the task '{found.task}' once, and nothing comes in its place",
-                hint=f"to give the rollout up: instar rollout abort {place}",
+                hint=f"to give the rollout up: instar rollout abort {environment_id}",
             )
         return found
-    own = ", ".join(one.id for one in present.values() if one.place == place and one.task is None)
-    hint = f"there are: {own}" if own else f"nothing runs there: instar status {place}"
+    own = ", ".join(one.id for one in present.values() if one.environment == environment_id and one.task is None)
+    hint = f"there are: {own}" if own else f"nothing runs there: instar status {environment_id}"
     if found is not None:
-        raise NotFound(f"cannot find '{name}' in '{place}': it is an instance of '{found.place}'", hint=hint)
-    if name in parts.ledger.instance_names(place):
+        raise NotFound(
+            f"cannot find '{name}' in '{environment_id}': it is an instance of '{found.environment}'", hint=hint
+        )
+    if name in parts.ledger.instance_names(environment_id):
         raise NotFound(f"cannot find '{name}': it was destroyed", hint=hint)
-    raise NotFound(f"cannot find '{name}': '{place}' never had such an instance", hint=hint)
+    raise NotFound(f"cannot find '{name}': '{environment_id}' never had such an instance", hint=hint)

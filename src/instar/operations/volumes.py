@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from instar.errors import Refused
-from instar.model.release import Place, Settings
-from instar.operations.parts import Parts, hold_place, require_root
+from instar.model.release import EnvironmentId, Settings
+from instar.operations.parts import Parts, hold_environment, require_root
 from instar.providers.base import Runtime, StoredVolume
 
 
@@ -19,42 +19,42 @@ class KeptVolume:
     users: tuple[str, ...]
 
 
-def volumes(parts: Parts, place: Place | None = None) -> tuple[KeptVolume, ...]:
-    """Return every volume that is kept, or those of ``place``."""
+def volumes(parts: Parts, environment: EnvironmentId | None = None) -> tuple[KeptVolume, ...]:
+    """Return every volume that is kept, or those of ``environment``."""
     require_root("volumes", "the state directory belongs to root")
-    kept = [one for one in _runtime(parts, place).volumes() if place in (None, one.place)]
+    kept = [one for one in _runtime(parts, environment).volumes() if environment in (None, one.environment)]
     return tuple(
         KeptVolume(
             stored=one,
-            environment=parts.ledger.find_environment(one.place) is not None,
-            users=_users(parts, one.place, one.name),
+            environment=parts.ledger.find_environment(one.environment) is not None,
+            users=_users(parts, one.environment, one.name),
         )
         for one in kept
     )
 
 
-def remove_volume(parts: Parts, place: Place, name: str, *, take_over: bool = False) -> None:
+def remove_volume(parts: Parts, environment: EnvironmentId, name: str, *, take_over: bool = False) -> None:
     """Remove a volume for ever, and write that down. Raises NotFound, and Refused while an instance has it."""
     require_root("volumes remove")
-    with hold_place(parts, place, take_over=take_over):
-        users = _users(parts, place, name)
+    with hold_environment(parts, environment, take_over=take_over):
+        users = _users(parts, environment, name)
         if users:
             raise Refused(
-                f"cannot remove the volume '{name}' of '{place}': {', '.join(users)} has it",
-                hint=f"deploy a release without it, or instar destroy {place} --volumes",
+                f"cannot remove the volume '{name}' of '{environment}': {', '.join(users)} has it",
+                hint=f"deploy a release without it, or instar destroy {environment} --volumes",
             )
-        _runtime(parts, place).remove_volume(place, name)
-        parts.ledger.record("volume-removed", place, volume=name)
+        _runtime(parts, environment).remove_volume(environment, name)
+        parts.ledger.record("volume-removed", environment, volume=name)
 
 
-def _runtime(parts: Parts, place: Place | None) -> Runtime:
-    state = parts.ledger.find_environment(place) if place else None
+def _runtime(parts: Parts, environment: EnvironmentId | None) -> Runtime:
+    state = parts.ledger.find_environment(environment) if environment else None
     return parts.provider((state.settings if state else Settings()).provider).runtime
 
 
-def _users(parts: Parts, place: Place, name: str) -> tuple[str, ...]:
+def _users(parts: Parts, environment: EnvironmentId, name: str) -> tuple[str, ...]:
     return tuple(
         one.id
-        for one in parts.ledger.instances(place)
-        if any(volume.name == name for volume in parts.ledger.get_release(place, one.release).service.volumes)
+        for one in parts.ledger.instances(environment)
+        if any(volume.name == name for volume in parts.ledger.get_release(environment, one.release).service.volumes)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from instar.control.loop import Loop, Run
 from instar.errors import UsageError
 from instar.model.progress import Progress
-from instar.model.release import Place, Settings
+from instar.model.release import EnvironmentId, Settings
 from instar.operations.parts import Parts, agent_pid
 
 _POLL_S = 0.25
@@ -20,12 +20,13 @@ def require_watch(settings: Settings, environment: str) -> None:
         )
 
 
-def stand_by(loop: Loop, place: Place) -> Run:
-    """Look after ``place`` as the agent does, until its release is watched no longer; go back where it isn't well.
+def stand_by(loop: Loop, environment: EnvironmentId) -> Run:
+    """Look after ``environment`` as the agent does, until its release is watched no longer; go back where it isn't
+    well.
 
-    The caller holds the place.
+    The caller holds the environment.
     """
-    run = loop.begin(place, asked=False)
+    run = loop.begin(environment, asked=False)
     while True:
         seconds = run.advance()
         world = run.story.world
@@ -36,8 +37,8 @@ def stand_by(loop: Loop, place: Place) -> Run:
         loop.pause(min(_POLL_S if seconds is None else seconds, _POLL_S))
 
 
-def tell_unwatched(parts: Parts, settings: Settings, place: Place) -> None:
+def tell_unwatched(parts: Parts, settings: Settings, environment: EnvironmentId) -> None:
     """Say that nobody watches where the definition asks for it and no agent runs."""
     if settings.rollout.watch_ms is not None and agent_pid(parts) is None:
-        text = f"nobody watches it now: no agent runs here; next time: instar deploy {place.environment} --watch"
+        text = f"nobody watches it now: no agent runs here; next time: instar deploy {environment.name} --watch"
         parts.report(Progress(stage="note", text=text, kind="warning"))

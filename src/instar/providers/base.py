@@ -16,7 +16,7 @@ from instar.model.definition import Check, Headers, Network, Service
 from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.image import Image
-from instar.model.release import Instance, Place, Process, Release, Served, Settings
+from instar.model.release import EnvironmentId, Instance, Process, Release, Served, Settings
 from instar.model.survey import Survey
 
 RESTARTED = "the machine was restarted"  # the reason of an instance that ended with the boot it was of
@@ -71,7 +71,7 @@ class Streams:
 class StoredVolume:
     """Data that outlives releases. ``where`` it is kept, for people; ``used_bytes`` is None where nobody can tell."""
 
-    place: Place
+    environment: EnvironmentId
     name: str
     where: str
     used_bytes: int | None
@@ -100,16 +100,16 @@ class Shell(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkPlan:
-    """What a place's instances may reach. ``listen``: where its router does, for instances of others that may reach
-    this place."""
+    """What an environment's instances may reach. ``listen``: where its router does, for instances of others that may
+    reach this place."""
 
-    place: Place
+    environment: EnvironmentId
     network: Network
     listen: tuple[str, ...]
 
     @classmethod
-    def of(cls, place: Place, settings: Settings) -> NetworkPlan:
-        return cls(place=place, network=settings.network, listen=settings.listen)
+    def of(cls, environment: EnvironmentId, settings: Settings) -> NetworkPlan:
+        return cls(environment=environment, network=settings.network, listen=settings.listen)
 
 
 class Runtime(Protocol):
@@ -121,12 +121,13 @@ class Runtime(Protocol):
         Decides it and writes it down at the first call. Raises HostError when every candidate is taken.
         """
 
-    def network_plan(self, place: Place) -> NetworkPlan | None:
-        """Return the plan in force for what the instances of ``place`` may reach; None where none is (any more)."""
+    def network_plan(self, environment: EnvironmentId) -> NetworkPlan | None:
+        """Return the plan in force for what the instances of ``environment`` may reach; None where none is (any
+        more)."""
 
     def set_network(self, plan: NetworkPlan) -> bool:
-        """Let the instances of a place, those that run and those to come, reach what ``plan`` says and nothing else
-        of what it is about. Returns whether somebody had taken away what was in force, for everybody.
+        """Let the instances of an environment, those that run and those to come, reach what ``plan`` says and nothing
+        else of what it is about. Returns whether somebody had taken away what was in force, for everybody.
 
         Raises HostError, and what was in force stays.
         """
@@ -200,18 +201,19 @@ class Runtime(Protocol):
         """Tell whether anything that an instance printed is kept."""
 
     def forget_logs(self, names: Sequence[str]) -> None:
-        """Remove the logs of instances that are gone; the place that they were of may go on."""
+        """Remove the logs of instances that are gone; the environment that they were of may go on."""
 
-    def forget(self, place: Place, names: Sequence[str], *, volumes: bool) -> None:
-        """Remove the logs of a destroyed place's instances, what they might reach, and its volumes when ``volumes``.
+    def forget(self, environment: EnvironmentId, names: Sequence[str], *, volumes: bool) -> None:
+        """Remove the logs of a destroyed environment's instances, what they might reach, and its volumes when
+        ``volumes``.
 
         ``names`` are the ids of all instances that it ever had: another place's may look the same.
         """
 
     def volumes(self) -> Iterable[StoredVolume]:
-        """Return every volume that is kept, also those of places that are gone."""
+        """Return every volume that is kept, also those of environments that are gone."""
 
-    def remove_volume(self, place: Place, name: str) -> None:
+    def remove_volume(self, environment: EnvironmentId, name: str) -> None:
         """Remove a volume, which no instance has, with all that is in it. Raises NotFound when there is none."""
 
     def open_shell(self, instance: Instance, release: Release, *, toolbox: bool) -> Shell:
@@ -235,9 +237,9 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RouterPlan:
-    """All about a place's router besides its targets."""
+    """All about an environment's router besides its targets."""
 
-    place: Place
+    environment: EnvironmentId
     listen: tuple[str, ...]  # "127.0.0.1:8080", each
     protocol: Literal["http", "tcp"]
     request_timeout_ms: int
@@ -251,7 +253,9 @@ class RouterPlan:
     accept_proxy: tuple[str, ...] = ()  # from these addresses, connections begin with the PROXY protocol's header
 
     @classmethod
-    def of(cls, place: Place, settings: Settings, service: Service, others: Iterable[Service] = ()) -> RouterPlan:
+    def of(
+        cls, environment: EnvironmentId, settings: Settings, service: Service, others: Iterable[Service] = ()
+    ) -> RouterPlan:
         """Return the plan of a router that serves ``service``, and ``others`` that run beside it.
 
         A router has one health check for all: where they ask different paths it only connects, so that no release is
@@ -261,7 +265,7 @@ class RouterPlan:
         asked = {_asked_by_router(one) for one in (service, *others)}
         path, host = asked.pop() if len(asked) == 1 else _ONLY_CONNECTS
         return cls(
-            place=place,
+            environment=environment,
             listen=settings.listen,
             protocol=service.protocol,
             request_timeout_ms=service.timeouts.request_ms,
@@ -320,7 +324,7 @@ class Counters:
 
 
 class Router(Protocol):
-    """Where traffic goes. One per place; a place is made known to it by ``ensure``."""
+    """Where traffic goes. One per environment; a place is made known to it by ``ensure``."""
 
     def check(self, plan: RouterPlan) -> None:
         """Raise RouterError when ``plan.listen`` cannot be had (the port is taken: by which process)."""
@@ -328,49 +332,49 @@ class Router(Protocol):
     def ensure(self, plan: RouterPlan) -> None:
         """Make the router run as ``plan`` says, without losing a request when it runs already."""
 
-    def attach(self, place: Place, targets: Sequence[Target]) -> None:
+    def attach(self, environment: EnvironmentId, targets: Sequence[Target]) -> None:
         """Make ``targets`` known with weight 0, and return when the router's own checks have found each well.
 
         Raises RouterError when they are not within five seconds; nothing that has traffic is touched.
         """
 
-    def route(self, place: Place, weights: Mapping[str, int]) -> float:
+    def route(self, environment: EnvironmentId, weights: Mapping[str, int]) -> float:
         """Give new requests to attached targets by name and weight (1–256), and none to any other target.
 
         Those not named stay attached, draining. Written to the router's file before it returns, so that it
         holds after a restart. Returns the seconds in which the traffic moved.
         """
 
-    def preview(self, place: Place, targets: Mapping[int, str]) -> None:
+    def preview(self, environment: EnvironmentId, targets: Mapping[int, str]) -> None:
         """Send requests that ask for a release by its number (header ``X-Instar-Release``) to the attached target
         that ``targets`` names, and those to the preview address to that of the highest number; no others.
 
         A target that is not there any more is as if it were not named. Does nothing without ``plan.preview``.
         """
 
-    def detach(self, place: Place, names: Sequence[str]) -> int:
+    def detach(self, environment: EnvironmentId, names: Sequence[str]) -> int:
         """Take targets away, cutting what is still in flight; return how many sessions were cut.
 
         When it returns, no router file names their addresses.
         """
 
-    def observe(self, place: Place) -> RouterState:
+    def observe(self, environment: EnvironmentId) -> RouterState:
         """Return what the router does now."""
 
-    def inspect(self, place: Place) -> tuple[Finding, ...]:
+    def inspect(self, environment: EnvironmentId) -> tuple[Finding, ...]:
         """Return what of the router is not as this provider made it; nothing where none runs."""
 
     def restore(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
         """Make the router as it was made again, without losing a request: ``plan``, and of ``targets`` those that it
         has, with their weights."""
 
-    def counters(self, place: Place) -> Counters:
+    def counters(self, environment: EnvironmentId) -> Counters:
         """Return the totals; zeros when it does not run."""
 
-    def remove(self, place: Place) -> None:
+    def remove(self, environment: EnvironmentId) -> None:
         """Stop the router and remove everything of it."""
 
-    def clear_orphans(self, known: Callable[[], Sequence[Place]]) -> tuple[str, ...]:
+    def clear_orphans(self, known: Callable[[], Sequence[EnvironmentId]]) -> tuple[str, ...]:
         """Stop routers that belong to this state directory and to none of ``known``; return their names."""
 
 

@@ -30,7 +30,7 @@ from pathlib import Path
 
 from instar.errors import RouterError
 from instar.model.codec import from_json, parse
-from instar.model.release import Place, Process
+from instar.model.release import EnvironmentId, Process
 from instar.model.state import StateDirectory
 from instar.router import waiting
 from instar.router.previews import MAP
@@ -49,13 +49,13 @@ class Record:
 
 
 class RouterFiles:
-    def __init__(self, state: StateDirectory, place: Place) -> None:
-        if not _NAME.fullmatch(place.service) or not _NAME.fullmatch(place.environment):
-            raise RouterError(f"cannot route for {str(place)!r}: names are of small letters, digits and -")
-        self.place = place
-        self.directory = state.routers / place.service / place.environment
+    def __init__(self, state: StateDirectory, environment: EnvironmentId) -> None:
+        if not _NAME.fullmatch(environment.service) or not _NAME.fullmatch(environment.name):
+            raise RouterError(f"cannot route for {str(environment)!r}: names are of small letters, digits and -")
+        self.environment = environment
+        self.directory = state.routers / environment.service / environment.name
         self.sockets = state.router_sockets
-        self.socket = hashlib.sha256(str(place).encode()).hexdigest()[:16] + ".sock"
+        self.socket = hashlib.sha256(str(environment).encode()).hexdigest()[:16] + ".sock"
 
     @property
     def config(self) -> Path:

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from instar import __version__
 from instar.control.world import Copy
 from instar.model.drift import KINDS
-from instar.model.release import BY_ITSELF, Place
+from instar.model.release import BY_ITSELF, EnvironmentId
 from instar.telemetry.metrics import Seen, Snapshot
 
 _PLACE = ("service", "environment")
@@ -36,41 +36,41 @@ class _Snapshots(Collector):
         self._snapshot = snapshot
 
     def collect(self) -> Iterator[Metric]:
-        places = sorted(self._snapshot.seen.items(), key=lambda item: str(item[0]))
-        yield from _environments(places)
-        yield from _rollouts(places)
+        environments = sorted(self._snapshot.seen.items(), key=lambda item: str(item[0]))
+        yield from _environments(environments)
+        yield from _rollouts(environments)
         yield from _verdicts(self._snapshot)
         yield from _drift(self._snapshot)
-        yield from _instances(places)
+        yield from _instances(environments)
         yield from _ended(self._snapshot)
-        yield from _traffic(places)
-        yield from _work(self._snapshot, places)
+        yield from _traffic(environments)
+        yield from _work(self._snapshot, environments)
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
 
 
-Places = Sequence[tuple[Place, Seen]]
+Environments = Sequence[tuple[EnvironmentId, Seen]]
 
 
-def _environments(places: Places) -> Iterator[Metric]:
+def _environments(environments: Environments) -> Iterator[Metric]:
     number = _gauge("instar_environments", "Environments that the agent looks after.")
-    number.add_metric([], len(places))
+    number.add_metric([], len(environments))
     active = _gauge("instar_active_release", "Number of the release with the traffic, 0 for none.", _PLACE)
     alarm = _gauge("instar_alarm", "1: nothing is replaced until somebody deploys or rolls back.", _PLACE)
-    for place, seen in places:
-        active.add_metric(_words(place), seen.world.environment.active or 0)
-        alarm.add_metric(_words(place), float(seen.world.environment.alarm is not None))
+    for environment, seen in environments:
+        active.add_metric(_words(environment), seen.world.environment.active or 0)
+        alarm.add_metric(_words(environment), float(seen.world.environment.alarm is not None))
     yield from (number, active, alarm)
 
 
-def _rollouts(places: Places) -> Iterator[Metric]:
+def _rollouts(environments: Environments) -> Iterator[Metric]:
     running = _gauge("instar_rollout_running", "1: a rollout to that release is under way.", (*_RELEASE, "strategy"))
     step = _gauge("instar_rollout_step", "Shares of traffic that its release was given so far.", _RELEASE)
-    for place, seen in places:
+    for environment, seen in environments:
         state = seen.world.environment
         if state.rollout is not None:
-            labels = [*_words(place), str(state.rollout.target)]
+            labels = [*_words(environment), str(state.rollout.target)]
             running.add_metric([*labels, state.settings.rollout.strategy], 1)
             step.add_metric(labels, state.rollout.stage.step)
     yield from (running, step)
@@ -79,9 +79,9 @@ def _rollouts(places: Places) -> Iterator[Metric]:
 def _verdicts(snapshot: Snapshot) -> Iterator[Metric]:
     passed = _gauge("instar_verdict_passed", "The last analysis: 1 passed, 0 failed.", _RELEASE)
     at = _gauge("instar_verdict_timestamp_seconds", "When that was, since the epoch.", _RELEASE)
-    for place, verdict in snapshot.verdicts.items():
-        if place in snapshot.seen:
-            labels = [*_words(place), str(verdict.release)]
+    for environment, verdict in snapshot.verdicts.items():
+        if environment in snapshot.seen:
+            labels = [*_words(environment), str(verdict.release)]
             passed.add_metric(labels, float(verdict.passed))
             at.add_metric(labels, verdict.at.timestamp())
     yield from (passed, at)
@@ -91,24 +91,24 @@ def _drift(snapshot: Snapshot) -> Iterator[Metric]:
     """Every kind is told of, also with 0: what is missing raises no alert."""
     findings = _gauge("instar_drift_findings", "What is not as it was baked, at the last check.", (*_PLACE, "kind"))
     at = _gauge("instar_drift_check_timestamp_seconds", "When that was, since the epoch.", _PLACE)
-    for place, drift in snapshot.drift.items():
+    for environment, drift in snapshot.drift.items():
         for kind in KINDS:
-            findings.add_metric([*_words(place), kind], drift.findings.get(kind, 0))
-        at.add_metric(_words(place), drift.at.timestamp())
+            findings.add_metric([*_words(environment), kind], drift.findings.get(kind, 0))
+        at.add_metric(_words(environment), drift.at.timestamp())
     yield from (findings, at)
 
 
-def _instances(places: Places) -> Iterator[Metric]:
+def _instances(environments: Environments) -> Iterator[Metric]:
     instances = _gauge("instar_instances", "Instances, by state.", (*_RELEASE, "state"))
     healthy = _gauge("instar_instances_healthy", "Instances that answer.", _RELEASE)
     wanted = _gauge("instar_instances_wanted", "Instances that the active release shall have.", _PLACE)
     weight = _gauge("instar_weight_ratio", "A release's share of new requests, 0 to 1.", _RELEASE)
-    for place, seen in places:
+    for environment, seen in environments:
         world = seen.world
-        wanted.add_metric(_words(place), world.wanted_copies)
+        wanted.add_metric(_words(environment), world.wanted_copies)
         total = sum(copy.weight for copy in world.copies)
         for number, copies in sorted(_by_release(seen).items()):
-            labels = [*_words(place), str(number)]
+            labels = [*_words(environment), str(number)]
             states = Counter(copy.state for copy in copies)
             for state in STATES:
                 instances.add_metric([*labels, state], states[state])
@@ -120,10 +120,10 @@ def _instances(places: Places) -> Iterator[Metric]:
 def _ended(snapshot: Snapshot) -> Iterator[Metric]:
     """Every reason is told of, also with 0: a counter that is there from the beginning shows its first rise."""
     ended = _counter("instar_instance_ended", "Instances that ended by themselves, by reason.", (*_PLACE, "reason"))
-    for place in snapshot.seen:
-        counted = snapshot.ended.get(place, {})
+    for environment in snapshot.seen:
+        counted = snapshot.ended.get(environment, {})
         for reason in BY_ITSELF:
-            ended.add_metric([*_words(place), reason], counted.get(reason, 0))
+            ended.add_metric([*_words(environment), reason], counted.get(reason, 0))
     yield ended
 
 
@@ -142,38 +142,38 @@ def _answers(copy: Copy) -> bool:
     return copy.probe.healthy if copy.probe is not None else copy.routed is not None and copy.routed.up
 
 
-def _traffic(places: Places) -> Iterator[Metric]:
+def _traffic(environments: Environments) -> Iterator[Metric]:
     requests = _counter("instar_requests", "Requests, whatever came of them.", _RELEASE)
     failed = _counter("instar_requests_failed", "Those answered 5xx, or not at all.", _RELEASE)
     spent = _counter("instar_response_seconds", "Sum of response times.", _RELEASE)
-    for place, seen in places:
+    for environment, seen in environments:
         for number, served in sorted(seen.totals.items()):
-            labels = [*_words(place), str(number)]
+            labels = [*_words(environment), str(number)]
             requests.add_metric(labels, served.requests)
             failed.add_metric(labels, served.failed)
             spent.add_metric(labels, served.response_ms / 1000)
     yield from (requests, failed, spent)
 
 
-def _work(snapshot: Snapshot, places: Places) -> Iterator[Metric]:
+def _work(snapshot: Snapshot, environments: Environments) -> Iterator[Metric]:
     build = _gauge("instar_build_info", "Which Instar this is; always 1.", ("version",))
     build.add_metric([__version__], 1)
     passes = _counter("instar_passes", "Passes of the loop that were made to their end.", _PLACE)
     seconds = _counter("instar_pass_seconds", "Time spent in them.", _PLACE)
     errors = _counter("instar_pass_errors", "Passes that could not be made to their end.", _PLACE)
     notices = _counter("instar_notices", "Notices, by what became of them.", ("outcome",))
-    for place, seen in places:
-        passes.add_metric(_words(place), seen.passes)
-        seconds.add_metric(_words(place), seen.seconds)
-    for place in snapshot.seen.keys() | snapshot.errors.keys():
-        errors.add_metric(_words(place), snapshot.errors.get(place, 0))
+    for environment, seen in environments:
+        passes.add_metric(_words(environment), seen.passes)
+        seconds.add_metric(_words(environment), seen.seconds)
+    for environment in snapshot.seen.keys() | snapshot.errors.keys():
+        errors.add_metric(_words(environment), snapshot.errors.get(environment, 0))
     for outcome, count in snapshot.notices.items():
         notices.add_metric([outcome], count)
     yield from (build, passes, seconds, errors, notices)
 
 
-def _words(place: Place) -> list[str]:
-    return [place.service, place.environment]
+def _words(environment: EnvironmentId) -> list[str]:
+    return [environment.service, environment.name]
 
 
 def _gauge(name: str, about: str, labels: Sequence[str] = ()) -> GaugeMetricFamily:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Literal, TextIO
 
 from instar.model.progress import Progress, Report
-from instar.model.release import Place
+from instar.model.release import EnvironmentId
 
 _LEVELS = {"running": "debug", "done": "info", "warning": "warning", "failed": "error"}
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # Source: sd-daemon(3)
@@ -25,19 +25,21 @@ class Log:
         self._stamped = stamped
         self._guard = threading.Lock()
 
-    def report_for(self, place: Place | None) -> Report:
-        """Return what takes the progress of what is done at ``place``. What only passes is not written down."""
+    def report_for(self, environment: EnvironmentId | None) -> Report:
+        """Return what takes the progress of what is done at ``environment``. What only passes is not written down."""
 
         def report(progress: Progress) -> None:
             if progress.kind != "running":
-                self.say(_LEVELS[progress.kind], progress.stage, " · ".join((progress.text, *progress.detail)), place)
+                self.say(
+                    _LEVELS[progress.kind], progress.stage, " · ".join((progress.text, *progress.detail)), environment
+                )
 
         return report
 
-    def say(self, level: str, what: str, text: str, place: Place | None = None) -> None:
+    def say(self, level: str, what: str, text: str, environment: EnvironmentId | None = None) -> None:
         """Write a line. Control characters never get through, and what can't be written is no error."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        where, text = str(place) if place else None, _plain(text)
+        where, text = str(environment) if environment else None, _plain(text)
         if self._form == "json":
             line = json.dumps({"at": now, "level": level, "place": where, "what": what, "text": text})
         else:

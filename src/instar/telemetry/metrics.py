@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from instar.control.world import Copy, World
 from instar.drift.check import Checked
-from instar.model.release import Event, Place, Served
+from instar.model.release import EnvironmentId, Event, Served
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,14 +49,14 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """All figures at one moment. ``errors`` may be of a place that was never seen to the end."""
+    """All figures at one moment. ``errors`` may be of an environment that was never seen to the end."""
 
-    seen: Mapping[Place, Seen]
-    errors: Mapping[Place, int]
+    seen: Mapping[EnvironmentId, Seen]
+    errors: Mapping[EnvironmentId, int]
     notices: Mapping[str, int]
-    verdicts: Mapping[Place, LastVerdict]
-    drift: Mapping[Place, Drift] = field(default_factory=dict)
-    ended: Mapping[Place, Mapping[str, int]] = field(default_factory=dict)
+    verdicts: Mapping[EnvironmentId, LastVerdict]
+    drift: Mapping[EnvironmentId, Drift] = field(default_factory=dict)
+    ended: Mapping[EnvironmentId, Mapping[str, int]] = field(default_factory=dict)
 
 
 class Metrics:
@@ -64,52 +64,52 @@ class Metrics:
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._began = clock()
-        self._seen: dict[Place, Seen] = {}
-        self._errors: Counter[Place] = Counter()
+        self._seen: dict[EnvironmentId, Seen] = {}
+        self._errors: Counter[EnvironmentId] = Counter()
         self._notices: Counter[str] = Counter(sent=0, lost=0)
-        self._verdicts: dict[Place, LastVerdict] = {}
-        self._drift: dict[Place, Drift] = {}
-        self._ended: dict[Place, Counter[str]] = {}
+        self._verdicts: dict[EnvironmentId, LastVerdict] = {}
+        self._drift: dict[EnvironmentId, Drift] = {}
+        self._ended: dict[EnvironmentId, Counter[str]] = {}
         self._guard = threading.Lock()
 
     def saw(self, world: World, seconds: float) -> None:
         """Take note of an environment after a pass that took ``seconds``."""
         with self._guard:
-            seen = self._seen.setdefault(world.environment.place, Seen(world=world))
+            seen = self._seen.setdefault(world.environment.id, Seen(world=world))
             seen.world, seen.passes, seen.seconds = world, seen.passes + 1, seen.seconds + seconds
             self._count(seen, world)
 
     def checked(self, checked: Checked) -> None:
         """Take note of how many findings there were of each kind."""
-        place = checked.state.place
+        environment = checked.state.id
         with self._guard:
             kinds = Counter(finding.kind for finding in checked.findings)
-            self._drift[place] = Drift(at=datetime.now(UTC), findings=kinds)
+            self._drift[environment] = Drift(at=datetime.now(UTC), findings=kinds)
 
-    def failed(self, place: Place) -> None:
+    def failed(self, environment: EnvironmentId) -> None:
         """Take note of a pass that could not be made to its end."""
         with self._guard:
-            self._errors[place] += 1
+            self._errors[environment] += 1
 
-    def forgot(self, place: Place) -> None:
+    def forgot(self, environment: EnvironmentId) -> None:
         """Tell no more of an environment that is gone."""
         with self._guard:
             for known in (self._seen, self._errors, self._verdicts, self._drift, self._ended):
-                known.pop(place, None)
+                known.pop(environment, None)
 
     def happened(self, event: Event) -> None:
         """Take note of a verdict, and of an instance that ended; of an environment that is gone, forget it."""
-        if event.place is None:
+        if event.environment is None:
             return
         with self._guard:
             if event.kind == "verdict" and event.release is not None:
                 passed = bool(event.detail.get("passed"))
-                self._verdicts[event.place] = LastVerdict(release=event.release, passed=passed, at=event.at)
+                self._verdicts[event.environment] = LastVerdict(release=event.release, passed=passed, at=event.at)
             elif event.kind == "ended" and event.at >= self._began:
-                self._ended.setdefault(event.place, Counter())[str(event.detail.get("reason"))] += 1
+                self._ended.setdefault(event.environment, Counter())[str(event.detail.get("reason"))] += 1
             elif event.kind == "removed":
-                self._verdicts.pop(event.place, None)
-                self._ended.pop(event.place, None)
+                self._verdicts.pop(event.environment, None)
+                self._ended.pop(event.environment, None)
 
     def noticed(self, outcome: str) -> None:
         """Take note of a notice: ``sent`` or ``lost``."""
@@ -119,12 +119,15 @@ class Metrics:
     def snapshot(self) -> Snapshot:
         with self._guard:
             return Snapshot(
-                seen={place: dataclasses.replace(one, totals=dict(one.totals)) for place, one in self._seen.items()},
+                seen={
+                    environment: dataclasses.replace(one, totals=dict(one.totals))
+                    for environment, one in self._seen.items()
+                },
                 errors=dict(self._errors),
                 notices=dict(self._notices),
                 verdicts=dict(self._verdicts),
                 drift=dict(self._drift),
-                ended={place: dict(counted) for place, counted in self._ended.items()},
+                ended={environment: dict(counted) for environment, counted in self._ended.items()},
             )
 
     def text(self) -> bytes:

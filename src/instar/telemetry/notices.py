@@ -139,7 +139,7 @@ class Notices:
                 return True
         if self._stop.is_set():
             return False
-        self._ledger.record(LOST, event.place, event.release, of=event.seq, cause=cause, tries=self._tries)
+        self._ledger.record(LOST, event.environment, event.release, of=event.seq, cause=cause, tries=self._tries)
         self._told("lost")
         return True
 
@@ -174,11 +174,11 @@ class Notices:
 
 def notice(event: Event) -> dict[str, Any]:
     """Return what is sent. ``text`` is one sentence for people. What an instance printed is left out."""
-    place = event.place
     told: dict[str, Any] = to_json(event)
-    told["service"], told["environment"] = (place.service, place.environment) if place else (None, None)
+    where = event.environment
+    told["service"], told["environment"] = (where.service, where.name) if where else (None, None)
     told["detail"] = {key: value for key, value in told["detail"].items() if key not in _UNTOLD}
-    del told["place"], told["hash"]
+    del told["hash"]
     told["text"] = _sentence(event)
     return told
 
@@ -188,7 +188,7 @@ def _worth_telling(event: Event) -> bool:
 
 
 def _sentence(event: Event) -> str:
-    where, reason = str(event.place or "this machine"), _reason(event)
+    where, reason = str(event.environment or "this machine"), _reason(event)
     match event.kind:
         case "rollout-done":
             return f"{where} runs release {event.release}"

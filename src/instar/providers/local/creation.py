@@ -91,7 +91,7 @@ def guest_of(order: Order, *, mtu: int, servers: tuple[str, ...]) -> Guest:
         mac=network.mac(address).hex(),
         address=str(address),
         servers=servers,
-        place=str(order.instance.place),
+        environment=str(order.instance.environment),
     )
 
 
@@ -104,8 +104,8 @@ def environment(order: Order) -> Mapping[str, str]:
     """Return all the variables that the instance's command starts with."""
     service, release, instance = order.release.service, order.release, order.instance
     own = {
-        "INSTAR_SERVICE": release.place.service,
-        "INSTAR_ENVIRONMENT": release.place.environment,
+        "INSTAR_SERVICE": release.environment.service,
+        "INSTAR_ENVIRONMENT": release.environment.name,
         "INSTAR_RELEASE": str(release.number),
         "INSTAR_INSTANCE": instance.id,
     }
@@ -145,7 +145,7 @@ def _make_root(
     owner = Owner(uid=uid, gid=gid, ids=users.ids if users else None, may_differ="CAP_CHOWN" in _capabilities(order))
     binds = []
     for volume in volumes_of(order.instance, order.release):
-        source = root.make_volume(names.of, order.instance.place, volume, uid, gid)
+        source = root.make_volume(names.of, order.instance.environment, volume, uid, gid)
         binds.append(root.show_volume(names, volume, source, descriptor, owner))
     return (*binds, *_files(order), *_secrets(order, users)), layers
 

@@ -38,8 +38,8 @@ def look(
     with Netlink() as netlink:
         own = frozenset(address.ip for _, address in netlink.addresses())
     guests = [intent.guest for intent in record.all_intents(names).values() if intent and intent.guest]
-    places = {IPv4Address(address): place for address, place in known.items()}
-    places |= {IPv4Address(guest.address): guest.place for guest in guests}
+    places = {IPv4Address(address): environment for address, environment in known.items()}
+    places |= {IPv4Address(guest.address): guest.environment for guest in guests}
     return Whereabouts(own=own, instances=places, doors=doors, network=network)
 
 
@@ -67,7 +67,7 @@ def _opens(entry: Allow, one: Connection, where: Whereabouts) -> bool:
         return False
     if entry.to == MACHINE:
         return one.address in where.own
-    if not entry.place:
+    if not entry.names_environment:
         return one.address in IPv4Network(entry.to)
     doors = where.doors.get(entry.to, ()) if one.address in where.own and one.protocol == "tcp" else ()
     at_door = f"0.0.0.0:{one.port}" in doors or f"{one.address}:{one.port}" in doors
@@ -95,5 +95,5 @@ def _whose(address: IPv4Address, where: Whereabouts) -> str:
         return "this machine"
     if address in METADATA:
         return "the cloud's metadata"
-    place = where.instances.get(address)
-    return f"an instance of {place}" if place else "an instance"
+    environment = where.instances.get(address)
+    return f"an instance of {environment}" if environment else "an instance"

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instar.host.conmon import Keeping
-from instar.model.release import Place, Process
+from instar.model.release import EnvironmentId, Process
 from instar.model.state import StateDirectory
 
 ROOTS = Path("/run")
@@ -83,13 +83,13 @@ class Names:
     def routers_group(self) -> str:
         return f"{self.group}/{_ROUTERS}"
 
-    def router_group(self, place: Place) -> str:
-        return f"{self.routers_group}/{place.service}.{place.environment}"
+    def router_group(self, environment: EnvironmentId) -> str:
+        return f"{self.routers_group}/{environment.service}.{environment.name}"
 
-    def place_of_group(self, child: str) -> Place | None:
+    def place_of_group(self, child: str) -> EnvironmentId | None:
         """Return whose router the group ``child`` of ``routers_group`` is of."""
         service, _, environment = child.partition(".")
-        return Place(service=service, environment=environment) if service and environment else None
+        return EnvironmentId(service=service, name=environment) if service and environment else None
 
     @property
     def roots(self) -> Path:
@@ -110,8 +110,8 @@ class Names:
     def instance(self, name: str, serial: int, known: Process | None = None) -> InstanceNames:
         return InstanceNames(self, name, serial, known)
 
-    def volumes(self, place: Place) -> Path:
-        return self.state.volumes / place.service / place.environment
+    def volumes(self, environment: EnvironmentId) -> Path:
+        return self.state.volumes / environment.service / environment.name
 
     def log(self, instance: str) -> Path:
         return self.state.logs / f"{instance}.log"

@@ -1,4 +1,4 @@
-"""One place's HAProxy under its holder: found, started, replaced, spoken to, ended.
+"""One environment's HAProxy under its holder: found, started, replaced, spoken to, ended.
 
 Whatever was killed at whatever point is found again: the holder by the lock it has on its file, HAProxy by the words
 it was started with. Only :meth:`Proxy.replace` starts anything, and always in the same way: gather the listening
@@ -21,7 +21,7 @@ from pathlib import Path
 from instar import process
 from instar.errors import CommandFailed, RouterError
 from instar.host import cgroups, processes
-from instar.model.release import Place, Process
+from instar.model.release import EnvironmentId, Process
 from instar.model.state import StateDirectory
 from instar.providers.local.names import Names
 from instar.router import admin_socket, config, holder, listener, served, slots, tcp_table, waiting
@@ -44,28 +44,29 @@ def label(state_id: str) -> str:
     return f"instar-{state_id}"
 
 
-def place_of(directory: Path) -> Place:
+def place_of(directory: Path) -> EnvironmentId:
     """Return whose router ``directory`` is of."""
-    return Place(service=directory.parent.name, environment=directory.name)
+    return EnvironmentId(service=directory.parent.name, name=directory.name)
 
 
-def running(state: StateDirectory, state_id: str) -> set[Place]:
-    """Return the places of this state directory that have a router's process or group, with or without a directory."""
+def running(state: StateDirectory, state_id: str) -> set[EnvironmentId]:
+    """Return the environments of this state directory that have a router's process or group, with or without a
+    directory."""
     word = label(state_id)
     directories = [_directory(words) for _, words in _find(lambda words: word in words)]
     found = {place_of(path) for path in directories if path and path.parent.parent == state.routers}
     names = Names(state, state_id)
     grouped = {names.place_of_group(child) for child in cgroups.children(names.routers_group)}
-    return found | {place for place in grouped if place}
+    return found | {environment for environment in grouped if environment}
 
 
 class Proxy:
-    """Its calls are made one at a time for a place: the caller holds the place's router lock."""
+    """Its calls are made one at a time for an environment: the caller holds the place's router lock."""
 
-    def __init__(self, state: StateDirectory, state_id: str, place: Place) -> None:
-        self.files = RouterFiles(state, place)
+    def __init__(self, state: StateDirectory, state_id: str, environment: EnvironmentId) -> None:
+        self.files = RouterFiles(state, environment)
         self._label = label(state_id)
-        self._group = Names(state, state_id).router_group(place)
+        self._group = Names(state, state_id).router_group(environment)
 
     # -- what runs -------------------------------------------------------------------------------------------------
 
@@ -198,7 +199,9 @@ class Proxy:
             processes.send(one, signal.SIGTERM)
         for one in self.haproxies():
             if not processes.wait(one, _END_S) and not processes.kill(one):
-                raise RouterError(f"cannot stop the router of '{self.files.place}': process {one.pid} does not end")
+                raise RouterError(
+                    f"cannot stop the router of '{self.files.environment}': process {one.pid} does not end"
+                )
         cgroups.remove_leaf(self._group)
 
     @contextlib.contextmanager
@@ -270,7 +273,9 @@ class Proxy:
         try:
             process.run(argv, timeout_s=20, pass_fds=descriptors)
         except CommandFailed as error:
-            raise RouterError(f"cannot start the router of '{self.files.place}': {error.output.strip()}") from error
+            raise RouterError(
+                f"cannot start the router of '{self.files.environment}': {error.output.strip()}"
+            ) from error
 
     def _await_ready(self) -> None:
         """Return when the HAProxy that the living holder has started answers; then it has retired the one before."""
@@ -285,7 +290,7 @@ class Proxy:
                     return
             time.sleep(_POLL_S)
         raise RouterError(
-            f"cannot start the router of '{self.files.place}': it does not answer\n{self.files.last_words()}",
+            f"cannot start the router of '{self.files.environment}': it does not answer\n{self.files.last_words()}",
             hint=f"its log is {self.files.log}",
         )
 

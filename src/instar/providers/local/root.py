@@ -24,7 +24,7 @@ from instar.host.proc import device_text
 from instar.model.definition import Volume
 from instar.model.digest import Digest
 from instar.model.image import Image
-from instar.model.release import Place
+from instar.model.release import EnvironmentId
 from instar.providers.local import record
 from instar.providers.local.names import InstanceNames, Names
 
@@ -87,7 +87,7 @@ def check_points(root: Path, folders: Iterable[str], files: Iterable[str]) -> No
         _check_point(root, point, stat.S_ISREG, "file")
 
 
-def make_volume(names: Names, place: Place, volume: Volume, uid: int, gid: int) -> Path:
+def make_volume(names: Names, place: EnvironmentId, volume: Volume, uid: int, gid: int) -> Path:
     """Return where the volume is kept on this machine; made, empty and the image's user's, the first time."""
     path = names.volumes(place) / volume.name
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def make_volume(names: Names, place: Place, volume: Volume, uid: int, gid: int) 
     return path
 
 
-def remove_volumes(names: Names, place: Place) -> None:
+def remove_volumes(names: Names, place: EnvironmentId) -> None:
     """Remove all volumes of a place, with what is in them. Raises HostError."""
     folder = names.volumes(place)
     for name in sorted(sized.names(folder)):

@@ -1,8 +1,9 @@
-"""The local provider's router: one HAProxy per place, driven over its socket, its file the truth after a restart.
+"""The local provider's router: one HAProxy per environment, driven over its socket, its file the truth after a restart.
 
 Every change is the same four steps: read what the slots hold from the file, work out what they should hold, write the
 file, make HAProxy's slots so (for a target that leaves, the last two the other way round). A step that was never taken,
-because Instar was killed, is taken by the next call for the place. Calls that change a place wait for each other.
+because Instar was killed, is taken by the next call for the place. Calls that change an environment wait for each
+other.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from instar.errors import RouterError
 from instar.host import locks
 from instar.model.codec import from_json, to_json
 from instar.model.drift import Finding
-from instar.model.release import Place, Served
+from instar.model.release import EnvironmentId, Served
 from instar.model.state import StateDirectory
 from instar.providers.base import Counters, RoutedTarget, RouterPlan, RouterState, Target
 from instar.providers.local.inspection import routing
@@ -41,7 +42,7 @@ class LocalRouter:
         self._id = state_id
 
     def check(self, plan: RouterPlan) -> None:
-        proxy = self._proxy(plan.place)
+        proxy = self._proxy(plan.environment)
         own = {one.pid for one in (*proxy.haproxies(), *proxy.holders())}
         wanted = _inner(plan)
         proxy.render(wanted, ())
@@ -49,7 +50,7 @@ class LocalRouter:
             listener.require_free(address, own, proxy.describe)
 
     def ensure(self, plan: RouterPlan) -> None:
-        with self._changing(plan.place) as proxy:
+        with self._changing(plan.environment) as proxy:
             text = proxy.files.read()
             wanted, held = _inner(plan), slots.padded(_held(proxy, text), _inner(plan).slots)
             if text is not None and proxy.exists():
@@ -64,9 +65,9 @@ class LocalRouter:
             proxy.converge(held)
             self._preview(proxy, wanted, _previews(proxy, held))
 
-    def attach(self, place: Place, targets: Sequence[Target]) -> None:
+    def attach(self, environment: EnvironmentId, targets: Sequence[Target]) -> None:
         servers = [Server.of(target.name, target.address, target.port) for target in targets]
-        with self._changing(place) as proxy:
+        with self._changing(environment) as proxy:
             text = self._read(proxy)
             plan, before = replace(config.read_plan(text), form=config.FORM), config.read_slots(text)
             held = slots.attached(before, servers)
@@ -83,8 +84,8 @@ class LocalRouter:
                 self._release(proxy, plan, held, given_back)
                 raise
 
-    def route(self, place: Place, weights: Mapping[str, int]) -> float:
-        with self._changing(place) as proxy:
+    def route(self, environment: EnvironmentId, weights: Mapping[str, int]) -> float:
+        with self._changing(environment) as proxy:
             if not weights and (proxy.files.read() is None or not proxy.exists()):
                 self._silence(proxy)
                 return 0.0
@@ -95,22 +96,22 @@ class LocalRouter:
                 self._fill(proxy, held)
             return proxy.converge(held)
 
-    def preview(self, place: Place, targets: Mapping[int, str]) -> None:
-        with self._changing(place) as proxy:
+    def preview(self, environment: EnvironmentId, targets: Mapping[int, str]) -> None:
+        with self._changing(environment) as proxy:
             text = proxy.files.read()
             if text is not None:
                 chosen = previews.chosen(config.read_slots(text), targets)
                 self._preview(proxy, config.read_plan(text), chosen)
 
-    def detach(self, place: Place, names: Sequence[str]) -> int:
-        with self._changing(place) as proxy:
+    def detach(self, environment: EnvironmentId, names: Sequence[str]) -> int:
+        with self._changing(environment) as proxy:
             text = proxy.files.read()
             if text is None:
                 return 0
             return self._release(proxy, config.read_plan(text), config.read_slots(text), names)
 
-    def observe(self, place: Place) -> RouterState:
-        proxy = self._proxy(place)
+    def observe(self, environment: EnvironmentId) -> RouterState:
+        proxy = self._proxy(environment)
         text = proxy.files.read()
         if text is None:
             return _without_file(proxy)
@@ -130,16 +131,16 @@ class LocalRouter:
             for index, server in slots.held(held)
             if index < len(live)
         )
-        plan = _outer(wanted, place) if record else None
+        plan = _outer(wanted, environment) if record else None
         named = previews.named(held, previews.read(previewed))
         return RouterState(running=True, plan=plan, targets=targets, previewed=named)
 
-    def inspect(self, place: Place) -> tuple[Finding, ...]:
-        with self._changing(place) as proxy:
+    def inspect(self, environment: EnvironmentId) -> tuple[Finding, ...]:
+        with self._changing(environment) as proxy:
             return tuple(routing.differences(proxy))
 
     def restore(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
-        with self._changing(plan.place) as proxy:
+        with self._changing(plan.environment) as proxy:
             if not proxy.exists():
                 return
             wanted, held, text = _inner(plan), routing.restored(proxy, targets), _readable(proxy)
@@ -156,8 +157,8 @@ class LocalRouter:
             proxy.converge(held)
             self._preview(proxy, wanted, _previews(proxy, held))
 
-    def counters(self, place: Place) -> Counters:
-        proxy = self._proxy(place)
+    def counters(self, environment: EnvironmentId) -> Counters:
+        proxy = self._proxy(environment)
         if not proxy.files.config.exists():
             return Counters(requests=0, failed=0)
         try:
@@ -173,34 +174,34 @@ class LocalRouter:
         failed = int(front["hrsp_5xx"]) + answered_short
         return Counters(requests=requests - for_previews, failed=failed - failed_for_previews)
 
-    def remove(self, place: Place) -> None:
-        with self._changing(place) as proxy:
+    def remove(self, environment: EnvironmentId) -> None:
+        with self._changing(environment) as proxy:
             proxy.end()
             proxy.files.remove()
 
-    def clear_orphans(self, known: Callable[[], Sequence[Place]]) -> tuple[str, ...]:
+    def clear_orphans(self, known: Callable[[], Sequence[EnvironmentId]]) -> tuple[str, ...]:
         found = {place_of(path) for path in self._state.routers.glob("*/*") if path.is_dir()}
         found |= running(self._state, self._id)
         orphans = sorted(found - set(known()), key=str)
-        for place in orphans:
-            self.remove(place)
-        return tuple(str(place) for place in orphans)
+        for environment in orphans:
+            self.remove(environment)
+        return tuple(str(environment) for environment in orphans)
 
-    def _proxy(self, place: Place) -> Proxy:
-        return Proxy(self._state, self._id, place)
+    def _proxy(self, environment: EnvironmentId) -> Proxy:
+        return Proxy(self._state, self._id, environment)
 
     @contextlib.contextmanager
-    def _changing(self, place: Place) -> Iterator[Proxy]:
-        proxy = self._proxy(place)
-        path = self._state.locks / f"router-{place.service}.{place.environment}"
-        with locks.hold(path, f"the router of {place}", wait_s=_LOCK_WAIT_S):
+    def _changing(self, environment: EnvironmentId) -> Iterator[Proxy]:
+        proxy = self._proxy(environment)
+        path = self._state.locks / f"router-{environment.service}.{environment.name}"
+        with locks.hold(path, f"the router of {environment}", wait_s=_LOCK_WAIT_S):
             yield proxy
 
     def _read(self, proxy: Proxy) -> str:
         text = proxy.files.read()
         if text is None:
             raise RouterError(
-                f"cannot route for '{proxy.files.place}': it has no router", hint="deploying to it starts one"
+                f"cannot route for '{proxy.files.environment}': it has no router", hint="deploying to it starts one"
             )
         return text
 
@@ -351,5 +352,5 @@ def _inner(plan: RouterPlan) -> config.Plan:
     return replace(from_json(config.Plan, to_json(plan)), form=config.FORM)
 
 
-def _outer(plan: config.Plan, place: Place) -> RouterPlan:
-    return from_json(RouterPlan, {**to_json(plan), "place": to_json(place)})
+def _outer(plan: config.Plan, environment: EnvironmentId) -> RouterPlan:
+    return from_json(RouterPlan, {**to_json(plan), "environment": to_json(environment)})

@@ -21,7 +21,7 @@ from instar.model.definition import Check
 from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.image import Image
-from instar.model.release import Instance, Place, Process, Release
+from instar.model.release import EnvironmentId, Instance, Process, Release
 from instar.model.state import StateDirectory
 from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Subject
 from instar.providers.local import (
@@ -113,7 +113,7 @@ class LocalRuntime:
         network = self._subnet.find()
         if network is None:
             return {}
-        known = {one.address: str(one.place) for one in instances}
+        known = {one.address: str(one.environment) for one in instances}
         where = cuts.look(self._names, network, self._subnet.tables.doors(), known)
         reach = Reach(network=plan.network, doors=plan.listen)
         found = {one.id: cuts.cut(self._instance(one), one, reach, where) for one in instances}
@@ -170,29 +170,29 @@ class LocalRuntime:
     def has_log(self, instance_id: str) -> bool:
         return self._names.log(instance_id).exists()
 
-    def network_plan(self, place: Place) -> NetworkPlan | None:
-        reach = self._subnet.tables.reach(place)
-        return NetworkPlan(place=place, network=reach.network, listen=reach.doors) if reach else None
+    def network_plan(self, environment: EnvironmentId) -> NetworkPlan | None:
+        reach = self._subnet.tables.reach(environment)
+        return NetworkPlan(environment=environment, network=reach.network, listen=reach.doors) if reach else None
 
     def set_network(self, plan: NetworkPlan) -> bool:
         reach = Reach(network=plan.network, doors=plan.listen)
-        return self._subnet.tables.set(self._subnet.network(), plan.place, reach)
+        return self._subnet.tables.set(self._subnet.network(), plan.environment, reach)
 
     def forget_logs(self, names: Sequence[str]) -> None:
         for name in names:
             logs.forget(self._names.log(name))
 
-    def forget(self, place: Place, names: Sequence[str], *, volumes: bool) -> None:
-        self._subnet.tables.forget(place)
+    def forget(self, environment: EnvironmentId, names: Sequence[str], *, volumes: bool) -> None:
+        self._subnet.tables.forget(environment)
         self.forget_logs(names)
         if volumes:
-            root.remove_volumes(self._names, place)
+            root.remove_volumes(self._names, environment)
 
     def volumes(self) -> Iterable[StoredVolume]:
         return volumes.stored(self._names)
 
-    def remove_volume(self, place: Place, name: str) -> None:
-        volumes.remove(self._names, place, name)
+    def remove_volume(self, environment: EnvironmentId, name: str) -> None:
+        volumes.remove(self._names, environment, name)
 
     def open_shell(self, instance: Instance, release: Release, *, toolbox: bool) -> Shell:
         from instar.providers.local.shell import open_shell
@@ -203,7 +203,7 @@ class LocalRuntime:
         return surroundings.warnings(self._names, self._subnet.find(), self.owners_stay)
 
     def _create(self, names: InstanceNames, instance: Instance, release: Release, image: Image) -> Process:
-        subnet = self._subnet.ensure(instance.place)
+        subnet = self._subnet.ensure(instance.environment)
         logs.ensure_keeper(self._names)
         order = self._order(Subject(instance=instance, release=release, image=image))
         try:

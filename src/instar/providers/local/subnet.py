@@ -11,7 +11,7 @@ from ipaddress import IPv4Network
 from instar.errors import HostError
 from instar.host import locks, network, resolver
 from instar.model.codec import parse
-from instar.model.release import Place
+from instar.model.release import EnvironmentId
 from instar.providers.local.names import Names
 from instar.providers.local.tables import Tables
 
@@ -41,11 +41,12 @@ class Subnet:
             return self._network or self._read()
         return None
 
-    def ensure(self, place: Place) -> IPv4Network:
-        """Return the network, with its bridge and tables in place for instances of ``place``. Raises HostError."""
+    def ensure(self, environment: EnvironmentId) -> IPv4Network:
+        """Return the network, with its bridge and tables in place for instances of ``environment``. Raises
+        HostError."""
         subnet = self.network()
         self._ensure_bridge(subnet)
-        self.tables.ensure(subnet, place)
+        self.tables.ensure(subnet, environment)
         return subnet
 
     def restore(self) -> bool:

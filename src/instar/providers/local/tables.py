@@ -20,7 +20,7 @@ from instar.errors import HostError
 from instar.host import firewall, locks, network, processes
 from instar.host.firewall import Reach
 from instar.model.codec import from_json, parse, to_json
-from instar.model.release import Place
+from instar.model.release import EnvironmentId
 from instar.providers.local import record
 from instar.providers.local.names import Names
 
@@ -44,32 +44,32 @@ class Tables:
     def __init__(self, names: Names) -> None:
         self._names = names
 
-    def reach(self, place: Place) -> Reach | None:
-        """Return what the instances of ``place`` may reach now; None where that is not said (any more)."""
+    def reach(self, environment: EnvironmentId) -> Reach | None:
+        """Return what the instances of ``environment`` may reach now; None where that is not said (any more)."""
         made = self._current()
-        return made.places.get(str(place)) if made else None
+        return made.places.get(str(environment)) if made else None
 
     def doors(self) -> Mapping[str, tuple[str, ...]]:
         """Return where the routers of environments listen, as far as that was said."""
         made = self._made_here()
-        return {place: reach.doors for place, reach in made.places.items()} if made else {}
+        return {environment: reach.doors for environment, reach in made.places.items()} if made else {}
 
-    def ensure(self, subnet: IPv4Network, place: Place) -> None:
-        """Have the tables there, with whatever ``place`` may reach. Raises HostError, ComponentMissing."""
-        if self.reach(place) is None:
+    def ensure(self, subnet: IPv4Network, environment: EnvironmentId) -> None:
+        """Have the tables there, with whatever ``environment`` may reach. Raises HostError, ComponentMissing."""
+        if self.reach(environment) is None:
             with self._lock():
                 made = self._current()
-                if made is None or str(place) not in made.places:
-                    self._apply(subnet, {str(place): Reach()})
+                if made is None or str(environment) not in made.places:
+                    self._apply(subnet, {str(environment): Reach()})
 
-    def set(self, subnet: IPv4Network, place: Place, reach: Reach) -> bool:
-        """Let the instances of ``place`` reach that from now on, and nothing else; return whether somebody had taken
-        the tables away. Raises HostError."""
-        if self.reach(place) == reach:
+    def set(self, subnet: IPv4Network, environment: EnvironmentId, reach: Reach) -> bool:
+        """Let the instances of ``environment`` reach that from now on, and nothing else; return whether somebody had
+        taken the tables away. Raises HostError."""
+        if self.reach(environment) == reach:
             return False
         with self._lock():
             taken = self._current() is None and self._made_here() is not None
-            self._apply(subnet, {str(place): reach})
+            self._apply(subnet, {str(environment): reach})
         return taken
 
     def restore(self, subnet: IPv4Network) -> None:
@@ -77,13 +77,13 @@ class Tables:
         with self._lock():
             self._apply(subnet, {})
 
-    def forget(self, place: Place) -> None:
+    def forget(self, environment: EnvironmentId) -> None:
         """Remove what is of a destroyed environment."""
         with self._lock():
             made = self._current()
             if made is not None:
-                firewall.forget(self._names.table, str(place))
-                left = {name: reach for name, reach in made.places.items() if name != str(place)}
+                firewall.forget(self._names.table, str(environment))
+                left = {name: reach for name, reach in made.places.items() if name != str(environment)}
                 self._write(dataclasses.replace(made, places=left, chains=firewall.chains(self._names.table)))
 
     def remove(self) -> None:
@@ -140,7 +140,7 @@ class Tables:
     def _apply(self, subnet: IPv4Network, places: Mapping[str, Reach]) -> None:
         names, made = self._names, self._read()
         guests = [intent.guest for intent in record.all_intents(names).values() if intent and intent.guest]
-        known = {guest.place: Reach() for guest in guests} | (dict(made.places) if made else {}) | dict(places)
+        known = {guest.environment: Reach() for guest in guests} | (dict(made.places) if made else {}) | dict(places)
         were_there = firewall.exists(names.table)
         gateway = network.mac(network.gateway(subnet).ip).hex(":")
         firewall.apply(names.table, subnet, names.bridge, names.link_prefix, gateway, known)

@@ -12,7 +12,7 @@ from pathlib import Path
 from instar import process
 from instar.errors import CommandFailed, NotFound
 from instar.host import sized, trees
-from instar.model.release import Place
+from instar.model.release import EnvironmentId
 from instar.providers.base import StoredVolume
 from instar.providers.local.names import Names
 
@@ -22,17 +22,19 @@ _COUNT_TIMEOUT_S = 600.0
 def stored(names: Names) -> Iterator[StoredVolume]:
     """Yield every volume, in the order of their names, with what it takes of the disk."""
     for parent in sorted(names.state.volumes.glob("*/*")):
-        place = Place(service=parent.parent.name, environment=parent.name)
+        environment = EnvironmentId(service=parent.parent.name, name=parent.name)
         for name in sorted(sized.names(parent)):
-            yield StoredVolume(place=place, name=name, where=str(parent / name), used_bytes=_used(parent / name))
+            yield StoredVolume(
+                environment=environment, name=name, where=str(parent / name), used_bytes=_used(parent / name)
+            )
 
 
-def remove(names: Names, place: Place, name: str) -> None:
+def remove(names: Names, environment: EnvironmentId, name: str) -> None:
     """Remove a volume with all that is in it. Raises NotFound, HostError."""
-    folder = names.volumes(place) / name
+    folder = names.volumes(environment) / name
     if name not in sized.names(folder.parent):
         raise NotFound(
-            f"cannot remove the volume '{name}' of '{place}': there is none",
+            f"cannot remove the volume '{name}' of '{environment}': there is none",
             hint="those that there are: instar volumes",
         )
     sized.remove(folder)

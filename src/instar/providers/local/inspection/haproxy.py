@@ -1,5 +1,5 @@
-"""A place's HAProxy and its holder as they run: what can be changed over the socket, and by who debugs them, without a
-word in the file. All of it follows from the file, so that nothing has to be written down."""
+"""An environment's HAProxy and its holder as they run: what can be changed over the socket, and by who debugs them,
+without a word in the file. All of it follows from the file, so that nothing has to be written down."""
 
 from __future__ import annotations
 

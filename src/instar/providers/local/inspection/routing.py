@@ -1,4 +1,5 @@
-"""Is a place's router what Instar made of it? Its file against what Instar would write, HAProxy against its file."""
+"""Is an environment's router what Instar made of it? Its file against what Instar would write, HAProxy against its
+file."""
 
 from __future__ import annotations
 

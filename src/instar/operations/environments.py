@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from instar.errors import NotFound, UsageError
 from instar.ledger import Ledger
-from instar.model.release import EnvironmentState, Place
+from instar.model.release import EnvironmentId, EnvironmentState
 
 
 def find_environment(ledger: Ledger, word: str, service: str | None) -> EnvironmentState:
@@ -14,29 +14,30 @@ def find_environment(ledger: Ledger, word: str, service: str | None) -> Environm
     """
     if "/" in word:
         name, _, environment = word.partition("/")
-        return ledger.get_environment(Place(service=name, environment=environment))
+        return ledger.get_environment(EnvironmentId(service=name, name=environment))
     if service is not None:
-        return ledger.get_environment(Place(service=service, environment=word))
-    found = [state for state in ledger.environments() if state.place.environment == word]
+        return ledger.get_environment(EnvironmentId(service=service, name=word))
+    found = [state for state in ledger.environments() if state.id.name == word]
     if len(found) > 1:
-        names = ", ".join(str(state.place) for state in found)
+        names = ", ".join(str(state.id) for state in found)
         raise UsageError(f"cannot tell which '{word}' is meant: {names}", hint="write SERVICE/ENV")
     if not found:
-        known = ", ".join(str(state.place) for state in ledger.environments()) or "there is none yet"
+        known = ", ".join(str(state.id) for state in ledger.environments()) or "there is none yet"
         raise NotFound(f"cannot find environment '{word}': {known}", hint="instar status lists them")
     return found[0]
 
 
-def find_place(ledger: Ledger, word: str, service: str | None) -> Place:
-    """Return the place that ``word`` names, as :func:`find_environment` does; one that is gone when events tell of it.
+def find_environment_id(ledger: Ledger, word: str, service: str | None) -> EnvironmentId:
+    """Return the environment_id that ``word`` names, as :func:`find_environment` does; one that is gone when events
+    tell of it.
 
     Raises NotFound and UsageError.
     """
     try:
-        return find_environment(ledger, word, service).place
+        return find_environment(ledger, word, service).id
     except NotFound:
         name, _, environment = word.rpartition("/")
-        place = Place(service=name or service or "", environment=environment)
-        if not ledger.history(place, last=1):
+        environment_id = EnvironmentId(service=name or service or "", name=environment)
+        if not ledger.history(environment_id, last=1):
             raise
-        return place
+        return environment_id
