@@ -18,7 +18,7 @@ from instar.model.progress import silent
 from instar.model.release import EnvironmentId, Instance
 from instar.operations import drift
 from instar.store import Store
-from instar.workspace import Workspace
+from instar.workspace import MachineWorkspace
 
 PROCESSES, INSTANCES, PROCESSES_EACH = 20, 100, 2
 ONE_MS, ALL_S = 15.0, 1.0
@@ -42,14 +42,14 @@ class Checked:
     """An environment that is checked in this process: what starting a command takes is no part of it."""
 
     def __init__(self, subject: Subject) -> None:
-        self._parts = Workspace(subject.environ, silent)
+        self._workspace = MachineWorkspace(subject.environ, silent)
         self._place = EnvironmentId(service="drift", name="dev")
 
     def seconds(self, *, deep: bool = False) -> float:
         """Check once, which must find nothing, and return how long it took."""
-        state = self._parts.ledger.get_environment(self._place)
+        state = self._workspace.ledger.get_environment(self._place)
         began = time.perf_counter()
-        report = drift.drift(self._parts, state, deep=deep)
+        report = drift.drift(self._workspace, state, deep=deep)
         seconds = time.perf_counter() - began
         if report.checked.findings or not report.checked.instances:
             raise RuntimeError(f"a clean environment has findings: {report.checked.findings[:3]}")
@@ -57,10 +57,10 @@ class Checked:
 
     def hashing(self) -> Hashing:
         """Return what a deep check hashes."""
-        release = self._parts.ledger.get_release(self._place, self._instance().release)
-        layers = self._parts.store.image(release.image).layers
+        release = self._workspace.ledger.get_release(self._place, self._instance().release)
+        layers = self._workspace.store.image(release.image).layers
         return Hashing(
-            store=self._parts.store, blobs=layers, images=[self._parts.layers.provide(one) for one in layers]
+            store=self._workspace.store, blobs=layers, images=[self._workspace.layers.provide(one) for one in layers]
         )
 
     def root(self) -> Path:
@@ -70,7 +70,7 @@ class Checked:
         return Path(f"/proc/{process.pid}/root")
 
     def _instance(self) -> Instance:
-        return self._parts.ledger.instances(self._place)[0]
+        return self._workspace.ledger.instances(self._place)[0]
 
 
 @dataclass(frozen=True, kw_only=True)

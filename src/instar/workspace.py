@@ -31,7 +31,7 @@ _NO_ID = "000000"
 _SHOW_ID = "ls -d /run/instar-*"
 
 
-class Workspace:
+class MachineWorkspace:
     """The parts of one state directory. Each is imported and made when it is first asked for."""
 
     def __init__(self, environ: Mapping[str, str], report: Report) -> None:

@@ -18,7 +18,7 @@ from instar.drift.check import Checked
 from instar.model.progress import silent
 from instar.model.release import EnvironmentId
 from instar.operations.drift import drift
-from instar.workspace import Workspace
+from instar.workspace import MachineWorkspace
 
 DEFINITION = """\
 name: NAME
@@ -183,13 +183,13 @@ class Checker:
     """Checks of an environment, in this process: a command takes longer to start than to check."""
 
     def __init__(self, project: Project, service: str, environment: str = "dev") -> None:
-        self.parts = Workspace(project.environ, silent)
+        self.workspace = MachineWorkspace(project.environ, silent)
         self.environment = EnvironmentId(service=service, name=environment)
 
     def check(self, *, deep: bool = False) -> Checked:
         """Check once; nothing may be found."""
-        state = self.parts.ledger.get_environment(self.environment)
-        report = drift(self.parts, state, deep=deep)
+        state = self.workspace.ledger.get_environment(self.environment)
+        report = drift(self.workspace, state, deep=deep)
         assert report.checked.findings == (), [str(finding) for finding in report.checked.findings]
         return report.checked
 
@@ -206,12 +206,12 @@ def probed(project: Project, service: str, environment: str = "dev", *, threads:
     stop = threading.Event()
 
     def ask() -> None:
-        parts = Workspace(project.environ, silent)
+        workspace = MachineWorkspace(project.environ, silent)
         environment_id = EnvironmentId(service=service, name=environment)
-        runtime = parts.provider("local").runtime
+        runtime = workspace.provider("local").runtime
         while not stop.is_set():
-            for instance in parts.ledger.instances(environment_id):
-                release = parts.ledger.get_release(environment_id, instance.release)
+            for instance in workspace.ledger.instances(environment_id):
+                release = workspace.ledger.get_release(environment_id, instance.release)
                 said.append(runtime.probe(instance, release).healthy)
             time.sleep(0.01)
 
@@ -235,7 +235,7 @@ def copy_baked(baked: Path, home: Path) -> None:
 
 def served_by(checker: Checker) -> int:
     """Return the pid of the first instance's own program, below its init."""
-    instance = checker.parts.ledger.instances(checker.environment)[0]
+    instance = checker.workspace.ledger.instances(checker.environment)[0]
     assert instance.process is not None
     pid = instance.process.pid
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])

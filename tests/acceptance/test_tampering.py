@@ -22,7 +22,7 @@ from instar.drift.check import Checked
 from instar.model.progress import silent
 from instar.model.release import EnvironmentId
 from instar.operations.drift import drift
-from instar.workspace import Workspace
+from instar.workspace import MachineWorkspace
 
 pytestmark = pytest.mark.root
 
@@ -215,10 +215,10 @@ def test_a_router_that_runs_and_does_not_answer_is_found(project: Project) -> No
 
 def checked(project: Project) -> Checked:
     """Check in this process: the command takes longer to start than to check."""
-    parts = Workspace({"INSTAR_HOME": str(project.home)}, silent)
-    with parts.ledger as ledger:
+    workspace = MachineWorkspace({"INSTAR_HOME": str(project.home)}, silent)
+    with workspace.ledger as ledger:
         state = ledger.get_environment(EnvironmentId(service="hello", name="dev"))
-        return drift(parts, state).checked
+        return drift(workspace, state).checked
 
 
 @pytest.mark.parametrize("way", ways(INSTANCE, AT_LENGTH), ids=name_of)

@@ -25,12 +25,12 @@ from instar.model.image import ImageConfig
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, Instance, Release, Settings
 from instar.operations.gc import Collection, gc, kept_releases, remove_image
-from instar.operations.parts import hold_store, keep_from_gc
+from instar.operations.locks import hold_store, keep_from_gc
 from instar.operations.pin import pin
 from instar.operations.retention import required
 from instar.providers.local import logs
 from instar.store import Store
-from instar.workspace import Workspace
+from instar.workspace import MachineWorkspace
 from simulated.values import configuration
 
 pytestmark = pytest.mark.root
@@ -47,42 +47,42 @@ class Home:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.told: list[Progress] = []
-        self.parts = Workspace({"INSTAR_HOME": str(path)}, self.told.append)
-        self.parts.provider("local")  # it makes the mark of the state directory, before anything carries it
+        self.workspace = MachineWorkspace({"INSTAR_HOME": str(path)}, self.told.append)
+        self.workspace.provider("local")  # it makes the mark of the state directory, before anything carries it
 
     @property
     def ledger(self) -> Ledger:
-        return self.parts.ledger
+        return self.workspace.ledger
 
     def another(self) -> Home:
         """Return what another process works with."""
         return Home(self.path)
 
     def gc(self, *, dry_run: bool = False, everything: bool = False) -> Collection:
-        return gc(self.parts, dry_run=dry_run, everything=everything)
+        return gc(self.workspace, dry_run=dry_run, everything=everything)
 
     def keep(self, releases: int) -> None:
         self.ledger.save_settings(DEV, Settings(keep=Keep(hot=0, releases=releases)))
 
     def bake(self, word: str) -> Digest:
         """Do what a bake does; the caller holds the store."""
-        needs, needed = Needs(self.parts.state.cache), [Digest.of(word.encode())]
+        needs, needed = Needs(self.workspace.state.cache), [Digest.of(word.encode())]
         needs.write("service-web", needed)
-        self.parts.cache.add([word.encode()])
+        self.workspace.cache.add([word.encode()])
         tree = self.path / "tree"
         tree.mkdir(exist_ok=True)
         (tree / "file").write_text(word)
-        layer = self.parts.store.add_layer(tree, step="files", epoch=EPOCH)
+        layer = self.workspace.store.add_layer(tree, step="files", epoch=EPOCH)
         config = ImageConfig(architecture="amd64", user="1:1", command=("x",))
-        digest = self.parts.store.add_image(config, [layer], created=EPOCH).digest
+        digest = self.workspace.store.add_image(config, [layer], created=EPOCH).digest
         needs.write(digest.hex, needed)
-        self.parts.store.tag("web", digest)
+        self.workspace.store.tag("web", digest)
         return digest
 
     def begin(self, word: str) -> Instance:
         """Do what a deploy does until its instance is there."""
-        with keep_from_gc(self.parts):
-            with hold_store(self.parts):
+        with keep_from_gc(self.workspace):
+            with hold_store(self.workspace):
                 digest = self.bake(word)
             release = self.ledger.add_release(DEV, digest, configuration())
             self.ledger.begin_rollout(DEV, "deploy", release.number)
@@ -112,18 +112,18 @@ class Home:
         return self.ledger.get_release(DEV, number)
 
     def log(self, name: str) -> Path:
-        return self.parts.state.logs / f"{name}.log"
+        return self.workspace.state.logs / f"{name}.log"
 
     def logged(self) -> set[str]:
-        return {path.name.removesuffix(".log") for path in self.parts.state.logs.glob("*.log")}
+        return {path.name.removesuffix(".log") for path in self.workspace.state.logs.glob("*.log")}
 
     def fetched(self) -> set[str]:
-        return {path.read_text() for path in (self.parts.state.cache / "sha256").iterdir()}
+        return {path.read_text() for path in (self.workspace.state.cache / "sha256").iterdir()}
 
     def check(self) -> None:
         """Nothing that is needed is missing, or damaged."""
-        check_whole(self.parts.store)
-        assert {release.image for release in kept_releases(self.parts)} <= set(self.parts.store.digests())
+        check_whole(self.workspace.store)
+        assert {release.image for release in kept_releases(self.workspace)} <= set(self.workspace.store.digests())
         self.check_running()
 
     def check_running(self) -> None:
@@ -131,9 +131,9 @@ class Home:
         state = self.ledger.get_environment(DEV)
         present = {instance.release for instance in self.ledger.instances()}
         for number in required(state, self.ledger.releases(DEV), present):
-            image = self.parts.store.image(self.ledger.get_release(DEV, number).image)
+            image = self.workspace.store.image(self.ledger.get_release(DEV, number).image)
             for layer in image.layers:
-                self.parts.store.verify(layer.digest)
+                self.workspace.store.verify(layer.digest)
         assert {instance.id for instance in self.ledger.instances()} <= self.logged()
 
 
@@ -151,14 +151,14 @@ def test_what_nobody_needs_goes_and_is_told(home: Home) -> None:
     assert home.fetched() == {"a", "b", "c"} and home.logged() == {f"web-dev-{number}-1" for number in (1, 2, 3)}
     dry = home.gc(dry_run=True)
     assert dry.images == (images[0],) and dry.logs == ("web-dev-1-1",) and dry.fetched == 1 and dry.blobs == 3
-    assert home.fetched() == {"a", "b", "c"} and len(home.logged()) == 3 and len(home.parts.store.digests()) == 3
+    assert home.fetched() == {"a", "b", "c"} and len(home.logged()) == 3 and len(home.workspace.store.digests()) == 3
     size = home.path.joinpath("cache/sha256", Digest.of(b"a").hex).stat().st_size
     blobs = sum(path.stat().st_size for path in (home.path / "store/blobs/sha256").iterdir())
     assert home.gc() == dry
     assert dry.size_bytes - size == blobs - sum(
         path.stat().st_size for path in (home.path / "store/blobs/sha256").iterdir()
     )
-    assert set(home.parts.store.digests()) == set(images[1:])
+    assert set(home.workspace.store.digests()) == set(images[1:])
     assert home.fetched() == {"b", "c"} and home.logged() == {"web-dev-2-1", "web-dev-3-1"}
     event = home.ledger.history(last=1)[-1]
     assert event.kind == "gc" and event.detail == {
@@ -189,25 +189,25 @@ def test_more_may_be_kept_again_than_is_there(home: Home) -> None:
     assert home.gc() == NOTHING, "what an earlier gc took is not missed"
     newest = home.release("e").image
     home.gc()
-    assert newest in home.parts.store.digests()
+    assert newest in home.workspace.store.digests()
     assert home.fetched() == {"c", "d", "e"}, "and what is kept no longer keeps no file from going"
 
 
 def test_what_a_killed_gc_half_removed_is_made_whole_when_it_is_kept_again(home: Home) -> None:
     old = [home.release(word).image for word in "abcd"][1]
-    home.parts.store.remove(old)
+    home.workspace.store.remove(old)
     home.keep(3)
     home.gc()
-    assert home.parts.store.image(old)
-    home.parts.store.remove(old)
+    assert home.workspace.store.image(old)
+    home.workspace.store.remove(old)
     (home.path / "store/blobs/sha256" / home.ledger.get_release(DEV, 2).image.hex).unlink()
     home.gc()
-    assert old not in home.parts.store.digests()
+    assert old not in home.workspace.store.digests()
 
 
 def test_an_index_that_lost_what_runs_costs_no_blob(home: Home) -> None:
     image = home.release("a").image
-    home.parts.store.remove(image)
+    home.workspace.store.remove(image)
     before = set((home.path / "store/blobs/sha256").iterdir())
     with pytest.raises(ImageNotFound, match=image.short):
         home.gc()
@@ -217,19 +217,19 @@ def test_an_index_that_lost_what_runs_costs_no_blob(home: Home) -> None:
 def test_a_pin_keeps_image_log_and_files_until_it_is_taken_back(home: Home) -> None:
     old = home.release("a")
     for _ in range(2):
-        assert pin(home.parts, DEV, 1, pinned=True).pinned
+        assert pin(home.workspace, DEV, 1, pinned=True).pinned
     for word in "bcd":
         home.release(word)
     home.gc()
-    assert old.image in home.parts.store.digests() and "a" in home.fetched() and "web-dev-1-1" in home.logged()
+    assert old.image in home.workspace.store.digests() and "a" in home.fetched() and "web-dev-1-1" in home.logged()
     with pytest.raises(Refused, match="needed by release web/dev 1"):
-        remove_image(home.parts, old.image)
+        remove_image(home.workspace, old.image)
     with pytest.raises(ImageNotFound, match="cannot pin release 2 of 'web/dev': its image is gone"):
-        pin(home.parts, DEV, 2, pinned=True)
+        pin(home.workspace, DEV, 2, pinned=True)
     with pytest.raises(NotFound, match="there is no such release"):
-        pin(home.parts, DEV, 9, pinned=True)
+        pin(home.workspace, DEV, 9, pinned=True)
     for _ in range(2):
-        assert not pin(home.parts, DEV, 1, pinned=False).pinned
+        assert not pin(home.workspace, DEV, 1, pinned=False).pinned
     assert [event.kind for event in home.ledger.history(DEV) if "pinned" in event.kind] == ["pinned", "unpinned"]
     assert home.gc().images == (old.image,)
 
@@ -259,27 +259,27 @@ def test_fetched_files_stay_while_it_is_not_known_who_needs_them(home: Home) -> 
     image = home.release("a").image
     home.release("b")
     (home.path / "cache/needed" / image.hex).unlink()
-    home.parts.cache.add([b"stray"])
+    home.workspace.cache.add([b"stray"])
     assert home.gc().fetched == 0 and home.fetched() == {"a", "b", "stray"}
     assert f"which of them image {image.short} needs" in home.told[-1].text
-    with hold_store(home.parts):
+    with hold_store(home.workspace):
         home.bake("a")
     assert home.gc().fetched == 1 and home.fetched() == {"a", "b"}
 
 
 def test_when_everything_fetched_went_it_is_still_known_who_needs_what(home: Home) -> None:
     home.release("a")
-    Needs(home.parts.state.cache).write("service-other", [Digest.of(b"other")])
+    Needs(home.workspace.state.cache).write("service-other", [Digest.of(b"other")])
     assert home.gc(everything=True).fetched == 1 and home.fetched() == set()
-    home.parts.cache.add([b"a"])
-    home.parts.cache.add([b"other"])
+    home.workspace.cache.add([b"a"])
+    home.workspace.cache.add([b"other"])
     assert home.gc().fetched == 1 and home.fetched() == {"a"}
 
 
 def test_what_a_failed_bake_of_a_newer_lock_fetched_stays(home: Home) -> None:
     home.release("a")
-    Needs(home.parts.state.cache).write("service-web", [Digest.of(b"newer")])
-    home.parts.cache.add([b"newer"])
+    Needs(home.workspace.state.cache).write("service-web", [Digest.of(b"newer")])
+    home.workspace.cache.add([b"newer"])
     assert home.gc() == NOTHING and home.fetched() == {"a", "newer"}
 
 
@@ -302,7 +302,7 @@ def test_gc_may_be_killed_at_any_moment(home: Home) -> None:
         assert status(apart(collect, kill_after_calls=calls * point // POINTS)) == -signal.SIGKILL
         home.check()
     home.gc()
-    assert len(home.parts.store.digests()) == len(home.fetched()) == len(home.logged()) == 2
+    assert len(home.workspace.store.digests()) == len(home.fetched()) == len(home.logged()) == 2
     assert len(list((home.path / "cache/needed").iterdir())) == 3
     assert not any((home.path / "store/partial").iterdir())
     home.ledger.verify()
@@ -377,7 +377,7 @@ def test_the_log_of_an_instance_that_is_made_meanwhile_stays(home: Home, monkeyp
 
 def go_back(home: Home, number: int) -> None:
     with home.ledger.transaction():
-        home.parts.store.image(home.ledger.get_release(DEV, number).image)
+        home.workspace.store.image(home.ledger.get_release(DEV, number).image)
         if home.ledger.get_environment(DEV).active == number:
             return
         home.ledger.begin_rollout(DEV, "rollback", number)

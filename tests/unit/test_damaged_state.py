@@ -32,7 +32,7 @@ from instar.providers.local.subnet import Subnet
 from instar.router.config import read_plan, read_slots
 from instar.router.files import RouterFiles
 from instar.store import Store
-from instar.workspace import Workspace
+from instar.workspace import MachineWorkspace
 from simulated.damages import DAMAGES
 from simulated.values import configuration, image
 
@@ -136,7 +136,7 @@ def test_the_file_of_a_router(state: StateDirectory, damage: str) -> None:
 def test_the_id(state: StateDirectory, damage: str) -> None:
     state.root.mkdir()
     state.id_file.write_bytes(DAMAGES[damage])
-    workspace = Workspace({"INSTAR_HOME": str(state.root)}, lambda progress: None)
+    workspace = MachineWorkspace({"INSTAR_HOME": str(state.root)}, lambda progress: None)
     with pytest.raises(HostError, match="it does not hold six hexadecimal digits"):
         workspace.state_id  # noqa: B018
     assert any("six hexadecimal digits" in told for told in workspace.warnings()), "doctor says it, and goes on"
@@ -144,8 +144,8 @@ def test_the_id(state: StateDirectory, damage: str) -> None:
 
 
 def test_a_lost_id_is_not_made_anew_where_something_carries_it(state: StateDirectory) -> None:
-    def workspace() -> Workspace:
-        return Workspace({"INSTAR_HOME": str(state.root)}, lambda progress: None)
+    def workspace() -> MachineWorkspace:
+        return MachineWorkspace({"INSTAR_HOME": str(state.root)}, lambda progress: None)
 
     assert workspace().ledger.environments() == ()
     first = workspace().state_id

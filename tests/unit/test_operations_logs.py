@@ -26,9 +26,9 @@ def words(**asked: Any) -> list[str]:
     runtime = SimpleNamespace(log_lines=log_lines)
     instances = [SimpleNamespace(id=name, release=1) for name in KEPT]
     ledger = SimpleNamespace(instances=lambda environment: instances, instance_names=lambda environment: list(KEPT))
-    parts: Any = SimpleNamespace(provider=lambda name: SimpleNamespace(runtime=runtime), ledger=ledger)
+    workspace: Any = SimpleNamespace(provider=lambda name: SimpleNamespace(runtime=runtime), ledger=ledger)
     wanted: dict[str, Any] = {"last": None, "follow": False, **asked}
-    return [line.rpartition(" ")[2] for _, line in logs(parts, STATE, wanted.pop("instance", None), **wanted)]
+    return [line.rpartition(" ")[2] for _, line in logs(workspace, STATE, wanted.pop("instance", None), **wanted)]
 
 
 def test_lines_come_in_the_order_of_their_times() -> None:

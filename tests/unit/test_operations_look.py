@@ -31,7 +31,7 @@ class Printed:
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[Any]:
+def workspace(tmp_path: Path) -> Iterator[Any]:
     """With an environment of three instances, the first of which is removed."""
     with Ledger(tmp_path / "ledger" / "instar.db", actor="ann") as ledger:
         ledger.save_settings(DEV, Settings())
@@ -44,25 +44,25 @@ def parts(tmp_path: Path) -> Iterator[Any]:
 
 @pytest.mark.parametrize("follow", [False, True])
 @pytest.mark.parametrize("word", ["nosuch", "../secret", "web-dev-1-4"])
-def test_an_instance_that_the_place_never_had_is_not_looked_for(parts: Any, word: str, follow: bool) -> None:
+def test_an_instance_that_the_place_never_had_is_not_looked_for(workspace: Any, word: str, follow: bool) -> None:
     with pytest.raises(NotFound, match="never had such an instance") as caught:
-        list(logs(parts, parts.ledger.get_environment(DEV), word, last=None, follow=follow))
+        list(logs(workspace, workspace.ledger.get_environment(DEV), word, last=None, follow=follow))
     assert caught.value.hint == "the newest are: web-dev-1-3, web-dev-1-2, web-dev-1-1"
 
 
 @pytest.mark.parametrize("follow", [False, True])
-def test_a_removed_instance_s_log_is_shown_and_following_it_ends(parts: Any, follow: bool) -> None:
-    ((name, _),) = logs(parts, parts.ledger.get_environment(DEV), "web-dev-1-1", last=None, follow=follow)
+def test_a_removed_instance_s_log_is_shown_and_following_it_ends(workspace: Any, follow: bool) -> None:
+    ((name, _),) = logs(workspace, workspace.ledger.get_environment(DEV), "web-dev-1-1", last=None, follow=follow)
     assert name == "web-dev-1-1"
 
 
-def test_following_ends_with_the_error_of_any_reader(parts: Any) -> None:
+def test_following_ends_with_the_error_of_any_reader(workspace: Any) -> None:
     with pytest.raises(OSError, match="the disk is gone"):
-        list(logs(parts, parts.ledger.get_environment(DEV), None, last=None, follow=True))
+        list(logs(workspace, workspace.ledger.get_environment(DEV), None, last=None, follow=True))
 
 
-def test_the_history_of_what_is_gone_is_found_by_its_events(parts: Any) -> None:
-    ledger: Ledger = parts.ledger
+def test_the_history_of_what_is_gone_is_found_by_its_events(workspace: Any) -> None:
+    ledger: Ledger = workspace.ledger
     for instance in ledger.instances(DEV):
         ledger.remove_instance(instance.id, "over")
     ledger.remove_environment(DEV)
@@ -72,17 +72,17 @@ def test_the_history_of_what_is_gone_is_found_by_its_events(parts: Any) -> None:
             find_environment_id(ledger, word, service)
 
 
-def test_the_end_of_a_log_says_how_the_instance_ended(parts: Any) -> None:
-    environment = parts.ledger.get_environment(DEV)
-    assert list(endings(parts, environment, "web-dev-1-1")) == [], "an older Instar removed it without a word"
-    starved = Ending(reason="out-of-memory", at=parts.ledger.now(), why="killed: out of memory", exit_status=137)
-    parts.ledger.set_ending("web-dev-1-2", starved)
-    written = parts.ledger.find_ending("web-dev-1-2").at
+def test_the_end_of_a_log_says_how_the_instance_ended(workspace: Any) -> None:
+    environment = workspace.ledger.get_environment(DEV)
+    assert list(endings(workspace, environment, "web-dev-1-1")) == [], "an older Instar removed it without a word"
+    starved = Ending(reason="out-of-memory", at=workspace.ledger.now(), why="killed: out of memory", exit_status=137)
+    workspace.ledger.set_ending("web-dev-1-2", starved)
+    written = workspace.ledger.find_ending("web-dev-1-2").at
     runtime = SimpleNamespace(observe=lambda instances: [Observed(id=instances[0].id, state="stopped", exit_status=3)])
-    parts.provider = lambda name: SimpleNamespace(runtime=runtime)
-    assert list(endings(parts, environment, None)) == [
+    workspace.provider = lambda name: SimpleNamespace(runtime=runtime)
+    assert list(endings(workspace, environment, None)) == [
         ("web-dev-1-2", f"killed: out of memory ({written:%Y-%m-%d %H:%M:%S} UTC)"),
         ("web-dev-1-3", "exit status 3"),
     ]
-    parts.ledger.remove_instance("web-dev-1-2", "it ended")
-    assert [name for name, _ in endings(parts, environment, "web-dev-1-2")] == ["web-dev-1-2"]
+    workspace.ledger.remove_instance("web-dev-1-2", "it ended")
+    assert [name for name, _ in endings(workspace, environment, "web-dev-1-2")] == ["web-dev-1-2"]

@@ -16,9 +16,10 @@ from instar.model.definition import Environment
 from instar.model.digest import Digest
 from instar.model.release import Configuration, EnvironmentId, Settings
 from instar.model.state import StateDirectory
+from instar.operations.locks import keep_from_gc
 from instar.operations.old_secrets import remove_if_free, remove_old_secrets, require_secrets
-from instar.operations.parts import Parts, keep_from_gc
 from instar.operations.secrets import keep_secrets
+from instar.operations.workspace import Workspace
 from simulated.values import configuration, image
 
 DEV = EnvironmentId(service="web", name="dev")
@@ -31,7 +32,7 @@ class World:
         self.folder = folder
         self.state = StateDirectory.from_environment({"INSTAR_HOME": str(folder / "home")})
         self.ledger = ledger
-        self.parts = cast(Parts, SimpleNamespace(state=self.state, ledger=ledger, report=lambda progress: None))
+        self.workspace = cast(Workspace, SimpleNamespace(state=self.state, ledger=ledger, report=lambda progress: None))
         ledger.save_settings(DEV, Settings())
 
     def release(self, content: str) -> Digest:
@@ -54,17 +55,17 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def test_what_a_release_with_instances_has_stays_and_goes_with_it(world: World) -> None:
     one, two = world.release("one"), world.release("two")
-    assert remove_old_secrets(world.parts) == 0 and world.kept() == {"key", one.hex, two.hex}
+    assert remove_old_secrets(world.workspace) == 0 and world.kept() == {"key", one.hex, two.hex}
     world.ledger.remove_instance("web-dev-1-1", "over")
-    assert remove_old_secrets(world.parts, dry_run=True) == 1 and world.kept() == {"key", one.hex, two.hex}
-    assert remove_old_secrets(world.parts) == 1 and world.kept() == {"key", two.hex}
+    assert remove_old_secrets(world.workspace, dry_run=True) == 1 and world.kept() == {"key", one.hex, two.hex}
+    assert remove_old_secrets(world.workspace) == 1 and world.kept() == {"key", two.hex}
 
 
 def test_one_that_two_releases_share_stays_as_long_as_either(world: World) -> None:
     one = world.release("one")
     assert world.release("one") == one
     world.ledger.remove_instance("web-dev-1-1", "over")
-    assert remove_old_secrets(world.parts) == 0 and world.kept() == {"key", one.hex}
+    assert remove_old_secrets(world.workspace) == 0 and world.kept() == {"key", one.hex}
 
 
 def test_of_a_removed_environment_nothing_stays_nor_what_a_killed_process_was_writing(world: World) -> None:
@@ -73,28 +74,28 @@ def test_of_a_removed_environment_nothing_stays_nor_what_a_killed_process_was_wr
     (world.state.secrets / "NOTES").write_text("somebody's own")
     world.ledger.remove_instance("web-dev-1-1", "over")
     world.ledger.remove_environment(DEV)
-    remove_if_free(world.parts)
+    remove_if_free(world.workspace)
     assert world.kept() == {"key", "NOTES"}
 
 
 def test_nothing_is_removed_while_somebody_makes_a_release(world: World) -> None:
     one = world.release("one")
     world.ledger.remove_instance("web-dev-1-1", "over")
-    with keep_from_gc(world.parts):
-        remove_if_free(world.parts)
+    with keep_from_gc(world.workspace):
+        remove_if_free(world.workspace)
     assert world.kept() == {"key", one.hex}
-    remove_if_free(world.parts)
+    remove_if_free(world.workspace)
     assert world.kept() == {"key"}
 
 
 def test_a_rollback_to_what_needed_it_is_refused(world: World) -> None:
     world.release("one")
     release = world.ledger.get_release(DEV, 1)
-    require_secrets(world.parts, release)
+    require_secrets(world.workspace, release)
     world.ledger.remove_instance("web-dev-1-1", "over")
-    remove_old_secrets(world.parts)
+    remove_old_secrets(world.workspace)
     with pytest.raises(Refused, match="cannot go to release 1: its secret 'TOKEN' went") as caught:
-        require_secrets(world.parts, release)
+        require_secrets(world.workspace, release)
     assert "keep.releases" in (caught.value.hint or "")
 
 

@@ -33,7 +33,7 @@ def loaded(tmp_path: Path) -> Loaded:
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[Any]:
+def workspace(tmp_path: Path) -> Iterator[Any]:
     told: list[Progress] = []
     with Ledger(tmp_path / "home" / "ledger" / "instar.db", actor="ann") as ledger:
         ledger.save_settings(DEV, Settings())
@@ -46,51 +46,51 @@ def locked(loaded: Loaded, project: str | None) -> Path:
     return path
 
 
-def test_a_project_comes_to_its_own_and_to_what_is_nobodys(parts: Any, loaded: Loaded) -> None:
-    require_own(parts, DEV, loaded)
-    assert project_of(parts, DEV, loaded) is None, "there is no lock yet"
+def test_a_project_comes_to_its_own_and_to_what_is_nobodys(workspace: Any, loaded: Loaded) -> None:
+    require_own(workspace, DEV, loaded)
+    assert project_of(workspace, DEV, loaded) is None, "there is no lock yet"
     locked(loaded, OWN)
-    require_own(parts, DEV, loaded)
-    require_own(parts, dataclasses.replace(DEV, name="new"), loaded)
-    parts.ledger.set_project(DEV, OWN)
-    require_own(parts, DEV, loaded)
-    assert project_of(parts, DEV, loaded) == OWN
+    require_own(workspace, DEV, loaded)
+    require_own(workspace, dataclasses.replace(DEV, name="new"), loaded)
+    workspace.ledger.set_project(DEV, OWN)
+    require_own(workspace, DEV, loaded)
+    assert project_of(workspace, DEV, loaded) == OWN
 
 
-def test_another_project_of_the_name_is_refused_and_told_what_to_do(parts: Any, loaded: Loaded) -> None:
+def test_another_project_of_the_name_is_refused_and_told_what_to_do(workspace: Any, loaded: Loaded) -> None:
     locked(loaded, OTHER)
-    parts.ledger.set_project(DEV, OWN)
+    workspace.ledger.set_project(DEV, OWN)
     with pytest.raises(Refused, match="cannot work on 'web/dev': another project of that name has it") as caught:
-        require_own(parts, DEV, loaded)
+        require_own(workspace, DEV, loaded)
     assert "--adopt-name" in (caught.value.hint or "")
-    require_own(parts, DEV, loaded, adopt=True)
+    require_own(workspace, DEV, loaded, adopt=True)
     with pytest.raises(Refused) as caught:
-        require_own_source(parts, DEV, loaded)
+        require_own_source(workspace, DEV, loaded)
     assert "instar deploy dev --adopt-name" in (caught.value.hint or "")
 
 
-def test_without_a_lock_nobody_knows_whose_a_definition_is(parts: Any, loaded: Loaded) -> None:
-    parts.ledger.set_project(DEV, OWN)
+def test_without_a_lock_nobody_knows_whose_a_definition_is(workspace: Any, loaded: Loaded) -> None:
+    workspace.ledger.set_project(DEV, OWN)
     with pytest.raises(Refused, match="another project"):
-        require_own(parts, DEV, loaded)
+        require_own(workspace, DEV, loaded)
 
 
-def test_a_lock_from_before_gets_its_id_once(parts: Any, loaded: Loaded) -> None:
+def test_a_lock_from_before_gets_its_id_once(workspace: Any, loaded: Loaded) -> None:
     path = locked(loaded, None)
-    given = project_of(parts, DEV, loaded)
+    given = project_of(workspace, DEV, loaded)
     assert given is not None
     assert read(path) == dataclasses.replace(LOCK, id=given), "and nothing else of it is other"
-    parts.ledger.set_project(DEV, given)
-    assert project_of(parts, DEV, loaded) == given
+    workspace.ledger.set_project(DEV, given)
+    assert project_of(workspace, DEV, loaded) == given
     locked(loaded, None)  # another checkout of the same
-    require_own(parts, DEV, loaded)
-    assert project_of(parts, DEV, loaded) == given
+    require_own(workspace, DEV, loaded)
+    assert project_of(workspace, DEV, loaded) == given
     assert read(path).id == given
-    assert parts.told == []
+    assert workspace.told == []
 
 
 def test_a_lock_that_cannot_be_written_keeps_nobody_from_a_deploy(
-    parts: Any, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+    workspace: Any, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = locked(loaded, None)
 
@@ -98,24 +98,24 @@ def test_a_lock_that_cannot_be_written_keeps_nobody_from_a_deploy(
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(os, "rename", refuse)
-    assert project_of(parts, DEV, loaded) is not None
+    assert project_of(workspace, DEV, loaded) is not None
     assert read(path).id is None
-    (note,) = parts.told
+    (note,) = workspace.told
     assert "Read-only file system" in note.text
 
 
 def test_a_command_by_the_name_alone_is_held_to_the_project_too(
-    parts: Any, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+    workspace: Any, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(loaded.folder)
     path, file = locked(loaded, OTHER), Path("instar.yaml")
-    assert find_own_environment(parts, "dev", file).id == DEV
-    parts.ledger.set_project(DEV, OWN)
+    assert find_own_environment(workspace, "dev", file).id == DEV
+    workspace.ledger.set_project(DEV, OWN)
     with pytest.raises(Refused, match="another project") as caught:
-        find_own_environment(parts, "dev", file)
+        find_own_environment(workspace, "dev", file)
     assert "write web/dev" in (caught.value.hint or "")
-    assert find_own_environment(parts, "web/dev", file).id == DEV
+    assert find_own_environment(workspace, "web/dev", file).id == DEV
     path.write_text("{")
-    require_own_beside(parts.ledger.get_environment(DEV), file)
+    require_own_beside(workspace.ledger.get_environment(DEV), file)
     path.unlink()
-    assert find_own_environment(parts, "dev", file).id == DEV
+    assert find_own_environment(workspace, "dev", file).id == DEV

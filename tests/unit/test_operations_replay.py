@@ -32,7 +32,7 @@ HEADER = Header(width=80, height=24, timestamp=1, title="web-dev-1-1 by ann: loo
 
 
 @pytest.fixture
-def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Dev and live with an instance each, of which dev's was opened twice."""
     monkeypatch.setattr(operation, "require_root", lambda verb, why: None)
     state = StateDirectory(tmp_path, tmp_path / "run")
@@ -48,11 +48,11 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield SimpleNamespace(ledger=ledger, state=state)
 
 
-def test_recordings_are_found_by_instance_environment_and_name(parts: Any) -> None:
-    both, of_environment = find_recordings(parts, "web-dev-1-1", lambda: None)
+def test_recordings_are_found_by_instance_environment_and_name(workspace: Any) -> None:
+    both, of_environment = find_recordings(workspace, "web-dev-1-1", lambda: None)
     assert [one.at.minute for one in both] == [1, 5] and not of_environment
-    assert find_recordings(parts, "dev", lambda: "web") == (both, True)
-    assert find_recordings(parts, both[0].name, lambda: None) == (both[:1], False)
+    assert find_recordings(workspace, "dev", lambda: "web") == (both, True)
+    assert find_recordings(workspace, both[0].name, lambda: None) == (both[:1], False)
     (first, _) = listed(both)
     assert first.header == HEADER and first.seconds >= 0
     for word, said in (
@@ -61,17 +61,17 @@ def test_recordings_are_found_by_instance_environment_and_name(parts: Any) -> No
         ("../x", "no such"),
     ):
         with pytest.raises(NotFound, match=said):
-            find_recordings(parts, word, lambda: "web")
+            find_recordings(workspace, word, lambda: "web")
 
 
-def test_of_files_only_recordings_count(parts: Any) -> None:
-    folder = parts.state.recordings
+def test_of_files_only_recordings_count(workspace: Any) -> None:
+    folder = workspace.state.recordings
     for name in ("notes.txt", "web-dev-1-1.20269901T000000.000000Z.cast", "web.20260101T000000.000000Z.cast"):
         (folder / name).touch()
-    assert len(recordings(parts.state)) == 2 and recordings(parts.state, {"web-live-1-1"}) == ()
-    bad = recordings(parts.state)[0].path
+    assert len(recordings(workspace.state)) == 2 and recordings(workspace.state, {"web-live-1-1"}) == ()
+    bad = recordings(workspace.state)[0].path
     bad.write_text("nothing")
-    assert [one.header for one in listed(recordings(parts.state))] == [None, HEADER]
+    assert [one.header for one in listed(recordings(workspace.state))] == [None, HEADER]
     assert recordings(StateDirectory(folder / "none", folder)) == ()
 
 

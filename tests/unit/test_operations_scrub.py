@@ -67,13 +67,13 @@ def scrub(tmp_path: Path) -> Iterator[Scrub]:
         ledger.add_instances(ENV, 1, 1, IPv4Network("10.99.0.0/24"))
         seals = Seals(state.sealed)
         runtime = SimpleNamespace(layers_in_use=lambda: [layer.diff_id for layer in LAYERS])
-        parts: Any = SimpleNamespace(ledger=ledger, store=stored, seals=seals, layers=stored, said=said)
-        parts.provider = lambda name: SimpleNamespace(runtime=runtime)
-        yield Scrub(parts, said.append)
+        workspace: Any = SimpleNamespace(ledger=ledger, store=stored, seals=seals, layers=stored, said=said)
+        workspace.provider = lambda name: SimpleNamespace(runtime=runtime)
+        yield Scrub(workspace, said.append)
 
 
 def stored(scrub: Scrub) -> Any:
-    return scrub.parts.store
+    return scrub.workspace.store
 
 
 def test_everything_has_its_turn(scrub: Scrub) -> None:
@@ -90,14 +90,14 @@ def test_what_is_damaged_is_told_of_once_and_no_longer_sealed(scrub: Scrub) -> N
     rotten = LAYERS[0].digest
     for _ in range(4):
         scrub.step()
-    seals, path = scrub.parts.seals, stored(scrub).path(rotten)
+    seals, path = scrub.workspace.seals, stored(scrub).path(rotten)
     assert seals.holds(path)
     stored(scrub).rotten.add(rotten)
     for _ in range(8):
         scrub.step()
-    told = [event.detail for event in scrub.parts.ledger.history() if event.kind == "damaged"]
+    told = [event.detail for event in scrub.workspace.ledger.history() if event.kind == "damaged"]
     assert [one["what"] for one in told] == [f"blob {rotten}"] and not seals.holds(path)
-    assert len(scrub.parts.said) == 1  # type: ignore[attr-defined]
+    assert len(scrub.workspace.said) == 1  # type: ignore[attr-defined]
 
 
 def test_an_image_that_is_gone_is_no_reason_to_stop(scrub: Scrub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ LOOK = Order(why="to look", command="hello")
 
 
 @pytest.fixture
-def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An environment whose active release 1 has two instances that run; release 2 has one that does not."""
     monkeypatch.setattr(operation, "require_root", lambda verb: None)
     monkeypatch.setattr(operation, "_STAYED_S", 0)
@@ -55,45 +55,45 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         )
 
 
-def have(parts: Any, order: Order = LOOK) -> Any:
-    return shell(parts, parts.ledger.get_environment(ENV), order, None)
+def have(workspace: Any, order: Order = LOOK) -> Any:
+    return shell(workspace, workspace.ledger.get_environment(ENV), order, None)
 
 
-def kinds(parts: Any) -> list[str]:
-    return [event.kind for event in parts.ledger.history(ENV) if event.kind in ("taint", "shell", "shell-ended")]
+def kinds(workspace: Any) -> list[str]:
+    return [event.kind for event in workspace.ledger.history(ENV) if event.kind in ("taint", "shell", "shell-ended")]
 
 
-def detail(parts: Any, kind: str) -> Any:
-    return next(event.detail for event in reversed(parts.ledger.history(ENV)) if event.kind == kind)
+def detail(workspace: Any, kind: str) -> Any:
+    return next(event.detail for event in reversed(workspace.ledger.history(ENV)) if event.kind == kind)
 
 
-def test_a_command_in_the_oldest_instance(parts: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    left = have(parts)
+def test_a_command_in_the_oldest_instance(workspace: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    left = have(workspace)
     assert (left.exit_status, left.differences, summary(left)) == (0, (), "nothing differs")
     assert capfd.readouterr().out == "hello\n"
-    assert kinds(parts) == ["taint", "shell", "shell-ended"]
-    taint = parts.ledger.instances(ENV)[0].taint
+    assert kinds(workspace) == ["taint", "shell", "shell-ended"]
+    taint = workspace.ledger.instances(ENV)[0].taint
     assert taint.kind == "shell" and (taint.due_at - taint.at).total_seconds() == 60
-    assert detail(parts, "taint")["recording"] == detail(parts, "shell")["recording"] == left.recording
-    lines = (parts.state.recordings / f"{left.recording}.cast").read_text().splitlines()
+    assert detail(workspace, "taint")["recording"] == detail(workspace, "shell")["recording"] == left.recording
+    lines = (workspace.state.recordings / f"{left.recording}.cast").read_text().splitlines()
     assert json.loads(lines[0])["command"] == "hello" and json.loads(lines[1])[1:] == ["o", "hello\r\n"]
 
 
-def test_what_was_changed_and_how_it_ended(parts: Any) -> None:
-    left = have(parts, dataclasses.replace(LOOK, command="touch /tmp/me"))
+def test_what_was_changed_and_how_it_ended(workspace: Any) -> None:
+    left = have(workspace, dataclasses.replace(LOOK, command="touch /tmp/me"))
     assert [one.name for one in left.differences] == ["/tmp/me"] and summary(left) == "1 difference"
-    assert detail(parts, "shell-ended")["differences"] == [
+    assert detail(workspace, "shell-ended")["differences"] == [
         {"kind": "added", "name": "/tmp/me", "what": "0 B, mode 644"}
     ]
-    assert have(parts, dataclasses.replace(LOOK, command="exit 75")).exit_status == 75
-    assert detail(parts, "shell-ended")["exit_status"] == 75
+    assert have(workspace, dataclasses.replace(LOOK, command="exit 75")).exit_status == 75
+    assert detail(workspace, "shell-ended")["exit_status"] == 75
 
 
-def test_what_is_kept_of_many_differences_is_bounded(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_of_many_differences_is_bounded(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operation, "_TOLD", 2)
     monkeypatch.setattr("simulated.shell.SimulatedShell.wait", _make_nine_files)
-    assert len(have(parts).differences) == 9
-    told = detail(parts, "shell-ended")
+    assert len(have(workspace).differences) == 9
+    told = detail(workspace, "shell-ended")
     assert len(told["differences"]) == 2 and told["count"] == 9
 
 
@@ -112,63 +112,63 @@ def _make_nine_files(shell: SimulatedShell) -> int:
         (Order(why="x", command="x", instance="guestbook-dev-2-1"), ProviderError, "it does not run"),
     ],
 )
-def test_what_is_refused_taints_nothing(parts: Any, order: Order, kind: type[InstarError], said: str) -> None:
+def test_what_is_refused_taints_nothing(workspace: Any, order: Order, kind: type[InstarError], said: str) -> None:
     with pytest.raises(kind, match=said):
-        have(parts, order)
-    assert kinds(parts) == [] and not parts.state.recordings.exists()
+        have(workspace, order)
+    assert kinds(workspace) == [] and not workspace.state.recordings.exists()
 
 
-def test_without_a_shell_in_the_image(parts: Any) -> None:
-    parts.runtime.change("guestbook-dev-1-1", has_shell=False)
+def test_without_a_shell_in_the_image(workspace: Any) -> None:
+    workspace.runtime.change("guestbook-dev-1-1", has_shell=False)
     with pytest.raises(ProviderError) as caught:
-        have(parts)
-    assert "--toolbox" in (caught.value.hint or "") and kinds(parts) == []
-    assert have(parts, dataclasses.replace(LOOK, toolbox=True)).exit_status == 0
-    assert detail(parts, "shell")["toolbox"]
+        have(workspace)
+    assert "--toolbox" in (caught.value.hint or "") and kinds(workspace) == []
+    assert have(workspace, dataclasses.replace(LOOK, toolbox=True)).exit_status == 0
+    assert detail(workspace, "shell")["toolbox"]
 
 
-def test_nothing_to_look_at(parts: Any) -> None:
-    for one in parts.ledger.instances(ENV):
-        parts.runtime.kill(one.id)
+def test_nothing_to_look_at(workspace: Any) -> None:
+    for one in workspace.ledger.instances(ENV):
+        workspace.runtime.kill(one.id)
     with pytest.raises(NotFound, match="nothing of its active release runs"):
-        have(parts)
+        have(workspace)
 
 
-def test_nothing_is_tainted_where_nothing_can_be_recorded(parts: Any) -> None:
-    parts.state.recordings.touch()
+def test_nothing_is_tainted_where_nothing_can_be_recorded(workspace: Any) -> None:
+    workspace.state.recordings.touch()
     with pytest.raises(HostError, match="no shell without a record"):
-        have(parts)
-    assert kinds(parts) == []
+        have(workspace)
+    assert kinds(workspace) == []
 
 
-def test_a_recording_of_nothing_is_removed(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recording_of_nothing_is_removed(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*words: Any, **more: Any) -> None:
         raise HostError("the disk is gone")
 
-    monkeypatch.setattr(parts.ledger, "taint", fails)
+    monkeypatch.setattr(workspace.ledger, "taint", fails)
     with pytest.raises(HostError, match="the disk is gone"):
-        have(parts)
-    assert list(parts.state.recordings.iterdir()) == []
+        have(workspace)
+    assert list(workspace.state.recordings.iterdir()) == []
 
 
-def test_an_instance_that_ends_meanwhile(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    instance = parts.ledger.instances(ENV)[0]
+def test_an_instance_that_ends_meanwhile(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = workspace.ledger.instances(ENV)[0]
     monkeypatch.setattr(
-        "simulated.shell.SimulatedShell.wait", lambda self: parts.runtime.destroy(instance, release(1)) or 137
+        "simulated.shell.SimulatedShell.wait", lambda self: workspace.runtime.destroy(instance, release(1)) or 137
     )
-    left = have(parts)
+    left = have(workspace)
     assert left.differences is None and summary(left) == "the instance has ended"
-    assert detail(parts, "shell-ended")["different"] == "the instance has ended"
+    assert detail(workspace, "shell-ended")["different"] == "the instance has ended"
 
 
-def test_what_cannot_be_isolated(parts: Any) -> None:
-    state = parts.ledger.get_environment(ENV)
+def test_what_cannot_be_isolated(workspace: Any) -> None:
+    state = workspace.ledger.get_environment(ENV)
     require_another(state, release(1))
     for of, said in ((release(exclusive=True), "a volume for itself"), (release(port=None), "it has no port")):
         with pytest.raises(Refused, match=said) as caught:
             require_another(state, of)
         assert "leave --isolate away" in (caught.value.hint or "")
-    parts.ledger.begin_rollout(ENV, "deploy", 2)
+    workspace.ledger.begin_rollout(ENV, "deploy", 2)
     with pytest.raises(Refused, match="the deploy to release 2 is under way"):
-        have(parts, dataclasses.replace(LOOK, isolated=True))
-    assert kinds(parts) == []
+        have(workspace, dataclasses.replace(LOOK, isolated=True))
+    assert kinds(workspace) == []

@@ -22,7 +22,7 @@ NETWORK = IPv4Network("10.9.0.0/24")
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[Any]:
+def workspace(tmp_path: Path) -> Iterator[Any]:
     """Dev with two instances, of which one is removed, and one that runs a task; live with one."""
     with Ledger(tmp_path / "ledger" / "instar.db", actor="ann") as ledger:
         for environment, count in ((DEV, 2), (LIVE, 1)):
@@ -44,10 +44,10 @@ def parts(tmp_path: Path) -> Iterator[Any]:
     ],
 )
 def test_what_is_not_an_instance_that_serves(
-    parts: Any, name: str, kind: type[InstarError], said: str, hint: str
+    workspace: Any, name: str, kind: type[InstarError], said: str, hint: str
 ) -> None:
     with pytest.raises(kind) as caught:
-        get_instance(parts, parts.ledger.get_environment(DEV), name)
+        get_instance(workspace, workspace.ledger.get_environment(DEV), name)
     assert said in caught.value.message and hint in (caught.value.hint or "")
 
 
@@ -58,11 +58,11 @@ def test_a_reason_is_one_line_and_not_none() -> None:
             get_reason(blank)
 
 
-def test_the_first_reason_stays(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_reason_stays(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operation, "require_root", lambda verb: None)
-    monkeypatch.setattr(operation, "agent_pid", lambda parts: 7)
-    state = parts.ledger.get_environment(DEV)
-    first = taint(parts, state, "web-dev-1-2", why="odd")
-    again = taint(parts, state, "web-dev-1-2", why="odder")
+    monkeypatch.setattr(operation, "agent_pid", lambda workspace: 7)
+    state = workspace.ledger.get_environment(DEV)
+    first = taint(workspace, state, "web-dev-1-2", why="odd")
+    again = taint(workspace, state, "web-dev-1-2", why="odder")
     assert (first.agent, first.taint.why, again.taint) == (7, "odd", first.taint)
-    assert [event.detail["why"] for event in parts.ledger.history(DEV) if event.kind == "taint"] == ["odd", "odder"]
+    assert [event.detail["why"] for event in workspace.ledger.history(DEV) if event.kind == "taint"] == ["odd", "odder"]

@@ -10,7 +10,7 @@ import pytest
 from instar.errors import HostError
 from instar.model.state import StateDirectory
 from instar.operations.doctor import doctor
-from instar.workspace import Workspace
+from instar.workspace import MachineWorkspace
 
 
 def test_the_state_directory_is_closed_also_one_that_is_there(tmp_path: Path) -> None:
@@ -18,8 +18,8 @@ def test_the_state_directory_is_closed_also_one_that_is_there(tmp_path: Path) ->
     (home / "run").mkdir(parents=True)
     for folder in (home, home / "run"):
         folder.chmod(0o755)
-    workspace = Workspace({"INSTAR_HOME": str(home)}, lambda progress: None)
-    assert workspace.state_id == Workspace({"INSTAR_HOME": str(home)}, lambda progress: None).state_id
+    workspace = MachineWorkspace({"INSTAR_HOME": str(home)}, lambda progress: None)
+    assert workspace.state_id == MachineWorkspace({"INSTAR_HOME": str(home)}, lambda progress: None).state_id
     assert [stat.S_IMODE(folder.stat().st_mode) for folder in (home, home / "run")] == [0o700, 0o700]
 
 
@@ -34,12 +34,12 @@ def test_a_link_to_the_state_directory_is_the_state_directory(tmp_path: Path) ->
 def test_an_id_that_is_none_is_refused_and_kept(tmp_path: Path, text: str) -> None:
     (tmp_path / "id").write_text(text)
     with pytest.raises(HostError, match=f"cannot use '{tmp_path}/id'"):
-        Workspace({"INSTAR_HOME": str(tmp_path)}, lambda progress: None).state_id  # noqa: B018
+        MachineWorkspace({"INSTAR_HOME": str(tmp_path)}, lambda progress: None).state_id  # noqa: B018
     assert (tmp_path / "id").read_text() == text
 
 
 def test_the_doctor_makes_nothing(tmp_path: Path) -> None:
-    workspace = Workspace({"INSTAR_HOME": str(tmp_path / "home")}, lambda progress: None)
+    workspace = MachineWorkspace({"INSTAR_HOME": str(tmp_path / "home")}, lambda progress: None)
     assert doctor(workspace).components
     assert all(isinstance(warning, str) for warning in workspace.warnings())
     assert not (tmp_path / "home").exists()

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from instar.cli import unforeseen
-from instar.cli.options import workspace
+from instar.cli.options import open_workspace
 from instar.cli.screen import say
 from instar.errors import InstarError, UsageError
-from instar.operations.parts import require_root
+from instar.operations.privilege import require_root
 
 CHECK_S = 5.0
 _LOGGED = {
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from instar.telemetry.metrics import Metrics
     from instar.telemetry.notices import Channel
     from instar.telemetry.server import MetricsServer
-    from instar.workspace import Workspace
+    from instar.workspace import MachineWorkspace
 
 
 @click.command()
@@ -90,15 +90,15 @@ def agent(
     from instar.telemetry.metrics import Metrics
 
     log = Log(log_format, sys.stdout, stamped=not systemd.under_a_journal(os.environ))
-    parts = workspace()
-    parts.actor, parts.report = "agent", log.report_for(None)
+    workspace = open_workspace()
+    workspace.actor, workspace.report = "agent", log.report_for(None)
     seen = Metrics()
     server = _server(metrics, seen) if metrics else None
     telling = Telling(log, seen, server)
-    work = Agent(parts, telling, check_s=check)
+    work = Agent(workspace, telling, check_s=check)
     if once:
         return 0 if work.once() else 1
-    _work(parts, work, telling, _channels(notify_command, notify_url))
+    _work(workspace, work, telling, _channels(notify_command, notify_url))
     return 0
 
 
@@ -147,7 +147,7 @@ class Telling:
         return self.log.report_for(environment)
 
 
-def _work(parts: Workspace, work: object, telling: Telling, channels: list[Channel]) -> None:
+def _work(workspace: MachineWorkspace, work: object, telling: Telling, channels: list[Channel]) -> None:
     """Run the agent with its notices until a signal ends it."""
     from instar.operations.agent import Agent
     from instar.telemetry import systemd
@@ -155,13 +155,15 @@ def _work(parts: Workspace, work: object, telling: Telling, channels: list[Chann
 
     assert isinstance(work, Agent)
     metrics = telling.metrics
-    notices = Notices(parts.ledger, parts.state.notified, channels, heard=telling.happened, told=metrics.noticed)
+    notices = Notices(
+        workspace.ledger, workspace.state.notified, channels, heard=telling.happened, told=metrics.noticed
+    )
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: work.stop())
 
     def begun() -> None:
         notices.start()
-        telling.log.say("info", "begun", f"process {os.getpid()} looks after {parts.state.root}")
+        telling.log.say("info", "begun", f"process {os.getpid()} looks after {workspace.state.root}")
         systemd.notify(os.environ, "READY=1")
 
     work.run(begun)

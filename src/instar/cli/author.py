@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from instar.cli.options import file_option, json_option, load_definition, workspace
+from instar.cli.options import file_option, json_option, load_definition, open_workspace
 from instar.cli.screen import Screen, say, say_json
 
 if TYPE_CHECKING:
@@ -113,11 +113,11 @@ def bake(ctx: click.Context, file: Path, as_json: bool, check: bool) -> None:
     """Bake the definition into an image. Steps whose input is known are not run again."""
     from instar.operations.bake import bake as run
 
-    parts = workspace()
+    workspace = open_workspace()
     if check:
         _check(ctx, load_definition(file), as_json=as_json)
         return
-    baked = run(parts, load_definition(file))
+    baked = run(workspace, load_definition(file))
     if as_json:
         layers = [
             {
@@ -138,7 +138,7 @@ def bake(ctx: click.Context, file: Path, as_json: bool, check: bool) -> None:
 def _check(ctx: click.Context, loaded: Loaded, *, as_json: bool) -> None:
     from instar.operations.check import check
 
-    checked = check(workspace(), loaded)
+    checked = check(open_workspace(), loaded)
     if as_json:
         say_json({"digest": checked.baked.image.digest, "same": not checked.differences, "differ": checked.differences})
     else:

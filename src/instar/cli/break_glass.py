@@ -14,13 +14,13 @@ from instar.cli.options import (
     file_option,
     find_own_environment,
     json_option,
+    open_workspace,
     service_beside,
-    workspace,
 )
 from instar.cli.screen import say, say_json, table
 from instar.errors import UsageError
 from instar.model.progress import Progress, Report
-from instar.operations.parts import require_root
+from instar.operations.privilege import require_root
 
 if TYPE_CHECKING:
     from instar.operations.replay import Listed
@@ -40,8 +40,8 @@ def taint(environment: str, instance: str, why: str, file: Path, as_json: bool) 
     require_root("taint")
     from instar.operations.taint import taint as run
 
-    parts = workspace()
-    done = run(parts, find_own_environment(parts, environment, file), instance, why=why)
+    workspace = open_workspace()
+    done = run(workspace, find_own_environment(workspace, environment, file), instance, why=why)
     if as_json:
         environment_id, one = done.instance.environment, done.taint
         names = {
@@ -83,8 +83,8 @@ def shell(
     from instar.operations.shell import Order
     from instar.operations.shell import shell as run
 
-    parts, terminal = workspace(), find()
-    found = find_own_environment(parts, environment, file)
+    workspace, terminal = open_workspace(), find()
+    found = find_own_environment(workspace, environment, file)
     order = Order(
         why=_reason(why, asked=command is not None or terminal is not None),
         instance=instance,
@@ -93,8 +93,8 @@ def shell(
         toolbox=toolbox,
         term=os.environ.get("TERM") or "dumb",
     )
-    left = run(parts, found, order, terminal)
-    _tell_left(parts.report, left)
+    left = run(workspace, found, order, terminal)
+    _tell_left(workspace.report, left)
     return left.exit_status
 
 
@@ -113,7 +113,7 @@ def replay(word: str, speed: float, as_list: bool, file: Path, as_json: bool) ->
     require_root("replay", "the state directory belongs to root")
     from instar.operations.replay import find_recordings, listed, play
 
-    found, of_environment = find_recordings(workspace(), word, lambda: service_beside(word, file))
+    found, of_environment = find_recordings(open_workspace(), word, lambda: service_beside(word, file))
     if of_environment or as_list or as_json:
         _list(list(listed(found)), as_json)
         return

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from instar.cli.options import environment_argument, file_option, find_environment, json_option, workspace
+from instar.cli.options import environment_argument, file_option, find_environment, json_option, open_workspace
 from instar.cli.screen import say, say_json
-from instar.operations.parts import require_root
+from instar.operations.privilege import require_root
 
 if TYPE_CHECKING:
     from instar.model.drift import Finding
@@ -33,8 +33,8 @@ def drift(environment: str, instance: str | None, deep: bool, file: Path, as_jso
     require_root("drift", "it looks into processes, mounts and namespaces")
     from instar.operations.drift import drift as run
 
-    parts = workspace()
-    report = run(parts, find_environment(parts, environment, file), instance, deep=deep)
+    workspace = open_workspace()
+    report = run(workspace, find_environment(workspace, environment, file), instance, deep=deep)
     if as_json:
         say_json(_plain(report))
     else:

@@ -8,9 +8,9 @@ from typing import Literal
 
 import click
 
-from instar.cli.options import json_option, workspace
+from instar.cli.options import json_option, open_workspace
 from instar.cli.screen import say, say_json, size, table
-from instar.operations.parts import require_root
+from instar.operations.privilege import require_root
 
 
 @click.group(invoke_without_command=True)
@@ -31,14 +31,14 @@ def list_images(as_json: bool) -> None:
     require_root("images", "the store belongs to root")
     from instar.operations.standing import kept_releases
 
-    parts = workspace()
+    workspace = open_workspace()
     users: dict[str, list[str]] = {}
-    for release in kept_releases(parts):
+    for release in kept_releases(workspace):
         users.setdefault(release.image, []).append(f"{release.environment} {release.number}")
     tags: dict[str, list[str]] = {}
-    for tag, digest in parts.store.tags().items():
+    for tag, digest in workspace.store.tags().items():
         tags.setdefault(digest, []).append(tag)
-    found = parts.store.images()
+    found = workspace.store.images()
     if as_json:
         say_json(
             [
@@ -70,7 +70,7 @@ def list_images(as_json: bool) -> None:
 def show_image(image: str, as_json: bool) -> None:
     """Show one image: IMAGE is a digest, the beginning of one, or a service's name (its newest bake)."""
     require_root("images show", "the store belongs to root")
-    found = workspace().store.find(image)
+    found = open_workspace().store.find(image)
     if as_json:
         say_json(found)
         return
@@ -96,7 +96,7 @@ def remove_image(image: str) -> None:
     """Remove an image that no release needs. Its layers go with the next gc."""
     from instar.operations.gc import remove_image as run
 
-    say(f"removed {run(workspace(), image)}")
+    say(f"removed {run(open_workspace(), image)}")
 
 
 @click.command()
@@ -115,7 +115,7 @@ def export(image: str, file: Path, compression: Literal["zstd", "gzip"]) -> None
     IMAGE is a digest, the beginning of one, or a service's name (its newest bake).
     """
     require_root("export", "the store belongs to root")
-    store = workspace().store
+    store = open_workspace().store
     found = store.find(image)
     digest = store.export(found.digest, file, compression=compression)
     say(f"wrote {file}: {digest}")
@@ -135,7 +135,7 @@ def gc(dry_run: bool, everything: bool, as_json: bool) -> None:
     """
     from instar.operations.gc import gc as run
 
-    collection = run(workspace(), dry_run=dry_run, everything=everything)
+    collection = run(open_workspace(), dry_run=dry_run, everything=everything)
     if as_json:
         counts = {"blobs": collection.blobs, "bytes": collection.size_bytes, "fetched": collection.fetched}
         counts["secrets"] = collection.secrets

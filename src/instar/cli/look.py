@@ -14,15 +14,15 @@ from instar.cli.options import (
     file_option,
     find_environment,
     json_option,
+    open_workspace,
     service_beside,
     service_name,
-    workspace,
 )
 from instar.cli.screen import age, moment, say, say_json, table, warn
 from instar.cli.told import brief
 from instar.errors import ComponentMissing
 from instar.model.progress import Progress
-from instar.operations.parts import require_root
+from instar.operations.privilege import require_root
 
 if TYPE_CHECKING:
     from instar.model.release import Event
@@ -43,22 +43,22 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
     require_root("status", _READS)
     from instar.operations.status import status as look
 
-    parts = workspace()
+    workspace = open_workspace()
     if environment is not None:
-        found = look(parts, find_environment(parts, environment, file))
+        found = look(workspace, find_environment(workspace, environment, file))
         if as_json:
             say_json(_as_json(found))
         else:
             _show_one(found)
         return
     service = service_name(file)
-    everything = [look(parts, state) for state in parts.ledger.environments(service)]
+    everything = [look(workspace, state) for state in workspace.ledger.environments(service)]
     if as_json:
         say_json([_as_json(one) for one in everything])
     elif everything:
         _show_all(everything)
     else:
-        before = "; what was: instar history" if parts.ledger.history(None, last=1) else ""
+        before = "; what was: instar history" if workspace.ledger.history(None, last=1) else ""
         say(f"nothing is deployed{f' of {service!r}' if service else ''} now: instar deploy ENV{before}")
 
 
@@ -73,18 +73,18 @@ def history(environment: str | None, file: Path, as_json: bool, last: int | None
     require_root("history", _READS)
     from instar.operations.environments import find_environment_id
 
-    parts = workspace()
+    workspace = open_workspace()
     if verify:
-        verified = parts.ledger.verify()
+        verified = workspace.ledger.verify()
         if as_json:
             say_json(verified)
         else:
             say(f"the chain holds: {verified.events} events, head {verified.head}")
         return
     environment_id = (
-        find_environment_id(parts.ledger, environment, service_beside(environment, file)) if environment else None
+        find_environment_id(workspace.ledger, environment, service_beside(environment, file)) if environment else None
     )
-    events = parts.ledger.history(environment_id, last=last)
+    events = workspace.ledger.history(environment_id, last=last)
     if as_json:
         say_json([_event(event) for event in events])
         return
@@ -115,13 +115,13 @@ def logs(environment: str, instance: str | None, file: Path, last: int | None, s
     from instar.operations.logs import endings
     from instar.operations.logs import logs as read
 
-    parts = workspace()
-    found = find_environment(parts, environment, file)
+    workspace = open_workspace()
+    found = find_environment(workspace, environment, file)
     begin = moment(since, datetime.now(UTC)) if since else None
-    for name, line in read(parts, found, instance, last=last, since=begin, follow=follow):
+    for name, line in read(workspace, found, instance, last=last, since=begin, follow=follow):
         say(line if instance else f"{name}  {line}")
-    for name, how in endings(parts, found, instance):
-        parts.report(Progress(stage="ended", text=f"{name}: {how}"))
+    for name, how in endings(workspace, found, instance):
+        workspace.report(Progress(stage="ended", text=f"{name}: {how}"))
 
 
 @click.command()
@@ -130,7 +130,7 @@ def doctor(as_json: bool) -> None:
     """Look for every component that instar stands on; exit 69 when a needed one is missing."""
     from instar.operations.doctor import doctor as look
 
-    diagnosis = look(workspace())
+    diagnosis = look(open_workspace())
     if as_json:
         say_json({"complete": diagnosis.complete, **_fields(diagnosis)})
     else:

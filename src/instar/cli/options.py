@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from instar.cli.screen import Screen
-from instar.workspace import Workspace
+from instar.workspace import MachineWorkspace
 
 if TYPE_CHECKING:
     from instar.definition import Loaded
@@ -61,9 +61,9 @@ def environment_argument(command: F) -> F:
     return click.argument("environment", metavar="ENV")(command)
 
 
-def workspace() -> Workspace:
+def open_workspace() -> MachineWorkspace:
     """Return the workspace of this process's environment, with progress on stderr."""
-    return Workspace(os.environ, Screen())
+    return MachineWorkspace(os.environ, Screen())
 
 
 def load_definition(file: Path) -> Loaded:
@@ -72,19 +72,19 @@ def load_definition(file: Path) -> Loaded:
     return load(file)
 
 
-def find_environment(parts: Workspace, word: str, file: Path) -> EnvironmentState:
+def find_environment(workspace: MachineWorkspace, word: str, file: Path) -> EnvironmentState:
     """Return the environment that ``word`` names (ENV or SERVICE/ENV), with the help of a definition if one is here."""
     from instar.operations.environments import find_environment as find
 
-    return find(parts.ledger, word, service_beside(word, file))
+    return find(workspace.ledger, word, service_beside(word, file))
 
 
-def find_own_environment(parts: Workspace, word: str, file: Path) -> EnvironmentState:
+def find_own_environment(workspace: MachineWorkspace, word: str, file: Path) -> EnvironmentState:
     """Return the environment that ``word`` names, to do something to it.
 
     Raises Refused when ENV, without SERVICE/, would be another project's than the definition's here.
     """
-    found = find_environment(parts, word, file)
+    found = find_environment(workspace, word, file)
     if "/" not in word:
         from instar.operations.project import require_own_beside
 

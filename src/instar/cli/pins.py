@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from instar.cli.options import environment_argument, file_option, find_own_environment, json_option, workspace
+from instar.cli.options import environment_argument, file_option, find_own_environment, json_option, open_workspace
 from instar.cli.screen import say, say_json
-from instar.operations.parts import require_root
+from instar.operations.privilege import require_root
 
 number_argument = click.argument("number", metavar="N", type=click.IntRange(1, 2**31 - 1))
 
@@ -37,8 +37,8 @@ def _pin(environment: str, number: int, file: Path, as_json: bool, *, pinned: bo
     require_root("pin" if pinned else "unpin")
     from instar.operations.pin import pin as run
 
-    parts = workspace()
-    release = run(parts, find_own_environment(parts, environment, file).id, number, pinned=pinned)
+    workspace = open_workspace()
+    release = run(workspace, find_own_environment(workspace, environment, file).id, number, pinned=pinned)
     if as_json:
         environment_id = release.environment
         names = {

@@ -16,13 +16,13 @@ from instar.cli.options import (
     find_own_environment,
     json_option,
     load_definition,
+    open_workspace,
     plan_option,
     take_over_option,
-    workspace,
 )
 from instar.cli.screen import say, say_json, table
 from instar.model.progress import Progress, Report
-from instar.operations.parts import require_root
+from instar.operations.privilege import require_root
 
 if TYPE_CHECKING:
     from instar.operations.deploy import Outcome
@@ -66,16 +66,16 @@ def deploy(
 
     if watch and detach:
         raise click.UsageError("--detach leaves the rollout to the agent, which watches too; leave --watch away")
-    parts = workspace()
+    workspace = open_workspace()
     loaded = load_definition(file)
     if plan_only:
         require_root("deploy --plan", "the state directory belongs to root")
         from instar.operations.plan import plan
 
         allowed = {"adopt_name": adopt_name, "break_promotion": break_promotion}
-        return _show_plan(plan(parts, loaded, environment, image=image, **allowed), as_json)
+        return _show_plan(plan(workspace, loaded, environment, image=image, **allowed), as_json)
     outcome = run(
-        parts,
+        workspace,
         loaded,
         environment,
         image=image,
@@ -85,7 +85,7 @@ def deploy(
         break_promotion=break_promotion,
         watch=watch,
     )
-    return show(outcome, parts.report, as_json)
+    return show(outcome, workspace.report, as_json)
 
 
 @click.command()
@@ -114,16 +114,16 @@ def promote(
     """
     from instar.operations.promote import promote as run
 
-    parts = workspace()
+    workspace = open_workspace()
     loaded = load_definition(file)
     if plan_only:
         require_root("promote --plan", "the state directory belongs to root")
         from instar.operations.plan import plan_promotion
 
-        planned = plan_promotion(parts, loaded, source, target, adopt_name=adopt_name)
+        planned = plan_promotion(workspace, loaded, source, target, adopt_name=adopt_name)
         return _show_plan(planned, as_json, verb="promote")
-    outcome = run(parts, loaded, source, target, take_over=take_over, detach=detach, adopt_name=adopt_name)
-    return show(outcome, parts.report, as_json)
+    outcome = run(workspace, loaded, source, target, take_over=take_over, detach=detach, adopt_name=adopt_name)
+    return show(outcome, workspace.report, as_json)
 
 
 @click.command()
@@ -146,9 +146,9 @@ def rollback(environment: str, file: Path, as_json: bool, take_over: bool, to: i
     require_root("rollback")
     from instar.operations.rollback import rollback as run
 
-    parts = workspace()
-    found = find_own_environment(parts, environment, file)
-    return show(run(parts, found, to=to, take_over=take_over, force=force), parts.report, as_json)
+    workspace = open_workspace()
+    found = find_own_environment(workspace, environment, file)
+    return show(run(workspace, found, to=to, take_over=take_over, force=force), workspace.report, as_json)
 
 
 @click.command()
@@ -162,8 +162,8 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, yes: b
     require_root("destroy")
     from instar.operations.destroy import destroy as run
 
-    parts = workspace()
-    found = find_own_environment(parts, environment, file)
+    workspace = open_workspace()
+    found = find_own_environment(workspace, environment, file)
     if not yes:
         what = "and its volumes, with all data in them" if volumes else "(its volumes stay)"
         try:
@@ -175,10 +175,10 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, yes: b
             raise click.UsageError(hint) from None
         if answer != environment:
             raise click.UsageError("the name differs: nothing was removed")
-    run(parts, found, volumes=volumes, take_over=take_over)
-    kept = parts.state.volumes / found.id.service / found.id.name
+    run(workspace, found, volumes=volumes, take_over=take_over)
+    kept = workspace.state.volumes / found.id.service / found.id.name
     stays = f"; its volumes stay in {kept}" if kept.exists() else ""
-    parts.report(Progress(stage="done", text=f"{found.id} is gone{stays}; instar history shows what was"))
+    workspace.report(Progress(stage="done", text=f"{found.id} is gone{stays}; instar history shows what was"))
 
 
 def show(outcome: Outcome, report: Report, as_json: bool) -> int:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from instar.cli.options import environment_argument, file_option, find_own_environment, json_option, workspace
+from instar.cli.options import environment_argument, file_option, find_own_environment, json_option, open_workspace
 from instar.cli.releases import show
 from instar.cli.screen import say_json
 from instar.model.progress import Progress
-from instar.operations.parts import require_root
+from instar.operations.privilege import require_root
 
 if TYPE_CHECKING:
     from instar.operations.rollout import Told
@@ -34,11 +34,11 @@ def pause(environment: str, file: Path, as_json: bool, why: str) -> None:
     require_root("rollout pause")
     from instar.operations.rollout import pause as run
 
-    parts = workspace()
-    told = run(parts, find_own_environment(parts, environment, file), why=why)
+    workspace = open_workspace()
+    told = run(workspace, find_own_environment(workspace, environment, file), why=why)
     environment_id = told.rollout.environment
     text = f"{environment_id}: the {told.rollout.kind} to release {told.rollout.target} goes no further"
-    _tell(parts.report, "paused", text, f"go on with: instar rollout resume {environment_id}")
+    _tell(workspace.report, "paused", text, f"go on with: instar rollout resume {environment_id}")
     if as_json:
         say_json(_as_json(told))
 
@@ -55,13 +55,13 @@ def resume(environment: str, file: Path, as_json: bool) -> int:
     require_root("rollout resume")
     from instar.operations.rollout import resume as run
 
-    parts = workspace()
-    told = run(parts, find_own_environment(parts, environment, file))
+    workspace = open_workspace()
+    told = run(workspace, find_own_environment(workspace, environment, file))
     if told.outcome is not None:
-        return show(told.outcome, parts.report, as_json)
+        return show(told.outcome, workspace.report, as_json)
     who = f"process {told.pid} carries it on" if told.pid else f"it is {told.rollout.state}"
     _tell(
-        parts.report,
+        workspace.report,
         "resumed",
         f"{told.rollout.environment}: {told.rollout.kind} to release {told.rollout.target}: {who}",
     )
@@ -80,17 +80,17 @@ def abort(environment: str, file: Path, as_json: bool, why: str) -> int:
     require_root("rollout abort")
     from instar.operations.rollout import abort as run
 
-    parts = workspace()
-    told = run(parts, find_own_environment(parts, environment, file), why=why)
+    workspace = open_workspace()
+    told = run(workspace, find_own_environment(workspace, environment, file), why=why)
     if as_json:
         say_json(_as_json(told))
     environment_id, target = told.rollout.environment, told.rollout.target
     if told.rollout.state != "failed":
         text = f"{environment_id}: it is written down, but process {told.pid} has not acted on it yet"
-        _tell(parts.report, "waiting", text, "look at that process; it may have been stopped")
+        _tell(workspace.report, "waiting", text, "look at that process; it may have been stopped")
         return 1
     runs = f"runs release {told.rollout.source}" if told.rollout.source is not None else "runs nothing, as before"
-    _tell(parts.report, "aborted", f"release {target} has no traffic; {environment_id} {runs}")
+    _tell(workspace.report, "aborted", f"release {target} has no traffic; {environment_id} {runs}")
     return 0
 
 

@@ -6,9 +6,9 @@ import sys
 
 import click
 
-from instar.cli.options import json_option, place_of, take_over_option, workspace
+from instar.cli.options import json_option, open_workspace, place_of, take_over_option
 from instar.cli.screen import say, say_json, size, table
-from instar.operations.parts import require_root
+from instar.operations.privilege import require_root
 
 
 @click.group(invoke_without_command=True)
@@ -29,7 +29,7 @@ def list_volumes(as_json: bool = False) -> None:
     require_root("volumes", "the state directory belongs to root")
     from instar.operations.volumes import volumes as look
 
-    kept = look(workspace())
+    kept = look(open_workspace())
     if as_json:
         say_json(
             [
@@ -74,14 +74,14 @@ def remove(environment: str, name: str, take_over: bool, yes: bool) -> None:
     require_root("volumes remove")
     from instar.operations.volumes import remove_volume, volumes
 
-    parts, found = workspace(), place_of(environment)
+    workspace, found = open_workspace(), place_of(environment)
     if not yes:
         _ask(
-            next((one.stored.used_bytes for one in volumes(parts, found) if one.stored.name == name), None),
+            next((one.stored.used_bytes for one in volumes(workspace, found) if one.stored.name == name), None),
             environment,
             name,
         )
-    remove_volume(parts, found, name, take_over=take_over)
+    remove_volume(workspace, found, name, take_over=take_over)
     say(f"the volume '{name}' of {found} is gone")
 
 

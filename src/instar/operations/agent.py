@@ -26,8 +26,10 @@ from instar.model.progress import Report
 from instar.model.release import EnvironmentId, EnvironmentState, Process
 from instar.operations.deploy import clear_orphans
 from instar.operations.guard import Memory, guard
-from instar.operations.parts import Parts, agent_lock, agent_pid, hold_environment, require_root
+from instar.operations.locks import agent_lock, agent_pid, hold_environment
+from instar.operations.privilege import require_root
 from instar.operations.scrub import PAUSE_S, Scrub
+from instar.operations.workspace import Workspace
 
 CHECK_S = 5.0  # from one look at an environment that is as wanted to the next
 _NEWS_S = 1.0  # how soon a new environment, or a rollout that was left to it, is seen
@@ -78,13 +80,13 @@ class Post:
 class Agent:
     """One per state directory. Its passes run in threads, one an environment at a time."""
 
-    def __init__(self, parts: Parts, listener: Listener, *, check_s: float = CHECK_S) -> None:
-        self._parts = parts
+    def __init__(self, workspace: Workspace, listener: Listener, *, check_s: float = CHECK_S) -> None:
+        self._workspace = workspace
         self._listener = listener
         self._check_s = check_s
         self._posts: dict[EnvironmentId, Post] = {}
         self._orphans_due = 0.0
-        self._scrub = Scrub(parts, parts.report)
+        self._scrub = Scrub(workspace, workspace.report)
         self._scrub_due = time.monotonic() + PAUSE_S
         self._scrubbing: Future[None] | None = None
         self._stop = threading.Event()
@@ -98,7 +100,7 @@ class Agent:
     def run(self, begun: Callable[[], None] = lambda: None) -> None:
         """Work until :meth:`stop`; ``begun`` is called first. Raises Refused when another agent has this state
         directory."""
-        with _alone(self._parts), ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="pass") as threads:
+        with _alone(self._workspace), ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="pass") as threads:
             begun()
             while not self._stop.is_set():
                 self._listener.beat()
@@ -111,7 +113,7 @@ class Agent:
 
     def once(self) -> bool:
         """Make a single pass: every environment as near to what is wanted as it comes now. False when one failed."""
-        with _alone(self._parts):
+        with _alone(self._workspace):
             self._look_around()
             self._scrub.step()
             for post in self._posts.values():
@@ -120,7 +122,7 @@ class Agent:
 
     def _look_around(self) -> None:
         """Learn which environments there are, and now and then clear what dead processes left."""
-        states = {state.id: state for state in self._parts.ledger.environments()}
+        states = {state.id: state for state in self._workspace.ledger.environments()}
         for environment in self._posts.keys() - states.keys():
             if self._posts[environment].working is None:
                 del self._posts[environment]
@@ -137,7 +139,7 @@ class Agent:
     def _clear_orphans(self, states: list[EnvironmentState]) -> None:
         for name in {state.settings.provider for state in states}:
             with contextlib.suppress(InstarError):
-                clear_orphans(self._parts, self._parts.provider(name))
+                clear_orphans(self._workspace, self._workspace.provider(name))
 
     def _begin(self, threads: ThreadPoolExecutor, post: Post) -> None:
         def ended(future: Future[float]) -> None:
@@ -177,7 +179,7 @@ class Agent:
         """Act on one environment until it has to wait; return for how many seconds. Never raises what was expected."""
         began = time.monotonic()
         try:
-            with hold_environment(self._parts, post.environment, patient=False):
+            with hold_environment(self._workspace, post.environment, patient=False):
                 seconds = self._advance(post)
         except EnvironmentBusy:
             return _BUSY_S
@@ -194,7 +196,7 @@ class Agent:
         return self._check_s if seconds is None else min(seconds, self._check_s)
 
     def _advance(self, post: Post) -> float | None:
-        state = self._parts.ledger.find_environment(post.environment)
+        state = self._workspace.ledger.find_environment(post.environment)
         if state is None:
             return None
         self._guard(post, state)
@@ -213,7 +215,7 @@ class Agent:
     def _guard(self, post: Post, state: EnvironmentState) -> None:
         """Check what runs there, if it is time. A check that fails is told of, and keeps nothing else from its turn."""
         try:
-            checked = guard(self._parts, state, post.memory, self._listener.report_for(post.environment))
+            checked = guard(self._workspace, state, post.memory, self._listener.report_for(post.environment))
         except Exception as error:
             self._listener.failed(post.environment, error)
         else:
@@ -225,9 +227,9 @@ class Agent:
         target = state.rollout.id if state.rollout else None
         if post.run is None or post.rollout != target:
             loop = Loop(
-                ledger=self._parts.ledger,
-                provider=self._parts.provider(state.settings.provider),
-                find_image=self._parts.store.image,
+                ledger=self._workspace.ledger,
+                provider=self._workspace.provider(state.settings.provider),
+                find_image=self._workspace.store.image,
                 report=self._listener.report_for(post.environment),
             )
             post.run, post.rollout = loop.begin(post.environment, asked=False), target
@@ -238,21 +240,21 @@ class Agent:
         """Finish what a dead ``destroy`` began; its volumes stay."""
         if not state.destroying:
             return
-        runtime = self._parts.provider(state.settings.provider).runtime
-        runtime.forget(state.id, self._parts.ledger.instance_names(state.id), volumes=False)
-        self._parts.ledger.remove_environment(state.id)
+        runtime = self._workspace.provider(state.settings.provider).runtime
+        runtime.forget(state.id, self._workspace.ledger.instance_names(state.id), volumes=False)
+        self._workspace.ledger.remove_environment(state.id)
 
 
 @contextlib.contextmanager
-def _alone(parts: Parts) -> Iterator[None]:
+def _alone(workspace: Workspace) -> Iterator[None]:
     """Be the only agent of this state directory inside. Raises Refused."""
     require_root("agent")
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(locks.hold(agent_lock(parts), "the agent"))
+            held.enter_context(locks.hold(agent_lock(workspace), "the agent"))
         except EnvironmentBusy as error:
             raise Refused(
-                f"cannot start an agent: process {agent_pid(parts) or '(unknown)'} is one already",
+                f"cannot start an agent: process {agent_pid(workspace) or '(unknown)'} is one already",
                 hint="one does for all environments of a state directory",
             ) from error
         yield

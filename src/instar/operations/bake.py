@@ -15,60 +15,62 @@ from instar.host.sandbox import makes_user_namespaces
 from instar.model.image import Image
 from instar.model.progress import Progress
 from instar.operations.lock import existing_lock, fitting_lock, is_locked, note_needs
-from instar.operations.parts import Parts, hold_store, require_root
+from instar.operations.locks import hold_store
+from instar.operations.privilege import require_root
+from instar.operations.workspace import Workspace
 
 
-def bake(parts: Parts, loaded: Loaded, *, to_deploy: bool = False) -> Baked:
+def bake(workspace: Workspace, loaded: Loaded, *, to_deploy: bool = False) -> Baked:
     """Bake what isn't baked yet; return the image and how each step went.
 
     Locks first when there is no lock. ``to_deploy``: the caller holds the store, and will mount the layers at once.
     """
     require_root("bake")
-    lock = fitting_lock(loaded, cache=parts.state.cache, report=parts.report)
-    with contextlib.nullcontext() if to_deploy else hold_store(parts):
-        planned = plan_bake(loaded, lock=lock, store=parts.store, state=parts.state)
+    lock = fitting_lock(loaded, cache=workspace.state.cache, report=workspace.report)
+    with contextlib.nullcontext() if to_deploy else hold_store(workspace):
+        planned = plan_bake(loaded, lock=lock, store=workspace.store, state=workspace.state)
         if lock.bake_format > 1 and not all(step.cached for step in planned.steps) and not makes_user_namespaces():
             text = "no user namespace can be made here: steps run without one, with the same few rights"
-            parts.report(Progress(stage="note", text=text, kind="warning"))
-        needed = note_needs(parts.state.cache, loaded, lock)
+            workspace.report(Progress(stage="note", text=text, kind="warning"))
+        needed = note_needs(workspace.state.cache, loaded, lock)
         if planned.fetches:
-            fetch_all(lock, loaded.definition, parts.cache, parts.report, verify=True)
+            fetch_all(lock, loaded.definition, workspace.cache, workspace.report, verify=True)
         baked = run_bake(
             loaded,
             lock=lock,
-            store=parts.store,
-            cache=parts.cache,
-            layers=parts.layers,
-            state=parts.state,
-            report=parts.report,
+            store=workspace.store,
+            cache=workspace.cache,
+            layers=workspace.layers,
+            state=workspace.state,
+            report=workspace.report,
             planned=planned,
             mountable=to_deploy,
         )
-        Needs(parts.state.cache).write(baked.image.digest.hex, needed)
-        parts.store.tag(loaded.definition.name, baked.image.digest)
-        if not to_deploy and not all(step.cached for step in baked.steps) and not parts.ledger.instances():
-            parts.layers.unmount_all()
+        Needs(workspace.state.cache).write(baked.image.digest.hex, needed)
+        workspace.store.tag(loaded.definition.name, baked.image.digest)
+        if not to_deploy and not all(step.cached for step in baked.steps) and not workspace.ledger.instances():
+            workspace.layers.unmount_all()
         known = sum(1 for step in baked.steps if step.cached)
         text = f"{known} of {len(baked.steps)} steps cached · {baked.seconds:.2f} s"
-        parts.report(Progress(stage="bake", text=text, aside=f"sha256:{baked.image.digest.short}"))
+        workspace.report(Progress(stage="bake", text=text, aside=f"sha256:{baked.image.digest.short}"))
         return baked
 
 
-def find_baked(parts: Parts, loaded: Loaded) -> Image | None:
+def find_baked(workspace: Workspace, loaded: Loaded) -> Image | None:
     """Return the image of the definition where a bake would do nothing and write nothing, else None."""
     if not is_locked(loaded):
         return None
-    digest = plan(parts, loaded).image
-    if digest is None or parts.store.tags().get(loaded.definition.name) != digest:
+    digest = plan(workspace, loaded).image
+    if digest is None or workspace.store.tags().get(loaded.definition.name) != digest:
         return None
     try:
-        found = parts.store.image(digest)
+        found = workspace.store.image(digest)
     except ImageNotFound:
         return None
-    parts.report(Progress(stage="bake", text="every step is cached", aside=f"sha256:{digest.short}"))
+    workspace.report(Progress(stage="bake", text="every step is cached", aside=f"sha256:{digest.short}"))
     return found
 
 
-def plan(parts: Parts, loaded: Loaded) -> Planned:
+def plan(workspace: Workspace, loaded: Loaded) -> Planned:
     """Return each step and whether its layer is there already; nothing is fetched, run or written."""
-    return plan_bake(loaded, lock=existing_lock(loaded), store=parts.store, state=parts.state)
+    return plan_bake(loaded, lock=existing_lock(loaded), store=workspace.store, state=workspace.state)

@@ -11,7 +11,8 @@ from instar.fetch.fetch import fetch_all
 from instar.model.progress import Progress
 from instar.operations.bake import bake
 from instar.operations.lock import existing_lock
-from instar.operations.parts import Parts, hold_store
+from instar.operations.locks import hold_store
+from instar.operations.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,19 +23,23 @@ class Checked:
     differences: tuple[Difference, ...]
 
 
-def check(parts: Parts, loaded: Loaded) -> Checked:
+def check(workspace: Workspace, loaded: Loaded) -> Checked:
     """Bake what isn't baked yet, then everything once more in a place of its own, and say what differs.
 
     Raises what a bake raises.
     """
-    baked = bake(parts, loaded)
+    baked = bake(workspace, loaded)
     lock = existing_lock(loaded)
-    with hold_store(parts):
-        fetch_all(lock, loaded.definition, parts.cache, parts.report, verify=True)
-        parts.report(Progress(stage="check", text="everything once more, elsewhere and from nothing", kind="running"))
-        place = baked_elsewhere(loaded, lock=lock, cache=parts.cache, state=parts.state, report=parts.report)
+    with hold_store(workspace):
+        fetch_all(lock, loaded.definition, workspace.cache, workspace.report, verify=True)
+        workspace.report(
+            Progress(stage="check", text="everything once more, elsewhere and from nothing", kind="running")
+        )
+        place = baked_elsewhere(
+            loaded, lock=lock, cache=workspace.cache, state=workspace.state, report=workspace.report
+        )
         with place as (store, again):
-            found = tuple(differences(parts.store, baked, store, again))
+            found = tuple(differences(workspace.store, baked, store, again))
     told = f"{len(found)} files differ" if found else "the same bytes"
-    parts.report(Progress(stage="check", text=told, kind="failed" if found else "done"))
+    workspace.report(Progress(stage="check", text=told, kind="failed" if found else "done"))
     return Checked(baked=baked, differences=found)

@@ -19,12 +19,14 @@ from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.progress import Progress
 from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release, RolloutKind, Settings
+from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc
 from instar.operations.old_secrets import remove_if_free
-from instar.operations.parts import Parts, agent_pid, hold_environment, hold_store, keep_from_gc, require_root
+from instar.operations.privilege import require_root
 from instar.operations.project import project_of, require_own
 from instar.operations.reach import cuts
 from instar.operations.secrets import keep_secrets
 from instar.operations.watch import require_watch, stand_by, tell_unwatched
+from instar.operations.workspace import Workspace
 from instar.providers.base import Provider, RouterPlan
 
 
@@ -59,7 +61,7 @@ class Outcome:
 
 
 def deploy(
-    parts: Parts,
+    workspace: Workspace,
     loaded: Loaded,
     name: str,
     *,
@@ -78,47 +80,47 @@ def deploy(
     """
     require_root("deploy")
     if detach:
-        require_agent(parts)
+        require_agent(workspace)
     began = time.monotonic()
     environment = get_declared(loaded, name)
     if watch:
         require_watch(Settings.of(environment), name)
     environment_id = EnvironmentId(service=loaded.definition.name, name=name)
-    with hold_environment(parts, environment_id, take_over=take_over):
-        require_own(parts, environment_id, loaded, adopt=adopt_name)
+    with hold_environment(workspace, environment_id, take_over=take_over):
+        require_own(workspace, environment_id, loaded, adopt=adopt_name)
         if not break_promotion:
-            require_promotion(parts, loaded, environment, image)
-        with keep_from_gc(parts):
-            found = parts.store.find(image) if image else _baked(parts, loaded)
-            configuration = configure(parts, loaded, environment)
+            require_promotion(workspace, loaded, environment, image)
+        with keep_from_gc(workspace):
+            found = workspace.store.find(image) if image else _baked(workspace, loaded)
+            configuration = configure(workspace, loaded, environment)
             release = begin(
-                parts,
+                workspace,
                 environment_id,
                 Settings.of(environment),
                 found,
                 configuration,
                 "deploy",
-                project=project_of(parts, environment_id, loaded),
+                project=project_of(workspace, environment_id, loaded),
                 detail={"break_promotion": True} if break_promotion else None,
             )
         if detach:
-            return leave(parts, release, began)
-        outcome = converge(parts, release, began, watch=watch)
-    remove_if_free(parts)
+            return leave(workspace, release, began)
+        outcome = converge(workspace, release, began, watch=watch)
+    remove_if_free(workspace)
     return outcome
 
 
-def require_promotion(parts: Parts, loaded: Loaded, environment: Environment, image: str | None) -> None:
+def require_promotion(workspace: Workspace, loaded: Loaded, environment: Environment, image: str | None) -> None:
     """Keep a deploy out of an environment that takes its releases from another. What is there already, or on its way,
     may be gone on with and put right. Raises Refused."""
     if environment.promote_from is None:
         return
     from instar.operations.plan import configuration_of, image_of
 
-    state = parts.ledger.find_environment(EnvironmentId(service=loaded.definition.name, name=environment.name))
-    digest = image_of(parts, loaded, image).digest
+    state = workspace.ledger.find_environment(EnvironmentId(service=loaded.definition.name, name=environment.name))
+    digest = image_of(workspace, loaded, image).digest
     if digest is not None and state is not None and state.settings == Settings.of(environment):
-        release = _known_release(parts, state, digest, configuration_of(parts, loaded, environment))
+        release = _known_release(workspace, state, digest, configuration_of(workspace, loaded, environment))
         if release is not None:
             return
     raise Refused(
@@ -128,20 +130,20 @@ def require_promotion(parts: Parts, loaded: Loaded, environment: Environment, im
     )
 
 
-def _baked(parts: Parts, loaded: Loaded) -> Image:
+def _baked(workspace: Workspace, loaded: Loaded) -> Image:
     """Return the image of the definition, baked where it must be: only then somebody else's bake is waited for."""
     from instar.operations.bake import bake, find_baked
 
-    found = find_baked(parts, loaded)
+    found = find_baked(workspace, loaded)
     if found is not None:
         return found
-    with hold_store(parts):
-        return bake(parts, loaded, to_deploy=True).image
+    with hold_store(workspace):
+        return bake(workspace, loaded, to_deploy=True).image
 
 
-def require_agent(parts: Parts) -> None:
+def require_agent(workspace: Workspace) -> None:
     """Raise Refused when no agent runs that would carry a rollout on."""
-    if agent_pid(parts) is None:
+    if agent_pid(workspace) is None:
         raise Refused(
             "cannot leave the rollout to the agent: none runs here", hint="instar agent, or leave --detach away"
         )
@@ -158,14 +160,14 @@ def get_declared(loaded: Loaded, name: str) -> Environment:
     return environments[name]
 
 
-def configure(parts: Parts, loaded: Loaded, environment: Environment) -> Configuration:
+def configure(workspace: Workspace, loaded: Loaded, environment: Environment) -> Configuration:
     """Return what an instance of the definition's service starts from in ``environment``, besides its image."""
-    secrets = keep_secrets(parts.state, loaded.folder, environment)
+    secrets = keep_secrets(workspace.state, loaded.folder, environment)
     return Configuration(service=loaded.definition.service, config=environment.config, secrets=secrets)
 
 
 def begin(
-    parts: Parts,
+    workspace: Workspace,
     environment: EnvironmentId,
     settings: Settings,
     image: Image,
@@ -183,42 +185,42 @@ def begin(
     The caller holds the environment, and the store, so that the image can't go before a release needs it. Nothing is
     written before all that can be refused has been.
     """
-    provider = parts.provider(settings.provider)
-    state = parts.ledger.find_environment(environment)
+    provider = workspace.provider(settings.provider)
+    state = workspace.ledger.find_environment(environment)
     require_standing(state)
-    clear_orphans(parts, provider)
-    release = _known_release(parts, state, image.digest, configuration)
+    clear_orphans(workspace, provider)
+    release = _known_release(workspace, state, image.digest, configuration)
     if release is None or state is None or state.active != release.number:
         _require_room(provider, settings, configuration)
     if settings.listen and configuration.service.port is not None:
         provider.router.check(RouterPlan.of(environment, settings, configuration.service))
     for warning in provider.runtime.warnings():
-        parts.report(Progress(stage="note", text=warning, kind="warning"))
-    for text in cuts(parts, state, settings):
-        parts.report(Progress(stage="note", text=text, kind="warning"))
-    _tell_settings(parts, state, settings)
-    with parts.ledger.transaction():
+        workspace.report(Progress(stage="note", text=warning, kind="warning"))
+    for text in cuts(workspace, state, settings):
+        workspace.report(Progress(stage="note", text=text, kind="warning"))
+    _tell_settings(workspace, state, settings)
+    with workspace.ledger.transaction():
         if release is None:
-            _give_up_running(parts, state)
-        parts.ledger.save_settings(environment, settings)
+            _give_up_running(workspace, state)
+        workspace.ledger.save_settings(environment, settings)
         if project is not None:
-            parts.ledger.set_project(environment, project, adopt=True)
+            workspace.ledger.set_project(environment, project, adopt=True)
         if release is None:
-            release = parts.ledger.add_release(environment, image.digest, configuration)
-        start_rollout(parts, environment, release, kind, detail, settings_before=state.settings if state else None)
+            release = workspace.ledger.add_release(environment, image.digest, configuration)
+        start_rollout(workspace, environment, release, kind, detail, settings_before=state.settings if state else None)
     return release
 
 
-def _tell_settings(parts: Parts, state: EnvironmentState | None, settings: Settings) -> None:
+def _tell_settings(workspace: Workspace, state: EnvironmentState | None, settings: Settings) -> None:
     before, after = to_json(state.settings) if state else {}, to_json(settings)
     changed = [name for name in sorted({*before, *after}) if before and before.get(name) != after.get(name)]
     if changed:
-        parts.report(Progress(stage="settings", text=f"changed: {', '.join(changed)}"))
-    today = parts.ledger.now().date()
+        workspace.report(Progress(stage="settings", text=f"changed: {', '.join(changed)}"))
+    today = workspace.ledger.now().date()
     for rule in settings.drift.ignore:
         if date.fromisoformat(rule.until) < today:
             text = f"drift.ignore: the rule for '{rule.kind}' ended on {rule.until}; remove it, or give it a later day"
-            parts.report(Progress(stage="note", text=text, kind="warning"))
+            workspace.report(Progress(stage="note", text=text, kind="warning"))
 
 
 def require_standing(state: EnvironmentState | None) -> None:
@@ -231,7 +233,7 @@ def require_standing(state: EnvironmentState | None) -> None:
 
 
 def start_rollout(
-    parts: Parts,
+    workspace: Workspace,
     environment: EnvironmentId,
     release: Release,
     kind: RolloutKind,
@@ -241,15 +243,15 @@ def start_rollout(
 ) -> None:
     """Begin the rollout to ``release`` unless it is active, or its rollout runs, already. An alarm is over: somebody
     came."""
-    state = parts.ledger.get_environment(environment)
-    parts.ledger.set_alarm(environment, None)
+    state = workspace.ledger.get_environment(environment)
+    workspace.ledger.set_alarm(environment, None)
     if state.rollout is None and state.active != release.number:
-        parts.ledger.begin_rollout(environment, kind, release.number, detail, settings_before=settings_before)
+        workspace.ledger.begin_rollout(environment, kind, release.number, detail, settings_before=settings_before)
 
 
-def leave(parts: Parts, release: Release, began: float) -> Outcome:
+def leave(workspace: Workspace, release: Release, began: float) -> Outcome:
     """Say that the rollout to ``release`` is written down, for the agent. The caller made sure that one runs."""
-    state = parts.ledger.get_environment(release.environment)
+    state = workspace.ledger.get_environment(release.environment)
     return Outcome(
         environment=release.environment,
         release=release.number,
@@ -261,29 +263,29 @@ def leave(parts: Parts, release: Release, began: float) -> Outcome:
     )
 
 
-def converge(parts: Parts, release: Release, began: float, *, watch: bool = False) -> Outcome:
+def converge(workspace: Workspace, release: Release, began: float, *, watch: bool = False) -> Outcome:
     """Run the loop until the release's environment is as wanted, and say how the rollout to it ended.
 
     ``watch``: and until it has stayed well for as long as it is watched.
     """
     environment = release.environment
-    before = parts.ledger.get_environment(environment)
-    provider = parts.provider(before.settings.provider)
+    before = workspace.ledger.get_environment(environment)
+    provider = workspace.provider(before.settings.provider)
     counted = provider.router.counters(environment)
-    loop = Loop(ledger=parts.ledger, provider=provider, find_image=parts.store.image, report=parts.report)
+    loop = Loop(ledger=workspace.ledger, provider=provider, find_image=workspace.store.image, report=workspace.report)
     story = loop.run(environment)
     back = story.went_back
     if watch and back is None:
         back = stand_by(loop, environment).story.went_back
     elif back is None and before.rollout is not None and before.rollout.kind != "rollback":
-        tell_unwatched(parts, before.settings, environment)
+        tell_unwatched(workspace, before.settings, environment)
     served = provider.router.counters(environment)
-    ended = parts.ledger.get_rollout(before.rollout.id) if before.rollout else None
+    ended = workspace.ledger.get_rollout(before.rollout.id) if before.rollout else None
     detail = {**story.measured, **(ended.detail if ended else {})}
     culprit, last_lines = next(iter(detail.get("last_lines", {}).items()), (None, []))
     missing = _missing(story)
     failed = (ended.state == "failed" if ended else missing is not None) or back is not None
-    after = parts.ledger.get_environment(environment)
+    after = workspace.ledger.get_environment(environment)
     requests, failures = served.requests - counted.requests, served.failed - counted.failed
     whole = requests >= 0 and failures >= 0  # a router that was started anew counts from 0 again
     return Outcome(
@@ -321,17 +323,17 @@ def _missing(story: Story) -> str | None:
     return f"{well} of {world.wanted_copies} healthy" + (f": {causes[0]}" if causes else "")
 
 
-def clear_orphans(parts: Parts, provider: Provider) -> None:
+def clear_orphans(workspace: Workspace, provider: Provider) -> None:
     """Remove what a killed process left behind and no record knows."""
-    names = provider.runtime.clear_orphans(parts.ledger.instances)
-    names += provider.router.clear_orphans(lambda: [state.id for state in parts.ledger.environments()])
+    names = provider.runtime.clear_orphans(workspace.ledger.instances)
+    names += provider.router.clear_orphans(lambda: [state.id for state in workspace.ledger.environments()])
     if names:
         text = f"cleared what an interrupted run had left: {', '.join(names)}"
-        parts.report(Progress(stage="note", text=text, kind="warning"))
+        workspace.report(Progress(stage="note", text=text, kind="warning"))
 
 
 def _known_release(
-    parts: Parts, state: EnvironmentState | None, image: Digest, configuration: Configuration
+    workspace: Workspace, state: EnvironmentState | None, image: Digest, configuration: Configuration
 ) -> Release | None:
     """Return the active release, or the target of an unfinished rollout, if it is of this image and configuration."""
     if state is None:
@@ -339,12 +341,12 @@ def _known_release(
     number = state.rollout.target if state.rollout else state.active
     if number is None:
         return None
-    release = parts.ledger.get_release(state.id, number)
+    release = workspace.ledger.get_release(state.id, number)
     same = release.image == image and release.configuration.digest == configuration.digest
     return release if same else None
 
 
-def _give_up_running(parts: Parts, state: EnvironmentState | None) -> None:
+def _give_up_running(workspace: Workspace, state: EnvironmentState | None) -> None:
     """End the rollout that a dead command left. Raises Refused for one that waits for a person."""
     if state is None or state.rollout is None:
         return
@@ -356,8 +358,8 @@ def _give_up_running(parts: Parts, state: EnvironmentState | None) -> None:
             f"instar rollout resume {environment}, instar rollout abort {environment}",
         )
     text = f"the {rollout.kind} to release {rollout.target} had not ended: given up for this one"
-    parts.report(Progress(stage="note", text=text, kind="warning"))
-    parts.ledger.end_rollout(rollout, "failed", {"reason": "another rollout took its place"})
+    workspace.report(Progress(stage="note", text=text, kind="warning"))
+    workspace.ledger.end_rollout(rollout, "failed", {"reason": "another rollout took its place"})
 
 
 def _require_room(provider: Provider, settings: Settings, configuration: Configuration) -> None:

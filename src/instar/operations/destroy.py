@@ -5,21 +5,23 @@ from __future__ import annotations
 from instar.control.loop import Loop
 from instar.model.release import EnvironmentState
 from instar.operations.deploy import clear_orphans
+from instar.operations.locks import hold_environment
 from instar.operations.old_secrets import remove_if_free
-from instar.operations.parts import Parts, hold_environment, require_root
+from instar.operations.privilege import require_root
+from instar.operations.workspace import Workspace
 
 
-def destroy(parts: Parts, environment: EnvironmentState, *, volumes: bool, take_over: bool = False) -> None:
+def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: bool, take_over: bool = False) -> None:
     """Remove ``environment``. Killed in the middle, it is gone on with by asking again."""
     require_root("destroy")
     environment_id = environment.id
-    provider = parts.provider(environment.settings.provider)
-    with hold_environment(parts, environment_id, take_over=take_over):
-        parts.ledger.set_destroying(environment_id)
-        Loop(ledger=parts.ledger, provider=provider, find_image=parts.store.image, report=parts.report).run(
+    provider = workspace.provider(environment.settings.provider)
+    with hold_environment(workspace, environment_id, take_over=take_over):
+        workspace.ledger.set_destroying(environment_id)
+        Loop(ledger=workspace.ledger, provider=provider, find_image=workspace.store.image, report=workspace.report).run(
             environment_id
         )
-        provider.runtime.forget(environment_id, parts.ledger.instance_names(environment_id), volumes=volumes)
-        parts.ledger.remove_environment(environment_id)
-        clear_orphans(parts, provider)
-    remove_if_free(parts)
+        provider.runtime.forget(environment_id, workspace.ledger.instance_names(environment_id), volumes=volumes)
+        workspace.ledger.remove_environment(environment_id)
+        clear_orphans(workspace, provider)
+    remove_if_free(workspace)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from instar.model.component import Component
 from instar.operations import installation
-from instar.operations.parts import Parts
+from instar.operations.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +21,7 @@ class Diagnosis:
         return all(component.found or not component.required for component in self.components)
 
 
-def doctor(parts: Parts) -> Diagnosis:
+def doctor(workspace: Workspace) -> Diagnosis:
     """Look for each component and, as root, for what on this machine will get in an instance's way. Makes nothing."""
-    found = (*installation.warnings(), *parts.warnings()) if os.geteuid() == 0 else ()
-    return Diagnosis(components=parts.components(), warnings=found)
+    found = (*installation.warnings(), *workspace.warnings()) if os.geteuid() == 0 else ()
+    return Diagnosis(components=workspace.components(), warnings=found)

@@ -11,7 +11,9 @@ from instar.errors import NotFound
 from instar.host import locks
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.layers import Guarantee, guarantee
-from instar.operations.parts import Parts, environment_lock, require_root
+from instar.operations.locks import environment_lock
+from instar.operations.privilege import require_root
+from instar.operations.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,33 +26,35 @@ class DriftReport:
     releases: Mapping[str, int] = field(default_factory=dict)
 
 
-def drift(parts: Parts, state: EnvironmentState, instance: str | None = None, *, deep: bool = False) -> DriftReport:
+def drift(
+    workspace: Workspace, state: EnvironmentState, instance: str | None = None, *, deep: bool = False
+) -> DriftReport:
     """Check an environment, or one ``instance`` of it. Raises NotFound, NotRoot.
 
     The router's traffic is held against the ledger only where nobody acts on the environment just then.
     """
     require_root("drift", "it looks into processes, mounts and namespaces")
-    if instance is not None and instance not in {one.id for one in parts.ledger.instances(state.id)}:
+    if instance is not None and instance not in {one.id for one in workspace.ledger.instances(state.id)}:
         raise NotFound(
             f"cannot find '{instance}' in '{state.id}': there is no such instance now",
             hint=f"instar status {state.id} shows those that are there",
         )
     began = time.monotonic()
-    provider = parts.provider(state.settings.provider)
-    before = _resting(parts, state.id)
-    where = (parts.ledger, parts.store, parts.seals, provider, state)
+    provider = workspace.provider(state.settings.provider)
+    before = _resting(workspace, state.id)
+    where = (workspace.ledger, workspace.store, workspace.seals, provider, state)
     checked = check(*where, instance=instance, deep=deep, at_rest=before is not None)
-    if before is not None and before != _resting(parts, state.id):  # somebody came: what it saw of traffic is stale
+    if before is not None and before != _resting(workspace, state.id):  # somebody came: what it saw of traffic is stale
         checked = check(*where, instance=instance, deep=deep, at_rest=False)
-    releases = {one.id: one.release for one in parts.ledger.instances(state.id)}
+    releases = {one.id: one.release for one in workspace.ledger.instances(state.id)}
     seconds = time.monotonic() - began
-    return DriftReport(checked=checked, seconds=seconds, layers=guarantee(parts, state.id), releases=releases)
+    return DriftReport(checked=checked, seconds=seconds, layers=guarantee(workspace, state.id), releases=releases)
 
 
-def _resting(parts: Parts, environment: EnvironmentId) -> int | None:
+def _resting(workspace: Workspace, environment: EnvironmentId) -> int | None:
     """Return the number of the last event if nobody acts on ``environment`` now, else None. Takes no lock: a deploy
     that comes meanwhile is not to be told that somebody is there."""
-    if locks.find_holder(environment_lock(parts, environment)) is not None:
+    if locks.find_holder(environment_lock(workspace, environment)) is not None:
         return None
-    (last,) = parts.ledger.history(environment, last=1) or (None,)
+    (last,) = workspace.ledger.history(environment, last=1) or (None,)
     return last.seq if last is not None else 0

@@ -24,9 +24,11 @@ from instar.model.digest import Digest
 from instar.model.progress import Progress
 from instar.operations import recordings, retention
 from instar.operations.layers import layers_in_use
+from instar.operations.locks import hold_store
 from instar.operations.old_secrets import remove_old_secrets
-from instar.operations.parts import Parts, hold_store, require_root
+from instar.operations.privilege import require_root
 from instar.operations.standing import kept_releases, standings
+from instar.operations.workspace import Workspace
 from instar.store import Collected
 
 
@@ -44,25 +46,25 @@ class Collection:
     secrets: int = 0
 
 
-def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
+def gc(workspace: Workspace, *, dry_run: bool, everything: bool = False) -> Collection:
     """Remove images, layers and their mountable copies, secrets, logs, and fetched files that no kept release needs.
 
     ``everything``: also the newest bakes of services that have no environment, and all that was fetched.
     """
     require_root("gc")
-    with hold_store(parts, to_remove=True):
-        services = {state.id.service for state in parts.ledger.environments()}
-        keep, collected = _collect(parts, services if everything else None, dry_run=dry_run)
+    with hold_store(workspace, to_remove=True):
+        services = {state.id.service for state in workspace.ledger.environments()}
+        keep, collected = _collect(workspace, services if everything else None, dry_run=dry_run)
         if not dry_run:
-            left = parts.store.images()
-            prune_records(parts.state, parts.store)
-            parts.layers.prune(
-                {layer.diff_id for image in left for layer in image.layers}, lambda: set(layers_in_use(parts))
+            left = workspace.store.images()
+            prune_records(workspace.state, workspace.store)
+            workspace.layers.prune(
+                {layer.diff_id for image in left for layer in image.layers}, lambda: set(layers_in_use(workspace))
             )
-        recorded = _recordings(parts, dry_run)
-        secrets = remove_old_secrets(parts, dry_run=dry_run)
-        logs = (*_logs(parts, dry_run), *_logs_of_removed(parts, dry_run))
-        fetched, freed = _fetched(parts, keep, services if everything else None, dry_run=dry_run)
+        recorded = _recordings(workspace, dry_run)
+        secrets = remove_old_secrets(workspace, dry_run=dry_run)
+        logs = (*_logs(workspace, dry_run), *_logs_of_removed(workspace, dry_run))
+        fetched, freed = _fetched(workspace, keep, services if everything else None, dry_run=dry_run)
     found = Collection(
         images=collected.images,
         blobs=collected.blobs,
@@ -80,18 +82,18 @@ def gc(parts: Parts, *, dry_run: bool, everything: bool = False) -> Collection:
             "fetched": fetched,
             "secrets": secrets,
         }
-        parts.ledger.record("gc", images=images, blobs=found.blobs, bytes=size, **counts)
+        workspace.ledger.record("gc", images=images, blobs=found.blobs, bytes=size, **counts)
     return found
 
 
-def remove_image(parts: Parts, word: str) -> Digest:
+def remove_image(workspace: Workspace, word: str) -> Digest:
     """Take one image out of the store; its blobs go with the next gc. Raises Refused when a release needs it."""
     require_root("images remove")
-    with hold_store(parts, to_remove=True), parts.ledger.transaction():
-        image = parts.store.find(word)
+    with hold_store(workspace, to_remove=True), workspace.ledger.transaction():
+        image = workspace.store.find(word)
         users = [
             f"{release.environment} {release.number}"
-            for release in kept_releases(parts)
+            for release in kept_releases(workspace)
             if release.image == image.digest
         ]
         if users:
@@ -99,48 +101,48 @@ def remove_image(parts: Parts, word: str) -> Digest:
                 f"cannot remove image '{image.digest.short}': it is needed by release {', '.join(users)}",
                 hint="unpin or destroy what needs it, or deploy until the release is older than keep.releases",
             )
-        parts.store.remove(image.digest)
+        workspace.store.remove(image.digest)
     return image.digest
 
 
-def _collect(parts: Parts, services: set[str] | None, *, dry_run: bool) -> tuple[set[Digest], Collected]:
+def _collect(workspace: Workspace, services: set[str] | None, *, dry_run: bool) -> tuple[set[Digest], Collected]:
     """Remove images and blobs; return what is kept and what went. Newest bakes stay of ``services``, None: of all."""
-    with parts.ledger.transaction():
-        tagged = {digest for tag, digest in parts.store.tags().items() if services is None or tag in services}
-        keep = _needed(parts) | tagged
+    with workspace.ledger.transaction():
+        tagged = {digest for tag, digest in workspace.store.tags().items() if services is None or tag in services}
+        keep = _needed(workspace) | tagged
         for digest in keep:
-            parts.store.image(digest)  # an index that lost an image that is needed must cost no blob
-        gone = tuple(digest for digest in parts.store.digests() if digest not in keep)
+            workspace.store.image(digest)  # an index that lost an image that is needed must cost no blob
+        gone = tuple(digest for digest in workspace.store.digests() if digest not in keep)
         if not dry_run:
-            parts.store.remove(*gone)
-    rest = parts.store.collect(keep, dry_run=dry_run)
+            workspace.store.remove(*gone)
+    rest = workspace.store.collect(keep, dry_run=dry_run)
     return keep, Collected(images=gone, blobs=rest.blobs, size_bytes=rest.size_bytes)
 
 
-def _needed(parts: Parts) -> set[Digest]:
+def _needed(workspace: Workspace) -> set[Digest]:
     """Return the images of the kept releases.
 
     What an earlier gc took, when less was to be kept, is not among them; but what is half there is made whole.
     """
     needed = set[Digest]()
-    for one in standings(parts):
+    for one in standings(workspace):
         kept, required = (rule(one.state, one.releases, one.present) for rule in (retention.kept, retention.required))
         for release in one.releases:
-            if release.number in required or (release.number in kept and parts.store.enter_again(release.image)):
+            if release.number in required or (release.number in kept and workspace.store.enter_again(release.image)):
                 needed.add(release.image)
     return needed
 
 
-def _logs(parts: Parts, dry_run: bool) -> Iterator[str]:
+def _logs(workspace: Workspace, dry_run: bool) -> Iterator[str]:
     """Remove the logs of instances of releases that are not kept; yield the instances.
 
     Which instances there are is read first: one that is made after that is not among them, whatever it is of.
     """
-    instances = {state.id: parts.ledger.instance_releases(state.id) for state in parts.ledger.environments()}
-    for one in standings(parts):
+    instances = {state.id: workspace.ledger.instance_releases(state.id) for state in workspace.ledger.environments()}
+    for one in standings(workspace):
         environment = one.state.id
         numbers = retention.with_logs(one.state, one.releases, one.present)
-        runtime = parts.provider(one.state.settings.provider).runtime
+        runtime = workspace.provider(one.state.settings.provider).runtime
         old = (name for name, number in instances.get(environment, ()) if number not in numbers)
         there = [name for name in old if runtime.has_log(name)]
         if there and not dry_run:
@@ -148,40 +150,40 @@ def _logs(parts: Parts, dry_run: bool) -> Iterator[str]:
         yield from there
 
 
-def _logs_of_removed(parts: Parts, dry_run: bool) -> Iterator[str]:
+def _logs_of_removed(workspace: Workspace, dry_run: bool) -> Iterator[str]:
     """Remove the logs that destroyed environments left; yield the instances."""
-    for provider, _, name in parts.ledger.instances_of_removed():
-        runtime = parts.provider(provider).runtime
+    for provider, _, name in workspace.ledger.instances_of_removed():
+        runtime = workspace.provider(provider).runtime
         if runtime.has_log(name):
             if not dry_run:
                 runtime.forget_logs([name])
             yield name
 
 
-def _recordings(parts: Parts, dry_run: bool) -> tuple[str, ...]:
+def _recordings(workspace: Workspace, dry_run: bool) -> tuple[str, ...]:
     """Remove the recordings of instances whose logs are not kept, and the evidence of their drift; return the names.
 
     Files of nobody's stay.
     """
-    names = {name for _, _, name in parts.ledger.instances_of_removed()}
-    for one in standings(parts):
+    names = {name for _, _, name in workspace.ledger.instances_of_removed()}
+    for one in standings(workspace):
         numbers = retention.with_logs(one.state, one.releases, one.present)
-        instances = parts.ledger.instance_releases(one.state.id)
+        instances = workspace.ledger.instance_releases(one.state.id)
         names |= {name for name, number in instances if number not in numbers}
-    paths = [recording.path for recording in recordings.recordings(parts.state, names)]
-    paths += [path for path in sorted(parts.state.evidence.glob("*.json")) if path.name.partition(".")[0] in names]
+    paths = [recording.path for recording in recordings.recordings(workspace.state, names)]
+    paths += [path for path in sorted(workspace.state.evidence.glob("*.json")) if path.name.partition(".")[0] in names]
     for path in paths if not dry_run else ():
         path.unlink(missing_ok=True)
     return tuple(path.stem for path in paths)
 
 
-def _fetched(parts: Parts, images: set[Digest], services: set[str] | None, *, dry_run: bool) -> tuple[int, int]:
+def _fetched(workspace: Workspace, images: set[Digest], services: set[str] | None, *, dry_run: bool) -> tuple[int, int]:
     """Remove fetched files that nobody needs (all, when ``services`` are given); return how many, and their bytes.
 
     Where it is not known what a kept image needs (an older Instar baked it), none is removed. What is needed is
     remembered of the ``services`` (None: of all that were ever locked or baked) and the ``images``.
     """
-    sizes, needs = parts.cache.sizes(), Needs(parts.state.cache)
+    sizes, needs = workspace.cache.sizes(), Needs(workspace.state.cache)
     names, known = {digest.hex for digest in images}, needs.names()
     names |= {name for name in known if name.startswith("service-")} if services is None else _records_of(services)
     found = {name: needs.find(name) for name in names}
@@ -192,10 +194,10 @@ def _fetched(parts: Parts, images: set[Digest], services: set[str] | None, *, dr
     elif unknown and sizes.keys() - keep:
         text = f"fetched files stay: it is not known which of them {_named(unknown[0])} needs"
         hint = "it is after the next bake of the same; instar gc --all removes all of them"
-        parts.report(Progress(stage="note", text=text, detail=(hint,)))
+        workspace.report(Progress(stage="note", text=text, detail=(hint,)))
         keep = set(sizes)
     if not dry_run:
-        parts.cache.collect(keep)
+        workspace.cache.collect(keep)
         needs.forget(known - names)
     return len(sizes.keys() - keep), sum(size for digest, size in sizes.items() if digest not in keep)
 

@@ -22,7 +22,7 @@ from instar.model.codec import to_json
 from instar.model.drift import Finding
 from instar.model.progress import Progress, Report
 from instar.model.release import EnvironmentState, Instance
-from instar.operations.parts import Parts
+from instar.operations.workspace import Workspace
 from instar.providers.base import RouterPlan
 
 _PID: Final = re.compile(r"^process \d+")
@@ -40,7 +40,7 @@ class Memory:
     told: dict[str | None, frozenset[tuple[str, str, str]]] = field(default_factory=dict)
 
 
-def guard(parts: Parts, state: EnvironmentState, memory: Memory, report: Report) -> Checked | None:
+def guard(workspace: Workspace, state: EnvironmentState, memory: Memory, report: Report) -> Checked | None:
     """Check an environment if its time has come, and act on what is found. The caller holds its lock."""
     policy = state.settings.drift
     if policy.check_ms is None or state.destroying:
@@ -48,33 +48,33 @@ def guard(parts: Parts, state: EnvironmentState, memory: Memory, report: Report)
     if memory.checked is not None and time.monotonic() < memory.checked + policy.check_ms / 1000:
         return None
     memory.checked = time.monotonic()
-    provider = parts.provider(state.settings.provider)
-    checked = check(parts.ledger, parts.store, parts.seals, provider, state, at_rest=state.rollout is None)
-    known = {one.id: one for one in parts.ledger.instances(state.id)}
+    provider = workspace.provider(state.settings.provider)
+    checked = check(workspace.ledger, workspace.store, workspace.seals, provider, state, at_rest=state.rollout is None)
+    known = {one.id: one for one in workspace.ledger.instances(state.id)}
     for about in (None, *checked.instances):
         findings, instance = frozenset(map(_told_as, checked.of(about))), known.get(about or "")
         if findings and findings != memory.told.get(about) and not _is_looked_into(instance):
-            _tell(parts, state, instance, checked.of(about))
+            _tell(workspace, state, instance, checked.of(about))
             report(Progress(stage="drift", kind="warning", text=_line(about, checked.of(about))))
         memory.told[about] = findings
     if policy.action == "replace":
-        _taint(parts, state, checked, known)
+        _taint(workspace, state, checked, known)
     shared = {finding.kind for finding in checked.of(None)}
     if "network" in shared:
-        _restore_network(parts, state, report)
+        _restore_network(workspace, state, report)
     if "router" in shared:
         try:
-            _put_right(parts, state)
+            _put_right(workspace, state)
         except (RouterError, EnvironmentBusy) as error:
             report(Progress(stage="drift", kind="warning", text=f"its router cannot be put right: {error}"))
     return checked
 
 
-def _restore_network(parts: Parts, state: EnvironmentState, report: Report) -> None:
+def _restore_network(workspace: Workspace, state: EnvironmentState, report: Report) -> None:
     """Have this machine's rules about instances made again as they were; what they are for, the loop says next."""
     try:
-        if parts.provider(state.settings.provider).runtime.restore_network():
-            parts.ledger.record("network-restored", state.id, release=state.active)
+        if workspace.provider(state.settings.provider).runtime.restore_network():
+            workspace.ledger.record("network-restored", state.id, release=state.active)
     except (HostError, EnvironmentBusy) as error:
         report(Progress(stage="drift", kind="warning", text=f"the instances' network cannot be put right: {error}"))
 
@@ -89,13 +89,15 @@ def _is_looked_into(instance: Instance | None) -> bool:
     return instance is not None and instance.taint is not None and instance.taint.kind == "shell"
 
 
-def _tell(parts: Parts, state: EnvironmentState, instance: Instance | None, findings: Sequence[Finding]) -> None:
+def _tell(
+    workspace: Workspace, state: EnvironmentState, instance: Instance | None, findings: Sequence[Finding]
+) -> None:
     """Write down what was found, and keep what an instance that may go can tell of it."""
     shown = [to_json(finding) for finding in findings[:_TOLD_AT_MOST]]
     detail: dict[str, Any] = {"instance": findings[0].instance, "findings": shown, "count": len(findings)}
     if instance is not None:
-        detail["evidence"] = keep_evidence(parts, state, instance, findings)
-    parts.ledger.record("drift", state.id, **detail)
+        detail["evidence"] = keep_evidence(workspace, state, instance, findings)
+    workspace.ledger.record("drift", state.id, **detail)
 
 
 def _line(about: str | None, findings: Sequence[Finding]) -> str:
@@ -105,15 +107,17 @@ def _line(about: str | None, findings: Sequence[Finding]) -> str:
     return f"{text} (and {len(findings) - 1} more)" if len(findings) > 1 else text
 
 
-def keep_evidence(parts: Parts, state: EnvironmentState, instance: Instance, findings: Sequence[Finding]) -> str:
+def keep_evidence(
+    workspace: Workspace, state: EnvironmentState, instance: Instance, findings: Sequence[Finding]
+) -> str:
     """Keep the findings, the processes and the last lines of an instance in a file; return its name, or why there is
     none: an instance that drifted goes all the same."""
-    runtime = parts.provider(state.settings.provider).runtime
-    path = parts.state.evidence / f"{instance.id}.{parts.ledger.now():%Y%m%dT%H%M%S.%f}Z.json"
+    runtime = workspace.provider(state.settings.provider).runtime
+    path = workspace.state.evidence / f"{instance.id}.{workspace.ledger.now():%Y%m%dT%H%M%S.%f}Z.json"
     try:
         kept = {
             "instance": instance.id,
-            "at": parts.ledger.now().isoformat(),
+            "at": workspace.ledger.now().isoformat(),
             "findings": to_json(tuple(findings)),
             "processes": list(runtime.processes(instance)),
             "last_lines": list(runtime.log_lines(instance.id, last=_LAST_LINES)),
@@ -127,7 +131,7 @@ def keep_evidence(parts: Parts, state: EnvironmentState, instance: Instance, fin
     return path.name
 
 
-def _taint(parts: Parts, state: EnvironmentState, checked: Checked, known: Mapping[str, Instance]) -> None:
+def _taint(workspace: Workspace, state: EnvironmentState, checked: Checked, known: Mapping[str, Instance]) -> None:
     """Have what drifted replaced, but for what is to be replaced already: who looks into one is not thrown out.
 
     No more of them than the environment's budget, whatever releases they are of: a check that is wrong must end.
@@ -137,19 +141,19 @@ def _taint(parts: Parts, state: EnvironmentState, checked: Checked, known: Mappi
         findings, instance = checked.of(name), known.get(name)
         if not findings or instance is None or instance.taint is not None or state.alarm is not None:
             continue
-        count = _drifted_lately(parts, state)
+        count = _drifted_lately(workspace, state)
         if count >= policy.budget:
             lately = f"{count} instances had drifted in {policy.within_ms / 1000:g} s"
-            parts.ledger.set_alarm(state.id, f"{lately}: nothing is replaced any more until somebody deploys")
+            workspace.ledger.set_alarm(state.id, f"{lately}: nothing is replaced any more until somebody deploys")
             return
-        parts.ledger.taint(name, "drift", _why(findings))
+        workspace.ledger.taint(name, "drift", _why(findings))
 
 
-def _drifted_lately(parts: Parts, state: EnvironmentState) -> int:
+def _drifted_lately(workspace: Workspace, state: EnvironmentState) -> int:
     """Return how many instances were tainted for drift in the budget's time, or since somebody began the count anew."""
-    since = parts.ledger.now() - timedelta(milliseconds=state.settings.replace.within_ms)
+    since = workspace.ledger.now() - timedelta(milliseconds=state.settings.replace.within_ms)
     since = max(since, state.counted_since or since)
-    events = parts.ledger.history(state.id, last=_LATELY)
+    events = workspace.ledger.history(state.id, last=_LATELY)
     return sum(one.kind == "taint" and one.detail["taint"] == "drift" and one.at > since for one in events)
 
 
@@ -159,14 +163,14 @@ def _why(findings: Sequence[Finding]) -> str:
     return f"{first.kind} {first.path}: {first.observed}{more}"
 
 
-def _put_right(parts: Parts, state: EnvironmentState) -> None:
+def _put_right(workspace: Workspace, state: EnvironmentState) -> None:
     """Have the router do again what the ledger says. Where a rollout is half way, its file says how far."""
-    instances = parts.ledger.instances(state.id)
-    releases = {one.release: parts.ledger.get_release(state.id, one.release) for one in instances}
+    instances = workspace.ledger.instances(state.id)
+    releases = {one.release: workspace.ledger.get_release(state.id, one.release) for one in instances}
     active = releases.get(state.active) if state.active is not None else None
     if active is None or active.service.port is None:
         return
     services = [release.service for release in releases.values()]
     plan = RouterPlan.of(state.id, state.settings, active.service, services)
-    parts.provider(state.settings.provider).router.restore(plan, targets(instances, releases))
-    parts.ledger.record("router-restored", state.id, release=state.active)
+    workspace.provider(state.settings.provider).router.restore(plan, targets(instances, releases))
+    workspace.ledger.record("router-restored", state.id, release=state.active)

@@ -8,7 +8,7 @@ from instar.control.loop import Loop
 from instar.errors import ProviderError, Refused
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentState, Instance, Release
-from instar.operations.parts import Parts
+from instar.operations.workspace import Workspace
 
 _AT_LEAST_S = 20.0
 _WITHOUT = "look into it as it serves: leave --isolate away"
@@ -36,21 +36,21 @@ def require_another(environment: EnvironmentState, release: Release) -> None:
         )
 
 
-def isolate(parts: Parts, instance: Instance) -> None:
+def isolate(workspace: Workspace, instance: Instance) -> None:
     """Run the loop until ``instance``, which the ledger says is isolated, has no weight. The caller holds its place.
 
     Raises ProviderError when that did not come about: then nobody could serve in its place.
     """
     environment_id = instance.environment
-    environment = parts.ledger.get_environment(environment_id)
-    provider = parts.provider(environment.settings.provider)
-    release = parts.ledger.get_release(environment_id, instance.release)
-    loop = Loop(ledger=parts.ledger, provider=provider, find_image=parts.store.image, report=parts.report)
+    environment = workspace.ledger.get_environment(environment_id)
+    provider = workspace.provider(environment.settings.provider)
+    release = workspace.ledger.get_release(environment_id, instance.release)
+    loop = Loop(ledger=workspace.ledger, provider=provider, find_image=workspace.store.image, report=workspace.report)
     run, until = loop.begin(environment_id), time.monotonic() + _AT_LEAST_S + release.service.health.deadline_ms / 1000
-    parts.report(Progress(stage="isolate", text="another takes its place", kind="running"))
+    workspace.report(Progress(stage="isolate", text="another takes its place", kind="running"))
     while True:
         seconds = run.advance()
-        if not _weight(parts, instance):
+        if not _weight(workspace, instance):
             return
         if seconds is None or time.monotonic() > until:
             raise ProviderError(
@@ -61,7 +61,7 @@ def isolate(parts: Parts, instance: Instance) -> None:
         loop.pause(seconds)
 
 
-def _weight(parts: Parts, instance: Instance) -> int:
-    environment = parts.ledger.get_environment(instance.environment)
-    router = parts.provider(environment.settings.provider).router.observe(instance.environment)
+def _weight(workspace: Workspace, instance: Instance) -> int:
+    environment = workspace.ledger.get_environment(instance.environment)
+    router = workspace.provider(environment.settings.provider).router.observe(instance.environment)
     return next((one.weight for one in router.targets if one.target.name == instance.id), 0)

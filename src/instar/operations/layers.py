@@ -9,28 +9,28 @@ from typing import Literal
 from instar.errors import LedgerError, StoreError
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentId
-from instar.operations.parts import Parts
+from instar.operations.workspace import Workspace
 
 Guarantee = Literal["verity", "immutable", "hashed"]
 """verity: the kernel checks every block as it reads it; immutable: the file system refuses every write to them
 (``chattr +i``); hashed: a write is found, not prevented."""
 
 
-def guarantee(parts: Parts, environment: EnvironmentId) -> Guarantee | None:
+def guarantee(workspace: Workspace, environment: EnvironmentId) -> Guarantee | None:
     """Return what holds for every layer of an image that something in ``environment`` runs; None where nothing does."""
     layers: set[Digest] = set()
-    for number in {one.release for one in parts.ledger.instances(environment)}:
+    for number in {one.release for one in workspace.ledger.instances(environment)}:
         with contextlib.suppress(LedgerError, StoreError):
-            image = parts.store.image(parts.ledger.get_release(environment, number).image)
+            image = workspace.store.image(workspace.ledger.get_release(environment, number).image)
             layers |= {layer.diff_id for layer in image.layers}
     if not layers:
         return None
-    if all(map(parts.layers.is_verified, layers)):
+    if all(map(workspace.layers.is_verified, layers)):
         return "verity"
-    return "immutable" if all(map(parts.layers.is_immutable, layers)) else "hashed"
+    return "immutable" if all(map(workspace.layers.is_immutable, layers)) else "hashed"
 
 
-def layers_in_use(parts: Parts) -> Iterator[Digest]:
+def layers_in_use(workspace: Workspace) -> Iterator[Digest]:
     """Yield the diff ID of every layer that an instance stands on; each image's, and the plates that are in none."""
-    for name in {state.settings.provider for state in parts.ledger.environments()}:
-        yield from parts.provider(name).runtime.layers_in_use()
+    for name in {state.settings.provider for state in workspace.ledger.environments()}:
+        yield from workspace.provider(name).runtime.layers_in_use()

@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 from instar.control.endings import words
 from instar.errors import NotFound
 from instar.model.release import EnvironmentId, EnvironmentState
-from instar.operations.parts import Parts
+from instar.operations.workspace import Workspace
 from instar.providers.base import Runtime
 
 _NAMED = 5
 
 
 def logs(
-    parts: Parts,
+    workspace: Workspace,
     environment: EnvironmentState,
     instance: str | None,
     *,
@@ -30,8 +30,8 @@ def logs(
     Lines of several instances come in the order of their times, the ``last`` of all together; or as they come when
     ``follow``, which begins with the last of each.
     """
-    runtime = parts.provider(environment.settings.provider).runtime
-    names = [_known(parts, environment.id, instance)] if instance else _active(parts, environment)
+    runtime = workspace.provider(environment.settings.provider).runtime
+    names = [_known(workspace, environment.id, instance)] if instance else _active(workspace, environment)
     if follow:
         yield from (pair for pair in _follow(runtime, names, last) if _is_since(pair[1], since))
         return
@@ -42,12 +42,12 @@ def logs(
         yield name, line
 
 
-def endings(parts: Parts, environment: EnvironmentState, instance: str | None) -> Iterator[tuple[str, str]]:
+def endings(workspace: Workspace, environment: EnvironmentState, instance: str | None) -> Iterator[tuple[str, str]]:
     """Yield (instance id, how it ended) of those whose logs :func:`logs` shows and that have."""
-    runtime = parts.provider(environment.settings.provider).runtime
-    present = {one.id: one for one in parts.ledger.instances(environment.id)}
-    for name in [instance] if instance else _active(parts, environment):
-        ending = parts.ledger.find_ending(name)
+    runtime = workspace.provider(environment.settings.provider).runtime
+    present = {one.id: one for one in workspace.ledger.instances(environment.id)}
+    for name in [instance] if instance else _active(workspace, environment):
+        ending = workspace.ledger.find_ending(name)
         if ending is not None:
             yield name, f"{ending} ({ending.at:%Y-%m-%d %H:%M:%S} UTC)"
         elif name in present:
@@ -68,9 +68,9 @@ def _moment(line: str) -> datetime:
         return datetime.max.replace(tzinfo=UTC)
 
 
-def _known(parts: Parts, environment: EnvironmentId, instance: str) -> str:
+def _known(workspace: Workspace, environment: EnvironmentId, instance: str) -> str:
     """Return ``instance`` when ``environment`` has or had it. Raises NotFound, naming the newest few."""
-    names = parts.ledger.instance_names(environment)
+    names = workspace.ledger.instance_names(environment)
     if instance not in names:
         newest = ", ".join(names[: -_NAMED - 1 : -1]) or "it never had one"
         raise NotFound(
@@ -79,8 +79,8 @@ def _known(parts: Parts, environment: EnvironmentId, instance: str) -> str:
     return instance
 
 
-def _active(parts: Parts, environment: EnvironmentState) -> list[str]:
-    names = [one.id for one in parts.ledger.instances(environment.id) if one.release == environment.active]
+def _active(workspace: Workspace, environment: EnvironmentState) -> list[str]:
+    names = [one.id for one in workspace.ledger.instances(environment.id) if one.release == environment.active]
     if not names:
         raise NotFound(
             f"cannot show logs of '{environment.id}': nothing runs there",

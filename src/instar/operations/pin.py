@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from instar.errors import ImageNotFound
 from instar.model.release import EnvironmentId, Release
-from instar.operations.parts import Parts, require_root
+from instar.operations.privilege import require_root
+from instar.operations.workspace import Workspace
 
 
-def pin(parts: Parts, environment: EnvironmentId, number: int, *, pinned: bool) -> Release:
+def pin(workspace: Workspace, environment: EnvironmentId, number: int, *, pinned: bool) -> Release:
     """Keep a release, its image and its logs until it is unpinned, or no longer. Idempotent.
 
     Raises NotFound when there is no such release, ImageNotFound when there is no image to keep any more.
     """
     require_root("pin" if pinned else "unpin")
-    with parts.ledger.transaction():  # gc, too, takes images out of the store within one
-        release = parts.ledger.get_release(environment, number)
-        if pinned and not release.pinned and release.image not in parts.store.digests():
+    with workspace.ledger.transaction():  # gc, too, takes images out of the store within one
+        release = workspace.ledger.get_release(environment, number)
+        if pinned and not release.pinned and release.image not in workspace.store.digests():
             raise ImageNotFound(
                 f"cannot pin release {number} of '{environment}': its image is gone",
                 hint="bake what it was made of, and deploy that: instar history shows the image's digest",
             )
-        return parts.ledger.set_pinned(environment, number, pinned)
+        return workspace.ledger.set_pinned(environment, number, pinned)

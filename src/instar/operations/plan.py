@@ -14,11 +14,11 @@ from instar.model.release import Configuration, EnvironmentId, EnvironmentState,
 from instar.operations.bake import plan as plan_bake
 from instar.operations.deploy import get_declared, require_promotion
 from instar.operations.lock import is_locked
-from instar.operations.parts import Parts
 from instar.operations.project import require_own
 from instar.operations.promote import promoted
 from instar.operations.reach import cuts
 from instar.operations.secrets import look_at_secrets
+from instar.operations.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +56,7 @@ class DeployPlan:
 
 
 def plan(
-    parts: Parts,
+    workspace: Workspace,
     loaded: Loaded,
     name: str,
     *,
@@ -66,46 +66,48 @@ def plan(
 ) -> DeployPlan:
     """Compare what the definition asks for with what is active in ``name``. Raises what a deploy would refuse."""
     environment = get_declared(loaded, name)
-    require_own(parts, EnvironmentId(service=loaded.definition.name, name=name), loaded, adopt=adopt_name)
+    require_own(workspace, EnvironmentId(service=loaded.definition.name, name=name), loaded, adopt=adopt_name)
     if not break_promotion:
-        require_promotion(parts, loaded, environment, image)
-    found = image_of(parts, loaded, image)
-    return _compared(parts, loaded, environment, found, configuration_of(parts, loaded, environment))
+        require_promotion(workspace, loaded, environment, image)
+    found = image_of(workspace, loaded, image)
+    return _compared(workspace, loaded, environment, found, configuration_of(workspace, loaded, environment))
 
 
-def plan_promotion(parts: Parts, loaded: Loaded, source: str, name: str, *, adopt_name: bool = False) -> DeployPlan:
+def plan_promotion(
+    workspace: Workspace, loaded: Loaded, source: str, name: str, *, adopt_name: bool = False
+) -> DeployPlan:
     """Compare what a promotion of ``source`` would bring with what is active in ``name``. Raises what one would."""
-    require_own(parts, EnvironmentId(service=loaded.definition.name, name=name), loaded, adopt=adopt_name)
-    environment, release = promoted(parts, loaded, source, name)
-    configuration = replace(configuration_of(parts, loaded, environment), service=release.service)
-    return _compared(parts, loaded, environment, PlannedImage(digest=release.image), configuration)
+    require_own(workspace, EnvironmentId(service=loaded.definition.name, name=name), loaded, adopt=adopt_name)
+    environment, release = promoted(workspace, loaded, source, name)
+    configuration = replace(configuration_of(workspace, loaded, environment), service=release.service)
+    return _compared(workspace, loaded, environment, PlannedImage(digest=release.image), configuration)
 
 
-def image_of(parts: Parts, loaded: Loaded, word: str | None) -> PlannedImage:
+def image_of(workspace: Workspace, loaded: Loaded, word: str | None) -> PlannedImage:
     """Return the image of the definition, as far as it is known before it is baked; or that which ``word`` names."""
     if word:
-        return PlannedImage(digest=parts.store.find(word).digest)
+        return PlannedImage(digest=workspace.store.find(word).digest)
     if not is_locked(loaded):
         return PlannedImage(digest=None, locked=False)
-    planned = plan_bake(parts, loaded)
+    planned = plan_bake(workspace, loaded)
     return PlannedImage(digest=planned.image, steps=tuple(step.step for step in planned.steps if not step.cached))
 
 
-def configuration_of(parts: Parts, loaded: Loaded, environment: Environment) -> Configuration:
+def configuration_of(workspace: Workspace, loaded: Loaded, environment: Environment) -> Configuration:
     """Return the configuration that a release of ``environment`` would have; nothing is kept of its secrets."""
     return Configuration(
         service=loaded.definition.service,
         config=environment.config,
-        secrets=look_at_secrets(parts.state, loaded.folder, environment),
+        secrets=look_at_secrets(workspace.state, loaded.folder, environment),
     )
 
 
 def _compared(
-    parts: Parts, loaded: Loaded, environment: Environment, image: PlannedImage, configuration: Configuration
+    workspace: Workspace, loaded: Loaded, environment: Environment, image: PlannedImage, configuration: Configuration
 ) -> DeployPlan:
     environment_id = EnvironmentId(service=loaded.definition.name, name=environment.name)
-    state = parts.ledger.find_environment(environment_id)
-    active = parts.ledger.get_release(environment_id, state.active) if state and state.active is not None else None
+    state = workspace.ledger.find_environment(environment_id)
+    active = workspace.ledger.get_release(environment_id, state.active) if state and state.active is not None else None
     changes = []
     if active is None or image.digest != active.image:
         after = image.digest.short if image.digest else "(to be baked)"
@@ -114,7 +116,7 @@ def _compared(
         changes += _differences(to_json(active.configuration), to_json(configuration))
     release = bool(changes)
     if state is not None and not release:
-        changes += _not_as_wanted(parts, state)
+        changes += _not_as_wanted(workspace, state)
     settings = Settings.of(environment)
     after_settings = to_json(settings)
     nothing = {name: item for name, item in after_settings.items() if name != "listen"}
@@ -128,18 +130,18 @@ def _compared(
         changes=tuple(changes),
         warnings=(
             *(forecast(settings, active, configuration.service) if release else ()),
-            *cuts(parts, state, settings),
+            *cuts(workspace, state, settings),
         ),
         locked=image.locked,
     )
 
 
-def _not_as_wanted(parts: Parts, state: EnvironmentState) -> list[Change]:
+def _not_as_wanted(workspace: Workspace, state: EnvironmentState) -> list[Change]:
     """Return what a deploy of the very same would put right."""
     if state.rollout is not None:
         return [Change(what="rollout", before="unfinished", after=f"to release {state.rollout.target}")]
-    instances = [one for one in parts.ledger.instances(state.id) if one.release == state.active]
-    observed = parts.provider(state.settings.provider).runtime.observe(instances)
+    instances = [one for one in workspace.ledger.instances(state.id) if one.release == state.active]
+    observed = workspace.provider(state.settings.provider).runtime.observe(instances)
     dead = sum(1 for one in observed if one.state != "running")
     return [Change(what="instances", before=f"{dead} ended", after="replaced")] if dead else []
 

@@ -17,12 +17,12 @@ from instar.ledger.environments import another_project
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.lock import is_locked, lock_path
-from instar.operations.parts import Parts
+from instar.operations.workspace import Workspace
 
 
-def require_own(parts: Parts, environment: EnvironmentId, loaded: Loaded, *, adopt: bool = False) -> None:
+def require_own(workspace: Workspace, environment: EnvironmentId, loaded: Loaded, *, adopt: bool = False) -> None:
     """Raise Refused when ``environment`` is another project's than the definition's, unless that is to ``adopt`` it."""
-    state = parts.ledger.find_environment(environment)
+    state = workspace.ledger.find_environment(environment)
     if adopt or state is None or state.project is None:
         return
     if not is_locked(loaded):
@@ -31,10 +31,10 @@ def require_own(parts: Parts, environment: EnvironmentId, loaded: Loaded, *, ado
         raise another_project(environment)
 
 
-def require_own_source(parts: Parts, environment: EnvironmentId, loaded: Loaded) -> None:
+def require_own_source(workspace: Workspace, environment: EnvironmentId, loaded: Loaded) -> None:
     """Raise Refused when another project's releases would be taken from ``environment``."""
     try:
-        require_own(parts, environment, loaded)
+        require_own(workspace, environment, loaded)
     except Refused as error:
         raise another_project(environment, f"or take it over: instar deploy {environment.name} --adopt-name") from error
 
@@ -55,16 +55,16 @@ def require_own_beside(state: EnvironmentState, file: Path) -> None:
         raise another_project(state.id, f"or, if you mean that one, write {state.id}")
 
 
-def project_of(parts: Parts, environment: EnvironmentId, loaded: Loaded) -> str | None:
+def project_of(workspace: Workspace, environment: EnvironmentId, loaded: Loaded) -> str | None:
     """Return the definition's id, which its lock has; one from before ids gets it now. None without a lock."""
     if not is_locked(loaded):
         return None
     found = _locked_id(loaded)
     if found is not None:
         return found
-    state = parts.ledger.find_environment(environment)
+    state = workspace.ledger.find_environment(environment)
     given = (state.project if state else None) or secrets.token_hex(16)
-    _write_id(parts, loaded, given)
+    _write_id(workspace, loaded, given)
     return given
 
 
@@ -74,7 +74,7 @@ def _locked_id(loaded: Loaded) -> str | None:
     return read(lock_path(loaded)).id
 
 
-def _write_id(parts: Parts, loaded: Loaded, project: str) -> None:
+def _write_id(workspace: Workspace, loaded: Loaded, project: str) -> None:
     from instar.lock.file import read, write
 
     path = lock_path(loaded)
@@ -82,4 +82,4 @@ def _write_id(parts: Parts, loaded: Loaded, project: str) -> None:
         write(path, dataclasses.replace(read(path), id=project))
     except LockError as error:  # a checkout that can only be read: the environment knows it, and the next lock gets it
         text = f"'{path.name}' could not be given the id of this project: {error.message}"
-        parts.report(Progress(stage="note", text=text, kind="warning"))
+        workspace.report(Progress(stage="note", text=text, kind="warning"))

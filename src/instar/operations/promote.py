@@ -9,14 +9,16 @@ from instar.errors import Refused
 from instar.model.definition import Environment
 from instar.model.release import Configuration, EnvironmentId, Release, Settings
 from instar.operations.deploy import Outcome, begin, converge, get_declared, leave, require_agent
+from instar.operations.locks import hold_environment, keep_from_gc
 from instar.operations.old_secrets import remove_if_free
-from instar.operations.parts import Parts, hold_environment, keep_from_gc, require_root
+from instar.operations.privilege import require_root
 from instar.operations.project import project_of, require_own, require_own_source
 from instar.operations.secrets import keep_secrets
+from instar.operations.workspace import Workspace
 
 
 def promote(
-    parts: Parts,
+    workspace: Workspace,
     loaded: Loaded,
     source: str,
     name: str,
@@ -29,28 +31,28 @@ def promote(
     there, with ``name``'s own configuration from the definition."""
     require_root("promote")
     if detach:
-        require_agent(parts)
+        require_agent(workspace)
     began = time.monotonic()
-    environment, release = promoted(parts, loaded, source, name)
+    environment, release = promoted(workspace, loaded, source, name)
     environment_id = EnvironmentId(service=loaded.definition.name, name=name)
-    with hold_environment(parts, environment_id, take_over=take_over):
-        require_own(parts, environment_id, loaded, adopt=adopt_name)
-        with keep_from_gc(parts):  # from here on no gc comes between a secret and its release
-            secrets = keep_secrets(parts.state, loaded.folder, environment)
+    with hold_environment(workspace, environment_id, take_over=take_over):
+        require_own(workspace, environment_id, loaded, adopt=adopt_name)
+        with keep_from_gc(workspace):  # from here on no gc comes between a secret and its release
+            secrets = keep_secrets(workspace.state, loaded.folder, environment)
             configuration = Configuration(service=release.service, config=environment.config, secrets=secrets)
-            image = parts.store.image(release.image)
-            project = project_of(parts, environment_id, loaded)
+            image = workspace.store.image(release.image)
+            project = project_of(workspace, environment_id, loaded)
             begun = begin(
-                parts, environment_id, Settings.of(environment), image, configuration, "promote", project=project
+                workspace, environment_id, Settings.of(environment), image, configuration, "promote", project=project
             )
         if detach:
-            return leave(parts, begun, began)
-        outcome = converge(parts, begun, began)
-    remove_if_free(parts)
+            return leave(workspace, begun, began)
+        outcome = converge(workspace, begun, began)
+    remove_if_free(workspace)
     return outcome
 
 
-def promoted(parts: Parts, loaded: Loaded, source: str, name: str) -> tuple[Environment, Release]:
+def promoted(workspace: Workspace, loaded: Loaded, source: str, name: str) -> tuple[Environment, Release]:
     """Return the environment ``name``, and the release of ``source`` that it would be given. Raises Refused."""
     get_declared(loaded, source)
     environment = get_declared(loaded, name)
@@ -59,8 +61,8 @@ def promoted(parts: Parts, loaded: Loaded, source: str, name: str) -> tuple[Envi
             f"cannot promote '{source}' to '{name}': {name} takes releases from '{environment.promote_from}' only",
             hint=f"instar promote {environment.promote_from} {name}",
         )
-    origin = parts.ledger.get_environment(EnvironmentId(service=loaded.definition.name, name=source))
-    require_own_source(parts, origin.id, loaded)
+    origin = workspace.ledger.get_environment(EnvironmentId(service=loaded.definition.name, name=source))
+    require_own_source(workspace, origin.id, loaded)
     if origin.active is None:
         raise Refused(f"cannot promote '{source}': no release is active there", hint=f"instar deploy {source}")
-    return environment, parts.ledger.get_release(origin.id, origin.active)
+    return environment, workspace.ledger.get_release(origin.id, origin.active)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from instar.model.release import EnvironmentState, Settings
-from instar.operations.parts import Parts
+from instar.operations.workspace import Workspace
 from instar.providers.base import NetworkPlan
 
 _AT_MOST = 5  # connections of an instance that are named
 
 
-def cuts(parts: Parts, state: EnvironmentState | None, settings: Settings) -> Iterator[str]:
+def cuts(workspace: Workspace, state: EnvironmentState | None, settings: Settings) -> Iterator[str]:
     """Yield a sentence for each instance that has open what ``settings`` allow no instance to begin."""
     if state is None:
         return
     plan = NetworkPlan.of(state.id, settings)
-    instances = [one for one in parts.ledger.instances(state.id) if one.process is not None]
-    found = parts.provider(state.settings.provider).runtime.cut(plan, instances)
+    instances = [one for one in workspace.ledger.instances(state.id) if one.process is not None]
+    found = workspace.provider(state.settings.provider).runtime.cut(plan, instances)
     for name, lines in found.items():
         more = f", and {len(lines) - _AT_MOST} more" if len(lines) > _AT_MOST else ""
         yield (

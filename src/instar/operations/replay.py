@@ -13,8 +13,9 @@ from instar.host.recording import Header, last_event_s, read_events, read_header
 from instar.host.terminal_filter import Filter
 from instar.model.release import EnvironmentId
 from instar.operations.environments import find_environment_id
-from instar.operations.parts import Parts, require_root
+from instar.operations.privilege import require_root
 from instar.operations.recordings import Recording, recordings
+from instar.operations.workspace import Workspace
 
 LONGEST_PAUSE_S = 2.0
 
@@ -28,25 +29,27 @@ class Listed:
     header: Header | None
 
 
-def find_recordings(parts: Parts, word: str, service: Callable[[], str | None]) -> tuple[tuple[Recording, ...], bool]:
+def find_recordings(
+    workspace: Workspace, word: str, service: Callable[[], str | None]
+) -> tuple[tuple[Recording, ...], bool]:
     """Return the recordings that ``word`` names, oldest first, and whether it names an environment.
 
     It is an instance, also one that is gone, a recording, or an environment: of ``service``, which is asked for only
     then. Raises NotFound when there is none.
     """
     require_root("replay", "the state directory belongs to root")
-    own = tuple(one for one in recordings(parts.state) if word in (one.instance, one.name))
+    own = tuple(one for one in recordings(workspace.state) if word in (one.instance, one.name))
     if own:
         return own, False
     try:
-        environment = find_environment_id(parts.ledger, word, service())
+        environment = find_environment_id(workspace.ledger, word, service())
     except NotFound as error:
         raise NotFound(
             f"cannot find a recording of '{word}': there is no such environment, and no shell was opened in such an "
             "instance",
             hint="instar replay ENV lists those of an environment; instar status shows the environments",
         ) from error
-    found = _of_environment(parts, environment)
+    found = _of_environment(workspace, environment)
     if not found:
         raise NotFound(
             f"cannot find a recording of '{environment}': no shell was opened there, or instar gc removed it"
@@ -94,5 +97,5 @@ def play(
                 show(text.end())
 
 
-def _of_environment(parts: Parts, environment: EnvironmentId) -> tuple[Recording, ...]:
-    return recordings(parts.state, frozenset(parts.ledger.instance_names(environment)))
+def _of_environment(workspace: Workspace, environment: EnvironmentId) -> tuple[Recording, ...]:
+    return recordings(workspace.state, frozenset(workspace.ledger.instance_names(environment)))

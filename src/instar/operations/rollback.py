@@ -8,12 +8,14 @@ from instar.errors import Refused
 from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.operations import retention
 from instar.operations.deploy import Outcome, converge, require_standing, start_rollout
+from instar.operations.locks import hold_environment
 from instar.operations.old_secrets import require_secrets
-from instar.operations.parts import Parts, hold_environment, require_root
+from instar.operations.privilege import require_root
+from instar.operations.workspace import Workspace
 
 
 def rollback(
-    parts: Parts,
+    workspace: Workspace,
     environment: EnvironmentState,
     *,
     to: int | None = None,
@@ -29,41 +31,41 @@ def rollback(
     require_root("rollback")
     began = time.monotonic()
     environment_id = environment.id
-    with hold_environment(parts, environment_id, take_over=take_over):
-        environment = parts.ledger.get_environment(environment_id)
+    with hold_environment(workspace, environment_id, take_over=take_over):
+        environment = workspace.ledger.get_environment(environment_id)
         require_standing(environment)
-        target = _target(parts, environment, to)
+        target = _target(workspace, environment, to)
         if target.service.port is not None and not environment.settings.listen:
             raise Refused(
                 f"cannot roll back '{environment_id}' to release {target.number}: "
                 "nothing says where its port is to listen",
                 hint="deploy a definition with 'listen' for it",
             )
-        unreadable = unreadable_data(parts, environment_id, target)
+        unreadable = unreadable_data(workspace, environment_id, target)
         if unreadable is not None and not force:
             raise Refused(
                 f"cannot roll back '{environment_id}' to release {target.number}: {unreadable}",
                 hint="deploy a release that reads it; or, if you know better, add --force (it is recorded)",
             )
-        with parts.ledger.transaction():  # in which gc drops images too
-            if not any(one.release == target.number for one in parts.ledger.instances(environment_id)):
-                parts.store.image(target.image)
-                require_secrets(parts, target)
+        with workspace.ledger.transaction():  # in which gc drops images too
+            if not any(one.release == target.number for one in workspace.ledger.instances(environment_id)):
+                workspace.store.image(target.image)
+                require_secrets(workspace, target)
             rollout = environment.rollout
             if rollout is not None and rollout.target != target.number:
-                parts.ledger.end_rollout(rollout, "failed", {"reason": "rolled back before it had finished"})
+                workspace.ledger.end_rollout(rollout, "failed", {"reason": "rolled back before it had finished"})
             forced = {"forced": unreadable} if unreadable is not None else None
-            start_rollout(parts, environment_id, target, "rollback", forced)
-        return converge(parts, target, began)
+            start_rollout(workspace, environment_id, target, "rollback", forced)
+        return converge(workspace, target, began)
 
 
-def unreadable_data(parts: Parts, environment: EnvironmentId, target: Release) -> str | None:
+def unreadable_data(workspace: Workspace, environment: EnvironmentId, target: Release) -> str | None:
     """Return why ``target`` can't work with the data that is there now; None when it can, or nothing is known.
 
     The data is of the form of the newest release that had traffic or ran a task: later rollbacks don't change it back.
     """
-    wrote = (one for one in parts.ledger.releases(environment) if one.service.data is not None)
-    newest = next((one for one in wrote if parts.ledger.may_have_written(environment, one.number)), None)
+    wrote = (one for one in workspace.ledger.releases(environment) if one.service.data is not None)
+    newest = next((one for one in wrote if workspace.ledger.may_have_written(environment, one.number)), None)
     if newest is None or newest.service.data is None or newest.number <= target.number:
         return None
     version, known = newest.service.data.version, target.service.data
@@ -73,10 +75,10 @@ def unreadable_data(parts: Parts, environment: EnvironmentId, target: Release) -
     return f"the data has version {version} since release {newest.number}, and release {target.number} {reads}"
 
 
-def _target(parts: Parts, environment: EnvironmentState, to: int | None) -> Release:
+def _target(workspace: Workspace, environment: EnvironmentState, to: int | None) -> Release:
     environment_id = environment.id
     if to is not None:
-        return parts.ledger.get_release(environment_id, to)
+        return workspace.ledger.get_release(environment_id, to)
     if environment.active is None:
         raise Refused(
             f"cannot roll back '{environment_id}': no release of it is active",
@@ -84,10 +86,10 @@ def _target(parts: Parts, environment: EnvironmentState, to: int | None) -> Rele
         )
     rollout = environment.rollout
     if rollout is not None and rollout.kind == "rollback":  # it was stopped in the middle: to the end first
-        return parts.ledger.get_release(environment_id, rollout.target)
+        return workspace.ledger.get_release(environment_id, rollout.target)
     if rollout is not None and rollout.target != environment.active:
-        return parts.ledger.get_release(environment_id, environment.active)
-    back = retention.way_back(environment, parts.ledger.releases(environment_id))
+        return workspace.ledger.get_release(environment_id, environment.active)
+    back = retention.way_back(environment, workspace.ledger.releases(environment_id))
     if back is not None:
         return back
     raise Refused(

@@ -14,7 +14,9 @@ from instar.errors import EnvironmentBusy, Refused
 from instar.host import locks
 from instar.model.release import EnvironmentId, EnvironmentState, Rollout
 from instar.operations.deploy import Outcome, converge
-from instar.operations.parts import Parts, agent_pid, environment_lock, hold_environment, require_root
+from instar.operations.locks import agent_pid, environment_lock, hold_environment
+from instar.operations.privilege import require_root
+from instar.operations.workspace import Workspace
 
 _HEARD_S = 60.0
 _POLL_S = 0.05
@@ -29,52 +31,52 @@ class Told:
     outcome: Outcome | None = None
 
 
-def pause(parts: Parts, environment: EnvironmentState, *, why: str = "") -> Told:
+def pause(workspace: Workspace, environment: EnvironmentState, *, why: str = "") -> Told:
     """Hold the rollout where it is: no further share of the traffic moves. What was given stays."""
     require_root("rollout pause")
-    rollout = _before_the_end(parts, environment, "pause")
+    rollout = _before_the_end(workspace, environment, "pause")
     if rollout.stage.paused:
         raise Refused(
             f"cannot pause '{rollout.environment}': the {rollout.kind} to release {rollout.target} is paused already",
             hint=f"instar rollout resume {rollout.environment}",
         )
-    return Told(rollout=parts.ledger.change_stage(rollout, "paused", {"reason": why}, paused=True))
+    return Told(rollout=workspace.ledger.change_stage(rollout, "paused", {"reason": why}, paused=True))
 
 
-def resume(parts: Parts, environment: EnvironmentState) -> Told:
+def resume(workspace: Workspace, environment: EnvironmentState) -> Told:
     """Go on: after ``pause``, or from a step whose pause is over only when somebody says so."""
     require_root("rollout resume")
-    rollout = _before_the_end(parts, environment, "resume")
-    state = parts.ledger.get_environment(environment.id)
+    rollout = _before_the_end(workspace, environment, "resume")
+    state = workspace.ledger.get_environment(environment.id)
     if not waits_for_somebody(state):
         raise Refused(
             f"cannot resume '{rollout.environment}': the {rollout.kind} to release {rollout.target} is not paused",
             hint=f"see where it is: instar status {rollout.environment}",
         )
     changes = {"paused": False} if rollout.stage.paused else {"resumed": True}
-    rollout = parts.ledger.change_stage(rollout, "resumed", {"step": rollout.stage.step}, **changes)
-    return _carried_on(parts, rollout)
+    rollout = workspace.ledger.change_stage(rollout, "resumed", {"step": rollout.stage.step}, **changes)
+    return _carried_on(workspace, rollout)
 
 
-def abort(parts: Parts, environment: EnvironmentState, *, why: str = "") -> Told:
+def abort(workspace: Workspace, environment: EnvironmentState, *, why: str = "") -> Told:
     """Give the rollout up: the release before has all traffic again. Returns when it has."""
     require_root("rollout abort")
-    rollout = _before_the_end(parts, environment, "abort")
-    rollout = parts.ledger.change_stage(rollout, "abort", {"reason": why}, abort=why)
-    told = _carried_on(parts, rollout)
+    rollout = _before_the_end(workspace, environment, "abort")
+    rollout = workspace.ledger.change_stage(rollout, "abort", {"reason": why}, abort=why)
+    told = _carried_on(workspace, rollout)
     deadline = time.monotonic() + _HEARD_S
     while told.outcome is None and time.monotonic() < deadline:
-        ended = parts.ledger.get_rollout(rollout.id)
+        ended = workspace.ledger.get_rollout(rollout.id)
         if ended.state != "running":
             return Told(rollout=ended, pid=told.pid)
         time.sleep(_POLL_S)
-    return Told(rollout=parts.ledger.get_rollout(rollout.id), pid=told.pid, outcome=told.outcome)
+    return Told(rollout=workspace.ledger.get_rollout(rollout.id), pid=told.pid, outcome=told.outcome)
 
 
-def _before_the_end(parts: Parts, environment: EnvironmentState, verb: str) -> Rollout:
+def _before_the_end(workspace: Workspace, environment: EnvironmentState, verb: str) -> Rollout:
     """Return the running rollout, whose target has not all traffic yet. Raises Refused."""
     environment_id = environment.id
-    state = parts.ledger.get_environment(environment_id)
+    state = workspace.ledger.get_environment(environment_id)
     rollout = state.rollout
     if rollout is None:
         way_back = f"to go back to the release before: instar rollback {environment_id}" if verb == "abort" else None
@@ -87,19 +89,19 @@ def _before_the_end(parts: Parts, environment: EnvironmentState, verb: str) -> R
     return rollout
 
 
-def _carried_on(parts: Parts, rollout: Rollout) -> Told:
+def _carried_on(workspace: Workspace, rollout: Rollout) -> Told:
     """Go on with the rollout unless another process does just now, or an agent is there to."""
     environment: EnvironmentId = rollout.environment
-    agent = agent_pid(parts)
+    agent = agent_pid(workspace)
     if agent is not None:
-        return Told(rollout=rollout, pid=locks.find_holder(environment_lock(parts, environment)) or agent)
+        return Told(rollout=rollout, pid=locks.find_holder(environment_lock(workspace, environment)) or agent)
     began = time.monotonic()
     try:
-        with hold_environment(parts, environment, patient=False):
-            if parts.ledger.get_rollout(rollout.id).state == "running":
-                release = parts.ledger.get_release(environment, rollout.target)
-                outcome = converge(parts, release, began)
-                return Told(rollout=parts.ledger.get_rollout(rollout.id), outcome=outcome)
+        with hold_environment(workspace, environment, patient=False):
+            if workspace.ledger.get_rollout(rollout.id).state == "running":
+                release = workspace.ledger.get_release(environment, rollout.target)
+                outcome = converge(workspace, release, began)
+                return Told(rollout=workspace.ledger.get_rollout(rollout.id), outcome=outcome)
     except EnvironmentBusy as error:
         return Told(rollout=rollout, pid=error.pid)
-    return Told(rollout=parts.ledger.get_rollout(rollout.id))
+    return Told(rollout=workspace.ledger.get_rollout(rollout.id))

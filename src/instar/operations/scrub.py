@@ -16,7 +16,7 @@ from instar.errors import InstarError, StoreError
 from instar.model.digest import Digest
 from instar.model.progress import Progress, Report
 from instar.operations.layers import layers_in_use
-from instar.operations.parts import Parts
+from instar.operations.workspace import Workspace
 
 PAUSE_S: Final = 60.0
 
@@ -25,7 +25,7 @@ PAUSE_S: Final = 60.0
 class Scrub:
     """``hashed``: when each thing had its turn, by the monotonic clock; ``damaged``: what was told of already."""
 
-    parts: Parts
+    workspace: Workspace
     report: Report
     hashed: dict[tuple[str, Digest], float] = field(default_factory=dict)
     damaged: set[tuple[str, Digest]] = field(default_factory=set)
@@ -44,7 +44,7 @@ class Scrub:
                 self.damaged.discard(thing)
             elif thing not in self.damaged:
                 self.damaged.add(thing)
-                self.parts.ledger.record("damaged", None, what=f"{thing[0]} {thing[1]}", cause=cause)
+                self.workspace.ledger.record("damaged", None, what=f"{thing[0]} {thing[1]}", cause=cause)
                 self.report(Progress(stage="scrub", kind="warning", text=f"{thing[0]} {thing[1]}: {cause}"))
 
     def _things(self) -> Iterator[tuple[str, Digest]]:
@@ -52,20 +52,22 @@ class Scrub:
 
         One that has no image is only just being made, or a check finds that.
         """
-        yield from (("layer", diff_id) for diff_id in layers_in_use(self.parts) if self.parts.layers.is_made(diff_id))
-        ledger = self.parts.ledger
+        yield from (
+            ("layer", diff_id) for diff_id in layers_in_use(self.workspace) if self.workspace.layers.is_made(diff_id)
+        )
+        ledger = self.workspace.ledger
         for environment, number in {(one.environment, one.release) for one in ledger.instances()}:
             with contextlib.suppress(StoreError):
-                for layer in self.parts.store.image(ledger.get_release(environment, number).image).layers:
+                for layer in self.workspace.store.image(ledger.get_release(environment, number).image).layers:
                     yield "blob", layer.digest
 
     def _hash(self, kind: str, digest: Digest) -> str | None:
-        path = self.parts.store.path(digest)
+        path = self.workspace.store.path(digest)
         try:
             if kind == "layer":
-                return self.parts.layers.examine(digest, deep=True)
-            with self.parts.seals.sealing(path):
-                self.parts.store.verify(digest)
+                return self.workspace.layers.examine(digest, deep=True)
+            with self.workspace.seals.sealing(path):
+                self.workspace.store.verify(digest)
         except (OSError, StoreError) as error:
             return str(error)
         return None

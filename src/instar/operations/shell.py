@@ -25,9 +25,11 @@ from instar.model.progress import Progress
 from instar.model.release import EnvironmentState, Instance, Release, Taint
 from instar.model.survey import Difference, Survey, differences
 from instar.operations.isolation import isolate, require_another
-from instar.operations.parts import Parts, agent_pid, hold_environment, require_root
+from instar.operations.locks import agent_pid, hold_environment
+from instar.operations.privilege import require_root
 from instar.operations.recordings import new_recording
 from instar.operations.taint import get_instance, get_reason
+from instar.operations.workspace import Workspace
 from instar.providers.base import Shell, Streams
 
 _STAYED_S = 0.3  # a process that is gone after that was on its way anyway
@@ -64,7 +66,7 @@ class Left:
 class _Visit:
     """One shell, from the moment in which nothing can refuse it any more."""
 
-    parts: Parts
+    workspace: Workspace
     order: Order
     instance: Instance
     release: Release
@@ -73,7 +75,7 @@ class _Visit:
     began: float = field(default_factory=time.monotonic)
 
 
-def shell(parts: Parts, environment: EnvironmentState, order: Order, terminal: Terminal | None) -> Left:
+def shell(workspace: Workspace, environment: EnvironmentState, order: Order, terminal: Terminal | None) -> Left:
     """Open a shell in an instance, or run a command with one, and return how it was left.
 
     Raises UsageError, NotFound, Refused, ProviderError, HostError and ComponentMissing before the instance is tainted;
@@ -87,29 +89,31 @@ def shell(parts: Parts, environment: EnvironmentState, order: Order, terminal: T
         )
     if order.command is not None and not order.command.strip():
         raise UsageError("cannot run a command: it is empty", hint="--command 'ps'")
-    instance = _chosen(parts, environment, order)
-    release = parts.ledger.get_release(instance.environment, instance.release)
+    instance = _chosen(workspace, environment, order)
+    release = workspace.ledger.get_release(instance.environment, instance.release)
     if order.isolated:
         require_another(environment, release)
-    runtime = parts.provider(environment.settings.provider).runtime
+    runtime = workspace.provider(environment.settings.provider).runtime
     way = runtime.open_shell(instance, release, toolbox=order.toolbox)
-    recorder = _recorder(parts, instance, order, reason, terminal)
+    recorder = _recorder(workspace, instance, order, reason, terminal)
     with contextlib.closing(recorder), contextlib.closing(way):
-        _taint(parts, environment, order, instance, reason, recorder)
+        _taint(workspace, environment, order, instance, reason, recorder)
         return _visit(
-            _Visit(parts=parts, order=order, instance=instance, release=release, way=way, recorder=recorder),
+            _Visit(workspace=workspace, order=order, instance=instance, release=release, way=way, recorder=recorder),
             reason,
             terminal,
         )
 
 
-def _chosen(parts: Parts, environment: EnvironmentState, order: Order) -> Instance:
+def _chosen(workspace: Workspace, environment: EnvironmentState, order: Order) -> Instance:
     if order.instance is not None:
-        return get_instance(parts, environment, order.instance)
+        return get_instance(workspace, environment, order.instance)
     environment_id = environment.id
-    runtime = parts.provider(environment.settings.provider).runtime
+    runtime = workspace.provider(environment.settings.provider).runtime
     instances = [
-        one for one in parts.ledger.instances(environment_id) if one.release == environment.active and one.task is None
+        one
+        for one in workspace.ledger.instances(environment_id)
+        if one.release == environment.active and one.task is None
     ]
     running = [
         one
@@ -121,26 +125,33 @@ def _chosen(parts: Parts, environment: EnvironmentState, order: Order) -> Instan
             f"cannot open a shell in '{environment_id}': nothing of its active release runs", hint="instar status"
         )
     found = min(running, key=lambda one: (one.started_at or one.created_at, one.serial))
-    parts.report(Progress(stage="choose", text=f"{found.id}, the oldest of release {found.release}"))
+    workspace.report(Progress(stage="choose", text=f"{found.id}, the oldest of release {found.release}"))
     return found
 
 
-def _recorder(parts: Parts, instance: Instance, order: Order, reason: str, terminal: Terminal | None) -> Recorder:
+def _recorder(
+    workspace: Workspace, instance: Instance, order: Order, reason: str, terminal: Terminal | None
+) -> Recorder:
     columns, rows = (terminal or Terminal(stdin=0, stdout=1)).size()
-    now = parts.ledger.now()
+    now = workspace.ledger.now()
     header = Header(
         width=columns,
         height=rows,
         timestamp=int(now.timestamp()),
-        title=f"{instance.id} by {parts.actor}: {reason}",
+        title=f"{instance.id} by {workspace.actor}: {reason}",
         term=order.term,
         command=order.command,
     )
-    return Recorder(new_recording(parts.state, instance.id, now), header)
+    return Recorder(new_recording(workspace.state, instance.id, now), header)
 
 
 def _taint(
-    parts: Parts, environment: EnvironmentState, order: Order, instance: Instance, reason: str, recorder: Recorder
+    workspace: Workspace,
+    environment: EnvironmentState,
+    order: Order,
+    instance: Instance,
+    reason: str,
+    recorder: Recorder,
 ) -> None:
     """Write that the instance is tainted, and set it aside where that is wanted. Until it is written, it isn't."""
     environment_id = environment.id
@@ -148,29 +159,29 @@ def _taint(
     with contextlib.ExitStack() as held:
         try:
             if order.isolated:
-                held.enter_context(hold_environment(parts, environment_id))
-                environment = parts.ledger.get_environment(environment_id)
-                require_another(environment, parts.ledger.get_release(environment_id, instance.release))
+                held.enter_context(hold_environment(workspace, environment_id))
+                environment = workspace.ledger.get_environment(environment_id)
+                require_another(environment, workspace.ledger.get_release(environment_id, instance.release))
             after_ms = environment.settings.replace_within_ms
-            taint = parts.ledger.taint(
+            taint = workspace.ledger.taint(
                 instance.id, "shell", reason, after_ms=after_ms, isolated=order.isolated, **detail
             )
         except BaseException:
             recorder.discard()
             raise
-        _tell_taint(parts, instance, taint)
+        _tell_taint(workspace, instance, taint)
         if order.isolated:
-            isolate(parts, instance)
-            parts.report(Progress(stage="isolate", text=f"{instance.id} has no traffic"))
+            isolate(workspace, instance)
+            workspace.report(Progress(stage="isolate", text=f"{instance.id} has no traffic"))
 
 
-def _tell_taint(parts: Parts, instance: Instance, taint: Taint) -> None:
-    left_s = (taint.due_at - parts.ledger.now()).total_seconds()
+def _tell_taint(workspace: Workspace, instance: Instance, taint: Taint) -> None:
+    left_s = (taint.due_at - workspace.ledger.now()).total_seconds()
     due = "now" if left_s < 1 else f"in {left_s / 60:.0f} min" if left_s >= 90 else f"in {left_s:.0f} s"
-    agent = agent_pid(parts)
+    agent = agent_pid(workspace)
     who = f"by the agent (process {agent})" if agent else "by instar agent (none runs now)"
     text = f"{instance.id} is replaced {due} {who}, also while somebody is in it"
-    parts.report(Progress(stage="taint", text=text))
+    workspace.report(Progress(stage="taint", text=text))
 
 
 def _visit(visit: _Visit, reason: str, terminal: Terminal | None) -> Left:
@@ -314,7 +325,7 @@ def _told(left: Left) -> Mapping[str, Any]:
 
 def _record(visit: _Visit, kind: str, detail: Mapping[str, Any]) -> None:
     instance, release = visit.instance, visit.release
-    visit.parts.ledger.record(
+    visit.workspace.ledger.record(
         kind, instance.environment, release.number, release.image, **{"instance": instance.id, **detail}
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from instar.model.release import EnvironmentState, Release
 from instar.operations import retention
-from instar.operations.parts import Parts
+from instar.operations.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,14 +19,14 @@ class Standing:
     present: frozenset[int]
 
 
-def standings(parts: Parts) -> Iterator[Standing]:
-    for state in parts.ledger.environments():
-        present = frozenset(instance.release for instance in parts.ledger.instances(state.id))
-        yield Standing(state=state, releases=parts.ledger.releases(state.id), present=present)
+def standings(workspace: Workspace) -> Iterator[Standing]:
+    for state in workspace.ledger.environments():
+        present = frozenset(instance.release for instance in workspace.ledger.instances(state.id))
+        yield Standing(state=state, releases=workspace.ledger.releases(state.id), present=present)
 
 
-def kept_releases(parts: Parts) -> Iterator[Release]:
+def kept_releases(workspace: Workspace) -> Iterator[Release]:
     """Yield every release whose image, and whose secrets, must stay."""
-    for one in standings(parts):
+    for one in standings(workspace):
         numbers = retention.kept(one.state, one.releases, one.present)
         yield from (release for release in one.releases if release.number in numbers)

@@ -14,7 +14,8 @@ from instar.control.world import Copy, World
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentId, EnvironmentState, Release, TaintKind
 from instar.operations.layers import Guarantee, guarantee
-from instar.operations.parts import Parts, agent_pid
+from instar.operations.locks import agent_pid
+from instar.operations.workspace import Workspace
 
 _LATELY = 500  # events among which those of a running rollout are looked for
 
@@ -99,15 +100,15 @@ class EnvironmentStatus:
     layers: Guarantee | None = None
 
 
-def status(parts: Parts, environment: EnvironmentState) -> EnvironmentStatus:
+def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentStatus:
     """Return how ``environment`` is: its newest ``keep.releases`` releases, all that are pinned or have instances.
 
     The newest comes first.
     """
-    provider = parts.provider(environment.settings.provider)
-    world = observe(parts.ledger, provider, environment.id, whole=True)
-    newest = parts.ledger.releases(environment.id, last=environment.settings.keep.releases)
-    pinned = parts.ledger.pinned(environment.id)
+    provider = workspace.provider(environment.settings.provider)
+    world = observe(workspace.ledger, provider, environment.id, whole=True)
+    newest = workspace.ledger.releases(environment.id, last=environment.settings.keep.releases)
+    pinned = workspace.ledger.pinned(environment.id)
     releases = {release.number: release for release in (*newest, *pinned)} | dict(world.releases)
     percents = _percents({number: sum(copy.weight for copy in world.of(one)) for number, one in releases.items()})
     return EnvironmentStatus(
@@ -120,10 +121,10 @@ def status(parts: Parts, environment: EnvironmentState) -> EnvironmentStatus:
         releases=tuple(
             _release(world, release, percents[number]) for number, release in sorted(releases.items(), reverse=True)
         ),
-        rollout=_rollout(parts, world),
+        rollout=_rollout(workspace, world),
         alarm=environment.alarm,
-        agent=agent_pid(parts),
-        layers=guarantee(parts, environment.id),
+        agent=agent_pid(workspace),
+        layers=guarantee(workspace, environment.id),
     )
 
 
@@ -140,12 +141,12 @@ def _percents(weights: Mapping[int, int]) -> Mapping[int, int]:
     return whole
 
 
-def _rollout(parts: Parts, world: World) -> RolloutStatus | None:
+def _rollout(workspace: Workspace, world: World) -> RolloutStatus | None:
     state = world.environment
     rollout, policy = state.rollout, state.settings.rollout
     if rollout is None:
         return None
-    told = [event for event in parts.ledger.history(state.id, last=_LATELY) if event.at >= rollout.started_at]
+    told = [event for event in workspace.ledger.history(state.id, last=_LATELY) if event.at >= rollout.started_at]
     verdicts = [event.detail for event in told if event.kind == "verdict"]
     percents = [event.detail["percent"] for event in told if event.kind == "step"]
     batches = -(-state.settings.instances // policy.batch)

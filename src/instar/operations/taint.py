@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from instar.errors import NotFound, Refused, UsageError
 from instar.model.release import EnvironmentState, Instance, Taint
-from instar.operations.parts import Parts, agent_pid, require_root
+from instar.operations.locks import agent_pid
+from instar.operations.privilege import require_root
+from instar.operations.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,13 +20,13 @@ class Tainted:
     agent: int | None
 
 
-def taint(parts: Parts, environment: EnvironmentState, name: str, *, why: str) -> Tainted:
+def taint(workspace: Workspace, environment: EnvironmentState, name: str, *, why: str) -> Tainted:
     """Write that instance ``name`` is to be replaced, from now on. Raises UsageError, NotFound, Refused."""
     require_root("taint")
     reason = get_reason(why)
-    instance = get_instance(parts, environment, name)
-    written = parts.ledger.taint(instance.id, "person", reason)
-    return Tainted(instance=instance, taint=written, agent=agent_pid(parts))
+    instance = get_instance(workspace, environment, name)
+    written = workspace.ledger.taint(instance.id, "person", reason)
+    return Tainted(instance=instance, taint=written, agent=agent_pid(workspace))
 
 
 def get_reason(why: str) -> str:
@@ -35,10 +37,10 @@ def get_reason(why: str) -> str:
     return reason
 
 
-def get_instance(parts: Parts, environment: EnvironmentState, name: str) -> Instance:
+def get_instance(workspace: Workspace, environment: EnvironmentState, name: str) -> Instance:
     """Return the instance ``name`` of ``environment``. Raises NotFound, and Refused for one that runs a task."""
     environment_id = environment.id
-    present = {one.id: one for one in parts.ledger.instances()}
+    present = {one.id: one for one in workspace.ledger.instances()}
     found = present.get(name)
     if found is not None and found.environment == environment_id:
         if found.task is not None:
@@ -53,6 +55,6 @@ def get_instance(parts: Parts, environment: EnvironmentState, name: str) -> Inst
         raise NotFound(
             f"cannot find '{name}' in '{environment_id}': it is an instance of '{found.environment}'", hint=hint
         )
-    if name in parts.ledger.instance_names(environment_id):
+    if name in workspace.ledger.instance_names(environment_id):
         raise NotFound(f"cannot find '{name}': it was destroyed", hint=hint)
     raise NotFound(f"cannot find '{name}': '{environment_id}' never had such an instance", hint=hint)

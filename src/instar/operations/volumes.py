@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from instar.errors import Refused
 from instar.model.release import EnvironmentId, Settings
-from instar.operations.parts import Parts, hold_environment, require_root
+from instar.operations.locks import hold_environment
+from instar.operations.privilege import require_root
+from instar.operations.workspace import Workspace
 from instar.providers.base import Runtime, StoredVolume
 
 
@@ -19,42 +21,42 @@ class KeptVolume:
     users: tuple[str, ...]
 
 
-def volumes(parts: Parts, environment: EnvironmentId | None = None) -> tuple[KeptVolume, ...]:
+def volumes(workspace: Workspace, environment: EnvironmentId | None = None) -> tuple[KeptVolume, ...]:
     """Return every volume that is kept, or those of ``environment``."""
     require_root("volumes", "the state directory belongs to root")
-    kept = [one for one in _runtime(parts, environment).volumes() if environment in (None, one.environment)]
+    kept = [one for one in _runtime(workspace, environment).volumes() if environment in (None, one.environment)]
     return tuple(
         KeptVolume(
             stored=one,
-            environment=parts.ledger.find_environment(one.environment) is not None,
-            users=_users(parts, one.environment, one.name),
+            environment=workspace.ledger.find_environment(one.environment) is not None,
+            users=_users(workspace, one.environment, one.name),
         )
         for one in kept
     )
 
 
-def remove_volume(parts: Parts, environment: EnvironmentId, name: str, *, take_over: bool = False) -> None:
+def remove_volume(workspace: Workspace, environment: EnvironmentId, name: str, *, take_over: bool = False) -> None:
     """Remove a volume for ever, and write that down. Raises NotFound, and Refused while an instance has it."""
     require_root("volumes remove")
-    with hold_environment(parts, environment, take_over=take_over):
-        users = _users(parts, environment, name)
+    with hold_environment(workspace, environment, take_over=take_over):
+        users = _users(workspace, environment, name)
         if users:
             raise Refused(
                 f"cannot remove the volume '{name}' of '{environment}': {', '.join(users)} has it",
                 hint=f"deploy a release without it, or instar destroy {environment} --volumes",
             )
-        _runtime(parts, environment).remove_volume(environment, name)
-        parts.ledger.record("volume-removed", environment, volume=name)
+        _runtime(workspace, environment).remove_volume(environment, name)
+        workspace.ledger.record("volume-removed", environment, volume=name)
 
 
-def _runtime(parts: Parts, environment: EnvironmentId | None) -> Runtime:
-    state = parts.ledger.find_environment(environment) if environment else None
-    return parts.provider((state.settings if state else Settings()).provider).runtime
+def _runtime(workspace: Workspace, environment: EnvironmentId | None) -> Runtime:
+    state = workspace.ledger.find_environment(environment) if environment else None
+    return workspace.provider((state.settings if state else Settings()).provider).runtime
 
 
-def _users(parts: Parts, environment: EnvironmentId, name: str) -> tuple[str, ...]:
+def _users(workspace: Workspace, environment: EnvironmentId, name: str) -> tuple[str, ...]:
     return tuple(
         one.id
-        for one in parts.ledger.instances(environment)
-        if any(volume.name == name for volume in parts.ledger.get_release(environment, one.release).service.volumes)
+        for one in workspace.ledger.instances(environment)
+        if any(volume.name == name for volume in workspace.ledger.get_release(environment, one.release).service.volumes)
     )

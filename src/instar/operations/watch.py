@@ -6,7 +6,8 @@ from instar.control.loop import Loop, Run
 from instar.errors import UsageError
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, Settings
-from instar.operations.parts import Parts, agent_pid
+from instar.operations.locks import agent_pid
+from instar.operations.workspace import Workspace
 
 _POLL_S = 0.25
 
@@ -37,8 +38,8 @@ def stand_by(loop: Loop, environment: EnvironmentId) -> Run:
         loop.pause(min(_POLL_S if seconds is None else seconds, _POLL_S))
 
 
-def tell_unwatched(parts: Parts, settings: Settings, environment: EnvironmentId) -> None:
+def tell_unwatched(workspace: Workspace, settings: Settings, environment: EnvironmentId) -> None:
     """Say that nobody watches where the definition asks for it and no agent runs."""
-    if settings.rollout.watch_ms is not None and agent_pid(parts) is None:
+    if settings.rollout.watch_ms is not None and agent_pid(workspace) is None:
         text = f"nobody watches it now: no agent runs here; next time: instar deploy {environment.name} --watch"
-        parts.report(Progress(stage="note", text=text, kind="warning"))
+        workspace.report(Progress(stage="note", text=text, kind="warning"))

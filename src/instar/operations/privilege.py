@@ -1,0 +1,13 @@
+"""Which verbs only root may run."""
+
+from __future__ import annotations
+
+import os
+
+from instar.errors import NotRoot
+
+
+def require_root(verb: str, why: str = "it makes mounts, namespaces and cgroups") -> None:
+    """Raise NotRoot unless this process is root's."""
+    if os.geteuid() != 0:
+        raise NotRoot(f"cannot run '{verb}': {why}, which takes root", hint=f"sudo instar {verb} …")

@@ -1,0 +1,48 @@
+"""What the verbs work with: one state directory with its ledger, images and providers.
+
+``instar/workspace.py`` puts it together; nothing here names a concrete provider.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from instar.fetch.cache import Cache
+    from instar.host.layers import LayerImages
+    from instar.host.seals import Seals
+    from instar.ledger import Ledger
+    from instar.model.component import Component
+    from instar.model.progress import Report
+    from instar.model.state import StateDirectory
+    from instar.providers.base import Provider
+    from instar.store import Store
+
+
+class Workspace(Protocol):
+    """Each part is made when it is first asked for: a verb pays for what it uses."""
+
+    state: StateDirectory
+    report: Report
+    actor: str
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def cache(self) -> Cache: ...
+
+    @property
+    def seals(self) -> Seals: ...
+
+    @property
+    def layers(self) -> LayerImages: ...
+
+    def provider(self, name: str) -> Provider: ...
+
+    def components(self) -> tuple[Component, ...]: ...
+
+    def warnings(self) -> tuple[str, ...]: ...
