@@ -29,7 +29,7 @@ def images(ctx: click.Context, as_json: bool) -> None:
 def list_images(as_json: bool) -> None:
     """List the images, newest first, with the releases that need them."""
     require_root("images", "the store belongs to root")
-    from instar.operations.standing import kept_releases
+    from instar.operations.retention import kept_releases
 
     workspace = open_workspace()
     users: dict[str, list[str]] = {}

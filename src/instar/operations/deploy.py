@@ -187,7 +187,7 @@ def begin(
     """
     provider = workspace.provider(settings.provider)
     state = workspace.ledger.find_environment(environment)
-    require_standing(state)
+    refuse_destroying(state)
     clear_orphans(workspace, provider)
     release = _known_release(workspace, state, image.digest, configuration)
     if release is None or state is None or state.active != release.number:
@@ -223,7 +223,7 @@ def _tell_settings(workspace: Workspace, state: EnvironmentState | None, setting
             workspace.report(Progress(stage="note", text=text, kind="warning"))
 
 
-def require_standing(state: EnvironmentState | None) -> None:
+def refuse_destroying(state: EnvironmentState | None) -> None:
     """Raise Refused when an environment is half destroyed."""
     if state is not None and state.destroying:
         raise Refused(

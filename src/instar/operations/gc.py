@@ -27,7 +27,7 @@ from instar.operations.layers import layers_in_use
 from instar.operations.locks import hold_store
 from instar.operations.old_secrets import remove_old_secrets
 from instar.operations.privilege import require_root
-from instar.operations.standing import kept_releases, standings
+from instar.operations.retention import environments_with_releases, kept_releases
 from instar.operations.workspace import Workspace
 from instar.store import Collected
 
@@ -125,7 +125,7 @@ def _needed(workspace: Workspace) -> set[Digest]:
     What an earlier gc took, when less was to be kept, is not among them; but what is half there is made whole.
     """
     needed = set[Digest]()
-    for one in standings(workspace):
+    for one in environments_with_releases(workspace):
         kept, required = (rule(one.state, one.releases, one.present) for rule in (retention.kept, retention.required))
         for release in one.releases:
             if release.number in required or (release.number in kept and workspace.store.enter_again(release.image)):
@@ -139,7 +139,7 @@ def _logs(workspace: Workspace, dry_run: bool) -> Iterator[str]:
     Which instances there are is read first: one that is made after that is not among them, whatever it is of.
     """
     instances = {state.id: workspace.ledger.instance_releases(state.id) for state in workspace.ledger.environments()}
-    for one in standings(workspace):
+    for one in environments_with_releases(workspace):
         environment = one.state.id
         numbers = retention.with_logs(one.state, one.releases, one.present)
         runtime = workspace.provider(one.state.settings.provider).runtime
@@ -166,7 +166,7 @@ def _recordings(workspace: Workspace, dry_run: bool) -> tuple[str, ...]:
     Files of nobody's stay.
     """
     names = {name for _, _, name in workspace.ledger.instances_of_removed()}
-    for one in standings(workspace):
+    for one in environments_with_releases(workspace):
         numbers = retention.with_logs(one.state, one.releases, one.present)
         instances = workspace.ledger.instance_releases(one.state.id)
         names |= {name for name, number in instances if number not in numbers}

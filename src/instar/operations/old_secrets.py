@@ -14,7 +14,7 @@ from instar.errors import EnvironmentBusy, InstarError, Refused
 from instar.host import locks
 from instar.model.progress import Progress
 from instar.model.release import Release
-from instar.operations.standing import kept_releases
+from instar.operations.retention import kept_releases
 from instar.operations.workspace import Workspace
 
 _SECRET = re.compile(r"[0-9a-f]{64}")

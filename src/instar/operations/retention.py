@@ -1,4 +1,4 @@
-"""Which releases of an environment are kept: pure.
+"""Which releases of an environment are kept.
 
 Kept are those that run or are about to (active, a rollout's two, whatever has instances), those that are pinned, the
 way back (the newest other one that ran well, and the one that a rollback would go to), and the newest
@@ -8,9 +8,11 @@ not, so that one that failed can be looked at.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 
 from instar.model.release import EnvironmentState, Release
+from instar.operations.workspace import Workspace
 
 
 def kept(state: EnvironmentState, releases: Sequence[Release], present: Collection[int]) -> frozenset[int]:
@@ -46,3 +48,25 @@ def with_logs(state: EnvironmentState, releases: Sequence[Release], present: Col
     """Return the numbers of the releases whose logs stay."""
     newest = [release.number for release in releases][: state.settings.keep.releases]
     return kept(state, releases, present) | frozenset(newest)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvironmentReleases:
+    """An environment with all that decides what of it is kept."""
+
+    state: EnvironmentState
+    releases: tuple[Release, ...]
+    present: frozenset[int]
+
+
+def environments_with_releases(workspace: Workspace) -> Iterator[EnvironmentReleases]:
+    for state in workspace.ledger.environments():
+        present = frozenset(instance.release for instance in workspace.ledger.instances(state.id))
+        yield EnvironmentReleases(state=state, releases=workspace.ledger.releases(state.id), present=present)
+
+
+def kept_releases(workspace: Workspace) -> Iterator[Release]:
+    """Yield every release whose image, and whose secrets, must stay."""
+    for one in environments_with_releases(workspace):
+        numbers = kept(one.state, one.releases, one.present)
+        yield from (release for release in one.releases if release.number in numbers)

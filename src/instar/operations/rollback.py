@@ -7,7 +7,7 @@ import time
 from instar.errors import Refused
 from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.operations import retention
-from instar.operations.deploy import Outcome, converge, require_standing, start_rollout
+from instar.operations.deploy import Outcome, converge, refuse_destroying, start_rollout
 from instar.operations.locks import hold_environment
 from instar.operations.old_secrets import require_secrets
 from instar.operations.privilege import require_root
@@ -33,7 +33,7 @@ def rollback(
     environment_id = environment.id
     with hold_environment(workspace, environment_id, take_over=take_over):
         environment = workspace.ledger.get_environment(environment_id)
-        require_standing(environment)
+        refuse_destroying(environment)
         target = _target(workspace, environment, to)
         if target.service.port is not None and not environment.settings.listen:
             raise Refused(
