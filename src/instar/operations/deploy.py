@@ -19,11 +19,11 @@ from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.progress import Progress
 from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release, RolloutKind, Settings
+from instar.operations.connections import cut_connections
 from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc
 from instar.operations.old_secrets import remove_if_free
 from instar.operations.privilege import require_root
 from instar.operations.project import project_of, require_own
-from instar.operations.reach import cuts
 from instar.operations.secrets import keep_secrets
 from instar.operations.watch import require_watch, stand_by, tell_unwatched
 from instar.operations.workspace import Workspace
@@ -196,7 +196,7 @@ def begin(
         provider.router.check(RouterPlan.of(environment, settings, configuration.service))
     for warning in provider.runtime.warnings():
         workspace.report(Progress(stage="note", text=warning, kind="warning"))
-    for text in cuts(workspace, state, settings):
+    for text in cut_connections(workspace, state, settings):
         workspace.report(Progress(stage="note", text=text, kind="warning"))
     _tell_settings(workspace, state, settings)
     with workspace.ledger.transaction():

@@ -12,11 +12,11 @@ from instar.model.definition import Environment
 from instar.model.digest import Digest
 from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Settings
 from instar.operations.bake import plan as plan_bake
+from instar.operations.connections import cut_connections
 from instar.operations.deploy import get_declared, require_promotion
 from instar.operations.lock import is_locked
 from instar.operations.project import require_own
 from instar.operations.promote import promoted
-from instar.operations.reach import cuts
 from instar.operations.secrets import look_at_secrets
 from instar.operations.workspace import Workspace
 
@@ -130,7 +130,7 @@ def _compared(
         changes=tuple(changes),
         warnings=(
             *(forecast(settings, active, configuration.service) if release else ()),
-            *cuts(workspace, state, settings),
+            *cut_connections(workspace, state, settings),
         ),
         locked=image.locked,
     )

@@ -11,7 +11,7 @@ from instar.providers.base import NetworkPlan
 _AT_MOST = 5  # connections of an instance that are named
 
 
-def cuts(workspace: Workspace, state: EnvironmentState | None, settings: Settings) -> Iterator[str]:
+def cut_connections(workspace: Workspace, state: EnvironmentState | None, settings: Settings) -> Iterator[str]:
     """Yield a sentence for each instance that has open what ``settings`` allow no instance to begin."""
     if state is None:
         return
