@@ -22,10 +22,11 @@ def init(folder: Path, name: str | None) -> None:
 
     FOLDER is where (default: here).
     """
-    from instar.operations.start import start, suggest_name
+    from instar.operations.init import init as write_starter
+    from instar.operations.init import suggest_name
 
     chosen = name or suggest_name(folder)
-    for path in start(folder, chosen):
+    for path in write_starter(folder, chosen):
         say(f"wrote {path}")
     go = "" if folder.absolute() == Path.cwd() else f"cd {folder} && "
     say(f"next: {go}sudo instar deploy dev")

@@ -14,7 +14,7 @@ def suggest_name(folder: Path) -> str:
     return name[:31].rstrip("-") or "service"
 
 
-def start(folder: Path, name: str) -> tuple[Path, ...]:
+def init(folder: Path, name: str) -> tuple[Path, ...]:
     """Write the starter's files into ``folder``; return them. Raises Refused when one of them is there already."""
     from instar.definition import starter
     from instar.definition.beside import is_beside, write_beside
