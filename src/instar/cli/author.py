@@ -137,9 +137,9 @@ def bake(ctx: click.Context, file: Path, as_json: bool, check: bool) -> None:
 
 
 def _check(ctx: click.Context, loaded: Loaded, *, as_json: bool) -> None:
-    from instar.operations.check import check
+    from instar.operations.bake_check import check_bake
 
-    checked = check(open_workspace(), loaded)
+    checked = check_bake(open_workspace(), loaded)
     if as_json:
         say_json({"digest": checked.baked.image.digest, "same": not checked.differences, "differ": checked.differences})
     else:

@@ -16,14 +16,14 @@ from instar.operations.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Checked:
+class BakeCheck:
     """``baked`` is in the store; ``differences`` are what was not the same when it was baked once more."""
 
     baked: Baked
     differences: tuple[Difference, ...]
 
 
-def check(workspace: Workspace, loaded: Loaded) -> Checked:
+def check_bake(workspace: Workspace, loaded: Loaded) -> BakeCheck:
     """Bake what isn't baked yet, then everything once more in a place of its own, and say what differs.
 
     Raises what a bake raises.
@@ -42,4 +42,4 @@ def check(workspace: Workspace, loaded: Loaded) -> Checked:
             found = tuple(differences(workspace.store, baked, store, again))
     told = f"{len(found)} files differ" if found else "the same bytes"
     workspace.report(Progress(stage="check", text=told, kind="failed" if found else "done"))
-    return Checked(baked=baked, differences=found)
+    return BakeCheck(baked=baked, differences=found)
