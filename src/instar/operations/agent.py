@@ -25,7 +25,7 @@ from instar.host.vigil import Vigil
 from instar.model.progress import Report
 from instar.model.release import EnvironmentId, EnvironmentState, Process
 from instar.operations.deploy import clear_orphans
-from instar.operations.guard import Memory, guard
+from instar.operations.drift_response import DriftMemory, respond_to_drift
 from instar.operations.locks import agent_lock, agent_pid, hold_environment
 from instar.operations.privilege import require_root
 from instar.operations.scrub import PAUSE_S, Scrub
@@ -73,7 +73,7 @@ class Post:
     rollout: int | None = None
     run: Run | None = None
     watch: Watch = field(default_factory=Watch)
-    memory: Memory = field(default_factory=Memory)
+    memory: DriftMemory = field(default_factory=DriftMemory)
     working: Future[float] | None = None
 
 
@@ -199,7 +199,7 @@ class Agent:
         state = self._workspace.ledger.find_environment(post.environment)
         if state is None:
             return None
-        self._guard(post, state)
+        self._check_drift(post, state)
         run = self._run(post, state)
         until = time.monotonic() + _LONGEST_HOLD_S
         while not self._stop.is_set():
@@ -212,10 +212,10 @@ class Agent:
             time.sleep(seconds)
         return None
 
-    def _guard(self, post: Post, state: EnvironmentState) -> None:
+    def _check_drift(self, post: Post, state: EnvironmentState) -> None:
         """Check what runs there, if it is time. A check that fails is told of, and keeps nothing else from its turn."""
         try:
-            checked = guard(self._workspace, state, post.memory, self._listener.report_for(post.environment))
+            checked = respond_to_drift(self._workspace, state, post.memory, self._listener.report_for(post.environment))
         except Exception as error:
             self._listener.failed(post.environment, error)
         else:

@@ -32,7 +32,7 @@ _LATELY: Final = 1_000  # events: many more than a budget's replacements write
 
 
 @dataclass
-class Memory:
+class DriftMemory:
     """What the agent remembers of an environment: when it was ``checked`` (monotonic clock), and what was ``told`` of
     each instance (None: of the environment) already."""
 
@@ -40,7 +40,9 @@ class Memory:
     told: dict[str | None, frozenset[tuple[str, str, str]]] = field(default_factory=dict)
 
 
-def guard(workspace: Workspace, state: EnvironmentState, memory: Memory, report: Report) -> Checked | None:
+def respond_to_drift(
+    workspace: Workspace, state: EnvironmentState, memory: DriftMemory, report: Report
+) -> Checked | None:
     """Check an environment if its time has come, and act on what is found. The caller holds its lock."""
     policy = state.settings.drift
     if policy.check_ms is None or state.destroying:

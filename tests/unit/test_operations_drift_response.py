@@ -19,7 +19,7 @@ from instar.model.drift import Finding
 from instar.model.progress import Progress
 from instar.model.release import Settings
 from instar.model.state import StateDirectory
-from instar.operations.guard import Memory, guard
+from instar.operations.drift_response import DriftMemory, respond_to_drift
 from instar.providers.base import RouterPlan
 from simulated import Simulation
 from simulated.values import ENV, configuration, image, release
@@ -60,12 +60,12 @@ def names(workspace: Any) -> list[str]:
     return [one.id for one in workspace.ledger.instances(ENV)]
 
 
-def look(workspace: Any, memory: Memory) -> Any:
+def look(workspace: Any, memory: DriftMemory) -> Any:
     def report(progress: Progress) -> None:
         workspace.said.append(progress.text)
 
     memory.checked = None
-    return guard(workspace, workspace.ledger.get_environment(ENV), memory, report)
+    return respond_to_drift(workspace, workspace.ledger.get_environment(ENV), memory, report)
 
 
 def events(workspace: Any, *kinds: str) -> list[dict[str, Any]]:
@@ -73,12 +73,12 @@ def events(workspace: Any, *kinds: str) -> list[dict[str, Any]]:
 
 
 def test_what_is_as_baked_is_nothing_to_write_down(workspace: Any) -> None:
-    assert look(workspace, Memory()).clean
+    assert look(workspace, DriftMemory()).clean
     assert not events(workspace, "drift", "taint") and not workspace.said
 
 
 def test_one_that_drifted_is_written_down_once_with_evidence_and_tainted(workspace: Any) -> None:
-    first, memory = names(workspace)[0], Memory()
+    first, memory = names(workspace)[0], DriftMemory()
     workspace.machine.runtime.drifted[first] = (finding(first), finding(first, "code"))
     look(workspace, memory)
     look(workspace, memory)
@@ -94,7 +94,7 @@ def test_one_that_drifted_is_written_down_once_with_evidence_and_tainted(workspa
 
 
 def test_what_is_new_is_written_down_again(workspace: Any) -> None:
-    first, memory = names(workspace)[0], Memory()
+    first, memory = names(workspace)[0], DriftMemory()
     for observed in ("tmpfs", "tmpfs", "ext4"):
         workspace.machine.runtime.drifted[first] = (finding(first, observed=observed),)
         look(workspace, memory)
@@ -104,7 +104,7 @@ def test_what_is_new_is_written_down_again(workspace: Any) -> None:
 def test_to_report_taints_nothing(workspace: Any) -> None:
     workspace.ledger.save_settings(ENV, Settings(drift=Drift(action="report")))
     workspace.machine.runtime.drifted[names(workspace)[0]] = (finding(names(workspace)[0]),)
-    look(workspace, Memory())
+    look(workspace, DriftMemory())
     assert events(workspace, "drift") and not events(workspace, "taint")
 
 
@@ -112,37 +112,39 @@ def test_who_looks_into_one_is_not_thrown_out(workspace: Any) -> None:
     first = names(workspace)[0]
     workspace.ledger.taint(first, "shell", "a look", after_ms=900_000)
     workspace.machine.runtime.drifted[first] = (finding(first, "process"),)
-    look(workspace, Memory())
+    look(workspace, DriftMemory())
     assert not events(workspace, "drift") and [one["taint"] for one in events(workspace, "taint")] == ["shell"]
 
 
 def test_a_router_is_put_right_and_that_is_written_down(workspace: Any) -> None:
     workspace.machine.router.tampered[ENV] = (finding(None, "router"),)
-    assert not look(workspace, Memory()).clean
+    assert not look(workspace, DriftMemory()).clean
     assert [event.kind for event in workspace.ledger.history(ENV)][-2:] == ["drift", "router-restored"]
-    assert look(workspace, Memory()).clean
+    assert look(workspace, DriftMemory()).clean
 
 
 def test_what_all_instances_share_is_put_right_and_that_is_written_down(workspace: Any) -> None:
     workspace.machine.runtime.network_drifted = (finding(None, "network"),)
     before = names(workspace)
-    assert not look(workspace, Memory()).clean
+    assert not look(workspace, DriftMemory()).clean
     assert [event.kind for event in workspace.ledger.history(ENV)][-2:] == ["drift", "network-restored"]
-    assert look(workspace, Memory()).clean and names(workspace) == before and not events(workspace, "taint")
+    assert look(workspace, DriftMemory()).clean and names(workspace) == before and not events(workspace, "taint")
 
 
 def test_never_means_never_and_a_check_waits_for_its_time(workspace: Any) -> None:
-    memory = Memory()
+    memory = DriftMemory()
     assert look(workspace, memory) is not None
     state = workspace.ledger.get_environment(ENV)
-    assert guard(workspace, state, memory, lambda progress: None) is None
+    assert respond_to_drift(workspace, state, memory, lambda progress: None) is None
     assert memory.checked is not None
     memory.checked -= 10
-    assert guard(workspace, state, memory, lambda progress: None) is None
+    assert respond_to_drift(workspace, state, memory, lambda progress: None) is None
     sooner = replace(state, settings=Settings(drift=Drift(check_ms=5_000)))
-    assert guard(workspace, sooner, memory, lambda progress: None) is not None, "a shorter interval holds at once"
+    assert respond_to_drift(workspace, sooner, memory, lambda progress: None) is not None, (
+        "a shorter interval holds at once"
+    )
     workspace.ledger.save_settings(ENV, Settings(drift=Drift(check_ms=None)))
-    assert look(workspace, Memory()) is None
+    assert look(workspace, DriftMemory()) is None
 
 
 def test_a_full_disk_keeps_no_evidence_and_stops_nothing(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,8 +153,8 @@ def test_a_full_disk_keeps_no_evidence_and_stops_nothing(workspace: Any, monkeyp
 
     first = names(workspace)[0]
     workspace.machine.runtime.drifted[first] = (finding(first),)
-    monkeypatch.setattr("instar.operations.guard.os.open", full)
-    look(workspace, Memory())
+    monkeypatch.setattr("instar.operations.drift_response.os.open", full)
+    look(workspace, DriftMemory())
     assert "No space left" in events(workspace, "drift")[0]["evidence"] and events(workspace, "taint")
 
 
@@ -163,7 +165,7 @@ def test_no_more_are_tainted_than_the_budget_allows(workspace: Any) -> None:
     for _ in range(5):
         for one in workspace.ledger.instances(ENV):
             workspace.machine.runtime.drifted[one.id] = (finding(one.id),)
-        look(workspace, Memory())  # each time another agent
+        look(workspace, DriftMemory())  # each time another agent
         for one in workspace.ledger.instances(ENV):
             if one.taint:
                 workspace.ledger.remove_instance(one.id, "replaced")
@@ -174,5 +176,5 @@ def test_no_more_are_tainted_than_the_budget_allows(workspace: Any) -> None:
     alarm = workspace.ledger.get_environment(ENV).alarm
     assert alarm == "3 instances had drifted in 600 s: nothing is replaced any more until somebody deploys"
     workspace.ledger.set_alarm(ENV, None)
-    look(workspace, Memory())
+    look(workspace, DriftMemory())
     assert len(events(workspace, "taint")) == 5, "somebody came: it is counted anew"
