@@ -17,7 +17,7 @@ from instar.model.digest import Digest
 from instar.model.release import Configuration, EnvironmentId, Settings
 from instar.model.state import StateDirectory
 from instar.operations.locks import keep_from_gc
-from instar.operations.old_secrets import remove_if_free, remove_old_secrets, require_secrets
+from instar.operations.old_secrets import remove_old_secrets, remove_old_secrets_if_free, require_secrets
 from instar.operations.secrets import keep_secrets
 from instar.operations.workspace import Workspace
 from simulated.values import configuration, image
@@ -74,7 +74,7 @@ def test_of_a_removed_environment_nothing_stays_nor_what_a_killed_process_was_wr
     (world.state.secrets / "NOTES").write_text("somebody's own")
     world.ledger.remove_instance("web-dev-1-1", "over")
     world.ledger.remove_environment(DEV)
-    remove_if_free(world.workspace)
+    remove_old_secrets_if_free(world.workspace)
     assert world.kept() == {"key", "NOTES"}
 
 
@@ -82,9 +82,9 @@ def test_nothing_is_removed_while_somebody_makes_a_release(world: World) -> None
     one = world.release("one")
     world.ledger.remove_instance("web-dev-1-1", "over")
     with keep_from_gc(world.workspace):
-        remove_if_free(world.workspace)
+        remove_old_secrets_if_free(world.workspace)
     assert world.kept() == {"key", one.hex}
-    remove_if_free(world.workspace)
+    remove_old_secrets_if_free(world.workspace)
     assert world.kept() == {"key"}
 
 

@@ -21,11 +21,11 @@ from instar.model.progress import Progress
 from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release, RolloutKind, Settings
 from instar.operations.connections import cut_connections
 from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc
-from instar.operations.old_secrets import remove_if_free
+from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root
 from instar.operations.project import project_of, require_own
 from instar.operations.secrets import keep_secrets
-from instar.operations.watch import require_watch, stand_by, tell_unwatched
+from instar.operations.watch import require_watch, warn_unwatched, watch_release
 from instar.operations.workspace import Workspace
 from instar.providers.base import Provider, RouterPlan
 
@@ -106,7 +106,7 @@ def deploy(
         if detach:
             return leave(workspace, release, began)
         outcome = converge(workspace, release, began, watch=watch)
-    remove_if_free(workspace)
+    remove_old_secrets_if_free(workspace)
     return outcome
 
 
@@ -276,9 +276,9 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
     story = loop.run(environment)
     back = story.went_back
     if watch and back is None:
-        back = stand_by(loop, environment).story.went_back
+        back = watch_release(loop, environment).story.went_back
     elif back is None and before.rollout is not None and before.rollout.kind != "rollback":
-        tell_unwatched(workspace, before.settings, environment)
+        warn_unwatched(workspace, before.settings, environment)
     served = provider.router.counters(environment)
     ended = workspace.ledger.get_rollout(before.rollout.id) if before.rollout else None
     detail = {**story.measured, **(ended.detail if ended else {})}

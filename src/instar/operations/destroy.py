@@ -6,7 +6,7 @@ from instar.control.loop import Loop
 from instar.model.release import EnvironmentState
 from instar.operations.deploy import clear_orphans
 from instar.operations.locks import hold_environment
-from instar.operations.old_secrets import remove_if_free
+from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root
 from instar.operations.workspace import Workspace
 
@@ -24,4 +24,4 @@ def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: boo
         provider.runtime.forget(environment_id, workspace.ledger.instance_names(environment_id), volumes=volumes)
         workspace.ledger.remove_environment(environment_id)
         clear_orphans(workspace, provider)
-    remove_if_free(workspace)
+    remove_old_secrets_if_free(workspace)

@@ -33,7 +33,7 @@ def remove_old_secrets(workspace: Workspace, *, dry_run: bool = False) -> int:
     return sum(1 for path in gone if _SECRET.fullmatch(path.name))
 
 
-def remove_if_free(workspace: Workspace) -> None:
+def remove_old_secrets_if_free(workspace: Workspace) -> None:
     """Do it, unless somebody makes a release just now: then the next one does. What was to be done before is done,
     whatever becomes of this."""
     if not any(True for _ in _files(workspace)):

@@ -10,7 +10,7 @@ from instar.model.definition import Environment
 from instar.model.release import Configuration, EnvironmentId, Release, Settings
 from instar.operations.deploy import Outcome, begin, converge, get_declared, leave, require_agent
 from instar.operations.locks import hold_environment, keep_from_gc
-from instar.operations.old_secrets import remove_if_free
+from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root
 from instar.operations.project import project_of, require_own, require_own_source
 from instar.operations.secrets import keep_secrets
@@ -48,7 +48,7 @@ def promote(
         if detach:
             return leave(workspace, begun, began)
         outcome = converge(workspace, begun, began)
-    remove_if_free(workspace)
+    remove_old_secrets_if_free(workspace)
     return outcome
 
 

@@ -21,7 +21,7 @@ def require_watch(settings: Settings, environment: str) -> None:
         )
 
 
-def stand_by(loop: Loop, environment: EnvironmentId) -> Run:
+def watch_release(loop: Loop, environment: EnvironmentId) -> Run:
     """Look after ``environment`` as the agent does, until its release is watched no longer; go back where it isn't
     well.
 
@@ -38,7 +38,7 @@ def stand_by(loop: Loop, environment: EnvironmentId) -> Run:
         loop.pause(min(_POLL_S if seconds is None else seconds, _POLL_S))
 
 
-def tell_unwatched(workspace: Workspace, settings: Settings, environment: EnvironmentId) -> None:
+def warn_unwatched(workspace: Workspace, settings: Settings, environment: EnvironmentId) -> None:
     """Say that nobody watches where the definition asks for it and no agent runs."""
     if settings.rollout.watch_ms is not None and agent_pid(workspace) is None:
         text = f"nobody watches it now: no agent runs here; next time: instar deploy {environment.name} --watch"
