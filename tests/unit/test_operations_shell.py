@@ -1,4 +1,4 @@
-"""In which order a shell comes about, and what refuses it before anything is tainted."""
+"""In which asked a shell comes about, and what refuses it before anything is tainted."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from instar.model.state import StateDirectory
 from instar.model.survey import Seen
 from instar.operations import shell as operation
 from instar.operations.isolation import require_another
-from instar.operations.shell import Order, shell, summary
+from instar.operations.shell import ShellRequest, shell, summary
 from simulated import Simulation
 from simulated.shell import SimulatedShell
 from simulated.values import ENV, configuration, image, release
 
-LOOK = Order(why="to look", command="hello")
+LOOK = ShellRequest(why="to look", command="hello")
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         )
 
 
-def have(workspace: Any, order: Order = LOOK) -> Any:
-    return shell(workspace, workspace.ledger.get_environment(ENV), order, None)
+def have(workspace: Any, asked: ShellRequest = LOOK) -> Any:
+    return shell(workspace, workspace.ledger.get_environment(ENV), asked, None)
 
 
 def kinds(workspace: Any) -> list[str]:
@@ -103,18 +103,20 @@ def _make_nine_files(shell: SimulatedShell) -> int:
 
 
 @pytest.mark.parametrize(
-    ("order", "kind", "said"),
+    ("asked", "kind", "said"),
     [
-        (Order(why="x"), UsageError, "not a terminal"),
-        (Order(why=" ", command="x"), UsageError, "without a reason"),
-        (Order(why="x", command=" "), UsageError, "it is empty"),
-        (Order(why="x", command="x", instance="guestbook-dev-7-1"), NotFound, "never had"),
-        (Order(why="x", command="x", instance="guestbook-dev-2-1"), ProviderError, "it does not run"),
+        (ShellRequest(why="x"), UsageError, "not a terminal"),
+        (ShellRequest(why=" ", command="x"), UsageError, "without a reason"),
+        (ShellRequest(why="x", command=" "), UsageError, "it is empty"),
+        (ShellRequest(why="x", command="x", instance="guestbook-dev-7-1"), NotFound, "never had"),
+        (ShellRequest(why="x", command="x", instance="guestbook-dev-2-1"), ProviderError, "it does not run"),
     ],
 )
-def test_what_is_refused_taints_nothing(workspace: Any, order: Order, kind: type[InstarError], said: str) -> None:
+def test_what_is_refused_taints_nothing(
+    workspace: Any, asked: ShellRequest, kind: type[InstarError], said: str
+) -> None:
     with pytest.raises(kind, match=said):
-        have(workspace, order)
+        have(workspace, asked)
     assert kinds(workspace) == [] and not workspace.state.recordings.exists()
 
 

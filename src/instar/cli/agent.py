@@ -94,16 +94,16 @@ def agent(
     workspace.actor, workspace.report = "agent", log.report_for(None)
     seen = Metrics()
     server = _server(metrics, seen) if metrics else None
-    telling = Telling(log, seen, server)
-    work = Agent(workspace, telling, check_s=check)
+    reporter = AgentReporter(log, seen, server)
+    work = Agent(workspace, reporter, check_s=check)
     if once:
         return 0 if work.once() else 1
-    _work(workspace, work, telling, _channels(notify_command, notify_url))
+    _work(workspace, work, reporter, _channels(notify_command, notify_url))
     return 0
 
 
-class Telling:
-    """Implements operations.agent.Listener: tells logs, metrics and whoever asks for /healthz."""
+class AgentReporter:
+    """Implements operations.agent.AgentListener: tells logs, metrics and whoever asks for /healthz."""
 
     def __init__(self, log: Log, metrics: Metrics, server: MetricsServer | None) -> None:
         self.log, self.metrics, self.server = log, metrics, server
@@ -147,31 +147,31 @@ class Telling:
         return self.log.report_for(environment)
 
 
-def _work(workspace: MachineWorkspace, work: object, telling: Telling, channels: list[Channel]) -> None:
+def _work(workspace: MachineWorkspace, work: object, reporter: AgentReporter, channels: list[Channel]) -> None:
     """Run the agent with its notices until a signal ends it."""
     from instar.operations.agent import Agent
     from instar.telemetry import systemd
     from instar.telemetry.notices import Notices
 
     assert isinstance(work, Agent)
-    metrics = telling.metrics
+    metrics = reporter.metrics
     notices = Notices(
-        workspace.ledger, workspace.state.notified, channels, heard=telling.happened, told=metrics.noticed
+        workspace.ledger, workspace.state.notified, channels, heard=reporter.happened, told=metrics.noticed
     )
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: work.stop())
 
     def begun() -> None:
         notices.start()
-        telling.log.say("info", "begun", f"process {os.getpid()} looks after {workspace.state.root}")
+        reporter.log.say("info", "begun", f"process {os.getpid()} looks after {workspace.state.root}")
         systemd.notify(os.environ, "READY=1")
 
     work.run(begun)
     systemd.notify(os.environ, "STOPPING=1")
     notices.stop()
-    if telling.server is not None:
-        telling.server.close()
-    telling.log.say("info", "ended", "what runs goes on")
+    if reporter.server is not None:
+        reporter.server.close()
+    reporter.log.say("info", "ended", "what runs goes on")
 
 
 def _server(address: str, metrics: Metrics) -> MetricsServer:

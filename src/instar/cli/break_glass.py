@@ -23,8 +23,8 @@ from instar.model.progress import Progress, Report
 from instar.operations.privilege import require_root
 
 if TYPE_CHECKING:
-    from instar.operations.replay import Listed
-    from instar.operations.shell import Left
+    from instar.operations.replay import ListedRecording
+    from instar.operations.shell import ShellResult
 
 _SHOWN = 20  # differences on leaving
 
@@ -80,12 +80,12 @@ def shell(
     """
     require_root("shell")
     from instar.host.terminal import find
-    from instar.operations.shell import Order
+    from instar.operations.shell import ShellRequest
     from instar.operations.shell import shell as run
 
     workspace, terminal = open_workspace(), find()
     found = find_own_environment(workspace, environment, file)
-    order = Order(
+    request = ShellRequest(
         why=_reason(why, asked=command is not None or terminal is not None),
         instance=instance,
         command=command,
@@ -93,8 +93,8 @@ def shell(
         toolbox=toolbox,
         term=os.environ.get("TERM") or "dumb",
     )
-    left = run(workspace, found, order, terminal)
-    _tell_left(workspace.report, left)
+    left = run(workspace, found, request, terminal)
+    _report_shell(workspace.report, left)
     return left.exit_status
 
 
@@ -131,7 +131,7 @@ def _reason(why: str | None, *, asked: bool) -> str:
     raise UsageError("cannot open a shell without a reason", hint="say it for the history: --why 'what it is for'")
 
 
-def _tell_left(report: Report, left: Left) -> None:
+def _report_shell(report: Report, left: ShellResult) -> None:
     from instar.operations.shell import summary
 
     found = left.differences or ()
@@ -143,7 +143,7 @@ def _tell_left(report: Report, left: Left) -> None:
     report(Progress(stage="left", text=status, detail=(*rows, f"see it again with: instar replay {left.recording}")))
 
 
-def _list(found: list[Listed], as_json: bool) -> None:
+def _list(found: list[ListedRecording], as_json: bool) -> None:
     if as_json:
         say_json([_as_json(one) for one in found])
         return
@@ -159,7 +159,7 @@ def _list(found: list[Listed], as_json: bool) -> None:
     table(rows, header=("RECORDING", "AT (UTC)", "LENGTH", "BY, AND WHY"))
 
 
-def _as_json(one: Listed) -> dict[str, Any]:
+def _as_json(one: ListedRecording) -> dict[str, Any]:
     header = one.header
     return {
         "recording": one.recording.name,

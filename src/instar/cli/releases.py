@@ -25,7 +25,7 @@ from instar.model.progress import Progress, Report
 from instar.operations.privilege import require_root
 
 if TYPE_CHECKING:
-    from instar.operations.deploy import Outcome
+    from instar.operations.deploy import RolloutOutcome
     from instar.operations.plan import DeployPlan
 
 
@@ -181,7 +181,7 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, yes: b
     workspace.report(Progress(stage="done", text=f"{found.id} is gone{stays}; instar history shows what was"))
 
 
-def show(outcome: Outcome, report: Report, as_json: bool) -> int:
+def show(outcome: RolloutOutcome, report: Report, as_json: bool) -> int:
     """Say how a rollout ended; return the exit status."""
     _tell(outcome, report)
     if as_json:
@@ -189,7 +189,7 @@ def show(outcome: Outcome, report: Report, as_json: bool) -> int:
     return 1 if outcome.outcome == "failed" else 0
 
 
-def _as_json(outcome: Outcome) -> dict[str, Any]:
+def _as_json(outcome: RolloutOutcome) -> dict[str, Any]:
     """Return the keys that others build on, then more."""
     return {
         "environment": outcome.environment.name,
@@ -211,7 +211,7 @@ def _as_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _tell(outcome: Outcome, report: Report) -> None:
+def _tell(outcome: RolloutOutcome, report: Report) -> None:
     environment = outcome.environment.name
     if outcome.outcome == "failed":
         _tell_failure(outcome, report)
@@ -233,12 +233,12 @@ def _tell(outcome: Outcome, report: Report) -> None:
         report(Progress(stage="done", text=text, detail=back))
 
 
-def _way_back(outcome: Outcome) -> str:
+def _way_back(outcome: RolloutOutcome) -> str:
     to = f" --to {outcome.previous}" if outcome.previous is not None and outcome.previous > outcome.release else ""
     return f"instar rollback {outcome.environment.name}{to}"
 
 
-def _tell_failure(outcome: Outcome, report: Report) -> None:
+def _tell_failure(outcome: RolloutOutcome, report: Report) -> None:
     lines: tuple[str, ...] = ()
     if outcome.last_lines:
         lines = ("last lines of its log:", *(f"  {_text(line)}" for line in outcome.last_lines))

@@ -14,7 +14,7 @@ from instar.model.progress import Progress
 from instar.operations.privilege import require_root
 
 if TYPE_CHECKING:
-    from instar.operations.rollout import Told
+    from instar.operations.rollout import RolloutChange
 
 why_option = click.option("--why", default="", metavar="TEXT", help="The reason, for the history.")
 
@@ -35,12 +35,12 @@ def pause(environment: str, file: Path, as_json: bool, why: str) -> None:
     from instar.operations.rollout import pause as run
 
     workspace = open_workspace()
-    told = run(workspace, find_own_environment(workspace, environment, file), why=why)
-    environment_id = told.rollout.environment
-    text = f"{environment_id}: the {told.rollout.kind} to release {told.rollout.target} goes no further"
+    change = run(workspace, find_own_environment(workspace, environment, file), why=why)
+    environment_id = change.rollout.environment
+    text = f"{environment_id}: the {change.rollout.kind} to release {change.rollout.target} goes no further"
     _tell(workspace.report, "paused", text, f"go on with: instar rollout resume {environment_id}")
     if as_json:
-        say_json(_as_json(told))
+        say_json(_as_json(change))
 
 
 @rollout.command()
@@ -56,17 +56,17 @@ def resume(environment: str, file: Path, as_json: bool) -> int:
     from instar.operations.rollout import resume as run
 
     workspace = open_workspace()
-    told = run(workspace, find_own_environment(workspace, environment, file))
-    if told.outcome is not None:
-        return show(told.outcome, workspace.report, as_json)
-    who = f"process {told.pid} carries it on" if told.pid else f"it is {told.rollout.state}"
+    change = run(workspace, find_own_environment(workspace, environment, file))
+    if change.outcome is not None:
+        return show(change.outcome, workspace.report, as_json)
+    who = f"process {change.pid} carries it on" if change.pid else f"it is {change.rollout.state}"
     _tell(
         workspace.report,
         "resumed",
-        f"{told.rollout.environment}: {told.rollout.kind} to release {told.rollout.target}: {who}",
+        f"{change.rollout.environment}: {change.rollout.kind} to release {change.rollout.target}: {who}",
     )
     if as_json:
-        say_json(_as_json(told))
+        say_json(_as_json(change))
     return 0
 
 
@@ -81,15 +81,15 @@ def abort(environment: str, file: Path, as_json: bool, why: str) -> int:
     from instar.operations.rollout import abort as run
 
     workspace = open_workspace()
-    told = run(workspace, find_own_environment(workspace, environment, file), why=why)
+    change = run(workspace, find_own_environment(workspace, environment, file), why=why)
     if as_json:
-        say_json(_as_json(told))
-    environment_id, target = told.rollout.environment, told.rollout.target
-    if told.rollout.state != "failed":
-        text = f"{environment_id}: it is written down, but process {told.pid} has not acted on it yet"
+        say_json(_as_json(change))
+    environment_id, target = change.rollout.environment, change.rollout.target
+    if change.rollout.state != "failed":
+        text = f"{environment_id}: it is written down, but process {change.pid} has not acted on it yet"
         _tell(workspace.report, "waiting", text, "look at that process; it may have been stopped")
         return 1
-    runs = f"runs release {told.rollout.source}" if told.rollout.source is not None else "runs nothing, as before"
+    runs = f"runs release {change.rollout.source}" if change.rollout.source is not None else "runs nothing, as before"
     _tell(workspace.report, "aborted", f"release {target} has no traffic; {environment_id} {runs}")
     return 0
 
@@ -98,8 +98,8 @@ def _tell(report: Any, stage: str, text: str, *detail: str) -> None:
     report(Progress(stage=stage, text=text, detail=detail))
 
 
-def _as_json(told: Told) -> dict[str, Any]:
-    rollout = told.rollout
+def _as_json(change: RolloutChange) -> dict[str, Any]:
+    rollout = change.rollout
     return {
         "service": rollout.environment.service,
         "environment": rollout.environment.name,
@@ -108,5 +108,5 @@ def _as_json(told: Told) -> dict[str, Any]:
         "state": rollout.state,
         "paused": rollout.stage.paused,
         "step": rollout.stage.step,
-        "carried_on_by": told.pid,
+        "carried_on_by": change.pid,
     }

@@ -41,7 +41,7 @@ _ORPHANS_S = 600.0
 _AT_ONCE = 4
 
 
-class Listener(Protocol):
+class AgentListener(Protocol):
     """What is told of the agent's work: metrics, logs. Called from several threads."""
 
     def saw(self, world: World, seconds: float) -> None:
@@ -64,7 +64,7 @@ class Listener(Protocol):
 
 
 @dataclass(kw_only=True)
-class Post:
+class TrackedEnvironment:
     """What the agent remembers of one environment. ``due`` is of the monotonic clock; ``errors`` came in a row."""
 
     environment: EnvironmentId
@@ -80,11 +80,11 @@ class Post:
 class Agent:
     """One per state directory. Its passes run in threads, one an environment at a time."""
 
-    def __init__(self, workspace: Workspace, listener: Listener, *, check_s: float = CHECK_S) -> None:
+    def __init__(self, workspace: Workspace, listener: AgentListener, *, check_s: float = CHECK_S) -> None:
         self._workspace = workspace
         self._listener = listener
         self._check_s = check_s
-        self._posts: dict[EnvironmentId, Post] = {}
+        self._tracked: dict[EnvironmentId, TrackedEnvironment] = {}
         self._orphans_due = 0.0
         self._scrub = Scrub(workspace, workspace.report)
         self._scrub_due = time.monotonic() + PAUSE_S
@@ -105,9 +105,9 @@ class Agent:
             while not self._stop.is_set():
                 self._listener.beat()
                 self._look_around()
-                for post in self._posts.values():
-                    if post.working is None and post.due <= time.monotonic():
-                        self._begin(threads, post)
+                for tracked in self._tracked.values():
+                    if tracked.working is None and tracked.due <= time.monotonic():
+                        self._begin(threads, tracked)
                 self._begin_to_scrub(threads)
                 self._rest()
 
@@ -116,22 +116,22 @@ class Agent:
         with _alone(self._workspace):
             self._look_around()
             self._scrub.step()
-            for post in self._posts.values():
-                post.due = time.monotonic() + self._pass(post)
-        return not any(post.errors for post in self._posts.values())
+            for tracked in self._tracked.values():
+                tracked.due = time.monotonic() + self._pass(tracked)
+        return not any(tracked.errors for tracked in self._tracked.values())
 
     def _look_around(self) -> None:
         """Learn which environments there are, and now and then clear what dead processes left."""
         states = {state.id: state for state in self._workspace.ledger.environments()}
-        for environment in self._posts.keys() - states.keys():
-            if self._posts[environment].working is None:
-                del self._posts[environment]
+        for environment in self._tracked.keys() - states.keys():
+            if self._tracked[environment].working is None:
+                del self._tracked[environment]
                 self._listener.forgot(environment)
         for environment, state in states.items():
-            post = self._posts.setdefault(environment, Post(environment=environment))
+            tracked = self._tracked.setdefault(environment, TrackedEnvironment(environment=environment))
             target = state.rollout.id if state.rollout else None
-            if post.rollout != target and post.working is None:
-                post.rollout, post.run, post.due = target, None, 0.0
+            if tracked.rollout != target and tracked.working is None:
+                tracked.rollout, tracked.run, tracked.due = target, None, 0.0
         if time.monotonic() >= self._orphans_due:
             self._orphans_due = time.monotonic() + _ORPHANS_S
             self._clear_orphans(list(states.values()))
@@ -141,12 +141,12 @@ class Agent:
             with contextlib.suppress(InstarError):
                 clear_orphans(self._workspace, self._workspace.provider(name))
 
-    def _begin(self, threads: ThreadPoolExecutor, post: Post) -> None:
+    def _begin(self, threads: ThreadPoolExecutor, tracked: TrackedEnvironment) -> None:
         def ended(future: Future[float]) -> None:
             self._vigil.call()
 
-        post.working = threads.submit(self._pass, post)
-        post.working.add_done_callback(ended)
+        tracked.working = threads.submit(self._pass, tracked)
+        tracked.working.add_done_callback(ended)
 
     def _begin_to_scrub(self, threads: ThreadPoolExecutor) -> None:
         if time.monotonic() >= self._scrub_due and (self._scrubbing is None or self._scrubbing.done()):
@@ -155,52 +155,52 @@ class Agent:
 
     def _rest(self) -> None:
         """Wait until something is due, has ended, or an instance died."""
-        for post in self._posts.values():
-            if post.working is not None and post.working.done():
-                post.due, post.working = time.monotonic() + post.working.result(), None
+        for tracked in self._tracked.values():
+            if tracked.working is not None and tracked.working.done():
+                tracked.due, tracked.working = time.monotonic() + tracked.working.result(), None
         owners = self._processes()
         self._vigil.watch(owners.keys())
-        idle = [post.due for post in self._posts.values() if post.working is None]
+        idle = [tracked.due for tracked in self._tracked.values() if tracked.working is None]
         until = min([*idle, time.monotonic() + _NEWS_S])
         for process in self._vigil.wait(until - time.monotonic()):
-            self._posts[owners[process]].due = 0.0
+            self._tracked[owners[process]].due = 0.0
 
     def _processes(self) -> dict[Process, EnvironmentId]:
         """Return the processes whose end is worth a look at once, each with its environment."""
         found = {}
-        for post in self._posts.values():
-            world = post.run.story.world if post.run is not None and post.working is None else None
+        for tracked in self._tracked.values():
+            world = tracked.run.story.world if tracked.run is not None and tracked.working is None else None
             for copy in world.copies if world is not None else ():
                 if copy.observed.process is not None and copy.state == "running":
-                    found[copy.observed.process] = post.environment
+                    found[copy.observed.process] = tracked.environment
         return found
 
-    def _pass(self, post: Post) -> float:
+    def _pass(self, tracked: TrackedEnvironment) -> float:
         """Act on one environment until it has to wait; return for how many seconds. Never raises what was expected."""
         began = time.monotonic()
         try:
-            with hold_environment(self._workspace, post.environment, patient=False):
-                seconds = self._advance(post)
+            with hold_environment(self._workspace, tracked.environment, patient=False):
+                seconds = self._advance(tracked)
         except EnvironmentBusy:
             return _BUSY_S
         except Exception as error:  # what nobody foresaw, too: it is one environment's, and the others have their turn
-            self._listener.failed(post.environment, error)
-            post.run = None
-            post.errors += 1
+            self._listener.failed(tracked.environment, error)
+            tracked.run = None
+            tracked.errors += 1
             first, longest = _AFTER_AN_ERROR_S
-            return float(min(first * 2.0 ** (post.errors - 1), longest))
-        post.errors = 0
-        world = post.run.story.world if post.run is not None else None
+            return float(min(first * 2.0 ** (tracked.errors - 1), longest))
+        tracked.errors = 0
+        world = tracked.run.story.world if tracked.run is not None else None
         if world is not None:
             self._listener.saw(world, time.monotonic() - began)
         return self._check_s if seconds is None else min(seconds, self._check_s)
 
-    def _advance(self, post: Post) -> float | None:
-        state = self._workspace.ledger.find_environment(post.environment)
+    def _advance(self, tracked: TrackedEnvironment) -> float | None:
+        state = self._workspace.ledger.find_environment(tracked.environment)
         if state is None:
             return None
-        self._check_drift(post, state)
-        run = self._run(post, state)
+        self._check_drift(tracked, state)
+        run = self._run(tracked, state)
         until = time.monotonic() + _LONGEST_HOLD_S
         while not self._stop.is_set():
             seconds = run.advance()
@@ -212,29 +212,31 @@ class Agent:
             time.sleep(seconds)
         return None
 
-    def _check_drift(self, post: Post, state: EnvironmentState) -> None:
+    def _check_drift(self, tracked: TrackedEnvironment, state: EnvironmentState) -> None:
         """Check what runs there, if it is time. A check that fails is told of, and keeps nothing else from its turn."""
         try:
-            checked = respond_to_drift(self._workspace, state, post.memory, self._listener.report_for(post.environment))
+            checked = respond_to_drift(
+                self._workspace, state, tracked.memory, self._listener.report_for(tracked.environment)
+            )
         except Exception as error:
-            self._listener.failed(post.environment, error)
+            self._listener.failed(tracked.environment, error)
         else:
             if checked is not None:
                 self._listener.checked(checked)
 
-    def _run(self, post: Post, state: EnvironmentState) -> Run:
+    def _run(self, tracked: TrackedEnvironment, state: EnvironmentState) -> Run:
         """Return the run that goes on there: a new one for each rollout, with what was learnt before."""
         target = state.rollout.id if state.rollout else None
-        if post.run is None or post.rollout != target:
+        if tracked.run is None or tracked.rollout != target:
             loop = Loop(
                 ledger=self._workspace.ledger,
                 provider=self._workspace.provider(state.settings.provider),
                 find_image=self._workspace.store.image,
-                report=self._listener.report_for(post.environment),
+                report=self._listener.report_for(tracked.environment),
             )
-            post.run, post.rollout = loop.begin(post.environment, asked=False), target
-            post.run.watch = post.watch
-        return post.run
+            tracked.run, tracked.rollout = loop.begin(tracked.environment, asked=False), target
+            tracked.run.watch = tracked.watch
+        return tracked.run
 
     def _end_of(self, state: EnvironmentState) -> None:
         """Finish what a dead ``destroy`` began; its volumes stay."""

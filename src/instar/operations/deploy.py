@@ -31,7 +31,7 @@ from instar.providers.base import Provider, RouterPlan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class RolloutOutcome:
     """How a deploy, promotion or rollback ended.
 
     ``unchanged``: that very release was active already. ``failed``: the rollout was undone, or not all copies of the
@@ -71,7 +71,7 @@ def deploy(
     adopt_name: bool = False,
     break_promotion: bool = False,
     watch: bool = False,
-) -> Outcome:
+) -> RolloutOutcome:
     """Bake if needed (or take ``image`` from the store) and roll it out to environment ``name``.
 
     ``detach``: leave the rollout to the agent once it is written down. ``adopt_name``: also where the environment is
@@ -249,10 +249,10 @@ def start_rollout(
         workspace.ledger.begin_rollout(environment, kind, release.number, detail, settings_before=settings_before)
 
 
-def leave(workspace: Workspace, release: Release, began: float) -> Outcome:
+def leave(workspace: Workspace, release: Release, began: float) -> RolloutOutcome:
     """Say that the rollout to ``release`` is written down, for the agent. The caller made sure that one runs."""
     state = workspace.ledger.get_environment(release.environment)
-    return Outcome(
+    return RolloutOutcome(
         environment=release.environment,
         release=release.number,
         image=release.image,
@@ -263,7 +263,7 @@ def leave(workspace: Workspace, release: Release, began: float) -> Outcome:
     )
 
 
-def converge(workspace: Workspace, release: Release, began: float, *, watch: bool = False) -> Outcome:
+def converge(workspace: Workspace, release: Release, began: float, *, watch: bool = False) -> RolloutOutcome:
     """Run the loop until the release's environment is as wanted, and say how the rollout to it ended.
 
     ``watch``: and until it has stayed well for as long as it is watched.
@@ -288,7 +288,7 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
     after = workspace.ledger.get_environment(environment)
     requests, failures = served.requests - counted.requests, served.failed - counted.failed
     whole = requests >= 0 and failures >= 0  # a router that was started anew counts from 0 again
-    return Outcome(
+    return RolloutOutcome(
         environment=environment,
         release=release.number,
         image=release.image,

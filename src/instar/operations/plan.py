@@ -22,7 +22,7 @@ from instar.operations.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
+class PlannedChange:
     """``what`` is a dotted name (image, service.limits.memory_bytes, config.GREETING, settings.instances)."""
 
     what: str
@@ -50,7 +50,7 @@ class DeployPlan:
     steps: tuple[str, ...]
     image: Digest | None
     release: bool
-    changes: tuple[Change, ...]
+    changes: tuple[PlannedChange, ...]
     warnings: tuple[str, ...] = ()
     locked: bool = True
 
@@ -111,7 +111,7 @@ def _compared(
     changes = []
     if active is None or image.digest != active.image:
         after = image.digest.short if image.digest else "(to be baked)"
-        changes.append(Change(what="image", before=active.image.short if active else None, after=after))
+        changes.append(PlannedChange(what="image", before=active.image.short if active else None, after=after))
     if active is not None:
         changes += _differences(to_json(active.configuration), to_json(configuration))
     release = bool(changes)
@@ -136,20 +136,22 @@ def _compared(
     )
 
 
-def _not_as_wanted(workspace: Workspace, state: EnvironmentState) -> list[Change]:
+def _not_as_wanted(workspace: Workspace, state: EnvironmentState) -> list[PlannedChange]:
     """Return what a deploy of the very same would put right."""
     if state.rollout is not None:
-        return [Change(what="rollout", before="unfinished", after=f"to release {state.rollout.target}")]
+        return [PlannedChange(what="rollout", before="unfinished", after=f"to release {state.rollout.target}")]
     instances = [one for one in workspace.ledger.instances(state.id) if one.release == state.active]
     observed = workspace.provider(state.settings.provider).runtime.observe(instances)
     dead = sum(1 for one in observed if one.state != "running")
-    return [Change(what="instances", before=f"{dead} ended", after="replaced")] if dead else []
+    return [PlannedChange(what="instances", before=f"{dead} ended", after="replaced")] if dead else []
 
 
-def _differences(before: Mapping[str, object], after: Mapping[str, object], prefix: str = "") -> tuple[Change, ...]:
+def _differences(
+    before: Mapping[str, object], after: Mapping[str, object], prefix: str = ""
+) -> tuple[PlannedChange, ...]:
     old, new = dict(_leaves(before, prefix)), dict(_leaves(after, prefix))
     return tuple(
-        Change(what=name, before=old.get(name), after=new.get(name))
+        PlannedChange(what=name, before=old.get(name), after=new.get(name))
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     )

@@ -8,7 +8,7 @@ from instar.definition import Loaded
 from instar.errors import Refused
 from instar.model.definition import Environment
 from instar.model.release import Configuration, EnvironmentId, Release, Settings
-from instar.operations.deploy import Outcome, begin, converge, get_declared, leave, require_agent
+from instar.operations.deploy import RolloutOutcome, begin, converge, get_declared, leave, require_agent
 from instar.operations.locks import hold_environment, keep_from_gc
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root
@@ -26,7 +26,7 @@ def promote(
     take_over: bool = False,
     detach: bool = False,
     adopt_name: bool = False,
-) -> Outcome:
+) -> RolloutOutcome:
     """Roll out to environment ``name`` what runs in ``source``: its image and its ``service`` section, as tried
     there, with ``name``'s own configuration from the definition."""
     require_root("promote")

@@ -21,7 +21,7 @@ LONGEST_PAUSE_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Listed:
+class ListedRecording:
     """A recording with what it says of itself; ``header`` is None where it cannot be read."""
 
     recording: Recording
@@ -57,13 +57,13 @@ def find_recordings(
     return found, True
 
 
-def listed(found: tuple[Recording, ...]) -> Iterator[Listed]:
+def listed(found: tuple[Recording, ...]) -> Iterator[ListedRecording]:
     """Yield each with what it says of itself."""
     for one in found:
         try:
-            yield Listed(recording=one, seconds=last_event_s(one.path), header=read_header(one.path))
+            yield ListedRecording(recording=one, seconds=last_event_s(one.path), header=read_header(one.path))
         except HostError:
-            yield Listed(recording=one, seconds=0.0, header=None)
+            yield ListedRecording(recording=one, seconds=0.0, header=None)
 
 
 def play(

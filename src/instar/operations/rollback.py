@@ -7,7 +7,7 @@ import time
 from instar.errors import Refused
 from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.operations import retention
-from instar.operations.deploy import Outcome, converge, refuse_destroying, start_rollout
+from instar.operations.deploy import RolloutOutcome, converge, refuse_destroying, start_rollout
 from instar.operations.locks import hold_environment
 from instar.operations.old_secrets import require_secrets
 from instar.operations.privilege import require_root
@@ -21,7 +21,7 @@ def rollback(
     to: int | None = None,
     take_over: bool = False,
     force: bool = False,
-) -> Outcome:
+) -> RolloutOutcome:
     """Give the traffic to release ``to``, or to the older one that ran well and had the traffic last.
 
     A copy of it that no longer answers is made anew before any traffic moves. ``force``: also to a release that can't

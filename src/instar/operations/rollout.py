@@ -13,7 +13,7 @@ from instar.control.canary import waits_for_somebody
 from instar.errors import EnvironmentBusy, Refused
 from instar.host import locks
 from instar.model.release import EnvironmentId, EnvironmentState, Rollout
-from instar.operations.deploy import Outcome, converge
+from instar.operations.deploy import RolloutOutcome, converge
 from instar.operations.locks import agent_pid, environment_lock, hold_environment
 from instar.operations.privilege import require_root
 from instar.operations.workspace import Workspace
@@ -23,15 +23,15 @@ _POLL_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Told:
+class RolloutChange:
     """What became of a word. ``outcome`` is None where another process (``pid``) carries the rollout on."""
 
     rollout: Rollout
     pid: int | None = None
-    outcome: Outcome | None = None
+    outcome: RolloutOutcome | None = None
 
 
-def pause(workspace: Workspace, environment: EnvironmentState, *, why: str = "") -> Told:
+def pause(workspace: Workspace, environment: EnvironmentState, *, why: str = "") -> RolloutChange:
     """Hold the rollout where it is: no further share of the traffic moves. What was given stays."""
     require_root("rollout pause")
     rollout = _before_the_end(workspace, environment, "pause")
@@ -40,10 +40,10 @@ def pause(workspace: Workspace, environment: EnvironmentState, *, why: str = "")
             f"cannot pause '{rollout.environment}': the {rollout.kind} to release {rollout.target} is paused already",
             hint=f"instar rollout resume {rollout.environment}",
         )
-    return Told(rollout=workspace.ledger.change_stage(rollout, "paused", {"reason": why}, paused=True))
+    return RolloutChange(rollout=workspace.ledger.change_stage(rollout, "paused", {"reason": why}, paused=True))
 
 
-def resume(workspace: Workspace, environment: EnvironmentState) -> Told:
+def resume(workspace: Workspace, environment: EnvironmentState) -> RolloutChange:
     """Go on: after ``pause``, or from a step whose pause is over only when somebody says so."""
     require_root("rollout resume")
     rollout = _before_the_end(workspace, environment, "resume")
@@ -58,19 +58,19 @@ def resume(workspace: Workspace, environment: EnvironmentState) -> Told:
     return _carried_on(workspace, rollout)
 
 
-def abort(workspace: Workspace, environment: EnvironmentState, *, why: str = "") -> Told:
+def abort(workspace: Workspace, environment: EnvironmentState, *, why: str = "") -> RolloutChange:
     """Give the rollout up: the release before has all traffic again. Returns when it has."""
     require_root("rollout abort")
     rollout = _before_the_end(workspace, environment, "abort")
     rollout = workspace.ledger.change_stage(rollout, "abort", {"reason": why}, abort=why)
-    told = _carried_on(workspace, rollout)
+    change = _carried_on(workspace, rollout)
     deadline = time.monotonic() + _HEARD_S
-    while told.outcome is None and time.monotonic() < deadline:
+    while change.outcome is None and time.monotonic() < deadline:
         ended = workspace.ledger.get_rollout(rollout.id)
         if ended.state != "running":
-            return Told(rollout=ended, pid=told.pid)
+            return RolloutChange(rollout=ended, pid=change.pid)
         time.sleep(_POLL_S)
-    return Told(rollout=workspace.ledger.get_rollout(rollout.id), pid=told.pid, outcome=told.outcome)
+    return RolloutChange(rollout=workspace.ledger.get_rollout(rollout.id), pid=change.pid, outcome=change.outcome)
 
 
 def _before_the_end(workspace: Workspace, environment: EnvironmentState, verb: str) -> Rollout:
@@ -89,19 +89,19 @@ def _before_the_end(workspace: Workspace, environment: EnvironmentState, verb: s
     return rollout
 
 
-def _carried_on(workspace: Workspace, rollout: Rollout) -> Told:
+def _carried_on(workspace: Workspace, rollout: Rollout) -> RolloutChange:
     """Go on with the rollout unless another process does just now, or an agent is there to."""
     environment: EnvironmentId = rollout.environment
     agent = agent_pid(workspace)
     if agent is not None:
-        return Told(rollout=rollout, pid=locks.find_holder(environment_lock(workspace, environment)) or agent)
+        return RolloutChange(rollout=rollout, pid=locks.find_holder(environment_lock(workspace, environment)) or agent)
     began = time.monotonic()
     try:
         with hold_environment(workspace, environment, patient=False):
             if workspace.ledger.get_rollout(rollout.id).state == "running":
                 release = workspace.ledger.get_release(environment, rollout.target)
                 outcome = converge(workspace, release, began)
-                return Told(rollout=workspace.ledger.get_rollout(rollout.id), outcome=outcome)
+                return RolloutChange(rollout=workspace.ledger.get_rollout(rollout.id), outcome=outcome)
     except EnvironmentBusy as error:
-        return Told(rollout=rollout, pid=error.pid)
-    return Told(rollout=workspace.ledger.get_rollout(rollout.id))
+        return RolloutChange(rollout=rollout, pid=error.pid)
+    return RolloutChange(rollout=workspace.ledger.get_rollout(rollout.id))

@@ -39,7 +39,7 @@ _WITHOUT_TERMINAL = "dumb"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
+class ShellRequest:
     """What was asked for. ``instance`` None: the oldest that runs of the active release; ``command`` None: a shell on
     the user's terminal, which is a ``term``."""
 
@@ -52,7 +52,7 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Left:
+class ShellResult:
     """How it was left. ``differences`` is None where the instance has ended, ``whole`` whether all was compared."""
 
     exit_status: int
@@ -67,7 +67,7 @@ class _Visit:
     """One shell, from the moment in which nothing can refuse it any more."""
 
     workspace: Workspace
-    order: Order
+    request: ShellRequest
     instance: Instance
     release: Release
     way: Shell
@@ -75,39 +75,43 @@ class _Visit:
     began: float = field(default_factory=time.monotonic)
 
 
-def shell(workspace: Workspace, environment: EnvironmentState, order: Order, terminal: Terminal | None) -> Left:
+def shell(
+    workspace: Workspace, environment: EnvironmentState, request: ShellRequest, terminal: Terminal | None
+) -> ShellResult:
     """Open a shell in an instance, or run a command with one, and return how it was left.
 
     Raises UsageError, NotFound, Refused, ProviderError, HostError and ComponentMissing before the instance is tainted;
     ProviderError when it could not be isolated, HostError when recording failed, after that.
     """
     require_root("shell")
-    reason = get_reason(order.why)
-    if order.command is None and terminal is None:
+    reason = get_reason(request.why)
+    if request.command is None and terminal is None:
         raise UsageError(
             "cannot open a shell: this is not a terminal", hint="to run a command without one: --command 'TEXT'"
         )
-    if order.command is not None and not order.command.strip():
+    if request.command is not None and not request.command.strip():
         raise UsageError("cannot run a command: it is empty", hint="--command 'ps'")
-    instance = _chosen(workspace, environment, order)
+    instance = _chosen(workspace, environment, request)
     release = workspace.ledger.get_release(instance.environment, instance.release)
-    if order.isolated:
+    if request.isolated:
         require_another(environment, release)
     runtime = workspace.provider(environment.settings.provider).runtime
-    way = runtime.open_shell(instance, release, toolbox=order.toolbox)
-    recorder = _recorder(workspace, instance, order, reason, terminal)
+    way = runtime.open_shell(instance, release, toolbox=request.toolbox)
+    recorder = _recorder(workspace, instance, request, reason, terminal)
     with contextlib.closing(recorder), contextlib.closing(way):
-        _taint(workspace, environment, order, instance, reason, recorder)
+        _taint(workspace, environment, request, instance, reason, recorder)
         return _visit(
-            _Visit(workspace=workspace, order=order, instance=instance, release=release, way=way, recorder=recorder),
+            _Visit(
+                workspace=workspace, request=request, instance=instance, release=release, way=way, recorder=recorder
+            ),
             reason,
             terminal,
         )
 
 
-def _chosen(workspace: Workspace, environment: EnvironmentState, order: Order) -> Instance:
-    if order.instance is not None:
-        return get_instance(workspace, environment, order.instance)
+def _chosen(workspace: Workspace, environment: EnvironmentState, request: ShellRequest) -> Instance:
+    if request.instance is not None:
+        return get_instance(workspace, environment, request.instance)
     environment_id = environment.id
     runtime = workspace.provider(environment.settings.provider).runtime
     instances = [
@@ -130,7 +134,7 @@ def _chosen(workspace: Workspace, environment: EnvironmentState, order: Order) -
 
 
 def _recorder(
-    workspace: Workspace, instance: Instance, order: Order, reason: str, terminal: Terminal | None
+    workspace: Workspace, instance: Instance, request: ShellRequest, reason: str, terminal: Terminal | None
 ) -> Recorder:
     columns, rows = (terminal or Terminal(stdin=0, stdout=1)).size()
     now = workspace.ledger.now()
@@ -139,8 +143,8 @@ def _recorder(
         height=rows,
         timestamp=int(now.timestamp()),
         title=f"{instance.id} by {workspace.actor}: {reason}",
-        term=order.term,
-        command=order.command,
+        term=request.term,
+        command=request.command,
     )
     return Recorder(new_recording(workspace.state, instance.id, now), header)
 
@@ -148,29 +152,29 @@ def _recorder(
 def _taint(
     workspace: Workspace,
     environment: EnvironmentState,
-    order: Order,
+    request: ShellRequest,
     instance: Instance,
     reason: str,
     recorder: Recorder,
 ) -> None:
     """Write that the instance is tainted, and set it aside where that is wanted. Until it is written, it isn't."""
     environment_id = environment.id
-    detail = {"recording": recorder.path.stem, **({} if order.command is None else {"command": order.command})}
+    detail = {"recording": recorder.path.stem, **({} if request.command is None else {"command": request.command})}
     with contextlib.ExitStack() as held:
         try:
-            if order.isolated:
+            if request.isolated:
                 held.enter_context(hold_environment(workspace, environment_id))
                 environment = workspace.ledger.get_environment(environment_id)
                 require_another(environment, workspace.ledger.get_release(environment_id, instance.release))
             after_ms = environment.settings.replace_within_ms
             taint = workspace.ledger.taint(
-                instance.id, "shell", reason, after_ms=after_ms, isolated=order.isolated, **detail
+                instance.id, "shell", reason, after_ms=after_ms, isolated=request.isolated, **detail
             )
         except BaseException:
             recorder.discard()
             raise
         _tell_taint(workspace, instance, taint)
-        if order.isolated:
+        if request.isolated:
             isolate(workspace, instance)
             workspace.report(Progress(stage="isolate", text=f"{instance.id} has no traffic"))
 
@@ -184,11 +188,11 @@ def _tell_taint(workspace: Workspace, instance: Instance, taint: Taint) -> None:
     workspace.report(Progress(stage="taint", text=text))
 
 
-def _visit(visit: _Visit, reason: str, terminal: Terminal | None) -> Left:
-    order = visit.order
+def _visit(visit: _Visit, reason: str, terminal: Terminal | None) -> ShellResult:
+    request = visit.request
     before = visit.way.survey()
-    extra: dict[str, Any] = {} if order.command is None else {"command": order.command}
-    extra |= {"toolbox": True} if order.toolbox else {}
+    extra: dict[str, Any] = {} if request.command is None else {"command": request.command}
+    extra |= {"toolbox": True} if request.toolbox else {}
     _record(visit, "shell", {"why": reason, "recording": visit.recorder.path.stem, **extra})
     visit.began = time.monotonic()
     try:
@@ -202,7 +206,7 @@ def _visit(visit: _Visit, reason: str, terminal: Terminal | None) -> Left:
 
 def _run(visit: _Visit, terminal: Terminal | None) -> int:
     """Have the shell, or the command, and return its exit status."""
-    if visit.order.command is None and terminal is not None:
+    if visit.request.command is None and terminal is not None:
         _on_terminal(visit, terminal)
     else:
         _through_pipes(visit)
@@ -218,7 +222,7 @@ def _on_terminal(visit: _Visit, terminal: Terminal) -> None:
         try:
             terminals.set_size(ours, *terminal.size())
             streams = Streams(stdin=theirs, stdout=theirs, stderr=theirs)
-            visit.way.begin(None, streams, term=visit.order.term)
+            visit.way.begin(None, streams, term=visit.request.term)
         finally:
             os.close(theirs)
         with terminal.raw():
@@ -242,7 +246,7 @@ def _through_pipes(visit: _Visit) -> None:
         nothing = opened.enter_context(Path(os.devnull).open("rb"))
         (out, out_end), (err, err_end) = (_pipe(opened) for _ in range(2))
         streams = Streams(stdin=nothing.fileno(), stdout=out_end.fileno(), stderr=err_end.fileno())
-        visit.way.begin(visit.order.command, streams, term=visit.order.term)
+        visit.way.begin(visit.request.command, streams, term=visit.request.term)
         out_end.close()
         err_end.close()
         ways = {out.fileno(): 1, err.fileno(): 2}
@@ -268,14 +272,14 @@ def _pipe(opened: contextlib.ExitStack) -> tuple[IO[bytes], IO[bytes]]:
     )
 
 
-def _leave(visit: _Visit, before: Survey | None, status: int | None, cause: str | None) -> Left:
+def _leave(visit: _Visit, before: Survey | None, status: int | None, cause: str | None) -> ShellResult:
     """End what is left of the shell, compare, and write down how it was left."""
     seconds = round(time.monotonic() - visit.began, 3)
     visit.way.close()
     after = _settled(visit.way, before)
     found = differences(before, after) if before and after else None
     whole = before is not None and after is not None and before.whole and after.whole
-    left = Left(
+    left = ShellResult(
         exit_status=0 if status is None else status,
         seconds=seconds,
         recording=visit.recorder.path.stem,
@@ -299,7 +303,7 @@ def _settled(way: Shell, before: Survey | None) -> Survey | None:
     return Survey(places=later.places, processes=stayed)
 
 
-def summary(left: Left) -> str:
+def summary(left: ShellResult) -> str:
     """Return in words how much differs."""
     if left.differences is None:
         return "the instance has ended"
@@ -308,7 +312,7 @@ def summary(left: Left) -> str:
     return number if left.whole else f"{number}, and more than was looked at"
 
 
-def _told(left: Left) -> Mapping[str, Any]:
+def _told(left: ShellResult) -> Mapping[str, Any]:
     """Return what the history keeps of it: a bounded part of the differences, and how many there were."""
     found = left.differences or ()
     kept = [one for one in found if one.kind != "started"][:_TOLD]

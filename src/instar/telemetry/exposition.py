@@ -16,23 +16,23 @@ from instar import __version__
 from instar.control.world import Copy
 from instar.model.drift import KINDS
 from instar.model.release import BY_ITSELF, EnvironmentId
-from instar.telemetry.metrics import Seen, Snapshot
+from instar.telemetry.metrics import EnvironmentFigures, Figures
 
 _PLACE = ("service", "environment")
 _RELEASE = (*_PLACE, "release")
 STATES = ("planned", "created", "running", "dead")  # all are told, also with 0: what is missing raises no alert
 
 
-def text(snapshot: Snapshot) -> bytes:
+def text(snapshot: Figures) -> bytes:
     """Return ``snapshot``, and what this process costs, as it is scraped."""
     registry = CollectorRegistry()
-    registry.register(_Snapshots(snapshot))
+    registry.register(_FiguresCollector(snapshot))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 
 
-class _Snapshots(Collector):
-    def __init__(self, snapshot: Snapshot) -> None:
+class _FiguresCollector(Collector):
+    def __init__(self, snapshot: Figures) -> None:
         self._snapshot = snapshot
 
     def collect(self) -> Iterator[Metric]:
@@ -50,7 +50,7 @@ class _Snapshots(Collector):
         return iter(())
 
 
-Environments = Sequence[tuple[EnvironmentId, Seen]]
+Environments = Sequence[tuple[EnvironmentId, EnvironmentFigures]]
 
 
 def _environments(environments: Environments) -> Iterator[Metric]:
@@ -76,7 +76,7 @@ def _rollouts(environments: Environments) -> Iterator[Metric]:
     yield from (running, step)
 
 
-def _verdicts(snapshot: Snapshot) -> Iterator[Metric]:
+def _verdicts(snapshot: Figures) -> Iterator[Metric]:
     passed = _gauge("instar_verdict_passed", "The last analysis: 1 passed, 0 failed.", _RELEASE)
     at = _gauge("instar_verdict_timestamp_seconds", "When that was, since the epoch.", _RELEASE)
     for environment, verdict in snapshot.verdicts.items():
@@ -87,7 +87,7 @@ def _verdicts(snapshot: Snapshot) -> Iterator[Metric]:
     yield from (passed, at)
 
 
-def _drift(snapshot: Snapshot) -> Iterator[Metric]:
+def _drift(snapshot: Figures) -> Iterator[Metric]:
     """Every kind is told of, also with 0: what is missing raises no alert."""
     findings = _gauge("instar_drift_findings", "What is not as it was baked, at the last check.", (*_PLACE, "kind"))
     at = _gauge("instar_drift_check_timestamp_seconds", "When that was, since the epoch.", _PLACE)
@@ -117,7 +117,7 @@ def _instances(environments: Environments) -> Iterator[Metric]:
     yield from (instances, healthy, wanted, weight)
 
 
-def _ended(snapshot: Snapshot) -> Iterator[Metric]:
+def _ended(snapshot: Figures) -> Iterator[Metric]:
     """Every reason is told of, also with 0: a counter that is there from the beginning shows its first rise."""
     ended = _counter("instar_instance_ended", "Instances that ended by themselves, by reason.", (*_PLACE, "reason"))
     for environment in snapshot.seen:
@@ -127,7 +127,7 @@ def _ended(snapshot: Snapshot) -> Iterator[Metric]:
     yield ended
 
 
-def _by_release(seen: Seen) -> dict[int, list[Copy]]:
+def _by_release(seen: EnvironmentFigures) -> dict[int, list[Copy]]:
     """Return the copies by release; the active one is there also when it has none."""
     active = seen.world.environment.active
     found: dict[int, list[Copy]] = {} if active is None else {active: []}
@@ -155,7 +155,7 @@ def _traffic(environments: Environments) -> Iterator[Metric]:
     yield from (requests, failed, spent)
 
 
-def _work(snapshot: Snapshot, environments: Environments) -> Iterator[Metric]:
+def _work(snapshot: Figures, environments: Environments) -> Iterator[Metric]:
     build = _gauge("instar_build_info", "Which Instar this is; always 1.", ("version",))
     build.add_metric([__version__], 1)
     passes = _counter("instar_passes", "Passes of the loop that were made to their end.", _PLACE)

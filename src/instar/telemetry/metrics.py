@@ -29,7 +29,7 @@ class LastVerdict:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Drift:
+class DriftFigures:
     """The last check of whether what runs in an environment is what was baked: findings by kind."""
 
     at: datetime
@@ -37,7 +37,7 @@ class Drift:
 
 
 @dataclass(kw_only=True)
-class Seen:
+class EnvironmentFigures:
     """One environment as it was last seen. ``totals`` are by release, ``counted`` what each target had answered."""
 
     world: World
@@ -48,14 +48,14 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Snapshot:
+class Figures:
     """All figures at one moment. ``errors`` may be of an environment that was never seen to the end."""
 
-    seen: Mapping[EnvironmentId, Seen]
+    seen: Mapping[EnvironmentId, EnvironmentFigures]
     errors: Mapping[EnvironmentId, int]
     notices: Mapping[str, int]
     verdicts: Mapping[EnvironmentId, LastVerdict]
-    drift: Mapping[EnvironmentId, Drift] = field(default_factory=dict)
+    drift: Mapping[EnvironmentId, DriftFigures] = field(default_factory=dict)
     ended: Mapping[EnvironmentId, Mapping[str, int]] = field(default_factory=dict)
 
 
@@ -64,18 +64,18 @@ class Metrics:
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._began = clock()
-        self._seen: dict[EnvironmentId, Seen] = {}
+        self._seen: dict[EnvironmentId, EnvironmentFigures] = {}
         self._errors: Counter[EnvironmentId] = Counter()
         self._notices: Counter[str] = Counter(sent=0, lost=0)
         self._verdicts: dict[EnvironmentId, LastVerdict] = {}
-        self._drift: dict[EnvironmentId, Drift] = {}
+        self._drift: dict[EnvironmentId, DriftFigures] = {}
         self._ended: dict[EnvironmentId, Counter[str]] = {}
         self._guard = threading.Lock()
 
     def saw(self, world: World, seconds: float) -> None:
         """Take note of an environment after a pass that took ``seconds``."""
         with self._guard:
-            seen = self._seen.setdefault(world.environment.id, Seen(world=world))
+            seen = self._seen.setdefault(world.environment.id, EnvironmentFigures(world=world))
             seen.world, seen.passes, seen.seconds = world, seen.passes + 1, seen.seconds + seconds
             self._count(seen, world)
 
@@ -84,7 +84,7 @@ class Metrics:
         environment = checked.state.id
         with self._guard:
             kinds = Counter(finding.kind for finding in checked.findings)
-            self._drift[environment] = Drift(at=datetime.now(UTC), findings=kinds)
+            self._drift[environment] = DriftFigures(at=datetime.now(UTC), findings=kinds)
 
     def failed(self, environment: EnvironmentId) -> None:
         """Take note of a pass that could not be made to its end."""
@@ -116,9 +116,9 @@ class Metrics:
         with self._guard:
             self._notices[outcome] += 1
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> Figures:
         with self._guard:
-            return Snapshot(
+            return Figures(
                 seen={
                     environment: dataclasses.replace(one, totals=dict(one.totals))
                     for environment, one in self._seen.items()
@@ -136,7 +136,7 @@ class Metrics:
 
         return exposition.text(self.snapshot())
 
-    def _count(self, seen: Seen, world: World) -> None:
+    def _count(self, seen: EnvironmentFigures, world: World) -> None:
         """Add what came since the last look, and drop releases of which nothing is left."""
         present = {copy.release for copy in world.copies}
         seen.totals = {number: total for number, total in seen.totals.items() if number in present}
