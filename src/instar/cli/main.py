@@ -16,11 +16,11 @@ from instar.cli.screen import warn
 from instar.errors import CommandFailed, InstarError, StepFailed, UsageError
 
 _COMMANDS = {
-    "init": "author",
-    "validate": "author",
-    "schema": "author",
-    "lock": "author",
-    "bake": "author",
+    "init": "definition",
+    "validate": "definition",
+    "schema": "definition",
+    "lock": "definition",
+    "bake": "definition",
     "images": "images",
     "export": "images",
     "deploy": "releases",

@@ -1,4 +1,4 @@
-"""Commands of an author: init, validate, schema, lock, bake. All but bake work without root."""
+"""Commands about a definition: init, validate, schema, lock, bake. All but bake work without root."""
 
 from __future__ import annotations
 
