@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from instar.cli import unforeseen
+from instar.cli import crashes
 from instar.cli.options import open_workspace
 from instar.cli.screen import say
 from instar.errors import InstarError, UsageError
@@ -134,7 +134,7 @@ class AgentReporter:
     def failed(self, environment: EnvironmentId, error: Exception) -> None:
         self.metrics.failed(environment)
         if not isinstance(error, InstarError | OSError):
-            self.log.say("error", "failed", unforeseen.told(error), environment)
+            self.log.say("error", "failed", crashes.summary(error), environment)
             return
         hint = f" → {error.hint}" if isinstance(error, InstarError) and error.hint else ""
         self.log.say("error", "failed", f"{error}{hint}", environment)

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from instar import __version__
-from instar.cli import unforeseen
+from instar.cli import crashes
 from instar.cli.screen import warn
 from instar.errors import CommandFailed, InstarError, StepFailed, UsageError
 
@@ -113,7 +113,7 @@ def main() -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, signal.default_int_handler)
-    unforeseen.install()
+    crashes.install_hooks()
     try:
         status = instar.main(prog_name="instar", standalone_mode=False)
         _flush(sys.stdout)
@@ -145,7 +145,7 @@ def _status_of(error: Exception | KeyboardInterrupt) -> int:
             where = f" '{error.filename}'" if error.filename else ""
             warn(f"cannot go on: {error.strerror or error}{where}")
         case _:
-            unforeseen.tell(error)
+            crashes.report(error)
     return 1
 
 

@@ -28,20 +28,20 @@ _SHOWN = 200
 _START = "crash-"
 
 
-def install() -> None:
-    """Have every error that reaches the end of this process, or of one of its threads, told by :func:`tell`."""
+def install_hooks() -> None:
+    """Have every error that reaches the end of this process, or of one of its threads, told by :func:`report`."""
     sys.excepthook = _uncaught
     sys.unraisablehook = _unraisable
     threading.excepthook = _in_thread
 
 
-def tell(error: BaseException) -> None:
+def report(error: BaseException) -> None:
     """Tell of ``error`` in one line on stderr, and where its details are."""
     warn(*_words(error))
 
 
-def told(error: BaseException) -> str:
-    """Return what :func:`tell` says, in one line, for a log."""
+def summary(error: BaseException) -> str:
+    """Return what :func:`report` says, in one line, for a log."""
     return " → ".join(_words(error))
 
 
@@ -83,14 +83,14 @@ def _folder() -> Path:
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    tell(error)
+    report(error)
 
 
 def _in_thread(arguments: ExceptHookArgs) -> None:
     if arguments.exc_value is not None:
-        tell(arguments.exc_value)
+        report(arguments.exc_value)
 
 
 def _unraisable(arguments: UnraisableHookArgs) -> None:
     if arguments.exc_value is not None and not isinstance(arguments.exc_value, BrokenPipeError):
-        tell(arguments.exc_value)
+        report(arguments.exc_value)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from instar.cli import crashes
 from instar.cli import main as door
-from instar.cli import unforeseen
 
 _BREAK = """
 import sys, {imports}
@@ -71,9 +71,9 @@ def test_without_a_state_directory_the_details_go_to_a_temporary_folder_and_none
 
 def test_only_the_newest_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INSTAR_HOME", str(tmp_path))
-    for number in range(unforeseen.KEPT + 5):
-        unforeseen.tell(ValueError(str(number)))
-    assert len(list((tmp_path / "crashes").iterdir())) == unforeseen.KEPT
+    for number in range(crashes.KEPT + 5):
+        crashes.report(ValueError(str(number)))
+    assert len(list((tmp_path / "crashes").iterdir())) == crashes.KEPT
 
 
 def test_threads_and_finalizers_are_told_of_too(
@@ -83,7 +83,7 @@ def test_threads_and_finalizers_are_told_of_too(
     for name in ("excepthook", "unraisablehook"):
         monkeypatch.setattr(sys, name, getattr(sys, name))
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
-    unforeseen.install()
+    crashes.install_hooks()
 
     class Last:
         def __del__(self) -> None:
