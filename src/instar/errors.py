@@ -1,9 +1,13 @@
 """The tree of errors. Every error that leaves a room is one of these.
 
+Who raises one knows whether the same may well succeed a little later. What is marked ~ is transient, and says in how
+many seconds to try again (``retry_after_s``); all else is permanent. A single error of a permanent class can be made
+transient where it is raised.
+
 InstarError
 ├── UsageError               64  the words on the command line don't fit
 ├── ComponentMissing         69  a program or kernel feature is not here
-├── EnvironmentBusy          75  another loop holds the environment
+├── EnvironmentBusy        ~ 75  another loop holds the environment
 ├── NotRoot                   1  the operation needs root
 ├── CommandFailed             1  a subprocess failed (``process.py`` alone raises it)
 ├── DefinitionError           1  one or more problems in instar.yaml or what it names
@@ -13,7 +17,7 @@ InstarError
 │   ├── LockStale                the lock no longer fits its definition
 │   └── ResolveError             no set of packages or wheels satisfies the definition
 ├── FetchError                1
-│   ├── SourceUnreachable        an archive, index or URL does not answer
+│   ├── SourceUnreachable  ~     an archive, index or URL does not answer
 │   └── HashMismatch             what was fetched is not what the lock says
 ├── BakeError                 1
 │   └── StepFailed               a step did not succeed; carries its output
@@ -26,7 +30,9 @@ InstarError
 │   └── NotFound                 no such environment, release or instance
 ├── HostError                 1  this machine refuses (no space, subnet taken, mount fails)
 ├── ProviderError             1  an instance could not be created or started
+│   └── ProviderUnavailable ~    what runs the instances did not answer, or said: not now
 ├── RouterError               1  the router could not be started, reached or changed
+│   └── RouterUnreachable  ~     nobody answers at its socket, or not yet
 └── Refused                   1  a precondition that protects the user does not hold
 
 A message reads *cannot ‹verb› ‹'object'›: ‹cause›*; ``hint`` says what to do.
@@ -34,20 +40,26 @@ A message reads *cannot ‹verb› ‹'object'›: ‹cause›*; ``hint`` says w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 
 class InstarError(Exception):
-    """Base of all. ``code`` is stable and machine-readable; ``hint`` is what to do, if there is something."""
+    """Base of all. ``code`` is stable and machine-readable; ``hint`` is what to do, if there is something.
+
+    ``retry_after_s``: the error is transient, and trying again makes sense after so long; None: it is permanent.
+    """
 
     code = "error"
     exit_status = 1
+    retry_after_s: float | None = None
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
 
 
 class UsageError(InstarError):
@@ -65,6 +77,7 @@ class EnvironmentBusy(InstarError):
 
     code = "environment-busy"
     exit_status = 75
+    retry_after_s = 1.0
 
     def __init__(self, message: str, *, pid: int | None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -148,7 +161,13 @@ class LockStale(LockError):
 
 
 class ResolveError(LockError):
+    """``about`` are the names that the solver's own words are about, packages among them."""
+
     code = "resolve"
+
+    def __init__(self, message: str, *, about: Collection[str] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.about = frozenset(about)
 
 
 class FetchError(InstarError):
@@ -157,6 +176,7 @@ class FetchError(InstarError):
 
 class SourceUnreachable(FetchError):
     code = "source-unreachable"
+    retry_after_s = 5.0
 
 
 class HashMismatch(FetchError):
@@ -215,8 +235,18 @@ class ProviderError(InstarError):
     code = "provider"
 
 
+class ProviderUnavailable(ProviderError):
+    code = "provider-unavailable"
+    retry_after_s = 1.0
+
+
 class RouterError(InstarError):
     code = "router"
+
+
+class RouterUnreachable(RouterError):
+    code = "router-unreachable"
+    retry_after_s = 0.2
 
 
 class Refused(InstarError):

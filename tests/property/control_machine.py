@@ -12,7 +12,7 @@ from instar.control.loop import Loop, Run
 from instar.model.definition import Replace, Rollout
 from instar.model.progress import silent
 from instar.model.release import RolloutKind, Settings
-from simulated import CrashableLedger, Effects, Simulation
+from simulated import CrashableLedger, Effects, Simulation, guarded
 from simulated.values import ENV, configuration, image
 
 REQUESTS, IDLE_PASSES = 8, 4
@@ -77,7 +77,7 @@ class Machine:
     def settle(self) -> None:
         loop = Loop(
             ledger=self.ledger,
-            provider=self.world.provider,
+            provider=guarded(self.world.provider, self.ledger.require_none_open),
             find_image=lambda digest: image(),
             report=silent,
             pause=self.wait,

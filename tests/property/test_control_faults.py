@@ -31,7 +31,7 @@ from instar.errors import InstarError, LedgerError
 from instar.model.definition import Analysis, Check, Replace, Rollout, Step, Task
 from instar.model.progress import silent
 from instar.model.release import Settings, TaintKind
-from simulated import Behaviour, Crash, CrashableLedger, Effects, Simulation
+from simulated import Behaviour, Crash, CrashableLedger, Effects, Simulation, guarded
 from simulated.values import ENV, configuration, image
 
 FEW, MANY, PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 150, 10_000, 6, 15, 1000
@@ -349,9 +349,8 @@ class Faults(RuleBasedStateMachine):
         seconds: float | None = 0.5
         with self.acting():
             if self.run is None:
-                loop = Loop(
-                    ledger=self.ledger, provider=self.world.provider, find_image=lambda digest: image(), report=silent
-                )
+                provider = guarded(self.world.provider, self.ledger.require_none_open)
+                loop = Loop(ledger=self.ledger, provider=provider, find_image=lambda digest: image(), report=silent)
                 self.run = loop.begin(ENV, asked=False)
             seconds = self.run.advance()
             self._look_at_shares()

@@ -2,6 +2,7 @@
 
 from simulated.clock import VirtualClock
 from simulated.effects import Crash, CrashableLedger, Effects
+from simulated.guard import guarded
 from simulated.router import SimulatedRouter
 from simulated.runtime import Behaviour, SimulatedRuntime
 from simulated.values import Simulation
@@ -15,4 +16,5 @@ __all__ = [
     "SimulatedRuntime",
     "Simulation",
     "VirtualClock",
+    "guarded",
 ]

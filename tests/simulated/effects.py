@@ -72,6 +72,10 @@ class CrashableLedger(Ledger):
     effects: Effects | None = None
     _open = 0
 
+    def require_none_open(self, call: str) -> None:
+        """Fail when a transaction is open: nobody waits for a provider in one."""
+        assert self._open == 0, f"'{call}' is called inside a transaction"
+
     def __init__(self, path: Path, *, actor: str, clock: Callable[[], datetime]) -> None:
         super().__init__(path, actor=actor, clock=clock)
         for words in ("PRAGMA synchronous = OFF", "PRAGMA journal_mode = MEMORY"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.errors import RouterError
+from instar.errors import RouterError, RouterUnreachable
 from instar.router import admin_socket
 from instar.router.address import Address
 from instar.router.slots import read_state
@@ -48,13 +48,13 @@ STATE = """1
 def test_only_what_is_on_the_list_is_said(command: str, tmp_path: Path) -> None:
     with pytest.raises(RouterError, match="not one of the commands") as caught:
         admin_socket.ask(tmp_path, "none.sock", ["show info", command])
-    assert not isinstance(caught.value, admin_socket.Unreachable)
+    assert not isinstance(caught.value, RouterUnreachable)
 
 
 def test_nobody_there_is_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(admin_socket.Unreachable):
+    with pytest.raises(RouterUnreachable):
         admin_socket.ask(tmp_path, "none.sock", ["show info"])
-    with pytest.raises(admin_socket.Unreachable):
+    with pytest.raises(RouterUnreachable):
         admin_socket.ask(tmp_path / "none", "none.sock", ["show info"])
 
 

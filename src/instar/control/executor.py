@@ -7,7 +7,7 @@ leads on from wherever it stopped.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import fields
 from typing import TypeVar
@@ -16,7 +16,7 @@ from instar.control import actions, gates
 from instar.control.endings import ending_of
 from instar.control.story import Story
 from instar.control.world import FULL, Copy, World, wanted_plan
-from instar.errors import RouterError
+from instar.errors import InstarError, ProviderError, RouterError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Image
@@ -108,16 +108,15 @@ class Executor:
 
     def fail(self, world: World, action: actions.Fail) -> None:
         """End the rollout as failed, with the last words of its culprits; the source has the traffic (again)."""
-        self._end_failed(world, action)
+        self._end_failed(world, action.reason, self._last_words_of(action.instances))
         self._give_back(world, self._rollout(world))
 
-    def _end_failed(self, world: World, action: actions.Fail) -> None:
+    def _end_failed(self, world: World, reason: str, words: Mapping[str, Sequence[str]]) -> None:
         rollout, environment = self._rollout(world), world.environment.id
-        words = {name: self._last_words(name) for name in action.instances[:1]}
         with self._ledger.transaction():
             if self._ledger.get_environment(environment).active == rollout.target:
                 self._ledger.set_active(environment, rollout.source, {"reason": "the rollout failed"})
-            self._ledger.end_rollout(rollout, "failed", {"reason": action.reason, "last_lines": words})
+            self._ledger.end_rollout(rollout, "failed", {"reason": reason, "last_lines": words})
             before = rollout.stage.settings_before
             if before is not None:
                 self._ledger.save_settings(environment, before)
@@ -132,7 +131,7 @@ class Executor:
         weights = {name: weight for name, weight in mine.items() if name in ready}
         others = any(copy.weight and copy.release == rollout.target for copy in world.copies)
         if weights and others:
-            with contextlib.suppress(RouterError):
+            with contextlib.suppress(ProviderError, RouterError):
                 self._router.route(world.environment.id, weights)
 
     def _plan(self, world: World, action: actions.Plan) -> None:
@@ -217,12 +216,12 @@ class Executor:
         rollout, verdict = self._rollout(world), action.verdict
         if verdict.passed:
             verdict = gates.checked(self._runtime, world, verdict)
+        words = {} if verdict.passed else self._last_words_of([copy.id for copy in world.of(world.target)])
         detail = {"step": rollout.stage.step, "passed": verdict.passed, "cause": verdict.cause, **verdict.numbers()}
         with self._ledger.transaction():  # who goes on after a crash must not come to another verdict
             self._ledger.change_stage(rollout, "verdict", detail, judged=bool(verdict.passed))
             if not verdict.passed:
-                culprits = tuple(copy.id for copy in world.of(world.target))
-                self._end_failed(world, actions.Fail(f"its analysis: {verdict.cause}", culprits))
+                self._end_failed(world, f"its analysis: {verdict.cause}", words)
         self._story.judged(verdict)
         if not verdict.passed:
             self._give_back(world, rollout)
@@ -286,8 +285,15 @@ class Executor:
         assert release.service.port is not None
         return Target(name=instance.id, address=instance.address, port=release.service.port)
 
+    def _last_words_of(self, culprits: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """Return the last words of the first of them, by its name: they are enough to know more."""
+        return {name: self._last_words(name) for name in culprits[:1]}
+
     def _last_words(self, name: str) -> list[str]:
-        return list(self._runtime.log_lines(name, last=LAST_LINES))
+        """Return what an instance printed last. Nothing depends on it: what cannot be read just now is left away."""
+        with contextlib.suppress(InstarError):
+            return list(self._runtime.log_lines(name, last=LAST_LINES))
+        return []
 
 
 def _different(one: Settings, other: Settings) -> tuple[str, ...]:

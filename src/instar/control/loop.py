@@ -16,6 +16,7 @@ from instar.control.actions import Action, Fail, Plan, Wait
 from instar.control.decide import decide
 from instar.control.executor import Executor
 from instar.control.observe import observe
+from instar.control.retries import Retries
 from instar.control.story import Story
 from instar.control.watch import Watch
 from instar.control.world import World
@@ -31,6 +32,7 @@ AGAIN_AT_MOST = 3
 IN_VAIN_S = 1.0
 HOT_AGAIN_AFTER = timedelta(minutes=1)  # so often a hot release that lost an instance gets another, by an agent
 _IN_VAIN_AT_MOST = 30  # while somebody stands by
+_PATIENCE = timedelta(seconds=30)  # with a provider that says "not now", where no release says how long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,18 +99,25 @@ class Run:
     asked: bool = True
     watch: Watch = field(default_factory=Watch)
     replaced: dict[tuple[int, str], datetime] = field(default_factory=dict)
+    looks: Retries = field(default_factory=Retries)
+    acts: Retries = field(default_factory=Retries)
     in_vain: int = 0  # how often in a row what was decided did not help
     decided: tuple[Action, ...] = ()
 
     def advance(self) -> float | None:
         """Observe, decide and act until it has to wait; return for how many seconds, None when all is as wanted.
 
-        What is decided again and again does not help: then it waits too, and does not keep a processor busy.
+        What is decided again and again does not help: then it waits too, and does not keep a processor busy. So it
+        does when the provider says "not now", or its answer is lost, but not for longer than a release has to get well.
         """
         before: tuple[Action, ...] = ()
         again = 0
         while True:
-            world = self._look()
+            try:
+                world = self._look()
+            except InstarError as error:
+                return self._pause_s(self.looks, error)
+            self.looks.succeeded()
             self.story.world = world
             todo = decide(world)
             before, again = todo, again + 1 if todo == before else 0
@@ -117,7 +126,9 @@ class Run:
                 return IN_VAIN_S
             self.story.launching(world)
             for action in todo:
-                self._act(world, action)
+                pause_s = self._act(world, action)
+                if pause_s is not None:
+                    return pause_s
                 self.replaced |= dict.fromkeys(_replaced(action), world.now)
                 if isinstance(action, Wait):
                     self.in_vain = 0
@@ -127,7 +138,7 @@ class Run:
 
     def undo(self) -> bool:
         """Fail the running rollout if its target has not all traffic yet; False when there is nothing to undo."""
-        world = observe(self.loop.ledger, self.loop.provider, self.environment)
+        world = self._last_look()
         rollout = world.environment.rollout
         if rollout is None or world.environment.active == rollout.target:
             return False
@@ -140,21 +151,54 @@ class Run:
         tried = frozenset(one for one, at in self.replaced.items() if self.asked or world.now < at + HOT_AGAIN_AFTER)
         return self.watch.see(dataclasses.replace(world, tried=tried))
 
-    def _act(self, world: World, action: Action) -> None:
+    def _last_look(self) -> World:
+        """Look, or take what was seen last where the provider does not answer just now."""
+        try:
+            return observe(self.loop.ledger, self.loop.provider, self.environment)
+        except InstarError as error:
+            if error.retry_after_s is None or self.story.world is None:
+                raise
+            environment = self.loop.ledger.get_environment(self.environment)
+            return dataclasses.replace(self.story.world, environment=environment)
+
+    def _act(self, world: World, action: Action) -> float | None:
+        """Carry out ``action``; return for how long to wait when the provider could not do its part just now."""
         try:
             self.executor.execute(world, action)
         except LedgerError:
             raise
         except (InstarError, OSError) as error:
+            pause_s = self._retried(self.acts, error)
+            if pause_s is not None:
+                return pause_s
             if world.environment.rollout is None or isinstance(action, Fail):
                 raise
             culprits = getattr(action, "instances", ())
             self.executor.fail(world, Fail(_cause(error), tuple(culprits)))
+        if not isinstance(action, Wait):
+            self.acts.succeeded()
+        return None
+
+    def _pause_s(self, retries: Retries, error: InstarError) -> float:
+        """Return for how long to wait before it is tried again. Raises ``error`` when that makes no sense."""
+        pause_s = self._retried(retries, error)
+        if pause_s is None:
+            raise error
+        return pause_s
+
+    def _retried(self, retries: Retries, error: InstarError | OSError) -> float | None:
+        return retries.pause_s(error, self.loop.ledger.now(), _patience(self.story.world))
 
 
 def _replaced(action: Action) -> set[tuple[int, str]]:
     """Return of which release the action made replacements, and why."""
     return {(action.release, action.replacing)} if isinstance(action, Plan) and action.replacing else set()
+
+
+def _patience(world: World | None) -> timedelta:
+    """Return for how long a provider that says "not now" is asked again: as long as its release has to get well."""
+    release = None if world is None else world.target or world.active
+    return _PATIENCE if release is None else timedelta(milliseconds=release.service.health.deadline_ms)
 
 
 def _cause(error: InstarError | OSError) -> str:

@@ -34,6 +34,7 @@ _SOLVE_TIMEOUT_S = 120
 _WAIT_S = 300
 _SHOWN_LINES = 6
 _URI = re.compile(r"'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})\Z")
+_NAME = re.compile(r"(?<![\w+.-])[\w+-]+(?:\.\w[\w+-]*)*")  # of a package, in a sentence
 _FAILED = re.compile(r"Failed to fetch (\S+)\s+(.*)")
 _OTHER_RELEASE = re.compile(r"changed its 'Codename' value from '([^'\n]*)' to '([^'\n]*)'")
 
@@ -182,7 +183,8 @@ class Apt:
         self._prefer(keep or {})
         done = self._run("apt-get", "install", "--print-uris", "-q", "-y", "--", *wanted)
         if done.returncode != 0:
-            raise ResolveError(_explanation(_text(done)))
+            said = _explanation(_text(done))
+            raise ResolveError(said, about=_NAME.findall(said))
         found = [_URI.match(line) for line in done.stdout.decode().splitlines()]
         return self._located([match for match in found if match], step)
 

@@ -7,7 +7,6 @@ one base layer. It has no apt: nothing is ever installed into an instance.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -128,7 +127,7 @@ def _keeping(apt: Apt, wanted: Sequence[Wanted], keep: Mapping[str, str]) -> tup
         except ResolveError as error:
             if not keep:
                 raise
-            blamed = {name for name in keep if _names(error.message, name)} if left > 1 else set()
+            blamed = keep.keys() & error.about if left > 1 else set()
             keep = {name: version for name, version in keep.items() if name not in blamed} if blamed else {}
     raise AssertionError("the last round keeps nothing")
 
@@ -149,11 +148,7 @@ def _solve(apt: Apt, wanted: Sequence[Wanted], keep: Mapping[str, str]) -> tuple
     return *base, *(package for package in both if package.name not in names)
 
 
-def _names(text: str, name: str) -> bool:
-    return re.search(rf"(?<![\w+.-]){re.escape(name)}(?![\w+-]|\.\w)", text) is not None
-
-
 def _placed(error: ResolveError, wanted: Sequence[Wanted]) -> ResolveError:
-    blamed = [one for one in wanted if _names(error.message, one.name)]
+    blamed = [one for one in wanted if one.name in error.about]
     what = ", ".join(f"'{one.text}' ({one.place})" for one in blamed) or "the packages"
     return ResolveError(f"cannot lock {what}: apt finds no way to install it\n{error.message}", hint=error.hint)

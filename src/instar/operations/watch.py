@@ -31,9 +31,9 @@ def watch_release(loop: Loop, environment: EnvironmentId) -> Run:
     while True:
         seconds = run.advance()
         world = run.story.world
-        if world is None or (seconds is None and world.probation is None):
+        if seconds is None and (world is None or world.probation is None):
             return run
-        if seconds is None:
+        if seconds is None and world is not None:
             run.story.watching(world)
         loop.pause(min(_POLL_S if seconds is None else seconds, _POLL_S))
 

@@ -42,10 +42,12 @@ class Observed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
-    """One health check: ``cause`` says what came instead ("GET /healthz answered 500", "connection refused")."""
+    """One health check: ``cause`` says what came instead ("GET /healthz answered 500", "connection refused").
+    ``refused``: nothing listens at its port."""
 
     healthy: bool
     cause: str = ""
+    refused: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

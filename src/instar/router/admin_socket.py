@@ -13,7 +13,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from instar.errors import RouterError
+from instar.errors import RouterError, RouterUnreachable
 from instar.router.previews import MAP
 from instar.router.slots import BACKEND
 
@@ -40,15 +40,11 @@ _TALKS = ("IP changed from", "no need to change", "port changed from")  # what H
 _PROMPT = "\n> "
 
 
-class Unreachable(RouterError):
-    """Nobody answers at the socket: HAProxy is not there, or not yet."""
-
-
 def ask(directory: Path, name: str, commands: Sequence[str], *, timeout_s: float = 5.0) -> tuple[str, ...]:
     """Send ``commands`` to the socket ``name`` in ``directory`` and return their answers, in order.
 
     Raises:
-        Unreachable: there is no answer.
+        RouterUnreachable: there is no answer.
         RouterError: HAProxy refused a command; those after it were carried out.
     """
     for command in commands:
@@ -57,7 +53,7 @@ def ask(directory: Path, name: str, commands: Sequence[str], *, timeout_s: float
     text = _exchange(directory, name, commands, timeout_s)
     answers = text.removeprefix(_PROMPT).split(_PROMPT)[: len(commands)]
     if len(answers) != len(commands):
-        raise Unreachable("cannot speak to the router: it ended the connection")
+        raise RouterUnreachable("cannot speak to the router: it ended the connection")
     for command, answer in zip(commands, answers, strict=True):
         if not command.startswith("show ") and answer.strip() and not answer.strip().startswith(_TALKS):
             raise RouterError(f"cannot carry out {command!r}: HAProxy says: {answer.strip()}")
@@ -91,7 +87,7 @@ def _exchange(directory: Path, name: str, commands: Sequence[str], timeout_s: fl
         finally:
             os.close(holder)
     except OSError as error:
-        raise Unreachable(f"cannot speak to the router: {error}") from error
+        raise RouterUnreachable(f"cannot speak to the router: {error}") from error
 
 
 def _received(connection: socket.socket) -> str:

@@ -5,6 +5,7 @@ What a service or a server answers is shown to people, so a cause is one line of
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -48,7 +49,8 @@ def _ask(shown: str, goal: Goal, check: Check, prefix: str = "") -> Probe:
     except TimeoutError:
         return ill(f"{shown} did not answer within {timeout_s:g} s")
     except Exception as error:  # an answer may be wrong in more ways than the library has names for
-        return ill(_failure(shown, prefix, goal, error))
+        refused = isinstance(error, ConnectionRefusedError)
+        return dataclasses.replace(ill(_failure(shown, prefix, goal, error)), refused=refused)
     return _judged(shown, answer, check)
 
 

@@ -45,7 +45,7 @@ def ask_http(address: str, port: int, health: Health) -> Probe:
     except TimeoutError:
         return ill(f"GET {path} did not answer within {health.timeout_ms / 1000:g} s")
     except OSError as error:
-        return ill(refusal(error, port))
+        return unreached(error, port)
     found = _STATUS.match(line)
     if found is None:
         return ill(f"GET {path} was answered with something that is not HTTP")
@@ -60,7 +60,7 @@ def ask_tcp(address: str, port: int, health: Health) -> Probe:
     except TimeoutError:
         return ill(f"port {port} did not accept within {health.timeout_ms / 1000:g} s")
     except OSError as error:
-        return ill(refusal(error, port))
+        return unreached(error, port)
 
 
 def ask_command(names: InstanceNames, command: Sequence[str], timeout_ms: int) -> Probe:
@@ -112,6 +112,11 @@ def listening(pid: int) -> tuple[tuple[str, int], ...] | None:
                 address, port = local.split(":")
                 found.append((_address(address), int(port, 16)))
     return tuple(dict.fromkeys(found))
+
+
+def unreached(error: OSError, port: int) -> Probe:
+    """Return that it isn't well, since there was no connection."""
+    return Probe(healthy=False, cause=refusal(error, port), refused=error.errno == errno.ECONNREFUSED)
 
 
 def refusal(error: OSError, port: int) -> str:

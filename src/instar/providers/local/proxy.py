@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from instar import process
-from instar.errors import CommandFailed, RouterError
+from instar.errors import CommandFailed, RouterError, RouterUnreachable
 from instar.host import cgroups, processes
 from instar.model.release import EnvironmentId, Process
 from instar.model.state import StateDirectory
@@ -94,7 +94,7 @@ class Proxy:
         try:
             self.ask("show info")
             running = Path(f"/proc/{record.haproxy.pid}/exe").stat()
-        except admin_socket.Unreachable:
+        except RouterUnreachable:
             return False
         except OSError:
             return True  # it died a moment ago, and the one that answered is new
@@ -110,7 +110,7 @@ class Proxy:
         while True:
             try:
                 return admin_socket.ask(self.files.sockets, self.files.socket, commands)
-            except admin_socket.Unreachable:
+            except RouterUnreachable:
                 if time.monotonic() > deadline or self.files.record() is None:
                     raise
             time.sleep(_POLL_S)
@@ -284,7 +284,7 @@ class Proxy:
             record = self.files.record()
             if record is None:
                 break
-            with contextlib.suppress(admin_socket.Unreachable):
+            with contextlib.suppress(RouterUnreachable):
                 answers = admin_socket.ask(self.files.sockets, self.files.socket, ["show info"])
                 if admin_socket.read_info(answers[0]).get("Pid") == str(record.haproxy.pid):
                     return

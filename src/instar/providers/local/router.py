@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from instar.errors import RouterError
+from instar.errors import RouterError, RouterUnreachable
 from instar.host import locks
 from instar.model.codec import from_json, to_json
 from instar.model.drift import Finding
@@ -120,7 +120,7 @@ class LocalRouter:
         try:
             state, shown, table = proxy.ask(f"show servers state {BACKEND}", "show stat", served.SHOW)
             previewed = proxy.ask(previews.SHOW)[0] if wanted.preview else ""
-        except admin_socket.Unreachable:
+        except RouterUnreachable:
             unseen = tuple(_routed(server, None, 0, Served()) for _, server in slots.held(held))
             return RouterState(running=record is not None, targets=unseen)
         statistics = admin_socket.read_statistics(shown)
@@ -163,7 +163,7 @@ class LocalRouter:
             return Counters(requests=0, failed=0)
         try:
             table = proxy.statistics()
-        except admin_socket.Unreachable:
+        except RouterUnreachable:
             return Counters(requests=0, failed=0)
         front, back = table["public", "FRONTEND"], table[BACKEND, "BACKEND"]
         if front["mode"] == "tcp":
@@ -259,7 +259,7 @@ def _held(proxy: Proxy, text: str | None) -> Slots:
     """Return what the slots hold; where the file is lost under an HAProxy that serves, what that one has."""
     if text is not None:
         return config.read_slots(text)
-    with contextlib.suppress(admin_socket.Unreachable):
+    with contextlib.suppress(RouterUnreachable):
         return slots.seen(proxy.live()) if proxy.exists() else ()
     return ()
 

@@ -261,7 +261,7 @@ class LocalRuntime:
         if observed.state != "running" or observed.process is None:
             how = observed.reason or f"exit status {observed.exit_status}"
             return health.ill(f"it has ended ({how})" if observed.state == "stopped" else "it is not running")
-        if port is not None and probe.cause.startswith("connection refused"):
+        if port is not None and probe.refused:
             return health.explain(probe, observed.process, port)
         return probe
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Final
 
-from instar.errors import RouterError
+from instar.errors import RouterError, RouterUnreachable
 from instar.host import redirects
 from instar.model.drift import Finding
 from instar.providers.base import Target
 from instar.providers.local.inspection import haproxy
 from instar.providers.local.proxy import Proxy
-from instar.router import admin_socket, config, slots, waiting
+from instar.router import config, slots, waiting
 from instar.router.files import Record
 from instar.router.slots import FREE, Live, Server, Slots
 
@@ -78,7 +78,7 @@ def _live(proxy: Proxy, expected: str | None, held: Slots | None) -> Iterator[Fi
         if held is not None:
             yield from _slots(held, proxy.live())
         yield from haproxy.differences(proxy, expected, held)
-    except admin_socket.Unreachable:
+    except RouterUnreachable:
         if proxy.exists():  # one that has just ended is started again
             yield _finding("HAProxy", "it answers", "it runs and does not answer")
     except RouterError as error:
