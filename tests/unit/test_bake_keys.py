@@ -75,6 +75,7 @@ def test_keys_are_known_by_where_they_lie_by_what_is_in_them_and_by_looking_rand
     write(tree, "var/lib/daemon/alone", "QWERTYUIOPASDFGHJKLZ", 0o400)
     write(tree, "etc/daemon/copy.conf", "the password is mkQNKSGEREs7\n")
     write(tree, "etc/daemon/store.p12", b"\x30\x82")
+    write(tree, "var/lib/heimdal-kdc/heimdal.db", b"\0" * 40_000, 0o600)
     assert found(tree) == {
         "/etc/bind/rndc.key": ("the key of rndc", None),
         "/etc/daemon/copy.conf": ("a copy of a secret", "daemon"),
@@ -87,6 +88,7 @@ def test_keys_are_known_by_where_they_lie_by_what_is_in_them_and_by_looking_rand
         "/etc/keys/server.pem": ("the certificate of a key", None),
         "/var/lib/daemon/alone": ("what looks like a secret", None),
         "/var/lib/daemon/cookiefile": ("what looks like a secret", "other"),
+        "/var/lib/heimdal-kdc/heimdal.db": ("the keys of Heimdal's realm", None),
     }
 
 

@@ -38,6 +38,7 @@ _KNOWN: tuple[tuple[str, str], ...] = (
     (r"var/lib/ucf/cache/:etc:phpmyadmin:config-db\.php", "a secret of phpMyAdmin"),
     (r"etc/mysql/debian\.cnf", "the password of the maintainer's user in MySQL"),
     (r"var/lib/samba/private/(secrets|passdb)\.tdb", "the secrets of Samba"),
+    (r"var/lib/heimdal-kdc/(heimdal\.(db|mdb)|m-key)", "the keys of Heimdal's realm"),
     (r"var/lib/snmp/snmpd\.conf", "the engine id and keys of snmpd"),
 )
 _MARKS: tuple[tuple[bytes, str], ...] = (
