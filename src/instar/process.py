@@ -1,20 +1,21 @@
 """The only door to subprocesses.
 
 Every child is started from an argv list, in a session of its own (a ``^C`` reaches Instar alone, which then ends
-its children), with a clean environment. Children inherit the descriptors given to :func:`share`: the environment
-lock is held as long as any child that acts for it lives.
+its children), with a clean environment. Children inherit the descriptors that are shared (:func:`share`) where they are
+started, in that thread's context: an environment's lock is held as long as any child that acts for it lives, and by
+no child that acts for another.
 """
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import ctypes
 import os
 import select
 import shutil
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,15 @@ _SET_CHILD_SUBREAPER = 36
 TAIL_BYTES = 16_384
 _REST_S = 5.0
 
-_shared: set[int] = set()
-_shared_guard = threading.Lock()
+
+@dataclass(eq=False, slots=True)
+class _Shared:
+    """``descriptor`` is None once it may be closed, for threads that still have the context in which it was not."""
+
+    descriptor: int | None
+
+
+_shared: contextvars.ContextVar[tuple[_Shared, ...]] = contextvars.ContextVar("shared", default=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +55,17 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 @contextlib.contextmanager
 def share(descriptor: int) -> Iterator[None]:
-    """Let every child that is started inside inherit ``descriptor`` (unless it is started with ``alone=True``)."""
-    with _shared_guard:
-        _shared.add(descriptor)
+    """Let every child that is started inside inherit ``descriptor`` (unless it is started with ``alone=True``).
+
+    Inside is what this thread does in the block, and the threads that carry its context along (``threads.py``).
+    """
+    shared = _Shared(descriptor)
+    _shared.set((*_shared.get(), shared))
     try:
         yield
     finally:
-        with _shared_guard:
-            _shared.discard(descriptor)
+        shared.descriptor = None
+        _shared.set(tuple(one for one in _shared.get() if one is not shared))
 
 
 def find_program(name: str) -> Path | None:
@@ -226,8 +237,7 @@ def _rest(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
 
 
 def _shared_descriptors() -> tuple[int, ...]:
-    with _shared_guard:
-        return tuple(_shared)
+    return tuple(one.descriptor for one in _shared.get() if one.descriptor is not None)
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:

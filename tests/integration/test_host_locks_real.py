@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import select
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,3 +37,71 @@ def test_a_holder_that_wrote_nothing_yet_is_found_and_ended(tmp_path: Path, writ
         assert locks.find_holder(path) == os.getpid()
     with path.open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+AGENT = """
+import sys, threading
+from pathlib import Path
+from instar import process, threads
+from instar.host import locks
+
+folder = Path(sys.argv[1])
+a_ended = threading.Event()
+
+def work_on_a(_):
+    with locks.hold(folder / "a", "service/a"):
+        while not (folder / "child").exists():
+            process.run(["sleep", "0.01"])
+    a_ended.set()
+
+def work_on_b(_):
+    with locks.hold(folder / "b", "service/b"):
+        threads.at_once(copy, ["one", "other"], at_most=2)
+
+def copy(name):
+    if name == "one":
+        process.run(["sh", "-c", f"echo $$ >{folder}/child; exec sleep 300"], timeout_s=300)
+
+with locks.hold(folder / "agent", "the agent", inherited=False):
+    for work in (work_on_a, work_on_b):
+        threads.begin(lambda work=work: work(None))
+    a_ended.wait()
+    print("a has ended", flush=True)
+    threading.Event().wait()
+"""
+
+
+def test_a_long_child_keeps_its_own_environment_and_no_other_and_no_dead_agent(tmp_path: Path) -> None:
+    """An agent works on two environments at once. One is done, for the other a program runs on."""
+    with subprocess.Popen([sys.executable, "-c", AGENT, tmp_path], stdout=subprocess.PIPE) as agent:
+        assert agent.stdout is not None and agent.stdout.readline() == b"a has ended\n"
+        child = _written_pid(tmp_path / "child")
+        handle = os.pidfd_open(child)
+        try:
+            assert locks.find_holder(tmp_path / "a") is None
+            assert locks.find_holder(tmp_path / "b") == agent.pid
+            assert locks.find_holder(tmp_path / "agent") == agent.pid
+            agent.kill()
+            agent.wait()
+            assert locks.find_holder(tmp_path / "agent") is None, "what it began does not count for it"
+            assert locks.find_holder(tmp_path / "b") == agent.pid, "somebody else would act beside what it began"
+            with pytest.raises(EnvironmentBusy), locks.hold(tmp_path / "b", "service/b"):
+                pass
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            assert select.select([handle], [], [], 10)[0]
+            with locks.hold(tmp_path / "b", "service/b", wait_s=5):
+                pass
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+            os.close(handle)
+            agent.kill()
+
+
+def _written_pid(path: Path) -> int:
+    """Return the pid that a program writes into ``path`` as its first action."""
+    until = time.monotonic() + 10
+    while not (path.exists() and path.read_text().endswith("\n")):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return int(path.read_text())

@@ -26,6 +26,7 @@ from instar.model.lock import Package
 from instar.store.extraction import dress
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry
 from instar.store.members import Members
+from instar.threads import carried
 
 _MERGED: Mapping[str, tuple[bytes, ...]] = {"amd64": (b"bin", b"lib", b"lib64", b"sbin")}
 _MERGED_ELSEWHERE = (b"bin", b"lib", b"sbin")
@@ -51,7 +52,7 @@ def unpack(debs: Sequence[tuple[Package, Path]], tree: Path, architecture: str) 
     try:
         workers = ThreadPoolExecutor(max_workers=min(_WORKERS, os.cpu_count() or 1))
         try:
-            unpacked = tuple(workers.map(work.unpack, range(len(debs)), debs))
+            unpacked = tuple(workers.map(carried(work.unpack), range(len(debs)), debs))
         finally:
             workers.shutdown(cancel_futures=True)
         work.finish()

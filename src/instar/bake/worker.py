@@ -27,6 +27,7 @@ from instar.errors import BakeError, StepFailed
 from instar.model.image import Layer
 from instar.model.lock import Lock
 from instar.model.progress import Progress, Report
+from instar.threads import carried
 
 if TYPE_CHECKING:
     from instar.fetch.cache import Cache
@@ -158,7 +159,8 @@ class _Aside:
     def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, daemon=True)  # ^C may come before the block has begun
+        # ^C may come before the block has begun
+        self._thread = threading.Thread(target=carried(self._work), daemon=True)
 
     def __enter__(self) -> _Aside:
         self._thread.start()

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import fields
-from typing import TypeVar
 
 from instar.control import actions, gates
 from instar.control.endings import ending_of
@@ -22,8 +20,8 @@ from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.release import BY_ITSELF, Instance, Release, Rollout, Settings
 from instar.providers.base import NetworkPlan, Provider, Target
+from instar.threads import at_once
 
-T = TypeVar("T")
 _AT_ONCE = 8
 LAST_LINES = 12
 
@@ -162,7 +160,7 @@ class Executor:
         instances = self._instances(world, action.instances)
         release = world.releases[instances[0].release]
         image = self._find_image(release.image)
-        processes = _at_once(lambda one: self._runtime.create(one, release, image), instances)
+        processes = at_once(lambda one: self._runtime.create(one, release, image), instances, at_most=_AT_ONCE)
         with self._ledger.transaction():
             for instance, process in zip(instances, processes, strict=True):
                 self._ledger.set_process(instance.id, process)
@@ -173,7 +171,7 @@ class Executor:
         with self._ledger.transaction():
             for instance in instances:
                 self._ledger.set_started(instance.id)
-        _at_once(self._runtime.start, instances)
+        at_once(self._runtime.start, instances, at_most=_AT_ONCE)
 
     def _attach(self, world: World, action: actions.Attach) -> None:
         self._story.launched(world)
@@ -185,7 +183,8 @@ class Executor:
         release = world.releases[action.release]
         instances = self._instances(world, action.instances)
         self._story.asking(f"release {release.number} · {len(release.service.smoke)} checks")
-        failed = next(filter(None, _at_once(lambda one: gates.smoke(self._runtime, one, release), instances)), None)
+        answers = at_once(lambda one: gates.smoke(self._runtime, one, release), instances, at_most=_AT_ONCE)
+        failed = next(filter(None, answers), None)
         if failed is not None:
             name, cause = failed
             self.fail(world, actions.Fail(f"smoke check of {name}: {cause}", (name,)))
@@ -253,9 +252,8 @@ class Executor:
             for name, ending in endings.items():
                 self._ledger.set_ending(name, ending)
         self._story.ending(world, [(copy, endings[copy.id]) for copy in copies])
-        _at_once(
-            lambda one: self._runtime.destroy(one, world.releases[one.release]), [copy.instance for copy in copies]
-        )
+        instances = [copy.instance for copy in copies]
+        at_once(lambda one: self._runtime.destroy(one, world.releases[one.release]), instances, at_most=_AT_ONCE)
         self._story.cut += self._router.detach(world.environment.id, action.instances)
         with self._ledger.transaction():
             for name, ending in endings.items():
@@ -298,19 +296,3 @@ class Executor:
 
 def _different(one: Settings, other: Settings) -> tuple[str, ...]:
     return tuple(field.name for field in fields(one) if getattr(one, field.name) != getattr(other, field.name))
-
-
-def _at_once(do: Callable[[Instance], T], instances: Sequence[Instance]) -> list[T]:
-    """Do it to all in parallel; wait for all; raise the first error, if any."""
-    if len(instances) == 1:
-        return [do(instances[0])]
-    with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(instances))) as threads:
-        doing = [threads.submit(do, one) for one in instances]
-        try:
-            wait(doing)
-        except BaseException:  # whoever undoes it must not begin while a thread still does it
-            for each in doing:
-                each.cancel()
-            wait(doing)
-            raise
-    return [each.result() for each in doing]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from instar.control.stable import counted_for
@@ -11,6 +10,7 @@ from instar.control.world import Copy, Probation, World
 from instar.ledger import Ledger
 from instar.model.release import FALLEN, Ending, EnvironmentId, EnvironmentState, Instance, Release
 from instar.providers.base import NetworkPlan, Observed, Probe, Provider, RoutedTarget, Runtime
+from instar.threads import at_once
 
 _PROBES_AT_ONCE = 16
 _JUST_BEFORE = timedelta(minutes=2)  # an ending is seen before its successor is planned, by a pause at most
@@ -141,11 +141,8 @@ def _matters(environment: EnvironmentState, instance: Instance, routed: RoutedTa
 
 
 def _probe(runtime: Runtime, instances: Sequence[Instance], releases: Mapping[int, Release]) -> Mapping[str, Probe]:
-    if len(instances) <= 1:
-        return {one.id: runtime.probe(one, releases[one.release]) for one in instances}
-    with ThreadPoolExecutor(max_workers=min(_PROBES_AT_ONCE, len(instances))) as threads:
-        answers = threads.map(lambda one: runtime.probe(one, releases[one.release]), instances)
-        return {one.id: answer for one, answer in zip(instances, answers, strict=True)}
+    answers = at_once(lambda one: runtime.probe(one, releases[one.release]), instances, at_most=_PROBES_AT_ONCE)
+    return {one.id: answer for one, answer in zip(instances, answers, strict=True)}
 
 
 def _copies(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from instar.drift.rules import Ignored, sort_out
@@ -18,6 +17,7 @@ from instar.model.image import Image
 from instar.model.release import EnvironmentState, Instance, Release
 from instar.providers.base import NetworkPlan, Provider, Subject
 from instar.store import Store
+from instar.threads import at_once
 
 Damage = tuple[Finding, Set[Digest]]  # and the images that it is about
 
@@ -114,10 +114,8 @@ def _images(
                 users.setdefault(layer.digest, set()).add(digest)
     damage += _unindexed(store, wanted)
     stale = [blob for blob in users if deep or not seals.holds(store.path(blob))]
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:  # which begins none where none is needed
-        for blob, finding in zip(stale, threads.map(lambda blob: _blob(store, seals, blob), stale), strict=True):
-            if finding is not None:
-                damage.append((finding, users[blob]))
+    found = at_once(lambda blob: _blob(store, seals, blob), stale, at_most=os.cpu_count() or 1)
+    damage += [(finding, users[blob]) for blob, finding in zip(stale, found, strict=True) if finding is not None]
     return images, damage
 
 

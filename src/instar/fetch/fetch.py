@@ -14,6 +14,7 @@ from instar.model.definition import Definition, Fetch
 from instar.model.digest import Digest
 from instar.model.lock import Lock, Package, Wheel
 from instar.model.progress import Progress, Report
+from instar.threads import carried
 
 _WORKERS = 3
 _BATCH_FILES = 20
@@ -111,7 +112,7 @@ def _work(batches: Sequence[_Batch], cache: Cache, report: Report) -> None:
     report(Progress(stage="fetch", text=f"{files} {_files(files)}", kind="running"))
     pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="fetch")
     try:
-        running = {pool.submit(batch.fetch): batch for batch in batches}
+        running = {pool.submit(carried(batch.fetch)): batch for batch in batches}
         done, size_bytes = 0, 0
         while running:
             finished, _ = wait(running, return_when=FIRST_COMPLETED)

@@ -22,10 +22,19 @@ _WAIT = "wait until it has finished, then ask again"
 
 
 @contextlib.contextmanager
-def hold(path: Path, what: str, *, wait_s: float = 0.0, hint: str = _WAIT, shared: bool = False) -> Iterator[None]:
+def hold(
+    path: Path,
+    what: str,
+    *,
+    wait_s: float = 0.0,
+    hint: str = _WAIT,
+    shared: bool = False,
+    inherited: bool = True,
+) -> Iterator[None]:
     """Hold the lock at ``path`` inside. ``what`` names it in the error ("guestbook/dev"), ``hint`` says what to do.
 
-    ``shared``: beside others who hold it so, and nobody who holds it alone.
+    ``shared``: beside others who hold it so, and nobody who holds it alone. ``inherited``: by the children that are
+    started for what is done inside; else it is this process's alone.
 
     Raises EnvironmentBusy, naming the holder's pid, when it isn't free within ``wait_s`` seconds.
     """
@@ -36,7 +45,7 @@ def hold(path: Path, what: str, *, wait_s: float = 0.0, hint: str = _WAIT, share
         text = str(os.getpid()).encode()
         os.pwrite(descriptor, text, 0)
         os.ftruncate(descriptor, len(text))
-        with process.share(descriptor):
+        with process.share(descriptor) if inherited else contextlib.nullcontext():
             yield
     finally:
         os.close(descriptor)

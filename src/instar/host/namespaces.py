@@ -25,6 +25,7 @@ from typing import TypeVar
 from instar import process
 from instar.errors import HostError
 from instar.host import mounts
+from instar.threads import apart
 
 NAMES = Path("/run/netns")
 ID_COUNT = 65_536
@@ -237,23 +238,10 @@ def _wait_until_inside(pid: int, lives: Callable[[], bool]) -> None:
 
 def _in_thread(action: Callable[[], T], what: str) -> T:
     """Namespaces are a thread's own: one that ends takes what it entered with it."""
-    results: list[T] = []
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(action())
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join()
-    if failures:
-        if isinstance(failures[0], OSError):
-            raise HostError(f"cannot {what}: {failures[0].strerror or failures[0]}") from failures[0]
-        raise failures[0]
-    return results[0]
+    try:
+        return apart(action)
+    except OSError as error:
+        raise HostError(f"cannot {what}: {error.strerror or error}") from error
 
 
 def _check(result: int) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from instar import process
+from instar.threads import begin
 
 _PIECE_BYTES = 65_536
 _PIPE_BYTES = 1 << 20  # a pipe holds no more than this. Source: pipe(7)
@@ -64,8 +64,7 @@ def captured(on_line: Callable[[str], None] | None = None, whole: Whole | None =
     tail = Tail(on_line, whole)
     reading, writing = os.pipe2(os.O_CLOEXEC)
     ended, end = os.pipe2(os.O_CLOEXEC)
-    thread = threading.Thread(target=_read, args=(reading, ended, tail), daemon=True)
-    thread.start()
+    thread = begin(lambda: _read(reading, ended, tail))
     try:
         yield writing, tail
     finally:

@@ -15,8 +15,9 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from concurrent import futures
 from typing import Final
+
+from instar.threads import apart
 
 _SEIZE, _INTERRUPT, _DETACH, _GET_FILTER = 0x4206, 0x4207, 17, 0x420C
 _INSTRUCTION_BYTES: Final = 8
@@ -29,8 +30,7 @@ _UNKNOWN: Final = (errno.EIO, errno.EINVAL, errno.EACCES)  # a kernel without ch
 
 def digests(pid: int) -> tuple[str, ...] | None:
     """Return the SHA-256 of each filter, the newest first; None where this kernel does not tell. Raises OSError."""
-    with futures.ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(_digests, pid).result()
+    return apart(lambda: _digests(pid))
 
 
 def _digests(pid: int) -> tuple[str, ...] | None:

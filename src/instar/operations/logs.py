@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from instar.control.endings import words
 from instar.errors import NotFound
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.workspace import Workspace
 from instar.providers.base import Runtime
+from instar.threads import begin
 
 _NAMED = 5
 
@@ -103,7 +104,7 @@ def _follow(runtime: Runtime, names: Sequence[str], last: int | None) -> Iterato
             heard.put(end)
 
     for name in names:
-        threading.Thread(target=read, args=(name,), daemon=True).start()
+        begin(partial(read, name))
     reading = len(names)
     while reading:
         item = heard.get()

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from instar.errors import HostError
+from instar.threads import begin
 
 Page = Callable[[str], tuple[int, bytes]]
 _TIMEOUT_S = 5.0
@@ -33,7 +34,7 @@ class MetricsServer:
         except OSError as error:
             raise _refused(host, port, error) from error
         self.port = self._server.server_port
-        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+        begin(self._server.serve_forever, "metrics")
 
     def beat(self) -> None:
         """Say that a pass was made."""

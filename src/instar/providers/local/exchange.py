@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 
+from instar.threads import begin
+
 BODY_LIMIT = 1 << 20
 _PIECE_BYTES = 65_536
 _GOODBYE_S = 0.05
@@ -47,7 +49,7 @@ def get(goal: Goal, *, wanted: str | None = None, timeout_s: float) -> Answer:
     http.client.HTTPException, ValueError for a goal that cannot be asked.
     """
     attempt = _Attempt(goal, wanted, time.monotonic() + timeout_s)
-    threading.Thread(target=attempt.run, name="exchange", daemon=True).start()
+    begin(attempt.run, "exchange")
     if attempt.ended.wait(timeout_s):
         return attempt.outcome()
     try:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import time
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +25,7 @@ from instar.providers.local.inspection.outside import Outside
 from instar.providers.local.inspection.processes import Allowed
 from instar.providers.local.inspection.ties import Ties
 from instar.providers.local.names import InstanceNames
+from instar.threads import at_once
 
 AGAIN_AFTER_S: Final = (0.03, 0.1, 0.4)
 
@@ -124,8 +124,7 @@ def _examine(
         except (OSError, ValueError, InstarError) as error:  # it went meanwhile, and then who stood on it too
             return str(error)
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-        causes = list(threads.map(examine, layers) if deep else map(examine, layers))
+    causes = at_once(examine, layers, at_most=os.cpu_count() or 1) if deep else [examine(layer) for layer in layers]
     unsound = {str(layer): cause for layer, cause in zip(layers, causes, strict=True) if cause is not None}
     devices = {str(layer): device for layer in layers if (device := images.device(layer, table)) is not None}
     return unsound, devices
