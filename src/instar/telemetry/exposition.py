@@ -23,28 +23,28 @@ _RELEASE = (*_PLACE, "release")
 STATES = ("planned", "created", "running", "dead")  # all are told, also with 0: what is missing raises no alert
 
 
-def text(snapshot: Figures) -> bytes:
-    """Return ``snapshot``, and what this process costs, as it is scraped."""
+def text(figures: Figures) -> bytes:
+    """Return ``figures``, and what this process costs, as it is scraped."""
     registry = CollectorRegistry()
-    registry.register(_FiguresCollector(snapshot))
+    registry.register(_FiguresCollector(figures))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 
 
 class _FiguresCollector(Collector):
-    def __init__(self, snapshot: Figures) -> None:
-        self._snapshot = snapshot
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
 
     def collect(self) -> Iterator[Metric]:
-        environments = sorted(self._snapshot.seen.items(), key=lambda item: str(item[0]))
+        environments = sorted(self._figures.seen.items(), key=lambda item: str(item[0]))
         yield from _environments(environments)
         yield from _rollouts(environments)
-        yield from _verdicts(self._snapshot)
-        yield from _drift(self._snapshot)
+        yield from _verdicts(self._figures)
+        yield from _drift(self._figures)
         yield from _instances(environments)
-        yield from _ended(self._snapshot)
+        yield from _ended(self._figures)
         yield from _traffic(environments)
-        yield from _work(self._snapshot, environments)
+        yield from _work(self._figures, environments)
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
@@ -76,22 +76,22 @@ def _rollouts(environments: Environments) -> Iterator[Metric]:
     yield from (running, step)
 
 
-def _verdicts(snapshot: Figures) -> Iterator[Metric]:
+def _verdicts(figures: Figures) -> Iterator[Metric]:
     passed = _gauge("instar_verdict_passed", "The last analysis: 1 passed, 0 failed.", _RELEASE)
     at = _gauge("instar_verdict_timestamp_seconds", "When that was, since the epoch.", _RELEASE)
-    for environment, verdict in snapshot.verdicts.items():
-        if environment in snapshot.seen:
+    for environment, verdict in figures.verdicts.items():
+        if environment in figures.seen:
             labels = [*_words(environment), str(verdict.release)]
             passed.add_metric(labels, float(verdict.passed))
             at.add_metric(labels, verdict.at.timestamp())
     yield from (passed, at)
 
 
-def _drift(snapshot: Figures) -> Iterator[Metric]:
+def _drift(figures: Figures) -> Iterator[Metric]:
     """Every kind is told of, also with 0: what is missing raises no alert."""
     findings = _gauge("instar_drift_findings", "What is not as it was baked, at the last check.", (*_PLACE, "kind"))
     at = _gauge("instar_drift_check_timestamp_seconds", "When that was, since the epoch.", _PLACE)
-    for environment, drift in snapshot.drift.items():
+    for environment, drift in figures.drift.items():
         for kind in KINDS:
             findings.add_metric([*_words(environment), kind], drift.findings.get(kind, 0))
         at.add_metric(_words(environment), drift.at.timestamp())
@@ -117,11 +117,11 @@ def _instances(environments: Environments) -> Iterator[Metric]:
     yield from (instances, healthy, wanted, weight)
 
 
-def _ended(snapshot: Figures) -> Iterator[Metric]:
+def _ended(figures: Figures) -> Iterator[Metric]:
     """Every reason is told of, also with 0: a counter that is there from the beginning shows its first rise."""
     ended = _counter("instar_instance_ended", "Instances that ended by themselves, by reason.", (*_PLACE, "reason"))
-    for environment in snapshot.seen:
-        counted = snapshot.ended.get(environment, {})
+    for environment in figures.seen:
+        counted = figures.ended.get(environment, {})
         for reason in BY_ITSELF:
             ended.add_metric([*_words(environment), reason], counted.get(reason, 0))
     yield ended
@@ -155,7 +155,7 @@ def _traffic(environments: Environments) -> Iterator[Metric]:
     yield from (requests, failed, spent)
 
 
-def _work(snapshot: Figures, environments: Environments) -> Iterator[Metric]:
+def _work(figures: Figures, environments: Environments) -> Iterator[Metric]:
     build = _gauge("instar_build_info", "Which Instar this is; always 1.", ("version",))
     build.add_metric([__version__], 1)
     passes = _counter("instar_passes", "Passes of the loop that were made to their end.", _PLACE)
@@ -165,9 +165,9 @@ def _work(snapshot: Figures, environments: Environments) -> Iterator[Metric]:
     for environment, seen in environments:
         passes.add_metric(_words(environment), seen.passes)
         seconds.add_metric(_words(environment), seen.seconds)
-    for environment in snapshot.seen.keys() | snapshot.errors.keys():
-        errors.add_metric(_words(environment), snapshot.errors.get(environment, 0))
-    for outcome, count in snapshot.notices.items():
+    for environment in figures.seen.keys() | figures.errors.keys():
+        errors.add_metric(_words(environment), figures.errors.get(environment, 0))
+    for outcome, count in figures.notices.items():
         notices.add_metric([outcome], count)
     yield from (build, passes, seconds, errors, notices)
 

@@ -116,7 +116,7 @@ class Metrics:
         with self._guard:
             self._notices[outcome] += 1
 
-    def snapshot(self) -> Figures:
+    def figures(self) -> Figures:
         with self._guard:
             return Figures(
                 seen={
@@ -134,7 +134,7 @@ class Metrics:
         """Return what is scraped."""
         from instar.telemetry import exposition  # only who is asked pays for it: 4 MB
 
-        return exposition.text(self.snapshot())
+        return exposition.text(self.figures())
 
     def _count(self, seen: EnvironmentFigures, world: World) -> None:
         """Add what came since the last look, and drop releases of which nothing is left."""
