@@ -1,4 +1,4 @@
-"""Worlds made by hand, for tests of decisions."""
+"""Snapshots made by hand, for tests of decisions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from instar.control.world import Copy, World, wanted_plan
+from instar.control.snapshot import Copy, Snapshot, wanted_plan
 from instar.model.definition import Health, Keep, Replace, Service, Volume
 from instar.model.definition import Rollout as Policy
 from instar.model.digest import Digest
@@ -119,7 +119,7 @@ def names(copies: Sequence[Copy]) -> tuple[str, ...]:
     return tuple(one.id for one in copies)
 
 
-def world(
+def snapshot(
     releases: list[Release],
     copies: Sequence[Copy] = (),
     *,
@@ -137,8 +137,8 @@ def world(
     stage: Stage = BEGUN,
     alarm: str | None = None,
     **fields: Any,
-) -> World:
-    """Return a world at NOW; its rollout, if there is a ``target``, began a minute ago."""
+) -> Snapshot:
+    """Return a snapshot at NOW; its rollout, if there is a ``target``, began a minute ago."""
     rollout = None
     if target is not None:
         rollout = Rollout(
@@ -169,7 +169,7 @@ def world(
         destroying=destroying,
         alarm=alarm,
     )
-    made = World(
+    made = Snapshot(
         now=NOW,
         environment=environment,
         releases={one.number: one for one in releases},

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from control_values import HTTP, NOW, WORKER, ago, copy, names, ready, release, serving, world
+from control_values import HTTP, NOW, WORKER, ago, copy, names, ready, release, serving, snapshot
 
 from instar.control.actions import (
     Fail,
@@ -26,8 +26,8 @@ from instar.control.actions import (
 )
 from instar.control.canary import Awaited, awaited, waits_for_somebody
 from instar.control.decide import decide
+from instar.control.snapshot import Copy, Snapshot
 from instar.control.story import Story
-from instar.control.world import Copy, World
 from instar.model.definition import Analysis, Check, Rollout, Step
 from instar.model.progress import Progress
 from instar.model.release import Served, Settings, Stage
@@ -45,9 +45,9 @@ def at(
     policy: Rollout = CANARY,
     active: int = 1,
     **fields: Any,
-) -> World:
+) -> Snapshot:
     fields = {"source": 1, "target": 2} | fields
-    return world(RELEASES, copies, active=active, policy=policy, stage=stage, **fields)
+    return snapshot(RELEASES, copies, active=active, policy=policy, stage=stage, **fields)
 
 
 def shared(candidate: int, stable: int, **fields: Any) -> list[Copy]:
@@ -127,7 +127,7 @@ def test_an_abort_that_comes_after_the_shift_is_too_late() -> None:
 def test_a_rollback_to_what_ran_well_skips_the_steps() -> None:
     releases = [release(1, ran_well=True, last=5), release(2, ran_well=True, last=600)]
     copies = [*serving(1, 1), *ready(2, 1)]
-    made = world(releases, copies, active=1, target=2, policy=JUDGED, kind="rollback")
+    made = snapshot(releases, copies, active=1, target=2, policy=JUDGED, kind="rollback")
     assert decide(made) == (Shift(2, (copies[1].id,)),)
 
 
@@ -138,13 +138,13 @@ def test_a_rollback_to_what_never_ran_well_takes_them() -> None:
 
 def test_a_first_deploy_has_nothing_to_share_with() -> None:
     copies = ready(1, 1)
-    assert decide(world([release(1)], copies, target=1, policy=CANARY)) == (Shift(1, (copies[0].id,)),)
+    assert decide(snapshot([release(1)], copies, target=1, policy=CANARY)) == (Shift(1, (copies[0].id,)),)
 
 
 def test_a_worker_has_nothing_to_share() -> None:
     releases = [release(1, WORKER, ran_well=True), release(2, WORKER)]
     copies = [copy(1, age_s=60), copy(2, healthy=True, age_s=5)]
-    assert decide(world(releases, copies, active=1, target=2, policy=CANARY, router=False)) == (Shift(2, ()),)
+    assert decide(snapshot(releases, copies, active=1, target=2, policy=CANARY, router=False)) == (Shift(2, ()),)
 
 
 def test_a_stable_copy_that_cannot_answer_leaves_its_share_to_the_others() -> None:
@@ -203,11 +203,11 @@ def test_smoke_checks_come_before_any_traffic_and_once_for_each_copy() -> None:
     releases = [release(1, ran_well=True), release(2, smoky)]
     copies = [*serving(1, 2), *ready(2, 2)]
     candidates = names(copies[2:])
-    made = world(releases, copies, active=1, target=2, policy=CANARY, instances=2)
+    made = snapshot(releases, copies, active=1, target=2, policy=CANARY, instances=2)
     assert decide(made) == (Smoke(2, candidates),)
-    one = world(releases, copies, active=1, target=2, policy=CANARY, instances=2, stage=Stage(smoked=candidates[:1]))
+    one = snapshot(releases, copies, active=1, target=2, policy=CANARY, instances=2, stage=Stage(smoked=candidates[:1]))
     assert decide(one) == (Smoke(2, candidates[1:]),)
-    both = world(releases, copies, active=1, target=2, policy=CANARY, instances=2, stage=Stage(smoked=candidates))
+    both = snapshot(releases, copies, active=1, target=2, policy=CANARY, instances=2, stage=Stage(smoked=candidates))
     assert isinstance(decide(both)[0], TakeStep)
 
 
@@ -225,7 +225,7 @@ def test_what_another_rollout_showed_is_shown_no_longer() -> None:
 
 
 def test_nothing_is_shown_when_the_rollout_is_over() -> None:
-    made = world(RELEASES, serving(1, 1), active=1, preview="header", previewed={1: "shop-production-1-1"})
+    made = snapshot(RELEASES, serving(1, 1), active=1, preview="header", previewed={1: "shop-production-1-1"})
     assert decide(made) == (Preview(()),)
 
 
@@ -307,7 +307,7 @@ def test_it_is_said_how_many_requests_are_waited_for_and_until_when() -> None:
     ],
     ids=["they came", "it is judged", "there is no analysis", "all traffic has moved", "no step was begun"],
 )
-def test_nothing_is_said_of_requests_that_nothing_waits_for(made: World) -> None:
+def test_nothing_is_said_of_requests_that_nothing_waits_for(made: Snapshot) -> None:
     assert awaited(made) is None
 
 
@@ -374,4 +374,4 @@ def test_who_waits_for_somebody() -> None:
     assert waits(step(2))
     assert not waits(step(2, resumed=True))
     assert not waits(step(2), active=2)
-    assert not waits_for_somebody(world(RELEASES, active=1).environment)
+    assert not waits_for_somebody(snapshot(RELEASES, active=1).environment)

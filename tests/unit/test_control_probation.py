@@ -6,12 +6,12 @@ import dataclasses
 from typing import Any
 
 import pytest
-from control_values import DATABASE, HTTP, NOW, ago, copy, ready, release, serving, world
+from control_values import DATABASE, HTTP, NOW, ago, copy, ready, release, serving, snapshot
 
 from instar.control.actions import Alarm, Fail, GoBack, Shift, Wait
 from instar.control.decide import decide
+from instar.control.snapshot import Probation, Snapshot
 from instar.control.watch import Watch
-from instar.control.world import Probation, World
 from instar.model.definition import Data, Health, Service, Task
 from instar.model.release import Ending, Release
 
@@ -20,10 +20,10 @@ WATCHED = Probation(source=1, until=NOW, endings=(STARVED,))
 STEADY = dataclasses.replace(HTTP, health=Health(kind="http", path="/healthz", steady_ms=5_000))
 
 
-def watched(old: Service = HTTP, new: Service = HTTP, *, how: Probation | None = WATCHED, **fields: Any) -> World:
+def watched(old: Service = HTTP, new: Service = HTTP, *, how: Probation | None = WATCHED, **fields: Any) -> Snapshot:
     releases = [release(1, old, ran_well=True, last=60), release(2, new, ran_well=True, last=60)]
     copies = fields.pop("copies", [copy(1, weight=0), *serving(2, 1)])
-    return world(releases, copies, active=2, probation=how, **{"failures": (), **fields})
+    return snapshot(releases, copies, active=2, probation=how, **{"failures": (), **fields})
 
 
 def test_an_instance_that_ended_sends_the_traffic_back_whoever_looks() -> None:
@@ -77,12 +77,12 @@ def test_nobody_goes_back_to_a_release_that_never_ran_well() -> None:
 # how long a candidate has to stay well
 
 
-def trying(seconds: float | None, **fields: Any) -> World:
-    """Return a world whose candidate has answered for so many seconds."""
+def trying(seconds: float | None, **fields: Any) -> Snapshot:
+    """Return a snapshot whose candidate has answered for so many seconds."""
     releases = [release(1, HTTP, ran_well=True, last=60), release(2, STEADY)]
     copies = fields.pop("copies", [*serving(1, 1), *ready(2, 1, age_s=10)])
     since = {} if seconds is None else {"shop-production-2-1": ago(seconds)}
-    return world(releases, copies, well_since=since, **{"active": 1, "target": 2, **fields})
+    return snapshot(releases, copies, well_since=since, **{"active": 1, "target": 2, **fields})
 
 
 def test_a_candidate_gets_traffic_when_it_has_stayed_well_for_as_long_as_it_must() -> None:
@@ -98,7 +98,7 @@ def test_one_that_ends_meanwhile_fails() -> None:
 
 
 def test_the_time_to_stay_well_comes_on_top_of_the_time_to_get_well() -> None:
-    def young(age_s: float, *, healthy: bool) -> World:
+    def young(age_s: float, *, healthy: bool) -> Snapshot:
         candidate = copy(2, healthy=healthy, weight=0, age_s=age_s)
         return trying(1 if healthy else None, copies=[*serving(1, 1), candidate])
 
@@ -111,9 +111,9 @@ def test_the_time_to_stay_well_comes_on_top_of_the_time_to_get_well() -> None:
 
 def test_a_rollback_to_what_ran_well_waits_for_nothing_nor_does_a_replacement() -> None:
     releases = [release(1, STEADY, ran_well=True, last=60), release(2, HTTP, ran_well=True)]
-    back = world(releases, [*serving(2, 1), *ready(1, 1)], active=2, target=1, kind="rollback")
+    back = snapshot(releases, [*serving(2, 1), *ready(1, 1)], active=2, target=1, kind="rollback")
     assert decide(back) == (Shift(1, ("shop-production-1-1",)),)
-    alone = world([release(2, STEADY, ran_well=True)], ready(2, 1), active=2, failures=())
+    alone = snapshot([release(2, STEADY, ran_well=True)], ready(2, 1), active=2, failures=())
     assert not isinstance(decide(alone)[0], Wait)
 
 
@@ -121,9 +121,9 @@ def test_an_exclusive_one_shows_with_the_traffic_that_it_stays_well_before_the_r
     service = dataclasses.replace(STEADY, volumes=DATABASE.volumes)
     releases = [release(1, service, ran_well=True, last=60), release(2, service)]
 
-    def moved(seconds: float, age_s: float = 10) -> World:
+    def moved(seconds: float, age_s: float = 10) -> Snapshot:
         since = {"shop-production-2-1": ago(seconds)}
-        return world(releases, serving(2, 1, age_s=age_s), active=2, target=2, source=1, well_since=since)
+        return snapshot(releases, serving(2, 1, age_s=age_s), active=2, target=2, source=1, well_since=since)
 
     assert isinstance(decide(moved(4.9))[0], Wait)
     assert not isinstance(decide(moved(5))[0], Wait | Fail)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from control_values import DATABASE, WORKER, ago, copy, names, ready, release, serving, world
+from control_values import DATABASE, WORKER, ago, copy, names, ready, release, serving, snapshot
 
 from instar.control.actions import (
     Create,
@@ -24,7 +24,7 @@ from instar.control.actions import (
     Wait,
 )
 from instar.control.decide import decide
-from instar.control.world import Copy, World
+from instar.control.snapshot import Copy, Snapshot
 from instar.model.definition import Analysis, Rollout
 from instar.model.release import Served, Stage
 
@@ -40,10 +40,10 @@ def roll(
     active: int = 1,
     source: int | None = 1,
     **fields: Any,
-) -> World:
+) -> Snapshot:
     policy = dataclasses.replace(ROLLING, batch=batch, analysis=fields.pop("analysis", None))
     releases = fields.pop("releases", RELEASES)
-    return world(releases, copies, active=active, target=2, source=1, policy=policy, instances=instances, **fields)
+    return snapshot(releases, copies, active=active, target=2, source=1, policy=policy, instances=instances, **fields)
 
 
 def test_a_batch_is_launched_beside_what_serves_and_not_more() -> None:
@@ -144,10 +144,10 @@ def test_what_is_hot_sleeps() -> None:
     releases = [release(1, ran_well=True, last=5), release(2, ran_well=True)]
     awake = copy(1, weight=0)
     policy = dataclasses.replace(ROLLING)
-    (action,) = decide(world(releases, [awake, *serving(2, 1)], active=2, policy=policy))
+    (action,) = decide(snapshot(releases, [awake, *serving(2, 1)], active=2, policy=policy))
     assert action == Retire((awake.id,), "it is no longer needed")
     asleep = copy(1, "created")
-    assert decide(world(releases, [asleep, *serving(2, 1)], active=2, policy=policy)) == ()
+    assert decide(snapshot(releases, [asleep, *serving(2, 1)], active=2, policy=policy)) == ()
 
 
 def test_a_rolling_rollback_wakes_a_batch_at_a_time() -> None:
@@ -157,9 +157,9 @@ def test_a_rolling_rollback_wakes_a_batch_at_a_time() -> None:
     assert decide(made) == (Start((asleep[0].id,)),)
 
 
-def done(copies: list[Copy], world: World) -> list[Copy]:
+def done(copies: list[Copy], snapshot: Snapshot) -> list[Copy]:
     """Return what becomes of ``copies`` by the next actions."""
-    for action in decide(world):
+    for action in decide(snapshot):
         match action:
             case Plan():
                 serials = range(1 + max((one.instance.serial % 100 for one in copies), default=0), 100)

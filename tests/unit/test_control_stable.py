@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from control_values import DATABASE, HTTP, WORKER, ago, copy, names, ready, release, serving, tainted, world
+from control_values import DATABASE, HTTP, WORKER, ago, copy, names, ready, release, serving, snapshot, tainted
 
 from instar.control.actions import Action, Alarm, Attach, Create, OpenRouter, Plan, Retire, Route, Wait
 from instar.control.decide import decide
+from instar.control.snapshot import Copy, Snapshot
 from instar.control.stable import counted_for
-from instar.control.world import Copy, World
 from instar.model.definition import Health, Replace, Service
 from instar.model.release import Ending
 
@@ -21,12 +21,12 @@ POLICY = Replace(budget=3, within_ms=600_000, max_age_ms=3_600_000)
 HOUR = 3_600.0
 
 
-def kept(copies: Sequence[Copy], *, failures: tuple[datetime, ...] | None = (), **fields: Any) -> World:
+def kept(copies: Sequence[Copy], *, failures: tuple[datetime, ...] | None = (), **fields: Any) -> Snapshot:
     releases = fields.pop("releases", [release(1, ran_well=True)])
-    return world(releases, copies, active=1, replace=POLICY, failures=failures, **fields)
+    return snapshot(releases, copies, active=1, replace=POLICY, failures=failures, **fields)
 
 
-def exclusive(copies: Sequence[Copy], **fields: Any) -> World:
+def exclusive(copies: Sequence[Copy], **fields: Any) -> Snapshot:
     return kept(copies, releases=[release(1, DATABASE, ran_well=True)], **fields)
 
 
@@ -73,7 +73,7 @@ def test_each_replacement_waits_twice_as_long_as_the_one_before(failures: int, d
 def test_the_longest_pause_is_a_minute() -> None:
     failures = tuple(ago(300 - number) for number in range(20))
     policy = dataclasses.replace(POLICY, budget=100)
-    made = world([release(1)], [], active=1, replace=policy, failures=(*failures, ago(60)))
+    made = snapshot([release(1)], [], active=1, replace=policy, failures=(*failures, ago(60)))
     assert decide(made) == (Plan(1, 1, "ended"),)
 
 
@@ -200,7 +200,7 @@ def test_whoever_answers_is_not_stopped_while_the_active_release_has_nobody() ->
 
 def test_without_an_active_release_the_door_is_closed_first() -> None:
     served = serving(1, 1)
-    assert decide(world([release(1)], served)) == (Route(()),)
+    assert decide(snapshot([release(1)], served)) == (Route(()),)
 
 
 def test_replacements_that_fail_slowly_spend_the_budget_too() -> None:
@@ -268,7 +268,7 @@ def test_a_hot_release_s_tainted_copy_goes_when_another_is_ready_and_no_sooner()
 
     def after(*copies: Copy, **fields: Any) -> tuple[Action, ...]:
         made = {"active": 2, "replace": POLICY, "failures": (), **fields}
-        return decide(world(HOT, [hot, active, *copies], **made))
+        return decide(snapshot(HOT, [hot, active, *copies], **made))
 
     assert after() == (Plan(1, 1, replacing="hot"),)
     assert after(copy(1, "absent", serial=2)) == (Create(("shop-production-1-2",), start=True),)
@@ -278,18 +278,18 @@ def test_a_hot_release_s_tainted_copy_goes_when_another_is_ready_and_no_sooner()
 
 def test_nobody_takes_the_way_back_away_who_makes_no_other() -> None:
     hot, active = copy(1, weight=0, taint=tainted()), copy(2, weight=100)
-    assert decide(world(HOT, [hot, active], active=2, replace=POLICY)) == ()
+    assert decide(snapshot(HOT, [hot, active], active=2, replace=POLICY)) == ()
 
 
 def test_a_sleeping_hot_release_s_tainted_copy_goes_when_another_is_made() -> None:
     releases = [release(1, DATABASE, ran_well=True, last=9), release(2, DATABASE, ran_well=True, last=1)]
     hot, active = copy(1, "created", taint=tainted()), copy(2, weight=100)
     made: dict[str, Any] = {"active": 2, "replace": POLICY, "failures": ()}
-    assert decide(world(releases, [hot, active], **made)) == (Plan(1, 1, replacing="hot"),)
+    assert decide(snapshot(releases, [hot, active], **made)) == (Plan(1, 1, replacing="hot"),)
     other = copy(1, "absent", serial=2)
-    assert decide(world(releases, [hot, active, other], **made)) == (Create((other.id,), start=False),)
+    assert decide(snapshot(releases, [hot, active, other], **made)) == (Create((other.id,), start=False),)
     other = copy(1, "created", serial=2)
-    assert decide(world(releases, [hot, active, other], **made)) == (Retire((hot.id,), "it is no longer needed"),)
+    assert decide(snapshot(releases, [hot, active, other], **made)) == (Retire((hot.id,), "it is no longer needed"),)
 
 
 # who takes nobody's place
@@ -338,5 +338,5 @@ def test_a_release_that_is_being_ended_still_stands_in_the_way_of_an_exclusive_o
     old, new = copy(1, weight=0), copy(2, "created")
     old = dataclasses.replace(old, instance=dataclasses.replace(old.instance, ending=ended))
     releases = [release(1, DATABASE, ran_well=True), release(2, DATABASE)]
-    made = world(releases, [old, new], active=1, target=2)
+    made = snapshot(releases, [old, new], active=1, target=2)
     assert decide(made) == (Retire((old.id,), "it holds a volume for itself"),)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from control_values import DATABASE, HTTP, PROCESS, ago, copy, ready, release, serving, world
+from control_values import DATABASE, HTTP, PROCESS, ago, copy, ready, release, serving, snapshot
 
 from instar.control.actions import (
     BeginTask,
@@ -22,8 +22,8 @@ from instar.control.actions import (
     Wait,
 )
 from instar.control.decide import decide
+from instar.control.snapshot import Copy, Snapshot
 from instar.control.tasks import runs_alone
-from instar.control.world import Copy, World
 from instar.model.definition import Task, Volume
 from instar.model.release import TaskRun
 
@@ -38,14 +38,14 @@ def run(name: str, outcome: str | None = None, serial: int = 9) -> TaskRun:
 
 def tasking(
     tasks: Sequence[TaskRun] = (), task_copies: Sequence[Copy] = (), copies: Sequence[Copy] = (), **fields: Any
-) -> World:
+) -> Snapshot:
     service = fields.pop("service", BEFORE)
     releases = [
         release(1, dataclasses.replace(service, before=(), after=()), ran_well=True, last=5),
         release(2, service),
     ]
     fields = {"active": 1, "source": 1, "target": 2} | fields
-    return world(releases, copies or serving(1, 1), tasks=tuple(tasks), task_copies=tuple(task_copies), **fields)
+    return snapshot(releases, copies or serving(1, 1), tasks=tuple(tasks), task_copies=tuple(task_copies), **fields)
 
 
 def runner(state: str = "running", **fields: Any) -> Copy:
@@ -158,7 +158,7 @@ def test_a_task_gets_the_volumes_that_it_names() -> None:
 
 
 def test_an_abort_ends_what_its_task_was_doing() -> None:
-    rest = world([release(1, ran_well=True), release(2, BEFORE)], serving(1, 1), active=1, task_copies=(runner(),))
+    rest = snapshot([release(1, ran_well=True), release(2, BEFORE)], serving(1, 1), active=1, task_copies=(runner(),))
     assert decide(rest) == (EndTask(2, "before 1", runner().id, "given up with its rollout"),)
 
 
@@ -168,6 +168,6 @@ def test_what_is_left_of_an_ended_task_is_removed() -> None:
 
 
 def test_a_task_is_no_copy_that_serves() -> None:
-    made = world([release(1, ran_well=True)], serving(1, 1), active=1, destroying=True, task_copies=(runner(),))
+    made = snapshot([release(1, ran_well=True)], serving(1, 1), active=1, destroying=True, task_copies=(runner(),))
     assert isinstance(decide(made)[0], EndTask)
     assert not any(isinstance(action, Retire) for action in decide(made))

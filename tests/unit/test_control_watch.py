@@ -6,18 +6,20 @@ import dataclasses
 from datetime import timedelta
 from typing import Any
 
-from control_values import HTTP, NOW, copy, release, world
+from control_values import HTTP, NOW, copy, release, snapshot
 
+from instar.control.snapshot import Copy, Snapshot
 from instar.control.watch import Watch
-from instar.control.world import Copy, World
 from instar.model.definition import Health
 
 SLOW = dataclasses.replace(HTTP, health=Health(kind="http", path="/", interval_ms=5_000, deadline_ms=30_000))
 
 
-def seen(watch: Watch, after_s: float, *copies: Copy, slow: bool = False, asked: bool = False) -> World:
+def seen(watch: Watch, after_s: float, *copies: Copy, slow: bool = False, asked: bool = False) -> Snapshot:
     """Return what a look after so many seconds finds."""
-    made = world([release(1, SLOW if slow else HTTP, ran_well=True)], copies, active=1, failures=None if asked else ())
+    made = snapshot(
+        [release(1, SLOW if slow else HTTP, ran_well=True)], copies, active=1, failures=None if asked else ()
+    )
     return watch.see(dataclasses.replace(made, now=NOW + timedelta(seconds=after_s)))
 
 

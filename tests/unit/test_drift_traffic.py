@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from control_values import ENV, HTTP, copy, release, world
+from control_values import ENV, HTTP, copy, release, snapshot
 
 from instar.drift.traffic import compare, targets
 from instar.model.release import Rollout
@@ -15,7 +15,7 @@ from instar.providers.base import RouterPlan, RouterState, Target
 def found(*copies: Any, active: int = 1, **changes: Any) -> list[tuple[str, str]]:
     """Return (path, observed) of what differs where the router has ``copies``."""
     releases = {number: release(number) for number in (1, 2)}
-    state = world(list(releases.values()), list(copies), active=active).environment
+    state = snapshot(list(releases.values()), list(copies), active=active).environment
     plan = RouterPlan.of(ENV, state.settings, HTTP)
     routed = tuple(changes.pop("routed", [one.routed for one in copies if one.routed]))
     router = RouterState(running=True, plan=plan, targets=routed)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from instar.control.world import Copy, World
+from instar.control.snapshot import Copy, Snapshot
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentId, EnvironmentState, Event, Rollout, Served, Settings, Stage
 from instar.providers.base import Observed, Probe, RoutedTarget, RouterPlan, Target
@@ -49,10 +49,10 @@ def world(
     plan: RouterPlan | None = PLAN,
     of: EnvironmentId = ENV,
     **state: object,
-) -> World:
+) -> Snapshot:
     environment = EnvironmentState(id=of, settings=Settings(), active=active, created_at=BEFORE, **state)  # type: ignore[arg-type]
     numbers = {one.release for one in copies} | ({active} if active else set())
-    return World(
+    return Snapshot(
         now=NOW,
         environment=environment,
         releases={number: release(number) for number in numbers},

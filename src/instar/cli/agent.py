@@ -32,7 +32,7 @@ _LOGGED = {
 }
 
 if TYPE_CHECKING:
-    from instar.control.world import World
+    from instar.control.snapshot import Snapshot
     from instar.drift.check import Checked
     from instar.model.progress import Report
     from instar.model.release import EnvironmentId, Event
@@ -109,8 +109,8 @@ class AgentReporter:
         self.log, self.metrics, self.server = log, metrics, server
         self.began = datetime.now(UTC)
 
-    def saw(self, world: World, seconds: float) -> None:
-        self.metrics.saw(world, seconds)
+    def saw(self, snapshot: Snapshot, seconds: float) -> None:
+        self.metrics.saw(snapshot, seconds)
 
     def checked(self, checked: Checked) -> None:
         self.metrics.checked(checked)

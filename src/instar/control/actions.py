@@ -177,7 +177,7 @@ class CloseRouter:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing can be done before the world changes: look again in ``seconds``."""
+    """Nothing can be done before the snapshot changes: look again in ``seconds``."""
 
     seconds: float
 

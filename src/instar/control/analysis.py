@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from instar.control.world import Copy
+from instar.control.snapshot import Copy
 from instar.model.definition import Analysis
 from instar.model.release import Served
 

@@ -9,52 +9,52 @@ from __future__ import annotations
 from instar.control.actions import Action, Fail, Route, Shift, Wait
 from instar.control.bring_up import in_the_way
 from instar.control.candidate import PAUSED_S, moved, prepare, settle, troubled, under_way
+from instar.control.snapshot import FULL, Copy, Snapshot, alone, has_weights, routed
 from instar.control.stable import keep_source
-from instar.control.world import FULL, Copy, World, alone, has_weights, routed
 from instar.model.release import Release, Rollout
 
 
-def blue_green(world: World) -> tuple[Action, ...]:
+def blue_green(snapshot: Snapshot) -> tuple[Action, ...]:
     """Return the next actions of the running rollout."""
-    rollout, target = under_way(world)
-    if moved(world, rollout, target):
-        return settle(world, rollout, target)
-    actions = () if _is_ready(world, rollout, target) else keep_source(world)
-    actions = actions or troubled(world, rollout, target)
+    rollout, target = under_way(snapshot)
+    if moved(snapshot, rollout, target):
+        return settle(snapshot, rollout, target)
+    actions = () if _is_ready(snapshot, rollout, target) else keep_source(snapshot)
+    actions = actions or troubled(snapshot, rollout, target)
     if actions:
         return actions
-    if rollout.stage.paused and in_the_way(world, target):
+    if rollout.stage.paused and in_the_way(snapshot, target):
         return (Wait(PAUSED_S),)
-    readiness = prepare(world, rollout, target)
+    readiness = prepare(snapshot, rollout, target)
     if readiness.cause:
         return (Fail(readiness.cause, readiness.culprits),)
     if readiness.actions:
         return readiness.actions
-    return _move(world, rollout, target, readiness.copies) or settle(world, rollout, target)
+    return _move(snapshot, rollout, target, readiness.copies) or settle(snapshot, rollout, target)
 
 
-def _is_ready(world: World, rollout: Rollout, target: Release) -> bool:
+def _is_ready(snapshot: Snapshot, rollout: Rollout, target: Release) -> bool:
     """The way back is open: nothing that the source lacks is made before the traffic has gone there."""
     if rollout.kind != "rollback" or not target.ran_well:
         return False
-    ready = [copy for copy in world.of(target) if copy.healthy and copy.routed is not None and copy.routed.up]
-    return len(ready) >= world.wanted_copies
+    ready = [copy for copy in snapshot.of(target) if copy.healthy and copy.routed is not None and copy.routed.up]
+    return len(ready) >= snapshot.wanted_copies
 
 
-def _move(world: World, rollout: Rollout, target: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
-    active = world.environment.active == target.number
-    if rollout.stage.paused and not active and not _gap(world, target):
+def _move(snapshot: Snapshot, rollout: Rollout, target: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
+    active = snapshot.environment.active == target.number
+    if rollout.stage.paused and not active and not _gap(snapshot, target):
         return (Wait(PAUSED_S),)
     if not routed(target):
-        if any(copy.weight for copy in world.copies):
+        if any(copy.weight for copy in snapshot.copies):
             return (Route(()),)
         return () if active else (Shift(target.number, ()),)
     names = tuple(copy.id for copy in copies)
     if not active:
         return (Shift(target.number, names),)
-    return () if has_weights(world, dict.fromkeys(names, FULL)) else (Route(names),)
+    return () if has_weights(snapshot, dict.fromkeys(names, FULL)) else (Route(names),)
 
 
-def _gap(world: World, target: Release) -> bool:
+def _gap(snapshot: Snapshot, target: Release) -> bool:
     """The source had to stop for the target: whoever says pause now would hold it where nobody serves."""
-    return alone(target) or (world.source is not None and alone(world.source))
+    return alone(target) or (snapshot.source is not None and alone(snapshot.source))

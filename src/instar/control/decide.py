@@ -19,31 +19,33 @@ from instar.control.actions import Action, BeginTask, CloseRouter, Create, Plan,
 from instar.control.blue_green import blue_green
 from instar.control.canary import canary
 from instar.control.rolling import rolling
+from instar.control.snapshot import Snapshot
 from instar.control.tasks import leftover
 from instar.control.upkeep import upkeep
-from instar.control.world import World
 
 _MAKING = (Plan, BeginTask, Create, Start)
 STRATEGIES = {"blue-green": blue_green, "canary": canary, "rolling": rolling}
 
 
-def decide(world: World) -> tuple[Action, ...]:
+def decide(snapshot: Snapshot) -> tuple[Action, ...]:
     """Return the actions to take now, in order; () when the environment is as wanted."""
-    ending = leftover(world)
+    ending = leftover(snapshot)
     if ending:
         return ending
-    if world.environment.destroying:
-        return _tear_down(world)
-    rollout = world.environment.rollout
-    wanted = upkeep(world) if rollout is None else STRATEGIES[world.environment.settings.rollout.strategy](world)
-    if not world.network_is_set and (not wanted or any(isinstance(action, _MAKING) for action in wanted)):
+    if snapshot.environment.destroying:
+        return _tear_down(snapshot)
+    rollout = snapshot.environment.rollout
+    wanted = (
+        upkeep(snapshot) if rollout is None else STRATEGIES[snapshot.environment.settings.rollout.strategy](snapshot)
+    )
+    if not snapshot.network_is_set and (not wanted or any(isinstance(action, _MAKING) for action in wanted)):
         return (SetNetwork(),)
     return wanted
 
 
-def _tear_down(world: World) -> tuple[Action, ...]:
-    if any(copy.weight for copy in world.copies):
+def _tear_down(snapshot: Snapshot) -> tuple[Action, ...]:
+    if any(copy.weight for copy in snapshot.copies):
         return (Route(()),)
-    if world.copies:
-        return (Retire(tuple(copy.id for copy in world.copies), "the environment is destroyed"),)
-    return (CloseRouter(),) if world.router_running else ()
+    if snapshot.copies:
+        return (Retire(tuple(copy.id for copy in snapshot.copies), "the environment is destroyed"),)
+    return (CloseRouter(),) if snapshot.router_running else ()

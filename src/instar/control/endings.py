@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from instar.control.actions import Retire
-from instar.control.world import Copy
+from instar.control.snapshot import Copy
 from instar.model.release import FALLEN, Ending, EndReason
 from instar.providers.base import RESTARTED, Observed
 

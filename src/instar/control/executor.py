@@ -12,8 +12,8 @@ from dataclasses import fields
 
 from instar.control import actions, gates
 from instar.control.endings import ending_of
+from instar.control.snapshot import FULL, Copy, Snapshot, wanted_plan
 from instar.control.story import Story
-from instar.control.world import FULL, Copy, World, wanted_plan
 from instar.errors import InstarError, ProviderError, RouterError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
@@ -43,74 +43,74 @@ class Executor:
         self._find_image = find_image
         self._story = story
 
-    def execute(self, world: World, action: actions.Action) -> None:
+    def execute(self, snapshot: Snapshot, action: actions.Action) -> None:
         """Do ``action``. Raises ProviderError, RouterError, StoreError or HostError when it can't be done."""
-        environment = world.environment.id
+        environment = snapshot.environment.id
         match action:
             case actions.Plan():
-                self._plan(world, action)
+                self._plan(snapshot, action)
             case actions.Create():
-                self._create(world, action)
+                self._create(snapshot, action)
             case actions.Start():
-                self._start(self._instances(world, action.instances))
+                self._start(self._instances(snapshot, action.instances))
             case actions.SetNetwork():
-                if self._runtime.set_network(NetworkPlan.of(environment, world.environment.settings)):
-                    self._ledger.record("network-restored", environment, release=world.environment.active)
+                if self._runtime.set_network(NetworkPlan.of(environment, snapshot.environment.settings)):
+                    self._ledger.record("network-restored", environment, release=snapshot.environment.active)
             case actions.OpenRouter():
-                self._router.ensure(wanted_plan(world, world.releases[action.release]))
+                self._router.ensure(wanted_plan(snapshot, snapshot.releases[action.release]))
             case actions.Attach():
-                self._attach(world, action)
+                self._attach(snapshot, action)
             case actions.Preview():
                 self._router.preview(environment, dict(action.targets))
             case actions.Share():
                 self._router.route(environment, dict(action.weights))
             case actions.Route():
-                self._route(world, action.instances)
+                self._route(snapshot, action.instances)
             case actions.Cut():
                 self._story.cut += self._router.detach(environment, action.instances)
             case actions.Retire():
-                self._retire(world, action)
+                self._retire(snapshot, action)
             case actions.CloseRouter():
                 self._router.remove(environment)
             case actions.Alarm():
                 self._story.alarm(action.reason)
                 self._ledger.set_alarm(environment, action.reason, holds=action.holds)
             case actions.GoBack():
-                self._go_back(world, action)
+                self._go_back(snapshot, action)
             case actions.Wait():
-                self._story.waiting(world)
+                self._story.waiting(snapshot)
             case _:
-                self._advance(world, action)
+                self._advance(snapshot, action)
 
-    def _advance(self, world: World, action: actions.Action) -> None:
+    def _advance(self, snapshot: Snapshot, action: actions.Action) -> None:
         """Do what brings a rollout nearer to its end."""
         match action:
             case actions.BeginTask():
                 self._story.task(action.task)
-                environment = world.environment.id
+                environment = snapshot.environment.id
                 self._ledger.begin_task(environment, action.release, action.task, self._runtime.network())
             case actions.EndTask():
-                self._end_task(world, action)
+                self._end_task(snapshot, action)
             case actions.Smoke():
-                self._smoke(world, action)
+                self._smoke(snapshot, action)
             case actions.TakeStep():
-                self._take_step(world, action)
+                self._take_step(snapshot, action)
             case actions.Judge():
-                self._judge(world, action)
+                self._judge(snapshot, action)
             case actions.Shift():
-                self._shift(world, action)
+                self._shift(snapshot, action)
             case actions.Finish():
-                self._finish(world, action)
+                self._finish(snapshot, action)
             case actions.Fail():
-                self.fail(world, action)
+                self.fail(snapshot, action)
 
-    def fail(self, world: World, action: actions.Fail) -> None:
+    def fail(self, snapshot: Snapshot, action: actions.Fail) -> None:
         """End the rollout as failed, with the last words of its culprits; the source has the traffic (again)."""
-        self._end_failed(world, action.reason, self._last_words_of(action.instances))
-        self._give_back(world, self._rollout(world))
+        self._end_failed(snapshot, action.reason, self._last_words_of(action.instances))
+        self._give_back(snapshot, self._rollout(snapshot))
 
-    def _end_failed(self, world: World, reason: str, words: Mapping[str, Sequence[str]]) -> None:
-        rollout, environment = self._rollout(world), world.environment.id
+    def _end_failed(self, snapshot: Snapshot, reason: str, words: Mapping[str, Sequence[str]]) -> None:
+        rollout, environment = self._rollout(snapshot), snapshot.environment.id
         with self._ledger.transaction():
             if self._ledger.get_environment(environment).active == rollout.target:
                 self._ledger.set_active(environment, rollout.source, {"reason": "the rollout failed"})
@@ -118,47 +118,47 @@ class Executor:
             before = rollout.stage.settings_before
             if before is not None:
                 self._ledger.save_settings(environment, before)
-        changed = _different(before, world.environment.settings) if before is not None else ()
+        changed = _different(before, snapshot.environment.settings) if before is not None else ()
         if changed:
             self._story.settings_back(changed)
 
-    def _give_back(self, world: World, rollout: Rollout) -> None:
+    def _give_back(self, snapshot: Snapshot, rollout: Rollout) -> None:
         """Let the source have all traffic at once, if it is there; all else is upkeep's business."""
-        mine = {copy.id: FULL for copy in world.copies if copy.release == rollout.source and copy.state == "running"}
-        ready = {copy.id for copy in world.copies if copy.routed is not None and copy.routed.up}
+        mine = {copy.id: FULL for copy in snapshot.copies if copy.release == rollout.source and copy.state == "running"}
+        ready = {copy.id for copy in snapshot.copies if copy.routed is not None and copy.routed.up}
         weights = {name: weight for name, weight in mine.items() if name in ready}
-        others = any(copy.weight and copy.release == rollout.target for copy in world.copies)
+        others = any(copy.weight and copy.release == rollout.target for copy in snapshot.copies)
         if weights and others:
             with contextlib.suppress(ProviderError, RouterError):
-                self._router.route(world.environment.id, weights)
+                self._router.route(snapshot.environment.id, weights)
 
-    def _plan(self, world: World, action: actions.Plan) -> None:
-        if action.release == world.environment.active:
+    def _plan(self, snapshot: Snapshot, action: actions.Plan) -> None:
+        if action.release == snapshot.environment.active:
             if action.replacing:
                 self._story.replacing(action.count, action.replacing)
-            elif world.environment.rollout is None:
+            elif snapshot.environment.rollout is None:
                 self._story.more(action.count)
-        environment, network = world.environment.id, self._runtime.network()
+        environment, network = snapshot.environment.id, self._runtime.network()
         self._ledger.add_instances(environment, action.release, action.count, network, replacing=action.replacing)
 
-    def _go_back(self, world: World, action: actions.GoBack) -> None:
-        environment, active = world.environment.id, world.environment.active
+    def _go_back(self, snapshot: Snapshot, action: actions.GoBack) -> None:
+        environment, active = snapshot.environment.id, snapshot.environment.active
         with self._ledger.transaction():
             self._ledger.record("watch-failed", environment, active, back_to=action.release, reason=action.reason)
             self._ledger.begin_rollout(environment, "rollback", action.release, {"reason": action.reason})
         self._story.going_back(action.release, action.reason)
 
-    def _end_task(self, world: World, action: actions.EndTask) -> None:
-        environment, words = world.environment.id, self._last_words(action.instance)
+    def _end_task(self, snapshot: Snapshot, action: actions.EndTask) -> None:
+        environment, words = snapshot.environment.id, self._last_words(action.instance)
         self._ledger.end_task(environment, action.release, action.task, action.outcome, {"last_lines": words})
         self._story.task_ended(action.task, action.outcome)
-        if self._instances(world, (action.instance,)):
-            self._retire(world, actions.Retire((action.instance,), f"its task: {action.outcome}"))
+        if self._instances(snapshot, (action.instance,)):
+            self._retire(snapshot, actions.Retire((action.instance,), f"its task: {action.outcome}"))
 
-    def _create(self, world: World, action: actions.Create) -> None:
-        self._story.launching(world)
-        instances = self._instances(world, action.instances)
-        release = world.releases[instances[0].release]
+    def _create(self, snapshot: Snapshot, action: actions.Create) -> None:
+        self._story.launching(snapshot)
+        instances = self._instances(snapshot, action.instances)
+        release = snapshot.releases[instances[0].release]
         image = self._find_image(release.image)
         processes = at_once(lambda one: self._runtime.create(one, release, image), instances, at_most=_AT_ONCE)
         with self._ledger.transaction():
@@ -173,33 +173,33 @@ class Executor:
                 self._ledger.set_started(instance.id)
         at_once(self._runtime.start, instances, at_most=_AT_ONCE)
 
-    def _attach(self, world: World, action: actions.Attach) -> None:
-        self._story.launched(world)
-        release = world.releases[action.release]
-        targets = [self._target(instance, release) for instance in self._instances(world, action.instances)]
-        self._router.attach(world.environment.id, targets)
+    def _attach(self, snapshot: Snapshot, action: actions.Attach) -> None:
+        self._story.launched(snapshot)
+        release = snapshot.releases[action.release]
+        targets = [self._target(instance, release) for instance in self._instances(snapshot, action.instances)]
+        self._router.attach(snapshot.environment.id, targets)
 
-    def _smoke(self, world: World, action: actions.Smoke) -> None:
-        release = world.releases[action.release]
-        instances = self._instances(world, action.instances)
+    def _smoke(self, snapshot: Snapshot, action: actions.Smoke) -> None:
+        release = snapshot.releases[action.release]
+        instances = self._instances(snapshot, action.instances)
         self._story.asking(f"release {release.number} · {len(release.service.smoke)} checks")
         answers = at_once(lambda one: gates.smoke(self._runtime, one, release), instances, at_most=_AT_ONCE)
         failed = next(filter(None, answers), None)
         if failed is not None:
             name, cause = failed
-            self.fail(world, actions.Fail(f"smoke check of {name}: {cause}", (name,)))
+            self.fail(snapshot, actions.Fail(f"smoke check of {name}: {cause}", (name,)))
             return
-        rollout = self._rollout(world)
+        rollout = self._rollout(snapshot)
         smoked = (*rollout.stage.smoked, *action.instances)
         self._ledger.change_stage(rollout, "smoke", {"instances": list(action.instances)}, smoked=smoked)
         self._story.asked(f"release {release.number} · {len(release.service.smoke)} checks passed")
 
-    def _take_step(self, world: World, action: actions.TakeStep) -> None:
-        environment = world.environment.id
-        counted = {copy.id: copy.routed.served for copy in world.copies if copy.routed is not None}
-        self._story.launched(world)
+    def _take_step(self, snapshot: Snapshot, action: actions.TakeStep) -> None:
+        environment = snapshot.environment.id
+        counted = {copy.id: copy.routed.served for copy in snapshot.copies if copy.routed is not None}
+        self._story.launched(snapshot)
         self._ledger.change_stage(
-            self._rollout(world),
+            self._rollout(snapshot),
             "step",
             {"step": action.step, "percent": action.percent},
             step=action.step,
@@ -211,73 +211,73 @@ class Executor:
         seconds = self._router.route(environment, dict(action.weights))
         self._story.stepped(action.percent, seconds)
 
-    def _judge(self, world: World, action: actions.Judge) -> None:
-        rollout, verdict = self._rollout(world), action.verdict
+    def _judge(self, snapshot: Snapshot, action: actions.Judge) -> None:
+        rollout, verdict = self._rollout(snapshot), action.verdict
         if verdict.passed:
-            verdict = gates.checked(self._runtime, world, verdict)
-        words = {} if verdict.passed else self._last_words_of([copy.id for copy in world.of(world.target)])
+            verdict = gates.checked(self._runtime, snapshot, verdict)
+        words = {} if verdict.passed else self._last_words_of([copy.id for copy in snapshot.of(snapshot.target)])
         detail = {"step": rollout.stage.step, "passed": verdict.passed, "cause": verdict.cause, **verdict.numbers()}
         with self._ledger.transaction():  # who goes on after a crash must not come to another verdict
             self._ledger.change_stage(rollout, "verdict", detail, judged=bool(verdict.passed))
             if not verdict.passed:
-                self._end_failed(world, f"its analysis: {verdict.cause}", words)
+                self._end_failed(snapshot, f"its analysis: {verdict.cause}", words)
         self._story.judged(verdict)
         if not verdict.passed:
-            self._give_back(world, rollout)
+            self._give_back(snapshot, rollout)
 
-    def _shift(self, world: World, action: actions.Shift) -> None:
-        environment = world.environment.id
-        self._story.launched(world)
+    def _shift(self, snapshot: Snapshot, action: actions.Shift) -> None:
+        environment = snapshot.environment.id
+        self._story.launched(snapshot)
         self._ledger.set_active(environment, action.release, {"instances": list(action.instances)})
         if action.instances:
-            self._give_traffic(world, action.instances)
+            self._give_traffic(snapshot, action.instances)
 
-    def _route(self, world: World, names: tuple[str, ...]) -> None:
+    def _route(self, snapshot: Snapshot, names: tuple[str, ...]) -> None:
         if names:
-            self._give_traffic(world, names)
+            self._give_traffic(snapshot, names)
         else:
             self._story.closed()
-            self._router.route(world.environment.id, {})
+            self._router.route(snapshot.environment.id, {})
 
-    def _give_traffic(self, world: World, names: tuple[str, ...]) -> None:
-        environment = world.environment.id
+    def _give_traffic(self, snapshot: Snapshot, names: tuple[str, ...]) -> None:
+        environment = snapshot.environment.id
         seconds = self._router.route(environment, dict.fromkeys(names, FULL))
         state = self._router.observe(environment)
         self._story.shifted(seconds, sum(item.sessions for item in state.targets if item.target.name not in names))
 
-    def _retire(self, world: World, action: actions.Retire) -> None:
-        copies = self._copies(world, action.instances)
-        endings = {copy.id: ending_of(copy, action, world.now) for copy in copies}
+    def _retire(self, snapshot: Snapshot, action: actions.Retire) -> None:
+        copies = self._copies(snapshot, action.instances)
+        endings = {copy.id: ending_of(copy, action, snapshot.now) for copy in copies}
         with self._ledger.transaction():  # what is seen of one that has ended is gone with it
             for name, ending in endings.items():
                 self._ledger.set_ending(name, ending)
-        self._story.ending(world, [(copy, endings[copy.id]) for copy in copies])
+        self._story.ending(snapshot, [(copy, endings[copy.id]) for copy in copies])
         instances = [copy.instance for copy in copies]
-        at_once(lambda one: self._runtime.destroy(one, world.releases[one.release]), instances, at_most=_AT_ONCE)
-        self._story.cut += self._router.detach(world.environment.id, action.instances)
+        at_once(lambda one: self._runtime.destroy(one, snapshot.releases[one.release]), instances, at_most=_AT_ONCE)
+        self._story.cut += self._router.detach(snapshot.environment.id, action.instances)
         with self._ledger.transaction():
             for name, ending in endings.items():
                 reason = action.reason if ending.reason in BY_ITSELF else ending.why
                 self._ledger.remove_instance(name, reason)
 
-    def _finish(self, world: World, action: actions.Finish) -> None:
-        self._story.finished(world)
+    def _finish(self, snapshot: Snapshot, action: actions.Finish) -> None:
+        self._story.finished(snapshot)
         measured = {**self._story.measured, **({"warning": action.warning} if action.warning else {})}
-        self._ledger.end_rollout(self._rollout(world), "done", measured)
+        self._ledger.end_rollout(self._rollout(snapshot), "done", measured)
         if action.warning:
             self._story.warn(action.warning)
 
-    def _rollout(self, world: World) -> Rollout:
-        rollout = world.environment.rollout
+    def _rollout(self, snapshot: Snapshot) -> Rollout:
+        rollout = snapshot.environment.rollout
         assert rollout is not None
         return rollout
 
-    def _instances(self, world: World, names: Sequence[str]) -> list[Instance]:
-        return [copy.instance for copy in self._copies(world, names)]
+    def _instances(self, snapshot: Snapshot, names: Sequence[str]) -> list[Instance]:
+        return [copy.instance for copy in self._copies(snapshot, names)]
 
-    def _copies(self, world: World, names: Sequence[str]) -> list[Copy]:
+    def _copies(self, snapshot: Snapshot, names: Sequence[str]) -> list[Copy]:
         wanted = set(names)
-        return [copy for copy in (*world.copies, *world.task_copies) if copy.id in wanted]
+        return [copy for copy in (*snapshot.copies, *snapshot.task_copies) if copy.id in wanted]
 
     def _target(self, instance: Instance, release: Release) -> Target:
         assert release.service.port is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from instar.control.analysis import Verdict
-from instar.control.world import World
+from instar.control.snapshot import Snapshot
 from instar.model.release import Instance, Release
 from instar.providers.base import Runtime
 
@@ -19,10 +19,10 @@ def smoke(runtime: Runtime, instance: Instance, release: Release) -> tuple[str, 
     return None
 
 
-def checked(runtime: Runtime, world: World, verdict: Verdict) -> Verdict:
+def checked(runtime: Runtime, snapshot: Snapshot, verdict: Verdict) -> Verdict:
     """Ask the analysis' own checks, of one copy of the candidate; return the verdict with what they found."""
-    policy, target = world.environment.settings.rollout.analysis, world.target
-    copy = next((copy for copy in world.of(target) if copy.state == "running"), None)
+    policy, target = snapshot.environment.settings.rollout.analysis, snapshot.target
+    copy = next((copy for copy in snapshot.of(target) if copy.state == "running"), None)
     if policy is None or target is None or copy is None:
         return verdict
     for check in policy.checks:

@@ -17,9 +17,9 @@ from instar.control.decide import decide
 from instar.control.executor import Executor
 from instar.control.observe import observe
 from instar.control.retries import Retries
+from instar.control.snapshot import Snapshot
 from instar.control.story import Story
 from instar.control.watch import Watch
-from instar.control.world import World
 from instar.errors import InstarError, LedgerError, ProviderError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
@@ -114,22 +114,22 @@ class Run:
         again = 0
         while True:
             try:
-                world = self._look()
+                snapshot = self._look()
             except InstarError as error:
                 return self._pause_s(self.looks, error)
             self.looks.succeeded()
-            self.story.world = world
-            todo = decide(world)
+            self.story.snapshot = snapshot
+            todo = decide(snapshot)
             before, again = todo, again + 1 if todo == before else 0
             if todo and again > AGAIN_AT_MOST:
                 self.in_vain, self.decided = self.in_vain + 1, todo
                 return IN_VAIN_S
-            self.story.launching(world)
+            self.story.launching(snapshot)
             for action in todo:
-                pause_s = self._act(world, action)
+                pause_s = self._act(snapshot, action)
                 if pause_s is not None:
                     return pause_s
-                self.replaced |= dict.fromkeys(_replaced(action), world.now)
+                self.replaced |= dict.fromkeys(_replaced(action), snapshot.now)
                 if isinstance(action, Wait):
                     self.in_vain = 0
                     return action.seconds
@@ -138,43 +138,43 @@ class Run:
 
     def undo(self) -> bool:
         """Fail the running rollout if its target has not all traffic yet; False when there is nothing to undo."""
-        world = self._last_look()
-        rollout = world.environment.rollout
-        if rollout is None or world.environment.active == rollout.target:
+        snapshot = self._last_look()
+        rollout = snapshot.environment.rollout
+        if rollout is None or snapshot.environment.active == rollout.target:
             return False
-        self.executor.fail(world, Fail("it was interrupted"))
-        self.story.undone(world, "interrupted")
+        self.executor.fail(snapshot, Fail("it was interrupted"))
+        self.story.undone(snapshot, "interrupted")
         return True
 
-    def _look(self) -> World:
-        world = observe(self.loop.ledger, self.loop.provider, self.environment, replacing=not self.asked)
-        tried = frozenset(one for one, at in self.replaced.items() if self.asked or world.now < at + HOT_AGAIN_AFTER)
-        return self.watch.see(dataclasses.replace(world, tried=tried))
+    def _look(self) -> Snapshot:
+        snapshot = observe(self.loop.ledger, self.loop.provider, self.environment, replacing=not self.asked)
+        tried = frozenset(one for one, at in self.replaced.items() if self.asked or snapshot.now < at + HOT_AGAIN_AFTER)
+        return self.watch.see(dataclasses.replace(snapshot, tried=tried))
 
-    def _last_look(self) -> World:
+    def _last_look(self) -> Snapshot:
         """Look, or take what was seen last where the provider does not answer just now."""
         try:
             return observe(self.loop.ledger, self.loop.provider, self.environment)
         except InstarError as error:
-            if error.retry_after_s is None or self.story.world is None:
+            if error.retry_after_s is None or self.story.snapshot is None:
                 raise
             environment = self.loop.ledger.get_environment(self.environment)
-            return dataclasses.replace(self.story.world, environment=environment)
+            return dataclasses.replace(self.story.snapshot, environment=environment)
 
-    def _act(self, world: World, action: Action) -> float | None:
+    def _act(self, snapshot: Snapshot, action: Action) -> float | None:
         """Carry out ``action``; return for how long to wait when the provider could not do its part just now."""
         try:
-            self.executor.execute(world, action)
+            self.executor.execute(snapshot, action)
         except LedgerError:
             raise
         except (InstarError, OSError) as error:
             pause_s = self._retried(self.acts, error)
             if pause_s is not None:
                 return pause_s
-            if world.environment.rollout is None or isinstance(action, Fail):
+            if snapshot.environment.rollout is None or isinstance(action, Fail):
                 raise
             culprits = getattr(action, "instances", ())
-            self.executor.fail(world, Fail(_cause(error), tuple(culprits)))
+            self.executor.fail(snapshot, Fail(_cause(error), tuple(culprits)))
         if not isinstance(action, Wait):
             self.acts.succeeded()
         return None
@@ -187,7 +187,7 @@ class Run:
         return pause_s
 
     def _retried(self, retries: Retries, error: InstarError | OSError) -> float | None:
-        return retries.pause_s(error, self.loop.ledger.now(), _patience(self.story.world))
+        return retries.pause_s(error, self.loop.ledger.now(), _patience(self.story.snapshot))
 
 
 def _replaced(action: Action) -> set[tuple[int, str]]:
@@ -195,9 +195,9 @@ def _replaced(action: Action) -> set[tuple[int, str]]:
     return {(action.release, action.replacing)} if isinstance(action, Plan) and action.replacing else set()
 
 
-def _patience(world: World | None) -> timedelta:
+def _patience(snapshot: Snapshot | None) -> timedelta:
     """Return for how long a provider that says "not now" is asked again: as long as its release has to get well."""
-    release = None if world is None else world.target or world.active
+    release = None if snapshot is None else snapshot.target or snapshot.active
     return _PATIENCE if release is None else timedelta(milliseconds=release.service.health.deadline_ms)
 
 

@@ -1,12 +1,12 @@
-"""Put together a :class:`World` from the ledger, the runtime and the router. Changes nothing."""
+"""Put together a :class:`Snapshot` from the ledger, the runtime and the router. Changes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+from instar.control.snapshot import Copy, Probation, Snapshot
 from instar.control.stable import counted_for
-from instar.control.world import Copy, Probation, World
 from instar.ledger import Ledger
 from instar.model.release import FALLEN, Ending, EnvironmentId, EnvironmentState, Instance, Release
 from instar.providers.base import NetworkPlan, Observed, Probe, Provider, RoutedTarget, Runtime
@@ -23,7 +23,7 @@ def observe(
     *,
     replacing: bool = False,
     whole: bool = False,
-) -> World:
+) -> Snapshot:
     """Return ``environment_id`` as it is wanted and as it is. Probes the copies whose health a decision can hang on.
 
     ``replacing``: say too which replacements were needed lately, since nobody asked for one just now. ``whole``: probe
@@ -45,7 +45,7 @@ def observe(
     probes = _probe(provider.runtime, asked, releases)
     copies, rollout, now = _copies(instances, observed, probes, routed), environment.rollout, ledger.now()
     failures = _failures(ledger, environment, releases, now) if replacing else None
-    return World(
+    return Snapshot(
         now=now,
         environment=environment,
         releases=releases,

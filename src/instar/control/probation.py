@@ -9,40 +9,40 @@ from __future__ import annotations
 
 from instar.control.actions import Action, Alarm, GoBack
 from instar.control.endings import has_fallen, why_ended
-from instar.control.world import Probation, World, alone, routed
+from instar.control.snapshot import Probation, Snapshot, alone, routed
 from instar.model.release import Release
 
 
-def go_back(world: World) -> tuple[Action, ...]:
+def go_back(snapshot: Snapshot) -> tuple[Action, ...]:
     """Return what follows from how the active release did since its rollout; () while it is well, or nobody asked."""
-    active, watched = world.active, world.probation
+    active, watched = snapshot.active, snapshot.probation
     if watched is None or active is None:
         return ()
-    trouble = _trouble(world, active, watched)
+    trouble = _trouble(snapshot, active, watched)
     if not trouble:
         return ()
-    source = world.releases[watched.source]
-    obstacle = _obstacle(world, source, active)
+    source = snapshot.releases[watched.source]
+    obstacle = _obstacle(snapshot, source, active)
     if obstacle is None:
         return (GoBack(source.number, trouble),)
-    if world.environment.alarm is not None:
+    if snapshot.environment.alarm is not None:
         return ()
     text = f"{trouble}; it is not left for release {source.number} by itself, since {obstacle}"
-    return (Alarm(f"{text}: look at it, or say: instar rollback {world.environment.id}", holds=False),)
+    return (Alarm(f"{text}: look at it, or say: instar rollback {snapshot.environment.id}", holds=False),)
 
 
-def _trouble(world: World, active: Release, watched: Probation) -> str:
-    ended = [one.why for one in watched.endings] + [why_ended(copy) for copy in world.of(active) if has_fallen(copy)]
+def _trouble(snapshot: Snapshot, active: Release, watched: Probation) -> str:
+    ended = [one.why for one in watched.endings] + [why_ended(copy) for copy in snapshot.of(active) if has_fallen(copy)]
     if ended:
         return f"release {active.number} did not stay well: an instance of it ended: {ended[0]}"
-    unwell = [copy for copy in world.of(active) if copy.id in world.unwell]
+    unwell = [copy for copy in snapshot.of(active) if copy.id in snapshot.unwell]
     if unwell:
         cause = f": {unwell[0].probe.cause}" if unwell[0].probe and unwell[0].probe.cause else ""
         return f"release {active.number} did not stay well: {unwell[0].id} no longer answers{cause}"
     return ""
 
 
-def _obstacle(world: World, source: Release, active: Release) -> str | None:
+def _obstacle(snapshot: Snapshot, source: Release, active: Release) -> str | None:
     """Return why a person has to decide whether to go back, None when nothing but the traffic has changed hands."""
     if alone(source) or alone(active):
         return "one of the two holds a volume for itself"
@@ -52,6 +52,6 @@ def _obstacle(world: World, source: Release, active: Release) -> str | None:
         return "the two write different versions of the data, or say different things of them"
     if not source.ran_well:
         return "that one never ran well"
-    if routed(source) and not world.environment.settings.listen:
+    if routed(source) and not snapshot.environment.settings.listen:
         return "nothing says where its port is to listen"
     return None

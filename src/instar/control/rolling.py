@@ -10,59 +10,61 @@ from instar.control.actions import Action, Fail, Share, Shift, TakeStep, Wait
 from instar.control.blue_green import blue_green
 from instar.control.canary import analysed
 from instar.control.candidate import DRAIN_PAUSE_S, PAUSED_S, moved, prepare, settle, troubled, under_way
+from instar.control.snapshot import FULL, Copy, Snapshot, alone, has_weights, routed
 from instar.control.stable import keep_source, retire, serves, serving
-from instar.control.world import FULL, Copy, World, alone, has_weights, routed
 from instar.model.release import Release, Rollout
 
 
-def rolling(world: World) -> tuple[Action, ...]:
+def rolling(snapshot: Snapshot) -> tuple[Action, ...]:
     """Return the next actions of the running rollout."""
-    rollout, target = under_way(world)
-    source = world.source
+    rollout, target = under_way(snapshot)
+    source = snapshot.source
     if source is None or alone(source) or alone(target) or routed(source) != routed(target):
-        return blue_green(world)
-    if moved(world, rollout, target):
-        return settle(world, rollout, target)
-    done = len([copy for copy in world.of(target) if serves(world, copy)])
-    stay = max(world.wanted_copies - done, 0)
-    actions = keep_source(world, stay) or troubled(world, rollout, target) or _give_way(world, target, source, stay)
+        return blue_green(snapshot)
+    if moved(snapshot, rollout, target):
+        return settle(snapshot, rollout, target)
+    done = len([copy for copy in snapshot.of(target) if serves(snapshot, copy)])
+    stay = max(snapshot.wanted_copies - done, 0)
+    actions = (
+        keep_source(snapshot, stay) or troubled(snapshot, rollout, target) or _give_way(snapshot, target, source, stay)
+    )
     if actions:
         return actions
     if rollout.stage.step and stay:
-        judged = analysed(world, rollout, target, over=not rollout.stage.paused, pause_ms=0)
+        judged = analysed(snapshot, rollout, target, over=not rollout.stage.paused, pause_ms=0)
         if judged:
             return judged
-    count = min(world.wanted_copies, done + world.environment.settings.rollout.batch)
-    readiness = prepare(world, rollout, target, count)
+    count = min(snapshot.wanted_copies, done + snapshot.environment.settings.rollout.batch)
+    readiness = prepare(snapshot, rollout, target, count)
     if readiness.cause:
         return (Fail(readiness.cause, readiness.culprits),)
-    return readiness.actions or _next_batch(world, rollout, target, source, readiness.copies)
+    return readiness.actions or _next_batch(snapshot, rollout, target, source, readiness.copies)
 
 
-def _give_way(world: World, target: Release, source: Release, stay: int) -> tuple[Action, ...]:
+def _give_way(snapshot: Snapshot, target: Release, source: Release, stay: int) -> tuple[Action, ...]:
     """Have copies of the source that were replaced lose their traffic, drain and go, before others are launched."""
-    staying, taken = serving(world, source)[:stay], [copy for copy in world.of(target) if copy.weight]
+    staying, taken = serving(snapshot, source)[:stay], [copy for copy in snapshot.of(target) if copy.weight]
     names = {copy.id for copy in staying}
-    running = [copy for copy in world.of(source) if copy.state == "running"]
+    running = [copy for copy in snapshot.of(source) if copy.state == "running"]
     surplus = [copy for copy in running if copy.id not in names][: max(len(running) - stay, 0)]
     if routed(target) and (taken or any(copy.weight for copy in surplus)):
         weights = {copy.id: FULL for copy in (*staying, *taken)}
-        if not has_weights(world, weights):
+        if not has_weights(snapshot, weights):
             return (Share(tuple(weights.items())),)
-    return retire(world, surplus, "another release took its place")
+    return retire(snapshot, surplus, "another release took its place")
 
 
 def _next_batch(
-    world: World, rollout: Rollout, target: Release, source: Release, copies: tuple[Copy, ...]
+    snapshot: Snapshot, rollout: Rollout, target: Release, source: Release, copies: tuple[Copy, ...]
 ) -> tuple[Action, ...]:
     """Give the traffic to the copies that are ready now, beside those of the source that are left."""
     if rollout.stage.paused:
         return (Wait(PAUSED_S),)
     names = tuple(copy.id for copy in copies)
-    left = world.wanted_copies - len(names)
+    left = snapshot.wanted_copies - len(names)
     if left <= 0:
         return (Shift(target.number, names if routed(target) else ()),)
-    staying = tuple(copy.id for copy in serving(world, source)[:left])
+    staying = tuple(copy.id for copy in serving(snapshot, source)[:left])
     weights = dict.fromkeys((*staying, *names), FULL)
     if not routed(target):
         return (Wait(DRAIN_PAUSE_S),)

@@ -1,8 +1,8 @@
 """How the release that has the traffic is kept as wanted: what ended, is not well, was tainted or is too old is
 replaced, the new one first, and not without end. Pure.
 
-When a person asked for it just now (``world.failures`` is None), a release gets one replacement in a run of the loop.
-Otherwise each one waits twice as long as the one before, and when ``replace.budget`` were needed in
+When a person asked for it just now (``snapshot.failures`` is None), a release gets one replacement in a run of the
+loop. Otherwise each one waits twice as long as the one before, and when ``replace.budget`` were needed in
 ``replace.within_ms``, nothing is replaced any more and an alarm is raised: a bad image never cycles the fleet.
 """
 
@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from instar.control.actions import Action, Alarm, Attach, OpenRouter, Plan, Retire, Route, Wait
 from instar.control.bring_up import Readiness, bring_up, is_well
-from instar.control.world import FULL, Copy, World, alone, routed, wanted_plan
+from instar.control.snapshot import FULL, Copy, Snapshot, alone, routed, wanted_plan
 from instar.model.definition import Replace
 from instar.model.release import Release
 
@@ -21,110 +21,110 @@ DRAIN_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 60.0
 
 
-def keep(world: World, release: Release, count: int | None = None) -> Readiness:
+def keep(snapshot: Snapshot, release: Release, count: int | None = None) -> Readiness:
     """Return the next actions towards ``count`` (all: None) well copies of ``release``; its ``copies`` are those that
     are well now, without those to be replaced."""
-    dead = tuple(copy.id for copy in world.of(release) if copy.state == "dead")
+    dead = tuple(copy.id for copy in snapshot.of(release) if copy.state == "dead")
     if dead:
         return Readiness(actions=(Retire(dead, "it ended"),))
-    why, outgoing = to_replace(world, release)
+    why, outgoing = to_replace(snapshot, release)
     hopeless = tuple(copy.id for copy in outgoing if copy.instance.replacing and not copy.weight)
     if hopeless and why == "unwell":
         return Readiness(actions=(Retire(hopeless, "it never got healthy", unwell=True),))
     if outgoing and alone(release):
-        return Readiness(actions=_allowed(world, release, why, _stop_first(world, outgoing)))
-    aside = tuple(copy for copy in world.of(release) if is_aside(world, copy))
-    why = why or ("tainted" if aside else "ended" if world.owed != 0 else "")
-    readiness = bring_up(world, release, count=count, replacing=why or None, without=(*outgoing, *aside))
+        return Readiness(actions=_allowed(snapshot, release, why, _stop_first(snapshot, outgoing)))
+    aside = tuple(copy for copy in snapshot.of(release) if is_aside(snapshot, copy))
+    why = why or ("tainted" if aside else "ended" if snapshot.owed != 0 else "")
+    readiness = bring_up(snapshot, release, count=count, replacing=why or None, without=(*outgoing, *aside))
     if readiness.cause:
-        gone = world.failures is None and not world.tried_for(release, why)
+        gone = snapshot.failures is None and not snapshot.tried_for(release, why)
         actions = (Retire(readiness.culprits, "it no longer answers", unwell=True),) if gone else ()
         return Readiness(copies=readiness.copies, actions=actions)
     if any(isinstance(action, Plan) for action in readiness.actions):
-        return dataclasses.replace(readiness, actions=_launched(world, release, why, readiness.actions))
+        return dataclasses.replace(readiness, actions=_launched(snapshot, release, why, readiness.actions))
     return readiness
 
 
-def keep_source(world: World, count: int | None = None) -> tuple[Action, ...]:
+def keep_source(snapshot: Snapshot, count: int | None = None) -> tuple[Action, ...]:
     """Return what the release that a rollout leaves needs meanwhile, so that it can have the traffic until the end.
 
     As many copies as were wanted when the rollout began, at most ``count``: those that ended get successors. The
     rollout waits for none of them.
     """
-    source, target = world.source, world.target
-    if source is None or world.environment.active != source.number or alone(source):
+    source, target = snapshot.source, snapshot.target
+    if source is None or snapshot.environment.active != source.number or alone(source):
         return ()
     if target is not None and alone(target):
         return ()
-    dead = tuple(copy.id for copy in world.of(source) if copy.state == "dead")
+    dead = tuple(copy.id for copy in snapshot.of(source) if copy.state == "dead")
     if dead:
         return (Retire(dead, "it ended"),)
-    readiness = bring_up(world, source, count=_of_source(world, count), replacing="ended")
+    readiness = bring_up(snapshot, source, count=_of_source(snapshot, count), replacing="ended")
     actions = readiness.actions
     if any(isinstance(action, Plan) for action in actions):
-        actions = _allowed(world, source, "ended", actions)
+        actions = _allowed(snapshot, source, "ended", actions)
     actions = tuple(action for action in actions if not isinstance(action, Wait | Alarm))
-    return actions or _let_serve(world, source, readiness.copies)
+    return actions or _let_serve(snapshot, source, readiness.copies)
 
 
-def serving(world: World, release: Release | None) -> tuple[Copy, ...]:
+def serving(snapshot: Snapshot, release: Release | None) -> tuple[Copy, ...]:
     """Return the copies of ``release`` that can have traffic: well ones that the router knows. Isolated ones only
     where there are no others."""
-    able = tuple(copy for copy in world.of(release) if _can_serve(world, copy))
+    able = tuple(copy for copy in snapshot.of(release) if _can_serve(snapshot, copy))
     return tuple(copy for copy in able if not (copy.instance.taint and copy.instance.taint.isolated)) or able
 
 
-def serves(world: World, copy: Copy) -> bool:
+def serves(snapshot: Snapshot, copy: Copy) -> bool:
     """It does its work: has traffic, or runs where there is none."""
-    return bool(copy.weight) if routed(world.releases[copy.release]) else _runs_well(world, copy)
+    return bool(copy.weight) if routed(snapshot.releases[copy.release]) else _runs_well(snapshot, copy)
 
 
-def give_traffic(world: World, release: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
+def give_traffic(snapshot: Snapshot, release: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
     """Return what gives ``copies``, and no others, the traffic of ``release``."""
-    if world.router_plan != wanted_plan(world, release):
+    if snapshot.router_plan != wanted_plan(snapshot, release):
         return (OpenRouter(release.number),)
     unknown = tuple(copy.id for copy in copies if copy.routed is None)
     if unknown:
         return (Attach(release.number, unknown),)
     names = tuple(copy.id for copy in copies)
-    return () if has_traffic(world, names) else (Route(names),)
+    return () if has_traffic(snapshot, names) else (Route(names),)
 
 
-def has_traffic(world: World, names: tuple[str, ...]) -> bool:
+def has_traffic(snapshot: Snapshot, names: tuple[str, ...]) -> bool:
     """Tell whether exactly ``names`` have weight, each all of it: another one was given by hand."""
-    return {copy.id: copy.weight for copy in world.copies if copy.weight} == dict.fromkeys(names, FULL)
+    return {copy.id: copy.weight for copy in snapshot.copies if copy.weight} == dict.fromkeys(names, FULL)
 
 
-def to_replace(world: World, release: Release) -> tuple[str, tuple[Copy, ...]]:
+def to_replace(snapshot: Snapshot, release: Release) -> tuple[str, tuple[Copy, ...]]:
     """Return the living copies that must go once others are there, and why ("" for none).
 
     Those that somebody tainted go together; those that drifted or grew too old one by one.
     """
-    copies = [copy for copy in world.of(release) if copy.state == "running"]
-    due = [copy for copy in copies if is_due(world, copy)]
+    copies = [copy for copy in snapshot.of(release) if copy.state == "running"]
+    due = [copy for copy in copies if is_due(snapshot, copy)]
     reasons = {
-        "unwell": tuple(copy for copy in copies if copy.id in world.unwell),
+        "unwell": tuple(copy for copy in copies if copy.id in snapshot.unwell),
         "tainted": tuple(copy for copy in due if copy.instance.taint and copy.instance.taint.kind != "drift"),
         "drifted": tuple(due[:1]),
-        "old": _too_old(world, release),
+        "old": _too_old(snapshot, release),
     }
     return next(((why, found) for why, found in reasons.items() if found), ("", ()))
 
 
-def is_due(world: World, copy: Copy) -> bool:
+def is_due(snapshot: Snapshot, copy: Copy) -> bool:
     """It is tainted, and the time has come to replace it."""
     taint = copy.instance.taint
-    return taint is not None and world.now >= taint.due_at
+    return taint is not None and snapshot.now >= taint.due_at
 
 
-def is_aside(world: World, copy: Copy) -> bool:
+def is_aside(snapshot: Snapshot, copy: Copy) -> bool:
     """It has no traffic though it runs, since somebody looks at it: another serves in its place, until it is due.
 
     Not where only one may run: there nobody would serve.
     """
-    taint, release = copy.instance.taint, world.releases[copy.release]
+    taint, release = copy.instance.taint, snapshot.releases[copy.release]
     isolated = taint is not None and taint.isolated and not alone(release)
-    return isolated and copy.state == "running" and not is_due(world, copy)
+    return isolated and copy.state == "running" and not is_due(snapshot, copy)
 
 
 def pause_after_s(failures: int) -> float:
@@ -139,93 +139,93 @@ def counted_for(policy: Replace, release: Release) -> timedelta:
     return timedelta(milliseconds=max(policy.within_ms, policy.budget * slowest_ms))
 
 
-def retire(world: World, copies: list[Copy], reason: str) -> tuple[Action, ...]:
+def retire(snapshot: Snapshot, copies: list[Copy], reason: str) -> tuple[Action, ...]:
     """Return what takes copies away that have no traffic, once they are drained."""
-    ready = tuple(copy.id for copy in copies if copy.state != "running" or world.drained(copy))
+    ready = tuple(copy.id for copy in copies if copy.state != "running" or snapshot.drained(copy))
     if ready:
         return (Retire(ready, reason),)
     return (Wait(DRAIN_PAUSE_S),) if copies else ()
 
 
-def _of_source(world: World, count: int | None) -> int:
-    rollout = world.environment.rollout
+def _of_source(snapshot: Snapshot, count: int | None) -> int:
+    rollout = snapshot.environment.rollout
     before = rollout.stage.settings_before if rollout is not None else None
-    had = world.wanted_copies if before is None else before.instances
-    return min(had, world.wanted_copies if count is None else count)
+    had = snapshot.wanted_copies if before is None else before.instances
+    return min(had, snapshot.wanted_copies if count is None else count)
 
 
-def _let_serve(world: World, source: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
+def _let_serve(snapshot: Snapshot, source: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
     """Have the router know the source's well copies; they get the traffic when nobody could answer a request."""
     if not routed(source) or not copies:
         return ()
-    if world.router_plan is None:
+    if snapshot.router_plan is None:
         return (OpenRouter(source.number),)
     unknown = tuple(copy.id for copy in copies if copy.routed is None)
     if unknown:
         return (Attach(source.number, unknown),)
     names = tuple(copy.id for copy in copies)
-    served = any(copy.weight and copy.routed and copy.routed.up for copy in world.copies)
-    return () if served or has_traffic(world, names) else (Route(names),)
+    served = any(copy.weight and copy.routed and copy.routed.up for copy in snapshot.copies)
+    return () if served or has_traffic(snapshot, names) else (Route(names),)
 
 
-def _too_old(world: World, release: Release) -> tuple[Copy, ...]:
-    limit = world.environment.settings.replace.max_age_ms
-    if limit is None or world.failures is None or world.environment.rollout is not None:
+def _too_old(snapshot: Snapshot, release: Release) -> tuple[Copy, ...]:
+    limit = snapshot.environment.settings.replace.max_age_ms
+    if limit is None or snapshot.failures is None or snapshot.environment.rollout is not None:
         return ()
-    born = world.now - timedelta(milliseconds=limit)
-    old = [copy for copy in world.of(release) if copy.state == "running" and copy.began_at <= born]
+    born = snapshot.now - timedelta(milliseconds=limit)
+    old = [copy for copy in snapshot.of(release) if copy.state == "running" and copy.began_at <= born]
     return tuple(sorted(old, key=lambda copy: copy.began_at)[:1])
 
 
-def _stop_first(world: World, outgoing: tuple[Copy, ...]) -> tuple[Action, ...]:
+def _stop_first(snapshot: Snapshot, outgoing: tuple[Copy, ...]) -> tuple[Action, ...]:
     """Two copies can't have its volume at once: the old one stops before the new one begins."""
     if any(copy.weight for copy in outgoing):
         return (Route(()),)
-    return retire(world, list(outgoing), "it is replaced, and holds a volume for itself")
+    return retire(snapshot, list(outgoing), "it is replaced, and holds a volume for itself")
 
 
-def _launched(world: World, release: Release, why: str, actions: tuple[Action, ...]) -> tuple[Action, ...]:
+def _launched(snapshot: Snapshot, release: Release, why: str, actions: tuple[Action, ...]) -> tuple[Action, ...]:
     """Return what launches copies: at once such as are wanted beyond those there were, successors when they may be."""
     if not why:
-        return () if _is_held(world) else actions
+        return () if _is_held(snapshot) else actions
     (plan,) = actions
     assert isinstance(plan, Plan)
-    owed = plan.count if why != "ended" or world.owed is None else min(world.owed, plan.count)
-    replaced = _allowed(world, release, why, (dataclasses.replace(plan, count=owed),))
-    more = () if owed == plan.count or _is_held(world) else (Plan(release.number, plan.count - owed),)
+    owed = plan.count if why != "ended" or snapshot.owed is None else min(snapshot.owed, plan.count)
+    replaced = _allowed(snapshot, release, why, (dataclasses.replace(plan, count=owed),))
+    more = () if owed == plan.count or _is_held(snapshot) else (Plan(release.number, plan.count - owed),)
     return (*more, *replaced)
 
 
-def _is_held(world: World) -> bool:
+def _is_held(snapshot: Snapshot) -> bool:
     """Nothing is replaced until somebody comes: an alarm says so, and nobody stands by."""
-    return world.failures is not None and world.environment.alarm is not None and world.environment.alarm_holds
+    return snapshot.failures is not None and snapshot.environment.alarm is not None and snapshot.environment.alarm_holds
 
 
-def _allowed(world: World, release: Release, why: str, actions: tuple[Action, ...]) -> tuple[Action, ...]:
+def _allowed(snapshot: Snapshot, release: Release, why: str, actions: tuple[Action, ...]) -> tuple[Action, ...]:
     """Return ``actions``, or what comes instead as long as nothing may be replaced."""
-    if world.failures is None:
-        return () if world.tried_for(release, why) else actions
-    policy, failures = world.environment.settings.replace, world.failures
-    if _is_held(world):
+    if snapshot.failures is None:
+        return () if snapshot.tried_for(release, why) else actions
+    policy, failures = snapshot.environment.settings.replace, snapshot.failures
+    if _is_held(snapshot):
         return ()
     if len(failures) >= policy.budget:
         seconds = counted_for(policy, release).total_seconds()
         lately = f"{len(failures)} replacements of release {release.number} in {seconds:g} s"
-        last = f" (the last: {world.endings[-1]})" if world.endings else ""
+        last = f" (the last: {snapshot.endings[-1]})" if snapshot.endings else ""
         return (Alarm(f"{lately}{last}: nothing is replaced any more until somebody deploys or rolls back"),)
     if failures:
         due = failures[-1] + timedelta(seconds=pause_after_s(len(failures)))
-        if world.now < due:
-            return (Wait((due - world.now).total_seconds()),)
+        if snapshot.now < due:
+            return (Wait((due - snapshot.now).total_seconds()),)
     return actions
 
 
-def _can_serve(world: World, copy: Copy) -> bool:
-    if not routed(world.releases[copy.release]):
-        return _runs_well(world, copy)
+def _can_serve(snapshot: Snapshot, copy: Copy) -> bool:
+    if not routed(snapshot.releases[copy.release]):
+        return _runs_well(snapshot, copy)
     known = copy.routed is not None and copy.routed.up
-    return copy.state == "running" and known and copy.id not in world.unwell
+    return copy.state == "running" and known and copy.id not in snapshot.unwell
 
 
-def _runs_well(world: World, copy: Copy) -> bool:
-    return copy.state == "running" and is_well(world, world.releases[copy.release], copy)
+def _runs_well(snapshot: Snapshot, copy: Copy) -> bool:
+    return copy.state == "running" and is_well(snapshot, snapshot.releases[copy.release], copy)

@@ -10,7 +10,7 @@ from typing import Any
 
 from instar.control.analysis import Verdict
 from instar.control.canary import Awaited, awaited, waits_for_somebody
-from instar.control.world import Copy, World, alone
+from instar.control.snapshot import Copy, Snapshot, alone
 from instar.model.progress import Progress, Report
 from instar.model.release import BY_ITSELF, Ending
 
@@ -29,21 +29,21 @@ class Story:
     in_flight: int = 0
     cut: int = 0
     measured: dict[str, Any] = field(default_factory=dict)
-    world: World | None = None  # the last that was seen
+    snapshot: Snapshot | None = None  # the last that was seen
     told_to_wait: set[tuple[int, bool]] = field(default_factory=set)
     went_back: str | None = None  # why the release that was watched was left again
     told_to_watch: bool = False
     awaited_at: datetime | None = None  # when it was last said for good how many requests came
 
-    def launching(self, world: World) -> None:
+    def launching(self, snapshot: Snapshot) -> None:
         """Tell how many copies of the target are healthy, while it isn't all of them."""
-        if world.target and not self.launch_told:
-            self._launch(world, "running")
+        if snapshot.target and not self.launch_told:
+            self._launch(snapshot, "running")
 
-    def launched(self, world: World) -> None:
-        if world.target and not self.launch_told:
+    def launched(self, snapshot: Snapshot) -> None:
+        if snapshot.target and not self.launch_told:
             self.launch_told = True
-            self._launch(world, "done", f" · {time.monotonic() - self.began:.2f} s")
+            self._launch(snapshot, "done", f" · {time.monotonic() - self.began:.2f} s")
 
     def replacing(self, count: int, why: str) -> None:
         """Copies get successors."""
@@ -61,16 +61,16 @@ class Story:
         """Copies are launched that take nobody's place."""
         self.report(Progress(stage="launch", text=f"{count} more instance{'s' * (count > 1)}"))
 
-    def ending(self, world: World, ended: Sequence[tuple[Copy, Ending]]) -> None:
+    def ending(self, snapshot: Snapshot, ended: Sequence[tuple[Copy, Ending]]) -> None:
         """Instances are taken away: tell of those that had ended by themselves, and of a release that has to stop."""
         for copy, ending in ended:
             if ending.reason in BY_ITSELF and copy.instance.task is None and copy.instance.ending is None:
                 self.report(Progress(stage="ended", text=f"{copy.id}: {ending.why}", kind="warning"))
-        rollout, active = world.environment.rollout, world.active
-        if rollout is None or active is None or world.target is None or active.number == rollout.target:
+        rollout, active = snapshot.environment.rollout, snapshot.active
+        if rollout is None or active is None or snapshot.target is None or active.number == rollout.target:
             return
         stopped = [ending for copy, ending in ended if copy.release == active.number and ending.reason == "instar"]
-        if stopped and (alone(active) or alone(world.target)):
+        if stopped and (alone(active) or alone(snapshot.target)):
             count = f"{len(stopped)} instance{'s' * (len(stopped) > 1)}"
             self.report(Progress(stage="stop", text=f"release {active.number} · {count} {stopped[0]}"))
 
@@ -112,21 +112,21 @@ class Story:
         self.went_back = reason
         self.report(Progress(stage="back", text=f"{reason}: going back to release {release}", kind="failed"))
 
-    def watching(self, world: World) -> None:
+    def watching(self, snapshot: Snapshot) -> None:
         """Nothing is wrong with the release that is watched."""
-        watched, active = world.probation, world.environment.active
+        watched, active = snapshot.probation, snapshot.environment.active
         if watched is not None:
             text = f"release {active} stays well so far, until {watched.until:%H:%M:%S} UTC"
             kind: Any = "running" if self.told_to_watch else "done"
             self.told_to_watch = True
             self.report(Progress(stage="watch", text=text, kind=kind))
 
-    def undone(self, world: World, reason: str) -> None:
+    def undone(self, snapshot: Snapshot, reason: str) -> None:
         """The rollout was given up before its target had any traffic."""
-        rollout, active = world.environment.rollout, world.environment.active
+        rollout, active = snapshot.environment.rollout, snapshot.environment.active
         runs = f"still runs release {active}" if active is not None else "runs nothing, as before"
         if rollout is not None:
-            text = f"{reason}: release {rollout.target} removed; {world.environment.id.name} {runs}"
+            text = f"{reason}: release {rollout.target} removed; {snapshot.environment.id.name} {runs}"
             self.report(Progress(stage="undone", text=text, kind="warning"))
 
     def closed(self) -> None:
@@ -146,48 +146,48 @@ class Story:
         self.measured["switch_ms"] = round(seconds * 1000, 3)
         self.report(Progress(stage="shift", text=text))
 
-    def waiting(self, world: World) -> None:
+    def waiting(self, snapshot: Snapshot) -> None:
         """Nothing to do but to wait; tell for what."""
-        rollout = world.environment.rollout
+        rollout = snapshot.environment.rollout
         if rollout is None:
             return
-        requests = awaited(world)
+        requests = awaited(snapshot)
         if requests is not None and requests.until is not None:
-            self._await(world, requests)
-        elif waits_for_somebody(world.environment) and world.environment.active != rollout.target:
+            self._await(snapshot, requests)
+        elif waits_for_somebody(snapshot.environment) and snapshot.environment.active != rollout.target:
             if (rollout.stage.step, rollout.stage.paused) not in self.told_to_wait:
                 self.told_to_wait.add((rollout.stage.step, rollout.stage.paused))
-                text = f"until somebody says: instar rollout resume {world.environment.id} (or abort)"
+                text = f"until somebody says: instar rollout resume {snapshot.environment.id} (or abort)"
                 self.report(Progress(stage="wait", text=text))
         elif self.shifted_at is not None:
-            left = sum(copy.sessions for copy in world.copies if copy.release != world.environment.active)
+            left = sum(copy.sessions for copy in snapshot.copies if copy.release != snapshot.environment.active)
             self.report(Progress(stage="drain", text=f"{left} requests in flight", kind="running"))
 
-    def finished(self, world: World) -> None:
+    def finished(self, snapshot: Snapshot) -> None:
         """The rollout has ended well."""
         if self.shifted_at is None:
             return
         seconds = time.monotonic() - self.shifted_at
         drained = max(self.in_flight - self.cut, 0)
         self.measured |= {"drained": drained, "cut": self.cut, "drain_ms": round(seconds * 1000)}
-        rollout = world.environment.rollout
+        rollout = snapshot.environment.rollout
         if rollout is not None and rollout.source is not None:
             text = f"release {rollout.source} · {drained} requests finished in {seconds:.1f} s, {self.cut} cut"
             self.report(Progress(stage="drain", text=text))
 
-    def _await(self, world: World, requests: Awaited) -> None:
+    def _await(self, snapshot: Snapshot, requests: Awaited) -> None:
         """Tell how many requests came: on one line that changes, and off a terminal once a minute."""
         text = f"{requests.requests} of {requests.wanted} requests, until {requests.until:%H:%M:%S} UTC"
-        again = self.awaited_at is None or world.now >= self.awaited_at + AGAIN_AFTER
+        again = self.awaited_at is None or snapshot.now >= self.awaited_at + AGAIN_AFTER
         if requests.late and again:
-            self.awaited_at = world.now
+            self.awaited_at = snapshot.now
             self.report(Progress(stage="wait", text=text))
         else:
             self.report(Progress(stage="wait", text=text, kind="running"))
 
-    def _launch(self, world: World, kind: Any, tail: str = "") -> None:
-        target = world.target
+    def _launch(self, snapshot: Snapshot, kind: Any, tail: str = "") -> None:
+        target = snapshot.target
         assert target is not None
-        healthy = sum(1 for copy in world.of(target) if copy.healthy or copy.weight)
-        text = f"release {target.number} · {healthy} of {world.wanted_copies} healthy{tail}"
+        healthy = sum(1 for copy in snapshot.of(target) if copy.healthy or copy.weight)
+        text = f"release {target.number} · {healthy} of {snapshot.wanted_copies} healthy{tail}"
         self.report(Progress(stage="launch", text=text, kind=kind))

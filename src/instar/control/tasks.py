@@ -8,7 +8,7 @@ from typing import Literal
 
 from instar.control.actions import Action, BeginTask, Create, EndTask, Start, Wait
 from instar.control.endings import words
-from instar.control.world import Copy, World
+from instar.control.snapshot import Copy, Snapshot
 from instar.model.definition import Service, Task
 from instar.model.release import Release, TaskRun
 
@@ -27,12 +27,12 @@ class Progress:
     alone: bool = False
 
 
-def run_tasks(world: World, release: Release, phase: Literal["before", "after"]) -> Progress:
+def run_tasks(snapshot: Snapshot, release: Release, phase: Literal["before", "after"]) -> Progress:
     """Return what brings the tasks of ``release`` nearer to their end. A rollback runs none."""
-    rollout = world.environment.rollout
+    rollout = snapshot.environment.rollout
     if rollout is not None and rollout.kind == "rollback":
         return Progress()
-    begun = {run.name: run for run in world.tasks}
+    begun = {run.name: run for run in snapshot.tasks}
     tasks = release.service.before if phase == "before" else release.service.after
     for position, task in enumerate(tasks, 1):
         name = f"{phase} {position}"
@@ -40,7 +40,7 @@ def run_tasks(world: World, release: Release, phase: Literal["before", "after"])
         if run is None:
             return Progress(actions=(BeginTask(release.number, name),), alone=runs_alone(release.service, task))
         if run.outcome is None:
-            return Progress(actions=(_go_on(world, release, task, run),), alone=runs_alone(release.service, task))
+            return Progress(actions=(_go_on(snapshot, release, task, run),), alone=runs_alone(release.service, task))
         if run.outcome != DONE:
             failure = f"task '{name}' ({' '.join(task.command)}): {run.outcome}"
             return Progress(failure=failure, culprits=(run.instance,))
@@ -52,11 +52,11 @@ def runs_alone(service: Service, task: Task) -> bool:
     return any(volume.access == "exclusive" for volume in service.volumes_of(task))
 
 
-def leftover(world: World) -> tuple[Action, ...]:
+def leftover(snapshot: Snapshot) -> tuple[Action, ...]:
     """Return what ends tasks whose rollout is over, and removes what is left of those that ended."""
-    target = world.target
-    begun = {run.name: run for run in world.tasks}
-    for copy in world.task_copies:
+    target = snapshot.target
+    begun = {run.name: run for run in snapshot.tasks}
+    for copy in snapshot.task_copies:
         name = copy.instance.task or ""
         run = begun.get(name) if target is not None and target.number == copy.release else None
         if run is None or run.outcome is not None:
@@ -64,8 +64,8 @@ def leftover(world: World) -> tuple[Action, ...]:
     return ()
 
 
-def _go_on(world: World, release: Release, task: Task, run: TaskRun) -> Action:
-    copy = next((copy for copy in world.task_copies if copy.id == run.instance), None)
+def _go_on(snapshot: Snapshot, release: Release, task: Task, run: TaskRun) -> Action:
+    copy = next((copy for copy in snapshot.task_copies if copy.id == run.instance), None)
     if copy is None:
         return EndTask(release.number, run.name, run.instance, "its instance is gone")
     if copy.state == "planned":
@@ -74,7 +74,7 @@ def _go_on(world: World, release: Release, task: Task, run: TaskRun) -> Action:
         return Start((copy.id,))
     if copy.state == "dead":
         return EndTask(release.number, run.name, copy.id, _outcome(copy))
-    left = (copy.began_at + timedelta(milliseconds=task.timeout_ms) - world.now).total_seconds()
+    left = (copy.began_at + timedelta(milliseconds=task.timeout_ms) - snapshot.now).total_seconds()
     if left <= 0:
         return EndTask(release.number, run.name, copy.id, f"it did not end within {task.timeout_ms / 1000:g} s")
     return Wait(min(_PAUSE_S, left))

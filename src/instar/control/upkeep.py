@@ -5,49 +5,54 @@ from __future__ import annotations
 from instar.control.actions import Action, CloseRouter, Create, Plan, Preview, Retire, Route, Wait
 from instar.control.bring_up import bring_up, is_well
 from instar.control.probation import go_back
+from instar.control.snapshot import Copy, Snapshot, alone, routed, sleeps_when_hot
 from instar.control.stable import give_traffic, is_aside, is_due, keep, retire
-from instar.control.world import Copy, World, alone, routed, sleeps_when_hot
 from instar.model.release import Release
 
 
-def upkeep(world: World) -> tuple[Action, ...]:
+def upkeep(snapshot: Snapshot) -> tuple[Action, ...]:
     """Return what the environment needs now; () when it is as wanted, or as near to it as can be."""
-    if world.active is None:
-        return _empty(world)
-    return go_back(world) or _serve(world, world.active) or _surplus(world, world.active) or _rest(world, world.active)
+    if snapshot.active is None:
+        return _empty(snapshot)
+    return (
+        go_back(snapshot)
+        or _serve(snapshot, snapshot.active)
+        or _surplus(snapshot, snapshot.active)
+        or _rest(snapshot, snapshot.active)
+    )
 
 
-def hot_releases(world: World) -> tuple[Release, ...]:
+def hot_releases(snapshot: Snapshot) -> tuple[Release, ...]:
     """Return the releases to keep ready: those that ran well and had the traffic last, without the active one."""
     candidates = [
         release
-        for release in world.releases.values()
-        if release.number != world.environment.active and release.ran_well and release.last_active_at
+        for release in snapshot.releases.values()
+        if release.number != snapshot.environment.active and release.ran_well and release.last_active_at
     ]
     candidates.sort(key=lambda release: (release.last_active_at, release.number), reverse=True)
-    return tuple(candidates[: world.environment.settings.keep.hot])
+    return tuple(candidates[: snapshot.environment.settings.keep.hot])
 
 
-def _empty(world: World) -> tuple[Action, ...]:
-    if any(copy.weight for copy in world.copies):
+def _empty(snapshot: Snapshot) -> tuple[Action, ...]:
+    if any(copy.weight for copy in snapshot.copies):
         return (Route(()),)
-    if world.copies:
-        return (Retire(tuple(copy.id for copy in world.copies), "no release is active"),)
-    return (CloseRouter(),) if world.router_running else ()
+    if snapshot.copies:
+        return (Retire(tuple(copy.id for copy in snapshot.copies), "no release is active"),)
+    return (CloseRouter(),) if snapshot.router_running else ()
 
 
-def _serve(world: World, active: Release) -> tuple[Action, ...]:
+def _serve(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
     """What is well has the traffic first; what is missing comes then. What is to be replaced serves until then."""
-    readiness = keep(world, active)
+    readiness = keep(snapshot, active)
     copies = readiness.copies
-    if len(copies) < world.wanted_copies:
+    if len(copies) < snapshot.wanted_copies:
         names = {copy.id for copy in copies}
-        copies += tuple(copy for copy in world.of(active) if copy.id not in names and _still_serves(copy))
+        copies += tuple(copy for copy in snapshot.of(active) if copy.id not in names and _still_serves(copy))
     if routed(active) and copies:
-        traffic = give_traffic(world, active, copies)
+        traffic = give_traffic(snapshot, active, copies)
         if traffic:
             return traffic
-    if world.previewed and world.router_plan is not None and world.router_plan.preview is not None:
+    if snapshot.previewed and snapshot.router_plan is not None and snapshot.router_plan.preview is not None:
         return (Preview(()),)
     return readiness.actions
 
@@ -56,72 +61,72 @@ def _still_serves(copy: Copy) -> bool:
     return copy.state == "running" and copy.routed is not None and bool(copy.routed.weight) and copy.routed.up
 
 
-def _surplus(world: World, active: Release) -> tuple[Action, ...]:
+def _surplus(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
     """Retire copies of the active release beyond the wanted number, once they have no traffic."""
-    copies = world.of(active)
-    if len(copies) <= world.wanted_copies:
+    copies = snapshot.of(active)
+    if len(copies) <= snapshot.wanted_copies:
         return ()
     if routed(active):
         spare = [copy for copy in copies if not copy.weight]
     else:
-        wanted = {copy.id for copy in keep(world, active).copies}
+        wanted = {copy.id for copy in keep(snapshot, active).copies}
         spare = [copy for copy in copies if copy.id not in wanted]
-    spare = [copy for copy in spare if not is_aside(world, copy)]
-    return retire(world, spare, "others are in its place")
+    spare = [copy for copy in spare if not is_aside(snapshot, copy)]
+    return retire(snapshot, spare, "others are in its place")
 
 
-def _rest(world: World, active: Release) -> tuple[Action, ...]:
-    hot = {release.number: release for release in hot_releases(world)}
-    useless = [copy for copy in world.others(active) if _useless(world, copy, hot, active)]
-    retiring = retire(world, useless, "it is no longer needed")
+def _rest(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
+    hot = {release.number: release for release in hot_releases(snapshot)}
+    useless = [copy for copy in snapshot.others(active) if _useless(snapshot, copy, hot, active)]
+    retiring = retire(snapshot, useless, "it is no longer needed")
     if retiring:
         return retiring
     for release in hot.values():
-        actions = _keep_hot(world, release, asleep=sleeps_when_hot(world, release) or alone(active))
+        actions = _keep_hot(snapshot, release, asleep=sleeps_when_hot(snapshot, release) or alone(active))
         if actions:
             return actions
     return ()
 
 
-def _useless(world: World, copy: Copy, hot: dict[int, Release], active: Release) -> bool:
+def _useless(snapshot: Snapshot, copy: Copy, hot: dict[int, Release], active: Release) -> bool:
     if routed(active) and copy.weight and copy.state == "running":
         return False  # nobody else can answer: once the active release can, it has no traffic any more
     release = hot.get(copy.release)
     if release is None or copy.state == "dead":
         return True
-    if is_due(world, copy) and _has_successors(world, release, active):
+    if is_due(snapshot, copy) and _has_successors(snapshot, release, active):
         return True
-    return copy.state == "running" and (sleeps_when_hot(world, release) or alone(active))
+    return copy.state == "running" and (sleeps_when_hot(snapshot, release) or alone(active))
 
 
-def _has_successors(world: World, release: Release, active: Release) -> bool:
+def _has_successors(snapshot: Snapshot, release: Release, active: Release) -> bool:
     """As many other copies of a hot release are ready as are wanted: the way back is there without those that go."""
-    others = [copy for copy in world.of(release) if copy.state != "dead" and not is_due(world, copy)]
-    if sleeps_when_hot(world, release) or alone(active):
+    others = [copy for copy in snapshot.of(release) if copy.state != "dead" and not is_due(snapshot, copy)]
+    if sleeps_when_hot(snapshot, release) or alone(active):
         ready = [copy for copy in others if copy.state == "created"]
     else:
-        ready = [copy for copy in others if copy.state == "running" and is_well(world, release, copy)]
-    return len(ready) >= world.wanted_copies
+        ready = [copy for copy in others if copy.state == "running" and is_well(snapshot, release, copy)]
+    return len(ready) >= snapshot.wanted_copies
 
 
-def _keep_hot(world: World, release: Release, *, asleep: bool) -> tuple[Action, ...]:
+def _keep_hot(snapshot: Snapshot, release: Release, *, asleep: bool) -> tuple[Action, ...]:
     """Have the copies of a hot release made, and begun unless they must not run: by the agent also such as ended."""
     if asleep:
-        return _put_to_sleep(world, release)
-    if world.failures is None:
+        return _put_to_sleep(snapshot, release)
+    if snapshot.failures is None:
         return ()
-    due = tuple(copy for copy in world.of(release) if is_due(world, copy))
-    readiness = bring_up(world, release, replacing="hot", without=due)
-    if any(isinstance(action, Plan) for action in readiness.actions) and world.tried_for(release, "hot"):
+    due = tuple(copy for copy in snapshot.of(release) if is_due(snapshot, copy))
+    readiness = bring_up(snapshot, release, replacing="hot", without=due)
+    if any(isinstance(action, Plan) for action in readiness.actions) and snapshot.tried_for(release, "hot"):
         return ()
     return tuple(action for action in readiness.actions if not isinstance(action, Wait))
 
 
-def _put_to_sleep(world: World, release: Release) -> tuple[Action, ...]:
+def _put_to_sleep(snapshot: Snapshot, release: Release) -> tuple[Action, ...]:
     """Have copies of a hot release that must not run made, but not started."""
-    copies = [copy for copy in world.of(release) if not is_due(world, copy)]
-    missing = world.wanted_copies - len(copies)
+    copies = [copy for copy in snapshot.of(release) if not is_due(snapshot, copy)]
+    missing = snapshot.wanted_copies - len(copies)
     if missing > 0:
-        return () if world.tried_for(release, "hot") else (Plan(release.number, missing, replacing="hot"),)
+        return () if snapshot.tried_for(release, "hot") else (Plan(release.number, missing, replacing="hot"),)
     planned = tuple(copy.id for copy in copies if copy.state == "planned")
     return (Create(planned, start=False),) if planned else ()

@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from instar.control.world import Copy, World
+from instar.control.snapshot import Copy, Snapshot
 
 MISSES = 3  # so many health intervals without an answer, and at least LEAST_S, are enough
 LEAST_S = 2.0
@@ -25,29 +25,29 @@ class Watch:
     proven: set[str] = field(default_factory=set)
     well: dict[str, datetime] = field(default_factory=dict)
 
-    def see(self, world: World) -> World:
-        """Return ``world`` with what is known from looks before."""
-        quiet = (copy.id for copy in world.copies if copy.routed is not None and not copy.weight)
-        self.quiet = {name: self.quiet.get(name, world.now) for name in quiet}
-        unwell = self.unwell(world) if world.failures is not None else frozenset[str]()
-        well = [copy.id for copy in world.copies if copy.healthy or _serves(copy)]
-        self.well = {name: self.well.get(name, world.now) for name in well}
-        return dataclasses.replace(world, unwell=unwell, quiet_since=dict(self.quiet), well_since=dict(self.well))
+    def see(self, snapshot: Snapshot) -> Snapshot:
+        """Return ``snapshot`` with what is known from looks before."""
+        quiet = (copy.id for copy in snapshot.copies if copy.routed is not None and not copy.weight)
+        self.quiet = {name: self.quiet.get(name, snapshot.now) for name in quiet}
+        unwell = self.unwell(snapshot) if snapshot.failures is not None else frozenset[str]()
+        well = [copy.id for copy in snapshot.copies if copy.healthy or _serves(copy)]
+        self.well = {name: self.well.get(name, snapshot.now) for name in well}
+        return dataclasses.replace(snapshot, unwell=unwell, quiet_since=dict(self.quiet), well_since=dict(self.well))
 
-    def unwell(self, world: World) -> frozenset[str]:
+    def unwell(self, snapshot: Snapshot) -> frozenset[str]:
         """Return the copies that have not answered for too long; one that still has its time to begin has not."""
-        running = {copy.id: copy for copy in world.copies if copy.state == "running"}
+        running = {copy.id: copy for copy in snapshot.copies if copy.state == "running"}
         self.proven = {name for name in self.proven if name in running}
         self.proven |= {name for name, copy in running.items() if copy.healthy or (copy.weight and _up(copy))}
         silent = {name for name, copy in running.items() if copy.probe is not None and not copy.probe.healthy}
-        self.silent = {name: self.silent.get(name, world.now) for name in silent}
-        return frozenset(name for name in silent if self._too_long(world, running[name]))
+        self.silent = {name: self.silent.get(name, snapshot.now) for name in silent}
+        return frozenset(name for name in silent if self._too_long(snapshot, running[name]))
 
-    def _too_long(self, world: World, copy: Copy) -> bool:
-        health = world.releases[copy.release].service.health
+    def _too_long(self, snapshot: Snapshot, copy: Copy) -> bool:
+        health = snapshot.releases[copy.release].service.health
         patience = max(timedelta(milliseconds=MISSES * health.interval_ms), timedelta(seconds=LEAST_S))
-        late = copy.id in self.proven or world.now >= copy.began_at + timedelta(milliseconds=health.deadline_ms)
-        return late and world.now >= self.silent[copy.id] + patience
+        late = copy.id in self.proven or snapshot.now >= copy.began_at + timedelta(milliseconds=health.deadline_ms)
+        return late and snapshot.now >= self.silent[copy.id] + patience
 
 
 def _serves(copy: Copy) -> bool:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from instar.control.loop import Loop, Run
+from instar.control.snapshot import Snapshot
 from instar.control.watch import Watch
-from instar.control.world import World
 from instar.drift.check import Checked
 from instar.errors import EnvironmentBusy, InstarError, Refused
 from instar.host import locks
@@ -44,8 +44,8 @@ _AT_ONCE = 4
 class AgentListener(Protocol):
     """What is told of the agent's work: metrics, logs. Called from several threads."""
 
-    def saw(self, world: World, seconds: float) -> None:
-        """A pass over an environment ended with it as ``world``."""
+    def saw(self, snapshot: Snapshot, seconds: float) -> None:
+        """A pass over an environment ended with it as ``snapshot``."""
 
     def checked(self, checked: Checked) -> None:
         """It was checked whether what runs there is what was baked."""
@@ -169,8 +169,8 @@ class Agent:
         """Return the processes whose end is worth a look at once, each with its environment."""
         found = {}
         for tracked in self._tracked.values():
-            world = tracked.run.story.world if tracked.run is not None and tracked.working is None else None
-            for copy in world.copies if world is not None else ():
+            snapshot = tracked.run.story.snapshot if tracked.run is not None and tracked.working is None else None
+            for copy in snapshot.copies if snapshot is not None else ():
                 if copy.observed.process is not None and copy.state == "running":
                     found[copy.observed.process] = tracked.environment
         return found
@@ -190,9 +190,9 @@ class Agent:
             first, longest = _AFTER_AN_ERROR_S
             return float(min(first * 2.0 ** (tracked.errors - 1), longest))
         tracked.errors = 0
-        world = tracked.run.story.world if tracked.run is not None else None
-        if world is not None:
-            self._listener.saw(world, time.monotonic() - began)
+        snapshot = tracked.run.story.snapshot if tracked.run is not None else None
+        if snapshot is not None:
+            self._listener.saw(snapshot, time.monotonic() - began)
         return self._check_s if seconds is None else min(seconds, self._check_s)
 
     def _advance(self, tracked: TrackedEnvironment) -> float | None:

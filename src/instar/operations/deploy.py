@@ -312,15 +312,15 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
 
 def _missing(story: Story) -> str | None:
     """Return what the active release lacks at the end, None when it has all its copies."""
-    world = story.world
-    if world is None or world.active is None:
+    snapshot = story.snapshot
+    if snapshot is None or snapshot.active is None:
         return None
-    copies = world.of(world.active)
+    copies = snapshot.of(snapshot.active)
     well = sum(1 for copy in copies if copy.healthy or (copy.routed is not None and copy.weight and copy.routed.up))
-    if well >= world.wanted_copies:
+    if well >= snapshot.wanted_copies:
         return None
     causes = [copy.probe.cause for copy in copies if copy.probe and not copy.probe.healthy]
-    return f"{well} of {world.wanted_copies} healthy" + (f": {causes[0]}" if causes else "")
+    return f"{well} of {snapshot.wanted_copies} healthy" + (f": {causes[0]}" if causes else "")
 
 
 def clear_orphans(workspace: Workspace, provider: Provider) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from instar.control.canary import Awaited, awaited, waits_for_somebody
 from instar.control.endings import why_ended
 from instar.control.observe import observe
-from instar.control.world import Copy, World
+from instar.control.snapshot import Copy, Snapshot
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentId, EnvironmentState, Release, TaintKind
 from instar.operations.layers import Guarantee, guarantee
@@ -106,22 +106,22 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
     The newest comes first.
     """
     provider = workspace.provider(environment.settings.provider)
-    world = observe(workspace.ledger, provider, environment.id, whole=True)
+    snapshot = observe(workspace.ledger, provider, environment.id, whole=True)
     newest = workspace.ledger.releases(environment.id, last=environment.settings.keep.releases)
     pinned = workspace.ledger.pinned(environment.id)
-    releases = {release.number: release for release in (*newest, *pinned)} | dict(world.releases)
-    percents = _percents({number: sum(copy.weight for copy in world.of(one)) for number, one in releases.items()})
+    releases = {release.number: release for release in (*newest, *pinned)} | dict(snapshot.releases)
+    percents = _percents({number: sum(copy.weight for copy in snapshot.of(one)) for number, one in releases.items()})
     return EnvironmentStatus(
         environment=environment.id,
         listen=environment.settings.listen,
         active=environment.active,
         unfinished=environment.rollout.target if environment.rollout else None,
-        router=world.router_plan is not None,
+        router=snapshot.router_plan is not None,
         destroying=environment.destroying,
         releases=tuple(
-            _release(world, release, percents[number]) for number, release in sorted(releases.items(), reverse=True)
+            _release(snapshot, release, percents[number]) for number, release in sorted(releases.items(), reverse=True)
         ),
-        rollout=_rollout(workspace, world),
+        rollout=_rollout(workspace, snapshot),
         alarm=environment.alarm,
         agent=agent_pid(workspace),
         layers=guarantee(workspace, environment.id),
@@ -141,8 +141,8 @@ def _percents(weights: Mapping[int, int]) -> Mapping[int, int]:
     return whole
 
 
-def _rollout(workspace: Workspace, world: World) -> RolloutStatus | None:
-    state = world.environment
+def _rollout(workspace: Workspace, snapshot: Snapshot) -> RolloutStatus | None:
+    state = snapshot.environment
     rollout, policy = state.rollout, state.settings.rollout
     if rollout is None:
         return None
@@ -161,25 +161,25 @@ def _rollout(workspace: Workspace, world: World) -> RolloutStatus | None:
         percent=100 if state.active == rollout.target else percents[-1] if percents else 0,
         paused=waits_for_somebody(state),
         verdict=verdicts[-1] if verdicts else None,
-        awaited=awaited(world),
+        awaited=awaited(snapshot),
     )
 
 
-def _release(world: World, release: Release, weight: int) -> ReleaseStatus:
-    copies = world.of(release)
+def _release(snapshot: Snapshot, release: Release, weight: int) -> ReleaseStatus:
+    copies = snapshot.of(release)
     return ReleaseStatus(
         number=release.number,
         image=release.image,
         config=release.configuration.digest,
         weight=weight,
-        state=_state(world, release, copies),
+        state=_state(snapshot, release, copies),
         instances=tuple(_instance(copy) for copy in copies),
         pinned=release.pinned,
     )
 
 
-def _state(world: World, release: Release, copies: tuple[Copy, ...]) -> str:
-    environment = world.environment
+def _state(snapshot: Snapshot, release: Release, copies: tuple[Copy, ...]) -> str:
+    environment = snapshot.environment
     if release.number == environment.active:
         return "active"
     if environment.rollout is not None and environment.rollout.target == release.number:

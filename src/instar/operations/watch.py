@@ -30,11 +30,11 @@ def watch_release(loop: Loop, environment: EnvironmentId) -> Run:
     run = loop.begin(environment, asked=False)
     while True:
         seconds = run.advance()
-        world = run.story.world
-        if seconds is None and (world is None or world.probation is None):
+        snapshot = run.story.snapshot
+        if seconds is None and (snapshot is None or snapshot.probation is None):
             return run
-        if seconds is None and world is not None:
-            run.story.watching(world)
+        if seconds is None and snapshot is not None:
+            run.story.watching(snapshot)
         loop.pause(min(_POLL_S if seconds is None else seconds, _POLL_S))
 
 

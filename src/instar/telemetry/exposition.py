@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from instar import __version__
-from instar.control.world import Copy
+from instar.control.snapshot import Copy
 from instar.model.drift import KINDS
 from instar.model.release import BY_ITSELF, EnvironmentId
 from instar.telemetry.metrics import EnvironmentFigures, Figures
@@ -59,8 +59,8 @@ def _environments(environments: Environments) -> Iterator[Metric]:
     active = _gauge("instar_active_release", "Number of the release with the traffic, 0 for none.", _PLACE)
     alarm = _gauge("instar_alarm", "1: nothing is replaced until somebody deploys or rolls back.", _PLACE)
     for environment, seen in environments:
-        active.add_metric(_words(environment), seen.world.environment.active or 0)
-        alarm.add_metric(_words(environment), float(seen.world.environment.alarm is not None))
+        active.add_metric(_words(environment), seen.snapshot.environment.active or 0)
+        alarm.add_metric(_words(environment), float(seen.snapshot.environment.alarm is not None))
     yield from (number, active, alarm)
 
 
@@ -68,7 +68,7 @@ def _rollouts(environments: Environments) -> Iterator[Metric]:
     running = _gauge("instar_rollout_running", "1: a rollout to that release is under way.", (*_RELEASE, "strategy"))
     step = _gauge("instar_rollout_step", "Shares of traffic that its release was given so far.", _RELEASE)
     for environment, seen in environments:
-        state = seen.world.environment
+        state = seen.snapshot.environment
         if state.rollout is not None:
             labels = [*_words(environment), str(state.rollout.target)]
             running.add_metric([*labels, state.settings.rollout.strategy], 1)
@@ -104,9 +104,9 @@ def _instances(environments: Environments) -> Iterator[Metric]:
     wanted = _gauge("instar_instances_wanted", "Instances that the active release shall have.", _PLACE)
     weight = _gauge("instar_weight_ratio", "A release's share of new requests, 0 to 1.", _RELEASE)
     for environment, seen in environments:
-        world = seen.world
-        wanted.add_metric(_words(environment), world.wanted_copies)
-        total = sum(copy.weight for copy in world.copies)
+        snapshot = seen.snapshot
+        wanted.add_metric(_words(environment), snapshot.wanted_copies)
+        total = sum(copy.weight for copy in snapshot.copies)
         for number, copies in sorted(_by_release(seen).items()):
             labels = [*_words(environment), str(number)]
             states = Counter(copy.state for copy in copies)
@@ -129,9 +129,9 @@ def _ended(figures: Figures) -> Iterator[Metric]:
 
 def _by_release(seen: EnvironmentFigures) -> dict[int, list[Copy]]:
     """Return the copies by release; the active one is there also when it has none."""
-    active = seen.world.environment.active
+    active = seen.snapshot.environment.active
     found: dict[int, list[Copy]] = {} if active is None else {active: []}
-    for copy in seen.world.copies:
+    for copy in seen.snapshot.copies:
         found.setdefault(copy.release, []).append(copy)
     return found
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from instar.control.world import Copy, World
+from instar.control.snapshot import Copy, Snapshot
 from instar.drift.check import Checked
 from instar.model.release import EnvironmentId, Event, Served
 
@@ -40,7 +40,7 @@ class DriftFigures:
 class EnvironmentFigures:
     """One environment as it was last seen. ``totals`` are by release, ``counted`` what each target had answered."""
 
-    world: World
+    snapshot: Snapshot
     passes: int = 0
     seconds: float = 0.0
     counted: dict[str, Served] = field(default_factory=dict)
@@ -72,12 +72,12 @@ class Metrics:
         self._ended: dict[EnvironmentId, Counter[str]] = {}
         self._guard = threading.Lock()
 
-    def saw(self, world: World, seconds: float) -> None:
+    def saw(self, snapshot: Snapshot, seconds: float) -> None:
         """Take note of an environment after a pass that took ``seconds``."""
         with self._guard:
-            seen = self._seen.setdefault(world.environment.id, EnvironmentFigures(world=world))
-            seen.world, seen.passes, seen.seconds = world, seen.passes + 1, seen.seconds + seconds
-            self._count(seen, world)
+            seen = self._seen.setdefault(snapshot.environment.id, EnvironmentFigures(snapshot=snapshot))
+            seen.snapshot, seen.passes, seen.seconds = snapshot, seen.passes + 1, seen.seconds + seconds
+            self._count(seen, snapshot)
 
     def checked(self, checked: Checked) -> None:
         """Take note of how many findings there were of each kind."""
@@ -136,14 +136,14 @@ class Metrics:
 
         return exposition.text(self.figures())
 
-    def _count(self, seen: EnvironmentFigures, world: World) -> None:
+    def _count(self, seen: EnvironmentFigures, snapshot: Snapshot) -> None:
         """Add what came since the last look, and drop releases of which nothing is left."""
-        present = {copy.release for copy in world.copies}
+        present = {copy.release for copy in snapshot.copies}
         seen.totals = {number: total for number, total in seen.totals.items() if number in present}
-        seen.counted = {copy.id: seen.counted[copy.id] for copy in world.copies if copy.id in seen.counted}
-        if world.router_plan is None:  # it did not answer: its zeros are no figures
+        seen.counted = {copy.id: seen.counted[copy.id] for copy in snapshot.copies if copy.id in seen.counted}
+        if snapshot.router_plan is None:  # it did not answer: its zeros are no figures
             return
-        for copy in world.copies:
+        for copy in snapshot.copies:
             if copy.routed is not None:
                 before = seen.counted.get(copy.id) or self._before(copy, copy.routed.served)
                 new = copy.routed.served.since(before)

@@ -71,7 +71,7 @@ class Probation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
+class Snapshot:
     """An environment at ``now``. ``releases`` has at least the active one, the target, and all with instances.
 
     ``copies`` are those that serve, ``task_copies`` those that run a task; ``tasks`` are the target's that were begun.
@@ -156,10 +156,10 @@ class World:
         return since + timedelta(milliseconds=release.service.stop.drain_ms)
 
 
-def wanted_plan(world: World, release: Release) -> RouterPlan:
+def wanted_plan(snapshot: Snapshot, release: Release) -> RouterPlan:
     """Return the plan of a router that serves ``release`` and whatever else has copies."""
-    others = [world.releases[number].service for number in {copy.release for copy in world.copies}]
-    return RouterPlan.of(world.environment.id, world.environment.settings, release.service, others)
+    others = [snapshot.releases[number].service for number in {copy.release for copy in snapshot.copies}]
+    return RouterPlan.of(snapshot.environment.id, snapshot.environment.settings, release.service, others)
 
 
 def routed(release: Release) -> bool:
@@ -172,13 +172,13 @@ def alone(release: Release) -> bool:
     return release.service.exclusive
 
 
-def sleeps_when_hot(world: World, release: Release) -> bool:
+def sleeps_when_hot(snapshot: Snapshot, release: Release) -> bool:
     """Hot means created but not started: it must not run beside another, would work though it has no traffic, or
     there is no room for twice the instances (a rolling environment)."""
-    rolling = world.environment.settings.rollout.strategy == "rolling"
+    rolling = snapshot.environment.settings.rollout.strategy == "rolling"
     return rolling or alone(release) or not routed(release)
 
 
-def has_weights(world: World, weights: Mapping[str, int]) -> bool:
+def has_weights(snapshot: Snapshot, weights: Mapping[str, int]) -> bool:
     """Tell whether exactly these instances have exactly these weights."""
-    return {copy.id: copy.weight for copy in world.copies if copy.weight} == dict(weights)
+    return {copy.id: copy.weight for copy in snapshot.copies if copy.weight} == dict(weights)
