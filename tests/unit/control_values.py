@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from instar.control.snapshot import Copy, Snapshot, wanted_plan
+from instar.control.snapshot import GroupView, Snapshot, wanted_plan
 from instar.model.definition import Health, Keep, Replace, Service, Volume
 from instar.model.definition import Rollout as Policy
 from instar.model.digest import Digest
@@ -58,7 +58,7 @@ def release(number: int, service: Service = HTTP, *, ran_well: bool = False, las
     )
 
 
-def copy(
+def group(
     number: int,
     state: str = "running",
     *,
@@ -73,7 +73,7 @@ def copy(
     replacing: str | None = None,
     taint: Taint | None = None,
     exit_status: int = 1,
-) -> Copy:
+) -> GroupView:
     name = f"shop-production-{number}-{serial}"
     instance = Instance(
         id=name,
@@ -92,7 +92,7 @@ def copy(
     if weight is not None:
         target = Target(name=name, address=instance.address, port=8080)
         routed = RoutedTarget(target=target, weight=weight, sessions=sessions, up=up, served=served)
-    return Copy(
+    return GroupView(
         instance=instance,
         observed=Observed(
             id=name,
@@ -105,23 +105,23 @@ def copy(
     )
 
 
-def serving(number: int, count: int, **fields: Any) -> list[Copy]:
-    """Return ``count`` copies that share all traffic of a release."""
-    return [copy(number, weight=100, serial=serial, **fields) for serial in range(1, count + 1)]
+def serving(number: int, count: int, **fields: Any) -> list[GroupView]:
+    """Return ``count`` groups that share all traffic of a release."""
+    return [group(number, weight=100, serial=serial, **fields) for serial in range(1, count + 1)]
 
 
-def ready(number: int, count: int, **fields: Any) -> list[Copy]:
-    """Return ``count`` healthy copies that the router knows and that have no traffic."""
-    return [copy(number, healthy=True, weight=0, serial=serial, **fields) for serial in range(1, count + 1)]
+def ready(number: int, count: int, **fields: Any) -> list[GroupView]:
+    """Return ``count`` healthy groups that the router knows and that have no traffic."""
+    return [group(number, healthy=True, weight=0, serial=serial, **fields) for serial in range(1, count + 1)]
 
 
-def names(copies: Sequence[Copy]) -> tuple[str, ...]:
-    return tuple(one.id for one in copies)
+def names(groups: Sequence[GroupView]) -> tuple[str, ...]:
+    return tuple(one.id for one in groups)
 
 
 def snapshot(
     releases: list[Release],
-    copies: Sequence[Copy] = (),
+    groups: Sequence[GroupView] = (),
     *,
     active: int | None = None,
     target: int | None = None,
@@ -173,7 +173,7 @@ def snapshot(
         now=NOW,
         environment=environment,
         releases={one.number: one for one in releases},
-        copies=tuple(copies),
+        groups=tuple(groups),
         router_running=router,
         **fields,
     )

@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 import pytest
-from control_values import copy
+from control_values import group
 
 from instar.control.analysis import Verdict, answered, judge
 from instar.model.definition import Analysis
@@ -75,10 +75,10 @@ def test_causes_and_numbers_are_for_people_and_for_the_ledger() -> None:
 
 
 def test_only_what_was_answered_since_the_step_began_counts() -> None:
-    one, two = copy(2, weight=1, served=requests(30, 1)), copy(2, weight=1, serial=2, served=requests(7))
-    assert answered((one, two, copy(2, serial=3)), {one.id: requests(20, 1)}) == requests(17)
+    one, two = group(2, weight=1, served=requests(30, 1)), group(2, weight=1, serial=2, served=requests(7))
+    assert answered((one, two, group(2, serial=3)), {one.id: requests(20, 1)}) == requests(17)
 
 
 def test_counters_that_began_anew_count_whole() -> None:
-    one = copy(2, weight=1, served=requests(5))
+    one = group(2, weight=1, served=requests(5))
     assert answered((one,), {one.id: requests(400)}) == requests(5)

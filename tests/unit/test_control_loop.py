@@ -122,13 +122,13 @@ def test_a_hot_instance_that_the_router_does_not_know_is_asked_by_who_looks_on(
     world.router.detach(ENV, [one.id for one in ledger.instances(ENV) if one.release == 1])
     world.runtime.change("guestbook-dev-1-2", answers=500)
     looked = observe(ledger, world.provider, ENV, whole=True)
-    hot = {copy.id: copy.probe for copy in looked.copies if copy.release == 1}
+    hot = {copy.id: copy.probe for copy in looked.groups if copy.release == 1}
     assert hot["guestbook-dev-1-1"] == Probe(healthy=True)
     assert hot["guestbook-dev-1-2"] == Probe(healthy=False, cause="GET /healthz answered 500")
     agents = observe(ledger, world.provider, ENV, replacing=True)
-    assert [copy.probe for copy in agents.copies] == [copy.probe for copy in looked.copies]
+    assert [copy.probe for copy in agents.groups] == [copy.probe for copy in looked.groups]
     busy = observe(ledger, world.provider, ENV)
-    assert all(copy.probe is None for copy in busy.copies if copy.release == 1)
+    assert all(copy.probe is None for copy in busy.groups if copy.release == 1)
 
 
 def test_a_watched_release_that_does_not_stay_well_is_left_and_stays_left(world: Simulation, ledger: Ledger) -> None:

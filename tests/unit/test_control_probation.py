@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from control_values import DATABASE, HTTP, NOW, ago, copy, ready, release, serving, snapshot
+from control_values import DATABASE, HTTP, NOW, ago, group, ready, release, serving, snapshot
 
 from instar.control.actions import Alarm, Fail, GoBack, Shift, Wait
 from instar.control.decide import decide
@@ -22,8 +22,8 @@ STEADY = dataclasses.replace(HTTP, health=Health(kind="http", path="/healthz", s
 
 def watched(old: Service = HTTP, new: Service = HTTP, *, how: Probation | None = WATCHED, **fields: Any) -> Snapshot:
     releases = [release(1, old, ran_well=True, last=60), release(2, new, ran_well=True, last=60)]
-    copies = fields.pop("copies", [copy(1, weight=0), *serving(2, 1)])
-    return snapshot(releases, copies, active=2, probation=how, **{"failures": (), **fields})
+    groups = fields.pop("groups", [group(1, weight=0), *serving(2, 1)])
+    return snapshot(releases, groups, active=2, probation=how, **{"failures": (), **fields})
 
 
 def test_an_instance_that_ended_sends_the_traffic_back_whoever_looks() -> None:
@@ -33,9 +33,9 @@ def test_an_instance_that_ended_sends_the_traffic_back_whoever_looks() -> None:
 
 
 def test_one_that_no_longer_answers_does_so_too() -> None:
-    silent = copy(2, weight=100, healthy=False, up=False)
+    silent = group(2, weight=100, healthy=False, up=False)
     calm = Probation(source=1, until=NOW)
-    (action,) = decide(watched(how=calm, copies=[copy(1, weight=0), silent], unwell=frozenset({silent.id})))
+    (action,) = decide(watched(how=calm, groups=[group(1, weight=0), silent], unwell=frozenset({silent.id})))
     assert isinstance(action, GoBack)
     assert "shop-production-2-1 no longer answers: GET /healthz answered 500" in action.reason
 
@@ -43,9 +43,9 @@ def test_one_that_no_longer_answers_does_so_too() -> None:
 def test_a_release_that_is_well_or_not_watched_stays() -> None:
     assert decide(watched(how=Probation(source=1, until=NOW))) == ()
     assert decide(watched(how=None)) == ()
-    silent = copy(1, weight=0, healthy=False)
+    silent = group(1, weight=0, healthy=False)
     calm = Probation(source=1, until=NOW)
-    assert decide(watched(how=calm, copies=[silent, *serving(2, 1)], unwell=frozenset({silent.id}))) == ()
+    assert decide(watched(how=calm, groups=[silent, *serving(2, 1)], unwell=frozenset({silent.id}))) == ()
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_a_release_that_is_well_or_not_watched_stays() -> None:
 def test_where_more_than_traffic_changed_hands_somebody_is_called_and_nothing_moves(
     old: Service, new: Service, why: str
 ) -> None:
-    copies = [copy(1, "created"), *serving(2, 1)]
-    (action,) = decide(watched(old, new, copies=copies))
+    groups = [group(1, "created"), *serving(2, 1)]
+    (action,) = decide(watched(old, new, groups=groups))
     assert isinstance(action, Alarm)
     assert not action.holds, "what ended is replaced all the same"
     assert why in action.reason
     assert "instar rollback shop/production" in action.reason
-    assert not any(isinstance(one, Alarm | GoBack) for one in decide(watched(old, new, copies=copies, alarm="it")))
+    assert not any(isinstance(one, Alarm | GoBack) for one in decide(watched(old, new, groups=groups, alarm="it")))
 
 
 def test_nobody_goes_back_to_a_release_that_never_ran_well() -> None:
@@ -80,9 +80,9 @@ def test_nobody_goes_back_to_a_release_that_never_ran_well() -> None:
 def trying(seconds: float | None, **fields: Any) -> Snapshot:
     """Return a snapshot whose candidate has answered for so many seconds."""
     releases = [release(1, HTTP, ran_well=True, last=60), release(2, STEADY)]
-    copies = fields.pop("copies", [*serving(1, 1), *ready(2, 1, age_s=10)])
+    groups = fields.pop("groups", [*serving(1, 1), *ready(2, 1, age_s=10)])
     since = {} if seconds is None else {"shop-production-2-1": ago(seconds)}
-    return snapshot(releases, copies, well_since=since, **{"active": 1, "target": 2, **fields})
+    return snapshot(releases, groups, well_since=since, **{"active": 1, "target": 2, **fields})
 
 
 def test_a_candidate_gets_traffic_when_it_has_stayed_well_for_as_long_as_it_must() -> None:
@@ -92,15 +92,15 @@ def test_a_candidate_gets_traffic_when_it_has_stayed_well_for_as_long_as_it_must
 
 
 def test_one_that_ends_meanwhile_fails() -> None:
-    dead = copy(2, "stopped", weight=0, age_s=3)
-    (action,) = decide(trying(None, copies=[*serving(1, 1), dead]))
+    dead = group(2, "stopped", weight=0, age_s=3)
+    (action,) = decide(trying(None, groups=[*serving(1, 1), dead]))
     assert isinstance(action, Fail)
 
 
 def test_the_time_to_stay_well_comes_on_top_of_the_time_to_get_well() -> None:
     def young(age_s: float, *, healthy: bool) -> Snapshot:
-        candidate = copy(2, healthy=healthy, weight=0, age_s=age_s)
-        return trying(1 if healthy else None, copies=[*serving(1, 1), candidate])
+        candidate = group(2, healthy=healthy, weight=0, age_s=age_s)
+        return trying(1 if healthy else None, groups=[*serving(1, 1), candidate])
 
     assert isinstance(decide(young(34, healthy=True))[0], Wait)
     assert isinstance(decide(young(31, healthy=False))[0], Fail)
@@ -135,7 +135,7 @@ def test_since_when_a_copy_answers_is_known_from_looks_before() -> None:
     first = watch.see(trying(None))
     later = watch.see(dataclasses.replace(trying(None), now=ago(-3)))
     assert first.well_since["shop-production-2-1"] == later.well_since["shop-production-2-1"] == NOW
-    silent = copy(2, healthy=False, weight=0)
-    assert "shop-production-2-1" not in watch.see(trying(None, copies=[*serving(1, 1), silent])).well_since
+    silent = group(2, healthy=False, weight=0)
+    assert "shop-production-2-1" not in watch.see(trying(None, groups=[*serving(1, 1), silent])).well_since
     again = watch.see(dataclasses.replace(trying(None), now=ago(-9)))
     assert again.well_since["shop-production-2-1"] == ago(-9)

@@ -1,4 +1,4 @@
-"""A rolling rollout's decisions, one rule a test; and one played to its end, with every copy counted."""
+"""A rolling rollout's decisions, one rule a test; and one played to its end, with every group counted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from control_values import DATABASE, WORKER, ago, copy, names, ready, release, serving, snapshot
+from control_values import DATABASE, WORKER, ago, group, names, ready, release, serving, snapshot
 
 from instar.control.actions import (
     Create,
@@ -24,7 +24,7 @@ from instar.control.actions import (
     Wait,
 )
 from instar.control.decide import decide
-from instar.control.snapshot import Copy, Snapshot
+from instar.control.snapshot import GroupView, Snapshot
 from instar.model.definition import Analysis, Rollout
 from instar.model.release import Served, Stage
 
@@ -33,7 +33,7 @@ RELEASES = [release(1, ran_well=True, last=600), release(2)]
 
 
 def roll(
-    copies: Sequence[Copy],
+    groups: Sequence[GroupView],
     *,
     batch: int = 1,
     instances: int = 3,
@@ -43,7 +43,7 @@ def roll(
 ) -> Snapshot:
     policy = dataclasses.replace(ROLLING, batch=batch, analysis=fields.pop("analysis", None))
     releases = fields.pop("releases", RELEASES)
-    return snapshot(releases, copies, active=active, target=2, source=1, policy=policy, instances=instances, **fields)
+    return snapshot(releases, groups, active=active, target=2, source=1, policy=policy, instances=instances, **fields)
 
 
 def test_a_batch_is_launched_beside_what_serves_and_not_more() -> None:
@@ -53,17 +53,17 @@ def test_a_batch_is_launched_beside_what_serves_and_not_more() -> None:
 
 
 def test_a_batch_that_is_ready_takes_the_place_of_as_many() -> None:
-    copies = [*serving(1, 3), *ready(2, 1)]
-    (action,) = decide(roll(copies))
+    groups = [*serving(1, 3), *ready(2, 1)]
+    (action,) = decide(roll(groups))
     assert isinstance(action, TakeStep)
     assert (action.step, action.percent) == (1, 33)
-    assert dict(action.weights) == dict.fromkeys((copies[0].id, copies[1].id, copies[3].id), 100)
+    assert dict(action.weights) == dict.fromkeys((groups[0].id, groups[1].id, groups[3].id), 100)
 
 
 def test_who_was_replaced_goes_before_the_next_are_launched() -> None:
-    stay, gone = serving(1, 2), copy(1, weight=0, serial=3)
-    taken = copy(2, weight=100)
-    busy = copy(1, weight=0, serial=3, sessions=2)
+    stay, gone = serving(1, 2), group(1, weight=0, serial=3)
+    taken = group(2, weight=100)
+    busy = group(1, weight=0, serial=3, sessions=2)
     quiet = {busy.id: ago(1)}
     assert isinstance(decide(roll([*stay, busy, taken], stage=Stage(step=1), quiet_since=quiet))[0], Wait)
     (action,) = decide(roll([*stay, gone, taken], stage=Stage(step=1)))
@@ -72,55 +72,55 @@ def test_who_was_replaced_goes_before_the_next_are_launched() -> None:
 
 
 def test_who_drains_for_too_long_goes_all_the_same() -> None:
-    busy = copy(1, weight=0, serial=3, sessions=2)
-    late = roll([*serving(1, 2), busy, copy(2, weight=100)], stage=Stage(step=1), quiet_since={busy.id: ago(31)})
+    busy = group(1, weight=0, serial=3, sessions=2)
+    late = roll([*serving(1, 2), busy, group(2, weight=100)], stage=Stage(step=1), quiet_since={busy.id: ago(31)})
     assert decide(late) == (Retire((busy.id,), "another release took its place"),)
 
 
 def test_the_last_batch_makes_the_target_active() -> None:
     taken = serving(2, 2)
-    last = [copy(1, weight=100), *taken, copy(2, healthy=True, weight=0, serial=3)]
+    last = [group(1, weight=100), *taken, group(2, healthy=True, weight=0, serial=3)]
     assert decide(roll(last, stage=Stage(step=2))) == (Shift(2, names(last[1:])),)
 
 
 def test_copies_beyond_the_wanted_number_lose_their_traffic_before_they_go() -> None:
-    copies = serving(1, 3)
-    assert decide(roll(copies, instances=1)) == (Share(((copies[0].id, 100),)),)
+    groups = serving(1, 3)
+    assert decide(roll(groups, instances=1)) == (Share(((groups[0].id, 100),)),)
 
 
 def test_a_source_copy_that_ended_is_replaced_only_while_it_would_stay() -> None:
-    dead = copy(1, "stopped", weight=100, serial=3)
+    dead = group(1, "stopped", weight=100, serial=3)
     assert decide(roll([*serving(1, 2), dead])) == (Retire((dead.id,), "it ended"),)
     assert decide(roll(serving(1, 2))) == (Plan(1, 1, "ended"),)
-    taken = copy(2, weight=100)
+    taken = group(2, weight=100)
     assert decide(roll([*serving(1, 2), taken], stage=Stage(step=1))) == (Plan(2, 1),)
 
 
 def test_a_batch_that_fails_undoes_it_all() -> None:
-    copies = [*serving(1, 2), copy(2, weight=100), copy(2, healthy=False, serial=2, age_s=31)]
-    (action,) = decide(roll(copies, stage=Stage(step=1)))
+    groups = [*serving(1, 2), group(2, weight=100), group(2, healthy=False, serial=2, age_s=31)]
+    (action,) = decide(roll(groups, stage=Stage(step=1)))
     assert isinstance(action, Fail)
-    assert action.instances == (copies[3].id,)
-    (ended,) = decide(roll([*serving(1, 2), copy(2, "stopped", weight=100)], stage=Stage(step=1)))
+    assert action.instances == (groups[3].id,)
+    (ended,) = decide(roll([*serving(1, 2), group(2, "stopped", weight=100)], stage=Stage(step=1)))
     assert isinstance(ended, Fail)
 
 
 def test_a_pause_keeps_the_shares_as_they_are() -> None:
-    copies = [*serving(1, 3), *ready(2, 1)]
-    assert isinstance(decide(roll(copies, stage=Stage(paused=True)))[0], Wait)
+    groups = [*serving(1, 3), *ready(2, 1)]
+    assert isinstance(decide(roll(groups, stage=Stage(paused=True)))[0], Wait)
 
 
 def test_each_batch_is_judged_before_the_next() -> None:
     analysis = Analysis(min_requests=10)
-    stable = [copy(1, weight=100, serial=serial, served=Served(requests=40)) for serial in (1, 2)]
+    stable = [group(1, weight=100, serial=serial, served=Served(requests=40)) for serial in (1, 2)]
     stage = Stage(step=1, step_at=ago(1))
-    few = copy(2, weight=100, served=Served(requests=9))
+    few = group(2, weight=100, served=Served(requests=9))
     assert isinstance(decide(roll([*stable, few], stage=stage, analysis=analysis))[0], Wait)
-    bad = copy(2, weight=100, served=Served(requests=10, failed=5))
+    bad = group(2, weight=100, served=Served(requests=10, failed=5))
     (action,) = decide(roll([*stable, bad], stage=stage, analysis=analysis))
     assert isinstance(action, Judge)
     assert action.verdict.passed is False
-    good = copy(2, weight=100, served=Served(requests=10))
+    good = group(2, weight=100, served=Served(requests=10))
     (action,) = decide(roll([*stable, good], stage=stage, analysis=analysis))
     assert isinstance(action, Judge)
     assert action.verdict.passed is True
@@ -130,90 +130,90 @@ def test_each_batch_is_judged_before_the_next() -> None:
 
 def test_a_paused_batch_is_not_given_up_for_want_of_requests() -> None:
     stage = Stage(step=1, step_at=ago(100_000), paused=True)
-    copies = [*serving(1, 2), copy(2, weight=100), copy(2, weight=0, healthy=True, serial=2)]
-    assert isinstance(decide(roll(copies, stage=stage, analysis=Analysis(min_requests=10)))[0], Wait)
+    groups = [*serving(1, 2), group(2, weight=100), group(2, weight=0, healthy=True, serial=2)]
+    assert isinstance(decide(roll(groups, stage=stage, analysis=Analysis(min_requests=10)))[0], Wait)
 
 
 def test_exclusive_volumes_are_moved_at_once() -> None:
     releases = [release(1, DATABASE, ran_well=True), release(2, DATABASE)]
-    copies = [copy(1, weight=100), copy(2, "created")]
-    assert decide(roll(copies, releases=releases, instances=1)) == (Route(()),)
+    groups = [group(1, weight=100), group(2, "created")]
+    assert decide(roll(groups, releases=releases, instances=1)) == (Route(()),)
 
 
 def test_what_is_hot_sleeps() -> None:
     releases = [release(1, ran_well=True, last=5), release(2, ran_well=True)]
-    awake = copy(1, weight=0)
+    awake = group(1, weight=0)
     policy = dataclasses.replace(ROLLING)
     (action,) = decide(snapshot(releases, [awake, *serving(2, 1)], active=2, policy=policy))
     assert action == Retire((awake.id,), "it is no longer needed")
-    asleep = copy(1, "created")
+    asleep = group(1, "created")
     assert decide(snapshot(releases, [asleep, *serving(2, 1)], active=2, policy=policy)) == ()
 
 
 def test_a_rolling_rollback_wakes_a_batch_at_a_time() -> None:
     releases = [release(1, ran_well=True), release(2, ran_well=True, last=600)]
-    asleep = [copy(2, "created", serial=serial) for serial in (1, 2, 3)]
+    asleep = [group(2, "created", serial=serial) for serial in (1, 2, 3)]
     made = roll([*serving(1, 3), *asleep], releases=releases, kind="rollback")
     assert decide(made) == (Start((asleep[0].id,)),)
 
 
-def done(copies: list[Copy], snapshot: Snapshot) -> list[Copy]:
-    """Return what becomes of ``copies`` by the next actions."""
+def done(groups: list[GroupView], snapshot: Snapshot) -> list[GroupView]:
+    """Return what becomes of ``groups`` by the next actions."""
     for action in decide(snapshot):
         match action:
             case Plan():
-                serials = range(1 + max((one.instance.serial % 100 for one in copies), default=0), 100)
-                copies += [
-                    copy(action.release, "absent", serial=serial)
+                serials = range(1 + max((one.instance.serial % 100 for one in groups), default=0), 100)
+                groups += [
+                    group(action.release, "absent", serial=serial)
                     for serial, _ in zip(serials, range(action.count), strict=False)
                 ]
             case Create() | Start():
-                copies = [
-                    copy(one.release, healthy=True, weight=None, serial=one.instance.serial % 100, age_s=3)
+                groups = [
+                    group(one.release, healthy=True, weight=None, serial=one.instance.serial % 100, age_s=3)
                     if one.id in action.instances
                     else one
-                    for one in copies
+                    for one in groups
                 ]
             case TakeStep() | Share():
-                copies = [weigh(one, dict(action.weights).get(one.id, 0)) for one in copies]
+                groups = [weigh(one, dict(action.weights).get(one.id, 0)) for one in groups]
             case Shift():
-                copies = [weigh(one, 100 if one.id in action.instances else 0) for one in copies]
+                groups = [weigh(one, 100 if one.id in action.instances else 0) for one in groups]
             case Retire():
-                copies = [one for one in copies if one.id not in action.instances]
+                groups = [one for one in groups if one.id not in action.instances]
             case _:
-                copies = [weigh(one, one.weight) for one in copies]
-    return copies
+                groups = [weigh(one, one.weight) for one in groups]
+    return groups
 
 
-def weigh(one: Copy, weight: int) -> Copy:
-    return copy(one.release, healthy=True, weight=weight, serial=one.instance.serial % 100, age_s=3)
+def weigh(one: GroupView, weight: int) -> GroupView:
+    return group(one.release, healthy=True, weight=weight, serial=one.instance.serial % 100, age_s=3)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
 @pytest.mark.parametrize("instances", [1, 2, 5])
 def test_never_more_than_a_batch_too_many_run_and_never_fewer_serve(batch: int, instances: int) -> None:
-    copies, active, moves = serving(1, instances), 1, 0
-    while not (active == 2 and all(one.release == 2 or not one.weight for one in copies)):
-        made = roll(copies, batch=batch, instances=instances, active=active, stage=Stage(step=moves))
+    groups, active, moves = serving(1, instances), 1, 0
+    while not (active == 2 and all(one.release == 2 or not one.weight for one in groups)):
+        made = roll(groups, batch=batch, instances=instances, active=active, stage=Stage(step=moves))
         moves += 1
         assert moves < 100, "it never ends"
         active = 2 if any(isinstance(action, Shift) for action in decide(made)) else active
-        copies = done(list(copies), made)
-        running = [one for one in copies if one.state == "running"]
+        groups = done(list(groups), made)
+        running = [one for one in groups if one.state == "running"]
         assert len(running) <= instances + batch
         assert sum(1 for one in running if one.weight) >= instances
-    assert sum(1 for one in copies if one.release == 2 and one.weight) == instances
+    assert sum(1 for one in groups if one.release == 2 and one.weight) == instances
 
 
 def test_a_rolling_worker_replaces_one_by_one_too() -> None:
     releases = [release(1, WORKER, ran_well=True), release(2, WORKER)]
-    old = [copy(1, healthy=True, age_s=60, serial=serial) for serial in (1, 2)]
-    young = copy(2, healthy=True, age_s=1)
+    old = [group(1, healthy=True, age_s=60, serial=serial) for serial in (1, 2)]
+    young = group(2, healthy=True, age_s=1)
     assert isinstance(decide(roll([*old, young], releases=releases, instances=2, router=False))[0], Wait)
-    proven = copy(2, healthy=True, age_s=3)
+    proven = group(2, healthy=True, age_s=3)
     (action,) = decide(roll([*old, proven], releases=releases, instances=2, router=False))
     assert action == Retire((old[1].id,), "another release took its place")
-    last = [old[0], proven, copy(2, healthy=True, age_s=3, serial=2)]
+    last = [old[0], proven, group(2, healthy=True, age_s=3, serial=2)]
     (gone,) = decide(roll(last, releases=releases, instances=2, router=False))
     assert gone == Retire((old[0].id,), "another release took its place")
     both = last[1:]
@@ -222,5 +222,5 @@ def test_a_rolling_worker_replaces_one_by_one_too() -> None:
 
 def test_a_release_that_was_hot_with_more_copies_than_are_wanted_now_is_settled_all_the_same() -> None:
     releases = [release(1, ran_well=True, last=1), release(2, ran_well=True)]
-    copies = [*serving(2, 2), copy(2, healthy=True, weight=0, serial=3)]
-    assert decide(roll(copies, releases=releases, instances=2, active=2, kind="rollback")) == (Finish(),)
+    groups = [*serving(2, 2), group(2, healthy=True, weight=0, serial=3)]
+    assert decide(roll(groups, releases=releases, instances=2, active=2, kind="rollback")) == (Finish(),)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from control_values import DATABASE, HTTP, PROCESS, ago, copy, ready, release, serving, snapshot
+from control_values import DATABASE, HTTP, PROCESS, ago, group, ready, release, serving, snapshot
 
 from instar.control.actions import (
     BeginTask,
@@ -22,7 +22,7 @@ from instar.control.actions import (
     Wait,
 )
 from instar.control.decide import decide
-from instar.control.snapshot import Copy, Snapshot
+from instar.control.snapshot import GroupView, Snapshot
 from instar.control.tasks import runs_alone
 from instar.model.definition import Task, Volume
 from instar.model.release import TaskRun
@@ -37,7 +37,10 @@ def run(name: str, outcome: str | None = None, serial: int = 9) -> TaskRun:
 
 
 def tasking(
-    tasks: Sequence[TaskRun] = (), task_copies: Sequence[Copy] = (), copies: Sequence[Copy] = (), **fields: Any
+    tasks: Sequence[TaskRun] = (),
+    task_groups: Sequence[GroupView] = (),
+    groups: Sequence[GroupView] = (),
+    **fields: Any,
 ) -> Snapshot:
     service = fields.pop("service", BEFORE)
     releases = [
@@ -45,11 +48,11 @@ def tasking(
         release(2, service),
     ]
     fields = {"active": 1, "source": 1, "target": 2} | fields
-    return snapshot(releases, copies or serving(1, 1), tasks=tuple(tasks), task_copies=tuple(task_copies), **fields)
+    return snapshot(releases, groups or serving(1, 1), tasks=tuple(tasks), task_groups=tuple(task_groups), **fields)
 
 
-def runner(state: str = "running", **fields: Any) -> Copy:
-    return copy(2, state, serial=9, task="before 1", **fields)
+def runner(state: str = "running", **fields: Any) -> GroupView:
+    return group(2, state, serial=9, task="before 1", **fields)
 
 
 def test_a_task_goes_from_its_record_to_its_end_before_any_copy_is_planned() -> None:
@@ -95,33 +98,33 @@ def test_a_task_whose_instance_is_gone_is_not_begun_again() -> None:
 @pytest.mark.parametrize("word", ["before", "after"])
 def test_a_rollback_runs_none(word: str) -> None:
     service = BEFORE if word == "before" else AFTER
-    copies = [copy(1, weight=0), *serving(2, 1)] if word == "after" else [*serving(1, 1), *ready(2, 1)]
+    groups = [group(1, weight=0), *serving(2, 1)] if word == "after" else [*serving(1, 1), *ready(2, 1)]
     active = 2 if word == "after" else 1
-    actions = decide(tasking(copies=copies, service=service, kind="rollback", active=active))
+    actions = decide(tasking(groups=groups, service=service, kind="rollback", active=active))
     assert not any(isinstance(action, BeginTask) for action in actions)
     assert actions
 
 
 def test_the_last_tasks_come_when_all_traffic_has_moved_and_drained() -> None:
-    busy = [copy(1, weight=0, sessions=1), *serving(2, 1)]
-    assert isinstance(decide(tasking(copies=busy, service=AFTER, active=2))[0], Wait)
-    quiet = [copy(1, weight=0), *serving(2, 1)]
-    assert decide(tasking(copies=quiet, service=AFTER, active=2)) == (BeginTask(2, "after 1"),)
+    busy = [group(1, weight=0, sessions=1), *serving(2, 1)]
+    assert isinstance(decide(tasking(groups=busy, service=AFTER, active=2))[0], Wait)
+    quiet = [group(1, weight=0), *serving(2, 1)]
+    assert decide(tasking(groups=quiet, service=AFTER, active=2)) == (BeginTask(2, "after 1"),)
     done = [run("after 1", "done")]
-    assert decide(tasking(done, copies=quiet, service=AFTER, active=2)) == (Finish(),)
+    assert decide(tasking(done, groups=quiet, service=AFTER, active=2)) == (Finish(),)
 
 
 def test_a_last_task_that_fails_is_a_warning() -> None:
-    quiet = [copy(1, weight=0), *serving(2, 1)]
+    quiet = [group(1, weight=0), *serving(2, 1)]
     failed = [run("after 1", "exit status 1")]
-    (action,) = decide(tasking(failed, copies=quiet, service=AFTER, active=2))
+    (action,) = decide(tasking(failed, groups=quiet, service=AFTER, active=2))
     assert action == Finish("task 'after 1' (tidy): exit status 1")
 
 
 def test_with_an_exclusive_volume_tasks_run_when_the_source_has_stopped() -> None:
     service = dataclasses.replace(DATABASE, before=(MIGRATE,))
     assert decide(tasking(service=service)) == (Plan(2, 1),)
-    stopped = decide(tasking(copies=[copy(2, "created")], service=service))
+    stopped = decide(tasking(groups=[group(2, "created")], service=service))
     assert stopped == (BeginTask(2, "before 1"),)
 
 
@@ -133,12 +136,12 @@ def test_a_task_without_the_exclusive_volume_runs_beside_the_old_release() -> No
     assert decide(tasking([run("before 1")], [planned], service=service)) == (Create((planned.id,), start=True),)
     done = [run("before 1", "done")]
     assert decide(tasking(done, service=service)) == (Plan(2, 1),)
-    created = [*serving(1, 1), copy(2, "created")]
-    assert decide(tasking(done, copies=created, service=service)) == (Route(()),)
-    alone = [copy(2, "created")]
-    assert decide(tasking(done, copies=alone, service=service)) == (BeginTask(2, "before 2"),)
+    created = [*serving(1, 1), group(2, "created")]
+    assert decide(tasking(done, groups=created, service=service)) == (Route(()),)
+    alone = [group(2, "created")]
+    assert decide(tasking(done, groups=alone, service=service)) == (BeginTask(2, "before 2"),)
     two = [*done, run("before 2", "done", serial=8)]
-    assert decide(tasking(two, copies=alone, service=service)) == (BeginTask(2, "before 3"),)
+    assert decide(tasking(two, groups=alone, service=service)) == (BeginTask(2, "before 3"),)
 
 
 def test_one_that_fails_beside_the_old_release_leaves_it_as_it_is() -> None:
@@ -158,7 +161,7 @@ def test_a_task_gets_the_volumes_that_it_names() -> None:
 
 
 def test_an_abort_ends_what_its_task_was_doing() -> None:
-    rest = snapshot([release(1, ran_well=True), release(2, BEFORE)], serving(1, 1), active=1, task_copies=(runner(),))
+    rest = snapshot([release(1, ran_well=True), release(2, BEFORE)], serving(1, 1), active=1, task_groups=(runner(),))
     assert decide(rest) == (EndTask(2, "before 1", runner().id, "given up with its rollout"),)
 
 
@@ -168,6 +171,6 @@ def test_what_is_left_of_an_ended_task_is_removed() -> None:
 
 
 def test_a_task_is_no_copy_that_serves() -> None:
-    made = snapshot([release(1, ran_well=True)], serving(1, 1), active=1, destroying=True, task_copies=(runner(),))
+    made = snapshot([release(1, ran_well=True)], serving(1, 1), active=1, destroying=True, task_groups=(runner(),))
     assert isinstance(decide(made)[0], EndTask)
     assert not any(isinstance(action, Retire) for action in decide(made))

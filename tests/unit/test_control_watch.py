@@ -6,29 +6,29 @@ import dataclasses
 from datetime import timedelta
 from typing import Any
 
-from control_values import HTTP, NOW, copy, release, snapshot
+from control_values import HTTP, NOW, group, release, snapshot
 
-from instar.control.snapshot import Copy, Snapshot
+from instar.control.snapshot import GroupView, Snapshot
 from instar.control.watch import Watch
 from instar.model.definition import Health
 
 SLOW = dataclasses.replace(HTTP, health=Health(kind="http", path="/", interval_ms=5_000, deadline_ms=30_000))
 
 
-def seen(watch: Watch, after_s: float, *copies: Copy, slow: bool = False, asked: bool = False) -> Snapshot:
+def seen(watch: Watch, after_s: float, *groups: GroupView, slow: bool = False, asked: bool = False) -> Snapshot:
     """Return what a look after so many seconds finds."""
     made = snapshot(
-        [release(1, SLOW if slow else HTTP, ran_well=True)], copies, active=1, failures=None if asked else ()
+        [release(1, SLOW if slow else HTTP, ran_well=True)], groups, active=1, failures=None if asked else ()
     )
     return watch.see(dataclasses.replace(made, now=NOW + timedelta(seconds=after_s)))
 
 
-def silent(**fields: Any) -> Copy:
-    return copy(1, **{"healthy": False, "weight": 100, "up": False, "age_s": 600} | fields)
+def silent(**fields: Any) -> GroupView:
+    return group(1, **{"healthy": False, "weight": 100, "up": False, "age_s": 600} | fields)
 
 
-def well() -> Copy:
-    return copy(1, weight=100, age_s=600)
+def well() -> GroupView:
+    return group(1, weight=100, age_s=600)
 
 
 def test_who_does_not_answer_once_has_not_failed() -> None:
@@ -69,7 +69,7 @@ def test_who_never_answered_has_its_time_to_begin() -> None:
 
 def test_who_answered_once_does_not() -> None:
     watch = Watch()
-    seen(watch, 0, copy(1, healthy=True, age_s=0))
+    seen(watch, 0, group(1, healthy=True, age_s=0))
     seen(watch, 1, silent(age_s=0))
     assert seen(watch, 3, silent(age_s=0)).unwell == {silent().id}
 
@@ -81,7 +81,7 @@ def test_nobody_is_unwell_for_somebody_who_asks() -> None:
 
 
 def test_who_has_no_traffic_is_known_since_it_had_none() -> None:
-    watch, quiet = Watch(), copy(1, weight=0)
+    watch, quiet = Watch(), group(1, weight=0)
     seen(watch, 0, well())
     assert seen(watch, 5, quiet).quiet_since == {quiet.id: NOW + timedelta(seconds=5)}
     assert seen(watch, 9, quiet).quiet_since == {quiet.id: NOW + timedelta(seconds=5)}

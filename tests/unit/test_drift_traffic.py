@@ -5,36 +5,36 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from control_values import ENV, HTTP, copy, release, snapshot
+from control_values import ENV, HTTP, group, release, snapshot
 
 from instar.drift.traffic import compare, targets
 from instar.model.release import Rollout
 from instar.providers.base import RouterPlan, RouterState, Target
 
 
-def found(*copies: Any, active: int = 1, **changes: Any) -> list[tuple[str, str]]:
-    """Return (path, observed) of what differs where the router has ``copies``."""
+def found(*groups: Any, active: int = 1, **changes: Any) -> list[tuple[str, str]]:
+    """Return (path, observed) of what differs where the router has ``groups``."""
     releases = {number: release(number) for number in (1, 2)}
-    state = snapshot(list(releases.values()), list(copies), active=active).environment
+    state = snapshot(list(releases.values()), list(groups), active=active).environment
     plan = RouterPlan.of(ENV, state.settings, HTTP)
-    routed = tuple(changes.pop("routed", [one.routed for one in copies if one.routed]))
+    routed = tuple(changes.pop("routed", [one.routed for one in groups if one.routed]))
     router = RouterState(running=True, plan=plan, targets=routed)
-    instances = [one.instance for one in copies]
+    instances = [one.instance for one in groups]
     state = replace(state, **changes)
     return [(one.path, one.observed) for one in compare(state, instances, releases, router)]
 
 
 def test_traffic_as_the_ledger_says_is_nothing_to_tell() -> None:
-    assert found(copy(1, weight=100), copy(1, weight=100, serial=2), copy(2, weight=0)) == []
+    assert found(group(1, weight=100), group(1, weight=100, serial=2), group(2, weight=0)) == []
 
 
 def test_weights_of_one_release_are_the_same() -> None:
-    observed = found(copy(1, weight=100), copy(1, weight=7, serial=2))
+    observed = found(group(1, weight=100), group(1, weight=7, serial=2))
     assert observed == [("weights", "shop-production-1-1 100, shop-production-1-2 7")]
 
 
 def test_a_release_that_is_not_active_has_no_traffic_unless_a_rollout_gives_it_some() -> None:
-    shared = (copy(1, weight=100), copy(2, weight=100))
+    shared = (group(1, weight=100), group(2, weight=100))
     assert found(*shared) == [("shop-production-2-1", "weight 100")]
     rollout = Rollout(
         id=1, environment=ENV, kind="deploy", source=1, target=2, state="running", actor="ann",
@@ -44,7 +44,7 @@ def test_a_release_that_is_not_active_has_no_traffic_unless_a_rollout_gives_it_s
 
 
 def test_an_address_and_a_target_that_the_ledger_does_not_know() -> None:
-    one = copy(1, weight=100)
+    one = group(1, weight=100)
     assert one.routed is not None
     elsewhere = replace(one.routed, target=Target(name=one.id, address="203.0.113.7", port=8080))
     assert found(one, routed=[elsewhere]) == [(one.id, "203.0.113.7:8080")]
@@ -53,6 +53,6 @@ def test_an_address_and_a_target_that_the_ledger_does_not_know() -> None:
 
 
 def test_tasks_and_workers_are_no_targets() -> None:
-    copies = [copy(1), copy(1, serial=2, task="before 1")]
-    named = targets([one.instance for one in copies], {1: release(1)})
+    groups = [group(1), group(1, serial=2, task="before 1")]
+    named = targets([one.instance for one in groups], {1: release(1)})
     assert [one.name for one in named] == ["shop-production-1-1"]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from instar.control.snapshot import Copy, Snapshot
+from instar.control.snapshot import GroupView, Snapshot
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentId, EnvironmentState, Event, Rollout, Served, Settings, Stage
 from instar.providers.base import Observed, Probe, RoutedTarget, RouterPlan, Target
@@ -23,11 +23,11 @@ NOTHING = Served()
 
 
 def metrics(began: datetime = BEFORE - timedelta(hours=1)) -> Metrics:
-    """Metrics of an agent that began before the instances of :func:`copy`."""
+    """Metrics of an agent that began before the instances of :func:`group`."""
     return Metrics(clock=lambda: began)
 
 
-def copy(
+def group(
     number: int = 1,
     serial: int = 1,
     *,
@@ -36,27 +36,27 @@ def copy(
     up: bool = True,
     probe: Probe | None = None,
     served: Served = NOTHING,
-) -> Copy:
+) -> GroupView:
     made = dataclasses.replace(instance(serial, of=release(number)), created_at=BEFORE)
     target = Target(name=made.id, address=made.address, port=8080)
     routed = None if weight is None else RoutedTarget(target=target, weight=weight, sessions=0, up=up, served=served)
-    return Copy(instance=made, observed=Observed(id=made.id, state=state), probe=probe, routed=routed)  # type: ignore[arg-type]
+    return GroupView(instance=made, observed=Observed(id=made.id, state=state), probe=probe, routed=routed)  # type: ignore[arg-type]
 
 
 def world(
-    *copies: Copy,
+    *groups: GroupView,
     active: int | None = 1,
     plan: RouterPlan | None = PLAN,
     of: EnvironmentId = ENV,
     **state: object,
 ) -> Snapshot:
     environment = EnvironmentState(id=of, settings=Settings(), active=active, created_at=BEFORE, **state)  # type: ignore[arg-type]
-    numbers = {one.release for one in copies} | ({active} if active else set())
+    numbers = {one.release for one in groups} | ({active} if active else set())
     return Snapshot(
         now=NOW,
         environment=environment,
         releases={number: release(number) for number in numbers},
-        copies=copies,
+        groups=groups,
         router_running=plan is not None,
         router_plan=plan,
     )
@@ -81,7 +81,7 @@ def test_nothing_seen_is_written_too() -> None:
 
 def test_what_is_written_is_read_by_prometheus_own_parser_and_follows_its_names() -> None:
     seen = metrics()
-    seen.saw(world(copy(), alarm="why"), 0.2)
+    seen.saw(world(group(), alarm="why"), 0.2)
     families = {one.name: one for one in text_string_to_metric_families(seen.text().decode())}
     own = [one for name, one in families.items() if name.startswith("instar_")]
     assert {one.type for one in own} <= {"gauge", "counter"}
@@ -100,7 +100,7 @@ def test_names_that_could_break_a_line_are_escaped() -> None:
 
 def test_requests_failures_and_times_are_summed_by_release() -> None:
     seen = metrics()
-    seen.saw(world(copy(1, 1, served=served(3, 1, 500)), copy(1, 2, served=served(4, 0, 1000)), copy(2, 1)), 0.1)
+    seen.saw(world(group(1, 1, served=served(3, 1, 500)), group(1, 2, served=served(4, 0, 1000)), group(2, 1)), 0.1)
     label = f'{{environment="dev",release="1",service="{ENV.service}"}}'
     assert lines(seen, "instar_requests_total")[0] == f"instar_requests_total{label} 7.0"
     assert lines(seen, "instar_requests_failed_total")[0] == f"instar_requests_failed_total{label} 1.0"
@@ -110,46 +110,46 @@ def test_requests_failures_and_times_are_summed_by_release() -> None:
 def test_counters_go_on_when_the_router_began_anew() -> None:
     seen = metrics()
     for count in (10, 15, 2, 6):
-        seen.saw(world(copy(served=served(count))), 0.1)
+        seen.saw(world(group(served=served(count))), 0.1)
     assert requests(seen) == 21
 
 
 def test_a_router_that_does_not_answer_has_counted_nothing_and_nothing_is_counted_twice() -> None:
     seen = metrics()
-    seen.saw(world(copy(served=served(10))), 0.1)
-    seen.saw(world(copy(), plan=None), 0.1)
-    seen.saw(world(copy(weight=None), plan=None), 0.1)
+    seen.saw(world(group(served=served(10))), 0.1)
+    seen.saw(world(group(), plan=None), 0.1)
+    seen.saw(world(group(weight=None), plan=None), 0.1)
     assert requests(seen) == 10
-    seen.saw(world(copy(served=served(12))), 0.1)
+    seen.saw(world(group(served=served(12))), 0.1)
     assert requests(seen) == 12
 
 
 def test_what_was_answered_before_the_agent_began_is_not_its_to_count() -> None:
     seen = metrics(began=NOW)
-    seen.saw(world(copy(served=served(1_000_000))), 0.1)
+    seen.saw(world(group(served=served(1_000_000))), 0.1)
     assert requests(seen) == 0
-    seen.saw(world(copy(served=served(1_000_003))), 0.1)
+    seen.saw(world(group(served=served(1_000_003))), 0.1)
     assert requests(seen) == 3
 
 
 def test_a_replaced_instance_takes_nothing_from_its_release() -> None:
     seen = metrics()
-    seen.saw(world(copy(1, 1, served=served(9))), 0.1)
-    seen.saw(world(copy(1, 2, served=served(1))), 0.1)
+    seen.saw(world(group(1, 1, served=served(9))), 0.1)
+    seen.saw(world(group(1, 2, served=served(1))), 0.1)
     assert requests(seen) == 10
 
 
 def test_a_release_of_which_nothing_is_left_is_told_of_no_more() -> None:
     seen = metrics()
-    seen.saw(world(copy(1), copy(2)), 0.1)
-    seen.saw(world(copy(2), active=2), 0.1)
+    seen.saw(world(group(1), group(2)), 0.1)
+    seen.saw(world(group(2), active=2), 0.1)
     assert 'release="2"' in seen.text().decode()
     assert 'release="1"' not in seen.text().decode()
 
 
 def test_instances_are_told_by_state_also_where_there_are_none() -> None:
     seen = metrics()
-    seen.saw(world(copy(1, 1), copy(1, 2, state="stopped", weight=None)), 0.1)
+    seen.saw(world(group(1, 1), group(1, 2, state="stopped", weight=None)), 0.1)
     found = {line.rpartition('state="')[2] for line in lines(seen, "instar_instances{")}
     assert found == {'planned"} 0.0', 'created"} 0.0', 'running"} 1.0', 'dead"} 1.0'}
     seen.saw(world(active=1), 0.1)
@@ -158,16 +158,16 @@ def test_instances_are_told_by_state_also_where_there_are_none() -> None:
 
 def test_healthy_is_what_answers_now_not_what_the_router_last_knew() -> None:
     seen = metrics()
-    unwell = copy(1, 1, probe=Probe(healthy=False, cause="answered 500"), weight=0)
-    dead = copy(1, 2, state="stopped", up=True)
-    unrouted = copy(1, 3, probe=Probe(healthy=True), weight=None)
-    seen.saw(world(unwell, dead, unrouted, copy(1, 4), copy(1, 5, up=False)), 0.1)
+    unwell = group(1, 1, probe=Probe(healthy=False, cause="answered 500"), weight=0)
+    dead = group(1, 2, state="stopped", up=True)
+    unrouted = group(1, 3, probe=Probe(healthy=True), weight=None)
+    seen.saw(world(unwell, dead, unrouted, group(1, 4), group(1, 5, up=False)), 0.1)
     assert lines(seen, "instar_instances_healthy")[0].endswith(" 2.0")
 
 
 def test_weights_are_shares_of_one() -> None:
     seen = metrics()
-    seen.saw(world(copy(1, weight=75), copy(2, weight=25)), 0.1)
+    seen.saw(world(group(1, weight=75), group(2, weight=25)), 0.1)
     assert [line.rpartition(" ")[2] for line in lines(seen, "instar_weight_ratio")] == ["0.75", "0.25"]
 
 
@@ -176,13 +176,13 @@ def test_a_rollout_is_there_while_it_runs_from_its_first_moment() -> None:
         id=1, environment=ENV, kind="deploy", source=1, target=2, state="running", actor="me", started_at=NOW
     )
     seen = metrics()
-    seen.saw(world(copy(1), copy(2), rollout=rollout), 0.1)
+    seen.saw(world(group(1), group(2), rollout=rollout), 0.1)
     labels = 'environment="dev",release="2",service="guestbook"'
     assert lines(seen, "instar_rollout_running") == [f'instar_rollout_running{{{labels},strategy="blue-green"}} 1.0']
     assert lines(seen, "instar_rollout_step") == [f"instar_rollout_step{{{labels}}} 0.0"]
-    seen.saw(world(copy(1), copy(2), rollout=dataclasses.replace(rollout, stage=Stage(step=2))), 0.1)
+    seen.saw(world(group(1), group(2), rollout=dataclasses.replace(rollout, stage=Stage(step=2))), 0.1)
     assert lines(seen, "instar_rollout_step") == [f"instar_rollout_step{{{labels}}} 2.0"]
-    seen.saw(world(copy(2), active=2), 0.1)
+    seen.saw(world(group(2), active=2), 0.1)
     assert lines(seen, "instar_rollout") == []
 
 
@@ -208,7 +208,7 @@ def test_the_last_verdict_is_told_also_when_it_came_before_the_first_pass() -> N
     seen.happened(verdict(False, 3))
     seen.happened(verdict(True, 4, kind="step"))
     assert lines(seen, "instar_verdict") == []
-    seen.saw(world(copy()), 0.1)
+    seen.saw(world(group()), 0.1)
     label = '{environment="dev",release="3",service="guestbook"}'
     assert lines(seen, "instar_verdict_passed") == [f"instar_verdict_passed{label} 0.0"]
     (at,) = lines(seen, "instar_verdict_timestamp_seconds")
@@ -218,8 +218,8 @@ def test_the_last_verdict_is_told_also_when_it_came_before_the_first_pass() -> N
 def test_passes_errors_and_notices_are_counted() -> None:
     seen = metrics()
     seen.failed(ENV)
-    seen.saw(world(copy(), alarm="it keeps failing"), 0.25)
-    seen.saw(world(copy()), 0.5)
+    seen.saw(world(group(), alarm="it keeps failing"), 0.25)
+    seen.saw(world(group()), 0.5)
     seen.noticed("sent")
     assert lines(seen, "instar_passes_total") == [f"instar_passes_total{{{WHERE}}} 2.0"]
     assert lines(seen, "instar_pass_seconds_total") == [f"instar_pass_seconds_total{{{WHERE}}} 0.75"]
@@ -233,7 +233,7 @@ def test_passes_errors_and_notices_are_counted() -> None:
 
 def test_an_environment_that_is_gone_is_told_of_no_more() -> None:
     seen = metrics()
-    seen.saw(world(copy()), 0.1)
+    seen.saw(world(group()), 0.1)
     seen.failed(ENV)
     seen.happened(verdict(True))
     seen.forgot(ENV)
@@ -242,7 +242,7 @@ def test_an_environment_that_is_gone_is_told_of_no_more() -> None:
 
 def test_instances_that_ended_are_counted_by_reason_from_the_agent_on() -> None:
     seen = metrics(NOW)
-    seen.saw(world(copy()), 0.1)
+    seen.saw(world(group()), 0.1)
     for at, reason in ((BEFORE, "exited"), (NOW, "out-of-memory"), (NOW, "out-of-memory"), (NOW, "signal")):
         event = Event(
             seq=1,

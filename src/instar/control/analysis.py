@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from instar.control.snapshot import Copy
+from instar.control.snapshot import GroupView
 from instar.model.definition import Analysis
 from instar.model.release import Served
 
@@ -40,12 +40,12 @@ class Verdict:
         return f"{failed} · {mean_ms(self.candidate):.1f} ms ({mean_ms(self.stable):.1f} ms)"
 
 
-def answered(copies: Iterable[Copy], counted: Mapping[str, Served]) -> Served:
-    """Return what ``copies`` answered together since it was ``counted``."""
+def answered(groups: Iterable[GroupView], counted: Mapping[str, Served]) -> Served:
+    """Return what ``groups`` answered together since it was ``counted``."""
     total = Served()
-    for copy in copies:
-        if copy.routed is not None:
-            total += copy.routed.served.since(counted.get(copy.id, Served()))
+    for group in groups:
+        if group.routed is not None:
+            total += group.routed.served.since(counted.get(group.id, Served()))
     return total
 
 

@@ -1,6 +1,6 @@
-"""Blue-green: all copies of the target beside the source, proven healthy, then all traffic at once, then drain.
+"""Blue-green: all groups of the target beside the source, proven healthy, then all traffic at once, then drain.
 
-Where two releases must not run at once, the target's copies are created first, so that whatever can fail has
+Where two releases must not run at once, the target's groups are created first, so that whatever can fail has
 failed before the source stops; the gap is from the last request the source may take to the first of the target.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from instar.control.actions import Action, Fail, Route, Shift, Wait
 from instar.control.bring_up import in_the_way
 from instar.control.candidate import PAUSED_S, moved, prepare, settle, troubled, under_way
-from instar.control.snapshot import FULL, Copy, Snapshot, alone, has_weights, routed
+from instar.control.snapshot import FULL, GroupView, Snapshot, alone, has_weights, routed
 from instar.control.stable import keep_source
 from instar.model.release import Release, Rollout
 
@@ -30,26 +30,26 @@ def blue_green(snapshot: Snapshot) -> tuple[Action, ...]:
         return (Fail(readiness.cause, readiness.culprits),)
     if readiness.actions:
         return readiness.actions
-    return _move(snapshot, rollout, target, readiness.copies) or settle(snapshot, rollout, target)
+    return _move(snapshot, rollout, target, readiness.groups) or settle(snapshot, rollout, target)
 
 
 def _is_ready(snapshot: Snapshot, rollout: Rollout, target: Release) -> bool:
     """The way back is open: nothing that the source lacks is made before the traffic has gone there."""
     if rollout.kind != "rollback" or not target.ran_well:
         return False
-    ready = [copy for copy in snapshot.of(target) if copy.healthy and copy.routed is not None and copy.routed.up]
-    return len(ready) >= snapshot.wanted_copies
+    ready = [group for group in snapshot.of(target) if group.healthy and group.routed is not None and group.routed.up]
+    return len(ready) >= snapshot.wanted_groups
 
 
-def _move(snapshot: Snapshot, rollout: Rollout, target: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
+def _move(snapshot: Snapshot, rollout: Rollout, target: Release, groups: tuple[GroupView, ...]) -> tuple[Action, ...]:
     active = snapshot.environment.active == target.number
     if rollout.stage.paused and not active and not _gap(snapshot, target):
         return (Wait(PAUSED_S),)
     if not routed(target):
-        if any(copy.weight for copy in snapshot.copies):
+        if any(group.weight for group in snapshot.groups):
             return (Route(()),)
         return () if active else (Shift(target.number, ()),)
-    names = tuple(copy.id for copy in copies)
+    names = tuple(group.id for group in groups)
     if not active:
         return (Shift(target.number, names),)
     return () if has_weights(snapshot, dict.fromkeys(names, FULL)) else (Route(names),)

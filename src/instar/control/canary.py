@@ -1,4 +1,4 @@
-"""Canary: all copies of the target beside the source, then its share of the traffic in steps, each judged, then all.
+"""Canary: all groups of the target beside the source, then its share of the traffic in steps, each judged, then all.
 
 Each step is written down before its shares are given. A step lasts as long as its pause, or until somebody says so;
 meanwhile the target's figures are held against the source's over the same time.
@@ -15,7 +15,7 @@ from instar.control.actions import Action, Fail, Judge, Share, Shift, TakeStep, 
 from instar.control.analysis import Verdict, answered, judge, judge_few
 from instar.control.blue_green import blue_green
 from instar.control.candidate import PAUSED_S, moved, prepare, settle, troubled, under_way
-from instar.control.snapshot import FULL, Copy, Snapshot, has_weights, routed
+from instar.control.snapshot import FULL, GroupView, Snapshot, has_weights, routed
 from instar.control.stable import keep_source, serving
 from instar.model.definition import Analysis, Step
 from instar.model.release import EnvironmentState, Release, Rollout
@@ -38,13 +38,13 @@ def canary(snapshot: Snapshot) -> tuple[Action, ...]:
         return (Fail(readiness.cause, readiness.culprits),)
     if readiness.actions:
         return readiness.actions
-    return _next_share(snapshot, rollout, target, readiness.copies)
+    return _next_share(snapshot, rollout, target, readiness.groups)
 
 
 def shares(percent: int, candidate: Sequence[str], stable: Sequence[str]) -> Mapping[str, int]:
     """Return weights (1–256) that give ``candidate`` together ``percent`` of the requests and ``stable`` the rest.
 
-    Exact where the numbers allow it, else as near as whole weights come. Who has no copies gets nothing.
+    Exact where the numbers allow it, else as near as whole weights come. Who has no groups gets nothing.
     """
     if not candidate or not stable or not 0 < percent < 100:
         return dict.fromkeys((candidate or stable) if percent >= 100 else (stable or candidate), FULL)
@@ -149,9 +149,11 @@ def _at_once(snapshot: Snapshot, rollout: Rollout, target: Release) -> bool:
     return back or snapshot.source is None or not routed(target) or not snapshot.environment.settings.rollout.steps
 
 
-def _next_share(snapshot: Snapshot, rollout: Rollout, target: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
+def _next_share(
+    snapshot: Snapshot, rollout: Rollout, target: Release, groups: tuple[GroupView, ...]
+) -> tuple[Action, ...]:
     steps, stage = snapshot.environment.settings.rollout.steps, rollout.stage
-    names, stable = [copy.id for copy in copies], [copy.id for copy in serving(snapshot, snapshot.source)]
+    names, stable = [group.id for group in groups], [group.id for group in serving(snapshot, snapshot.source)]
     if snapshot.environment.active == target.number:
         return (Shift(target.number, tuple(names)),)
     if stage.step == 0:

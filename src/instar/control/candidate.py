@@ -8,7 +8,7 @@ from datetime import timedelta
 from instar.control.actions import Action, Attach, Cut, Fail, Finish, OpenRouter, Preview, Retire, Smoke, Wait
 from instar.control.bring_up import Readiness, bring_up, has_stayed_well
 from instar.control.endings import has_fallen, why_ended
-from instar.control.snapshot import Copy, Snapshot, alone, routed, wanted_plan
+from instar.control.snapshot import GroupView, Snapshot, alone, routed, wanted_plan
 from instar.control.tasks import run_tasks
 from instar.model.release import Release, Rollout
 
@@ -26,35 +26,35 @@ def under_way(snapshot: Snapshot) -> tuple[Rollout, Release]:
 def moved(snapshot: Snapshot, rollout: Rollout, target: Release) -> bool:
     """The traffic is with the target, or would be but for what ended with the machine: that is upkeep's business.
 
-    A copy that ended by itself has not: while the source is still there, that is a reason to go back to it.
+    A group that ended by itself has not: while the source is still there, that is a reason to go back to it.
     """
-    if snapshot.environment.active != target.number or any(_fell(copy, rollout) for copy in snapshot.of(target)):
+    if snapshot.environment.active != target.number or any(_fell(group, rollout) for group in snapshot.of(target)):
         return False
-    live = {copy.id for copy in snapshot.of(target) if copy.state != "dead"}
+    live = {group.id for group in snapshot.of(target) if group.state != "dead"}
     if not live or not routed(target):
         return True
-    carrying = {copy.id for copy in snapshot.copies if copy.weight}
+    carrying = {group.id for group in snapshot.groups if group.weight}
     enough = len(carrying) >= min(
-        snapshot.wanted_copies, len(live)
+        snapshot.wanted_groups, len(live)
     )  # a release that was hot may have more than are wanted
     return snapshot.router_plan is not None and carrying <= live and enough
 
 
 def troubled(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Action, ...]:
-    """Return what a candidate's trouble asks for: that the rollout fails, or a copy is replaced."""
+    """Return what a candidate's trouble asks for: that the rollout fails, or a group is replaced."""
     if rollout.stage.abort is not None and snapshot.environment.active != target.number:
         return (Fail(f"aborted: {rollout.stage.abort}" if rollout.stage.abort else "aborted"),)
-    fallen = tuple(copy for copy in snapshot.of(target) if _fell(copy, rollout))
+    fallen = tuple(group for group in snapshot.of(target) if _fell(group, rollout))
     if fallen:
         return (_failure(fallen),)
-    worn = tuple(copy.id for copy in snapshot.of(target) if _worn(copy, rollout))
+    worn = tuple(group.id for group in snapshot.of(target) if _worn(group, rollout))
     return (Retire(worn, "it no longer answers", unwell=True),) if worn else ()
 
 
 def prepare(snapshot: Snapshot, rollout: Rollout, target: Release, count: int | None = None) -> Readiness:
-    """Return what brings ``count`` copies of the target (all: None) to where they can get traffic.
+    """Return what brings ``count`` groups of the target (all: None) to where they can get traffic.
 
-    In this order: its tasks, copies running and healthy, the router open and knowing them, smoke checks, preview.
+    In this order: its tasks, groups running and healthy, the router open and knowing them, smoke checks, preview.
     """
     tasks = run_tasks(snapshot, target, "before")
     if tasks.failure:
@@ -62,7 +62,7 @@ def prepare(snapshot: Snapshot, rollout: Rollout, target: Release, count: int | 
     readiness = bring_up(snapshot, target, count=count, first=tasks.actions, first_alone=tasks.alone)
     if readiness.cause or readiness.actions or not routed(target):
         return readiness
-    actions = _introduce(snapshot, rollout, target, readiness.copies)
+    actions = _introduce(snapshot, rollout, target, readiness.groups)
     return dataclasses.replace(readiness, actions=actions)
 
 
@@ -80,13 +80,15 @@ def _prove(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Actio
     if not alone(target) or (rollout.kind == "rollback" and target.ran_well):
         return ()
     shaky = [
-        copy for copy in snapshot.of(target) if not (copy.id in snapshot.well_since and has_stayed_well(snapshot, copy))
+        group
+        for group in snapshot.of(target)
+        if not (group.id in snapshot.well_since and has_stayed_well(snapshot, group))
     ]
     if not target.service.health.steady_ms or not shaky:
         return ()
     health = target.service.health
     patience = timedelta(milliseconds=health.deadline_ms + 2 * health.steady_ms)  # who looks may have begun anew
-    late = tuple(copy.id for copy in shaky if snapshot.now >= copy.began_at + patience)
+    late = tuple(group.id for group in shaky if snapshot.now >= group.began_at + patience)
     if late:
         return (Fail(f"instance {late[0]} did not stay well for {health.steady_ms / 1000:g} s", late),)
     return (Wait(PAUSED_S),)
@@ -94,42 +96,44 @@ def _prove(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Actio
 
 def drain(snapshot: Snapshot, target: Release) -> tuple[Action, ...]:
     """Return what waits for the last requests of other releases, and ends those whose time is over."""
-    busy = tuple(copy for copy in snapshot.others(target) if copy.sessions)
-    late = tuple(copy.id for copy in busy if snapshot.drained(copy))
+    busy = tuple(group for group in snapshot.others(target) if group.sessions)
+    late = tuple(group.id for group in busy if snapshot.drained(group))
     if late:
         return (Cut(late),)
     return (Wait(DRAIN_PAUSE_S),) if busy else ()
 
 
-def _introduce(snapshot: Snapshot, rollout: Rollout, target: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
+def _introduce(
+    snapshot: Snapshot, rollout: Rollout, target: Release, groups: tuple[GroupView, ...]
+) -> tuple[Action, ...]:
     if snapshot.router_plan is None or snapshot.router_plan != wanted_plan(snapshot, target):
         return (OpenRouter(target.number),)
-    unknown = tuple(copy.id for copy in copies if copy.routed is None or not copy.routed.up)
+    unknown = tuple(group.id for group in groups if group.routed is None or not group.routed.up)
     if unknown:
         return (Attach(target.number, unknown),)
-    shown = {target.number: copies[0].id}
+    shown = {target.number: groups[0].id}
     if snapshot.router_plan.preview is not None and dict(snapshot.previewed) != shown:
         return (Preview(tuple(shown.items())),)
     proven = target.ran_well and rollout.kind == "rollback"
-    new = tuple(copy.id for copy in copies if copy.id not in rollout.stage.smoked)
+    new = tuple(group.id for group in groups if group.id not in rollout.stage.smoked)
     return (Smoke(target.number, new),) if target.service.smoke and new and not proven else ()
 
 
-def _new(copy: Copy, rollout: Rollout) -> bool:
+def _new(group: GroupView, rollout: Rollout) -> bool:
     """It began in this rollout: it may need its time yet, and its end is the rollout's."""
-    return copy.began_at >= rollout.started_at
+    return group.began_at >= rollout.started_at
 
 
-def _fell(copy: Copy, rollout: Rollout) -> bool:
+def _fell(group: GroupView, rollout: Rollout) -> bool:
     """It ended by itself in this rollout, not with the machine."""
-    return has_fallen(copy) and _new(copy, rollout)
+    return has_fallen(group) and _new(group, rollout)
 
 
-def _worn(copy: Copy, rollout: Rollout) -> bool:
-    """A copy that can't serve, through no fault of this rollout: it is replaced, which is no reason to fail."""
-    unwell = copy.state == "running" and copy.probe is not None and not copy.probe.healthy and not copy.weight
-    return copy.state == "dead" or (unwell and not _new(copy, rollout))
+def _worn(group: GroupView, rollout: Rollout) -> bool:
+    """A group that can't serve, through no fault of this rollout: it is replaced, which is no reason to fail."""
+    unwell = group.state == "running" and group.probe is not None and not group.probe.healthy and not group.weight
+    return group.state == "dead" or (unwell and not _new(group, rollout))
 
 
-def _failure(fallen: tuple[Copy, ...]) -> Fail:
-    return Fail(f"instance {fallen[0].id} ended: {why_ended(fallen[0])}", tuple(copy.id for copy in fallen))
+def _failure(fallen: tuple[GroupView, ...]) -> Fail:
+    return Fail(f"instance {fallen[0].id} ended: {why_ended(fallen[0])}", tuple(group.id for group in fallen))

@@ -7,7 +7,7 @@ The order of the rules, first match wins:
 2. What instances may reach is what the settings say before an instance is made, and in the end. Traffic moves, and a
    way back is taken, without waiting for it.
 3. A running rollout goes on as its strategy says, until it has finished or failed.
-4. Otherwise the active release is kept as wanted: dead copies replaced, traffic on healthy ones, every other
+4. Otherwise the active release is kept as wanted: dead groups replaced, traffic on healthy ones, every other
    release drained and then kept hot or retired, as ``keep`` says.
 
 No action at all means: as wanted.
@@ -44,8 +44,8 @@ def decide(snapshot: Snapshot) -> tuple[Action, ...]:
 
 
 def _tear_down(snapshot: Snapshot) -> tuple[Action, ...]:
-    if any(copy.weight for copy in snapshot.copies):
+    if any(group.weight for group in snapshot.groups):
         return (Route(()),)
-    if snapshot.copies:
-        return (Retire(tuple(copy.id for copy in snapshot.copies), "the environment is destroyed"),)
+    if snapshot.groups:
+        return (Retire(tuple(group.id for group in snapshot.groups), "the environment is destroyed"),)
     return (CloseRouter(),) if snapshot.router_running else ()

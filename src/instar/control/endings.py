@@ -5,18 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 
 from instar.control.actions import Retire
-from instar.control.snapshot import Copy
+from instar.control.snapshot import GroupView
 from instar.model.release import FALLEN, Ending, EndReason
 from instar.providers.base import RESTARTED, Observed
 
 
-def ending_of(copy: Copy, action: Retire, now: datetime) -> Ending:
-    """Return how ``copy``, which is retired now, comes to its end, or came to it by itself."""
-    if copy.instance.ending is not None:
-        return copy.instance.ending
-    if copy.state != "dead":
+def ending_of(group: GroupView, action: Retire, now: datetime) -> Ending:
+    """Return how ``group``, which is retired now, comes to its end, or came to it by itself."""
+    if group.instance.ending is not None:
+        return group.instance.ending
+    if group.state != "dead":
         return Ending(reason="unwell" if action.unwell else "instar", at=now, why=action.reason)
-    seen = copy.observed
+    seen = group.observed
     return Ending(
         reason=_reason(seen),
         at=now,
@@ -33,14 +33,14 @@ def words(seen: Observed) -> str:
     return f"exit status {seen.exit_status}" if seen.exit_status is not None else "it is gone"
 
 
-def why_ended(copy: Copy) -> str:
-    """Return why ``copy``, which is dead, is: what was written down, else what can be seen."""
-    return str(copy.instance.ending) if copy.instance.ending is not None else words(copy.observed)
+def why_ended(group: GroupView) -> str:
+    """Return why ``group``, which is dead, is: what was written down, else what can be seen."""
+    return str(group.instance.ending) if group.instance.ending is not None else words(group.observed)
 
 
-def has_fallen(copy: Copy) -> bool:
+def has_fallen(group: GroupView) -> bool:
     """It ended by itself: neither with the machine, nor because that was decided."""
-    seen, ending = copy.observed, copy.instance.ending
+    seen, ending = group.observed, group.instance.ending
     if ending is not None and ending.reason not in FALLEN:
         return False
     return seen.state == "stopped" and seen.reason != RESTARTED

@@ -12,7 +12,7 @@ from dataclasses import fields
 
 from instar.control import actions, gates
 from instar.control.endings import ending_of
-from instar.control.snapshot import FULL, Copy, Snapshot, wanted_plan
+from instar.control.snapshot import FULL, GroupView, Snapshot, wanted_plan
 from instar.control.story import Story
 from instar.errors import InstarError, ProviderError, RouterError
 from instar.ledger import Ledger
@@ -124,10 +124,12 @@ class Executor:
 
     def _give_back(self, snapshot: Snapshot, rollout: Rollout) -> None:
         """Let the source have all traffic at once, if it is there; all else is upkeep's business."""
-        mine = {copy.id: FULL for copy in snapshot.copies if copy.release == rollout.source and copy.state == "running"}
-        ready = {copy.id for copy in snapshot.copies if copy.routed is not None and copy.routed.up}
+        mine = {
+            group.id: FULL for group in snapshot.groups if group.release == rollout.source and group.state == "running"
+        }
+        ready = {group.id for group in snapshot.groups if group.routed is not None and group.routed.up}
         weights = {name: weight for name, weight in mine.items() if name in ready}
-        others = any(copy.weight and copy.release == rollout.target for copy in snapshot.copies)
+        others = any(group.weight and group.release == rollout.target for group in snapshot.groups)
         if weights and others:
             with contextlib.suppress(ProviderError, RouterError):
                 self._router.route(snapshot.environment.id, weights)
@@ -196,7 +198,7 @@ class Executor:
 
     def _take_step(self, snapshot: Snapshot, action: actions.TakeStep) -> None:
         environment = snapshot.environment.id
-        counted = {copy.id: copy.routed.served for copy in snapshot.copies if copy.routed is not None}
+        counted = {group.id: group.routed.served for group in snapshot.groups if group.routed is not None}
         self._story.launched(snapshot)
         self._ledger.change_stage(
             self._rollout(snapshot),
@@ -215,7 +217,7 @@ class Executor:
         rollout, verdict = self._rollout(snapshot), action.verdict
         if verdict.passed:
             verdict = gates.checked(self._runtime, snapshot, verdict)
-        words = {} if verdict.passed else self._last_words_of([copy.id for copy in snapshot.of(snapshot.target)])
+        words = {} if verdict.passed else self._last_words_of([group.id for group in snapshot.of(snapshot.target)])
         detail = {"step": rollout.stage.step, "passed": verdict.passed, "cause": verdict.cause, **verdict.numbers()}
         with self._ledger.transaction():  # who goes on after a crash must not come to another verdict
             self._ledger.change_stage(rollout, "verdict", detail, judged=bool(verdict.passed))
@@ -246,13 +248,13 @@ class Executor:
         self._story.shifted(seconds, sum(item.sessions for item in state.targets if item.target.name not in names))
 
     def _retire(self, snapshot: Snapshot, action: actions.Retire) -> None:
-        copies = self._copies(snapshot, action.instances)
-        endings = {copy.id: ending_of(copy, action, snapshot.now) for copy in copies}
+        groups = self._views(snapshot, action.instances)
+        endings = {group.id: ending_of(group, action, snapshot.now) for group in groups}
         with self._ledger.transaction():  # what is seen of one that has ended is gone with it
             for name, ending in endings.items():
                 self._ledger.set_ending(name, ending)
-        self._story.ending(snapshot, [(copy, endings[copy.id]) for copy in copies])
-        instances = [copy.instance for copy in copies]
+        self._story.ending(snapshot, [(group, endings[group.id]) for group in groups])
+        instances = [group.instance for group in groups]
         at_once(lambda one: self._runtime.destroy(one, snapshot.releases[one.release]), instances, at_most=_AT_ONCE)
         self._story.cut += self._router.detach(snapshot.environment.id, action.instances)
         with self._ledger.transaction():
@@ -273,11 +275,11 @@ class Executor:
         return rollout
 
     def _instances(self, snapshot: Snapshot, names: Sequence[str]) -> list[Instance]:
-        return [copy.instance for copy in self._copies(snapshot, names)]
+        return [group.instance for group in self._views(snapshot, names)]
 
-    def _copies(self, snapshot: Snapshot, names: Sequence[str]) -> list[Copy]:
+    def _views(self, snapshot: Snapshot, names: Sequence[str]) -> list[GroupView]:
         wanted = set(names)
-        return [copy for copy in (*snapshot.copies, *snapshot.task_copies) if copy.id in wanted]
+        return [group for group in (*snapshot.groups, *snapshot.task_groups) if group.id in wanted]
 
     def _target(self, instance: Instance, release: Release) -> Target:
         assert release.service.port is not None

@@ -20,13 +20,13 @@ def smoke(runtime: Runtime, instance: Instance, release: Release) -> tuple[str, 
 
 
 def checked(runtime: Runtime, snapshot: Snapshot, verdict: Verdict) -> Verdict:
-    """Ask the analysis' own checks, of one copy of the candidate; return the verdict with what they found."""
+    """Ask the analysis' own checks, of one group of the candidate; return the verdict with what they found."""
     policy, target = snapshot.environment.settings.rollout.analysis, snapshot.target
-    copy = next((copy for copy in snapshot.of(target) if copy.state == "running"), None)
-    if policy is None or target is None or copy is None:
+    group = next((group for group in snapshot.of(target) if group.state == "running"), None)
+    if policy is None or target is None or group is None:
         return verdict
     for check in policy.checks:
-        probe = runtime.check(copy.instance, target, check)
+        probe = runtime.check(group.instance, target, check)
         if not probe.healthy:
             return dataclasses.replace(verdict, passed=False, cause=probe.cause)
     return verdict

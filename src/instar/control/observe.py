@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from instar.control.snapshot import Copy, Probation, Snapshot
+from instar.control.snapshot import GroupView, Probation, Snapshot
 from instar.control.stable import counted_for
 from instar.ledger import Ledger
 from instar.model.release import FALLEN, Ending, EnvironmentId, EnvironmentState, Instance, Release
@@ -24,10 +24,10 @@ def observe(
     replacing: bool = False,
     whole: bool = False,
 ) -> Snapshot:
-    """Return ``environment_id`` as it is wanted and as it is. Probes the copies whose health a decision can hang on.
+    """Return ``environment_id`` as it is wanted and as it is. Probes the groups whose health a decision can hang on.
 
     ``replacing``: say too which replacements were needed lately, since nobody asked for one just now. ``whole``: probe
-    every copy of which the router does not say that it is well. So is done where somebody looks on and nothing moves.
+    every group of which the router does not say that it is well. So is done where somebody looks on and nothing moves.
     """
     environment = ledger.get_environment(environment_id)
     whole = whole or (replacing and environment.rollout is None)
@@ -43,14 +43,14 @@ def observe(
         if seen.state == "running" and _matters(environment, instance, routed.get(instance.id), whole)
     ]
     probes = _probe(provider.runtime, asked, releases)
-    copies, rollout, now = _copies(instances, observed, probes, routed), environment.rollout, ledger.now()
+    groups, rollout, now = _views(instances, observed, probes, routed), environment.rollout, ledger.now()
     failures = _failures(ledger, environment, releases, now) if replacing else None
     return Snapshot(
         now=now,
         environment=environment,
         releases=releases,
-        copies=tuple(copy for copy in copies if copy.instance.task is None),
-        task_copies=tuple(copy for copy in copies if copy.instance.task is not None),
+        groups=tuple(group for group in groups if group.instance.task is None),
+        task_groups=tuple(group for group in groups if group.instance.task is not None),
         tasks=ledger.tasks(environment_id, rollout.target) if rollout and _has_tasks(releases[rollout.target]) else (),
         previewed=router.previewed,
         failures=failures,
@@ -58,7 +58,7 @@ def observe(
         router_plan=router.plan,
         network_is_set=provider.runtime.network_plan(environment_id)
         == NetworkPlan.of(environment_id, environment.settings),
-        owed=_owed(ledger, environment, copies),
+        owed=_owed(ledger, environment, groups),
         endings=_endings(ledger, environment, failures),
         probation=probation,
     )
@@ -94,10 +94,12 @@ def _failures(
     return ledger.replacements(environment.id, environment.active, since, policy.max_age_ms)
 
 
-def _owed(ledger: Ledger, environment: EnvironmentState, copies: Sequence[Copy]) -> int | None:
-    """Return how many copies of the active release have no successor yet; None while none are missing."""
+def _owed(ledger: Ledger, environment: EnvironmentState, groups: Sequence[GroupView]) -> int | None:
+    """Return how many groups of the active release have no successor yet; None while none are missing."""
     active = environment.active
-    there = sum(1 for copy in copies if copy.release == active and copy.instance.task is None and copy.state != "dead")
+    there = sum(
+        1 for group in groups if group.release == active and group.instance.task is None and group.state != "dead"
+    )
     if active is None or there >= environment.settings.instances:
         return None
     return ledger.owed(environment.id, active)
@@ -122,7 +124,7 @@ def _probation(ledger: Ledger, environment: EnvironmentState) -> Probation | Non
 def _endings(
     ledger: Ledger, environment: EnvironmentState, failures: tuple[datetime, ...] | None
 ) -> tuple[Ending, ...]:
-    """Return how copies of the active release ended since the first that was replaced lately."""
+    """Return how groups of the active release ended since the first that was replaced lately."""
     if environment.active is None or not failures:
         return ()
     found = ledger.endings(environment.id, environment.active, failures[0] - _JUST_BEFORE)
@@ -145,13 +147,13 @@ def _probe(runtime: Runtime, instances: Sequence[Instance], releases: Mapping[in
     return {one.id: answer for one, answer in zip(instances, answers, strict=True)}
 
 
-def _copies(
+def _views(
     instances: Sequence[Instance],
     observed: Sequence[Observed],
     probes: Mapping[str, Probe],
     routed: Mapping[str, RoutedTarget],
-) -> tuple[Copy, ...]:
+) -> tuple[GroupView, ...]:
     return tuple(
-        Copy(instance=one, observed=seen, probe=probes.get(one.id), routed=routed.get(one.id))
+        GroupView(instance=one, observed=seen, probe=probes.get(one.id), routed=routed.get(one.id))
         for one, seen in zip(instances, observed, strict=True)
     )

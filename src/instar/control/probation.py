@@ -32,10 +32,12 @@ def go_back(snapshot: Snapshot) -> tuple[Action, ...]:
 
 
 def _trouble(snapshot: Snapshot, active: Release, watched: Probation) -> str:
-    ended = [one.why for one in watched.endings] + [why_ended(copy) for copy in snapshot.of(active) if has_fallen(copy)]
+    ended = [one.why for one in watched.endings] + [
+        why_ended(group) for group in snapshot.of(active) if has_fallen(group)
+    ]
     if ended:
         return f"release {active.number} did not stay well: an instance of it ended: {ended[0]}"
-    unwell = [copy for copy in snapshot.of(active) if copy.id in snapshot.unwell]
+    unwell = [group for group in snapshot.of(active) if group.id in snapshot.unwell]
     if unwell:
         cause = f": {unwell[0].probe.cause}" if unwell[0].probe and unwell[0].probe.cause else ""
         return f"release {active.number} did not stay well: {unwell[0].id} no longer answers{cause}"

@@ -1,7 +1,7 @@
-"""Rolling: a few copies of the target at a time take the place of as many of the source's, for machines without room
-for twice the instances. At no moment more than ``batch`` copies run beyond those that are wanted.
+"""Rolling: a few groups of the target at a time take the place of as many of the source's, for machines without room
+for twice the instances. At no moment more than ``batch`` groups run beyond those that are wanted.
 
-What is there says how far it is: copies of the target that serve have replaced as many of the source's.
+What is there says how far it is: groups of the target that serve have replaced as many of the source's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from instar.control.actions import Action, Fail, Share, Shift, TakeStep, Wait
 from instar.control.blue_green import blue_green
 from instar.control.canary import analysed
 from instar.control.candidate import DRAIN_PAUSE_S, PAUSED_S, moved, prepare, settle, troubled, under_way
-from instar.control.snapshot import FULL, Copy, Snapshot, alone, has_weights, routed
+from instar.control.snapshot import FULL, GroupView, Snapshot, alone, has_weights, routed
 from instar.control.stable import keep_source, retire, serves, serving
 from instar.model.release import Release, Rollout
 
@@ -23,8 +23,8 @@ def rolling(snapshot: Snapshot) -> tuple[Action, ...]:
         return blue_green(snapshot)
     if moved(snapshot, rollout, target):
         return settle(snapshot, rollout, target)
-    done = len([copy for copy in snapshot.of(target) if serves(snapshot, copy)])
-    stay = max(snapshot.wanted_copies - done, 0)
+    done = len([group for group in snapshot.of(target) if serves(snapshot, group)])
+    stay = max(snapshot.wanted_groups - done, 0)
     actions = (
         keep_source(snapshot, stay) or troubled(snapshot, rollout, target) or _give_way(snapshot, target, source, stay)
     )
@@ -34,37 +34,37 @@ def rolling(snapshot: Snapshot) -> tuple[Action, ...]:
         judged = analysed(snapshot, rollout, target, over=not rollout.stage.paused, pause_ms=0)
         if judged:
             return judged
-    count = min(snapshot.wanted_copies, done + snapshot.environment.settings.rollout.batch)
+    count = min(snapshot.wanted_groups, done + snapshot.environment.settings.rollout.batch)
     readiness = prepare(snapshot, rollout, target, count)
     if readiness.cause:
         return (Fail(readiness.cause, readiness.culprits),)
-    return readiness.actions or _next_batch(snapshot, rollout, target, source, readiness.copies)
+    return readiness.actions or _next_batch(snapshot, rollout, target, source, readiness.groups)
 
 
 def _give_way(snapshot: Snapshot, target: Release, source: Release, stay: int) -> tuple[Action, ...]:
-    """Have copies of the source that were replaced lose their traffic, drain and go, before others are launched."""
-    staying, taken = serving(snapshot, source)[:stay], [copy for copy in snapshot.of(target) if copy.weight]
-    names = {copy.id for copy in staying}
-    running = [copy for copy in snapshot.of(source) if copy.state == "running"]
-    surplus = [copy for copy in running if copy.id not in names][: max(len(running) - stay, 0)]
-    if routed(target) and (taken or any(copy.weight for copy in surplus)):
-        weights = {copy.id: FULL for copy in (*staying, *taken)}
+    """Have groups of the source that were replaced lose their traffic, drain and go, before others are launched."""
+    staying, taken = serving(snapshot, source)[:stay], [group for group in snapshot.of(target) if group.weight]
+    names = {group.id for group in staying}
+    running = [group for group in snapshot.of(source) if group.state == "running"]
+    surplus = [group for group in running if group.id not in names][: max(len(running) - stay, 0)]
+    if routed(target) and (taken or any(group.weight for group in surplus)):
+        weights = {group.id: FULL for group in (*staying, *taken)}
         if not has_weights(snapshot, weights):
             return (Share(tuple(weights.items())),)
     return retire(snapshot, surplus, "another release took its place")
 
 
 def _next_batch(
-    snapshot: Snapshot, rollout: Rollout, target: Release, source: Release, copies: tuple[Copy, ...]
+    snapshot: Snapshot, rollout: Rollout, target: Release, source: Release, groups: tuple[GroupView, ...]
 ) -> tuple[Action, ...]:
-    """Give the traffic to the copies that are ready now, beside those of the source that are left."""
+    """Give the traffic to the groups that are ready now, beside those of the source that are left."""
     if rollout.stage.paused:
         return (Wait(PAUSED_S),)
-    names = tuple(copy.id for copy in copies)
-    left = snapshot.wanted_copies - len(names)
+    names = tuple(group.id for group in groups)
+    left = snapshot.wanted_groups - len(names)
     if left <= 0:
         return (Shift(target.number, names if routed(target) else ()),)
-    staying = tuple(copy.id for copy in serving(snapshot, source)[:left])
+    staying = tuple(group.id for group in serving(snapshot, source)[:left])
     weights = dict.fromkeys((*staying, *names), FULL)
     if not routed(target):
         return (Wait(DRAIN_PAUSE_S),)

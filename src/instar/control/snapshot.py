@@ -14,7 +14,7 @@ FULL = 100  # the weight of each instance of a release that has all traffic
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Copy:
+class GroupView:
     """An instance as intended (ledger), as it is (runtime), as it answers (probe) and as it is routed (router).
 
     ``probe`` is None where nobody asked; ``routed`` is None where the router doesn't know it.
@@ -74,22 +74,22 @@ class Probation:
 class Snapshot:
     """An environment at ``now``. ``releases`` has at least the active one, the target, and all with instances.
 
-    ``copies`` are those that serve, ``task_copies`` those that run a task; ``tasks`` are the target's that were begun.
+    ``groups`` are those that serve, ``task_groups`` those that run a task; ``tasks`` are the target's that were begun.
     ``tried``: what was replaced in this run already, each as (release, "ended" or "hot"). ``failures``: when
     replacements of the active release were needed lately, or None where a person asked for it just now: then each
-    release gets one at once. ``unwell``: copies that have not answered for so long that they are to be replaced.
+    release gets one at once. ``unwell``: groups that have not answered for so long that they are to be replaced.
     ``network_is_set``: instances reach what the settings say.
-    ``quiet_since``: when copies were first seen without traffic; ``well_since``: since when each answers. ``owed``:
-    how many copies of the active release ended or were given up and have no successor; None: nobody counted, all that
-    are missing. ``endings``: how copies of it ended lately. ``probation``: its rollout is over, and it is still
+    ``quiet_since``: when groups were first seen without traffic; ``well_since``: since when each answers. ``owed``:
+    how many groups of the active release ended or were given up and have no successor; None: nobody counted, all that
+    are missing. ``endings``: how groups of it ended lately. ``probation``: its rollout is over, and it is still
     watched.
     """
 
     now: datetime
     environment: EnvironmentState
     releases: Mapping[int, Release]
-    copies: tuple[Copy, ...] = ()
-    task_copies: tuple[Copy, ...] = ()
+    groups: tuple[GroupView, ...] = ()
+    task_groups: tuple[GroupView, ...] = ()
     tasks: tuple[TaskRun, ...] = ()
     router_running: bool = False
     router_plan: RouterPlan | None = None
@@ -115,7 +115,7 @@ class Snapshot:
         return None if rollout is None else self.releases[rollout.target]
 
     @property
-    def wanted_copies(self) -> int:
+    def wanted_groups(self) -> int:
         return self.environment.settings.instances
 
     @property
@@ -125,40 +125,40 @@ class Snapshot:
         return None if rollout is None or rollout.source is None else self.releases.get(rollout.source)
 
     def tried_for(self, release: Release, why: str) -> bool:
-        """Tell whether copies of ``release`` were replaced for that in this run already."""
+        """Tell whether groups of ``release`` were replaced for that in this run already."""
         return (release.number, why) in self.tried
 
-    def of(self, release: Release | None) -> tuple[Copy, ...]:
-        """Return the copies of ``release``, oldest first."""
+    def of(self, release: Release | None) -> tuple[GroupView, ...]:
+        """Return the groups of ``release``, oldest first."""
         return self._by_release.get(release.number, ()) if release is not None else ()
 
-    def others(self, release: Release | None) -> tuple[Copy, ...]:
+    def others(self, release: Release | None) -> tuple[GroupView, ...]:
         number = None if release is None else release.number
-        return tuple(copy for copy in self.copies if copy.release != number)
+        return tuple(group for group in self.groups if group.release != number)
 
     @functools.cached_property
-    def _by_release(self) -> Mapping[int, tuple[Copy, ...]]:
-        found: dict[int, list[Copy]] = {}
-        for copy in self.copies:
-            found.setdefault(copy.release, []).append(copy)
-        return {number: tuple(copies) for number, copies in found.items()}
+    def _by_release(self) -> Mapping[int, tuple[GroupView, ...]]:
+        found: dict[int, list[GroupView]] = {}
+        for group in self.groups:
+            found.setdefault(group.release, []).append(group)
+        return {number: tuple(groups) for number, groups in found.items()}
 
-    def drained(self, copy: Copy) -> bool:
+    def drained(self, group: GroupView) -> bool:
         """It has no request in flight, or its time to finish them is over."""
-        return copy.sessions == 0 or self.now >= self.drain_deadline(copy)
+        return group.sessions == 0 or self.now >= self.drain_deadline(group)
 
-    def drain_deadline(self, copy: Copy) -> datetime:
-        release = self.releases[copy.release]
-        if copy.release == self.environment.active:  # it loses its traffic alone, not with its release
-            since = self.quiet_since.get(copy.id, self.now)
+    def drain_deadline(self, group: GroupView) -> datetime:
+        release = self.releases[group.release]
+        if group.release == self.environment.active:  # it loses its traffic alone, not with its release
+            since = self.quiet_since.get(group.id, self.now)
         else:
-            since = release.last_active_at or copy.instance.created_at
+            since = release.last_active_at or group.instance.created_at
         return since + timedelta(milliseconds=release.service.stop.drain_ms)
 
 
 def wanted_plan(snapshot: Snapshot, release: Release) -> RouterPlan:
-    """Return the plan of a router that serves ``release`` and whatever else has copies."""
-    others = [snapshot.releases[number].service for number in {copy.release for copy in snapshot.copies}]
+    """Return the plan of a router that serves ``release`` and whatever else has groups."""
+    others = [snapshot.releases[number].service for number in {group.release for group in snapshot.groups}]
     return RouterPlan.of(snapshot.environment.id, snapshot.environment.settings, release.service, others)
 
 
@@ -181,4 +181,4 @@ def sleeps_when_hot(snapshot: Snapshot, release: Release) -> bool:
 
 def has_weights(snapshot: Snapshot, weights: Mapping[str, int]) -> bool:
     """Tell whether exactly these instances have exactly these weights."""
-    return {copy.id: copy.weight for copy in snapshot.copies if copy.weight} == dict(weights)
+    return {group.id: group.weight for group in snapshot.groups if group.weight} == dict(weights)

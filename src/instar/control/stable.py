@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from instar.control.actions import Action, Alarm, Attach, OpenRouter, Plan, Retire, Route, Wait
 from instar.control.bring_up import Readiness, bring_up, is_well
-from instar.control.snapshot import FULL, Copy, Snapshot, alone, routed, wanted_plan
+from instar.control.snapshot import FULL, GroupView, Snapshot, alone, routed, wanted_plan
 from instar.model.definition import Replace
 from instar.model.release import Release
 
@@ -22,24 +22,24 @@ LONGEST_PAUSE_S = 60.0
 
 
 def keep(snapshot: Snapshot, release: Release, count: int | None = None) -> Readiness:
-    """Return the next actions towards ``count`` (all: None) well copies of ``release``; its ``copies`` are those that
+    """Return the next actions towards ``count`` (all: None) well groups of ``release``; its ``groups`` are those that
     are well now, without those to be replaced."""
-    dead = tuple(copy.id for copy in snapshot.of(release) if copy.state == "dead")
+    dead = tuple(group.id for group in snapshot.of(release) if group.state == "dead")
     if dead:
         return Readiness(actions=(Retire(dead, "it ended"),))
     why, outgoing = to_replace(snapshot, release)
-    hopeless = tuple(copy.id for copy in outgoing if copy.instance.replacing and not copy.weight)
+    hopeless = tuple(group.id for group in outgoing if group.instance.replacing and not group.weight)
     if hopeless and why == "unwell":
         return Readiness(actions=(Retire(hopeless, "it never got healthy", unwell=True),))
     if outgoing and alone(release):
         return Readiness(actions=_allowed(snapshot, release, why, _stop_first(snapshot, outgoing)))
-    aside = tuple(copy for copy in snapshot.of(release) if is_aside(snapshot, copy))
+    aside = tuple(group for group in snapshot.of(release) if is_aside(snapshot, group))
     why = why or ("tainted" if aside else "ended" if snapshot.owed != 0 else "")
     readiness = bring_up(snapshot, release, count=count, replacing=why or None, without=(*outgoing, *aside))
     if readiness.cause:
         gone = snapshot.failures is None and not snapshot.tried_for(release, why)
         actions = (Retire(readiness.culprits, "it no longer answers", unwell=True),) if gone else ()
-        return Readiness(copies=readiness.copies, actions=actions)
+        return Readiness(groups=readiness.groups, actions=actions)
     if any(isinstance(action, Plan) for action in readiness.actions):
         return dataclasses.replace(readiness, actions=_launched(snapshot, release, why, readiness.actions))
     return readiness
@@ -48,7 +48,7 @@ def keep(snapshot: Snapshot, release: Release, count: int | None = None) -> Read
 def keep_source(snapshot: Snapshot, count: int | None = None) -> tuple[Action, ...]:
     """Return what the release that a rollout leaves needs meanwhile, so that it can have the traffic until the end.
 
-    As many copies as were wanted when the rollout began, at most ``count``: those that ended get successors. The
+    As many groups as were wanted when the rollout began, at most ``count``: those that ended get successors. The
     rollout waits for none of them.
     """
     source, target = snapshot.source, snapshot.target
@@ -56,7 +56,7 @@ def keep_source(snapshot: Snapshot, count: int | None = None) -> tuple[Action, .
         return ()
     if target is not None and alone(target):
         return ()
-    dead = tuple(copy.id for copy in snapshot.of(source) if copy.state == "dead")
+    dead = tuple(group.id for group in snapshot.of(source) if group.state == "dead")
     if dead:
         return (Retire(dead, "it ended"),)
     readiness = bring_up(snapshot, source, count=_of_source(snapshot, count), replacing="ended")
@@ -64,67 +64,67 @@ def keep_source(snapshot: Snapshot, count: int | None = None) -> tuple[Action, .
     if any(isinstance(action, Plan) for action in actions):
         actions = _allowed(snapshot, source, "ended", actions)
     actions = tuple(action for action in actions if not isinstance(action, Wait | Alarm))
-    return actions or _let_serve(snapshot, source, readiness.copies)
+    return actions or _let_serve(snapshot, source, readiness.groups)
 
 
-def serving(snapshot: Snapshot, release: Release | None) -> tuple[Copy, ...]:
-    """Return the copies of ``release`` that can have traffic: well ones that the router knows. Isolated ones only
+def serving(snapshot: Snapshot, release: Release | None) -> tuple[GroupView, ...]:
+    """Return the groups of ``release`` that can have traffic: well ones that the router knows. Isolated ones only
     where there are no others."""
-    able = tuple(copy for copy in snapshot.of(release) if _can_serve(snapshot, copy))
-    return tuple(copy for copy in able if not (copy.instance.taint and copy.instance.taint.isolated)) or able
+    able = tuple(group for group in snapshot.of(release) if _can_serve(snapshot, group))
+    return tuple(group for group in able if not (group.instance.taint and group.instance.taint.isolated)) or able
 
 
-def serves(snapshot: Snapshot, copy: Copy) -> bool:
+def serves(snapshot: Snapshot, group: GroupView) -> bool:
     """It does its work: has traffic, or runs where there is none."""
-    return bool(copy.weight) if routed(snapshot.releases[copy.release]) else _runs_well(snapshot, copy)
+    return bool(group.weight) if routed(snapshot.releases[group.release]) else _runs_well(snapshot, group)
 
 
-def give_traffic(snapshot: Snapshot, release: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
-    """Return what gives ``copies``, and no others, the traffic of ``release``."""
+def give_traffic(snapshot: Snapshot, release: Release, groups: tuple[GroupView, ...]) -> tuple[Action, ...]:
+    """Return what gives ``groups``, and no others, the traffic of ``release``."""
     if snapshot.router_plan != wanted_plan(snapshot, release):
         return (OpenRouter(release.number),)
-    unknown = tuple(copy.id for copy in copies if copy.routed is None)
+    unknown = tuple(group.id for group in groups if group.routed is None)
     if unknown:
         return (Attach(release.number, unknown),)
-    names = tuple(copy.id for copy in copies)
+    names = tuple(group.id for group in groups)
     return () if has_traffic(snapshot, names) else (Route(names),)
 
 
 def has_traffic(snapshot: Snapshot, names: tuple[str, ...]) -> bool:
     """Tell whether exactly ``names`` have weight, each all of it: another one was given by hand."""
-    return {copy.id: copy.weight for copy in snapshot.copies if copy.weight} == dict.fromkeys(names, FULL)
+    return {group.id: group.weight for group in snapshot.groups if group.weight} == dict.fromkeys(names, FULL)
 
 
-def to_replace(snapshot: Snapshot, release: Release) -> tuple[str, tuple[Copy, ...]]:
-    """Return the living copies that must go once others are there, and why ("" for none).
+def to_replace(snapshot: Snapshot, release: Release) -> tuple[str, tuple[GroupView, ...]]:
+    """Return the living groups that must go once others are there, and why ("" for none).
 
     Those that somebody tainted go together; those that drifted or grew too old one by one.
     """
-    copies = [copy for copy in snapshot.of(release) if copy.state == "running"]
-    due = [copy for copy in copies if is_due(snapshot, copy)]
+    groups = [group for group in snapshot.of(release) if group.state == "running"]
+    due = [group for group in groups if is_due(snapshot, group)]
     reasons = {
-        "unwell": tuple(copy for copy in copies if copy.id in snapshot.unwell),
-        "tainted": tuple(copy for copy in due if copy.instance.taint and copy.instance.taint.kind != "drift"),
+        "unwell": tuple(group for group in groups if group.id in snapshot.unwell),
+        "tainted": tuple(group for group in due if group.instance.taint and group.instance.taint.kind != "drift"),
         "drifted": tuple(due[:1]),
         "old": _too_old(snapshot, release),
     }
     return next(((why, found) for why, found in reasons.items() if found), ("", ()))
 
 
-def is_due(snapshot: Snapshot, copy: Copy) -> bool:
+def is_due(snapshot: Snapshot, group: GroupView) -> bool:
     """It is tainted, and the time has come to replace it."""
-    taint = copy.instance.taint
+    taint = group.instance.taint
     return taint is not None and snapshot.now >= taint.due_at
 
 
-def is_aside(snapshot: Snapshot, copy: Copy) -> bool:
+def is_aside(snapshot: Snapshot, group: GroupView) -> bool:
     """It has no traffic though it runs, since somebody looks at it: another serves in its place, until it is due.
 
     Not where only one may run: there nobody would serve.
     """
-    taint, release = copy.instance.taint, snapshot.releases[copy.release]
+    taint, release = group.instance.taint, snapshot.releases[group.release]
     isolated = taint is not None and taint.isolated and not alone(release)
-    return isolated and copy.state == "running" and not is_due(snapshot, copy)
+    return isolated and group.state == "running" and not is_due(snapshot, group)
 
 
 def pause_after_s(failures: int) -> float:
@@ -139,53 +139,53 @@ def counted_for(policy: Replace, release: Release) -> timedelta:
     return timedelta(milliseconds=max(policy.within_ms, policy.budget * slowest_ms))
 
 
-def retire(snapshot: Snapshot, copies: list[Copy], reason: str) -> tuple[Action, ...]:
-    """Return what takes copies away that have no traffic, once they are drained."""
-    ready = tuple(copy.id for copy in copies if copy.state != "running" or snapshot.drained(copy))
+def retire(snapshot: Snapshot, groups: list[GroupView], reason: str) -> tuple[Action, ...]:
+    """Return what takes groups away that have no traffic, once they are drained."""
+    ready = tuple(group.id for group in groups if group.state != "running" or snapshot.drained(group))
     if ready:
         return (Retire(ready, reason),)
-    return (Wait(DRAIN_PAUSE_S),) if copies else ()
+    return (Wait(DRAIN_PAUSE_S),) if groups else ()
 
 
 def _of_source(snapshot: Snapshot, count: int | None) -> int:
     rollout = snapshot.environment.rollout
     before = rollout.stage.settings_before if rollout is not None else None
-    had = snapshot.wanted_copies if before is None else before.instances
-    return min(had, snapshot.wanted_copies if count is None else count)
+    had = snapshot.wanted_groups if before is None else before.instances
+    return min(had, snapshot.wanted_groups if count is None else count)
 
 
-def _let_serve(snapshot: Snapshot, source: Release, copies: tuple[Copy, ...]) -> tuple[Action, ...]:
-    """Have the router know the source's well copies; they get the traffic when nobody could answer a request."""
-    if not routed(source) or not copies:
+def _let_serve(snapshot: Snapshot, source: Release, groups: tuple[GroupView, ...]) -> tuple[Action, ...]:
+    """Have the router know the source's well groups; they get the traffic when nobody could answer a request."""
+    if not routed(source) or not groups:
         return ()
     if snapshot.router_plan is None:
         return (OpenRouter(source.number),)
-    unknown = tuple(copy.id for copy in copies if copy.routed is None)
+    unknown = tuple(group.id for group in groups if group.routed is None)
     if unknown:
         return (Attach(source.number, unknown),)
-    names = tuple(copy.id for copy in copies)
-    served = any(copy.weight and copy.routed and copy.routed.up for copy in snapshot.copies)
+    names = tuple(group.id for group in groups)
+    served = any(group.weight and group.routed and group.routed.up for group in snapshot.groups)
     return () if served or has_traffic(snapshot, names) else (Route(names),)
 
 
-def _too_old(snapshot: Snapshot, release: Release) -> tuple[Copy, ...]:
+def _too_old(snapshot: Snapshot, release: Release) -> tuple[GroupView, ...]:
     limit = snapshot.environment.settings.replace.max_age_ms
     if limit is None or snapshot.failures is None or snapshot.environment.rollout is not None:
         return ()
     born = snapshot.now - timedelta(milliseconds=limit)
-    old = [copy for copy in snapshot.of(release) if copy.state == "running" and copy.began_at <= born]
-    return tuple(sorted(old, key=lambda copy: copy.began_at)[:1])
+    old = [group for group in snapshot.of(release) if group.state == "running" and group.began_at <= born]
+    return tuple(sorted(old, key=lambda group: group.began_at)[:1])
 
 
-def _stop_first(snapshot: Snapshot, outgoing: tuple[Copy, ...]) -> tuple[Action, ...]:
-    """Two copies can't have its volume at once: the old one stops before the new one begins."""
-    if any(copy.weight for copy in outgoing):
+def _stop_first(snapshot: Snapshot, outgoing: tuple[GroupView, ...]) -> tuple[Action, ...]:
+    """Two groups can't have its volume at once: the old one stops before the new one begins."""
+    if any(group.weight for group in outgoing):
         return (Route(()),)
     return retire(snapshot, list(outgoing), "it is replaced, and holds a volume for itself")
 
 
 def _launched(snapshot: Snapshot, release: Release, why: str, actions: tuple[Action, ...]) -> tuple[Action, ...]:
-    """Return what launches copies: at once such as are wanted beyond those there were, successors when they may be."""
+    """Return what launches groups: at once such as are wanted beyond those there were, successors when they may be."""
     if not why:
         return () if _is_held(snapshot) else actions
     (plan,) = actions
@@ -220,12 +220,12 @@ def _allowed(snapshot: Snapshot, release: Release, why: str, actions: tuple[Acti
     return actions
 
 
-def _can_serve(snapshot: Snapshot, copy: Copy) -> bool:
-    if not routed(snapshot.releases[copy.release]):
-        return _runs_well(snapshot, copy)
-    known = copy.routed is not None and copy.routed.up
-    return copy.state == "running" and known and copy.id not in snapshot.unwell
+def _can_serve(snapshot: Snapshot, group: GroupView) -> bool:
+    if not routed(snapshot.releases[group.release]):
+        return _runs_well(snapshot, group)
+    known = group.routed is not None and group.routed.up
+    return group.state == "running" and known and group.id not in snapshot.unwell
 
 
-def _runs_well(snapshot: Snapshot, copy: Copy) -> bool:
-    return copy.state == "running" and is_well(snapshot, snapshot.releases[copy.release], copy)
+def _runs_well(snapshot: Snapshot, group: GroupView) -> bool:
+    return group.state == "running" and is_well(snapshot, snapshot.releases[group.release], group)

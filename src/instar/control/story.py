@@ -10,7 +10,7 @@ from typing import Any
 
 from instar.control.analysis import Verdict
 from instar.control.canary import Awaited, awaited, waits_for_somebody
-from instar.control.snapshot import Copy, Snapshot, alone
+from instar.control.snapshot import GroupView, Snapshot, alone
 from instar.model.progress import Progress, Report
 from instar.model.release import BY_ITSELF, Ending
 
@@ -36,7 +36,7 @@ class Story:
     awaited_at: datetime | None = None  # when it was last said for good how many requests came
 
     def launching(self, snapshot: Snapshot) -> None:
-        """Tell how many copies of the target are healthy, while it isn't all of them."""
+        """Tell how many groups of the target are healthy, while it isn't all of them."""
         if snapshot.target and not self.launch_told:
             self._launch(snapshot, "running")
 
@@ -46,7 +46,7 @@ class Story:
             self._launch(snapshot, "done", f" · {time.monotonic() - self.began:.2f} s")
 
     def replacing(self, count: int, why: str) -> None:
-        """Copies get successors."""
+        """Groups get successors."""
         reasons = {
             "ended": "that had ended",
             "unwell": "that no longer answered",
@@ -58,18 +58,18 @@ class Story:
         self.report(Progress(stage="replace", text=text))
 
     def more(self, count: int) -> None:
-        """Copies are launched that take nobody's place."""
+        """Groups are launched that take nobody's place."""
         self.report(Progress(stage="launch", text=f"{count} more instance{'s' * (count > 1)}"))
 
-    def ending(self, snapshot: Snapshot, ended: Sequence[tuple[Copy, Ending]]) -> None:
+    def ending(self, snapshot: Snapshot, ended: Sequence[tuple[GroupView, Ending]]) -> None:
         """Instances are taken away: tell of those that had ended by themselves, and of a release that has to stop."""
-        for copy, ending in ended:
-            if ending.reason in BY_ITSELF and copy.instance.task is None and copy.instance.ending is None:
-                self.report(Progress(stage="ended", text=f"{copy.id}: {ending.why}", kind="warning"))
+        for group, ending in ended:
+            if ending.reason in BY_ITSELF and group.instance.task is None and group.instance.ending is None:
+                self.report(Progress(stage="ended", text=f"{group.id}: {ending.why}", kind="warning"))
         rollout, active = snapshot.environment.rollout, snapshot.active
         if rollout is None or active is None or snapshot.target is None or active.number == rollout.target:
             return
-        stopped = [ending for copy, ending in ended if copy.release == active.number and ending.reason == "instar"]
+        stopped = [ending for group, ending in ended if group.release == active.number and ending.reason == "instar"]
         if stopped and (alone(active) or alone(snapshot.target)):
             count = f"{len(stopped)} instance{'s' * (len(stopped) > 1)}"
             self.report(Progress(stage="stop", text=f"release {active.number} · {count} {stopped[0]}"))
@@ -160,7 +160,7 @@ class Story:
                 text = f"until somebody says: instar rollout resume {snapshot.environment.id} (or abort)"
                 self.report(Progress(stage="wait", text=text))
         elif self.shifted_at is not None:
-            left = sum(copy.sessions for copy in snapshot.copies if copy.release != snapshot.environment.active)
+            left = sum(group.sessions for group in snapshot.groups if group.release != snapshot.environment.active)
             self.report(Progress(stage="drain", text=f"{left} requests in flight", kind="running"))
 
     def finished(self, snapshot: Snapshot) -> None:
@@ -188,6 +188,6 @@ class Story:
     def _launch(self, snapshot: Snapshot, kind: Any, tail: str = "") -> None:
         target = snapshot.target
         assert target is not None
-        healthy = sum(1 for copy in snapshot.of(target) if copy.healthy or copy.weight)
-        text = f"release {target.number} · {healthy} of {snapshot.wanted_copies} healthy{tail}"
+        healthy = sum(1 for group in snapshot.of(target) if group.healthy or group.weight)
+        text = f"release {target.number} · {healthy} of {snapshot.wanted_groups} healthy{tail}"
         self.report(Progress(stage="launch", text=text, kind=kind))

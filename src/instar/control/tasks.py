@@ -8,7 +8,7 @@ from typing import Literal
 
 from instar.control.actions import Action, BeginTask, Create, EndTask, Start, Wait
 from instar.control.endings import words
-from instar.control.snapshot import Copy, Snapshot
+from instar.control.snapshot import GroupView, Snapshot
 from instar.model.definition import Service, Task
 from instar.model.release import Release, TaskRun
 
@@ -56,32 +56,32 @@ def leftover(snapshot: Snapshot) -> tuple[Action, ...]:
     """Return what ends tasks whose rollout is over, and removes what is left of those that ended."""
     target = snapshot.target
     begun = {run.name: run for run in snapshot.tasks}
-    for copy in snapshot.task_copies:
-        name = copy.instance.task or ""
-        run = begun.get(name) if target is not None and target.number == copy.release else None
+    for group in snapshot.task_groups:
+        name = group.instance.task or ""
+        run = begun.get(name) if target is not None and target.number == group.release else None
         if run is None or run.outcome is not None:
-            return (EndTask(copy.release, name, copy.id, "given up with its rollout"),)
+            return (EndTask(group.release, name, group.id, "given up with its rollout"),)
     return ()
 
 
 def _go_on(snapshot: Snapshot, release: Release, task: Task, run: TaskRun) -> Action:
-    copy = next((copy for copy in snapshot.task_copies if copy.id == run.instance), None)
-    if copy is None:
+    group = next((group for group in snapshot.task_groups if group.id == run.instance), None)
+    if group is None:
         return EndTask(release.number, run.name, run.instance, "its instance is gone")
-    if copy.state == "planned":
-        return Create((copy.id,), start=True)
-    if copy.state == "created":
-        return Start((copy.id,))
-    if copy.state == "dead":
-        return EndTask(release.number, run.name, copy.id, _outcome(copy))
-    left = (copy.began_at + timedelta(milliseconds=task.timeout_ms) - snapshot.now).total_seconds()
+    if group.state == "planned":
+        return Create((group.id,), start=True)
+    if group.state == "created":
+        return Start((group.id,))
+    if group.state == "dead":
+        return EndTask(release.number, run.name, group.id, _outcome(group))
+    left = (group.began_at + timedelta(milliseconds=task.timeout_ms) - snapshot.now).total_seconds()
     if left <= 0:
-        return EndTask(release.number, run.name, copy.id, f"it did not end within {task.timeout_ms / 1000:g} s")
+        return EndTask(release.number, run.name, group.id, f"it did not end within {task.timeout_ms / 1000:g} s")
     return Wait(min(_PAUSE_S, left))
 
 
-def _outcome(copy: Copy) -> str:
-    if copy.observed.exit_status == 0:
+def _outcome(group: GroupView) -> str:
+    if group.observed.exit_status == 0:
         return DONE
-    known = copy.observed.reason is not None or copy.observed.exit_status is not None
-    return words(copy.observed) if known else "nobody saw how"
+    known = group.observed.reason is not None or group.observed.exit_status is not None
+    return words(group.observed) if known else "nobody saw how"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from instar.control.actions import Action, CloseRouter, Create, Plan, Preview, Retire, Route, Wait
 from instar.control.bring_up import bring_up, is_well
 from instar.control.probation import go_back
-from instar.control.snapshot import Copy, Snapshot, alone, routed, sleeps_when_hot
+from instar.control.snapshot import GroupView, Snapshot, alone, routed, sleeps_when_hot
 from instar.control.stable import give_traffic, is_aside, is_due, keep, retire
 from instar.model.release import Release
 
@@ -34,22 +34,22 @@ def hot_releases(snapshot: Snapshot) -> tuple[Release, ...]:
 
 
 def _empty(snapshot: Snapshot) -> tuple[Action, ...]:
-    if any(copy.weight for copy in snapshot.copies):
+    if any(group.weight for group in snapshot.groups):
         return (Route(()),)
-    if snapshot.copies:
-        return (Retire(tuple(copy.id for copy in snapshot.copies), "no release is active"),)
+    if snapshot.groups:
+        return (Retire(tuple(group.id for group in snapshot.groups), "no release is active"),)
     return (CloseRouter(),) if snapshot.router_running else ()
 
 
 def _serve(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
     """What is well has the traffic first; what is missing comes then. What is to be replaced serves until then."""
     readiness = keep(snapshot, active)
-    copies = readiness.copies
-    if len(copies) < snapshot.wanted_copies:
-        names = {copy.id for copy in copies}
-        copies += tuple(copy for copy in snapshot.of(active) if copy.id not in names and _still_serves(copy))
-    if routed(active) and copies:
-        traffic = give_traffic(snapshot, active, copies)
+    groups = readiness.groups
+    if len(groups) < snapshot.wanted_groups:
+        names = {group.id for group in groups}
+        groups += tuple(group for group in snapshot.of(active) if group.id not in names and _still_serves(group))
+    if routed(active) and groups:
+        traffic = give_traffic(snapshot, active, groups)
         if traffic:
             return traffic
     if snapshot.previewed and snapshot.router_plan is not None and snapshot.router_plan.preview is not None:
@@ -57,27 +57,27 @@ def _serve(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
     return readiness.actions
 
 
-def _still_serves(copy: Copy) -> bool:
-    return copy.state == "running" and copy.routed is not None and bool(copy.routed.weight) and copy.routed.up
+def _still_serves(group: GroupView) -> bool:
+    return group.state == "running" and group.routed is not None and bool(group.routed.weight) and group.routed.up
 
 
 def _surplus(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
-    """Retire copies of the active release beyond the wanted number, once they have no traffic."""
-    copies = snapshot.of(active)
-    if len(copies) <= snapshot.wanted_copies:
+    """Retire groups of the active release beyond the wanted number, once they have no traffic."""
+    groups = snapshot.of(active)
+    if len(groups) <= snapshot.wanted_groups:
         return ()
     if routed(active):
-        spare = [copy for copy in copies if not copy.weight]
+        spare = [group for group in groups if not group.weight]
     else:
-        wanted = {copy.id for copy in keep(snapshot, active).copies}
-        spare = [copy for copy in copies if copy.id not in wanted]
-    spare = [copy for copy in spare if not is_aside(snapshot, copy)]
+        wanted = {group.id for group in keep(snapshot, active).groups}
+        spare = [group for group in groups if group.id not in wanted]
+    spare = [group for group in spare if not is_aside(snapshot, group)]
     return retire(snapshot, spare, "others are in its place")
 
 
 def _rest(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
     hot = {release.number: release for release in hot_releases(snapshot)}
-    useless = [copy for copy in snapshot.others(active) if _useless(snapshot, copy, hot, active)]
+    useless = [group for group in snapshot.others(active) if _useless(snapshot, group, hot, active)]
     retiring = retire(snapshot, useless, "it is no longer needed")
     if retiring:
         return retiring
@@ -88,34 +88,34 @@ def _rest(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
     return ()
 
 
-def _useless(snapshot: Snapshot, copy: Copy, hot: dict[int, Release], active: Release) -> bool:
-    if routed(active) and copy.weight and copy.state == "running":
+def _useless(snapshot: Snapshot, group: GroupView, hot: dict[int, Release], active: Release) -> bool:
+    if routed(active) and group.weight and group.state == "running":
         return False  # nobody else can answer: once the active release can, it has no traffic any more
-    release = hot.get(copy.release)
-    if release is None or copy.state == "dead":
+    release = hot.get(group.release)
+    if release is None or group.state == "dead":
         return True
-    if is_due(snapshot, copy) and _has_successors(snapshot, release, active):
+    if is_due(snapshot, group) and _has_successors(snapshot, release, active):
         return True
-    return copy.state == "running" and (sleeps_when_hot(snapshot, release) or alone(active))
+    return group.state == "running" and (sleeps_when_hot(snapshot, release) or alone(active))
 
 
 def _has_successors(snapshot: Snapshot, release: Release, active: Release) -> bool:
-    """As many other copies of a hot release are ready as are wanted: the way back is there without those that go."""
-    others = [copy for copy in snapshot.of(release) if copy.state != "dead" and not is_due(snapshot, copy)]
+    """As many other groups of a hot release are ready as are wanted: the way back is there without those that go."""
+    others = [group for group in snapshot.of(release) if group.state != "dead" and not is_due(snapshot, group)]
     if sleeps_when_hot(snapshot, release) or alone(active):
-        ready = [copy for copy in others if copy.state == "created"]
+        ready = [group for group in others if group.state == "created"]
     else:
-        ready = [copy for copy in others if copy.state == "running" and is_well(snapshot, release, copy)]
-    return len(ready) >= snapshot.wanted_copies
+        ready = [group for group in others if group.state == "running" and is_well(snapshot, release, group)]
+    return len(ready) >= snapshot.wanted_groups
 
 
 def _keep_hot(snapshot: Snapshot, release: Release, *, asleep: bool) -> tuple[Action, ...]:
-    """Have the copies of a hot release made, and begun unless they must not run: by the agent also such as ended."""
+    """Have the groups of a hot release made, and begun unless they must not run: by the agent also such as ended."""
     if asleep:
         return _put_to_sleep(snapshot, release)
     if snapshot.failures is None:
         return ()
-    due = tuple(copy for copy in snapshot.of(release) if is_due(snapshot, copy))
+    due = tuple(group for group in snapshot.of(release) if is_due(snapshot, group))
     readiness = bring_up(snapshot, release, replacing="hot", without=due)
     if any(isinstance(action, Plan) for action in readiness.actions) and snapshot.tried_for(release, "hot"):
         return ()
@@ -123,10 +123,10 @@ def _keep_hot(snapshot: Snapshot, release: Release, *, asleep: bool) -> tuple[Ac
 
 
 def _put_to_sleep(snapshot: Snapshot, release: Release) -> tuple[Action, ...]:
-    """Have copies of a hot release that must not run made, but not started."""
-    copies = [copy for copy in snapshot.of(release) if not is_due(snapshot, copy)]
-    missing = snapshot.wanted_copies - len(copies)
+    """Have groups of a hot release that must not run made, but not started."""
+    groups = [group for group in snapshot.of(release) if not is_due(snapshot, group)]
+    missing = snapshot.wanted_groups - len(groups)
     if missing > 0:
         return () if snapshot.tried_for(release, "hot") else (Plan(release.number, missing, replacing="hot"),)
-    planned = tuple(copy.id for copy in copies if copy.state == "planned")
+    planned = tuple(group.id for group in groups if group.state == "planned")
     return (Create(planned, start=False),) if planned else ()

@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from instar.control.snapshot import Copy, Snapshot
+from instar.control.snapshot import GroupView, Snapshot
 
 MISSES = 3  # so many health intervals without an answer, and at least LEAST_S, are enough
 LEAST_S = 2.0
@@ -17,8 +17,8 @@ LEAST_S = 2.0
 
 @dataclass
 class Watch:
-    """``silent``: when each copy that does not answer was first seen so; ``quiet``: when each without traffic was;
-    ``proven``: copies that have answered once; ``well``: since when each one that answers now does."""
+    """``silent``: when each group that does not answer was first seen so; ``quiet``: when each without traffic was;
+    ``proven``: groups that have answered once; ``well``: since when each one that answers now does."""
 
     silent: dict[str, datetime] = field(default_factory=dict)
     quiet: dict[str, datetime] = field(default_factory=dict)
@@ -27,32 +27,32 @@ class Watch:
 
     def see(self, snapshot: Snapshot) -> Snapshot:
         """Return ``snapshot`` with what is known from looks before."""
-        quiet = (copy.id for copy in snapshot.copies if copy.routed is not None and not copy.weight)
+        quiet = (group.id for group in snapshot.groups if group.routed is not None and not group.weight)
         self.quiet = {name: self.quiet.get(name, snapshot.now) for name in quiet}
         unwell = self.unwell(snapshot) if snapshot.failures is not None else frozenset[str]()
-        well = [copy.id for copy in snapshot.copies if copy.healthy or _serves(copy)]
+        well = [group.id for group in snapshot.groups if group.healthy or _serves(group)]
         self.well = {name: self.well.get(name, snapshot.now) for name in well}
         return dataclasses.replace(snapshot, unwell=unwell, quiet_since=dict(self.quiet), well_since=dict(self.well))
 
     def unwell(self, snapshot: Snapshot) -> frozenset[str]:
-        """Return the copies that have not answered for too long; one that still has its time to begin has not."""
-        running = {copy.id: copy for copy in snapshot.copies if copy.state == "running"}
+        """Return the groups that have not answered for too long; one that still has its time to begin has not."""
+        running = {group.id: group for group in snapshot.groups if group.state == "running"}
         self.proven = {name for name in self.proven if name in running}
-        self.proven |= {name for name, copy in running.items() if copy.healthy or (copy.weight and _up(copy))}
-        silent = {name for name, copy in running.items() if copy.probe is not None and not copy.probe.healthy}
+        self.proven |= {name for name, group in running.items() if group.healthy or (group.weight and _up(group))}
+        silent = {name for name, group in running.items() if group.probe is not None and not group.probe.healthy}
         self.silent = {name: self.silent.get(name, snapshot.now) for name in silent}
         return frozenset(name for name in silent if self._too_long(snapshot, running[name]))
 
-    def _too_long(self, snapshot: Snapshot, copy: Copy) -> bool:
-        health = snapshot.releases[copy.release].service.health
+    def _too_long(self, snapshot: Snapshot, group: GroupView) -> bool:
+        health = snapshot.releases[group.release].service.health
         patience = max(timedelta(milliseconds=MISSES * health.interval_ms), timedelta(seconds=LEAST_S))
-        late = copy.id in self.proven or snapshot.now >= copy.began_at + timedelta(milliseconds=health.deadline_ms)
-        return late and snapshot.now >= self.silent[copy.id] + patience
+        late = group.id in self.proven or snapshot.now >= group.began_at + timedelta(milliseconds=health.deadline_ms)
+        return late and snapshot.now >= self.silent[group.id] + patience
 
 
-def _serves(copy: Copy) -> bool:
-    return copy.state == "running" and copy.weight > 0 and _up(copy)
+def _serves(group: GroupView) -> bool:
+    return group.state == "running" and group.weight > 0 and _up(group)
 
 
-def _up(copy: Copy) -> bool:
-    return copy.routed is not None and copy.routed.up
+def _up(group: GroupView) -> bool:
+    return group.routed is not None and group.routed.up

@@ -170,9 +170,9 @@ class Agent:
         found = {}
         for tracked in self._tracked.values():
             snapshot = tracked.run.story.snapshot if tracked.run is not None and tracked.working is None else None
-            for copy in snapshot.copies if snapshot is not None else ():
-                if copy.observed.process is not None and copy.state == "running":
-                    found[copy.observed.process] = tracked.environment
+            for group in snapshot.groups if snapshot is not None else ():
+                if group.observed.process is not None and group.state == "running":
+                    found[group.observed.process] = tracked.environment
         return found
 
     def _pass(self, tracked: TrackedEnvironment) -> float:

@@ -34,7 +34,7 @@ from instar.providers.base import Provider, RouterPlan
 class RolloutOutcome:
     """How a deploy, promotion or rollback ended.
 
-    ``unchanged``: that very release was active already. ``failed``: the rollout was undone, or not all copies of the
+    ``unchanged``: that very release was active already. ``failed``: the rollout was undone, or not all groups of the
     active release are healthy; ``reason`` says why and ``last_lines`` what the instance printed last. ``begun``: it is
     written down, and left to the agent. ``touched``: traffic had moved or stopped. Milliseconds are None where nothing
     was measured. ``warning``: what went wrong beside a rollout that is done.
@@ -311,16 +311,18 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
 
 
 def _missing(story: Story) -> str | None:
-    """Return what the active release lacks at the end, None when it has all its copies."""
+    """Return what the active release lacks at the end, None when it has all its groups."""
     snapshot = story.snapshot
     if snapshot is None or snapshot.active is None:
         return None
-    copies = snapshot.of(snapshot.active)
-    well = sum(1 for copy in copies if copy.healthy or (copy.routed is not None and copy.weight and copy.routed.up))
-    if well >= snapshot.wanted_copies:
+    groups = snapshot.of(snapshot.active)
+    well = sum(
+        1 for group in groups if group.healthy or (group.routed is not None and group.weight and group.routed.up)
+    )
+    if well >= snapshot.wanted_groups:
         return None
-    causes = [copy.probe.cause for copy in copies if copy.probe and not copy.probe.healthy]
-    return f"{well} of {snapshot.wanted_copies} healthy" + (f": {causes[0]}" if causes else "")
+    causes = [group.probe.cause for group in groups if group.probe and not group.probe.healthy]
+    return f"{well} of {snapshot.wanted_groups} healthy" + (f": {causes[0]}" if causes else "")
 
 
 def clear_orphans(workspace: Workspace, provider: Provider) -> None:

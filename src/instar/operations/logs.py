@@ -26,7 +26,7 @@ def logs(
     since: datetime | None = None,
     follow: bool,
 ) -> Iterator[tuple[str, str]]:
-    """Yield (instance id, line). Of one instance, or of all copies of the active release.
+    """Yield (instance id, line). Of one instance, or of all groups of the active release.
 
     Lines of several instances come in the order of their times, the ``last`` of all together; or as they come when
     ``follow``, which begins with the last of each.

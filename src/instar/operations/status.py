@@ -10,7 +10,7 @@ from typing import Any
 from instar.control.canary import Awaited, awaited, waits_for_somebody
 from instar.control.endings import why_ended
 from instar.control.observe import observe
-from instar.control.snapshot import Copy, Snapshot
+from instar.control.snapshot import GroupView, Snapshot
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentId, EnvironmentState, Release, TaintKind
 from instar.operations.layers import Guarantee, guarantee
@@ -110,7 +110,7 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
     newest = workspace.ledger.releases(environment.id, last=environment.settings.keep.releases)
     pinned = workspace.ledger.pinned(environment.id)
     releases = {release.number: release for release in (*newest, *pinned)} | dict(snapshot.releases)
-    percents = _percents({number: sum(copy.weight for copy in snapshot.of(one)) for number, one in releases.items()})
+    percents = _percents({number: sum(group.weight for group in snapshot.of(one)) for number, one in releases.items()})
     return EnvironmentStatus(
         environment=environment.id,
         listen=environment.settings.listen,
@@ -166,53 +166,53 @@ def _rollout(workspace: Workspace, snapshot: Snapshot) -> RolloutStatus | None:
 
 
 def _release(snapshot: Snapshot, release: Release, weight: int) -> ReleaseStatus:
-    copies = snapshot.of(release)
+    groups = snapshot.of(release)
     return ReleaseStatus(
         number=release.number,
         image=release.image,
         config=release.configuration.digest,
         weight=weight,
-        state=_state(snapshot, release, copies),
-        instances=tuple(_instance(copy) for copy in copies),
+        state=_state(snapshot, release, groups),
+        instances=tuple(_instance(group) for group in groups),
         pinned=release.pinned,
     )
 
 
-def _state(snapshot: Snapshot, release: Release, copies: tuple[Copy, ...]) -> str:
+def _state(snapshot: Snapshot, release: Release, groups: tuple[GroupView, ...]) -> str:
     environment = snapshot.environment
     if release.number == environment.active:
         return "active"
     if environment.rollout is not None and environment.rollout.target == release.number:
         return "candidate"
-    if any(copy.sessions for copy in copies):
+    if any(group.sessions for group in groups):
         return "draining"
     if not release.ran_well:
         return "failed"
-    return "hot" if any(copy.state in ("running", "created") for copy in copies) else "stopped"
+    return "hot" if any(group.state in ("running", "created") for group in groups) else "stopped"
 
 
-def _reason(copy: Copy) -> str | None:
+def _reason(group: GroupView) -> str | None:
     """Return why it isn't well, where that is known."""
-    if copy.state == "dead":
-        return why_ended(copy)
-    return copy.probe.cause if copy.probe and not copy.probe.healthy else None
+    if group.state == "dead":
+        return why_ended(group)
+    return group.probe.cause if group.probe and not group.probe.healthy else None
 
 
-def _instance(copy: Copy) -> InstanceStatus:
-    healthy = copy.probe.healthy if copy.probe else copy.routed.up if copy.routed else None
+def _instance(group: GroupView) -> InstanceStatus:
+    healthy = group.probe.healthy if group.probe else group.routed.up if group.routed else None
     return InstanceStatus(
-        id=copy.id,
-        state=copy.state,
-        healthy=healthy if copy.state == "running" else None if copy.state == "created" else False,
-        address=copy.instance.address,
-        started_at=copy.instance.started_at,
-        reason=_reason(copy),
-        taint=_taint(copy),
+        id=group.id,
+        state=group.state,
+        healthy=healthy if group.state == "running" else None if group.state == "created" else False,
+        address=group.instance.address,
+        started_at=group.instance.started_at,
+        reason=_reason(group),
+        taint=_taint(group),
     )
 
 
-def _taint(copy: Copy) -> TaintStatus | None:
-    found = copy.instance.taint
+def _taint(group: GroupView) -> TaintStatus | None:
+    found = group.instance.taint
     if found is None:
         return None
     return TaintStatus(kind=found.kind, why=found.why, due_at=found.due_at, isolated=found.isolated)

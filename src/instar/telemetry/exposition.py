@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from instar import __version__
-from instar.control.snapshot import Copy
+from instar.control.snapshot import GroupView
 from instar.model.drift import KINDS
 from instar.model.release import BY_ITSELF, EnvironmentId
 from instar.telemetry.metrics import EnvironmentFigures, Figures
@@ -105,15 +105,15 @@ def _instances(environments: Environments) -> Iterator[Metric]:
     weight = _gauge("instar_weight_ratio", "A release's share of new requests, 0 to 1.", _RELEASE)
     for environment, seen in environments:
         snapshot = seen.snapshot
-        wanted.add_metric(_words(environment), snapshot.wanted_copies)
-        total = sum(copy.weight for copy in snapshot.copies)
-        for number, copies in sorted(_by_release(seen).items()):
+        wanted.add_metric(_words(environment), snapshot.wanted_groups)
+        total = sum(group.weight for group in snapshot.groups)
+        for number, groups in sorted(_by_release(seen).items()):
             labels = [*_words(environment), str(number)]
-            states = Counter(copy.state for copy in copies)
+            states = Counter(group.state for group in groups)
             for state in STATES:
                 instances.add_metric([*labels, state], states[state])
-            healthy.add_metric(labels, sum(_answers(copy) for copy in copies))
-            weight.add_metric(labels, sum(copy.weight for copy in copies) / total if total else 0)
+            healthy.add_metric(labels, sum(_answers(group) for group in groups))
+            weight.add_metric(labels, sum(group.weight for group in groups) / total if total else 0)
     yield from (instances, healthy, wanted, weight)
 
 
@@ -127,19 +127,19 @@ def _ended(figures: Figures) -> Iterator[Metric]:
     yield ended
 
 
-def _by_release(seen: EnvironmentFigures) -> dict[int, list[Copy]]:
-    """Return the copies by release; the active one is there also when it has none."""
+def _by_release(seen: EnvironmentFigures) -> dict[int, list[GroupView]]:
+    """Return the groups by release; the active one is there also when it has none."""
     active = seen.snapshot.environment.active
-    found: dict[int, list[Copy]] = {} if active is None else {active: []}
-    for copy in seen.snapshot.copies:
-        found.setdefault(copy.release, []).append(copy)
+    found: dict[int, list[GroupView]] = {} if active is None else {active: []}
+    for group in seen.snapshot.groups:
+        found.setdefault(group.release, []).append(group)
     return found
 
 
-def _answers(copy: Copy) -> bool:
-    if copy.state != "running":
+def _answers(group: GroupView) -> bool:
+    if group.state != "running":
         return False
-    return copy.probe.healthy if copy.probe is not None else copy.routed is not None and copy.routed.up
+    return group.probe.healthy if group.probe is not None else group.routed is not None and group.routed.up
 
 
 def _traffic(environments: Environments) -> Iterator[Metric]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from instar.control.snapshot import Copy, Snapshot
+from instar.control.snapshot import GroupView, Snapshot
 from instar.drift.check import Checked
 from instar.model.release import EnvironmentId, Event, Served
 
@@ -138,18 +138,18 @@ class Metrics:
 
     def _count(self, seen: EnvironmentFigures, snapshot: Snapshot) -> None:
         """Add what came since the last look, and drop releases of which nothing is left."""
-        present = {copy.release for copy in snapshot.copies}
+        present = {group.release for group in snapshot.groups}
         seen.totals = {number: total for number, total in seen.totals.items() if number in present}
-        seen.counted = {copy.id: seen.counted[copy.id] for copy in snapshot.copies if copy.id in seen.counted}
+        seen.counted = {group.id: seen.counted[group.id] for group in snapshot.groups if group.id in seen.counted}
         if snapshot.router_plan is None:  # it did not answer: its zeros are no figures
             return
-        for copy in snapshot.copies:
-            if copy.routed is not None:
-                before = seen.counted.get(copy.id) or self._before(copy, copy.routed.served)
-                new = copy.routed.served.since(before)
-                seen.totals[copy.release] = seen.totals.get(copy.release, Served()) + new
-                seen.counted[copy.id] = copy.routed.served
+        for group in snapshot.groups:
+            if group.routed is not None:
+                before = seen.counted.get(group.id) or self._before(group, group.routed.served)
+                new = group.routed.served.since(before)
+                seen.totals[group.release] = seen.totals.get(group.release, Served()) + new
+                seen.counted[group.id] = group.routed.served
 
-    def _before(self, copy: Copy, served: Served) -> Served:
+    def _before(self, group: GroupView, served: Served) -> Served:
         """Return what a target that is seen for the first time had answered before it was ours to count."""
-        return Served() if copy.instance.created_at >= self._began else served
+        return Served() if group.instance.created_at >= self._began else served
