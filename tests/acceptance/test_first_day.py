@@ -32,7 +32,7 @@ def require_outcome(answer: Any, *, release: int, previous: int | None, outcome:
 
 
 def test_bake_deploy_replace_roll_back_promote(project: Project) -> None:
-    """One story, since each step needs the one before it; every answer has the shape that others build on."""
+    """One report, since each step needs the one before it; every answer has the shape that others build on."""
     first = project.json("bake")
     assert first["cached"] is True
     assert set(first) >= {"digest", "cached", "seconds", "layers"}

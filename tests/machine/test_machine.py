@@ -1,6 +1,6 @@
 """A stock Debian 12 with its own kernel and systemd: installed, shown, kept by the agent, and cut from its power.
 
-The tests are one story, told in order on one machine: each begins where the one before ended.
+The tests are one report, told in order on one machine: each begins where the one before ended.
 """
 
 from __future__ import annotations

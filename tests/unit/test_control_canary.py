@@ -26,8 +26,8 @@ from instar.control.actions import (
 )
 from instar.control.canary import Awaited, awaited, waits_for_somebody
 from instar.control.decide import decide
+from instar.control.report import RolloutReport
 from instar.control.snapshot import GroupView, Snapshot
-from instar.control.story import Story
 from instar.model.definition import Analysis, Check, Rollout, Step
 from instar.model.progress import Progress
 from instar.model.release import Served, Settings, Stage
@@ -319,10 +319,10 @@ def test_a_step_that_waits_for_somebody_has_no_end_that_could_be_said() -> None:
 
 def test_the_waiting_is_told_on_a_line_that_changes_and_once_a_minute_for_good() -> None:
     told: list[Progress] = []
-    story = Story(report=told.append)
+    report = RolloutReport(report=told.append)
     began = at(step(1, 0), answered(Served(requests=7), Served(requests=90)), policy=JUDGED)
     for seconds in (20, 31, 50, 92):
-        story.waiting(dataclasses.replace(began, now=NOW + timedelta(seconds=seconds)))
+        report.waiting(dataclasses.replace(began, now=NOW + timedelta(seconds=seconds)))
     assert [one.kind for one in told] == ["running", "done", "running", "done"]
     assert {one.text for one in told} == {"7 of 10 requests, until 12:10:30 UTC"}
 

@@ -12,8 +12,8 @@ from dataclasses import fields
 
 from instar.control import actions, gates
 from instar.control.endings import ending_of
+from instar.control.report import RolloutReport
 from instar.control.snapshot import FULL, GroupView, Snapshot, wanted_plan
-from instar.control.story import Story
 from instar.errors import InstarError, ProviderError, RouterError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
@@ -35,13 +35,13 @@ class Executor:
         ledger: Ledger,
         provider: Provider,
         find_image: Callable[[Digest], Image],
-        story: Story,
+        report: RolloutReport,
     ) -> None:
         self._ledger = ledger
         self._runtime = provider.runtime
         self._router = provider.router
         self._find_image = find_image
-        self._story = story
+        self._report = report
 
     def execute(self, snapshot: Snapshot, action: actions.Action) -> None:
         """Do ``action``. Raises ProviderError, RouterError, StoreError or HostError when it can't be done."""
@@ -67,18 +67,18 @@ class Executor:
             case actions.Route():
                 self._route(snapshot, action.instances)
             case actions.Cut():
-                self._story.cut += self._router.detach(environment, action.instances)
+                self._report.cut += self._router.detach(environment, action.instances)
             case actions.Retire():
                 self._retire(snapshot, action)
             case actions.CloseRouter():
                 self._router.remove(environment)
             case actions.Alarm():
-                self._story.alarm(action.reason)
+                self._report.alarm(action.reason)
                 self._ledger.set_alarm(environment, action.reason, holds=action.holds)
             case actions.GoBack():
                 self._go_back(snapshot, action)
             case actions.Wait():
-                self._story.waiting(snapshot)
+                self._report.waiting(snapshot)
             case _:
                 self._advance(snapshot, action)
 
@@ -86,7 +86,7 @@ class Executor:
         """Do what brings a rollout nearer to its end."""
         match action:
             case actions.BeginTask():
-                self._story.task(action.task)
+                self._report.task(action.task)
                 environment = snapshot.environment.id
                 self._ledger.begin_task(environment, action.release, action.task, self._runtime.network())
             case actions.EndTask():
@@ -120,7 +120,7 @@ class Executor:
                 self._ledger.save_settings(environment, before)
         changed = _different(before, snapshot.environment.settings) if before is not None else ()
         if changed:
-            self._story.settings_back(changed)
+            self._report.settings_back(changed)
 
     def _give_back(self, snapshot: Snapshot, rollout: Rollout) -> None:
         """Let the source have all traffic at once, if it is there; all else is upkeep's business."""
@@ -137,9 +137,9 @@ class Executor:
     def _plan(self, snapshot: Snapshot, action: actions.Plan) -> None:
         if action.release == snapshot.environment.active:
             if action.replacing:
-                self._story.replacing(action.count, action.replacing)
+                self._report.replacing(action.count, action.replacing)
             elif snapshot.environment.rollout is None:
-                self._story.more(action.count)
+                self._report.more(action.count)
         environment, network = snapshot.environment.id, self._runtime.network()
         self._ledger.add_instances(environment, action.release, action.count, network, replacing=action.replacing)
 
@@ -148,17 +148,17 @@ class Executor:
         with self._ledger.transaction():
             self._ledger.record("watch-failed", environment, active, back_to=action.release, reason=action.reason)
             self._ledger.begin_rollout(environment, "rollback", action.release, {"reason": action.reason})
-        self._story.going_back(action.release, action.reason)
+        self._report.going_back(action.release, action.reason)
 
     def _end_task(self, snapshot: Snapshot, action: actions.EndTask) -> None:
         environment, words = snapshot.environment.id, self._last_words(action.instance)
         self._ledger.end_task(environment, action.release, action.task, action.outcome, {"last_lines": words})
-        self._story.task_ended(action.task, action.outcome)
+        self._report.task_ended(action.task, action.outcome)
         if self._instances(snapshot, (action.instance,)):
             self._retire(snapshot, actions.Retire((action.instance,), f"its task: {action.outcome}"))
 
     def _create(self, snapshot: Snapshot, action: actions.Create) -> None:
-        self._story.launching(snapshot)
+        self._report.launching(snapshot)
         instances = self._instances(snapshot, action.instances)
         release = snapshot.releases[instances[0].release]
         image = self._find_image(release.image)
@@ -176,7 +176,7 @@ class Executor:
         at_once(self._runtime.start, instances, at_most=_AT_ONCE)
 
     def _attach(self, snapshot: Snapshot, action: actions.Attach) -> None:
-        self._story.launched(snapshot)
+        self._report.launched(snapshot)
         release = snapshot.releases[action.release]
         targets = [self._target(instance, release) for instance in self._instances(snapshot, action.instances)]
         self._router.attach(snapshot.environment.id, targets)
@@ -184,7 +184,7 @@ class Executor:
     def _smoke(self, snapshot: Snapshot, action: actions.Smoke) -> None:
         release = snapshot.releases[action.release]
         instances = self._instances(snapshot, action.instances)
-        self._story.asking(f"release {release.number} · {len(release.service.smoke)} checks")
+        self._report.asking(f"release {release.number} · {len(release.service.smoke)} checks")
         answers = at_once(lambda one: gates.smoke(self._runtime, one, release), instances, at_most=_AT_ONCE)
         failed = next(filter(None, answers), None)
         if failed is not None:
@@ -194,12 +194,12 @@ class Executor:
         rollout = self._rollout(snapshot)
         smoked = (*rollout.stage.smoked, *action.instances)
         self._ledger.change_stage(rollout, "smoke", {"instances": list(action.instances)}, smoked=smoked)
-        self._story.asked(f"release {release.number} · {len(release.service.smoke)} checks passed")
+        self._report.asked(f"release {release.number} · {len(release.service.smoke)} checks passed")
 
     def _take_step(self, snapshot: Snapshot, action: actions.TakeStep) -> None:
         environment = snapshot.environment.id
         counted = {group.id: group.routed.served for group in snapshot.groups if group.routed is not None}
-        self._story.launched(snapshot)
+        self._report.launched(snapshot)
         self._ledger.change_stage(
             self._rollout(snapshot),
             "step",
@@ -211,7 +211,7 @@ class Executor:
             resumed=False,
         )
         seconds = self._router.route(environment, dict(action.weights))
-        self._story.stepped(action.percent, seconds)
+        self._report.stepped(action.percent, seconds)
 
     def _judge(self, snapshot: Snapshot, action: actions.Judge) -> None:
         rollout, verdict = self._rollout(snapshot), action.verdict
@@ -223,13 +223,13 @@ class Executor:
             self._ledger.change_stage(rollout, "verdict", detail, judged=bool(verdict.passed))
             if not verdict.passed:
                 self._end_failed(snapshot, f"its analysis: {verdict.cause}", words)
-        self._story.judged(verdict)
+        self._report.judged(verdict)
         if not verdict.passed:
             self._give_back(snapshot, rollout)
 
     def _shift(self, snapshot: Snapshot, action: actions.Shift) -> None:
         environment = snapshot.environment.id
-        self._story.launched(snapshot)
+        self._report.launched(snapshot)
         self._ledger.set_active(environment, action.release, {"instances": list(action.instances)})
         if action.instances:
             self._give_traffic(snapshot, action.instances)
@@ -238,14 +238,14 @@ class Executor:
         if names:
             self._give_traffic(snapshot, names)
         else:
-            self._story.closed()
+            self._report.closed()
             self._router.route(snapshot.environment.id, {})
 
     def _give_traffic(self, snapshot: Snapshot, names: tuple[str, ...]) -> None:
         environment = snapshot.environment.id
         seconds = self._router.route(environment, dict.fromkeys(names, FULL))
         state = self._router.observe(environment)
-        self._story.shifted(seconds, sum(item.sessions for item in state.targets if item.target.name not in names))
+        self._report.shifted(seconds, sum(item.sessions for item in state.targets if item.target.name not in names))
 
     def _retire(self, snapshot: Snapshot, action: actions.Retire) -> None:
         groups = self._views(snapshot, action.instances)
@@ -253,21 +253,21 @@ class Executor:
         with self._ledger.transaction():  # what is seen of one that has ended is gone with it
             for name, ending in endings.items():
                 self._ledger.set_ending(name, ending)
-        self._story.ending(snapshot, [(group, endings[group.id]) for group in groups])
+        self._report.ending(snapshot, [(group, endings[group.id]) for group in groups])
         instances = [group.instance for group in groups]
         at_once(lambda one: self._runtime.destroy(one, snapshot.releases[one.release]), instances, at_most=_AT_ONCE)
-        self._story.cut += self._router.detach(snapshot.environment.id, action.instances)
+        self._report.cut += self._router.detach(snapshot.environment.id, action.instances)
         with self._ledger.transaction():
             for name, ending in endings.items():
                 reason = action.reason if ending.reason in BY_ITSELF else ending.why
                 self._ledger.remove_instance(name, reason)
 
     def _finish(self, snapshot: Snapshot, action: actions.Finish) -> None:
-        self._story.finished(snapshot)
-        measured = {**self._story.measured, **({"warning": action.warning} if action.warning else {})}
+        self._report.finished(snapshot)
+        measured = {**self._report.measured, **({"warning": action.warning} if action.warning else {})}
         self._ledger.end_rollout(self._rollout(snapshot), "done", measured)
         if action.warning:
-            self._story.warn(action.warning)
+            self._report.warn(action.warning)
 
     def _rollout(self, snapshot: Snapshot) -> Rollout:
         rollout = snapshot.environment.rollout

@@ -16,9 +16,9 @@ from instar.control.actions import Action, Fail, Plan, Wait
 from instar.control.decide import decide
 from instar.control.executor import Executor
 from instar.control.observe import observe
+from instar.control.report import RolloutReport
 from instar.control.retries import Retries
 from instar.control.snapshot import Snapshot
-from instar.control.story import Story
 from instar.control.watch import Watch
 from instar.errors import InstarError, LedgerError, ProviderError
 from instar.ledger import Ledger
@@ -50,16 +50,16 @@ class Loop:
 
         Not ``asked``: nobody stands by, so replacements are counted and slowed down.
         """
-        story = Story(report=self.report)
+        report = RolloutReport(report=self.report)
         executor = Executor(
             ledger=self.ledger,
             provider=self.provider,
             find_image=self.find_image,
-            story=story,
+            report=report,
         )
-        return Run(loop=self, environment=environment, executor=executor, story=story, asked=asked)
+        return Run(loop=self, environment=environment, executor=executor, report=report, asked=asked)
 
-    def run(self, environment: EnvironmentId) -> Story:
+    def run(self, environment: EnvironmentId) -> RolloutReport:
         """Act until ``environment`` is as wanted. A rollout that can't end well is ended as failed, and undone.
 
         What interrupts it (``^C``) before the target has all traffic undoes the rollout too, and is raised afterwards.
@@ -84,7 +84,7 @@ class Loop:
                 interruption = error
         if interruption is not None:
             raise interruption
-        return run.story
+        return run.report
 
 
 @dataclass(kw_only=True)
@@ -95,7 +95,7 @@ class Run:
     loop: Loop
     environment: EnvironmentId
     executor: Executor
-    story: Story
+    report: RolloutReport
     asked: bool = True
     watch: Watch = field(default_factory=Watch)
     replaced: dict[tuple[int, str], datetime] = field(default_factory=dict)
@@ -118,13 +118,13 @@ class Run:
             except InstarError as error:
                 return self._pause_s(self.looks, error)
             self.looks.succeeded()
-            self.story.snapshot = snapshot
+            self.report.snapshot = snapshot
             todo = decide(snapshot)
             before, again = todo, again + 1 if todo == before else 0
             if todo and again > AGAIN_AT_MOST:
                 self.in_vain, self.decided = self.in_vain + 1, todo
                 return IN_VAIN_S
-            self.story.launching(snapshot)
+            self.report.launching(snapshot)
             for action in todo:
                 pause_s = self._act(snapshot, action)
                 if pause_s is not None:
@@ -143,7 +143,7 @@ class Run:
         if rollout is None or snapshot.environment.active == rollout.target:
             return False
         self.executor.fail(snapshot, Fail("it was interrupted"))
-        self.story.undone(snapshot, "interrupted")
+        self.report.undone(snapshot, "interrupted")
         return True
 
     def _look(self) -> Snapshot:
@@ -156,10 +156,10 @@ class Run:
         try:
             return observe(self.loop.ledger, self.loop.provider, self.environment)
         except InstarError as error:
-            if error.retry_after_s is None or self.story.snapshot is None:
+            if error.retry_after_s is None or self.report.snapshot is None:
                 raise
             environment = self.loop.ledger.get_environment(self.environment)
-            return dataclasses.replace(self.story.snapshot, environment=environment)
+            return dataclasses.replace(self.report.snapshot, environment=environment)
 
     def _act(self, snapshot: Snapshot, action: Action) -> float | None:
         """Carry out ``action``; return for how long to wait when the provider could not do its part just now."""
@@ -187,7 +187,7 @@ class Run:
         return pause_s
 
     def _retried(self, retries: Retries, error: InstarError | OSError) -> float | None:
-        return retries.pause_s(error, self.loop.ledger.now(), _patience(self.story.snapshot))
+        return retries.pause_s(error, self.loop.ledger.now(), _patience(self.report.snapshot))
 
 
 def _replaced(action: Action) -> set[tuple[int, str]]:

@@ -4,7 +4,7 @@ LEDGER/                0700
 ├── instar.db          0600, an SQLite database
 └── instar.db-journal  while something is written; after a crash the next reader undoes with it what was half written
 
-Crash story: rollback journal and ``synchronous=EXTRA``, so a commit that has returned survives a power cut, and one
+Crash report: rollback journal and ``synchronous=EXTRA``, so a commit that has returned survives a power cut, and one
 that has not is undone as a whole. A new ledger is made under another name and linked into place when it is complete;
 an empty file is therefore never a new ledger, but a damaged one.
 

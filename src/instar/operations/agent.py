@@ -169,7 +169,7 @@ class Agent:
         """Return the processes whose end is worth a look at once, each with its environment."""
         found = {}
         for tracked in self._tracked.values():
-            snapshot = tracked.run.story.snapshot if tracked.run is not None and tracked.working is None else None
+            snapshot = tracked.run.report.snapshot if tracked.run is not None and tracked.working is None else None
             for group in snapshot.groups if snapshot is not None else ():
                 if group.observed.process is not None and group.state == "running":
                     found[group.observed.process] = tracked.environment
@@ -190,7 +190,7 @@ class Agent:
             first, longest = _AFTER_AN_ERROR_S
             return float(min(first * 2.0 ** (tracked.errors - 1), longest))
         tracked.errors = 0
-        snapshot = tracked.run.story.snapshot if tracked.run is not None else None
+        snapshot = tracked.run.report.snapshot if tracked.run is not None else None
         if snapshot is not None:
             self._listener.saw(snapshot, time.monotonic() - began)
         return self._check_s if seconds is None else min(seconds, self._check_s)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from instar.control.canary import waits_for_somebody
 from instar.control.loop import Loop
-from instar.control.story import Story
+from instar.control.report import RolloutReport
 from instar.definition import Loaded
 from instar.errors import Refused, UsageError
 from instar.model.codec import to_json
@@ -273,17 +273,17 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
     provider = workspace.provider(before.settings.provider)
     counted = provider.router.counters(environment)
     loop = Loop(ledger=workspace.ledger, provider=provider, find_image=workspace.store.image, report=workspace.report)
-    story = loop.run(environment)
-    back = story.went_back
+    report = loop.run(environment)
+    back = report.went_back
     if watch and back is None:
-        back = watch_release(loop, environment).story.went_back
+        back = watch_release(loop, environment).report.went_back
     elif back is None and before.rollout is not None and before.rollout.kind != "rollback":
         warn_unwatched(workspace, before.settings, environment)
     served = provider.router.counters(environment)
     ended = workspace.ledger.get_rollout(before.rollout.id) if before.rollout else None
-    detail = {**story.measured, **(ended.detail if ended else {})}
+    detail = {**report.measured, **(ended.detail if ended else {})}
     culprit, last_lines = next(iter(detail.get("last_lines", {}).items()), (None, []))
-    missing = _missing(story)
+    missing = _missing(report)
     failed = (ended.state == "failed" if ended else missing is not None) or back is not None
     after = workspace.ledger.get_environment(environment)
     requests, failures = served.requests - counted.requests, served.failed - counted.failed
@@ -302,7 +302,7 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
         reason=back or detail.get("reason", missing),
         warning=detail.get("warning") or (after.alarm if watch else None),
         active=after.active,
-        touched=story.shifted_at is not None or "gap_ms" in detail or "steps" in detail,
+        touched=report.shifted_at is not None or "gap_ms" in detail or "steps" in detail,
         requests=requests if whole else None,
         failed=failures if whole else None,
         culprit=culprit,
@@ -310,9 +310,9 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
     )
 
 
-def _missing(story: Story) -> str | None:
+def _missing(report: RolloutReport) -> str | None:
     """Return what the active release lacks at the end, None when it has all its groups."""
-    snapshot = story.snapshot
+    snapshot = report.snapshot
     if snapshot is None or snapshot.active is None:
         return None
     groups = snapshot.of(snapshot.active)

@@ -82,7 +82,7 @@ def _restore_network(workspace: Workspace, state: EnvironmentState, report: Repo
 
 
 def _told_as(finding: Finding) -> tuple[str, str, str]:
-    """Return what makes a finding another one: workers that come and go have new pids, and are the same story."""
+    """Return what makes a finding another one: workers that come and go have new pids, and are the same report."""
     return finding.kind, _PID.sub("process", finding.path), finding.observed
 
 

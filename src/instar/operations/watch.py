@@ -30,11 +30,11 @@ def watch_release(loop: Loop, environment: EnvironmentId) -> Run:
     run = loop.begin(environment, asked=False)
     while True:
         seconds = run.advance()
-        snapshot = run.story.snapshot
+        snapshot = run.report.snapshot
         if seconds is None and (snapshot is None or snapshot.probation is None):
             return run
         if seconds is None and snapshot is not None:
-            run.story.watching(snapshot)
+            run.report.watching(snapshot)
         loop.pause(min(_POLL_S if seconds is None else seconds, _POLL_S))
 
 

@@ -12,7 +12,7 @@
     └── holder.log                what the holder and HAProxy say
     run/routers/HASH.sock         HAProxy's admin socket
 
-Crash story: a file is replaced by rename after its bytes are on the disk, so it is the old one or the new one. What
+Crash report: a file is replaced by rename after its bytes are on the disk, so it is the old one or the new one. What
 holds the traffic is changed after the file (before it, for servers that leave); asking again does what is left.
 """
 

@@ -18,7 +18,7 @@ AGAIN_AFTER = timedelta(minutes=1)
 
 
 @dataclass(kw_only=True)
-class Story:
+class RolloutReport:
     """Follows one run of the loop. Times are of this process: of a run that was killed they are lost."""
 
     report: Report
