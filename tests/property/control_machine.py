@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from instar.control.canary import waits_for_somebody
 from instar.control.loop import Loop, Run
+from instar.control.steps import waits_for_somebody
 from instar.model.definition import Replace, Rollout
 from instar.model.progress import silent
 from instar.model.release import RolloutKind, Settings

@@ -24,9 +24,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from instar.control.canary import waits_for_somebody
 from instar.control.loop import Loop, Run
-from instar.control.stable import counted_for
+from instar.control.replace import counted_for
+from instar.control.steps import waits_for_somebody
 from instar.errors import InstarError, LedgerError
 from instar.model.definition import Analysis, Check, Replace, Rollout, Step, Task
 from instar.model.progress import silent

@@ -7,7 +7,7 @@ from fractions import Fraction
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from instar.control.canary import HEAVIEST, shares
+from instar.control.shift import HEAVIEST, shares
 
 copies = st.integers(1, 50)
 

@@ -24,10 +24,10 @@ from instar.control.actions import (
     TakeStep,
     Wait,
 )
-from instar.control.canary import Awaited, awaited, waits_for_somebody
 from instar.control.decide import decide
 from instar.control.report import RolloutReport
 from instar.control.snapshot import GroupView, Snapshot
+from instar.control.steps import Awaited, awaited, waits_for_somebody
 from instar.model.definition import Analysis, Check, Rollout, Step
 from instar.model.progress import Progress
 from instar.model.release import Served, Settings, Stage

@@ -10,8 +10,8 @@ from control_values import DATABASE, HTTP, NOW, ago, group, ready, release, serv
 
 from instar.control.actions import Alarm, Fail, GoBack, Shift, Wait
 from instar.control.decide import decide
+from instar.control.health import HealthHistory
 from instar.control.snapshot import Probation, Snapshot
-from instar.control.watch import Watch
 from instar.model.definition import Data, Health, Service, Task
 from instar.model.release import Ending, Release
 
@@ -131,7 +131,7 @@ def test_an_exclusive_one_shows_with_the_traffic_that_it_stays_well_before_the_r
 
 
 def test_since_when_a_copy_answers_is_known_from_looks_before() -> None:
-    watch = Watch()
+    watch = HealthHistory()
     first = watch.see(trying(None))
     later = watch.see(dataclasses.replace(trying(None), now=ago(-3)))
     assert first.well_since["shop-production-2-1"] == later.well_since["shop-production-2-1"] == NOW

@@ -9,20 +9,7 @@ from typing import Any
 import pytest
 from control_values import DATABASE, WORKER, ago, group, names, ready, release, serving, snapshot
 
-from instar.control.actions import (
-    Create,
-    Fail,
-    Finish,
-    Judge,
-    Plan,
-    Retire,
-    Route,
-    Share,
-    Shift,
-    Start,
-    TakeStep,
-    Wait,
-)
+from instar.control.actions import Create, Fail, Finish, Judge, Plan, Retire, Route, Share, Shift, Start, TakeStep, Wait
 from instar.control.decide import decide
 from instar.control.snapshot import GroupView, Snapshot
 from instar.model.definition import Analysis, Rollout

@@ -9,18 +9,7 @@ from typing import Any
 import pytest
 from control_values import DATABASE, HTTP, PROCESS, ago, group, ready, release, serving, snapshot
 
-from instar.control.actions import (
-    BeginTask,
-    Create,
-    EndTask,
-    Fail,
-    Finish,
-    Plan,
-    Retire,
-    Route,
-    Start,
-    Wait,
-)
+from instar.control.actions import BeginTask, Create, EndTask, Fail, Finish, Plan, Retire, Route, Start, Wait
 from instar.control.decide import decide
 from instar.control.snapshot import GroupView, Snapshot
 from instar.control.tasks import runs_alone

@@ -16,15 +16,14 @@ No action at all means: as wanted.
 from __future__ import annotations
 
 from instar.control.actions import Action, BeginTask, CloseRouter, Create, Plan, Retire, Route, SetNetwork, Start
-from instar.control.blue_green import blue_green
-from instar.control.canary import canary
-from instar.control.rolling import rolling
+from instar.control.keep import keep
 from instar.control.snapshot import Snapshot
+from instar.control.strategies.blue_green import blue_green
+from instar.control.strategies.canary import canary, has_steps
+from instar.control.strategies.rolling import has_batches, rolling
 from instar.control.tasks import leftover
-from instar.control.upkeep import upkeep
 
 _MAKING = (Plan, BeginTask, Create, Start)
-STRATEGIES = {"blue-green": blue_green, "canary": canary, "rolling": rolling}
 
 
 def decide(snapshot: Snapshot) -> tuple[Action, ...]:
@@ -34,13 +33,20 @@ def decide(snapshot: Snapshot) -> tuple[Action, ...]:
         return ending
     if snapshot.environment.destroying:
         return _tear_down(snapshot)
-    rollout = snapshot.environment.rollout
-    wanted = (
-        upkeep(snapshot) if rollout is None else STRATEGIES[snapshot.environment.settings.rollout.strategy](snapshot)
-    )
+    wanted = keep(snapshot) if snapshot.environment.rollout is None else _roll_out(snapshot)
     if not snapshot.network_is_set and (not wanted or any(isinstance(action, _MAKING) for action in wanted)):
         return (SetNetwork(),)
     return wanted
+
+
+def _roll_out(snapshot: Snapshot) -> tuple[Action, ...]:
+    """Go on as the strategy says; at once where there is nothing to be done bit by bit."""
+    strategy = snapshot.environment.settings.rollout.strategy
+    if strategy == "canary" and has_steps(snapshot):
+        return canary(snapshot)
+    if strategy == "rolling" and has_batches(snapshot):
+        return rolling(snapshot)
+    return blue_green(snapshot)
 
 
 def _tear_down(snapshot: Snapshot) -> tuple[Action, ...]:

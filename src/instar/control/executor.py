@@ -10,10 +10,11 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 
-from instar.control import actions, gates
+from instar.control import actions, checks
 from instar.control.endings import ending_of
 from instar.control.report import RolloutReport
-from instar.control.snapshot import FULL, GroupView, Snapshot, wanted_plan
+from instar.control.shift import FULL
+from instar.control.snapshot import GroupView, Snapshot, wanted_plan
 from instar.errors import InstarError, ProviderError, RouterError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
@@ -123,7 +124,7 @@ class Executor:
             self._report.settings_back(changed)
 
     def _give_back(self, snapshot: Snapshot, rollout: Rollout) -> None:
-        """Let the source have all traffic at once, if it is there; all else is upkeep's business."""
+        """Let the source have all traffic at once, if it is there; the rest is put right once no rollout runs."""
         mine = {
             group.id: FULL for group in snapshot.groups if group.release == rollout.source and group.state == "running"
         }
@@ -185,7 +186,7 @@ class Executor:
         release = snapshot.releases[action.release]
         instances = self._instances(snapshot, action.instances)
         self._report.asking(f"release {release.number} · {len(release.service.smoke)} checks")
-        answers = at_once(lambda one: gates.smoke(self._runtime, one, release), instances, at_most=_AT_ONCE)
+        answers = at_once(lambda one: checks.smoke(self._runtime, one, release), instances, at_most=_AT_ONCE)
         failed = next(filter(None, answers), None)
         if failed is not None:
             name, cause = failed
@@ -216,7 +217,7 @@ class Executor:
     def _judge(self, snapshot: Snapshot, action: actions.Judge) -> None:
         rollout, verdict = self._rollout(snapshot), action.verdict
         if verdict.passed:
-            verdict = gates.checked(self._runtime, snapshot, verdict)
+            verdict = checks.checked(self._runtime, snapshot, verdict)
         words = {} if verdict.passed else self._last_words_of([group.id for group in snapshot.of(snapshot.target)])
         detail = {"step": rollout.stage.step, "passed": verdict.passed, "cause": verdict.cause, **verdict.numbers()}
         with self._ledger.transaction():  # who goes on after a crash must not come to another verdict

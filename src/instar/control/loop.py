@@ -15,11 +15,11 @@ from datetime import datetime, timedelta
 from instar.control.actions import Action, Fail, Plan, Wait
 from instar.control.decide import decide
 from instar.control.executor import Executor
+from instar.control.health import HealthHistory
 from instar.control.observe import observe
 from instar.control.report import RolloutReport
 from instar.control.retries import Retries
 from instar.control.snapshot import Snapshot
-from instar.control.watch import Watch
 from instar.errors import InstarError, LedgerError, ProviderError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
@@ -97,7 +97,7 @@ class Run:
     executor: Executor
     report: RolloutReport
     asked: bool = True
-    watch: Watch = field(default_factory=Watch)
+    health: HealthHistory = field(default_factory=HealthHistory)
     replaced: dict[tuple[int, str], datetime] = field(default_factory=dict)
     looks: Retries = field(default_factory=Retries)
     acts: Retries = field(default_factory=Retries)
@@ -149,7 +149,7 @@ class Run:
     def _look(self) -> Snapshot:
         snapshot = observe(self.loop.ledger, self.loop.provider, self.environment, replacing=not self.asked)
         tried = frozenset(one for one, at in self.replaced.items() if self.asked or snapshot.now < at + HOT_AGAIN_AFTER)
-        return self.watch.see(dataclasses.replace(snapshot, tried=tried))
+        return self.health.see(dataclasses.replace(snapshot, tried=tried))
 
     def _last_look(self) -> Snapshot:
         """Look, or take what was seen last where the provider does not answer just now."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+from instar.control.replace import counted_for
 from instar.control.snapshot import GroupView, Probation, Snapshot
-from instar.control.stable import counted_for
 from instar.ledger import Ledger
 from instar.model.release import FALLEN, Ending, EnvironmentId, EnvironmentState, Instance, Release
 from instar.providers.base import NetworkPlan, Observed, Probe, Provider, RoutedTarget, Runtime

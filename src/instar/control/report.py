@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from instar.control.analysis import Verdict
-from instar.control.canary import Awaited, awaited, waits_for_somebody
 from instar.control.snapshot import GroupView, Snapshot, alone
+from instar.control.steps import Awaited, awaited, waits_for_somebody
 from instar.model.progress import Progress, Report
 from instar.model.release import BY_ITSELF, Ending
 

@@ -10,12 +10,10 @@ from datetime import datetime, timedelta
 from instar.model.release import Ending, EnvironmentState, Instance, Release, TaskRun
 from instar.providers.base import Observed, Probe, RoutedTarget, RouterPlan
 
-FULL = 100  # the weight of each instance of a release that has all traffic
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupView:
-    """An instance as intended (ledger), as it is (runtime), as it answers (probe) and as it is routed (router).
+    """A group of a release as intended (ledger), as it is (provider), as it answers (probe) and as it is routed.
 
     ``probe`` is None where nobody asked; ``routed`` is None where the router doesn't know it.
     """
@@ -177,8 +175,3 @@ def sleeps_when_hot(snapshot: Snapshot, release: Release) -> bool:
     there is no room for twice the instances (a rolling environment)."""
     rolling = snapshot.environment.settings.rollout.strategy == "rolling"
     return rolling or alone(release) or not routed(release)
-
-
-def has_weights(snapshot: Snapshot, weights: Mapping[str, int]) -> bool:
-    """Tell whether exactly these instances have exactly these weights."""
-    return {group.id: group.weight for group in snapshot.groups if group.weight} == dict(weights)

@@ -15,9 +15,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from instar.control.health import HealthHistory
 from instar.control.loop import Loop, Run
 from instar.control.snapshot import Snapshot
-from instar.control.watch import Watch
 from instar.drift.check import Checked
 from instar.errors import EnvironmentBusy, InstarError, Refused
 from instar.host import locks
@@ -72,7 +72,7 @@ class TrackedEnvironment:
     errors: int = 0
     rollout: int | None = None
     run: Run | None = None
-    watch: Watch = field(default_factory=Watch)
+    health: HealthHistory = field(default_factory=HealthHistory)
     memory: DriftMemory = field(default_factory=DriftMemory)
     working: Future[float] | None = None
 
@@ -235,7 +235,7 @@ class Agent:
                 report=self._listener.report_for(tracked.environment),
             )
             tracked.run, tracked.rollout = loop.begin(tracked.environment, asked=False), target
-            tracked.run.watch = tracked.watch
+            tracked.run.health = tracked.health
         return tracked.run
 
     def _end_of(self, state: EnvironmentState) -> None:

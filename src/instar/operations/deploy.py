@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
 
-from instar.control.canary import waits_for_somebody
 from instar.control.loop import Loop
 from instar.control.report import RolloutReport
+from instar.control.steps import waits_for_somebody
 from instar.definition import Loaded
 from instar.errors import Refused, UsageError
 from instar.model.codec import to_json

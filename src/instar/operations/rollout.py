@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from instar.control.canary import waits_for_somebody
+from instar.control.steps import waits_for_somebody
 from instar.errors import EnvironmentBusy, Refused
 from instar.host import locks
 from instar.model.release import EnvironmentId, EnvironmentState, Rollout

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from instar.control.canary import Awaited, awaited, waits_for_somebody
 from instar.control.endings import why_ended
 from instar.control.observe import observe
 from instar.control.snapshot import GroupView, Snapshot
+from instar.control.steps import Awaited, awaited, waits_for_somebody
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentId, EnvironmentState, Release, TaintKind
 from instar.operations.layers import Guarantee, guarantee

@@ -7,10 +7,11 @@ failed before the source stops; the gap is from the last request the source may 
 from __future__ import annotations
 
 from instar.control.actions import Action, Fail, Route, Shift, Wait
-from instar.control.bring_up import in_the_way
-from instar.control.candidate import PAUSED_S, moved, prepare, settle, troubled, under_way
-from instar.control.snapshot import FULL, GroupView, Snapshot, alone, has_weights, routed
-from instar.control.stable import keep_source
+from instar.control.launch import in_the_way
+from instar.control.replace import replenish_source
+from instar.control.shift import FULL, has_weights
+from instar.control.snapshot import GroupView, Snapshot, alone, routed
+from instar.control.target import PAUSED_S, moved, prepare, settle, troubled, under_way
 from instar.model.release import Release, Rollout
 
 
@@ -19,7 +20,7 @@ def blue_green(snapshot: Snapshot) -> tuple[Action, ...]:
     rollout, target = under_way(snapshot)
     if moved(snapshot, rollout, target):
         return settle(snapshot, rollout, target)
-    actions = () if _is_ready(snapshot, rollout, target) else keep_source(snapshot)
+    actions = () if _is_ready(snapshot, rollout, target) else replenish_source(snapshot)
     actions = actions or troubled(snapshot, rollout, target)
     if actions:
         return actions

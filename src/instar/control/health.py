@@ -16,7 +16,7 @@ LEAST_S = 2.0
 
 
 @dataclass
-class Watch:
+class HealthHistory:
     """``silent``: when each group that does not answer was first seen so; ``quiet``: when each without traffic was;
     ``proven``: groups that have answered once; ``well``: since when each one that answers now does."""
 

@@ -1,5 +1,4 @@
-"""How the release that has the traffic is kept as wanted: what ended, is not well, was tainted or is too old is
-replaced, the new one first, and not without end. Pure.
+"""What ended, is not well, was tainted or is too old is replaced, the new one first, and not without end. Pure.
 
 When a person asked for it just now (``snapshot.failures`` is None), a release gets one replacement in a run of the
 loop. Otherwise each one waits twice as long as the one before, and when ``replace.budget`` were needed in
@@ -12,16 +11,19 @@ import dataclasses
 from datetime import timedelta
 
 from instar.control.actions import Action, Alarm, Attach, OpenRouter, Plan, Retire, Route, Wait
-from instar.control.bring_up import Readiness, bring_up, is_well
-from instar.control.snapshot import FULL, GroupView, Snapshot, alone, routed, wanted_plan
+from instar.control.launch import Readiness, launch
+from instar.control.shift import has_traffic
+from instar.control.snapshot import GroupView, Snapshot, alone, routed
 from instar.model.definition import Replace
 from instar.model.release import Release
 
 DRAIN_PAUSE_S = 0.02
+
+
 LONGEST_PAUSE_S = 60.0
 
 
-def keep(snapshot: Snapshot, release: Release, count: int | None = None) -> Readiness:
+def replenish(snapshot: Snapshot, release: Release, count: int | None = None) -> Readiness:
     """Return the next actions towards ``count`` (all: None) well groups of ``release``; its ``groups`` are those that
     are well now, without those to be replaced."""
     dead = tuple(group.id for group in snapshot.of(release) if group.state == "dead")
@@ -35,7 +37,7 @@ def keep(snapshot: Snapshot, release: Release, count: int | None = None) -> Read
         return Readiness(actions=_allowed(snapshot, release, why, _stop_first(snapshot, outgoing)))
     aside = tuple(group for group in snapshot.of(release) if is_aside(snapshot, group))
     why = why or ("tainted" if aside else "ended" if snapshot.owed != 0 else "")
-    readiness = bring_up(snapshot, release, count=count, replacing=why or None, without=(*outgoing, *aside))
+    readiness = launch(snapshot, release, count=count, replacing=why or None, without=(*outgoing, *aside))
     if readiness.cause:
         gone = snapshot.failures is None and not snapshot.tried_for(release, why)
         actions = (Retire(readiness.culprits, "it no longer answers", unwell=True),) if gone else ()
@@ -45,7 +47,7 @@ def keep(snapshot: Snapshot, release: Release, count: int | None = None) -> Read
     return readiness
 
 
-def keep_source(snapshot: Snapshot, count: int | None = None) -> tuple[Action, ...]:
+def replenish_source(snapshot: Snapshot, count: int | None = None) -> tuple[Action, ...]:
     """Return what the release that a rollout leaves needs meanwhile, so that it can have the traffic until the end.
 
     As many groups as were wanted when the rollout began, at most ``count``: those that ended get successors. The
@@ -59,40 +61,12 @@ def keep_source(snapshot: Snapshot, count: int | None = None) -> tuple[Action, .
     dead = tuple(group.id for group in snapshot.of(source) if group.state == "dead")
     if dead:
         return (Retire(dead, "it ended"),)
-    readiness = bring_up(snapshot, source, count=_of_source(snapshot, count), replacing="ended")
+    readiness = launch(snapshot, source, count=_of_source(snapshot, count), replacing="ended")
     actions = readiness.actions
     if any(isinstance(action, Plan) for action in actions):
         actions = _allowed(snapshot, source, "ended", actions)
     actions = tuple(action for action in actions if not isinstance(action, Wait | Alarm))
     return actions or _let_serve(snapshot, source, readiness.groups)
-
-
-def serving(snapshot: Snapshot, release: Release | None) -> tuple[GroupView, ...]:
-    """Return the groups of ``release`` that can have traffic: well ones that the router knows. Isolated ones only
-    where there are no others."""
-    able = tuple(group for group in snapshot.of(release) if _can_serve(snapshot, group))
-    return tuple(group for group in able if not (group.instance.taint and group.instance.taint.isolated)) or able
-
-
-def serves(snapshot: Snapshot, group: GroupView) -> bool:
-    """It does its work: has traffic, or runs where there is none."""
-    return bool(group.weight) if routed(snapshot.releases[group.release]) else _runs_well(snapshot, group)
-
-
-def give_traffic(snapshot: Snapshot, release: Release, groups: tuple[GroupView, ...]) -> tuple[Action, ...]:
-    """Return what gives ``groups``, and no others, the traffic of ``release``."""
-    if snapshot.router_plan != wanted_plan(snapshot, release):
-        return (OpenRouter(release.number),)
-    unknown = tuple(group.id for group in groups if group.routed is None)
-    if unknown:
-        return (Attach(release.number, unknown),)
-    names = tuple(group.id for group in groups)
-    return () if has_traffic(snapshot, names) else (Route(names),)
-
-
-def has_traffic(snapshot: Snapshot, names: tuple[str, ...]) -> bool:
-    """Tell whether exactly ``names`` have weight, each all of it: another one was given by hand."""
-    return {group.id: group.weight for group in snapshot.groups if group.weight} == dict.fromkeys(names, FULL)
 
 
 def to_replace(snapshot: Snapshot, release: Release) -> tuple[str, tuple[GroupView, ...]]:
@@ -218,14 +192,3 @@ def _allowed(snapshot: Snapshot, release: Release, why: str, actions: tuple[Acti
         if snapshot.now < due:
             return (Wait((due - snapshot.now).total_seconds()),)
     return actions
-
-
-def _can_serve(snapshot: Snapshot, group: GroupView) -> bool:
-    if not routed(snapshot.releases[group.release]):
-        return _runs_well(snapshot, group)
-    known = group.routed is not None and group.routed.up
-    return group.state == "running" and known and group.id not in snapshot.unwell
-
-
-def _runs_well(snapshot: Snapshot, group: GroupView) -> bool:
-    return group.state == "running" and is_well(snapshot, snapshot.releases[group.release], group)

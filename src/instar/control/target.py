@@ -1,4 +1,7 @@
-"""What every strategy does with the release that shall get the traffic: prove it first, and settle it at the end."""
+"""The release that a rollout goes to: made ready, proven, given the traffic, and the others drained. Pure.
+
+Every strategy does this in the same way; they differ in how the traffic moves.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import dataclasses
 from datetime import timedelta
 
 from instar.control.actions import Action, Attach, Cut, Fail, Finish, OpenRouter, Preview, Retire, Smoke, Wait
-from instar.control.bring_up import Readiness, bring_up, has_stayed_well
 from instar.control.endings import has_fallen, why_ended
+from instar.control.launch import Readiness, has_stayed_well, launch
 from instar.control.snapshot import GroupView, Snapshot, alone, routed, wanted_plan
 from instar.control.tasks import run_tasks
 from instar.model.release import Release, Rollout
@@ -24,7 +27,7 @@ def under_way(snapshot: Snapshot) -> tuple[Rollout, Release]:
 
 
 def moved(snapshot: Snapshot, rollout: Rollout, target: Release) -> bool:
-    """The traffic is with the target, or would be but for what ended with the machine: that is upkeep's business.
+    """The traffic is with the target, or would be but for what ended with the machine: that is replaced afterwards.
 
     A group that ended by itself has not: while the source is still there, that is a reason to go back to it.
     """
@@ -59,7 +62,7 @@ def prepare(snapshot: Snapshot, rollout: Rollout, target: Release, count: int | 
     tasks = run_tasks(snapshot, target, "before")
     if tasks.failure:
         return Readiness(cause=tasks.failure, culprits=tasks.culprits)
-    readiness = bring_up(snapshot, target, count=count, first=tasks.actions, first_alone=tasks.alone)
+    readiness = launch(snapshot, target, count=count, first=tasks.actions, first_alone=tasks.alone)
     if readiness.cause or readiness.actions or not routed(target):
         return readiness
     actions = _introduce(snapshot, rollout, target, readiness.groups)

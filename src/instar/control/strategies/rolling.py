@@ -7,26 +7,33 @@ What is there says how far it is: groups of the target that serve have replaced 
 from __future__ import annotations
 
 from instar.control.actions import Action, Fail, Share, Shift, TakeStep, Wait
-from instar.control.blue_green import blue_green
-from instar.control.canary import analysed
-from instar.control.candidate import DRAIN_PAUSE_S, PAUSED_S, moved, prepare, settle, troubled, under_way
-from instar.control.snapshot import FULL, GroupView, Snapshot, alone, has_weights, routed
-from instar.control.stable import keep_source, retire, serves, serving
+from instar.control.replace import DRAIN_PAUSE_S, replenish_source, retire
+from instar.control.shift import FULL, has_weights, serves, serving
+from instar.control.snapshot import GroupView, Snapshot, alone, routed
+from instar.control.steps import analysed
+from instar.control.target import PAUSED_S, moved, prepare, settle, troubled, under_way
 from instar.model.release import Release, Rollout
+
+
+def has_batches(snapshot: Snapshot) -> bool:
+    """Tell whether some instances of the target can take the place of some of the source's."""
+    source, (_, target) = snapshot.source, under_way(snapshot)
+    return source is not None and not alone(source) and not alone(target) and routed(source) == routed(target)
 
 
 def rolling(snapshot: Snapshot) -> tuple[Action, ...]:
     """Return the next actions of the running rollout."""
     rollout, target = under_way(snapshot)
     source = snapshot.source
-    if source is None or alone(source) or alone(target) or routed(source) != routed(target):
-        return blue_green(snapshot)
+    assert source is not None
     if moved(snapshot, rollout, target):
         return settle(snapshot, rollout, target)
     done = len([group for group in snapshot.of(target) if serves(snapshot, group)])
     stay = max(snapshot.wanted_groups - done, 0)
     actions = (
-        keep_source(snapshot, stay) or troubled(snapshot, rollout, target) or _give_way(snapshot, target, source, stay)
+        replenish_source(snapshot, stay)
+        or troubled(snapshot, rollout, target)
+        or _give_way(snapshot, target, source, stay)
     )
     if actions:
         return actions

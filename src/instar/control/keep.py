@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from instar.control.actions import Action, CloseRouter, Create, Plan, Preview, Retire, Route, Wait
-from instar.control.bring_up import bring_up, is_well
+from instar.control.launch import is_well, launch
 from instar.control.probation import go_back
+from instar.control.replace import is_aside, is_due, replenish, retire
+from instar.control.shift import give_traffic
 from instar.control.snapshot import GroupView, Snapshot, alone, routed, sleeps_when_hot
-from instar.control.stable import give_traffic, is_aside, is_due, keep, retire
 from instar.model.release import Release
 
 
-def upkeep(snapshot: Snapshot) -> tuple[Action, ...]:
+def keep(snapshot: Snapshot) -> tuple[Action, ...]:
     """Return what the environment needs now; () when it is as wanted, or as near to it as can be."""
     if snapshot.active is None:
         return _empty(snapshot)
@@ -43,7 +44,7 @@ def _empty(snapshot: Snapshot) -> tuple[Action, ...]:
 
 def _serve(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
     """What is well has the traffic first; what is missing comes then. What is to be replaced serves until then."""
-    readiness = keep(snapshot, active)
+    readiness = replenish(snapshot, active)
     groups = readiness.groups
     if len(groups) < snapshot.wanted_groups:
         names = {group.id for group in groups}
@@ -69,7 +70,7 @@ def _surplus(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
     if routed(active):
         spare = [group for group in groups if not group.weight]
     else:
-        wanted = {group.id for group in keep(snapshot, active).groups}
+        wanted = {group.id for group in replenish(snapshot, active).groups}
         spare = [group for group in groups if group.id not in wanted]
     spare = [group for group in spare if not is_aside(snapshot, group)]
     return retire(snapshot, spare, "others are in its place")
@@ -116,7 +117,7 @@ def _keep_hot(snapshot: Snapshot, release: Release, *, asleep: bool) -> tuple[Ac
     if snapshot.failures is None:
         return ()
     due = tuple(group for group in snapshot.of(release) if is_due(snapshot, group))
-    readiness = bring_up(snapshot, release, replacing="hot", without=due)
+    readiness = launch(snapshot, release, replacing="hot", without=due)
     if any(isinstance(action, Plan) for action in readiness.actions) and snapshot.tried_for(release, "hot"):
         return ()
     return tuple(action for action in readiness.actions if not isinstance(action, Wait))

@@ -12,8 +12,8 @@ from control_values import DATABASE, HTTP, WORKER, ago, group, names, ready, rel
 
 from instar.control.actions import Action, Alarm, Attach, Create, OpenRouter, Plan, Retire, Route, Wait
 from instar.control.decide import decide
+from instar.control.replace import counted_for
 from instar.control.snapshot import GroupView, Snapshot
-from instar.control.stable import counted_for
 from instar.model.definition import Health, Replace, Service
 from instar.model.release import Ending
 

@@ -25,7 +25,7 @@ class Readiness:
     culprits: tuple[str, ...] = ()
 
 
-def bring_up(
+def launch(
     snapshot: Snapshot,
     release: Release,
     *,

@@ -1,0 +1,82 @@
+"""Who has the traffic, and who gets it: shares of it as weights, and groups that can take them. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from instar.control.actions import Action, Attach, OpenRouter, Route
+from instar.control.launch import is_well
+from instar.control.snapshot import GroupView, Snapshot, routed, wanted_plan
+from instar.model.release import Release
+
+FULL = 100  # the weight of each instance of a release that has all traffic
+
+
+HEAVIEST = 256  # Source: Router.route
+
+
+def shares(percent: int, candidate: Sequence[str], stable: Sequence[str]) -> Mapping[str, int]:
+    """Return weights (1–256) that give ``candidate`` together ``percent`` of the requests and ``stable`` the rest.
+
+    Exact where the numbers allow it, else as near as whole weights come. Who has no groups gets nothing.
+    """
+    if not candidate or not stable or not 0 < percent < 100:
+        return dict.fromkeys((candidate or stable) if percent >= 100 else (stable or candidate), FULL)
+    one, other = percent * len(stable), (100 - percent) * len(candidate)
+    divisor = math.gcd(one, other)
+    one, other = one // divisor, other // divisor
+    if max(one, other) > HEAVIEST:
+        light, heavy = _nearest(min(one, other), max(one, other))
+        one, other = (light, heavy) if one < other else (heavy, light)
+    return {**dict.fromkeys(stable, other), **dict.fromkeys(candidate, one)}
+
+
+def _nearest(small: int, big: int) -> tuple[int, int]:
+    """Return the two weights whose ratio is nearest to that of ``small`` and ``big``."""
+    pairs = [(max(1, round(heavy * small / big)), heavy) for heavy in range(HEAVIEST // 2, HEAVIEST + 1)]
+    return min(pairs, key=lambda pair: abs(pair[0] * big - pair[1] * small) / pair[1])
+
+
+def serving(snapshot: Snapshot, release: Release | None) -> tuple[GroupView, ...]:
+    """Return the groups of ``release`` that can have traffic: well ones that the router knows. Isolated ones only
+    where there are no others."""
+    able = tuple(group for group in snapshot.of(release) if _can_serve(snapshot, group))
+    return tuple(group for group in able if not (group.instance.taint and group.instance.taint.isolated)) or able
+
+
+def serves(snapshot: Snapshot, group: GroupView) -> bool:
+    """It does its work: has traffic, or runs where there is none."""
+    return bool(group.weight) if routed(snapshot.releases[group.release]) else _runs_well(snapshot, group)
+
+
+def give_traffic(snapshot: Snapshot, release: Release, groups: tuple[GroupView, ...]) -> tuple[Action, ...]:
+    """Return what gives ``groups``, and no others, the traffic of ``release``."""
+    if snapshot.router_plan != wanted_plan(snapshot, release):
+        return (OpenRouter(release.number),)
+    unknown = tuple(group.id for group in groups if group.routed is None)
+    if unknown:
+        return (Attach(release.number, unknown),)
+    names = tuple(group.id for group in groups)
+    return () if has_traffic(snapshot, names) else (Route(names),)
+
+
+def has_traffic(snapshot: Snapshot, names: tuple[str, ...]) -> bool:
+    """Tell whether exactly ``names`` have weight, each all of it: another one was given by hand."""
+    return {group.id: group.weight for group in snapshot.groups if group.weight} == dict.fromkeys(names, FULL)
+
+
+def has_weights(snapshot: Snapshot, weights: Mapping[str, int]) -> bool:
+    """Tell whether exactly these instances have exactly these weights."""
+    return {group.id: group.weight for group in snapshot.groups if group.weight} == dict(weights)
+
+
+def _can_serve(snapshot: Snapshot, group: GroupView) -> bool:
+    if not routed(snapshot.releases[group.release]):
+        return _runs_well(snapshot, group)
+    known = group.routed is not None and group.routed.up
+    return group.state == "running" and known and group.id not in snapshot.unwell
+
+
+def _runs_well(snapshot: Snapshot, group: GroupView) -> bool:
+    return group.state == "running" and is_well(snapshot, snapshot.releases[group.release], group)

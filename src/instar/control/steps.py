@@ -1,0 +1,105 @@
+"""A step of a rollout: a share of the traffic, how long it lasts, for whom it waits, and its verdict. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from instar.control.actions import Action, Fail, Judge, Wait
+from instar.control.analysis import Verdict, answered, judge, judge_few
+from instar.control.snapshot import Snapshot
+from instar.control.target import PAUSED_S
+from instar.model.definition import Analysis, Step
+from instar.model.release import EnvironmentState, Release, Rollout
+
+
+def waits_for_somebody(state: EnvironmentState) -> bool:
+    """Tell whether a running rollout goes on only when a person says so."""
+    rollout, steps = state.rollout, state.settings.rollout.steps
+    if rollout is None or rollout.stage.paused:
+        return rollout is not None
+    stage = rollout.stage
+    manual = 0 < stage.step <= len(steps) and steps[stage.step - 1].pause_ms is None
+    return manual and not stage.resumed and state.active != rollout.target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Awaited:
+    """So many ``requests`` of those that an analysis wants came to the candidate in this step; ``until``: when it is
+    no longer waited for the others, None where a person decides. ``late``: the step's own pause is over."""
+
+    requests: int
+    wanted: int
+    until: datetime | None
+    late: bool = False
+
+
+def awaited(snapshot: Snapshot) -> Awaited | None:
+    """Return for which requests the running rollout waits before it can judge its step; None for none."""
+    rollout, policy = snapshot.environment.rollout, snapshot.environment.settings.rollout
+    if rollout is None or policy.analysis is None or snapshot.environment.active == rollout.target:
+        return None
+    stage, canary = rollout.stage, policy.strategy == "canary"
+    if stage.judged or stage.step_at is None:
+        return None
+    step = policy.steps[min(stage.step, len(policy.steps)) - 1] if canary and policy.steps else None
+    came = answered(snapshot.of(snapshot.target), stage.counted).requests
+    if came >= policy.analysis.min_requests or (step is not None and not step.weight_percent):
+        return None
+    if waits_for_somebody(snapshot.environment):
+        return Awaited(requests=came, wanted=policy.analysis.min_requests, until=None)
+    over_at = stage.step_at + _ms(0 if stage.resumed or step is None else step.pause_ms or 0)
+    until = over_at + _ms(policy.analysis.wait_ms)
+    return Awaited(requests=came, wanted=policy.analysis.min_requests, until=until, late=snapshot.now >= over_at)
+
+
+def step_over(snapshot: Snapshot, rollout: Rollout, step: Step) -> bool:
+    """Tell whether a step has lasted as long as it shall."""
+    if rollout.stage.resumed:
+        return True
+    began = rollout.stage.step_at
+    return step.pause_ms is not None and began is not None and snapshot.now >= began + _ms(step.pause_ms)
+
+
+def analysed(
+    snapshot: Snapshot, rollout: Rollout, target: Release, *, over: bool, pause_ms: int | None
+) -> tuple[Action, ...]:
+    """Return what the step's analysis asks for; () when it has passed, or there is none."""
+    policy, stage = snapshot.environment.settings.rollout.analysis, rollout.stage
+    if policy is None or stage.judged:
+        return ()
+    candidate = answered(snapshot.of(target), stage.counted)
+    stable = answered(snapshot.of(snapshot.source), stage.counted)
+    verdict = judge(policy, candidate, stable, over=over, timed=target.service.protocol == "http")
+    if verdict.passed is not None:
+        return (Judge(verdict),)
+    if over and stage.resumed:
+        return (Judge(Verdict(passed=True, candidate=candidate, stable=stable)),)
+    return _until_told(snapshot, rollout, policy, verdict, pause_ms) if over else ()
+
+
+def _until_told(
+    snapshot: Snapshot, rollout: Rollout, policy: Analysis, verdict: Verdict, pause_ms: int | None
+) -> tuple[Action, ...]:
+    began = rollout.stage.step_at
+    assert began is not None
+    if snapshot.now < began + _ms((pause_ms or 0) + policy.wait_ms):
+        return (Wait(PAUSED_S),)
+    if policy.quiet == "pass":
+        timed = snapshot.releases[rollout.target].service.protocol == "http"
+        return (Judge(judge_few(policy, verdict.candidate, verdict.stable, timed=timed)),)
+    came = f"only {verdict.candidate.requests} of {policy.min_requests} requests came to release {rollout.target}"
+    advice = "lower rollout.analysis.min_requests, raise its wait, or say 'quiet: pass' if no traffic is fine"
+    return (Fail(f"its analysis cannot tell: {came} in {policy.wait_ms / 1000:g} s beyond the pause; {advice}"),)
+
+
+def _ms(milliseconds: int) -> timedelta:
+    return timedelta(milliseconds=milliseconds)
+
+
+def left_s(snapshot: Snapshot, rollout: Rollout, step: Step) -> float:
+    began = rollout.stage.step_at
+    if rollout.stage.paused or step.pause_ms is None or began is None:
+        return PAUSED_S
+    left = (began + _ms(step.pause_ms) - snapshot.now).total_seconds()
+    return min(PAUSED_S, max(left, 0.01))
