@@ -24,12 +24,13 @@ _hosts = (f"127.{10 + os.getpid() % 200}.{number // 250}.{number % 250 + 1}" for
 
 class Backend:
     """A small server that answers with its name. ``/slow`` waits until ``release`` is set; ``/echo`` shows the request;
-    ``/cut`` ends in the middle of its answer, ``/none`` before it. ``healthy`` False: its checks get 500; ``failing``
-    True: other requests do, each after ``delay_s``."""
+    ``/cut`` ends in the middle of its answer, ``/none`` before it. ``healthy`` False: its checks get 500; ``ill``: they
+    get that; ``failing`` True: other requests get 500, each after ``delay_s``."""
 
     def __init__(self, name: str, host: str | None = None) -> None:
         self.name = name
         self.healthy = True
+        self.ill = ""
         self.failing = False
         self.delay_s = 0.0
         self.release = threading.Event()
@@ -72,6 +73,9 @@ class Backend:
             if path == "/slow":
                 self.release.wait(30)
             if path == "/none":
+                return
+            if path == "/healthz" and self.ill:
+                connection.sendall(self.ill.encode())
                 return
             ill = not self.healthy if path == "/healthz" else self.failing
             if path != "/healthz":

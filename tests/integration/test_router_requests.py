@@ -174,6 +174,38 @@ def test_what_is_between_client_and_router_goes_no_further(here: World, lines: b
     assert not {"HTTP_UPGRADE", "HTTP_HTTP2_SETTINGS", "HTTP_KEEP_ALIVE", "HTTP_PROXY_CONNECTION"} & asked.seen.keys()
 
 
+CONNECTS = (b"", b"Connection: upgrade\r\nUpgrade: foo\r\n", b"X-Forwarded-For: 127.0.0.1\r\n")
+
+
+@pytest.mark.parametrize("preview", [None, "header"])
+@pytest.mark.parametrize("lines", CONNECTS)
+def test_no_tunnel_to_the_service_can_be_opened(here: World, lines: bytes, preview: str | None) -> None:
+    """The application answers to every method, so a tunnel is what a proxy makes of that."""
+    with wsgi(here, preview=preview), socket.create_connection(here.address, timeout=20) as client:
+        client.sendall(b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n%s\r\n" % lines)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX_Real_IP: evil\r\nConnection: close\r\n\r\n")
+        client.settimeout(5)
+        answer = b""
+        while part := client.recv(65_536):
+            answer += part
+        assert answer.startswith(b"HTTP/1.1 405 ")
+        assert b"evil" not in answer
+        assert here.router.inspect(ENV) == ()
+
+
+def test_no_tunnel_can_be_opened_over_http_2_either(here: World) -> None:
+    """The words of a CONNECT are two headers. Source: RFC 9113, 8.5; RFC 7541, 6.2.2."""
+    headers = b"\x02\x07CONNECT" + b"\x01\x04a:80"
+    frames = bytes(3) + b"\4\0" + bytes(4) + len(headers).to_bytes(3) + b"\1\4\0\0\0\1" + headers
+    with wsgi(here), socket.create_connection(here.address, timeout=20) as client:
+        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frames)
+        answer = b""
+        while b"405" not in answer:
+            part = client.recv(65_536)
+            assert part, answer
+            answer += part
+
+
 def test_a_line_that_goes_on_is_no_other_header(here: World) -> None:
     with wsgi(here):
         asked = ask(here.address, b"X-A: b\r\n X-Forwarded-For: evil\r\n")
@@ -367,6 +399,9 @@ INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
         (b"HTTP/1.1 404 Not Found\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "answered 404"),
         (INTERIM, "does not pass"),
         (b"220 mail.example ESMTP\r\n", "does not pass"),
+        (b"HTTP/1.1 500\x01x\n> forged: 1\n> \r\n\r\n", "answered 500$"),
+        (b"HTTP/1.1 50x\x1b[2J\n> \r\n\r\n", "does not pass: (?!.*forged)"),
+        (b"\n> 1\n\n> " * 50, "does not pass"),
     ],
 )
 def test_the_check_of_the_router_waits_for_the_final_answer(
@@ -388,7 +423,8 @@ def test_the_check_of_the_router_waits_for_the_final_answer(
         threading.Thread(target=serve, daemon=True).start()
         here.router.ensure(here.plan(health_path="/up?x=1&y=%20z", health_host="shop.example:8443"))
         target = Target(name="app", address="127.0.0.1", port=listening.getsockname()[1])
-        with pytest.raises(RouterError, match=said) if said else contextlib.nullcontext():
+        with pytest.raises(RouterError, match=said) if said else contextlib.nullcontext() as caught:
             here.router.attach(ENV, [target])
+        assert caught is None or all(sign.isprintable() for sign in caught.value.message), "of the answer, only digits"
         listening.shutdown(socket.SHUT_RDWR)
     assert asked[0].startswith(b"GET /up?x=1&y=%20z HTTP/1.1\r\nHost: shop.example:8443\r\nUser-Agent: instar\r\n")

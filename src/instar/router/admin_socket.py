@@ -1,4 +1,8 @@
-"""HAProxy's admin socket: allowed commands only, several in one connection.
+"""HAProxy's admin socket: allowed commands only.
+
+What HAProxy shows can have words of a server's answers in it, its own prompt too: so each ``show`` has a connection of
+its own, whose end is the end of the answer. All that changes something goes through one, as little lies between two
+commands that way; HAProxy answers those with words of its own alone.
 
 The socket is reached through its directory's descriptor, so that the length of the path does not matter (a socket's
 path has at most 107 bytes).
@@ -7,10 +11,12 @@ path has at most 107 bytes).
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from instar.errors import RouterError, RouterUnreachable
@@ -38,6 +44,7 @@ _ALLOWED = re.compile(
 )
 _TALKS = ("IP changed from", "no need to change", "port changed from")  # what HAProxy says when it did as it was told
 _PROMPT = "\n> "
+_SHOW = "show "
 
 
 def ask(directory: Path, name: str, commands: Sequence[str], *, timeout_s: float = 5.0) -> tuple[str, ...]:
@@ -50,12 +57,9 @@ def ask(directory: Path, name: str, commands: Sequence[str], *, timeout_s: float
     for command in commands:
         if not _ALLOWED.fullmatch(command):
             raise RouterError(f"cannot tell the router {command!r}: not one of the commands it is told")
-    text = _exchange(directory, name, commands, timeout_s)
-    answers = text.removeprefix(_PROMPT).split(_PROMPT)[: len(commands)]
-    if len(answers) != len(commands):
-        raise RouterUnreachable("cannot speak to the router: it ended the connection")
+    answers = _exchange(directory, name, commands, timeout_s)
     for command, answer in zip(commands, answers, strict=True):
-        if not command.startswith("show ") and answer.strip() and not answer.strip().startswith(_TALKS):
+        if not command.startswith(_SHOW) and answer.strip() and not answer.strip().startswith(_TALKS):
             raise RouterError(f"cannot carry out {command!r}: HAProxy says: {answer.strip()}")
     return tuple(answers)
 
@@ -74,20 +78,52 @@ def read_statistics(text: str) -> Mapping[tuple[str, str], Mapping[str, str]]:
         raise RouterError(f"cannot read the router's counters: {error}") from error
 
 
-def _exchange(directory: Path, name: str, commands: Sequence[str], timeout_s: float) -> str:
-    lines = "".join(f"{line}\n" for line in ("prompt", *commands, "quit"))
+def _exchange(directory: Path, name: str, commands: Sequence[str], timeout_s: float) -> list[str]:
     try:
         holder = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(timeout_s)
-                connection.connect(f"/proc/self/fd/{holder}/{name}")
-                connection.sendall(lines.encode("ascii"))
-                return _received(connection)
+            return _answers(f"/proc/self/fd/{holder}/{name}", commands, timeout_s)
         finally:
             os.close(holder)
     except OSError as error:
         raise RouterUnreachable(f"cannot speak to the router: {error}") from error
+
+
+def _answers(path: str, commands: Sequence[str], timeout_s: float) -> list[str]:
+    answers: list[str] = []
+    listeners: set[int] = set()
+    for together in _conversations(commands):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout_s)
+            connection.connect(path)
+            listeners.add(_listener(connection))
+            if len(listeners) > 1:
+                raise RouterUnreachable("cannot speak to the router: another HAProxy has taken its place meanwhile")
+            connection.sendall("".join(f"{line}\n" for line in ("prompt", *together, "quit")).encode("ascii"))
+            answers += _split(_received(connection), len(together))
+    return answers
+
+
+def _conversations(commands: Sequence[str]) -> Iterator[list[str]]:
+    """Yield what is said in one connection each, in order."""
+    for shows, run in itertools.groupby(commands, lambda command: command.startswith(_SHOW)):
+        together = list(run)
+        yield from ([one] for one in together) if shows else [together]
+
+
+def _split(text: str, count: int) -> list[str]:
+    """Return the answers of a conversation: before, between and after them HAProxy prompts."""
+    inner = text.removeprefix(_PROMPT).removesuffix(_PROMPT)
+    answers = [inner] if count == 1 else inner.split(_PROMPT)
+    if len(text) - len(inner) != 2 * len(_PROMPT) or len(answers) != count:
+        raise RouterUnreachable("cannot speak to the router: it ended the connection")
+    return answers
+
+
+def _listener(connection: socket.socket) -> int:
+    """Return the process that listens at the other end. Source: unix(7), SO_PEERCRED."""
+    pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return int(pid)
 
 
 def _received(connection: socket.socket) -> str:

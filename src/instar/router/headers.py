@@ -44,6 +44,8 @@ _CONNECTION: Final = (
     "  http-request set-header Connection upgrade if upgrade-to",
     "  http-request del-header Connection unless upgrade-to",
 )
+# It would make of the connection a tunnel to the server, whose requests would not pass here either.
+_NO_TUNNEL: Final = "  http-request deny deny_status 405 if { method CONNECT }"
 _SAID_BY_OTHERS: Final = (
     "  http-request del-header Forwarded unless local",
     "  http-request del-header X-Forwarded -m beg unless local",
@@ -64,7 +66,8 @@ def rules(form: int, *, proxied: bool) -> Sequence[str]:
     if form == 1:
         return _FIRST
     https = [_PROTO.format("https") + " or !{ dst_port 443 }"] if proxied else []
-    return (_LOCAL, *_DROPPED, *_CONNECTION, *_SAID_BY_OTHERS, *_SAID, *https, _PROTO.format("http"))
+    first = [_NO_TUNNEL] if form > 2 else []
+    return (_LOCAL, *first, *_DROPPED, *_CONNECTION, *_SAID_BY_OTHERS, *_SAID, *https, _PROTO.format("http"))
 
 
 def room(headers: Headers) -> Sequence[str]:

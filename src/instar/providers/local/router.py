@@ -23,6 +23,7 @@ from instar.model.state import StateDirectory
 from instar.providers.base import Counters, RoutedTarget, RouterPlan, RouterState, Target
 from instar.providers.local.inspection import routing
 from instar.providers.local.proxy import Proxy, place_of, running
+from instar.providers.local.survey import printable
 from instar.router import admin_socket, config, listener, previews, served, slots
 from instar.router.previews import Previews
 from instar.router.slots import BACKEND, Live, Server, Slots
@@ -308,7 +309,7 @@ def _await_proven(proxy: Proxy, held: Slots, names: Sequence[str]) -> None:
     index, server = missing[0]
     row = proxy.statistics()[BACKEND, f"s{index + 1}"]
     said = " ".join(row[name] for name in ("check_desc", "check_code", "last_chk") if row[name] not in ("", "0"))
-    said = said or "no answer yet"
+    said = printable(said) or "no answer yet"
     raise RouterError(
         f"cannot attach '{server.name}': the router's check of {server.address} does not pass: {said}",
         hint="the service must answer on all its addresses, not only on the loopback one",
