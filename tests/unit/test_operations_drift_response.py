@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from instar.host import locks
 from instar.host.seals import Seals
 from instar.ledger import Ledger
 from instar.model.definition import Drift, Replace
@@ -19,7 +19,8 @@ from instar.model.drift import Finding
 from instar.model.progress import Progress
 from instar.model.release import Settings
 from instar.model.state import StateDirectory
-from instar.operations.drift_response import DriftMemory, respond_to_drift
+from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
+from instar.operations.locks import environment_lock
 from instar.providers.base import RouterPlan
 from simulated import Simulation
 from simulated.values import ENV, configuration, image, release
@@ -61,11 +62,17 @@ def names(workspace: Any) -> list[str]:
 
 
 def look(workspace: Any, memory: DriftMemory) -> Any:
+    memory.checked = None
+    checked = check_when_due(workspace, ENV, memory)
+    respond(workspace, memory)
+    return checked
+
+
+def respond(workspace: Any, memory: DriftMemory) -> None:
     def report(progress: Progress) -> None:
         workspace.said.append(progress.text)
 
-    memory.checked = None
-    return respond_to_drift(workspace, workspace.ledger.get_environment(ENV), memory, report)
+    respond_to_drift(workspace, workspace.ledger.get_environment(ENV), memory, report)
 
 
 def events(workspace: Any, *kinds: str) -> list[dict[str, Any]]:
@@ -134,17 +141,51 @@ def test_what_all_instances_share_is_put_right_and_that_is_written_down(workspac
 def test_never_means_never_and_a_check_waits_for_its_time(workspace: Any) -> None:
     memory = DriftMemory()
     assert look(workspace, memory) is not None
-    state = workspace.ledger.get_environment(ENV)
-    assert respond_to_drift(workspace, state, memory, lambda progress: None) is None
+    assert check_when_due(workspace, ENV, memory) is None
     assert memory.checked is not None
     memory.checked -= 10
-    assert respond_to_drift(workspace, state, memory, lambda progress: None) is None
-    sooner = replace(state, settings=Settings(drift=Drift(check_ms=5_000)))
-    assert respond_to_drift(workspace, sooner, memory, lambda progress: None) is not None, (
-        "a shorter interval holds at once"
-    )
+    assert check_when_due(workspace, ENV, memory) is None
+    workspace.ledger.save_settings(ENV, Settings(drift=Drift(check_ms=5_000)))
+    assert check_when_due(workspace, ENV, memory) is not None, "a shorter interval holds at once"
     workspace.ledger.save_settings(ENV, Settings(drift=Drift(check_ms=None)))
     assert look(workspace, DriftMemory()) is None
+
+
+def test_nothing_is_checked_where_somebody_acts_and_a_check_holds_nobody_up(workspace: Any) -> None:
+    lock = environment_lock(workspace, ENV)
+    with locks.hold(lock, str(ENV)):
+        assert check_when_due(workspace, ENV, DriftMemory()) is None
+    inspect, held = workspace.machine.runtime.inspect, []
+
+    def inspected(*arguments: Any, **options: Any) -> Any:
+        with locks.hold(lock, str(ENV)):
+            held.append(True)
+        return inspect(*arguments, **options)
+
+    workspace.machine.runtime.inspect = inspected
+    assert check_when_due(workspace, ENV, DriftMemory()) is not None and held
+
+
+def test_what_was_found_before_somebody_acted_holds_for_instances_that_are_there_yet(workspace: Any) -> None:
+    gone, stays = names(workspace)
+    for name in (gone, stays):
+        workspace.machine.runtime.drifted[name] = (finding(name),)
+    workspace.machine.router.tampered[ENV] = (finding(None, "router"),)
+    workspace.machine.runtime.network_drifted = (finding(None, "network"),)
+    memory = DriftMemory()
+    assert len(check_when_due(workspace, ENV, memory).findings) == 4
+    workspace.ledger.remove_instance(gone, "replaced")
+    respond(workspace, memory)
+    assert (
+        [one["instance"] for one in events(workspace, "drift")]
+        == [stays]
+        == [one["instance"] for one in events(workspace, "taint")]
+    )
+    assert not events(workspace, "router-restored", "network-restored"), "whoever came may want them so"
+    respond(workspace, memory)
+    assert len(events(workspace, "drift")) == 1, "once"
+    look(workspace, memory)
+    assert len(events(workspace, "router-restored", "network-restored")) == 2
 
 
 def test_a_full_disk_keeps_no_evidence_and_stops_nothing(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,8 +194,10 @@ def test_a_full_disk_keeps_no_evidence_and_stops_nothing(workspace: Any, monkeyp
 
     first = names(workspace)[0]
     workspace.machine.runtime.drifted[first] = (finding(first),)
+    memory = DriftMemory()
+    check_when_due(workspace, ENV, memory)
     monkeypatch.setattr("instar.operations.drift_response.os.open", full)
-    look(workspace, DriftMemory())
+    respond(workspace, memory)
     assert "No space left" in events(workspace, "drift")[0]["evidence"] and events(workspace, "taint")
 
 

@@ -7,6 +7,7 @@ run goes on where the ledger says. The caller holds the environment's lock.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -104,11 +105,12 @@ class Run:
     in_vain: int = 0  # how often in a row what was decided did not help
     decided: tuple[Action, ...] = ()
 
-    def advance(self) -> float | None:
+    def advance(self, *, until: float = math.inf) -> float | None:
         """Observe, decide and act until it has to wait; return for how many seconds, None when all is as wanted.
 
         What is decided again and again does not help: then it waits too, and does not keep a processor busy. So it
         does when the provider says "not now", or its answer is lost, but not for longer than a release has to get well.
+        Nothing is decided after ``until`` (of the monotonic clock): 0 is returned, for it is somebody else's turn.
         """
         before: tuple[Action, ...] = ()
         again = 0
@@ -135,6 +137,8 @@ class Run:
                     return action.seconds
             if not todo:
                 return None
+            if time.monotonic() > until:
+                return 0.0
 
     def undo(self) -> bool:
         """Fail the running rollout if its target has not all traffic yet; False when there is nothing to undo."""

@@ -17,7 +17,8 @@ from pathlib import Path
 from instar import process
 from instar.errors import EnvironmentBusy
 
-_POLL_S = 0.02
+_POLL_S = 0.01
+_ASKING_S = 0.02  # who asks who has a lock (find_holder) has it for a moment
 _WAIT = "wait until it has finished, then ask again"
 
 
@@ -74,7 +75,7 @@ def end_holder(path: Path, *, wait_s: float = 10.0) -> int | None:
 
 
 def _acquire(descriptor: int, how: int, what: str, wait_s: float, hint: str) -> None:
-    deadline = time.monotonic() + wait_s
+    deadline = time.monotonic() + max(wait_s, _ASKING_S)
     while True:
         try:
             fcntl.flock(descriptor, how | fcntl.LOCK_NB)

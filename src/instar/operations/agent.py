@@ -1,8 +1,9 @@
 """``instar agent``: the loop for every environment of this machine, again and again, in the background.
 
-It is the same loop that deploy and rollback run in the foreground, and holds an environment only while it acts there: a
-command goes first. It keeps no state that anything needs: stopped, killed or upgraded, nothing that runs notices, and
-the next one goes on where the ledger says. What it remembers (who has not answered for how long) it learns again.
+It is the same loop that deploy and rollback run in the foreground, and holds an environment only while it acts there,
+not while it checks what runs: a command goes first. It keeps no state that anything needs: stopped, killed or upgraded,
+nothing that runs notices, and the next one goes on where the ledger says. What it remembers (who has not answered for
+how long) it learns again.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from instar.host.vigil import Vigil
 from instar.model.progress import Report
 from instar.model.release import EnvironmentId, EnvironmentState, Process
 from instar.operations.deploy import clear_orphans
-from instar.operations.drift_response import DriftMemory, respond_to_drift
-from instar.operations.locks import agent_lock, agent_pid, hold_environment
+from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
+from instar.operations.locks import LONGEST_HOLD_S, agent_lock, agent_pid, hold_environment
 from instar.operations.privilege import require_root
 from instar.operations.scrub import PAUSE_S, Scrub
 from instar.operations.workspace import Workspace
@@ -34,7 +35,7 @@ from instar.operations.workspace import Workspace
 CHECK_S = 5.0  # from one look at an environment that is as wanted to the next
 _NEWS_S = 1.0  # how soon a new environment, or a rollout that was left to it, is seen
 _SOON_S = 0.1  # what is shorter is waited for with the environment held
-_LONGEST_HOLD_S = 20.0
+_OTHERS_TURN_S = 0.1  # after the longest: for a command that waits
 _BUSY_S = 1.0  # a command works there
 _AFTER_AN_ERROR_S = (1.0, 60.0)  # the first pause, doubled each time, and the longest
 _ORPHANS_S = 600.0
@@ -179,6 +180,7 @@ class Agent:
         """Act on one environment until it has to wait; return for how many seconds. Never raises what was expected."""
         began = time.monotonic()
         try:
+            self._check_drift(tracked)
             with hold_environment(self._workspace, tracked.environment, patient=False):
                 seconds = self._advance(tracked)
         except EnvironmentBusy:
@@ -199,30 +201,37 @@ class Agent:
         state = self._workspace.ledger.find_environment(tracked.environment)
         if state is None:
             return None
-        self._check_drift(tracked, state)
+        self._respond_to_drift(tracked, state)
         run = self._run(tracked, state)
-        until = time.monotonic() + _LONGEST_HOLD_S
+        until = time.monotonic() + LONGEST_HOLD_S
         while not self._stop.is_set():
-            seconds = run.advance()
+            seconds = run.advance(until=until)
             if seconds is None:
                 self._end_of(state)
                 return None
-            if seconds > _SOON_S or time.monotonic() > until:
+            if time.monotonic() > until:
+                return max(seconds, _OTHERS_TURN_S)
+            if seconds > _SOON_S:
                 return seconds
             time.sleep(seconds)
         return None
 
-    def _check_drift(self, tracked: TrackedEnvironment, state: EnvironmentState) -> None:
+    def _check_drift(self, tracked: TrackedEnvironment) -> None:
         """Check what runs there, if it is time. A check that fails is told of, and keeps nothing else from its turn."""
         try:
-            checked = respond_to_drift(
-                self._workspace, state, tracked.memory, self._listener.report_for(tracked.environment)
-            )
+            checked = check_when_due(self._workspace, tracked.environment, tracked.memory)
         except Exception as error:
             self._listener.failed(tracked.environment, error)
         else:
             if checked is not None:
                 self._listener.checked(checked)
+
+    def _respond_to_drift(self, tracked: TrackedEnvironment, state: EnvironmentState) -> None:
+        try:
+            report = self._listener.report_for(tracked.environment)
+            respond_to_drift(self._workspace, state, tracked.memory, report)
+        except Exception as error:
+            self._listener.failed(tracked.environment, error)
 
     def _run(self, tracked: TrackedEnvironment, state: EnvironmentState) -> Run:
         """Return the run that goes on there: a new one for each rollout, with what was learnt before."""
@@ -253,7 +262,7 @@ def _alone(workspace: Workspace) -> Iterator[None]:
     require_root("agent")
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(locks.hold(agent_lock(workspace), "the agent"))
+            held.enter_context(locks.hold(agent_lock(workspace), "the agent", inherited=False))
         except EnvironmentBusy as error:
             raise Refused(
                 f"cannot start an agent: process {agent_pid(workspace) or '(unknown)'} is one already",

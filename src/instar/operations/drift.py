@@ -41,20 +41,25 @@ def drift(
         )
     began = time.monotonic()
     provider = workspace.provider(state.settings.provider)
-    before = _resting(workspace, state.id)
+    before = resting(workspace, state.id)
     where = (workspace.ledger, workspace.store, workspace.seals, provider, state)
     checked = check(*where, instance=instance, deep=deep, at_rest=before is not None)
-    if before is not None and before != _resting(workspace, state.id):  # somebody came: what it saw of traffic is stale
+    if before is not None and before != resting(workspace, state.id):  # somebody came: what it saw of traffic is stale
         checked = check(*where, instance=instance, deep=deep, at_rest=False)
     releases = {one.id: one.release for one in workspace.ledger.instances(state.id)}
     seconds = time.monotonic() - began
     return DriftReport(checked=checked, seconds=seconds, layers=guarantee(workspace, state.id), releases=releases)
 
 
-def _resting(workspace: Workspace, environment: EnvironmentId) -> int | None:
+def resting(workspace: Workspace, environment: EnvironmentId) -> int | None:
     """Return the number of the last event if nobody acts on ``environment`` now, else None. Takes no lock: a deploy
     that comes meanwhile is not to be told that somebody is there."""
     if locks.find_holder(environment_lock(workspace, environment)) is not None:
         return None
+    return last_event(workspace, environment)
+
+
+def last_event(workspace: Workspace, environment: EnvironmentId) -> int:
+    """Return the number of the last event of ``environment``, 0 where there is none."""
     (last,) = workspace.ledger.history(environment, last=1) or (None,)
     return last.seq if last is not None else 0

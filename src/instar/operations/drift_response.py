@@ -1,5 +1,8 @@
 """What the agent does about drift: it checks as often as an environment says, keeps evidence, and taints.
 
+A check holds nothing, since it may take long: a command that comes meanwhile goes first. What was found is answered
+once the agent holds the environment, as far as it is still true then.
+
 It repairs no instance: one that is not what was baked any more is replaced, by the loop and within its budget. A router
 is no instance, nor are the machine's rules for them all: those are put right, and that is written down.
 """
@@ -11,7 +14,7 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -21,7 +24,8 @@ from instar.errors import EnvironmentBusy, HostError, InstarError, RouterError
 from instar.model.codec import to_json
 from instar.model.drift import Finding
 from instar.model.progress import Progress, Report
-from instar.model.release import EnvironmentState, Instance
+from instar.model.release import EnvironmentId, EnvironmentState, Instance
+from instar.operations.drift import last_event, resting
 from instar.operations.workspace import Workspace
 from instar.providers.base import RouterPlan
 
@@ -31,29 +35,55 @@ _LAST_LINES: Final = 200
 _LATELY: Final = 1_000  # events: many more than a budget's replacements write
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    """``serials``: of the instances that were there. ``event``: the last one of the environment before the check."""
+
+    checked: Checked
+    serials: Mapping[str, int]
+    event: int
+
+
 @dataclass
 class DriftMemory:
-    """What the agent remembers of an environment: when it was ``checked`` (monotonic clock), and what was ``told`` of
-    each instance (None: of the environment) already."""
+    """What the agent remembers of an environment: when it was ``checked`` (monotonic clock), what was ``found`` and is
+    not answered yet, and what was ``told`` of each instance (None: of the environment) already."""
 
     checked: float | None = None
+    found: _Found | None = None
     told: dict[str | None, frozenset[tuple[str, str, str]]] = field(default_factory=dict)
 
 
-def respond_to_drift(
-    workspace: Workspace, state: EnvironmentState, memory: DriftMemory, report: Report
-) -> Checked | None:
-    """Check an environment if its time has come, and act on what is found. The caller holds its lock."""
-    policy = state.settings.drift
-    if policy.check_ms is None or state.destroying:
-        return None
-    if memory.checked is not None and time.monotonic() < memory.checked + policy.check_ms / 1000:
+def check_when_due(workspace: Workspace, environment: EnvironmentId, memory: DriftMemory) -> Checked | None:
+    """Check an environment if its time has come and nobody acts on it, and keep what is found to respond to."""
+    event, state = resting(workspace, environment), workspace.ledger.find_environment(environment)
+    if event is None or state is None or not _is_due(state, memory):
         return None
     memory.checked = time.monotonic()
+    serials = {one.id: one.serial for one in workspace.ledger.instances(environment)}
     provider = workspace.provider(state.settings.provider)
     checked = check(workspace.ledger, workspace.store, workspace.seals, provider, state, at_rest=state.rollout is None)
+    memory.found = _Found(checked=checked, serials=serials, event=event)
+    return checked
+
+
+def _is_due(state: EnvironmentState, memory: DriftMemory) -> bool:
+    check_ms = state.settings.drift.check_ms
+    if check_ms is None or state.destroying:
+        return False
+    return memory.checked is None or time.monotonic() >= memory.checked + check_ms / 1000
+
+
+def respond_to_drift(workspace: Workspace, state: EnvironmentState, memory: DriftMemory, report: Report) -> None:
+    """Act on what the last check found, once. The caller holds the environment."""
+    if memory.found is None:
+        return
+    found, memory.found = memory.found, None
     known = {one.id: one for one in workspace.ledger.instances(state.id)}
-    for about in (None, *checked.instances):
+    at_rest = found.event == last_event(workspace, state.id)
+    checked = found.checked if at_rest else _of_instances(found, known)
+    policy = state.settings.drift
+    for about in (*((None,) if at_rest else ()), *checked.instances):
         findings, instance = frozenset(map(_told_as, checked.of(about))), known.get(about or "")
         if findings and findings != memory.told.get(about) and not _is_looked_into(instance):
             _tell(workspace, state, instance, checked.of(about))
@@ -69,7 +99,17 @@ def respond_to_drift(
             _put_right(workspace, state)
         except (RouterError, EnvironmentBusy) as error:
             report(Progress(stage="drift", kind="warning", text=f"its router cannot be put right: {error}"))
-    return checked
+
+
+def _of_instances(found: _Found, known: Mapping[str, Instance]) -> Checked:
+    """Return what is about instances that are there yet. Somebody has acted since: what all share may be wanted so."""
+    there = {name for name, serial in found.serials.items() if name in known and known[name].serial == serial}
+    return replace(
+        found.checked,
+        findings=tuple(finding for finding in found.checked.findings if finding.instance in there),
+        instances=tuple(name for name in found.checked.instances if name in there),
+        at_rest=False,
+    )
 
 
 def _restore_network(workspace: Workspace, state: EnvironmentState, report: Report) -> None:

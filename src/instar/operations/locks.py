@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar.errors import EnvironmentBusy
-from instar.host import locks
+from instar.host import locks, processes
 from instar.model.progress import Progress
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _QUIETLY_S = 0.5
 _STORE_PATIENCE_S = 900
-_AGENT_PATIENCE_S = 30.0  # longer than it ever holds one, unless it was stopped
+LONGEST_HOLD_S = 20.0  # by the agent, before it begins nothing more and lets others have their turn
+_TO_ITS_END_S = 10.0  # what it has begun then, but for the time that instances are given to stop
 _TAKE_OVER = "wait until it has finished, or end it and go on where it stopped: add --take-over"
 
 
@@ -62,8 +63,8 @@ def hold_environment(
 ) -> Iterator[None]:
     """Be the one who acts on ``environment`` inside. ``take_over`` ends the holder first.
 
-    A ``patient`` caller waits for the agent, which holds an environment only for as long as it acts. Raises
-    EnvironmentBusy, which says what is done there.
+    A ``patient`` caller waits for the agent, which holds an environment only for as long as it acts, and for the end
+    of what a process began that is dead. Raises EnvironmentBusy, which says what is done there.
     """
     path = environment_lock(workspace, environment)
     pid = locks.end_holder(path) if take_over else None
@@ -71,27 +72,47 @@ def hold_environment(
         try:
             held.enter_context(locks.hold(path, str(environment), wait_s=10.0 if pid else 0.0, hint=_TAKE_OVER))
         except EnvironmentBusy as error:
-            if not patient or error.pid is None or error.pid != agent_pid(workspace):
+            whom = _waited_for(workspace, error) if patient else None
+            if whom is None:
                 raise _busy(workspace, environment, error) from error
-            held.enter_context(_after_the_agent(workspace, environment, path))
+            held.enter_context(_after(whom, workspace, environment, path))
         if pid:
             workspace.ledger.record("taken-over", environment, pid=pid)
         yield
 
 
 @contextlib.contextmanager
-def _after_the_agent(workspace: Workspace, environment: EnvironmentId, path: Path) -> Iterator[None]:
-    """Hold an environment as soon as the agent has done what it does there just now; say so when that takes long."""
+def _after(whom: str, workspace: Workspace, environment: EnvironmentId, path: Path) -> Iterator[None]:
+    """Hold an environment as soon as what is done there just now is done; say so when that takes long."""
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(locks.hold(path, str(environment), wait_s=_QUIETLY_S, hint=_TAKE_OVER))
-        except EnvironmentBusy as error:
-            workspace.report(Progress(stage="wait", text=f"for the agent (process {error.pid}), which works there"))
+        except EnvironmentBusy:
+            patience_s = _patience_s(workspace, environment)
+            workspace.report(Progress(stage="wait", text=f"for {whom}: {patience_s:.0f} s at most"))
             try:
-                held.enter_context(locks.hold(path, str(environment), wait_s=_AGENT_PATIENCE_S, hint=_TAKE_OVER))
+                held.enter_context(locks.hold(path, str(environment), wait_s=patience_s, hint=_TAKE_OVER))
             except EnvironmentBusy as still:
                 raise _busy(workspace, environment, still) from still
         yield
+
+
+def _waited_for(workspace: Workspace, error: EnvironmentBusy) -> str | None:
+    """Return who holds an environment, if it is somebody who leaves it by itself before long."""
+    if error.pid is None:
+        return None
+    if error.pid == agent_pid(workspace):
+        return f"the agent (process {error.pid}), which works there"
+    if processes.identify(error.pid) is not None:
+        return None
+    return f"what process {error.pid}, which has ended, began there"
+
+
+def _patience_s(workspace: Workspace, environment: EnvironmentId) -> float:
+    """Return for how long the agent may hold an environment yet: the last that it does may be to stop instances."""
+    numbers = {one.release for one in workspace.ledger.instances(environment)}
+    stops = [workspace.ledger.get_release(environment, number).service.stop for number in numbers]
+    return LONGEST_HOLD_S + max((stop.grace_ms / 1000 for stop in stops), default=0.0) + _TO_ITS_END_S
 
 
 def environment_lock(workspace: Workspace, environment: EnvironmentId) -> Path:

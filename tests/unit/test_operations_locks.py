@@ -1,0 +1,89 @@
+"""Who waits for an environment, for whom, and for how long: with real processes that hold it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from instar.errors import EnvironmentBusy
+from instar.ledger import Ledger
+from instar.model.definition import Stop
+from instar.model.release import Settings
+from instar.model.state import StateDirectory
+from instar.operations.locks import agent_lock, agent_pid, environment_lock, hold_environment
+from simulated.values import ENV, configuration, image
+
+HOLDER = """
+import contextlib, sys
+from ipaddress import IPv4Network
+from pathlib import Path
+from instar import process
+from instar.host import locks
+
+with contextlib.ExitStack() as held:
+    if sys.argv[2]:
+        held.enter_context(locks.hold(Path(sys.argv[2]), "the agent", inherited=False))
+    with locks.hold(Path(sys.argv[1]), "it"):
+        print(flush=True)
+        process.run(["sh", "-c", f"sleep {sys.argv[3]}"], timeout_s=300)
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Any]:
+    state = StateDirectory(tmp_path, tmp_path / "run")
+    said: list[str] = []
+    with Ledger(state.ledger, actor="somebody") as ledger:
+        ledger.save_settings(ENV, Settings())
+        yield SimpleNamespace(ledger=ledger, state=state, said=said, report=lambda progress: said.append(progress.text))
+
+
+@contextlib.contextmanager
+def holder(workspace: Any, *, agent: bool, seconds: float) -> Iterator[subprocess.Popen[bytes]]:
+    """Have a process hold the environment for as long as a child of its lives."""
+    argv = [environment_lock(workspace, ENV), agent_lock(workspace) if agent else "", str(seconds)]
+    with subprocess.Popen([sys.executable, "-c", HOLDER, *argv], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+def test_the_agent_is_waited_for_as_long_as_its_longest_hold_and_the_stop_of_an_instance_take(workspace: Any) -> None:
+    release = workspace.ledger.add_release(ENV, image().digest, configuration(stop=Stop(grace_ms=45_000)))
+    workspace.ledger.add_instances(ENV, release.number, 1, IPv4Network("10.99.0.0/24"))
+    with holder(workspace, agent=True, seconds=1.5) as process, hold_environment(workspace, ENV):
+        assert workspace.said == [f"for the agent (process {process.pid}), which works there: 75 s at most"]
+
+
+def test_what_a_dead_process_began_is_waited_for_and_a_living_one_is_not(workspace: Any) -> None:
+    with holder(workspace, agent=False, seconds=1.5) as process:
+        with pytest.raises(EnvironmentBusy) as busy, hold_environment(workspace, ENV):
+            pass
+        assert busy.value.pid == process.pid and not workspace.said
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with pytest.raises(EnvironmentBusy), hold_environment(workspace, ENV, patient=False):
+            pass
+        with hold_environment(workspace, ENV):
+            assert workspace.said == [f"for what process {process.pid}, which has ended, began there: 30 s at most"]
+
+
+def test_a_dead_agent_is_none_although_what_it_began_goes_on(workspace: Any) -> None:
+    with holder(workspace, agent=True, seconds=1.5) as process:
+        assert agent_pid(workspace) == process.pid
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert agent_pid(workspace) is None
+        with hold_environment(workspace, ENV):
+            assert agent_pid(workspace) is None
