@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -64,6 +65,74 @@ def sockets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tree/srv").mkdir(parents=True)
     subprocess.run(["gcc", "-static", "-o", folder / "tree/srv/sockets", source], check=True)
     return folder / "tree"
+
+
+GREEDY = r"""
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_packet.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+static char data[60000];
+
+static long udp(int count) {  /* fill so many sockets, three packets each; return how much can be read then */
+  static int there[4096];
+  struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t size = sizeof to;
+  int from = socket(AF_INET, SOCK_DGRAM, 0);
+  long got, sum = 0;
+  for (int i = 0; i < count; i++) {
+    there[i] = socket(AF_INET, SOCK_DGRAM, 0);
+    to.sin_port = 0;
+    bind(there[i], (void *)&to, sizeof to);
+    getsockname(there[i], (void *)&to, &size);
+    for (int each = 0; each < 3; each++) sendto(from, data, sizeof data, 0, (void *)&to, sizeof to);
+  }
+  for (int i = 0; i < count; i++)
+    while ((got = recv(there[i], data, sizeof data, MSG_DONTWAIT)) > 0) sum += got;
+  return sum;
+}
+
+int main(int n, char **a) {
+  int count = 0, one = 1, packets;
+  struct tpacket_req ring = {1 << 20, 4, 1 << 11, 2048};
+  while (count < 4000 && open("/dev/ptmx", O_RDWR | O_NOCTTY) >= 0) count++;
+  printf("terminals %d %d\n", count, errno);
+  printf("udp %ld\n", udp(400));
+  packets = socket(AF_PACKET, SOCK_RAW, 0);
+  for (int option = PACKET_RX_RING; option <= PACKET_TX_RING; option += PACKET_TX_RING - PACKET_RX_RING)
+    printf("ring %d\n", setsockopt(packets, SOL_PACKET, option, &ring, sizeof ring) ? errno : 0);
+  printf("option %d\n", setsockopt(packets, SOL_PACKET, PACKET_AUXDATA, &one, sizeof one) ? errno : 0);
+  printf("reuse %d\n", setsockopt(packets, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) ? errno : 0);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def greedy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A static program that takes all it can get of what this machine's kernel has for everybody."""
+    folder = tmp_path_factory.mktemp("greedy")
+    (folder / "greedy.c").write_text(GREEDY)
+    (folder / "tree/srv").mkdir(parents=True)
+    subprocess.run(["gcc", "-static", "-o", folder / "tree/srv/greedy", folder / "greedy.c"], check=True)
+    return folder / "tree"
+
+
+def test_nobody_takes_what_the_kernel_has_for_all(world: TinyWorld, greedy: Path) -> None:
+    image = world.image_of(world.home / "tree", greedy)
+    release = world.release(["/srv/greedy"], capabilities=("CAP_NET_RAW",), limits=Limits(memory_bytes=16 << 20))
+    instance = world.run(release, image=image)
+    world.ended(instance)
+    lines = [line.split(" ", 2)[2].split() for line in world.runtime.log_lines(instance.id)]
+    said = {name: numbers for name, *numbers in reversed(lines)}
+    assert said["terminals"] == ["128", str(errno.ENOSPC)]
+    assert 0 < int(said["udp"][0]) <= 16 << 20, "what waits in sockets is limited as memory is"
+    assert [numbers for name, *numbers in lines if name == "ring"] == [[str(errno.ENOPROTOOPT)]] * 2
+    assert (said["option"], said["reuse"]) == (["0"], ["0"])
+    world.runtime.destroy(instance, release)
 
 
 def test_processes_have_no_power_and_can_get_none(world: TinyWorld) -> None:

@@ -15,7 +15,10 @@ SOMETHING_ABOVE = 0x1_0000_0000
 
 
 def _allowed(family: int, protocol: int = 0, capabilities: Sequence[str] = (), call: str = "socket") -> bool:
-    arguments = (family, 1, protocol)
+    return _allows(call, (family, 1, protocol), capabilities)
+
+
+def _allows(call: str, arguments: Sequence[int], capabilities: Sequence[str]) -> bool:
     found = [rule for rule in sockets.rules(capabilities) if rule["names"] == [call] and _fits(rule, arguments)]
     actions = {rule["action"] for rule in found}
     assert len(actions) <= 1 or max(arguments) >= SOMETHING_ABOVE, "no number has two answers"
@@ -68,3 +71,22 @@ def test_a_capability_brings_its_own_family_alone() -> None:
 def test_what_hides_its_arguments_is_left_to_the_one_that_needs_it() -> None:
     assert "socketcall" in sockets.calls("x86_64")
     assert "socketcall" not in sockets.calls("s390x")
+
+
+@pytest.mark.parametrize("level", [0, 1, 6, 17, 41, 262, 263, 264, 270, 1 << 31])
+def test_every_option_of_sockets_but_rings_for_packets(level: int) -> None:
+    allowed = {option for option in range(1, 25) if _allows("setsockopt", (3, level, option), ["CAP_NET_RAW"])}
+    assert set(range(1, 25)) - allowed == ({5, 13} if level == 263 else set())
+
+
+@pytest.mark.parametrize("above", [(0, SOMETHING_ABOVE), (SOMETHING_ABOVE, 0), (SOMETHING_ABOVE, SOMETHING_ABOVE)])
+def test_no_ring_for_numbers_above_the_lower_half(above: tuple[int, int]) -> None:
+    for ring in (5, 13):
+        assert not _allows("setsockopt", (3, above[0] + 263, above[1] + ring), ["CAP_NET_RAW"])
+    assert _allows("setsockopt", (3, above[0] + 263, above[1] + 1), ["CAP_NET_RAW"])
+
+
+def test_who_can_make_no_packet_socket_has_no_rules_about_its_options() -> None:
+    assert "setsockopt" not in sockets.calls("x86_64", ["CAP_NET_ADMIN"])
+    assert "setsockopt" in sockets.calls("s390x", ["CAP_NET_RAW"])
+    assert not any(rule["names"] == ["setsockopt"] for rule in sockets.rules(["CAP_NET_ADMIN"]))

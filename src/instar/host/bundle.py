@@ -19,6 +19,7 @@ from instar.model.definition import Limits, Tmp
 _CPU_PERIOD_US = 100_000
 _RUN_BYTES = 64 << 20
 _OOM_SCORE = 200  # an instance goes before what the machine itself needs
+_TERMINALS = 128  # pseudo-terminals: the kernel has so many for all instances of a machine together
 _CGROUPS = "/sys/fs/cgroup"
 _TOLD = frozenset({"cpu", "cpuacct", "cpuset", "memory", "pids"})
 _MIN_PIDS = 16  # runc's own threads count until the command begins
@@ -140,10 +141,11 @@ def _more_pids(bundle: Bundle) -> int:
 
 def _kernel_mounts(bundle: Bundle) -> list[dict[str, Any]]:
     safe = ["nosuid", "noexec", "nodev"]
+    terminals = ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5", f"max={_TERMINALS}"]
     mounts = [
         _mount("/proc", "proc", safe),
         _mount("/dev", "tmpfs", ["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
-        _mount("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        _mount("/dev/pts", "devpts", ["nosuid", "noexec", *terminals]),
         _mount("/dev/mqueue", "mqueue", safe),
         _mount("/sys", "sysfs", [*safe, "ro"]),
     ]

@@ -26,6 +26,7 @@ _PATIENCE_S = 5.0
 _POLL_S = 0.002
 _LINKS_OF_A_LEAF = 2
 _KEEPER = "keeper"
+_BUFFERS = "memory.kmem.tcp.limit_in_bytes"  # which counts those of UDP too. Source: linux/net/core/sock.c
 _CONTROLLERS = frozenset({"blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "pids"})
 
 
@@ -115,6 +116,19 @@ def thaw(name: str) -> None:
             with contextlib.suppress(OSError):
                 if (group / file).exists():
                     (group / file).write_text(running)
+
+
+def limit_buffers(name: str, size_bytes: int) -> None:
+    """Limit what the group's sockets of IP hold in the kernel, where that is counted apart from its memory: with v1.
+    Raises HostError."""
+    for hierarchy in hierarchies():
+        if "memory" in hierarchy.controllers:
+            try:
+                (hierarchy.mount / name / _BUFFERS).write_text(str(size_bytes))
+            except FileNotFoundError:  # a kernel without, which counts no buffers at all
+                continue
+            except OSError as error:
+                raise HostError(f"cannot limit the buffers of '{name}': {error.strerror}") from error
 
 
 def leaves(name: str) -> tuple[Path, ...]:

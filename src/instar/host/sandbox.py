@@ -44,6 +44,7 @@ PLATE: Mapping[str, str | None] = {
 
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT")
 _OPEN_FILES = 65_536
+_TERMINALS = 64  # pseudo-terminals, of which the machine has some thousands
 _TRY_TIMEOUT_S = 20.0
 _EVERY_ID = [{"containerID": 0, "hostID": 0, "size": (1 << 32) - 1}]
 _NEARLY_FULL_BYTES = 1 << 20
@@ -227,10 +228,11 @@ def makes_user_namespaces() -> bool:
 
 def _mounts(limits: Limits, shown: Mapping[str, Path]) -> list[dict[str, Any]]:
     plain = ("nosuid", "nodev")
+    terminals = ("newinstance", "ptmxmode=0666", "mode=0620", "gid=5", f"max={_TERMINALS}")
     return [
         _mount("/proc", "proc", *plain, "noexec"),
         _mount("/dev", "tmpfs", "nosuid", "mode=755", "size=64k"),
-        _mount("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+        _mount("/dev/pts", "devpts", "nosuid", "noexec", *terminals),
         _mount("/dev/shm", "tmpfs", *plain, "mode=1777", "size=64m"),  # noqa: S108  the sandbox's own
         _mount("/tmp", "tmpfs", *plain, "mode=1777", f"size={limits.tmp_bytes}"),  # noqa: S108
         *(_mount(place, "bind", *plain, "bind", "ro", source=str(path)) for place, path in shown.items()),

@@ -46,7 +46,7 @@ def profile(capabilities: Collection[str] = ()) -> dict[str, Any]:
     """Return the filter in runc's form for processes with ``capabilities`` (CAP_…). Raises ComponentMissing."""
     name, rules_for = _architecture()
     source = _source()
-    taken = REFUSED | sockets.calls(os.uname().machine) | {"clone", MISSING}
+    taken = REFUSED | sockets.calls(os.uname().machine, capabilities) | {"clone", MISSING}
     rules = [_translate(rule, taken) for rule in source["syscalls"] if _applies(rule, rules_for, capabilities)]
     return {
         "defaultAction": source["defaultAction"],

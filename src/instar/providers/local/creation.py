@@ -66,6 +66,7 @@ def create(order: Order, subnet: IPv4Network, *, shift_owners: bool) -> Process:
     command = _checked_command(order, users)
     _write_bundle(order, users, binds, command)
     process = conmon.create(names.keeping)
+    cgroups.limit_buffers(names.group, order.release.service.limits.memory_bytes)
     if users:
         rlimits.set_inside(process.pid, users.path)
     _give_output(order, process, users)

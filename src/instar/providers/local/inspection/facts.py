@@ -22,8 +22,8 @@ from instar.providers.local.names import InstanceNames
 ENTERED = ("net", "ipc", "uts")
 FILES = ("hosts", "hostname", "resolv.conf")
 _LIMITS = (
-    "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us",
-    "pids.max", "devices.list",
+    "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.kmem.tcp.limit_in_bytes",
+    "cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us", "pids.max", "devices.list",
     "memory.max", "memory.high", "memory.swap.max", "cpu.max", "cpu.weight",
 )  # fmt: skip
 
