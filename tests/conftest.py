@@ -10,6 +10,8 @@ from typing import Any
 import leftovers
 import pytest
 
+from postgres import PostgresServer, postgres_server
+
 IN_CI = os.environ.get("CI") == "true"
 _before: set[str] = set()
 _marks: set[str] = set()
@@ -99,3 +101,10 @@ def _no_ambient_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INSTAR_HOME", str(tmp_path_factory.getbasetemp() / "unspecified-home"))
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL of this run's own, started by the first test that asks for it."""
+    with postgres_server() as server:
+        yield server

@@ -27,6 +27,8 @@ InstarError
 ├── LedgerError               1
 │   ├── LedgerDamaged
 │   ├── LedgerNewer              written by a newer Instar
+│   ├── LedgerUnreachable  ~     its database does not answer, or does not let us in
+│   ├── LeaseLost            75  another holder may act on the environment by now
 │   └── NotFound                 no such environment, release or instance
 ├── HostError                 1  this machine refuses (no space, subnet taken, mount fails)
 ├── ProviderError             1  an instance could not be created or started
@@ -221,6 +223,16 @@ class LedgerDamaged(LedgerError):
 
 class LedgerNewer(LedgerError):
     code = "ledger-newer"
+
+
+class LedgerUnreachable(LedgerError):
+    code = "ledger-unreachable"
+    retry_after_s = 1.0
+
+
+class LeaseLost(LedgerError):
+    code = "lease-lost"
+    exit_status = 75
 
 
 class NotFound(LedgerError):

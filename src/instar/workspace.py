@@ -39,11 +39,14 @@ class MachineWorkspace:
         self.report = report
         self.actor = environ.get("SUDO_USER") or _user_name()
         self._providers: dict[str, Provider] = {}
+        self._shared_ledger = ledger_address(environ, None)
 
     @functools.cached_property
     def ledger(self) -> Ledger:
         from instar.ledger import Ledger
 
+        if self._shared_ledger is not None:
+            return Ledger(self._shared_ledger, actor=self.actor)
         if self.state.id_file.exists() and not self.state.ledger.exists():
             raise LedgerDamaged(
                 f"cannot find the ledger '{self.state.ledger}': what runs here would be taken for leftovers",
@@ -55,7 +58,7 @@ class MachineWorkspace:
     def _require_nobody_on_an_older_one(self) -> None:
         """Before the ledger gets the schema of this version: a command of the version before would be refused by it in
         the middle of what it does. Raises EnvironmentBusy."""
-        from instar.ledger.schema import is_behind
+        from instar.ledger.sqlite import is_behind
 
         if not is_behind(self.state.ledger):
             return
@@ -155,6 +158,20 @@ class MachineWorkspace:
                 f"cannot find '{self.state.id_file}': what runs here carries the six digits in it",
                 hint=f"what runs goes on; put the file back from a copy, or write them into it: {_SHOW_ID}",
             )
+
+
+def ledger_address(environ: Mapping[str, str], configured: str | None) -> str | None:
+    """Return where the ledger is that this machine shares with others, None where it has one of its own.
+
+    ``configured`` is what the machine's file says. Raises UsageError for what is no address of a database.
+    """
+    address = environ.get("INSTAR_LEDGER") or configured
+    if address is not None and not address.startswith(("postgresql://", "postgres://")):
+        raise UsageError(
+            "cannot use the ledger that INSTAR_LEDGER, or the machine's file, names: it is no PostgreSQL database",
+            hint="postgresql://USER@HOST/DATABASE; without any, the ledger is a file of this machine",
+        )
+    return address
 
 
 def _close(state: StateDirectory) -> None:

@@ -362,15 +362,15 @@ def test_what_begins_to_need_an_image_waits_until_gc_has_taken_it(home: Home, mo
 def test_the_log_of_an_instance_that_is_made_meanwhile_stays(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     for word in "ab":
         home.release(word)
-    image, genuine = home.release("c").image, Ledger.releases
+    image, genuine = home.release("c").image, home.ledger.releases
 
-    def late(ledger: Ledger, environment: EnvironmentId, **last: int) -> tuple[Release, ...]:
-        found = genuine(ledger, environment, **last)
-        number = ledger.add_release(environment, image, configuration()).number
+    def late(environment: EnvironmentId, **last: int) -> tuple[Release, ...]:
+        found = genuine(environment, **last)
+        number = home.ledger.add_release(environment, image, configuration()).number
         home.launch(number)
         return found
 
-    monkeypatch.setattr(Ledger, "releases", late)
+    monkeypatch.setattr(home.ledger, "releases", late)
     assert home.gc().logs == ("web-dev-1-1",)
     assert {"web-dev-4-1", "web-dev-5-1"} <= home.logged()
 

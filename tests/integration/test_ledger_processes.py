@@ -10,8 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from instar.ledger import Ledger
+from instar.ledger.sqlite import SQLite
 from instar.model.release import EnvironmentId, Settings
 from simulated.values import configuration, image
+
+
+def engine_of(ledger: Ledger) -> SQLite:
+    assert isinstance(ledger.session.engine, SQLite)
+    return ledger.session.engine
+
 
 GROUP = ("first", "second", "third")
 
@@ -103,7 +110,7 @@ def test_a_half_written_transaction_is_undone(tmp_path: Path) -> None:
 
     def half(say: Callable[[int], None]) -> None:
         with Ledger(path, actor="bob") as ledger, ledger.transaction():
-            ledger._database._connection.execute("PRAGMA cache_size = 5")  # pages reach the file before the commit
+            engine_of(ledger).connection.execute("PRAGMA cache_size = 5")  # pages reach the file before the commit
             for _ in range(100):
                 ledger.record("lost", text="x" * 4000)
             say(100)
@@ -163,14 +170,14 @@ def test_what_status_reads_does_not_grow_with_history(tmp_path: Path) -> None:
                 counted += 1
                 return 0
 
-            ledger._database._connection.set_progress_handler(count, 1)
+            engine_of(ledger).connection.set_progress_handler(count, 1)
             ledger.environments()
             ledger.get_environment(environment)
             ledger.recent(environment, 2)
             ledger.instances(environment)
             ledger.history(environment, last=1)
             ledger.record("note", environment=environment)
-            ledger._database._connection.set_progress_handler(None, 0)
+            engine_of(ledger).connection.set_progress_handler(None, 0)
             return counted
 
         before = steps()

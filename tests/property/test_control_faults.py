@@ -27,11 +27,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from instar.control.loop import Loop, Run
 from instar.control.replace import counted_for
 from instar.control.steps import waits_for_somebody
-from instar.errors import InstarError, LedgerError
+from instar.errors import InstarError
 from instar.model.definition import Analysis, Check, Replace, Rollout, Step, Task
 from instar.model.progress import silent
 from instar.model.release import Settings, TaintKind
-from simulated import Behaviour, Crash, CrashableLedger, Effects, Simulation, guarded
+from simulated import Behaviour, Crash, Effects, FaultyLedger, Simulation, guarded
 from simulated.values import ENV, configuration, image
 
 FEW, MANY, PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 150, 10_000, 6, 15, 1000
@@ -64,21 +64,6 @@ SERVICES: dict[str, dict[str, object]] = {
 }
 KINDS = st.sampled_from(["person", "shell", "drift"])
 TASKS = (Task(command=("migrate",), timeout_ms=2_000),)
-
-
-class FaultyLedger(CrashableLedger):
-    """A ledger on a disk that has room for so many transactions more (None: for all)."""
-
-    room: int | None = None
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        if self._open == 0 and self.room is not None:
-            if self.room <= 0:
-                raise LedgerError("cannot write: the disk is full")
-            self.room -= 1
-        with super().transaction():
-            yield
 
 
 class Faults(RuleBasedStateMachine):
@@ -247,9 +232,9 @@ class Faults(RuleBasedStateMachine):
 
     @rule(room=st.integers(0, 8))
     def the_disk_is_full_for_a_while(self, room: int) -> None:
-        self.ledger.room = room
+        self.ledger.session.room = room
         self.passes()
-        self.ledger.room = None
+        self.ledger.session.room = None
         self.passes()
 
     @rule()

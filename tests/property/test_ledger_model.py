@@ -12,13 +12,14 @@ from pathlib import Path
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from instar.errors import InstarError, NotFound, Refused
 from instar.ledger import Ledger
 from instar.ledger.addresses import next_free
 from instar.ledger.chain import detail_text, link, word
 from instar.model.release import EnvironmentId, Process, Settings
+from postgres import PostgresServer
 from simulated import VirtualClock
 from simulated.values import configuration, image
 
@@ -44,10 +45,9 @@ class Modelled:
 class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name) / "instar.db"
         self.clock = VirtualClock()
-        self.ledger = Ledger(self.path, actor="ann", clock=self.clock.now)
+        self.address = self.make()
+        self.ledger = Ledger(self.address, actor="ann", clock=self.clock.now)
         self.environments: dict[EnvironmentId, Modelled] = {}
         self.last_number: dict[EnvironmentId, int] = {}
         self.last_serial = 0
@@ -57,6 +57,14 @@ class LedgerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         assert self.ledger.verify().events == len(self.ledger.history())
         self.ledger.close()
+        self.clear()
+
+    def make(self) -> Path | str:
+        """Return where the ledger of this run is."""
+        self.folder = tempfile.TemporaryDirectory()
+        return Path(self.folder.name) / "instar.db"
+
+    def clear(self) -> None:
         self.folder.cleanup()
 
     def refused(self, kind: type[InstarError], act: Callable[[], object]) -> None:
@@ -207,7 +215,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.ledger.close()
-        self.ledger = Ledger(self.path, actor="bob", clock=self.clock.now)
+        self.ledger = Ledger(self.address, actor="bob", clock=self.clock.now)
 
     @invariant()
     def the_ledger_is_as_the_model(self) -> None:
@@ -238,6 +246,17 @@ class LedgerMachine(RuleBasedStateMachine):
 
 LedgerMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestLedger = LedgerMachine.TestCase
+
+
+def test_the_same_on_postgresql(postgres: PostgresServer) -> None:
+    class OnPostgreSQL(LedgerMachine):
+        def make(self) -> str:
+            return postgres.address(postgres.wiped())
+
+        def clear(self) -> None:
+            """Whoever is next wipes it."""
+
+    run_state_machine_as_test(OnPostgreSQL, settings=settings(max_examples=12, stateful_step_count=30, deadline=None))
 
 
 @given(

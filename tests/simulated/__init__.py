@@ -1,7 +1,7 @@
 """A provider in memory with faults on demand, held to the same contract as the real one (tests/contract)."""
 
 from simulated.clock import VirtualClock
-from simulated.effects import Crash, CrashableLedger, Effects
+from simulated.effects import Crash, CrashableLedger, CrashableSession, Effects, FaultyLedger
 from simulated.guard import guarded
 from simulated.router import SimulatedRouter
 from simulated.runtime import Behaviour, SimulatedRuntime
@@ -11,7 +11,9 @@ __all__ = [
     "Behaviour",
     "Crash",
     "CrashableLedger",
+    "CrashableSession",
     "Effects",
+    "FaultyLedger",
     "SimulatedRouter",
     "SimulatedRuntime",
     "Simulation",

@@ -16,7 +16,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from instar.errors import LedgerError
 from instar.ledger import Ledger
+from instar.ledger.session import Session
+from instar.ledger.sqlite import SQLite
 
 
 class Crash(BaseException):
@@ -63,33 +66,69 @@ class Effects:
         raise Crash(where)
 
 
-class CrashableLedger(Ledger):
-    """A real ledger whose every commit is a side effect. Give it ``effects`` before its first write.
-
-    It waits for no disk: here only the simulated process dies, never the power.
-    """
+class CrashableSession(Session):
+    """A session whose every commit is a side effect, once it is given ``effects``."""
 
     effects: Effects | None = None
     _open = 0
 
-    def require_none_open(self, call: str) -> None:
-        """Fail when a transaction is open: nobody waits for a provider in one."""
-        assert self._open == 0, f"'{call}' is called inside a transaction"
-
-    def __init__(self, path: Path, *, actor: str, clock: Callable[[], datetime]) -> None:
-        super().__init__(path, actor=actor, clock=clock)
-        for words in ("PRAGMA synchronous = OFF", "PRAGMA journal_mode = MEMORY"):
-            self._database._connection.execute(words)
-
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[bool]:
         outermost = self.effects is not None and self._open == 0
         with contextlib.ExitStack() as stack:
             if outermost and self.effects:
                 stack.enter_context(self.effects.step("commit"))
             self._open += 1
             try:
-                with super().transaction():
-                    yield
+                with super().transaction() as first:
+                    yield first
             finally:
                 self._open -= 1
+
+
+class CrashableLedger(Ledger):
+    """A real ledger whose every commit is a side effect. Give it ``effects`` before its first write.
+
+    It waits for no disk: here only the simulated process dies, never the power.
+    """
+
+    session: CrashableSession
+    session_class: type[CrashableSession] = CrashableSession
+
+    def __init__(self, path: Path, *, actor: str, clock: Callable[[], datetime]) -> None:
+        engine = SQLite(path)
+        for words in ("PRAGMA synchronous = OFF", "PRAGMA journal_mode = MEMORY"):
+            engine.connection.execute(words)
+        super().__init__(self.session_class(engine), actor=actor, clock=clock)
+
+    def require_none_open(self, call: str) -> None:
+        """Fail when a transaction is open: nobody waits for a provider in one."""
+        assert self.session._open == 0, f"'{call}' is called inside a transaction"
+
+    @property
+    def effects(self) -> Effects | None:
+        return self.session.effects
+
+    @effects.setter
+    def effects(self, effects: Effects) -> None:
+        self.session.effects = effects
+
+
+class FaultySession(CrashableSession):
+    """A session on a disk that has room for so many transactions more (None: for all)."""
+
+    room: int | None = None
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[bool]:
+        if self._open == 0 and self.room is not None:
+            if self.room <= 0:
+                raise LedgerError("cannot write: the disk is full")
+            self.room -= 1
+        with super().transaction() as first:
+            yield first
+
+
+class FaultyLedger(CrashableLedger):
+    session: FaultySession
+    session_class = FaultySession

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from instar.errors import LedgerDamaged, LedgerError
-from instar.ledger import Ledger, database
+from instar.ledger import Ledger, sqlite
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_folder_in_its_place(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_never_ends_is_named_as_the_cause(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
     with Ledger(path, actor="ann") as one, Ledger(path, actor="bob") as other, one.transaction():
         with pytest.raises(LedgerError, match="another process has kept it locked") as caught:
             other.record("note")
@@ -130,7 +130,7 @@ def test_a_transaction_that_was_given_up_writes_nothing_any_more(small_disk: Pat
     """SQLite itself rolls a whole transaction back on a full disk; whoever catches that must not write on alone."""
     path = small_disk / "ledger" / "instar.db"
     with Ledger(path, actor="ann") as ledger:
-        ledger._database._connection.execute("PRAGMA cache_size = 10")  # write pages early, not at the commit
+        ledger.session.engine.execute("PRAGMA cache_size = 10", {})  # write pages early, not at the commit
         with pytest.raises(LedgerError, match="given up"), ledger.transaction():
             with pytest.raises(LedgerError, match="the disk is full"):
                 for _ in range(200):

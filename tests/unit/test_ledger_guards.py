@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from instar.errors import Refused
 from instar.ledger import Ledger
 from instar.model.release import EnvironmentId, Process, Settings
+from postgres import PostgresServer
 from simulated import VirtualClock
 from simulated.values import configuration, image
 
@@ -25,36 +29,40 @@ AT = "2026-01-01T00:00:00.000000Z"
 LATE = "2099-01-01T00:00:00.000000Z"
 
 
+def write_something(ledger: Ledger) -> None:
+    """Put something in every table: an environment that is destroyed, one that goes, one that lives."""
+    ledger.save_settings(GONE, Settings())
+    ledger.add_release(GONE, image("one").digest, configuration())
+    ledger.remove_environment(GONE)
+    going = EnvironmentId(service="guestbook", name="going")
+    ledger.save_settings(going, Settings())
+    ledger.add_release(going, image("one").digest, configuration())
+    ledger.set_destroying(going)
+    ledger.save_settings(DEV, Settings())
+    ledger.save_settings(DEV, Settings(instances=2))
+    ledger.set_project(DEV, OWN)
+    first = ledger.add_release(DEV, image("one").digest, configuration())
+    ledger.add_release(DEV, image("two").digest, configuration({"A": "b"}))
+    ledger.end_rollout(ledger.begin_rollout(DEV, "deploy", first.number), "done", {"switch_ms": 1})
+    ledger.set_active(DEV, 1)
+    ledger.set_alarm(DEV, "why")
+    ledger.set_alarm(DEV, None)
+    ledger.begin_rollout(DEV, "deploy", 2)
+    ledger.add_instances(DEV, 1, 2, NETWORK)
+    ledger.set_process("guestbook-dev-1-1", PROCESS)
+    ledger.set_started("guestbook-dev-1-1")
+    ledger.taint("guestbook-dev-1-1", "person", "why", after_ms=3_600_000, isolated=True)
+    ledger.remove_instance("guestbook-dev-1-2", "why")
+    ledger.begin_task(DEV, 1, "before 1", NETWORK)
+    ledger.end_task(DEV, 1, "before 1", "done", {})
+    ledger.begin_task(DEV, 1, "before 2", NETWORK)
+
+
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ledger with something in every table: an environment that is destroyed, one that goes, one that lives."""
     found = tmp_path_factory.mktemp("guards") / "ledger" / "instar.db"
     with Ledger(found, actor="ann", clock=VirtualClock().now) as ledger:
-        ledger.save_settings(GONE, Settings())
-        ledger.add_release(GONE, image("one").digest, configuration())
-        ledger.remove_environment(GONE)
-        going = EnvironmentId(service="guestbook", name="going")
-        ledger.save_settings(going, Settings())
-        ledger.add_release(going, image("one").digest, configuration())
-        ledger.set_destroying(going)
-        ledger.save_settings(DEV, Settings())
-        ledger.save_settings(DEV, Settings(instances=2))
-        ledger.set_project(DEV, OWN)
-        first = ledger.add_release(DEV, image("one").digest, configuration())
-        ledger.add_release(DEV, image("two").digest, configuration({"A": "b"}))
-        ledger.end_rollout(ledger.begin_rollout(DEV, "deploy", first.number), "done", {"switch_ms": 1})
-        ledger.set_active(DEV, 1)
-        ledger.set_alarm(DEV, "why")
-        ledger.set_alarm(DEV, None)
-        ledger.begin_rollout(DEV, "deploy", 2)
-        ledger.add_instances(DEV, 1, 2, NETWORK)
-        ledger.set_process("guestbook-dev-1-1", PROCESS)
-        ledger.set_started("guestbook-dev-1-1")
-        ledger.taint("guestbook-dev-1-1", "person", "why", after_ms=3_600_000, isolated=True)
-        ledger.remove_instance("guestbook-dev-1-2", "why")
-        ledger.begin_task(DEV, 1, "before 1", NETWORK)
-        ledger.end_task(DEV, 1, "before 1", "done", {})
-        ledger.begin_task(DEV, 1, "before 2", NETWORK)
+        write_something(ledger)
     return found
 
 
@@ -209,6 +217,57 @@ def test_what_the_tables_say_of_themselves_is_held(connection: sqlite3.Connectio
     with pytest.raises(sqlite3.IntegrityError):
         connection.execute(REFUSED[case])
     assert everything() == before
+
+
+@pytest.fixture(scope="module")
+def on_postgresql(postgres: PostgresServer) -> Iterator[psycopg.Connection[Any]]:
+    """Anybody's connection to the same ledger on PostgreSQL, with what it writes undone."""
+    address = postgres.address(postgres.wiped())
+    with Ledger(address, actor="ann", clock=VirtualClock().now) as ledger:
+        write_something(ledger)
+    with psycopg.connect(address, options="-c search_path=instar") as connection:
+        yield connection
+        connection.rollback()
+
+
+def for_postgresql(statement: str) -> str:
+    """Return a statement that SQLite understands as PostgreSQL does: JSON has other functions, rows have no number, and
+    who adds a row says its number."""
+    statement = re.sub(
+        r"json_set\(taint, '\$\.(\w+)', '(\w[^']*)'\)", r"""(taint::jsonb || '{"\1": "\2"}')::json""", statement
+    )
+    statement = re.sub(
+        r"json_set\(taint, '\$\.(\w+)', json\('(\w+)'\)\)", r"""(taint::jsonb || '{"\1": \2}')::json""", statement
+    )
+    statement = re.sub(r"json_remove\(taint, '\$\.(\w+)'\)", r"(taint::jsonb - '\1')::json", statement)
+    statement = statement.replace("(rowid, ", "(").replace("SELECT NULL, ", "SELECT ")
+    for table, key in (("rollouts", "id"), ("environments", "id"), ("instances", "serial")):
+        statement = re.sub(
+            rf"INTO {table} \((?!{key}, )(.*?)\) (VALUES \(|SELECT )",
+            rf"INTO {table} ({key}, \1) \g<2>9999, ",
+            statement,
+        )
+    return statement
+
+
+@pytest.mark.parametrize("case", [case for case in REFUSED if " OR REPLACE " not in REFUSED[case]])
+def test_postgresql_holds_the_same(on_postgresql: psycopg.Connection[Any], case: str) -> None:
+    refusal = (psycopg.errors.RaiseException, psycopg.errors.InvalidDatetimeFormat)
+    with pytest.raises(refusal), on_postgresql.transaction():
+        on_postgresql.execute(for_postgresql(REFUSED[case]).encode())
+
+
+@pytest.mark.parametrize("table", ["events", "environments", "settings", "releases", "rollouts", "instances", "tasks"])
+@pytest.mark.parametrize("how", ["DELETE FROM", "TRUNCATE"])
+def test_postgresql_deletes_nothing(on_postgresql: psycopg.Connection[Any], table: str, how: str) -> None:
+    with pytest.raises(psycopg.errors.RaiseException, match="never deleted"), on_postgresql.transaction():
+        on_postgresql.execute(f"{how} {table}{' CASCADE' if how == 'TRUNCATE' else ''}".encode())
+
+
+@pytest.mark.parametrize("table", ["events", "settings"])
+def test_postgresql_changes_no_event_and_no_settings(on_postgresql: psycopg.Connection[Any], table: str) -> None:
+    with pytest.raises(psycopg.errors.RaiseException, match="never changed"), on_postgresql.transaction():
+        on_postgresql.execute(f"UPDATE {table} SET {'seq = seq' if table == 'events' else 'version = 9'}".encode())
 
 
 def test_what_the_tables_allow_goes_through(path: Path, connection: sqlite3.Connection) -> None:

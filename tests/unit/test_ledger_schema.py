@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from instar.errors import LedgerDamaged, LedgerNewer
-from instar.ledger import Ledger, schema
+from instar.ledger import Ledger, schema, sqlite
 from instar.model.codec import canonical
 from instar.model.release import Stage
 from simulated.values import ENV, configuration, image
@@ -28,39 +28,39 @@ def connection() -> sqlite3.Connection:
 def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The real migrations in a folder that a test can add to."""
     folder = tmp_path / "migrations"
-    shutil.copytree(schema.files()[0].parent, folder)
+    shutil.copytree(schema.files("sqlite")[0].parent, folder / "sqlite")
     monkeypatch.setattr(schema, "_FOLDER", folder)
     schema.files.cache_clear()
-    yield folder
+    yield folder / "sqlite"
     schema.files.cache_clear()
 
 
 def test_the_numbers_are_without_gaps() -> None:
-    assert [int(path.name[:4]) for path in schema.files()] == list(range(1, schema.latest() + 1))
+    assert [schema.number(path) for path in schema.files("sqlite")] == list(range(1, schema.latest("sqlite") + 1))
 
 
 def test_a_new_ledger_has_every_table_and_its_triggers(connection: sqlite3.Connection) -> None:
-    schema.migrate(connection)
-    assert schema.is_ledger(connection)
-    tables = {name for kind, name, _ in schema.objects(connection) if kind == "table"}
+    sqlite.migrate(connection)
+    assert sqlite.is_ledger(connection)
+    tables = {name for kind, name, _ in sqlite.objects(connection) if kind == "table"}
     assert tables == {"events", "environments", "settings", "releases", "rollouts", "instances", "tasks"}
     guarded = {
         sql.split(" ON ", 1)[1].split()[0]
-        for kind, _, sql in schema.objects(connection)
+        for kind, _, sql in sqlite.objects(connection)
         if kind == "trigger" and "DELETE" in sql
     }
     assert guarded == tables, "a table whose rows can be deleted"
 
 
 def test_every_table_is_strict(connection: sqlite3.Connection) -> None:
-    schema.migrate(connection)
+    sqlite.migrate(connection)
     assert all(row[5] for row in connection.execute("PRAGMA table_list") if not row[1].startswith("sqlite_"))
 
 
 def test_every_table_is_documented(connection: sqlite3.Connection) -> None:
-    schema.migrate(connection)
+    sqlite.migrate(connection)
     text = (REPOSITORY / "docs/ledger.md").read_text()
-    assert all(f"| `{name}` |" in text for kind, name, _ in schema.objects(connection) if kind == "table")
+    assert all(f"| `{name}` |" in text for kind, name, _ in sqlite.objects(connection) if kind == "table")
 
 
 def test_a_ledger_of_an_older_instar_is_brought_up_and_keeps_what_it_has(tmp_path: Path, migrations: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_ledger_of_an_older_instar_is_brought_up_and_keeps_what_it_has(tmp_pat
         assert [event.kind for event in ledger.history()] == ["note"]
         assert ledger.verify().events == 1
     with sqlite3.connect(path) as connection:
-        assert schema.version(connection) == schema.latest()
+        assert sqlite.version(connection) == schema.latest("sqlite")
         assert connection.execute("SELECT a FROM more").fetchall() == [(";",)]
 
 
@@ -85,7 +85,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, migrations: Path
     with pytest.raises(LedgerDamaged, match="nowhere"):
         Ledger(path, actor="ann")
     with sqlite3.connect(path) as connection:
-        assert schema.version(connection) == schema.latest() - 1
+        assert sqlite.version(connection) == schema.number(schema.files("sqlite")[-2])
         assert not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'more'").fetchall()
 
 
@@ -95,7 +95,7 @@ def test_a_newer_ledger_is_refused_and_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
     before = path.read_bytes()
-    with pytest.raises(LedgerNewer, match=rf"schema 99, this one knows {schema.latest()}") as caught:
+    with pytest.raises(LedgerNewer, match=f"schema 99, this one knows {schema.latest('sqlite')}") as caught:
         Ledger(path, actor="ann")
     assert caught.value.hint and "newer" in caught.value.hint
     assert path.read_bytes() == before
@@ -109,7 +109,7 @@ def test_a_ledger_of_the_first_version_goes_on_with_a_running_rollout(tmp_path: 
         file.unlink()
     schema.files.cache_clear()
     old = sqlite3.connect(path, isolation_level=None)
-    schema.migrate(old)
+    sqlite.migrate(old)
     settings = canonical({"listen": ["127.0.0.1:8080"], "instances": 2}).decode()
     made = configuration({"VERSION": "1"})
     old.execute("INSERT INTO environments (service, environment, created_at) VALUES ('guestbook', 'dev', ?)", (AT,))

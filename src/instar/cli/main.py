@@ -40,6 +40,7 @@ _COMMANDS = {
     "agent": "agent",
     "gc": "images",
     "destroy": "releases",
+    "ledger": "ledger",
     "doctor": "look",
 }
 

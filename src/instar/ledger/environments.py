@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from instar.errors import NotFound, Refused
 from instar.ledger.events import Events
 from instar.ledger.rows import state_value
+from instar.ledger.session import Row, Session
 from instar.model.codec import canonical, parse, to_json
 from instar.model.release import EnvironmentId, EnvironmentState, Settings
 
@@ -24,7 +23,9 @@ _ONE = f"{_STATES} AND e.service = :service AND e.environment = :environment"
 _PRESENT = """
     SELECT id, destroying FROM environments
      WHERE service = :service AND environment = :environment AND removed_at IS NULL"""
-_ADD = "INSERT INTO environments (service, environment, created_at) VALUES (:service, :environment, :now)"
+_ADD = """
+    INSERT INTO environments (id, service, environment, created_at)
+    VALUES ((SELECT coalesce(max(id), 0) + 1 FROM environments), :service, :environment, :now) RETURNING id"""
 _SETTINGS = "SELECT value, version FROM settings WHERE environment = :id ORDER BY version DESC LIMIT 1"
 _ADD_SETTINGS = """
     INSERT INTO settings (environment, version, value, created_at)
@@ -43,16 +44,20 @@ def another_project(environment: EnvironmentId, way_out: str = "or take the name
     )
 
 
-class Environments(Events):
-    """The part of the ledger that knows which environments there are."""
+class Environments:
+    """Which environments there are."""
+
+    def __init__(self, session: Session, events: Events) -> None:
+        self._session = session
+        self._events = events
 
     def environments(self, service: str | None = None) -> tuple[EnvironmentState, ...]:
         """Return all environments (of ``service``), by name."""
-        rows = self._database.rows(_OF_SERVICE, service=service) if service else self._database.rows(_ALL)
+        rows = self._session.rows(_OF_SERVICE, service=service) if service else self._session.rows(_ALL)
         return tuple(state_value(row) for row in rows)
 
     def find_environment(self, environment: EnvironmentId) -> EnvironmentState | None:
-        row = self._database.row(_ONE, service=environment.service, environment=environment.name)
+        row = self._session.row(_ONE, service=environment.service, environment=environment.name)
         return state_value(row) if row else None
 
     def get_environment(self, environment: EnvironmentId) -> EnvironmentState:
@@ -64,8 +69,8 @@ class Environments(Events):
 
     def save_settings(self, environment: EnvironmentId, settings: Settings) -> EnvironmentState:
         """Make ``environment`` with ``settings``, or give it a new version of them; nothing when they are the same."""
-        with self.transaction():
-            row = self._present(environment)
+        with self._events.transaction():
+            row = self.find_row(environment)
             if row is None:
                 self._add_environment(environment, settings)
             else:
@@ -77,62 +82,62 @@ class Environments(Events):
 
         ``holds``: nothing is replaced there meanwhile. One that does takes the place of one that doesn't.
         """
-        with self.transaction():
-            environment, state = self._row_id(environment_id), self.get_environment(environment_id)
+        with self._events.transaction():
+            environment, state = self.row_id(environment_id), self.get_environment(environment_id)
             graver = state.alarm is not None and reason is not None and holds and not state.alarm_holds
             if (state.alarm is None) == (reason is None) and not graver:
                 return
-            self._database.write(_SET_ALARM, id=environment, alarm=reason, holds=int(holds))
+            self._session.write(_SET_ALARM, id=environment, alarm=reason, holds=int(holds))
             if reason is None:
-                self._database.write(_COUNT_ANEW, id=environment, now=self._now())
+                self._session.write(_COUNT_ANEW, id=environment, now=self._events.clock.text())
             kind, detail = ("alarm", {"reason": reason}) if reason else ("alarm-over", {"reason": state.alarm})
-            self._record(kind, environment_id, state.active, None, detail)
+            self._events.add(kind, environment_id, state.active, None, detail)
 
     def set_project(self, environment_id: EnvironmentId, project: str, *, adopt: bool = False) -> None:
         """Write whose ``environment_id`` is: once, and then only to ``adopt`` the name. Nothing when it is so already.
 
         Raises Refused when it is another project's.
         """
-        with self.transaction():
-            environment, state = self._row_id(environment_id), self.get_environment(environment_id)
+        with self._events.transaction():
+            environment, state = self.row_id(environment_id), self.get_environment(environment_id)
             if state.project == project:
                 return
             if state.project is None:
-                self._record("project", environment_id, None, None, {"project": project})
+                self._events.add("project", environment_id, None, None, {"project": project})
             elif not adopt:
                 raise another_project(environment_id)
             else:
                 told = {"project": project, "from": state.project}
-                self._record("name-adopted", environment_id, state.active, None, told)
-            self._database.write(_SET_PROJECT, id=environment, project=project)
+                self._events.add("name-adopted", environment_id, state.active, None, told)
+            self._session.write(_SET_PROJECT, id=environment, project=project)
 
     def _add_environment(self, environment: EnvironmentId, settings: Settings) -> None:
-        now = self._now()
-        added = self._database.write(_ADD, service=environment.service, environment=environment.name, now=now)
-        self._database.write(_ADD_SETTINGS, id=added, value=canonical(settings).decode(), now=now)
-        self._record("environment", environment, None, None, {"settings": to_json(settings)})
+        now = self._events.clock.text()
+        added = self._session.write(_ADD, service=environment.service, environment=environment.name, now=now)
+        self._session.write(_ADD_SETTINGS, id=added, value=canonical(settings).decode(), now=now)
+        self._events.add("environment", environment, None, None, {"settings": to_json(settings)})
 
     def _change_settings(self, environment: int, environment_id: EnvironmentId, settings: Settings) -> None:
-        old = self._database.row(_SETTINGS, id=environment)
+        old = self._session.row(_SETTINGS, id=environment)
         value = canonical(settings).decode()
         if old is None or old["value"] == value:
             return
-        self._changeable(environment_id)
-        self._database.write(_ADD_SETTINGS, id=environment, value=value, now=self._now())
-        self._record("settings", environment_id, None, None, {"old": parse(old["value"]), "new": to_json(settings)})
+        self.changeable(environment_id)
+        self._session.write(_ADD_SETTINGS, id=environment, value=value, now=self._events.clock.text())
+        self._events.add("settings", environment_id, None, None, {"old": parse(old["value"]), "new": to_json(settings)})
 
-    def _present(self, environment: EnvironmentId) -> sqlite3.Row | None:
-        return self._database.row(_PRESENT, service=environment.service, environment=environment.name)
+    def find_row(self, environment: EnvironmentId) -> Row | None:
+        return self._session.row(_PRESENT, service=environment.service, environment=environment.name)
 
-    def _row_id(self, environment: EnvironmentId) -> int:
-        row = self._present(environment)
+    def row_id(self, environment: EnvironmentId) -> int:
+        row = self.find_row(environment)
         if row is None:
             raise self._no_environment(environment)
         return int(row["id"])
 
-    def _changeable(self, environment: EnvironmentId) -> int:
+    def changeable(self, environment: EnvironmentId) -> int:
         """Return the row id of an environment that something may still be added to."""
-        row = self._present(environment)
+        row = self.find_row(environment)
         if row is None:
             raise self._no_environment(environment)
         if row["destroying"]:

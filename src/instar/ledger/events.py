@@ -1,4 +1,4 @@
-"""Events: what was decided and done, one after the other, for ever. Every other noun here writes through this one."""
+"""Events: what was decided and done, one after the other, for ever. Every change is written together with one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from instar.ledger import chain, witness
-from instar.ledger.database import Database
+from instar.ledger.leases import Leases
 from instar.ledger.rows import event_value, time_text
+from instar.ledger.session import Session
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentId, Event
 
@@ -19,18 +20,43 @@ _ADD = """
     VALUES (:seq, :at, :actor, :kind, :place, :release, :image, :detail, :hash)"""
 _AFTER = "SELECT * FROM events WHERE seq > :seq ORDER BY seq LIMIT :most"
 _ALL = "SELECT * FROM events ORDER BY seq DESC LIMIT :last"
-_OF_PLACE = "SELECT * FROM events WHERE place = :place ORDER BY seq DESC LIMIT :last"
+_OF_ENVIRONMENT = "SELECT * FROM events WHERE place = :place ORDER BY seq DESC LIMIT :last"
+NO_LIMIT = 2**62
+
+
+class Clock:
+    """A ledger's time: the engine's clock, or the one that was given, but never before the newest event.
+
+    A clock that was set back goes on from there: times here are compared with each other, also by decisions.
+    """
+
+    def __init__(self, session: Session, clock: Callable[[], datetime] | None) -> None:
+        self._session = session
+        self._clock = clock or session.engine.now
+        self._ahead = timedelta(0)  # how far the newest event was ahead of the clock
+
+    def now(self) -> datetime:
+        return self._session.time(self._read)
+
+    def text(self) -> str:
+        """Return the time as it is written."""
+        return time_text(self.now())
+
+    def _read(self) -> datetime:
+        head, clock = self._session.row(_HEAD), self._clock()
+        if head is not None:
+            self._ahead = max(self._ahead, datetime.fromisoformat(head["at"]) - clock)
+        return clock + self._ahead
 
 
 class Events:
-    """The append-only, chained part of the ledger."""
+    """The append-only, chained part of the ledger, as one actor writes it."""
 
-    def __init__(self, database: Database, *, actor: str, clock: Callable[[], datetime]) -> None:
-        self._database = database
-        self._actor = chain.word(actor)
-        self._clock = clock
-        self._ahead = timedelta(0)  # how far the newest event was ahead of the clock
-        self._added = False  # by the transaction that is open now
+    def __init__(self, session: Session, actor: str, clock: Clock, leases: Leases | None) -> None:
+        self._session = session
+        self._leases = leases
+        self.actor = chain.word(actor)
+        self.clock = clock
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -39,26 +65,16 @@ class Events:
         Can be nested: an inner one that raises takes back its own part. The head of the chain is told to the
         system log after a commit that added events.
         """
-        head = None
-        with self._database.transaction() as outermost:
+        head, session = None, self._session
+        with session.transaction() as outermost:
             try:
                 yield
-                if outermost and self._added:
-                    head = self._database.row(_HEAD)
+                if outermost and session.events_added:
+                    head = session.row(_HEAD)
             finally:
-                self._added = self._added and not outermost
+                session.events_added = session.events_added and not outermost
         if head is not None:
-            witness.tell(self._database.path, head["seq"], head["hash"])
-
-    def now(self) -> datetime:
-        """Return the ledger's time: the clock's, but never before the newest event.
-
-        A clock that was set back goes on from there: times here are compared with each other, also by decisions.
-        """
-        head, clock = self._database.row(_HEAD), self._clock()
-        if head is not None:
-            self._ahead = max(self._ahead, datetime.fromisoformat(head["at"]) - clock)
-        return clock + self._ahead
+            witness.tell(session.engine.address, head["seq"], head["hash"])
 
     def record(
         self,
@@ -70,25 +86,9 @@ class Events:
         **detail: Any,
     ) -> Event:
         """Add an event. ``detail`` is anything that JSON can hold; floats are fine, NaN is not."""
-        return self._record(kind, environment, release, image, detail)
+        return self.add(kind, environment, release, image, detail)
 
-    def history(self, environment: EnvironmentId | None = None, *, last: int | None = None) -> tuple[Event, ...]:
-        """Return the events of ``environment`` (of everything: None), oldest first; of removed environments too.
-
-        ``last`` keeps that many newest ones.
-        """
-        limit = -1 if last is None else last
-        if environment is None:
-            rows = self._database.rows(_ALL, last=limit)
-        else:
-            rows = self._database.rows(_OF_PLACE, place=str(environment), last=limit)
-        return tuple(event_value(row) for row in reversed(rows))
-
-    def events_after(self, seq: int, most: int) -> tuple[Event, ...]:
-        """Return up to ``most`` events of everything that came after event ``seq``, oldest first."""
-        return tuple(event_value(row) for row in self._database.rows(_AFTER, seq=seq, most=most))
-
-    def _record(
+    def add(
         self,
         kind: str,
         environment: EnvironmentId | None,
@@ -97,11 +97,13 @@ class Events:
         detail: Mapping[str, Any],
     ) -> Event:
         with self.transaction():
-            head = self._database.row(_HEAD)
+            if self._leases is not None and environment is not None:
+                self._leases.require_to_write(environment)
+            head = self._session.row(_HEAD)
             fields = {
                 "seq": head["seq"] + 1 if head else 1,
-                "at": self._now(),
-                "actor": self._actor,
+                "at": self.clock.text(),
+                "actor": self.actor,
                 "kind": kind,
                 "place": str(environment) if environment else None,
                 "release": release,
@@ -109,9 +111,22 @@ class Events:
                 "detail": chain.detail_text(detail),
             }
             fields["hash"] = chain.link(head["hash"] if head else chain.START, *fields.values())
-            self._database.write(_ADD, **fields)
-            self._added = True
+            self._session.write(_ADD, **fields)
+            self._session.events_added = True
             return event_value(fields)
 
-    def _now(self) -> str:
-        return time_text(self.now())
+    def history(self, environment: EnvironmentId | None = None, *, last: int | None = None) -> tuple[Event, ...]:
+        """Return the events of ``environment`` (of everything: None), oldest first; of removed environments too.
+
+        ``last`` keeps that many newest ones.
+        """
+        limit = NO_LIMIT if last is None else last
+        if environment is None:
+            rows = self._session.rows(_ALL, last=limit)
+        else:
+            rows = self._session.rows(_OF_ENVIRONMENT, place=str(environment), last=limit)
+        return tuple(event_value(row) for row in reversed(rows))
+
+    def after(self, seq: int, most: int) -> tuple[Event, ...]:
+        """Return up to ``most`` events of everything that came after event ``seq``, oldest first."""
+        return tuple(event_value(row) for row in self._session.rows(_AFTER, seq=seq, most=most))

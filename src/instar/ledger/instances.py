@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from dataclasses import replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network
 
 from instar.errors import NotFound, Refused
 from instar.ledger.addresses import next_free
-from instar.ledger.rollouts import Rollouts
+from instar.ledger.environments import Environments
+from instar.ledger.events import Events
+from instar.ledger.releases import Releases
 from instar.ledger.rows import INSTANCE, ending_value, instance_value, instance_values, time_text
+from instar.ledger.session import Row, Session
 from instar.model.codec import to_json
 from instar.model.digest import Digest
 from instar.model.release import BY_ITSELF, Ending, EnvironmentId, Instance, Process, Release, Taint, TaintKind
@@ -35,7 +37,7 @@ _EVER = """
      WHERE e.service = :service AND e.environment = :environment ORDER BY i.serial"""
 _RELEASE_OF = "SELECT id, release FROM instances WHERE environment = :environment ORDER BY serial"
 _OF_REMOVED = """
-    SELECT i.id, e.service, e.environment, json_extract(s.value, '$.provider') AS provider
+    SELECT i.id, e.service, e.environment, s.value ->> 'provider' AS provider
       FROM instances i JOIN environments e ON e.id = i.environment
       JOIN settings s ON s.environment = e.id
                      AND s.version = (SELECT max(version) FROM settings WHERE environment = e.id)
@@ -44,15 +46,12 @@ _HELD = "SELECT address FROM instances WHERE removed_at IS NULL"
 _LAST = "SELECT address FROM instances ORDER BY serial DESC LIMIT 1"
 _LAST_K = "SELECT coalesce(max(k), 0) AS k FROM instances WHERE stem = :stem"
 _ADD = """
-    INSERT INTO instances (id, environment, release, stem, k, address, created_at, task, replacing)
-    VALUES (:stem || '-' || :k, :environment, :release, :stem, :k, :address, :now, :task, :replacing)"""
-# Copies made together count once; one that took an old one's place, only when it did not grow old itself; one that
-# took a tainted one's, only when it is gone again.
-_FAILURES = """
-    SELECT DISTINCT created_at FROM instances
-     WHERE environment = :environment AND release = :release AND created_at > :since
-       AND (replacing IN ('ended', 'unwell', 'drifted') OR replacing = 'tainted' AND removed_at IS NOT NULL
-            OR replacing = 'old' AND 86400000 * (julianday(removed_at) - julianday(created_at)) < :max_age_ms)
+    INSERT INTO instances (serial, id, environment, release, stem, k, address, created_at, task, replacing)
+    VALUES ((SELECT coalesce(max(serial), 0) + 1 FROM instances),
+            :id, :environment, :release, :stem, :k, :address, :now, :task, :replacing)"""
+_REPLACED = """
+    SELECT created_at, removed_at, replacing FROM instances
+     WHERE environment = :environment AND release = :release AND created_at > :since AND replacing IS NOT NULL
      ORDER BY created_at"""
 _SET_PROCESS = """
     UPDATE instances SET boot_id = :boot_id, pid = :pid, start_time = :start_time, started_at = NULL WHERE id = :id"""
@@ -67,14 +66,20 @@ _ENDING_OF = "SELECT ending, ended_at FROM instances WHERE id = :id AND ending I
 _OWED = """
     SELECT count(*) AS number FROM instances
      WHERE environment = :environment AND release = :release AND task IS NULL
-       AND json_extract(ending, '$.reason') <> 'instar'
+       AND ending ->> 'reason' <> 'instar'
        AND ended_at > (SELECT max(created_at) FROM instances
                         WHERE environment = :environment AND release = :release AND task IS NULL)"""
 _REMOVE = "UPDATE instances SET removed_at = :now WHERE id = :id"
 
 
-class Instances(Rollouts):
-    """The part of the ledger that knows what is meant to run."""
+class Instances:
+    """What is meant to run."""
+
+    def __init__(self, session: Session, events: Events, environments: Environments, releases: Releases) -> None:
+        self._session = session
+        self._events = events
+        self._environments = environments
+        self._releases = releases
 
     def add_instances(
         self,
@@ -92,33 +97,34 @@ class Instances(Rollouts):
 
         Raises Refused when ``network`` has not as many free addresses.
         """
-        with self.transaction():
-            environment = self._changeable(environment_id)
-            of = self.get_release(environment_id, release)
+        with self._events.transaction():
+            environment = self._environments.changeable(environment_id)
+            of = self._releases.get_release(environment_id, release)
             addresses = self._free_addresses(of, count, network)
             if not addresses:
                 return ()
             stem = f"{environment_id.service}-{environment_id.name}-{release}"
-            before = self._database.row(_LAST_K, stem=stem)
+            before = self._session.row(_LAST_K, stem=stem)
             first = 1 + (before["k"] if before else 0)
-            now = self._now()
+            now = self._events.clock.text()
             for k, address in enumerate(addresses, first):
                 values = {"environment": environment, "release": release, "stem": stem, "k": k, "address": address}
-                self._database.write(_ADD, **values, now=now, task=task, replacing=replacing)
+                values["id"] = f"{stem}-{k}"
+                self._session.write(_ADD, **values, now=now, task=task, replacing=replacing)
             added = {f"{stem}-{k}": address for k, address in enumerate(addresses, first)}
             why = {name: word for name, word in (("task", task), ("replacing", replacing)) if word}
-            self._record("launch", environment_id, release, of.image, {"instances": added, **why})
+            self._events.add("launch", environment_id, release, of.image, {"instances": added, **why})
             return tuple(self._get_instance(name) for name in added)
 
     def instances(self, environment: EnvironmentId | None = None) -> tuple[Instance, ...]:
         """Return the instances (of ``environment``) that are not removed, by serial; none of an environment that isn't
         there."""
         if environment is None:
-            return tuple(instance_value(row) for row in self._database.rows(_PRESENT))
-        present = self._present(environment)
+            return tuple(instance_value(row) for row in self._session.rows(_PRESENT))
+        present = self._environments.find_row(environment)
         if present is None:
             return ()
-        return instance_values(self._database.rows(_PRESENT_OF, environment=present["id"]), environment)
+        return instance_values(self._session.rows(_PRESENT_OF, environment=present["id"]), environment)
 
     def replacements(
         self, environment: EnvironmentId, release: int, since: datetime, max_age_ms: int | None = None
@@ -127,51 +133,50 @@ class Instances(Rollouts):
 
         Nothing has failed where an instance had reached ``max_age_ms``; that its successor did not, counts.
         """
-        present = self._present(environment)
+        present = self._environments.find_row(environment)
         if present is None:
             return ()
-        rows = self._database.rows(
-            _FAILURES, environment=present["id"], release=release, since=time_text(since), max_age_ms=max_age_ms
-        )
-        return tuple(datetime.fromisoformat(row["created_at"]) for row in rows)
+        rows = self._session.rows(_REPLACED, environment=present["id"], release=release, since=time_text(since))
+        failed = dict.fromkeys(row["created_at"] for row in rows if _has_failed(row, max_age_ms))
+        return tuple(datetime.fromisoformat(created_at) for created_at in failed)
 
     def instance_names(self, environment: EnvironmentId) -> tuple[str, ...]:
         """Return the ids of all instances that ``environment`` ever had, oldest first; of removed ones too."""
-        rows = self._database.rows(_EVER, service=environment.service, environment=environment.name)
+        rows = self._session.rows(_EVER, service=environment.service, environment=environment.name)
         return tuple(row["id"] for row in rows)
 
     def instance_releases(self, environment: EnvironmentId) -> tuple[tuple[str, int], ...]:
         """Return (id, release) of all instances of the present ``environment`` there ever were."""
-        present = self._present(environment)
+        present = self._environments.find_row(environment)
         if present is None:
             return ()
-        return tuple((row["id"], row["release"]) for row in self._database.rows(_RELEASE_OF, environment=present["id"]))
+        return tuple((row["id"], row["release"]) for row in self._session.rows(_RELEASE_OF, environment=present["id"]))
 
     def instances_of_removed(self) -> tuple[tuple[str, EnvironmentId, str], ...]:
         """Return (provider, environment, id) of all instances of environments that are removed."""
         return tuple(
             (row["provider"], EnvironmentId(service=row["service"], name=row["environment"]), row["id"])
-            for row in self._database.rows(_OF_REMOVED)
+            for row in self._session.rows(_OF_REMOVED)
         )
 
     def set_process(self, instance_id: str, process: Process) -> Instance:
         """Write which process an instance is; another one than before has not started yet."""
-        with self.transaction():
+        with self._events.transaction():
             row = self._live_row(instance_id)
             known = instance_value(row)
             if known.process == process:
                 return known
             values = {"boot_id": process.boot_id, "pid": process.pid, "start_time": process.start_time}
-            self._database.write(_SET_PROCESS, id=instance_id, **values)
+            self._session.write(_SET_PROCESS, id=instance_id, **values)
             self._about("created", row, **values)
             return self._get_instance(instance_id)
 
     def set_started(self, instance_id: str) -> Instance:
         """Write that an instance's process has begun. Once: the first time stays."""
-        with self.transaction():
+        with self._events.transaction():
             row = self._live_row(instance_id)
             if row["started_at"] is None:
-                self._database.write(_SET_STARTED, id=instance_id, now=self._now())
+                self._session.write(_SET_STARTED, id=instance_id, now=self._events.clock.text())
                 self._about("started", row)
             return self._get_instance(instance_id)
 
@@ -190,58 +195,58 @@ class Instances(Rollouts):
         Of several taints the first says why, and the earliest when. ``detail`` goes into the event. Raises NotFound
         for one that isn't there any more.
         """
-        with self.transaction():
+        with self._events.transaction():
             row = self._live_row(instance_id)
-            known, now = instance_value(row).taint, self.now()
+            known, now = instance_value(row).taint, self._events.clock.now()
             due_at = now + timedelta(milliseconds=after_ms)
-            wanted = Taint(kind=kind, why=why, actor=self._actor, at=now, due_at=due_at, isolated=isolated)
+            wanted = Taint(kind=kind, why=why, actor=self._events.actor, at=now, due_at=due_at, isolated=isolated)
             if known is not None:
                 wanted = replace(known, due_at=min(known.due_at, due_at), isolated=known.isolated or isolated)
             if wanted != known:
-                self._database.write(_TAINT, id=instance_id, taint=json.dumps(to_json(wanted)))
+                self._session.write(_TAINT, id=instance_id, taint=json.dumps(to_json(wanted)))
             told = {"taint": kind, "why": why, "due_at": time_text(wanted.due_at), "isolated": wanted.isolated}
             self._about("taint", row, **told, **detail)
             return wanted
 
     def set_ending(self, instance_id: str, ending: Ending) -> None:
         """Write how an instance ended, or why it is ended now. Once: the first time stays."""
-        with self.transaction():
+        with self._events.transaction():
             row = self._live_row(instance_id)
             if row["ending"] is not None:
                 return
             told = {name: value for name, value in to_json(ending).items() if name != "at" and value is not None}
-            self._database.write(_END, id=instance_id, ending=json.dumps(told), now=self._now())
+            self._session.write(_END, id=instance_id, ending=json.dumps(told), now=self._events.clock.text())
             self._about("ended" if ending.reason in BY_ITSELF else "stopping", row, **told)
 
     def endings(self, environment: EnvironmentId, release: int, since: datetime) -> tuple[Ending, ...]:
         """Return how instances of a release ended after ``since``, oldest first; those of tasks are not among them."""
-        present = self._present(environment)
+        present = self._environments.find_row(environment)
         if present is None:
             return ()
-        rows = self._database.rows(_ENDINGS, environment=present["id"], release=release, since=time_text(since))
+        rows = self._session.rows(_ENDINGS, environment=present["id"], release=release, since=time_text(since))
         return tuple(ending_value(row) for row in rows)
 
     def owed(self, environment: EnvironmentId, release: int) -> int:
         """Return how many instances of a release ended, or were given up, and have no successor yet."""
-        row = self._database.row(_OWED, environment=self._row_id(environment), release=release)
+        row = self._session.row(_OWED, environment=self._environments.row_id(environment), release=release)
         return int(row["number"]) if row is not None else 0
 
     def find_ending(self, instance_id: str) -> Ending | None:
         """Return how an instance ended, also one that is removed; None where it hasn't, or nobody knows."""
-        row = self._database.row(_ENDING_OF, id=instance_id)
+        row = self._session.row(_ENDING_OF, id=instance_id)
         return None if row is None else ending_value(row)
 
     def remove_instance(self, instance_id: str, reason: str) -> None:
         """Write that nothing is left of an instance: its address is free. Does nothing to a removed one."""
-        with self.transaction():
+        with self._events.transaction():
             row = self._row(instance_id)
             if row["removed_at"] is None:
-                self._database.write(_REMOVE, id=instance_id, now=self._now())
+                self._session.write(_REMOVE, id=instance_id, now=self._events.clock.text())
                 self._about("destroyed", row, reason=reason)
 
     def _free_addresses(self, release: Release, count: int, network: IPv4Network) -> tuple[str, ...]:
-        held = [row["address"] for row in self._database.rows(_HELD)]
-        last = self._database.row(_LAST)
+        held = [row["address"] for row in self._session.rows(_HELD)]
+        last = self._session.row(_LAST)
         found = next_free(network, held, last["address"] if last else None, count)
         if len(found) < count:
             raise Refused(
@@ -251,21 +256,34 @@ class Instances(Rollouts):
             )
         return found
 
-    def _about(self, kind: str, row: sqlite3.Row, **detail: object) -> None:
+    def _about(self, kind: str, row: Row, **detail: object) -> None:
         environment = instance_value(row).environment
-        self._record(kind, environment, row["release"], Digest(row["image"]), {"instance": row["id"], **detail})
+        self._events.add(kind, environment, row["release"], Digest(row["image"]), {"instance": row["id"], **detail})
 
     def _get_instance(self, instance_id: str) -> Instance:
         return instance_value(self._row(instance_id))
 
-    def _live_row(self, instance_id: str) -> sqlite3.Row:
+    def _live_row(self, instance_id: str) -> Row:
         row = self._row(instance_id)
         if row["removed_at"] is not None:
             raise NotFound(f"cannot find '{instance_id}': this instance was destroyed at {row['removed_at']}")
         return row
 
-    def _row(self, instance_id: str) -> sqlite3.Row:
-        row = self._database.row(_ONE, id=instance_id)
+    def _row(self, instance_id: str) -> Row:
+        row = self._session.row(_ONE, id=instance_id)
         if row is None:
             raise NotFound(f"cannot find '{instance_id}': there is no such instance", hint="instar status shows all")
         return row
+
+
+def _has_failed(row: Row, max_age_ms: int | None) -> bool:
+    """Tell whether an instance had to replace one that failed. Copies made together count once; one that took an old
+    one's place, only when it did not grow old itself; one that took a tainted one's, only when it is gone again."""
+    if row["replacing"] in ("ended", "unwell", "drifted"):
+        return True
+    if row["removed_at"] is None:
+        return False
+    if row["replacing"] == "old" and max_age_ms is not None:
+        age = datetime.fromisoformat(row["removed_at"]) - datetime.fromisoformat(row["created_at"])
+        return age < timedelta(milliseconds=max_age_ms)
+    return bool(row["replacing"] == "tainted")

@@ -1,18 +1,25 @@
-"""The ledger as a whole: its door, and what concerns all of its nouns at once.
+"""The ledger's door: one surface for all that is written in it, put together from a repository for each noun.
 
-One line of classes, each standing on the one before, since each writes with what those know:
-Events ← Environments ← Releases ← Rollouts ← Instances ← Tasks ← Ledger.
+Repositories stand beside each other on one :class:`Session`; each is given those that it asks. Who acts is said once
+for a view (:meth:`Ledger.acting_as`) and stands in every event that is written through it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 
 from instar.errors import Refused
-from instar.ledger.database import Database
+from instar.ledger.environments import Environments
+from instar.ledger.events import Clock, Events
+from instar.ledger.instances import Instances
+from instar.ledger.leases import Leases
+from instar.ledger.releases import Releases
+from instar.ledger.rollouts import Rollouts
+from instar.ledger.schema import latest
+from instar.ledger.session import Engine, Session
 from instar.ledger.tasks import Tasks
 from instar.ledger.verification import Verified, verify
 from instar.model.release import EnvironmentId
@@ -21,27 +28,95 @@ _DESTROYING = "UPDATE environments SET destroying = 1 WHERE id = :id"
 _REMOVE = "UPDATE environments SET active = NULL, removed_at = :now WHERE id = :id"
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-class Ledger(Tasks):
-    """Releases, rollouts, instances and events, in one SQLite file. It knows no process and no other file.
+class Ledger:
+    """Releases, rollouts, instances and events, in one database. It knows no process and no other file.
 
     Every change is one transaction with the event that tells of it. Methods that change something can be grouped
     into one commit with :meth:`transaction`. Can be shared by threads. Raises LedgerError and its kinds for what is
-    wrong with the file, NotFound for what isn't there, Refused for what must not be.
+    wrong with the database, NotFound for what isn't there, Refused for what must not be.
     """
 
-    def __init__(self, path: Path, *, actor: str, clock: Callable[[], datetime] = _utc_now) -> None:
-        """Open the ledger at ``path``, or make it. ``actor`` is who acts, ``clock`` gives aware times.
+    def __init__(
+        self, address: Path | str | Session, *, actor: str, clock: Callable[[], datetime] | None = None
+    ) -> None:
+        """Open the ledger at ``address``: a file (made when there is none), or postgresql://…; or take an open session.
+
+        ``actor`` is who acts, ``clock`` gives aware times; without one it is the engine's.
 
         Raises LedgerNewer, LedgerDamaged (a quick look only, :meth:`verify` looks at everything), LedgerError.
         """
-        super().__init__(Database(path), actor=actor, clock=clock)
+        session = address if isinstance(address, Session) else Session(_open(address))
+        self._take(session, actor, Clock(session, clock), _leases(session, address))
+
+    def acting_as(self, actor: str) -> Ledger:
+        """Return the same ledger, open as it is, as ``actor`` writes it."""
+        view = object.__new__(type(self))
+        view._take(self.session, actor, self._clock, self.leases)
+        return view
+
+    def _take(self, session: Session, actor: str, clock: Clock, leases: Leases | None) -> None:
+        self.session = session
+        self.leases = leases
+        self._clock = clock
+        self._events = events = Events(session, actor, clock, leases)
+        self._environments = environments = Environments(session, events)
+        releases = Releases(session, events, environments)
+        rollouts = Rollouts(session, events, environments, releases)
+        instances = Instances(session, events, environments, releases)
+        tasks = Tasks(session, events, environments, releases, instances)
+        self.transaction = events.transaction
+        self.now = clock.now
+        self.record, self.history, self.events_after = events.record, events.history, events.after
+        self.environments, self.find_environment = environments.environments, environments.find_environment
+        self.get_environment, self.save_settings = environments.get_environment, environments.save_settings
+        self.set_alarm, self.set_project = environments.set_alarm, environments.set_project
+        self.add_release, self.releases, self.get_release = (
+            releases.add_release,
+            releases.releases,
+            releases.get_release,
+        )
+        self.recent, self.pinned, self.set_pinned = releases.recent, releases.pinned, releases.set_pinned
+        self.set_active = releases.set_active
+        self.begin_rollout, self.end_rollout = rollouts.begin_rollout, rollouts.end_rollout
+        self.change_stage, self.get_rollout = rollouts.change_stage, rollouts.get_rollout
+        self.last_rollout = rollouts.last_rollout
+        self.add_instances, self.instances = instances.add_instances, instances.instances
+        self.replacements, self.owed = instances.replacements, instances.owed
+        self.instance_names, self.instance_releases = instances.instance_names, instances.instance_releases
+        self.instances_of_removed = instances.instances_of_removed
+        self.set_process, self.set_started, self.taint = instances.set_process, instances.set_started, instances.taint
+        self.set_ending, self.endings, self.find_ending = instances.set_ending, instances.endings, instances.find_ending
+        self.remove_instance = instances.remove_instance
+        self.begin_task, self.end_task = tasks.begin_task, tasks.end_task
+        self.tasks, self.may_have_written = tasks.tasks, tasks.may_have_written
+
+    @property
+    def actor(self) -> str:
+        return self._events.actor
+
+    @property
+    def address(self) -> str:
+        """Where it is, as messages name it."""
+        return self.session.engine.address
+
+    @property
+    def schema_version(self) -> int:
+        return latest(self.session.engine.name)
+
+    @property
+    def shared(self) -> bool:
+        """Whether other machines write it too."""
+        return self.leases is not None
+
+    def require_lease(self, environment: EnvironmentId) -> None:
+        """Raise LeaseLost where this process held the lease on ``environment``, and no longer does."""
+        if self.leases is not None:
+            self.leases.require(environment)
 
     def close(self) -> None:
-        self._database.close()
+        if self.leases is not None:
+            self.leases.close()
+        self.session.close()
 
     def __enter__(self) -> Ledger:
         return self
@@ -51,16 +126,16 @@ class Ledger(Tasks):
     ) -> None:
         self.close()
 
-    def set_destroying(self, environment_id: EnvironmentId) -> None:
-        """Write that ``environment_id`` is to be destroyed: nothing is added to it from now on, a running rollout has
+    def set_destroying(self, environment: EnvironmentId) -> None:
+        """Write that ``environment`` is to be destroyed: nothing is added to it from now on, a running rollout has
         failed."""
         with self.transaction():
-            environment, state = self._row_id(environment_id), self.get_environment(environment_id)
+            row_id, state = self._environments.row_id(environment), self.get_environment(environment)
             if state.rollout is not None:
                 self.end_rollout(state.rollout, "failed", {"reason": "the environment is being destroyed"})
             if not state.destroying:
-                self._database.write(_DESTROYING, id=environment)
-                self._record("destroying", environment_id, state.active, None, {})
+                self.session.write(_DESTROYING, id=row_id)
+                self._events.add("destroying", environment, state.active, None, {})
 
     def remove_environment(self, environment: EnvironmentId) -> None:
         """Write that nothing is left of ``environment``. Its events stay, its release numbers are never used again.
@@ -72,8 +147,8 @@ class Ledger(Tasks):
             if left:
                 raise Refused(f"cannot remove '{environment}': '{left[0].id}' is not destroyed yet")
             self.set_destroying(environment)
-            self._database.write(_REMOVE, id=self._row_id(environment), now=self._now())
-            self._record("removed", environment, None, None, {})
+            self.session.write(_REMOVE, id=self._environments.row_id(environment), now=self._clock.text())
+            self._events.add("removed", environment, None, None, {})
 
     def verify(self) -> Verified:
         """Check every page, the chain of events, and that releases and traffic are what the events say.
@@ -81,5 +156,23 @@ class Ledger(Tasks):
         Raises LedgerDamaged, naming the first event that is not what was written. A cut-off end shows only when
         the result's ``head`` is compared with the one in the system log.
         """
-        with self._database.reading() as connection:
-            return verify(connection, self._database.path)
+        with self.session.reading() as engine:
+            return verify(engine)
+
+
+def _leases(session: Session, address: Path | str | Session) -> Leases | None:
+    if session.engine.name != "postgresql" or isinstance(address, Session):
+        return None
+    from instar.ledger.postgresql import PostgreSQL
+
+    return Leases(session, lambda: PostgreSQL(str(address)))
+
+
+def _open(address: Path | str) -> Engine:
+    if isinstance(address, str) and address.startswith(("postgresql://", "postgres://")):
+        from instar.ledger.postgresql import PostgreSQL  # its library is imported only where it is used
+
+        return PostgreSQL(address)
+    from instar.ledger.sqlite import SQLite
+
+    return SQLite(Path(address))

@@ -7,7 +7,9 @@ from typing import Any
 
 from instar.errors import NotFound
 from instar.ledger.environments import Environments
+from instar.ledger.events import NO_LIMIT, Events
 from instar.ledger.rows import release_value
+from instar.ledger.session import Session
 from instar.model.codec import canonical
 from instar.model.digest import Digest
 from instar.model.release import Configuration, EnvironmentId, Release
@@ -33,69 +35,74 @@ _TOUCH = "UPDATE releases SET last_active_at = :now WHERE environment = :environ
 _PIN = "UPDATE releases SET pinned = :pinned WHERE environment = :environment AND number = :number"
 
 
-class Releases(Environments):
-    """The part of the ledger that knows what was released."""
+class Releases:
+    """What was released, and which release has the traffic."""
+
+    def __init__(self, session: Session, events: Events, environments: Environments) -> None:
+        self._session = session
+        self._events = events
+        self._environments = environments
 
     def add_release(self, environment_id: EnvironmentId, image: Digest, configuration: Configuration) -> Release:
         """Write the next release of ``environment_id``. Its number was never used before, not even before a
         destruction."""
-        with self.transaction():
-            environment = self._changeable(environment_id)
-            numbered = self._database.row(_NEXT, service=environment_id.service, environment=environment_id.name)
+        with self._events.transaction():
+            environment = self._environments.changeable(environment_id)
+            numbered = self._session.row(_NEXT, service=environment_id.service, environment=environment_id.name)
             assert numbered is not None  # an aggregate has a row
             text = canonical(configuration)
-            self._database.write(
+            self._session.write(
                 _ADD,
                 environment=environment,
                 number=numbered["number"],
                 image=image,
                 configuration=text.decode(),
                 digest=Digest.of(text),
-                now=self._now(),
+                now=self._events.clock.text(),
             )
-            self._record("release", environment_id, numbered["number"], image, {"configuration": Digest.of(text)})
+            self._events.add("release", environment_id, numbered["number"], image, {"configuration": Digest.of(text)})
             return self.get_release(environment_id, numbered["number"])
 
     def releases(self, environment: EnvironmentId, *, last: int | None = None) -> tuple[Release, ...]:
         """Return the releases of ``environment``, newest first (``last``: that many); none of an environment that isn't
         there."""
-        row = self._present(environment)
+        row = self._environments.find_row(environment)
         if row is None:
             return ()
-        rows = self._database.rows(_ALL, environment=row["id"], last=-1 if last is None else last)
+        rows = self._session.rows(_ALL, environment=row["id"], last=NO_LIMIT if last is None else last)
         return tuple(release_value(found, environment) for found in rows)
 
     def recent(self, environment: EnvironmentId, count: int) -> tuple[Release, ...]:
         """Return the ``count`` releases that ran well and had the traffic last, the latest first."""
-        row = self._present(environment)
+        row = self._environments.find_row(environment)
         if row is None:
             return ()
-        rows = self._database.rows(_RECENT, environment=row["id"], count=count)
+        rows = self._session.rows(_RECENT, environment=row["id"], count=count)
         return tuple(release_value(found, environment) for found in rows)
 
     def pinned(self, environment: EnvironmentId) -> tuple[Release, ...]:
         """Return the releases that are kept until somebody unpins them, newest first."""
-        row = self._present(environment)
+        row = self._environments.find_row(environment)
         if row is None:
             return ()
-        return tuple(release_value(found, environment) for found in self._database.rows(_PINNED, environment=row["id"]))
+        return tuple(release_value(found, environment) for found in self._session.rows(_PINNED, environment=row["id"]))
 
     def get_release(self, environment_id: EnvironmentId, number: int) -> Release:
         """Raises NotFound, which names those there are; LedgerDamaged when what is written is not what was released."""
-        environment = self._row_id(environment_id)
-        row = self._database.row(_ONE, environment=environment, number=number)
+        environment = self._environments.row_id(environment_id)
+        row = self._session.row(_ONE, environment=environment, number=number)
         if row is None:
             raise self._no_release(environment, environment_id, number)
         return release_value(row, environment_id)
 
     def set_pinned(self, environment_id: EnvironmentId, number: int, pinned: bool) -> Release:
         """Write that a release is kept whatever ``keep`` says, or no longer. Nothing when it is so already."""
-        with self.transaction():
+        with self._events.transaction():
             release = self.get_release(environment_id, number)
             if release.pinned != pinned:
-                environment = self._row_id(environment_id)
-                self._database.write(_PIN, environment=environment, number=number, pinned=int(pinned))
-                self._record("pinned" if pinned else "unpinned", environment_id, number, release.image, {})
+                environment = self._environments.row_id(environment_id)
+                self._session.write(_PIN, environment=environment, number=number, pinned=int(pinned))
+                self._events.add("pinned" if pinned else "unpinned", environment_id, number, release.image, {})
             return self.get_release(environment_id, number)
 
     def set_active(
@@ -106,19 +113,19 @@ class Releases(Environments):
         The release that is left and the one that follows get this moment as their ``last_active_at``. Writes
         nothing when it is so already.
         """
-        with self.transaction():
-            environment = self._row_id(environment_id)
+        with self._events.transaction():
+            environment = self._environments.row_id(environment_id)
             release = None if number is None else self.get_release(environment_id, number)
-            row = self._database.row(_ACTIVE, environment=environment)
+            row = self._session.row(_ACTIVE, environment=environment)
             old = row["active"] if row else None
             if old == number:
                 return
-            self._database.write(_SET_ACTIVE, environment=environment, number=number)
-            self._database.write(_TOUCH, environment=environment, old=old, new=number, now=self._now())
+            self._session.write(_SET_ACTIVE, environment=environment, number=number)
+            self._session.write(_TOUCH, environment=environment, old=old, new=number, now=self._events.clock.text())
             image = release.image if release else None
-            self._record("shift", environment_id, number, image, {"from": old, **(detail or {})})
+            self._events.add("shift", environment_id, number, image, {"from": old, **(detail or {})})
 
     def _no_release(self, environment: int, environment_id: EnvironmentId, number: int) -> NotFound:
-        numbers = [str(row["number"]) for row in self._database.rows(_NUMBERS, environment=environment)]
+        numbers = [str(row["number"]) for row in self._session.rows(_NUMBERS, environment=environment)]
         known = f"there are: {', '.join(numbers)}" if numbers else "it has none yet: instar deploy"
         return NotFound(f"cannot find release {number} of '{environment_id}': there is no such release", hint=known)

@@ -8,8 +8,11 @@ from typing import Any, Literal
 
 from instar.errors import NotFound, Refused
 from instar.ledger import chain
+from instar.ledger.environments import Environments
+from instar.ledger.events import Events
 from instar.ledger.releases import Releases
 from instar.ledger.rows import rollout_value
+from instar.ledger.session import Session
 from instar.model.codec import canonical
 from instar.model.release import EnvironmentId, Rollout, RolloutKind, Settings, Stage
 
@@ -20,8 +23,9 @@ _LAST = """
     SELECT r.*, r.id AS rollout_id FROM rollouts r
      WHERE r.environment = :environment AND r.state <> 'running' ORDER BY r.id DESC LIMIT 1"""
 _BEGIN = """
-    INSERT INTO rollouts (environment, kind, source, target, actor, started_at, stage)
-    VALUES (:environment, :kind, :source, :target, :actor, :now, :stage)"""
+    INSERT INTO rollouts (id, environment, kind, source, target, actor, started_at, stage)
+    VALUES ((SELECT coalesce(max(id), 0) + 1 FROM rollouts),
+            :environment, :kind, :source, :target, :actor, :now, :stage) RETURNING id"""
 _END = "UPDATE rollouts SET state = :state, ended_at = :now, detail = :detail WHERE id = :id"
 _SET_STAGE = "UPDATE rollouts SET stage = :stage WHERE id = :id"
 _RAN_WELL = """
@@ -29,19 +33,25 @@ _RAN_WELL = """
      WHERE (environment, number) = (SELECT environment, target FROM rollouts WHERE id = :id)"""
 
 
-class Rollouts(Releases):
-    """The part of the ledger that knows where an environment is going."""
+class Rollouts:
+    """Where an environment is going."""
+
+    def __init__(self, session: Session, events: Events, environments: Environments, releases: Releases) -> None:
+        self._session = session
+        self._events = events
+        self._environments = environments
+        self._releases = releases
 
     def get_rollout(self, number: int) -> Rollout:
-        row = self._database.row(_ONE, id=number)
+        row = self._session.row(_ONE, id=number)
         if row is None:
             raise NotFound(f"cannot find rollout {number}: there is no such rollout")
         return rollout_value(row)
 
     def last_rollout(self, environment: EnvironmentId) -> Rollout | None:
         """Return the rollout that ended last; None of an environment that isn't there, or had none."""
-        present = self._present(environment)
-        row = self._database.row(_LAST, environment=present["id"]) if present is not None else None
+        present = self._environments.find_row(environment)
+        row = self._session.row(_LAST, environment=present["id"]) if present is not None else None
         return None if row is None else rollout_value(row, environment)
 
     def begin_rollout(
@@ -59,24 +69,24 @@ class Rollouts(Releases):
 
         Raises Refused while it is moving already.
         """
-        with self.transaction():
-            environment = self._changeable(environment_id)
-            state = self.get_environment(environment_id)
+        with self._events.transaction():
+            environment = self._environments.changeable(environment_id)
+            state = self._environments.get_environment(environment_id)
             if state.rollout is not None:
                 raise _under_way(state.rollout)
-            release = self.get_release(environment_id, target)
-            added = self._database.write(
+            release = self._releases.get_release(environment_id, target)
+            added = self._session.write(
                 _BEGIN,
                 environment=environment,
                 kind=kind,
                 source=state.active,
                 target=target,
-                actor=self._actor,
-                now=self._now(),
+                actor=self._events.actor,
+                now=self._events.clock.text(),
                 stage=canonical(Stage(settings_before=settings_before)).decode(),
             )
             told = {"rollout": added, "kind": kind, "from": state.active, **(detail or {})}
-            self._record("rollout", environment_id, target, release.image, told)
+            self._events.add("rollout", environment_id, target, release.image, told)
             return self.get_rollout(added)
 
     def change_stage(self, rollout: Rollout, kind: str, detail: Mapping[str, Any], **changes: Any) -> Rollout:
@@ -84,14 +94,14 @@ class Rollouts(Releases):
 
         What others changed meanwhile stays. Raises Refused when it has ended.
         """
-        with self.transaction():
+        with self._events.transaction():
             found = self.get_rollout(rollout.id)
             if found.state != "running":
                 raise Refused(f"cannot change rollout {found.id} of '{found.environment}': it is {found.state} already")
             stage = dataclasses.replace(found.stage, **changes)
-            self._database.write(_SET_STAGE, id=found.id, stage=canonical(stage).decode())
-            image = self.get_release(found.environment, found.target).image
-            self._record(kind, found.environment, found.target, image, {**detail, "rollout": found.id})
+            self._session.write(_SET_STAGE, id=found.id, stage=canonical(stage).decode())
+            image = self._releases.get_release(found.environment, found.target).image
+            self._events.add(kind, found.environment, found.target, image, {**detail, "rollout": found.id})
             return self.get_rollout(found.id)
 
     def end_rollout(
@@ -101,16 +111,20 @@ class Rollouts(Releases):
 
         Raises Refused when it has ended already.
         """
-        with self.transaction():
+        with self._events.transaction():
             found = self.get_rollout(rollout.id)
             if found.state != "running":
                 raise Refused(f"cannot end rollout {found.id} of '{found.environment}': it is {found.state} already")
             detail = detail or {}
-            self._database.write(_END, id=found.id, state=state, now=self._now(), detail=chain.detail_text(detail))
+            self._session.write(
+                _END, id=found.id, state=state, now=self._events.clock.text(), detail=chain.detail_text(detail)
+            )
             if state == "done":
-                self._database.write(_RAN_WELL, id=found.id)
-            image = self.get_release(found.environment, found.target).image
-            self._record(f"rollout-{state}", found.environment, found.target, image, {**detail, "rollout": found.id})
+                self._session.write(_RAN_WELL, id=found.id)
+            image = self._releases.get_release(found.environment, found.target).image
+            self._events.add(
+                f"rollout-{state}", found.environment, found.target, image, {**detail, "rollout": found.id}
+            )
             return self.get_rollout(found.id)
 
 

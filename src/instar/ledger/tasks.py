@@ -7,8 +7,12 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from instar.errors import NotFound, Refused
+from instar.ledger.environments import Environments
+from instar.ledger.events import Events
 from instar.ledger.instances import Instances
+from instar.ledger.releases import Releases
 from instar.ledger.rows import task_value
+from instar.ledger.session import Session
 from instar.model.release import EnvironmentId, Instance, TaskRun
 
 _OF = "SELECT * FROM tasks WHERE environment = :environment AND release = :release ORDER BY began_at, name"
@@ -23,37 +27,51 @@ _WROTE = """
     SELECT r.last_active_at IS NOT NULL
            OR EXISTS (SELECT 1 FROM tasks t WHERE t.environment = r.environment AND t.release = r.number)
            OR EXISTS (SELECT 1 FROM rollouts o WHERE o.environment = r.environment AND o.target = r.number
-                                                 AND json_extract(o.stage, '$.step') > 0) AS wrote
+                                                 AND CAST(o.stage ->> 'step' AS INTEGER) > 0) AS wrote
       FROM releases r WHERE r.environment = :environment AND r.number = :number"""
 
 
-class Tasks(Instances):
-    """The part of the ledger that knows which tasks were begun."""
+class Tasks:
+    """Which tasks were begun."""
+
+    def __init__(
+        self, session: Session, events: Events, environments: Environments, releases: Releases, instances: Instances
+    ) -> None:
+        self._session = session
+        self._events = events
+        self._environments = environments
+        self._releases = releases
+        self._instances = instances
 
     def tasks(self, environment: EnvironmentId, release: int) -> tuple[TaskRun, ...]:
         """Return the tasks of a release that were begun, in the order in which they were."""
-        row = self._present(environment)
+        row = self._environments.find_row(environment)
         if row is None:
             return ()
-        rows = self._database.rows(_OF, environment=row["id"], release=release)
+        rows = self._session.rows(_OF, environment=row["id"], release=release)
         return tuple(task_value(found) for found in rows)
 
     def may_have_written(self, environment: EnvironmentId, number: int) -> bool:
         """Tell whether a release had any traffic, or a task of it was begun."""
-        row = self._database.row(_WROTE, environment=self._row_id(environment), number=number)
+        row = self._session.row(_WROTE, environment=self._environments.row_id(environment), number=number)
         return row is not None and bool(row["wrote"])
 
     def begin_task(self, environment_id: EnvironmentId, release: int, name: str, network: IPv4Network) -> Instance:
         """Write that task ``name`` begins, and the instance that runs it. Raises Refused when it was begun before."""
-        with self.transaction():
-            environment = self._changeable(environment_id)
-            if self._database.row(_ONE, environment=environment, release=release, name=name):
+        with self._events.transaction():
+            environment = self._environments.changeable(environment_id)
+            if self._session.row(_ONE, environment=environment, release=release, name=name):
                 raise Refused(
                     f"cannot run task '{name}' of release {release} of '{environment_id}': it was begun before"
                 )
-            (instance,) = self.add_instances(environment_id, release, 1, network, task=name)
-            self._database.write(
-                _BEGIN, environment=environment, release=release, name=name, instance=instance.id, now=self._now()
+            (instance,) = self._instances.add_instances(environment_id, release, 1, network, task=name)
+            self._session.write(
+                _BEGIN,
+                environment=environment,
+                release=release,
+                name=name,
+                instance=instance.id,
+                now=self._events.clock.text(),
             )
             return instance
 
@@ -61,9 +79,9 @@ class Tasks(Instances):
         self, environment_id: EnvironmentId, release: int, name: str, outcome: str, detail: Mapping[str, Any]
     ) -> None:
         """Write how a task ended: "done", or why it isn't. Nothing when that was written already."""
-        with self.transaction():
-            environment = self._row_id(environment_id)
-            row = self._database.row(_ONE, environment=environment, release=release, name=name)
+        with self._events.transaction():
+            environment = self._environments.row_id(environment_id)
+            row = self._session.row(_ONE, environment=environment, release=release, name=name)
             if row is None:
                 raise NotFound(
                     f"cannot end task '{name}' of release {release} of '{environment_id}': it was never begun"
@@ -71,6 +89,6 @@ class Tasks(Instances):
             if row["outcome"] is not None:
                 return
             values = {"environment": environment, "release": release, "name": name}
-            self._database.write(_END, **values, outcome=outcome, now=self._now())
-            image = self.get_release(environment_id, release).image
-            self._record("task", environment_id, release, image, {"task": name, "outcome": outcome, **detail})
+            self._session.write(_END, **values, outcome=outcome, now=self._events.clock.text())
+            image = self._releases.get_release(environment_id, release).image
+            self._events.add("task", environment_id, release, image, {"task": name, "outcome": outcome, **detail})

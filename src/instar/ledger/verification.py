@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from instar.errors import LedgerDamaged
-from instar.ledger import chain, schema
+from instar.ledger import chain
+from instar.ledger.session import Engine, Row
 from instar.model.codec import parse
 from instar.model.digest import Digest
 
-_EVENTS = "SELECT seq, at, actor, kind, place, release, image, detail, hash FROM events ORDER BY seq"
+_EVENTS = """
+    SELECT seq, at, actor, kind, place, release, image, detail, hash FROM events
+     WHERE seq > :seq ORDER BY seq LIMIT 1000"""
 _RELEASES = """
     SELECT e.service || '/' || e.environment AS place, r.number, r.image, r.configuration, r.configuration_digest
       FROM releases r JOIN environments e ON e.id = r.environment ORDER BY r.environment, r.number"""
@@ -29,22 +30,21 @@ class Verified:
     head: str
 
 
-def verify(connection: sqlite3.Connection, path: Path) -> Verified:
+def verify(engine: Engine) -> Verified:
     """Check everything. Raises LedgerDamaged, naming the first event that is not what was written.
 
     A cut-off end of the chain shows only when the result is compared with a head that was kept elsewhere.
     """
-    for cause in (_broken_page, _changed_schema):
-        found = cause(connection)
-        if found:
-            raise _damaged(path, found)
+    found = engine.find_damage()
+    if found:
+        raise _damaged(engine.address, found)
     claims = _Claims()
     try:
-        verified = _follow(connection, path, claims)
-        for found in (*claims.changed_releases(connection), *claims.changed_traffic(connection)):
-            raise _damaged(path, found)
+        verified = _follow(engine, claims)
+        for found in (*claims.changed_releases(engine), *claims.changed_traffic(engine)):
+            raise _damaged(engine.address, found)
     except (ValueError, LookupError, TypeError, AttributeError) as error:  # a value of another kind than was written
-        raise _damaged(path, f"what it holds is not of the form that was written: {error}") from error
+        raise _damaged(engine.address, f"what it holds is not of the form that was written: {error}") from error
     return verified
 
 
@@ -55,15 +55,15 @@ class _Claims:
         self._releases: dict[tuple[str, int], tuple[int, str, str]] = {}  # seq, image, configuration's digest
         self._active: dict[str, tuple[int, int | None]] = {}  # seq, release
 
-    def take(self, event: sqlite3.Row) -> None:
+    def take(self, event: Row) -> None:
         seq, environment, release = event["seq"], event["place"], event["release"]
         if event["kind"] == "release":
             self._releases[environment, release] = (seq, event["image"], parse(event["detail"]).get("configuration"))
         elif event["kind"] in ("environment", "shift"):
             self._active[environment] = (seq, release)
 
-    def changed_releases(self, connection: sqlite3.Connection) -> Iterator[str]:
-        for row in connection.execute(_RELEASES):
+    def changed_releases(self, engine: Engine) -> Iterator[str]:
+        for row in engine.execute(_RELEASES, {}):
             name = f"release {row['number']} of {row['place']}"
             seq, *then = self._releases.get((row["place"], row["number"]), (0, None, None))
             if not seq:
@@ -72,39 +72,27 @@ class _Claims:
             if [row["image"], row["configuration_digest"], digest] != [*then, row["configuration_digest"]]:
                 yield f"{name} is not what event {seq} says"
 
-    def changed_traffic(self, connection: sqlite3.Connection) -> Iterator[str]:
-        for row in connection.execute(_ACTIVE):
+    def changed_traffic(self, engine: Engine) -> Iterator[str]:
+        for row in engine.execute(_ACTIVE, {}):
             seq, release = self._active.get(row["place"], (0, None))
             if row["active"] != release:
                 yield f"the active release of {row['place']} is {row['active']}, event {seq} says {release}"
 
 
-def _broken_page(connection: sqlite3.Connection) -> str | None:
-    found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    if found != "ok":
-        return f"its pages do not fit together: {found}"
-    orphan = connection.execute("PRAGMA foreign_key_check").fetchone()
-    return f"a row of {orphan[0]} points nowhere" if orphan else None
-
-
-def _changed_schema(connection: sqlite3.Connection) -> str | None:
-    changed = schema.objects(connection) ^ schema.expected_objects()
-    return f"its schema was changed: {sorted(changed)[0][1]}" if changed else None
-
-
-def _follow(connection: sqlite3.Connection, path: Path, claims: _Claims) -> Verified:
+def _follow(engine: Engine, claims: _Claims) -> Verified:
     seq, head = 0, chain.START
-    for event in connection.execute(_EVENTS):
-        seq += 1
-        head = chain.link(head, *tuple(event)[:-1])
-        if event["seq"] != seq or head != event["hash"]:
-            raise _damaged(path, f"event {seq} is not what was written")
-        claims.take(event)
+    while events := engine.execute(_EVENTS, {"seq": seq}):
+        for event in events:
+            seq += 1
+            head = chain.link(head, *tuple(event)[:-1])
+            if event["seq"] != seq or head != event["hash"]:
+                raise _damaged(engine.address, f"event {seq} is not what was written")
+            claims.take(event)
     return Verified(events=seq, head=head)
 
 
-def _damaged(path: Path, cause: str) -> LedgerDamaged:
+def _damaged(address: str, cause: str) -> LedgerDamaged:
     return LedgerDamaged(
-        f"cannot verify '{path}': {cause}",
+        f"cannot verify '{address}': {cause}",
         hint="what runs goes on; compare with a copy, and with the heads in the system log: docs/ledger.md",
     )

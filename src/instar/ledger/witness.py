@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import functools
 import syslog
-from pathlib import Path
 
 
-def tell(path: Path, seq: int, head: str) -> None:
+def tell(address: str, seq: int, head: str) -> None:
     """Write the ledger's last event to the system log."""
     _open()
-    syslog.syslog(syslog.LOG_NOTICE, f"ledger {path} seq {seq} head {head}")
+    syslog.syslog(syslog.LOG_NOTICE, f"ledger {address} seq {seq} head {head}")
 
 
 @functools.cache

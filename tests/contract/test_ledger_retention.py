@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from ipaddress import IPv4Network
-from pathlib import Path
 
 import pytest
+from ledger_benches import LedgerBench
 
 from instar.ledger import Ledger
 from instar.model.release import EnvironmentId, Settings
@@ -17,15 +16,15 @@ NETWORK = IPv4Network("10.9.0.0/24")
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def ledger(bench: LedgerBench) -> Ledger:
     """With an environment of three releases that have an instance each, the first of which is removed."""
-    with Ledger(tmp_path / "ledger" / "instar.db", actor="ann") as opened:
-        opened.save_settings(DEV, Settings())
-        for number in (1, 2, 3):
-            opened.add_release(DEV, image(str(number)).digest, configuration())
-            opened.add_instances(DEV, number, 1, NETWORK)
-        opened.remove_instance("web-dev-1-1", "over")
-        yield opened
+    opened = bench.open()
+    opened.save_settings(DEV, Settings())
+    for number in (1, 2, 3):
+        opened.add_release(DEV, image(str(number)).digest, configuration())
+        opened.add_instances(DEV, number, 1, NETWORK)
+    opened.remove_instance("web-dev-1-1", "over")
+    return opened
 
 
 def test_pinned_releases_are_found_newest_first(ledger: Ledger) -> None:

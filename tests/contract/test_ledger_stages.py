@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import sqlite3
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
-from pathlib import Path
 
 import pytest
 
-from instar.errors import NotFound, Refused
+from instar.errors import LedgerError, NotFound, Refused
 from instar.ledger import Ledger
 from instar.model.release import Ending, Rollout, Served, Settings, Stage
-from simulated import VirtualClock
 from simulated.values import ENV, configuration, image
 
 NETWORK = IPv4Network("10.9.0.0/28")
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "instar.db", actor="ann", clock=VirtualClock().now) as opened:
-        yield opened
 
 
 def running_rollout(ledger: Ledger) -> Rollout:
@@ -152,8 +142,8 @@ def test_an_ending_cannot_be_changed_by_hand(ledger: Ledger) -> None:
     (one,) = ledger.add_instances(ENV, 1, 1, NETWORK)
     ledger.set_ending(one.id, STARVED)
     for words in ("ending = '{}'", "ending = NULL, ended_at = NULL", "ended_at = '2020-01-01T00:00:00.000000Z'"):
-        with pytest.raises(sqlite3.IntegrityError, match="how an instance ended is never changed"):
-            ledger._database._connection.execute(f"UPDATE instances SET {words}")
+        with pytest.raises(LedgerError, match="how an instance ended is never changed"):
+            ledger.session.engine.execute(f"UPDATE instances SET {words}", {}, "write")
 
 
 def test_who_ended_since_the_last_were_planned_is_owed_a_successor(ledger: Ledger) -> None:

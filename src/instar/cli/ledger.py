@@ -1,0 +1,39 @@
+"""Commands about the ledger itself, wherever it is."""
+
+from __future__ import annotations
+
+import click
+
+from instar.cli.options import json_option, open_workspace
+from instar.cli.screen import say, say_json
+
+
+@click.group()
+def ledger() -> None:
+    """The ledger: where what is decided is written down.
+
+    It is a file of this machine, or a PostgreSQL database that several share: INSTAR_LEDGER=postgresql://…
+    """
+
+
+@ledger.command()
+def role() -> None:
+    """Print the SQL that makes the roles which a shared ledger needs, with the least rights.
+
+    \b
+    instar ledger role | psql DATABASE
+    """
+    from instar.ledger.schema import role_script
+
+    click.echo(role_script(), nl=False)
+
+
+@ledger.command()
+@json_option
+def upgrade(as_json: bool) -> None:
+    """Make the schema of a shared ledger, or bring it up to this version, as the role that owns it."""
+    opened = open_workspace().ledger
+    if as_json:
+        say_json({"ledger": opened.address, "schema": opened.schema_version})
+    else:
+        say(f"the ledger {opened.address} is of schema {opened.schema_version}")

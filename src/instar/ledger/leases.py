@@ -1,0 +1,171 @@
+"""Leases: the right to act on an environment of a shared ledger, with an end and a number that only grows.
+
+A holder renews its lease every ten seconds; one that was stopped, cut off or killed loses it after thirty. The lease
+is asked for before every call of a provider, and every write about an environment that this process holds is made with
+its number: one with an older number is refused. Where a ledger is one machine's own, a lock of the machine is the
+lease, and nothing here is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Protocol
+
+from instar.errors import EnvironmentBusy, InstarError, LeaseLost
+from instar.ledger.session import Engine, Session
+from instar.model.release import EnvironmentId
+
+LASTS_S = 30.0
+RENEWED_IN_IT = 3  # so often
+_ADD = "INSERT INTO leases (place, number) VALUES (:place, 0) ON CONFLICT DO NOTHING"
+# A transaction that writes with the number keeps the row from this, and from no renewal.
+_LOCK = """
+    SELECT number, machine, holder, since, ends_at, ends_at > clock_timestamp() AS held
+      FROM leases WHERE place = :place FOR UPDATE"""
+_TAKE = """
+    UPDATE leases SET number = number + 1, machine = :machine, holder = :holder, since = clock_timestamp(),
+                      ends_at = clock_timestamp() + make_interval(secs => :lasts)
+     WHERE place = :place RETURNING number"""
+_RENEW = """
+    UPDATE leases SET ends_at = clock_timestamp() + make_interval(secs => :lasts)
+     WHERE place = :place AND number = :number AND ends_at > clock_timestamp() RETURNING number"""
+_GIVE_BACK = """
+    UPDATE leases SET machine = NULL, holder = NULL, since = NULL, ends_at = NULL
+     WHERE place = :place AND number = :number RETURNING number"""
+_HOLDS = "SELECT number FROM leases WHERE place = :place AND number = :number AND ends_at > clock_timestamp()"
+_HOLDS_AND_WRITES = f"{_HOLDS} FOR KEY SHARE"
+_HOLDER = "SELECT holder, since FROM leases WHERE place = :place AND ends_at > clock_timestamp()"
+
+
+class SharedEngine(Engine, Protocol):
+    """An engine of a ledger that several machines share."""
+
+    def begin_beside(self) -> None:
+        """Begin a transaction that writes beside others, and waits for none of them."""
+
+
+class Leases:
+    """The leases of this process in a shared ledger, kept over a connection of their own.
+
+    That connection waits for nobody's transaction, so that a lease is renewed also while something long is written.
+    """
+
+    def __init__(self, session: Session, connect: Callable[[], SharedEngine]) -> None:
+        self._session = session
+        self._connect = connect
+        self._engine: SharedEngine | None = None
+        self._guard = threading.RLock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @contextlib.contextmanager
+    def holding(
+        self, environment: EnvironmentId, holder: str, *, machine: str, take_over: bool = False
+    ) -> Iterator[int]:
+        """Hold the lease on ``environment`` inside; give its number. ``take_over``: whoever holds it loses it.
+
+        ``holder`` is who it is, for messages. The caller has ``machine``'s lock on the environment: a lease of that
+        machine is one of a process that has ended.
+
+        Raises EnvironmentBusy, which says who holds it and since when.
+        """
+        place = str(environment)
+        number = self._take(environment, holder, machine, take_over)
+        self._session.leases[place] = number
+        self._renew_from_now_on()
+        try:
+            yield number
+        finally:
+            del self._session.leases[place]
+            with contextlib.suppress(InstarError):  # then it ends by itself
+                self._execute(_GIVE_BACK, place=place, number=number)
+
+    def require(self, environment: EnvironmentId) -> None:
+        """Raise LeaseLost unless this process still holds ``environment``; nothing where it never did."""
+        number = self._session.leases.get(str(environment))
+        if number is not None and not self._execute(_HOLDS, place=str(environment), number=number):
+            raise self._lost(environment)
+
+    def require_to_write(self, environment: EnvironmentId) -> None:
+        """The same, inside a transaction: until it has ended nobody else gets the lease."""
+        place = str(environment)
+        number = self._session.leases.get(place)
+        if number is not None and not self._session.rows(_HOLDS_AND_WRITES, place=place, number=number):
+            raise self._lost(environment)
+
+    def renew(self) -> None:
+        """Renew all leases that this process holds. One that has ended meanwhile is not taken again."""
+        for place, number in list(self._session.leases.items()):
+            self._execute(_RENEW, place=place, number=number, lasts=LASTS_S)
+
+    def close(self) -> None:
+        self._ended.set()
+        with self._guard:
+            if self._engine is not None:
+                self._engine.close()
+
+    def _take(self, environment: EnvironmentId, holder: str, machine: str, take_over: bool) -> int:
+        place = str(environment)
+        with self._guard, self._transaction() as engine:
+            engine.execute(_ADD, {"place": place}, "write")
+            found = engine.execute(_LOCK, {"place": place}, "write")[0]
+            if found["held"] and found["machine"] != machine and not take_over:
+                raise _busy(environment, found["holder"], found["since"], found["ends_at"])
+            values = {"place": place, "holder": holder, "machine": machine, "lasts": LASTS_S}
+            return int(engine.execute(_TAKE, values, "write")[0][0])
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[SharedEngine]:
+        engine = self._connected()
+        engine.begin_beside()
+        try:
+            yield engine
+            engine.commit()
+        except BaseException:
+            with contextlib.suppress(InstarError):
+                engine.rollback()
+            raise
+
+    def _execute(self, statement: str, **values: object) -> bool:
+        with self._guard:
+            return bool(self._connected().execute(statement, values, "write"))
+
+    def _connected(self) -> SharedEngine:
+        if self._engine is None:
+            self._engine = self._connect()
+        return self._engine
+
+    def _renew_from_now_on(self) -> None:
+        with self._guard:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._keep, name="leases", daemon=True)
+                self._thread.start()
+
+    def _keep(self) -> None:
+        while not self._ended.wait(LASTS_S / RENEWED_IN_IT):
+            with contextlib.suppress(InstarError):  # the next write, or call of a provider, sees what came of it
+                self.renew()
+
+    def _lost(self, environment: EnvironmentId) -> LeaseLost:
+        found = self._session.rows(_HOLDER, place=str(environment))
+        who = f"{found[0]['holder']} has it since {_time(found[0]['since'])}" if found else "nobody has it now"
+        return LeaseLost(
+            f"cannot go on with '{environment}': its lease has ended meanwhile, {who}",
+            hint=f"nothing was done since; see where it is: instar status {environment}",
+        )
+
+
+def _busy(environment: EnvironmentId, holder: str, since: datetime, ends_at: datetime) -> EnvironmentBusy:
+    return EnvironmentBusy(
+        f"cannot work on '{environment}': {holder} works on it since {_time(since)}",
+        pid=None,
+        hint="wait until that has finished, or end it and go on where it stopped: add --take-over; "
+        f"what was stopped or cut off there loses it at {_time(ends_at)}",
+    )
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,288 @@
+"""A ledger in one file, by SQLite: opened, made, written; every SQLite error becomes one of ours here.
+
+LEDGER/                0700
+├── instar.db          0600, an SQLite database
+└── instar.db-journal  while something is written; after a crash the next reader undoes with it what was half written
+
+Crash story: rollback journal and ``synchronous=EXTRA``, so a commit that has returned survives a power cut, and one
+that has not is undone as a whole. A new ledger is made under another name and linked into place when it is complete;
+an empty file is therefore never a new ledger, but a damaged one.
+
+The file is only ever opened through SQLite: closing any other descriptor of it would drop this process's locks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from instar.errors import ComponentMissing, LedgerDamaged, LedgerError
+from instar.ledger import schema
+from instar.ledger.session import Row
+
+BUSY_TIMEOUT_S = 10.0
+APPLICATION_ID = 0x696E7374
+
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT)
+
+
+class SQLite:
+    """One connection to a ledger's file. Source: session.Engine"""
+
+    def __init__(self, path: Path) -> None:
+        """Open the ledger at ``path``, making it (and its directory) when there is none, and bring its schema up.
+
+        Raises:
+            LedgerNewer: a newer Instar wrote it.
+            LedgerDamaged: it is no ledger, or its first pages can't be read. (Not everything is looked at here.)
+            LedgerError: it can't be reached: permissions, a full disk, another process that keeps it locked.
+        """
+        self._path = path
+        check_version()
+        with self._wrapped("open"):
+            if not path.exists():
+                _make(path)
+            self.connection = _connect(path)
+            try:
+                self._check()
+            except BaseException:
+                self.connection.close()
+                raise
+
+    @property
+    def name(self) -> schema.EngineName:
+        return "sqlite"
+
+    @property
+    def address(self) -> str:
+        return str(self._path)
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.connection.in_transaction
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def execute(self, statement: str, values: Mapping[str, object], verb: str = "read") -> Sequence[Row]:
+        with self._wrapped(verb):
+            return self.connection.execute(statement, values).fetchall()
+
+    def begin(self) -> None:
+        self.execute("BEGIN IMMEDIATE", {}, "write")
+
+    def begin_reading(self) -> None:
+        self.execute("BEGIN", {})
+
+    def commit(self) -> None:
+        self.execute("COMMIT", {}, "write")
+
+    def rollback(self) -> None:
+        self.execute("ROLLBACK", {}, "write")
+
+    def find_damage(self) -> str | None:
+        with self._wrapped("verify"):
+            return _broken_page(self.connection) or _changed_schema(self.connection)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def _check(self) -> None:
+        if not is_ledger(self.connection):
+            raise _damaged(self._path, "open", "it is not an Instar ledger")
+        found = version(self.connection)
+        schema.require_known("sqlite", self.address, found)
+        migrate(self.connection)
+        self.connection.execute("SELECT seq FROM events ORDER BY seq DESC LIMIT 1").fetchall()
+        self.connection.execute("SELECT id FROM environments WHERE removed_at IS NULL LIMIT 1").fetchall()
+
+    @contextlib.contextmanager
+    def _wrapped(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.ProgrammingError:
+            raise  # a mistake in this room, not in the file
+        except sqlite3.Error as error:
+            raise _translate(error, verb, self._path) from error
+        except UnicodeDecodeError as error:  # a name in its schema, or what SQLite says of one
+            raise _damaged(self._path, verb, "what it holds is not text as it was written") from error
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise LedgerError(f"cannot {verb} '{self._path}': a value that it cannot hold: {error}") from error
+        except OSError as error:
+            raise LedgerError(f"cannot {verb} '{self._path}': {error.strerror}", hint=_hint(error)) from error
+
+
+def check_version() -> None:
+    """Raise ComponentMissing when this Python's SQLite doesn't know what the schema uses."""
+    if sqlite3.sqlite_version_info < (3, 38):
+        raise ComponentMissing(
+            f"cannot open the ledger: it needs SQLite 3.38 or newer, this Python has {sqlite3.sqlite_version}",
+            hint="use the system's Python of Debian 12 or newer",
+        )
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """Return the schema's number; 0 in a database that has none."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def is_behind(path: Path) -> bool:
+    """Tell whether there is one of an older schema at ``path``, not opening it. Source: SQLite's fileformat2, 1.3"""
+    try:
+        with path.open("rb") as file:
+            header = file.read(64)
+    except OSError:
+        return False
+    return len(header) == 64 and 0 < int.from_bytes(header[60:64], "big", signed=True) < schema.latest("sqlite")
+
+
+def is_ledger(connection: sqlite3.Connection) -> bool:
+    """Tell whether the database was made by :func:`migrate`."""
+    return bool(connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID and version(connection) > 0)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Apply what is missing. Two processes can do it at once: the second finds nothing left to do."""
+    while version(connection) < schema.latest("sqlite"):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            _apply_next(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back already
+                connection.execute("ROLLBACK")
+            raise
+
+
+def objects(connection: sqlite3.Connection) -> frozenset[tuple[str, str, str]]:
+    """Return every table, index and trigger of the schema as (type, name, SQL)."""
+    query = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
+    return frozenset((row[0], row[1], row[2]) for row in connection.execute(query))
+
+
+def expected_objects() -> frozenset[tuple[str, str, str]]:
+    """Return what :func:`objects` gives for a new ledger."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        migrate(connection)
+        return objects(connection)
+    finally:
+        connection.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA synchronous = EXTRA")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def _make(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.with_name(f"{path.name}-journal").exists():  # SQLite would play it back into the new file
+        raise _damaged(path, "open", "the file is gone, its journal is still there")
+    name = path.with_name(f".new-{os.getpid()}-{threading.get_ident()}")
+    name.unlink(missing_ok=True)
+    os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        connection = _connect(name)
+        try:
+            migrate(connection)
+        finally:
+            connection.close()
+        with contextlib.suppress(FileExistsError):  # another process was first
+            os.link(name, path)
+    finally:
+        name.unlink()
+    for folder in (path.parent, path.parent.parent):
+        _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _translate(error: sqlite3.Error, verb: str, path: Path) -> LedgerError:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    primary = code & 0xFF
+    if primary in _DAMAGE or code == sqlite3.SQLITE_IOERR_SHORT_READ:
+        return _damaged(path, verb, str(error))
+    cause, hint = {
+        sqlite3.SQLITE_BUSY: (
+            f"another process has kept it locked for {BUSY_TIMEOUT_S:g} s",
+            f"see which one with: fuser {path}",
+        ),
+        sqlite3.SQLITE_FULL: (
+            "the disk is full",
+            f"make room on the file system of {path.parent}; this was not written down",
+        ),
+        sqlite3.SQLITE_READONLY: (
+            "it can only be read",
+            f"make {path.parent} writable for root: mount options, lsattr; this was not written down",
+        ),
+        sqlite3.SQLITE_CANTOPEN: (str(error), "run as root (sudo); if you are, look at its file system and mode"),
+        sqlite3.SQLITE_IOERR: (f"input/output error ({error})", "look at the disk: dmesg; this was not written down"),
+    }.get(primary, (str(error), None))
+    return LedgerError(f"cannot {verb} '{path}': {cause}", hint=hint)
+
+
+def _damaged(path: Path, verb: str, cause: str) -> LedgerDamaged:
+    return LedgerDamaged(
+        f"cannot {verb} '{path}': {cause}",
+        hint="what runs goes on without it; put a copy back in its place, "
+        f"or save what can be read: sqlite3 {path} .recover",
+    )
+
+
+def _hint(error: OSError) -> str | None:
+    return "run as root (sudo)" if isinstance(error, PermissionError) else None
+
+
+def _apply_next(connection: sqlite3.Connection) -> None:
+    missing = schema.after("sqlite", version(connection))
+    if not missing:
+        return
+    for statement in _statements(missing[0].read_text("utf-8")):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {schema.number(missing[0])}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split at semicolons, but not at those in a trigger or a string. (``executescript`` would commit first.)"""
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending.strip()
+            pending = ""
+    if pending.strip():
+        yield pending.strip()
+
+
+def _broken_page(connection: sqlite3.Connection) -> str | None:
+    found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if found != "ok":
+        return f"its pages do not fit together: {found}"
+    orphan = connection.execute("PRAGMA foreign_key_check").fetchone()
+    return f"a row of {orphan[0]} points nowhere" if orphan else None
+
+
+def _changed_schema(connection: sqlite3.Connection) -> str | None:
+    changed = objects(connection) ^ expected_objects()
+    return f"its schema was changed: {sorted(changed)[0][1]}" if changed else None
