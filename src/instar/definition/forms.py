@@ -11,6 +11,7 @@ from datetime import date
 from typing import Final
 
 from instar.definition.problems import nearest
+from instar.model.environment import MACHINE
 
 NAME: Final = r"[a-z][a-z0-9-]{0,30}"
 VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -25,6 +26,7 @@ SIZE: Final = r"(\d{1,13})([KMGT])i?"
 MODE: Final = r"(?:0|0o)?([0-7]{3})"
 HEALTH_PATH: Final = r"/[A-Za-z0-9/._~!*()@:&=+,%?-]*"
 HOST: Final = r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9_])?(:[0-9]{1,5})?"
+PORT: Final = r"([1-9]\d{0,4})(?:/(tcp|udp))?"
 
 MANUAL: Final = "manual"
 NEVER: Final = "never"
@@ -36,6 +38,7 @@ LONGEST_AGE_MS: Final = 366 * 24 * 3_600_000
 LARGEST_SIZE_BYTES: Final = 1 << 50
 
 _DEBIAN_NUMBERS = {"11": "bullseye", "12": "bookworm", "13": "trixie", "14": "forky"}
+_MACHINE: Final = ("host", "localhost", "this machine", "127.0.0.1")
 _UNIT_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _UNIT_BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -322,6 +325,37 @@ def preview(text: str) -> str:
     if fits(r"[A-Za-z-]+", text):
         raise Misfit(f"did you mean '{HEADER}'?" if nearest(text, [HEADER]) else "")
     return address(text)
+
+
+def peer(text: str) -> str:
+    """Return whom an entry names, in one form: SERVICE/ENVIRONMENT, "machine", or a network with its prefix."""
+    from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
+
+    service, slash, environment = text.partition("/")
+    if text == MACHINE or (slash and fits(NAME, service) and fits(NAME, environment)):
+        return text
+    if text in _MACHINE or nearest(text, [MACHINE]):
+        raise Misfit(f"did you mean '{MACHINE}'?")
+    if fits(NAME, text):
+        raise Misfit(f"an environment is named with its service: 'SERVICE/{text}', or '{text}/ENVIRONMENT'")
+    if ":" in text:
+        raise Misfit("instances have no IPv6")
+    if not fits(r"[\d./]+", text):
+        raise Misfit("names of hosts are not looked up here: who answers for one could open what he likes")
+    try:
+        return str(IPv4Network(text))
+    except (AddressValueError, NetmaskValueError) as error:
+        raise Misfit from error
+    except ValueError as error:
+        raise Misfit(f"did you mean '{IPv4Network(text, strict=False)}'?") from error
+
+
+def port(text: str) -> str:
+    """Return a port with its protocol: "5432/tcp"."""
+    found = fits(PORT, text)
+    if not found or int(found[1]) > 65535:
+        raise Misfit("a port is a number from 1 to 65535; of udp, it is written as '53/udp'")
+    return f"{found[1]}/{found[2] or 'tcp'}"
 
 
 def percent(text: str) -> str:

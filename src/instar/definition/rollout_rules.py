@@ -14,8 +14,6 @@ from instar.definition.shapes import FAILED
 from instar.definition.source import Listing
 from instar.model import definition as model
 
-SHORTEST_AGE_MS: Final = 60_000
-
 _KEYS_OF: Final = {"canary": ("steps", "pause"), "rolling": ("batch",)}
 _WITHOUT_TEXT: Final = (204, 304)  # Source: RFC 9110, 15.3.5 and 15.4.5
 
@@ -53,12 +51,6 @@ def rollout(reading: Reading, problems: Problems) -> None:
         remove = "them" if len(keys) > 1 else "it"
         blame(reading, keys[0], problems, f"{kind}; write 'strategy: {owner}', or remove {remove}")
     _check_steps(reading, problems)
-
-
-def replace(reading: Reading, problems: Problems) -> None:
-    age = reading.get("max_age")
-    if age not in (None, FAILED) and age < SHORTEST_AGE_MS:
-        blame(reading, "max_age", problems, f"expected at least 1m, found '{forms.show_duration(age)}'")
 
 
 def task(asked: Reading, service: Reading, problems: Problems) -> None:
@@ -213,7 +205,7 @@ def _check_age(chosen: Any, service: Reading, problems: Problems) -> None:
     age = chosen.get("max_age") if isinstance(chosen, Reading) else None
     health = service.get("health")
     deadline = health.get("deadline") if isinstance(health, Reading) else model.Health(kind="none").deadline_ms
-    if health is FAILED or deadline is FAILED or age in (None, FAILED) or age < SHORTEST_AGE_MS or age > deadline:
+    if health is FAILED or deadline is FAILED or age in (None, FAILED) or age > deadline:
         return
     found = f"expected more than {forms.show_duration(deadline)}, found '{forms.show_duration(age)}'"
     advice = "service.health.deadline lets a new instance take that long until it is healthy"

@@ -14,10 +14,6 @@ from instar.definition.section import Reading, blame, readings
 from instar.definition.shapes import FAILED
 from instar.definition.source import Listing
 
-LEAST_MEMORY_BYTES: Final = 4 << 20
-LEAST_HEADERS_BYTES: Final = 1 << 10
-MOST_HEADERS_BYTES: Final = 1 << 20
-LEAST_VOLUME_BYTES: Final = 16 << 20
 LONGEST_NAMES: Final = 48  # service and environment: with release and instance they make a host name of at most 63
 
 _NOT_IN_IMAGE: Final = ("/proc", "/sys", "/dev", "/run")
@@ -66,22 +62,8 @@ def health(reading: Reading, problems: Problems) -> None:
     blame(reading, key, problems, f"the deadline is {shown} ({forms.show_duration(timeout)})")
 
 
-def limits(reading: Reading, problems: Problems) -> None:
-    memory = reading.get("memory")
-    if memory is not FAILED and memory < LEAST_MEMORY_BYTES:
-        blame(reading, "memory", problems, f"expected at least 4M, found '{forms.show_size(memory)}'")
-
-
-def headers(reading: Reading, problems: Problems) -> None:
-    size = reading.get("size")
-    if size is not FAILED and not LEAST_HEADERS_BYTES <= size <= MOST_HEADERS_BYTES:
-        blame(reading, "size", problems, f"expected 1K to 1M, found '{forms.show_size(size)}'")
-
-
 def volume(reading: Reading, problems: Problems) -> None:
-    path, size = reading.get("path"), reading.get("size")
-    if isinstance(size, int) and size < LEAST_VOLUME_BYTES:
-        blame(reading, "size", problems, f"expected at least 16M, found '{forms.show_size(size)}'")
+    path = reading.get("path")
     if path is FAILED:
         return
     if path in _SYSTEM:

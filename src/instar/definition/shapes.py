@@ -7,6 +7,7 @@ is wrong is found at once.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, final
@@ -68,6 +69,7 @@ class Text(Shape):
         kinds: Sequence[str] = ("string",),
     ) -> None:
         super().__init__(expected)
+        self.bounds: tuple[int | None, int | None] = (None, None)
         self.form = form
         self.pattern = pattern
         self.show = show
@@ -79,13 +81,28 @@ class Text(Shape):
         kind = node.kind
         try:
             if self._takes(kind):
-                return self.form(node.text)
+                return self._bounded(self.form(node.text), node, path, problems)
             if kind != "nothing":
                 self.form(node.text)
                 return self.misfit(node, path, problems, f'as a text it stands in quotes: "{node.text}"')
         except forms.Misfit as misfit:
             return self.misfit(node, path, problems, str(misfit))
         return self.misfit(node, path, problems, 'the empty text is ""' if self.form is str else "")
+
+    def between(self, low: int | None, high: int | None) -> Text:
+        """Return the same with bounds for what its form makes of a text: a time, or a size."""
+        limited = copy.copy(self)
+        limited.bounds = (low, high)
+        return limited
+
+    def _bounded(self, value: Any, node: Node, path: str, problems: Problems) -> Any:
+        low, high = self.bounds
+        if value is None or ((low is None or low <= value) and (high is None or value <= high)):
+            return value
+        least, most = (None if bound is None else self.show(bound) for bound in self.bounds)
+        expected = f"{least} to {most}" if least and most else f"at least {least}" if least else f"at most {most}"
+        problems.add(node.mark, told(path, f"expected {expected}, found '{self.show(value)}'"))
+        return FAILED
 
     def _takes(self, kind: str) -> bool:
         if kind == "number":

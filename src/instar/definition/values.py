@@ -1,58 +1,101 @@
-"""What stands at single keys, wherever they are: the shapes that several sections share."""
+"""What may stand at a key, by the name that its declaration gives it (``model.declaration``)."""
 
 from __future__ import annotations
 
-from instar.definition import forms
-from instar.definition.shapes import ListOf, MapOf, Text
+import functools
+from typing import Final
 
-NAME = Text(
+from instar.definition import forms
+from instar.definition.shapes import Choice, Decimal, Flag, ListOf, MapOf, Shape, Text, Whole
+from instar.model.definition import CAPABILITIES, User
+from instar.model.drift import KINDS
+
+_SIGNALS: Final = """
+HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG XCPU
+XFSZ VTALRM PROF WINCH IO PWR SYS
+"""  # Source: signal(7)
+_ABOUT_ITSELF: Final = ("rule",)  # an expired rule can't be ignored by another
+
+
+def _user_named(text: str) -> User:
+    return User(name=forms.user_name(text))
+
+
+VARIABLE: Final = Text(
+    "a name of letters, digits and '_' that does not begin with a digit", forms.variable, pattern=forms.VARIABLE
+)
+NAME: Final = Text(
     "a name of a-z, 0-9 and '-', which begins with a letter and has at most 31 characters",
     forms.name,
     pattern=forms.NAME,
 )
-INSIDE = Text("an absolute path in the image, such as '/srv/app'", forms.inside, pattern="/.*")
-SECRET_FILE = Text("a path in the definition's folder, such as 'secrets/token'", forms.secret_file, pattern="[^/].*")
-BESIDE = Text("a path in the definition's folder, such as 'app'", forms.beside, pattern="[^/].*")
-DURATION = Text(
-    "a time such as '500ms', '2s', '1m30s' or '1h'", forms.duration, pattern=forms.DURATION, show=forms.show_duration
+_VALUE: Final = Text(
+    "a text, a number, or true or false, taken as it is written", kinds=("string", "number", "boolean")
 )
-AGE = Text("a time such as '24h' or '30m'", forms.age, pattern=forms.DURATION, show=forms.show_duration)
-PAUSE = Text(
-    "a time such as '30s', or the word 'manual'",
-    forms.pause,
-    pattern=f"{forms.MANUAL}|{forms.DURATION}",
-    show=forms.show_pause,
-)
-INTERVAL = Text(
-    "a time such as '60s', or the word 'never'",
-    forms.interval,
-    pattern=f"{forms.NEVER}|{forms.DURATION}",
-    show=forms.show_interval,
-)
-SIZE = Text("a size such as '64K', '256M' or '1G'", forms.size, pattern=forms.SIZE, show=forms.show_size)
-MODE = Text(
-    "permissions such as '0644' or '0755'",
-    forms.mode,
-    pattern=forms.MODE,
-    show="{:04o}".format,
-    kinds=("string", "integer"),
-)
-VALUE = Text("a text, a number, or true or false, taken as it is written", kinds=("string", "number", "boolean"))
-VARIABLES = MapOf(
-    Text("a name of letters, digits and '_' that does not begin with a digit", forms.variable, pattern=forms.VARIABLE),
-    VALUE,
-    "a section of names and values, such as {GREETING: hello}",
-)
-COMMAND = ListOf(
-    Text("a text, one word of the command", forms.word),
-    "a list of words, such as [python3, app.py]",
-    minimum=1,
-)
-ADDRESS = Text("an address such as '127.0.0.1:8080'", forms.address, pattern=r".*:\d{1,5}")
-HOST = Text("a host such as 'example.org' or 'example.org:8443'", forms.host, pattern=forms.HOST)
-NETWORK = Text(
-    "an address or a network, such as '10.0.0.7' or '10.0.0.0/8'", forms.network, pattern=r"[0-9A-Fa-f.:]+(/\d{1,3})?"
-)
-PREVIEW = Text(
-    "an address such as '127.0.0.1:8081', or the word 'header'", forms.preview, pattern=rf"{forms.HEADER}|.*:\d{{1,5}}"
-)
+_time: Final = functools.partial(Text, pattern=forms.DURATION, show=forms.show_duration)
+_DURATION: Final = _time("a time such as '500ms', '2s', '1m30s' or '1h'", forms.duration)
+_SIZE: Final = Text("a size such as '64K', '256M' or '1G'", forms.size, pattern=forms.SIZE, show=forms.show_size)
+
+# of numbers, by the unit in the name of their field
+BY_UNIT: Final = {"_ms": _DURATION, "_bytes": _SIZE}
+# of names that the author gives: the keys of a section of his own
+NAMES: Final = {"variable": VARIABLE, "name": NAME}
+
+# A value reads as a line or two: its name, what a wrong one is told, its form.
+# fmt: off
+VALUES: Final[dict[str, Shape]] = {
+    "name": NAME,
+    "text": Text("a text", forms.word),
+    "line": Text("one line for the shell", forms.word),
+    "reason": Text("a text that says why", forms.word),
+    "command": ListOf(Text("a text, one word of the command", forms.word), "a list of words, such as [python3, app.py]",
+        minimum=1),
+    "variables": MapOf(VARIABLE, _VALUE, "a section of names and values, such as {GREETING: hello}"),
+    "only true": Flag(only_true=True),
+    # times and sizes
+    "duration": _DURATION,
+    "age": _time("a time such as '24h' or '30m'", forms.age),
+    "pause": Text("a time such as '30s', or the word 'manual'", forms.pause, pattern=f"{forms.MANUAL}|{forms.DURATION}",
+        show=forms.show_pause),
+    "interval": Text("a time such as '60s', or the word 'never'", forms.interval,
+        pattern=f"{forms.NEVER}|{forms.DURATION}", show=forms.show_interval),
+    "day": Text("a day such as '2027-01-31'", forms.day, pattern=forms.DAY),
+    "size": _SIZE,
+    "share": Whole(1, 99, advise=forms.percent),
+    "points": Decimal(1, 0, 1_000, advise=forms.percent),
+    # files, and what an image is made of
+    "path inside": Text("an absolute path in the image, such as '/srv/app'", forms.inside, pattern="/.*"),
+    "author's path": Text("a path in the definition's folder, such as 'app'", forms.beside, pattern="[^/].*"),
+    "secret file": Text("a path in the definition's folder, such as 'secrets/token'", forms.secret_file,
+        pattern="[^/].*"),
+    "mode": Text("permissions such as '0644' or '0755'", forms.mode, pattern=forms.MODE, show="{:04o}".format,
+        kinds=("string", "integer")),
+    "owner": Text("'root', the name of the image's user, or numbers such as '33:33'", forms.owner),
+    "pattern": Text("a pattern such as '*.pyc'", forms.exclude),
+    "user": Text("the name of a user, such as 'app'", _user_named, pattern=forms.USER),
+    "user's name": Text("a user name other than root", forms.user_name, pattern=forms.USER),
+    "base": Text("'debian:' and a suite, such as 'debian:bookworm'", forms.base, pattern=forms.BASE),
+    "package": Text("the name of a package, such as 'curl' or 'curl=7.88.1-10'", forms.package, pattern=forms.PACKAGE),
+    "suite": Text("the name of a suite, such as 'bookworm-backports'", forms.suite, pattern=forms.SUITE),
+    "sha256": Text("64 hexadecimal digits", forms.sha256, pattern=forms.SHA256),
+    "address of a file": Text("an address such as 'https://example.org/tool.tar.gz'", forms.url, pattern=forms.URL),
+    # what is asked, and of whom
+    "address of a page": Text("an address such as 'https://example.org/status'", forms.url, pattern=forms.URL),
+    "path of a request": Text("a path such as '/healthz'", forms.health_path, pattern=forms.HEALTH_PATH),
+    "host": Text("a host such as 'example.org' or 'example.org:8443'", forms.host, pattern=forms.HOST),
+    "address": Text("an address such as '127.0.0.1:8080'", forms.address, pattern=r".*:\d{1,5}"),
+    "network": Text("an address or a network, such as '10.0.0.7' or '10.0.0.0/8'", forms.network,
+        pattern=r"[0-9A-Fa-f.:]+(/\d{1,3})?"),
+    "preview": Text("an address such as '127.0.0.1:8081', or the word 'header'", forms.preview,
+        pattern=rf"{forms.HEADER}|.*:\d{{1,5}}"),
+    "peer": Text("SERVICE/ENVIRONMENT, 'machine', or a network such as '169.254.169.254/32'", forms.peer),
+    "port": Text("a port such as 5432 or '53/udp'", forms.port, pattern=forms.PORT, kinds=("string", "integer")),
+    # words
+    "provider": Choice(("local",), later=("kubernetes", "vm", "aws")),
+    "signal": Choice(tuple(f"SIG{name}" for name in _SIGNALS.split()), prefix="SIG",
+        expected="the name of a signal, such as SIGTERM"),
+    "capability": Choice(tuple(f"CAP_{name}" for name in CAPABILITIES), prefix="CAP_",
+        expected="a Linux capability, such as SYS_NICE"),
+    "kind of finding": Choice(tuple(kind for kind in KINDS if kind not in _ABOUT_ITSELF)),
+    "place of a finding": Text("a text such as '*:9000'", forms.word),
+}

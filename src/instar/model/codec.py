@@ -101,16 +101,22 @@ def _refuse_floats(data: Any) -> None:
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def hints(cls: type) -> dict[str, Any]:
+    """Return the types of a class's fields, and of its class variables, those of its bases first."""
     return typing.get_type_hints(cls)
+
+
+@functools.cache
+def _of_fields(cls: type) -> dict[str, Any]:
+    return {field.name: hints(cls)[field.name] for field in dataclasses.fields(cls)}
 
 
 def _build(kind: Any, data: Any) -> Any:
     origin = typing.get_origin(kind)
     if dataclasses.is_dataclass(kind):
         _require(data, dict, "a section")
-        hints = _hints(typing.cast(type, kind))
-        known = {name: _build(hint, data[name]) for name, hint in hints.items() if name in data}
+        fields = _of_fields(typing.cast(type, kind))
+        known = {name: _build(hint, data[name]) for name, hint in fields.items() if name in data}
         return typing.cast(Any, kind)(**known)
     if origin in (typing.Union, types.UnionType):
         if data is None:

@@ -1,18 +1,43 @@
-"""What an author writes, as values. Read by ``definition/``; everything else takes these.
+"""What an author writes, as values, each key declared with the field that it becomes: the service and its image.
 
-Times are integer milliseconds, sizes bytes, processors thousandths. Paths inside an image are absolute POSIX
-strings; paths of the author's files are relative to the definition's folder.
+``model.environment`` has where it runs. Read by ``definition/``; everything else takes these. Times are integer
+milliseconds, sizes bytes, processors thousandths. Paths inside an image are absolute POSIX strings; paths of the
+author's files are relative to the definition's folder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
-from instar.model.codec import ADDED
+from instar.model.declaration import key
+from instar.model.environment import (
+    MACHINE,
+    REPLACE_WITHIN_MS,
+    Allow,
+    Analysis,
+    Check,
+    Drift,
+    Environment,
+    Ignore,
+    Keep,
+    Network,
+    Replace,
+    Rollout,
+    Step,
+)  # fmt: skip
+
+__all__ = [
+    "CAPABILITIES", "MACHINE", "NEW_UID", "REPLACE_WITHIN_MS", "Allow", "Analysis", "Check", "Data", "Definition",
+    "Drift", "Environment", "Fetch", "Files", "Headers", "Health", "Ignore", "ImageSpec", "Keep", "Limits", "Network",
+    "Replace", "Rollout", "Service", "Step", "Stop", "Task", "Timeouts", "Tmp", "User", "Volume",
+]  # fmt: skip
 
 NEW_UID: Final = 10001  # of a user that no package makes
+
+# A key reads as a paragraph: its type, its default, its words.
+# fmt: off
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,45 +48,64 @@ class User:
     ``NEW_UID`` and the gid is the uid.
     """
 
-    name: str = "app"
-    uid: int | None = None
-    gid: int | None = field(default=None, metadata=ADDED)
+    name: str = field(default="app", metadata=key("Name of the user: one that a package makes, or a new one.",
+        "user's name"))
+    uid: int | None = field(default=None, metadata=key(
+        "Number of the user. One that a package gives another number is refused.", low=1, high=65533,
+        default_about="what the image has; of a new user `10001`"))
+    gid: int | None = field(default=None, metadata=key("Number of the user's group.", low=1, high=65533,
+        default_about="what the image has; of a new user its uid", added=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fetch:
     """A file from a URL, checked against ``sha256`` (hex), put or unpacked at ``to``."""
 
-    url: str
-    sha256: str
-    to: str
-    unpack: bool = False
-    mode: int | None = None
+    url: str = field(metadata=key("Where the file is fetched from, once; later it comes from the cache.",
+        "address of a file"))
+    sha256: str = field(metadata=key("SHA-256 of the file. Bytes with another one are refused.", "sha256"))
+    to: str = field(metadata=key("Where the file is put, or the folder that it is unpacked into.", "path inside"))
+    unpack: bool = field(default=False, metadata=key("Whether it is an archive to unpack."))
+    mode: int | None = field(default=None, metadata=key("Permissions of the file.", "mode", default_about="`0644`"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Files:
     """A file or tree of the author's, copied to ``to``. ``mode`` is for files; None: 644, or 755 if executable."""
 
-    source: str
-    to: str
-    owner: str = "root"
-    mode: int | None = None
-    exclude: tuple[str, ...] = ()
+    source: str = field(metadata=key("A file or folder beside the definition.", "author's path", name="from"))
+    to: str = field(metadata=key("Where it is in the image. Of a folder, what is in it is put there.", "path inside"))
+    owner: str = field(default="root", metadata=key("Who owns what is copied.", "owner"))
+    mode: int | None = field(default=None, metadata=key("Permissions of every file.", "mode",
+        default_about="`0644`, or `0755` where the file is executable"))
+    exclude: tuple[str, ...] = field(default=(), metadata=key(
+        "Patterns as in `.gitignore`, of what is left out besides `.git`, `__pycache__`, `.env` and every declared "
+        "secret.", "pattern", expected="a list of patterns, such as ['*.pyc']"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageSpec:
-    base: str
-    packages: tuple[str, ...] = ()
-    python: str | None = None
-    fetch: tuple[Fetch, ...] = ()
-    files: tuple[Files, ...] = ()
-    run: tuple[str, ...] = ()
-    run_timeout_ms: int = 600_000
-    env: Mapping[str, str] = field(default_factory=dict)
-    user: User = User()
-    suites: tuple[str, ...] = field(default=(), metadata=ADDED)  # of packages, besides those of the base
+    base: str = field(metadata=key("The Debian suite that the image stands on, bootstrapped from locked packages.",
+        "base"))
+    packages: tuple[str, ...] = field(default=(), metadata=key("Debian packages: `name`, or `name=version`.", "package",
+        unique=True, expected="a list of packages, such as [curl, ca-certificates]"))
+    suites: tuple[str, ...] = field(default=(), metadata=key(
+        "Suites that packages may come from besides those of `base`: as this machine's apt sources call them.", "suite",
+        unique=True, expected="a list of suites, such as [bookworm-backports]", added=True))
+    python: str | None = field(default=None, metadata=key(
+        "A requirements file; what it names is installed from locked wheels into `/opt/venv`, which is first on PATH.",
+        "author's path"))
+    fetch: tuple[Fetch, ...] = field(default=(), metadata=key("Files from the network, each known by its hash.",
+        expected="a list of sections such as {url, sha256, to}"))
+    files: tuple[Files, ...] = field(default=(), metadata=key("Files of your own, copied in this order."))
+    run: tuple[str, ...] = field(default=(), metadata=key(
+        "Lines that `/bin/sh` runs as root while the image is baked, without a network; each makes a layer.", "line",
+        expected="a list of lines for the shell"))
+    run_timeout_ms: int = field(default=600_000, metadata=key("How long one of them may take."))
+    env: Mapping[str, str] = field(default_factory=dict, metadata=key(
+        "Environment variables of every process in the image.", "variables"))
+    user: User = field(default=User(), metadata=key("Who the service runs as. Never root.", ("user", User),
+        default_about="`app`, which is new and has the numbers 10001"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,82 +118,81 @@ class Health:
     """
 
     kind: Literal["http", "tcp", "command", "none"]
-    path: str | None = None
-    command: tuple[str, ...] | None = None
-    interval_ms: int = 500
-    timeout_ms: int = 2_000
-    deadline_ms: int = 30_000
-    steady_ms: int = field(default=0, metadata=ADDED)  # how long a candidate must stay well before it is taken for well
-    host: str = field(default="localhost", metadata=ADDED)
+    path: str | None = field(default=None, metadata=key("GET this path: healthy when the answer is 200 to 399.",
+        "path of a request"))
+    host: str = field(default="localhost", metadata=key("What the request for it says as its `Host`.", "host",
+        added=True))
+    tcp: ClassVar[Any] = key("Connect to the port: healthy when that succeeds.", "only true", default=False,
+        default_about="when there is a port and nothing else is chosen")
+    command: tuple[str, ...] | None = field(default=None, metadata=key(
+        "Run this in the instance: healthy when it exits with 0.", "command"))
+    interval_ms: int = field(default=500, metadata=key("From one check to the next."))
+    timeout_ms: int = field(default=2_000, metadata=key("How long one check may take."))
+    deadline_ms: int = field(default=30_000, metadata=key("How long a new instance may take until it is healthy."))
+    steady_ms: int = field(default=0, metadata=key(
+        "How long an instance of a new release has to stay healthy before it gets traffic; with an exclusive volume: "
+        "before the rollout is done.", default_about="its first good answer is enough", added=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeouts:
     """``wait_ms`` is how long the router keeps a request that no instance can take; None: it is refused at once."""
 
-    request_ms: int = 60_000
-    tunnel_ms: int = 3_600_000
-    wait_ms: int | None = field(default=None, metadata=ADDED)
+    request_ms: int = field(default=60_000, metadata=key("How long the router waits for the service."))
+    tunnel_ms: int = field(default=3_600_000, metadata=key("How long a WebSocket or a TCP connection may be silent."))
+    wait_ms: int | None = field(default=None, metadata=key(
+        "How long a request waits in the router while there is no instance that can take it, as while an exclusive "
+        "volume changes hands; then it is answered with 503.", default_about="it is answered with 503 at once",
+        added=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Headers:
     """How large the head of a request or of an answer may be for the router."""
 
-    size_bytes: int = 32 * 1024
-    count: int = 200
+    size_bytes: int = field(default=32 * 1024, metadata=key(
+        "How long the head of a request or of an answer may be; at most 1M.", low=1 << 10, high=1 << 20))
+    count: int = field(default=200, metadata=key("How many lines it may have.", low=10, high=4_000))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stop:
-    signal: str = "SIGTERM"
-    grace_ms: int = 10_000
-    drain_ms: int = 30_000
+    signal: str = field(default="SIGTERM", metadata=key("What tells the service to end.", "signal"))
+    grace_ms: int = field(default=10_000, metadata=key("How long it may take to end before it is killed."))
+    drain_ms: int = field(default=30_000, metadata=key(
+        "How long requests in flight may take before the service is told to end."))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    memory_bytes: int = 256 * 1024 * 1024
-    cpus_milli: int = 1_000
-    pids: int = 256
+    memory_bytes: int = field(default=256 << 20, metadata=key(
+        "Memory of one instance, what it writes to /tmp included; at least 4M.", low=4 << 20))
+    cpus_milli: int = field(default=1_000, metadata=key("Processors that one instance can keep busy.", low=10,
+        high=1_024_000))
+    pids: int = field(default=256, metadata=key("Processes and threads of one instance.", low=2, high=4_194_304))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Volume:
-    """Data that outlives releases. ``exclusive``: only one release may have it at a time. ``size_bytes``: None: as much
-    as the disk holds."""
+    """Data that outlives releases. ``size_bytes`` None: as much as the disk holds."""
 
-    name: str
-    path: str
-    access: Literal["shared", "exclusive"] = "exclusive"
-    exec: bool = False
-    size_bytes: int | None = field(default=None, metadata=ADDED)
+    name: str = field(metadata=key("Name of the volume; it belongs to the service in one environment.", "name"))
+    path: str = field(metadata=key("Where the service finds it.", "path inside"))
+    access: Literal["exclusive", "shared"] = field(default="exclusive", metadata=key(
+        "`exclusive`: one instance at a time, so the old one stops before the new one starts. `shared`: the service "
+        "takes care of several at once."))
+    exec: bool = field(default=False, metadata=key("Whether programs in it can be run."))
+    size_bytes: int | None = field(default=None, metadata=key(
+        "The most that it holds, at least 16M, reserved on the disk. It only grows: a smaller number changes nothing.",
+        low=16 << 20, default_about="as much as the disk holds", added=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tmp:
     """The tmpfs at /tmp."""
 
-    size_bytes: int = 64 * 1024 * 1024
-    exec: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    """One question about a candidate, answered yes or no.
-
-    ``http``: GET ``path`` of the candidate (``status``: the answer it must give, None: 200–399; ``contains``: what must
-    be in it). ``command``: exits 0 inside the candidate. ``url``: GET of an address anywhere, judged as ``http`` is.
-    """
-
-    kind: Literal["http", "command", "url"]
-    path: str | None = None
-    command: tuple[str, ...] | None = None
-    url: str | None = None
-    status: int | None = None
-    contains: str | None = None
-    timeout_ms: int = 10_000
-    host: str | None = field(default=None, metadata=ADDED)  # what a request for ``path`` calls it; None: as health does
+    size_bytes: int = field(default=64 << 20, metadata=key("Room in the instance's own /tmp."))
+    exec: bool = field(default=False, metadata=key("Whether programs in it can be run."))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,17 +200,23 @@ class Task:
     """A command that is run once for a release, from its image, in an instance of its own. ``volumes``: the names of
     those that it gets, None: all of the service's."""
 
-    command: tuple[str, ...]
-    timeout_ms: int = 600_000
-    volumes: tuple[str, ...] | None = field(default=None, metadata=ADDED)
+    command: tuple[str, ...] = field(metadata=key("The program and its arguments, a word an item.", "command"))
+    timeout_ms: int = field(default=600_000, metadata=key("How long it may take."))
+    volumes: tuple[str, ...] | None = field(default=None, metadata=key(
+        "Which of the service's volumes it gets, by name. One without an exclusive volume runs beside the old "
+        "release, also where the service has one.", "name", unique=True, expected="a list of names of volumes, or []",
+        default_about="all of them", added=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Data:
     """The form of the data that a release writes (``version``), and those that it can work with (``reads``)."""
 
-    version: int
-    reads: tuple[int, ...]
+    version: int = field(metadata=key("Number of the form in which this service writes its data.", low=1,
+        high=1_000_000))
+    reads: tuple[int, ...] = field(metadata=key("Numbers of the forms that it can work with, its own among them.",
+        low=1, high=1_000_000, minimum=1, unique=True, expected="a list of numbers, such as [3, 4]", default=(),
+        default_about="`version` alone"))
 
 
 # in the order of their numbers. Source: capabilities(7), linux/capability.h
@@ -182,27 +231,43 @@ CAPABILITIES: Final = tuple(_CAPABILITIES.split())
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Service:
-    """``before`` and ``after`` are tasks of a rollout to a release of it, ``smoke`` what a candidate is asked before
-    it gets traffic."""
-
-    command: tuple[str, ...]
-    workdir: str = "/"
-    port: int | None = None
-    protocol: Literal["http", "tcp"] = "http"
-    health: Health
-    timeouts: Timeouts = Timeouts()
-    stop: Stop = Stop()
-    limits: Limits = Limits()
-    volumes: tuple[Volume, ...] = ()
-    tmp: Tmp = Tmp()
-    shm_bytes: int = field(default=64 << 20, metadata=ADDED)
-    capabilities: tuple[str, ...] = ()
-    jit: bool = False
-    smoke: tuple[Check, ...] = ()
-    before: tuple[Task, ...] = ()
-    after: tuple[Task, ...] = ()
-    data: Data | None = None
-    headers: Headers = field(default=Headers(), metadata=ADDED)
+    command: tuple[str, ...] = field(metadata=key(
+        "The program and its arguments, a word an item. No shell is in between.", "command"))
+    workdir: str = field(default="/", metadata=key("Folder that the service starts in.", "path inside"))
+    port: int | None = field(default=None, metadata=key(
+        "Port that the service listens on, on 0.0.0.0. Left out: a worker, without traffic.", low=1, high=65535))
+    protocol: Literal["http", "tcp"] = field(default="http", metadata=key("What the router takes the traffic for.",
+        later=("http2", "grpc", "udp")))
+    health: Health = field(metadata=key("How an instance is known to be well; one of `path`, `tcp` and `command`.",
+        default=None, default_about="`{tcp: true}` with a port; without one, that it runs"))
+    timeouts: Timeouts = field(default=Timeouts(), metadata=key("How long the router waits."))
+    headers: Headers = field(default=Headers(), metadata=key(
+        "How large the headers of a request or of an answer may be, of a service of http. What is larger is answered "
+        "with 400 or 502.", added=True))
+    stop: Stop = field(default=Stop(), metadata=key("How an instance ends."))
+    limits: Limits = field(default=Limits(), metadata=key("What one instance may use."))
+    volumes: tuple[Volume, ...] = field(default=(), metadata=key(
+        "Data that outlives releases. All else in an instance is read-only, besides /tmp and /run."))
+    tmp: Tmp = field(default=Tmp(), metadata=key("The instance's own /tmp, in memory."))
+    shm_bytes: int = field(default=64 << 20, metadata=key(
+        "Room in the instance's own /dev/shm, in memory, which counts to `limits.memory`.", added=True))
+    capabilities: tuple[str, ...] = field(default=(), metadata=key(
+        "What the service may do beyond an ordinary user. Low ports need none.", "capability", unique=True,
+        expected="a list of Linux capabilities, such as [SYS_NICE]"))
+    jit: bool = field(default=False, metadata=key(
+        "The service makes code while it runs, as java, node, PostgreSQL or PHP do: its memory may be executable. Else "
+        "`instar drift` tells of it."))
+    smoke: tuple[Check, ...] = field(default=(), metadata=key(
+        "What a candidate is asked before it gets traffic, besides `health`. One that fails ends the rollout.",
+        "check of a candidate"))
+    before: tuple[Task, ...] = field(default=(), metadata=key(
+        "Commands that run one after the other before the new release starts, each in an instance of its own from the "
+        "new image, such as a migration. One that fails ends the rollout."))
+    after: tuple[Task, ...] = field(default=(), metadata=key(
+        "Commands that run in the same way when the new release has all the traffic."))
+    data: Data | None = field(default=None, metadata=key(
+        "Which form of its data the service writes, and which it can read, so that no way back leads to a release that "
+        "cannot read what there is."))
 
     @property
     def exclusive(self) -> bool:
@@ -217,138 +282,9 @@ class Service:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
-    """A candidate's share of new requests, and for how long; ``pause_ms`` None: until somebody says resume."""
-
-    weight_percent: int
-    pause_ms: int | None = 30_000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Analysis:
-    """What a candidate must show in each step, against the stable release over the same time.
-
-    Shares of failed requests are in thousandths of all (10 = 1 %), ``slower_milli`` the factor by which its mean
-    response time may exceed the stable one's, in thousandths. There is no verdict before ``min_requests`` of the
-    candidate's were counted; when they have not come ``wait_ms`` after the step's pause, it can't be told, and the
-    rollout is given up; or (``quiet`` is "pass") those that came decide, and none is fine.
-    """
-
-    min_requests: int = 50
-    max_failed_milli: int = 10  # how much larger its share of failed requests may be than the stable one's
-    max_slower_milli: int = 2_000
-    slower_than_ms: int = 20  # a mean below that is never too slow
-    wait_ms: int = 600_000
-    checks: tuple[Check, ...] = ()
-    quiet: Literal["fail", "pass"] = field(default="fail", metadata=ADDED)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rollout:
-    """How the traffic moves. ``steps`` are of a canary, ``batch`` of a rolling one (instances at a time). ``watch_ms``:
-    for how long afterwards the release is watched, which goes back by itself where it does not stay well."""
-
-    strategy: Literal["blue-green", "canary", "rolling"] = "blue-green"
-    steps: tuple[Step, ...] = ()
-    batch: int = 1
-    analysis: Analysis | None = None
-    watch_ms: int | None = field(default=None, metadata=ADDED)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Replace:
-    """How what runs is renewed. ``budget``: how many replacements in ``within_ms`` may be needed before the agent
-    stops and raises an alarm; ``max_age_ms``: instances older than that are replaced, None: none are for their age."""
-
-    budget: int = 5
-    within_ms: int = 600_000
-    max_age_ms: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ignore:
-    """Findings that are expected: of ``kind``, at what matches ``path`` (``*`` stands for anything; None: anywhere).
-
-    ``until``: the last day ("2027-01-31", UTC) on which the rule holds.
-    """
-
-    kind: str
-    reason: str
-    until: str
-    path: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Drift:
-    """How often the agent checks that instances are what was baked (None: never), and what it does with one that is
-    not."""
-
-    check_ms: int | None = 60_000
-    action: Literal["replace", "report"] = "report"
-    ignore: tuple[Ignore, ...] = ()
-
-
-MACHINE: Final = "machine"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Allow:
-    """What an environment's instances may begin to talk to: ``to`` is SERVICE/ENVIRONMENT, MACHINE, or a network
-    ("169.254.169.254/32"). ``ports``: "5432/tcp", each; none: any port of any protocol."""
-
-    to: str
-    ports: tuple[str, ...] = ()
-
-    @property
-    def names_environment(self) -> bool:
-        """It is an environment's instances, and where its router listens."""
-        return "/" in self.to and not self.to[0].isdigit()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Network:
-    """What instances may reach besides the world. ``connections``: how many each may have open at once; None: a share
-    of what the machine can remember."""
-
-    allow: tuple[Allow, ...] = ()
-    connections: int | None = None
-
-
-REPLACE_WITHIN_MS = 900_000  # of an instance in which a shell was opened
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Keep:
-    """``hot``: releases whose instances stay ready for a rollback. ``releases``: whose images gc spares."""
-
-    hot: int = 1
-    releases: int = 5
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Environment:
-    """A named place where releases run. Only ``config`` and ``secrets`` are part of a release."""
-
-    name: str
-    provider: str = "local"
-    listen: tuple[str, ...] = ()
-    instances: int = 1
-    promote_from: str | None = None
-    config: Mapping[str, str] = field(default_factory=dict)
-    secrets: Mapping[str, str] = field(default_factory=dict)  # name → file of the author's
-    rollout: Rollout = Rollout()
-    keep: Keep = Keep()
-    preview: str | None = None  # an address where the candidate is reached, or "header"
-    replace: Replace = Replace()
-    drift: Drift = Drift()
-    replace_within_ms: int = REPLACE_WITHIN_MS
-    accept_proxy: tuple[str, ...] = field(default=(), metadata=ADDED)  # addresses or networks of servers in front
-    network: Network = field(default=Network(), metadata=ADDED)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Definition:
-    name: str
-    image: ImageSpec
-    service: Service
-    environments: Mapping[str, Environment]
+    name: str = field(metadata=key("Name of the service.", "name"))
+    image: ImageSpec = field(metadata=key("What the image is made of. Changing it makes a new image."))
+    service: Service = field(metadata=key("How an instance runs. Changing it makes a new release."))
+    environments: Mapping[str, Environment] = field(metadata=key("Where releases run, by name.", default={},
+        names="name", expected="a section with one section for each environment, such as 'dev'"))

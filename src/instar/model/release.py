@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from instar.model.codec import ADDED, canonical
-from instar.model.definition import REPLACE_WITHIN_MS, Drift, Environment, Keep, Network, Replace, Service
-from instar.model.definition import Rollout as RolloutPolicy
+from instar.model import environment
+from instar.model.codec import canonical
+from instar.model.definition import Service
 from instar.model.digest import Digest
+
+Settings = environment.Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,39 +37,6 @@ class Configuration:
     @property
     def digest(self) -> Digest:
         return Digest.of(canonical(self))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """What is about the environment and not about an instance. Versioned beside releases; makes none."""
-
-    provider: str = "local"
-    listen: tuple[str, ...] = ()
-    instances: int = 1
-    rollout: RolloutPolicy = RolloutPolicy()
-    keep: Keep = Keep()
-    preview: str | None = None
-    replace: Replace = Replace()
-    drift: Drift = Drift()
-    replace_within_ms: int = REPLACE_WITHIN_MS
-    accept_proxy: tuple[str, ...] = field(default=(), metadata=ADDED)
-    network: Network = field(default=Network(), metadata=ADDED)
-
-    @classmethod
-    def of(cls, environment: Environment) -> Settings:
-        return cls(
-            provider=environment.provider,
-            listen=environment.listen,
-            instances=environment.instances,
-            rollout=environment.rollout,
-            keep=environment.keep,
-            preview=environment.preview,
-            replace=environment.replace,
-            drift=environment.drift,
-            replace_within_ms=environment.replace_within_ms,
-            accept_proxy=environment.accept_proxy,
-            network=environment.network,
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,140 @@
+"""Dataclasses whose fields declare keys (``model.declaration``) → the sections that read, describe and publish them.
+
+A provider's own section is read in the same way: declare a dataclass, and :meth:`Sections.of` gives its section for a
+:class:`~instar.definition.section.Key`, or :func:`read_section` its value from the text of a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from instar.definition import forms
+from instar.definition.problems import Problems
+from instar.definition.section import Key, Reading, Section, built
+from instar.definition.shapes import Choice, Decimal, Either, Flag, ListOf, MapOf, OneOrMore, Shape, Text, Whole
+from instar.definition.source import Mapping as MapNode
+from instar.definition.source import read
+from instar.definition.values import BY_UNIT, NAMES, VALUES
+from instar.model.codec import hints
+from instar.model.declaration import Declaration
+
+_SUCH: Final = "a section such as "
+
+
+class About:
+    """What a dataclass does not say of its section: see :class:`~instar.definition.section.Section`.
+
+    ``of``: the dataclass, where a section is known by a name; ``without``: keys of it that this section has not.
+    """
+
+    def __init__(
+        self,
+        expected: str = "",
+        *,
+        of: type[Any] | None = None,
+        without: tuple[str, ...] = (),
+        make: Callable[..., Any] | None = None,
+        check: Callable[[Reading, Problems], None] | None = None,
+        elsewhere: Mapping[str, str] | None = None,
+        bare: bool = False,
+    ) -> None:
+        self.expected = expected
+        self.of = of
+        self.without = without
+        self.more: dict[str, Any] = {"make": make, "check": check, "elsewhere": elsewhere, "bare": bare}
+
+
+_PLAIN: Final = About()
+
+
+class Sections:
+    """The sections of dataclasses that belong together, each made once. ``about`` is by dataclass, or by a name that a
+    key's ``value`` can have."""
+
+    def __init__(self, about: Mapping[type[Any] | str, About] | None = None) -> None:
+        self._about = about or {}
+        self._made: dict[type[Any] | str, Section] = {}
+
+    def of(self, known: type[Any] | str) -> Section:
+        """Return the section of a dataclass."""
+        if known not in self._made:
+            self._made[known] = self._make(known, self._about.get(known, _PLAIN))
+        return self._made[known]
+
+    def _make(self, known: type[Any] | str, about: About) -> Section:
+        model: type[Any] = about.of or typing.cast(type[Any], known)
+        keys = [key for key in self._keys(model) if key.name not in about.without]
+        expected = about.expected or f"a section {{{', '.join(key.name for key in keys)}}}"
+        return Section(expected, model, *keys, **about.more)
+
+    def _keys(self, model: type[Any]) -> Iterator[Key]:
+        metadata = {field.name: field.metadata for field in dataclasses.fields(model)}
+        for field, hint in hints(typing.cast(type, model)).items():
+            declared = (metadata[field] if field in metadata else getattr(model, field)).get("key")
+            if declared:
+                shape = self._shape(hint, declared, field)
+                more = {"default": declared.default, "default_about": declared.default_about}
+                yield Key(declared.name_of(field), shape, declared.about, field=field, **more)
+
+    def _shape(self, hint: Any, declared: Declaration, field: str) -> Shape:
+        """Return what may stand at a key: all of it, where :meth:`_one` is an item."""
+        origin = typing.get_origin(hint)
+        if origin in (typing.Union, types.UnionType):
+            return self._shape(next(one for one in typing.get_args(hint) if one is not type(None)), declared, field)
+        if origin not in (tuple, Mapping):
+            return self._one(hint, declared, field)
+        one = self._one(typing.get_args(hint)[-1 if origin is Mapping else 0], declared, field)
+        if isinstance(one, ListOf | MapOf):
+            return one
+        expected = declared.expected or one.expected.replace(_SUCH, "a list of sections such as ", 1)
+        if origin is Mapping:
+            return MapOf(NAMES[declared.names], one, expected)
+        if declared.or_one:
+            return OneOrMore(one, expected, later=declared.later)
+        return ListOf(one, expected, minimum=declared.minimum, unique=declared.unique)
+
+    def _one(self, hint: Any, declared: Declaration, field: str) -> Shape:
+        if declared.value is None:
+            return self._of_hint(hint, declared, field)
+        if isinstance(declared.value, tuple):
+            return Either(*(self._named(one) for one in declared.value))
+        shape = self._named(declared.value)
+        return shape.between(declared.low, declared.high) if isinstance(shape, Text) else shape
+
+    def _named(self, value: Any) -> Shape:
+        if isinstance(value, Shape):
+            return value
+        return VALUES[value] if value in VALUES else self.of(value)
+
+    def _of_hint(self, hint: Any, declared: Declaration, field: str) -> Shape:
+        if typing.get_origin(hint) is typing.Literal:
+            return Choice(typing.get_args(hint), later=declared.later)
+        if hint is bool:
+            return Flag()
+        if hint is not int:
+            return self.of(hint)
+        for unit, shape in BY_UNIT.items():
+            if field.endswith(unit):
+                return shape.between(declared.low, declared.high)
+        if declared.low is None or declared.high is None:
+            raise TypeError(f"the number '{field}' is declared without its bounds")
+        if field.endswith("_milli"):
+            return Decimal(3, declared.low, declared.high)
+        advise = {"advise": forms.percent} if field.endswith("_percent") else {}
+        return Whole(declared.low, declared.high, **advise)
+
+
+def read_section(section: Section, text: str, problems: Problems) -> Any:
+    """Return the value of a file that is one section. Raises the error of ``problems`` with all that is wrong in it.
+
+    A file with nothing in it is a section with nothing in it.
+    """
+    root = read(text, problems)
+    reading = section.read(root or MapNode((1, 1)), "", problems)
+    if problems:
+        raise problems.error()
+    return built(reading)

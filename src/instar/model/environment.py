@@ -1,0 +1,236 @@
+"""What an author writes about the environments of a service, each key declared with the field that it becomes.
+
+Units and paths are as in ``model.definition``. What an environment has besides its name, its releases and where they
+come from are its :class:`Settings`, which the ledger keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Final, Literal
+
+from instar.model.declaration import key
+
+MACHINE: Final = "machine"
+PAUSE_MS: Final = 30_000  # of a step that says nothing else
+REPLACE_WITHIN_MS: Final = 900_000  # of an instance in which a shell was opened
+
+# A key reads as a paragraph: its type, its default, its words.
+# fmt: off
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One question about a candidate, answered yes or no.
+
+    ``http``: GET ``path`` of the candidate (``status``: the answer it must give, None: 200–399; ``contains``: what must
+    be in it). ``command``: exits 0 inside the candidate. ``url``: GET of an address anywhere, judged as ``http`` is.
+    """
+
+    kind: Literal["http", "command", "url"]
+    path: str | None = field(default=None, metadata=key(
+        "GET this path of the candidate: right when the answer is 200 to 399.", "path of a request"))
+    command: tuple[str, ...] | None = field(default=None, metadata=key(
+        "Run this in the candidate: right when it exits with 0.", "command"))
+    url: str | None = field(default=None, metadata=key(
+        "GET this address, whoever answers there: right when the answer is 200 to 399.", "address of a page"))
+    host: str | None = field(default=None, metadata=key("What a request for `path` says as its `Host`.", "host",
+        default_about="that of `service.health`", added=True))
+    status: int | None = field(default=None, metadata=key("The answer has to be this one instead.", low=200, high=599))
+    contains: str | None = field(default=None, metadata=key("This has to be in the answer.", "text"))
+    timeout_ms: int = field(default=10_000, metadata=key("How long the check may take."))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """A candidate's share of new requests, and for how long; ``pause_ms`` None: until somebody says resume."""
+
+    weight_percent: int = field(metadata=key(
+        "The new release's share of new requests, in percent; 0 to look at it first.", low=0, high=99))
+    pause_ms: int | None = field(default=PAUSE_MS, metadata=key(
+        "How long this step lasts, or `manual`: until `instar rollout resume`.", "pause", default=None,
+        default_about="`pause` of the rollout"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Analysis:
+    """What a candidate must show in each step, against the stable release over the same time.
+
+    Shares of failed requests are in thousandths of all (10 = 1 %), ``slower_milli`` the factor by which its mean
+    response time may exceed the stable one's, in thousandths. There is no verdict before ``min_requests`` of the
+    candidate's were counted; when they have not come ``wait_ms`` after the step's pause, it can't be told, and the
+    rollout is given up; or (``quiet`` is "pass") those that came decide, and none is fine.
+    """
+
+    min_requests: int = field(default=50, metadata=key(
+        "How many requests the new release answers before a step is judged; `0`: none are needed.", low=0,
+        high=1_000_000))
+    max_failed_milli: int = field(default=10, metadata=key(
+        "How much larger its share of failed requests may be than the old release's, in percentage points.", "points"))
+    max_slower_milli: int = field(default=2_000, metadata=key(
+        "How many times the old release's mean response time its own may be.", low=1_000, high=1_000_000))
+    slower_than_ms: int = field(default=20, metadata=key("A mean response time below this is never too slow."))
+    wait_ms: int = field(default=600_000, metadata=key(
+        "How long, after a step's pause, its requests are waited for. If they don't come, `quiet` says what follows."))
+    quiet: Literal["fail", "pass"] = field(default="fail", metadata=key(
+        "What a step is in which too few requests came: `fail`, so that the rollout is given up, or `pass`, unless "
+        "those that came say otherwise.", added=True))
+    checks: tuple[Check, ...] = field(default=(), metadata=key("Questions of your own, asked in each step."))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rollout:
+    """How the traffic moves. ``steps`` are of a canary, ``batch`` of a rolling one (instances at a time). ``watch_ms``:
+    for how long afterwards the release is watched, which goes back by itself where it does not stay well."""
+
+    strategy: Literal["blue-green", "canary", "rolling"] = field(default="blue-green", metadata=key(
+        "`blue-green`: all traffic moves at once, when every new instance is healthy. `canary`: it moves share by "
+        "share. `rolling`: instances are replaced some at a time."))
+    steps: tuple[Step, ...] = field(default=(), metadata=key(
+        "Shares of a canary in percent, rising; the last one, 100, comes by itself.", ("share", Step), minimum=1,
+        expected="a list such as [5, 25, {weight: 50, pause: manual}]", default_about="`[10, 50]` of a canary"))
+    pause: ClassVar[Any] = key("How long a step of a canary lasts, or `manual`: until `instar rollout resume`.",
+        "pause", default=PAUSE_MS)
+    batch: int = field(default=1, metadata=key("How many instances a rolling rollout replaces at a time.", low=1,
+        high=100))
+    analysis: Analysis | None = field(default=None, metadata=key(
+        "What the new release has to show in each step, compared with the old one over the same time; else the traffic "
+        "goes back. `{}` is one with the defaults.", default_about="none"))
+    watch_ms: int | None = field(default=None, metadata=key(
+        "How long the new release is watched when the rollout is over, by the agent or by `instar deploy --watch`: "
+        "when an instance of it ends or no longer answers, the traffic goes back to the release before. With `before` "
+        "tasks, another version of the data, or an exclusive volume an alarm is raised instead.",
+        default_about="it is not watched", added=True))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replace:
+    """How what runs is renewed. ``max_age_ms`` None: nothing is replaced for its age."""
+
+    budget: int = field(default=5, metadata=key(
+        "How many instances are replaced in `within`. Then an alarm is raised, and nothing more is replaced until "
+        "somebody deploys or rolls back.", low=1, high=1_000))
+    within_ms: int = field(default=600_000, metadata=key("The time in which they are counted."))
+    max_age_ms: int | None = field(default=None, metadata=key(
+        "Instances older than this are replaced, though nothing is wrong with them; at least 1m.", "age", low=60_000,
+        default_about="none are replaced for their age"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ignore:
+    """Findings that are expected: of ``kind``, at what matches ``path`` (None: anywhere).
+
+    ``until``: the last day ("2027-01-31", UTC) on which the rule holds.
+    """
+
+    kind: str = field(metadata=key("The kind of findings that are expected.", "kind of finding"))
+    path: str | None = field(default=None, metadata=key("Only findings there; `*` stands for anything.",
+        "place of a finding", default_about="anywhere"))
+    reason: str = field(metadata=key("Why they are expected.", "reason"))
+    until: str = field(metadata=key("The last day (UTC) on which the rule holds; then it is a finding itself.", "day"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drift:
+    """How often the agent checks that instances are what was baked (None: never), and what it does with one that is
+    not."""
+
+    check_ms: int | None = field(default=60_000, metadata=key(
+        "How often the agent checks that what runs is what was baked, or `never`.", "interval", low=1_000))
+    action: Literal["report", "replace"] = field(default="report", metadata=key(
+        "What the agent does with an instance that is not: `report` tells of it, `replace` replaces it too."))
+    ignore: tuple[Ignore, ...] = field(default=(), metadata=key(
+        "Findings that are expected, each with a reason and a last day.",
+        expected="a list of sections such as {kind: listener, reason: …, until: 2027-01-31}"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Allow:
+    """What an environment's instances may begin to talk to: ``to`` is SERVICE/ENVIRONMENT, MACHINE, or a network
+    ("169.254.169.254/32"). ``ports``: "5432/tcp", each; none: any port of any protocol."""
+
+    to: str = field(metadata=key(
+        "Whom the instances may begin to talk to: the instances of an environment and what its router listens on, now "
+        "and whenever they change; `machine`, what this machine listens on; or a network of IPv4, whoever is in it.",
+        "peer"))
+    ports: tuple[str, ...] = field(default=(), metadata=key("At which ports, of tcp unless `/udp` follows.", "port",
+        minimum=1, unique=True, expected="a list of ports, such as [5432, 53/udp]",
+        default_about="any, of any protocol"))
+
+    @property
+    def names_environment(self) -> bool:
+        """It is an environment's instances, and where its router listens."""
+        return "/" in self.to and not self.to[0].isdigit()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Network:
+    """What instances may reach besides the world. ``connections``: how many each may have open at once; None: a share
+    of what the machine can remember."""
+
+    allow: tuple[Allow, ...] = field(default=(), metadata=key(
+        "What the instances reach besides the world. Without an entry they reach neither one another, nor what this "
+        "machine listens on, nor 169.254.0.0/16.", expected="a list of sections such as {to: machine, ports: [5432]}"))
+    connections: int | None = field(default=None, metadata=key(
+        "How many connections an instance may have open at once that it began itself. It may begin a sixteenth of "
+        "that each second, and half of it in a burst.", low=16, high=10_000_000,
+        default_about="a sixteenth of what the machine can remember (`nf_conntrack_max`)"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Keep:
+    hot: int = field(default=1, metadata=key(
+        "Releases before the active one whose instances stay ready for a rollback.", low=0, high=5))
+    releases: int = field(default=5, metadata=key("Releases whose images `instar gc` spares.", low=1, high=100))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SecretFile:
+    file: str = field(metadata=key("File beside the definition that holds the secret. It never goes into an image.",
+        "secret file"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What is about the environment and not about an instance. Versioned beside releases; makes none."""
+
+    provider: str = field(default="local", metadata=key("What runs the instances.", "provider"))
+    listen: tuple[str, ...] = field(default=(), metadata=key(
+        "Where the service is reached, one address or a list; `:8080` is every IPv4 address of the machine.", "address",
+        or_one=True, expected="an address such as '127.0.0.1:8080', or a list of them", later=("tls",),
+        default_about="**required** with a port"))
+    accept_proxy: tuple[str, ...] = field(default=(), metadata=key(
+        "Servers in front, by address or network: their connections begin with the PROXY protocol's header (version 1 "
+        "or 2), which says who asks. Nobody else's do.", "network", or_one=True,
+        expected="an address such as '10.0.0.7', or a list of them", added=True))
+    instances: int = field(default=1, metadata=key("How many instances run.", low=1, high=100))
+    rollout: Rollout = field(default=Rollout(), metadata=key("How the traffic moves to a new release."))
+    preview: str | None = field(default=None, metadata=key(
+        "Where a candidate is reached before it gets traffic, of a service of http: an address of its own, or "
+        "`header`: the service's own address, for requests with `X-Instar-Release: NUMBER`.", "preview"))
+    replace: Replace = field(default=Replace(), metadata=key("How often instances are replaced."))
+    replace_within_ms: int = field(default=REPLACE_WITHIN_MS, metadata=key(
+        "How long after `instar shell` an instance is replaced."))
+    drift: Drift = field(default=Drift(), metadata=key(
+        "How often it is checked that what runs is what was baked, and what follows."))
+    network: Network = field(default=Network(), metadata=key(
+        "What the instances reach besides the world. A change applies at once, and makes no release.", added=True))
+    keep: Keep = field(default=Keep(), metadata=key("What is kept of releases before."))
+
+    @classmethod
+    def of(cls, environment: Environment) -> Settings:
+        return cls(**{setting.name: getattr(environment, setting.name) for setting in fields(cls)})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Environment(Settings):
+    """A named place where releases run. Only ``config`` and ``secrets`` are part of a release."""
+
+    name: str
+    promote_from: str | None = field(default=None, metadata=key(
+        "The environment whose image `instar promote` brings here; a direct deploy is refused.", "name"))
+    config: Mapping[str, str] = field(default_factory=dict, metadata=key(
+        "Environment variables of the instances here. A change makes a new release of the same image.", "variables"))
+    secrets: Mapping[str, str] = field(default_factory=dict, metadata=key("Secrets of the instances here, by name.",
+        SecretFile, expected="a section such as {TOKEN: {file: secrets/token}}"))
