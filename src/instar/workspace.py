@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import pwd
@@ -13,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instar import durable
 from instar.errors import EnvironmentBusy, HostError, LedgerDamaged, UsageError
 from instar.model.progress import Progress, Report
 from instar.model.state import StateDirectory
@@ -203,30 +203,12 @@ def _find_id(path: Path) -> str | None:
 def _write_id(path: Path) -> str:
     """Write a new id, or return the one that another process has just written."""
     try:
-        temporary = path.with_name(f".id.{os.getpid()}")
-        try:
-            with temporary.open("w") as file:
-                file.write(secrets.token_hex(3) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync(path.parent)
+        durable.write_once(path, f"{secrets.token_hex(3)}\n".encode(), mode=0o644)
     except OSError as error:
         raise HostError(f"cannot write to state directory '{path.parent}': {error.strerror}") from error
     found = _find_id(path)
     assert found is not None  # nobody removes it
     return found
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _user_name() -> str:

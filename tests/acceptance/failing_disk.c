@@ -52,7 +52,7 @@ int ftruncate64(int fd, off64_t size) { return fails(meant(fd)) ? -1 : REAL(ftru
 int fsync(int fd) { return fails(meant(fd)) ? -1 : REAL(fsync)(fd); }
 int fdatasync(int fd) { return fails(meant(fd)) ? -1 : REAL(fdatasync)(fd); }
 int rename(const char *from, const char *to) { return fails(named(to)) ? -1 : REAL(rename)(from, to); }
-int renameat(int a, const char *from, int b, const char *to) { return fails(named(to)) ? -1 : REAL(renameat)(a, from, b, to); }
+int renameat(int a, const char *from, int b, const char *to) { return fails(named(to) || meant(b)) ? -1 : REAL(renameat)(a, from, b, to); }
 
 __attribute__((destructor)) static void tell(void)
 {

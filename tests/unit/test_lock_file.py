@@ -222,10 +222,10 @@ def test_bytes_that_are_no_text_and_folders_are_refused(tmp_path: Path) -> None:
 def test_a_link_at_a_temporary_name_is_not_written_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
-    monkeypatch.setattr("secrets.token_hex", lambda size: "known")
+    monkeypatch.setattr("os.urandom", bytes)
     folder = tmp_path / "folder"
     folder.mkdir()
-    (folder / ".instar.lock.known").symlink_to(victim)
+    (folder / f".instar.lock.{bytes(8).hex()}").symlink_to(victim)
     with pytest.raises(LockError):
         write(folder / "instar.lock", LOCK)
     assert victim.read_text() == "mine"

@@ -196,7 +196,7 @@ def test_a_full_disk_keeps_no_evidence_and_stops_nothing(workspace: Any, monkeyp
     workspace.machine.runtime.drifted[first] = (finding(first),)
     memory = DriftMemory()
     check_when_due(workspace, ENV, memory)
-    monkeypatch.setattr("instar.operations.drift_response.os.open", full)
+    monkeypatch.setattr("instar.durable.os.open", full)
     respond(workspace, memory)
     assert "No space left" in events(workspace, "drift")[0]["evidence"] and events(workspace, "taint")
 

@@ -6,11 +6,11 @@ the machine emptied is none.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instar import durable
 from instar.errors import BakeError
 from instar.model.codec import canonical, from_json, parse, to_json
 from instar.model.image import Layer
@@ -43,9 +43,7 @@ class Records:
         """Keep what a step gave. Raises BakeError."""
         told = {"layer": to_json(layer), **({"user": list(user)} if user else {})}
         try:
-            temporary = self._folder / f".{key}.{os.urandom(4).hex()}.json"
-            temporary.write_bytes(canonical(told))
-            temporary.rename(self._folder / f"{key}.json")
+            durable.write(self._folder / f"{key}.json", canonical(told), mode=0o644)
         except OSError as error:
             raise BakeError(f"cannot write to '{self._folder}': {error.strerror}") from error
 
@@ -58,6 +56,7 @@ class Records:
         """Remove the records of layers that the store has no longer, and what was half written; return how many."""
         kept = self.layers()
         gone = [path for path in self._folder.glob("*.json") if path.stem not in kept]
+        gone += durable.leftovers(self._folder)
         for path in gone:
             path.unlink(missing_ok=True)
         return len(gone)

@@ -22,6 +22,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from instar import durable
 from instar.errors import FetchError, HashMismatch, HostError
 from instar.model.digest import Digest
 
@@ -93,7 +94,6 @@ class Cache:
             with path.open("rb") as file:
                 digest = Digest.from_hex(hashlib.file_digest(file, "sha256").hexdigest())
                 _require(digest, expected)
-                os.fsync(file.fileno())
             path.chmod(0o600)
             self._rename(path, digest)
         return digest
@@ -149,24 +149,17 @@ class Cache:
 
     def _rename(self, path: Path, digest: Digest) -> None:
         folder = self.folder("sha256")
-        path.rename(folder / digest.hex)
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        durable.move(path, folder / digest.hex)
 
 
 def _write(path: Path, chunks: Iterable[bytes]) -> Digest:
-    """Write ``chunks`` to ``path`` down to the disk, hashing them on the way."""
+    """Write ``chunks`` to ``path``, hashing them on the way."""
     hashed = hashlib.sha256()
     with path.open("xb", buffering=_BLOCK_BYTES) as file:
         os.fchmod(file.fileno(), 0o600)
         for chunk in chunks:
             hashed.update(chunk)
             file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
     return Digest.from_hex(hashed.hexdigest())
 
 

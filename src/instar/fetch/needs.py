@@ -8,11 +8,11 @@ that is missing, or is none, means that it is not known what is needed: then not
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from instar import durable
 from instar.errors import HostError
 from instar.model.digest import Digest
 
@@ -65,12 +65,4 @@ class Needs:
 
     def _write(self, name: str, text: str) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = self._folder / f".{name}.{os.urandom(4).hex()}"
-        try:
-            with temporary.open("x") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
+        durable.write(self._folder / name, text.encode(), mode=0o644)

@@ -11,7 +11,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from instar import process
+from instar import durable, process
 from instar.errors import CommandFailed, HostError
 from instar.model.digest import Digest
 
@@ -27,8 +27,7 @@ def make(tree: Path, image: Path) -> Digest:
     try:
         process.run(_command(tree, temporary), env={"SOURCE_DATE_EPOCH": _TIME}, timeout_s=_TIMEOUT_S)
         digest = digest_of(temporary)
-        os.fsync(handle)
-        temporary.rename(image)
+        durable.move(temporary, image)
     except (CommandFailed, OSError) as error:
         raise HostError(f"cannot make the EROFS image '{image}': {error}", hint="is the disk full? df -h") from error
     finally:

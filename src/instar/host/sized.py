@@ -23,7 +23,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from instar import process
+from instar import durable, process
 from instar.errors import CommandFailed, EnvironmentBusy, HostError
 from instar.host import locks, loop_devices, mounts, proc, trees
 
@@ -139,7 +139,7 @@ def _limit(folder: Path, size_bytes: int) -> None:
     folder.rename(old)
     folder.mkdir(mode=0o700)
     new.rename(image)
-    _sync(folder.parent)
+    durable.sync(folder.parent)
     trees.remove(old)
 
 
@@ -150,7 +150,7 @@ def _copy(folder: Path, image: Path) -> None:
     try:
         _mount_image(image, room)
         _run("cp", "--archive", "--sparse=auto", "--", f"{folder}/.", str(room))
-        _sync(room)
+        durable.sync(room)
     finally:
         mounts.unmount_all(room)
         room.rmdir()
@@ -251,14 +251,6 @@ def _users(folder: Path) -> set[int]:
                 if any(one.device == own.device and one.root == root for one in proc.mounts(pid)):
                     found.add(pid)
     return found
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _is_full(error: OSError) -> bool:

@@ -10,11 +10,11 @@ import contextlib
 import json
 import os
 import re
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from instar import durable
 from instar.definition.beside import AuthorFile, open_beside, read_beside
 from instar.errors import LockError, LockMissing
 from instar.model.digest import Digest
@@ -96,7 +96,7 @@ def write(path: Path, lock: Lock) -> None:
         with contextlib.suppress(OSError):  # none, or none that is one
             if read_beside(path.parent, path.name, len(data)) == data:
                 return
-        _replace(path, data)
+        durable.write(path, data, mode=0o644, as_folder=os.geteuid() == 0 and "SUDO_UID" in os.environ)
     except OSError as error:
         raise LockError(f"cannot write '{path}': {error.strerror or error}") from error
 
@@ -173,29 +173,6 @@ def _why_entry(why: str | None) -> dict[str, str]:
 
 def _package_order(package: Package) -> tuple[str, str]:
     return package.step, package.name
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Whoever owns the folder may put links anywhere in it, while root writes: names in it are never followed."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    temporary = f".{path.name}.{secrets.token_hex(8)}"
-    try:
-        kind = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(temporary, kind, 0o600, dir_fd=folder), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            if os.geteuid() == 0 and "SUDO_UID" in os.environ:
-                owner = os.fstat(folder)
-                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-            os.fsync(file.fileno())
-        os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=folder)
-        raise
-    finally:
-        os.close(folder)
 
 
 def _opened(path: Path) -> AuthorFile:

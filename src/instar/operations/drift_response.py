@@ -10,7 +10,6 @@ is no instance, nor are the machine's rules for them all: those are put right, a
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 
+from instar import durable
 from instar.drift.check import Checked, check
 from instar.drift.traffic import targets
 from instar.errors import EnvironmentBusy, HostError, InstarError, RouterError
@@ -165,9 +165,7 @@ def keep_evidence(
             "last_lines": list(runtime.log_lines(instance.id, last=_LAST_LINES)),
         }
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(kept, file, indent=1)
+        durable.write(path, json.dumps(kept, indent=1).encode())
     except (OSError, InstarError) as error:
         return f"not kept: {error}"
     return path.name

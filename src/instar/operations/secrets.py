@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets as random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+from instar import durable
 from instar.definition.beside import read_beside
 from instar.errors import HostError, Refused
 from instar.model.definition import Environment
@@ -110,7 +110,7 @@ def _content(name: str, folder: Path, source: str) -> bytes:
 def _write_once(path: Path, content: bytes) -> None:
     """Write a file that nobody else writes otherwise; one that is there stays."""
     if not path.exists():
-        _write(path, content, lambda temporary: os.link(temporary, path))
+        durable.write_once(path, content)
 
 
 def _write_whole(path: Path, content: bytes) -> None:
@@ -118,16 +118,4 @@ def _write_whole(path: Path, content: bytes) -> None:
     with contextlib.suppress(OSError):
         if path.read_bytes() == content:
             return
-    _write(path, content, lambda temporary: temporary.rename(path))
-
-
-def _write(path: Path, content: bytes, put: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    with contextlib.suppress(FileExistsError):
-        put(temporary)
-    temporary.unlink(missing_ok=True)
+    durable.write(path, content)

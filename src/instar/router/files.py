@@ -28,6 +28,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from instar import durable
 from instar.errors import RouterError
 from instar.model.codec import from_json, parse
 from instar.model.release import EnvironmentId, Process
@@ -99,26 +100,14 @@ class RouterFiles:
     def write(self, text: str, path: Path | None = None) -> None:
         """Replace the file in force (or ``path``) atomically; return when that will survive a loss of power."""
         path = path or self.config
-        temporary = path.with_name(f"{path.name}.new")
         try:
-            with open(temporary, "w", opener=_closed_to_others) as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(path)
-            directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            durable.write(path, text.encode())
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise RouterError(f"cannot write '{path}': {error.strerror}") from error
 
     def tidy(self) -> None:
         """Remove what somebody who was killed has left half done."""
-        for path in (self.next, *self.directory.glob("*.new")):
+        for path in (self.next, *self.directory.glob("*.new"), *durable.leftovers(self.directory)):
             path.unlink(missing_ok=True)
 
     def record(self) -> Record | None:
@@ -164,7 +153,3 @@ class RouterFiles:
         finally:
             os.close(descriptor)
         return None
-
-
-def _closed_to_others(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from instar import durable
 from instar.model.digest import Digest
 from instar.model.image import Image, Layer
-from instar.store.blobs import Blobs, sync, written
+from instar.store.blobs import Blobs, written
 from instar.store.compression import gzipped
 from instar.store.faults import reported
 from instar.store.header import BLOCK, DIRECTORY, REGULAR, Entry, encode, padding
@@ -84,12 +85,10 @@ def _write(file: Path, manifest: _Blob, others: Sequence[_Blob], tag: str | None
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             written(_tar(manifest, others, tag, created), descriptor)
-            os.fsync(descriptor)
-            partial.rename(file)
+            durable.move(partial, file)
         finally:
             os.close(descriptor)
             partial.unlink(missing_ok=True)
-        sync(file.absolute().parent)
 
 
 def _tar(manifest: _Blob, others: Sequence[_Blob], tag: str | None, created: int) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ ROOT/
 ├── blobs/sha256/HEX    mode 0400, never changed once it is there
 └── partial/            what is being written; the writer holds a flock on it, so that what a dead one left is known
 
-A blob is written to ``partial/``, hashed on the way, fsynced, renamed to its name, and the directory fsynced: a crash
+A blob is written to ``partial/``, hashed on the way, and then gets its name down to the disk (``durable.py``): a crash
 leaves at most a file in ``partial/``, which nobody reads and :meth:`Blobs.stale` finds. Two that write the same blob
 each rename the same bytes to the same name. Storing a blob again replaces it, so that a damaged one is healed.
 """
@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from instar import durable
 from instar.errors import BlobDamaged
 from instar.model.digest import Digest
 from instar.store.faults import refusal, reported
@@ -57,9 +58,7 @@ class Blobs:
         with reported("store a blob", self.partial), self.scratch() as scratch:
             digest, size_bytes = written(chunks, scratch.descriptor)
             os.fchmod(scratch.descriptor, 0o400)
-            os.fsync(scratch.descriptor)
-            scratch.path.rename(self.path(digest))
-            sync(self._blobs)
+            durable.move(scratch.path, self.path(digest))
         return digest, size_bytes
 
     @contextlib.contextmanager
@@ -155,15 +154,6 @@ def written(chunks: Iterable[bytes], descriptor: int) -> tuple[Digest, int]:
         while rest:
             rest = rest[os.write(descriptor, rest) :]
     return Digest.from_hex(seen.hexdigest()), size_bytes
-
-
-def sync(directory: Path) -> None:
-    """Make the names in ``directory`` survive a crash."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def damaged(digest: Digest, cause: str) -> BlobDamaged:

@@ -19,10 +19,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from instar import durable
 from instar.errors import StoreError
 from instar.model.codec import canonical, parse
 from instar.model.digest import Digest
-from instar.store.blobs import Blobs, sync, written
+from instar.store.blobs import Blobs, written
 from instar.store.faults import reported
 from instar.store.manifest import INDEX_TYPE
 
@@ -92,9 +93,7 @@ class Index:
     def _replace(self, name: str, content: bytes) -> None:
         with reported(f"write '{self.root / name}'", self.root), self._blobs.scratch() as scratch:
             written([content], scratch.descriptor)
-            os.fsync(scratch.descriptor)
-            scratch.path.rename(self.root / name)
-            sync(self.root)
+            durable.move(scratch.path, self.root / name)
 
 
 def _require_descriptor(item: Any) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from instar import durable
 from instar.errors import InstarError
 from instar.ledger import Ledger
 from instar.model.codec import to_json
@@ -164,12 +164,7 @@ class Notices:
 
     def _write(self, seq: int) -> None:
         self._cursor.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = self._cursor.with_name(f".{self._cursor.name}.new")
-        with temporary.open("w") as file:
-            file.write(f"{seq}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._cursor)
+        durable.write(self._cursor, f"{seq}\n".encode(), mode=0o644)
 
 
 def notice(event: Event) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from instar import durable
 from instar.errors import HostError
 from instar.host import processes
 from instar.host.firewall import Guest
@@ -128,10 +129,8 @@ def _words(maker: Process) -> str:
 
 
 def _write(path: Path, data: Any) -> None:
-    """A process that is killed leaves the whole file or none. A machine that crashes leaves no instance either."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(data))
-    temporary.rename(path)
+    """A machine that crashes leaves no instance either."""
+    durable.write(path, json.dumps(data).encode(), mode=0o644, lasting=False)
 
 
 def _read(path: Path, kind: type[T]) -> T | None:

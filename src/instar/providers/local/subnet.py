@@ -8,6 +8,7 @@ import os
 import threading
 from ipaddress import IPv4Network
 
+from instar import durable
 from instar.errors import HostError
 from instar.host import locks, network, resolver
 from instar.model.codec import parse
@@ -109,12 +110,7 @@ class Subnet:
     def _write(self, subnet: IPv4Network) -> None:
         path = self._names.network_file
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}")
-        with temporary.open("w") as file:
-            file.write(json.dumps({"subnet": str(subnet)}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+        durable.write(path, (json.dumps({"subnet": str(subnet)}) + "\n").encode(), mode=0o644)
 
     def _checked(self, subnet: IPv4Network) -> IPv4Network:
         wanted = os.environ.get(WANTED)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
+from instar import durable
 from instar.errors import HostError
 from instar.host import firewall, locks, network, processes
 from instar.host.firewall import Reach
@@ -164,11 +165,9 @@ class Tables:
 
     def _write(self, made: Made) -> None:
         path = self._names.tables_file
-        temporary = path.with_name(f".{path.name}")
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(to_json(made)))
-            temporary.rename(path)
+            durable.write(path, json.dumps(to_json(made)).encode(), mode=0o644, lasting=False)
         except OSError as error:
             hint = "df -h shows which disk" if error.errno == errno.ENOSPC else None
             raise HostError(f"cannot write '{path}': {error.strerror}", hint=hint) from error

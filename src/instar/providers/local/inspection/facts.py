@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from instar import durable
 from instar.host import cgroups, marks, namespaces, network_view, proc, settings
 from instar.host.firewall import Guest
 from instar.host.network_view import NetworkView
@@ -86,10 +86,7 @@ def write(
     """
     made = look(names, process, layers, modes=modes, seals=seals, guest=guest)
     text = json.dumps(to_json(made)).encode()
-    temporary = names.made.with_name(f".{names.made.name}")
-    with open(temporary, "wb", opener=_private) as file:
-        file.write(text)
-    temporary.rename(names.made)
+    durable.write(names.made, text, lasting=False)
     if made.marked:
         marks.mark(process.pid, marks.mark_of(text), _users(names))
 
@@ -217,7 +214,3 @@ def hash_of(path: Path) -> str:
 def _read(path: Path, *_identity: int) -> tuple[Facts, int]:
     text = path.read_bytes()
     return from_json(Facts, parse(text)), marks.mark_of(text)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)

@@ -1,0 +1,99 @@
+"""Files that are there whole or not at all, and stay once they are there: a loss of power takes none of them back.
+
+What is written goes into a file of another name in the same folder (``.NAME.RANDOM``), down to the disk, and only then
+gets its name, which goes down to the disk too. Whoever may write to the folder can put links anywhere in it while root
+writes: the names in it are never followed, and no file that somebody else has made is written to. A writer that is
+killed leaves at most the file of another name (:func:`leftovers`). Two writers of one name: the last one's is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")
+
+
+def write(path: Path, data: bytes, *, mode: int = 0o600, as_folder: bool = False, lasting: bool = True) -> None:
+    """Make ``data`` what is in ``path``, with ``mode`` whatever the umask. Raises OSError.
+
+    ``as_folder``: it belongs to whom the folder belongs to. Not ``lasting``: what is of this boot alone need not
+    outlive it, and no disk is waited for.
+    """
+    with _opened(path.parent) as folder, _written(path.name, folder, data, mode, as_folder, lasting) as temporary:
+        os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        if lasting:
+            os.fsync(folder)
+
+
+def write_once(path: Path, data: bytes, *, mode: int = 0o600) -> bool:
+    """Make a file that is never written again; return False where there is one, which stays. Raises OSError."""
+    with _opened(path.parent) as folder, _written(path.name, folder, data, mode, False, True) as temporary:
+        try:
+            os.link(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except FileExistsError:
+            return False
+        os.fsync(folder)
+    return True
+
+
+def move(made: Path, path: Path) -> None:
+    """Give a file that was made elsewhere on the same file system its name, in place of what has it. Raises OSError."""
+    descriptor = os.open(made, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    made.rename(path)
+    sync(path.parent)
+
+
+def sync(folder: Path) -> None:
+    """Make the names in ``folder`` stay, or those of its file system's that it was given just now. Raises OSError."""
+    with _opened(folder) as descriptor:
+        os.fsync(descriptor)
+
+
+def leftovers(folder: Path) -> Iterator[Path]:
+    """Yield what writers have not given its name: they are at it just now, or were killed."""
+    with contextlib.suppress(FileNotFoundError):
+        yield from (path for path in folder.iterdir() if _TEMPORARY.fullmatch(path.name))
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, _FOLDER)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _written(name: str, folder: int, data: bytes, mode: int, as_folder: bool, lasting: bool) -> Iterator[str]:
+    """Yield the name of a new file in ``folder`` that holds ``data``; one that keeps it is removed afterwards."""
+    temporary = f".{name}.{os.urandom(8).hex()}"
+    try:
+        with os.fdopen(os.open(temporary, _NEW, 0o600, dir_fd=folder), "wb", buffering=0) as file:
+            _write_all(file.write, data)
+            os.fchmod(file.fileno(), mode)
+            if as_folder:
+                owner = os.fstat(folder)
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            if lasting:
+                os.fsync(file.fileno())
+        yield temporary
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
+
+
+def _write_all(write: Callable[[memoryview], int | None], data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[write(rest) or 0 :]
