@@ -18,7 +18,8 @@ from instar.ledger import Ledger  # noqa: E402
 from instar.model.progress import silent  # noqa: E402
 from instar.model.release import EnvironmentId, Process, Release, Settings  # noqa: E402
 from instar.model.state import StateDirectory  # noqa: E402
-from instar.providers.base import Provider, RouterPlan, Target  # noqa: E402
+from instar.providers.base import RouterPlan, Target  # noqa: E402
+from instar.providers.machine import MachineProvider  # noqa: E402
 from simulated import Effects, SimulatedRouter, SimulatedRuntime, VirtualClock  # noqa: E402  (tests are no package)
 from simulated.values import ENV, configuration, image  # noqa: E402
 
@@ -40,7 +41,7 @@ class Fleet:
 
     def run(self) -> Run:
         """Return a run of the loop as the agent has it."""
-        provider = Provider(runtime=self.runtime, router=self.router)
+        provider = MachineProvider(runtime=self.runtime, router=self.router)
         loop = Loop(ledger=self.ledger, provider=provider, find_image=lambda digest: image(), report=silent)
         return loop.begin(ENV, asked=False)
 

@@ -111,12 +111,14 @@ class MachineWorkspace:
         return self._providers[name]
 
     def _local(self) -> Provider:
-        from instar.providers.base import Provider
         from instar.providers.local import LocalRouter, LocalRuntime
+        from instar.providers.machine import MachineProvider
 
         self.ledger  # noqa: B018  a mark without a ledger is taken for a lost ledger
         mark = self.state_id
-        return Provider(runtime=LocalRuntime(self.state, mark, self.layers), router=LocalRouter(self.state, mark))
+        return MachineProvider(
+            runtime=LocalRuntime(self.state, mark, self.layers), router=LocalRouter(self.state, mark)
+        )
 
     def components(self) -> tuple[Component, ...]:
         """Return every component that some room stands on."""

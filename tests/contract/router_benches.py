@@ -13,8 +13,9 @@ from typing import Protocol
 import pytest
 
 from instar.model.release import EnvironmentId
-from instar.providers.base import Router, RouterPlan, Target
+from instar.providers.base import RouterPlan, Target
 from instar.providers.local.router import LocalRouter
+from instar.providers.machine import Router
 from integration.router_world import Backend, Client, World, free_port, until
 from simulated import Behaviour, Simulation
 from simulated.values import image, instance, release

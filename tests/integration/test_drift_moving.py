@@ -18,8 +18,9 @@ from instar.host.seals import Seals
 from instar.ledger import Ledger
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentState, Settings
-from instar.providers.base import Provider, RouterPlan, Target
+from instar.providers.base import RouterPlan, Target
 from instar.providers.local.inspection import processes as members
+from instar.providers.machine import MachineProvider
 from instar.store import Store
 from simulated import Effects, SimulatedRouter, SimulatedRuntime, VirtualClock
 from simulated.values import ENV, configuration, image
@@ -65,7 +66,7 @@ class World:
         return self.ledger.get_environment(ENV)
 
     def check(self, state: EnvironmentState) -> Checked:
-        provider = Provider(runtime=self.runtime, router=self.router)
+        provider = MachineProvider(runtime=self.runtime, router=self.router)
         return check(self.ledger, cast(Store, Empty()), self.seals, provider, state, at_rest=True)
 
 

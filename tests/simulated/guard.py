@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from instar.providers.base import Provider, Router, Runtime
+from instar.providers.base import Provider
+
+FACETS = ("inspects", "shells", "previews", "counts", "layers", "sweeps", "networks", "volumes")
 
 
 class Guarded:
@@ -17,6 +19,8 @@ class Guarded:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._real, name)
+        if name in FACETS:
+            return None if found is None else Guarded(found, self._before)
         if not callable(found):
             return found
 
@@ -28,7 +32,4 @@ class Guarded:
 
 
 def guarded(provider: Provider, before: Callable[[str], None]) -> Provider:
-    return Provider(
-        runtime=cast(Runtime, Guarded(provider.runtime, before)),
-        router=cast(Router, Guarded(provider.router, before)),
-    )
+    return cast(Provider, Guarded(provider, before))

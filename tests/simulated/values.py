@@ -11,7 +11,7 @@ from instar.model.definition import Health, Service, Volume
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
 from instar.model.release import Configuration, EnvironmentId, Instance, Release
-from instar.providers.base import Provider
+from instar.providers.machine import MachineProvider
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
 from simulated.router import SimulatedRouter
@@ -75,8 +75,8 @@ class Simulation:
         self.router = SimulatedRouter(runtime=self.runtime, clock=self.clock, effects=self.effects)
 
     @property
-    def provider(self) -> Provider:
-        return Provider(runtime=self.runtime, router=self.router)
+    def provider(self) -> MachineProvider:
+        return MachineProvider(runtime=self.runtime, router=self.router)
 
     def reboot(self) -> None:
         self.runtime.reboot()

@@ -178,4 +178,4 @@ def snapshot(
         **fields,
     )
     served = made.target or made.active
-    return dataclasses.replace(made, router_plan=wanted_plan(made, served) if router and served else None)
+    return dataclasses.replace(made, router_plan=wanted_plan(made, served).fingerprint if router and served else None)

@@ -113,7 +113,7 @@ def lose(call: str, error: InstarError, times: int) -> Callable[[str], None]:
     return before
 
 
-@pytest.mark.parametrize("call", ["observe", "create", "start", "ensure", "attach", "route", "destroy", "log_lines"])
+@pytest.mark.parametrize("call", ["observe", "create", "start", "expose", "route", "destroy", "log_lines"])
 def test_a_lost_answer_ends_no_canary(world: Simulation, ledger: Ledger, call: str) -> None:
     deploy(world, ledger, "1", lambda name: None)
     deploy(world, ledger, "2", lose(call, BUSY, 3))
@@ -126,7 +126,7 @@ def test_one_that_never_answers_ends_the_rollout_when_its_time_is_over(world: Si
     deploy(world, ledger, "1", lambda name: None)
     began = world.clock.peek()
     unreachable = RouterUnreachable("cannot speak to the router: it is gone")
-    deploy(world, ledger, "2", lose("attach", unreachable, 1_000_000))
+    deploy(world, ledger, "2", lose("expose", unreachable, 1_000_000))
     state = ledger.get_environment(ENV)
     assert (state.active, state.rollout) == (1, None)
     failed = ledger.last_rollout(ENV)

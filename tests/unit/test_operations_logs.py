@@ -23,10 +23,10 @@ def log_lines(name: str, *, last: int | None = None, follow: bool = False) -> It
 
 
 def words(**asked: Any) -> list[str]:
-    runtime = SimpleNamespace(log_lines=log_lines)
+    provider = SimpleNamespace(log_lines=log_lines)
     instances = [SimpleNamespace(id=name, release=1) for name in KEPT]
     ledger = SimpleNamespace(instances=lambda environment: instances, instance_names=lambda environment: list(KEPT))
-    workspace: Any = SimpleNamespace(provider=lambda name: SimpleNamespace(runtime=runtime), ledger=ledger)
+    workspace: Any = SimpleNamespace(provider=lambda name: provider, ledger=ledger)
     wanted: dict[str, Any] = {"last": None, "follow": False, **asked}
     return [line.rpartition(" ")[2] for _, line in logs(workspace, STATE, wanted.pop("instance", None), **wanted)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,17 +12,17 @@ import pytest
 
 from instar.errors import NotFound
 from instar.ledger import Ledger
-from instar.model.release import Ending, EnvironmentId, Settings
+from instar.model.release import Ending, EnvironmentId, Instance, Settings
 from instar.operations.environments import find_environment_id
 from instar.operations.logs import endings, logs
-from instar.providers.base import Observed
+from instar.providers.base import Observation, Observed, Traffic
 from simulated.values import configuration, image
 
 DEV = EnvironmentId(service="web", name="dev")
 
 
 class Printed:
-    """A runtime of which only the logs are asked for."""
+    """A provider of which only the logs are asked for."""
 
     def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
         yield f"2026-01-01T00:00:00Z stdout {instance_id}"
@@ -39,7 +39,7 @@ def workspace(tmp_path: Path) -> Iterator[Any]:
         ledger.add_instances(DEV, 1, 3, IPv4Network("10.9.0.0/24"))
         ledger.remove_instance("web-dev-1-1", "over")
         ledger.set_active(DEV, 1)
-        yield SimpleNamespace(ledger=ledger, provider=lambda name: SimpleNamespace(runtime=Printed()))
+        yield SimpleNamespace(ledger=ledger, provider=lambda name: Printed())
 
 
 @pytest.mark.parametrize("follow", [False, True])
@@ -78,11 +78,15 @@ def test_the_end_of_a_log_says_how_the_instance_ended(workspace: Any) -> None:
     starved = Ending(reason="out-of-memory", at=workspace.ledger.now(), why="killed: out of memory", exit_status=137)
     workspace.ledger.set_ending("web-dev-1-2", starved)
     written = workspace.ledger.find_ending("web-dev-1-2").at
-    runtime = SimpleNamespace(observe=lambda instances: [Observed(id=instances[0].id, state="stopped", exit_status=3)])
-    workspace.provider = lambda name: SimpleNamespace(runtime=runtime)
+    workspace.provider = lambda name: SimpleNamespace(observe=_one_that_ended)
     assert list(endings(workspace, environment, None)) == [
         ("web-dev-1-2", f"killed: out of memory ({written:%Y-%m-%d %H:%M:%S} UTC)"),
         ("web-dev-1-3", "exit status 3"),
     ]
     workspace.ledger.remove_instance("web-dev-1-2", "it ended")
     assert [name for name, _ in endings(workspace, environment, "web-dev-1-2")] == ["web-dev-1-2"]
+
+
+def _one_that_ended(environment: EnvironmentId, groups: Sequence[Instance]) -> Observation:
+    seen = Observed(id=groups[0].id, state="stopped", exit_status=3)
+    return Observation(groups=(seen,), traffic=Traffic())

@@ -66,9 +66,9 @@ def scrub(tmp_path: Path) -> Iterator[Scrub]:
         ledger.add_release(ENV, image("1").digest, configuration())
         ledger.add_instances(ENV, 1, 1, IPv4Network("10.99.0.0/24"))
         seals = Seals(state.sealed)
-        runtime = SimpleNamespace(layers_in_use=lambda: [layer.diff_id for layer in LAYERS])
+        layers = SimpleNamespace(layers_in_use=lambda: [layer.diff_id for layer in LAYERS])
         workspace: Any = SimpleNamespace(ledger=ledger, store=stored, seals=seals, layers=stored, said=said)
-        workspace.provider = lambda name: SimpleNamespace(runtime=runtime)
+        workspace.provider = lambda name: SimpleNamespace(layers=layers)
         yield Scrub(workspace, said.append)
 
 

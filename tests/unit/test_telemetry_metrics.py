@@ -58,7 +58,7 @@ def world(
         releases={number: release(number) for number in numbers},
         groups=groups,
         router_running=plan is not None,
-        router_plan=plan,
+        router_plan=None if plan is None else plan.fingerprint,
     )
 
 

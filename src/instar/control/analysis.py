@@ -44,7 +44,7 @@ def answered(groups: Iterable[GroupView], counted: Mapping[str, Served]) -> Serv
     """Return what ``groups`` answered together since it was ``counted``."""
     total = Served()
     for group in groups:
-        if group.routed is not None:
+        if group.routed is not None and group.routed.served is not None:
             total += group.routed.served.since(counted.get(group.id, Served()))
     return total
 

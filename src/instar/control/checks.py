@@ -7,26 +7,26 @@ import dataclasses
 from instar.control.analysis import Verdict
 from instar.control.snapshot import Snapshot
 from instar.model.release import Instance, Release
-from instar.providers.base import Runtime
+from instar.providers.base import Provider
 
 
-def smoke(runtime: Runtime, instance: Instance, release: Release) -> tuple[str, str] | None:
+def smoke(provider: Provider, instance: Instance, release: Release) -> tuple[str, str] | None:
     """Ask one instance all smoke checks of its release; return its id and the first cause, None when all passed."""
     for check in release.service.smoke:
-        probe = runtime.check(instance, release, check)
+        probe = provider.ask(instance, release, check)
         if not probe.healthy:
             return instance.id, probe.cause
     return None
 
 
-def checked(runtime: Runtime, snapshot: Snapshot, verdict: Verdict) -> Verdict:
+def checked(provider: Provider, snapshot: Snapshot, verdict: Verdict) -> Verdict:
     """Ask the analysis' own checks, of one group of the candidate; return the verdict with what they found."""
     policy, target = snapshot.environment.settings.rollout.analysis, snapshot.target
     group = next((group for group in snapshot.of(target) if group.state == "running"), None)
     if policy is None or target is None or group is None:
         return verdict
     for check in policy.checks:
-        probe = runtime.check(group.instance, target, check)
+        probe = provider.ask(group.instance, target, check)
         if not probe.healthy:
             return dataclasses.replace(verdict, passed=False, cause=probe.cause)
     return verdict

@@ -9,18 +9,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from ipaddress import IPv4Network
 
 from instar.control import actions, checks
 from instar.control.endings import ending_of
 from instar.control.report import RolloutReport
 from instar.control.shift import FULL
-from instar.control.snapshot import GroupView, Snapshot, wanted_plan
+from instar.control.snapshot import GroupView, Snapshot, in_flight, wanted_plan
 from instar.errors import InstarError, ProviderError, RouterError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.release import BY_ITSELF, Instance, Release, Rollout, Settings
-from instar.providers.base import NetworkPlan, Provider, Target
+from instar.providers.base import NetworkPlan, Provider
+from instar.providers.facets import require
 from instar.threads import at_once
 
 _AT_ONCE = 8
@@ -39,8 +41,7 @@ class Executor:
         report: RolloutReport,
     ) -> None:
         self._ledger = ledger
-        self._runtime = provider.runtime
-        self._router = provider.router
+        self._provider = provider
         self._find_image = find_image
         self._report = report
 
@@ -55,24 +56,23 @@ class Executor:
             case actions.Start():
                 self._start(self._instances(snapshot, action.instances))
             case actions.SetNetwork():
-                if self._runtime.set_network(NetworkPlan.of(environment, snapshot.environment.settings)):
-                    self._ledger.record("network-restored", environment, release=snapshot.environment.active)
+                self._set_network(snapshot)
             case actions.OpenRouter():
-                self._router.ensure(wanted_plan(snapshot, snapshot.releases[action.release]))
+                self._open_router(snapshot, snapshot.releases[action.release])
             case actions.Attach():
                 self._attach(snapshot, action)
             case actions.Preview():
-                self._router.preview(environment, dict(action.targets))
+                require(self._provider.previews, f"preview '{environment}'").preview(environment, dict(action.targets))
             case actions.Share():
-                self._router.route(environment, dict(action.weights))
+                self._provider.route(environment, dict(action.weights))
             case actions.Route():
                 self._route(snapshot, action.instances)
             case actions.Cut():
-                self._report.cut += self._router.detach(environment, action.instances)
+                self._report.withdrawn(self._provider.withdraw(environment, action.instances))
             case actions.Retire():
                 self._retire(snapshot, action)
             case actions.CloseRouter():
-                self._router.remove(environment)
+                self._provider.close(environment)
             case actions.Alarm():
                 self._report.alarm(action.reason)
                 self._ledger.set_alarm(environment, action.reason, holds=action.holds)
@@ -89,7 +89,7 @@ class Executor:
             case actions.BeginTask():
                 self._report.task(action.task)
                 environment = snapshot.environment.id
-                self._ledger.begin_task(environment, action.release, action.task, self._runtime.network())
+                self._ledger.begin_task(environment, action.release, action.task, self._network())
             case actions.EndTask():
                 self._end_task(snapshot, action)
             case actions.Smoke():
@@ -133,7 +133,7 @@ class Executor:
         others = any(group.weight and group.release == rollout.target for group in snapshot.groups)
         if weights and others:
             with contextlib.suppress(ProviderError, RouterError):
-                self._router.route(snapshot.environment.id, weights)
+                self._provider.route(snapshot.environment.id, weights)
 
     def _plan(self, snapshot: Snapshot, action: actions.Plan) -> None:
         if action.release == snapshot.environment.active:
@@ -141,7 +141,7 @@ class Executor:
                 self._report.replacing(action.count, action.replacing)
             elif snapshot.environment.rollout is None:
                 self._report.more(action.count)
-        environment, network = snapshot.environment.id, self._runtime.network()
+        environment, network = snapshot.environment.id, self._network()
         self._ledger.add_instances(environment, action.release, action.count, network, replacing=action.replacing)
 
     def _go_back(self, snapshot: Snapshot, action: actions.GoBack) -> None:
@@ -163,10 +163,12 @@ class Executor:
         instances = self._instances(snapshot, action.instances)
         release = snapshot.releases[instances[0].release]
         image = self._find_image(release.image)
-        processes = at_once(lambda one: self._runtime.create(one, release, image), instances, at_most=_AT_ONCE)
+        self._provider.publish(image)
+        processes = at_once(lambda one: self._provider.create(one, release, image), instances, at_most=_AT_ONCE)
         with self._ledger.transaction():
             for instance, process in zip(instances, processes, strict=True):
-                self._ledger.set_process(instance.id, process)
+                if process is not None:
+                    self._ledger.set_process(instance.id, process)
         if action.start:
             self._start(instances)
 
@@ -174,19 +176,30 @@ class Executor:
         with self._ledger.transaction():
             for instance in instances:
                 self._ledger.set_started(instance.id)
-        at_once(self._runtime.start, instances, at_most=_AT_ONCE)
+        at_once(self._provider.start, instances, at_most=_AT_ONCE)
+
+    def _set_network(self, snapshot: Snapshot) -> None:
+        environment = snapshot.environment
+        networks = require(self._provider.networks, f"say what instances of '{environment.id}' may reach")
+        if networks.set_network(NetworkPlan.of(environment.id, environment.settings)):
+            self._ledger.record("network-restored", environment.id, release=environment.active)
+
+    def _network(self) -> IPv4Network:
+        return require(self._provider.networks, "give an instance an address").network()
+
+    def _open_router(self, snapshot: Snapshot, release: Release) -> None:
+        self._provider.expose(release, (), wanted_plan(snapshot, release))
 
     def _attach(self, snapshot: Snapshot, action: actions.Attach) -> None:
         self._report.launched(snapshot)
         release = snapshot.releases[action.release]
-        targets = [self._target(instance, release) for instance in self._instances(snapshot, action.instances)]
-        self._router.attach(snapshot.environment.id, targets)
+        self._provider.expose(release, self._instances(snapshot, action.instances))
 
     def _smoke(self, snapshot: Snapshot, action: actions.Smoke) -> None:
         release = snapshot.releases[action.release]
         instances = self._instances(snapshot, action.instances)
         self._report.asking(f"release {release.number} · {len(release.service.smoke)} checks")
-        answers = at_once(lambda one: checks.smoke(self._runtime, one, release), instances, at_most=_AT_ONCE)
+        answers = at_once(lambda one: checks.smoke(self._provider, one, release), instances, at_most=_AT_ONCE)
         failed = next(filter(None, answers), None)
         if failed is not None:
             name, cause = failed
@@ -199,7 +212,8 @@ class Executor:
 
     def _take_step(self, snapshot: Snapshot, action: actions.TakeStep) -> None:
         environment = snapshot.environment.id
-        counted = {group.id: group.routed.served for group in snapshot.groups if group.routed is not None}
+        served = {group.id: group.routed.served for group in snapshot.groups if group.routed is not None}
+        counted = {name: one for name, one in served.items() if one is not None}
         self._report.launched(snapshot)
         self._ledger.change_stage(
             self._rollout(snapshot),
@@ -211,13 +225,13 @@ class Executor:
             judged=False,
             resumed=False,
         )
-        seconds = self._router.route(environment, dict(action.weights))
+        seconds = self._provider.route(environment, dict(action.weights))
         self._report.stepped(action.percent, seconds)
 
     def _judge(self, snapshot: Snapshot, action: actions.Judge) -> None:
         rollout, verdict = self._rollout(snapshot), action.verdict
         if verdict.passed:
-            verdict = checks.checked(self._runtime, snapshot, verdict)
+            verdict = checks.checked(self._provider, snapshot, verdict)
         words = {} if verdict.passed else self._last_words_of([group.id for group in snapshot.of(snapshot.target)])
         detail = {"step": rollout.stage.step, "passed": verdict.passed, "cause": verdict.cause, **verdict.numbers()}
         with self._ledger.transaction():  # who goes on after a crash must not come to another verdict
@@ -240,13 +254,13 @@ class Executor:
             self._give_traffic(snapshot, names)
         else:
             self._report.closed()
-            self._router.route(snapshot.environment.id, {})
+            self._provider.route(snapshot.environment.id, {})
 
     def _give_traffic(self, snapshot: Snapshot, names: tuple[str, ...]) -> None:
         environment = snapshot.environment.id
-        seconds = self._router.route(environment, dict.fromkeys(names, FULL))
-        state = self._router.observe(environment)
-        self._report.shifted(seconds, sum(item.sessions for item in state.targets if item.target.name not in names))
+        seconds = self._provider.route(environment, dict.fromkeys(names, FULL))
+        exposed = self._provider.observe(environment, ()).traffic.groups
+        self._report.shifted(seconds, in_flight(one for name, one in exposed.items() if name not in names))
 
     def _retire(self, snapshot: Snapshot, action: actions.Retire) -> None:
         groups = self._views(snapshot, action.instances)
@@ -256,8 +270,8 @@ class Executor:
                 self._ledger.set_ending(name, ending)
         self._report.ending(snapshot, [(group, endings[group.id]) for group in groups])
         instances = [group.instance for group in groups]
-        at_once(lambda one: self._runtime.destroy(one, snapshot.releases[one.release]), instances, at_most=_AT_ONCE)
-        self._report.cut += self._router.detach(snapshot.environment.id, action.instances)
+        at_once(lambda one: self._provider.destroy(one, snapshot.releases[one.release]), instances, at_most=_AT_ONCE)
+        self._report.withdrawn(self._provider.withdraw(snapshot.environment.id, action.instances))
         with self._ledger.transaction():
             for name, ending in endings.items():
                 reason = action.reason if ending.reason in BY_ITSELF else ending.why
@@ -282,10 +296,6 @@ class Executor:
         wanted = set(names)
         return [group for group in (*snapshot.groups, *snapshot.task_groups) if group.id in wanted]
 
-    def _target(self, instance: Instance, release: Release) -> Target:
-        assert release.service.port is not None
-        return Target(name=instance.id, address=instance.address, port=release.service.port)
-
     def _last_words_of(self, culprits: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """Return the last words of the first of them, by its name: they are enough to know more."""
         return {name: self._last_words(name) for name in culprits[:1]}
@@ -293,7 +303,7 @@ class Executor:
     def _last_words(self, name: str) -> list[str]:
         """Return what an instance printed last. Nothing depends on it: what cannot be read just now is left away."""
         with contextlib.suppress(InstarError):
-            return list(self._runtime.log_lines(name, last=LAST_LINES))
+            return list(self._provider.log_lines(name, last=LAST_LINES))
         return []
 
 

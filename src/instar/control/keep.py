@@ -53,7 +53,7 @@ def _serve(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
         traffic = give_traffic(snapshot, active, groups)
         if traffic:
             return traffic
-    if snapshot.previewed and snapshot.router_plan is not None and snapshot.router_plan.preview is not None:
+    if snapshot.previewed:
         return (Preview(()),)
     return readiness.actions
 

@@ -1,4 +1,4 @@
-"""Put together a :class:`Snapshot` from the ledger, the runtime and the router. Changes nothing."""
+"""Put together a :class:`Snapshot` from the ledger and one look of the provider's. Changes nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from instar.control.replace import counted_for
 from instar.control.snapshot import GroupView, Probation, Snapshot
 from instar.ledger import Ledger
 from instar.model.release import FALLEN, Ending, EnvironmentId, EnvironmentState, Instance, Release
-from instar.providers.base import NetworkPlan, Observed, Probe, Provider, RoutedTarget, Runtime
+from instar.providers.base import NetworkPlan, Observed, Probe, Provider, Routed
 from instar.threads import at_once
 
 _PROBES_AT_ONCE = 16
@@ -34,16 +34,15 @@ def observe(
     instances = ledger.instances(environment_id)
     probation = _probation(ledger, environment)
     releases = _releases(ledger, environment, instances, probation)
-    observed = provider.runtime.observe(instances)
-    router = provider.router.observe(environment_id)
-    routed = {item.target.name: item for item in router.targets}
+    seen = provider.observe(environment_id, instances)
+    routed = seen.traffic.groups
     asked = [
         instance
-        for instance, seen in zip(instances, observed, strict=True)
-        if seen.state == "running" and _matters(environment, instance, routed.get(instance.id), whole)
+        for instance, one in zip(instances, seen.groups, strict=True)
+        if one.state == "running" and _matters(environment, instance, routed.get(instance.id), whole)
     ]
-    probes = _probe(provider.runtime, asked, releases)
-    groups, rollout, now = _views(instances, observed, probes, routed), environment.rollout, ledger.now()
+    probes = _probe(provider, asked, releases)
+    groups, rollout, now = _views(instances, seen.groups, probes, routed), environment.rollout, ledger.now()
     failures = _failures(ledger, environment, releases, now) if replacing else None
     return Snapshot(
         now=now,
@@ -52,12 +51,11 @@ def observe(
         groups=tuple(group for group in groups if group.instance.task is None),
         task_groups=tuple(group for group in groups if group.instance.task is not None),
         tasks=ledger.tasks(environment_id, rollout.target) if rollout and _has_tasks(releases[rollout.target]) else (),
-        previewed=router.previewed,
+        previewed=seen.traffic.previewed,
         failures=failures,
-        router_running=router.running,
-        router_plan=router.plan,
-        network_is_set=provider.runtime.network_plan(environment_id)
-        == NetworkPlan.of(environment_id, environment.settings),
+        router_running=seen.traffic.running,
+        router_plan=seen.traffic.plan,
+        network_is_set=_is_network_set(provider, environment),
         owed=_owed(ledger, environment, groups),
         endings=_endings(ledger, environment, failures),
         probation=probation,
@@ -77,6 +75,12 @@ def _releases(
         assert number is not None
         found[number] = ledger.get_release(environment_id, number)
     return found
+
+
+def _is_network_set(provider: Provider, environment: EnvironmentState) -> bool:
+    """Tell whether instances reach what the settings say; so it is for a provider that has no say in it."""
+    wanted = NetworkPlan.of(environment.id, environment.settings)
+    return provider.networks is None or provider.networks.network_plan(environment.id) == wanted
 
 
 def _has_tasks(release: Release) -> bool:
@@ -131,7 +135,7 @@ def _endings(
     return tuple(one for one in found if one.reason != "instar")
 
 
-def _matters(environment: EnvironmentState, instance: Instance, routed: RoutedTarget | None, whole: bool) -> bool:
+def _matters(environment: EnvironmentState, instance: Instance, routed: Routed | None, whole: bool) -> bool:
     """Tell whether a decision can hang on its health: it should serve and doesn't. (What serves is watched by the
     router itself.)"""
     target = environment.rollout.target if environment.rollout else None
@@ -142,8 +146,8 @@ def _matters(environment: EnvironmentState, instance: Instance, routed: RoutedTa
     return not (routed and routed.weight and routed.up)
 
 
-def _probe(runtime: Runtime, instances: Sequence[Instance], releases: Mapping[int, Release]) -> Mapping[str, Probe]:
-    answers = at_once(lambda one: runtime.probe(one, releases[one.release]), instances, at_most=_PROBES_AT_ONCE)
+def _probe(provider: Provider, instances: Sequence[Instance], releases: Mapping[int, Release]) -> Mapping[str, Probe]:
+    answers = at_once(lambda one: provider.ask(one, releases[one.release]), instances, at_most=_PROBES_AT_ONCE)
     return {one.id: answer for one, answer in zip(instances, answers, strict=True)}
 
 
@@ -151,7 +155,7 @@ def _views(
     instances: Sequence[Instance],
     observed: Sequence[Observed],
     probes: Mapping[str, Probe],
-    routed: Mapping[str, RoutedTarget],
+    routed: Mapping[str, Routed],
 ) -> tuple[GroupView, ...]:
     return tuple(
         GroupView(instance=one, observed=seen, probe=probes.get(one.id), routed=routed.get(one.id))

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from instar.control.analysis import Verdict
-from instar.control.snapshot import GroupView, Snapshot, alone
+from instar.control.snapshot import GroupView, Snapshot, alone, in_flight
 from instar.control.steps import Awaited, awaited, waits_for_somebody
 from instar.model.progress import Progress, Report
 from instar.model.release import BY_ITSELF, Ending
@@ -26,8 +26,8 @@ class RolloutReport:
     launch_told: bool = False
     shifted_at: float | None = None
     gap_since: float | None = None
-    in_flight: int = 0
-    cut: int = 0
+    in_flight: int | None = 0  # None: nobody knows how many
+    cut: int | None = 0
     measured: dict[str, Any] = field(default_factory=dict)
     snapshot: Snapshot | None = None  # the last that was seen
     told_to_wait: set[tuple[int, bool]] = field(default_factory=set)
@@ -86,10 +86,10 @@ class RolloutReport:
     def asked(self, text: str) -> None:
         self.report(Progress(stage="smoke", text=text))
 
-    def stepped(self, percent: int, seconds: float) -> None:
+    def stepped(self, percent: int, seconds: float | None) -> None:
         """The candidate has its next share."""
         self.measured.setdefault("steps", []).append(percent)
-        self.report(Progress(stage="shift", text=f"{percent} % · moved in {seconds * 1000:.1f} ms"))
+        self.report(Progress(stage="shift", text=f"{percent} %{_moved_in(seconds)}"))
 
     def judged(self, verdict: Verdict) -> None:
         kind: Any = "done" if verdict.passed else "failed"
@@ -133,17 +133,18 @@ class RolloutReport:
         """Nobody has the traffic from now on."""
         self.gap_since = self.gap_since or time.monotonic()
 
-    def shifted(self, seconds: float, in_flight: int) -> None:
-        """All traffic has moved; ``in_flight`` requests are still with the release that lost it."""
+    def shifted(self, seconds: float | None, unfinished: int | None) -> None:
+        """All traffic has moved; ``unfinished`` requests are still with the release that lost it."""
         self.shifted_at = time.monotonic()
-        self.in_flight = in_flight
-        text = f"100 % · moved in {seconds * 1000:.1f} ms"
+        self.in_flight = unfinished
+        text = f"100 %{_moved_in(seconds)}"
         if self.gap_since is not None:
             gap_ms = round((self.shifted_at - self.gap_since) * 1000)
             self.measured["gap_ms"] = gap_ms
             self.gap_since = None
             text = f"100 % · gap of {gap_ms} ms: the volume is held by one release at a time"
-        self.measured["switch_ms"] = round(seconds * 1000, 3)
+        if seconds is not None:
+            self.measured["switch_ms"] = round(seconds * 1000, 3)
         self.report(Progress(stage="shift", text=text))
 
     def waiting(self, snapshot: Snapshot) -> None:
@@ -160,20 +161,28 @@ class RolloutReport:
                 text = f"until somebody says: instar rollout resume {snapshot.environment.id} (or abort)"
                 self.report(Progress(stage="wait", text=text))
         elif self.shifted_at is not None:
-            left = sum(group.sessions for group in snapshot.groups if group.release != snapshot.environment.active)
-            self.report(Progress(stage="drain", text=f"{left} requests in flight", kind="running"))
+            others = (one.routed for one in snapshot.groups if one.release != snapshot.environment.active)
+            left = in_flight(one for one in others if one is not None)
+            text = "requests in flight" if left is None else f"{left} requests in flight"
+            self.report(Progress(stage="drain", text=text, kind="running"))
+
+    def withdrawn(self, cut: int | None) -> None:
+        """Groups are in the traffic no more; ``cut`` requests were."""
+        self.cut = None if self.cut is None or cut is None else self.cut + cut
 
     def finished(self, snapshot: Snapshot) -> None:
         """The rollout has ended well."""
         if self.shifted_at is None:
             return
         seconds = time.monotonic() - self.shifted_at
-        drained = max(self.in_flight - self.cut, 0)
+        known = self.in_flight is not None and self.cut is not None
+        drained = max((self.in_flight or 0) - (self.cut or 0), 0) if known else None
         self.measured |= {"drained": drained, "cut": self.cut, "drain_ms": round(seconds * 1000)}
         rollout = snapshot.environment.rollout
         if rollout is not None and rollout.source is not None:
-            text = f"release {rollout.source} · {drained} requests finished in {seconds:.1f} s, {self.cut} cut"
-            self.report(Progress(stage="drain", text=text))
+            finished = f"{drained} requests finished in {seconds:.1f} s, {self.cut} cut"
+            text = finished if known else f"requests had {seconds:.1f} s to finish"
+            self.report(Progress(stage="drain", text=f"release {rollout.source} · {text}"))
 
     def _await(self, snapshot: Snapshot, requests: Awaited) -> None:
         """Tell how many requests came: on one line that changes, and off a terminal once a minute."""
@@ -191,3 +200,7 @@ class RolloutReport:
         healthy = sum(1 for group in snapshot.of(target) if group.healthy or group.weight)
         text = f"release {target.number} · {healthy} of {snapshot.wanted_groups} healthy{tail}"
         self.report(Progress(stage="launch", text=text, kind=kind))
+
+
+def _moved_in(seconds: float | None) -> str:
+    return "" if seconds is None else f" · moved in {seconds * 1000:.1f} ms"

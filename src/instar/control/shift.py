@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from instar.control.actions import Action, Attach, OpenRouter, Route
 from instar.control.launch import is_well
-from instar.control.snapshot import GroupView, Snapshot, routed, wanted_plan
+from instar.control.snapshot import GroupView, Snapshot, is_open_for, routed
 from instar.model.release import Release
 
 FULL = 100  # the weight of each instance of a release that has all traffic
@@ -52,7 +52,7 @@ def serves(snapshot: Snapshot, group: GroupView) -> bool:
 
 def give_traffic(snapshot: Snapshot, release: Release, groups: tuple[GroupView, ...]) -> tuple[Action, ...]:
     """Return what gives ``groups``, and no others, the traffic of ``release``."""
-    if snapshot.router_plan != wanted_plan(snapshot, release):
+    if not is_open_for(snapshot, release):
         return (OpenRouter(release.number),)
     unknown = tuple(group.id for group in groups if group.routed is None)
     if unknown:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from instar.model.release import Ending, EnvironmentState, Instance, Release, TaskRun
-from instar.providers.base import Observed, Probe, RoutedTarget, RouterPlan
+from instar.providers.base import Observed, Probe, Routed, RouterPlan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +21,7 @@ class GroupView:
     instance: Instance
     observed: Observed
     probe: Probe | None = None
-    routed: RoutedTarget | None = None
+    routed: Routed | None = None
 
     @property
     def id(self) -> str:
@@ -54,7 +54,8 @@ class GroupView:
         return self.routed.weight if self.routed else 0
 
     @property
-    def sessions(self) -> int:
+    def sessions(self) -> int | None:
+        """Requests in flight; None where nobody knows."""
         return self.routed.sessions if self.routed else 0
 
 
@@ -90,7 +91,7 @@ class Snapshot:
     task_groups: tuple[GroupView, ...] = ()
     tasks: tuple[TaskRun, ...] = ()
     router_running: bool = False
-    router_plan: RouterPlan | None = None
+    router_plan: str | None = None  # its fingerprint
     network_is_set: bool = True
     previewed: Mapping[int, str] = field(default_factory=dict)
     tried: frozenset[tuple[int, str]] = field(default_factory=frozenset)
@@ -142,12 +143,13 @@ class Snapshot:
         return {number: tuple(groups) for number, groups in found.items()}
 
     def drained(self, group: GroupView) -> bool:
-        """It has no request in flight, or its time to finish them is over."""
+        """It has no request in flight, or its time to finish them is over: that decides alone where nobody knows."""
         return group.sessions == 0 or self.now >= self.drain_deadline(group)
 
     def drain_deadline(self, group: GroupView) -> datetime:
         release = self.releases[group.release]
-        if group.release == self.environment.active:  # it loses its traffic alone, not with its release
+        alone = group.release == self.environment.active  # it loses its traffic alone, not with its release
+        if alone or group.sessions is None:
             since = self.quiet_since.get(group.id, self.now)
         else:
             since = release.last_active_at or group.instance.created_at
@@ -158,6 +160,17 @@ def wanted_plan(snapshot: Snapshot, release: Release) -> RouterPlan:
     """Return the plan of a router that serves ``release`` and whatever else has groups."""
     others = [snapshot.releases[number].service for number in {group.release for group in snapshot.groups}]
     return RouterPlan.of(snapshot.environment.id, snapshot.environment.settings, release.service, others)
+
+
+def is_open_for(snapshot: Snapshot, release: Release) -> bool:
+    """Tell whether requests are taken as ``release`` needs it."""
+    return snapshot.router_plan == wanted_plan(snapshot, release).fingerprint
+
+
+def in_flight(groups: Iterable[Routed]) -> int | None:
+    """Return how many requests ``groups`` have to finish together; None where nobody knows of one of them."""
+    sessions = [one.sessions for one in groups]
+    return None if None in sessions else sum(one or 0 for one in sessions)
 
 
 def routed(release: Release) -> bool:

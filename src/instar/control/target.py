@@ -11,7 +11,7 @@ from datetime import timedelta
 from instar.control.actions import Action, Attach, Cut, Fail, Finish, OpenRouter, Preview, Retire, Smoke, Wait
 from instar.control.endings import has_fallen, why_ended
 from instar.control.launch import Readiness, has_stayed_well, launch
-from instar.control.snapshot import GroupView, Snapshot, alone, routed, wanted_plan
+from instar.control.snapshot import GroupView, Snapshot, alone, is_open_for, routed, wanted_plan
 from instar.control.tasks import run_tasks
 from instar.model.release import Release, Rollout
 
@@ -99,23 +99,23 @@ def _prove(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Actio
 
 def drain(snapshot: Snapshot, target: Release) -> tuple[Action, ...]:
     """Return what waits for the last requests of other releases, and ends those whose time is over."""
-    busy = tuple(group for group in snapshot.others(target) if group.sessions)
-    late = tuple(group.id for group in busy if snapshot.drained(group))
+    busy = tuple(group for group in snapshot.others(target) if group.sessions != 0)
+    late = tuple(group.id for group in busy if group.sessions and snapshot.drained(group))
     if late:
         return (Cut(late),)
-    return (Wait(DRAIN_PAUSE_S),) if busy else ()
+    return () if all(map(snapshot.drained, busy)) else (Wait(DRAIN_PAUSE_S),)
 
 
 def _introduce(
     snapshot: Snapshot, rollout: Rollout, target: Release, groups: tuple[GroupView, ...]
 ) -> tuple[Action, ...]:
-    if snapshot.router_plan is None or snapshot.router_plan != wanted_plan(snapshot, target):
+    if not is_open_for(snapshot, target):
         return (OpenRouter(target.number),)
     unknown = tuple(group.id for group in groups if group.routed is None or not group.routed.up)
     if unknown:
         return (Attach(target.number, unknown),)
     shown = {target.number: groups[0].id}
-    if snapshot.router_plan.preview is not None and dict(snapshot.previewed) != shown:
+    if wanted_plan(snapshot, target).preview is not None and dict(snapshot.previewed) != shown:
         return (Preview(tuple(shown.items())),)
     proven = target.ran_well and rollout.kind == "rollback"
     new = tuple(group.id for group in groups if group.id not in rollout.stage.smoked)

@@ -16,6 +16,7 @@ from instar.model.drift import Finding
 from instar.model.image import Image
 from instar.model.release import EnvironmentState, Instance, Release
 from instar.providers.base import NetworkPlan, Provider, Subject
+from instar.providers.facets import require
 from instar.store import Store
 from instar.threads import at_once
 
@@ -67,7 +68,7 @@ def check(
         for one in instances
         if instance in (None, one.id)
     ]
-    found = provider.runtime.inspect(subjects, deep=deep)
+    found = require(provider.inspects, f"inspect '{environment}'").inspect(subjects, deep=deep)
     findings = [*_that_stay(ledger, instances, releases, found, damaged)] if found or damaged else []
     findings += _network(provider, state, at_rest=at_rest)
     findings += _router(ledger, provider, state, instances, releases, at_rest=at_rest)
@@ -150,8 +151,10 @@ def _damaged(path: str, observed: str) -> Finding:
 
 
 def _network(provider: Provider, state: EnvironmentState, *, at_rest: bool) -> Iterator[Finding]:
-    yield from provider.runtime.inspect_network()
-    there = provider.runtime.network_plan(state.id)
+    if provider.networks is None:
+        return
+    yield from provider.networks.inspect_network()
+    there = provider.networks.network_plan(state.id)
     if at_rest and there is not None and there != (wanted := NetworkPlan.of(state.id, state.settings)):
         shown = "what its instances may reach"
         yield Finding(
@@ -170,15 +173,16 @@ def _router(
 ) -> Iterator[Finding]:
     """Yield what is wrong with the router; each look that fails is a finding, unless somebody changes it just now."""
     found: list[Finding] = []
+    inspects = require(provider.inspects, f"inspect the router of '{state.id}'")
     try:
-        found += provider.router.inspect(state.id)
+        found += inspects.inspect_router(state.id)
     except (RouterError, EnvironmentBusy) as error:
         found += _unseen("router", error) if at_rest else ()
     yield from found
     if not at_rest:
         return
     try:
-        router = provider.router.observe(state.id)
+        router = inspects.router(state.id)
         yield from compare(state, instances, releases, router)
         if not router.running and not found and _is_missed(ledger, provider, state, releases):
             yield Finding(instance=None, kind="router", path="HAProxy", expected="it runs", observed="nothing runs")
@@ -196,4 +200,4 @@ def _is_missed(ledger: Ledger, provider: Provider, state: EnvironmentState, rele
     instances = [one for one in ledger.instances(state.id) if one.task is None and one.started_at is not None]
     active = [one for one in instances if one.release == state.active and one.release in releases]
     routed = bool(active) and bool(state.settings.listen) and releases[active[0].release].service.port is not None
-    return routed and any(one.state == "running" for one in provider.runtime.observe(active))
+    return routed and any(one.state == "running" for one in provider.observe(state.id, active).groups)

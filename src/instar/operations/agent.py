@@ -251,8 +251,8 @@ class Agent:
         """Finish what a dead ``destroy`` began; its volumes stay."""
         if not state.destroying:
             return
-        runtime = self._workspace.provider(state.settings.provider).runtime
-        runtime.forget(state.id, self._workspace.ledger.instance_names(state.id), volumes=False)
+        provider = self._workspace.provider(state.settings.provider)
+        provider.forget(state.id, self._workspace.ledger.instance_names(state.id), volumes=False)
         self._workspace.ledger.remove_environment(state.id)
 
 

@@ -17,7 +17,8 @@ def cut_connections(workspace: Workspace, state: EnvironmentState | None, settin
         return
     plan = NetworkPlan.of(state.id, settings)
     instances = [one for one in workspace.ledger.instances(state.id) if one.process is not None]
-    found = workspace.provider(state.settings.provider).runtime.cut(plan, instances)
+    networks = workspace.provider(state.settings.provider).networks
+    found = networks.cut(plan, instances) if networks is not None else {}
     for name, lines in found.items():
         more = f", and {len(lines) - _AT_MOST} more" if len(lines) > _AT_MOST else ""
         yield (

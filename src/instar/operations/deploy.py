@@ -27,7 +27,7 @@ from instar.operations.project import project_of, require_own
 from instar.operations.secrets import keep_secrets
 from instar.operations.watch import require_watch, warn_unwatched, watch_release
 from instar.operations.workspace import Workspace
-from instar.providers.base import Provider, RouterPlan
+from instar.providers.base import Counters, Provider
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,11 +190,8 @@ def begin(
     refuse_destroying(state)
     clear_orphans(workspace, provider)
     release = _known_release(workspace, state, image.digest, configuration)
-    if release is None or state is None or state.active != release.number:
-        _require_room(provider, settings, configuration)
-    if settings.listen and configuration.service.port is not None:
-        provider.router.check(RouterPlan.of(environment, settings, configuration.service))
-    for warning in provider.runtime.warnings():
+    launching = release is None or state is None or state.active != release.number
+    for warning in provider.preflight(environment, settings, configuration.service, launching=launching):
         workspace.report(Progress(stage="note", text=warning, kind="warning"))
     for text in cut_connections(workspace, state, settings):
         workspace.report(Progress(stage="note", text=text, kind="warning"))
@@ -271,7 +268,7 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
     environment = release.environment
     before = workspace.ledger.get_environment(environment)
     provider = workspace.provider(before.settings.provider)
-    counted = provider.router.counters(environment)
+    counted = _counted(provider, environment)
     loop = Loop(ledger=workspace.ledger, provider=provider, find_image=workspace.store.image, report=workspace.report)
     report = loop.run(environment)
     back = report.went_back
@@ -279,15 +276,14 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
         back = watch_release(loop, environment).report.went_back
     elif back is None and before.rollout is not None and before.rollout.kind != "rollback":
         warn_unwatched(workspace, before.settings, environment)
-    served = provider.router.counters(environment)
+    served = _counted(provider, environment)
     ended = workspace.ledger.get_rollout(before.rollout.id) if before.rollout else None
     detail = {**report.measured, **(ended.detail if ended else {})}
     culprit, last_lines = next(iter(detail.get("last_lines", {}).items()), (None, []))
     missing = _missing(report)
     failed = (ended.state == "failed" if ended else missing is not None) or back is not None
     after = workspace.ledger.get_environment(environment)
-    requests, failures = served.requests - counted.requests, served.failed - counted.failed
-    whole = requests >= 0 and failures >= 0  # a router that was started anew counts from 0 again
+    requests, failures = _answered_between(counted, served)
     return RolloutOutcome(
         environment=environment,
         release=release.number,
@@ -303,11 +299,24 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
         warning=detail.get("warning") or (after.alarm if watch else None),
         active=after.active,
         touched=report.shifted_at is not None or "gap_ms" in detail or "steps" in detail,
-        requests=requests if whole else None,
-        failed=failures if whole else None,
+        requests=requests,
+        failed=failures,
         culprit=culprit,
         last_lines=tuple(last_lines),
     )
+
+
+def _counted(provider: Provider, environment: EnvironmentId) -> Counters | None:
+    return None if provider.counts is None else provider.counts.counters(environment)
+
+
+def _answered_between(before: Counters | None, after: Counters | None) -> tuple[int | None, int | None]:
+    """Return how many requests came, and how many of them failed; None where nobody counted them all."""
+    if before is None or after is None:
+        return None, None
+    requests, failed = after.requests - before.requests, after.failed - before.failed
+    whole = requests >= 0 and failed >= 0  # a router that was started anew counts from 0 again
+    return (requests, failed) if whole else (None, None)
 
 
 def _missing(report: RolloutReport) -> str | None:
@@ -327,8 +336,10 @@ def _missing(report: RolloutReport) -> str | None:
 
 def clear_orphans(workspace: Workspace, provider: Provider) -> None:
     """Remove what a killed process left behind and no record knows."""
-    names = provider.runtime.clear_orphans(workspace.ledger.instances)
-    names += provider.router.clear_orphans(lambda: [state.id for state in workspace.ledger.environments()])
+    if provider.sweeps is None:
+        return
+    ledger = workspace.ledger
+    names = provider.sweeps.sweep(ledger.instances, lambda: [state.id for state in ledger.environments()])
     if names:
         text = f"cleared what an interrupted run had left: {', '.join(names)}"
         workspace.report(Progress(stage="note", text=text, kind="warning"))
@@ -362,14 +373,3 @@ def _give_up_running(workspace: Workspace, state: EnvironmentState | None) -> No
     text = f"the {rollout.kind} to release {rollout.target} had not ended: given up for this one"
     workspace.report(Progress(stage="note", text=text, kind="warning"))
     workspace.ledger.end_rollout(rollout, "failed", {"reason": "another rollout took its place"})
-
-
-def _require_room(provider: Provider, settings: Settings, configuration: Configuration) -> None:
-    limits = configuration.service.limits
-    needed, room = settings.instances * limits.memory_bytes, provider.runtime.room_bytes()
-    if needed > room:
-        raise Refused(
-            f"cannot start {settings.instances} instances of {limits.memory_bytes >> 20} MiB each: "
-            f"this machine has {room >> 20} MiB left beside what runs",
-            hint="lower service.limits.memory or instances, or stop something",
-        )

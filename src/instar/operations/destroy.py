@@ -21,7 +21,7 @@ def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: boo
         Loop(ledger=workspace.ledger, provider=provider, find_image=workspace.store.image, report=workspace.report).run(
             environment_id
         )
-        provider.runtime.forget(environment_id, workspace.ledger.instance_names(environment_id), volumes=volumes)
+        provider.forget(environment_id, workspace.ledger.instance_names(environment_id), volumes=volumes)
         workspace.ledger.remove_environment(environment_id)
         clear_orphans(workspace, provider)
     remove_old_secrets_if_free(workspace)

@@ -28,6 +28,7 @@ from instar.model.release import EnvironmentId, EnvironmentState, Instance
 from instar.operations.drift import last_event, resting
 from instar.operations.workspace import Workspace
 from instar.providers.base import RouterPlan
+from instar.providers.facets import require
 
 _PID: Final = re.compile(r"^process \d+")
 _TOLD_AT_MOST: Final = 20  # findings in an event; the evidence has all
@@ -115,7 +116,8 @@ def _of_instances(found: _Found, known: Mapping[str, Instance]) -> Checked:
 def _restore_network(workspace: Workspace, state: EnvironmentState, report: Report) -> None:
     """Have this machine's rules about instances made again as they were; what they are for, the loop says next."""
     try:
-        if workspace.provider(state.settings.provider).runtime.restore_network():
+        networks = workspace.provider(state.settings.provider).networks
+        if networks is not None and networks.restore_network():
             workspace.ledger.record("network-restored", state.id, release=state.active)
     except (HostError, EnvironmentBusy) as error:
         report(Progress(stage="drift", kind="warning", text=f"the instances' network cannot be put right: {error}"))
@@ -154,15 +156,15 @@ def keep_evidence(
 ) -> str:
     """Keep the findings, the processes and the last lines of an instance in a file; return its name, or why there is
     none: an instance that drifted goes all the same."""
-    runtime = workspace.provider(state.settings.provider).runtime
+    provider = workspace.provider(state.settings.provider)
     path = workspace.state.evidence / f"{instance.id}.{workspace.ledger.now():%Y%m%dT%H%M%S.%f}Z.json"
     try:
         kept = {
             "instance": instance.id,
             "at": workspace.ledger.now().isoformat(),
             "findings": to_json(tuple(findings)),
-            "processes": list(runtime.processes(instance)),
-            "last_lines": list(runtime.log_lines(instance.id, last=_LAST_LINES)),
+            "processes": list(provider.inspects.processes(instance)) if provider.inspects is not None else [],
+            "last_lines": list(provider.log_lines(instance.id, last=_LAST_LINES)),
         }
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         durable.write(path, json.dumps(kept, indent=1).encode())
@@ -212,5 +214,6 @@ def _put_right(workspace: Workspace, state: EnvironmentState) -> None:
         return
     services = [release.service for release in releases.values()]
     plan = RouterPlan.of(state.id, state.settings, active.service, services)
-    workspace.provider(state.settings.provider).router.restore(plan, targets(instances, releases))
+    inspects = require(workspace.provider(state.settings.provider).inspects, f"put the router of '{state.id}' right")
+    inspects.restore_router(plan, targets(instances, releases))
     workspace.ledger.record("router-restored", state.id, release=state.active)

@@ -142,21 +142,21 @@ def _logs(workspace: Workspace, dry_run: bool) -> Iterator[str]:
     for one in environments_with_releases(workspace):
         environment = one.state.id
         numbers = retention.with_logs(one.state, one.releases, one.present)
-        runtime = workspace.provider(one.state.settings.provider).runtime
+        keeper = workspace.provider(one.state.settings.provider)
         old = (name for name, number in instances.get(environment, ()) if number not in numbers)
-        there = [name for name in old if runtime.has_log(name)]
+        there = [name for name in old if keeper.has_log(name)]
         if there and not dry_run:
-            runtime.forget_logs(there)
+            keeper.forget_logs(there)
         yield from there
 
 
 def _logs_of_removed(workspace: Workspace, dry_run: bool) -> Iterator[str]:
     """Remove the logs that destroyed environments left; yield the instances."""
     for provider, _, name in workspace.ledger.instances_of_removed():
-        runtime = workspace.provider(provider).runtime
-        if runtime.has_log(name):
+        keeper = workspace.provider(provider)
+        if keeper.has_log(name):
             if not dry_run:
-                runtime.forget_logs([name])
+                keeper.forget_logs([name])
             yield name
 
 

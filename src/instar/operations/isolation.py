@@ -63,5 +63,5 @@ def isolate(workspace: Workspace, instance: Instance) -> None:
 
 def _weight(workspace: Workspace, instance: Instance) -> int:
     environment = workspace.ledger.get_environment(instance.environment)
-    router = workspace.provider(environment.settings.provider).router.observe(instance.environment)
-    return next((one.weight for one in router.targets if one.target.name == instance.id), 0)
+    traffic = workspace.provider(environment.settings.provider).observe(instance.environment, ()).traffic
+    return traffic.groups[instance.id].weight if instance.id in traffic.groups else 0

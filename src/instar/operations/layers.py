@@ -33,4 +33,5 @@ def guarantee(workspace: Workspace, environment: EnvironmentId) -> Guarantee | N
 def layers_in_use(workspace: Workspace) -> Iterator[Digest]:
     """Yield the diff ID of every layer that an instance stands on; each image's, and the plates that are in none."""
     for name in {state.settings.provider for state in workspace.ledger.environments()}:
-        yield from workspace.provider(name).runtime.layers_in_use()
+        layers = workspace.provider(name).layers
+        yield from layers.layers_in_use() if layers is not None else ()

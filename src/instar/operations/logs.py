@@ -11,7 +11,7 @@ from instar.control.endings import words
 from instar.errors import NotFound
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.workspace import Workspace
-from instar.providers.base import Runtime
+from instar.providers.base import Provider
 from instar.threads import begin
 
 _NAMED = 5
@@ -26,17 +26,17 @@ def logs(
     since: datetime | None = None,
     follow: bool,
 ) -> Iterator[tuple[str, str]]:
-    """Yield (instance id, line). Of one instance, or of all groups of the active release.
+    """Yield (instance id, line). Of one instance, or of all of the active release.
 
     Lines of several instances come in the order of their times, the ``last`` of all together; or as they come when
     ``follow``, which begins with the last of each.
     """
-    runtime = workspace.provider(environment.settings.provider).runtime
+    provider = workspace.provider(environment.settings.provider)
     names = [_known(workspace, environment.id, instance)] if instance else _active(workspace, environment)
     if follow:
-        yield from (pair for pair in _follow(runtime, names, last) if _is_since(pair[1], since))
+        yield from (pair for pair in _follow(provider, names, last) if _is_since(pair[1], since))
         return
-    lines = [(line, name) for name in names for line in runtime.log_lines(name, last=last) if _is_since(line, since)]
+    lines = [(line, name) for name in names for line in provider.log_lines(name, last=last) if _is_since(line, since)]
     if len(names) > 1:
         lines.sort(key=lambda pair: _moment(pair[0]))
     for line, name in lines if last is None else lines[max(0, len(lines) - last) :]:
@@ -45,14 +45,14 @@ def logs(
 
 def endings(workspace: Workspace, environment: EnvironmentState, instance: str | None) -> Iterator[tuple[str, str]]:
     """Yield (instance id, how it ended) of those whose logs :func:`logs` shows and that have."""
-    runtime = workspace.provider(environment.settings.provider).runtime
+    provider = workspace.provider(environment.settings.provider)
     present = {one.id: one for one in workspace.ledger.instances(environment.id)}
     for name in [instance] if instance else _active(workspace, environment):
         ending = workspace.ledger.find_ending(name)
         if ending is not None:
             yield name, f"{ending} ({ending.at:%Y-%m-%d %H:%M:%S} UTC)"
         elif name in present:
-            (seen,) = runtime.observe([present[name]])
+            (seen,) = provider.observe(environment.id, [present[name]]).groups
             if seen.state == "stopped":
                 yield name, words(seen)
 
@@ -90,13 +90,13 @@ def _active(workspace: Workspace, environment: EnvironmentState) -> list[str]:
     return names
 
 
-def _follow(runtime: Runtime, names: Sequence[str], last: int | None) -> Iterator[tuple[str, str]]:
+def _follow(provider: Provider, names: Sequence[str], last: int | None) -> Iterator[tuple[str, str]]:
     heard: queue.SimpleQueue[tuple[str, str] | BaseException | None] = queue.SimpleQueue()
 
     def read(name: str) -> None:
         end: BaseException | None = None
         try:
-            for line in runtime.log_lines(name, last=last, follow=True):
+            for line in provider.log_lines(name, last=last, follow=True):
                 heard.put((name, line))
         except BaseException as error:
             end = error

@@ -141,7 +141,7 @@ def _not_as_wanted(workspace: Workspace, state: EnvironmentState) -> list[Planne
     if state.rollout is not None:
         return [PlannedChange(what="rollout", before="unfinished", after=f"to release {state.rollout.target}")]
     instances = [one for one in workspace.ledger.instances(state.id) if one.release == state.active]
-    observed = workspace.provider(state.settings.provider).runtime.observe(instances)
+    observed = workspace.provider(state.settings.provider).observe(state.id, instances).groups
     dead = sum(1 for one in observed if one.state != "running")
     return [PlannedChange(what="instances", before=f"{dead} ended", after="replaced")] if dead else []
 

@@ -31,6 +31,7 @@ from instar.operations.recordings import new_recording
 from instar.operations.taint import get_instance, get_reason
 from instar.operations.workspace import Workspace
 from instar.providers.base import Shell, Streams
+from instar.providers.facets import require
 
 _STAYED_S = 0.3  # a process that is gone after that was on its way anyway
 _TOLD = 50  # differences that the history keeps
@@ -95,8 +96,8 @@ def shell(
     release = workspace.ledger.get_release(instance.environment, instance.release)
     if request.isolated:
         require_another(environment, release)
-    runtime = workspace.provider(environment.settings.provider).runtime
-    way = runtime.open_shell(instance, release, toolbox=request.toolbox)
+    shells = require(workspace.provider(environment.settings.provider).shells, f"open a shell in '{instance.id}'")
+    way = shells.open_shell(instance, release, toolbox=request.toolbox)
     recorder = _recorder(workspace, instance, request, reason, terminal)
     with contextlib.closing(recorder), contextlib.closing(way):
         _taint(workspace, environment, request, instance, reason, recorder)
@@ -113,7 +114,7 @@ def _chosen(workspace: Workspace, environment: EnvironmentState, request: ShellR
     if request.instance is not None:
         return get_instance(workspace, environment, request.instance)
     environment_id = environment.id
-    runtime = workspace.provider(environment.settings.provider).runtime
+    provider = workspace.provider(environment.settings.provider)
     instances = [
         one
         for one in workspace.ledger.instances(environment_id)
@@ -121,7 +122,7 @@ def _chosen(workspace: Workspace, environment: EnvironmentState, request: ShellR
     ]
     running = [
         one
-        for one, seen in zip(instances, runtime.observe(instances), strict=True)
+        for one, seen in zip(instances, provider.observe(environment_id, instances).groups, strict=True)
         if seen.state == "running" and one.started_at is not None
     ]
     if not running:

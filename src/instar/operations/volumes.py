@@ -9,7 +9,8 @@ from instar.model.release import EnvironmentId, Settings
 from instar.operations.locks import hold_environment
 from instar.operations.privilege import require_root
 from instar.operations.workspace import Workspace
-from instar.providers.base import Runtime, StoredVolume
+from instar.providers.base import StoredVolume
+from instar.providers.facets import Volumes, require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +25,7 @@ class KeptVolume:
 def volumes(workspace: Workspace, environment: EnvironmentId | None = None) -> tuple[KeptVolume, ...]:
     """Return every volume that is kept, or those of ``environment``."""
     require_root("volumes", "the state directory belongs to root")
-    kept = [one for one in _runtime(workspace, environment).volumes() if environment in (None, one.environment)]
+    kept = [one for one in _keeper(workspace, environment).volumes() if environment in (None, one.environment)]
     return tuple(
         KeptVolume(
             stored=one,
@@ -45,13 +46,14 @@ def remove_volume(workspace: Workspace, environment: EnvironmentId, name: str, *
                 f"cannot remove the volume '{name}' of '{environment}': {', '.join(users)} has it",
                 hint=f"deploy a release without it, or instar destroy {environment} --volumes",
             )
-        _runtime(workspace, environment).remove_volume(environment, name)
+        _keeper(workspace, environment).remove_volume(environment, name)
         workspace.ledger.record("volume-removed", environment, volume=name)
 
 
-def _runtime(workspace: Workspace, environment: EnvironmentId | None) -> Runtime:
+def _keeper(workspace: Workspace, environment: EnvironmentId | None) -> Volumes:
     state = workspace.ledger.find_environment(environment) if environment else None
-    return workspace.provider((state.settings if state else Settings()).provider).runtime
+    provider = workspace.provider((state.settings if state else Settings()).provider)
+    return require(provider.volumes, "work on volumes")
 
 
 def _users(workspace: Workspace, environment: EnvironmentId, name: str) -> tuple[str, ...]:

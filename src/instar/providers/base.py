@@ -1,30 +1,32 @@
-"""What runs instances and routes traffic, as two protocols. Each provider is one of each.
+"""The port: what runs groups of instances and routes traffic to them, and what is said about it.
 
-Every call is idempotent: asked twice, it does it once. No call decides anything: what to do comes from
-``control/``, what an instance is from the ledger, before it is created. Nothing here changes an instance:
-one is created, started, destroyed.
+No call decides anything: what to do comes from ``control/``, what a group is from the ledger, before it is created.
+Nothing here changes an instance: one is created, started, destroyed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
+from instar.model.codec import canonical
 from instar.model.definition import Check, Headers, Network, Service
 from instar.model.digest import Digest
-from instar.model.drift import Finding
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Process, Release, Served, Settings
 from instar.model.survey import Survey
+
+if TYPE_CHECKING:
+    from instar.providers.facets import Counts, Inspects, Layers, Networks, Previews, Shells, Sweeps, Volumes
 
 RESTARTED = "the machine was restarted"  # the reason of an instance that ended with the boot it was of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observed:
-    """An instance as it is. ``created``: everything is made, its first process has not begun.
+    """A group as it is. ``created``: everything is made, its first process has not begun. ``ending``: it was told to
+    end, and something of it is left. ``ready``: so many of its members answer, where the engine itself knows.
 
     ``process`` is None unless created or running. ``exit_status`` is of a stopped one where it is known
     (128 + signal for one that a signal ended), ``signal`` that signal's name; ``out_of_memory``: it, or a process of
@@ -32,8 +34,9 @@ class Observed:
     """
 
     id: str
-    state: Literal["absent", "created", "running", "stopped"]
+    state: Literal["absent", "created", "running", "ending", "stopped"]
     process: Process | None = None
+    ready: int | None = None
     exit_status: int | None = None
     reason: str | None = None
     signal: str | None = None
@@ -114,120 +117,6 @@ class NetworkPlan:
         return cls(environment=environment, network=settings.network, listen=settings.listen)
 
 
-class Runtime(Protocol):
-    """Where instances run."""
-
-    def network(self) -> IPv4Network:
-        """Return the network that instance addresses are taken from; its first host is the provider's own.
-
-        Decides it and writes it down at the first call. Raises HostError when every candidate is taken.
-        """
-
-    def network_plan(self, environment: EnvironmentId) -> NetworkPlan | None:
-        """Return the plan in force for what the instances of ``environment`` may reach; None where none is (any
-        more)."""
-
-    def set_network(self, plan: NetworkPlan) -> bool:
-        """Let the instances of an environment, those that run and those to come, reach what ``plan`` says and nothing
-        else of what it is about. Returns whether somebody had taken away what was in force, for everybody.
-
-        Raises HostError, and what was in force stays.
-        """
-
-    def room_bytes(self) -> int:
-        """Return how much memory this machine can still give to new instances."""
-
-    def create(self, instance: Instance, release: Release, image: Image) -> Process:
-        """Make everything that ``instance`` needs and its first process, which waits to begin.
-
-        That is the service's command or, of an instance with a ``task``, the command of that task of its release.
-
-        Returns that process. Raises ProviderError (its message is for people: a command that is not in the image
-        is named here) and leaves nothing behind when it fails.
-        """
-
-    def start(self, instance: Instance) -> None:
-        """Let the first process of a created instance begin. Does nothing to one that runs."""
-
-    def observe(self, instances: Sequence[Instance]) -> tuple[Observed, ...]:
-        """Return how each of ``instances`` is now, in their order."""
-
-    def probe(self, instance: Instance, release: Release) -> Probe:
-        """Check its health once, as its release's ``health`` says, within ``health.timeout_ms``. Never raises."""
-
-    def check(self, instance: Instance, release: Release, check: Check) -> Probe:
-        """Answer one question about a running instance, within ``check.timeout_ms``. Never raises."""
-
-    def inspect(self, subjects: Sequence[Subject], *, deep: bool = False) -> tuple[Finding, ...]:
-        """Return everything about these instances that is not as it was made; of one that does not run, nothing.
-
-        ``deep``: read every byte of their layers too, and look for code that was changed in memory. May be asked while
-        anything else goes on; what is only so for a moment is not found.
-        """
-
-    def cut(self, plan: NetworkPlan, instances: Sequence[Instance]) -> Mapping[str, tuple[str, ...]]:
-        """Return what of ``instances``' open connections could not be begun under ``plan``: by instance, for people.
-
-        Those of a provider's older instances go on until they are replaced, others end when it comes into force.
-        """
-
-    def inspect_network(self) -> tuple[Finding, ...]:
-        """Return what is not as it was made of what all instances share of their network."""
-
-    def restore_network(self) -> bool:
-        """Make that as it was made, for all instances that run, again; return whether there was anything to be put
-        right. Raises HostError."""
-
-    def layers_in_use(self) -> Collection[Digest]:
-        """Return the diff IDs of all layers that instances stand on, also those that are only just being made."""
-
-    def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
-        """Return what is known of the processes of an instance, for people who look into what happened."""
-
-    def destroy(self, instance: Instance, release: Release) -> None:
-        """Stop it (signal, grace, kill) and remove every trace but its log and its volumes.
-
-        A half-made or half-removed instance is fine. Returns when nothing of it is left.
-        """
-
-    def clear_orphans(self, known: Callable[[], Sequence[Instance]]) -> tuple[str, ...]:
-        """Remove whatever carries this state directory's id and belongs to none of ``known()``; return their names.
-
-        ``known`` is asked after the machine was looked at: whatever is made was written down before.
-        """
-
-    def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
-        """Yield the lines that an instance printed, each ``TIME STREAM TEXT``; of destroyed ones too, while kept."""
-
-    def has_log(self, instance_id: str) -> bool:
-        """Tell whether anything that an instance printed is kept."""
-
-    def forget_logs(self, names: Sequence[str]) -> None:
-        """Remove the logs of instances that are gone; the environment that they were of may go on."""
-
-    def forget(self, environment: EnvironmentId, names: Sequence[str], *, volumes: bool) -> None:
-        """Remove the logs of a destroyed environment's instances, what they might reach, and its volumes when
-        ``volumes``.
-
-        ``names`` are the ids of all instances that it ever had: another place's may look the same.
-        """
-
-    def volumes(self) -> Iterable[StoredVolume]:
-        """Return every volume that is kept, also those of environments that are gone."""
-
-    def remove_volume(self, environment: EnvironmentId, name: str) -> None:
-        """Remove a volume, which no instance has, with all that is in it. Raises NotFound when there is none."""
-
-    def open_shell(self, instance: Instance, release: Release, *, toolbox: bool) -> Shell:
-        """Find the way into a running instance: to the shell of its image, or to one that is shown inside for it.
-
-        Raises ProviderError when there is none (it does not run; no shell in the image), ComponentMissing.
-        """
-
-    def warnings(self) -> tuple[str, ...]:
-        """Return what on this machine will get in an instance's way (a firewall, an unreachable resolver)."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
     """Where requests can go. ``name`` is an instance's id."""
@@ -253,6 +142,11 @@ class RouterPlan:
     headers: Headers = Headers()
     wait_ms: int = 0  # how long a request waits while no target can take it; 0: it is refused at once
     accept_proxy: tuple[str, ...] = ()  # from these addresses, connections begin with the PROXY protocol's header
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what tells it from any other plan: kept by a provider beside what it has made of the plan."""
+        return str(Digest.of(canonical(self)))
 
     @classmethod
     def of(
@@ -325,64 +219,156 @@ class Counters:
     failed: int  # answered 5xx or not at all
 
 
-class Router(Protocol):
-    """Where traffic goes. One per environment; a place is made known to it by ``ensure``."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traits:
+    """What kind of a provider it is: all that ``control`` knows of whatever runs the groups.
 
-    def check(self, plan: RouterPlan) -> None:
-        """Raise RouterError when ``plan.listen`` cannot be had (the port is taken: by which process)."""
+    ``heals``: members that end or do not answer are replaced by the engine, and by nobody else. ``waits_to_begin``: a
+    group can be made without being begun. ``heaviest_weight``: the heaviest that a group can have, at least 100.
+    ``poll_s``: how soon it may be asked again. ``unseen_s``: for so long a look may not show yet what was done.
+    ``needs_root``: who asks it for anything has to be root on this machine.
+    """
 
-    def ensure(self, plan: RouterPlan) -> None:
-        """Make the router run as ``plan`` says, without losing a request when it runs already."""
+    heals: bool = False
+    waits_to_begin: bool = True
+    heaviest_weight: int = 256
+    poll_s: float = 0.02
+    unseen_s: float = 0.0
+    needs_root: bool = True
 
-    def attach(self, environment: EnvironmentId, targets: Sequence[Target]) -> None:
-        """Make ``targets`` known with weight 0, and return when the router's own checks have found each well.
 
-        Raises RouterError when they are not within five seconds; nothing that has traffic is touched.
-        """
+class Routed(Protocol):
+    """A group as whatever routes the traffic has it. ``weight`` 0 takes no new requests; ``up``: one that came now
+    would be answered. ``sessions`` are in flight now, ``served`` is what it has answered since it was exposed or since
+    the counters began anew: each None where that isn't known."""
 
-    def route(self, environment: EnvironmentId, weights: Mapping[str, int]) -> float:
-        """Give new requests to attached targets by name and weight (1–256), and none to any other target.
-
-        Those not named stay attached, draining. Written to the router's file before it returns, so that it
-        holds after a restart. Returns the seconds in which the traffic moved.
-        """
-
-    def preview(self, environment: EnvironmentId, targets: Mapping[int, str]) -> None:
-        """Send requests that ask for a release by its number (header ``X-Instar-Release``) to the attached target
-        that ``targets`` names, and those to the preview address to that of the highest number; no others.
-
-        A target that is not there any more is as if it were not named. Does nothing without ``plan.preview``.
-        """
-
-    def detach(self, environment: EnvironmentId, names: Sequence[str]) -> int:
-        """Take targets away, cutting what is still in flight; return how many sessions were cut.
-
-        When it returns, no router file names their addresses.
-        """
-
-    def observe(self, environment: EnvironmentId) -> RouterState:
-        """Return what the router does now."""
-
-    def inspect(self, environment: EnvironmentId) -> tuple[Finding, ...]:
-        """Return what of the router is not as this provider made it; nothing where none runs."""
-
-    def restore(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
-        """Make the router as it was made again, without losing a request: ``plan``, and of ``targets`` those that it
-        has, with their weights."""
-
-    def counters(self, environment: EnvironmentId) -> Counters:
-        """Return the totals; zeros when it does not run."""
-
-    def remove(self, environment: EnvironmentId) -> None:
-        """Stop the router and remove everything of it."""
-
-    def clear_orphans(self, known: Callable[[], Sequence[EnvironmentId]]) -> tuple[str, ...]:
-        """Stop routers that belong to this state directory and to none of ``known``; return their names."""
+    @property
+    def weight(self) -> int: ...
+    @property
+    def sessions(self) -> int | None: ...
+    @property
+    def up(self) -> bool: ...
+    @property
+    def served(self) -> Served | None: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Provider:
-    """One of each."""
+class Traffic:
+    """Where an environment's requests go. ``running``: something takes them. ``plan`` is the fingerprint of the plan in
+    force, as :meth:`Provider.expose` was given it; None: it does not work, whatever is there of it. ``groups`` are
+    those that are exposed, by id; ``previewed``: release → the group that requests for that very release go to."""
 
-    runtime: Runtime
-    router: Router
+    running: bool = False
+    plan: str | None = None
+    groups: Mapping[str, Routed] = field(default_factory=dict)
+    previewed: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observation:
+    """One look: the groups that were asked about, in their order, and the environment's traffic."""
+
+    groups: tuple[Observed, ...]
+    traffic: Traffic
+
+
+class Provider(Protocol):
+    """What runs groups and routes traffic. It says its traits and does what it is told; it decides nothing.
+
+    Every call is idempotent: asked twice, it does it once. None waits longer than one answer of the engine: what takes
+    longer goes on by itself, and :meth:`observe` says how far it is. None is made inside a transaction of the ledger.
+    Each may raise an error that says when to try again (``retry_after_s``); any other is permanent.
+
+    What a provider may have or not, its facets, is None where it hasn't (``facets.py``).
+    """
+
+    @property
+    def traits(self) -> Traits: ...
+    @property
+    def inspects(self) -> Inspects | None: ...
+    @property
+    def shells(self) -> Shells | None: ...
+    @property
+    def previews(self) -> Previews | None: ...
+    @property
+    def counts(self) -> Counts | None: ...
+    @property
+    def layers(self) -> Layers | None: ...
+    @property
+    def sweeps(self) -> Sweeps | None: ...
+    @property
+    def networks(self) -> Networks | None: ...
+    @property
+    def volumes(self) -> Volumes | None: ...
+
+    def preflight(
+        self, environment: EnvironmentId, settings: Settings, service: Service, *, launching: bool
+    ) -> tuple[str, ...]:
+        """Return what is worth knowing before ``service`` is rolled out with these ``settings``, a sentence each.
+
+        ``launching``: new members will be started beside those that run. Raises Refused or RouterError when it can't
+        be done: the port is taken, there is no room, the provider has not what the settings ask for.
+        """
+
+    def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:
+        """Return of how many groups an environment consists, and of how many members each. Changes nothing."""
+
+    def publish(self, image: Image) -> None:
+        """Have the image where groups can be made from it."""
+
+    def observe(self, environment: EnvironmentId, groups: Sequence[Instance]) -> Observation:
+        """Return how each of ``groups`` is now, and where the traffic goes."""
+
+    def create(self, group: Instance, release: Release, image: Image) -> Process | None:
+        """Have a group made: of the service's command or, with a ``task``, of the command of that task of its release.
+
+        It waits to begin where the traits say so. Returns the process that waits, where there is one on this machine.
+        Raises ProviderError (its message is for people: a command that is not in the image is named here) and leaves
+        nothing behind when it can't be made.
+        """
+
+    def start(self, group: Instance) -> None:
+        """Let a created group begin. Does nothing to one that runs."""
+
+    def destroy(self, group: Instance, release: Release) -> bool:
+        """Begin to end a group (signal, grace, kill) and to remove every trace but its log and its volumes.
+
+        A half-made or half-removed one is fine. Returns whether nothing of it is left by now; if not, it is observed as
+        ``ending`` until it is absent.
+        """
+
+    def expose(self, release: Release, groups: Sequence[Instance], plan: RouterPlan | None = None) -> None:
+        """Have ``plan`` in force, if there is one, without losing a request; make ``groups`` of ``release`` known with
+        weight 0. Those that were exposed stay as they are.
+
+        Raises RouterError when requests can't get to them; nothing that has traffic is touched.
+        """
+
+    def route(self, environment: EnvironmentId, weights: Mapping[str, int]) -> float | None:
+        """Give new requests to exposed groups by id and weight, and none to any other.
+
+        A weight is from 1 to the traits' heaviest, and of the group as a whole. Those not named stay exposed, draining.
+        Returns the seconds in which the traffic moved, None where that isn't known.
+        """
+
+    def withdraw(self, environment: EnvironmentId, names: Sequence[str]) -> int | None:
+        """Take groups away from the traffic, cutting what is still in flight; return how many requests were cut."""
+
+    def ask(self, group: Instance, release: Release, check: Check | None = None) -> Probe:
+        """Answer one question about a running group, within its time: a check, or whether it is healthy (None)."""
+
+    def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
+        """Yield the lines that a member printed, each ``TIME STREAM TEXT``; of destroyed ones too, while kept."""
+
+    def has_log(self, instance_id: str) -> bool:
+        """Tell whether anything that a member printed is kept."""
+
+    def forget_logs(self, names: Sequence[str]) -> None:
+        """Remove the logs of members that are gone; the environment that they were of may go on."""
+
+    def close(self, environment: EnvironmentId) -> None:
+        """Stop taking requests, and remove all that did."""
+
+    def forget(self, environment: EnvironmentId, names: Sequence[str], *, volumes: bool) -> None:
+        """Remove what is kept of a destroyed environment: the logs of all members that it ever had (``names``), what
+        they might reach, and its volumes when ``volumes``."""

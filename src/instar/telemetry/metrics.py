@@ -144,11 +144,11 @@ class Metrics:
         if snapshot.router_plan is None:  # it did not answer: its zeros are no figures
             return
         for group in snapshot.groups:
-            if group.routed is not None:
-                before = seen.counted.get(group.id) or self._before(group, group.routed.served)
-                new = group.routed.served.since(before)
+            served = group.routed.served if group.routed is not None else None
+            if served is not None:
+                new = served.since(seen.counted.get(group.id) or self._before(group, served))
                 seen.totals[group.release] = seen.totals.get(group.release, Served()) + new
-                seen.counted[group.id] = group.routed.served
+                seen.counted[group.id] = served
 
     def _before(self, group: GroupView, served: Served) -> Served:
         """Return what a target that is seen for the first time had answered before it was ours to count."""

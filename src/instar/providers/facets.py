@@ -1,0 +1,137 @@
+"""What a provider may have or not. What it hasn't is None, and one clear sentence for whoever asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from ipaddress import IPv4Network
+from typing import Any, Protocol, TypeVar
+
+from instar.errors import Refused
+from instar.model.digest import Digest
+from instar.model.drift import Finding
+from instar.model.release import EnvironmentId, Instance, Release
+from instar.providers.base import Counters, NetworkPlan, RouterPlan, RouterState, Shell, StoredVolume, Subject, Target
+
+F = TypeVar("F")
+
+
+def require(facet: F | None, what: str) -> F:
+    """Return a facet. Raises Refused where the provider has it not; ``what`` can't be done without it."""
+    if facet is None:
+        raise Refused(f"cannot {what}: its provider does not do that")
+    return facet
+
+
+class Inspects(Protocol):
+    """Tells whether what runs is what was made."""
+
+    def inspect(self, subjects: Sequence[Subject], *, deep: bool = False) -> tuple[Finding, ...]:
+        """Return everything about these instances that is not as it was made; of one that does not run, nothing.
+
+        ``deep``: read every byte of their layers too, and look for code that was changed in memory. May be asked while
+        anything else goes on; what is only so for a moment is not found.
+        """
+
+    def inspect_router(self, environment: EnvironmentId) -> tuple[Finding, ...]:
+        """Return what of the router is not as this provider made it; nothing where none runs."""
+
+    def router(self, environment: EnvironmentId) -> RouterState:
+        """Return what the router does now, by the addresses of its targets."""
+
+    def restore_router(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
+        """Make the router as it was made again, without losing a request: ``plan``, and of ``targets`` those that it
+        has, with their weights."""
+
+    def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
+        """Return what is known of the processes of an instance, for people who look into what happened."""
+
+
+class Shells(Protocol):
+    """Lets people into running instances."""
+
+    def open_shell(self, instance: Instance, release: Release, *, toolbox: bool) -> Shell:
+        """Find the way into a running instance: to the shell of its image, or to one that is shown inside for it.
+
+        Raises ProviderError when there is none (it does not run; no shell in the image), ComponentMissing.
+        """
+
+
+class Previews(Protocol):
+    """Sends requests for a release that has no traffic yet to it."""
+
+    def preview(self, environment: EnvironmentId, targets: Mapping[int, str]) -> None:
+        """Send requests that ask for a release by its number (header ``X-Instar-Release``) to the attached target
+        that ``targets`` names, and those to the preview address to that of the highest number; no others.
+
+        A target that is not there any more is as if it were not named. Does nothing without ``plan.preview``.
+        """
+
+
+class Counts(Protocol):
+    """Counts requests."""
+
+    def counters(self, environment: EnvironmentId) -> Counters:
+        """Return the totals; zeros when it does not run."""
+
+
+class Layers(Protocol):
+    """Holds layers of images on this machine."""
+
+    def layers_in_use(self) -> Collection[Digest]:
+        """Return the diff IDs of all layers that instances stand on, also those that are only just being made."""
+
+
+class Sweeps(Protocol):
+    """Removes what carries this ledger's mark and nobody owns."""
+
+    def sweep(
+        self, groups: Callable[[], Sequence[Instance]], environments: Callable[[], Sequence[EnvironmentId]]
+    ) -> tuple[str, ...]:
+        """Remove whatever belongs to none of ``groups()`` and of ``environments()``; return the names.
+
+        Both are asked after the provider has looked: whatever is made was written down before.
+        """
+
+
+class Networks(Protocol):
+    """Gives instances addresses of a network of this machine, and says what they may reach."""
+
+    def network(self) -> IPv4Network:
+        """Return the network that instance addresses are taken from; its first host is the provider's own.
+
+        Decides it and writes it down at the first call. Raises HostError when every candidate is taken.
+        """
+
+    def network_plan(self, environment: EnvironmentId) -> NetworkPlan | None:
+        """Return the plan in force for what the instances of ``environment`` may reach; None where none is (any
+        more)."""
+
+    def set_network(self, plan: NetworkPlan) -> bool:
+        """Let the instances of an environment, those that run and those to come, reach what ``plan`` says and nothing
+        else of what it is about. Returns whether somebody had taken away what was in force, for everybody.
+
+        Raises HostError, and what was in force stays.
+        """
+
+    def cut(self, plan: NetworkPlan, instances: Sequence[Instance]) -> Mapping[str, tuple[str, ...]]:
+        """Return what of ``instances``' open connections could not be begun under ``plan``: by instance, for people.
+
+        Those of a provider's older instances go on until they are replaced, others end when it comes into force.
+        """
+
+    def inspect_network(self) -> tuple[Finding, ...]:
+        """Return what is not as it was made of what all instances share of their network."""
+
+    def restore_network(self) -> bool:
+        """Make that as it was made, for all instances that run, again; return whether there was anything to be put
+        right. Raises HostError."""
+
+
+class Volumes(Protocol):
+    """Keeps data on this machine that outlives releases."""
+
+    def volumes(self) -> Iterable[StoredVolume]:
+        """Return every volume that is kept, also those of environments that are gone."""
+
+    def remove_volume(self, environment: EnvironmentId, name: str) -> None:
+        """Remove a volume, which no instance has, with all that is in it. Raises NotFound when there is none."""

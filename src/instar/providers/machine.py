@@ -1,0 +1,286 @@
+"""The port on one machine: a runtime and a router make a provider whose groups have one instance each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from instar.errors import Refused
+from instar.model.definition import Check, Service
+from instar.model.drift import Finding
+from instar.model.image import Image
+from instar.model.release import EnvironmentId, Instance, Process, Release, Settings
+from instar.providers.base import (
+    Observation,
+    Observed,
+    Probe,
+    RouterPlan,
+    RouterState,
+    Subject,
+    Target,
+    Traffic,
+    Traits,
+)
+from instar.providers.facets import Counts, Layers, Networks, Previews, Shells, Volumes
+
+
+class Runtime(Networks, Volumes, Layers, Shells, Protocol):
+    """Where instances run."""
+
+    def room_bytes(self) -> int:
+        """Return how much memory this machine can still give to new instances."""
+
+    def create(self, instance: Instance, release: Release, image: Image) -> Process:
+        """Make everything that ``instance`` needs and its first process, which waits to begin.
+
+        That is the service's command or, of an instance with a ``task``, the command of that task of its release.
+
+        Returns that process. Raises ProviderError (its message is for people: a command that is not in the image
+        is named here) and leaves nothing behind when it fails.
+        """
+
+    def start(self, instance: Instance) -> None:
+        """Let the first process of a created instance begin. Does nothing to one that runs."""
+
+    def observe(self, instances: Sequence[Instance]) -> tuple[Observed, ...]:
+        """Return how each of ``instances`` is now, in their order."""
+
+    def probe(self, instance: Instance, release: Release) -> Probe:
+        """Check its health once, as its release's ``health`` says, within ``health.timeout_ms``. Never raises."""
+
+    def check(self, instance: Instance, release: Release, check: Check) -> Probe:
+        """Answer one question about a running instance, within ``check.timeout_ms``. Never raises."""
+
+    def inspect(self, subjects: Sequence[Subject], *, deep: bool = False) -> tuple[Finding, ...]:
+        """Return everything about these instances that is not as it was made; of one that does not run, nothing.
+
+        ``deep``: read every byte of their layers too, and look for code that was changed in memory. May be asked while
+        anything else goes on; what is only so for a moment is not found.
+        """
+
+    def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
+        """Return what is known of the processes of an instance, for people who look into what happened."""
+
+    def destroy(self, instance: Instance, release: Release) -> None:
+        """Stop it (signal, grace, kill) and remove every trace but its log and its volumes.
+
+        A half-made or half-removed instance is fine. Returns when nothing of it is left.
+        """
+
+    def clear_orphans(self, known: Callable[[], Sequence[Instance]]) -> tuple[str, ...]:
+        """Remove whatever carries this state directory's id and belongs to none of ``known()``; return their names.
+
+        ``known`` is asked after the machine was looked at: whatever is made was written down before.
+        """
+
+    def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
+        """Yield the lines that an instance printed, each ``TIME STREAM TEXT``; of destroyed ones too, while kept."""
+
+    def has_log(self, instance_id: str) -> bool:
+        """Tell whether anything that an instance printed is kept."""
+
+    def forget_logs(self, names: Sequence[str]) -> None:
+        """Remove the logs of instances that are gone; the environment that they were of may go on."""
+
+    def forget(self, environment: EnvironmentId, names: Sequence[str], *, volumes: bool) -> None:
+        """Remove the logs of a destroyed environment's instances, what they might reach, and its volumes when
+        ``volumes``.
+
+        ``names`` are the ids of all instances that it ever had: another place's may look the same.
+        """
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return what on this machine will get in an instance's way (a firewall, an unreachable resolver)."""
+
+
+class Router(Previews, Counts, Protocol):
+    """Where traffic goes. One per environment; a place is made known to it by ``ensure``."""
+
+    def check(self, plan: RouterPlan) -> None:
+        """Raise RouterError when ``plan.listen`` cannot be had (the port is taken: by which process)."""
+
+    def ensure(self, plan: RouterPlan) -> None:
+        """Make the router run as ``plan`` says, without losing a request when it runs already."""
+
+    def attach(self, environment: EnvironmentId, targets: Sequence[Target]) -> None:
+        """Make ``targets`` known with weight 0, and return when the router's own checks have found each well.
+
+        Raises RouterError when they are not within five seconds; nothing that has traffic is touched.
+        """
+
+    def route(self, environment: EnvironmentId, weights: Mapping[str, int]) -> float:
+        """Give new requests to attached targets by name and weight (1–256), and none to any other target.
+
+        Those not named stay attached, draining. Written to the router's file before it returns, so that it
+        holds after a restart. Returns the seconds in which the traffic moved.
+        """
+
+    def detach(self, environment: EnvironmentId, names: Sequence[str]) -> int:
+        """Take targets away, cutting what is still in flight; return how many sessions were cut.
+
+        When it returns, no router file names their addresses.
+        """
+
+    def observe(self, environment: EnvironmentId) -> RouterState:
+        """Return what the router does now."""
+
+    def inspect(self, environment: EnvironmentId) -> tuple[Finding, ...]:
+        """Return what of the router is not as this provider made it; nothing where none runs."""
+
+    def restore(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
+        """Make the router as it was made again, without losing a request: ``plan``, and of ``targets`` those that it
+        has, with their weights."""
+
+    def remove(self, environment: EnvironmentId) -> None:
+        """Stop the router and remove everything of it."""
+
+    def clear_orphans(self, known: Callable[[], Sequence[EnvironmentId]]) -> tuple[str, ...]:
+        """Stop routers that belong to this state directory and to none of ``known``; return their names."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MachineProvider:
+    """Implements :class:`instar.providers.base.Provider`. It has every facet."""
+
+    runtime: Runtime
+    router: Router
+    traits: Traits = Traits()
+
+    @property
+    def inspects(self) -> MachineInspection:
+        return MachineInspection(runtime=self.runtime, routes=self.router)
+
+    @property
+    def shells(self) -> Shells:
+        return self.runtime
+
+    @property
+    def previews(self) -> Previews:
+        return self.router
+
+    @property
+    def counts(self) -> Counts:
+        return self.router
+
+    @property
+    def layers(self) -> Layers:
+        return self.runtime
+
+    @property
+    def sweeps(self) -> MachineProvider:
+        return self
+
+    @property
+    def networks(self) -> Networks:
+        return self.runtime
+
+    @property
+    def volumes(self) -> Volumes:
+        return self.runtime
+
+    def preflight(
+        self, environment: EnvironmentId, settings: Settings, service: Service, *, launching: bool
+    ) -> tuple[str, ...]:
+        if launching:
+            self._require_room(settings, service)
+        if settings.listen and service.port is not None:
+            self.router.check(RouterPlan.of(environment, settings, service))
+        return self.runtime.warnings()
+
+    def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:
+        return (1,) * settings.instances
+
+    def publish(self, image: Image) -> None:
+        """It is in the store of this machine already."""
+
+    def observe(self, environment: EnvironmentId, groups: Sequence[Instance]) -> Observation:
+        observed = self.runtime.observe(groups)
+        router = self.router.observe(environment)
+        traffic = Traffic(
+            running=router.running,
+            plan=None if router.plan is None else router.plan.fingerprint,
+            groups={item.target.name: item for item in router.targets},
+            previewed=router.previewed,
+        )
+        return Observation(groups=observed, traffic=traffic)
+
+    def create(self, group: Instance, release: Release, image: Image) -> Process:
+        return self.runtime.create(group, release, image)
+
+    def start(self, group: Instance) -> None:
+        self.runtime.start(group)
+
+    def destroy(self, group: Instance, release: Release) -> bool:
+        self.runtime.destroy(group, release)
+        return True
+
+    def expose(self, release: Release, groups: Sequence[Instance], plan: RouterPlan | None = None) -> None:
+        if plan is not None:
+            self.router.ensure(plan)
+        if groups:
+            port = release.service.port
+            assert port is not None
+            targets = [Target(name=one.id, address=one.address, port=port) for one in groups]
+            self.router.attach(release.environment, targets)
+
+    def route(self, environment: EnvironmentId, weights: Mapping[str, int]) -> float:
+        return self.router.route(environment, weights)
+
+    def withdraw(self, environment: EnvironmentId, names: Sequence[str]) -> int:
+        return self.router.detach(environment, names)
+
+    def ask(self, group: Instance, release: Release, check: Check | None = None) -> Probe:
+        return self.runtime.probe(group, release) if check is None else self.runtime.check(group, release, check)
+
+    def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
+        return self.runtime.log_lines(instance_id, last=last, follow=follow)
+
+    def has_log(self, instance_id: str) -> bool:
+        return self.runtime.has_log(instance_id)
+
+    def forget_logs(self, names: Sequence[str]) -> None:
+        self.runtime.forget_logs(names)
+
+    def close(self, environment: EnvironmentId) -> None:
+        self.router.remove(environment)
+
+    def forget(self, environment: EnvironmentId, names: Sequence[str], *, volumes: bool) -> None:
+        self.runtime.forget(environment, names, volumes=volumes)
+
+    def sweep(
+        self, groups: Callable[[], Sequence[Instance]], environments: Callable[[], Sequence[EnvironmentId]]
+    ) -> tuple[str, ...]:
+        return (*self.runtime.clear_orphans(groups), *self.router.clear_orphans(environments))
+
+    def _require_room(self, settings: Settings, service: Service) -> None:
+        needed, room = settings.instances * service.limits.memory_bytes, self.runtime.room_bytes()
+        if needed > room:
+            raise Refused(
+                f"cannot start {settings.instances} instances of {service.limits.memory_bytes >> 20} MiB each: "
+                f"this machine has {room >> 20} MiB left beside what runs",
+                hint="lower service.limits.memory or instances, or stop something",
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MachineInspection:
+    """Implements :class:`instar.providers.facets.Inspects`."""
+
+    runtime: Runtime
+    routes: Router
+
+    def inspect(self, subjects: Sequence[Subject], *, deep: bool = False) -> tuple[Finding, ...]:
+        return self.runtime.inspect(subjects, deep=deep)
+
+    def inspect_router(self, environment: EnvironmentId) -> tuple[Finding, ...]:
+        return self.routes.inspect(environment)
+
+    def router(self, environment: EnvironmentId) -> RouterState:
+        return self.routes.observe(environment)
+
+    def restore_router(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
+        self.routes.restore(plan, targets)
+
+    def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
+        return self.runtime.processes(instance)
