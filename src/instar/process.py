@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import ctypes
 import os
 import select
 import shutil
@@ -24,7 +23,6 @@ from typing import IO
 from instar.errors import CommandFailed, ComponentMissing
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_SET_CHILD_SUBREAPER = 36
 TAIL_BYTES = 16_384
 _REST_S = 5.0
 
@@ -176,12 +174,6 @@ def attach(argv: Sequence[str | Path], *, stdin: int, stdout: int, stderr: int) 
         pass_fds=(),
         start_new_session=True,
     )
-
-
-def adopt_orphans() -> None:
-    """Become the parent of processes whose parent below this one ends, so that they can be waited for: prctl(2)."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _start(

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from tiny_world import wait_until
 
+from instar import syscalls
 from instar.host import seccomp_filter
 
 pytestmark = pytest.mark.root
@@ -60,16 +61,16 @@ def started() -> Iterator[Any]:
 
 
 def test_a_signal_that_comes_while_it_is_looked_at_is_handed_on(started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, ptrace = started(_TAKES), seccomp_filter._ptrace
+    one, trace = started(_TAKES), syscalls.trace
 
-    def with_a_signal(request: int, pid: int, address: int, data: Any) -> int:
+    def with_a_signal(request: int, pid: int, address: int, data: int = 0) -> int:
         if request == seccomp_filter._INTERRUPT:
             os.kill(pid, signal.SIGUSR1)
             time.sleep(0.05)  # it stops for the signal first
-        return ptrace(request, pid, address, data)
+        return trace(request, pid, address, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(seccomp_filter, "_ptrace", with_a_signal)
+        patch.setattr(syscalls, "trace", with_a_signal)
         assert seccomp_filter.digests(one.pid) in ((), None)
     assert _line(one) == f"took {int(signal.SIGUSR1)}"
     assert _tracer(one.pid) == 0

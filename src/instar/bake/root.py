@@ -12,7 +12,6 @@ would go on serving the old one.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import hashlib
 import os
@@ -21,22 +20,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from instar import syscalls
+
 _SPAN_S = 10 * 365 * 86_400
-_OPENAT2 = 437  # the same on every architecture. Source: asm-generic/unistd.h
 _IN_ROOT = 0x10 | 0x02  # RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS. Source: openat2(2)
 _WITHOUT_LINKS = 0x08 | 0x04  # RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a pipe is no reason to wait
 _LIMIT_BYTES = 64 << 20
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_libc = ctypes.CDLL(None, use_errno=True)
 
 Owner = tuple[int, int]
 ROOT: Owner = (0, 0)
-
-
-class _How(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,12 +222,10 @@ class Root:
 
 
 def _openat2(root: int, path: bytes, flags: int, resolve: int) -> int:
-    how = _How(flags, 0, resolve)
-    descriptor = int(_libc.syscall(_OPENAT2, root, path, ctypes.byref(how), ctypes.sizeof(how)))
-    if descriptor < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), os.fsdecode(path))
-    return descriptor
+    try:
+        return syscalls.open_below(root, path, flags, resolve)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fsdecode(path)) from None
 
 
 def _write(descriptor: int, content: Iterable[bytes]) -> Written:

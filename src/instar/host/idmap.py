@@ -10,13 +10,13 @@ Source: mount_setattr(2), open_tree(2), move_mount(2).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from instar import syscalls
 from instar.errors import HostError
 from instar.host.namespaces import Unsupported
 
@@ -31,8 +31,6 @@ _AT_FDCWD, _AT_EMPTY_PATH, _MOVE_EMPTY_PATH, _MOVE_TO_EMPTY_PATH = -100, 0x1000,
 _ATTRIBUTES = struct.Struct("=QQQQ")  # set, clear, propagation, user namespace
 _NOT_HERE = frozenset({errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
 
 def clone(source: Path, target: Path, *, users: int | None = None, attributes: int = 0) -> None:
     """Show ``source`` at ``target`` with ``attributes``, its owners shifted into the user namespace ``users`` (a fd).
@@ -42,7 +40,7 @@ def clone(source: Path, target: Path, *, users: int | None = None, attributes: i
     """
     try:
         with detached(source, attributes=attributes, users=users) as tree:
-            _call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_EMPTY_PATH)
+            syscalls.invoke(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_EMPTY_PATH)
     except OSError as error:
         raise _failed(target, error) from error
 
@@ -50,7 +48,7 @@ def clone(source: Path, target: Path, *, users: int | None = None, attributes: i
 @contextlib.contextmanager
 def detached(source: Path, *, attributes: int = 0, without: int = 0, users: int | None = None) -> Iterator[int]:
     """Yield a copy of ``source`` that is mounted nowhere, with ``attributes`` and not ``without``. Raises OSError."""
-    tree = _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _TREE_CLONE | _TREE_CLOEXEC)
+    tree = syscalls.invoke(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _TREE_CLONE | _TREE_CLOEXEC)
     try:
         if users is not None:
             _shift(tree, source, users)
@@ -62,7 +60,7 @@ def detached(source: Path, *, attributes: int = 0, without: int = 0, users: int 
 
 def attach(tree: int, folder: int) -> None:
     """Mount the copy ``tree`` at an open folder, in the mount namespace of this process. Raises OSError."""
-    _call(_MOVE_MOUNT, tree, b"", folder, b"", _MOVE_EMPTY_PATH | _MOVE_TO_EMPTY_PATH)
+    syscalls.invoke(_MOVE_MOUNT, tree, b"", folder, b"", _MOVE_EMPTY_PATH | _MOVE_TO_EMPTY_PATH)
 
 
 def restrict(target: Path, attributes: int) -> None:
@@ -87,15 +85,7 @@ def _shift(tree: int, source: Path, users: int) -> None:
 
 def _set(tree: int, attributes: int, users: int = 0, propagation: int = 0, without: int = 0) -> None:
     packed = _ATTRIBUTES.pack(attributes, without, propagation, users)
-    _call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, packed, ctypes.c_size_t(len(packed)))
-
-
-def _call(number: int, *arguments: object) -> int:
-    result: int = _libc.syscall(ctypes.c_long(number), *arguments)
-    if result < 0:
-        failure = ctypes.get_errno()
-        raise OSError(failure, os.strerror(failure))
-    return result
+    syscalls.invoke(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, packed, len(packed))
 
 
 def _failed(target: Path, error: OSError) -> HostError:

@@ -1,21 +1,21 @@
 """Mounts of this machine: EROFS files, overlays, binds, and taking them away again.
 
-Everything goes through mount(2) and its younger siblings by ctypes: three mounts take 7 ms, a ``mount`` program each
-would take as long alone. Nothing here is remembered; what is mounted is what /proc/self/mountinfo says.
+Everything goes through mount(2) and its younger siblings (``syscalls.py``): three mounts take 7 ms, a ``mount`` program
+would take as long for each. Nothing here is remembered; what is mounted is what /proc/self/mountinfo says.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import functools
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from instar import syscalls
 from instar.errors import HostError
 from instar.host import loop_devices
 
@@ -35,7 +35,6 @@ _ADDS_LOWERS = (6, 8)  # overlay has "lowerdir+"
 _OPTIONS_LIMIT = 4095  # mount(2) takes one page, and silently cuts what is longer
 _BUSY_WAIT_S = 1.0
 _STAYS_S = 20.0
-_libc = ctypes.CDLL(None, use_errno=True)
 _SPECIAL, _LOWER_SPECIAL = re.compile(r"([\\,])"), re.compile(r"([\\:,])")
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
@@ -48,7 +47,7 @@ def mount_erofs(image: Path, target: Path) -> None:
     """
     if not needs_loop_devices() or image.is_block_device():
         try:
-            _mount(str(image), target, "erofs", _RDONLY | _NOSUID | _NODEV)
+            syscalls.mount(str(image), target, "erofs", _RDONLY | _NOSUID | _NODEV)
             return
         except OSError as error:
             if error.errno not in (errno.ENOTBLK, errno.EINVAL, errno.ENODEV):
@@ -86,7 +85,7 @@ def mount_overlay(lowers: Sequence[Path], target: Path, *, upper: Path | None = 
 def mount_tmpfs(target: Path, *, size_bytes: int) -> None:
     """Mount memory at ``target``, as much as is used and at most ``size_bytes``, for root alone. Raises HostError."""
     try:
-        _mount("tmpfs", target, "tmpfs", _NOSUID | _NODEV, f"size={size_bytes},mode=700")
+        syscalls.mount("tmpfs", target, "tmpfs", _NOSUID | _NODEV, f"size={size_bytes},mode=700")
     except OSError as error:
         raise _failed(target, error) from error
 
@@ -97,8 +96,8 @@ def mount_disk(device: Path, target: Path) -> None:
     Raises HostError.
     """
     try:
-        _mount(str(device), target, "ext4", _NOSUID | _NODEV)
-        _mount("none", target, None, _PRIVATE)
+        syscalls.mount(str(device), target, "ext4", _NOSUID | _NODEV)
+        syscalls.mount("none", target, None, _PRIVATE)
     except OSError as error:
         raise _failed(target, error) from error
 
@@ -106,8 +105,8 @@ def mount_disk(device: Path, target: Path) -> None:
 def bind(source: Path, target: Path) -> None:
     """Show ``source`` at ``target`` too, without what is mounted below it now or later. Raises HostError."""
     try:
-        _mount(str(source), target, None, _BIND)
-        _mount(
+        syscalls.mount(str(source), target, None, _BIND)
+        syscalls.mount(
             "none", target, None, _PRIVATE
         )  # systemd shares all mounts, and what is mounted in one shows in the other
     except OSError as error:
@@ -118,7 +117,7 @@ def share(target: Path) -> bool:
     """Let what is mounted in ``target`` show in all mount namespaces; tell whether it is a mount at all, which only the
     kernel knows for certain: the table may be read while it changes. Raises HostError."""
     try:
-        _mount("none", target, None, _SHARED)
+        syscalls.mount("none", target, None, _SHARED)
     except OSError as error:
         if error.errno == errno.EINVAL:
             return False
@@ -136,7 +135,7 @@ def unmount(target: Path) -> None:
     while True:
         lazy = _DETACH if time.monotonic() >= deadline else 0
         try:
-            _call(_libc.umount2, os.fsencode(target), _NOFOLLOW | lazy)
+            syscalls.unmount(target, _NOFOLLOW | lazy)
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.ENOENT):
                 return
@@ -170,7 +169,7 @@ def unmount_all(path: Path) -> None:
 def _mount_erofs_loop(image: Path, target: Path) -> None:
     with loop_devices.attached(image) as device:
         try:
-            _mount(str(device), target, "erofs", _RDONLY | _NOSUID | _NODEV)
+            syscalls.mount(str(device), target, "erofs", _RDONLY | _NOSUID | _NODEV)
         except OSError as error:
             raise HostError(
                 f"cannot mount '{target}': {error.strerror}",
@@ -179,22 +178,22 @@ def _mount_erofs_loop(image: Path, target: Path) -> None:
 
 
 def _mount_overlay_by_steps(lowers: Sequence[Path], settings: Mapping[str, str], target: Path, flags: int) -> None:
-    context = _syscall(_FSOPEN, b"overlay", 1)
+    context = syscalls.invoke(_FSOPEN, b"overlay", 1)
     try:
-        _syscall(_FSCONFIG, context, _SET_STRING, b"source", b"overlay", 0)
+        syscalls.invoke(_FSCONFIG, context, _SET_STRING, b"source", b"overlay", 0)
         for lower in lowers:
-            _syscall(_FSCONFIG, context, _SET_STRING, b"lowerdir+", os.fsencode(lower), 0)
+            syscalls.invoke(_FSCONFIG, context, _SET_STRING, b"lowerdir+", os.fsencode(lower), 0)
         for name, value in settings.items():
-            _syscall(
+            syscalls.invoke(
                 _FSCONFIG, context, _SET_STRING if value else _SET_FLAG, name.encode(), os.fsencode(value) or None, 0
             )
-        _syscall(_FSCONFIG, context, _CREATE, None, None, 0)
+        syscalls.invoke(_FSCONFIG, context, _CREATE, None, None, 0)
         attributes = _MOUNT_NOSUID | _MOUNT_NODEV | (_MOUNT_RDONLY if flags & _RDONLY else 0)
-        mount = _syscall(_FSMOUNT, context, 1, attributes)
+        mount = syscalls.invoke(_FSMOUNT, context, 1, attributes)
     finally:
         os.close(context)
     try:
-        _syscall(_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(target), _MOVE_EMPTY_PATH)
+        syscalls.invoke(_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(target), _MOVE_EMPTY_PATH)
     finally:
         os.close(mount)
 
@@ -206,7 +205,7 @@ def _mount_overlay_at_once(lowers: Sequence[Path], settings: Mapping[str, str], 
             options = _overlay_options([_shortened(lower, stack) for lower in lowers], settings)
         if len(os.fsencode(options)) > _OPTIONS_LIMIT:
             raise OSError(errno.E2BIG, f"{len(lowers)} layers are more than this kernel can overlay (from 6.8 it can)")
-        _mount("overlay", target, "overlay", flags, options)
+        syscalls.mount("overlay", target, "overlay", flags, options)
 
 
 def _shortened(path: Path, stack: contextlib.ExitStack) -> Path:
@@ -232,29 +231,6 @@ def _kernel() -> tuple[int, int]:
 
 def _unescape(field: bytes) -> bytes:
     return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field)
-
-
-def _mount(source: str, target: Path, kind: str | None, flags: int, options: str = "") -> None:
-    _call(
-        _libc.mount,
-        os.fsencode(source),
-        os.fsencode(target),
-        None if kind is None else kind.encode(),
-        ctypes.c_ulong(flags),
-        os.fsencode(options) or None,
-    )
-
-
-def _syscall(number: int, *arguments: bytes | int | None) -> int:
-    return _call(_libc.syscall, ctypes.c_long(number), *arguments)
-
-
-def _call(function: Callable[..., int], *arguments: object) -> int:
-    result = function(*arguments)
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
 
 
 def _failed(target: Path, error: OSError) -> HostError:

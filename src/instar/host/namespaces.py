@@ -12,7 +12,6 @@ takes nothing from another, or from root of this machine.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import threading
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from instar import process
+from instar import process, syscalls
 from instar.errors import HostError
 from instar.host import mounts
 from instar.threads import apart
@@ -32,9 +31,7 @@ ID_COUNT = 65_536
 # what systemd leaves unused between its containers' ids and the end of the signed numbers (its UIDS-GIDS.md)
 _FIRST_ID, _RANGES = 0x7000_0000, 4_094
 
-_CLONE_NEWNET = 0x4000_0000
 _CHILD_START_S = 5.0
-_libc = ctypes.CDLL(None, use_errno=True)
 T = TypeVar("T")
 
 
@@ -63,7 +60,7 @@ def make_network(name: str) -> None:
     """Make the network namespace ``name``, which belongs to this machine's own user namespace. Raises HostError."""
 
     def make() -> None:
-        _check(_libc.unshare(_CLONE_NEWNET))
+        syscalls.unshare(syscalls.NEW_NETWORK)
         _keep(Path(f"/proc/self/task/{threading.get_native_id()}/ns/net"), name)
 
     _in_thread(make, f"make the network namespace '{name}'")
@@ -168,7 +165,7 @@ def inside(namespace: Path, action: Callable[[], T]) -> T:
     """
 
     def enter() -> T:
-        _enter(namespace, _CLONE_NEWNET)
+        _enter(namespace, syscalls.NEW_NETWORK)
         return action()
 
     return _in_thread(enter, f"set up the network namespace '{namespace.name}'")
@@ -190,7 +187,7 @@ def in_new_network(action: Callable[[], T]) -> T:
     """Call ``action`` in a network namespace that ends with the call. Raises HostError where an OSError comes out."""
 
     def enter() -> T:
-        _check(_libc.unshare(_CLONE_NEWNET))
+        syscalls.unshare(syscalls.NEW_NETWORK)
         return action()
 
     return _in_thread(enter, "try a network namespace")
@@ -200,7 +197,7 @@ def _enter(namespace: str | Path, kind: int) -> None:
     """Take this thread into a namespace; ``kind`` 0: of whatever kind it is."""
     descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _check(_libc.setns(descriptor, kind))
+        syscalls.enter(descriptor, kind)
     finally:
         os.close(descriptor)
 
@@ -242,9 +239,3 @@ def _in_thread(action: Callable[[], T], what: str) -> T:
         return apart(action)
     except OSError as error:
         raise HostError(f"cannot {what}: {error.strerror or error}") from error
-
-
-def _check(result: int) -> None:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

@@ -9,7 +9,6 @@ Source: ptrace(2), PTRACE_SECCOMP_GET_FILTER.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import hashlib
 import os
@@ -17,6 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
+from instar import syscalls
 from instar.threads import apart
 
 _SEIZE, _INTERRUPT, _DETACH, _GET_FILTER = 0x4206, 0x4207, 17, 0x420C
@@ -51,15 +51,15 @@ def _digests(pid: int) -> tuple[str, ...] | None:
 @contextlib.contextmanager
 def _stopped(pid: int) -> Iterator[None]:
     """Hold the process still inside."""
-    _ptrace(_SEIZE, pid, 0, None)
+    syscalls.trace(_SEIZE, pid, 0)
     waiting = 0
     try:
-        _ptrace(_INTERRUPT, pid, 0, None)
+        syscalls.trace(_INTERRUPT, pid, 0)
         waiting = _signal_of(_wait(pid))
         yield
     finally:
         with contextlib.suppress(OSError):
-            _ptrace(_DETACH, pid, 0, waiting or None)
+            syscalls.trace(_DETACH, pid, 0, waiting)
 
 
 def _wait(pid: int) -> int:
@@ -80,18 +80,5 @@ def _signal_of(status: int) -> int:
 
 
 def _digest(pid: int, index: int) -> str:
-    length = _ptrace(_GET_FILTER, pid, index, None)
-    code = ctypes.create_string_buffer(length * _INSTRUCTION_BYTES)
-    _ptrace(_GET_FILTER, pid, index, code)
-    return hashlib.sha256(code.raw).hexdigest()
-
-
-def _ptrace(request: int, pid: int, address: int, data: ctypes.Array[ctypes.c_char] | int | None) -> int:
-    library = ctypes.CDLL(None, use_errno=True)
-    call = library.ptrace
-    call.restype, call.argtypes = ctypes.c_long, [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-    result = int(call(request, pid, address, data))
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
+    length = syscalls.trace(_GET_FILTER, pid, index)
+    return hashlib.sha256(syscalls.trace_into(_GET_FILTER, pid, index, length * _INSTRUCTION_BYTES)).hexdigest()

@@ -9,7 +9,6 @@ namespace follows no link and starts no program.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import os
 import secrets
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from instar import process
+from instar import process, syscalls
 from instar.errors import ComponentMissing, HostError
 from instar.host import idmap, programs
 
@@ -27,12 +26,10 @@ PROGRAM = "busybox"
 GET = "apt-get install busybox-static"
 INSIDE = "/tmp"  # noqa: S108 - in an instance: a tmpfs of its own
 _PREFIX = ".instar-toolbox-"
-_CLONE_NEWNS = 0x0002_0000
 _DETACH, _NOFOLLOW = 2, 8
-_SET_SECUREBITS, _NO_SETUID_FIXUP = 28, 1 << 2  # Source: prctl(2), capabilities(7)
+_NO_SETUID_FIXUP = 1 << 2  # Source: capabilities(7)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_ONLY = idmap.RDONLY | idmap.NOSUID | idmap.NODEV
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,30 +170,27 @@ def _take_away(toolbox: Toolbox) -> None:
     with contextlib.suppress(OSError):
         _enter(toolbox)
         os.chdir(INSIDE)
-        _libc.umount2(os.fsencode(toolbox.name), _DETACH | _NOFOLLOW)
+        syscalls.unmount(toolbox.name, _DETACH | _NOFOLLOW)
         with _as(toolbox.owner):
             Path(toolbox.name).rmdir()
 
 
 def _enter(toolbox: Toolbox) -> None:
     """Go into the instance's mount namespace: a process of one thread can, and none comes back."""
-    if _libc.setns(toolbox.mounts, _CLONE_NEWNS) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    syscalls.enter(toolbox.mounts, syscalls.NEW_MOUNTS)
 
 
 @contextlib.contextmanager
 def _as(owner: int) -> Iterator[None]:
     """Make and remove files as the root inside: a tmpfs of the instance's takes nobody whom it has no number for. All
     that this process is capable of stays with it: the folder may be one that only the instance's user writes to."""
-    _libc.prctl(_SET_SECUREBITS, _NO_SETUID_FIXUP, 0, 0, 0)
-    _libc.setfsgid(owner)
-    _libc.setfsuid(owner)
+    with contextlib.suppress(OSError):
+        syscalls.set_securebits(_NO_SETUID_FIXUP)
+    syscalls.set_file_owner(owner, owner)
     try:
         yield
     finally:
-        _libc.setfsuid(0)
-        _libc.setfsgid(0)
+        syscalls.set_file_owner(0, 0)
 
 
 def _close_all_but(*kept: int) -> None:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from instar import syscalls
 from instar.errors import RouterError
 from instar.router.address import Address
 
 LISTENING: Final = 0x0A
 _CONNECTED: Final = (0x01, 0x02, 0x04, 0x05, 0x08)  # established, being opened, half closed by one side
-_PIDFD_GETFD = 438  # the same on every architecture
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +66,13 @@ def shared(pid: int, inodes: Collection[int]) -> dict[int, socket.socket]:
 
 
 def _share(pidfd: int, descriptor: int) -> socket.socket:
-    import ctypes  # only what takes a router over pays for it
-
-    library = ctypes.CDLL(None, use_errno=True)
-    found = library.syscall(_PIDFD_GETFD, pidfd, descriptor, 0)
-    if found < 0:
-        cause = os.strerror(ctypes.get_errno())
+    try:
+        return socket.socket(fileno=syscalls.descriptor_of(pidfd, descriptor))
+    except OSError as error:
         raise RouterError(
-            f"cannot take the router's socket over: {cause}",
+            f"cannot take the router's socket over: {error.strerror}",
             hint="the kernel must let root trace processes: sysctl kernel.yama.ptrace_scope may be at most 2",
-        )
-    return socket.socket(fileno=found)
+        ) from error
 
 
 def _descriptors(pid: int, inodes: Collection[int]) -> Iterator[tuple[int, int]]:

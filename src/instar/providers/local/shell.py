@@ -15,7 +15,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from instar import process
+from instar import process, syscalls
 from instar.errors import HostError, ProviderError
 from instar.host import cgroups, processes, programs, runc, toolbox
 from instar.host.toolbox import Toolbox
@@ -57,7 +57,7 @@ class LocalShell:
         box = self._show_tools() if self._tools is not None else None
         argv = shell_argv(self._names, self._pid_file, command, term=term, box=box)
         if command is None:
-            process.adopt_orphans()  # runc goes once the shell has begun
+            syscalls.adopt_orphans()  # runc goes once the shell has begun
         self._child = process.attach(argv, stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr)
         if command is None:
             self._child.wait()
