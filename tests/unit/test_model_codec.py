@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from instar.model.codec import ADDED, canonical, from_json, to_json
+from instar.host.firewall import Guest
+from instar.model.codec import ADDED, canonical, from_json, to_json, written_as
 from instar.model.definition import Check, Data, Health, Limits, Service, Stop, Task, Timeouts, Tmp, Volume
 from instar.model.digest import Digest
 from instar.model.release import Configuration
@@ -64,3 +65,13 @@ def test_what_was_added_is_left_out_while_it_has_its_default() -> None:
 @pytest.mark.parametrize("value", [Grown(), Grown(new=3), Grown(table={"a": "b"}), Grown(old=4)])
 def test_what_was_left_out_is_read_as_its_default(value: Grown) -> None:
     assert from_json(Grown, to_json(value)) == value
+
+
+def test_a_field_is_read_and_written_under_the_name_that_older_versions_have() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Renamed:
+        after: str = field(metadata=written_as("before"))
+
+    assert to_json(Renamed(after="a")) == {"before": "a"} and from_json(Renamed, {"before": "a"}) == Renamed(after="a")
+    written = {"link": "l", "mtu": 1500, "mac": "02", "address": "10.0.0.2", "servers": [], "place": "web/dev"}
+    assert from_json(Guest, written).environment == "web/dev", "a guest of an instance that an older version made"

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,7 @@ from instar import process
 from instar.errors import CommandFailed, HostError
 from instar.host import nftables
 from instar.host.nftables import Element, Family
+from instar.model.codec import written_as
 from instar.model.definition import MACHINE, Allow, Network
 
 METADATA: Final = IPv4Network("169.254.0.0/16")
@@ -49,7 +50,7 @@ class Guest:
     mac: str  # as hexadecimal digits
     address: str
     servers: tuple[str, ...]
-    environment: str
+    environment: str = field(metadata=written_as("place"))
 
     @property
     def elements(self) -> tuple[Element, ...]:

@@ -5,7 +5,8 @@ milliseconds, processors are integer thousandths), so that every reader writes t
 
 A field that joined a value after its digests were first written down is declared with ``metadata=ADDED``: it is left
 out while it has its default. So the digest of what does not use it stays what it was, and an upgrade of Instar makes
-no new release of a definition that nobody changed. What a default means must therefore never change.
+no new release of a definition that nobody changed. What a default means must therefore never change. A field that is
+written under another name than its own, because files of older versions have that, says so: ``metadata=written_as(…)``.
 """
 
 from __future__ import annotations
@@ -26,10 +27,15 @@ T = TypeVar("T")
 ADDED: Final = {"added": True}
 
 
+def written_as(key: str) -> Mapping[str, str]:
+    """Return the metadata of a field that JSON calls ``key``."""
+    return {"written_as": key}
+
+
 def to_json(value: Any) -> Any:
     """Turn a value of frozen dataclasses, tuples, mappings and scalars into what ``json`` writes."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in _told(value)}
+        return {_key(field): to_json(getattr(value, field.name)) for field in _told(value)}
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
@@ -85,6 +91,10 @@ def _told(value: Any) -> Iterator[dataclasses.Field[Any]]:
             yield field
 
 
+def _key(field: dataclasses.Field[Any]) -> str:
+    return str(field.metadata.get("written_as", field.name))
+
+
 def _default(field: dataclasses.Field[Any]) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
@@ -107,8 +117,9 @@ def hints(cls: type) -> dict[str, Any]:
 
 
 @functools.cache
-def _of_fields(cls: type) -> dict[str, Any]:
-    return {field.name: hints(cls)[field.name] for field in dataclasses.fields(cls)}
+def _of_fields(cls: type) -> dict[str, tuple[str, Any]]:
+    """Return how JSON calls each field, and of which type it is."""
+    return {field.name: (_key(field), hints(cls)[field.name]) for field in dataclasses.fields(cls)}
 
 
 def _build(kind: Any, data: Any) -> Any:
@@ -116,7 +127,7 @@ def _build(kind: Any, data: Any) -> Any:
     if dataclasses.is_dataclass(kind):
         _require(data, dict, "a section")
         fields = _of_fields(typing.cast(type, kind))
-        known = {name: _build(hint, data[name]) for name, hint in fields.items() if name in data}
+        known = {name: _build(hint, data[key]) for name, (key, hint) in fields.items() if key in data}
         return typing.cast(Any, kind)(**known)
     if origin in (typing.Union, types.UnionType):
         if data is None:
