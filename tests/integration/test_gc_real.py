@@ -21,10 +21,11 @@ from instar.fetch.needs import Needs
 from instar.ledger import Ledger
 from instar.model.definition import Keep
 from instar.model.digest import Digest
+from instar.model.garbage import Collection
 from instar.model.image import ImageConfig
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, Instance, Release, Settings
-from instar.operations.gc import Collection, gc, kept_releases, remove_image
+from instar.operations.gc import gc, kept_releases, remove_image
 from instar.operations.locks import hold_store, keep_from_gc
 from instar.operations.pin import pin
 from instar.operations.retention import required

@@ -11,6 +11,7 @@ import pytest
 from instar.cli import screen
 from instar.cli.screen import moment
 from instar.model.progress import Progress
+from instar.views.page import Table
 
 HOSTILE = "a\x1b]0;title\x07b\rc\x9bd\te"
 HARMLESS = "a\ufffd]0;title\ufffdb\ufffdc\ufffdd\te"
@@ -18,7 +19,7 @@ HARMLESS = "a\ufffd]0;title\ufffdb\ufffdc\ufffdd\te"
 
 def test_nothing_that_is_printed_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     screen.say(f"{HOSTILE}\nnext")
-    screen.table([[HOSTILE]], header=["head"])
+    screen.show(iter([Table(rows=[[HOSTILE]], header=["head"])]))
     assert capsys.readouterr().out == f"{HARMLESS}\nnext\nhead\n{HARMLESS}\n"
     screen.say_json({"a": HOSTILE})
     said = capsys.readouterr().out

@@ -27,10 +27,11 @@ from instar.control.actions import (
 from instar.control.decide import decide
 from instar.control.report import RolloutReport
 from instar.control.snapshot import GroupView, Snapshot
-from instar.control.steps import Awaited, awaited, waits_for_somebody
+from instar.control.steps import awaited, waits_for_somebody
 from instar.model.definition import Analysis, Check, Rollout, Step
 from instar.model.progress import Progress
 from instar.model.release import Served, Settings, Stage
+from instar.model.status import AwaitedRequests
 
 STEPS = (Step(weight_percent=20, pause_ms=30_000), Step(weight_percent=50, pause_ms=None))
 CANARY = Rollout(strategy="canary", steps=STEPS)
@@ -288,8 +289,8 @@ def test_no_requests_are_waited_for_where_none_are_asked_for() -> None:
 def test_it_is_said_how_many_requests_are_waited_for_and_until_when() -> None:
     groups = answered(Served(requests=7), Served(requests=90))
     early, late = at(step(1, 20), groups, policy=JUDGED), at(step(1, 40), groups, policy=JUDGED)
-    assert awaited(early) == Awaited(requests=7, wanted=10, until=ago(20 - 630), late=False)
-    assert awaited(late) == Awaited(requests=7, wanted=10, until=ago(40 - 630), late=True)
+    assert awaited(early) == AwaitedRequests(requests=7, wanted=10, until=ago(20 - 630), late=False)
+    assert awaited(late) == AwaitedRequests(requests=7, wanted=10, until=ago(40 - 630), late=True)
     counted = {"shop-production-2-1": Served(requests=3)}
     since = awaited(at(step(1, 40, counted=counted), groups, policy=JUDGED))
     assert since is not None
@@ -314,7 +315,7 @@ def test_nothing_is_said_of_requests_that_nothing_waits_for(made: Snapshot) -> N
 def test_a_step_that_waits_for_somebody_has_no_end_that_could_be_said() -> None:
     for stage in (step(2, 100), step(1, 100, paused=True)):
         found = awaited(at(stage, answered(Served(requests=7), Served()), policy=JUDGED))
-        assert found == Awaited(requests=7, wanted=10, until=None)
+        assert found == AwaitedRequests(requests=7, wanted=10, until=None)
 
 
 def test_the_waiting_is_told_on_a_line_that_changes_and_once_a_minute_for_good() -> None:

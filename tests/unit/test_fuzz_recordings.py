@@ -119,5 +119,5 @@ def test_a_folder_of_damaged_ones_is_listed(tmp_path: Path) -> None:
         path = state.recordings / f"web-dev-1-{number}.20260101T0000{number:02}.000001Z.cast"
         path.write_bytes(changed(chance, whole))
     found = list(listed(recordings(state)))
-    assert len(found) == 21 and found[0].header is not None
+    assert len(found) == 21 and found[0].title is not None
     assert all(json.dumps(one.seconds) for one in found)

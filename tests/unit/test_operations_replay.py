@@ -54,7 +54,7 @@ def test_recordings_are_found_by_instance_environment_and_name(workspace: Any) -
     assert find_recordings(workspace, "dev", lambda: "web") == (both, True)
     assert find_recordings(workspace, both[0].name, lambda: None) == (both[:1], False)
     (first, _) = listed(both)
-    assert first.header == HEADER and first.seconds >= 0
+    assert first.title == HEADER.title and first.seconds >= 0
     for word, said in (
         ("live", "no shell was opened there"),
         ("web-dev-1-2", "no such environment"),
@@ -71,7 +71,7 @@ def test_of_files_only_recordings_count(workspace: Any) -> None:
     assert len(recordings(workspace.state)) == 2 and recordings(workspace.state, {"web-live-1-1"}) == ()
     bad = recordings(workspace.state)[0].path
     bad.write_text("nothing")
-    assert [one.header for one in listed(recordings(workspace.state))] == [None, HEADER]
+    assert [one.title for one in listed(recordings(workspace.state))] == [None, HEADER.title]
     assert recordings(StateDirectory(folder / "none", folder)) == ()
 
 

@@ -20,7 +20,7 @@ from instar.model.state import StateDirectory
 from instar.model.survey import Seen
 from instar.operations import shell as operation
 from instar.operations.isolation import require_another
-from instar.operations.shell import ShellRequest, shell, summary
+from instar.operations.shell import ShellRequest, shell
 from simulated import Simulation
 from simulated.shell import SimulatedShell
 from simulated.values import ENV, configuration, image, release
@@ -69,7 +69,7 @@ def detail(workspace: Any, kind: str) -> Any:
 
 def test_a_command_in_the_oldest_instance(workspace: Any, capfd: pytest.CaptureFixture[str]) -> None:
     left = have(workspace)
-    assert (left.exit_status, left.differences, summary(left)) == (0, (), "nothing differs")
+    assert (left.exit_status, left.differences, left.summary) == (0, (), "nothing differs")
     assert capfd.readouterr().out == "hello\n"
     assert kinds(workspace) == ["taint", "shell", "shell-ended"]
     taint = workspace.ledger.instances(ENV)[0].taint
@@ -81,7 +81,7 @@ def test_a_command_in_the_oldest_instance(workspace: Any, capfd: pytest.CaptureF
 
 def test_what_was_changed_and_how_it_ended(workspace: Any) -> None:
     left = have(workspace, dataclasses.replace(LOOK, command="touch /tmp/me"))
-    assert [one.name for one in left.differences] == ["/tmp/me"] and summary(left) == "1 difference"
+    assert [one.name for one in left.differences] == ["/tmp/me"] and left.summary == "1 difference"
     assert detail(workspace, "shell-ended")["differences"] == [
         {"kind": "added", "name": "/tmp/me", "what": "0 B, mode 644"}
     ]
@@ -159,7 +159,7 @@ def test_an_instance_that_ends_meanwhile(workspace: Any, monkeypatch: pytest.Mon
         "simulated.shell.SimulatedShell.wait", lambda self: workspace.runtime.destroy(instance, release(1)) or 137
     )
     left = have(workspace)
-    assert left.differences is None and summary(left) == "the instance has ended"
+    assert left.differences is None and left.summary == "the instance has ended"
     assert detail(workspace, "shell-ended")["different"] == "the instance has ended"
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from instar.ledger import Ledger
 from instar.model.release import Event
-from instar.telemetry.notices import LOST, Notices, Undelivered, notice
+from instar.telemetry.notices import LOST, Notices, Undelivered
+from instar.views.events import notice_json, sentence
 from simulated.values import ENV
 
 PATIENCE_S = 10
@@ -60,7 +61,7 @@ def cursor(tmp_path: Path) -> Path:
 
 def following(ledger: Ledger, cursor: Path, *channels: Channel | Stuck, **options: Any) -> Notices:
     """Notices that have had their first look already."""
-    made = Notices(ledger, cursor, channels, first_pause_s=0, **options)
+    made = Notices(ledger, cursor, channels, first_pause_s=0, **options, render=notice_json)
     assert made.deliver() == 0
     return made
 
@@ -80,9 +81,9 @@ def test_what_happened_while_nobody_followed_is_told_in_order_and_once(ledger: L
         ledger.record("launch", ENV, number)
         ledger.record("rollout-done", ENV, number)
     first, second = Channel(), Channel()
-    assert Notices(ledger, cursor, [first]).deliver() == 6
+    assert Notices(ledger, cursor, [first], render=notice_json).deliver() == 6
     assert [body["release"] for body in first.bodies] == [1, 2, 3]
-    assert Notices(ledger, cursor, [second]).deliver() == 0
+    assert Notices(ledger, cursor, [second], render=notice_json).deliver() == 0
     assert second.bodies == []
 
 
@@ -134,7 +135,7 @@ def test_what_cannot_be_sent_is_given_up_written_down_and_told_to_nobody(ledger:
 
 
 def test_pauses_grow(ledger: Ledger, cursor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    notices = Notices(ledger, cursor, [Channel(deaf=99)], tries=5)
+    notices = Notices(ledger, cursor, [Channel(deaf=99)], tries=5, render=notice_json)
     notices.deliver()
     ledger.record("rollout-done", ENV, 1)
     pauses: list[float] = []
@@ -169,7 +170,7 @@ def test_whatever_a_channel_does_events_are_heard_and_stopping_is_prompt(ledger:
 def test_a_pause_ends_when_it_is_told_to_stop_and_the_next_one_tells(ledger: Ledger, cursor: Path) -> None:
     deaf = Channel(deaf=1)
     asked = threading.Event()
-    notices = Notices(ledger, cursor, [deaf], first_pause_s=3600)
+    notices = Notices(ledger, cursor, [deaf], first_pause_s=3600, render=notice_json)
     notices.deliver()
     seq = ledger.record("alarm", ENV, 1, reason="why").seq
     send = deaf.send
@@ -185,7 +186,7 @@ def test_a_pause_ends_when_it_is_told_to_stop_and_the_next_one_tells(ledger: Led
     assert not any(thread.is_alive() for thread in notices._threads)
     assert [event.seq for event in ledger.history()][-1] == seq, "it is not lost"
     channel = Channel()
-    Notices(ledger, cursor, [channel]).deliver()
+    Notices(ledger, cursor, [channel], render=notice_json).deliver()
     assert [body["seq"] for body in channel.bodies] == [seq]
 
 
@@ -205,7 +206,7 @@ def event(kind: str, release: int | None = 7, **detail: Any) -> Event:
 
 
 def test_the_body_has_stable_keys() -> None:
-    assert notice(event("rollout-done", switch_ms=1.5)) == {
+    assert notice_json(event("rollout-done", switch_ms=1.5)) == {
         "seq": 3,
         "at": "2026-01-01T12:00:00Z",
         "actor": "me",
@@ -242,17 +243,17 @@ def test_the_body_has_stable_keys() -> None:
     ],
 )
 def test_the_text_is_a_sentence(told: Event, text: str) -> None:
-    assert notice(told)["text"] == f"guestbook/dev: {text}"
+    assert sentence(told) == f"guestbook/dev: {text}"
 
 
 def test_the_text_is_one_plain_line_of_bounded_length() -> None:
-    text = notice(event("alarm", reason="one\ntwo\x1b[31m three" + " four" * 1000))["text"]
+    text = notice_json(event("alarm", reason="one\ntwo\x1b[31m three" + " four" * 1000))["text"]
     assert text.startswith("guestbook/dev needs somebody: one two?[31m three four")
     assert len(text) < 600 and text.isprintable()
 
 
 def test_what_an_instance_printed_goes_nowhere() -> None:
-    told = notice(event("rollout-failed", reason="it ended", last_lines={"one": ["TOKEN=hunter2"]}))
+    told = notice_json(event("rollout-failed", reason="it ended", last_lines={"one": ["TOKEN=hunter2"]}))
     assert told["detail"] == {"reason": "it ended"}
     assert "hunter2" not in json.dumps(told)
 

@@ -160,3 +160,11 @@ def _around(content: bytes, at: int) -> bytes:
 
 def _shown(value: object) -> str:
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BakeCheck:
+    """``baked`` is in the store; ``differences`` are what was not the same when it was baked once more."""
+
+    baked: Baked
+    differences: tuple[Difference, ...]

@@ -117,12 +117,12 @@ class AgentReporter:
 
     def happened(self, event: Event) -> None:
         """Log what came of the agent's work: what it did is logged as it does it."""
-        from instar.telemetry.notices import notice
+        from instar.views.events import sentence
 
         self.metrics.happened(event)
         level = _LOGGED.get(event.kind)
         if level is not None and event.at >= self.began:
-            self.log.say(level, event.kind, notice(event)["text"], event.environment)
+            self.log.say(level, event.kind, sentence(event), event.environment)
 
     def beat(self) -> None:
         from instar.telemetry import systemd
@@ -152,11 +152,17 @@ def _work(workspace: MachineWorkspace, work: object, reporter: AgentReporter, ch
     from instar.operations.agent import Agent
     from instar.telemetry import systemd
     from instar.telemetry.notices import Notices
+    from instar.views.events import notice_json
 
     assert isinstance(work, Agent)
     metrics = reporter.metrics
     notices = Notices(
-        workspace.ledger, workspace.state.notified, channels, heard=reporter.happened, told=metrics.noticed
+        workspace.ledger,
+        workspace.state.notified,
+        channels,
+        render=notice_json,
+        heard=reporter.happened,
+        told=metrics.noticed,
     )
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: work.stop())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,16 +17,12 @@ from instar.cli.options import (
     open_workspace,
     service_beside,
 )
-from instar.cli.screen import say, say_json, table
+from instar.cli.screen import say_json, show
 from instar.errors import UsageError
-from instar.model.progress import Progress, Report
 from instar.operations.privilege import require_root
 
 if TYPE_CHECKING:
-    from instar.operations.replay import ListedRecording
-    from instar.operations.shell import ShellResult
-
-_SHOWN = 20  # differences on leaving
+    pass
 
 
 @click.command()
@@ -39,22 +35,14 @@ def taint(environment: str, instance: str, why: str, file: Path, as_json: bool) 
     """Have INSTANCE of ENV replaced: a new one first, then it drains and is destroyed. Nothing is repaired in it."""
     require_root("taint")
     from instar.operations.taint import taint as run
+    from instar.views.break_glass import tainted_json, tainted_page
 
     workspace = open_workspace()
     done = run(workspace, find_own_environment(workspace, environment, file), instance, why=why)
     if as_json:
-        environment_id, one = done.instance.environment, done.taint
-        names = {
-            "service": environment_id.service,
-            "environment": environment_id.name,
-            "instance": done.instance.id,
-        }
-        told = {"kind": one.kind, "why": one.why, "due_at": one.due_at, "isolated": one.isolated}
-        say_json({**names, "release": done.instance.release, "taint": told, "agent": done.agent})
-    elif done.agent is not None:
-        say(f"{instance} is tainted; the agent (process {done.agent}) replaces it, the new one first")
+        say_json(tainted_json(done))
     else:
-        say(f"{instance} is tainted, and no agent runs here: it is replaced by instar agent --once")
+        show(tainted_page(done))
 
 
 @click.command()
@@ -82,6 +70,7 @@ def shell(
     from instar.host.terminal import find
     from instar.operations.shell import ShellRequest
     from instar.operations.shell import shell as run
+    from instar.views.break_glass import shell_line
 
     workspace, terminal = open_workspace(), find()
     found = find_own_environment(workspace, environment, file)
@@ -94,7 +83,7 @@ def shell(
         term=os.environ.get("TERM") or "dumb",
     )
     left = run(workspace, found, request, terminal)
-    _report_shell(workspace.report, left)
+    workspace.report(shell_line(left))
     return left.exit_status
 
 
@@ -112,12 +101,17 @@ def replay(word: str, speed: float, as_list: bool, file: Path, as_json: bool) ->
     """
     require_root("replay", "the state directory belongs to root")
     from instar.operations.replay import find_recordings, listed, play
+    from instar.views.break_glass import recordings_json, recordings_page
 
     found, of_environment = find_recordings(open_workspace(), word, lambda: service_beside(word, file))
     if of_environment or as_list or as_json:
-        _list(list(listed(found)), as_json)
+        recorded = list(listed(found))
+        if as_json:
+            say_json(recordings_json(recorded))
+        else:
+            show(recordings_page(recorded))
         return
-    play(found[-1], _show, speed=speed if sys.stdout.isatty() else None)
+    play(found[-1], _print, speed=speed if sys.stdout.isatty() else None)
 
 
 def _reason(why: str | None, *, asked: bool) -> str:
@@ -131,46 +125,5 @@ def _reason(why: str | None, *, asked: bool) -> str:
     raise UsageError("cannot open a shell without a reason", hint="say it for the history: --why 'what it is for'")
 
 
-def _report_shell(report: Report, left: ShellResult) -> None:
-    from instar.operations.shell import summary
-
-    found = left.differences or ()
-    words = {"started": "process"}
-    rows = [f"{words.get(one.kind, one.kind):<8} {one.name}  {one.what}".rstrip() for one in found[:_SHOWN]]
-    if len(found) > _SHOWN:
-        rows.append(f"… and {len(found) - _SHOWN} more: instar history --json has them")
-    status = f"exit status {left.exit_status} · {left.seconds:.1f} s · {summary(left)}"
-    report(Progress(stage="left", text=status, detail=(*rows, f"see it again with: instar replay {left.recording}")))
-
-
-def _list(found: list[ListedRecording], as_json: bool) -> None:
-    if as_json:
-        say_json([_as_json(one) for one in found])
-        return
-    rows = [
-        (
-            one.recording.name,
-            f"{one.recording.at:%Y-%m-%d %H:%M:%S}",
-            f"{one.seconds:.0f} s" if one.header else "—",
-            one.header.title.partition(" by ")[2] if one.header else "cannot be read: it is no recording",
-        )
-        for one in found
-    ]
-    table(rows, header=("RECORDING", "AT (UTC)", "LENGTH", "BY, AND WHY"))
-
-
-def _as_json(one: ListedRecording) -> dict[str, Any]:
-    header = one.header
-    return {
-        "recording": one.recording.name,
-        "instance": one.recording.instance,
-        "at": one.recording.at,
-        "seconds": one.seconds,
-        "title": header.title if header else None,
-        "command": header.command if header else None,
-        "file": str(one.recording.path),
-    }
-
-
-def _show(text: str) -> None:
+def _print(text: str) -> None:
     click.echo(text.encode("utf-8", "replace"), nl=False)

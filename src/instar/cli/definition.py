@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from instar.cli.options import file_option, json_option, load_definition, open_workspace
-from instar.cli.screen import Screen, say, say_json
+from instar.cli.screen import Screen, say, say_json, show
 
 if TYPE_CHECKING:
     from instar.definition import Loaded
@@ -66,6 +66,7 @@ def lock(file: Path, as_json: bool, update: bool, check: bool, packages: tuple[s
     """
     from instar.operations.lock import lock as run
     from instar.operations.lock import user_cache
+    from instar.views.bakes import locked_json, locked_page
 
     if packages and not update:
         raise click.UsageError("PACKAGE goes with --update")
@@ -74,32 +75,23 @@ def lock(file: Path, as_json: bool, update: bool, check: bool, packages: tuple[s
     if check:
         return _check_lock(loaded, wanted, as_json)  # type: ignore[arg-type]
     locked = run(loaded, cache=user_cache(), report=Screen(), update=wanted)  # type: ignore[arg-type]
-    found = locked.lock
     if as_json:
-        changes, counts = list(locked.changes), {"packages": len(found.packages), "wheels": len(found.wheels)}
-        say_json({"lock": str(locked.path), **counts, "changed": locked.changed, "changes": changes})
-        return 0
-    for line in locked.changes:
-        say(line)
-    state = "wrote" if locked.changed else "unchanged:"
-    say(f"{state} {locked.path}: {len(found.packages)} packages, {len(found.wheels)} wheels")
+        say_json(locked_json(locked))
+    else:
+        show(locked_page(locked))
     return 0
 
 
 def _check_lock(loaded: Loaded, update: frozenset[str] | Literal["all"] | None, as_json: bool) -> int:
     from instar.operations.lock import check, lock_path, user_cache
+    from instar.views.bakes import lock_check_json, lock_check_page
 
     found = check(loaded, cache=user_cache(), report=Screen(), update=update)
     path = lock_path(loaded)
     if as_json:
-        say_json({"lock": str(path), "clean": not found, "differences": [line.strip() for line in found]})
-        return 2 if found else 0
-    for line in found:
-        say(line)
-    if found:
-        say(f"{path} differs from what resolving anew gives; to take the newest of everything: instar lock --update")
+        say_json(lock_check_json(path, found))
     else:
-        say(f"{path} is what resolving anew gives")
+        show(lock_check_page(path, found))
     return 2 if found else 0
 
 
@@ -113,6 +105,7 @@ def _check_lock(loaded: Loaded, update: frozenset[str] | Literal["all"] | None, 
 def bake(ctx: click.Context, file: Path, as_json: bool, check: bool) -> None:
     """Bake the definition into an image. Steps whose input is known are not run again."""
     from instar.operations.bake import bake as run
+    from instar.views.bakes import baked_json
 
     workspace = open_workspace()
     if check:
@@ -120,31 +113,19 @@ def bake(ctx: click.Context, file: Path, as_json: bool, check: bool) -> None:
         return
     baked = run(workspace, load_definition(file))
     if as_json:
-        layers = [
-            {
-                "step": step.step,
-                "digest": step.layer.digest,
-                "diff_id": step.layer.diff_id,
-                "size": step.layer.size_bytes,
-                "cached": step.cached,
-            }
-            for step in baked.steps
-        ]
-        cached = all(step.cached for step in baked.steps)
-        say_json({"digest": baked.image.digest, "cached": cached, "seconds": round(baked.seconds, 3), "layers": layers})
-        return
-    say(baked.image.digest)
+        say_json(baked_json(baked))
+    else:
+        say(baked.image.digest)
 
 
 def _check(ctx: click.Context, loaded: Loaded, *, as_json: bool) -> None:
     from instar.operations.bake_check import check_bake
+    from instar.views.bakes import bake_check_json, bake_check_page
 
     checked = check_bake(open_workspace(), loaded)
     if as_json:
-        say_json({"digest": checked.baked.image.digest, "same": not checked.differences, "differ": checked.differences})
+        say_json(bake_check_json(checked))
     else:
-        for one in checked.differences:
-            say(f"{one.step}: {one.path}: {one.why}")
-        say(checked.baked.image.digest)
+        show(bake_check_page(checked))
     if checked.differences:
         ctx.exit(2)

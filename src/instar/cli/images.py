@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import click
 
 from instar.cli.options import json_option, open_workspace
-from instar.cli.screen import say, say_json, size, table
+from instar.cli.screen import say, say_json, show
 from instar.operations.privilege import require_root
 
 
@@ -29,39 +28,14 @@ def images(ctx: click.Context, as_json: bool) -> None:
 def list_images(as_json: bool) -> None:
     """List the images, newest first, with the releases that need them."""
     require_root("images", "the store belongs to root")
-    from instar.operations.retention import kept_releases
+    from instar.operations.images import images as run
+    from instar.views.images import images_json, images_page
 
-    workspace = open_workspace()
-    users: dict[str, list[str]] = {}
-    for release in kept_releases(workspace):
-        users.setdefault(release.image, []).append(f"{release.environment} {release.number}")
-    tags: dict[str, list[str]] = {}
-    for tag, digest in workspace.store.tags().items():
-        tags.setdefault(digest, []).append(tag)
-    found = workspace.store.images()
+    found = run(open_workspace())
     if as_json:
-        say_json(
-            [
-                {
-                    "digest": image.digest,
-                    "tags": tags.get(image.digest, []),
-                    "size": image.size_bytes,
-                    "releases": users.get(image.digest, []),
-                }
-                for image in found
-            ]
-        )
-        return
-    rows = [
-        (
-            image.digest.short,
-            ", ".join(tags.get(image.digest, [])) or "—",
-            size(image.size_bytes),
-            ", ".join(users.get(image.digest, [])) or "—",
-        )
-        for image in found
-    ]
-    table(rows, header=("DIGEST", "NEWEST OF", "SIZE", "NEEDED BY RELEASE"))
+        say_json(images_json(found))
+    else:
+        show(images_page(found))
 
 
 @images.command("show")
@@ -70,24 +44,13 @@ def list_images(as_json: bool) -> None:
 def show_image(image: str, as_json: bool) -> None:
     """Show one image: IMAGE is a digest, the beginning of one, or a service's name (its newest bake)."""
     require_root("images show", "the store belongs to root")
+    from instar.views.images import image_page
+
     found = open_workspace().store.find(image)
     if as_json:
         say_json(found)
         return
-    config = found.config
-    rows = [
-        ("digest", str(found.digest)),
-        ("created", datetime.fromtimestamp(found.created, UTC).isoformat().replace("+00:00", "Z")),
-        ("architecture", config.architecture),
-        ("command", " ".join(config.command)),
-        ("workdir", config.workdir),
-        ("user", config.user),
-        *(("env", f"{name}={value}") for name, value in config.env.items()),
-        *(("port", str(port)) for port in config.ports),
-        *(("label", f"{name}={value}") for name, value in config.labels.items()),
-        *(("layer", f"{layer.digest.short}  {size(layer.size_bytes):>7}  {layer.step}") for layer in found.layers),
-    ]
-    table(rows)
+    show(image_page(found))
 
 
 @images.command("remove")
@@ -134,21 +97,10 @@ def gc(dry_run: bool, everything: bool, as_json: bool) -> None:
     that ran well, and the newest bake of each service.
     """
     from instar.operations.gc import gc as run
+    from instar.views.images import collection_json, collection_page
 
     collection = run(open_workspace(), dry_run=dry_run, everything=everything)
     if as_json:
-        counts = {"blobs": collection.blobs, "bytes": collection.size_bytes, "fetched": collection.fetched}
-        counts["secrets"] = collection.secrets
-        say_json({"images": collection.images, **counts, "logs": collection.logs, "recordings": collection.recordings})
-        return
-    for digest in collection.images:
-        say(f"{'would remove' if dry_run else 'removed'} {digest}")
-    for name in collection.logs:
-        say(f"{'would remove' if dry_run else 'removed'} the log of {name}")
-    for name in collection.recordings:
-        say(f"{'would remove' if dry_run else 'removed'} what was recorded of {name}")
-    counted = f"{len(collection.images)} images, {collection.blobs} blobs, {collection.fetched} fetched files"
-    counted += f", {collection.secrets} secrets, {len(collection.logs)} logs"
-    counted += f", {len(collection.recordings)} recordings and evidence"
-    counted += f", {size(collection.size_bytes)}"
-    say(f"{'would free' if dry_run else 'freed'}: {counted}")
+        say_json(collection_json(collection))
+    else:
+        show(collection_page(collection, dry_run=dry_run))

@@ -1,10 +1,10 @@
-"""Commands that act on an environment: deploy, promote, rollback, destroy."""
+"""Commands that act on an environment and its releases: deploy, promote, rollback, destroy, pin, unpin."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,13 +20,15 @@ from instar.cli.options import (
     plan_option,
     take_over_option,
 )
-from instar.cli.screen import say, say_json, table
+from instar.cli.screen import say, say_json, show
 from instar.model.progress import Progress, Report
 from instar.operations.privilege import require_root
 
 if TYPE_CHECKING:
-    from instar.operations.deploy import RolloutOutcome
-    from instar.operations.plan import DeployPlan
+    from instar.model.outcome import RolloutOutcome
+    from instar.model.plan import DeployPlan
+
+number_argument = click.argument("number", metavar="N", type=click.IntRange(1, 2**31 - 1))
 
 
 @click.command()
@@ -73,7 +75,7 @@ def deploy(
         from instar.operations.plan import plan
 
         allowed = {"adopt_name": adopt_name, "break_promotion": break_promotion}
-        return _show_plan(plan(workspace, loaded, environment, image=image, **allowed), as_json)
+        return _answer_plan(plan(workspace, loaded, environment, image=image, **allowed), as_json)
     outcome = run(
         workspace,
         loaded,
@@ -85,7 +87,7 @@ def deploy(
         break_promotion=break_promotion,
         watch=watch,
     )
-    return show(outcome, workspace.report, as_json)
+    return answer(outcome, workspace.report, as_json)
 
 
 @click.command()
@@ -121,9 +123,9 @@ def promote(
         from instar.operations.plan import plan_promotion
 
         planned = plan_promotion(workspace, loaded, source, target, adopt_name=adopt_name)
-        return _show_plan(planned, as_json, verb="promote")
+        return _answer_plan(planned, as_json, verb="promote")
     outcome = run(workspace, loaded, source, target, take_over=take_over, detach=detach, adopt_name=adopt_name)
-    return show(outcome, workspace.report, as_json)
+    return answer(outcome, workspace.report, as_json)
 
 
 @click.command()
@@ -148,7 +150,7 @@ def rollback(environment: str, file: Path, as_json: bool, take_over: bool, to: i
 
     workspace = open_workspace()
     found = find_own_environment(workspace, environment, file)
-    return show(run(workspace, found, to=to, take_over=take_over, force=force), workspace.report, as_json)
+    return answer(run(workspace, found, to=to, take_over=take_over, force=force), workspace.report, as_json)
 
 
 @click.command()
@@ -181,114 +183,55 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, yes: b
     workspace.report(Progress(stage="done", text=f"{found.id} is gone{stays}; instar history shows what was"))
 
 
-def show(outcome: RolloutOutcome, report: Report, as_json: bool) -> int:
+@click.command()
+@environment_argument
+@number_argument
+@file_option
+@json_option
+def pin(environment: str, number: int, file: Path, as_json: bool) -> None:
+    """Keep release N of ENV, its image and its logs: no gc removes them until it is unpinned."""
+    _pin(environment, number, file, as_json, pinned=True)
+
+
+@click.command()
+@environment_argument
+@number_argument
+@file_option
+@json_option
+def unpin(environment: str, number: int, file: Path, as_json: bool) -> None:
+    """Let release N of ENV be removed like any other, when 'keep' says so."""
+    _pin(environment, number, file, as_json, pinned=False)
+
+
+def answer(outcome: RolloutOutcome, report: Report, as_json: bool) -> int:
     """Say how a rollout ended; return the exit status."""
-    _tell(outcome, report)
+    from instar.views.outcomes import outcome_json, outcome_lines
+
+    for line in outcome_lines(outcome):
+        report(line)
     if as_json:
-        say_json(_as_json(outcome))
+        say_json(outcome_json(outcome))
     return 1 if outcome.outcome == "failed" else 0
 
 
-def _as_json(outcome: RolloutOutcome) -> dict[str, Any]:
-    """Return the keys that others build on, then more."""
-    return {
-        "environment": outcome.environment.name,
-        "release": outcome.release,
-        "image": outcome.image,
-        "previous": outcome.previous,
-        "outcome": outcome.outcome,
-        "seconds": round(outcome.seconds, 3),
-        "switch_ms": outcome.switch_ms,
-        "service": outcome.environment.service,
-        "active": outcome.active,
-        "gap_ms": outcome.gap_ms,
-        "drained": outcome.drained,
-        "cut": outcome.cut,
-        "requests": outcome.requests,
-        "failed": outcome.failed,
-        "reason": outcome.reason,
-        "warning": outcome.warning,
-    }
+def _answer_plan(plan: DeployPlan, as_json: bool, *, verb: str = "deploy") -> int:
+    from instar.views.plans import plan_json, plan_page
 
-
-def _tell(outcome: RolloutOutcome, report: Report) -> None:
-    environment = outcome.environment.name
-    if outcome.outcome == "failed":
-        _tell_failure(outcome, report)
-    elif outcome.outcome == "begun":
-        text = f"{environment} moves to release {outcome.release}: the agent carries it on"
-        follow = (
-            f"follow with: instar status {outcome.environment}",
-            f"give up with: instar rollout abort {outcome.environment}",
-        )
-        report(Progress(stage="begun", text=text, detail=follow))
-    elif outcome.outcome == "unchanged":
-        text = f"{environment} runs release {outcome.release} already · {outcome.seconds:.2f} s"
-        report(Progress(stage="done", text=text))
-    else:
-        was = f", was {outcome.previous}" if outcome.previous is not None else ""
-        served = f" · {outcome.requests:,} requests, {outcome.failed} failed" if outcome.requests else ""
-        back = (f"back with: {_way_back(outcome)}",) if outcome.previous is not None else ()
-        text = f"{environment} runs release {outcome.release}{was} · {outcome.seconds:.2f} s{served}"
-        report(Progress(stage="done", text=text, detail=back))
-
-
-def _way_back(outcome: RolloutOutcome) -> str:
-    to = f" --to {outcome.previous}" if outcome.previous is not None and outcome.previous > outcome.release else ""
-    return f"instar rollback {outcome.environment.name}{to}"
-
-
-def _tell_failure(outcome: RolloutOutcome, report: Report) -> None:
-    lines: tuple[str, ...] = ()
-    if outcome.last_lines:
-        lines = ("last lines of its log:", *(f"  {_text(line)}" for line in outcome.last_lines))
-    stage = "failed" if outcome.touched else "launch"
-    report(Progress(stage=stage, text=f"release {outcome.release} · {outcome.reason}", kind="failed", detail=lines))
-    environment = outcome.environment.name
-    if outcome.active == outcome.release:
-        text = f"{environment} goes on with what is healthy; instar status {environment} shows more"
-        report(Progress(stage="left", text=text, kind="failed"))
-        return
-    if outcome.active is None:
-        left = f"{environment} runs nothing, as before"
-    elif not outcome.touched:
-        left = f"{environment} still runs release {outcome.active}, traffic was never touched"
-    else:
-        left = f"{environment} runs release {outcome.active} again"
-    report(
-        Progress(
-            stage="undone",
-            text=f"release {outcome.release} has no traffic; {left}",
-            kind="failed",
-            detail=(f"all it printed: instar logs {outcome.environment} {outcome.culprit}",)
-            if outcome.last_lines
-            else (),
-        )
-    )
-
-
-def _text(line: str) -> str:
-    """Return what the instance printed, of a log line ``TIME STREAM TEXT``."""
-    return line.split(" ", 2)[-1]
-
-
-def _show_plan(plan: DeployPlan, as_json: bool, *, verb: str = "deploy") -> int:
     if as_json:
-        say_json(plan)
-    elif not plan.changes:
-        say(f"nothing to do: {plan.environment} runs release {plan.active} of this image and configuration")
-        for warning in plan.warnings:
-            say(f"note     {warning}")
+        say_json(plan_json(plan))
     else:
-        if not plan.locked:
-            say("lock     every outside input (there is no lock yet), then bake")
-        if plan.steps:
-            say(f"bake     {', '.join(plan.steps)}")
-        settings = any(change.what.startswith("settings.") for change in plan.changes)
-        kept = "settings of the environment change" if settings else "what runs is put right"
-        then = "a new release" if plan.release else f"no new release: {kept}"
-        say(f"{verb:<9}{then}")
-        table([("  " + change.what, change.before or "—", "→", change.after or "—") for change in plan.changes])
-        for warning in plan.warnings:
-            say(f"note     {warning}")
+        show(plan_page(plan, verb=verb))
     return 2 if plan.changes else 0
+
+
+def _pin(environment: str, number: int, file: Path, as_json: bool, *, pinned: bool) -> None:
+    require_root("pin" if pinned else "unpin")
+    from instar.operations.pin import pin as run
+    from instar.views.releases import pinned_json, pinned_sentence
+
+    workspace = open_workspace()
+    release = run(workspace, find_own_environment(workspace, environment, file).id, number, pinned=pinned)
+    if as_json:
+        say_json(pinned_json(release))
+    else:
+        say(pinned_sentence(release))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from instar.cli.options import environment_argument, file_option, find_own_environment, json_option, open_workspace
-from instar.cli.releases import show
+from instar.cli.releases import answer
 from instar.cli.screen import say_json
 from instar.model.progress import Progress
 from instar.operations.privilege import require_root
 
 if TYPE_CHECKING:
-    from instar.operations.rollout import RolloutChange
+    pass
 
 why_option = click.option("--why", default="", metavar="TEXT", help="The reason, for the history.")
 
@@ -33,6 +33,7 @@ def pause(environment: str, file: Path, as_json: bool, why: str) -> None:
     """Hold the rollout of ENV where it is: the shares of the traffic stay as they are until it is resumed."""
     require_root("rollout pause")
     from instar.operations.rollout import pause as run
+    from instar.views.outcomes import change_json
 
     workspace = open_workspace()
     change = run(workspace, find_own_environment(workspace, environment, file), why=why)
@@ -40,7 +41,7 @@ def pause(environment: str, file: Path, as_json: bool, why: str) -> None:
     text = f"{environment_id}: the {change.rollout.kind} to release {change.rollout.target} goes no further"
     _tell(workspace.report, "paused", text, f"go on with: instar rollout resume {environment_id}")
     if as_json:
-        say_json(_as_json(change))
+        say_json(change_json(change))
 
 
 @rollout.command()
@@ -54,11 +55,12 @@ def resume(environment: str, file: Path, as_json: bool) -> int:
     """
     require_root("rollout resume")
     from instar.operations.rollout import resume as run
+    from instar.views.outcomes import change_json
 
     workspace = open_workspace()
     change = run(workspace, find_own_environment(workspace, environment, file))
     if change.outcome is not None:
-        return show(change.outcome, workspace.report, as_json)
+        return answer(change.outcome, workspace.report, as_json)
     who = f"process {change.pid} carries it on" if change.pid else f"it is {change.rollout.state}"
     _tell(
         workspace.report,
@@ -66,7 +68,7 @@ def resume(environment: str, file: Path, as_json: bool) -> int:
         f"{change.rollout.environment}: {change.rollout.kind} to release {change.rollout.target}: {who}",
     )
     if as_json:
-        say_json(_as_json(change))
+        say_json(change_json(change))
     return 0
 
 
@@ -79,11 +81,12 @@ def abort(environment: str, file: Path, as_json: bool, why: str) -> int:
     """Give the rollout of ENV up: the release before has all the traffic again; the candidate's logs are kept."""
     require_root("rollout abort")
     from instar.operations.rollout import abort as run
+    from instar.views.outcomes import change_json
 
     workspace = open_workspace()
     change = run(workspace, find_own_environment(workspace, environment, file), why=why)
     if as_json:
-        say_json(_as_json(change))
+        say_json(change_json(change))
     environment_id, target = change.rollout.environment, change.rollout.target
     if change.rollout.state != "failed":
         text = f"{environment_id}: it is written down, but process {change.pid} has not acted on it yet"
@@ -96,17 +99,3 @@ def abort(environment: str, file: Path, as_json: bool, why: str) -> int:
 
 def _tell(report: Any, stage: str, text: str, *detail: str) -> None:
     report(Progress(stage=stage, text=text, detail=detail))
-
-
-def _as_json(change: RolloutChange) -> dict[str, Any]:
-    rollout = change.rollout
-    return {
-        "service": rollout.environment.service,
-        "environment": rollout.environment.name,
-        "release": rollout.target,
-        "previous": rollout.source,
-        "state": rollout.state,
-        "paused": rollout.stage.paused,
-        "step": rollout.stage.step,
-        "carried_on_by": change.pid,
-    }

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TextIO
 
 import click
 
-from instar.model.codec import to_json
 from instar.model.progress import Progress
+from instar.views.encoding import CONTROLS, json_text
+from instar.views.page import Page
 
 _STAGE_WIDTH = 9
 _COLOURS = {"failed": "red", "warning": "yellow"}
 _PLAIN_WIDTH = 100
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def say(text: str = "") -> None:
@@ -29,13 +28,22 @@ def say(text: str = "") -> None:
 
 def printable(text: str) -> str:
     """Return ``text`` without what would steer a terminal: a service chooses what it prints, and what it answers."""
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+    return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def say_json(value: Any) -> None:
     """Print ``value`` (of frozen values, times, scalars) as JSON to stdout."""
-    text = json.dumps(to_json(value), default=_plain, ensure_ascii=False, indent=1)
-    _out(_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    _out(json_text(value))
+
+
+def show(page: Page) -> None:
+    """Print the lines and tables of ``page`` to stdout."""
+    for one in page:
+        if isinstance(one, str):
+            say(one)
+            continue
+        for position, line in enumerate(one.lines()):
+            _out(_bold(printable(line)) if one.header and position == 0 else printable(line))
 
 
 def warn(message: str, hint: str | None = None, detail: Sequence[str] = ()) -> None:
@@ -72,25 +80,6 @@ class Screen:
             _err(" " * (_STAGE_WIDTH + 1) + printable(more))
 
 
-def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] | None = None) -> None:
-    """Print rows in columns as wide as their widest cell."""
-    lines = [list(header)] if header else []
-    lines += [list(row) for row in rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))] if lines else []
-    for position, line in enumerate(lines):
-        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        _out(_bold(printable(text)) if header and position == 0 else printable(text))
-
-
-def size(size_bytes: int) -> str:
-    """Return a size for people: 12 kB, 3.4 MB (decimal)."""
-    value, units = float(size_bytes), ["B", "kB", "MB", "GB", "TB"]
-    while value >= 1000 and len(units) > 1:
-        value /= 1000
-        units.pop(0)
-    return f"{value:.0f} {units[0]}" if value >= 10 or units[0] == "B" else f"{value:.1f} {units[0]}"
-
-
 def moment(text: str, now: datetime) -> datetime:
     """Return the time that ``text`` means: "10m" ago, or an ISO time, of this machine's zone where it names none.
 
@@ -104,23 +93,6 @@ def moment(text: str, now: datetime) -> datetime:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
         raise click.UsageError(f"'{text}' is no time: write 10m, 2h, 1d, or 2026-11-28T14:05") from None
-
-
-def age(since: datetime | None) -> str:
-    """Return how long ago ``since`` was, in its largest unit."""
-    if since is None:
-        return "—"
-    passed = datetime.now(UTC) - since
-    for unit, length in (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("min", timedelta(minutes=1))):
-        if passed >= length:
-            return f"{passed // length} {unit}"
-    return f"{max(int(passed.total_seconds()), 0)} s"
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    return str(value)
 
 
 def _width() -> int:

@@ -7,7 +7,7 @@ import sys
 import click
 
 from instar.cli.options import json_option, open_workspace, place_of, take_over_option
-from instar.cli.screen import say, say_json, size, table
+from instar.cli.screen import say, say_json, show
 from instar.operations.privilege import require_root
 
 
@@ -28,37 +28,13 @@ def list_volumes(as_json: bool = False) -> None:
     """List every volume that is kept on this machine, what it takes of the disk, and who has it."""
     require_root("volumes", "the state directory belongs to root")
     from instar.operations.volumes import volumes as look
+    from instar.views.volumes import volumes_json, volumes_page
 
     kept = look(open_workspace())
     if as_json:
-        say_json(
-            [
-                {
-                    "service": one.stored.environment.service,
-                    "environment": one.stored.environment.name,
-                    "name": one.stored.name,
-                    "path": one.stored.where,
-                    "bytes": one.stored.used_bytes,
-                    "environment_exists": one.environment,
-                    "instances": one.users,
-                }
-                for one in kept
-            ]
-        )
-    elif not kept:
-        say("no volume is kept here")
+        say_json(volumes_json(kept))
     else:
-        rows = [
-            (
-                str(one.stored.environment),
-                one.stored.name,
-                "?" if one.stored.used_bytes is None else size(one.stored.used_bytes),
-                ", ".join(one.users) or ("nobody now" if one.environment else "nobody: the environment is gone"),
-                one.stored.where,
-            )
-            for one in kept
-        ]
-        table(rows, header=("ENVIRONMENT", "VOLUME", "SIZE", "WHO HAS IT", "WHERE"))
+        show(volumes_page(kept))
 
 
 @volumes.command("remove")
@@ -77,7 +53,7 @@ def remove(environment: str, name: str, take_over: bool, yes: bool) -> None:
     workspace, found = open_workspace(), place_of(environment)
     if not yes:
         _ask(
-            next((one.stored.used_bytes for one in volumes(workspace, found) if one.stored.name == name), None),
+            next((one.used_bytes for one in volumes(workspace, found) if one.name == name), None),
             environment,
             name,
         )
@@ -86,6 +62,8 @@ def remove(environment: str, name: str, take_over: bool, yes: bool) -> None:
 
 
 def _ask(used_bytes: int | None, environment: str, name: str) -> None:
+    from instar.views.units import size
+
     held = f" ({size(used_bytes)})" if used_bytes is not None else ""
     try:
         answer = click.prompt(

@@ -10,9 +10,10 @@ from typing import Any
 
 from instar.control.analysis import Verdict
 from instar.control.snapshot import GroupView, Snapshot, alone, in_flight
-from instar.control.steps import Awaited, awaited, waits_for_somebody
+from instar.control.steps import awaited, waits_for_somebody
 from instar.model.progress import Progress, Report
 from instar.model.release import BY_ITSELF, Ending
+from instar.model.status import AwaitedRequests
 
 AGAIN_AFTER = timedelta(minutes=1)
 
@@ -184,7 +185,7 @@ class RolloutReport:
             text = finished if known else f"requests had {seconds:.1f} s to finish"
             self.report(Progress(stage="drain", text=f"release {rollout.source} · {text}"))
 
-    def _await(self, snapshot: Snapshot, requests: Awaited) -> None:
+    def _await(self, snapshot: Snapshot, requests: AwaitedRequests) -> None:
         """Tell how many requests came: on one line that changes, and off a terminal once a minute."""
         text = f"{requests.requests} of {requests.wanted} requests, until {requests.until:%H:%M:%S} UTC"
         again = self.awaited_at is None or snapshot.now >= self.awaited_at + AGAIN_AFTER

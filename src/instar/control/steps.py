@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from instar.control.actions import Action, Fail, Judge, Wait
 from instar.control.analysis import Verdict, answered, judge, judge_few
@@ -11,6 +10,7 @@ from instar.control.snapshot import Snapshot
 from instar.control.target import PAUSED_S
 from instar.model.definition import Analysis, Step
 from instar.model.release import EnvironmentState, Release, Rollout
+from instar.model.status import AwaitedRequests
 
 
 def waits_for_somebody(state: EnvironmentState) -> bool:
@@ -23,18 +23,7 @@ def waits_for_somebody(state: EnvironmentState) -> bool:
     return manual and not stage.resumed and state.active != rollout.target
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Awaited:
-    """So many ``requests`` of those that an analysis wants came to the candidate in this step; ``until``: when it is
-    no longer waited for the others, None where a person decides. ``late``: the step's own pause is over."""
-
-    requests: int
-    wanted: int
-    until: datetime | None
-    late: bool = False
-
-
-def awaited(snapshot: Snapshot) -> Awaited | None:
+def awaited(snapshot: Snapshot) -> AwaitedRequests | None:
     """Return for which requests the running rollout waits before it can judge its step; None for none."""
     rollout, policy = snapshot.environment.rollout, snapshot.environment.settings.rollout
     if rollout is None or policy.analysis is None or snapshot.environment.active == rollout.target:
@@ -47,10 +36,12 @@ def awaited(snapshot: Snapshot) -> Awaited | None:
     if came >= policy.analysis.min_requests or (step is not None and not step.weight_percent):
         return None
     if waits_for_somebody(snapshot.environment):
-        return Awaited(requests=came, wanted=policy.analysis.min_requests, until=None)
+        return AwaitedRequests(requests=came, wanted=policy.analysis.min_requests, until=None)
     over_at = stage.step_at + _ms(0 if stage.resumed or step is None else step.pause_ms or 0)
     until = over_at + _ms(policy.analysis.wait_ms)
-    return Awaited(requests=came, wanted=policy.analysis.min_requests, until=until, late=snapshot.now >= over_at)
+    return AwaitedRequests(
+        requests=came, wanted=policy.analysis.min_requests, until=until, late=snapshot.now >= over_at
+    )
 
 
 def step_over(snapshot: Snapshot, rollout: Rollout, step: Step) -> bool:

@@ -17,3 +17,14 @@ class Component:
     found: str | None
     get: str
     required: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diagnosis:
+    components: tuple[Component, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Nothing that is required is missing."""
+        return all(component.found or not component.required for component in self.components)

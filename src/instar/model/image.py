@@ -45,3 +45,12 @@ class Image:
     @property
     def size_bytes(self) -> int:
         return sum(layer.size_bytes for layer in self.layers)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedImage:
+    """An image with its ``tags``, and the ``releases`` that need it ("guestbook/dev 7")."""
+
+    image: Image
+    tags: tuple[str, ...]
+    releases: tuple[str, ...]

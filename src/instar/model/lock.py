@@ -6,6 +6,7 @@ No host name is in a lock: a package is named by the label and suite of its arch
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from instar.model.digest import Digest
@@ -93,3 +94,13 @@ class Lock:
     def epoch(self) -> int:
         """SOURCE_DATE_EPOCH of the bake: the newest Release date, Unix seconds."""
         return max((suite.date for suite in self.suites), default=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Locked:
+    """``changes`` are lines for people, one a package: what is there now that wasn't, and the other way."""
+
+    lock: Lock
+    path: Path
+    changes: tuple[str, ...]
+    changed: bool

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from instar.bake import Baked
-from instar.bake.checking import Difference, baked_elsewhere, differences
+from instar.bake.checking import BakeCheck, baked_elsewhere, differences
 from instar.definition import Loaded
 from instar.fetch.fetch import fetch_all
 from instar.model.progress import Progress
@@ -13,14 +10,6 @@ from instar.operations.bake import bake
 from instar.operations.lock import existing_lock
 from instar.operations.locks import hold_store
 from instar.operations.workspace import Workspace
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BakeCheck:
-    """``baked`` is in the store; ``differences`` are what was not the same when it was baked once more."""
-
-    baked: Baked
-    differences: tuple[Difference, ...]
 
 
 def check_bake(workspace: Workspace, loaded: Loaded) -> BakeCheck:

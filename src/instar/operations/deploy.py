@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
-from typing import Any, Literal
+from typing import Any
 
 from instar.control.loop import Loop
 from instar.control.report import RolloutReport
@@ -17,6 +16,7 @@ from instar.model.codec import to_json
 from instar.model.definition import Environment
 from instar.model.digest import Digest
 from instar.model.image import Image
+from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
 from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release, RolloutKind, Settings
 from instar.operations.connections import cut_connections
@@ -28,36 +28,6 @@ from instar.operations.secrets import keep_secrets
 from instar.operations.watch import require_watch, warn_unwatched, watch_release
 from instar.operations.workspace import Workspace
 from instar.providers.base import Counters, Provider
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RolloutOutcome:
-    """How a deploy, promotion or rollback ended.
-
-    ``unchanged``: that very release was active already. ``failed``: the rollout was undone, or not all groups of the
-    active release are healthy; ``reason`` says why and ``last_lines`` what the instance printed last. ``begun``: it is
-    written down, and left to the agent. ``touched``: traffic had moved or stopped. Milliseconds are None where nothing
-    was measured. ``warning``: what went wrong beside a rollout that is done.
-    """
-
-    environment: EnvironmentId
-    release: int
-    image: Digest
-    previous: int | None
-    outcome: Literal["done", "unchanged", "failed", "begun"]
-    seconds: float
-    switch_ms: float | None = None
-    gap_ms: float | None = None
-    drained: int | None = None
-    cut: int | None = None
-    reason: str | None = None
-    warning: str | None = None
-    active: int | None = None
-    touched: bool = False
-    requests: int | None = None
-    failed: int | None = None
-    culprit: str | None = None
-    last_lines: tuple[str, ...] = ()
 
 
 def deploy(
@@ -200,9 +170,6 @@ def begin(
         if release is None:
             _give_up_running(workspace, state)
         workspace.ledger.save_settings(environment, settings)
-        machine = workspace.machine_of(settings.provider) if workspace.ledger.shared else None
-        if machine is not None:
-            workspace.ledger.set_machine(environment, machine)
         if project is not None:
             workspace.ledger.set_project(environment, project, adopt=True)
         if release is None:

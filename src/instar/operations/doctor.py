@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
-from instar.model.component import Component
+from instar.model.component import Diagnosis
 from instar.operations import installation
 from instar.operations.workspace import Workspace
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Diagnosis:
-    components: tuple[Component, ...]
-    warnings: tuple[str, ...]
-
-    @property
-    def complete(self) -> bool:
-        """Nothing that is required is missing."""
-        return all(component.found or not component.required for component in self.components)
 
 
 def doctor(workspace: Workspace) -> Diagnosis:

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 
-from instar.drift.check import Checked, check
+from instar.drift.check import check
+from instar.drift.report import DriftReport
 from instar.errors import NotFound
 from instar.host import locks
 from instar.model.release import EnvironmentId, EnvironmentState
-from instar.operations.layers import Guarantee, guarantee
+from instar.operations.layers import guarantee
 from instar.operations.locks import environment_lock
 from instar.operations.privilege import require_root
 from instar.operations.workspace import Workspace
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DriftReport:
-    """``layers``: what keeps their bytes as they were baked. ``releases``: of which release each instance is."""
-
-    checked: Checked
-    seconds: float
-    layers: Guarantee | None
-    releases: Mapping[str, int] = field(default_factory=dict)
 
 
 def drift(

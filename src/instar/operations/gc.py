@@ -14,13 +14,13 @@ room for it then, and a full disk is what gc is for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from instar.bake import prune_records
 from instar.errors import Refused
 from instar.fetch.needs import Needs
 from instar.model.digest import Digest
+from instar.model.garbage import Collection
 from instar.model.progress import Progress
 from instar.operations import recordings, retention
 from instar.operations.layers import layers_in_use
@@ -30,20 +30,6 @@ from instar.operations.privilege import require_root
 from instar.operations.retention import environments_with_releases, kept_releases
 from instar.operations.workspace import Workspace
 from instar.store import Collected
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Collection:
-    """What was removed, or would be. ``size_bytes`` is of the blobs and the fetched files; ``logs`` are instances,
-    ``recordings`` what shells in them showed, and the evidence of their drift."""
-
-    images: tuple[Digest, ...]
-    blobs: int
-    size_bytes: int
-    logs: tuple[str, ...] = ()
-    fetched: int = 0
-    recordings: tuple[str, ...] = ()
-    secrets: int = 0
 
 
 def gc(workspace: Workspace, *, dry_run: bool, everything: bool = False) -> Collection:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Literal
 
 from instar.errors import LedgerError, StoreError
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentId
+from instar.model.status import LayerGuarantee
 from instar.operations.workspace import Workspace
 
-Guarantee = Literal["verity", "immutable", "hashed"]
-"""verity: the kernel checks every block as it reads it; immutable: the file system refuses every write to them
-(``chattr +i``); hashed: a write is found, not prevented."""
 
-
-def guarantee(workspace: Workspace, environment: EnvironmentId) -> Guarantee | None:
+def guarantee(workspace: Workspace, environment: EnvironmentId) -> LayerGuarantee | None:
     """Return what holds for every layer of an image that something in ``environment`` runs; None where nothing does."""
     layers: set[Digest] = set()
     for number in {one.release for one in workspace.ledger.instances(environment)}:

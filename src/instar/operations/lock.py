@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,19 +10,9 @@ from instar.definition import Loaded
 from instar.definition.beside import is_beside
 from instar.errors import LockMissing
 from instar.model.digest import Digest
-from instar.model.lock import Lock
+from instar.model.lock import Lock, Locked
 from instar.model.progress import Report
 from instar.model.state import StateDirectory
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Locked:
-    """``changes`` are lines for people, one a package: what is there now that wasn't, and the other way."""
-
-    lock: Lock
-    path: Path
-    changes: tuple[str, ...]
-    changed: bool
 
 
 def lock_path(loaded: Loaded) -> Path:

@@ -10,6 +10,7 @@ from instar.definition import Loaded
 from instar.model.codec import to_json
 from instar.model.definition import Environment
 from instar.model.digest import Digest
+from instar.model.plan import DeployPlan, PlannedChange
 from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Settings
 from instar.operations.bake import plan as plan_bake
 from instar.operations.connections import cut_connections
@@ -22,36 +23,11 @@ from instar.operations.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PlannedChange:
-    """``what`` is a dotted name (image, service.limits.memory_bytes, config.GREETING, settings.instances)."""
-
-    what: str
-    before: str | None
-    after: str | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedImage:
     """``digest`` is None while it can't be known: steps are to be run first, or inputs to be locked."""
 
     digest: Digest | None
     steps: tuple[str, ...] = ()
-    locked: bool = True
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DeployPlan:
-    """``steps`` are those that a bake would run, after making the lock where ``locked`` is false. ``release``: a new
-    release would be made. No changes: nothing would be done. ``warnings``: what is worth knowing of the rollout before
-    it begins."""
-
-    environment: EnvironmentId
-    active: int | None
-    steps: tuple[str, ...]
-    image: Digest | None
-    release: bool
-    changes: tuple[PlannedChange, ...]
-    warnings: tuple[str, ...] = ()
     locked: bool = True
 
 

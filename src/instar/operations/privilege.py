@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
 from instar.errors import NotRoot
+
+STATE_IS_ROOTS: Final = "the state directory belongs to root"
 
 
 def require_root(verb: str, why: str = "it makes mounts, namespaces and cgroups") -> None:

@@ -7,8 +7,9 @@ import time
 from instar.definition import Loaded
 from instar.errors import Refused
 from instar.model.definition import Environment
+from instar.model.outcome import RolloutOutcome
 from instar.model.release import Configuration, EnvironmentId, Release, Settings
-from instar.operations.deploy import RolloutOutcome, begin, converge, get_declared, leave, require_agent
+from instar.operations.deploy import begin, converge, get_declared, leave, require_agent
 from instar.operations.locks import hold_environment, keep_from_gc
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root

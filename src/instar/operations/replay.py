@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 from instar.errors import HostError, NotFound, UsageError
-from instar.host.recording import Header, last_event_s, read_events, read_header
+from instar.host.recording import last_event_s, read_events, read_header
 from instar.host.terminal_filter import Filter
+from instar.model.break_glass import ListedRecording
 from instar.model.release import EnvironmentId
 from instar.operations.environments import find_environment_id
 from instar.operations.privilege import require_root
@@ -18,15 +18,6 @@ from instar.operations.recordings import Recording, recordings
 from instar.operations.workspace import Workspace
 
 LONGEST_PAUSE_S = 2.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ListedRecording:
-    """A recording with what it says of itself; ``header`` is None where it cannot be read."""
-
-    recording: Recording
-    seconds: float
-    header: Header | None
 
 
 def find_recordings(
@@ -57,13 +48,21 @@ def find_recordings(
     return found, True
 
 
-def listed(found: tuple[Recording, ...]) -> Iterator[ListedRecording]:
+def listed(found: Sequence[Recording]) -> Iterator[ListedRecording]:
     """Yield each with what it says of itself."""
     for one in found:
-        try:
-            yield ListedRecording(recording=one, seconds=last_event_s(one.path), header=read_header(one.path))
-        except HostError:
-            yield ListedRecording(recording=one, seconds=0.0, header=None)
+        header, seconds = None, 0.0
+        with contextlib.suppress(HostError):
+            seconds, header = last_event_s(one.path), read_header(one.path)
+        yield ListedRecording(
+            name=one.name,
+            instance=one.instance,
+            at=one.at,
+            path=one.path,
+            seconds=seconds if header else 0.0,
+            title=header.title if header else None,
+            command=header.command if header else None,
+        )
 
 
 def play(

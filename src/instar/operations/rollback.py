@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 from instar.errors import Refused
+from instar.model.outcome import RolloutOutcome
 from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.operations import retention
-from instar.operations.deploy import RolloutOutcome, converge, refuse_destroying, start_rollout
+from instar.operations.deploy import converge, refuse_destroying, start_rollout
 from instar.operations.locks import hold_environment
 from instar.operations.old_secrets import require_secrets
 from instar.operations.privilege import require_root

@@ -7,28 +7,19 @@ command was killed, no agent runs), this process goes on with it itself.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 from instar.control.steps import waits_for_somebody
 from instar.errors import EnvironmentBusy, Refused
 from instar.host import locks
+from instar.model.outcome import RolloutChange
 from instar.model.release import EnvironmentId, EnvironmentState, Rollout
-from instar.operations.deploy import RolloutOutcome, converge
+from instar.operations.deploy import converge
 from instar.operations.locks import agent_pid, environment_lock, hold_environment
 from instar.operations.privilege import require_root
 from instar.operations.workspace import Workspace
 
 _HEARD_S = 60.0
 _POLL_S = 0.05
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RolloutChange:
-    """What became of a word. ``outcome`` is None where another process (``pid``) carries the rollout on."""
-
-    rollout: Rollout
-    pid: int | None = None
-    outcome: RolloutOutcome | None = None
 
 
 def pause(workspace: Workspace, environment: EnvironmentState, *, why: str = "") -> RolloutChange:

@@ -21,9 +21,10 @@ from instar.host import terminal as terminals
 from instar.host.recording import Header, Recorder
 from instar.host.terminal import Terminal
 from instar.host.terminal_filter import ByteFilter
+from instar.model.break_glass import ShellResult
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentState, Instance, Release, Taint
-from instar.model.survey import Difference, Survey, differences
+from instar.model.survey import Survey, differences
 from instar.operations.isolation import isolate, require_another
 from instar.operations.locks import agent_pid, hold_environment
 from instar.operations.privilege import require_root
@@ -50,17 +51,6 @@ class ShellRequest:
     isolated: bool = False
     toolbox: bool = False
     term: str = _WITHOUT_TERMINAL
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShellResult:
-    """How it was left. ``differences`` is None where the instance has ended, ``whole`` whether all was compared."""
-
-    exit_status: int
-    seconds: float
-    recording: str
-    differences: tuple[Difference, ...] | None
-    whole: bool = True
 
 
 @dataclass(kw_only=True)
@@ -304,15 +294,6 @@ def _settled(way: Shell, before: Survey | None) -> Survey | None:
     return Survey(places=later.places, processes=stayed)
 
 
-def summary(left: ShellResult) -> str:
-    """Return in words how much differs."""
-    if left.differences is None:
-        return "the instance has ended"
-    count = len(left.differences)
-    number = "nothing differs" if not count else "1 difference" if count == 1 else f"{count} differences"
-    return number if left.whole else f"{number}, and more than was looked at"
-
-
 def _told(left: ShellResult) -> Mapping[str, Any]:
     """Return what the history keeps of it: a bounded part of the differences, and how many there were."""
     found = left.differences or ()
@@ -321,7 +302,7 @@ def _told(left: ShellResult) -> Mapping[str, Any]:
     return {
         "seconds": left.seconds,
         "recording": left.recording,
-        "different": summary(left),
+        "different": left.summary,
         "differences": [{"kind": one.kind, "name": one.name, "what": one.what} for one in kept],
         "count": len(found),
         "whole": left.whole,

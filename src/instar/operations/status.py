@@ -3,101 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 from instar.control.endings import why_ended
 from instar.control.observe import observe
 from instar.control.snapshot import GroupView, Snapshot
-from instar.control.steps import Awaited, awaited, waits_for_somebody
-from instar.model.digest import Digest
-from instar.model.release import EnvironmentId, EnvironmentState, Release, TaintKind
-from instar.operations.layers import Guarantee, guarantee
+from instar.control.steps import awaited, waits_for_somebody
+from instar.model.release import EnvironmentState, Release
+from instar.model.status import EnvironmentStatus, InstanceStatus, ReleaseStatus, RolloutStatus, TaintStatus
+from instar.operations.layers import guarantee
 from instar.operations.locks import agent_pid
 from instar.operations.workspace import Workspace
 
 _LATELY = 500  # events among which those of a running rollout are looked for
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TaintStatus:
-    """It is to be replaced from ``due_at`` on; ``isolated``: it has no traffic until then."""
-
-    kind: TaintKind
-    why: str
-    due_at: datetime
-    isolated: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstanceStatus:
-    """``healthy`` is None where nobody asked, and of one that is created and waits to begin."""
-
-    id: str
-    state: str
-    healthy: bool | None
-    address: str
-    started_at: datetime | None
-    reason: str | None = None
-    taint: TaintStatus | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReleaseStatus:
-    """``state``: active, candidate, draining, hot, stopped, failed (it never ran well).
-
-    ``weight``: its share of new requests, in percent. ``pinned``: it is kept whatever ``keep`` says."""
-
-    number: int
-    image: Digest
-    config: Digest
-    weight: int
-    state: str
-    instances: tuple[InstanceStatus, ...]
-    pinned: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RolloutStatus:
-    """A rollout that is under way: ``step`` of ``steps`` shares of the traffic are given, the last one ``percent``.
-
-    ``paused``: it goes on when somebody says resume. ``verdict`` is the last one, as the ledger has it. ``awaited``:
-    the requests that its analysis waits for.
-    """
-
-    release: int
-    kind: str
-    strategy: str
-    actor: str
-    started_at: datetime
-    step: int
-    steps: int
-    percent: int
-    paused: bool
-    verdict: Mapping[str, Any] | None = None
-    awaited: Awaited | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EnvironmentStatus:
-    """``unfinished`` is the target of a rollout that no process is carrying on, or that runs just now.
-
-    ``router``: it runs, and under its holder. ``layers``: what keeps what it runs on as it was baked. ``alarm``: why
-    the agent replaces nothing any more; ``agent``: its pid.
-    """
-
-    environment: EnvironmentId
-    listen: tuple[str, ...]
-    active: int | None
-    unfinished: int | None
-    router: bool
-    destroying: bool
-    releases: tuple[ReleaseStatus, ...]
-    rollout: RolloutStatus | None = None
-    alarm: str | None = None
-    agent: int | None = None
-    layers: Guarantee | None = None
 
 
 def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentStatus:

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from instar.errors import NotFound, Refused, UsageError
-from instar.model.release import EnvironmentState, Instance, Taint
+from instar.model.break_glass import Tainted
+from instar.model.release import EnvironmentState, Instance
 from instar.operations.locks import agent_pid
 from instar.operations.privilege import require_root
 from instar.operations.workspace import Workspace
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tainted:
-    """``agent`` is the process that replaces the instance by itself; None: none runs here."""
-
-    instance: Instance
-    taint: Taint
-    agent: int | None
 
 
 def taint(workspace: Workspace, environment: EnvironmentState, name: str, *, why: str) -> Tainted:

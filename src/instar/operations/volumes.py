@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from instar.errors import Refused
 from instar.model.release import EnvironmentId, Settings
+from instar.model.volume import KeptVolume
 from instar.operations.locks import hold_environment
 from instar.operations.privilege import require_root
 from instar.operations.workspace import Workspace
-from instar.providers.base import StoredVolume
 from instar.providers.facets import Volumes, require
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KeptVolume:
-    """``environment``: whether that is still there. ``users``: the instances that have it."""
-
-    stored: StoredVolume
-    environment: bool
-    users: tuple[str, ...]
 
 
 def volumes(workspace: Workspace, environment: EnvironmentId | None = None) -> tuple[KeptVolume, ...]:
     """Return every volume that is kept, or those of ``environment``."""
     require_root("volumes", "the state directory belongs to root")
-    kept = [one for one in _keeper(workspace, environment).volumes() if environment in (None, one.environment)]
     return tuple(
         KeptVolume(
-            stored=one,
-            environment=workspace.ledger.find_environment(one.environment) is not None,
-            users=_users(workspace, one.environment, one.name),
+            environment=one.environment,
+            environment_exists=workspace.ledger.find_environment(one.environment) is not None,
+            name=one.name,
+            where=one.where,
+            used_bytes=one.used_bytes,
+            instances=_users(workspace, one.environment, one.name),
         )
-        for one in kept
+        for one in _keeper(workspace, environment).volumes()
+        if environment in (None, one.environment)
     )
 
 

@@ -11,7 +11,7 @@ import contextlib
 import json
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from instar.model.codec import to_json
 from instar.model.release import Event
 from instar.telemetry.channels import Channel, Command, Undelivered, Webhook
 
-__all__ = ["LOST", "TOLD", "Channel", "Command", "Notices", "Undelivered", "Webhook", "notice"]
+__all__ = ["LOST", "TOLD", "Channel", "Command", "Notices", "Undelivered", "Webhook"]
 
 TOLD = frozenset(
     {
@@ -54,7 +54,7 @@ _UNTOLD = ("last_lines",)  # what an instance printed may hold anything
 
 class Notices:
     """Two threads that follow the ledger. One tells; the other lets ``heard`` have every event soon, whatever the
-    channels do. ``told`` hears what became of each notice: "sent" or "lost"."""
+    channels do. ``render`` gives what is sent of an event; ``told`` hears what became of it: "sent" or "lost"."""
 
     def __init__(
         self,
@@ -62,6 +62,7 @@ class Notices:
         cursor: Path,
         channels: Sequence[Channel],
         *,
+        render: Callable[[Event], Mapping[str, Any]],
         heard: Callable[[Event], None] = lambda event: None,
         told: Callable[[str], None] = lambda outcome: None,
         tries: int = _TRIES,
@@ -70,6 +71,7 @@ class Notices:
         self._ledger = ledger
         self._cursor = cursor
         self._channels = tuple(channels)
+        self._render = render
         self._heard, self._told = heard, told
         self._tries, self._first_pause_s = tries, first_pause_s
         self._heard_to: int | None = None
@@ -126,7 +128,7 @@ class Notices:
 
     def _deliver(self, channel: Channel, event: Event) -> bool:
         """Tell ``event``, or give it up; False when it was told to stop first."""
-        body, cause = json.dumps(notice(event)).encode(), ""
+        body, cause = json.dumps(self._render(event)).encode(), ""
         for attempt in range(self._tries):
             if attempt and self._stop.wait(self._first_pause_s * 2 ** (attempt - 1)):
                 return False

@@ -1,0 +1,73 @@
+"""Commands that show what happened: history, logs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from instar.cli.options import (
+    DEFAULT_FILE,
+    environment_argument,
+    file_option,
+    find_environment,
+    json_option,
+    open_workspace,
+    service_beside,
+)
+from instar.cli.screen import moment, say, say_json, show
+from instar.model.progress import Progress
+from instar.operations.privilege import STATE_IS_ROOTS, require_root
+
+
+@click.command()
+@click.argument("environment", metavar="[ENV]", required=False)
+@file_option
+@json_option
+@click.option("-n", "--last", type=click.IntRange(min=1), metavar="N", help="Only the last N events.")
+@click.option("--verify", is_flag=True, help="Check the whole ledger's chain of hashes.")
+def history(environment: str | None, file: Path, as_json: bool, last: int | None, verify: bool) -> None:
+    """Show what happened to ENV (or to all), oldest first: who did what, when. ENV may be gone."""
+    require_root("history", STATE_IS_ROOTS)
+    from instar.operations.environments import find_environment_id
+    from instar.views.events import event_json, history_page
+
+    workspace = open_workspace()
+    if verify:
+        verified = workspace.ledger.verify()
+        if as_json:
+            say_json(verified)
+        else:
+            say(f"the chain holds: {verified.events} events, head {verified.head}")
+        return
+    environment_id = (
+        find_environment_id(workspace.ledger, environment, service_beside(environment, file)) if environment else None
+    )
+    events = workspace.ledger.history(environment_id, last=last)
+    if as_json:
+        say_json([event_json(event) for event in events])
+    else:
+        show(history_page(events))
+
+
+@click.command()
+@environment_argument
+@click.argument("instance", required=False)
+@click.option("--file", type=click.Path(path_type=Path), default=DEFAULT_FILE, help="The definition.")
+@click.option("-n", "--last", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
+@click.option("--since", metavar="TIME", help="Only from then on: 10m, 2h, 1d ago, or 2026-11-28T14:05 (here's time).")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until ^C.")
+def logs(environment: str, instance: str | None, file: Path, last: int | None, since: str | None, follow: bool) -> None:
+    """Show what the instances of ENV printed, in the order of time; of one INSTANCE also when it is gone."""
+    require_root("logs", STATE_IS_ROOTS)
+    from instar.operations.logs import endings
+    from instar.operations.logs import logs as read
+
+    workspace = open_workspace()
+    found = find_environment(workspace, environment, file)
+    begin = moment(since, datetime.now(UTC)) if since else None
+    for name, line in read(workspace, found, instance, last=last, since=begin, follow=follow):
+        say(line if instance else f"{name}  {line}")
+    for name, how in endings(workspace, found, instance):
+        workspace.report(Progress(stage="ended", text=f"{name}: {how}"))

@@ -1,0 +1,19 @@
+"""What a check of an environment answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from instar.drift.check import Checked
+from instar.model.status import LayerGuarantee
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DriftReport:
+    """``layers``: what keeps their bytes as they were baked. ``releases``: of which release each instance is."""
+
+    checked: Checked
+    seconds: float
+    layers: LayerGuarantee | None
+    releases: Mapping[str, int] = field(default_factory=dict)

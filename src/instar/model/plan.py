@@ -1,0 +1,33 @@
+"""What a deploy or a promotion would do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from instar.model.digest import Digest
+from instar.model.release import EnvironmentId
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedChange:
+    """``what`` is a dotted name (image, service.limits.memory_bytes, config.GREETING, settings.instances)."""
+
+    what: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeployPlan:
+    """``steps`` are those that a bake would run, after making the lock where ``locked`` is false. ``release``: a new
+    release would be made. No changes: nothing would be done. ``warnings``: what is worth knowing of the rollout before
+    it begins."""
+
+    environment: EnvironmentId
+    active: int | None
+    steps: tuple[str, ...]
+    image: Digest | None
+    release: bool
+    changes: tuple[PlannedChange, ...]
+    warnings: tuple[str, ...] = ()
+    locked: bool = True

@@ -1,0 +1,106 @@
+"""How an environment is: by the ledger, its instances and its router together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from instar.model.digest import Digest
+from instar.model.release import EnvironmentId, TaintKind
+
+LayerGuarantee = Literal["verity", "immutable", "hashed"]
+"""verity: the kernel checks every block as it reads it; immutable: the file system refuses every write to them
+(``chattr +i``); hashed: a write is found, not prevented."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AwaitedRequests:
+    """So many ``requests`` of those that an analysis wants came to the candidate in this step; ``until``: when it is
+    no longer waited for the others, None where a person decides. ``late``: the step's own pause is over."""
+
+    requests: int
+    wanted: int
+    until: datetime | None
+    late: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaintStatus:
+    """It is to be replaced from ``due_at`` on; ``isolated``: it has no traffic until then."""
+
+    kind: TaintKind
+    why: str
+    due_at: datetime
+    isolated: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceStatus:
+    """``healthy`` is None where nobody asked, and of one that is created and waits to begin."""
+
+    id: str
+    state: str
+    healthy: bool | None
+    address: str
+    started_at: datetime | None
+    reason: str | None = None
+    taint: TaintStatus | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReleaseStatus:
+    """``state``: active, candidate, draining, hot, stopped, failed (it never ran well).
+
+    ``weight``: its share of new requests, in percent. ``pinned``: it is kept whatever ``keep`` says."""
+
+    number: int
+    image: Digest
+    config: Digest
+    weight: int
+    state: str
+    instances: tuple[InstanceStatus, ...]
+    pinned: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutStatus:
+    """A rollout that is under way: ``step`` of ``steps`` shares of the traffic are given, the last one ``percent``.
+
+    ``paused``: it goes on when somebody says resume. ``verdict`` is the last one, as the ledger has it. ``awaited``:
+    the requests that its analysis waits for.
+    """
+
+    release: int
+    kind: str
+    strategy: str
+    actor: str
+    started_at: datetime
+    step: int
+    steps: int
+    percent: int
+    paused: bool
+    verdict: Mapping[str, Any] | None = None
+    awaited: AwaitedRequests | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvironmentStatus:
+    """``unfinished`` is the target of a rollout that no process is carrying on, or that runs just now.
+
+    ``router``: it runs, and under its holder. ``layers``: what keeps what it runs on as it was baked. ``alarm``: why
+    the agent replaces nothing any more; ``agent``: its pid.
+    """
+
+    environment: EnvironmentId
+    listen: tuple[str, ...]
+    active: int | None
+    unfinished: int | None
+    router: bool
+    destroying: bool
+    releases: tuple[ReleaseStatus, ...]
+    rollout: RolloutStatus | None = None
+    alarm: str | None = None
+    agent: int | None = None
+    layers: LayerGuarantee | None = None

@@ -1,0 +1,63 @@
+"""Bakes and locks, as JSON and as pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from instar.bake import Baked
+from instar.bake.checking import BakeCheck
+from instar.model.lock import Locked
+from instar.views.page import Page
+
+
+def baked_json(baked: Baked) -> dict[str, Any]:
+    layers = [
+        {
+            "step": step.step,
+            "digest": step.layer.digest,
+            "diff_id": step.layer.diff_id,
+            "size": step.layer.size_bytes,
+            "cached": step.cached,
+        }
+        for step in baked.steps
+    ]
+    cached = all(step.cached for step in baked.steps)
+    return {"digest": baked.image.digest, "cached": cached, "seconds": round(baked.seconds, 3), "layers": layers}
+
+
+def bake_check_json(checked: BakeCheck) -> dict[str, Any]:
+    return {
+        "digest": checked.baked.image.digest,
+        "same": not checked.differences,
+        "differ": checked.differences,
+    }
+
+
+def bake_check_page(checked: BakeCheck) -> Page:
+    for one in checked.differences:
+        yield f"{one.step}: {one.path}: {one.why}"
+    yield str(checked.baked.image.digest)
+
+
+def locked_json(locked: Locked) -> dict[str, Any]:
+    counts = {"packages": len(locked.lock.packages), "wheels": len(locked.lock.wheels)}
+    return {"lock": str(locked.path), **counts, "changed": locked.changed, "changes": list(locked.changes)}
+
+
+def locked_page(locked: Locked) -> Page:
+    yield from locked.changes
+    state = "wrote" if locked.changed else "unchanged:"
+    yield f"{state} {locked.path}: {len(locked.lock.packages)} packages, {len(locked.lock.wheels)} wheels"
+
+
+def lock_check_json(path: Path, differences: tuple[str, ...]) -> dict[str, Any]:
+    return {"lock": str(path), "clean": not differences, "differences": [line.strip() for line in differences]}
+
+
+def lock_check_page(path: Path, differences: tuple[str, ...]) -> Page:
+    yield from differences
+    if differences:
+        yield f"{path} differs from what resolving anew gives; to take the newest of everything: instar lock --update"
+    else:
+        yield f"{path} is what resolving anew gives"

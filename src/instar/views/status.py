@@ -1,0 +1,175 @@
+"""How an environment is, as JSON and as pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from instar.model.status import EnvironmentStatus, InstanceStatus, ReleaseStatus, RolloutStatus
+from instar.views.page import Page, Table
+from instar.views.units import age
+
+
+def status_json(status: EnvironmentStatus) -> dict[str, Any]:
+    return {
+        "environment": status.environment.name,
+        "listen": status.listen,
+        "active": status.active,
+        "releases": status.releases,
+        "service": status.environment.service,
+        "unfinished": status.unfinished,
+        "rollout": status.rollout,
+        "alarm": status.alarm,
+        "agent": status.agent,
+        "layers": status.layers,
+    }
+
+
+def status_page(status: EnvironmentStatus, now: datetime) -> Page:
+    """Yield an environment with all its releases and instances, and what is not as wanted."""
+    layers = f" · layers {status.layers}" if status.layers else ""
+    yield f"{status.environment} listens on {', '.join(status.listen) or 'nothing'}{layers}"
+    rows = [
+        (
+            str(one.number),
+            f"{one.state}, pinned" if one.pinned else one.state,
+            f"{one.weight} %" if status.listen else "—",
+            one.image.short,
+            _healthy(one) if one.instances else "—",
+        )
+        for one in status.releases
+    ]
+    yield Table(rows=rows, header=("RELEASE", "STATE", "TRAFFIC", "IMAGE", "INSTANCES"))
+    instances = [
+        (
+            item.id,
+            f"{item.state}, tainted" if item.taint else item.state,
+            {True: "healthy", False: "not healthy", None: "—"}[item.healthy],
+            item.address,
+            age(item.started_at, now),
+        )
+        for one in status.releases
+        for item in one.instances
+    ]
+    if instances:
+        yield ""
+        yield Table(rows=instances, header=("INSTANCE", "STATE", "HEALTH", "ADDRESS", "FOR"))
+    yield from _advice(status)
+    yield from _taints(status, now)
+    if status.rollout is not None:
+        yield f"\n{_under_way(status.rollout)}"
+        yield _next_word(status)
+
+
+def overview_page(everything: Sequence[EnvironmentStatus], now: datetime) -> Page:
+    """Yield a row for each environment, then what is not as wanted."""
+    rows = []
+    for one in everything:
+        active = _active(one)
+        hot = ", ".join(str(release.number) for release in one.releases if release.state == "hot")
+        rows.append(
+            (
+                str(one.environment),
+                f"{active.number} · {active.image.short}" if active else "—",
+                _healthy(active) if active else "—",
+                age(min((item.started_at for item in active.instances if item.started_at), default=None), now)
+                if active
+                else "—",
+                hot or "—",
+                ", ".join(one.listen) or "—",
+            )
+        )
+    yield Table(rows=rows, header=("ENVIRONMENT", "RELEASE", "INSTANCES", "OLDEST", "HOT", "LISTENS ON"))
+    for one in everything:
+        yield from _advice(one)
+        yield from _taints(one, now)
+        if one.rollout is not None:
+            yield f"\n{one.environment}: {_under_way(one.rollout)}"
+
+
+def _advice(status: EnvironmentStatus) -> Page:
+    """Say what isn't as wanted, and what to do."""
+    if status.destroying:
+        yield f"\n{status.environment} is being destroyed; go on with: instar destroy {status.environment}"
+        return
+    active = _active(status)
+    troubles = [f"{one.id}: {one.reason}" for one in active.instances if one.reason] if active else []
+    if active and status.listen and not status.router:
+        troubles.append("its router does not run as it should")
+    if active and not active.instances:
+        troubles.append("no instance of the active release runs")
+    if status.alarm:
+        troubles.append(f"alarm: {status.alarm}")
+    if troubles:
+        yield "\n" + "\n".join(f"{status.environment}: {trouble}" for trouble in troubles)
+        own = f" (the agent, process {status.agent}, does so by itself)" if status.agent and not status.alarm else ""
+        yield f"put it right with: instar agent --once, or instar deploy {status.environment.name}{own}"
+
+
+def _taints(status: EnvironmentStatus, now: datetime) -> Page:
+    """Say which instances are to be replaced, why, when, and by whom."""
+    tainted = [item for one in status.releases for item in one.instances if item.taint]
+    if tainted:
+        yield "\n" + "\n".join(f"{status.environment}: {_tainted(item, now)}" for item in tainted)
+        who = (
+            f"the agent (process {status.agent}) replaces"
+            if status.agent
+            else "no agent runs; instar agent --once replaces"
+        )
+        if status.alarm:
+            yield "nothing is replaced as long as the alarm stands"
+        elif status.rollout is not None:
+            yield f"{who} what is due when the rollout is over"
+        else:
+            yield f"{who} what is due"
+
+
+def _tainted(item: InstanceStatus, now: datetime) -> str:
+    taint = item.taint
+    assert taint is not None
+    due = "as soon as may be" if taint.due_at <= now else f"at {taint.due_at:%Y-%m-%d %H:%M:%S} UTC"
+    aside = ", without traffic until then" if taint.isolated else ""
+    return f"{item.id} is tainted ({taint.kind}: {taint.why}), to be replaced {due}{aside}"
+
+
+def _healthy(release: ReleaseStatus) -> str:
+    ready = sum(1 for instance in release.instances if instance.state == "created")
+    if ready and ready == len(release.instances):
+        return f"{ready} ready to start"
+    healthy = sum(1 for instance in release.instances if instance.healthy)
+    unwell = f" of {len(release.instances)}" if healthy != len(release.instances) else ""
+    return f"{healthy}{unwell} healthy" if release.instances else "none runs"
+
+
+def _under_way(rollout: RolloutStatus) -> str:
+    """Return "canary to release 8 by ann · 25 % (step 2 of 3) · paused · failed 0.00 % …"."""
+    words = [f"{rollout.strategy} {rollout.kind} to release {rollout.release} by {rollout.actor}"]
+    words.append(f"{rollout.percent} %" + (f" (step {rollout.step} of {rollout.steps})" if rollout.steps else ""))
+    words += ["paused"] if rollout.paused else []
+    if rollout.awaited is not None:
+        until = f", until {rollout.awaited.until:%H:%M:%S} UTC" if rollout.awaited.until else ""
+        words.append(f"{rollout.awaited.requests} of {rollout.awaited.wanted} requests{until}")
+    if rollout.verdict is not None:
+        candidate, stable = rollout.verdict["candidate"], rollout.verdict["stable"]
+        word = "passed" if rollout.verdict["passed"] else "failed"
+        figures = ", ".join(
+            f"{name} {one['failed']} of {one['requests']} failed, {one['mean_ms']:.1f} ms"
+            for name, one in (("candidate", candidate), ("stable", stable))
+        )
+        words.append(f"last verdict {word}: {figures}")
+    return " · ".join(words)
+
+
+def _next_word(status: EnvironmentStatus) -> str:
+    environment, rollout = status.environment, status.rollout
+    if rollout is not None and rollout.paused:
+        return f"go on with: instar rollout resume {environment}    give up with: instar rollout abort {environment}"
+    if status.agent is not None:
+        who = f"the agent (process {status.agent})"
+        return f"{who} or a command carries it on; give up with: instar rollout abort {environment}"
+    return f"it is carried on now, or its command was killed; then go on with: instar deploy {environment.name}"
+
+
+def _active(status: EnvironmentStatus) -> ReleaseStatus | None:
+    return next((release for release in status.releases if release.number == status.active), None)
