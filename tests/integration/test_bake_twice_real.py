@@ -32,16 +32,17 @@ from instar.store import Store
 pytestmark = [pytest.mark.root, pytest.mark.long]
 
 NAMES = """
-apache2 avahi-daemon bind9 caddy certbot chrony coturn cups cyrus-imapd dbus default-jre-headless default-mysql-server
-dnsmasq docker.io dovecot-imapd dropbear ejabberd emacs-nox erlang-base exim4-daemon-light fontconfig freeradius
-gearman-job-server ghc git gitolite3 gnupg golang-go guile-3.0 gunicorn haproxy heimdal-kdc icecast2 icinga2 imagemagick
-inspircd iputils-ping isc-dhcp-server krb5-kdc knot libvirt-daemon-system lighttpd lua5.4 man-db mariadb-server maven
-memcached minidlna monit mosquitto mpd mumble-server munge munin-node nagios4 nfs-kernel-server nginx nodejs nsd ntpsec
-ocaml-nox opendkim openjdk-17-jdk-headless openssh-server openvpn pdns-server pdns-recursor perl php-fpm php-cli
-phpmyadmin postfix postgresql prometheus prometheus-node-exporter prosody puma python3 python3-django r-base-core
-rabbitmq-server radicale redis-server roundcube-core rspamd ruby rustc samba sbcl slapd snmpd spamassassin sqlite3 squid
-ssl-cert stunnel4 strongswan stubby supervisor syncthing systemd tcl telnetd texlive-latex-base tinyproxy tomcat10 tor
-uwsgi unbound varnish vim-nox vsftpd wordpress yarnpkg zabbix-agent znc zsh
+apache2 avahi-daemon bind9 caddy+passwd certbot chrony coturn cups cyrus-imapd dbus default-jre-headless
+default-mysql-server dnsmasq docker.io dovecot-imapd dropbear ejabberd emacs-nox erlang-base exim4-daemon-light
+fontconfig freeradius gearman-job-server ghc git gitolite3 gnupg golang-go guile-3.0 gunicorn haproxy heimdal-kdc
+icecast2 icinga2 imagemagick inspircd iputils-ping isc-dhcp-server krb5-kdc knot libvirt-daemon-system lighttpd lua5.4
+man-db mariadb-server maven memcached minidlna monit mosquitto mpd mumble-server munge munin-node nagios4
+nfs-kernel-server nginx nodejs nsd ntpsec ocaml-nox opendkim openjdk-17-jdk-headless openssh-server openvpn
+pdns-server pdns-recursor perl php-fpm php-cli phpmyadmin postfix postgresql prometheus prometheus-node-exporter
+prosody puma python3 python3-django r-base-core rabbitmq-server radicale redis-server roundcube-core rspamd ruby rustc
+samba sbcl slapd snmpd spamassassin sqlite3 squid ssl-cert stunnel4 strongswan stubby supervisor syncthing systemd tcl
+telnetd texlive-latex-base tinyproxy tomcat10 tor uwsgi unbound varnish vim-nox vsftpd wordpress yarnpkg zabbix-agent
+znc zsh
 """
 WANTED = os.environ.get("INSTAR_TWICE", "").split() or NAMES.split()
 PLACE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "instar-tests/twice"
@@ -133,7 +134,8 @@ def baked(home: Home, folder: Path) -> tuple[Image, Baked]:
 
 @pytest.mark.parametrize("package", WANTED)
 def test_the_same_comes_out_twice(package: str, tmp_path: Path) -> None:
-    folder = write(f"t-{package.replace('.', '-')[:28]}".rstrip("-"), package)
+    named = package.replace(".", "-").replace("+", "-")
+    folder = write(f"t-{named[:28]}".rstrip("-"), package.replace("+", ", "))
     record, key = PLACE / f"{package}.json", locked(folder)
     if record.exists() and json.loads(record.read_text()) == {"locked": key, "differ": [], "keys": []}:
         return

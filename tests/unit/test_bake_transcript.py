@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from instar.bake import transcript
 
 DPKG = [
@@ -56,3 +58,19 @@ def test_the_newest_are_kept_for_root_alone(tmp_path: Path) -> None:
     assert len(list((tmp_path / "failed").iterdir())) == 20
     assert kept.path.stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "failed").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("line", "package"),
+    [
+        ("/var/lib/dpkg/info/caddy.postinst: 7: groupadd: not found", "passwd"),
+        ("sh: 1: make: not found", "build-essential"),
+        ("bash: line 1: curl: command not found", "curl"),
+        ("env: ‘python’: No such file or directory", "python-is-python3"),
+        ("sh: 1: ./configure: not found", None),
+        ("error: groupadd: not found here", None),
+        ("404 make not found", None),
+    ],
+)
+def test_a_program_that_is_missing_leads_to_its_package(line: str, package: str | None) -> None:
+    assert transcript.missing_package(["Setting up x (1) ...", line, "exit"]) == package

@@ -192,9 +192,10 @@ class Room:
             kept = transcript.keep(printed, self._scratch.path.parent.parent / "failed", self.step)
         except OSError:  # a full disk may be what failed
             return self.failed(outcome.failure, output=outcome.output)
-        return self.failed(
-            outcome.failure, output="\n".join((*kept.lines, "")), hint=f"all that it printed is kept: less {kept.path}"
-        )
+        package = transcript.missing_package(kept.lines)
+        what = f"add {package} to image.packages; " if package else ""
+        hint = f"{what}all that it printed is kept: {kept.path}"
+        return self.failed(outcome.failure, output="\n".join((*kept.lines, "")), hint=hint)
 
     def failed(self, cause: str, *, output: str = "", hint: str | None = None, place: str | None = None) -> StepFailed:
         """Return the error that says why the step failed."""

@@ -9,7 +9,7 @@ import contextlib
 import re
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,29 @@ _BEGINS = re.compile(r"(?:Setting up|Unpacking|Preparing to unpack|Processing tr
 _FAULT = re.compile(
     r"\b(?:error|fatal|cannot|can't|not found|denied|no such|undefined|unable|failed|traceback|exception)\b", re.I
 )
+_NOT_FOUND = re.compile(
+    r"(?:[:\s]|^)(?:([a-z0-9+_-]+): (?:command )?not found|env: .([a-z0-9+_-]+).: No such file or directory)$"
+)
+# Programs that other Debian systems have although no package has to ask for them, and the package of each.
+_PROGRAMS: dict[str, str] = {
+    **dict.fromkeys(
+        ("groupadd", "groupmod", "groupdel", "useradd", "usermod", "userdel", "chpasswd", "passwd"), "passwd"
+    ),
+    **dict.fromkeys(("adduser", "addgroup", "deluser", "delgroup"), "adduser"),
+    **dict.fromkeys(("mount", "umount"), "mount"),
+    **dict.fromkeys(("ps", "pgrep", "pkill", "sysctl", "free"), "procps"),
+    **dict.fromkeys(("gcc", "cc", "g++", "c++", "make", "dpkg-buildpackage"), "build-essential"),
+    **{name: name for name in ("bzip2", "curl", "file", "git", "less", "openssl", "unzip", "wget", "xz", "zip")},
+    **{"awk": "mawk", "cpio": "cpio", "gpg": "gpg", "ip": "iproute2", "nano": "nano", "python": "python-is-python3"},
+    **{
+        "python3": "python3",
+        "pip": "python3-pip",
+        "npm": "npm",
+        "node": "nodejs",
+        "xz": "xz-utils",
+        "chattr": "e2fsprogs",
+    },
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +70,14 @@ def keep(transcript: Path, folder: Path, step: str) -> Kept:
     path.chmod(0o600)
     with path.open(encoding="utf-8", errors="replace") as file:
         return Kept(path=path, lines=matter(line.rstrip("\n") for line in _bounded(file)))
+
+
+def missing_package(lines: Iterable[str]) -> str | None:
+    """Return the package whose program a command did not find, None where it was not that, or nobody knows."""
+    for line in lines:
+        if (found := _NOT_FOUND.search(line)) and (package := _PROGRAMS.get(found[1] or found[2])):
+            return package
+    return None
 
 
 def matter(lines: Iterator[str]) -> tuple[str, ...]:
