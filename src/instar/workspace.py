@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import pwd
 import re
 import secrets
+import socket
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -101,6 +103,19 @@ class MachineWorkspace:
         from instar.host.layers import LayerImages
 
         return LayerImages(self.store, self.state.layers, self.state.mounts, self.seals)
+
+    @functools.cached_property
+    def machine(self) -> str:
+        """Its name, and six digits that another of that name, or another state directory of its, does not have."""
+        try:
+            known = Path("/etc/machine-id").read_bytes()
+        except OSError:
+            known = b""
+        told = hashlib.sha256(known + str(self.state.root.resolve()).encode()).hexdigest()
+        return f"{socket.gethostname()} ({told[:6]})"
+
+    def machine_of(self, provider: str) -> str | None:
+        return self.machine if provider == "local" else None
 
     def provider(self, name: str) -> Provider:
         """Return the provider called ``name``. Raises UsageError when there is none."""

@@ -75,8 +75,11 @@ def load_definition(file: Path) -> Loaded:
 def find_environment(workspace: MachineWorkspace, word: str, file: Path) -> EnvironmentState:
     """Return the environment that ``word`` names (ENV or SERVICE/ENV), with the help of a definition if one is here."""
     from instar.operations.environments import find_environment as find
+    from instar.operations.locks import require_here
 
-    return find(workspace.ledger, word, service_beside(word, file))
+    found = find(workspace.ledger, word, service_beside(word, file))
+    require_here(workspace, found.id)
+    return found
 
 
 def find_own_environment(workspace: MachineWorkspace, word: str, file: Path) -> EnvironmentState:

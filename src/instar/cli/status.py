@@ -28,6 +28,8 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
     Without ENV: at a glance, the environments of the definition here, or all where there is none.
     """
     require_root("status", STATE_IS_ROOTS)
+    from instar.model.progress import Progress
+    from instar.operations.locks import is_here
     from instar.operations.status import status as look
     from instar.views.status import overview_page, status_json, status_page
 
@@ -40,7 +42,12 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
             show(status_page(found, datetime.now(UTC)))
         return
     service = service_name(file)
-    everything = [look(workspace, state) for state in workspace.ledger.environments(service)]
+    states = workspace.ledger.environments(service)
+    everything = [look(workspace, state) for state in states if is_here(workspace, state)]
+    if workspace.ledger.shared:
+        workspace.report(Progress(stage="ledger", text=workspace.ledger.address))
+        for state in (state for state in states if not is_here(workspace, state)):
+            workspace.report(Progress(stage="elsewhere", text=f"{state.id} is on {state.machine}: ask there"))
     if as_json:
         say_json([status_json(one) for one in everything])
     elif everything:

@@ -17,6 +17,7 @@ from instar.control.actions import Action, Fail, Plan, Wait
 from instar.control.decide import decide
 from instar.control.executor import Executor
 from instar.control.health import HealthHistory
+from instar.control.lease import with_lease
 from instar.control.observe import observe
 from instar.control.report import RolloutReport
 from instar.control.retries import Retries
@@ -52,13 +53,14 @@ class Loop:
         Not ``asked``: nobody stands by, so replacements are counted and slowed down.
         """
         report = RolloutReport(report=self.report)
+        provider = with_lease(self.ledger, self.provider, environment)
         executor = Executor(
             ledger=self.ledger,
-            provider=self.provider,
+            provider=provider,
             find_image=self.find_image,
             report=report,
         )
-        return Run(loop=self, environment=environment, executor=executor, report=report, asked=asked)
+        return Run(loop=self, environment=environment, provider=provider, executor=executor, report=report, asked=asked)
 
     def run(self, environment: EnvironmentId) -> RolloutReport:
         """Act until ``environment`` is as wanted. A rollout that can't end well is ended as failed, and undone.
@@ -95,6 +97,7 @@ class Run:
 
     loop: Loop
     environment: EnvironmentId
+    provider: Provider
     executor: Executor
     report: RolloutReport
     asked: bool = True
@@ -151,14 +154,14 @@ class Run:
         return True
 
     def _look(self) -> Snapshot:
-        snapshot = observe(self.loop.ledger, self.loop.provider, self.environment, replacing=not self.asked)
+        snapshot = observe(self.loop.ledger, self.provider, self.environment, replacing=not self.asked)
         tried = frozenset(one for one, at in self.replaced.items() if self.asked or snapshot.now < at + HOT_AGAIN_AFTER)
         return self.health.see(dataclasses.replace(snapshot, tried=tried))
 
     def _last_look(self) -> Snapshot:
         """Look, or take what was seen last where the provider does not answer just now."""
         try:
-            return observe(self.loop.ledger, self.loop.provider, self.environment)
+            return observe(self.loop.ledger, self.provider, self.environment)
         except InstarError as error:
             if error.retry_after_s is None or self.report.snapshot is None:
                 raise

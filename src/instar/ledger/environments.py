@@ -33,6 +33,7 @@ _ADD_SETTINGS = """
 
 _SET_ALARM = "UPDATE environments SET alarm = :alarm, alarm_holds = :holds WHERE id = :id"
 _SET_PROJECT = "UPDATE environments SET project = :project WHERE id = :id"
+_SET_MACHINE = "UPDATE environments SET machine = :machine WHERE id = :id"
 _COUNT_ANEW = "UPDATE environments SET counted_since = :now WHERE id = :id"
 
 
@@ -41,6 +42,14 @@ def another_project(environment: EnvironmentId, way_out: str = "or take the name
     return Refused(
         f"cannot work on '{environment}': another project of that name has it; the id in its lock is not the one here",
         hint=f"give this one another 'name'; if it is the same project, take its lock from where it was; {way_out}",
+    )
+
+
+def elsewhere(environment: EnvironmentId, machine: str) -> Refused:
+    """Return the refusal to work on an environment that another machine has."""
+    return Refused(
+        f"cannot work on '{environment}' here: its instances are on {machine}",
+        hint="ask there; what is written down about it can be read here: instar history",
     )
 
 
@@ -110,6 +119,17 @@ class Environments:
                 told = {"project": project, "from": state.project}
                 self._events.add("name-adopted", environment_id, state.active, None, told)
             self._session.write(_SET_PROJECT, id=environment, project=project)
+
+    def set_machine(self, environment: EnvironmentId, machine: str) -> None:
+        """Write which machine has ``environment``: once. Nothing when it is so already. Raises Refused for another."""
+        with self._events.transaction():
+            row_id, state = self.row_id(environment), self.get_environment(environment)
+            if state.machine == machine:
+                return
+            if state.machine is not None:
+                raise elsewhere(environment, state.machine)
+            self._session.write(_SET_MACHINE, id=row_id, machine=machine)
+            self._events.add("machine", environment, None, None, {"machine": machine})
 
     def _add_environment(self, environment: EnvironmentId, settings: Settings) -> None:
         now = self._events.clock.text()

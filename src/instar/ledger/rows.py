@@ -81,6 +81,7 @@ def state_value(row: Row) -> EnvironmentState:
         destroying=bool(row["destroying"]),
         alarm=row["alarm"],
         project=row["project"],
+        machine=row["machine"],
         counted_since=_time_or_none(row["counted_since"]),
         alarm_holds=bool(row["alarm_holds"]),
     )

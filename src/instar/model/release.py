@@ -242,4 +242,5 @@ class EnvironmentState:
     alarm: str | None = None  # why somebody is needed; until then nothing is replaced any more, if it ``alarm_holds``
     alarm_holds: bool = True
     project: str | None = None  # whose definition made it: the id in its lock; None until a lock with an id has come
+    machine: str | None = None  # which has it, in a ledger that several share; None: no single one, or nobody else can
     counted_since: datetime | None = None  # when the last alarm was over: replacements before that don't count

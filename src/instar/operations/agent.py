@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from instar.control.health import HealthHistory
+from instar.control.lease import with_lease
 from instar.control.loop import Loop, Run
 from instar.control.snapshot import Snapshot
 from instar.drift.check import Checked
@@ -27,7 +28,7 @@ from instar.model.progress import Report
 from instar.model.release import EnvironmentId, EnvironmentState, Process
 from instar.operations.deploy import clear_orphans
 from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
-from instar.operations.locks import LONGEST_HOLD_S, agent_lock, agent_pid, hold_environment
+from instar.operations.locks import LONGEST_HOLD_S, agent_lock, agent_pid, hold_environment, is_here
 from instar.operations.privilege import require_root
 from instar.operations.scrub import PAUSE_S, Scrub
 from instar.operations.workspace import Workspace
@@ -123,7 +124,8 @@ class Agent:
 
     def _look_around(self) -> None:
         """Learn which environments there are, and now and then clear what dead processes left."""
-        states = {state.id: state for state in self._workspace.ledger.environments()}
+        found = self._workspace.ledger.environments()
+        states = {state.id: state for state in found if is_here(self._workspace, state)}
         for environment in self._tracked.keys() - states.keys():
             if self._tracked[environment].working is None:
                 del self._tracked[environment]
@@ -252,6 +254,7 @@ class Agent:
         if not state.destroying:
             return
         provider = self._workspace.provider(state.settings.provider)
+        provider = with_lease(self._workspace.ledger, provider, state.id)
         provider.forget(state.id, self._workspace.ledger.instance_names(state.id), volumes=False)
         self._workspace.ledger.remove_environment(state.id)
 

@@ -170,6 +170,9 @@ def begin(
         if release is None:
             _give_up_running(workspace, state)
         workspace.ledger.save_settings(environment, settings)
+        machine = workspace.machine_of(settings.provider) if workspace.ledger.shared else None
+        if machine is not None:
+            workspace.ledger.set_machine(environment, machine)
         if project is not None:
             workspace.ledger.set_project(environment, project, adopt=True)
         if release is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from instar.control.lease import with_lease
 from instar.control.loop import Loop
 from instar.model.release import EnvironmentState
 from instar.operations.deploy import clear_orphans
@@ -21,6 +22,7 @@ def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: boo
         Loop(ledger=workspace.ledger, provider=provider, find_image=workspace.store.image, report=workspace.report).run(
             environment_id
         )
+        provider = with_lease(workspace.ledger, provider, environment_id)
         provider.forget(environment_id, workspace.ledger.instance_names(environment_id), volumes=volumes)
         workspace.ledger.remove_environment(environment_id)
         clear_orphans(workspace, provider)

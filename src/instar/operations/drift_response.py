@@ -18,6 +18,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from instar import durable
+from instar.control.lease import with_lease
 from instar.drift.check import Checked, check
 from instar.drift.traffic import targets
 from instar.errors import EnvironmentBusy, HostError, InstarError, RouterError
@@ -116,8 +117,8 @@ def _of_instances(found: _Found, known: Mapping[str, Instance]) -> Checked:
 def _restore_network(workspace: Workspace, state: EnvironmentState, report: Report) -> None:
     """Have this machine's rules about instances made again as they were; what they are for, the loop says next."""
     try:
-        networks = workspace.provider(state.settings.provider).networks
-        if networks is not None and networks.restore_network():
+        provider = with_lease(workspace.ledger, workspace.provider(state.settings.provider), state.id)
+        if provider.networks is not None and provider.networks.restore_network():
             workspace.ledger.record("network-restored", state.id, release=state.active)
     except (HostError, EnvironmentBusy) as error:
         report(Progress(stage="drift", kind="warning", text=f"the instances' network cannot be put right: {error}"))
@@ -214,6 +215,7 @@ def _put_right(workspace: Workspace, state: EnvironmentState) -> None:
         return
     services = [release.service for release in releases.values()]
     plan = RouterPlan.of(state.id, state.settings, active.service, services)
-    inspects = require(workspace.provider(state.settings.provider).inspects, f"put the router of '{state.id}' right")
+    provider = with_lease(workspace.ledger, workspace.provider(state.settings.provider), state.id)
+    inspects = require(provider.inspects, f"put the router of '{state.id}' right")
     inspects.restore_router(plan, targets(instances, releases))
     workspace.ledger.record("router-restored", state.id, release=state.active)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar.errors import EnvironmentBusy
 from instar.host import locks, processes
+from instar.ledger.environments import elsewhere
 from instar.model.progress import Progress
 
 if TYPE_CHECKING:
-    from instar.model.release import EnvironmentId
+    from instar.ledger.leases import Leases
+    from instar.model.release import EnvironmentId, EnvironmentState
     from instar.operations.workspace import Workspace
 
 _QUIETLY_S = 0.5
@@ -76,9 +79,35 @@ def hold_environment(
             if whom is None:
                 raise _busy(workspace, environment, error) from error
             held.enter_context(_after(whom, workspace, environment, path))
+        if workspace.ledger.leases is not None:
+            held.enter_context(_lease(workspace, workspace.ledger.leases, environment, take_over=take_over))
         if pid:
             workspace.ledger.record("taken-over", environment, pid=pid)
         yield
+
+
+@contextlib.contextmanager
+def _lease(workspace: Workspace, leases: Leases, environment: EnvironmentId, *, take_over: bool) -> Iterator[None]:
+    """Hold the lease of a shared ledger inside, by who has this machine's lock. After a boot nothing of it is held by
+    this lock, and another machine that says that it is this one has another boot."""
+    require_here(workspace, environment)
+    machine = f"{workspace.machine}, boot {processes.boot_id()}"
+    holder = f"{workspace.actor} on {workspace.machine} (process {os.getpid()})"
+    with leases.holding(environment, holder, machine=machine, take_over=take_over):
+        yield
+
+
+def require_here(workspace: Workspace, environment: EnvironmentId) -> None:
+    """Raise Refused where the instances of an environment are on another machine of those that share the ledger."""
+    state = workspace.ledger.find_environment(environment) if workspace.ledger.shared else None
+    if state is not None and not is_here(workspace, state):
+        assert state.machine is not None
+        raise elsewhere(environment, state.machine)
+
+
+def is_here(workspace: Workspace, state: EnvironmentState) -> bool:
+    """Tell whether this machine can act on an environment of the ledger."""
+    return state.machine is None or not workspace.ledger.shared or state.machine == workspace.machine
 
 
 @contextlib.contextmanager

@@ -41,6 +41,13 @@ class Workspace(Protocol):
     @property
     def layers(self) -> LayerImages: ...
 
+    @property
+    def machine(self) -> str:
+        """Which this is, for those who share a ledger."""
+
+    def machine_of(self, provider: str) -> str | None:
+        """Return this machine where that provider runs its instances on it; None where any machine can ask it."""
+
     def provider(self, name: str) -> Provider: ...
 
     def components(self) -> tuple[Component, ...]: ...

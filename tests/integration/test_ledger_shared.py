@@ -1,0 +1,119 @@
+"""Two machines, that is two state directories, with one ledger in PostgreSQL: what each may do, and what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from instar.control.lease import with_lease
+from instar.control.loop import Loop
+from instar.errors import EnvironmentBusy, LeaseLost, Refused, UsageError
+from instar.ledger import Ledger
+from instar.model.progress import silent
+from instar.model.release import Settings
+from instar.operations.locks import hold_environment, is_here
+from instar.workspace import MachineWorkspace
+from postgres import PostgresServer
+from simulated import Simulation
+from simulated.values import ENV, configuration, image
+
+
+@pytest.fixture
+def address(postgres: PostgresServer) -> str:
+    return postgres.address(postgres.wiped())
+
+
+class Machines:
+    def __init__(self, folder: Path, address: str) -> None:
+        self.one, self.other = (self._open(folder / name, address) for name in ("one", "other"))
+
+    def _open(self, home: Path, address: str) -> MachineWorkspace:
+        return MachineWorkspace({"INSTAR_HOME": str(home), "INSTAR_LEDGER": address}, silent)
+
+
+@pytest.fixture
+def machines(tmp_path: Path, address: str) -> Iterator[Machines]:
+    made = Machines(tmp_path, address)
+    yield made
+    made.one.ledger.close()
+    made.other.ledger.close()
+
+
+def test_they_read_one_ledger_and_make_none_of_their_own(machines: Machines) -> None:
+    machines.one.ledger.save_settings(ENV, Settings())
+    assert [state.id for state in machines.other.ledger.environments()] == [ENV]
+    assert not machines.one.state.ledger.exists()
+
+
+def test_one_holds_an_environment_and_the_other_is_told_who(machines: Machines) -> None:
+    with hold_environment(machines.one, ENV):
+        held = pytest.raises(EnvironmentBusy, match=r"on .+ \([0-9a-f]{6}\) \(process \d+\) works on it since 20")
+        with held as caught, hold_environment(machines.other, ENV):
+            pass
+        assert caught.value.exit_status == 75
+    with hold_environment(machines.other, ENV):
+        pass
+
+
+def test_who_takes_over_from_another_machine_ends_what_it_does(machines: Machines) -> None:
+    with hold_environment(machines.one, ENV):
+        with hold_environment(machines.other, ENV, take_over=True):
+            machines.other.ledger.save_settings(ENV, Settings())
+            with pytest.raises(LeaseLost):
+                machines.one.ledger.save_settings(ENV, Settings(instances=2))
+        with pytest.raises(LeaseLost):
+            machines.one.ledger.require_lease(ENV)
+
+
+def test_an_environment_of_one_machine_is_refused_on_another(machines: Machines) -> None:
+    one, other = machines.one, machines.other
+    one.ledger.save_settings(ENV, Settings())
+    here = one.machine_of("local")
+    assert here is not None and here != other.machine_of("local")
+    one.ledger.set_machine(ENV, here)
+    one.ledger.set_machine(ENV, here)
+    with pytest.raises(Refused, match="its instances are on") as caught, hold_environment(other, ENV):
+        pass
+    assert here in caught.value.message
+    with pytest.raises(Refused):
+        other.ledger.set_machine(ENV, other.machine)
+    state = other.ledger.get_environment(ENV)
+    assert is_here(one, state) and not is_here(other, state)
+    assert [event.kind for event in one.ledger.history(ENV)] == ["environment", "machine"]
+
+
+def test_a_loop_that_has_lost_its_lease_calls_no_provider_any_more(machines: Machines, address: str) -> None:
+    world = Simulation()
+    one, other = machines.one, machines.other
+    assert one.ledger.leases is not None and other.ledger.leases is not None
+    with hold_environment(one, ENV):
+        one.ledger.save_settings(ENV, Settings(listen=("127.0.0.1:8080",)))
+        one.ledger.add_release(ENV, image().digest, configuration())
+        one.ledger.begin_rollout(ENV, "deploy", 1)
+        run = Loop(ledger=one.ledger, provider=world.provider, find_image=lambda digest: image(), report=silent).begin(
+            ENV
+        )
+        while not any(event.kind == "created" for event in one.ledger.history(ENV)):
+            run.advance()
+        with other.ledger.leases.holding(ENV, "bob", machine="other", take_over=True):
+            before = (len(one.ledger.history()), world.effects.names.copy())
+            with pytest.raises(LeaseLost):
+                for _ in range(20):
+                    run.advance()
+            assert (len(one.ledger.history()), world.effects.names) == before
+
+
+def test_a_machine_of_its_own_asks_for_no_lease(tmp_path: Path) -> None:
+    world = Simulation()
+    with Ledger(tmp_path / "instar.db", actor="ann") as ledger:
+        provider = world.provider
+        assert with_lease(ledger, provider, ENV) is provider
+
+
+def test_what_is_no_address_of_a_database_is_refused_and_not_shown(tmp_path: Path) -> None:
+    for address in ("mysql://ann:hunter2@db/x", "/var/lib/instar.db", "db:hunter2"):
+        with pytest.raises(UsageError) as caught:
+            MachineWorkspace({"INSTAR_HOME": str(tmp_path), "INSTAR_LEDGER": address}, silent)
+        assert "hunter2" not in caught.value.message
