@@ -11,7 +11,8 @@ InstarError
 ├── NotRoot                   1  the operation needs root
 ├── CommandFailed             1  a subprocess failed (``process.py`` alone raises it)
 ├── DefinitionError           1  one or more problems in instar.yaml or what it names
-│   └── DefinitionUnreadable     the file itself is missing, or may not be read
+│   ├── DefinitionUnreadable     the file itself is missing, or may not be read
+│   └── MachineFileError         one or more problems in the machine's own file
 ├── LockError                 1
 │   ├── LockMissing              there is no lock (and it may not be made now)
 │   ├── LockStale                the lock no longer fits its definition
@@ -148,6 +149,12 @@ class DefinitionUnreadable(DefinitionError):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         InstarError.__init__(self, message, hint=hint)
         self.problems = ()
+
+
+class MachineFileError(DefinitionError):
+    """The same of the machine's own file."""
+
+    code = "machine-file"
 
 
 class LockError(InstarError):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from instar.host.seals import Seals
     from instar.ledger import Ledger
     from instar.model.component import Component
+    from instar.model.machine import MachineSettings
     from instar.providers.base import Provider
     from instar.store import Store
 
@@ -39,9 +40,13 @@ class MachineWorkspace:
     def __init__(self, environ: Mapping[str, str], report: Report) -> None:
         self.state = StateDirectory.from_environment(environ)
         self.report = report
+        self._environ = environ
         self.actor = environ.get("SUDO_USER") or _user_name()
         self._providers: dict[str, Provider] = {}
-        self._shared_ledger = ledger_address(environ, None)
+
+    @functools.cached_property
+    def _shared_ledger(self) -> str | None:
+        return ledger_address(self._environ, self.machine_settings.ledger if self.machine_settings else None)
 
     @functools.cached_property
     def ledger(self) -> Ledger:
@@ -79,6 +84,13 @@ class MachineWorkspace:
         if agent not in (None, os.getpid()):
             text = f"process {agent} is an agent of the version before, and does nothing from now on: restart it"
             self.report(Progress(stage="upgrade", text=text, kind="warning"))
+
+    @functools.cached_property
+    def machine_settings(self) -> MachineSettings | None:
+        """Return what the machine's own file says, None where there is none. Raises MachineFileError, HostError."""
+        from instar.definition.machine import load_machine
+
+        return load_machine(self._environ)
 
     @functools.cached_property
     def store(self) -> Store:
@@ -137,11 +149,12 @@ class MachineWorkspace:
 
     def components(self) -> tuple[Component, ...]:
         """Return every component that some room stands on."""
+        from instar.definition.machine import as_component, machine_file
         from instar.fetch.components import components as fetch
         from instar.providers.local.components import components as local
         from instar.router.components import components as router
 
-        return (*local(), *router(), *fetch())
+        return (*local(), *router(), *fetch(), as_component(machine_file(self._environ), self.machine_settings))
 
     def warnings(self) -> tuple[str, ...]:
         """Return what on this machine will get in the way of instances. Makes nothing."""

@@ -18,7 +18,6 @@ from instar.cli.screen import say
 from instar.errors import InstarError, UsageError
 from instar.operations.privilege import require_root
 
-CHECK_S = 5.0
 _LOGGED = {
     "rollout-failed": "error",
     "rollout-done": "info",
@@ -34,6 +33,7 @@ _LOGGED = {
 if TYPE_CHECKING:
     from instar.control.snapshot import Snapshot
     from instar.drift.check import Checked
+    from instar.model.machine import NoticeSettings
     from instar.model.progress import Report
     from instar.model.release import EnvironmentId, Event
     from instar.telemetry.log import Log
@@ -55,20 +55,18 @@ if TYPE_CHECKING:
 @click.option(
     "--check",
     type=click.FloatRange(0.5, 3600),
-    default=CHECK_S,
-    show_default=True,
     metavar="SECONDS",
-    help="From one look at an environment to the next; what ends is seen at once.",
+    help="From one look at an environment to the next (5 by default); what ends is seen at once.",
 )
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="Form of the log (text by default).")
 @click.option("--unit", is_flag=True, help="Print a systemd unit for this command, and end.")
 def agent(
     once: bool,
     metrics: str | None,
     notify_command: str | None,
     notify_url: str | None,
-    check: float,
-    log_format: Literal["text", "json"],
+    check: float | None,
+    log_format: Literal["text", "json"] | None,
     unit: bool,
 ) -> int:
     """Keep every environment of this machine as its ledger says, until it is ended.
@@ -76,29 +74,34 @@ def agent(
     It replaces instances that ended, no longer answer or are too old, the new one first; restores everything after a
     reboot; restarts routers; carries on with rollouts whose command is gone. It stops and raises an alarm when
     replacements keep failing. Ending it, or upgrading it, touches nothing that runs.
+
+    What no option says is taken from the machine's own file (/etc/instar/config.yaml, docs/machine.md).
     """
     if unit:
         chosen = {"--metrics": metrics, "--notify-command": notify_command, "--notify-url": notify_url}
-        chosen |= {"--check": f"{check:g}" if check != CHECK_S else None}
-        chosen |= {"--log-format": log_format if log_format != "text" else None}
+        chosen |= {"--check": f"{check:g}" if check is not None else None, "--log-format": log_format}
         say(_unit([word for name, value in chosen.items() if value is not None for word in (name, value)]))
         return 0
     require_root("agent")
+    from instar.model.machine import MachineSettings
     from instar.operations.agent import Agent
     from instar.telemetry import systemd
     from instar.telemetry.log import Log
     from instar.telemetry.metrics import Metrics
 
-    log = Log(log_format, sys.stdout, stamped=not systemd.under_a_journal(os.environ))
     workspace = open_workspace()
+    settings = workspace.machine_settings or MachineSettings()
+    log_format = log_format or settings.agent.log_format
+    log = Log(log_format, sys.stdout, stamped=not systemd.under_a_journal(os.environ))
     workspace.actor, workspace.report = "agent", log.report_for(None)
     seen = Metrics()
-    server = _server(metrics, seen) if metrics else None
+    served_at = metrics or settings.agent.metrics
+    server = _server(served_at, seen) if served_at else None
     reporter = AgentReporter(log, seen, server)
-    work = Agent(workspace, reporter, check_s=check)
+    work = Agent(workspace, reporter, check_s=check or settings.agent.check_ms / 1000)
     if once:
         return 0 if work.once() else 1
-    _work(workspace, work, reporter, _channels(notify_command, notify_url))
+    _work(workspace, work, reporter, _channels(notify_command, notify_url, settings.notices))
     return 0
 
 
@@ -188,18 +191,15 @@ def _server(address: str, metrics: Metrics) -> MetricsServer:
     return MetricsServer(where.host, where.port, metrics.text)
 
 
-def _channels(command: str | None, url: str | None) -> list[Channel]:
+def _channels(command: str | None, url: str | None, settings: NoticeSettings) -> list[Channel]:
+    """Return where notices go: what the options name, and else what the machine's file has."""
     from instar.telemetry.notices import Command, Webhook
 
-    found: list[Channel] = []
-    if command is not None:
-        words = shlex.split(command)
-        if not words:
-            raise UsageError("cannot notify with an empty command")
-        found.append(Command(words))
-    if url is not None:
-        found.append(Webhook(url))
-    return found
+    words = shlex.split(command) if command is not None else settings.command
+    if command is not None and not words:
+        raise UsageError("cannot notify with an empty command")
+    url = url if url is not None else settings.url
+    return [*([Command(words)] if words else []), *([Webhook(url)] if url is not None else [])]
 
 
 def _unit(words: list[str]) -> str:
@@ -208,8 +208,8 @@ def _unit(words: list[str]) -> str:
 
     text = Path(operations.__path__[0], "instar-agent.service").read_text()
     command = " ".join(_quoted(word) for word in (str(Path(sys.argv[0]).absolute()), "agent", *words))
-    home = os.environ.get("INSTAR_HOME")
-    environment = f"Environment={_quoted(f'INSTAR_HOME={home}', dollar='$')}\n" if home else ""
+    named = [f"{name}={os.environ[name]}" for name in ("INSTAR_HOME", "INSTAR_CONFIG") if os.environ.get(name)]
+    environment = "".join(f"Environment={_quoted(word, dollar='$')}\n" for word in named)
     return text.replace("@COMMAND@", command).replace("@ENVIRONMENT@\n", environment).rstrip()
 
 

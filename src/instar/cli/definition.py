@@ -46,11 +46,12 @@ def validate(file: Path) -> None:
 
 
 @click.command()
-def schema() -> None:
+@click.option("--machine", is_flag=True, help="Of the machine's own file, /etc/instar/config.yaml, instead.")
+def schema(machine: bool) -> None:
     """Print the JSON Schema of definitions (for editors)."""
-    from instar.definition import json_schema
+    from instar.definition.published import json_schema, machine_json_schema
 
-    say_json(json_schema())
+    say_json(machine_json_schema() if machine else json_schema())
 
 
 @click.command()

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from instar.errors import DefinitionError, Problem
+from instar.errors import DefinitionError, MachineFileError, Problem
 
 _STEP = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -51,7 +51,8 @@ class AuthorFile:
             told = "something is wrong here; what it is would show what the file says, and only root may read it"
             places = [Problem(file=file, line=one.line, column=one.column, message=told) for one in error.problems]
             hint = f"let whoever has the folder, or calls this, read '{file}' (chmod, chown)"
-            raise DefinitionError(places[:1], hint=hint) from None
+            kind = MachineFileError if isinstance(error, MachineFileError) else DefinitionError
+            raise kind(places[:1], hint=hint) from None
 
 
 def read_beside(folder: Path, name: str, limit_bytes: int) -> bytes:

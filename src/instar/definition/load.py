@@ -62,7 +62,7 @@ def load(path: Path) -> Loaded:
     """
     found = _opened(path)
     with found.discreet(str(path)):
-        return parse(_decoded(found.data, str(path)), str(path))
+        return parse(decoded(found.data, Problems(str(path))), str(path))
 
 
 def load_name(path: Path) -> str:
@@ -72,7 +72,7 @@ def load_name(path: Path) -> str:
     """
     found = _opened(path)
     with found.discreet(str(path)):
-        return _name(_decoded(found.data, str(path)), str(path))
+        return _name(decoded(found.data, Problems(str(path))), str(path))
 
 
 def parse(text: str, file: str) -> Loaded:
@@ -135,13 +135,11 @@ def _opened(path: Path) -> AuthorFile:
         raise DefinitionUnreadable(f"cannot read {str(path)!r}: not the name of a file") from error
 
 
-def _decoded(data: bytes, file: str) -> str:
-    if len(data) > SIZE_LIMIT_BYTES:
-        raise _too_large(file)
+def decoded(data: bytes, problems: Problems) -> str:
+    """Return the text of a file. Raises the error of its ``problems`` where it is none."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        problems = Problems(file)
         mark = mark_of(data[: error.start].decode(), error.start)
         problems.add(mark, f"expected UTF-8 text, found the byte 0x{data[error.start]:02x}; save the file as UTF-8")
         raise problems.error() from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from instar.errors import DefinitionError, Problem
+from instar.errors import DefinitionError, MachineFileError, Problem
 
 Mark = tuple[int, int]  # line and column in the file, each from 1
 
@@ -13,10 +13,12 @@ LIMIT = 100  # nobody reads more, and a file of rubbish must not take minutes to
 
 
 class Problems:
-    """The problems of one file. Never raises while they are gathered."""
+    """The problems of one file: a definition, or the machine's own. Never raises while they are gathered."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, *, of_machine: bool = False) -> None:
         self.file = file
+        self.noun = "machine's file" if of_machine else "definition"
+        self._error = MachineFileError if of_machine else DefinitionError
         self._found: set[tuple[int, int, str]] = set()
 
     def __len__(self) -> int:
@@ -38,7 +40,7 @@ class Problems:
             Problem(file=self.file, line=line, column=column, message=message)
             for line, column, message in sorted(self._found)
         ]
-        return DefinitionError(ordered, hint=hint)
+        return self._error(ordered, hint=hint)
 
 
 def nearest(word: str, words: Iterable[str], *, cutoff: float = 0.6) -> str | None:

@@ -1,4 +1,4 @@
-"""What the schema says to others: the JSON Schema for editors, and the reference page for people."""
+"""What the schemas say to others: the JSON Schema for editors, and the reference page for people."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from instar.definition.machine import MACHINE
 from instar.definition.schema import DEFINITION
 from instar.definition.section import REQUIRED, Key, Section
 from instar.definition.shapes import Either, ListOf, MapOf, Shape
 
-_EXAMPLE: Final = Path(__file__).parent / "example.yaml"
+_FOLDER: Final = Path(__file__).parent
 
 _INTRODUCTION: Final = """\
 # The definition: `instar.yaml`
@@ -45,6 +46,32 @@ Here is one with nearly every key. Only `name`, `image.base` and `service.comman
 """
 
 
+_MACHINE_INTRODUCTION: Final = """\
+# The machine's own file: `/etc/instar/config.yaml`
+
+<!-- Generated from src/instar/definition: .venv/bin/python -m instar.definition.published machine >docs/machine.md -->
+
+What root runs on this machine, and whom it tells, is the machine's business: a definition comes from whoever can
+propose a change, and says nothing of it. It stands in one file of the machine, which need not be there:
+
+```yaml
+{example}```
+
+It is read as strictly as a [definition](definition.md#how-it-is-read): an unknown key, a value of the wrong kind, a key
+that stands twice and a YAML alias are errors with line and column, told by every command that reads the file.
+`instar doctor` shows what the file sets, `instar schema --machine` prints its JSON Schema.
+
+- **Only who is root decides what root runs.** The file and its folder belong to root, and nobody else may write to
+  them; otherwise it is refused. Without root, one that belongs to whoever runs the command is read too. A link is
+  refused.
+- **An option of the command line wins**, key by key.
+- **`INSTAR_CONFIG=FILE`** names another file, which then has to be there. With `INSTAR_HOME` set it is
+  `$INSTAR_HOME/config.yaml`: what is kept apart has settings of its own.
+- **`registries`, `indexes`, `edge`**, and `commands` that definitions refer to by name, come with what uses them. Until
+  then they are refused, like any key that would do nothing.
+"""
+
+
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a definition. Source: JSON Schema, draft 2020-12."""
     return {
@@ -55,11 +82,30 @@ def json_schema() -> dict[str, Any]:
     }
 
 
+def machine_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the machine's own file."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "/etc/instar/config.yaml",
+        "description": "What is the machine's business and no definition's.",
+        **MACHINE.json_schema(),
+    }
+
+
 def reference() -> str:
     """Return the reference page as Markdown: the annotated example, the rules of reading, and a table a section."""
-    parts = [_INTRODUCTION.format(example=_EXAMPLE.read_text("utf-8"))]
+    return _page(_INTRODUCTION, "example.yaml", DEFINITION)
+
+
+def machine_reference() -> str:
+    """Return the same of the machine's own file."""
+    return _page(_MACHINE_INTRODUCTION, "machine.yaml", MACHINE)
+
+
+def _page(introduction: str, example: str, root: Section) -> str:
+    parts = [introduction.format(example=(_FOLDER / example).read_text("utf-8"))]
     places: dict[Section, list[str]] = {}  # a section may be at several
-    for path, section in DEFINITION.sections():
+    for path, section in root.sections():
         places.setdefault(section, []).append(path)
     return "\n".join([*parts, *(_table(paths, section) for section, paths in places.items())])
 
@@ -103,4 +149,4 @@ def _shown(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(reference())
+    sys.stdout.write(machine_reference() if sys.argv[1:] == ["machine"] else reference())

@@ -1,10 +1,11 @@
-"""Who, besides root, a message about an author's file is for, and whether they could read that file themselves."""
+"""Who else has to do with a file: who a message about it is for, whether they may read it, and who may write to it."""
 
 from __future__ import annotations
 
 import os
 import pwd
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 
@@ -26,6 +27,27 @@ def may_read(user: int, status: os.stat_result, folder: Path) -> bool:
     real = folder.resolve()
     on_the_way = all(_allows(user, groups, above.stat(), stat.S_IXOTH) for above in (real, *real.parents))
     return on_the_way and _allows(user, groups, status, stat.S_IROTH)
+
+
+def other_writer(status: os.stat_result, trusted: Collection[int] = (0,)) -> str | None:
+    """Say who, besides root and the users of ``trusted``, may write to what has that status; None where nobody may.
+
+    In a folder with the sticky bit nobody may replace another's file.
+    """
+    if status.st_uid != 0 and status.st_uid not in trusted:
+        return _user_name(status.st_uid)
+    if stat.S_ISLNK(status.st_mode) or (stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX):
+        return None
+    if status.st_mode & stat.S_IWOTH:
+        return "everybody"
+    return f"group {status.st_gid}" if status.st_mode & stat.S_IWGRP and status.st_gid != 0 else None
+
+
+def _user_name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user {user}"
 
 
 def _allows(user: int, groups: frozenset[int], status: os.stat_result, right: int) -> bool:

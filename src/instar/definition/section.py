@@ -81,7 +81,7 @@ class Section(Shape):
                 values[name] = self.keys[name].shape.read(value, prefix + name, problems)
                 continue
             meant = None if problems.full else nearest(name, self.keys)
-            problems.add(value.key_mark or value.mark, told(path, self._unknown(name, meant)))
+            problems.add(value.key_mark or value.mark, told(path, self._unknown(name, meant, problems.noun)))
             if meant and meant not in node.entries:
                 values[meant] = FAILED  # misspelt: nothing more is said of what it would have meant
         self._require(node, path, values, problems)
@@ -108,11 +108,11 @@ class Section(Shape):
                 problems.add(node.mark, told(path, f"'{key.name}' is missing; expected {key.shape.expected}"))
                 values[key.name] = FAILED
 
-    def _unknown(self, name: str, meant: str | None) -> str:
+    def _unknown(self, name: str, meant: str | None, noun: str) -> str:
         if name in self.elsewhere:
             return f"there is no '{name}' here; {self.elsewhere[name]}"
         if name == "<<":
-            return "'<<' merges YAML aliases, and there are none in a definition"
+            return f"'<<' merges YAML aliases, and there are none in a {noun}"
         unknown = f"unknown key '{shortened(name, 60)}'"
         home = self._home(name)
         if home and not (meant and nearest(name, [meant], cutoff=0.8)):

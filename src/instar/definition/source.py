@@ -155,9 +155,8 @@ class _Builder:
             name = type(event).__name__
             if name == "DocumentStartEvent":
                 if root is not None:
-                    self._problems.add(
-                        _mark(event), "expected the end of the file, found '---'; a file holds one definition"
-                    )
+                    message = f"expected the end of the file, found '---'; a file holds one {self._problems.noun}"
+                    self._problems.add(_mark(event), message)
                     return root
                 root = self._node(next(self._events), 0)
         return root
@@ -190,7 +189,7 @@ class _Builder:
         if not alias and event.tag is not None:
             found.append(("!", "tag", event.tag))
         for sign, what, text in found:
-            message = f"'{shortened(text, _SHOWN)}' is a YAML {what}, and there are none in a definition"
+            message = f"'{shortened(text, _SHOWN)}' is a YAML {what}, and there are none in a {self._problems.noun}"
             advice = f"{'write the value out' if alias else 'remove it'}, or quote a text that begins with '{sign}'"
             self._problems.add(mark, f"{message}; {advice}")
         return bool(found)

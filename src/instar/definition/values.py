@@ -81,6 +81,9 @@ VALUES: Final[dict[str, Shape]] = {
     "address of a file": Text("an address such as 'https://example.org/tool.tar.gz'", forms.url, pattern=forms.URL),
     # what is asked, and of whom
     "address of a page": Text("an address such as 'https://example.org/status'", forms.url, pattern=forms.URL),
+    "database": Text("the address of a PostgreSQL database, such as 'postgresql://instar@db.example/instar'",
+        forms.database, pattern="postgres(ql)?://.*"),
+    "webhook": Text("an address such as 'https://example.org/notices'", forms.webhook, pattern=forms.URL),
     "path of a request": Text("a path such as '/healthz'", forms.health_path, pattern=forms.HEALTH_PATH),
     "host": Text("a host such as 'example.org' or 'example.org:8443'", forms.host, pattern=forms.HOST),
     "address": Text("an address such as '127.0.0.1:8080'", forms.address, pattern=r".*:\d{1,5}"),

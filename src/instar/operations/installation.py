@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import pwd
-import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import instar
+from instar.definition.readers import other_writer
 
 _HINT = (
     "install a copy that is root's alone: sudo git clone CLONE /opt/instar && sudo /opt/instar/scripts/setup, "
@@ -42,22 +41,7 @@ def _code() -> Iterator[Path]:
 
 
 def _who_else(path: Path) -> str | None:
-    """Say who, besides root, may write to ``path``; in a folder with the sticky bit nobody may replace another's."""
     try:
-        found = path.lstat()
+        return other_writer(path.lstat())
     except OSError:
         return None
-    if found.st_uid != 0:
-        return _name(found.st_uid)
-    if stat.S_ISLNK(found.st_mode) or (stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX):
-        return None
-    if found.st_mode & stat.S_IWOTH:
-        return "everybody"
-    return f"group {found.st_gid}" if found.st_mode & stat.S_IWGRP and found.st_gid != 0 else None
-
-
-def _name(user: int) -> str:
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return f"user {user}"

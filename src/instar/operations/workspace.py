@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from instar.host.seals import Seals
     from instar.ledger import Ledger
     from instar.model.component import Component
+    from instar.model.machine import MachineSettings
     from instar.model.progress import Report
     from instar.model.state import StateDirectory
     from instar.providers.base import Provider
@@ -28,6 +29,9 @@ class Workspace(Protocol):
 
     @property
     def ledger(self) -> Ledger: ...
+
+    @property
+    def machine_settings(self) -> MachineSettings | None: ...
 
     @property
     def store(self) -> Store: ...

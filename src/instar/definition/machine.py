@@ -1,0 +1,123 @@
+"""/etc/instar/config.yaml, the machine's own file: key by key, read as strictly as a definition.
+
+It decides what root runs and whom it tells, so it is read only where nobody but root (or, without root, whoever runs
+this) could have written it: the file itself, its folder, and no link.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from instar.definition.beside import AuthorFile, open_beside
+from instar.definition.declared import About, Sections, read_section
+from instar.definition.load import decoded
+from instar.definition.problems import Problems
+from instar.definition.readers import other_writer
+from instar.definition.section import Key, Section
+from instar.definition.source import SIZE_LIMIT_BYTES
+from instar.errors import HostError
+from instar.model import machine as model
+from instar.model.component import Component
+
+VARIABLE: Final = "INSTAR_CONFIG"
+
+
+_ELSEWHERE: Final = {
+    **dict.fromkeys(("state", "home", "state_directory"), "where state is kept is said by INSTAR_HOME"),
+    **dict.fromkeys(("edge", "registries", "commands", "indexes"), "it is not in this version"),
+    **dict.fromkeys(("name", "image", "service", "environments"), "a service stands in its own instar.yaml"),
+}
+MACHINE: Final = Sections(
+    {
+        model.MachineSettings: About("a section such as {agent: {metrics: '127.0.0.1:9464'}}", elsewhere=_ELSEWHERE),
+        model.AgentSettings: About("a section {metrics, check, log_format}"),
+        model.NoticeSettings: About("a section {command, url}"),
+    }
+).of(model.MachineSettings)
+
+for _, _section in MACHINE.sections():
+    _section.root = MACHINE
+
+
+def machine_file(environ: Mapping[str, str]) -> Path:
+    """Return where this machine's file is. A state directory that is named has its own, so that none but its own
+    settings reach what is kept apart there."""
+    if environ.get(VARIABLE):
+        return Path(environ[VARIABLE]).absolute()
+    home = environ.get("INSTAR_HOME")
+    return Path(home).resolve() / "config.yaml" if home else Path("/etc/instar/config.yaml")
+
+
+def load_machine(environ: Mapping[str, str]) -> model.MachineSettings | None:
+    """Return what this machine's file says; None where there is no file, and none was asked for by name.
+
+    Raises:
+        HostError: it cannot be read, or somebody else could have written it.
+        MachineFileError: all that is wrong in it, in the order of its lines.
+    """
+    path = machine_file(environ)
+    try:
+        found = _opened(path)
+    except FileNotFoundError as error:
+        if environ.get(VARIABLE):
+            raise HostError(f"cannot read '{path}', which {VARIABLE} names: no such file") from error
+        return None
+    with found.discreet(str(path)):
+        return parse_machine(decoded(found.data, Problems(str(path), of_machine=True)), str(path))
+
+
+def parse_machine(text: str, file: str) -> model.MachineSettings:
+    """Read the machine's file in ``text``; ``file`` names it in messages. Raises MachineFileError."""
+    settings: model.MachineSettings = read_section(MACHINE, text, Problems(file, of_machine=True))
+    return settings
+
+
+def as_component(path: Path, settings: model.MachineSettings | None) -> Component:
+    """Return the machine's file as ``doctor`` lists it, with what it sets: of an address no more than its host, of a
+    command only the program, since the rest may be secret."""
+    found = None if settings is None else ", ".join(_set_words(settings)) or "it sets nothing"
+    purpose = "the machine's own settings"
+    return Component(name=str(path), purpose=purpose, found=found, get="docs/machine.md", required=False)
+
+
+def _set_words(settings: model.MachineSettings) -> Iterator[str]:
+    for name, key in MACHINE.keys.items():
+        value = getattr(settings, key.field)
+        if not isinstance(key.shape, Section):
+            yield from [f"{name} {_discreet(key, value)}"] if value != key.default else []
+            continue
+        for one in key.shape.keys.values():
+            inner = getattr(value, one.field)
+            if inner != one.default:
+                yield f"{name}.{one.name} {_discreet(one, inner)}"
+
+
+def _discreet(key: Key, value: Any) -> str:
+    if key.name == "command":
+        return str(value[0])
+    if key.name in ("url", "ledger"):
+        parts = urlsplit(value)
+        return f"{parts.scheme}://{parts.hostname or ''}/…"
+    return str(key.shape.written(value))
+
+
+def _opened(path: Path) -> AuthorFile:
+    try:
+        found = open_beside(path.parent, path.name, SIZE_LIMIT_BYTES)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        cause = "it is a link" if error.errno == errno.ELOOP else (error.strerror or str(error)).lower()
+        raise HostError(f"cannot read '{path}': {cause}", hint=f"{VARIABLE}=FILE names another one") from error
+    for what, status in ((path, found.status), (path.parent, path.parent.stat())):
+        who = other_writer(status, (os.geteuid(),))
+        if who is not None:
+            cause = f"{who} may write to '{what}', and it decides what root runs"
+            hint = f"when what it says is right: chown root: '{what}' && chmod go-w '{what}'"
+            raise HostError(f"cannot use '{path}': {cause}", hint=hint)
+    return found
