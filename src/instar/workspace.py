@@ -10,11 +10,12 @@ import re
 import secrets
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar import durable
+from instar.entry_points import find_provider, provider_names
 from instar.errors import EnvironmentBusy, HostError, LedgerDamaged, UsageError
 from instar.model.progress import Progress, Report
 from instar.model.state import StateDirectory
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from instar.model.component import Component
     from instar.model.machine import MachineSettings
     from instar.providers.base import Provider
+    from instar.providers.package import ProviderPackage
     from instar.store import Store
 
 _ID = re.compile(r"[0-9a-f]{6}")
-_NO_ID = "000000"
 _SHOW_ID = "ls -d /run/instar-*"
 
 
@@ -131,44 +132,40 @@ class MachineWorkspace:
 
     def provider(self, name: str) -> Provider:
         """Return the provider called ``name``. Raises UsageError when there is none."""
-        if name != "local":
-            raise UsageError(f"cannot find provider '{name}': this version has 'local'")
         if name not in self._providers:
-            self._providers[name] = self._local()
+            package = self.provider_package(name)
+            self.ledger  # noqa: B018  a mark without a ledger is taken for a lost ledger
+            self._providers[name] = package.open(self)
         return self._providers[name]
 
-    def _local(self) -> Provider:
-        from instar.providers.local import LocalRouter, LocalRuntime
-        from instar.providers.machine import MachineProvider
+    def provider_package(self, name: str) -> ProviderPackage:
+        """Return what is known of a provider before it is opened. Raises UsageError when there is none."""
+        found: ProviderPackage | None = find_provider(name)
+        if found is None:
+            known = ", ".join(f"'{one}'" for one in provider_names()) or "none"
+            raise UsageError(
+                f"cannot find provider '{name}': installed here: {known}",
+                hint="scripts/setup makes known what comes with Instar; docs/providers.md says how others are found",
+            )
+        return found
 
-        self.ledger  # noqa: B018  a mark without a ledger is taken for a lost ledger
-        mark = self.state_id
-        return MachineProvider(
-            runtime=LocalRuntime(self.state, mark, self.layers), router=LocalRouter(self.state, mark)
-        )
+    def _packages(self) -> Iterator[ProviderPackage]:
+        return map(self.provider_package, provider_names())
 
     def components(self) -> tuple[Component, ...]:
-        """Return every component that some room stands on."""
+        """Return every component that some room or provider stands on."""
         from instar.definition.machine import as_component, machine_file
         from instar.fetch.components import components as fetch
-        from instar.providers.local.components import components as local
-        from instar.router.components import components as router
 
-        return (*local(), *router(), *fetch(), as_component(machine_file(self._environ), self.machine_settings))
+        own = as_component(machine_file(self._environ), self.machine_settings)
+        return (*(one for package in self._packages() for one in package.components()), *fetch(), own)
 
     def warnings(self) -> tuple[str, ...]:
         """Return what on this machine will get in the way of instances. Makes nothing."""
-        from instar.providers.local import surroundings
-        from instar.providers.local.names import Names
-        from instar.providers.local.subnet import Subnet
+        return tuple(one for package in self._packages() for one in package.warnings(self))
 
-        told = []
-        try:
-            found = _find_id(self.state.id_file)
-        except HostError as error:
-            found, told = None, [f"{error.message}; {error.hint}" if error.hint else error.message]
-        names = Names(self.state, found or _NO_ID)
-        return (*told, *surroundings.warnings(names, Subnet(names).find(), None))
+    def find_state_id(self) -> str | None:
+        return _find_id(self.state.id_file)
 
     @functools.cached_property
     def state_id(self) -> str:

@@ -294,6 +294,6 @@ def test_no_thread_stays() -> None:
     with serving(dripping(OK)) as port:
         assert not checks.ask_http("127.0.0.1", port, http(contains="y"), "localhost").healthy
     until = time.monotonic() + 5
-    while any(thread.name == "exchange" for thread in threading.enumerate()):
+    while any(thread.name == "http-get" for thread in threading.enumerate()):
         assert time.monotonic() < until
         time.sleep(0.01)

@@ -41,11 +41,13 @@ class About:
         check: Callable[[Reading, Problems], None] | None = None,
         elsewhere: Mapping[str, str] | None = None,
         bare: bool = False,
+        installed: Callable[[], Mapping[str, Key]] | None = None,
     ) -> None:
         self.expected = expected
         self.of = of
         self.without = without
         self.more: dict[str, Any] = {"make": make, "check": check, "elsewhere": elsewhere, "bare": bare}
+        self.more["installed"] = installed
 
 
 _PLAIN: Final = About()

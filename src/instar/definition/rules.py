@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from instar.definition import forms, rollout_rules
 from instar.definition.problems import Mark, Problems, listed, nearest
-from instar.definition.section import Reading, blame, readings
+from instar.definition.section import REQUIRED, Reading, Section, blame, readings
 from instar.definition.shapes import FAILED
 from instar.definition.source import Listing
 
@@ -95,9 +95,27 @@ def definition(reading: Reading, problems: Problems) -> None:
     _check_addresses(found, problems)
     service = reading.get("service") if isinstance(reading.get("service"), Reading) else None
     for one in found.values():
+        _check_provider(one, problems)
         if service:
             _check_environment(one, service, problems)
         rollout_rules.environment(one, service, problems)
+
+
+def _check_provider(one: Reading, problems: Problems) -> None:
+    """A provider's section is that of the environment's own provider, which may need it."""
+    chosen = one.get("provider")
+    if chosen is FAILED:
+        return
+    for name in one.values.keys() - one.section.keys.keys() - {chosen}:
+        advice = f"this environment's provider is '{chosen}'; remove it, or write 'provider: {name}'"
+        blame(one, name, problems, advice)
+    if "provider" not in one.values or chosen in one.values:
+        return
+    section = one.section.find_key(chosen)
+    if section is None or not isinstance(section.shape, Section):
+        return
+    if REQUIRED in (key.default for key in section.shape.keys.values()):
+        problems.add(one.node.mark, f"{one.path}: '{chosen}' is missing; expected {section.shape.expected}")
 
 
 def _check_health(reading: Reading, problems: Problems) -> None:

@@ -7,12 +7,16 @@ its values become where that is not its dataclass as it stands, and which of ``r
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, Final, Literal
 
 from instar.definition import rollout_rules, rules
 from instar.definition.declared import About, Sections
+from instar.definition.section import Key
+from instar.entry_points import find_provider, provider_names
 from instar.model import definition as model
 from instar.model import environment
+from instar.model.codec import to_json
 
 DEFAULT_STEPS: Final = (10, 50)  # of a canary, in percent
 
@@ -62,6 +66,22 @@ def _rollout(
     return environment.Rollout(strategy=strategy, steps=made, **values)  # type: ignore[arg-type]
 
 
+def _provider_sections() -> dict[str, Key]:
+    """Return the section of each installed provider that has one; what is written there is kept as JSON has it."""
+    found = {name: getattr(find_provider(name), "settings", None) for name in provider_names()}
+    return {name: _section_of(name, settings) for name, settings in found.items() if settings is not None}
+
+
+@functools.cache
+def _section_of(name: str, settings: type[Any]) -> Key:
+    def make(**values: Any) -> Any:
+        return to_json(settings(**values))
+
+    section = Sections({settings: About(make=make)}).of(settings)
+    about = f"Settings of the provider `{name}`, for an environment of it."
+    return Key(name, section, about, field="provider_settings", default=None)
+
+
 def _file_of(*, file: str) -> str:
     return file
 
@@ -106,7 +126,7 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
         without=("url",), make=_check, check=rollout_rules.check,
         elsewhere={"url": "smoke asks the candidate alone; other addresses are asked by 'rollout.analysis.checks'"}),
     environment.Environment: About("a section, such as {listen: '127.0.0.1:8080'}", make=dict, bare=True,
-        elsewhere=_ENVIRONMENT_ELSEWHERE),
+        elsewhere=_ENVIRONMENT_ELSEWHERE, installed=_provider_sections),
     environment.SecretFile: About("a section such as {file: secrets/token}", make=_file_of,
         elsewhere=_SECRET_ELSEWHERE),
     environment.Rollout: About("a section such as {strategy: canary, steps: [5, 25, 50]}", make=_rollout,
@@ -124,5 +144,5 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
 
 DEFINITION: Final = Sections(_ABOUT).of(model.Definition)
 
-for _, _section in DEFINITION.sections():
+for _, _section in DEFINITION.sections(installed=False):
     _section.root = DEFINITION

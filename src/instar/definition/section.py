@@ -43,7 +43,8 @@ class Section(Shape):
     """``model`` is the dataclass that gives the defaults, ``make`` what builds the value: the model unless given.
 
     ``elsewhere`` are keys that one may look for here, each with what to do instead. ``check`` looks at what one key
-    alone cannot tell. ``bare``: a key with nothing behind it stands for the section with nothing in it.
+    alone cannot tell. ``bare``: a key with nothing behind it stands for the section with nothing in it. ``installed``:
+    keys that come with what is installed here; it is looked for only where one may stand.
     """
 
     node = MapNode
@@ -57,8 +58,10 @@ class Section(Shape):
         elsewhere: Mapping[str, str] | None = None,
         check: Callable[[Reading, Problems], None] | None = None,
         bare: bool = False,
+        installed: Callable[[], Mapping[str, Key]] | None = None,
     ) -> None:
         super().__init__(expected)
+        self.installed = installed or dict
         self.bare = bare
         self.keys = {key.name: key for key in keys}
         self.make = make or model
@@ -77,10 +80,11 @@ class Section(Shape):
         prefix = f"{path}." if path else ""
         values: dict[str, Any] = {}
         for name, value in node.entries.items():
-            if name in self.keys:
-                values[name] = self.keys[name].shape.read(value, prefix + name, problems)
+            key = self.find_key(name)
+            if key is not None:
+                values[name] = key.shape.read(value, prefix + name, problems)
                 continue
-            meant = None if problems.full else nearest(name, self.keys)
+            meant = None if problems.full else nearest(name, self.all_keys())
             problems.add(value.key_mark or value.mark, told(path, self._unknown(name, meant, problems.noun)))
             if meant and meant not in node.entries:
                 values[meant] = FAILED  # misspelt: nothing more is said of what it would have meant
@@ -89,6 +93,12 @@ class Section(Shape):
         if self.check:
             self.check(reading, problems)
         return reading
+
+    def all_keys(self) -> dict[str, Key]:
+        return {**self.keys, **self.installed()}
+
+    def find_key(self, name: str) -> Key | None:
+        return self.keys.get(name) or self.installed().get(name)
 
     def _as_section(self, node: Node) -> str:
         if isinstance(node, Scalar) and node.kind == "nothing":
@@ -126,17 +136,18 @@ class Section(Shape):
             return None
         return f"'{homes[0]}'" if homes[0] else "the top of the file"
 
-    def sections(self, path: str = "") -> Iterator[tuple[str, Section]]:
-        """Yield this section and all below it, each with its path ("service.health", "environments.NAME")."""
+    def sections(self, path: str = "", *, installed: bool = True) -> Iterator[tuple[str, Section]]:
+        """Yield this section and all below it, each with its path ("service.health", "environments.NAME"). Without
+        ``installed`` only those that are always there."""
         yield path, self
-        for key in self.keys.values():
-            yield from _inner(key.shape, f"{path}.{key.name}" if path else key.name)
+        for key in (self.all_keys() if installed else self.keys).values():
+            yield from _inner(key.shape, f"{path}.{key.name}" if path else key.name, installed=installed)
 
     def json_schema(self) -> dict[str, Any]:
         required = [key.name for key in self.keys.values() if key.default is REQUIRED]
         schema: dict[str, Any] = {
             "type": "object",
-            "properties": {key.name: _property(key) for key in self.keys.values()},
+            "properties": {key.name: _property(key) for key in self.all_keys().values()},
             "additionalProperties": False,
         }
         return {**schema, "required": required} if required else schema
@@ -153,7 +164,12 @@ class Reading:
 
     def get(self, name: str) -> Any:
         """Return the value of a key, its default when it was left out, FAILED when it could not be read."""
-        return self.values[name] if name in self.values else self.section.keys[name].default
+        return self.values[name] if name in self.values else self._key(name).default
+
+    def _key(self, name: str) -> Key:
+        key = self.section.find_key(name)
+        assert key is not None  # whoever asks knows the section
+        return key
 
     def node_of(self, name: str) -> Node:
         """Return where a key's value stands; the section itself when it was left out."""
@@ -161,7 +177,7 @@ class Reading:
 
     def build(self) -> Any:
         """Return the model's value. Only for a reading without problems."""
-        fields = {self.section.keys[name].field: built(value) for name, value in self.values.items()}
+        fields = {self._key(name).field: built(value) for name, value in self.values.items()}
         return self.section.make(**fields)
 
 
@@ -193,16 +209,16 @@ def _default(model: type[Any], name: str) -> Any:
     return REQUIRED if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
-def _inner(shape: Shape, path: str) -> Iterator[tuple[str, Section]]:
+def _inner(shape: Shape, path: str, *, installed: bool) -> Iterator[tuple[str, Section]]:
     if isinstance(shape, Section):
-        yield from shape.sections(path)
+        yield from shape.sections(path, installed=installed)
     elif isinstance(shape, ListOf):
-        yield from _inner(shape.item, path)
+        yield from _inner(shape.item, path, installed=installed)
     elif isinstance(shape, MapOf):
-        yield from _inner(shape.value, f"{path}.NAME")
+        yield from _inner(shape.value, f"{path}.NAME", installed=installed)
     elif isinstance(shape, Either):
         for one in shape.shapes:
-            yield from _inner(one, path)
+            yield from _inner(one, path, installed=installed)
 
 
 def _property(key: Key) -> dict[str, Any]:

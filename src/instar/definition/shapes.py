@@ -153,6 +153,23 @@ class Choice(Shape):
         return {"enum": [*self.words, *(word.removeprefix(self.prefix) for word in self.words if self.prefix)]}
 
 
+class Installed(Choice):
+    """A choice of what is installed here, which is only looked for when somebody chooses."""
+
+    def __init__(self, names: Callable[[], Sequence[str]], *, later: Sequence[str] = ()) -> None:
+        self._names = names
+        self.later = tuple(later)
+        self.prefix = ""
+
+    @property
+    def words(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(self._names())
+
+    @property
+    def expected(self) -> str:  # type: ignore[override]
+        return listed(self.words)
+
+
 class Whole(Shape):
     """A whole number in a range. It has no leading zero, so that nobody can take it for an octal one.
 

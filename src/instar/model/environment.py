@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Final, Literal
 
+from instar.model.codec import ADDED
 from instar.model.declaration import key
 
 MACHINE: Final = "machine"
@@ -217,6 +218,8 @@ class Settings:
     network: Network = field(default=Network(), metadata=key(
         "What the instances reach besides the world. A change applies at once, and makes no release.", added=True))
     keep: Keep = field(default=Keep(), metadata=key("What is kept of releases before."))
+
+    provider_settings: Mapping[str, Any] = field(default_factory=dict, metadata=ADDED)  # its section, as JSON has it
 
     @classmethod
     def of(cls, environment: Environment) -> Settings:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from instar.model.progress import Report
     from instar.model.state import StateDirectory
     from instar.providers.base import Provider
+    from instar.providers.package import ProviderPackage
     from instar.store import Store
 
 
@@ -53,6 +54,8 @@ class Workspace(Protocol):
         """Return this machine where that provider runs its instances on it; None where any machine can ask it."""
 
     def provider(self, name: str) -> Provider: ...
+
+    def provider_package(self, name: str) -> ProviderPackage: ...
 
     def components(self) -> tuple[Component, ...]: ...
 

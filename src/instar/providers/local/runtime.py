@@ -33,8 +33,8 @@ from instar.providers.local import (
     record,
     removal,
     root,
-    surroundings,
     volumes,
+    warnings,
 )
 from instar.providers.local.creation import Order
 from instar.providers.local.names import InstanceNames, Names
@@ -200,7 +200,7 @@ class LocalRuntime:
         return open_shell(self._instance(instance), release, with_tools=toolbox)
 
     def warnings(self) -> tuple[str, ...]:
-        return surroundings.warnings(self._names, self._subnet.find(), self.owners_stay)
+        return warnings.warnings(self._names, self._subnet.find(), self.owners_stay)
 
     def _create(self, names: InstanceNames, instance: Instance, release: Release, image: Image) -> Process:
         subnet = self._subnet.ensure(instance.environment)

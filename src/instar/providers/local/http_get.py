@@ -49,7 +49,7 @@ def get(goal: Goal, *, wanted: str | None = None, timeout_s: float) -> Answer:
     http.client.HTTPException, ValueError for a goal that cannot be asked.
     """
     attempt = _Attempt(goal, wanted, time.monotonic() + timeout_s)
-    begin(attempt.run, "exchange")
+    begin(attempt.run, "http-get")
     if attempt.ended.wait(timeout_s):
         return attempt.outcome()
     try:

@@ -1,0 +1,55 @@
+"""What the local provider brings: see :class:`instar.providers.package.ProviderPackage`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from instar.errors import HostError
+from instar.providers.base import Traits
+
+if TYPE_CHECKING:
+    from instar.model.component import Component
+    from instar.providers.base import Provider
+    from instar.providers.package import Site
+
+_NO_ID = "000000"
+
+
+class LocalPackage:
+    """Implements providers.package.ProviderPackage. All that may be said of an environment here is said in general."""
+
+    traits = Traits()
+    settings = None
+
+    def components(self) -> tuple[Component, ...]:
+        from instar.providers.local.components import components as local
+        from instar.router.components import components as router
+
+        return (*local(), *router())
+
+    def warnings(self, site: Site) -> tuple[str, ...]:
+        from instar.providers.local import warnings
+        from instar.providers.local.names import Names
+        from instar.providers.local.subnet import Subnet
+
+        told = []
+        try:
+            found = site.find_state_id()
+        except HostError as error:
+            found, told = None, [f"{error.message}; {error.hint}" if error.hint else error.message]
+        names = Names(site.state, found or _NO_ID)
+        return (*told, *warnings.warnings(names, Subnet(names).find(), None))
+
+    def open(self, site: Site) -> Provider:
+        from instar.providers.local import LocalRouter, LocalRuntime
+        from instar.providers.machine import MachineProvider
+
+        mark = site.state_id
+        return MachineProvider(
+            runtime=LocalRuntime(site.state, mark, site.layers),
+            router=LocalRouter(site.state, mark),
+            traits=self.traits,
+        )
+
+
+LOCAL: Final = LocalPackage()

@@ -1,0 +1,56 @@
+"""What a provider's package brings, by the entry point that names it: what is known of it before it is opened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from instar.providers.base import Traits
+
+if TYPE_CHECKING:
+    from instar.host.layers import LayerImages
+    from instar.model.component import Component
+    from instar.model.state import StateDirectory
+    from instar.providers.base import Provider
+    from instar.store import Store
+
+
+class Site(Protocol):
+    """What a provider is opened with: where it may keep what is its own, and where images are."""
+
+    state: StateDirectory
+
+    @property
+    def state_id(self) -> str:
+        """Six hexadecimal digits, made at the first call, that mark everything global to this host as this state
+        directory's. Raises HostError when they were lost."""
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def layers(self) -> LayerImages: ...
+
+    def find_state_id(self) -> str | None:
+        """Return the same digits, None where none were made yet. Raises HostError when they are damaged."""
+
+
+class ProviderPackage(Protocol):
+    """A provider that may not be opened yet. Importing it is cheap, and touches nothing."""
+
+    @property
+    def traits(self) -> Traits:
+        """As its provider has them."""
+
+    @property
+    def settings(self) -> type[Any] | None:
+        """The dataclass whose fields declare the keys of its own section of an environment (``model.declaration``);
+        None: it has none. What is written there is ``Settings.provider_settings``, in JSON's terms."""
+
+    def components(self) -> tuple[Component, ...]:
+        """Return what it needs of this machine, for ``doctor``. Changes nothing."""
+
+    def warnings(self, site: Site) -> tuple[str, ...]:
+        """Return what on this machine will get in its instances' way, for ``doctor``. Makes nothing."""
+
+    def open(self, site: Site) -> Provider:
+        """Return the provider that works for the ledger of ``site``."""
