@@ -14,7 +14,6 @@ import fcntl
 import hashlib
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -28,6 +27,7 @@ from instar.fetch.sources import VARIABLE, Sources
 from instar.model.control import fields
 from instar.model.digest import Digest
 from instar.model.lock import Package, Suite
+from instar.waiting import Deadline, until
 
 _UPDATE_TIMEOUT_S = 600
 _SOLVE_TIMEOUT_S = 120
@@ -283,11 +283,8 @@ def _held(path: Path) -> Iterator[int]:
     """Hold the lock at ``path``; give its descriptor, for children: an apt that outlives a killed Instar keeps it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        deadline = time.monotonic() + _WAIT_S
-        while not _acquired(descriptor):
-            if time.monotonic() > deadline:
-                raise FetchError(f"cannot use '{path.parent}': another process has had it for {_WAIT_S} s")
-            time.sleep(0.05)
+        if not until(lambda: _acquired(descriptor), Deadline.after(_WAIT_S), every_s=0.05):
+            raise FetchError(f"cannot use '{path.parent}': another process has had it for {_WAIT_S} s")
         yield descriptor
     finally:
         os.close(descriptor)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from instar.errors import HostError
 from instar.host import proc
+from instar.waiting import Deadline
 
 _PATIENCE_S = 5.0
 _POLL_S = 0.002
@@ -181,7 +182,7 @@ def remove_if_empty(name: str) -> None:
 
 def kill(name: str) -> None:
     """End every process of the group at once. Raises HostError when some are still there after five seconds."""
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = Deadline.after(_PATIENCE_S)
     while pids := members(name):
         for group in _groups(name):
             if group.name != _KEEPER and not (group / _KEEPER).exists():  # it would end the keeper too
@@ -191,7 +192,7 @@ def kill(name: str) -> None:
             _kill_member(pid, name)
         if is_frozen(name):
             thaw(name)
-        if time.monotonic() >= deadline:
+        if deadline.is_over:
             raise HostError(
                 f"cannot end '{name}': processes {_listed(pids)} do not die",
                 hint="they wait for a device or a file system that does not answer; look at /proc/PID/stack",
@@ -201,10 +202,10 @@ def kill(name: str) -> None:
 
 def remove(name: str) -> None:
     """Remove the group everywhere. Raises HostError while it has processes."""
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = Deadline.after(_PATIENCE_S)
     for group in _groups(name):
         while not _removed(group):
-            if time.monotonic() >= deadline:
+            if deadline.is_over:
                 raise HostError(f"cannot remove the cgroup '{group}': it is in use by {_listed(_pids(group))}")
             time.sleep(_POLL_S)
 

@@ -10,12 +10,12 @@ import contextlib
 import fcntl
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from instar import process
 from instar.errors import EnvironmentBusy
+from instar.waiting import Deadline, until
 
 _POLL_S = 0.01
 _ASKING_S = 0.02  # who asks who has a lock (find_holder) has it for a moment
@@ -68,27 +68,23 @@ def end_holder(path: Path, *, wait_s: float = 10.0) -> int | None:
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
         finally:
             os.close(handle)
-    deadline = time.monotonic() + wait_s
-    while _has_open(pid, path) and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
+    until(lambda: not _has_open(pid, path), Deadline.after(wait_s), every_s=_POLL_S)
     return pid
 
 
 def _acquire(descriptor: int, how: int, what: str, wait_s: float, hint: str) -> None:
-    deadline = time.monotonic() + max(wait_s, _ASKING_S)
-    while True:
-        try:
-            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                pid = _holder_of(descriptor)
-                raise EnvironmentBusy(
-                    f"cannot work on '{what}': process {pid or '(unknown)'} is working on it",
-                    pid=pid,
-                    hint=hint,
-                ) from None
-            time.sleep(_POLL_S)
+    if not until(lambda: _got(descriptor, how), Deadline.after(max(wait_s, _ASKING_S)), every_s=_POLL_S):
+        pid = _holder_of(descriptor)
+        who = f"process {pid or '(unknown)'} is working on it"
+        raise EnvironmentBusy(f"cannot work on '{what}': {who}", pid=pid, hint=hint)
+
+
+def _got(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def find_holder(path: Path) -> int | None:

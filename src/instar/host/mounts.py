@@ -18,6 +18,7 @@ from pathlib import Path
 from instar import syscalls
 from instar.errors import HostError
 from instar.host import loop_devices
+from instar.waiting import Deadline
 
 _RDONLY, _NOSUID, _NODEV, _BIND, _PRIVATE, _SHARED = 1, 2, 4, 4096, 1 << 18, 1 << 20
 _DETACH, _NOFOLLOW = 2, 8
@@ -131,9 +132,9 @@ def unmount(target: Path) -> None:
     What is busy is waited for; if it stays so, it is taken from view at once and goes when its last user does.
     Raises HostError.
     """
-    deadline = time.monotonic() + _BUSY_WAIT_S
+    deadline = Deadline.after(_BUSY_WAIT_S)
     while True:
-        lazy = _DETACH if time.monotonic() >= deadline else 0
+        lazy = _DETACH if deadline.is_over else 0
         try:
             syscalls.unmount(target, _NOFOLLOW | lazy)
         except OSError as error:
@@ -158,9 +159,9 @@ def mounts_below(path: Path) -> tuple[Path, ...]:
 def unmount_all(path: Path) -> None:
     """Unmount everything at and below ``path``, stacked mounts too. Raises HostError, also where one stays whatever
     the kernel says."""
-    deadline = time.monotonic() + _STAYS_S
+    deadline = Deadline.after(_STAYS_S)
     while points := mounts_below(path):
-        if time.monotonic() >= deadline:
+        if deadline.is_over:
             raise HostError(f"cannot unmount '{points[0]}': it stays mounted")
         for point in points:
             unmount(point)

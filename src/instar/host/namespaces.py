@@ -15,7 +15,6 @@ import contextlib
 import fcntl
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from instar import process, syscalls
 from instar.errors import HostError
 from instar.host import mounts
 from instar.threads import apart
+from instar.waiting import Deadline, until
 
 NAMES = Path("/run/netns")
 ID_COUNT = 65_536
@@ -224,13 +224,15 @@ def _prepare_names() -> None:
 
 def _wait_until_inside(pid: int, lives: Callable[[], bool]) -> None:
     outside = os.stat("/proc/self/ns/user").st_ino  # noqa: PTH116 - a link of /proc, followed
-    deadline = time.monotonic() + _CHILD_START_S
-    while time.monotonic() < deadline and lives():
+
+    def inside() -> bool:
         with contextlib.suppress(FileNotFoundError):
-            if Path(f"/proc/{pid}/ns/user").stat().st_ino != outside:
-                return
-        time.sleep(0.0002)
-    raise Unsupported("this machine makes no user namespaces: is the sysctl user.max_user_namespaces 0?")
+            return Path(f"/proc/{pid}/ns/user").stat().st_ino != outside
+        return False
+
+    until(lambda: inside() or not lives(), Deadline.after(_CHILD_START_S), every_s=0.0002)
+    if not inside():
+        raise Unsupported("this machine makes no user namespaces: is the sysctl user.max_user_namespaces 0?")
 
 
 def _in_thread(action: Callable[[], T], what: str) -> T:

@@ -12,7 +12,6 @@ import re
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from instar import process
 from instar.errors import CommandFailed, HostError
 from instar.host import output, processes, rlimits
 from instar.model.release import Process
+from instar.waiting import Deadline
 
 PROGRAM = "runc"
 CHECK_MARK = "INSTAR_CHECK"  # the variable by which a command that Instar runs inside is known for one
@@ -91,13 +91,13 @@ def execute(
     argv = exec_argv(root, name, pid_file, env, command, limits)
     timer = threading.Timer(timeout_s, _end, [pid_file])
     timer.daemon = True
-    deadline = time.monotonic() + timeout_s
+    deadline = Deadline.after(timeout_s)
     try:
         with output.captured() as (out, said), output.captured() as (err, complained):
             timer.start()
             patience_s = timeout_s + _COLLECT_S
             ended = process.run(argv, timeout_s=patience_s, check=False, alone=True, stdout=out, stderr=err)
-        if time.monotonic() >= deadline:
+        if deadline.is_over:
             return None
         return Executed(returncode=ended.returncode, output=complained.text().strip() or said.text())
     except CommandFailed:

@@ -12,12 +12,12 @@ import contextlib
 import errno
 import hashlib
 import os
-import time
 from collections.abc import Iterator
 from typing import Final
 
 from instar import syscalls
 from instar.threads import apart
+from instar.waiting import Deadline, until
 
 _SEIZE, _INTERRUPT, _DETACH, _GET_FILTER = 0x4206, 0x4207, 17, 0x420C
 _INSTRUCTION_BYTES: Final = 8
@@ -64,14 +64,15 @@ def _stopped(pid: int) -> Iterator[None]:
 
 def _wait(pid: int) -> int:
     """Return how the process stopped, as wait(2) says it. Raises OSError."""
-    deadline = time.monotonic() + _STOPS_WITHIN_S
-    while True:
+
+    def stopped() -> tuple[int] | None:
         found, status = os.waitpid(pid, _WALL | os.WNOHANG)
-        if found:
-            return status
-        if time.monotonic() > deadline:
-            raise TimeoutError(errno.ETIMEDOUT, "the process does not stop to be looked at")
-        time.sleep(0.0001)
+        return (status,) if found else None
+
+    status = until(stopped, Deadline.after(_STOPS_WITHIN_S), every_s=0.0001)
+    if status is None:
+        raise TimeoutError(errno.ETIMEDOUT, "the process does not stop to be looked at")
+    return status[0]
 
 
 def _signal_of(status: int) -> int:

@@ -17,6 +17,7 @@ from instar.operations.deploy import converge
 from instar.operations.locks import agent_pid, environment_lock, hold_environment
 from instar.operations.privilege import require_root
 from instar.operations.workspace import Workspace
+from instar.waiting import Deadline, until
 
 _HEARD_S = 60.0
 _POLL_S = 0.05
@@ -55,12 +56,12 @@ def abort(workspace: Workspace, environment: EnvironmentState, *, why: str = "")
     rollout = _before_the_end(workspace, environment, "abort")
     rollout = workspace.ledger.change_stage(rollout, "abort", {"reason": why}, abort=why)
     change = _carried_on(workspace, rollout)
-    deadline = time.monotonic() + _HEARD_S
-    while change.outcome is None and time.monotonic() < deadline:
-        ended = workspace.ledger.get_rollout(rollout.id)
-        if ended.state != "running":
-            return RolloutChange(rollout=ended, pid=change.pid)
-        time.sleep(_POLL_S)
+    if change.outcome is None:
+        until(
+            lambda: workspace.ledger.get_rollout(rollout.id).state != "running",
+            Deadline.after(_HEARD_S),
+            every_s=_POLL_S,
+        )
     return RolloutChange(rollout=workspace.ledger.get_rollout(rollout.id), pid=change.pid, outcome=change.outcome)
 
 

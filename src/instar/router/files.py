@@ -24,7 +24,6 @@ import hashlib
 import os
 import re
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from instar.model.release import EnvironmentId, Process
 from instar.model.state import StateDirectory
 from instar.router import waiting
 from instar.router.previews import MAP
+from instar.waiting import Deadline, until
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _WRITTEN_WITHIN_S = 2.0
@@ -112,14 +112,17 @@ class RouterFiles:
 
     def record(self) -> Record | None:
         """Return what the living holder says, None when there is none: a holder has its file locked while it lives."""
-        deadline = time.monotonic() + _WRITTEN_WITHIN_S
-        while (text := self._locked_text()) is not None:
+
+        def said() -> tuple[Record | None] | None:
+            text = self._locked_text()
             with contextlib.suppress(ValueError):
-                return from_json(Record, parse(text))
-            if time.monotonic() > deadline:
-                raise RouterError(f"cannot read '{self.holder}': its holder does not say who it is")
-            time.sleep(0.005)
-        return None
+                return (None if text is None else from_json(Record, parse(text)),)
+            return None
+
+        found = until(said, Deadline.after(_WRITTEN_WITHIN_S))
+        if found is None:
+            raise RouterError(f"cannot read '{self.holder}': its holder does not say who it is")
+        return found[0]
 
     def last_words(self, lines: int = 5) -> str:
         """Return the end of the log, for an error's message."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import re
 import socket
-import time
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -19,6 +18,7 @@ from instar.model.release import Process
 from instar.providers.base import Probe
 from instar.providers.local.inspection import facts
 from instar.providers.local.names import InstanceNames
+from instar.waiting import Deadline
 
 WELL = range(200, 400)
 _LISTENING = "0A"  # Source: linux/include/net/tcp_states.h
@@ -37,9 +37,9 @@ WELL_PROBE = Probe(healthy=True)
 def ask_http(address: str, port: int, health: Health) -> Probe:
     """GET the health path."""
     path = health.path or "/"
-    deadline = time.monotonic() + health.timeout_ms / 1000
+    deadline = Deadline.after(health.timeout_ms / 1000)
     try:
-        with socket.create_connection((address, port), timeout=_left(deadline)) as connection:
+        with socket.create_connection((address, port), timeout=deadline.require_s()) as connection:
             connection.sendall(_request(path, health.host))
             line = _status_line(connection, deadline)
     except TimeoutError:
@@ -138,7 +138,7 @@ def _request(path: str, host: str) -> bytes:
     return head.encode()
 
 
-def _status_line(connection: socket.socket, deadline: float) -> bytes:
+def _status_line(connection: socket.socket, deadline: Deadline) -> bytes:
     """Return the first line of the final answer, as far as it came: interim ones before it say nothing."""
     head, passed = b"", 0
     while len(head) < _HEAD_LIMIT and passed < _INTERIM_LIMIT:
@@ -147,7 +147,7 @@ def _status_line(connection: socket.socket, deadline: float) -> bytes:
             continue
         if b"\n" in head and not _BEGUN.match(head):
             break
-        connection.settimeout(_left(deadline))
+        connection.settimeout(deadline.require_s())
         chunk = connection.recv(_HEAD_LIMIT)
         if not chunk:
             break
@@ -158,23 +158,16 @@ def _status_line(connection: socket.socket, deadline: float) -> bytes:
 
 def _let_finish(connection: socket.socket) -> None:
     """Take the rest of the answer for a moment: a server that is cut off would log an error each time."""
-    deadline, taken = time.monotonic() + _GOODBYE_S, 0
+    deadline, taken = Deadline.after(_GOODBYE_S), 0
     try:
         while taken < _REST_LIMIT:
-            connection.settimeout(_left(deadline))
+            connection.settimeout(deadline.require_s())
             chunk = connection.recv(_HEAD_LIMIT * 8)
             if not chunk:
                 return
             taken += len(chunk)
     except OSError:
         return
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
 
 
 def _line(text: str, limit: int) -> str:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-import time
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 
 from instar.threads import begin
+from instar.waiting import Deadline
 
 BODY_LIMIT = 1 << 20
 _PIECE_BYTES = 65_536
@@ -48,7 +48,7 @@ def get(goal: Goal, *, wanted: str | None = None, timeout_s: float) -> Answer:
     Raises TimeoutError when no status came in time (one that came without its body in time is not ``whole``), OSError,
     http.client.HTTPException, ValueError for a goal that cannot be asked.
     """
-    attempt = _Attempt(goal, wanted, time.monotonic() + timeout_s)
+    attempt = _Attempt(goal, wanted, Deadline.after(timeout_s))
     begin(attempt.run, "http-get")
     if attempt.ended.wait(timeout_s):
         return attempt.outcome()
@@ -59,7 +59,7 @@ def get(goal: Goal, *, wanted: str | None = None, timeout_s: float) -> Answer:
 
 
 class _Attempt:
-    def __init__(self, goal: Goal, wanted: str | None, deadline: float) -> None:
+    def __init__(self, goal: Goal, wanted: str | None, deadline: Deadline) -> None:
         self.ended = threading.Event()
         self._goal = goal
         self._wanted = wanted
@@ -108,7 +108,7 @@ class _Attempt:
         connection = HTTPConnection(goal.host, goal.port)
         connection.sock = self._socket
         headers = {"Host": goal.named, "User-Agent": "instar", "Accept": "*/*", "Connection": "close"}
-        self._socket.settimeout(_left(self._deadline))
+        self._socket.settimeout(self._deadline.require_s())
         connection.request("GET", goal.path, headers=headers)
         with self._final(connection.getresponse()) as response:
             self._status = response.status
@@ -120,7 +120,7 @@ class _Attempt:
         """Try one address after the other, each with its share of the time that is left."""
         places = socket.getaddrinfo(self._goal.host, self._goal.port, type=socket.SOCK_STREAM)
         for index, (family, kind, protocol, _, address) in enumerate(places):
-            left = _left(self._deadline)
+            left = self._deadline.require_s()
             made = self._holding(socket.socket(family, kind, protocol))
             made.settimeout(left / (len(places) - index))
             try:
@@ -139,7 +139,7 @@ class _Attempt:
             plain, server_hostname=self._goal.host, do_handshake_on_connect=False
         )
         self._holding(secured)
-        secured.settimeout(_left(self._deadline))
+        secured.settimeout(self._deadline.require_s())
         secured.do_handshake()
 
     def _holding(self, made: socket.socket) -> socket.socket:
@@ -154,7 +154,7 @@ class _Attempt:
     def _final(self, response: HTTPResponse) -> HTTPResponse:
         """Return the answer that interim ones (the library knows only 100) come before."""
         while response.status in _INTERIM and self._socket is not None:
-            self._socket.settimeout(_left(self._deadline))
+            self._socket.settimeout(self._deadline.require_s())
             response.headers = None  # type: ignore[assignment]  # so it reads another head
             response.begin()
         return response
@@ -173,15 +173,15 @@ class _Attempt:
                 return False
         return False
 
-    def _more(self, response: HTTPResponse, deadline: float) -> bytes:
+    def _more(self, response: HTTPResponse, deadline: Deadline) -> bytes:
         if response.isclosed() or self._socket is None:  # it closes itself, and its socket, at its end
             return b""
-        self._socket.settimeout(_left(deadline))
+        self._socket.settimeout(deadline.require_s())
         return response.read1(_PIECE_BYTES)
 
     def _let_finish(self, response: HTTPResponse) -> None:
         """Take the rest of the answer for a moment: a server that is cut off would log an error each time."""
-        deadline, taken = time.monotonic() + _GOODBYE_S, 0
+        deadline, taken = Deadline.after(_GOODBYE_S), 0
         while taken < BODY_LIMIT and (chunk := self._more(response, deadline)):
             taken += len(chunk)
 
@@ -198,10 +198,3 @@ def _encoded(text: str, charset: str | None) -> bytes:
         return text.encode(charset or "utf-8")
     except (LookupError, UnicodeError):
         return text.encode()
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-import time
 
 from instar.host import cgroups, conmon, processes, runc
 from instar.model.release import Process
 from instar.providers.base import RESTARTED, Observed
 from instar.providers.local import record
 from instar.providers.local.names import InstanceNames
+from instar.waiting import Deadline, until
 
 _STATUS_PATIENCE_S = 2.0
 _STATUS_POLL_S = 0.005
@@ -46,13 +46,14 @@ def _stopped(names: InstanceNames, process: Process) -> Observed:
 
 def _exit_status(names: InstanceNames) -> int | None:
     """conmon writes the status down a moment after the process has ended; it doesn't when it was killed itself."""
-    deadline = time.monotonic() + _STATUS_PATIENCE_S
-    while True:
+
+    def written_or_never() -> tuple[int | None] | None:
         keeper = conmon.find_keeper(names.keeping)  # asked first: it writes, then goes
         status = conmon.exit_status(names.keeping)
-        if status is not None or keeper is None or time.monotonic() >= deadline:
-            return status
-        time.sleep(_STATUS_POLL_S)
+        return (status,) if status is not None or keeper is None else None
+
+    found = until(written_or_never, Deadline.after(_STATUS_PATIENCE_S), every_s=_STATUS_POLL_S)
+    return found[0] if found else None
 
 
 def _signal(status: int | None) -> str | None:

@@ -29,6 +29,7 @@ from instar.router.address import Address
 from instar.router.components import confinement_possible, haproxy_user
 from instar.router.files import Record, RouterFiles
 from instar.router.slots import Live, Slots
+from instar.waiting import Deadline
 
 _HAPROXY = "haproxy"
 _HOLDER = "holder.py"
@@ -106,12 +107,12 @@ class Proxy:
 
         Raises RouterError when it does not answer or refuses.
         """
-        deadline = time.monotonic() + _ANSWER_S
+        deadline = Deadline.after(_ANSWER_S)
         while True:
             try:
                 return admin_socket.ask(self.files.sockets, self.files.socket, commands)
             except RouterUnreachable:
-                if time.monotonic() > deadline or self.files.record() is None:
+                if deadline.is_over or self.files.record() is None:
                     raise
             time.sleep(_POLL_S)
 
@@ -279,8 +280,8 @@ class Proxy:
 
     def _await_ready(self) -> None:
         """Return when the HAProxy that the living holder has started answers; then it has retired the one before."""
-        deadline = time.monotonic() + _READY_S
-        while time.monotonic() < deadline:
+        deadline = Deadline.after(_READY_S)
+        while not deadline.is_over:
             record = self.files.record()
             if record is None:
                 break

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from instar.model.definition import Stop
 from instar.model.release import Instance, Process
 from instar.providers.local import logs, record, root
 from instar.providers.local.names import INSTANCE_NAME, NO_INSTANCES, InstanceNames, Names
+from instar.waiting import Deadline, until
 
 _KEEPER_PATIENCE_S = 2.0
 _PATIENCE_S = 10.0
@@ -32,11 +32,10 @@ def stop(names: InstanceNames, how: Stop) -> None:
     if cgroups.is_frozen(names.group):
         cgroups.thaw(names.group)
     number = signal.Signals[how.signal]
-    deadline = time.monotonic() + how.grace_ms / 1000
-    while not _forwards(process, number) and processes.lives(process) and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
+    deadline = Deadline.after(how.grace_ms / 1000)
+    until(lambda: _forwards(process, number) or not processes.lives(process), deadline, every_s=_POLL_S)
     processes.send(process, number)
-    processes.wait(process, deadline - time.monotonic())
+    processes.wait(process, deadline.left_s)
 
 
 def remove(names: InstanceNames) -> None:
@@ -120,7 +119,7 @@ def _forwards(process: Process, number: int) -> bool:
 def _end(names: InstanceNames) -> None:
     """End the instance's processes, then conmon, which writes down how they ended; whoever is making it goes first."""
     keeping = names.keeping
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = Deadline.after(_PATIENCE_S)
     if record.find_process(names) is None:
         _kill_all(conmon.find(keeping))
     cgroups.kill(names.group)
@@ -129,7 +128,7 @@ def _end(names: InstanceNames) -> None:
     while workers := conmon.find(keeping):
         _kill_all(workers)
         cgroups.kill(names.group)
-        if time.monotonic() >= deadline:
+        if deadline.is_over:
             raise HostError(f"cannot end '{names.name}': process {workers[0].pid} does not die")
 
 

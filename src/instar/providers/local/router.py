@@ -9,7 +9,6 @@ other.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -27,6 +26,7 @@ from instar.providers.local.survey import printable
 from instar.router import admin_socket, config, listener, previews, served, slots
 from instar.router.previews import Previews
 from instar.router.slots import BACKEND, Live, Server, Slots
+from instar.waiting import Deadline, until
 
 _LOCK_WAIT_S: Final = 30.0
 _ATTACH_S: Final = 5.0
@@ -296,16 +296,16 @@ def _cut(proxy: Proxy, held: Slots, after: Slots, *, previewed: bool) -> int:
 
 def _await_proven(proxy: Proxy, held: Slots, names: Sequence[str]) -> None:
     """Return when HAProxy's checks of all ``names`` have passed. Raises RouterError after five seconds."""
-    deadline = time.monotonic() + _ATTACH_S
     wanted = [(index, server) for index, server in slots.held(held) if server.name in names]
-    while True:
+    missing = list(wanted)
+
+    def proven() -> bool:
         live = proxy.live()
-        missing = [(i, server) for i, server in wanted if not (live[i].proven and live[i].address == server.address)]
-        if not missing:
-            return
-        if time.monotonic() > deadline:
-            break
-        time.sleep(_POLL_S)
+        missing[:] = [(i, one) for i, one in wanted if not (live[i].proven and live[i].address == one.address)]
+        return not missing
+
+    if until(proven, Deadline.after(_ATTACH_S), every_s=_POLL_S):
+        return
     index, server = missing[0]
     row = proxy.statistics()[BACKEND, f"s{index + 1}"]
     said = " ".join(row[name] for name in ("check_desc", "check_code", "last_chk") if row[name] not in ("", "0"))
@@ -318,17 +318,16 @@ def _await_proven(proxy: Proxy, held: Slots, names: Sequence[str]) -> None:
 
 def _require_up(proxy: Proxy, held: Slots) -> None:
     """Refuse to move the traffic from servers that are well to servers of which none is."""
-    deadline = time.monotonic() + _UP_S
-    while True:
+
+    def up() -> bool:
         live = proxy.live()
         wanted = [live[index] for index, server in slots.held(held) if server.weight]
         others = [live[index] for index, server in slots.held(held) if not server.weight]
-        if not wanted or any(one.up for one in wanted) or not any(one.up and one.share for one in others):
-            return
-        if time.monotonic() > deadline:
-            names = ", ".join(server.name for _, server in slots.held(held) if server.weight)
-            raise RouterError(f"cannot route to {names}: the router's checks fail; the traffic stays where it is")
-        time.sleep(_POLL_S)
+        return not wanted or any(one.up for one in wanted) or not any(one.up and one.share for one in others)
+
+    if not until(up, Deadline.after(_UP_S), every_s=_POLL_S):
+        names = ", ".join(server.name for _, server in slots.held(held) if server.weight)
+        raise RouterError(f"cannot route to {names}: the router's checks fail; the traffic stays where it is")
 
 
 def _routed(server: Server, live: Live | None, sessions: int, counted: Served) -> RoutedTarget:

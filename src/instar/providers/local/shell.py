@@ -10,7 +10,6 @@ import os
 import secrets
 import signal
 import subprocess
-import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from instar.providers.local import observation
 from instar.providers.local.inspection import facts
 from instar.providers.local.names import InstanceNames
 from instar.providers.local.survey import survey
+from instar.waiting import Deadline, until
 
 SHELL = "/bin/sh"
 # A terminal belongs to a session whose leader asks for it. Where the image has nothing that does, there is a shell, but
@@ -204,17 +204,15 @@ def _check(names: InstanceNames) -> None:
 
 def _end(names: InstanceNames, pid_file: Path, child: subprocess.Popen[bytes]) -> None:
     """End the shell and all that is in its session still, also what it is about to start. Only of this instance."""
-    until = time.monotonic() + _END_S
-    while not (session := _session(pid_file)) and child.poll() is None and time.monotonic() < until:
-        time.sleep(_POLL_S)
-    if session:
+    until(lambda: _session(pid_file) or child.poll() is not None, Deadline.after(_END_S), every_s=_POLL_S)
+    if session := _session(pid_file):
         _end_all(names, frozenset({session}))
 
 
 def _end_all(names: InstanceNames, sessions: Collection[int]) -> None:
     """End all that is in any of ``sessions``, also what it is about to start."""
-    until = time.monotonic() + _END_S
-    while time.monotonic() < until:
+    deadline = Deadline.after(_END_S)
+    while not deadline.is_over:
         members = [pid for pid in cgroups.members(names.group) if _session_of(pid) in sessions]
         ending = [found for found in map(processes.identify, members) if found is not None]
         if not ending:
