@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from instar import durable
 from instar.entry_points import find_provider, provider_names
-from instar.errors import EnvironmentBusy, HostError, LedgerDamaged, UsageError
+from instar.errors import EnvironmentBusy, HostError, LedgerDamaged, NotRoot, UsageError
 from instar.model.progress import Progress, Report
-from instar.model.state import StateDirectory
+from instar.model.state import ROOTS_STATE, StateDirectory
 
 if TYPE_CHECKING:
     from instar.fetch.cache import Cache
@@ -39,7 +39,7 @@ class MachineWorkspace:
     """The parts of one state directory. Each is imported and made when it is first asked for."""
 
     def __init__(self, environ: Mapping[str, str], report: Report) -> None:
-        self.state = StateDirectory.from_environment(environ)
+        self.state = StateDirectory.from_environment(environ, of_root=os.geteuid() == 0)
         self.report = report
         self._environ = environ
         self.actor = environ.get("SUDO_USER") or _user_name()
@@ -53,6 +53,7 @@ class MachineWorkspace:
     def ledger(self) -> Ledger:
         from instar.ledger import Ledger
 
+        self._require_own_state()
         if self._shared_ledger is not None:
             return Ledger(self._shared_ledger, actor=self.actor)
         if self.state.id_file.exists() and not self.state.ledger.exists():
@@ -93,10 +94,31 @@ class MachineWorkspace:
 
         return load_machine(self._environ)
 
+    def _require_own_state(self) -> None:
+        """Make the state directory of a user without root, theirs alone. Raises NotRoot where it is somebody else's."""
+        folder = self.state.root
+        if os.geteuid() == 0:
+            return
+        if not os.access(folder, os.F_OK):
+            _close(self.state)
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            raise NotRoot(
+                f"cannot use the state directory '{folder}': it belongs to root, or to another user",
+                hint="ask again with sudo",
+            )
+
+    @property
+    def other_state(self) -> str | None:
+        """Say, to a user whose environments are looked at, that root has some of its own here; None where it hasn't."""
+        if os.geteuid() == 0 or self._environ.get("INSTAR_HOME") or not ROOTS_STATE.is_dir():
+            return None
+        return f"only your own environments ('{self.state.root}') are asked for: those of root need sudo"
+
     @functools.cached_property
     def store(self) -> Store:
         from instar.store import Store
 
+        self._require_own_state()
         return Store(self.state.store)
 
     @functools.cached_property
@@ -134,6 +156,11 @@ class MachineWorkspace:
         """Return the provider called ``name``. Raises UsageError when there is none."""
         if name not in self._providers:
             package = self.provider_package(name)
+            if package.traits.needs_root and os.geteuid() != 0:
+                raise NotRoot(
+                    f"cannot use the provider '{name}': it makes mounts, namespaces and cgroups, which takes root",
+                    hint="ask again with sudo",
+                )
             self.ledger  # noqa: B018  a mark without a ledger is taken for a lost ledger
             self._providers[name] = package.open(self)
         return self._providers[name]

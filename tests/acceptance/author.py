@@ -24,11 +24,14 @@ class Author:
             # the clone lies where only root may read: let the program itself be read, and nothing be written
             self._words += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
 
-    def instar(self, *words: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+    def instar(self, *words: str, timeout_s: float = 300, home: Path | None = None) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
             [*self._words, INSTAR, *words],
             cwd=self.folder,
-            env={"PATH": os.environ["PATH"], "HOME": str(self.folder)},
+            env={
+                **{"PATH": os.environ["PATH"], "HOME": str(self.folder)},
+                **({"INSTAR_HOME": str(home)} if home else {}),
+            },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

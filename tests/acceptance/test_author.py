@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import stat
+from pathlib import Path
 
 import pytest
 from author import Author
@@ -108,10 +110,33 @@ def test_a_package_that_does_not_exist_is_named(author: Author) -> None:
 
 def test_what_needs_root_says_so(author: Author) -> None:
     author.define()
-    for words in (["bake"], ["deploy", "dev"], ["deploy", "dev", "--plan"], ["status"], ["rollback", "dev"]):
+    with (author.folder / "instar.yaml").open("a") as file:
+        file.write("environments: {dev: {}}\n")
+    for words in (["bake"], ["deploy", "dev"], ["promote", "dev", "dev"]):
         result = author.instar(*words)
         assert result.returncode == 1, words
-        assert "root" in result.stderr
+        assert "which takes root" in result.stderr and "sudo instar" in result.stderr, (words, result.stderr)
+
+
+def test_what_only_looks_needs_no_root(author: Author) -> None:
+    author.define()
+    own = author.folder / ".local/state/instar"
+    for words in (["status"], ["status", "--json"], ["history"], ["images"], ["gc"], ["history", "--verify"]):
+        result = author.instar(*words)
+        assert result.returncode == 0, (words, result.stderr)
+    assert "nothing is deployed of 'hello' now" in author.instar("status").stdout
+    assert stat.S_IMODE(own.stat().st_mode) == 0o700 and own.stat().st_uid == author.folder.stat().st_uid
+    missing = author.instar("rollback", "hello/dev")
+    assert missing.returncode == 1 and "cannot find 'hello/dev'" in missing.stderr
+
+
+def test_whose_state_it_is_is_said(author: Author, tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    (tmp_path / "state").mkdir(mode=0o700)
+    result = author.instar("status", home=tmp_path / "state")
+    assert result.returncode == 1
+    assert f"cannot use the state directory '{tmp_path}/state': it belongs to root" in result.stderr
 
 
 def test_the_doctor_looks_for_anybody(author: Author) -> None:

@@ -16,7 +16,6 @@ from instar.cli import crashes
 from instar.cli.options import open_workspace
 from instar.cli.screen import say
 from instar.errors import InstarError, UsageError
-from instar.operations.privilege import require_root
 
 _LOGGED = {
     "rollout-failed": "error",
@@ -82,7 +81,6 @@ def agent(
         chosen |= {"--check": f"{check:g}" if check is not None else None, "--log-format": log_format}
         say(_unit([word for name, value in chosen.items() if value is not None for word in (name, value)]))
         return 0
-    require_root("agent")
     from instar.model.machine import MachineSettings
     from instar.operations.agent import Agent
     from instar.telemetry import systemd

@@ -19,7 +19,6 @@ from instar.cli.options import (
 )
 from instar.cli.screen import say_json, show
 from instar.errors import UsageError
-from instar.operations.privilege import require_root
 
 if TYPE_CHECKING:
     pass
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 @json_option
 def taint(environment: str, instance: str, why: str, file: Path, as_json: bool) -> None:
     """Have INSTANCE of ENV replaced: a new one first, then it drains and is destroyed. Nothing is repaired in it."""
-    require_root("taint")
     from instar.operations.taint import taint as run
     from instar.views.break_glass import tainted_json, tainted_page
 
@@ -66,7 +64,6 @@ def shell(
 
     The instance is tainted before: it is replaced after the environment's 'replace_within', whatever was done in it.
     """
-    require_root("shell")
     from instar.host.terminal import find
     from instar.operations.shell import ShellRequest
     from instar.operations.shell import shell as run
@@ -99,7 +96,6 @@ def replay(word: str, speed: float, as_list: bool, file: Path, as_json: bool) ->
     A name from that list is played too. No pause is longer than two seconds. Where it goes to no terminal, all of it
     comes at once, as text.
     """
-    require_root("replay", "the state directory belongs to root")
     from instar.operations.replay import find_recordings, listed, play
     from instar.views.break_glass import recordings_json, recordings_page
 

@@ -74,7 +74,7 @@ def _keep(error: BaseException) -> Path:
 def _folder() -> Path:
     from instar.model.state import StateDirectory
 
-    state = StateDirectory.from_environment(os.environ)
+    state = StateDirectory.from_environment(os.environ, of_root=os.geteuid() == 0)
     with contextlib.suppress(OSError):
         if state.root.is_dir() and os.access(state.root, os.W_OK):  # none is made for this
             state.crashes.mkdir(mode=0o700, exist_ok=True)

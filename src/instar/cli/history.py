@@ -14,11 +14,11 @@ from instar.cli.options import (
     find_environment,
     json_option,
     open_workspace,
+    saying_whose,
     service_beside,
 )
 from instar.cli.screen import moment, say, say_json, show
 from instar.model.progress import Progress
-from instar.operations.privilege import STATE_IS_ROOTS, require_root
 
 
 @click.command()
@@ -29,7 +29,6 @@ from instar.operations.privilege import STATE_IS_ROOTS, require_root
 @click.option("--verify", is_flag=True, help="Check the whole ledger's chain of hashes.")
 def history(environment: str | None, file: Path, as_json: bool, last: int | None, verify: bool) -> None:
     """Show what happened to ENV (or to all), oldest first: who did what, when. ENV may be gone."""
-    require_root("history", STATE_IS_ROOTS)
     from instar.operations.environments import find_environment_id
     from instar.views.events import event_json, history_page
 
@@ -41,9 +40,10 @@ def history(environment: str | None, file: Path, as_json: bool, last: int | None
         else:
             say(f"the chain holds: {verified.events} events, head {verified.head}")
         return
-    environment_id = (
-        find_environment_id(workspace.ledger, environment, service_beside(environment, file)) if environment else None
-    )
+    environment_id = None
+    if environment:
+        with saying_whose(workspace):
+            environment_id = find_environment_id(workspace.ledger, environment, service_beside(environment, file))
     events = workspace.ledger.history(environment_id, last=last)
     if as_json:
         say_json([event_json(event) for event in events])
@@ -60,7 +60,6 @@ def history(environment: str | None, file: Path, as_json: bool, last: int | None
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until ^C.")
 def logs(environment: str, instance: str | None, file: Path, last: int | None, since: str | None, follow: bool) -> None:
     """Show what the instances of ENV printed, in the order of time; of one INSTANCE also when it is gone."""
-    require_root("logs", STATE_IS_ROOTS)
     from instar.operations.logs import endings
     from instar.operations.logs import logs as read
 

@@ -9,7 +9,6 @@ import click
 
 from instar.cli.options import json_option, open_workspace
 from instar.cli.screen import say, say_json, show
-from instar.operations.privilege import require_root
 
 
 @click.group(invoke_without_command=True)
@@ -27,7 +26,6 @@ def images(ctx: click.Context, as_json: bool) -> None:
 @json_option
 def list_images(as_json: bool) -> None:
     """List the images, newest first, with the releases that need them."""
-    require_root("images", "the store belongs to root")
     from instar.operations.images import images as run
     from instar.views.images import images_json, images_page
 
@@ -43,7 +41,6 @@ def list_images(as_json: bool) -> None:
 @json_option
 def show_image(image: str, as_json: bool) -> None:
     """Show one image: IMAGE is a digest, the beginning of one, or a service's name (its newest bake)."""
-    require_root("images show", "the store belongs to root")
     from instar.views.images import image_page
 
     found = open_workspace().store.find(image)
@@ -77,7 +74,6 @@ def export(image: str, file: Path, compression: Literal["zstd", "gzip"]) -> None
 
     IMAGE is a digest, the beginning of one, or a service's name (its newest bake).
     """
-    require_root("export", "the store belongs to root")
     store = open_workspace().store
     found = store.find(image)
     digest = store.export(found.digest, file, compression=compression)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from instar.cli.screen import Screen
+from instar.errors import NotFound
 from instar.workspace import MachineWorkspace
 
 if TYPE_CHECKING:
@@ -77,9 +79,21 @@ def find_environment(workspace: MachineWorkspace, word: str, file: Path) -> Envi
     from instar.operations.environments import find_environment as find
     from instar.operations.locks import require_here
 
-    found = find(workspace.ledger, word, service_beside(word, file))
+    with saying_whose(workspace):
+        found = find(workspace.ledger, word, service_beside(word, file))
     require_here(workspace, found.id)
     return found
+
+
+@contextlib.contextmanager
+def saying_whose(workspace: MachineWorkspace) -> Iterator[None]:
+    """Say of what is not found, to a user without root, that root may have it."""
+    try:
+        yield
+    except NotFound as error:
+        if workspace.other_state is not None:
+            raise NotFound(error.message, hint=workspace.other_state) from error
+        raise
 
 
 def find_own_environment(workspace: MachineWorkspace, word: str, file: Path) -> EnvironmentState:

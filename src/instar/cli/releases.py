@@ -22,7 +22,6 @@ from instar.cli.options import (
 )
 from instar.cli.screen import say, say_json, show
 from instar.model.progress import Progress, Report
-from instar.operations.privilege import require_root
 
 if TYPE_CHECKING:
     from instar.model.outcome import RolloutOutcome
@@ -71,7 +70,6 @@ def deploy(
     workspace = open_workspace()
     loaded = load_definition(file)
     if plan_only:
-        require_root("deploy --plan", "the state directory belongs to root")
         from instar.operations.plan import plan
 
         allowed = {"adopt_name": adopt_name, "break_promotion": break_promotion}
@@ -119,7 +117,6 @@ def promote(
     workspace = open_workspace()
     loaded = load_definition(file)
     if plan_only:
-        require_root("promote --plan", "the state directory belongs to root")
         from instar.operations.plan import plan_promotion
 
         planned = plan_promotion(workspace, loaded, source, target, adopt_name=adopt_name)
@@ -145,7 +142,6 @@ def rollback(environment: str, file: Path, as_json: bool, take_over: bool, to: i
 
     ENV may be SERVICE/ENV, and then needs no definition here. Nothing is baked; a hot release isn't even started.
     """
-    require_root("rollback")
     from instar.operations.rollback import rollback as run
 
     workspace = open_workspace()
@@ -161,7 +157,6 @@ def rollback(environment: str, file: Path, as_json: bool, take_over: bool, to: i
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def destroy(environment: str, file: Path, take_over: bool, volumes: bool, yes: bool) -> None:
     """Remove ENV: its instances, its router, its logs. Volumes stay unless --volumes; what happened stays written."""
-    require_root("destroy")
     from instar.operations.destroy import destroy as run
 
     workspace = open_workspace()
@@ -225,7 +220,6 @@ def _answer_plan(plan: DeployPlan, as_json: bool, *, verb: str = "deploy") -> in
 
 
 def _pin(environment: str, number: int, file: Path, as_json: bool, *, pinned: bool) -> None:
-    require_root("pin" if pinned else "unpin")
     from instar.operations.pin import pin as run
     from instar.views.releases import pinned_json, pinned_sentence
 

@@ -11,7 +11,6 @@ from instar.cli.options import environment_argument, file_option, find_own_envir
 from instar.cli.releases import answer
 from instar.cli.screen import say_json
 from instar.model.progress import Progress
-from instar.operations.privilege import require_root
 
 if TYPE_CHECKING:
     pass
@@ -31,7 +30,6 @@ def rollout() -> None:
 @why_option
 def pause(environment: str, file: Path, as_json: bool, why: str) -> None:
     """Hold the rollout of ENV where it is: the shares of the traffic stay as they are until it is resumed."""
-    require_root("rollout pause")
     from instar.operations.rollout import pause as run
     from instar.views.outcomes import change_json
 
@@ -53,7 +51,6 @@ def resume(environment: str, file: Path, as_json: bool) -> int:
 
     It is carried on by whoever does (a deploy in another terminal, the agent), or else by this command.
     """
-    require_root("rollout resume")
     from instar.operations.rollout import resume as run
     from instar.views.outcomes import change_json
 
@@ -79,7 +76,6 @@ def resume(environment: str, file: Path, as_json: bool) -> int:
 @why_option
 def abort(environment: str, file: Path, as_json: bool, why: str) -> int:
     """Give the rollout of ENV up: the release before has all the traffic again; the candidate's logs are kept."""
-    require_root("rollout abort")
     from instar.operations.rollout import abort as run
     from instar.views.outcomes import change_json
 

@@ -15,7 +15,6 @@ from instar.cli.options import (
     service_name,
 )
 from instar.cli.screen import say, say_json, show
-from instar.operations.privilege import STATE_IS_ROOTS, require_root
 
 
 @click.command()
@@ -27,7 +26,6 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
 
     Without ENV: at a glance, the environments of the definition here, or all where there is none.
     """
-    require_root("status", STATE_IS_ROOTS)
     from instar.model.progress import Progress
     from instar.operations.locks import is_here
     from instar.operations.status import status as look
@@ -55,3 +53,5 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
     else:
         before = "; what was: instar history" if workspace.ledger.history(None, last=1) else ""
         say(f"nothing is deployed{f' of {service!r}' if service else ''} now: instar deploy ENV{before}")
+    if environment is None and workspace.other_state is not None:
+        workspace.report(Progress(stage="root", text=workspace.other_state))

@@ -8,7 +8,6 @@ import click
 
 from instar.cli.options import json_option, open_workspace, place_of, take_over_option
 from instar.cli.screen import say, say_json, show
-from instar.operations.privilege import require_root
 
 
 @click.group(invoke_without_command=True)
@@ -26,7 +25,6 @@ def volumes(context: click.Context) -> None:
 @json_option
 def list_volumes(as_json: bool = False) -> None:
     """List every volume that is kept on this machine, what it takes of the disk, and who has it."""
-    require_root("volumes", "the state directory belongs to root")
     from instar.operations.volumes import volumes as look
     from instar.views.volumes import volumes_json, volumes_page
 
@@ -47,7 +45,6 @@ def remove(environment: str, name: str, take_over: bool, yes: bool) -> None:
 
     SERVICE/ENV may be destroyed already. A volume that an instance has is not removed.
     """
-    require_root("volumes remove")
     from instar.operations.volumes import remove_volume, volumes
 
     workspace, found = open_workspace(), place_of(environment)

@@ -1,6 +1,6 @@
 """Where Instar keeps things on this machine: names only, nothing is touched here.
 
-/var/lib/instar            or $INSTAR_HOME           kept for ever, mode 0700
+/var/lib/instar            or $INSTAR_HOME           kept for ever, mode 0700; without root $XDG_STATE_HOME/instar
 ├── store/                 OCI image layout          (store/)
 ├── steps/                 step key → layer          (bake/)
 ├── layers/                EROFS images of layers    (host/)
@@ -30,8 +30,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from instar.model.digest import Digest
+
+ROOTS_STATE: Final = Path("/var/lib/instar")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,19 @@ class StateDirectory:
     run: Path
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> StateDirectory:
+    def from_environment(cls, environ: Mapping[str, str], *, of_root: bool = True) -> StateDirectory:
+        """Return the one that is named, else root's, or (not ``of_root``) the user's own.
+
+        Source: XDG Base Directory Specification, by which a relative path does not count.
+        """
         home = environ.get("INSTAR_HOME")
+        if not home and not of_root:
+            base = environ.get("XDG_STATE_HOME", "")
+            home = f"{base if base.startswith('/') else environ.get('HOME', '') + '/.local/state'}/instar"
         if home:
             root = Path(home).resolve()
             return cls(root, root / "run")
-        return cls(Path("/var/lib/instar").resolve(), Path("/run/instar"))
+        return cls(ROOTS_STATE.resolve(), Path("/run/instar"))
 
     @property
     def store(self) -> Path:

@@ -29,7 +29,7 @@ from instar.model.release import EnvironmentId, EnvironmentState, Process
 from instar.operations.deploy import clear_orphans
 from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
 from instar.operations.locks import LONGEST_HOLD_S, agent_lock, agent_pid, hold_environment, is_here
-from instar.operations.privilege import require_root
+from instar.operations.privilege import require_root_for
 from instar.operations.scrub import PAUSE_S, Scrub
 from instar.operations.workspace import Workspace
 
@@ -262,7 +262,8 @@ class Agent:
 @contextlib.contextmanager
 def _alone(workspace: Workspace) -> Iterator[None]:
     """Be the only agent of this state directory inside. Raises Refused."""
-    require_root("agent")
+    for state in workspace.ledger.environments():
+        require_root_for(workspace, state.settings.provider, "agent")
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(locks.hold(agent_lock(workspace), "the agent", inherited=False))

@@ -22,7 +22,7 @@ from instar.model.release import Configuration, EnvironmentId, EnvironmentState,
 from instar.operations.connections import cut_connections
 from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc
 from instar.operations.old_secrets import remove_old_secrets_if_free
-from instar.operations.privilege import require_root
+from instar.operations.privilege import require_root_for
 from instar.operations.project import project_of, require_own
 from instar.operations.secrets import keep_secrets
 from instar.operations.watch import require_watch, warn_unwatched, watch_release
@@ -48,7 +48,7 @@ def deploy(
     another project's. ``break_promotion``: also where it takes its releases from another environment; both are
     written down. ``watch``: return when the release has stayed well for as long as its environment asks for.
     """
-    require_root("deploy")
+    require_root_for(workspace, get_declared(loaded, name).provider, "deploy")
     if detach:
         require_agent(workspace)
     began = time.monotonic()

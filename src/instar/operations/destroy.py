@@ -8,13 +8,13 @@ from instar.model.release import EnvironmentState
 from instar.operations.deploy import clear_orphans
 from instar.operations.locks import hold_environment
 from instar.operations.old_secrets import remove_old_secrets_if_free
-from instar.operations.privilege import require_root
+from instar.operations.privilege import require_root_for
 from instar.operations.workspace import Workspace
 
 
 def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: bool, take_over: bool = False) -> None:
     """Remove ``environment``. Killed in the middle, it is gone on with by asking again."""
-    require_root("destroy")
+    require_root_for(workspace, environment.settings.provider, "destroy")
     environment_id = environment.id
     provider = workspace.provider(environment.settings.provider)
     with hold_environment(workspace, environment_id, take_over=take_over):

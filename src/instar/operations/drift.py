@@ -11,7 +11,7 @@ from instar.host import locks
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.layers import guarantee
 from instar.operations.locks import environment_lock
-from instar.operations.privilege import require_root
+from instar.operations.privilege import require_root_for
 from instar.operations.workspace import Workspace
 
 
@@ -22,7 +22,7 @@ def drift(
 
     The router's traffic is held against the ledger only where nobody acts on the environment just then.
     """
-    require_root("drift", "it looks into processes, mounts and namespaces")
+    require_root_for(workspace, state.settings.provider, "drift")
     if instance is not None and instance not in {one.id for one in workspace.ledger.instances(state.id)}:
         raise NotFound(
             f"cannot find '{instance}' in '{state.id}': there is no such instance now",

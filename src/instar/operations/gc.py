@@ -26,7 +26,6 @@ from instar.operations import recordings, retention
 from instar.operations.layers import layers_in_use
 from instar.operations.locks import hold_store
 from instar.operations.old_secrets import remove_old_secrets
-from instar.operations.privilege import require_root
 from instar.operations.retention import environments_with_releases, kept_releases
 from instar.operations.workspace import Workspace
 from instar.store import Collected
@@ -37,7 +36,6 @@ def gc(workspace: Workspace, *, dry_run: bool, everything: bool = False) -> Coll
 
     ``everything``: also the newest bakes of services that have no environment, and all that was fetched.
     """
-    require_root("gc")
     with hold_store(workspace, to_remove=True):
         services = {state.id.service for state in workspace.ledger.environments()}
         keep, collected = _collect(workspace, services if everything else None, dry_run=dry_run)
@@ -74,7 +72,6 @@ def gc(workspace: Workspace, *, dry_run: bool, everything: bool = False) -> Coll
 
 def remove_image(workspace: Workspace, word: str) -> Digest:
     """Take one image out of the store; its blobs go with the next gc. Raises Refused when a release needs it."""
-    require_root("images remove")
     with hold_store(workspace, to_remove=True), workspace.ledger.transaction():
         image = workspace.store.find(word)
         users = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from instar.errors import ImageNotFound
 from instar.model.release import EnvironmentId, Release
-from instar.operations.privilege import require_root
 from instar.operations.workspace import Workspace
 
 
@@ -13,7 +12,6 @@ def pin(workspace: Workspace, environment: EnvironmentId, number: int, *, pinned
 
     Raises NotFound when there is no such release, ImageNotFound when there is no image to keep any more.
     """
-    require_root("pin" if pinned else "unpin")
     with workspace.ledger.transaction():  # gc, too, takes images out of the store within one
         release = workspace.ledger.get_release(environment, number)
         if pinned and not release.pinned and release.image not in workspace.store.digests():

@@ -12,7 +12,7 @@ from instar.model.release import Configuration, EnvironmentId, Release, Settings
 from instar.operations.deploy import begin, converge, get_declared, leave, require_agent
 from instar.operations.locks import hold_environment, keep_from_gc
 from instar.operations.old_secrets import remove_old_secrets_if_free
-from instar.operations.privilege import require_root
+from instar.operations.privilege import require_root_for
 from instar.operations.project import project_of, require_own, require_own_source
 from instar.operations.secrets import keep_secrets
 from instar.operations.workspace import Workspace
@@ -30,7 +30,7 @@ def promote(
 ) -> RolloutOutcome:
     """Roll out to environment ``name`` what runs in ``source``: its image and its ``service`` section, as tried
     there, with ``name``'s own configuration from the definition."""
-    require_root("promote")
+    require_root_for(workspace, get_declared(loaded, name).provider, "promote")
     if detach:
         require_agent(workspace)
     began = time.monotonic()

@@ -13,7 +13,6 @@ from instar.host.terminal_filter import Filter
 from instar.model.break_glass import ListedRecording
 from instar.model.release import EnvironmentId
 from instar.operations.environments import find_environment_id
-from instar.operations.privilege import require_root
 from instar.operations.recordings import Recording, recordings
 from instar.operations.workspace import Workspace
 
@@ -28,7 +27,6 @@ def find_recordings(
     It is an instance, also one that is gone, a recording, or an environment: of ``service``, which is asked for only
     then. Raises NotFound when there is none.
     """
-    require_root("replay", "the state directory belongs to root")
     own = tuple(one for one in recordings(workspace.state) if word in (one.instance, one.name))
     if own:
         return own, False

@@ -11,7 +11,7 @@ from instar.operations import retention
 from instar.operations.deploy import converge, refuse_destroying, start_rollout
 from instar.operations.locks import hold_environment
 from instar.operations.old_secrets import require_secrets
-from instar.operations.privilege import require_root
+from instar.operations.privilege import require_root_for
 from instar.operations.workspace import Workspace
 
 
@@ -29,7 +29,7 @@ def rollback(
     read the data there is. Raises Refused when there is none or it can't, NotFound when ``to`` never was, ImageNotFound
     when its image is gone.
     """
-    require_root("rollback")
+    require_root_for(workspace, environment.settings.provider, "rollback")
     began = time.monotonic()
     environment_id = environment.id
     with hold_environment(workspace, environment_id, take_over=take_over):

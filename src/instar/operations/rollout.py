@@ -15,7 +15,7 @@ from instar.model.outcome import RolloutChange
 from instar.model.release import EnvironmentId, EnvironmentState, Rollout
 from instar.operations.deploy import converge
 from instar.operations.locks import agent_pid, environment_lock, hold_environment
-from instar.operations.privilege import require_root
+from instar.operations.privilege import require_root_for
 from instar.operations.workspace import Workspace
 from instar.waiting import Deadline, until
 
@@ -25,7 +25,7 @@ _POLL_S = 0.05
 
 def pause(workspace: Workspace, environment: EnvironmentState, *, why: str = "") -> RolloutChange:
     """Hold the rollout where it is: no further share of the traffic moves. What was given stays."""
-    require_root("rollout pause")
+    require_root_for(workspace, environment.settings.provider, "rollout pause")
     rollout = _before_the_end(workspace, environment, "pause")
     if rollout.stage.paused:
         raise Refused(
@@ -37,7 +37,7 @@ def pause(workspace: Workspace, environment: EnvironmentState, *, why: str = "")
 
 def resume(workspace: Workspace, environment: EnvironmentState) -> RolloutChange:
     """Go on: after ``pause``, or from a step whose pause is over only when somebody says so."""
-    require_root("rollout resume")
+    require_root_for(workspace, environment.settings.provider, "rollout resume")
     rollout = _before_the_end(workspace, environment, "resume")
     state = workspace.ledger.get_environment(environment.id)
     if not waits_for_somebody(state):
@@ -52,7 +52,7 @@ def resume(workspace: Workspace, environment: EnvironmentState) -> RolloutChange
 
 def abort(workspace: Workspace, environment: EnvironmentState, *, why: str = "") -> RolloutChange:
     """Give the rollout up: the release before has all traffic again. Returns when it has."""
-    require_root("rollout abort")
+    require_root_for(workspace, environment.settings.provider, "rollout abort")
     rollout = _before_the_end(workspace, environment, "abort")
     rollout = workspace.ledger.change_stage(rollout, "abort", {"reason": why}, abort=why)
     change = _carried_on(workspace, rollout)

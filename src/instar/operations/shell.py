@@ -27,7 +27,7 @@ from instar.model.release import EnvironmentState, Instance, Release, Taint
 from instar.model.survey import Survey, differences
 from instar.operations.isolation import isolate, require_another
 from instar.operations.locks import agent_pid, hold_environment
-from instar.operations.privilege import require_root
+from instar.operations.privilege import require_root_for
 from instar.operations.recordings import new_recording
 from instar.operations.taint import get_instance, get_reason
 from instar.operations.workspace import Workspace
@@ -74,7 +74,7 @@ def shell(
     Raises UsageError, NotFound, Refused, ProviderError, HostError and ComponentMissing before the instance is tainted;
     ProviderError when it could not be isolated, HostError when recording failed, after that.
     """
-    require_root("shell")
+    require_root_for(workspace, environment.settings.provider, "shell")
     reason = get_reason(request.why)
     if request.command is None and terminal is None:
         raise UsageError(

@@ -6,14 +6,12 @@ from instar.errors import Refused
 from instar.model.release import EnvironmentId, Settings
 from instar.model.volume import KeptVolume
 from instar.operations.locks import hold_environment
-from instar.operations.privilege import require_root
 from instar.operations.workspace import Workspace
 from instar.providers.facets import Volumes, require
 
 
 def volumes(workspace: Workspace, environment: EnvironmentId | None = None) -> tuple[KeptVolume, ...]:
     """Return every volume that is kept, or those of ``environment``."""
-    require_root("volumes", "the state directory belongs to root")
     return tuple(
         KeptVolume(
             environment=one.environment,
@@ -30,7 +28,6 @@ def volumes(workspace: Workspace, environment: EnvironmentId | None = None) -> t
 
 def remove_volume(workspace: Workspace, environment: EnvironmentId, name: str, *, take_over: bool = False) -> None:
     """Remove a volume for ever, and write that down. Raises NotFound, and Refused while an instance has it."""
-    require_root("volumes remove")
     with hold_environment(workspace, environment, take_over=take_over):
         users = _users(workspace, environment, name)
         if users:
