@@ -171,7 +171,7 @@ def test_a_stable_copy_that_ended_gets_a_successor_for_which_nothing_waits() -> 
     dead, left = group(1, "stopped", weight=4, serial=1), group(1, weight=4, serial=2)
     candidate = [group(2, weight=1, serial=serial, healthy=True) for serial in (1, 2)]
     assert decide(at(step(1), [dead, left, *candidate], instances=2)) == (Retire((dead.id,), "it ended"),)
-    assert decide(at(step(1), [left, *candidate], instances=2)) == (Plan(1, 1, "ended"),)
+    assert decide(at(step(1), [left, *candidate], instances=2)) == (Plan(1, (1,), "ended"),)
     young = group(1, serial=3, healthy=False)
     (action,) = decide(at(step(1), [left, young, *candidate], instances=2))
     assert isinstance(action, Share), "shares are for those who serve"
@@ -179,7 +179,7 @@ def test_a_stable_copy_that_ended_gets_a_successor_for_which_nothing_waits() -> 
 
 def test_without_any_stable_copy_one_is_made_before_a_candidate_gets_more() -> None:
     candidate = group(2, weight=1, healthy=True)
-    assert decide(at(step(1), [candidate])) == (Plan(1, 1, "ended"),)
+    assert decide(at(step(1), [candidate])) == (Plan(1, (1,), "ended"),)
 
 
 def test_the_source_gets_no_more_copies_than_it_had() -> None:

@@ -29,7 +29,7 @@ from instar.model.release import Stage
 
 def test_a_first_deploy_goes_from_nothing_to_traffic_in_order() -> None:
     new = [release(1)]
-    assert decide(snapshot(new, target=1, instances=2)) == (Plan(1, 2),)
+    assert decide(snapshot(new, target=1, instances=2)) == (Plan(1, (1,) * 2),)
     planned = [group(1, "absent", serial=1), group(1, "absent", serial=2)]
     names = tuple(one.id for one in planned)
     assert decide(snapshot(new, planned, target=1, instances=2)) == (Create(names, start=True),)
@@ -102,7 +102,7 @@ def test_a_rollback_asks_the_hot_release_first_and_replaces_what_no_longer_answe
     old = group(1, healthy=False, weight=0, age_s=600)
     (action,) = decide(snapshot(releases, [old, group(2, weight=100)], active=2, target=1))
     assert isinstance(action, Retire) and action.instances == (old.id,)
-    assert decide(snapshot(releases, [group(2, weight=100)], active=2, target=1)) == (Plan(1, 1),)
+    assert decide(snapshot(releases, [group(2, weight=100)], active=2, target=1)) == (Plan(1, (1,)),)
 
 
 def test_a_copy_that_slept_and_was_started_for_a_rollback_gets_its_time() -> None:
@@ -129,7 +129,7 @@ def test_two_releases_with_an_exclusive_volume_never_run_at_once() -> None:
 def test_the_hot_release_of_an_exclusive_volume_is_created_and_not_started() -> None:
     releases = [release(1, DATABASE, ran_well=True, last=1), release(2, DATABASE, ran_well=True)]
     new, asleep = group(2, weight=100), group(1, "absent", serial=2)
-    assert decide(snapshot(releases, [new], active=2)) == (Plan(1, 1, replacing="hot"),)
+    assert decide(snapshot(releases, [new], active=2)) == (Plan(1, (1,), replacing="hot"),)
     assert decide(snapshot(releases, [new, asleep], active=2)) == (Create((asleep.id,), start=False),)
     assert decide(snapshot(releases, [new, group(1, "created", serial=2)], active=2)) == ()
 
@@ -137,7 +137,7 @@ def test_the_hot_release_of_an_exclusive_volume_is_created_and_not_started() -> 
 def test_after_a_failed_exclusive_rollout_the_source_runs_again() -> None:
     releases = [release(1, DATABASE, ran_well=True), release(2, DATABASE)]
     failed = group(2, healthy=False)
-    assert decide(snapshot(releases, [failed], active=1)) == (Plan(1, 1, replacing="ended"),)
+    assert decide(snapshot(releases, [failed], active=1)) == (Plan(1, (1,), replacing="ended"),)
     (action,) = decide(snapshot(releases, [failed, group(1, "created", serial=2)], active=1))
     assert isinstance(action, Retire) and action.instances == (failed.id,)
 
@@ -173,7 +173,7 @@ def test_a_dead_copy_of_the_active_release_is_replaced_once_and_not_for_ever() -
     releases = [release(1, ran_well=True)]
     dead = group(1, "stopped", weight=0)
     assert decide(snapshot(releases, [dead], active=1)) == (Retire((dead.id,), "it ended"),)
-    assert decide(snapshot(releases, [], active=1)) == (Plan(1, 1, replacing="ended"),)
+    assert decide(snapshot(releases, [], active=1)) == (Plan(1, (1,), replacing="ended"),)
     assert decide(dataclasses.replace(snapshot(releases, [], active=1), tried=frozenset({(1, "ended")}))) == ()
 
 

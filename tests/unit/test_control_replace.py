@@ -33,7 +33,7 @@ def exclusive(groups: Sequence[GroupView], **fields: Any) -> Snapshot:
 def test_who_ended_is_taken_away_and_replaced() -> None:
     dead = group(1, "stopped", weight=0, serial=2)
     assert decide(kept([group(1, weight=100), dead], instances=2)) == (Retire((dead.id,), "it ended"),)
-    assert decide(kept([group(1, weight=100)], instances=2)) == (Plan(1, 1, "ended"),)
+    assert decide(kept([group(1, weight=100)], instances=2)) == (Plan(1, (1,), "ended"),)
 
 
 def test_who_ended_has_its_traffic_taken_first() -> None:
@@ -44,7 +44,7 @@ def test_who_ended_has_its_traffic_taken_first() -> None:
 def test_who_no_longer_answers_goes_when_another_does() -> None:
     unwell, well = group(1, weight=0, healthy=False, up=False), group(1, weight=100, serial=2)
     lost: dict[str, Any] = {"unwell": frozenset({unwell.id}), "instances": 2}
-    assert decide(kept([unwell, well], **lost)) == (Plan(1, 1, "unwell"),)
+    assert decide(kept([unwell, well], **lost)) == (Plan(1, (1,), "unwell"),)
     planned = group(1, "absent", serial=3)
     assert decide(kept([unwell, well, planned], **lost)) == (Create((planned.id,), start=True),)
     young = group(1, healthy=True, serial=3)
@@ -65,7 +65,7 @@ def test_a_replacement_that_never_got_healthy_goes_and_is_counted() -> None:
 def test_each_replacement_waits_twice_as_long_as_the_one_before(failures: int, due_s: int) -> None:
     before = tuple(ago(100 - number) for number in range(failures - 1))
     late = kept([], failures=(*before, ago(due_s)))
-    assert decide(late) == (Plan(1, 1, "ended"),)
+    assert decide(late) == (Plan(1, (1,), "ended"),)
     (action,) = decide(kept([], failures=(*before, ago(due_s - 0.25))))
     assert action == Wait(0.25)
 
@@ -74,7 +74,7 @@ def test_the_longest_pause_is_a_minute() -> None:
     failures = tuple(ago(300 - number) for number in range(20))
     policy = dataclasses.replace(POLICY, budget=100)
     made = snapshot([release(1)], [], active=1, replace=policy, failures=(*failures, ago(60)))
-    assert decide(made) == (Plan(1, 1, "ended"),)
+    assert decide(made) == (Plan(1, (1,), "ended"),)
 
 
 def test_a_spent_budget_raises_an_alarm_once_and_nothing_is_replaced_any_more() -> None:
@@ -94,7 +94,7 @@ def test_an_alarm_leaves_what_is_there_as_it_is() -> None:
 
 
 def test_somebody_who_asks_gets_one_at_once() -> None:
-    assert decide(kept([], failures=None)) == (Plan(1, 1, "ended"),)
+    assert decide(kept([], failures=None)) == (Plan(1, (1,), "ended"),)
     assert decide(kept([], failures=None, tried=frozenset({(1, "ended")}))) == ()
 
 
@@ -103,7 +103,7 @@ def test_somebody_who_asks_gets_one_at_once() -> None:
 
 def test_the_oldest_is_replaced_when_it_is_too_old_and_only_one_at_a_time() -> None:
     old = [group(1, weight=100, serial=1, age_s=HOUR), group(1, weight=100, serial=2, age_s=HOUR + 5)]
-    assert decide(kept(old, instances=2)) == (Plan(1, 1, "old"),)
+    assert decide(kept(old, instances=2)) == (Plan(1, (1,), "old"),)
     new = group(1, healthy=True, weight=0, serial=3)
     assert decide(kept([*old, new], instances=2)) == (Route((old[0].id, new.id)),)
     after = [old[0], group(1, weight=0, serial=2, age_s=HOUR + 5), group(1, weight=100, serial=3)]
@@ -122,7 +122,7 @@ def test_an_old_one_serves_until_its_requests_are_answered() -> None:
 def test_unwell_ones_come_before_old_ones() -> None:
     old, unwell = group(1, weight=100, age_s=HOUR), group(1, weight=0, healthy=False, up=False, serial=2)
     made = kept([old, unwell], instances=2, unwell=frozenset({unwell.id}))
-    assert decide(made) == (Plan(1, 1, "unwell"),)
+    assert decide(made) == (Plan(1, (1,), "unwell"),)
 
 
 def test_a_successor_of_an_old_one_that_fails_goes_and_the_old_one_serves_on() -> None:
@@ -135,7 +135,7 @@ def test_nothing_is_too_old_while_a_rollout_runs_or_somebody_waits() -> None:
     old = group(1, weight=100, age_s=2 * HOUR)
     assert decide(kept([old], failures=None)) == ()
     rolling = kept([old], releases=[release(1, ran_well=True), release(2)], target=2)
-    assert decide(rolling) == (Plan(2, 1),)
+    assert decide(rolling) == (Plan(2, (1,)),)
 
 
 # a volume for itself
@@ -147,7 +147,7 @@ def test_with_an_exclusive_volume_the_old_one_stops_first() -> None:
     closed = group(1, weight=0, age_s=HOUR)
     (action,) = decide(exclusive([closed], quiet_since={closed.id: ago(1)}))
     assert isinstance(action, Retire)
-    assert decide(exclusive([])) == (Plan(1, 1, "ended"),)
+    assert decide(exclusive([])) == (Plan(1, (1,), "ended"),)
 
 
 def test_it_does_not_stop_while_nothing_may_take_its_place() -> None:
@@ -169,7 +169,7 @@ def test_a_hot_copy_that_ended_is_restored_by_the_agent_alone() -> None:
     dead = group(2, "stopped", weight=0)
     both = kept([*serving(1, 1), dead], releases=releases)
     assert decide(both) == (Retire((dead.id,), "it is no longer needed"),)
-    assert decide(kept(serving(1, 1), releases=releases)) == (Plan(2, 1, "hot"),)
+    assert decide(kept(serving(1, 1), releases=releases)) == (Plan(2, (1,), "hot"),)
     assert decide(kept(serving(1, 1), releases=releases, failures=None)) == ()
     assert decide(kept(serving(1, 1), releases=releases, tried=frozenset({(2, "hot")}))) == ()
     planned = group(2, "absent")
@@ -192,7 +192,7 @@ def test_whoever_answers_is_not_stopped_while_the_active_release_has_nobody() ->
     releases = [release(1, ran_well=True), release(2)]
     candidate = group(2, weight=100)
     assert decide(kept([candidate], releases=releases, alarm="3 replacements")) == ()
-    assert decide(kept([candidate], releases=releases)) == (Plan(1, 1, "ended"),)
+    assert decide(kept([candidate], releases=releases)) == (Plan(1, (1,), "ended"),)
     assert decide(kept([*ready(1, 1), candidate], releases=releases)) == (Route(("shop-production-1-1",)),)
     quiet = kept([*serving(1, 1), group(2, weight=0)], releases=releases)
     assert decide(quiet) == (Retire((candidate.id,), "it is no longer needed"),)
@@ -212,7 +212,7 @@ def test_replacements_that_fail_slowly_spend_the_budget_too() -> None:
 def test_tainted_ones_serve_until_others_do_and_go_together() -> None:
     first, second = (group(1, weight=100, serial=serial, taint=tainted()) for serial in (1, 2))
     left = group(1, weight=100, serial=3)
-    assert decide(kept([first, second, left], instances=3)) == (Plan(1, 2, "tainted"),)
+    assert decide(kept([first, second, left], instances=3)) == (Plan(1, (1,) * 2, "tainted"),)
     young = tuple(group(1, healthy=True, weight=0, serial=serial) for serial in (4, 5))
     assert decide(kept([first, second, left, *young], instances=3)) == (Route(names((left, *young))),)
     drained = [dataclasses.replace(one, routed=None) for one in (first, second)]
@@ -222,7 +222,7 @@ def test_tainted_ones_serve_until_others_do_and_go_together() -> None:
 
 def test_drifted_ones_go_one_by_one() -> None:
     groups = [group(1, weight=100, serial=serial, taint=tainted("drift")) for serial in (1, 2)]
-    assert decide(kept(groups, instances=2)) == (Plan(1, 1, "drifted"),)
+    assert decide(kept(groups, instances=2)) == (Plan(1, (1,), "drifted"),)
 
 
 def test_a_taint_waits_until_it_is_due() -> None:
@@ -232,7 +232,7 @@ def test_a_taint_waits_until_it_is_due() -> None:
 
 def test_an_isolated_one_loses_its_traffic_to_another_and_stays_until_it_is_due() -> None:
     aside = group(1, weight=100, taint=tainted("shell", due_in_s=60, isolated=True))
-    assert decide(kept([aside])) == (Plan(1, 1, "tainted"),)
+    assert decide(kept([aside])) == (Plan(1, (1,), "tainted"),)
     other = group(1, healthy=True, weight=0, serial=2)
     assert decide(kept([aside, other])) == (Route((other.id,)),)
     quiet = group(1, weight=0, taint=tainted("shell", due_in_s=60, isolated=True))
@@ -244,7 +244,7 @@ def test_an_isolated_one_loses_its_traffic_to_another_and_stays_until_it_is_due(
 def test_a_tainted_worker_goes_when_another_works() -> None:
     releases = [release(1, WORKER, ran_well=True)]
     worker, other = group(1, age_s=60, taint=tainted()), group(1, healthy=True, age_s=60, serial=2)
-    assert decide(kept([worker], releases=releases)) == (Plan(1, 1, "tainted"),)
+    assert decide(kept([worker], releases=releases)) == (Plan(1, (1,), "tainted"),)
     assert decide(kept([worker, other], releases=releases)) == (Retire((worker.id,), "others are in its place"),)
 
 
@@ -256,7 +256,7 @@ def test_a_tainted_one_that_must_be_alone_stops_first_and_is_never_set_aside() -
 
 def test_a_person_who_deploys_gets_one_replacement_of_what_is_tainted() -> None:
     bad = group(1, weight=100, taint=tainted())
-    assert decide(kept([bad], failures=None)) == (Plan(1, 1, "tainted"),)
+    assert decide(kept([bad], failures=None)) == (Plan(1, (1,), "tainted"),)
     assert decide(kept([bad], failures=None, tried=frozenset({(1, "tainted")}))) == ()
 
 
@@ -270,7 +270,7 @@ def test_a_hot_release_s_tainted_copy_goes_when_another_is_ready_and_no_sooner()
         made = {"active": 2, "replace": POLICY, "failures": (), **fields}
         return decide(snapshot(HOT, [hot, active, *groups], **made))
 
-    assert after() == (Plan(1, 1, replacing="hot"),)
+    assert after() == (Plan(1, (1,), replacing="hot"),)
     assert after(group(1, "absent", serial=2)) == (Create(("shop-production-1-2",), start=True),)
     assert after(group(1, serial=2, healthy=False)) == ()
     assert after(group(1, serial=2, healthy=True)) == (Retire((hot.id,), "it is no longer needed"),)
@@ -285,7 +285,7 @@ def test_a_sleeping_hot_release_s_tainted_copy_goes_when_another_is_made() -> No
     releases = [release(1, DATABASE, ran_well=True, last=9), release(2, DATABASE, ran_well=True, last=1)]
     hot, active = group(1, "created", taint=tainted()), group(2, weight=100)
     made: dict[str, Any] = {"active": 2, "replace": POLICY, "failures": ()}
-    assert decide(snapshot(releases, [hot, active], **made)) == (Plan(1, 1, replacing="hot"),)
+    assert decide(snapshot(releases, [hot, active], **made)) == (Plan(1, (1,), replacing="hot"),)
     other = group(1, "absent", serial=2)
     assert decide(snapshot(releases, [hot, active, other], **made)) == (Create((other.id,), start=False),)
     other = group(1, "created", serial=2)
@@ -296,25 +296,25 @@ def test_a_sleeping_hot_release_s_tainted_copy_goes_when_another_is_made() -> No
 
 
 def test_who_is_wanted_beyond_those_there_were_takes_nobodys_place_and_waits_for_nothing() -> None:
-    assert decide(kept(serving(1, 1), instances=3, owed=0, failures=(ago(0.1),))) == (Plan(1, 2),)
-    assert decide(kept(serving(1, 1), instances=3, owed=0, failures=None)) == (Plan(1, 2),)
+    assert decide(kept(serving(1, 1), instances=3, owed=0, failures=(ago(0.1),))) == (Plan(1, (1,) * 2),)
+    assert decide(kept(serving(1, 1), instances=3, owed=0, failures=None)) == (Plan(1, (1,) * 2),)
 
 
 def test_of_those_that_are_missing_only_who_ended_is_replaced() -> None:
-    assert decide(kept(serving(1, 1), instances=4, owed=1)) == (Plan(1, 2), Plan(1, 1, "ended"))
+    assert decide(kept(serving(1, 1), instances=4, owed=1)) == (Plan(1, (1,) * 2), Plan(1, (1,), "ended"))
     early = decide(kept(serving(1, 1), instances=4, owed=1, failures=(ago(0.75),)))
-    assert early == (Plan(1, 2), Wait(0.25))
-    assert decide(kept(serving(1, 1), instances=2, owed=5)) == (Plan(1, 1, "ended"),)
+    assert early == (Plan(1, (1,) * 2), Wait(0.25))
+    assert decide(kept(serving(1, 1), instances=2, owed=5)) == (Plan(1, (1,), "ended"),)
 
 
 def test_an_alarm_that_holds_lets_nothing_be_launched_and_another_does() -> None:
     made = kept([], owed=0, alarm="3 replacements")
     assert decide(made) == ()
     asked = dataclasses.replace(made, failures=None)
-    assert decide(asked) == (Plan(1, 1),)
+    assert decide(asked) == (Plan(1, (1,)),)
     loose = dataclasses.replace(made, environment=dataclasses.replace(made.environment, alarm_holds=False))
-    assert decide(loose) == (Plan(1, 1),)
-    assert decide(dataclasses.replace(loose, owed=1)) == (Plan(1, 1, "ended"),)
+    assert decide(loose) == (Plan(1, (1,)),)
+    assert decide(dataclasses.replace(loose, owed=1)) == (Plan(1, (1,), "ended"),)
 
 
 def test_an_alarm_says_how_the_last_one_ended() -> None:

@@ -34,9 +34,9 @@ def roll(
 
 
 def test_a_batch_is_launched_beside_what_serves_and_not_more() -> None:
-    assert decide(roll(serving(1, 3))) == (Plan(2, 1),)
-    assert decide(roll(serving(1, 3), batch=2)) == (Plan(2, 2),)
-    assert decide(roll(serving(1, 3), batch=5)) == (Plan(2, 3),)
+    assert decide(roll(serving(1, 3))) == (Plan(2, (1,)),)
+    assert decide(roll(serving(1, 3), batch=2)) == (Plan(2, (1,) * 2),)
+    assert decide(roll(serving(1, 3), batch=5)) == (Plan(2, (1,) * 3),)
 
 
 def test_a_batch_that_is_ready_takes_the_place_of_as_many() -> None:
@@ -55,7 +55,7 @@ def test_who_was_replaced_goes_before_the_next_are_launched() -> None:
     assert isinstance(decide(roll([*stay, busy, taken], stage=Stage(step=1), quiet_since=quiet))[0], Wait)
     (action,) = decide(roll([*stay, gone, taken], stage=Stage(step=1)))
     assert action == Retire((gone.id,), "another release took its place")
-    assert decide(roll([*stay, taken], stage=Stage(step=1))) == (Plan(2, 1),)
+    assert decide(roll([*stay, taken], stage=Stage(step=1))) == (Plan(2, (1,)),)
 
 
 def test_who_drains_for_too_long_goes_all_the_same() -> None:
@@ -78,9 +78,9 @@ def test_copies_beyond_the_wanted_number_lose_their_traffic_before_they_go() -> 
 def test_a_source_copy_that_ended_is_replaced_only_while_it_would_stay() -> None:
     dead = group(1, "stopped", weight=100, serial=3)
     assert decide(roll([*serving(1, 2), dead])) == (Retire((dead.id,), "it ended"),)
-    assert decide(roll(serving(1, 2))) == (Plan(1, 1, "ended"),)
+    assert decide(roll(serving(1, 2))) == (Plan(1, (1,), "ended"),)
     taken = group(2, weight=100)
-    assert decide(roll([*serving(1, 2), taken], stage=Stage(step=1))) == (Plan(2, 1),)
+    assert decide(roll([*serving(1, 2), taken], stage=Stage(step=1))) == (Plan(2, (1,)),)
 
 
 def test_a_batch_that_fails_undoes_it_all() -> None:
@@ -112,7 +112,7 @@ def test_each_batch_is_judged_before_the_next() -> None:
     assert isinstance(action, Judge)
     assert action.verdict.passed is True
     judged = dataclasses.replace(stage, judged=True)
-    assert decide(roll([*stable, good], stage=judged, analysis=analysis)) == (Plan(2, 1),)
+    assert decide(roll([*stable, good], stage=judged, analysis=analysis)) == (Plan(2, (1,)),)
 
 
 def test_a_paused_batch_is_not_given_up_for_want_of_requests() -> None:
@@ -152,7 +152,7 @@ def done(groups: list[GroupView], snapshot: Snapshot) -> list[GroupView]:
                 serials = range(1 + max((one.instance.serial % 100 for one in groups), default=0), 100)
                 groups += [
                     group(action.release, "absent", serial=serial)
-                    for serial, _ in zip(serials, range(action.count), strict=False)
+                    for serial, _ in zip(serials, action.members, strict=False)
                 ]
             case Create() | Start():
                 groups = [

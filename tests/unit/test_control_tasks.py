@@ -58,7 +58,7 @@ def test_a_task_goes_from_its_record_to_its_end_before_any_copy_is_planned() -> 
 def test_the_next_task_comes_after_the_one_before_and_the_copies_after_all() -> None:
     assert decide(tasking([run("before 1", "done")])) == (BeginTask(2, "before 2"),)
     both = [run("before 1", "done"), run("before 2", "done", serial=8)]
-    assert decide(tasking(both)) == (Plan(2, 1),)
+    assert decide(tasking(both)) == (Plan(2, (1,)),)
 
 
 def test_a_task_that_fails_before_fails_the_rollout_and_touches_no_traffic() -> None:
@@ -112,7 +112,7 @@ def test_a_last_task_that_fails_is_a_warning() -> None:
 
 def test_with_an_exclusive_volume_tasks_run_when_the_source_has_stopped() -> None:
     service = dataclasses.replace(DATABASE, before=(MIGRATE,))
-    assert decide(tasking(service=service)) == (Plan(2, 1),)
+    assert decide(tasking(service=service)) == (Plan(2, (1,)),)
     stopped = decide(tasking(groups=[group(2, "created")], service=service))
     assert stopped == (BeginTask(2, "before 1"),)
 
@@ -124,7 +124,7 @@ def test_a_task_without_the_exclusive_volume_runs_beside_the_old_release() -> No
     planned = runner("absent")
     assert decide(tasking([run("before 1")], [planned], service=service)) == (Create((planned.id,), start=True),)
     done = [run("before 1", "done")]
-    assert decide(tasking(done, service=service)) == (Plan(2, 1),)
+    assert decide(tasking(done, service=service)) == (Plan(2, (1,)),)
     created = [*serving(1, 1), group(2, "created")]
     assert decide(tasking(done, groups=created, service=service)) == (Route(()),)
     alone = [group(2, "created")]

@@ -9,10 +9,11 @@ from instar.control.analysis import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Write ``count`` new instances of a release into the ledger; ``replacing`` says why, outside a rollout."""
+    """Write new groups of a release into the ledger, each of so many ``members``; ``replacing`` says why, outside a
+    rollout."""
 
     release: int
-    count: int
+    members: tuple[int, ...]
     replacing: str | None = None
 
 
@@ -207,3 +208,6 @@ Action = (
     | CloseRouter
     | Wait
 )
+
+# written down, and nothing else: a provider is told nothing
+OF_THE_LEDGER = (Plan, BeginTask, Alarm, GoBack, Finish)

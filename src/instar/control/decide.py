@@ -15,8 +15,9 @@ No action at all means: as wanted.
 
 from __future__ import annotations
 
-from instar.control.actions import Action, BeginTask, CloseRouter, Create, Plan, Retire, Route, SetNetwork, Start
+from instar.control.actions import Action, BeginTask, CloseRouter, Create, Plan, Route, SetNetwork, Start, Wait
 from instar.control.keep import keep
+from instar.control.replace import retire_all
 from instar.control.snapshot import Snapshot
 from instar.control.strategies.blue_green import blue_green
 from instar.control.strategies.canary import canary, has_steps
@@ -28,6 +29,11 @@ _MAKING = (Plan, BeginTask, Create, Start)
 
 def decide(snapshot: Snapshot) -> tuple[Action, ...]:
     """Return the actions to take now, in order; () when the environment is as wanted."""
+    wait_s = snapshot.traits.poll_s
+    return tuple(Wait(max(one.seconds, wait_s)) if isinstance(one, Wait) else one for one in _decide(snapshot))
+
+
+def _decide(snapshot: Snapshot) -> tuple[Action, ...]:
     ending = leftover(snapshot)
     if ending:
         return ending
@@ -36,7 +42,13 @@ def decide(snapshot: Snapshot) -> tuple[Action, ...]:
     wanted = keep(snapshot) if snapshot.environment.rollout is None else _roll_out(snapshot)
     if not snapshot.network_is_set and (not wanted or any(isinstance(action, _MAKING) for action in wanted)):
         return (SetNetwork(),)
-    return wanted
+    return wanted or _until_ended(snapshot)
+
+
+def _until_ended(snapshot: Snapshot) -> tuple[Action, ...]:
+    """Wait for what is on its way to its end; what is gone by then, is taken from the ledger."""
+    late = tuple(group.id for group in (*snapshot.groups, *snapshot.task_groups) if group.state == "ending")
+    return (Wait(snapshot.traits.poll_s),) if late else ()
 
 
 def _roll_out(snapshot: Snapshot) -> tuple[Action, ...]:
@@ -53,5 +65,5 @@ def _tear_down(snapshot: Snapshot) -> tuple[Action, ...]:
     if any(group.weight for group in snapshot.groups):
         return (Route(()),)
     if snapshot.groups:
-        return (Retire(tuple(group.id for group in snapshot.groups), "the environment is destroyed"),)
+        return retire_all(snapshot, "the environment is destroyed")
     return (CloseRouter(),) if snapshot.router_running else ()

@@ -7,6 +7,7 @@ leads on from wherever it stopped.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from ipaddress import IPv4Network
@@ -14,7 +15,7 @@ from ipaddress import IPv4Network
 from instar.control import actions, checks
 from instar.control.endings import ending_of
 from instar.control.report import RolloutReport
-from instar.control.shift import FULL
+from instar.control.shift import whole
 from instar.control.snapshot import GroupView, Snapshot, in_flight, wanted_plan
 from instar.errors import InstarError, ProviderError, RouterError
 from instar.ledger import Ledger
@@ -125,11 +126,8 @@ class Executor:
 
     def _give_back(self, snapshot: Snapshot, rollout: Rollout) -> None:
         """Let the source have all traffic at once, if it is there; the rest is put right once no rollout runs."""
-        mine = {
-            group.id: FULL for group in snapshot.groups if group.release == rollout.source and group.state == "running"
-        }
-        ready = {group.id for group in snapshot.groups if group.routed is not None and group.routed.up}
-        weights = {name: weight for name, weight in mine.items() if name in ready}
+        mine = [one for one in snapshot.groups if one.release == rollout.source and one.state == "running"]
+        weights = whole(one for one in mine if one.up)
         others = any(group.weight and group.release == rollout.target for group in snapshot.groups)
         if weights and others:
             with contextlib.suppress(ProviderError, RouterError):
@@ -138,11 +136,18 @@ class Executor:
     def _plan(self, snapshot: Snapshot, action: actions.Plan) -> None:
         if action.release == snapshot.environment.active:
             if action.replacing:
-                self._report.replacing(action.count, action.replacing)
+                self._report.replacing(sum(action.members), action.replacing)
             elif snapshot.environment.rollout is None:
-                self._report.more(action.count)
+                self._report.more(sum(action.members))
         environment, network = snapshot.environment.id, self._network()
-        self._ledger.add_instances(environment, action.release, action.count, network, replacing=action.replacing)
+        self._ledger.add_instances(
+            environment,
+            action.release,
+            len(action.members),
+            network,
+            replacing=action.replacing,
+            members=action.members,
+        )
 
     def _go_back(self, snapshot: Snapshot, action: actions.GoBack) -> None:
         environment, active = snapshot.environment.id, snapshot.environment.active
@@ -184,8 +189,10 @@ class Executor:
         if networks.set_network(NetworkPlan.of(environment.id, environment.settings)):
             self._ledger.record("network-restored", environment.id, release=environment.active)
 
-    def _network(self) -> IPv4Network:
-        return require(self._provider.networks, "give an instance an address").network()
+    def _network(self) -> IPv4Network | None:
+        """Return what addresses are taken from, where the provider's instances have such of this machine."""
+        networks = self._provider.networks
+        return None if networks is None else networks.network()
 
     def _open_router(self, snapshot: Snapshot, release: Release) -> None:
         self._provider.expose(release, (), wanted_plan(snapshot, release))
@@ -258,7 +265,7 @@ class Executor:
 
     def _give_traffic(self, snapshot: Snapshot, names: tuple[str, ...]) -> None:
         environment = snapshot.environment.id
-        seconds = self._provider.route(environment, dict.fromkeys(names, FULL))
+        seconds = self._provider.route(environment, whole(self._views(snapshot, names)))
         exposed = self._provider.observe(environment, ()).traffic.groups
         self._report.shifted(seconds, in_flight(one for name, one in exposed.items() if name not in names))
 
@@ -270,12 +277,18 @@ class Executor:
                 self._ledger.set_ending(name, ending)
         self._report.ending(snapshot, [(group, endings[group.id]) for group in groups])
         instances = [group.instance for group in groups]
-        at_once(lambda one: self._provider.destroy(one, snapshot.releases[one.release]), instances, at_most=_AT_ONCE)
+        destroy = functools.partial(self._destroy, snapshot)
+        gone = {
+            one.id for one, left in zip(instances, at_once(destroy, instances, at_most=_AT_ONCE), strict=True) if left
+        }
         self._report.withdrawn(self._provider.withdraw(snapshot.environment.id, action.instances))
         with self._ledger.transaction():
-            for name, ending in endings.items():
-                reason = action.reason if ending.reason in BY_ITSELF else ending.why
-                self._ledger.remove_instance(name, reason)
+            for name in sorted(gone):
+                ending = endings[name]
+                self._ledger.remove_instance(name, action.reason if ending.reason in BY_ITSELF else ending.why)
+
+    def _destroy(self, snapshot: Snapshot, group: Instance) -> bool:
+        return self._provider.destroy(group, snapshot.releases[group.release])
 
     def _finish(self, snapshot: Snapshot, action: actions.Finish) -> None:
         self._report.finished(snapshot)

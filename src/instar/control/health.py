@@ -38,8 +38,8 @@ class HealthHistory:
         """Return the groups that have not answered for too long; one that still has its time to begin has not."""
         running = {group.id: group for group in snapshot.groups if group.state == "running"}
         self.proven = {name for name in self.proven if name in running}
-        self.proven |= {name for name, group in running.items() if group.healthy or (group.weight and _up(group))}
-        silent = {name for name, group in running.items() if group.probe is not None and not group.probe.healthy}
+        self.proven |= {name for name, group in running.items() if group.healthy or (group.weight and group.up)}
+        silent = {name for name, group in running.items() if group.silent}
         self.silent = {name: self.silent.get(name, snapshot.now) for name in silent}
         return frozenset(name for name in silent if self._too_long(snapshot, running[name]))
 
@@ -51,8 +51,4 @@ class HealthHistory:
 
 
 def _serves(group: GroupView) -> bool:
-    return group.state == "running" and group.weight > 0 and _up(group)
-
-
-def _up(group: GroupView) -> bool:
-    return group.routed is not None and group.routed.up
+    return group.state == "running" and group.weight > 0 and group.up

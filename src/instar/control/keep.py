@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from instar.control.actions import Action, CloseRouter, Create, Plan, Preview, Retire, Route, Wait
-from instar.control.launch import is_well, launch
+from instar.control.actions import Action, CloseRouter, Create, Plan, Preview, Route, Wait
+from instar.control.launch import fill, is_well, launch
 from instar.control.probation import go_back
-from instar.control.replace import is_aside, is_due, replenish, retire
+from instar.control.replace import is_aside, is_due, replenish, retire, retire_all
 from instar.control.shift import give_traffic
 from instar.control.snapshot import GroupView, Snapshot, alone, routed, sleeps_when_hot
 from instar.model.release import Release
@@ -38,7 +38,7 @@ def _empty(snapshot: Snapshot) -> tuple[Action, ...]:
     if any(group.weight for group in snapshot.groups):
         return (Route(()),)
     if snapshot.groups:
-        return (Retire(tuple(group.id for group in snapshot.groups), "no release is active"),)
+        return retire_all(snapshot, "no release is active")
     return (CloseRouter(),) if snapshot.router_running else ()
 
 
@@ -46,7 +46,7 @@ def _serve(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
     """What is well has the traffic first; what is missing comes then. What is to be replaced serves until then."""
     readiness = replenish(snapshot, active)
     groups = readiness.groups
-    if len(groups) < snapshot.wanted_groups:
+    if len(groups) < len(snapshot.layout(active)):
         names = {group.id for group in groups}
         groups += tuple(group for group in snapshot.of(active) if group.id not in names and _still_serves(group))
     if routed(active) and groups:
@@ -59,13 +59,13 @@ def _serve(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
 
 
 def _still_serves(group: GroupView) -> bool:
-    return group.state == "running" and group.routed is not None and bool(group.routed.weight) and group.routed.up
+    return group.state == "running" and group.weight > 0 and group.up
 
 
 def _surplus(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
     """Retire groups of the active release beyond the wanted number, once they have no traffic."""
-    groups = snapshot.of(active)
-    if len(groups) <= snapshot.wanted_groups:
+    groups = [group for group in snapshot.of(active) if group.state != "ending"]
+    if len(groups) <= len(snapshot.layout(active)):
         return ()
     if routed(active):
         spare = [group for group in groups if not group.weight]
@@ -78,7 +78,8 @@ def _surplus(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
 
 def _rest(snapshot: Snapshot, active: Release) -> tuple[Action, ...]:
     hot = {release.number: release for release in hot_releases(snapshot)}
-    useless = [group for group in snapshot.others(active) if _useless(snapshot, group, hot, active)]
+    others = (group for group in snapshot.others(active) if group.state != "ending")
+    useless = [group for group in others if _useless(snapshot, group, hot, active)]
     retiring = retire(snapshot, useless, "it is no longer needed")
     if retiring:
         return retiring
@@ -97,17 +98,18 @@ def _useless(snapshot: Snapshot, group: GroupView, hot: dict[int, Release], acti
         return True
     if is_due(snapshot, group) and _has_successors(snapshot, release, active):
         return True
-    return group.state == "running" and (sleeps_when_hot(snapshot, release) or alone(active))
+    asleep = sleeps_when_hot(snapshot, release) or alone(active)
+    return asleep and (group.state == "running" or not snapshot.traits.waits_to_begin)
 
 
 def _has_successors(snapshot: Snapshot, release: Release, active: Release) -> bool:
     """As many other groups of a hot release are ready as are wanted: the way back is there without those that go."""
-    others = [group for group in snapshot.of(release) if group.state != "dead" and not is_due(snapshot, group)]
+    others = [group for group in snapshot.of(release) if group.lives and not is_due(snapshot, group)]
     if sleeps_when_hot(snapshot, release) or alone(active):
         ready = [group for group in others if group.state == "created"]
     else:
         ready = [group for group in others if group.state == "running" and is_well(snapshot, release, group)]
-    return len(ready) >= snapshot.wanted_groups
+    return len(ready) >= len(snapshot.layout(release))
 
 
 def _keep_hot(snapshot: Snapshot, release: Release, *, asleep: bool) -> tuple[Action, ...]:
@@ -125,9 +127,12 @@ def _keep_hot(snapshot: Snapshot, release: Release, *, asleep: bool) -> tuple[Ac
 
 def _put_to_sleep(snapshot: Snapshot, release: Release) -> tuple[Action, ...]:
     """Have groups of a hot release that must not run made, but not started."""
-    groups = [group for group in snapshot.of(release) if not is_due(snapshot, group)]
-    missing = snapshot.wanted_groups - len(groups)
-    if missing > 0:
+    if not snapshot.traits.waits_to_begin:
+        return ()
+    groups, missing = fill(
+        snapshot.layout(release), [group for group in snapshot.of(release) if not is_due(snapshot, group)]
+    )
+    if missing:
         return () if snapshot.tried_for(release, "hot") else (Plan(release.number, missing, replacing="hot"),)
     planned = tuple(group.id for group in groups if group.state == "planned")
     return (Create(planned, start=False),) if planned else ()

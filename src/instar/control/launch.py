@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,7 +13,6 @@ from instar.model.release import Release
 
 STEADY_S = 2.0  # a service without a health check is well when it has lived so long
 EAGER_S = 2.0  # for so long after its start an instance is asked again at once, then at its health interval
-EAGER_PAUSE_S = 0.02
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,18 +43,20 @@ def launch(
     """
     if first and not first_alone:
         return Readiness(actions=first)
-    wanted = snapshot.wanted_groups if count is None else count
     left_out = {group.id for group in without}
-    live = sorted(
-        (group for group in snapshot.of(release) if group.state != "dead" and group.id not in left_out),
+    there = sorted(
+        (group for group in snapshot.of(release) if group.lives and group.id not in left_out),
         key=lambda group: (group.state != "running", group.instance.serial),
-    )[:wanted]
+    )
+    live, missing = fill(snapshot.layout(release)[:count], there)
     well = tuple(group for group in live if is_well(snapshot, release, group))
-    missing = wanted - len(live)
     if missing:
         return Readiness(groups=well, actions=(Plan(release.number, missing, replacing),))
     standing = in_the_way(snapshot, release)
     planned = tuple(group.id for group in live if group.state == "planned")
+    if planned and not snapshot.traits.waits_to_begin:
+        actions = _clear_the_way(snapshot, standing) or first or (Create(planned, start=True),)
+        return Readiness(groups=well, actions=actions)
     if planned:
         return Readiness(groups=well, actions=(Create(planned, start=not standing and not first),))
     created = tuple(group.id for group in live if group.state == "created")
@@ -62,24 +65,38 @@ def launch(
     return _until_healthy(snapshot, release, tuple(live), well)
 
 
+def fill(layout: Sequence[int], groups: Sequence[GroupView]) -> tuple[tuple[GroupView, ...], tuple[int, ...]]:
+    """Return which of ``groups`` make up ``layout``, the first ones first, and the sizes of those that are missing."""
+    left = Counter(layout)
+    found = []
+    for group in groups:
+        if left[group.instance.members]:
+            left[group.instance.members] -= 1
+            found.append(group)
+    return tuple(found), tuple(left.elements())
+
+
 def in_the_way(snapshot: Snapshot, release: Release) -> tuple[GroupView, ...]:
     """Return the running groups of other releases that must stop before ``release`` may start; also those whose end
     was written down and not carried out."""
-    return tuple(
+    beside = tuple(
         group
         for group in snapshot.others(release)
-        if group.observed.state == "running" and (alone(release) or alone(snapshot.releases[group.release]))
+        if group.is_there and (alone(release) or alone(snapshot.releases[group.release]))
     )
+    tasks = tuple(group for group in snapshot.task_groups if group.state == "ending" and alone(release))
+    return beside + tasks
 
 
 def _clear_the_way(snapshot: Snapshot, standing: tuple[GroupView, ...]) -> tuple[Action, ...]:
     if any(group.weight for group in standing):
         return (Route(()),)
     if not all(snapshot.drained(group) for group in standing):
-        return (Wait(EAGER_PAUSE_S),)
-    if standing:
-        return (Retire(tuple(group.id for group in standing), "it holds a volume for itself"),)
-    return ()
+        return (Wait(snapshot.traits.poll_s),)
+    names = tuple(group.id for group in standing if group.state != "ending")
+    if names:
+        return (Retire(names, "it holds a volume for itself"),)
+    return (Wait(snapshot.traits.poll_s),) if standing else ()
 
 
 def _until_healthy(
@@ -92,7 +109,8 @@ def _until_healthy(
     late = tuple(group for group in waiting if snapshot.now >= deadline(release, group))
     if late:
         seconds = release.service.health.deadline_ms / 1000
-        cause = late[0].probe.cause if late[0].probe else "it never answered"
+        known = late[0].probe is not None or late[0].observed.ready is not None
+        cause = late[0].cause if known else "it never answered"
         cause = cause or f"it did not stay well for {release.service.health.steady_ms / 1000:g} s"
         return Readiness(
             groups=well,
@@ -105,7 +123,7 @@ def _until_healthy(
 def is_well(snapshot: Snapshot, release: Release, group: GroupView) -> bool:
     """Tell whether a group has proven itself: the router watches it (it has traffic), or it answers and has lasted."""
     steady = release.service.health.kind != "none" or (snapshot.now - group.began_at).total_seconds() >= STEADY_S
-    watched = group.routed is not None and group.routed.weight > 0 and group.routed.up
+    watched = group.weight > 0 and group.up
     return watched or (
         group.healthy and steady and (not is_tried(snapshot, release) or has_stayed_well(snapshot, group))
     )
@@ -136,5 +154,5 @@ def _pause_s(snapshot: Snapshot, release: Release, waiting: tuple[GroupView, ...
     health = release.service.health
     youngest = max(group.began_at for group in waiting)
     if health.kind != "command" and (snapshot.now - youngest).total_seconds() < EAGER_S:
-        return EAGER_PAUSE_S
+        return snapshot.traits.poll_s
     return health.interval_ms / 1000

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from instar.control.actions import Action, Fail, Plan, Wait
+from instar.control.actions import OF_THE_LEDGER, Action, Fail, Plan, Wait
 from instar.control.decide import decide
 from instar.control.executor import Executor
 from instar.control.health import HealthHistory
@@ -130,16 +130,20 @@ class Run:
                 self.in_vain, self.decided = self.in_vain + 1, todo
                 return IN_VAIN_S
             self.report.launching(snapshot)
+            acted = False
             for action in todo:
                 pause_s = self._act(snapshot, action)
                 if pause_s is not None:
                     return pause_s
+                acted = acted or not isinstance(action, OF_THE_LEDGER)
                 self.replaced |= dict.fromkeys(_replaced(action), snapshot.now)
                 if isinstance(action, Wait):
                     self.in_vain = 0
                     return action.seconds
             if not todo:
                 return None
+            if acted and snapshot.traits.unseen_s:
+                return max(snapshot.traits.unseen_s, snapshot.traits.poll_s)  # a look would not show it yet
             if time.monotonic() > until:
                 return 0.0
 

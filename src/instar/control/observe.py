@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from instar.control.replace import counted_for
-from instar.control.snapshot import GroupView, Probation, Snapshot
+from instar.control.snapshot import GroupView, Probation, Snapshot, settings_for
 from instar.ledger import Ledger
 from instar.model.release import FALLEN, Ending, EnvironmentId, EnvironmentState, Instance, Release
-from instar.providers.base import NetworkPlan, Observed, Probe, Provider, Routed
+from instar.providers.base import NetworkPlan, Observed, Probe, Provider, Routed, Traits
 from instar.threads import at_once
 
 _PROBES_AT_ONCE = 16
@@ -35,14 +36,20 @@ def observe(
     probation = _probation(ledger, environment)
     releases = _releases(ledger, environment, instances, probation)
     seen = provider.observe(environment_id, instances)
+    observed = [_settled(*pair, provider.traits, ledger.now()) for pair in zip(instances, seen.groups, strict=True)]
     routed = seen.traffic.groups
     asked = [
         instance
-        for instance, one in zip(instances, seen.groups, strict=True)
-        if one.state == "running" and _matters(environment, instance, routed.get(instance.id), whole)
+        for instance, one in zip(instances, observed, strict=True)
+        if one.state == "running"
+        and one.ready is None
+        and _matters(environment, instance, routed.get(instance.id), whole)
     ]
     probes = _probe(provider, asked, releases)
-    groups, rollout, now = _views(instances, seen.groups, probes, routed), environment.rollout, ledger.now()
+    groups, rollout, now = _views(instances, observed, probes, routed), environment.rollout, ledger.now()
+    layouts = {
+        number: provider.layout(settings_for(environment, number), one.service) for number, one in releases.items()
+    }
     failures = _failures(ledger, environment, releases, now) if replacing else None
     return Snapshot(
         now=now,
@@ -56,9 +63,11 @@ def observe(
         router_running=seen.traffic.running,
         router_plan=seen.traffic.plan,
         network_is_set=_is_network_set(provider, environment),
-        owed=_owed(ledger, environment, groups),
+        owed=_owed(ledger, environment, groups, len(layouts.get(environment.active or 0, ()))),
         endings=_endings(ledger, environment, failures),
         probation=probation,
+        traits=provider.traits,
+        layouts=layouts,
     )
 
 
@@ -75,6 +84,15 @@ def _releases(
         assert number is not None
         found[number] = ledger.get_release(environment_id, number)
     return found
+
+
+def _settled(instance: Instance, seen: Observed, traits: Traits, now: datetime) -> Observed:
+    """Return ``seen``, but for what was begun so lately that a look may not show it yet: it runs."""
+    began = instance.started_at
+    if seen.state != "absent" or began is None or not traits.unseen_s or instance.ending is not None:
+        return seen
+    unseen = now < began + timedelta(seconds=traits.unseen_s)
+    return dataclasses.replace(seen, state="running", ready=0) if unseen else seen
 
 
 def _is_network_set(provider: Provider, environment: EnvironmentState) -> bool:
@@ -98,13 +116,11 @@ def _failures(
     return ledger.replacements(environment.id, environment.active, since, policy.max_age_ms)
 
 
-def _owed(ledger: Ledger, environment: EnvironmentState, groups: Sequence[GroupView]) -> int | None:
+def _owed(ledger: Ledger, environment: EnvironmentState, groups: Sequence[GroupView], wanted: int) -> int | None:
     """Return how many groups of the active release have no successor yet; None while none are missing."""
     active = environment.active
-    there = sum(
-        1 for group in groups if group.release == active and group.instance.task is None and group.state != "dead"
-    )
-    if active is None or there >= environment.settings.instances:
+    there = sum(1 for group in groups if group.release == active and group.instance.task is None and group.lives)
+    if active is None or there >= wanted:
         return None
     return ledger.owed(environment.id, active)
 

@@ -17,9 +17,6 @@ from instar.control.snapshot import GroupView, Snapshot, alone, routed
 from instar.model.definition import Replace
 from instar.model.release import Release
 
-DRAIN_PAUSE_S = 0.02
-
-
 LONGEST_PAUSE_S = 60.0
 
 
@@ -61,7 +58,7 @@ def replenish_source(snapshot: Snapshot, count: int | None = None) -> tuple[Acti
     dead = tuple(group.id for group in snapshot.of(source) if group.state == "dead")
     if dead:
         return (Retire(dead, "it ended"),)
-    readiness = launch(snapshot, source, count=_of_source(snapshot, count), replacing="ended")
+    readiness = launch(snapshot, source, count=_of_source(snapshot, source, count), replacing="ended")
     actions = readiness.actions
     if any(isinstance(action, Plan) for action in actions):
         actions = _allowed(snapshot, source, "ended", actions)
@@ -77,7 +74,7 @@ def to_replace(snapshot: Snapshot, release: Release) -> tuple[str, tuple[GroupVi
     groups = [group for group in snapshot.of(release) if group.state == "running"]
     due = [group for group in groups if is_due(snapshot, group)]
     reasons = {
-        "unwell": tuple(group for group in groups if group.id in snapshot.unwell),
+        "unwell": tuple(one for one in groups if one.id in snapshot.unwell and not snapshot.traits.heals),
         "tainted": tuple(group for group in due if group.instance.taint and group.instance.taint.kind != "drift"),
         "drifted": tuple(due[:1]),
         "old": _too_old(snapshot, release),
@@ -113,19 +110,24 @@ def counted_for(policy: Replace, release: Release) -> timedelta:
     return timedelta(milliseconds=max(policy.within_ms, policy.budget * slowest_ms))
 
 
+def retire_all(snapshot: Snapshot, reason: str) -> tuple[Action, ...]:
+    """Return what takes all groups away; while they only end yet, that is waited for."""
+    names = tuple(group.id for group in snapshot.groups if group.state != "ending")
+    return (Retire(names, reason),) if names else (Wait(snapshot.traits.poll_s),)
+
+
 def retire(snapshot: Snapshot, groups: list[GroupView], reason: str) -> tuple[Action, ...]:
     """Return what takes groups away that have no traffic, once they are drained."""
     ready = tuple(group.id for group in groups if group.state != "running" or snapshot.drained(group))
     if ready:
         return (Retire(ready, reason),)
-    return (Wait(DRAIN_PAUSE_S),) if groups else ()
+    return (Wait(snapshot.traits.poll_s),) if groups else ()
 
 
-def _of_source(snapshot: Snapshot, count: int | None) -> int:
-    rollout = snapshot.environment.rollout
-    before = rollout.stage.settings_before if rollout is not None else None
-    had = snapshot.wanted_groups if before is None else before.instances
-    return min(had, snapshot.wanted_groups if count is None else count)
+def _of_source(snapshot: Snapshot, source: Release, count: int | None) -> int:
+    """Return how many of the source's groups are kept: no more than are wanted of it in the end."""
+    assert snapshot.target is not None
+    return min(len(snapshot.layout(source)), len(snapshot.layout(snapshot.target)) if count is None else count)
 
 
 def _let_serve(snapshot: Snapshot, source: Release, groups: tuple[GroupView, ...]) -> tuple[Action, ...]:
@@ -138,8 +140,8 @@ def _let_serve(snapshot: Snapshot, source: Release, groups: tuple[GroupView, ...
     if unknown:
         return (Attach(source.number, unknown),)
     names = tuple(group.id for group in groups)
-    served = any(group.weight and group.routed and group.routed.up for group in snapshot.groups)
-    return () if served or has_traffic(snapshot, names) else (Route(names),)
+    served = any(group.weight and group.up for group in snapshot.groups)
+    return () if served or has_traffic(snapshot, groups) else (Route(names),)
 
 
 def _too_old(snapshot: Snapshot, release: Release) -> tuple[GroupView, ...]:
@@ -164,9 +166,10 @@ def _launched(snapshot: Snapshot, release: Release, why: str, actions: tuple[Act
         return () if _is_held(snapshot) else actions
     (plan,) = actions
     assert isinstance(plan, Plan)
-    owed = plan.count if why != "ended" or snapshot.owed is None else min(snapshot.owed, plan.count)
-    replaced = _allowed(snapshot, release, why, (dataclasses.replace(plan, count=owed),))
-    more = () if owed == plan.count or _is_held(snapshot) else (Plan(release.number, plan.count - owed),)
+    count = len(plan.members)
+    owed = count if why != "ended" or snapshot.owed is None else min(snapshot.owed, count)
+    replaced = _allowed(snapshot, release, why, (dataclasses.replace(plan, members=plan.members[:owed]),))
+    more = () if owed == count or _is_held(snapshot) else (Plan(release.number, plan.members[owed:]),)
     return (*more, *replaced)
 
 

@@ -70,7 +70,11 @@ class RolloutReport:
         rollout, active = snapshot.environment.rollout, snapshot.active
         if rollout is None or active is None or snapshot.target is None or active.number == rollout.target:
             return
-        stopped = [ending for group, ending in ended if group.release == active.number and ending.reason == "instar"]
+        stopped = [
+            ending
+            for group, ending in ended
+            if group.release == active.number and ending.reason == "instar" and group.instance.ending is None
+        ]
         if stopped and (alone(active) or alone(snapshot.target)):
             count = f"{len(stopped)} instance{'s' * (len(stopped) > 1)}"
             self.report(Progress(stage="stop", text=f"release {active.number} · {count} {stopped[0]}"))
@@ -198,8 +202,11 @@ class RolloutReport:
     def _launch(self, snapshot: Snapshot, kind: Any, tail: str = "") -> None:
         target = snapshot.target
         assert target is not None
-        healthy = sum(1 for group in snapshot.of(target) if group.healthy or group.weight)
-        text = f"release {target.number} · {healthy} of {snapshot.wanted_groups} healthy{tail}"
+        healthy = sum(
+            group.answering or (group.instance.members if group.weight else 0) for group in snapshot.of(target)
+        )
+        wanted = sum(snapshot.layout(target))
+        text = f"release {target.number} · {healthy} of {wanted} healthy{tail}"
         self.report(Progress(stage="launch", text=text, kind=kind))
 
 

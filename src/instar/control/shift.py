@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from instar.control.actions import Action, Attach, OpenRouter, Route
 from instar.control.launch import is_well
 from instar.control.snapshot import GroupView, Snapshot, is_open_for, routed
 from instar.model.release import Release
 
-FULL = 100  # the weight of each instance of a release that has all traffic
+FULL = 100  # the weight of a group of a release that has all traffic, of the one with most members
 
 
-HEAVIEST = 256  # Source: Router.route
+def whole(groups: Iterable[GroupView]) -> Mapping[str, int]:
+    """Return weights that share all traffic among ``groups`` by how many members each has."""
+    members = {group.id: group.instance.members for group in groups}
+    most = max(members.values(), default=1)
+    return {name: max(1, round(FULL * count / most)) for name, count in members.items()}
 
 
-def shares(percent: int, candidate: Sequence[str], stable: Sequence[str]) -> Mapping[str, int]:
-    """Return weights (1–256) that give ``candidate`` together ``percent`` of the requests and ``stable`` the rest.
+def shares(
+    percent: int, candidate: Sequence[GroupView], stable: Sequence[GroupView], heaviest: int
+) -> Mapping[str, int]:
+    """Return weights (1 to ``heaviest``) that give ``candidate`` together ``percent`` of the requests and ``stable``
+    the rest, each group by how many members it has.
 
     Exact where the numbers allow it, else as near as whole weights come. Who has no groups gets nothing.
     """
     if not candidate or not stable or not 0 < percent < 100:
-        return dict.fromkeys((candidate or stable) if percent >= 100 else (stable or candidate), FULL)
-    one, other = percent * len(stable), (100 - percent) * len(candidate)
+        return whole((candidate or stable) if percent >= 100 else (stable or candidate))
+    one, other = percent * _members(stable), (100 - percent) * _members(candidate)
     divisor = math.gcd(one, other)
     one, other = one // divisor, other // divisor
-    if max(one, other) > HEAVIEST:
-        light, heavy = _nearest(min(one, other), max(one, other))
+    most = heaviest // max(group.instance.members for group in (*candidate, *stable))
+    if max(one, other) > most:
+        light, heavy = _nearest(min(one, other), max(one, other), most)
         one, other = (light, heavy) if one < other else (heavy, light)
-    return {**dict.fromkeys(stable, other), **dict.fromkeys(candidate, one)}
+    weights = {group.id: other * group.instance.members for group in stable}
+    return weights | {group.id: one * group.instance.members for group in candidate}
 
 
-def _nearest(small: int, big: int) -> tuple[int, int]:
-    """Return the two weights whose ratio is nearest to that of ``small`` and ``big``."""
-    pairs = [(max(1, round(heavy * small / big)), heavy) for heavy in range(HEAVIEST // 2, HEAVIEST + 1)]
+def _members(groups: Iterable[GroupView]) -> int:
+    return sum(group.instance.members for group in groups)
+
+
+def _nearest(small: int, big: int, most: int) -> tuple[int, int]:
+    """Return the two weights up to ``most`` whose ratio is nearest to that of ``small`` and ``big``."""
+    pairs = [(max(1, round(heavy * small / big)), heavy) for heavy in range(most // 2, most + 1)]
     return min(pairs, key=lambda pair: abs(pair[0] * big - pair[1] * small) / pair[1])
 
 
@@ -58,12 +71,12 @@ def give_traffic(snapshot: Snapshot, release: Release, groups: tuple[GroupView, 
     if unknown:
         return (Attach(release.number, unknown),)
     names = tuple(group.id for group in groups)
-    return () if has_traffic(snapshot, names) else (Route(names),)
+    return () if has_traffic(snapshot, groups) else (Route(names),)
 
 
-def has_traffic(snapshot: Snapshot, names: tuple[str, ...]) -> bool:
-    """Tell whether exactly ``names`` have weight, each all of it: another one was given by hand."""
-    return {group.id: group.weight for group in snapshot.groups if group.weight} == dict.fromkeys(names, FULL)
+def has_traffic(snapshot: Snapshot, groups: Iterable[GroupView]) -> bool:
+    """Tell whether exactly ``groups`` have weight, each all of its: another one was given by hand."""
+    return has_weights(snapshot, whole(groups))
 
 
 def has_weights(snapshot: Snapshot, weights: Mapping[str, int]) -> bool:
@@ -74,8 +87,7 @@ def has_weights(snapshot: Snapshot, weights: Mapping[str, int]) -> bool:
 def _can_serve(snapshot: Snapshot, group: GroupView) -> bool:
     if not routed(snapshot.releases[group.release]):
         return _runs_well(snapshot, group)
-    known = group.routed is not None and group.routed.up
-    return group.state == "running" and known and group.id not in snapshot.unwell
+    return group.state == "running" and group.up and group.id not in snapshot.unwell
 
 
 def _runs_well(snapshot: Snapshot, group: GroupView) -> bool:

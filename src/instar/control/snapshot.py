@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from instar.model.release import Ending, EnvironmentState, Instance, Release, TaskRun
-from instar.providers.base import Observed, Probe, Routed, RouterPlan
+from instar.model.release import Ending, EnvironmentState, Instance, Release, Settings, TaskRun
+from instar.providers.base import Observed, Probe, Routed, RouterPlan, Traits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,12 +34,26 @@ class GroupView:
     @property
     def state(self) -> str:
         """planned (in the ledger only), created, running, or dead: it was there and is gone or has ended, or it was
-        decided to end it."""
+        decided to end it; while that goes on, ending."""
         if self.instance.ending is not None:
-            return "dead"
+            return "ending" if self.observed.state == "ending" else "dead"
         if self.observed.state == "absent":
-            return "planned" if self.instance.process is None else "dead"
-        return "dead" if self.observed.state == "stopped" else self.observed.state
+            return "dead" if self.was_made else "planned"
+        return "dead" if self.observed.state in ("stopped", "ending") else self.observed.state
+
+    @property
+    def lives(self) -> bool:
+        """It is there or to come."""
+        return self.state not in ("dead", "ending")
+
+    @property
+    def was_made(self) -> bool:
+        return self.instance.process is not None or self.instance.started_at is not None
+
+    @property
+    def is_there(self) -> bool:
+        """Something of it runs, whatever was decided."""
+        return self.observed.state in ("running", "ending")
 
     @property
     def began_at(self) -> datetime:
@@ -47,7 +61,41 @@ class GroupView:
 
     @property
     def healthy(self) -> bool:
-        return self.state == "running" and self.probe is not None and self.probe.healthy
+        """Every member of it answers."""
+        if self.state != "running":
+            return False
+        if self.observed.ready is not None:
+            return self.observed.ready >= self.instance.members
+        return self.probe is not None and self.probe.healthy
+
+    @property
+    def silent(self) -> bool:
+        """It runs, and was asked in vain."""
+        if self.state != "running":
+            return False
+        if self.observed.ready is not None:
+            return self.observed.ready == 0
+        return self.probe is not None and not self.probe.healthy
+
+    @property
+    def up(self) -> bool:
+        """A request that it got now would be answered."""
+        return self.routed is not None and self.routed.up
+
+    @property
+    def answering(self) -> int:
+        """How many of its members answer."""
+        if self.observed.ready is not None:
+            return self.observed.ready if self.state == "running" else 0
+        return self.instance.members if self.healthy or (self.weight and self.up) else 0
+
+    @property
+    def cause(self) -> str:
+        """Why not all of it is well, where that is known."""
+        if self.probe is not None:
+            return self.probe.cause
+        ready = self.observed.ready
+        return "" if ready is None else f"{ready} of {self.instance.members} are ready"
 
     @property
     def weight(self) -> int:
@@ -81,7 +129,7 @@ class Snapshot:
     ``quiet_since``: when groups were first seen without traffic; ``well_since``: since when each answers. ``owed``:
     how many groups of the active release ended or were given up and have no successor; None: nobody counted, all that
     are missing. ``endings``: how groups of it ended lately. ``probation``: its rollout is over, and it is still
-    watched.
+    watched. ``layouts``: the sizes of the groups that are wanted of each release, as the provider says.
     """
 
     now: datetime
@@ -102,6 +150,8 @@ class Snapshot:
     owed: int | None = None
     endings: tuple[Ending, ...] = ()
     probation: Probation | None = None
+    traits: Traits = Traits()
+    layouts: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def active(self) -> Release | None:
@@ -113,9 +163,16 @@ class Snapshot:
         rollout = self.environment.rollout
         return None if rollout is None else self.releases[rollout.target]
 
-    @property
-    def wanted_groups(self) -> int:
-        return self.environment.settings.instances
+    def layout(self, release: Release) -> tuple[int, ...]:
+        """Return how many members each of the groups has that are wanted of ``release``.
+
+        Of one that a rollout leaves, those that were wanted when the rollout began.
+        """
+        known = self.layouts.get(release.number)
+        return (1,) * self.settings_of(release).instances if known is None else known
+
+    def settings_of(self, release: Release) -> Settings:
+        return settings_for(self.environment, release.number)
 
     @property
     def source(self) -> Release | None:
@@ -154,6 +211,14 @@ class Snapshot:
         else:
             since = release.last_active_at or group.instance.created_at
         return since + timedelta(milliseconds=release.service.stop.drain_ms)
+
+
+def settings_for(environment: EnvironmentState, release: int) -> Settings:
+    """Return the settings that the groups of a release follow: the one that a rollout leaves keeps those before."""
+    rollout = environment.rollout
+    before = rollout.stage.settings_before if rollout is not None else None
+    left = rollout is not None and release == rollout.source and release == environment.active
+    return before if left and before is not None else environment.settings
 
 
 def wanted_plan(snapshot: Snapshot, release: Release) -> RouterPlan:

@@ -15,7 +15,6 @@ from instar.control.snapshot import GroupView, Snapshot, alone, is_open_for, rou
 from instar.control.tasks import run_tasks
 from instar.model.release import Release, Rollout
 
-DRAIN_PAUSE_S = 0.02
 PAUSED_S = 0.25  # how soon a word of somebody's (pause, resume, abort) is heard
 
 
@@ -33,13 +32,12 @@ def moved(snapshot: Snapshot, rollout: Rollout, target: Release) -> bool:
     """
     if snapshot.environment.active != target.number or any(_fell(group, rollout) for group in snapshot.of(target)):
         return False
-    live = {group.id for group in snapshot.of(target) if group.state != "dead"}
+    live = {group.id for group in snapshot.of(target) if group.lives}
     if not live or not routed(target):
         return True
     carrying = {group.id for group in snapshot.groups if group.weight}
-    enough = len(carrying) >= min(
-        snapshot.wanted_groups, len(live)
-    )  # a release that was hot may have more than are wanted
+    wanted = len(snapshot.layout(target))  # a release that was hot may have more than are wanted
+    enough = len(carrying) >= min(wanted, len(live))
     return snapshot.router_plan is not None and carrying <= live and enough
 
 
@@ -50,7 +48,7 @@ def troubled(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Act
     fallen = tuple(group for group in snapshot.of(target) if _fell(group, rollout))
     if fallen:
         return (_failure(fallen),)
-    worn = tuple(group.id for group in snapshot.of(target) if _worn(group, rollout))
+    worn = tuple(group.id for group in snapshot.of(target) if _worn(snapshot, group, rollout))
     return (Retire(worn, "it no longer answers", unwell=True),) if worn else ()
 
 
@@ -103,7 +101,7 @@ def drain(snapshot: Snapshot, target: Release) -> tuple[Action, ...]:
     late = tuple(group.id for group in busy if group.sessions and snapshot.drained(group))
     if late:
         return (Cut(late),)
-    return () if all(map(snapshot.drained, busy)) else (Wait(DRAIN_PAUSE_S),)
+    return () if all(map(snapshot.drained, busy)) else (Wait(snapshot.traits.poll_s),)
 
 
 def _introduce(
@@ -111,7 +109,7 @@ def _introduce(
 ) -> tuple[Action, ...]:
     if not is_open_for(snapshot, target):
         return (OpenRouter(target.number),)
-    unknown = tuple(group.id for group in groups if group.routed is None or not group.routed.up)
+    unknown = tuple(group.id for group in groups if group.routed is None or not group.up)
     if unknown:
         return (Attach(target.number, unknown),)
     shown = {target.number: groups[0].id}
@@ -132,9 +130,9 @@ def _fell(group: GroupView, rollout: Rollout) -> bool:
     return has_fallen(group) and _new(group, rollout)
 
 
-def _worn(group: GroupView, rollout: Rollout) -> bool:
+def _worn(snapshot: Snapshot, group: GroupView, rollout: Rollout) -> bool:
     """A group that can't serve, through no fault of this rollout: it is replaced, which is no reason to fail."""
-    unwell = group.state == "running" and group.probe is not None and not group.probe.healthy and not group.weight
+    unwell = group.silent and not group.weight and not snapshot.traits.heals
     return group.state == "dead" or (unwell and not _new(group, rollout))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from instar.control.actions import Action, BeginTask, Create, EndTask, Start, Wait
+from instar.control.actions import Action, BeginTask, Create, EndTask, Retire, Start, Wait
 from instar.control.endings import words
 from instar.control.snapshot import GroupView, Snapshot
 from instar.model.definition import Service, Task
@@ -57,6 +57,10 @@ def leftover(snapshot: Snapshot) -> tuple[Action, ...]:
     target = snapshot.target
     begun = {run.name: run for run in snapshot.tasks}
     for group in snapshot.task_groups:
+        if group.state == "ending":
+            continue
+        if group.instance.ending is not None:  # it was decided, and is seen through
+            return (Retire((group.id,), group.instance.ending.why),)
         name = group.instance.task or ""
         run = begun.get(name) if target is not None and target.number == group.release else None
         if run is None or run.outcome is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network
@@ -42,13 +43,13 @@ _OF_REMOVED = """
       JOIN settings s ON s.environment = e.id
                      AND s.version = (SELECT max(version) FROM settings WHERE environment = e.id)
      WHERE e.removed_at IS NOT NULL ORDER BY i.serial"""
-_HELD = "SELECT address FROM instances WHERE removed_at IS NULL"
-_LAST = "SELECT address FROM instances ORDER BY serial DESC LIMIT 1"
+_HELD = "SELECT address FROM instances WHERE removed_at IS NULL AND address <> ''"
+_LAST = "SELECT address FROM instances WHERE address <> '' ORDER BY serial DESC LIMIT 1"
 _LAST_K = "SELECT coalesce(max(k), 0) AS k FROM instances WHERE stem = :stem"
 _ADD = """
-    INSERT INTO instances (serial, id, environment, release, stem, k, address, created_at, task, replacing)
+    INSERT INTO instances (serial, id, environment, release, stem, k, address, created_at, task, replacing, members)
     VALUES ((SELECT coalesce(max(serial), 0) + 1 FROM instances),
-            :id, :environment, :release, :stem, :k, :address, :now, :task, :replacing)"""
+            :id, :environment, :release, :stem, :k, :address, :now, :task, :replacing, :members)"""
 _REPLACED = """
     SELECT created_at, removed_at, replacing FROM instances
      WHERE environment = :environment AND release = :release AND created_at > :since AND replacing IS NOT NULL
@@ -86,21 +87,24 @@ class Instances:
         environment_id: EnvironmentId,
         release: int,
         count: int,
-        network: IPv4Network,
+        network: IPv4Network | None,
         *,
         task: str | None = None,
         replacing: str | None = None,
+        members: Sequence[int] = (),
     ) -> tuple[Instance, ...]:
         """Write ``count`` new instances of a release, each with an id, a serial and an address that nothing else has.
 
-        ``task``: they run that task of it; ``replacing``: why they are made outside a rollout.
+        ``task``: they run that task of it; ``replacing``: why they are made outside a rollout; ``members``: of how many
+        members each consists, one if nothing is said. Where there is no ``network`` they have no addresses.
 
         Raises Refused when ``network`` has not as many free addresses.
         """
         with self._events.transaction():
             environment = self._environments.changeable(environment_id)
             of = self._releases.get_release(environment_id, release)
-            addresses = self._free_addresses(of, count, network)
+            addresses = self._free_addresses(of, count, network) if network is not None else ("",) * count
+            sizes = dict(enumerate(members))
             if not addresses:
                 return ()
             stem = f"{environment_id.service}-{environment_id.name}-{release}"
@@ -108,11 +112,14 @@ class Instances:
             first = 1 + (before["k"] if before else 0)
             now = self._events.clock.text()
             for k, address in enumerate(addresses, first):
+                size = sizes.get(k - first, 1)
                 values = {"environment": environment, "release": release, "stem": stem, "k": k, "address": address}
                 values["id"] = f"{stem}-{k}"
-                self._session.write(_ADD, **values, now=now, task=task, replacing=replacing)
+                self._session.write(_ADD, **values, now=now, task=task, replacing=replacing, members=size)
             added = {f"{stem}-{k}": address for k, address in enumerate(addresses, first)}
-            why = {name: word for name, word in (("task", task), ("replacing", replacing)) if word}
+            why: dict[str, object] = {name: word for name, word in (("task", task), ("replacing", replacing)) if word}
+            if any(size != 1 for size in members):
+                why["members"] = dict(zip(added, members, strict=True))
             self._events.add("launch", environment_id, release, of.image, {"instances": added, **why})
             return tuple(self._get_instance(name) for name in added)
 

@@ -136,7 +136,7 @@ def task_value(row: Row) -> TaskRun:
 
 INSTANCE = """
     i.id, i.serial, i.release, i.address, i.created_at, i.started_at, i.boot_id, i.pid, i.start_time, i.task,
-    i.replacing, i.taint, i.ending, i.ended_at"""
+    i.replacing, i.taint, i.ending, i.ended_at, i.members, i.role"""
 
 
 @_damage_known
@@ -168,6 +168,8 @@ def _instance(
     taint: str | None,
     ending: str | None,
     ended_at: str | None,
+    members: int,
+    role: str,
 ) -> Instance:
     """Take columns by their order: there can be thousands of rows, and names take longer."""
     known = boot_id is not None and pid is not None and start_time is not None
@@ -184,6 +186,8 @@ def _instance(
         replacing=replacing,
         taint=from_json(Taint, parse(taint)) if taint else None,
         ending=_ending(ending, ended_at),
+        members=members,
+        role=role,
     )
 
 

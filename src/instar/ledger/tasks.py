@@ -56,7 +56,9 @@ class Tasks:
         row = self._session.row(_WROTE, environment=self._environments.row_id(environment), number=number)
         return row is not None and bool(row["wrote"])
 
-    def begin_task(self, environment_id: EnvironmentId, release: int, name: str, network: IPv4Network) -> Instance:
+    def begin_task(
+        self, environment_id: EnvironmentId, release: int, name: str, network: IPv4Network | None
+    ) -> Instance:
         """Write that task ``name`` begins, and the instance that runs it. Raises Refused when it was begun before."""
         with self._events.transaction():
             environment = self._environments.changeable(environment_id)

@@ -111,7 +111,9 @@ class Ending:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Instance:
-    """One copy of a release, as intended. ``serial`` is unique in the state directory and never used again.
+    """A group of a release, as intended: one instance, or so many ``members`` where an engine runs several as one.
+
+    ``serial`` is unique in the ledger and never used again. ``role``: of which role of its release; "" is its only one.
 
     ``task``: it runs one of the release's tasks ("before 1") instead of the service. ``replacing``: why it was planned
     outside a rollout: others had "ended", were "unwell", "drifted", "tainted", too "old", or a "hot" release lacked it.
@@ -129,6 +131,8 @@ class Instance:
     replacing: str | None = None
     taint: Taint | None = None
     ending: Ending | None = None  # written before anything of it is removed
+    members: int = 1
+    role: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

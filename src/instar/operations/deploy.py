@@ -298,13 +298,11 @@ def _missing(report: RolloutReport) -> str | None:
     if snapshot is None or snapshot.active is None:
         return None
     groups = snapshot.of(snapshot.active)
-    well = sum(
-        1 for group in groups if group.healthy or (group.routed is not None and group.weight and group.routed.up)
-    )
-    if well >= snapshot.wanted_groups:
+    well, wanted = sum(group.answering for group in groups), sum(snapshot.layout(snapshot.active))
+    if well >= wanted:
         return None
-    causes = [group.probe.cause for group in groups if group.probe and not group.probe.healthy]
-    return f"{well} of {snapshot.wanted_groups} healthy" + (f": {causes[0]}" if causes else "")
+    causes = [group.cause for group in groups if group.silent and group.cause]
+    return f"{well} of {wanted} healthy" + (f": {causes[0]}" if causes else "")
 
 
 def clear_orphans(workspace: Workspace, provider: Provider) -> None:

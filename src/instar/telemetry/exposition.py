@@ -105,7 +105,7 @@ def _instances(environments: Environments) -> Iterator[Metric]:
     weight = _gauge("instar_weight_ratio", "A release's share of new requests, 0 to 1.", _RELEASE)
     for environment, seen in environments:
         snapshot = seen.snapshot
-        wanted.add_metric(_words(environment), snapshot.wanted_groups)
+        wanted.add_metric(_words(environment), snapshot.environment.settings.instances)
         total = sum(group.weight for group in snapshot.groups)
         for number, groups in sorted(_by_release(seen).items()):
             labels = [*_words(environment), str(number)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from instar.control.actions import Action, Fail, Route, Shift, Wait
 from instar.control.launch import in_the_way
 from instar.control.replace import replenish_source
-from instar.control.shift import FULL, has_weights
+from instar.control.shift import has_weights, whole
 from instar.control.snapshot import GroupView, Snapshot, alone, routed
 from instar.control.target import PAUSED_S, moved, prepare, settle, troubled, under_way
 from instar.model.release import Release, Rollout
@@ -38,8 +38,8 @@ def _is_ready(snapshot: Snapshot, rollout: Rollout, target: Release) -> bool:
     """The way back is open: nothing that the source lacks is made before the traffic has gone there."""
     if rollout.kind != "rollback" or not target.ran_well:
         return False
-    ready = [group for group in snapshot.of(target) if group.healthy and group.routed is not None and group.routed.up]
-    return len(ready) >= snapshot.wanted_groups
+    ready = [group for group in snapshot.of(target) if group.healthy and group.up]
+    return len(ready) >= len(snapshot.layout(target))
 
 
 def _move(snapshot: Snapshot, rollout: Rollout, target: Release, groups: tuple[GroupView, ...]) -> tuple[Action, ...]:
@@ -53,7 +53,7 @@ def _move(snapshot: Snapshot, rollout: Rollout, target: Release, groups: tuple[G
     names = tuple(group.id for group in groups)
     if not active:
         return (Shift(target.number, names),)
-    return () if has_weights(snapshot, dict.fromkeys(names, FULL)) else (Route(names),)
+    return () if has_weights(snapshot, whole(groups)) else (Route(names),)
 
 
 def _gap(snapshot: Snapshot, target: Release) -> bool:

@@ -14,7 +14,6 @@ from instar.control.shift import has_weights, serving, shares
 from instar.control.snapshot import GroupView, Snapshot, routed
 from instar.control.steps import analysed, left_s, step_over
 from instar.control.target import PAUSED_S, moved, prepare, settle, troubled, under_way
-from instar.model.definition import Step
 from instar.model.release import Release, Rollout
 
 
@@ -46,13 +45,13 @@ def _next_share(
     snapshot: Snapshot, rollout: Rollout, target: Release, groups: tuple[GroupView, ...]
 ) -> tuple[Action, ...]:
     steps, stage = snapshot.environment.settings.rollout.steps, rollout.stage
-    names, stable = [group.id for group in groups], [group.id for group in serving(snapshot, snapshot.source)]
+    stable = serving(snapshot, snapshot.source)
     if snapshot.environment.active == target.number:
-        return (Shift(target.number, tuple(names)),)
+        return (Shift(target.number, tuple(group.id for group in groups)),)
     if stage.step == 0:
-        return (Wait(PAUSED_S),) if stage.paused else (_take(1, steps[0], names, stable),)
+        return (Wait(PAUSED_S),) if stage.paused else (_take(snapshot, 1, groups, stable),)
     step = steps[min(stage.step, len(steps)) - 1]
-    weights = shares(step.weight_percent, names, stable)
+    weights = shares(step.weight_percent, groups, stable, snapshot.traits.heaviest_weight)
     if not has_weights(snapshot, weights):
         return (Share(tuple(weights.items())),)
     over = step_over(snapshot, rollout, step) and not stage.paused
@@ -62,10 +61,11 @@ def _next_share(
     if not over:
         return (Wait(left_s(snapshot, rollout, step)),)
     if stage.step < len(steps):
-        return (_take(stage.step + 1, steps[stage.step], names, stable),)
-    return (Shift(target.number, tuple(names)),)
+        return (_take(snapshot, stage.step + 1, groups, stable),)
+    return (Shift(target.number, tuple(group.id for group in groups)),)
 
 
-def _take(number: int, step: Step, names: Sequence[str], stable: Sequence[str]) -> TakeStep:
-    weights = shares(step.weight_percent, names, stable)
-    return TakeStep(number, step.weight_percent, tuple(weights.items()))
+def _take(snapshot: Snapshot, number: int, groups: Sequence[GroupView], stable: Sequence[GroupView]) -> TakeStep:
+    percent = snapshot.environment.settings.rollout.steps[number - 1].weight_percent
+    weights = shares(percent, groups, stable, snapshot.traits.heaviest_weight)
+    return TakeStep(number, percent, tuple(weights.items()))

@@ -7,8 +7,8 @@ What is there says how far it is: groups of the target that serve have replaced 
 from __future__ import annotations
 
 from instar.control.actions import Action, Fail, Share, Shift, TakeStep, Wait
-from instar.control.replace import DRAIN_PAUSE_S, replenish_source, retire
-from instar.control.shift import FULL, has_weights, serves, serving
+from instar.control.replace import replenish_source, retire
+from instar.control.shift import has_weights, serves, serving, whole
 from instar.control.snapshot import GroupView, Snapshot, alone, routed
 from instar.control.steps import analysed
 from instar.control.target import PAUSED_S, moved, prepare, settle, troubled, under_way
@@ -29,7 +29,7 @@ def rolling(snapshot: Snapshot) -> tuple[Action, ...]:
     if moved(snapshot, rollout, target):
         return settle(snapshot, rollout, target)
     done = len([group for group in snapshot.of(target) if serves(snapshot, group)])
-    stay = max(snapshot.wanted_groups - done, 0)
+    stay = max(len(snapshot.layout(target)) - done, 0)
     actions = (
         replenish_source(snapshot, stay)
         or troubled(snapshot, rollout, target)
@@ -41,7 +41,7 @@ def rolling(snapshot: Snapshot) -> tuple[Action, ...]:
         judged = analysed(snapshot, rollout, target, over=not rollout.stage.paused, pause_ms=0)
         if judged:
             return judged
-    count = min(snapshot.wanted_groups, done + snapshot.environment.settings.rollout.batch)
+    count = min(len(snapshot.layout(target)), done + snapshot.environment.settings.rollout.batch)
     readiness = prepare(snapshot, rollout, target, count)
     if readiness.cause:
         return (Fail(readiness.cause, readiness.culprits),)
@@ -55,7 +55,7 @@ def _give_way(snapshot: Snapshot, target: Release, source: Release, stay: int) -
     running = [group for group in snapshot.of(source) if group.state == "running"]
     surplus = [group for group in running if group.id not in names][: max(len(running) - stay, 0)]
     if routed(target) and (taken or any(group.weight for group in surplus)):
-        weights = {group.id: FULL for group in (*staying, *taken)}
+        weights = whole((*staying, *taken))
         if not has_weights(snapshot, weights):
             return (Share(tuple(weights.items())),)
     return retire(snapshot, surplus, "another release took its place")
@@ -68,12 +68,11 @@ def _next_batch(
     if rollout.stage.paused:
         return (Wait(PAUSED_S),)
     names = tuple(group.id for group in groups)
-    left = snapshot.wanted_groups - len(names)
+    left = len(snapshot.layout(target)) - len(names)
     if left <= 0:
         return (Shift(target.number, names if routed(target) else ()),)
-    staying = tuple(group.id for group in serving(snapshot, source)[:left])
-    weights = dict.fromkeys((*staying, *names), FULL)
+    weights = whole((*serving(snapshot, source)[:left], *groups))
     if not routed(target):
-        return (Wait(DRAIN_PAUSE_S),)
-    percent = round(100 * len(names) / len(weights))
+        return (Wait(snapshot.traits.poll_s),)
+    percent = round(100 * sum(weights[name] for name in names) / sum(weights.values()))
     return (TakeStep(rollout.stage.step + 1, percent, tuple(weights.items())),)
