@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 from instar.control.loop import Loop, Run
 from instar.control.steps import waits_for_somebody
 from instar.model.definition import Replace, Rollout
 from instar.model.progress import silent
 from instar.model.release import RolloutKind, Settings
-from simulated import CrashableLedger, Effects, Simulation, guarded
+from instar.operations.deploy import begin, start_rollout
+from simulated import CrashableLedger, Effects, EngineSimulation, Simulation, guarded
 from simulated.values import ENV, configuration, image
 
 REQUESTS, IDLE_PASSES = 8, 4
@@ -35,11 +37,12 @@ class Machine:
     says: Literal["", "resume", "abort"] = ""  # what somebody says when the rollout is there
     waited: bool = False
     served: bool = False
-    world: Simulation = field(init=False)
+    engine: bool = False  # somewhere else, instead of this machine
+    world: Simulation | EngineSimulation = field(init=False)
     ledger: CrashableLedger = field(init=False)
 
     def __post_init__(self) -> None:
-        self.world = Simulation(effects=self.effects)
+        self.world = EngineSimulation(effects=self.effects) if self.engine else Simulation(effects=self.effects)
         self.open()
         self.effects.watch(self._watch)
 
@@ -58,21 +61,25 @@ class Machine:
         self.open()
 
     def want(self, kind: RolloutKind, *, target: int | None = None, version: str = "1") -> None:
-        """Write what is wanted, as a verb does: in one transaction, and not twice."""
+        """Write what is wanted, by the functions of the verbs: in one transaction, and not twice."""
+        settings = dataclasses.replace(
+            SETTINGS, instances=self.instances, rollout=self.policy, preview=self.preview, replace=self.replace
+        )
+        if target is None:
+            wanted = configuration({"VERSION": version}, **self.fields)
+            begin(self.workspace, ENV, settings, image(), wanted, kind, project=None)
+            return
         with self.ledger.transaction():
-            settings = dataclasses.replace(
-                SETTINGS, instances=self.instances, rollout=self.policy, preview=self.preview, replace=self.replace
-            )
-            before = self.ledger.find_environment(ENV)
+            before = self.ledger.get_environment(ENV).settings
             self.ledger.save_settings(ENV, settings)
-            if target is None:
-                wanted = configuration({"VERSION": version}, **self.fields)
-                known = self.ledger.releases(ENV, last=1)
-                same = known and known[0].configuration == wanted
-                target = known[0].number if same else self.ledger.add_release(ENV, image().digest, wanted).number
-            state = self.ledger.get_environment(ENV)
-            if state.rollout is None and state.active != target:
-                self.ledger.begin_rollout(ENV, kind, target, settings_before=before.settings if before else None)
+            release = self.ledger.get_release(ENV, target)
+            start_rollout(self.workspace, ENV, release, kind, settings_before=before)
+
+    @property
+    def workspace(self) -> Any:
+        """What the verbs' functions work with."""
+        provider = guarded(self.world.provider, self.ledger.require_none_open)
+        return SimpleNamespace(ledger=self.ledger, provider=lambda name: provider, report=silent)
 
     def settle(self) -> None:
         loop = Loop(
@@ -119,12 +126,11 @@ class Machine:
         state = self.ledger.find_environment(ENV)
         if state is None:
             return None
-        copies = self.ledger.instances(ENV)
-        seen = self.world.runtime.observe(copies)
+        groups = self.ledger.instances(ENV)
         return (
             state.active,
             state.rollout,
-            sorted((one.release, what.state) for one, what in zip(copies, seen, strict=True)),
+            sorted(zip((one.release for one in groups), self.world.states(groups), strict=True)),
             [(one.number, one.ran_well) for one in self.ledger.releases(ENV)],
             sorted(self.world.runtime.tasks_run),
         )
@@ -133,12 +139,12 @@ class Machine:
         """Assert what must hold at rest."""
         assert self.world.runtime.violations == []
         assert len(set(self.world.runtime.tasks_run)) == len(self.world.runtime.tasks_run), "a task ran twice"
-        assert self.world.router.observe(ENV).previewed == {}
+        assert self.world.previewed(ENV) == {}
         copies = self.ledger.instances(ENV)
         assert sorted(self.world.runtime.traces()) == sorted(one.id for one in copies)
         self.ledger.verify()
         state = self.ledger.find_environment(ENV)
-        weighted = [item.target.name for item in self.world.router.observe(ENV).targets if item.weight]
+        weighted = list(self.world.weights(ENV))
         active = [one.id for one in copies if state and one.release == state.active]
         assert sorted(weighted) == (sorted(active) if self.routed else [])
 

@@ -93,9 +93,12 @@ def unsteady_before(machine: Machine) -> None:
 
 def careful(machine: Machine) -> None:
     """The next deploy is a canary with everything that there is."""
-    analysis = Analysis(min_requests=1, checks=(Check(kind="url", url="http://example.test/"),))
+    counted = Analysis(min_requests=1, checks=(Check(kind="url", url="http://example.test/"),))
+    analysis = counted if machine.world.provider.counts is not None else None
     steps = (Step(weight_percent=20, pause_ms=400), Step(weight_percent=60, pause_ms=400))
-    machine.policy, machine.preview = Rollout(strategy="canary", steps=steps, analysis=analysis), "header"
+    machine.policy, machine.preview = Rollout(strategy="canary", steps=steps, analysis=analysis), None
+    if machine.world.provider.previews is not None:
+        machine.preview = "header"
     machine.fields |= {
         "before": (Task(command=("migrate",)), Task(command=("migrate", "more"))),
         "after": (Task(command=("tidy",)),),
@@ -242,3 +245,30 @@ SCENARIOS: dict[str, tuple[dict[str, object], tuple[Act, ...], Act]] = {
     "rollback of a worker": ({"port": None}, (first, second), back),
     "destroy a worker": ({"port": None}, (first,), gone),
 }
+
+# those that an engine can be asked for too: it heals itself, counts nothing, and has no preview
+ON_AN_ENGINE = (
+    "canary",
+    "rolling",
+    "rollback to the hot release",
+    "second deploy, exclusive",
+    "a candidate that answers 500",
+    "destroy",
+    "more instances",
+    "canary that fails its smoke check",
+    "canary whose task fails",
+    "canary that is aborted",
+    "canary that is left to the agent",
+    "canary that is paused and resumed",
+    "rolling that fails",
+    "rolling back",
+    "rollback to a retired release",
+    "a candidate that dies",
+    "first deploy",
+    "fewer instances",
+    "tasks beside and in the gap, exclusive",
+    "rollback, exclusive",
+    "worker",
+    "rollback of a worker",
+)
+SHORTLY = 4  # so many of them in the normal run

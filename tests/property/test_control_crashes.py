@@ -13,16 +13,17 @@ from pathlib import Path
 
 import pytest
 from control_machine import Machine
-from control_scenarios import SCENARIOS
+from control_scenarios import ON_AN_ENGINE, SCENARIOS, SHORTLY
 
 from simulated import Crash, Effects
 from simulated.values import ENV
 
 
 @contextlib.contextmanager
-def prepared(path: Path, name: str) -> Iterator[Machine]:
+def prepared(path: Path, name: str, *, engine: bool = False) -> Iterator[Machine]:
     fields, before, _ = SCENARIOS[name]
-    machine = Machine(path, Effects(), dict(fields), instances=1 if "exclusive" in fields else 2)
+    instances = 1 if "exclusive" in fields else 3 if engine else 2
+    machine = Machine(path, Effects(), dict(fields), instances=instances, engine=engine)
     for step in before:
         step(machine)
         machine.settle()
@@ -32,8 +33,8 @@ def prepared(path: Path, name: str) -> Iterator[Machine]:
         machine.ledger.close()
 
 
-def without_a_crash(path: Path, name: str) -> tuple[object, int]:
-    with prepared(path, name) as machine:
+def without_a_crash(path: Path, name: str, *, engine: bool = False) -> tuple[object, int]:
+    with prepared(path, name, engine=engine) as machine:
         began = len(machine.effects.names)
         SCENARIOS[name][2](machine)
         machine.settle()
@@ -41,9 +42,9 @@ def without_a_crash(path: Path, name: str) -> tuple[object, int]:
         return machine.summary(), len(machine.effects.names) - began
 
 
-def killed(path: Path, name: str, *kills: tuple[str, int]) -> object:
+def killed(path: Path, name: str, *kills: tuple[str, int], engine: bool = False) -> object:
     """Run a scenario with one crash a life; return how it ended."""
-    with prepared(path, name) as machine:
+    with prepared(path, name, engine=engine) as machine:
         lives, begun = [*kills, None], _rollouts(machine)
         for life, kill in enumerate(lives):
             done = len(machine.effects.names)
@@ -113,3 +114,23 @@ def test_a_second_kill_while_recovering_changes_nothing_either(name: str, tmp_pa
         again = (index * 7) % 5
         ended = killed(tmp_path / f"{index}.db", name, ("after", index), ("after", again))
         assert ended == expected, f"killed after effect {index}, and {again} effects later"
+
+
+def kill_on_an_engine(path: Path, name: str, every: int) -> None:
+    expected, count = without_a_crash(path / "whole.db", name, engine=True)
+    assert count > 0
+    for when, index in (("before", 0), *(("after", index) for index in range(0, count, every))):
+        ended = killed(path / f"{when}-{index}.db", name, (when, index), engine=True)
+        assert ended == expected, f"killed {when} effect {index}"
+
+
+@pytest.mark.parametrize("name", ON_AN_ENGINE[:SHORTLY])
+def test_on_an_engine_a_kill_changes_nothing_either(name: str, tmp_path: Path) -> None:
+    """It is slow, shows late what was done, and says "try again": whoever was killed has not seen the half of it."""
+    kill_on_an_engine(tmp_path, name, every=5)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ON_AN_ENGINE)
+def test_on_an_engine_a_kill_at_any_point_changes_nothing_either(name: str, tmp_path: Path) -> None:
+    kill_on_an_engine(tmp_path, name, every=1)

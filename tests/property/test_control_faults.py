@@ -17,6 +17,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +32,8 @@ from instar.errors import InstarError
 from instar.model.definition import Analysis, Check, Replace, Rollout, Step, Task
 from instar.model.progress import silent
 from instar.model.release import Settings, TaintKind
-from simulated import Behaviour, Crash, Effects, FaultyLedger, Simulation, guarded
+from instar.operations.deploy import begin, start_rollout
+from simulated import Behaviour, Crash, Effects, EngineSimulation, FaultyLedger, Simulation, guarded
 from simulated.values import ENV, configuration, image
 
 FEW, MANY, PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 150, 10_000, 6, 15, 1000
@@ -73,13 +75,16 @@ class Faults(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.effects = Effects()
-        self.world = Simulation(effects=self.effects)
+        self.world = self.made_world()
         self.served = False  # somebody could answer, and no fault has changed that
         self.effects.watch(self._watch)
         self.ledger = self._open()
         self.run: Run | None = None
         self.version = 0
         self.behaviours: dict[int, str] = {}
+
+    def made_world(self) -> Simulation | EngineSimulation:
+        return Simulation(effects=self.effects)
 
     def teardown(self) -> None:
         with contextlib.suppress(Crash):
@@ -100,7 +105,7 @@ class Faults(RuleBasedStateMachine):
         self.settings = Settings(
             listen=("127.0.0.1:1",),
             instances=1 if service == "exclusive" else instances,
-            preview=preview if service != "worker" else None,
+            preview=preview if service != "worker" and self.world.provider.previews is not None else None,
             replace=Replace(budget=3, within_ms=60_000, max_age_ms=max_age_ms),
         )
         self.deploy("blue-green", "well", self.settings.instances)
@@ -122,26 +127,27 @@ class Faults(RuleBasedStateMachine):
         )
         with self.acting():
             self._want(behaviour, paused)
+        self.settings = self.ledger.get_environment(ENV).settings
         self.served &= behaviour != "dies"  # it may do so when it has just got the traffic
         self.passes()
 
     def _want(self, behaviour: str, paused: bool) -> None:
-        state = self.ledger.find_environment(ENV)
-        with self.ledger.transaction():
-            self.version += 1
-            if state is not None and state.rollout is not None:
-                self.ledger.end_rollout(state.rollout, "failed", {"reason": "another took its place"})
-            self.ledger.save_settings(ENV, self.settings)
-            fields = {**SERVICES[self.service], "before": TASKS, "after": TASKS}
-            made = configuration({"V": str(self.version)}, **fields)
-            number = self.ledger.add_release(ENV, image().digest, made).number
-            self.behaviours[number] = behaviour
-            self.world.runtime.behave(number, BEHAVIOURS[behaviour])
-            self.ledger.set_alarm(ENV, None)
-            before = state.settings if state else None
-            begun = self.ledger.begin_rollout(ENV, "deploy", number, settings_before=before)
-            if paused:
-                self.ledger.change_stage(begun, "paused", {}, paused=True)
+        """Write it down by the function of the verb. Raises Refused where it waits for a person."""
+        self.version += 1
+        fields = {**SERVICES[self.service], "before": TASKS, "after": TASKS}
+        made = configuration({"V": str(self.version)}, **fields)
+        number = begin(self.workspace, ENV, self.settings, image(), made, "deploy", project=None).number
+        self.behaviours[number] = behaviour
+        self.world.runtime.behave(number, BEHAVIOURS[behaviour])
+        begun = self.ledger.get_environment(ENV).rollout
+        if paused and begun is not None:
+            self.ledger.change_stage(begun, "paused", {}, paused=True)
+
+    @property
+    def workspace(self) -> Any:
+        """What the verbs' functions work with."""
+        provider = guarded(self.world.provider, self.ledger.require_none_open)
+        return SimpleNamespace(ledger=self.ledger, provider=lambda name: provider, report=silent)
 
     @rule()
     def rollback(self) -> None:
@@ -154,8 +160,7 @@ class Faults(RuleBasedStateMachine):
             with self.ledger.transaction():
                 if state.rollout is not None:
                     self.ledger.end_rollout(state.rollout, "failed", {"reason": "rolled back"})
-                self.ledger.set_alarm(ENV, None)
-                self.ledger.begin_rollout(ENV, "rollback", older[0].number)
+                start_rollout(self.workspace, ENV, older[0], "rollback")
         self.passes()
 
     @rule(word=st.sampled_from(["pause", "resume", "abort"]))
@@ -183,7 +188,7 @@ class Faults(RuleBasedStateMachine):
         self.effects.revive()
         assert self.ledger.find_environment(ENV) is None
         assert self.world.runtime.traces() == ()
-        assert not self.world.router.observe(ENV).targets
+        assert not self.world.weights(ENV)
         self.deploy("blue-green", "well", self.settings.instances)
         self.calm()
 
@@ -196,7 +201,7 @@ class Faults(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 5), weight=st.sampled_from([1, 7, 256]))
     def a_weight_is_changed_by_hand(self, which: int, weight: int) -> None:
-        weights = {item.target.name: item.weight for item in self.world.router.observe(ENV).targets if item.weight}
+        weights = dict(self.world.weights(ENV))
         for name in sorted(weights)[which : which + 1]:
             weights[name] = weight
             with self.acting():
@@ -245,7 +250,7 @@ class Faults(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([-3600, -1, 5, 120]))
     def the_clock_jumps(self, seconds: int) -> None:
-        self.world.clock.sleep(seconds)
+        self.world.clock.jump(seconds)
         self.passes()
 
     @rule(effect=st.integers(0, 20), again=st.integers(0, 20))
@@ -310,11 +315,10 @@ class Faults(RuleBasedStateMachine):
 
     def _look_at_rest(self) -> None:
         state, copies = self.ledger.get_environment(ENV), self.ledger.instances(ENV)
-        router = self.world.router.observe(ENV)
         assert state.rollout is None
-        assert router.previewed == {}
+        assert self.world.previewed(ENV) == {}
         assert sorted(self.world.runtime.traces()) == sorted(one.id for one in copies), "orphans"
-        weighted = {item.target.name for item in router.targets if item.weight}
+        weighted = set(self.world.weights(ENV))
         active = {one.id for one in copies if one.release == state.active}
         if weighted & active or state.alarm is None:  # else another answers in its place
             assert weighted <= active, "traffic beside the active release"
@@ -322,10 +326,10 @@ class Faults(RuleBasedStateMachine):
             others = {one.release for one in copies} - {state.active}
             assert others <= ran_well and len(others) <= state.settings.keep.hot, "more is hot than may be"
         if state.active is not None and state.alarm is None and self.behaviours[state.active] == "well":
-            assert len(active) == state.settings.instances
+            assert sum(one.members for one in copies if one.id in active) == state.settings.instances
             assert not any(one.taint for one in copies), "it was never replaced"
             assert weighted == (set() if self.service == "worker" else active)
-            running = [seen.state for seen in self.world.runtime.observe(copies) if seen.id in active]
+            running = self.world.states([one for one in copies if one.id in active])
             assert set(running) == {"running"}
             assert self.service == "worker" or set(self.world.router.serving(ENV)) == active
 
@@ -352,12 +356,11 @@ class Faults(RuleBasedStateMachine):
         rollout, steps = state.rollout, state.settings.rollout.steps
         if rollout is None or rollout.kind == "rollback" or state.active == rollout.target or self.service != "web":
             return
-        routed = [item for item in self.world.router.observe(ENV).targets if item.weight]
-        of_target = [item for item in routed if item.target.name.split("-")[-2] == str(rollout.target)]
-        source = f"-{rollout.source}-"
-        others = [item for item in self.world.router.observe(ENV).targets if source in item.target.name and item.up]
+        weights = self.world.weights(ENV)
+        of_target = [weight for name, weight in weights.items() if name.split("-")[-2] == str(rollout.target)]
+        others = [name for name in self.world.reachable(ENV) if f"-{rollout.source}-" in name]
         if 0 < rollout.stage.step <= len(steps) and of_target and others:
-            percent = 100 * sum(item.weight for item in of_target) / sum(item.weight for item in routed)
+            percent = 100 * sum(of_target) / sum(weights.values())
             assert abs(percent - steps[rollout.stage.step - 1].weight_percent) <= 1
 
     def _ask(self) -> None:
@@ -403,7 +406,7 @@ class Faults(RuleBasedStateMachine):
         assert self.world.runtime.violations == []
 
 
-def run_sequences(count: int) -> None:
+def run_sequences(machine: type[Faults], count: int) -> None:
     wanted = int(os.environ.get("INSTAR_SEQUENCES", str(count)))
     profile = settings(
         max_examples=wanted,
@@ -412,13 +415,13 @@ def run_sequences(count: int) -> None:
         print_blob=True,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(Faults, settings=profile)
+    run_state_machine_as_test(machine, settings=profile)
 
 
 def test_a_few_hundred_sequences_of_verbs_and_faults() -> None:
-    run_sequences(FEW)
+    run_sequences(Faults, FEW)
 
 
 @pytest.mark.long
 def test_ten_thousand_sequences_of_verbs_and_faults() -> None:
-    run_sequences(MANY)
+    run_sequences(Faults, MANY)

@@ -5,7 +5,7 @@ from simulated.effects import Crash, CrashableLedger, CrashableSession, Effects,
 from simulated.guard import guarded
 from simulated.router import SimulatedRouter
 from simulated.runtime import Behaviour, SimulatedRuntime
-from simulated.values import Simulation
+from simulated.values import EngineSimulation, Simulation
 
 __all__ = [
     "Behaviour",
@@ -13,6 +13,7 @@ __all__ = [
     "CrashableLedger",
     "CrashableSession",
     "Effects",
+    "EngineSimulation",
     "FaultyLedger",
     "SimulatedRouter",
     "SimulatedRuntime",

@@ -243,7 +243,7 @@ class SimulatedRuntime:
             behaviour = found.behaviour if found else self._behaviour_of(instance)
         if behaviour.hangs and check.kind != "url":
             self.clock.sleep(check.timeout_ms / 1000)
-        return _judged(check, behaviour)
+        return judged(check, behaviour)
 
     def inspect(self, subjects: Sequence[Subject], *, deep: bool = False) -> tuple[Finding, ...]:
         with self._guard:
@@ -425,7 +425,7 @@ def _life_s(found: Simulated) -> float | None:
     return None if behaviour.task_hangs else behaviour.task_lasts_s
 
 
-def _judged(check: Check, behaviour: Behaviour) -> Probe:
+def judged(check: Check, behaviour: Behaviour) -> Probe:
     asked = asked_for(check)
     shown = f"'{asked}'" if check.kind == "command" else f"GET {asked}"
     if behaviour.hangs and check.kind != "url":

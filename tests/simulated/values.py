@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -11,9 +11,11 @@ from instar.model.definition import Health, Service, Volume
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
 from instar.model.release import Configuration, EnvironmentId, Instance, Release
+from instar.providers.base import Provider
 from instar.providers.machine import MachineProvider
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
+from simulated.engine import SimulatedEngine
 from simulated.router import SimulatedRouter
 from simulated.runtime import SimulatedRuntime
 
@@ -78,6 +80,60 @@ class Simulation:
     def provider(self) -> MachineProvider:
         return MachineProvider(runtime=self.runtime, router=self.router)
 
+    def weights(self, environment: EnvironmentId) -> Mapping[str, int]:
+        """Return the weights of those that have any."""
+        return {item.target.name: item.weight for item in self.router.observe(environment).targets if item.weight}
+
+    def reachable(self, environment: EnvironmentId) -> tuple[str, ...]:
+        """Return those that could have traffic: the router knows them, and they answer."""
+        return tuple(item.target.name for item in self.router.observe(environment).targets if item.up)
+
+    def previewed(self, environment: EnvironmentId) -> Mapping[int, str]:
+        return self.router.observe(environment).previewed
+
+    def states(self, groups: Sequence[Instance]) -> list[str]:
+        """Return the state of each of ``groups``, as it is just now."""
+        return [seen.state for seen in self.runtime.observe(groups)]
+
     def reboot(self) -> None:
         self.runtime.reboot()
         self.router.reboot()
+
+
+@dataclass(kw_only=True)
+class EngineSimulation:
+    """An engine somewhere else, and the time there. What tests do to a machine's runtime and router, they do to it."""
+
+    effects: Effects = field(default_factory=Effects)
+    clock: VirtualClock = field(default_factory=VirtualClock)
+    engine: SimulatedEngine = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.engine = SimulatedEngine(clock=self.clock, effects=self.effects)
+
+    @property
+    def provider(self) -> Provider:
+        return self.engine
+
+    @property
+    def runtime(self) -> SimulatedEngine:
+        return self.engine
+
+    @property
+    def router(self) -> SimulatedEngine:
+        return self.engine
+
+    def weights(self, environment: EnvironmentId) -> Mapping[str, int]:
+        return self.engine.weights(environment)
+
+    def reachable(self, environment: EnvironmentId) -> tuple[str, ...]:
+        return self.engine.reachable(environment)
+
+    def previewed(self, environment: EnvironmentId) -> Mapping[int, str]:
+        return self.engine.previewed(environment)
+
+    def states(self, groups: Sequence[Instance]) -> list[str]:
+        return self.engine.states(groups)
+
+    def reboot(self) -> None:
+        """It is not on this machine: nothing happens to it."""

@@ -155,3 +155,25 @@ def test_where_nothing_moves_it_is_raised_when_the_time_is_over(world: Simulatio
     )
     with pytest.raises(ProviderUnavailable):
         loop.run(ENV)
+
+
+def test_errors_between_which_there_was_nothing_to_do_are_not_in_a_row(world: Simulation, ledger: Ledger) -> None:
+    deploy(world, ledger, "1", lambda name: None)
+    lost: list[int] = []
+
+    def lose_one(name: str) -> None:
+        if name == "destroy" and lost:
+            lost.clear()
+            raise BUSY
+
+    provider = guarded(world.provider, lose_one)
+    loop = Loop(ledger=ledger, provider=provider, find_image=lambda digest: image(), report=silent)
+    run = loop.begin(ENV, asked=False)
+    for _ in range(3):
+        lost.append(1)
+        world.runtime.kill(min(world.runtime.traces()))
+        for _ in range(30):
+            seconds = run.advance()
+            world.clock.sleep(5.0 if seconds is None else min(seconds, 5.0))
+        assert not lost
+    assert len(world.router.serving(ENV)) == 2

@@ -141,6 +141,7 @@ class Run:
                     self.in_vain = 0
                     return action.seconds
             if not todo:
+                self.acts.succeeded()
                 return None
             if acted and snapshot.traits.unseen_s:
                 return max(snapshot.traits.unseen_s, snapshot.traits.poll_s)  # a look would not show it yet
@@ -186,8 +187,7 @@ class Run:
                 raise
             culprits = getattr(action, "instances", ())
             self.executor.fail(snapshot, Fail(_cause(error), tuple(culprits)))
-        if not isinstance(action, Wait):
-            self.acts.succeeded()
+        self.acts.succeeded()
         return None
 
     def _pause_s(self, retries: Retries, error: InstarError) -> float:
