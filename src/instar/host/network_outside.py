@@ -62,9 +62,18 @@ def _way(netlink: Netlink, address: IPv4Address, names: Mapping[int, str]) -> st
         message, *_ = netlink.ask(_GET_ROUTE, wanted)
     except OSError as error:
         return f"nowhere ({error.strerror})"
-    kind, fields = _ROUTE.unpack_from(message)[7], dict(attributes(message[_ROUTE.size :]))
+    return way_of(_ROUTE.unpack_from(message)[7], dict(attributes(message[_ROUTE.size :])), names)
+
+
+def nowhere(kind: int) -> str:
+    """Return for people where a route or a rule of such a ``kind`` sends packets, which is over no link."""
+    return _KINDS.get(kind, f"a route of type {kind}")
+
+
+def way_of(kind: int, fields: Mapping[int, bytes], names: Mapping[int, str]) -> str:
+    """Return which way a route of such a ``kind`` with these ``fields`` is, as :func:`ways_to` does."""
     if kind != _UNICAST:
-        return _KINDS.get(kind, f"a route of type {kind}")
+        return nowhere(kind)
     number = int.from_bytes(fields.get(_RTA_LINK, b""), "little")
     via = fields.get(_RTA_GATEWAY)
     return names.get(number, f"link {number}") + (f" via {IPv4Address(via)}" if via else "")

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from instar.errors import InstarError
-from instar.host import network_outside, network_view, redirects
+from instar.host import network, network_outside, network_view, policy_routing, redirects
+from instar.host.netlink import Netlink
 from instar.host.network_outside import OuterLink
+from instar.host.policy_routing import Stray
 from instar.host.redirects import Redirect
 from instar.model.drift import Finding
 from instar.providers.local.inspection.case import Case
@@ -25,11 +27,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outside:
-    """What is looked up once for all instances. ``ways``: the instance's name → which way packets to it go.
-    ``unseen``: what could not be looked at, and why."""
+    """What is looked up once for all instances. ``ways``: the instance's name → which way packets to it go;
+    ``strays``: → where a rule leads some of them. ``unseen``: what could not be looked at, and why."""
 
     links: Mapping[str, OuterLink] | None
     ways: Mapping[str, str] | None
+    strays: Mapping[str, Stray] | None
     tables: Sequence[str] | None
     redirects: Sequence[Redirect] | None
     unseen: Mapping[str, str]
@@ -54,6 +57,7 @@ def look(cases: Sequence[Case]) -> Outside | None:
     return Outside(
         links=links,
         ways=seen("routes", lambda: network_outside.ways_to(addresses, numbers)),
+        strays=seen("rules of routing", lambda: _strays(cases[0].names.of, addresses, numbers)),
         tables=seen("tables", lambda: tuple(network_view.tables())),
         redirects=seen("rules", redirects.redirects),
         unseen=unseen,
@@ -69,13 +73,23 @@ def differences(case: Case, outside: Outside | None) -> Iterator[Finding]:
     if outside.links is not None:
         yield from _link(case, outside.links, bridge)
     way = outside.ways.get(case.names.name, bridge) if outside.ways is not None else bridge
+    path = f"route to {case.order.instance.address}"
     if way != bridge:
-        path = f"route to {case.order.instance.address}"
         yield case.finding("network", path, f"over the bridge {bridge}", f"over {way}")
+    if (stray := (outside.strays or {}).get(case.names.name)) is not None:
+        observed = f"over {stray.way}, for what rule {stray.rule} of 'ip rule' picks out"
+        yield case.finding("network", path, f"over the bridge {bridge}, for every packet", observed)
     address = IPv4Address(case.order.instance.address)
+    port, mac = case.order.release.service.port, network.mac(address)
     for rule in outside.redirects or ():
-        if (told := rule.told_of_host(address)) is not None:
-            yield case.finding("network", f"packets to {address}", "go there, and nobody sends others'", told)
+        if (told := rule.told_of_host(address, port, mac, (case.names.link, bridge))) is not None:
+            yield case.finding("network", f"packets to {address}", "go there as they are, and nobody's else", told)
+
+
+def _strays(names: Names, addresses: Mapping[str, IPv4Address], numbers: Mapping[int, str]) -> Mapping[str, Stray]:
+    with Netlink() as netlink:
+        sources = [address.network for number, address in netlink.addresses() if numbers.get(number) == names.bridge]
+    return policy_routing.strays(addresses, names.bridge, sources, numbers)
 
 
 def _link(case: Case, links: Mapping[str, OuterLink], bridge: str) -> Iterator[Finding]:

@@ -1,0 +1,55 @@
+"""A gallery of tampering that is taken back: the next check finds each way, and once it is undone, nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import intruder_undone as intruder
+import pytest
+from intruder import Victim
+from project import Project
+from test_tampering import checked, name_of, prepare, victim
+
+from instar.providers.local.inspection import inspect
+
+pytestmark = pytest.mark.root
+
+Way = Callable[[Victim], None]
+OF_ONE: dict[Way, tuple[str, str]] = {
+    intruder.lead_requests_astray: ("network", "route to 10."),
+    intruder.lead_the_router_astray: ("network", "route to 10."),
+    intruder.lead_marked_packets_astray: ("network", "route to 10."),
+    intruder.drop_marked_packets: ("network", "route to 10."),
+    intruder.rewrite_where_its_packets_go: ("network", "packets to 10."),
+    intruder.rewrite_at_its_link: ("network", "packets to 10."),
+    intruder.rewrite_its_hardware_address: ("network", "packets to 10."),
+    intruder.copy_its_packets: ("network", "packets to 10."),
+    intruder.keep_it_out_of_the_connections: ("network", "packets to 10."),
+}
+
+
+@pytest.fixture(scope="module")
+def running(module_project: Project) -> Project:
+    prepare(module_project)
+    module_project.instar("deploy", "dev")
+    return module_project
+
+
+@pytest.fixture(autouse=True)
+def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here lasts for a moment only."""
+    monkeypatch.setattr(inspect, "AGAIN_AFTER_S", (0.01,))
+
+
+@pytest.mark.parametrize("way", OF_ONE, ids=name_of)
+def test_it_is_found_of_the_instance_until_it_is_undone(running: Project, way: Way) -> None:
+    target, (kind, path) = victim(running), OF_ONE[way]
+    assert checked(running).findings == ()
+    try:
+        way(target)
+        found = checked(running).findings
+    finally:
+        target.leave()
+    assert [(one.instance, one.kind) for one in found] == [(target.name, kind)], found
+    assert found[0].path.startswith(path)
+    assert checked(running).findings == ()
