@@ -21,6 +21,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 # address, permissions with an x, offset, device, inode, and what is mapped
 _EXECUTABLE = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ [r-][w-]x[ps] [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)$", re.M)
 _MAPPING = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ [r-][w-](.)[ps] [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)$")
+_MOUNT_NUMBER = re.compile(rb"^mnt_id:\t(\d+)$", re.M)
 _LINKS_OF_ONE_THREAD = 3
 _CHUNK = 1 << 16
 _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
@@ -167,6 +168,31 @@ def has_open(pid: int, path: Path) -> bool:
             if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
                 return True
     return False
+
+
+def descriptors(pid: int) -> Iterator[tuple[int, str]]:
+    """Yield the number and the name of what a process has open; only what has a name in a file system begins with a
+    "/", and what the kernel made for a call."""
+    folder = f"/proc/{pid}/fd"
+    for number in os.listdir(folder):  # noqa: PTH208 - there can be tens of thousands
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            yield int(number), os.readlink(f"{folder}/{number}")  # noqa: PTH115 - as above
+
+
+def mount_of(pid: int | str, descriptor: int) -> int:
+    """Return the number of the mount that what is open was opened on, as mountinfo has it."""
+    found = _MOUNT_NUMBER.search(read(f"/proc/{pid}/fdinfo/{descriptor}"))
+    return int(found[1]) if found else 0
+
+
+def working_folder(pid: int) -> tuple[str, int]:
+    """Return the name of the folder that a process works in, and the number of its mount."""
+    path = f"/proc/{pid}/cwd"
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return os.readlink(path), mount_of("self", descriptor)  # noqa: PTH115 - a link that leads nowhere outside
+    finally:
+        os.close(descriptor)
 
 
 def executable(pid: int) -> Iterator[Mapped]:

@@ -174,6 +174,11 @@ def mount_lines(pid: int) -> Iterator[str]:
         yield "\t".join(map(str, shown))
 
 
+def mount_numbers(lines: Iterable[str]) -> Iterator[int]:
+    """Yield the numbers of mounts from such lines."""
+    return (int(line.split("\t")[5]) for line in lines)
+
+
 def overlay_of(pid: int) -> str:
     """Return the device of the root, as mountinfo writes it."""
     return next((one.device for one in proc.mounts(pid) if one.point == "/"), "")

@@ -28,6 +28,8 @@ from instar.providers.local.names import InstanceNames
 from instar.threads import at_once
 
 AGAIN_AFTER_S: Final = (0.03, 0.1, 0.4)
+_WHOEVER: Final = frozenset({"code", "privilege", "root", "limit", "listener"})
+"""Kinds of what no process may be seen with, however short it lives: found where each look sees one, if another."""
 
 
 def inspect(orders: Sequence[Order], images: LayerImages, *, deep: bool) -> Iterator[Finding]:
@@ -49,11 +51,13 @@ def inspect(orders: Sequence[Order], images: LayerImages, *, deep: bool) -> Iter
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Surroundings:
-    """What is looked up once for all instances. ``sharers``: processes that are in a namespace of an instance's
+    """What is looked up once for all instances. ``mounted``: all devices of this machine's;
+    ``sharers``: processes that are in a namespace of an instance's
     own; ``unsound``: diff ID → what is wrong with the layer; ``devices``: diff ID → where it is now; ``ties``: what
     ties their links."""
 
     mounts: Mapping[str, Sequence[proc.Mount]]
+    mounted: Collection[str]
     sharers: Mapping[str, Collection[int]]
     unsound: Mapping[str, str]
     devices: Mapping[str, str]
@@ -71,6 +75,7 @@ def _look_around(cases: Sequence[Case], images: LayerImages, *, deep: bool) -> S
     unsound, devices = _examine(layers, images, table, _Notes.of(cases, images), deep=deep)
     return Surroundings(
         mounts=table,
+        mounted={one.device for points in table.values() for one in points},
         sharers=members.sharers(owners),
         unsound=unsound,
         devices=devices,
@@ -146,20 +151,26 @@ def _persistent(cases: Sequence[Case], images: LayerImages, *, deep: bool) -> It
         time.sleep(pause_s)
         around = _look_around([case for case, _ in found], images, deep=False)
         found = [(case, _in_both(findings, _look(case, around, deep=deep))) for case, findings in found]
-    yield from dict.fromkeys(finding for _, findings in found for finding in findings.values())
+    yield from dict.fromkeys(finding for _, findings in found for finding in _told(findings))
 
 
 def _in_both(before: Mapping[Hashable, Finding], now: Mapping[Hashable, Finding]) -> dict[Hashable, Finding]:
-    return {key: finding for key, finding in before.items() if key in now}
+    return {key: now[key] for key in before if key in now}
+
+
+def _told(findings: Mapping[Hashable, Finding]) -> Iterator[Finding]:
+    """Yield what was found at each look: of a kind, the one of the last look where no process had it at all."""
+    lasting = {finding.kind for key, finding in findings.items() if key not in _WHOEVER}
+    yield from (one for key, one in findings.items() if key not in _WHOEVER or one.kind not in lasting)
 
 
 def _look(case: Case, around: Surroundings, *, deep: bool) -> dict[Hashable, Finding]:
-    """Return the findings, each with what it is known by at the next look."""
+    """Return the findings, each with what it is known by at the next look: some by their kind too."""
     found: dict[Hashable, Finding] = {}
     waits = runc.waits(case.names.of.state.runc, case.names.name)
     if not waits:
         sharers = around.sharers.get(case.names.name, ())
-        for process, finding in members.look(case.allowed, members.members(case.allowed, sharers), deep=deep):
+        for process, finding in members.look(case.allowed, sharers, around.mounted, deep=deep):
             found[process, finding.kind] = finding
     others = [
         *surface.differences(case, begun=not waits),
@@ -169,7 +180,7 @@ def _look(case: Case, around: Surroundings, *, deep: bool) -> dict[Hashable, Fin
     ]
     if processes.lives(case.process):  # else it has ended meanwhile, and what is not there went with it
         found.update({finding: finding for finding in others})
-    return found
+    return found | {finding.kind: finding for finding in found.values() if finding.kind in _WHOEVER}
 
 
 def _standing(case: Case, around: Surroundings) -> Iterator[Finding]:
@@ -215,6 +226,8 @@ def _case(order: Order, process: Process, made: Facts) -> Case:
         mark=marks.carried(limits) if made.marked else None,
         rlimits=made.rlimits,
         oom_score=made.oom_score,
+        mounts=frozenset(facts.mount_numbers(made.mounts)),
+        queues={line.split("\t")[2] for line in made.mounts if line.split("\t")[1] == "mqueue"},
     )
     return Case(names=order.names, process=process, made=made, allowed=allowed, order=order)
 

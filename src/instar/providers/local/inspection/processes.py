@@ -17,12 +17,14 @@ from instar.host.runc import CHECK_MARK
 from instar.model.definition import CAPABILITIES
 from instar.model.drift import Finding
 from instar.model.release import Process
+from instar.providers.local.inspection import opened
 
 _OF_THE_KERNEL: Final = ("[vdso]", "[vsyscall]")
 _NO_FILE: Final = "0:0"
 _RUNC_INSIDE: Final = "runc:["  # "runc:[1:CHILD]", then "runc:[2:INIT]"
 _BEGINS_S: Final = 10.0
 _TOLD_AT_MOST: Final = 3
+_ROUNDS: Final = 8
 _GONE = (FileNotFoundError, ProcessLookupError, ValueError, KeyError)
 _MAY_CHANGE_ROOT, _MAY_CHANGE_USER, _MAY_CHANGE_GROUP = ("SYS_CHROOT", "SETUID", "SETGID")
 
@@ -33,7 +35,8 @@ class Allowed:
     ``capabilities`` have no CAP_, ``mask`` is theirs. ``devices``: where its image's files are. ``own``: the kinds of
     namespaces that it doesn't share with this machine. ``limits``: as the kernel shows them of ``first``, with its
     ``mark``, which all that descend from it carry. ``rlimits``, ``oom_score``: those that it was made with; a process
-    may tighten them for itself. An older Instar wrote none of the three down."""
+    may tighten them for itself. An older Instar wrote none of the three down. ``mounts``: the numbers of its mounts;
+    ``queues``: the devices of its message queues."""
 
     instance: str
     first: Process
@@ -53,6 +56,8 @@ class Allowed:
     mark: int | None = None
     rlimits: Mapping[str, int] = field(default_factory=dict)
     oom_score: int | None = None
+    mounts: Collection[int] = ()
+    queues: Collection[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,12 +80,14 @@ class Member:
 Found = tuple[Process, Finding]
 
 
-def members(allowed: Allowed, elsewhere: Collection[int]) -> tuple[Member, ...]:
-    """Return the processes of the instance's group, and those of ``elsewhere`` that are in a namespace of its own."""
+def members(allowed: Allowed, elsewhere: Collection[int], known: Mapping[int, Member] = {}) -> tuple[Member, ...]:
+    """Return the processes of the instance's group, and those of ``elsewhere`` that are in a namespace of its own; of
+    those that are ``known``, by pid, what is known."""
     groups = cgroups.members_by_hierarchy(allowed.group)
     everywhere = frozenset.intersection(*groups) if groups else frozenset()
     listed = frozenset().union(*groups)
-    found = [_member(pid, in_group=pid in everywhere) for pid in sorted({allowed.first.pid, *elsewhere, *listed})]
+    pids = sorted({allowed.first.pid, *elsewhere, *listed})
+    found = [known.get(pid) or _member(pid, in_group=pid in everywhere) for pid in pids]
     return tuple(
         member
         for member in found
@@ -117,14 +124,36 @@ def mask_of(capabilities: Collection[str]) -> int:
     return sum(1 << CAPABILITIES.index(name) for name in capabilities if name in CAPABILITIES)
 
 
-def look(allowed: Allowed, found: Sequence[Member], *, deep: bool) -> Iterator[Found]:
-    """Yield each difference with the process that it is about."""
+def look(allowed: Allowed, elsewhere: Collection[int], machine: Collection[str], *, deep: bool) -> Iterator[Found]:
+    """Yield each difference with the process that it is about. ``elsewhere``: processes that are in a namespace of the
+    instance's own; ``machine``: the devices of all that is mounted here.
+
+    While processes come and go, those that have come are looked at too, one moment after the other, so that none gets
+    by as it ends, and another one goes on in its place.
+    """
+    known: dict[int, Member] = {}
+    passed: set[int] = set()
+    for _ in range(_ROUNDS):
+        listed = cgroups.members(allowed.group)
+        if passed and listed <= passed:
+            return
+        passed |= listed
+        found = members(allowed, elsewhere, known)
+        new = [member for member in found if member.pid not in known]
+        yield from _seen(allowed, found, new, machine, deep=deep)
+        known = {member.pid: member for member in found}
+
+
+def _seen(
+    allowed: Allowed, found: Sequence[Member], new: Sequence[Member], machine: Collection[str], *, deep: bool
+) -> Iterator[Found]:
     kin, pids = _kin(allowed, found), {member.pid for member in found}
-    for member in found:
+    for member in new:
         if _begins(allowed, member, pids):
             continue
         with contextlib.suppress(*_GONE):
-            differences = list(_gathered(_differences(allowed, member, kin, deep=deep)))
+            seen = [*_differences(allowed, member, kin, deep=deep), *_elsewhere(allowed, member, machine)]
+            differences = list(_gathered(seen))
             if differences and processes.lives(member.process):
                 yield from ((member.process, finding) for finding in differences)
 
@@ -148,6 +177,14 @@ def _differences(allowed: Allowed, member: Member, kin: _Kin, *, deep: bool) -> 
         yield from _code(
             allowed, member, proc.overwritten(member.process.pid), "has overwritten in memory", any_device=True
         )
+
+
+def _elsewhere(allowed: Allowed, member: Member, machine: Collection[str]) -> Iterator[Finding]:
+    if not allowed.mounts or member.namespaces["mnt"] != allowed.namespaces["mnt"]:
+        return  # which says it all
+    for told in opened.elsewhere(member.process.pid, allowed.mounts, allowed.queues, machine):
+        name = "".join(each if each.isprintable() else "?" for each in told)
+        yield _finding(allowed, "root", member, "works, and has files open, in the instance alone", name)
 
 
 def _gathered(differences: Iterable[Finding]) -> Iterator[Finding]:
