@@ -108,6 +108,37 @@ def test_what_is_new_is_written_down_again(workspace: Any) -> None:
     assert [one["findings"][0]["observed"] for one in events(workspace, "drift")] == ["tmpfs", "ext4"]
 
 
+def test_a_service_that_shows_another_thing_each_time_fills_neither_ledger_nor_disk(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does one that prints lines without an end."""
+    workspace.ledger.save_settings(ENV, Settings(drift=Drift(action="report")))
+    first, memory, now = names(workspace)[0], DriftMemory(), [1e6]
+    monkeypatch.setattr("instar.operations.drift_response.time.monotonic", lambda: now[0])
+    lines = ["x" * 8_000_000, *(f"{number} " + "y" * 5_000 for number in range(30)), "the end"]
+    monkeypatch.setattr(workspace.machine.runtime, "log_lines", lambda *_, **__: iter(lines))
+
+    def show(count: int) -> list[str]:
+        for number in range(count):
+            now[0] += 1
+            workspace.machine.runtime.drifted[first] = (finding(first, "listener", observed=f"{now[0]} {number}"),)
+            look(workspace, memory)
+        return [one["evidence"] for one in events(workspace, "drift")]
+
+    told = show(50)
+    assert len(told) == len(set(told)) == 10
+    kept = json.loads((workspace.state.evidence / told[0]).read_text())
+    assert kept["last_lines"][-1] == "the end" and kept["last_lines"][0].startswith("15 y")
+    assert max(path.stat().st_size for path in workspace.state.evidence.iterdir()) < 100_000
+    now[0] += 3600
+    assert len(show(1)) == 11, "what is shown later is told later"
+    for _ in range(3):
+        now[0] += 3600
+        told = show(10)
+    assert len(list(workspace.state.evidence.iterdir())) == 20
+    assert told[-1] == "not kept: there are 20 files of it already"
+
+
 def test_to_report_taints_nothing(workspace: Any) -> None:
     workspace.ledger.save_settings(ENV, Settings(drift=Drift(action="report")))
     workspace.machine.runtime.drifted[names(workspace)[0]] = (finding(names(workspace)[0]),)

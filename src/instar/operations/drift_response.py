@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
@@ -33,7 +33,10 @@ from instar.providers.facets import require
 
 _PID: Final = re.compile(r"^process \d+")
 _TOLD_AT_MOST: Final = 20  # findings in an event; the evidence has all
-_LAST_LINES: Final = 200
+_LAST_LINES, _LINE_LETTERS, _LINES_LETTERS = 200, 4_000, 64_000  # of its output, which a service chooses itself
+_FINDINGS_KEPT: Final = 1_000
+_FILES_KEPT: Final = 20  # of an instance
+_TOLD_WITHIN_S, _TIMES_TOLD = 3_600.0, 10  # a service can show another thing at each look
 _LATELY: Final = 1_000  # events: many more than a budget's replacements write
 
 
@@ -49,11 +52,20 @@ class _Found:
 @dataclass
 class DriftMemory:
     """What the agent remembers of an environment: when it was ``checked`` (monotonic clock), what was ``found`` and is
-    not answered yet, and what was ``told`` of each instance (None: of the environment) already."""
+    not answered yet, what was ``told`` of each instance (None: of the environment) already, and when (``times``)."""
 
     checked: float | None = None
     found: _Found | None = None
     told: dict[str | None, frozenset[tuple[str, str, str]]] = field(default_factory=dict)
+    times: dict[str | None, tuple[float, ...]] = field(default_factory=dict)
+
+    def may_tell(self, about: str | None) -> bool:
+        """Tell whether something new of ``about`` is written down now; what isn't is when it is found later."""
+        now = time.monotonic()
+        lately = tuple(at for at in self.times.get(about, ()) if now - at < _TOLD_WITHIN_S)
+        may = len(lately) < _TIMES_TOLD
+        self.times[about] = (*lately, now) if may else lately
+        return may
 
 
 def check_when_due(workspace: Workspace, environment: EnvironmentId, memory: DriftMemory) -> Checked | None:
@@ -88,6 +100,8 @@ def respond_to_drift(workspace: Workspace, state: EnvironmentState, memory: Drif
     for about in (*((None,) if at_rest else ()), *checked.instances):
         findings, instance = frozenset(map(_told_as, checked.of(about))), known.get(about or "")
         if findings and findings != memory.told.get(about) and not _is_looked_into(instance):
+            if not memory.may_tell(about):
+                continue
             _tell(workspace, state, instance, checked.of(about))
             report(Progress(stage="drift", kind="warning", text=_line(about, checked.of(about))))
         memory.told[about] = findings
@@ -159,19 +173,33 @@ def keep_evidence(
     none: an instance that drifted goes all the same."""
     provider = workspace.provider(state.settings.provider)
     path = workspace.state.evidence / f"{instance.id}.{workspace.ledger.now():%Y%m%dT%H%M%S.%f}Z.json"
+    if sum(1 for _ in path.parent.glob(f"{instance.id}.*.json")) >= _FILES_KEPT:
+        return f"not kept: there are {_FILES_KEPT} files of it already"
     try:
         kept = {
             "instance": instance.id,
             "at": workspace.ledger.now().isoformat(),
-            "findings": to_json(tuple(findings)),
+            "findings": to_json(tuple(findings[:_FINDINGS_KEPT])),
             "processes": list(provider.inspects.processes(instance)) if provider.inspects is not None else [],
-            "last_lines": list(provider.log_lines(instance.id, last=_LAST_LINES)),
+            "last_lines": _ending(provider.log_lines(instance.id, last=_LAST_LINES)),
         }
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         durable.write(path, json.dumps(kept, indent=1).encode())
     except (OSError, InstarError) as error:
         return f"not kept: {error}"
     return path.name
+
+
+def _ending(lines: Iterable[str]) -> list[str]:
+    """Return the last of ``lines`` that there is room for, oldest first; of a long one, its beginning."""
+    kept: list[str] = []
+    room = _LINES_LETTERS
+    for line in reversed([one[:_LINE_LETTERS] for one in lines]):
+        room -= len(line)
+        if room < 0:
+            break
+        kept.append(line)
+    return kept[::-1]
 
 
 def _taint(workspace: Workspace, state: EnvironmentState, checked: Checked, known: Mapping[str, Instance]) -> None:

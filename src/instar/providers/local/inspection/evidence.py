@@ -11,6 +11,7 @@ from instar.host import cgroups, proc
 
 _AT_MOST: Final = 500
 _WORDS_AT_MOST: Final = 1000
+_CODE_AT_MOST, _NAME_AT_MOST = 50, 300
 
 
 def processes(group: str) -> tuple[Mapping[str, Any], ...]:
@@ -28,10 +29,16 @@ def processes(group: str) -> tuple[Mapping[str, Any], ...]:
                     "state": status.state,
                     "program": _program(pid),
                     "command": command[:_WORDS_AT_MOST],
-                    "code": sorted({f"{one.name} ({one.device})" for one in proc.executable(pid)}),
+                    "code": _code(pid),
                 }
             )
     return tuple(found)
+
+
+def _code(pid: int) -> list[str]:
+    names = sorted({f"{one.name[:_NAME_AT_MOST]} ({one.device})" for one in proc.executable(pid)})
+    more = [f"and {len(names) - _CODE_AT_MOST} more"] if len(names) > _CODE_AT_MOST else []
+    return [*names[:_CODE_AT_MOST], *more]
 
 
 def _program(pid: int) -> str:
