@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 from intruder import Victim
 
@@ -75,3 +76,71 @@ def copy_its_packets(victim: Victim) -> None:
 def keep_it_out_of_the_connections(victim: Victim) -> None:
     """Every answer of it would be refused then, if it were not for a port that nobody asks."""
     _nft(victim, "ip", "type filter hook prerouting priority -300", f"ip saddr {victim.address} tcp dport 9 notrack")
+
+
+# -- its port, its place in the tables, the bridge -------------------------------------------------------------------
+
+
+def block_its_port(victim: Victim) -> None:
+    _run("bridge", "link", "set", "dev", victim.link, "state", "0")
+    _undone(victim, "bridge", "link", "set", "dev", victim.link, "state", "3")
+
+
+def turn_its_packets_back(victim: Victim) -> None:
+    _run("bridge", "link", "set", "dev", victim.link, "hairpin", "on")
+    _undone(victim, "bridge", "link", "set", "dev", victim.link, "hairpin", "off")
+
+
+def _add_element(victim: Victim, family: str, name: str, element: str) -> None:
+    where = (family, f"instar_{victim.id}", name, f"{{ {element} }}")
+    _run("nft", "add", "element", *where)
+    _undone(victim, "nft", "delete", "element", *where)
+
+
+def open_a_door(victim: Victim) -> None:
+    """Who may reach its environment's router may reach the machine's shell then."""
+    _add_element(victim, "ip", "doors_hello/dev", "192.0.2.2 . 22")
+
+
+def let_a_stranger_in(victim: Victim) -> None:
+    _add_element(victim, "ip", "guests", "203.0.113.7")
+
+
+def let_a_stranger_send(victim: Victim) -> None:
+    _add_element(victim, "ip", "senders", "203.0.113.7 : accept")
+
+
+def let_a_stranger_pass(victim: Victim) -> None:
+    _add_element(victim, "bridge", "links", "evil0")
+
+
+def pass_nothing_on(victim: Victim) -> None:
+    """Of what comes over the bridge."""
+    path = Path(f"/proc/sys/net/ipv4/conf/in{victim.id}/forwarding")
+    path.write_text("0")
+    victim.undo.append(lambda: path.write_text("1"))
+
+
+def shorten_the_bridge_s_packets(victim: Victim) -> None:
+    mtu = Path(f"/sys/class/net/in{victim.id}/mtu")
+    before = mtu.read_text()
+    mtu.write_text("600")
+    victim.undo.append(lambda: mtu.write_text(before))
+
+
+def be_the_metadata_service(victim: Victim) -> None:
+    address = ("169.254.169.254/32", "dev", f"in{victim.id}")
+    _run("ip", "address", "add", *address)
+    _undone(victim, "ip", "address", "del", *address)
+
+
+def join_the_bridge(victim: Victim) -> None:
+    _run("ip", "link", "add", "evil0", "type", "veth", "peer", "name", "evil1")
+    _undone(victim, "ip", "link", "del", "evil0")
+    _run("ip", "link", "set", "evil0", "master", f"in{victim.id}")
+
+
+def answer_for_everybody(victim: Victim) -> None:
+    path = Path(f"/proc/sys/net/ipv4/conf/in{victim.id}/proxy_arp")
+    path.write_text("1")
+    victim.undo.append(lambda: path.write_text("0"))

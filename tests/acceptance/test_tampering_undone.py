@@ -25,6 +25,19 @@ OF_ONE: dict[Way, tuple[str, str]] = {
     intruder.rewrite_its_hardware_address: ("network", "packets to 10."),
     intruder.copy_its_packets: ("network", "packets to 10."),
     intruder.keep_it_out_of_the_connections: ("network", "packets to 10."),
+    intruder.block_its_port: ("network", "port iv"),
+    intruder.turn_its_packets_back: ("network", "port iv"),
+}
+OF_ALL: dict[Way, tuple[str, str]] = {
+    intruder.open_a_door: ("network", "table ip instar_"),
+    intruder.let_a_stranger_in: ("network", "table ip instar_"),
+    intruder.let_a_stranger_send: ("network", "table ip instar_"),
+    intruder.let_a_stranger_pass: ("network", "table bridge instar_"),
+    intruder.pass_nothing_on: ("network", "/proc/sys/net/ipv4/conf/in"),
+    intruder.shorten_the_bridge_s_packets: ("network", "bridge in"),
+    intruder.be_the_metadata_service: ("network", "bridge in"),
+    intruder.join_the_bridge: ("network", "bridge in"),
+    intruder.answer_for_everybody: ("network", "/proc/sys/net/ipv4/conf/in"),
 }
 
 
@@ -41,15 +54,16 @@ def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspect, "AGAIN_AFTER_S", (0.01,))
 
 
-@pytest.mark.parametrize("way", OF_ONE, ids=name_of)
-def test_it_is_found_of_the_instance_until_it_is_undone(running: Project, way: Way) -> None:
-    target, (kind, path) = victim(running), OF_ONE[way]
+@pytest.mark.parametrize("way", [*OF_ONE, *OF_ALL], ids=name_of)
+def test_it_is_found_until_it_is_undone(running: Project, way: Way) -> None:
+    target, (kind, path) = victim(running), {**OF_ONE, **OF_ALL}[way]
     assert checked(running).findings == ()
     try:
         way(target)
         found = checked(running).findings
     finally:
         target.leave()
-    assert [(one.instance, one.kind) for one in found] == [(target.name, kind)], found
+    of = target.name if way in OF_ONE else None
+    assert [(one.instance, one.kind) for one in found] == [(of, kind)], found
     assert found[0].path.startswith(path)
     assert checked(running).findings == ()

@@ -19,7 +19,7 @@ neither for this machine nor for a guest, and reaches no guest. A removed elemen
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -84,6 +84,12 @@ def members(environment: str) -> str:
 
 def chain_of(environment: str) -> str:
     return f"from_{environment}"
+
+
+def environments(chains: Iterable[str]) -> tuple[str, ...]:
+    """Return the environments that have a chain among ``chains``."""
+    begin = f"ip {chain_of('')}"
+    return tuple(sorted(name.removeprefix(begin) for name in chains if name.startswith(begin)))
 
 
 def exists(table: str) -> bool:
@@ -176,6 +182,40 @@ def entries(table: str, *, counted: bool = False) -> tuple[Element, ...]:
     )
 
 
+def strangers(table: str, guests: Sequence[Guest]) -> tuple[Element, ...]:
+    """Return the elements of guests' sets that none of ``guests`` has. Raises HostError."""
+    known = {element for guest in guests for element in guest.elements}
+    try:
+        return tuple(element for element in entries(table) if element not in known)
+    except OSError as error:
+        raise _failed("look at", error) from error
+
+
+def expel(table: str, elements: Sequence[Element]) -> None:
+    """Take elements out, whoever put them in; one that is not there is fine. Raises HostError."""
+    for element in elements:
+        try:
+            nftables.remove(table, [element])
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _failed("take entries out of", error) from error
+
+
+def has_doors(table: str, environment: str, reach: Reach) -> bool:
+    """Tell whether the listeners of an environment's router are those of ``reach``, and no others. Raises HostError."""
+    wanted = {
+        tuple(nftables.key(address.packed, port.to_bytes(2, "big")) for address in (where[0], where[-1]))
+        for where, port in _doors(reach)
+    }
+    try:
+        return nftables.ranges("ip", table, f"doors_{environment}") == wanted
+    except FileNotFoundError:
+        return not wanted
+    except OSError as error:
+        raise _failed("look at", error) from error
+
+
 def links(table: str) -> tuple[str, ...]:
     """Return the links of all guests. Raises HostError."""
     try:
@@ -262,11 +302,16 @@ def _rules_of(environment: str, reach: Reach) -> Iterator[str]:
         for target in _targets(one):
             yield from (f"{chain} {target}{ports} accept" for ports in _ports(one.ports, target))
     yield f"{chain} goto others"
+    for where, port in _doors(reach):
+        yield f"add element ip T doors_{environment} {{ {where} . {port} }}"
+
+
+def _doors(reach: Reach) -> Iterator[tuple[IPv4Network, int]]:
+    """Yield the addresses and the port of each listener; instances have no IPv6."""
     for door in reach.doors:
         host, _, port = door.rpartition(":")
-        if not host.startswith("["):  # instances have no IPv6
-            where = "0.0.0.0/0" if host == "0.0.0.0" else host  # noqa: S104 - written, not listened on
-            yield f"add element ip T doors_{environment} {{ {where} . {port} }}"
+        if not host.startswith("["):
+            yield IPv4Network((host, 0 if host == "0.0.0.0" else 32)), int(port)  # noqa: S104 - not listened on
 
 
 def _targets(one: Allow) -> tuple[str, ...]:

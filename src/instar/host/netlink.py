@@ -33,6 +33,8 @@ _REQUEST, ACK, _DUMP, CREATE, _EXCLUSIVE, _REPLACE = 1, 4, 0x300, 0x400, 0x200, 
 _IFLA_ADDRESS, _IFLA_NAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_INFO, _IFLA_NS_FD = 1, 3, 4, 10, 18, 28
 _INFO_KIND, _INFO_DATA, _INFO_PORT_KIND, _INFO_PORT, _VETH_PEER = 1, 2, 4, 5, 1
 _PORT = {"learning": 8, "flood": 9, "mcast_flood": 27, "bcast_flood": 30, "isolated": 33}
+_PORT |= {"hairpin": 4, "guard": 5, "root_block": 6, "proxy_arp": 10, "neigh_suppress": 32, "locked": 39}
+_PORT_STATE, _FORWARDING = 1, 3
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DESTINATION, _RTA_LINK, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
 _NDA_ADDRESS, _NDA_MAC = 1, 2
@@ -43,7 +45,8 @@ _TABLE_MAIN, _PROTOCOL_STATIC, _SCOPE_UNIVERSE, _SCOPE_LINK, _UNICAST = 254, 4, 
 
 
 class Link(NamedTuple):
-    """``master`` is the number of the bridge that it is a port of, 0 for none; ``port`` how it is one: see ALONE."""
+    """``master`` is the number of the bridge that it is a port of, 0 for none; ``port`` how it is one: see ALONE.
+    ``forwards``: the bridge lets packets through it."""
 
     number: int
     name: str
@@ -51,6 +54,7 @@ class Link(NamedTuple):
     mtu: int
     up: bool
     port: dict[str, bool]
+    forwards: bool
 
 
 class Neighbour(NamedTuple):
@@ -64,7 +68,7 @@ class Neighbour(NamedTuple):
 
 
 ALONE = {"isolated": True, "learning": False, "flood": False, "mcast_flood": False, "bcast_flood": False}
-"""How a port is that takes no part in what other ports do, and gets nothing but what is for it."""
+"""How a port is that takes no part in what other ports do, and gets nothing but what is for it; all else is off."""
 
 
 class Netlink:
@@ -88,7 +92,8 @@ class Netlink:
             fields = dict(attributes(message[_LINK.size :]))
             name = fields[_IFLA_NAME].rstrip(b"\0").decode(errors="replace")
             master, mtu = _number(fields.get(_IFLA_MASTER)), _number(fields.get(_IFLA_MTU))
-            found.append(Link(index, name, master, mtu, bool(state & _UP), _port(fields.get(_IFLA_INFO, b""))))
+            port, forwards = _port(fields.get(_IFLA_INFO, b""))
+            found.append(Link(index, name, master, mtu, bool(state & _UP), port, forwards))
         return tuple(found)
 
     def addresses(self) -> tuple[tuple[int, IPv4Interface], ...]:
@@ -266,13 +271,14 @@ def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         data = data[_aligned(length) :]
 
 
-def _port(info: bytes) -> dict[str, bool]:
-    """Return how a link is a port, from what is told of its kind."""
+def _port(info: bytes) -> tuple[dict[str, bool], bool]:
+    """Return how a link is a port, and whether it forwards, from what is told of its kind."""
     fields = dict(attributes(info))
     if fields.get(_INFO_PORT_KIND, b"").rstrip(b"\0") != b"bridge":
-        return {}
+        return {}, True
     flags = dict(attributes(fields.get(_INFO_PORT, b"")))
-    return {name: any(flags.get(kind, b"")) for name, kind in _PORT.items()}
+    forwards = _number(flags.get(_PORT_STATE)) == _FORWARDING
+    return {name: any(flags.get(kind, b"")) for name, kind in _PORT.items()}, forwards
 
 
 def _number(value: bytes | None) -> int:

@@ -65,6 +65,7 @@ def ensure_bridge(bridge: str, network: IPv4Network) -> None:
             _ignore_existing(lambda: link.add_address(bridge, gateway(network)))
             link.set_up(bridge)
         _write(_FORWARDING, "1")
+        _write(forwarding_of(bridge), "1")  # where somebody has changed that of this link alone
     except OSError as error:
         raise HostError(f"cannot make the bridge '{bridge}': {error.strerror}") from error
 
@@ -74,11 +75,18 @@ def bridge_is_up(bridge: str, network: IPv4Network) -> bool:
     if Path(_FORWARDING).read_text().strip() != "1":
         return False
     try:
+        if Path(forwarding_of(bridge)).read_text().strip() != "1":
+            return False
         index = socket.if_nametoindex(bridge)
         with Netlink() as link:
             return (index, gateway(network)) in link.addresses()
     except OSError:
         return False
+
+
+def forwarding_of(bridge: str) -> str:
+    """Return the file that says whether packets that come over the bridge are passed on."""
+    return f"/proc/sys/net/ipv4/conf/{bridge}/forwarding"
 
 
 def gateway(network: IPv4Network) -> IPv4Interface:

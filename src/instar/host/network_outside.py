@@ -16,7 +16,7 @@ from instar.host.netlink import Netlink, attributes
 _LINK, _ROUTE = struct.Struct("=BxHiII"), struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _GET_LINK, _GET_ROUTE = 18, 26
-_IFLA_NAME, _IFLA_MASTER, _IFLA_XDP = 3, 10, 43
+_IFLA_NAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_XDP = 3, 4, 10, 43
 _RTA_DESTINATION, _RTA_LINK, _RTA_GATEWAY = 1, 4, 5
 _UP, _UNICAST = 1, 1
 _KINDS: Final = {
@@ -32,6 +32,7 @@ class OuterLink(NamedTuple):
     master: int
     up: bool
     program: bool  # an XDP program sees each packet first
+    mtu: int = 0
 
 
 def links() -> Mapping[str, OuterLink]:
@@ -44,7 +45,8 @@ def links() -> Mapping[str, OuterLink]:
             name = fields[_IFLA_NAME].rstrip(b"\0").decode(errors="replace")
             master = int.from_bytes(fields.get(_IFLA_MASTER, b""), "little")
             program = any(fields.get(_IFLA_XDP, b"")[4:5])
-            found[name] = OuterLink(number, master, bool(flags & _UP), program)
+            mtu = int.from_bytes(fields.get(_IFLA_MTU, b""), "little")
+            found[name] = OuterLink(number, master, bool(flags & _UP), program, mtu)
     return found
 
 

@@ -25,6 +25,7 @@ _TABLE_NAME, _CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE 
 _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
 _SET_TABLE, _SET_NAME, _ELEMENTS_TABLE, _ELEMENTS_SET, _ELEMENTS = 1, 2, 1, 2, 3
 _ELEMENT, _KEY, _DATA, _VALUE, _VERDICT, _VERDICT_CODE, _VERDICT_CHAIN = 1, 1, 2, 1, 2, 1, 2
+_KEY_END = 10
 _GOTO = struct.pack(">i", -4)
 _NESTED = 0x8000
 _NAME_BYTES = 16  # of an interface in a set
@@ -74,6 +75,19 @@ def elements(family: Family, table: str, sets: Sequence[str]) -> Iterator[Elemen
             except OSError as error:
                 if error.errno != errno.ENOENT:
                     raise
+
+
+def ranges(family: Family, table: str, name: str) -> frozenset[tuple[bytes, bytes]]:
+    """Return the first and the last key of each element of a set of ranges. Raises OSError."""
+    body = _header(family) + _text(_ELEMENTS_TABLE, table) + _text(_ELEMENTS_SET, name)
+    found = set()
+    with Netlink(_PROTOCOL) as netlink:
+        for message in netlink.dump(_GET_ELEMENTS, body):
+            for _, item in attributes(dict(attributes(message[4:])).get(_ELEMENTS, b"")):
+                fields = dict(attributes(item))
+                first = dict(attributes(fields.get(_KEY, b""))).get(_VALUE, b"")
+                found.add((first, dict(attributes(fields.get(_KEY_END, b""))).get(_VALUE, first)))
+    return frozenset(found)
 
 
 def sets(family: Family, table: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from ipaddress import IPv4Network
 from instar import durable
 from instar.errors import HostError
 from instar.host import firewall, locks, network, processes
-from instar.host.firewall import Reach
+from instar.host.firewall import Guest, Reach
 from instar.model.codec import from_json, parse, to_json
 from instar.model.release import EnvironmentId
 from instar.providers.local import record
@@ -77,6 +77,8 @@ class Tables:
         """Make the tables anew as they were made last, for everybody who is in them. Raises HostError."""
         with self._lock():
             self._apply(subnet, {})
+            if (guests := self._guests()) is not None:
+                firewall.expel(self._names.table, firewall.strangers(self._names.table, guests))
 
     def forget(self, environment: EnvironmentId) -> None:
         """Remove what is of a destroyed environment."""
@@ -126,6 +128,26 @@ class Tables:
                 yield where, "not there", "a chain of somebody else's"
             elif wanted != found:
                 yield where, f"the {len(wanted) - 1} rules that Instar made", _changed(wanted, found)
+        if families == {name.partition(" ")[0] for name in made.chains}:
+            yield from self._entries(made)
+
+    def _entries(self, made: Made) -> Iterator[Difference]:
+        """Yield what is in the sets and of nobody: who is in them is asked of each instance."""
+        table = self._names.table
+        for environment in firewall.environments(made.chains):
+            if not firewall.has_doors(table, environment, made.places.get(environment, Reach())):
+                yield f"table ip {table}, doors_{environment}", "where its router listens", "something else"
+        guests = self._guests()
+        for element in firewall.strangers(table, guests) if guests is not None else ():
+            told = f"an entry of nobody's ({element.key.hex()})"
+            yield f"table {element.family} {table}, {element.set}", "entries of instances alone", told
+
+    def _guests(self) -> list[Guest] | None:
+        """Return the guests that are there; None where a damaged record does not say whose it is."""
+        intents = record.all_intents(self._names)
+        if any(intent is None for intent in intents.values()):
+            return None
+        return [intent.guest for intent in intents.values() if intent and intent.guest]
 
     def _current(self) -> Made | None:
         """Return what is written down, if the tables are still there and are what this Instar would make."""

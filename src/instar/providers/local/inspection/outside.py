@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -20,6 +20,7 @@ from instar.host.redirects import Redirect
 from instar.model.drift import Finding
 from instar.providers.local.inspection.case import Case
 from instar.providers.local.names import Names
+from instar.providers.local.subnet import Subnet
 
 _FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
 T = TypeVar("T")
@@ -28,11 +29,13 @@ T = TypeVar("T")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outside:
     """What is looked up once for all instances. ``ways``: the instance's name → which way packets to it go;
-    ``strays``: → where a rule leads some of them. ``unseen``: what could not be looked at, and why."""
+    ``strays``: → where a rule leads some of them; ``addresses``: the bridge's. ``unseen``: what could
+    not be looked at, and why."""
 
     links: Mapping[str, OuterLink] | None
     ways: Mapping[str, str] | None
     strays: Mapping[str, Stray] | None
+    addresses: Sequence[IPv4Interface] | None
     tables: Sequence[str] | None
     redirects: Sequence[Redirect] | None
     unseen: Mapping[str, str]
@@ -54,10 +57,14 @@ def look(cases: Sequence[Case]) -> Outside | None:
     links = seen("links", network_outside.links)
     numbers = {link.number: name for name, link in (links or {}).items()}
     addresses = {case.names.name: IPv4Address(case.order.instance.address) for case in cases}
+    bridge = cases[0].names.of.bridge
+    own = seen("addresses", lambda: _addresses(bridge, numbers))
+    networks = [one.network for one in own or ()]
     return Outside(
         links=links,
         ways=seen("routes", lambda: network_outside.ways_to(addresses, numbers)),
-        strays=seen("rules of routing", lambda: _strays(cases[0].names.of, addresses, numbers)),
+        strays=seen("rules of routing", lambda: policy_routing.strays(addresses, bridge, networks, numbers)),
+        addresses=own,
         tables=seen("tables", lambda: tuple(network_view.tables())),
         redirects=seen("rules", redirects.redirects),
         unseen=unseen,
@@ -86,10 +93,9 @@ def differences(case: Case, outside: Outside | None) -> Iterator[Finding]:
             yield case.finding("network", f"packets to {address}", "go there as they are, and nobody's else", told)
 
 
-def _strays(names: Names, addresses: Mapping[str, IPv4Address], numbers: Mapping[int, str]) -> Mapping[str, Stray]:
+def _addresses(bridge: str, names: Mapping[int, str]) -> list[IPv4Interface]:
     with Netlink() as netlink:
-        sources = [address.network for number, address in netlink.addresses() if numbers.get(number) == names.bridge]
-    return policy_routing.strays(addresses, names.bridge, sources, numbers)
+        return [address for number, address in netlink.addresses() if names.get(number) == bridge]
 
 
 def _link(case: Case, links: Mapping[str, OuterLink], bridge: str) -> Iterator[Finding]:
@@ -114,16 +120,41 @@ def _of_machine(names: Names, outside: Outside) -> Iterator[Finding]:
         yield _finding(f"bridge {names.bridge}", "up", "it is not there" if bridge is _NONE else "down")
     if outside.tables is not None and f"nftables {names.table}" not in outside.tables:
         yield _finding(f"nftables {names.table}", "Instar's own table", "it is not there")
-    if _forwarding() != "1":
-        yield _finding(str(_FORWARDING), "1", _forwarding())
+    for path in (_FORWARDING, Path(network.forwarding_of(names.bridge))):
+        if (said := _setting(path)) != "1":
+            yield _finding(str(path), "1", said)
+    if outside.links is not None and names.bridge in outside.links:
+        yield from _bridge(names, outside, outside.links)
 
 
+def _bridge(names: Names, outside: Outside, links: Mapping[str, OuterLink]) -> Iterator[Finding]:
+    """Yield what else than instances is on the bridge, and what else than their gateway it is."""
+    bridge, path = links[names.bridge], f"bridge {names.bridge}"
+    ports = {name: link for name, link in links.items() if link.master == bridge.number}
+    for name in sorted(ports):
+        if not name.startswith(names.link_prefix):
+            yield _finding(path, "instances alone are on it", f"{name} is on it")
+    if ports and bridge.mtu < min(link.mtu for link in ports.values()):
+        yield _finding(path, f"mtu {min(link.mtu for link in ports.values())}", f"mtu {bridge.mtu}")
+    subnet = Subnet(names).find()
+    wanted = None if subnet is None else network.gateway(subnet)
+    for address in outside.addresses or () if wanted is not None else ():
+        if address != wanted:
+            yield _finding(path, f"its address is {wanted}", f"{address} is one too")
+    for name in _OFF:
+        here, usual = (_setting(_OF_LINKS / link / name) for link in (names.bridge, "default"))
+        if here not in (usual, "0"):
+            yield _finding(str(_OF_LINKS / names.bridge / name), usual, here)
+
+
+_OF_LINKS: Final = Path("/proc/sys/net/ipv4/conf")
+_OFF: Final = ("accept_local", "proxy_arp", "proxy_arp_pvlan", "route_localnet")
 _NONE: Final = OuterLink(0, 0, up=False, program=False)
 
 
-def _forwarding() -> str:
+def _setting(path: Path) -> str:
     try:
-        return _FORWARDING.read_text().strip()
+        return path.read_text().strip()
     except OSError as error:
         return error.strerror or str(error)
 

@@ -80,8 +80,11 @@ def differences(case: Case, ties: Ties) -> Iterator[Finding]:
 def _link(case: Case, guest: Guest, ties: Ties) -> Iterator[Finding]:
     """Whether it is there, and on the bridge, is asked of every link (``outside``)."""
     link, path = ties.links.get(guest.link), f"port {guest.link}"
-    if link is not None and link.master and link.port != ALONE:
-        yield case.finding(_KIND, path, _shown(ALONE, link.port), _shown(link.port, ALONE))
+    wanted = dict.fromkeys(link.port, False) | ALONE if link is not None else ALONE
+    if link is not None and link.master and link.port != wanted:
+        yield case.finding(_KIND, path, _shown(wanted, link.port), _shown(link.port, wanted))
+    if link is not None and link.master and link.up and not link.forwards:
+        yield case.finding(_KIND, path, "packets pass", "the bridge lets none pass")
     if link is not None and link.mtu != guest.mtu:
         yield case.finding(_KIND, path, f"mtu {guest.mtu}", f"mtu {link.mtu}")
 
