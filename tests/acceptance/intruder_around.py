@@ -83,7 +83,7 @@ def haproxies(project: Project) -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
-def _tell_haproxy(victim: Victim, command: str) -> None:
+def tell_haproxy(victim: Victim, command: str) -> None:
     (path,) = (victim.project.home / "run/routers").glob("*.sock")
     folder = os.open(path.parent, os.O_PATH)  # a socket's path has its limits
     with socket.socket(socket.AF_UNIX) as client:
@@ -94,41 +94,41 @@ def _tell_haproxy(victim: Victim, command: str) -> None:
 
 
 def change_a_weight(victim: Victim) -> None:
-    _tell_haproxy(victim, "set server instances/s1 weight 7")
+    tell_haproxy(victim, "set server instances/s1 weight 7")
 
 
 def add_a_server(victim: Victim) -> None:
-    _tell_haproxy(victim, "add server instances/evil 127.0.0.1:9")
-    _tell_haproxy(victim, "enable server instances/evil")
+    tell_haproxy(victim, "add server instances/evil 127.0.0.1:9")
+    tell_haproxy(victim, "enable server instances/evil")
 
 
 def move_a_check(victim: Victim) -> None:
-    _tell_haproxy(victim, "set server instances/s1 check-port 9")
+    tell_haproxy(victim, "set server instances/s1 check-port 9")
 
 
 def end_a_check(victim: Victim) -> None:
-    _tell_haproxy(victim, "disable health instances/s1")
+    tell_haproxy(victim, "disable health instances/s1")
 
 
 def lower_maxconn(victim: Victim) -> None:
-    _tell_haproxy(victim, "set maxconn global 99")
+    tell_haproxy(victim, "set maxconn global 99")
 
 
 def lower_a_frontend_s_maxconn(victim: Victim) -> None:
-    _tell_haproxy(victim, "set maxconn frontend public 99")
+    tell_haproxy(victim, "set maxconn frontend public 99")
 
 
 def limit_the_rate(victim: Victim) -> None:
-    _tell_haproxy(victim, "set rate-limit sessions global 5000")
+    tell_haproxy(victim, "set rate-limit sessions global 5000")
 
 
 def pause_the_frontend(victim: Victim) -> None:
-    _tell_haproxy(victim, "disable frontend public")
+    tell_haproxy(victim, "disable frontend public")
 
 
 def believe_everybody(victim: Victim) -> None:
     """What any client says of where its request came from."""
-    _tell_haproxy(victim, "add acl #0 0.0.0.0/0")
+    tell_haproxy(victim, "add acl #0 0.0.0.0/0")
 
 
 def debug_haproxy(victim: Victim) -> None:

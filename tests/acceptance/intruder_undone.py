@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from pathlib import Path
 
 from intruder import Victim
+from intruder_around import haproxies, tell_haproxy
 
 
 def _run(*words: str) -> None:
@@ -144,3 +147,79 @@ def answer_for_everybody(victim: Victim) -> None:
     path = Path(f"/proc/sys/net/ipv4/conf/in{victim.id}/proxy_arp")
     path.write_text("1")
     victim.undo.append(lambda: path.write_text("0"))
+
+
+# -- its control group, its init -------------------------------------------------------------------------------------
+
+
+def _set(victim: Victim, path: Path, value: str, before: str | None = None) -> None:
+    kept = path.read_text().strip() if before is None else before
+    path.write_text(value)
+    victim.undo.append(lambda: path.write_text(kept))
+
+
+def have_it_wait_when_memory_is_short(victim: Victim) -> None:
+    """Instead of being ended (v1), or have all of it ended (v2)."""
+    _set(victim, victim.cgroup_file("memory.oom_control", "memory.oom.group"), "1", "0")
+
+
+def let_it_save_up_time(victim: Victim) -> None:
+    _set(victim, victim.cgroup_file("cpu.cfs_burst_us", "cpu.max.burst"), "1000")
+
+
+def take_its_buffers(victim: Victim) -> None:
+    """v2 has no limit of its own for them."""
+    _set(victim, victim.cgroup_file("memory.kmem.tcp.limit_in_bytes", "memory.high"), "65536")
+
+
+def limit_it_once_more(victim: Victim) -> None:
+    below = victim.cgroup_file("freezer.state", "cgroup.freeze").parent / "below"
+    below.mkdir()
+    victim.undo.append(below.rmdir)
+
+
+def stop_its_init(victim: Victim) -> None:
+    os.kill(victim.pid, signal.SIGSTOP)
+    victim.undo.append(lambda: os.kill(victim.pid, signal.SIGCONT))
+
+
+# -- its router ------------------------------------------------------------------------------------------------------
+
+
+def lower_a_server_s_maxconn(victim: Victim) -> None:
+    tell_haproxy(victim, "set maxconn server instances/s1 7")
+    victim.undo.append(lambda: tell_haproxy(victim, "set maxconn server instances/s1 0"))
+
+
+def trace_every_request(victim: Victim) -> None:
+    tell_haproxy(
+        victim, "trace h1 sink buf0; trace h1 level developer; trace h1 verbosity complete; trace h1 start now"
+    )
+    victim.undo.append(lambda: tell_haproxy(victim, "trace h1 stop now"))
+
+
+def have_haproxy_ended_first(victim: Victim) -> None:
+    _set(victim, Path(f"/proc/{haproxies(victim.project)[0]}/oom_score_adj"), "1000")
+
+
+def have_haproxy_wait(victim: Victim) -> None:
+    pid = haproxies(victim.project)[0]
+    before = os.getpriority(os.PRIO_PROCESS, pid)
+    os.setpriority(os.PRIO_PROCESS, pid, 19)
+    victim.undo.append(lambda: os.setpriority(os.PRIO_PROCESS, pid, before))
+
+
+def limit_haproxy(victim: Victim) -> None:
+    pid = haproxies(victim.project)[0]
+    group = victim.cgroup_file("pids.max").parents[1] / "evil"
+    before = next(
+        line.split(":", 2)[2] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if _has_pids(line)
+    )
+    group.mkdir()
+    victim.undo.append(lambda: Path(group.parents[1], before.lstrip("/"), "cgroup.procs").write_text(str(pid)))
+    victim.undo.append(group.rmdir)
+    (group / "cgroup.procs").write_text(str(pid))
+
+
+def _has_pids(line: str) -> bool:
+    return line.split(":", 2)[1] in ("pids", "")

@@ -27,6 +27,11 @@ OF_ONE: dict[Way, tuple[str, str]] = {
     intruder.keep_it_out_of_the_connections: ("network", "packets to 10."),
     intruder.block_its_port: ("network", "port iv"),
     intruder.turn_its_packets_back: ("network", "port iv"),
+    intruder.have_it_wait_when_memory_is_short: ("limit", "memory/memory.oom"),
+    intruder.let_it_save_up_time: ("limit", "cpu"),
+    intruder.take_its_buffers: ("limit", "memory/memory."),
+    intruder.limit_it_once_more: ("limit", "group below"),
+    intruder.stop_its_init: ("process", "process "),
 }
 OF_ALL: dict[Way, tuple[str, str]] = {
     intruder.open_a_door: ("network", "table ip instar_"),
@@ -38,6 +43,11 @@ OF_ALL: dict[Way, tuple[str, str]] = {
     intruder.be_the_metadata_service: ("network", "bridge in"),
     intruder.join_the_bridge: ("network", "bridge in"),
     intruder.answer_for_everybody: ("network", "/proc/sys/net/ipv4/conf/in"),
+    intruder.lower_a_server_s_maxconn: ("router", "slot s1, its maxconn"),
+    intruder.trace_every_request: ("router", "trace h1"),
+    intruder.have_haproxy_ended_first: ("router", "HAProxy (process "),
+    intruder.have_haproxy_wait: ("router", "HAProxy (process "),
+    intruder.limit_haproxy: ("router", "HAProxy (process "),
 }
 
 

@@ -99,6 +99,17 @@ def members_by_hierarchy(name: str) -> tuple[frozenset[int], ...]:
     return tuple(frozenset(_members_below(group)) for group in groups if os.path.isdir(group))  # noqa: PTH112
 
 
+def below(name: str) -> tuple[str, ...]:
+    """Return the groups below a group, but for the keeper's: each limits what is in it once more."""
+    found = set()
+    for hierarchy in hierarchies():
+        folder = f"{hierarchy.mount}/{name}"
+        with contextlib.suppress(FileNotFoundError):  # it has no group there
+            if os.stat(folder).st_nlink != _LINKS_OF_A_LEAF:  # noqa: PTH116 - as below
+                found |= {entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)}
+    return tuple(sorted(found - {_KEEPER}))
+
+
 def is_frozen(name: str) -> bool:
     """Tell whether the group's processes are held still. Raises OSError."""
     for hierarchy in hierarchies():

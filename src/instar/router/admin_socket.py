@@ -30,6 +30,7 @@ _ALLOWED = re.compile(
     r"show info"
     rf"|show servers state {BACKEND}"
     r"|show stat"
+    r"|show trace"
     r"|show acl(?: #[0-9]{1,6})?"
     rf"|set server {_SLOT} weight [0-9]{{1,3}}"
     rf"|set server {_SLOT} state (?:ready|drain|maint)"

@@ -23,9 +23,11 @@ ENTERED = ("net", "ipc", "uts")
 FILES = ("hosts", "hostname", "resolv.conf")
 _LIMITS = (
     "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.kmem.tcp.limit_in_bytes",
-    "cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us", "pids.max", "devices.list",
-    "memory.max", "memory.high", "memory.swap.max", "cpu.max", "cpu.weight",
+    "memory.oom_control", "cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.cfs_burst_us", "pids.max",
+    "devices.list",
+    "memory.max", "memory.high", "memory.swap.max", "memory.oom.group", "cpu.max", "cpu.max.burst", "cpu.weight",
 )  # fmt: skip
+_COUNTS_TOO = "memory.oom_control"  # the first line says what is set, the others what has happened
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,7 +196,8 @@ def limits(group: str, wanted: Collection[str] | None = None) -> Mapping[str, st
             if wanted is not None and key not in wanted:
                 continue
             try:
-                found[key] = proc.read(f"{folder}/{name}").decode().strip()
+                text = proc.read(f"{folder}/{name}").decode().strip()
+                found[key] = text.partition("\n")[0] if name == _COUNTS_TOO else text
             except OSError:
                 continue
     return found

@@ -3,6 +3,8 @@ without a word in the file. All of it follows from the file, so that nothing has
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from instar.model.release import Process
 from instar.providers.local.proxy import Proxy
 from instar.router import admin_socket, previews
 from instar.router.files import Record
-from instar.router.slots import Slots
+from instar.router.slots import BACKEND, Slots
 
 _RATES: Final = ("ConnRateLimit", "SessRateLimit", "SslRateLimit")
 _OPEN: Final = "OPEN"
@@ -37,12 +39,16 @@ class Limits:
 def differences(proxy: Proxy, text: str | None, held: Slots | None) -> Iterator[Finding]:
     """Yield what of HAProxy is not as its file says, which is ``text``, and has the slots ``held``; None where nobody
     can read it. Raises RouterError."""
-    info, shown, listed = proxy.ask("show info", "show stat", "show acl")
+    info, shown, listed, traces = proxy.ask("show info", "show stat", "show acl", "show trace")
     limits = _limits(text or "")
     yield from _info(admin_socket.read_info(info), limits)
     for (name, row), columns in admin_socket.read_statistics(shown).items():
         if row == "FRONTEND":
             yield from _frontend(name, columns, limits)
+        elif name == BACKEND and row != "BACKEND" and columns["slim"] not in ("", "0"):
+            yield _finding(f"slot {row}, its maxconn", "no limit", columns["slim"])
+    for source in _TRACED.findall(traces):
+        yield _finding(f"trace {source}", "off", "on")
     if text is not None:
         yield from _lists(proxy, text, listed)
         yield from _map(proxy, text)
@@ -53,10 +59,28 @@ def differences(proxy: Proxy, text: str | None, held: Slots | None) -> Iterator[
             yield _finding(f"slot s{index + 1}, its check", "asks the server itself", observed)
 
 
+_TRACED: Final = re.compile(r"^ *\[[^.\]]\] (\S+)", re.MULTILINE | re.ASCII)  # waiting for its beginning, or running
+
+
 def processes(record: Record | None) -> Iterator[Finding]:
-    """Yield what is done to the router's processes from outside."""
-    for noun, process in (("its holder", record.process), ("HAProxy", record.haproxy)) if record else ():
+    """Yield what is done to the router's processes from outside. A holder gives HAProxy all that it has itself."""
+    if record is None:
+        return
+    for noun, process in (("its holder", record.process), ("HAProxy", record.haproxy)):
         yield from _process(noun, process)
+    with contextlib.suppress(OSError, ValueError):  # one has just ended, and is started again
+        wanted, there = (dict(_given(one.pid)) for one in (record.process, record.haproxy))
+        for name, value in wanted.items():
+            if there.get(name, value) != value:
+                yield _finding(f"HAProxy (process {record.haproxy.pid})", f"{name} {value}", f"{name} {there[name]}")
+
+
+def _given(pid: int) -> Iterator[tuple[str, str]]:
+    yield "out-of-memory score", str(proc.oom_score(pid))
+    yield "niceness", str(os.getpriority(os.PRIO_PROCESS, pid))
+    for line in proc.read(f"/proc/{pid}/cgroup").decode(errors="replace").splitlines():
+        _, controllers, group = line.split(":", 2)
+        yield f"control group {controllers}".strip(), group
 
 
 def _process(noun: str, process: Process) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ _RUNC_INSIDE: Final = "runc:["  # "runc:[1:CHILD]", then "runc:[2:INIT]"
 _BEGINS_S: Final = 10.0
 _TOLD_AT_MOST: Final = 3
 _ROUNDS: Final = 8
+_STOPPED: Final = ("T", "t")
 _GONE = (FileNotFoundError, ProcessLookupError, ValueError, KeyError)
 _MAY_CHANGE_ROOT, _MAY_CHANGE_USER, _MAY_CHANGE_GROUP = ("SYS_CHROOT", "SETUID", "SETGID")
 
@@ -164,6 +165,8 @@ def _differences(allowed: Allowed, member: Member, kin: _Kin, *, deep: bool) -> 
         yield _finding(allowed, "process", member, "a descendant of the instance's first process", origin)
     if member.status.tracer:
         yield _finding(allowed, "process", member, "nobody debugs it", f"process {member.status.tracer} does")
+    elif member.status.state in _STOPPED and member.process == allowed.first:
+        yield _finding(allowed, "process", member, "it runs", "it is stopped")
     for kind, wanted in allowed.namespaces.items():
         if member.namespaces[kind] != wanted:
             yield _finding(allowed, "process", member, "in all of its namespaces", f"in another {kind} namespace")

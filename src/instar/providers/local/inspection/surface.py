@@ -49,6 +49,8 @@ def _limits(case: Case) -> Iterator[Finding]:
     yield from _changed(case, "limit", case.made.limits, facts.limits(case.names.group, case.made.limits))
     if cgroups.is_frozen(case.names.group):
         yield case.finding("limit", "freezer", "its processes run", "they are frozen")
+    for name in cgroups.below(case.names.group):
+        yield case.finding("limit", f"group {name}", "no groups below its own", "it is there")
     for name, number in marks.hard(marks.text_of(case.process.pid)).items() if case.made.rlimits else ():
         if (wanted := case.made.rlimits.get(name, number)) != number:
             yield case.finding("limit", f"{name} of its first process", _or_none(wanted), _or_none(number))
