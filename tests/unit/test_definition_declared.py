@@ -92,7 +92,7 @@ def test_a_number_without_bounds_or_a_misspelt_option_is_a_mistake_of_the_progra
         count: int = field(default=1, metadata=key("How many."))
 
     with pytest.raises(TypeError, match="'count' is declared without its bounds"):
-        Sections().of(Boundless)
+        value_of("{}", Sections().of(Boundless))
     with pytest.raises(TypeError, match="lowest"):
         key("How many.", lowest=1)
 

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
 
 from instar.host.firewall import Guest
-from instar.model.codec import ADDED, canonical, from_json, to_json, written_as
-from instar.model.definition import Check, Data, Health, Limits, Service, Stop, Task, Timeouts, Tmp, Volume
+from instar.model.codec import ADDED, canonical, from_json, hints, to_json, written_as
+from instar.model.definition import (
+    Check,
+    Data,
+    Definition,
+    Environment,
+    Health,
+    Limits,
+    Service,
+    Stop,
+    Task,
+    Timeouts,
+    Tmp,
+    Volume,
+)
 from instar.model.digest import Digest
-from instar.model.release import Configuration
+from instar.model.environment import Rollout
+from instar.model.release import Configuration, EnvironmentState, Instance
 
 SMALL = Configuration(service=Service(command=("serve",), health=Health(kind="none")))
 LARGE = Configuration(
@@ -75,3 +90,8 @@ def test_a_field_is_read_and_written_under_the_name_that_older_versions_have() -
     assert to_json(Renamed(after="a")) == {"before": "a"} and from_json(Renamed, {"before": "a"}) == Renamed(after="a")
     written = {"link": "l", "mtu": 1500, "mac": "02", "address": "10.0.0.2", "servers": [], "place": "web/dev"}
     assert from_json(Guest, written).environment == "web/dev", "a guest of an instance that an older version made"
+
+
+@pytest.mark.parametrize("cls", [Definition, Environment, Rollout, Service, EnvironmentState, Instance])
+def test_types_are_those_that_typing_finds(cls: type) -> None:
+    assert list(hints(cls).items()) == list(typing.get_type_hints(cls).items())

@@ -55,32 +55,31 @@ _PLAIN: Final = About()
 
 class Sections:
     """The sections of dataclasses that belong together, each made once. ``about`` is by dataclass, or by a name that a
-    key's ``value`` can have."""
+    key's ``value`` can have. The one that is asked for first is the whole file."""
 
     def __init__(self, about: Mapping[type[Any] | str, About] | None = None) -> None:
         self._about = about or {}
+        self._root: Section | None = None
         self._made: dict[type[Any] | str, Section] = {}
 
     def of(self, known: type[Any] | str) -> Section:
         """Return the section of a dataclass."""
         if known not in self._made:
-            self._made[known] = self._make(known, self._about.get(known, _PLAIN))
+            made = self._made[known] = self._make(known, self._about.get(known, _PLAIN))
+            self._root = made.root = self._root or made
         return self._made[known]
 
     def _make(self, known: type[Any] | str, about: About) -> Section:
         model: type[Any] = about.of or typing.cast(type[Any], known)
-        keys = [key for key in self._keys(model) if key.name not in about.without]
-        expected = about.expected or f"a section {{{', '.join(key.name for key in keys)}}}"
-        return Section(expected, model, *keys, **about.more)
+        expected = about.expected or f"a section {{{', '.join(name for name, *_ in _declared(model))}}}"
+        return Section(expected, model, declared=self._keys(model, about), **about.more)
 
-    def _keys(self, model: type[Any]) -> Iterator[Key]:
-        metadata = {field.name: field.metadata for field in dataclasses.fields(model)}
-        for field, hint in hints(typing.cast(type, model)).items():
-            declared = (metadata[field] if field in metadata else getattr(model, field)).get("key")
-            if declared:
+    def _keys(self, model: type[Any], about: About) -> Iterator[Key]:
+        for name, field, hint, declared in _declared(model):
+            if name not in about.without:
                 shape = self._shape(hint, declared, field)
                 more = {"default": declared.default, "default_about": declared.default_about}
-                yield Key(declared.name_of(field), shape, declared.about, field=field, **more)
+                yield Key(name, shape, declared.about, field=field, **more)
 
     def _shape(self, hint: Any, declared: Declaration, field: str) -> Shape:
         """Return what may stand at a key: all of it, where :meth:`_one` is an item."""
@@ -128,6 +127,15 @@ class Sections:
             return Decimal(3, declared.low, declared.high)
         advise = {"advise": forms.percent} if field.endswith("_percent") else {}
         return Whole(declared.low, declared.high, **advise)
+
+
+def _declared(model: type[Any]) -> Iterator[tuple[str, str, Any, Declaration]]:
+    """Yield the name of each key of a dataclass, its field, the field's type, and how it is declared."""
+    metadata = {field.name: field.metadata for field in dataclasses.fields(model)}
+    for field, hint in hints(typing.cast(type, model)).items():
+        declared = (metadata[field] if field in metadata else getattr(model, field)).get("key")
+        if declared:
+            yield declared.name_of(field), field, hint, declared
 
 
 def read_section(section: Section, text: str, problems: Problems) -> Any:

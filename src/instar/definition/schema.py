@@ -143,6 +143,3 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
 # fmt: on
 
 DEFINITION: Final = Sections(_ABOUT).of(model.Definition)
-
-for _, _section in DEFINITION.sections(installed=False):
-    _section.root = DEFINITION

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from instar.definition.problems import Problems, listed, nearest, shortened
@@ -44,7 +46,8 @@ class Section(Shape):
 
     ``elsewhere`` are keys that one may look for here, each with what to do instead. ``check`` looks at what one key
     alone cannot tell. ``bare``: a key with nothing behind it stands for the section with nothing in it. ``installed``:
-    keys that come with what is installed here; it is looked for only where one may stand.
+    keys that come with what is installed here; it is looked for only where one may stand. ``declared``: further keys,
+    made when the section is first read or described.
     """
 
     node = MapNode
@@ -59,18 +62,26 @@ class Section(Shape):
         check: Callable[[Reading, Problems], None] | None = None,
         bare: bool = False,
         installed: Callable[[], Mapping[str, Key]] | None = None,
+        declared: Iterable[Key] = (),
     ) -> None:
         super().__init__(expected)
         self.installed = installed or dict
         self.bare = bare
-        self.keys = {key.name: key for key in keys}
+        self._keys = chain(keys, declared)
+        self._model = model
         self.make = make or model
         self.elsewhere = elsewhere or {}
         self.root: Section | None = None  # the whole definition, to say where a misplaced key belongs
         self.check = check
-        for key in keys:
+
+    @functools.cached_property
+    def keys(self) -> dict[str, Key]:
+        """Return the keys by their names, in their order."""
+        known = {key.name: key for key in self._keys}
+        for key in known.values():
             if key.default is dataclasses.MISSING:
-                key.default = _default(model, key.field)
+                key.default = _default(self._model, key.field)
+        return known
 
     def read(self, node: Node, path: str, problems: Problems) -> Any:
         if self.bare and isinstance(node, Scalar) and node.kind == "nothing":

@@ -91,6 +91,8 @@ class Text(Shape):
 
     def between(self, low: int | None, high: int | None) -> Text:
         """Return the same with bounds for what its form makes of a text: a time, or a size."""
+        if low is None and high is None:
+            return self
         limited = copy.copy(self)
         limited.bounds = (low, high)
         return limited

@@ -85,6 +85,8 @@ class Files:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageSpec:
+    """What an image is made of."""
+
     base: str = field(metadata=key("The Debian suite that the image stands on, bootstrapped from locked packages.",
         "base"))
     packages: tuple[str, ...] = field(default=(), metadata=key("Debian packages: `name`, or `name=version`.", "package",
@@ -157,6 +159,8 @@ class Headers:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stop:
+    """How an instance ends."""
+
     signal: str = field(default="SIGTERM", metadata=key("What tells the service to end.", "signal"))
     grace_ms: int = field(default=10_000, metadata=key("How long it may take to end before it is killed."))
     drain_ms: int = field(default=30_000, metadata=key(
@@ -165,6 +169,8 @@ class Stop:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
+    """What one instance may use."""
+
     memory_bytes: int = field(default=256 << 20, metadata=key(
         "Memory of one instance, what it writes to /tmp included; at least 4M.", low=4 << 20))
     cpus_milli: int = field(default=1_000, metadata=key("Processors that one instance can keep busy.", low=10,
@@ -231,6 +237,8 @@ CAPABILITIES: Final = tuple(_CAPABILITIES.split())
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Service:
+    """How an instance runs."""
+
     command: tuple[str, ...] = field(metadata=key(
         "The program and its arguments, a word an item. No shell is in between.", "command"))
     workdir: str = field(default="/", metadata=key("Folder that the service starts in.", "path inside"))
@@ -283,6 +291,8 @@ class Service:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Definition:
+    """A service: what its image is made of, how an instance of it runs, and where."""
+
     name: str = field(metadata=key("Name of the service.", "name"))
     image: ImageSpec = field(metadata=key("What the image is made of. Changing it makes a new image."))
     service: Service = field(metadata=key("How an instance runs. Changing it makes a new release."))

@@ -181,6 +181,8 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Keep:
+    """What is kept of releases before."""
+
     hot: int = field(default=1, metadata=key(
         "Releases before the active one whose instances stay ready for a rollback.", low=0, high=5))
     releases: int = field(default=5, metadata=key("Releases whose images `instar gc` spares.", low=1, high=100))
@@ -188,6 +190,8 @@ class Keep:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SecretFile:
+    """Where a secret stands."""
+
     file: str = field(metadata=key("File beside the definition that holds the secret. It never goes into an image.",
         "secret file"))
 
