@@ -130,9 +130,9 @@ def service_beside(word: str, file: Path) -> str | None:
 
 def service_name(file: Path) -> str | None:
     """Return the name in the definition at ``file``; None when there is no file (and it wasn't asked for by name)."""
-    from instar.definition.beside import is_beside
+    from instar.definition.author_files import has_author_file
 
-    if str(file) == DEFAULT_FILE and not is_beside(file.parent, file.name):
+    if str(file) == DEFAULT_FILE and not has_author_file(file.parent, file.name):
         return None
     from instar.definition import load_name
 

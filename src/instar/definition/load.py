@@ -7,7 +7,7 @@ import errno
 from dataclasses import dataclass
 from pathlib import Path
 
-from instar.definition.beside import AuthorFile, open_beside
+from instar.definition.author_files import AuthorFile, open_author_file
 from instar.definition.problems import Mark, Problems
 from instar.definition.source import SIZE_LIMIT_BYTES, Listing, Mapping, Node, Scalar, describe, mark_of, read
 from instar.errors import DefinitionError, DefinitionUnreadable
@@ -120,7 +120,7 @@ def _name(text: str, file: str) -> str:
 
 def _opened(path: Path) -> AuthorFile:
     try:
-        return open_beside(path.parent, path.name, SIZE_LIMIT_BYTES)
+        return open_author_file(path.parent, path.name, SIZE_LIMIT_BYTES)
     except FileNotFoundError as error:
         hint = f"{_INIT}; a definition elsewhere is named with -f FILE"
         raise DefinitionUnreadable(f"cannot read '{path}': no such file", hint=hint) from error

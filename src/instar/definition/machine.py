@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from instar.definition.beside import AuthorFile, open_beside
+from instar.definition.author_files import AuthorFile, open_author_file
 from instar.definition.declared import About, Sections, read_section
 from instar.definition.load import decoded
 from instar.definition.problems import Problems
@@ -108,7 +108,7 @@ def _discreet(key: Key, value: Any) -> str:
 
 def _opened(path: Path) -> AuthorFile:
     try:
-        found = open_beside(path.parent, path.name, SIZE_LIMIT_BYTES)
+        found = open_author_file(path.parent, path.name, SIZE_LIMIT_BYTES)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from instar.definition.beside import open_beside
+from instar.definition.author_files import open_author_file
 from instar.errors import DefinitionError, Problem
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -76,7 +76,7 @@ def read_requirements(folder: Path, file: str) -> tuple[Requirement, ...]:
     Raises DefinitionError with all that is wrong in it.
     """
     try:
-        found = open_beside(folder, file, SIZE_LIMIT_BYTES)
+        found = open_author_file(folder, file, SIZE_LIMIT_BYTES)
     except OSError as error:
         raise _unreadable(file, error.strerror or str(error)) from error
     if not found.may_be_quoted:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from instar import durable
-from instar.definition.beside import AuthorFile, open_beside, read_beside
+from instar.definition.author_files import AuthorFile, open_author_file, read_author_file
 from instar.errors import LockError, LockMissing
 from instar.model.digest import Digest
 from instar.model.lock import ASKED, BAKE_FORMATS, ESSENTIAL, Lock, Package, Requested, Suite, Wheel
@@ -94,7 +94,7 @@ def write(path: Path, lock: Lock) -> None:
     data = dump(lock).encode()
     try:
         with contextlib.suppress(OSError):  # none, or none that is one
-            if read_beside(path.parent, path.name, len(data)) == data:
+            if read_author_file(path.parent, path.name, len(data)) == data:
                 return
         durable.write(path, data, mode=0o644, as_folder=os.geteuid() == 0 and "SUDO_UID" in os.environ)
     except OSError as error:
@@ -177,7 +177,7 @@ def _package_order(package: Package) -> tuple[str, str]:
 
 def _opened(path: Path) -> AuthorFile:
     try:
-        return open_beside(path.parent, path.name, SIZE_LIMIT_BYTES)
+        return open_author_file(path.parent, path.name, SIZE_LIMIT_BYTES)
     except FileNotFoundError as error:
         raise LockMissing(f"cannot read '{path}': there is no lock", hint="make one: instar lock") from error
     except OSError as error:

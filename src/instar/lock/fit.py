@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.definition.beside import is_beside
+from instar.definition.author_files import has_author_file
 from instar.errors import DefinitionError, LockStale, Problem, ResolveError
 from instar.fetch.requirements import Requirement, normal_name, read_requirements
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
@@ -66,7 +66,7 @@ def requirements_of(loaded: Loaded) -> tuple[Requirement, ...]:
     name = loaded.definition.image.python
     if name is None:
         return ()
-    if not is_beside(loaded.folder, name):
+    if not has_author_file(loaded.folder, name):
         raise _missing(loaded, name)
     return read_requirements(loaded.folder, name)
 

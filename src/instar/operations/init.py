@@ -17,16 +17,16 @@ def suggest_name(folder: Path) -> str:
 def init(folder: Path, name: str) -> tuple[Path, ...]:
     """Write the starter's files into ``folder``; return them. Raises Refused when one of them is there already."""
     from instar.definition import starter
-    from instar.definition.beside import is_beside, write_beside
+    from instar.definition.author_files import has_author_file, write_author_file
 
     files = starter(name)
     for relative in files:
-        if is_beside(folder, relative):
+        if has_author_file(folder, relative):
             raise _there(relative)
     folder.mkdir(parents=True, exist_ok=True)
     for relative, text in files.items():
         try:
-            write_beside(folder, relative, text.encode())
+            write_author_file(folder, relative, text.encode())
         except FileExistsError as error:
             raise _there(relative) from error
         except OSError as error:

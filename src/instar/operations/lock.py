@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from instar.definition import Loaded
-from instar.definition.beside import is_beside
+from instar.definition.author_files import has_author_file
 from instar.errors import LockMissing
 from instar.model.digest import Digest
 from instar.model.lock import Lock, Locked
@@ -23,7 +23,7 @@ def lock_path(loaded: Loaded) -> Path:
 def is_locked(loaded: Loaded) -> bool:
     """Tell whether there is anything where the definition's lock is; reading it says whether that is one."""
     path = lock_path(loaded)
-    return is_beside(path.parent, path.name)
+    return has_author_file(path.parent, path.name)
 
 
 def user_cache() -> Path:

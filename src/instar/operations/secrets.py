@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from instar import durable
-from instar.definition.beside import read_beside
+from instar.definition.author_files import read_author_file
 from instar.errors import HostError, Refused
 from instar.model.definition import Environment
 from instar.model.digest import Digest
@@ -102,7 +102,7 @@ def _read(folder: Path, environment: Environment) -> Mapping[str, bytes]:
 
 def _content(name: str, folder: Path, source: str) -> bytes:
     try:
-        return read_beside(folder, source, MAX_BYTES)
+        return read_author_file(folder, source, MAX_BYTES)
     except OSError as error:
         raise Refused(f"cannot read secret '{name}' from '{source}': {error.strerror}") from error
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from instar.definition import Loaded
-from instar.definition.beside import why_unusable
+from instar.definition.author_files import why_unusable
 from instar.errors import DefinitionError, Problem
 from instar.operations.lock import existing_lock, is_locked
 

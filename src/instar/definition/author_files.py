@@ -55,17 +55,17 @@ class AuthorFile:
             raise kind(places[:1], hint=hint) from None
 
 
-def read_beside(folder: Path, name: str, limit_bytes: int) -> bytes:
+def read_author_file(folder: Path, name: str, limit_bytes: int) -> bytes:
     """Return what the regular file ``name`` (relative, without ``..``) below ``folder`` holds.
 
     No link is followed, so that nothing outside the folder can be read, whatever is swapped meanwhile. Raises OSError:
     ELOOP for a link, EINVAL for what is no regular file, EFBIG for more than ``limit_bytes``.
     """
-    return open_beside(folder, name, limit_bytes).data
+    return open_author_file(folder, name, limit_bytes).data
 
 
-def open_beside(folder: Path, name: str, limit_bytes: int) -> AuthorFile:
-    """Do as :func:`read_beside`, and say too whether what was read may be repeated."""
+def open_author_file(folder: Path, name: str, limit_bytes: int) -> AuthorFile:
+    """Do as :func:`read_author_file`, and say too whether what was read may be repeated."""
     with _above(folder, name) as (at, last), os.fdopen(_open(last, name, at, 0), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
@@ -76,7 +76,7 @@ def open_beside(folder: Path, name: str, limit_bytes: int) -> AuthorFile:
     return AuthorFile(data=data, folder=folder, status=status)
 
 
-def is_beside(folder: Path, name: str) -> bool:
+def has_author_file(folder: Path, name: str) -> bool:
     """Tell whether there is anything called ``name`` below ``folder``: a link too, wherever it leads."""
     try:
         with _above(folder, name) as (at, last):
@@ -103,7 +103,7 @@ def why_unusable(folder: Path, name: str) -> str | None:
     return f"'{name}' cannot be read: {cause}"
 
 
-def write_beside(folder: Path, name: str, data: bytes) -> None:
+def write_author_file(folder: Path, name: str, data: bytes) -> None:
     """Make the new file ``name`` below ``folder``, and the folders on the way; under sudo, for who has ``folder``.
 
     Raises OSError: EEXIST when there is anything of that name, ELOOP for a link on the way.

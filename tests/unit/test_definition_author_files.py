@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from instar.definition import load, load_name
-from instar.definition.beside import is_beside, open_beside, read_beside, why_unusable, write_beside
+from instar.definition.author_files import (
+    has_author_file,
+    open_author_file,
+    read_author_file,
+    why_unusable,
+    write_author_file,
+)
 from instar.errors import InstarError
 from instar.fetch.requirements import read_requirements
 from instar.lock.file import read as read_lock
@@ -16,7 +22,7 @@ from instar.lock.file import read as read_lock
 def test_a_file_below_the_folder_is_read(tmp_path: Path) -> None:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "token").write_bytes(b"abc")
-    assert read_beside(tmp_path, "secrets/token", 3) == b"abc"
+    assert read_author_file(tmp_path, "secrets/token", 3) == b"abc"
 
 
 def test_links_pipes_and_long_files_are_refused(tmp_path: Path) -> None:
@@ -27,19 +33,19 @@ def test_links_pipes_and_long_files_are_refused(tmp_path: Path) -> None:
     causes = {"outside/passwd": "link", "passwd": "link", "pipe": "not a regular file", "long": "larger than 3"}
     for name, cause in causes.items():
         with pytest.raises(OSError, match=cause):
-            read_beside(tmp_path, name, 3)
+            read_author_file(tmp_path, name, 3)
     with pytest.raises(FileNotFoundError):
-        read_beside(tmp_path, "nothing", 3)
+        read_author_file(tmp_path, "nothing", 3)
 
 
 def test_what_is_there_is_found_without_following_it(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     (tmp_path / "folder").mkdir()
     (tmp_path / "way").symlink_to("folder")
-    assert is_beside(tmp_path, "dangling")
-    assert is_beside(tmp_path, "way/anything"), "reading it says that it leads through a link"
-    assert not is_beside(tmp_path, "folder/nothing")
-    assert not is_beside(tmp_path, "nothing/at/all")
+    assert has_author_file(tmp_path, "dangling")
+    assert has_author_file(tmp_path, "way/anything"), "reading it says that it leads through a link"
+    assert not has_author_file(tmp_path, "folder/nothing")
+    assert not has_author_file(tmp_path, "nothing/at/all")
 
 
 def test_why_a_file_could_not_be_used_is_said(tmp_path: Path) -> None:
@@ -58,10 +64,10 @@ def test_a_new_file_goes_through_no_link_and_over_nothing(tmp_path: Path) -> Non
     (here / "site").symlink_to(there)
     (here / "file").symlink_to(there / "file")
     with pytest.raises(OSError, match="it is a link"):
-        write_beside(here, "site/index.html", b"x")
+        write_author_file(here, "site/index.html", b"x")
     with pytest.raises(FileExistsError):
-        write_beside(here, "file", b"x")
-    write_beside(here, "a/b/c", b"x")
+        write_author_file(here, "file", b"x")
+    write_author_file(here, "a/b/c", b"x")
     assert (here / "a/b/c").read_bytes() == b"x"
     assert not list(there.iterdir())
 
@@ -72,7 +78,7 @@ def test_under_sudo_what_is_made_belongs_to_the_owner_of_the_folder(
 ) -> None:
     monkeypatch.setenv("SUDO_UID", "12345")
     os.chown(tmp_path, 12345, 12346)
-    write_beside(tmp_path, "site/index.html", b"x")
+    write_author_file(tmp_path, "site/index.html", b"x")
     for path in (tmp_path / "site", tmp_path / "site/index.html"):
         assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346)
 
@@ -104,10 +110,10 @@ def test_a_file_is_quoted_to_whoever_could_read_it(
         monkeypatch.delenv("SUDO_UID", raising=False)
         if sudo is not None:
             monkeypatch.setenv("SUDO_UID", str(sudo))
-        assert open_beside(folder, "file", 10).may_be_quoted is quoted
+        assert open_author_file(folder, "file", 10).may_be_quoted is quoted
         folder.chmod(0o700)
         if sudo is not None and sudo != folder_owner:
-            assert not open_beside(folder, "file", 10).may_be_quoted, "they could not get there"
+            assert not open_author_file(folder, "file", 10).may_be_quoted, "they could not get there"
 
 
 @pytest.mark.root
