@@ -163,7 +163,7 @@ def test_sizes_are_read_as_they_are_shown(kibibytes: int) -> None:
 def test_forms_take_a_text_or_say_that_it_does_not_fit(text: str) -> None:
     for form in (
         forms.name, forms.variable, forms.word, forms.base, forms.package, forms.sha256, forms.url, forms.inside,
-        forms.beside, forms.duration, forms.size, forms.mode, forms.owner, forms.user_name, forms.health_path,
+        forms.author_path, forms.duration, forms.size, forms.mode, forms.owner, forms.user_name, forms.health_path,
         forms.address, forms.preview, forms.pause, forms.age, forms.percent,
     ):  # fmt: skip
         try:

@@ -36,9 +36,11 @@ class AuthorFile:
         Root's word is not enough: of a file that is only root's, a message to whoever calls through sudo, or has put
         a second name of it into a folder of their own, tells no more than where it is wrong.
         """
-        from instar.definition import readers
+        from instar.definition import permissions
 
-        return all(readers.may_read(user, self.status, self.folder) for user in readers.askers(self.folder))
+        return all(
+            permissions.may_read(user, self.status, self.folder) for user in permissions.asking_users(self.folder)
+        )
 
     @contextlib.contextmanager
     def discreet(self, file: str) -> Iterator[None]:

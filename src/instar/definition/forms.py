@@ -179,7 +179,7 @@ def inside(text: str) -> str:
     return text
 
 
-def beside(text: str) -> str:
+def author_path(text: str) -> str:
     """A path of the author's, relative to the definition's folder and not leading out of it. "." is the folder."""
     if _control(text) or not text:
         raise Misfit("there is a control character in it" if text else "")
@@ -195,7 +195,7 @@ def secret_file(text: str) -> str:
     """A secret's file: a definition comes from a colleague, and must not choose a file of the machine's."""
     if text.startswith("/"):
         raise Misfit("a definition reads no file of the machine's: copy it beside the definition, and out of git")
-    return beside(text)
+    return author_path(text)
 
 
 def duration(text: str) -> int:

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from instar.definition.author_files import AuthorFile, open_author_file
 from instar.definition.declared import About, Sections, read_section
 from instar.definition.load import decoded
+from instar.definition.permissions import other_writer
 from instar.definition.problems import Problems
-from instar.definition.readers import other_writer
 from instar.definition.section import Key, Section
 from instar.definition.source import SIZE_LIMIT_BYTES
 from instar.errors import HostError

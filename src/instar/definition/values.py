@@ -66,7 +66,7 @@ VALUES: Final[dict[str, Shape]] = {
     "points": Decimal(1, 0, 1_000, advise=forms.percent),
     # files, and what an image is made of
     "path inside": Text("an absolute path in the image, such as '/srv/app'", forms.inside, pattern="/.*"),
-    "author's path": Text("a path in the definition's folder, such as 'app'", forms.beside, pattern="[^/].*"),
+    "author's path": Text("a path in the definition's folder, such as 'app'", forms.author_path, pattern="[^/].*"),
     "secret file": Text("a path in the definition's folder, such as 'secrets/token'", forms.secret_file,
         pattern="[^/].*"),
     "mode": Text("permissions such as '0644' or '0755'", forms.mode, pattern=forms.MODE, show="{:04o}".format,

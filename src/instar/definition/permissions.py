@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 
-def askers(folder: Path) -> frozenset[int]:
+def asking_users(folder: Path) -> frozenset[int]:
     """Return the users that root reads a file in ``folder`` for: whoever called sudo, and who has the folder."""
     if os.geteuid() != 0:
         return frozenset()
