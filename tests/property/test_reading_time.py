@@ -147,7 +147,7 @@ def _record(key: bytes) -> bytes:
 
 def uv_error(text: str) -> object:
     asked = [Requirement(file="r", line=n, text=f"p{n}") for n in range(200)]
-    return python._error(text, asked)
+    return python.solver_error(text, asked)
 
 
 LAYOUT = Layout(prefix="/opt/venv", packages="lib", scripts="bin", headers="include")
@@ -269,6 +269,7 @@ READERS = [
     Reader(name="uv: hints", read=uv_error, text=repeated("\n hint: ", "error: x", "y")),
     Reader(name="uv: spaces", read=uv_error, text=repeated(" ", "error: x", "y")),
     Reader(name="uv: names", read=uv_error, text=repeated("p1 ", "error: x", "y")),
+    Reader(name="uv: a name", read=uv_error, text=repeated("p.", "error: x ", " was not found")),
     Reader(name="uv: reasons", read=reasons, text=numbered("p{}==1\n    # via\n    #   p1\n")),
     Reader(name="uv: yanked", read=lambda text: list(python._YANKED.finditer(text)),
            text=repeated("warning: `a==", "", "")),

@@ -4,6 +4,8 @@ import pytest
 
 from instar.errors import ResolveError
 from instar.fetch.index import parse_index
+from instar.fetch.python import solver_error
+from instar.fetch.requirements import Requirement
 from instar.fetch.target import Target, best_wheel
 
 BOOKWORM = Target(python="3.11", architecture="amd64", glibc_minor=36)
@@ -56,3 +58,31 @@ def test_pips_configuration_is_told_to_uv_the_stronger_setting_first() -> None:
 
 def test_nothing_configured_names_no_index() -> None:
     assert parse_index("").uv_options() == []
+
+
+def unknown(name: str, because: str) -> ResolveError:
+    """What is made of what uv says when no index has a project."""
+    told = f"error: No solution found when resolving dependencies\n  cause: Because {name} was not found in the package"
+    told += f" registry and {because}, we can conclude that your requirements are unsatisfiable.\n"
+    lines = [("flsk[async]>=3", 4), ("ledgerly", 5)]
+    asked = [Requirement(file="requirements.txt", line=line, text=text) for text, line in lines]
+    error = solver_error(told, asked)
+    assert isinstance(error, ResolveError)
+    return error
+
+
+def test_a_name_that_no_index_has_is_told_with_its_line_and_the_nearest_known_one() -> None:
+    error = unknown("flsk", "you require flsk[async]>=3")
+    expected = (
+        "requirements.txt:4: cannot lock 'flsk[async]>=3': no index that this machine asks has a project of that name"
+    )
+    assert str(error) == expected
+    assert error.hint == "did you mean 'flask'?"
+    assert "is the name spelt right?" in str(unknown("ledgerly", "you require ledgerly").hint)
+
+
+def test_a_name_that_a_requirement_needs_is_told_as_such() -> None:
+    error = unknown("missing-part", "ledgerly depends on missing-part")
+    assert str(error).startswith("cannot lock the wheels: what is required needs 'missing-part', and no index")
+    assert "ledgerly depends on missing-part" in str(error)
+    assert "pip config list" in str(error.hint)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,28 @@ def test_names_have_one_normal_form() -> None:
     assert normal_name("Zope.Interface_x[a]>=1") == "zope-interface-x"
     one = Requirement(file="r", line=2, text="A.b==1", hashes=(HASH,))
     assert (one.name, one.place, one.written) == ("a-b", "r:2", f"A.b==1 --hash=sha256:{HASH}")
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("flask=3.0.0", "flask==3.0.0"),
+        ("flask = 3.0.0", "flask==3.0.0"),
+        ("uvicorn[standard]=0.30 ; python_version > '3.8'", "uvicorn[standard]==0.30"),
+        ("flask 3.0.0", "flask==3.0.0"),
+        ("flask=>3.0", "flask>=3.0"),
+        ("flask =< 3", "flask<=3"),
+    ],
+)
+def test_a_version_that_is_named_in_another_way_is_told_with_the_right_one(
+    tmp_path: Path, line: str, meant: str
+) -> None:
+    with pytest.raises(DefinitionError, match=re.escape(f"write '{meant}'")):
+        read(tmp_path, line)
+
+
+@pytest.mark.parametrize(
+    "line", ["flask==3", "flask===3", "flask>=3,<4", "flask ~= 3.0", "flask != 3", "flask3", "a (>=1)"]
+)
+def test_a_version_that_is_named_rightly_is_read(tmp_path: Path, line: str) -> None:
+    assert read(tmp_path, line) == [(1, line, ())]

@@ -270,6 +270,9 @@ def size(text: str) -> int:
     """Return bytes of "64K", "256M", "1G" (binary multiples)."""
     found = fits(SIZE, text)
     if not found:
+        as_others_write = fits(r"(\d{1,13}) ?([KMGTkmgt])(i?[Bb])?", text)
+        if as_others_write:
+            raise Misfit(f"write '{as_others_write[1]}{as_others_write[2].upper()}'")
         raise Misfit(f"a unit is missing; did you mean '{text}M'?" if fits(r"\d{1,9}", text) else "")
     total = int(found[1]) * _UNIT_BYTES[found[2]]
     if total > LARGEST_SIZE_BYTES:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from instar import process
+from instar.definition.problems import nearest
 from instar.errors import DefinitionError, FetchError, ResolveError, SourceUnreachable
 from instar.fetch.cache import Cache
 from instar.fetch.index import Index, read_index
@@ -32,6 +33,17 @@ _NO_ANSWER = re.compile(r"Failed to fetch: (\S+)|error sending request|Request f
 _PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==")
 _VIA = re.compile(r" {4}#(?: via)? {1,3}([A-Za-z0-9][A-Za-z0-9._-]*)\Z")
 _NO_WHEEL = re.compile(r"Wheels are required for `([A-Za-z0-9._-]+)`")
+_UNKNOWN = re.compile(r"(?<![\w.-])([a-z0-9][a-z0-9._-]*) was not found in the package registry")
+_ASKED = "pip config list shows which indexes are asked"
+# names that a misspelt one probably means; nothing else is decided by them
+_WELL_KNOWN = """
+aiohttp alembic attrs bcrypt beautifulsoup4 boto3 bottle celery certifi cffi charset-normalizer click cryptography
+django djangorestframework dnspython fastapi flask flask-cors flask-login flask-sqlalchemy gevent greenlet grpcio
+gunicorn httpx hypercorn idna itsdangerous jinja2 jsonschema kombu lxml markdown markupsafe marshmallow matplotlib
+numpy openpyxl orjson packaging pandas paramiko peewee pillow prometheus-client protobuf psycopg psycopg2-binary
+pydantic pyjwt pymongo pymysql pyyaml redis requests rich scikit-learn scipy sentry-sdk setuptools sqlalchemy
+starlette tornado tqdm typing-extensions urllib3 uvicorn waitress websockets werkzeug whitenoise
+"""
 _YANKED = re.compile(r'^warning: `([^`=\n]+)==([^`\n]+)` is yanked(?: \(reason: "([^\n]*)"\))?', re.MULTILINE)
 
 
@@ -93,7 +105,7 @@ class _Uv:
         done = process.run(command, timeout_s=_TIMEOUT_S, env=environment, check=False)
         told = done.stderr.decode("utf-8", "replace")
         if done.returncode != 0:
-            raise _error(told, self.requirements)
+            raise solver_error(told, self.requirements)
         return told
 
 
@@ -197,7 +209,8 @@ def _no_wheel(
     )
 
 
-def _error(told: str, requirements: Sequence[Requirement]) -> ResolveError | FetchError:
+def solver_error(told: str, requirements: Sequence[Requirement]) -> ResolveError | FetchError:
+    """Return what uv has ``told`` on its standard error in this program's words."""
     text = re.split(r"^error: ", told.strip(), maxsplit=1, flags=re.MULTILINE)[-1]
     unreachable = _NO_ANSWER.search(text)
     if unreachable:
@@ -217,11 +230,28 @@ def _error(told: str, requirements: Sequence[Requirement]) -> ResolveError | Fet
             hint=f"choose a version that has wheels, or build one (pip wheel {name}) and name its folder or index in"
             " pip's configuration (find-links, extra-index-url)",
         )
+    unknown = _UNKNOWN.search(text)
+    if unknown:
+        return _no_project(unknown[1], text, requirements)
     cause, hints = _explanation(text)
     words = set(re.findall(r"[a-z0-9][a-z0-9._-]*", text.lower()))
     named = [one for one in requirements if one.name in {normal_name(word) for word in words}]
     what = ", ".join(f"'{one.text}' ({one.place})" for one in named[:_SHOWN_LINES]) or "the wheels"
     return ResolveError(f"cannot lock {what}: {' '.join(cause[:_SHOWN_LINES])}", hint="; ".join(hints) or None)
+
+
+def _no_project(name: str, text: str, requirements: Sequence[Requirement]) -> ResolveError:
+    """Return what to say of a name that no index has: of a requirement itself, or of what one of them needs."""
+    one = next((one for one in requirements if one.name == normal_name(name)), None)
+    if one is None:
+        asked = f"what is required needs '{name}', and no index that this machine asks has it"
+        cause = " ".join(_explanation(text)[0][:_SHOWN_LINES])
+        return ResolveError(f"cannot lock the wheels: {asked}: {cause}", hint=_ASKED)
+    near = nearest(one.name, _WELL_KNOWN.split(), cutoff=0.75)
+    return ResolveError(
+        f"{one.place}: cannot lock '{one.text}': no index that this machine asks has a project of that name",
+        hint=f"did you mean '{near}'?" if near else f"is the name spelt right? {_ASKED}",
+    )
 
 
 def _explanation(text: str) -> tuple[list[str], list[str]]:

@@ -23,6 +23,7 @@ _SHA256 = re.compile(r"sha256:([0-9a-f]{64})\Z")
 _OPTION = re.compile(r"\s(--?[A-Za-z][\w-]*)")
 _BY_URL = re.compile(r"[A-Za-z0-9._-]+\s*(\[[^\]]*\])?\s*@")
 _PATH = re.compile(r"[./~]|[^;]*\.(whl|zip|tar\.gz|tar\.bz2)\s*(;|\Z)|[^;\[]*/")
+_COMPARED = re.compile(r"([\w.-]+ ?(?:\[[^\]]*\])?)( ?=[<>]? ?| )([0-9][^\s=<>!~,;]*) ?(?:;.*)?")
 _INDEX = "which index is asked is this machine's business: write it into pip's configuration"
 _REFUSED = {
     "-e": "what is not a wheel cannot be locked: build one, or copy the folder with image.files",
@@ -154,4 +155,8 @@ def _refused(text: str) -> str | None:
         return "a file is not on the index; name the project and its version"
     if not _NAME.match(text):
         return "expected the name of a project, such as 'flask==3.0'"
+    compared = _COMPARED.fullmatch(text)
+    if compared:
+        meant = {"=>": ">=", "=<": "<="}.get(compared[2].strip(), "==")
+        return f"no version is named so; write '{compared[1].strip()}{meant}{compared[3]}'"
     return None
