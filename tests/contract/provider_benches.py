@@ -1,0 +1,117 @@
+"""The same service on every provider, for one contract. ``BENCHES`` says which providers there are."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import pytest
+
+from instar.errors import InstarError
+from instar.model.definition import Health, Service, Stop
+from instar.model.image import Image
+from instar.model.release import Settings
+from instar.providers.base import Provider
+from instar.providers.local.router import LocalRouter
+from instar.providers.machine import MachineProvider
+from integration.tiny_world import TinyWorld, wait_until
+from simulated import EngineSimulation, Simulation
+from simulated.values import image as simulated_image
+
+T = TypeVar("T")
+SERVE = "mkdir /tmp/www; echo well >/tmp/www/index.html; echo serving; exec httpd -f -p 8080 -h /tmp/www"
+SERVICE = Service(
+    command=("sh", "-c", SERVE),
+    port=8080,
+    health=Health(kind="http", path="/", timeout_ms=2_000),
+    stop=Stop(grace_ms=3_000),
+)
+_TRIES = 50
+
+
+class ProviderBench(Protocol):
+    """A provider with nothing on it, and what a test needs beside it."""
+
+    @property
+    def provider(self) -> Provider: ...
+
+    @property
+    def image(self) -> Image: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Return when ``condition`` holds. Fails when that takes too long."""
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """Make a call again when its error says that this makes sense."""
+    for _ in range(_TRIES):
+        try:
+            return call()
+        except InstarError as error:
+            if error.retry_after_s is None:
+                raise
+    raise AssertionError(f"it was said {_TRIES} times to try again")
+
+
+class SimulatedBench:
+    settings = Settings(listen=("127.0.0.1:8080",), instances=3)
+
+    def __init__(self, simulation: Simulation | EngineSimulation) -> None:
+        self._simulation = simulation
+        self.provider = simulation.provider
+        self.image = simulated_image()
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        for _ in range(1000):
+            if condition():
+                return
+            self._simulation.clock.sleep(0.5)
+        raise AssertionError("it never came about")
+
+
+class LocalBench:
+    def __init__(self, home: Path) -> None:
+        self._world = TinyWorld(home)
+        self.image = self._world.image
+        router = LocalRouter(self._world.state, self._world.id)
+        self.provider: Provider = MachineProvider(runtime=self._world.runtime, router=router)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.settings = Settings(listen=(f"127.0.0.1:{free.getsockname()[1]}",), instances=2)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        wait_until(condition)
+
+    def close(self) -> None:
+        self._world.close()
+
+
+@contextlib.contextmanager
+def machine(home: Path) -> Iterator[ProviderBench]:
+    yield SimulatedBench(Simulation())
+
+
+@contextlib.contextmanager
+def engine(home: Path) -> Iterator[ProviderBench]:
+    yield SimulatedBench(EngineSimulation())
+
+
+@contextlib.contextmanager
+def local(home: Path) -> Iterator[ProviderBench]:
+    bench = LocalBench(home)
+    try:
+        yield bench
+    finally:
+        bench.close()
+
+
+BENCHES = [
+    pytest.param(machine, id="simulated machine"),
+    pytest.param(engine, id="simulated engine"),
+    pytest.param(local, id="local", marks=pytest.mark.root),
+]

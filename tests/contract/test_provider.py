@@ -1,0 +1,167 @@
+"""What every provider does, as base.py says it: its groups, however many members they have, and their traffic.
+
+Each call is made again when its error says so; nothing else is told of the engine behind it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+import pytest
+from provider_benches import BENCHES, SERVICE, ProviderBench, patiently
+
+from instar.errors import InstarError
+from instar.model.release import Configuration, EnvironmentId, Instance, Release
+from instar.providers.base import Observed, RouterPlan, Traffic
+
+ENV = EnvironmentId(service="port", name="dev")
+_serials = itertools.count(1)
+
+
+class Stage:
+    """A provider, a release, and its groups."""
+
+    def __init__(self, bench: ProviderBench) -> None:
+        self.bench = bench
+        self.provider = bench.provider
+        self.made: list[Instance] = []
+        self.release = Release(
+            environment=ENV,
+            number=1,
+            image=bench.image.digest,
+            configuration=Configuration(service=SERVICE),
+            created_at=datetime.now(UTC),
+        )
+        self.plan = RouterPlan.of(ENV, bench.settings, SERVICE)
+
+    def group(self, members: int) -> Instance:
+        serial = next(_serials)
+        networks = self.provider.networks
+        return Instance(
+            id=f"port-dev-1-{serial}",
+            serial=serial,
+            environment=ENV,
+            release=1,
+            address="" if networks is None else str(networks.network()[10 + serial]),
+            created_at=datetime.now(UTC),
+            members=members,
+        )
+
+    def create(self, members: int) -> Instance:
+        one = self.group(members)
+        self.made.append(one)
+        patiently(lambda: self.provider.create(one, self.release, self.bench.image))
+        return one
+
+    def run(self) -> list[Instance]:
+        """Have all groups of the layout running and well."""
+        layout = self.provider.layout(self.bench.settings, SERVICE)
+        groups = [self.create(members) for members in layout]
+        for one in groups:
+            patiently(lambda one=one: self.provider.start(one))  # type: ignore[misc]
+        self.bench.until(lambda: all(self.is_well(one) for one in groups))
+        return groups
+
+    def seen(self, one: Instance) -> Observed:
+        return patiently(lambda: self.provider.observe(ENV, [one])).groups[0]
+
+    def is_well(self, one: Instance) -> bool:
+        seen = self.seen(one)
+        if seen.ready is not None:
+            return seen.state == "running" and seen.ready == one.members
+        return seen.state == "running" and self.provider.ask(one, self.release).healthy
+
+    def traffic(self) -> Traffic:
+        return patiently(lambda: self.provider.observe(ENV, ())).traffic
+
+    def expose(self, groups: list[Instance], plan: RouterPlan | None = None) -> None:
+        patiently(lambda: self.provider.expose(self.release, groups, plan))
+
+    def route(self, weights: Mapping[str, int]) -> None:
+        patiently(lambda: self.provider.route(ENV, weights))
+        self.bench.until(lambda: self.weights() == weights)
+
+    def weights(self) -> dict[str, int]:
+        return {name: one.weight for name, one in self.traffic().groups.items() if one.weight}
+
+    def destroy(self, one: Instance) -> None:
+        self.bench.until(lambda: patiently(lambda: self.provider.destroy(one, self.release)))
+
+    def clear(self) -> None:
+        patiently(lambda: self.provider.close(ENV))
+        for one in self.made:
+            self.destroy(one)
+        self.provider.forget(ENV, [one.id for one in self.made], volumes=True)
+
+
+@pytest.fixture(params=BENCHES)
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with request.param(tmp_path_factory.mktemp("home")) as bench:
+        made = Stage(bench)
+        try:
+            yield made
+        finally:
+            made.clear()
+
+
+def test_its_groups_take_traffic_by_weight_and_go_without_a_trace(stage: Stage) -> None:
+    groups = stage.run()
+    assert sum(one.members for one in groups) == stage.bench.settings.instances
+    first = groups[0]
+    patiently(lambda: stage.provider.create(first, stage.release, stage.bench.image))  # once more: it is there
+    patiently(lambda: stage.provider.start(first))
+    assert stage.seen(first).state == "running"
+
+    stage.expose([], stage.plan)
+    stage.expose(groups)
+    stage.bench.until(lambda: set(stage.traffic().groups) == {one.id for one in groups})
+    assert stage.weights() == {}, "it is exposed without traffic"
+    stage.bench.until(lambda: stage.traffic().plan == stage.plan.fingerprint)
+
+    stage.route({one.id: 100 for one in groups})
+    assert all(one.up for one in stage.traffic().groups.values())
+    stage.expose(groups, stage.plan)
+    assert stage.weights() == {one.id: 100 for one in groups}, "what is exposed keeps its weight"
+    last = groups[-1]
+    stage.route({last.id: stage.provider.traits.heaviest_weight})
+
+    patiently(lambda: stage.provider.withdraw(ENV, [first.id]))
+    stage.bench.until(lambda: first.id not in stage.traffic().groups)
+    stage.destroy(first)
+    stage.bench.until(lambda: stage.seen(first).state == "absent")
+    assert set(stage.weights()) == {last.id}
+    stage.destroy(first)  # once more: nothing is left to be destroyed
+
+
+def test_what_it_does_not_know_is_none_and_never_nothing(stage: Stage) -> None:
+    groups = stage.run()
+    stage.expose(groups, stage.plan)
+    stage.bench.until(lambda: bool(stage.traffic().groups))
+    for one in stage.traffic().groups.values():
+        assert (one.served is None) == (stage.provider.counts is None)
+        assert one.sessions is None or one.sessions == 0
+
+
+def test_what_is_not_there_is_absent_and_gets_no_traffic(stage: Stage) -> None:
+    one = stage.group(1)
+    assert stage.seen(one).state == "absent"
+    assert stage.traffic() == Traffic()
+    patiently(lambda: stage.provider.route(ENV, {}))
+    for weights in ({one.id: 100},):
+        with pytest.raises(InstarError) as caught:
+            patiently(lambda weights=weights: stage.provider.route(ENV, weights))  # type: ignore[misc]
+        assert caught.value.retry_after_s is None
+    stage.destroy(one)
+
+
+def test_a_group_that_can_be_made_and_not_begun_waits(stage: Stage) -> None:
+    one = stage.create(stage.provider.layout(stage.bench.settings, SERVICE)[0])
+    waits = stage.provider.traits.waits_to_begin
+    stage.bench.until(lambda: stage.seen(one).state == ("created" if waits else "running"))
+
+
+def test_the_heaviest_weight_is_enough_for_a_share_in_percent(stage: Stage) -> None:
+    assert stage.provider.traits.heaviest_weight >= 100
+    assert stage.provider.traits.poll_s > 0

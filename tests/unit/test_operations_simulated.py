@@ -1,0 +1,108 @@
+"""What the verbs write and how they end, on a machine of this kind and on an engine elsewhere: without root."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from instar.control.loop import Loop
+from instar.errors import Refused
+from instar.ledger import Ledger
+from instar.model.definition import Rollout, Step
+from instar.model.progress import Progress
+from instar.model.release import Settings
+from instar.operations import deploy
+from instar.providers.facets import require
+from simulated import Behaviour, EngineSimulation, Simulation
+from simulated.values import ENV, configuration, image
+
+THREE = Settings(listen=("127.0.0.1:8080",), instances=3)
+CANARY = Settings(
+    listen=("127.0.0.1:8080",),
+    instances=3,
+    rollout=Rollout(strategy="canary", steps=(Step(weight_percent=20, pause_ms=300),)),
+)
+
+
+class Bench:
+    """A simulation with a ledger, and the verbs on it."""
+
+    def __init__(self, world: Simulation | EngineSimulation, ledger: Ledger) -> None:
+        self.world, self.ledger = world, ledger
+        self.told: list[Progress] = []
+        self.workspace: Any = SimpleNamespace(
+            ledger=ledger,
+            provider=lambda name: world.provider,
+            store=SimpleNamespace(image=lambda digest: image()),
+            report=self.told.append,
+        )
+
+    def deploy(self, version: str, settings: Settings = THREE) -> Any:
+        made = configuration({"VERSION": version})
+        release = deploy.begin(self.workspace, ENV, settings, image(), made, "deploy", project=None)
+        return deploy.converge(self.workspace, release, time.monotonic())
+
+    def roll_back(self, number: int) -> Any:
+        release = self.ledger.get_release(ENV, number)
+        deploy.start_rollout(self.workspace, ENV, release, "rollback")
+        return deploy.converge(self.workspace, release, time.monotonic())
+
+    def said(self, stage: str) -> list[str]:
+        return [one.text for one in self.told if one.stage == stage and one.kind == "done"]
+
+
+@pytest.fixture(params=[Simulation, EngineSimulation])
+def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    world = request.param()
+    monkeypatch.setattr(deploy, "Loop", functools.partial(Loop, pause=world.clock.sleep))
+    with Ledger(tmp_path / "instar.db", actor="tester", clock=world.clock.now) as ledger:
+        yield Bench(world, ledger)
+
+
+def test_a_deploy_moves_the_traffic_and_a_rollback_brings_it_back(bench: Bench) -> None:
+    assert bench.deploy("1").outcome == "done"
+    second = bench.deploy("2", CANARY)
+    assert (second.outcome, second.previous, second.active, second.touched) == ("done", 1, 2, True)
+    assert {name.split("-")[2] for name in bench.world.router.serving(ENV)} == {"2"}
+    back = bench.roll_back(1)
+    assert (back.outcome, back.previous, back.active) == ("done", 2, 1)
+    assert {name.split("-")[2] for name in bench.world.router.serving(ENV)} == {"1"}
+    assert bench.deploy("2", CANARY).release == 3, "numbers are never used again"
+
+
+def test_figures_that_nobody_has_are_none(bench: Bench) -> None:
+    bench.deploy("1")
+    outcome = bench.deploy("2")
+    counts = bench.world.provider.counts is not None
+    for figure in (outcome.requests, outcome.failed, outcome.drained, outcome.switch_ms):
+        assert (figure is not None) == counts
+    (drained,) = bench.said("drain")[-1:]
+    assert ("requests finished in" in drained) == counts
+
+
+def test_members_are_counted_and_not_groups(bench: Bench) -> None:
+    bench.deploy("1")
+    assert bench.said("launch")[0].startswith("release 1 · 3 of 3 healthy")
+    assert sum(one.members for one in bench.ledger.instances(ENV)) == 3
+
+
+def test_a_release_that_never_gets_healthy_leaves_everything_as_it_was(bench: Bench) -> None:
+    bench.deploy("1")
+    bench.world.runtime.behave(2, Behaviour(answers=500, says=("Traceback",)))
+    outcome = bench.deploy("2")
+    assert (outcome.outcome, outcome.active) == ("failed", 1)
+    assert "healthy after 30 s" in outcome.reason
+    assert "Traceback" in outcome.last_lines[0]
+    assert {name.split("-")[2] for name in bench.world.router.serving(ENV)} == {"1"}
+    assert {one.release for one in bench.ledger.instances(ENV)} == {1}
+
+
+def test_what_a_provider_has_not_is_one_sentence() -> None:
+    with pytest.raises(Refused, match="cannot open a shell in 'x': its provider does not do that"):
+        require(EngineSimulation().provider.shells, "open a shell in 'x'")
