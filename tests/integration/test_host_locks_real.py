@@ -39,6 +39,19 @@ def test_a_holder_that_wrote_nothing_yet_is_found_and_ended(tmp_path: Path, writ
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def test_a_stranger_that_holds_a_lock_is_told_from_a_command_which_has_written_so(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert locks.find_unsaid_holder(path) is None
+    with locks.hold(path, "it"):
+        assert locks.find_unsaid_holder(path) is None
+    assert locks.find_unsaid_holder(path) is None
+    program = "import fcntl, sys, time; f = open(sys.argv[1]); fcntl.flock(f, 2); print(flush=True); time.sleep(99)"
+    with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline()
+        assert locks.find_unsaid_holder(path) == holder.pid
+        holder.kill()
+
+
 AGENT = """
 import sys, threading
 from pathlib import Path

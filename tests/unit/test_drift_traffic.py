@@ -7,7 +7,7 @@ from typing import Any
 
 from control_values import ENV, HTTP, group, release, snapshot
 
-from instar.drift.traffic import compare, targets
+from instar.drift.traffic import compare, misled, targets
 from instar.model.release import Rollout
 from instar.providers.base import RouterPlan, RouterState, Target
 
@@ -56,3 +56,14 @@ def test_tasks_and_workers_are_no_targets() -> None:
     groups = [group(1), group(1, serial=2, task="before 1")]
     named = targets([one.instance for one in groups], {1: release(1)})
     assert [one.name for one in named] == ["shop-production-1-1"]
+
+
+def test_an_instance_s_address_never_changes_whoever_works_on_the_environment() -> None:
+    one, other = group(1, weight=100), group(1, weight=100, serial=2)
+    assert one.routed is not None and other.routed is not None
+    stolen = replace(one.routed, target=replace(one.routed.target, address="10.9.9.9"))
+    stranger = replace(other.routed, target=Target(name="shop-production-9-1", address="10.9.9.8", port=80))
+    router = RouterState(running=True, targets=(stolen, other.routed, stranger))
+    told = list(misled([one.instance, other.instance], {1: release(1)}, router))
+    assert [(found.path, found.observed) for found in told] == [(one.id, "10.9.9.9:8080")]
+    assert told[0].expected == f"{one.instance.address}:8080"

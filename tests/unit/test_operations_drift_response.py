@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from instar.drift.check import check
 from instar.host import locks
 from instar.host.seals import Seals
 from instar.ledger import Ledger
@@ -21,7 +23,7 @@ from instar.model.release import Settings
 from instar.model.state import StateDirectory
 from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
 from instar.operations.locks import environment_lock
-from instar.providers.base import RouterPlan
+from instar.providers.base import RoutedTarget, RouterPlan, RouterState, Target
 from simulated import Simulation
 from simulated.values import ENV, configuration, image, release
 
@@ -252,3 +254,17 @@ def test_no_more_are_tainted_than_the_budget_allows(workspace: Any) -> None:
     workspace.ledger.set_alarm(ENV, None)
     look(workspace, DriftMemory())
     assert len(events(workspace, "taint")) == 5, "somebody came: it is counted anew"
+
+
+def test_who_works_on_an_environment_hides_no_stolen_address_of_the_router(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, provider = workspace.ledger.get_environment(ENV), workspace.provider("local")
+    first = workspace.ledger.instances(ENV)[0]
+    right = Target(name=first.id, address=first.address, port=8080)
+    for address, found in ((first.address, []), ("10.99.0.77", ["10.99.0.77:8080"])):
+        routed = RoutedTarget(target=replace(right, address=address), weight=100, sessions=0, up=True)
+        seen = RouterState(running=True, targets=(routed,))
+        monkeypatch.setattr(type(provider.router), "observe", lambda *_, seen=seen: seen)
+        checked = check(workspace.ledger, workspace.store, workspace.seals, provider, state, at_rest=False)
+        assert [one.observed for one in checked.findings] == found

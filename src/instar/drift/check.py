@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from instar.drift.rules import Ignored, sort_out
-from instar.drift.traffic import compare
+from instar.drift.traffic import compare, misled
 from instar.errors import EnvironmentBusy, InstarError, RouterError, StoreError
 from instar.host.seals import Seals
 from instar.ledger import Ledger
@@ -26,7 +26,7 @@ Damage = tuple[Finding, Set[Digest]]  # and the images that it is about
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checked:
     """What a check found. ``at_rest``: nobody acted on the environment meanwhile, so the router's traffic was held
-    against the ledger too. ``instances``: those that were looked at."""
+    against the ledger too, and not only its addresses. ``instances``: those that were looked at."""
 
     state: EnvironmentState
     findings: tuple[Finding, ...]
@@ -91,8 +91,7 @@ def _that_stay(
     damaged: Sequence[Damage],
 ) -> Iterator[Finding]:
     """Yield the findings that are about what is still there after the check."""
-    there = {(one.id, one.serial) for one in ledger.instances(instances[0].environment)} if instances else set()
-    stayed = [one for one in instances if (one.id, one.serial) in there]
+    stayed = _that_are_there(ledger, instances)
     used, names = {releases[one.release].image for one in stayed}, {one.id for one in stayed}
     yield from (finding for finding, users in damaged if users & used)
     yield from (finding for finding in found if finding.instance in (None, *names))
@@ -179,15 +178,22 @@ def _router(
     except (RouterError, EnvironmentBusy) as error:
         found += _unseen("router", error) if at_rest else ()
     yield from found
-    if not at_rest:
-        return
     try:
         router = inspects.router(state.id)
+        if not at_rest:
+            yield from misled(_that_are_there(ledger, instances), releases, router)
+            return
         yield from compare(state, instances, releases, router)
         if not router.running and not found and _is_missed(ledger, provider, state, releases):
             yield Finding(instance=None, kind="router", path="HAProxy", expected="it runs", observed="nothing runs")
     except (RouterError, EnvironmentBusy) as error:
-        yield from () if found else _unseen("traffic", error)  # what was found says why
+        yield from () if found or not at_rest else _unseen("traffic", error)  # what was found says why
+
+
+def _that_are_there(ledger: Ledger, instances: Sequence[Instance]) -> list[Instance]:
+    """Return those of ``instances`` that nobody has replaced since they were read."""
+    there = {(one.id, one.serial) for one in ledger.instances(instances[0].environment)} if instances else set()
+    return [one for one in instances if (one.id, one.serial) in there]
 
 
 def _unseen(path: str, error: InstarError) -> tuple[Finding, ...]:

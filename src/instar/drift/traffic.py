@@ -13,6 +13,7 @@ def compare(
     state: EnvironmentState, instances: Sequence[Instance], releases: Mapping[int, Release], router: RouterState
 ) -> Iterator[Finding]:
     """Yield what differs. Only asked while nobody acts on the environment: then it is not half way to something."""
+    yield from misled(instances, releases, router)
     known = {one.name: one for one in targets(instances, releases)}
     at = {(one.address, one.port): one for one in known.values()}
     release_of = {instance.id: instance.release for instance in instances}
@@ -22,9 +23,7 @@ def compare(
         target = known.get(one.target.name) or at.get((one.target.address, one.target.port))
         if target is None:
             yield _finding(one, "no such instance", "the router has it")
-        elif (target.address, target.port) != (one.target.address, one.target.port):
-            yield _finding(one, f"{target.address}:{target.port}", f"{one.target.address}:{one.target.port}")
-        elif one.weight and release_of[target.name] not in served:
+        elif not _is_misled(target, one) and one.weight and release_of[target.name] not in served:
             yield _finding(one, "no traffic: its release is not active", f"weight {one.weight}")
     weighted = [one for one in router.targets if one.weight]
     if rollout is None and len({one.weight for one in weighted}) > 1:
@@ -32,6 +31,20 @@ def compare(
         yield Finding(
             instance=None, kind="router", path="weights", expected="the same for each instance", observed=weights
         )
+
+
+def misled(instances: Sequence[Instance], releases: Mapping[int, Release], router: RouterState) -> Iterator[Finding]:
+    """Yield where the router has another address for an instance than its own, which never changes: whoever acts on
+    the environment has no part in it."""
+    known = {one.name: one for one in targets(instances, releases)}
+    for one in router.targets:
+        target = known.get(one.target.name)
+        if target is not None and _is_misled(target, one):
+            yield _finding(one, f"{target.address}:{target.port}", f"{one.target.address}:{one.target.port}")
+
+
+def _is_misled(target: Target, routed: RoutedTarget) -> bool:
+    return (target.address, target.port) != (routed.target.address, routed.target.port)
 
 
 def targets(instances: Sequence[Instance], releases: Mapping[int, Release]) -> tuple[Target, ...]:

@@ -19,6 +19,7 @@ from instar.waiting import Deadline, until
 
 _POLL_S = 0.01
 _ASKING_S = 0.02  # who asks who has a lock (find_holder) has it for a moment
+_SAYING_S = 0.1
 _WAIT = "wait until it has finished, then ask again"
 
 
@@ -100,6 +101,23 @@ def find_holder(path: Path) -> int | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def find_unsaid_holder(path: Path) -> int | None:
+    """Return the pid that holds the lock at ``path`` and has not written so into it, as :func:`hold` does at once: it
+    is no command of Instar's. Who has it only for a moment, to ask or to write, is none."""
+    first = _unsaid(path)
+    if first is None or until(lambda: _unsaid(path) != first, Deadline.after(_SAYING_S), every_s=_ASKING_S):
+        return None
+    return first
+
+
+def _unsaid(path: Path) -> int | None:
+    pid = find_holder(path)
+    try:
+        return None if pid is None or _written_pid(path.read_bytes()[:32]) == pid else pid
+    except OSError:
+        return pid
 
 
 def _holder_of(descriptor: int) -> int | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from instar.drift.check import check
 from instar.drift.report import DriftReport
 from instar.errors import NotFound
 from instar.host import locks
+from instar.model.drift import Finding
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.layers import guarantee
 from instar.operations.locks import environment_lock
@@ -35,9 +37,22 @@ def drift(
     checked = check(*where, instance=instance, deep=deep, at_rest=before is not None)
     if before is not None and before != resting(workspace, state.id):  # somebody came: what it saw of traffic is stale
         checked = check(*where, instance=instance, deep=deep, at_rest=False)
+    if before is None and (foreign := _foreign_holder(workspace, state.id)) is not None:
+        checked = replace(checked, findings=(*checked.findings, foreign))
     releases = {one.id: one.release for one in workspace.ledger.instances(state.id)}
     seconds = time.monotonic() - began
     return DriftReport(checked=checked, seconds=seconds, layers=guarantee(workspace, state.id), releases=releases)
+
+
+def _foreign_holder(workspace: Workspace, environment: EnvironmentId) -> Finding | None:
+    """Return that somebody else than a command of Instar's keeps the environment: nobody can change it, and its
+    traffic is not held against the ledger for as long as that is so."""
+    path = environment_lock(workspace, environment)
+    pid = locks.find_unsaid_holder(path)
+    if pid is None:
+        return None
+    expected = "held by nobody but commands of Instar's"
+    return Finding(instance=None, kind="router", path=str(path), expected=expected, observed=f"process {pid} holds it")
 
 
 def resting(workspace: Workspace, environment: EnvironmentId) -> int | None:

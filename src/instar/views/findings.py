@@ -56,7 +56,7 @@ def drift_page(report: DriftReport) -> Page:
         for finding, rule in checked.ignored:
             yield f"ignored until {rule.until}: {finding.kind} {finding.path} ({rule.reason})"
     if not checked.at_rest:
-        yield "somebody works on it just now: the traffic was not held against the ledger"
+        yield "somebody works on it just now: of the traffic only the addresses were held against the ledger"
     if not checked.clean:
         yield ""
         yield _advice(report)
