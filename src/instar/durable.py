@@ -4,19 +4,54 @@ What is written goes into a file of another name in the same folder (``.NAME.RAN
 gets its name, which goes down to the disk too. Whoever may write to the folder can put links anywhere in it while root
 writes: the names in it are never followed, and no file that somebody else has made is written to. A writer that is
 killed leaves at most the file of another name (:func:`leftovers`). Two writers of one name: the last one's is there.
+
+What is read of the state is a regular file, whoever has put what in its place: nothing waits for the writer of a pipe,
+and no more is read than a file of the state can have.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
+from typing import Final
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+LIMIT_BYTES: Final = 64 << 20  # of what is read whole
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")
+
+
+def reader(path: Path) -> BufferedReader:
+    """Open a regular file to read it, without waiting. Raises OSError: EINVAL for anything else."""
+    descriptor = os.open(path, _READ)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read(path: Path, limit_bytes: int = LIMIT_BYTES) -> bytes:
+    """Return what a regular file holds. Raises OSError: EINVAL for anything else, EFBIG for more than the limit."""
+    with reader(path) as file:
+        data = file.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {limit_bytes:,} bytes", str(path))
+    return data
+
+
+def read_text(path: Path, errors: str = "strict") -> str:
+    """Do as :func:`read`, and decode it, with one kind of line ends. Raises ValueError for what is no UTF-8."""
+    return read(path).decode(errors=errors).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def write(path: Path, data: bytes, *, mode: int = 0o600, as_folder: bool = False, lasting: bool = True) -> None:

@@ -241,7 +241,7 @@ def _close(state: StateDirectory) -> None:
 
 def _find_id(path: Path) -> str | None:
     try:
-        text = path.read_text("ascii", "replace").strip()
+        text = durable.read(path).decode("ascii", "replace").strip()
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -23,6 +23,9 @@ class Told:
     seconds: float
 
 
+PIPE = b"in its place there is a pipe to which nobody writes"
+
+
 def kind_of(path: Path, home: Path) -> str:
     """Return what a file below ``home`` is, whatever instance, release or digest it is of."""
     name = str(path.relative_to(home))
@@ -35,17 +38,20 @@ def kind_of(path: Path, home: Path) -> str:
 
 @contextlib.contextmanager
 def damaged(path: Path, content: bytes | None) -> Iterator[None]:
-    """Have ``path`` hold ``content`` inside; afterwards what it held, unless somebody put it right meanwhile."""
+    """Have ``path`` hold ``content`` inside, be a pipe, or be lost; afterwards it holds what it held, unless somebody
+    put it right meanwhile."""
     status, before = path.stat(), path.read_bytes()
-    if content is None:
+    if content is None or content is PIPE:
         path.unlink()
+        if content is PIPE:
+            os.mkfifo(path)
     else:
         path.chmod(status.st_mode | 0o200)
         path.write_bytes(content)
     try:
         yield
     finally:
-        now = path.read_bytes() if path.exists() else None
+        now = PIPE if path.is_fifo() else path.read_bytes() if path.exists() else None
         if now == content and path.parent.is_dir():
             path.unlink(missing_ok=True)
             path.write_bytes(before)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from damage import Told, damaged, kind_of, run
+from damage import PIPE, Told, damaged, kind_of, run
 from project import Project
 
 from simulated.damages import DAMAGES
@@ -66,7 +66,7 @@ def require_said(told: Told, project: Project, case: str) -> None:
     assert not (project.home / "crashes").exists(), case
 
 
-WAYS: dict[str, bytes | None] = {**DAMAGES, "lost": None}
+WAYS: dict[str, bytes | None] = {"pipe": PIPE, **DAMAGES, "lost": None}
 
 
 def tried(project: Project, combinations: Iterator[tuple[str, tuple[str, ...]]], each: int) -> None:
@@ -85,6 +85,10 @@ def tried(project: Project, combinations: Iterator[tuple[str, tuple[str, ...]]],
 def test_no_command_meets_a_traceback_and_what_runs_goes_on(deployed: Project) -> None:
     """Two (damage, command) of each kind of file, others for each kind."""
     tried(deployed, itertools.cycle(zip(itertools.cycle(WAYS), itertools.cycle(COMMANDS[::-1]))), 2)
+
+
+def test_nothing_waits_for_the_writer_of_a_pipe_in_a_file_s_place(deployed: Project) -> None:
+    tried(deployed, itertools.cycle(zip(itertools.repeat("pipe"), itertools.cycle(COMMANDS))), 1)
 
 
 @pytest.mark.long

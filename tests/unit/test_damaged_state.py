@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from instar.bake.records import Records
 from instar.errors import HostError, InstarError, LedgerDamaged, RouterError, StoreError
 from instar.fetch.needs import Needs
-from instar.host import processes
+from instar.host import conmon, processes
 from instar.host.recording import last_event_s, read_events, read_header
 from instar.host.seals import Seals
 from instar.ledger import Ledger
@@ -200,6 +200,46 @@ def test_an_instance_whose_record_is_damaged_is_the_one_that_the_ledger_knows(na
         assert facts.read(one) is None
     gone = Process(boot_id=own.boot_id, pid=own.pid, start_time=own.start_time + 1)
     assert observation.observe(names.instance("web-dev-1-1", 1, gone)).state == "absent"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_regular_file_is_not_waited_for(
+    state: StateDirectory, names: Names, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    """A pipe, a folder or a device where a file of the state was."""
+    (tmp_path / "token").write_text("one")
+    environment, store = Environment(name="dev", secrets={"TOKEN": "token"}), Store(state.store)
+    keep_secrets(state, tmp_path, environment)
+    one, router = names.instance("web-dev-1-1", 1), RouterFiles(state, DEV)
+    router.make()
+    in_place = (state.id_file, state.store / "index.json", names.network_file, state.secret_key, state.ledger)
+    records = (one.intent, one.process, one.made, one.keeping.pid_file, router.config, router.log, names.tables_file)
+    for path in (*in_place, *records):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        make(path)
+    reads: tuple[Callable[[], Any], ...] = (
+        lambda: MachineWorkspace({"INSTAR_HOME": str(state.root)}, lambda progress: None).state_id,
+        store.tags,
+        lambda: Subnet(names).network(),
+        lambda: keep_secrets(state, tmp_path, environment),
+        lambda: Ledger(state.ledger, actor="ann"),
+        router.read,
+        lambda: read_header(state.id_file),
+    )
+    for read in reads:
+        with pytest.raises(InstarError, match="it is not a regular file"):
+            read()
+    assert record.find_intent(one.folder) is record.find_process(one) is facts.read(one) is None
+    assert conmon.find_keeper(one.keeping) is None and router.last_words() == ""
+
+
+def test_no_more_is_read_than_a_file_of_the_state_can_have(state: StateDirectory) -> None:
+    state.root.mkdir()
+    with state.id_file.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(HostError, match="larger than 67,108,864 bytes"):
+        MachineWorkspace({"INSTAR_HOME": str(state.root)}, lambda progress: None).state_id  # noqa: B018
 
 
 _DAMAGED_ROWS = {

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instar import durable
 from instar.bake.image import configure
 from instar.bake.records import Records
 from instar.bake.steps import Step, plan_steps
@@ -150,8 +151,8 @@ def prune_records(state: StateDirectory, store: Store) -> int:
 
 def _mark(state: StateDirectory) -> str:
     """Return what marks things as this state directory's, if it has a mark yet."""
-    with contextlib.suppress(FileNotFoundError):
-        return state.id_file.read_text("ascii", "replace").strip()
+    with contextlib.suppress(OSError):
+        return durable.read(state.id_file).decode("ascii", "replace").strip()
     return ""
 
 

@@ -34,7 +34,7 @@ class Records:
     def find_user(self, key: str) -> tuple[int, int] | None:
         """Return the numbers of the user and its group, if the step with ``key`` found or made one."""
         try:
-            uid, gid = parse((self._folder / f"{key}.json").read_bytes())["user"]
+            uid, gid = parse(durable.read(self._folder / f"{key}.json"))["user"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return (uid, gid) if type(uid) is type(gid) is int else None
@@ -64,6 +64,6 @@ class Records:
 
 def _layer(path: Path) -> Layer | None:
     try:
-        return from_json(Layer, parse(path.read_bytes())["layer"])
+        return from_json(Layer, parse(durable.read(path))["layer"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -52,11 +52,15 @@ class Cache:
         """
         path = self._path(digest)
         try:
-            with path.open("rb") as file:
+            with durable.reader(path) as file:
                 found = Digest.from_hex(hashlib.file_digest(file, "sha256").hexdigest())
         except FileNotFoundError as error:
             raise FetchError(
                 f"cannot use '{digest.short}': it is not in the cache", hint="run the command again to fetch it"
+            ) from error
+        except OSError as error:
+            raise FetchError(
+                f"cannot use '{path}': {error.strerror}", hint="remove it, and run the command again"
             ) from error
         if found != digest:
             path.unlink(missing_ok=True)

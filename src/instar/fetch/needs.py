@@ -44,7 +44,7 @@ class Needs:
     def find(self, name: str) -> frozenset[Digest] | None:
         """Return what ``name`` needs, None when that is not known."""
         try:
-            return frozenset(Digest.from_hex(line) for line in (self._folder / name).read_text().splitlines())
+            return frozenset(Digest.from_hex(line) for line in durable.read_text(self._folder / name).splitlines())
         except (OSError, ValueError):
             return None
 

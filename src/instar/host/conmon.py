@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from instar import process
+from instar import durable, process
 from instar.errors import HostError
 from instar.host import cgroups, processes, runc
 from instar.model.release import Process
@@ -94,7 +94,7 @@ def find(keeping: Keeping) -> tuple[Process, ...]:
 def find_keeper(keeping: Keeping) -> Process | None:
     """Return the instance's conmon as long as it lives; it will write down how the instance ends."""
     try:
-        found = processes.identify(int(keeping.pid_file.read_text()))
+        found = processes.identify(int(durable.read_text(keeping.pid_file)))
     except (OSError, ValueError):
         return None
     return found if found and str(keeping.folder) in processes.command_line(found.pid) else None
@@ -103,7 +103,7 @@ def find_keeper(keeping: Keeping) -> Process | None:
 def exit_status(keeping: Keeping) -> int | None:
     """Return the exit status that conmon wrote down, None as long as it hasn't."""
     try:
-        return int(keeping.exit_file.read_text())
+        return int(durable.read_text(keeping.exit_file))
     except (OSError, ValueError):
         return None
 
@@ -124,7 +124,7 @@ def _wait_for_pid(answer: socket.socket, keeping: Keeping) -> int:
         data = json.loads(text)
         pid = int(data["data"])
     except (ValueError, KeyError, TypeError):
-        cause = (keeping.folder / "conmon.log").read_text(errors="replace").strip() or "it said nothing"
+        cause = durable.read_text(keeping.folder / "conmon.log", "replace").strip() or "it said nothing"
         raise HostError(f"cannot create the first process: conmon: {cause.splitlines()[-1]}") from None
     if pid <= 0:
         raise HostError(f"cannot create the first process: {runc.plain(data.get('message', ''))}")

@@ -27,6 +27,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instar import durable
 from instar.errors import ComponentMissing, HostError
 from instar.host import immutable, loop_devices, proc, verity
 from instar.model.digest import Digest
@@ -274,7 +275,7 @@ class LayerImages:
 
     def _recorded(self, diff_id: Digest) -> str:
         """Return what the image's bytes must hash to; one that is damaged is nothing that they could."""
-        return self._record(diff_id).read_text(errors="replace")
+        return durable.read_text(self._record(diff_id), "replace")
 
     def _target(self, diff_id: Digest) -> Path:
         return self._mounts / diff_id.hex[:16]
@@ -282,7 +283,7 @@ class LayerImages:
     def _verity_root(self, diff_id: Digest) -> str | None:
         """Return the root of the hashes by which the kernel checks what is mounted; None where it checks nothing."""
         with contextlib.suppress(FileNotFoundError):
-            return self._target(diff_id).with_suffix(_VERITY).read_text(errors="replace")
+            return durable.read_text(self._target(diff_id).with_suffix(_VERITY), "replace")
         return None
 
     @contextlib.contextmanager

@@ -10,10 +10,11 @@ import contextlib
 import fcntl
 import os
 import signal
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from instar import process
+from instar import durable, process
 from instar.errors import EnvironmentBusy
 from instar.waiting import Deadline, until
 
@@ -44,13 +45,18 @@ def hold(
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _acquire(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, what, wait_s, hint)
-        text = str(os.getpid()).encode()
-        os.pwrite(descriptor, text, 0)
-        os.ftruncate(descriptor, len(text))
+        _say_who(descriptor)
         with process.share(descriptor) if inherited else contextlib.nullcontext():
             yield
     finally:
         os.close(descriptor)
+
+
+def _say_who(descriptor: int) -> None:
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):  # a pipe that somebody has put there locks as well
+        text = str(os.getpid()).encode()
+        os.pwrite(descriptor, text, 0)
+        os.ftruncate(descriptor, len(text))
 
 
 def end_holder(path: Path, *, wait_s: float = 10.0) -> int | None:
@@ -115,7 +121,7 @@ def find_unsaid_holder(path: Path) -> int | None:
 def _unsaid(path: Path) -> int | None:
     pid = find_holder(path)
     try:
-        return None if pid is None or _written_pid(path.read_bytes()[:32]) == pid else pid
+        return None if pid is None or _written_pid(durable.read(path)) == pid else pid
     except OSError:
         return pid
 
@@ -131,7 +137,10 @@ def _holder_of(descriptor: int) -> int | None:
         words = line.split()
         if words[1] == "FLOCK" and words[5] == name and words[4].isdigit() and int(words[4]) > 0:
             return int(words[4])
-    return _written_pid(os.pread(descriptor, 32, 0))
+    try:
+        return _written_pid(os.pread(descriptor, 32, 0))
+    except OSError:
+        return None
 
 
 def _written_pid(text: bytes) -> int | None:

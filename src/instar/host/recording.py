@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from instar import durable
 from instar.errors import HostError
 from instar.model.codec import parse
 
@@ -193,7 +194,7 @@ def _event_of(line: bytes) -> Event | None:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
-        with path.open("rb") as file:
+        with durable.reader(path) as file:
             yield file
     except OSError as error:
         raise HostError(f"cannot read '{path}': {error.strerror}") from error

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from instar import process
+from instar import durable, process
 from instar.errors import CommandFailed, HostError
 from instar.host import output, processes, rlimits
 from instar.model.release import Process
@@ -150,7 +150,7 @@ def _unquoted(text: str) -> str:
 def _sets_limits(root: Path, name: str) -> bool:
     """Tell whether runc was told the limits of the instance's processes, as an older Instar did."""
     try:
-        return b'"rlimits":' in (root / name / "state.json").read_bytes()
+        return b'"rlimits":' in durable.read(root / name / "state.json")
     except OSError:
         return False
 
@@ -164,7 +164,7 @@ def _run(root: Path, *words: str) -> None:
 
 def _end(pid_file: Path) -> None:
     with contextlib.suppress(OSError, ValueError):
-        found = processes.identify(int(pid_file.read_text()))
+        found = processes.identify(int(durable.read_text(pid_file)))
         if found is not None:
             members = _session(found)
             processes.send(found, signal.SIGKILL)

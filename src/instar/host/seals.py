@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from instar import durable
 from instar.host import processes
 
 
@@ -40,7 +41,7 @@ class Seals:
     def note(self, path: Path) -> str:
         """Return what was noted of ``path``; "" where nothing was."""
         with contextlib.suppress(OSError, ValueError):
-            return self._note(path).read_text()
+            return durable.read_text(self._note(path))
         return ""
 
     def forget(self, path: Path) -> None:

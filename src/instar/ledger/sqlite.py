@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from instar import durable
 from instar.errors import ComponentMissing, LedgerDamaged, LedgerError
 from instar.ledger import schema
 from instar.ledger.session import Row
@@ -47,6 +48,8 @@ class SQLite:
         with self._wrapped("open"):
             if not path.exists():
                 _make(path)
+            if not path.is_file():
+                raise _damaged(path, "open", "it is not a regular file")
             self.connection = _connect(path)
             try:
                 self._check()
@@ -134,7 +137,7 @@ def version(connection: sqlite3.Connection) -> int:
 def is_behind(path: Path) -> bool:
     """Tell whether there is one of an older schema at ``path``, not opening it. Source: SQLite's fileformat2, 1.3"""
     try:
-        with path.open("rb") as file:
+        with durable.reader(path) as file:
             header = file.read(64)
     except OSError:
         return False

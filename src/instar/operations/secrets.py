@@ -59,7 +59,7 @@ def _find_key(state: StateDirectory) -> bytes | None:
     path = state.secret_key
     kept = _kept(state)
     try:
-        key = path.read_bytes()
+        key = durable.read(path)
     except FileNotFoundError:
         if kept:
             raise _unusable(path, "it is lost") from None
@@ -80,7 +80,7 @@ def _kept(state: StateDirectory) -> list[Path]:
 
 def _is_of(key: bytes, path: Path) -> bool:
     with contextlib.suppress(OSError):
-        return keyed_digest(key, path.read_bytes()).hex == path.name
+        return keyed_digest(key, durable.read(path)).hex == path.name
     return False
 
 
@@ -116,6 +116,6 @@ def _write_once(path: Path, content: bytes) -> None:
 def _write_whole(path: Path, content: bytes) -> None:
     """Write a secret, unless it is there: one that was damaged is there no more."""
     with contextlib.suppress(OSError):
-        if path.read_bytes() == content:
+        if durable.read(path) == content:
             return
     durable.write(path, content)

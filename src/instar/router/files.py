@@ -91,7 +91,7 @@ class RouterFiles:
         """Return the file in force (or ``path``), None when there is none."""
         path = path or self.config
         try:
-            return path.read_text()
+            return durable.read_text(path)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -127,7 +127,7 @@ class RouterFiles:
     def last_words(self, lines: int = 5) -> str:
         """Return the end of the log, for an error's message."""
         try:
-            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+            return "\n".join(durable.read_text(self.log, "replace").splitlines()[-lines:])
         except OSError:
             return ""
 

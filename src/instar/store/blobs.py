@@ -88,7 +88,7 @@ class Blobs:
     def opened(self, digest: Digest) -> Iterator[BinaryIO]:
         """Open a blob to read. Raises BlobDamaged when it is missing."""
         try:
-            file = self.path(digest).open("rb", buffering=0)
+            file = durable.reader(self.path(digest))
         except FileNotFoundError as error:
             raise damaged(digest, "it is missing") from error
         except OSError as error:
@@ -135,7 +135,7 @@ class Blobs:
         """Return how many bytes dead writers left in ``partial/``, and remove them if told to."""
         size_bytes = 0
         for item in os.scandir(self.partial):
-            with contextlib.suppress(FileNotFoundError, BlockingIOError), Path(item.path).open("rb") as file:
+            with contextlib.suppress(OSError), durable.reader(Path(item.path)) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 size_bytes += os.fstat(file.fileno()).st_size
                 if remove:

@@ -55,7 +55,7 @@ class Index:
         path = self.root / "index.json"
         try:
             with reported(f"read '{path}'", self.root):
-                manifests = parse(path.read_bytes())["manifests"]
+                manifests = parse(durable.read(path))["manifests"]
             for item in manifests:
                 _require_descriptor(item)
         except (ValueError, KeyError, TypeError) as error:

@@ -155,9 +155,11 @@ class Notices:
         That what came after it is not told is told itself where the number is damaged.
         """
         try:
-            text = self._cursor.read_bytes()
+            text = durable.read(self._cursor)
         except FileNotFoundError:
             return None
+        except OSError:
+            text = b""
         if _NUMBER.fullmatch(text):
             return int(text)
         cause = f"'{self._cursor.name}' was damaged: what happened before this was not told"

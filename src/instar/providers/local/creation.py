@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from instar import durable
 from instar.errors import ProviderError
 from instar.host import bundle, cgroups, conmon, namespaces, network, plate, programs, resolver, rlimits, seccomp
 from instar.host.bundle import Bind, Bundle, Users
@@ -184,7 +185,7 @@ def _copy_secret(state: StateDirectory, target: Path, name: str, digest: Digest)
     """Copy a secret, if it is the one that the release was made with. Raises ProviderError."""
     source, hint = state.secret(digest), "deploy makes a new release with the present one"
     try:
-        content, key = source.read_bytes(), state.secret_key.read_bytes()
+        content, key = durable.read(source), durable.read(state.secret_key)
     except OSError as error:
         what = "its digest cannot be checked" if error.filename == str(state.secret_key) else "it cannot be read"
         raise ProviderError(

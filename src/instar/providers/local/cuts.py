@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from instar import durable
 from instar.errors import HostError
 from instar.host import namespaces, network_view
 from instar.host.firewall import METADATA, Reach
@@ -82,8 +83,8 @@ def _begun() -> list[Connection]:
 
 
 def _servers(names: InstanceNames) -> Iterator[IPv4Address]:
-    with contextlib.suppress(OSError):
-        for line in (names.folder / "resolv.conf").read_text().splitlines():
+    with contextlib.suppress(OSError, ValueError):
+        for line in durable.read_text(names.folder / "resolv.conf").splitlines():
             word, _, address = line.partition(" ")
             with contextlib.suppress(ValueError):
                 if word == "nameserver":

@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from instar import process
+from instar import durable, process
 from instar.host import cgroups, locks
 from instar.providers.local import log_keeper
 from instar.providers.local.log_keeper import LOST, OWN_STREAM, before, held, inode_of, keep_full
@@ -174,7 +174,7 @@ def _opened(log: Path) -> Iterator[list[IO[bytes]]]:
             inode = inode_of(path)
             if inode is not None and inode not in seen:
                 seen.add(inode)
-                files.insert(0, path.open("rb"))
+                files.insert(0, durable.reader(path))
         yield files
     finally:
         for file in files:

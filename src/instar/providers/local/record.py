@@ -135,7 +135,7 @@ def _write(path: Path, data: Any) -> None:
 
 def _read(path: Path, kind: type[T]) -> T | None:
     try:
-        return from_json(kind, parse(path.read_bytes()))
+        return from_json(kind, parse(durable.read(path)))
     except (OSError, ValueError):
         return None
 

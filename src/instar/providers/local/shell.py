@@ -14,7 +14,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from instar import process, syscalls
+from instar import durable, process, syscalls
 from instar.errors import HostError, ProviderError
 from instar.host import cgroups, processes, programs, runc, toolbox
 from instar.host.toolbox import Toolbox
@@ -98,7 +98,7 @@ class LocalShell:
     def _config(self) -> Any:
         path = self._names.folder / "config.json"
         try:
-            found = parse(path.read_bytes())
+            found = parse(durable.read(path))
             namespace_root(found)
         except (OSError, ValueError, KeyError, TypeError, LookupError) as error:
             hint = f"the instance was left alone; have it replaced: instar taint ENV {self._names.name}"
@@ -118,7 +118,7 @@ class _Begun:
     def find(cls, pid_file: Path) -> _Begun | None:
         """Return it, None where runc has begun nothing."""
         with contextlib.suppress(OSError, ValueError):
-            return cls(int(pid_file.read_text()))
+            return cls(int(durable.read_text(pid_file)))
         return None
 
     def wait(self) -> int:
@@ -186,7 +186,7 @@ def namespace_root(config: Any) -> int:
 def _check(names: InstanceNames) -> None:
     """Raise ProviderError when the image has no shell that its user can run."""
     try:
-        config = parse((names.folder / "config.json").read_bytes())
+        config = parse(durable.read(names.folder / "config.json"))
         user, first = config["process"]["user"], namespace_root(config)
         search = next((one[5:] for one in config["process"]["env"] if one.startswith("PATH=")), process.PATH)
         execution = programs.Execution(
@@ -226,7 +226,7 @@ def _end_all(names: InstanceNames, sessions: Collection[int]) -> None:
 def _session(pid_file: Path) -> int | None:
     """Return the session of what runc has begun: it makes each command the leader of one."""
     with contextlib.suppress(OSError, ValueError):
-        return int(pid_file.read_text())
+        return int(durable.read_text(pid_file))
     return None
 
 

@@ -75,7 +75,7 @@ class Subnet:
     def _read(self) -> IPv4Network | None:
         path = self._names.network_file
         try:
-            found = parse(path.read_bytes())["subnet"]
+            found = parse(durable.read(path))["subnet"]
             if not isinstance(found, str):
                 raise TypeError("no subnet is in it")
             return IPv4Network(found)

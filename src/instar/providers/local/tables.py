@@ -181,7 +181,7 @@ class Tables:
     def _read(self) -> Made | None:
         """Return what is written down; what is damaged is as if nothing was, and is made anew."""
         try:
-            return from_json(Made, parse(self._names.tables_file.read_bytes()))
+            return from_json(Made, parse(durable.read(self._names.tables_file)))
         except (OSError, ValueError, RecursionError):
             return None
 

@@ -213,12 +213,12 @@ def hashes(names: InstanceNames) -> Mapping[str, str]:
 
 def hash_of(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(durable.read(path)).hexdigest()
     except OSError:
         return ""
 
 
 @functools.lru_cache(maxsize=1024)
 def _read(path: Path, *_identity: int) -> tuple[Facts, int]:
-    text = path.read_bytes()
+    text = durable.read(path)
     return from_json(Facts, parse(text)), marks.mark_of(text)

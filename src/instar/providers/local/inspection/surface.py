@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from instar import durable
 from instar.errors import InstarError
 from instar.host import cgroups, conmon, marks, plate, proc
 from instar.host.network_view import Listener
@@ -162,7 +163,7 @@ def _secrets(case: Case) -> Iterator[Finding]:
     wanted = case.order.release.configuration.secrets
     if not wanted:
         return
-    key = case.names.of.state.secret_key.read_bytes()
+    key = durable.read(case.names.of.state.secret_key)
     folder = f"/proc/{case.process.pid}/root{SECRETS}"
     there = set(os.listdir(folder))  # noqa: PTH208 - names are all that is asked for
     for name, digest in wanted.items():

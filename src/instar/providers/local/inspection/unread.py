@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from instar import durable
 from instar.errors import HostError
 from instar.host import proc
 from instar.host.layers import LayerImages
@@ -71,7 +72,7 @@ def _layer(diff_id: Digest) -> Layer:
 def _from_bundle(names: InstanceNames) -> _Start | None:
     """What runc was told; drift knows its hash."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        process: Any = parse((names.folder / "config.json").read_bytes())["process"]
+        process: Any = parse(durable.read(names.folder / "config.json"))["process"]
         user = f"{int(process['user']['uid'])}:{int(process['user']['gid'])}"
         return _Start(user=user, env=_variables(map(str, process["env"])))
     return None
