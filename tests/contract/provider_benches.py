@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -17,6 +19,7 @@ from instar.model.release import Settings
 from instar.providers.base import Provider
 from instar.providers.local.router import LocalRouter
 from instar.providers.machine import MachineProvider
+from instar.workspace import MachineWorkspace
 from integration.tiny_world import TinyWorld, wait_until
 from simulated import EngineSimulation, Simulation
 from simulated.values import image as simulated_image
@@ -29,6 +32,8 @@ SERVICE = Service(
     health=Health(kind="http", path="/", timeout_ms=2_000),
     stop=Stop(grace_ms=3_000),
 )
+SERVE_HERE = "exec python3 -m http.server $PORT --bind $ADDRESS --directory /usr/share/doc/bash"
+TRIAL = Path(__file__).parents[1] / "trial_provider"
 _TRIES = 50
 
 
@@ -43,6 +48,9 @@ class ProviderBench(Protocol):
 
     @property
     def settings(self) -> Settings: ...
+
+    @property
+    def service(self) -> Service: ...
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Return when ``condition`` holds. Fails when that takes too long."""
@@ -60,6 +68,7 @@ def patiently(call: Callable[[], T]) -> T:
 
 
 class SimulatedBench:
+    service = SERVICE
     settings = Settings(listen=("127.0.0.1:8080",), instances=3)
 
     def __init__(self, simulation: Simulation | EngineSimulation) -> None:
@@ -76,19 +85,40 @@ class SimulatedBench:
 
 
 class LocalBench:
+    service = SERVICE
+
     def __init__(self, home: Path) -> None:
         self._world = TinyWorld(home)
         self.image = self._world.image
         router = LocalRouter(self._world.state, self._world.id)
         self.provider: Provider = MachineProvider(runtime=self._world.runtime, router=router)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.settings = Settings(listen=(f"127.0.0.1:{free.getsockname()[1]}",), instances=2)
+        self.settings = _settings()
 
     def until(self, condition: Callable[[], bool]) -> None:
         wait_until(condition)
 
     def close(self) -> None:
         self._world.close()
+
+
+class TrialBench:
+    """A provider that is none of Instar's: found by its entry point, as an installed one is."""
+
+    service = dataclasses.replace(SERVICE, command=("sh", "-c", SERVE_HERE))
+
+    def __init__(self, home: Path) -> None:
+        workspace = MachineWorkspace({"INSTAR_HOME": str(home)}, lambda progress: None)
+        self.provider = workspace.provider("trial")
+        self.image = simulated_image()
+        self.settings = _settings()
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        wait_until(condition)
+
+
+def _settings() -> Settings:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return Settings(listen=(f"127.0.0.1:{free.getsockname()[1]}",), instances=2)
 
 
 @contextlib.contextmanager
@@ -110,8 +140,18 @@ def local(home: Path) -> Iterator[ProviderBench]:
         bench.close()
 
 
+@contextlib.contextmanager
+def trial(home: Path) -> Iterator[ProviderBench]:
+    sys.path.insert(0, str(TRIAL))
+    try:
+        yield TrialBench(home)
+    finally:
+        sys.path.remove(str(TRIAL))
+
+
 BENCHES = [
     pytest.param(machine, id="simulated machine"),
     pytest.param(engine, id="simulated engine"),
+    pytest.param(trial, id="trial"),
     pytest.param(local, id="local", marks=pytest.mark.root),
 ]

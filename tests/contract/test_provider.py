@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 import pytest
-from provider_benches import BENCHES, SERVICE, ProviderBench, patiently
+from provider_benches import BENCHES, ProviderBench, patiently
 
 from instar.errors import InstarError
 from instar.model.release import Configuration, EnvironmentId, Instance, Release
@@ -31,10 +31,10 @@ class Stage:
             environment=ENV,
             number=1,
             image=bench.image.digest,
-            configuration=Configuration(service=SERVICE),
+            configuration=Configuration(service=bench.service),
             created_at=datetime.now(UTC),
         )
-        self.plan = RouterPlan.of(ENV, bench.settings, SERVICE)
+        self.plan = RouterPlan.of(ENV, bench.settings, bench.service)
 
     def group(self, members: int) -> Instance:
         serial = next(_serials)
@@ -57,7 +57,7 @@ class Stage:
 
     def run(self) -> list[Instance]:
         """Have all groups of the layout running and well."""
-        layout = self.provider.layout(self.bench.settings, SERVICE)
+        layout = self.provider.layout(self.bench.settings, self.bench.service)
         groups = [self.create(members) for members in layout]
         for one in groups:
             patiently(lambda one=one: self.provider.start(one))  # type: ignore[misc]
@@ -157,7 +157,7 @@ def test_what_is_not_there_is_absent_and_gets_no_traffic(stage: Stage) -> None:
 
 
 def test_a_group_that_can_be_made_and_not_begun_waits(stage: Stage) -> None:
-    one = stage.create(stage.provider.layout(stage.bench.settings, SERVICE)[0])
+    one = stage.create(stage.provider.layout(stage.bench.settings, stage.bench.service)[0])
     waits = stage.provider.traits.waits_to_begin
     stage.bench.until(lambda: stage.seen(one).state == ("created" if waits else "running"))
 

@@ -1,0 +1,1 @@
+"""A provider for trials: processes of this machine without any isolation, and a tiny proxy before them."""
