@@ -325,6 +325,25 @@ def test_what_somebody_took_away_is_made_again(world: TinyWorld) -> None:
     assert reaches(world, two, one.address) == REFUSED
 
 
+@pytest.mark.parametrize("how", ["down", "deleted", "without its address"])
+def test_a_bridge_is_put_right_and_what_runs_is_reached_again(world: TinyWorld, how: str) -> None:
+    one = serve(world, "web", 1)
+    bridge = f"in{world.id}"
+    assert not world.runtime.restore_network(), "nothing is amiss"
+    if how == "down":
+        subprocess.run(["ip", "link", "set", bridge, "down"], check=True)
+    elif how == "deleted":
+        subprocess.run(["ip", "link", "delete", bridge], check=True)
+    else:
+        subprocess.run(["ip", "address", "flush", "dev", bridge], check=True)
+    assert world.runtime.restore_network()
+    assert not world.runtime.restore_network(), "once is enough"
+    with Netlink() as netlink:
+        assert netlink.link(bridge).up
+    if how != "deleted":  # what was a port of it is none of the new one: that is found, and it is replaced
+        assert answer(one.address, 8080) == "connected"
+
+
 def test_what_an_older_instar_left_goes_on_and_passes_for_nobody(world: TinyWorld) -> None:
     """Its link is tied to nothing; it reaches what it reached, but no instance of this Instar's."""
     old, new = serve(world, "web", 1), serve(world, "db", 2)

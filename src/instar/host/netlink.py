@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface
 from typing import NamedTuple, Self
 
 _HEADER = struct.Struct("=LHHLL")  # nlmsghdr
@@ -30,23 +30,24 @@ _NEW_ROUTE, _GET_ROUTE = 24, 26
 _NEW_NEIGHBOUR, _DEL_NEIGHBOUR, _GET_NEIGHBOUR = 28, 29, 30
 _REQUEST, ACK, _DUMP, CREATE, _EXCLUSIVE, _REPLACE = 1, 4, 0x300, 0x400, 0x200, 0x100
 
-_IFLA_ADDRESS, _IFLA_NAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_INFO, _IFLA_NS_FD = 1, 3, 4, 10, 18, 28
+_IFLA_ADDRESS, _IFLA_NAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_INFO, _IFLA_NS_FD, _IFLA_XDP = 1, 3, 4, 10, 18, 28, 43
 _INFO_KIND, _INFO_DATA, _INFO_PORT_KIND, _INFO_PORT, _VETH_PEER = 1, 2, 4, 5, 1
 _PORT = {"learning": 8, "flood": 9, "mcast_flood": 27, "bcast_flood": 30, "isolated": 33}
 _PORT |= {"hairpin": 4, "guard": 5, "root_block": 6, "proxy_arp": 10, "neigh_suppress": 32, "locked": 39}
 _PORT_STATE, _FORWARDING = 1, 3
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_RTA_DESTINATION, _RTA_LINK, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
+_RTA_DESTINATION, _RTA_LINK, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
+_CACHED = 0x200  # a route that the kernel remembers for itself: RTM_F_CLONED
 _NDA_ADDRESS, _NDA_MAC = 1, 2
 _PERMANENT, _NO_ARP, _OF_BRIDGE, _STICKY = 0x80, 0x40, 0x04, 0x40
 _ANSWERS_WITHIN_S = 20.0
 _UP = 1
-_TABLE_MAIN, _PROTOCOL_STATIC, _SCOPE_UNIVERSE, _SCOPE_LINK, _UNICAST = 254, 4, 0, 253, 1
+_TABLE_MAIN, _PROTOCOL_STATIC, _SCOPE_UNIVERSE, _SCOPE_LINK, UNICAST = 254, 4, 0, 253, 1
 
 
 class Link(NamedTuple):
     """``master`` is the number of the bridge that it is a port of, 0 for none; ``port`` how it is one: see ALONE.
-    ``forwards``: the bridge lets packets through it."""
+    ``forwards``: the bridge lets packets through it; ``program``: one of XDP sees each packet first."""
 
     number: int
     name: str
@@ -55,6 +56,23 @@ class Link(NamedTuple):
     up: bool
     port: dict[str, bool]
     forwards: bool
+    mac: bytes
+    program: bool
+
+
+class Route(NamedTuple):
+    """``destination`` is None for the default; ``link`` 0 where it names none; ``kind`` as rtnetlink(7) has them."""
+
+    family: int
+    destination: bytes | None
+    prefix: int
+    link: int
+    gateway: bytes | None
+    service: int  # the type of service that it is for, 0: any
+    kind: int
+    table: int
+    priority: int
+    cached: bool
 
 
 class Neighbour(NamedTuple):
@@ -86,15 +104,11 @@ class Netlink:
         self._socket.close()
 
     def links(self) -> tuple[Link, ...]:
-        found = []
-        for message in self.dump(_GET_LINK, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
-            _, _, index, state, _ = _LINK.unpack_from(message)
-            fields = dict(attributes(message[_LINK.size :]))
-            name = fields[_IFLA_NAME].rstrip(b"\0").decode(errors="replace")
-            master, mtu = _number(fields.get(_IFLA_MASTER)), _number(fields.get(_IFLA_MTU))
-            port, forwards = _port(fields.get(_IFLA_INFO, b""))
-            found.append(Link(index, name, master, mtu, bool(state & _UP), port, forwards))
-        return tuple(found)
+        return tuple(map(_link, self.dump(_GET_LINK, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0))))
+
+    def link(self, name: str) -> Link:
+        body = _LINK.pack(socket.AF_UNSPEC, 0, socket.if_nametoindex(name), 0, 0)
+        return _link(self.ask(_GET_LINK, body)[0])
 
     def addresses(self) -> tuple[tuple[int, IPv4Interface], ...]:
         """Return (link's index, address) of every IPv4 address."""
@@ -106,25 +120,22 @@ class Netlink:
             found.append((index, IPv4Interface((address, prefix))))
         return tuple(found)
 
-    def routes(self) -> tuple[tuple[int, IPv4Network], ...]:
-        """Return (link's index, destination) of every IPv4 route of every table; 0.0.0.0/0 is the default."""
-        found = []
-        for message in self.dump(_GET_ROUTE, _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)):
-            prefix = _ROUTE.unpack_from(message)[1]
-            fields = dict(attributes(message[_ROUTE.size :]))
-            destination = fields.get(_RTA_DESTINATION, bytes(4))
-            link = int.from_bytes(fields.get(_RTA_LINK, b""), "little")
-            found.append((link, IPv4Network((destination, prefix))))
-        return tuple(found)
+    def routes(self, family: int = socket.AF_INET) -> tuple[Route, ...]:
+        """Return every route of every table; ``AF_UNSPEC``: of all families."""
+        return tuple(map(_route, self.dump(_GET_ROUTE, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))))
+
+    def route_to(self, address: IPv4Address) -> Route:
+        """Return which way packets to ``address`` go, by all tables and rules at once."""
+        wanted = _ROUTE.pack(socket.AF_INET, 32, 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_DESTINATION, address.packed)
+        return _route(self.ask(_GET_ROUTE, wanted)[0])
 
     def default_link(self) -> int | None:
         """Return the index of the link that leads to the world: that of the best default route."""
-        found = []
-        for message in self.dump(_GET_ROUTE, _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)):
-            _, prefix, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(message)
-            fields = dict(attributes(message[_ROUTE.size :]))
-            if prefix == 0 and table == _TABLE_MAIN and kind == _UNICAST and _RTA_LINK in fields:
-                found.append((_number(fields.get(_RTA_PRIORITY)), _number(fields[_RTA_LINK])))
+        found = [
+            (one.priority, one.link)
+            for one in self.routes()
+            if one.prefix == 0 and one.table == _TABLE_MAIN and one.kind == UNICAST and one.link
+        ]
         return min(found)[1] if found else None
 
     def neighbours(self, family: int = socket.AF_INET) -> tuple[Neighbour, ...]:
@@ -196,12 +207,12 @@ class Netlink:
 
     def add_route(self, name: str, destination: IPv4Address) -> None:
         """Have ``destination`` reached over the link ``name``, without a gateway."""
-        body = _ROUTE.pack(socket.AF_INET, 32, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC, _SCOPE_LINK, _UNICAST, 0)
+        body = _ROUTE.pack(socket.AF_INET, 32, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC, _SCOPE_LINK, UNICAST, 0)
         body += attribute(_RTA_DESTINATION, destination.packed) + _u32(_RTA_LINK, socket.if_nametoindex(name))
         self._ask(_NEW_ROUTE, body, CREATE | _EXCLUSIVE)
 
     def add_default_route(self, gateway: IPv4Address) -> None:
-        body = _ROUTE.pack(socket.AF_INET, 0, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC, _SCOPE_UNIVERSE, _UNICAST, 0)
+        body = _ROUTE.pack(socket.AF_INET, 0, 0, 0, _TABLE_MAIN, _PROTOCOL_STATIC, _SCOPE_UNIVERSE, UNICAST, 0)
         self._ask(_NEW_ROUTE, body + attribute(_RTA_GATEWAY, gateway.packed), CREATE | _EXCLUSIVE)
 
     def _new_link(self, name: str, attributes: bytes) -> None:
@@ -279,6 +290,40 @@ def _port(info: bytes) -> tuple[dict[str, bool], bool]:
     flags = dict(attributes(fields.get(_INFO_PORT, b"")))
     forwards = _number(flags.get(_PORT_STATE)) == _FORWARDING
     return {name: any(flags.get(kind, b"")) for name, kind in _PORT.items()}, forwards
+
+
+def _link(message: bytes) -> Link:
+    _, _, number, state, _ = _LINK.unpack_from(message)
+    fields = dict(attributes(message[_LINK.size :]))
+    port, forwards = _port(fields.get(_IFLA_INFO, b""))
+    return Link(
+        number=number,
+        name=fields[_IFLA_NAME].rstrip(b"\0").decode(errors="replace"),
+        master=_number(fields.get(_IFLA_MASTER)),
+        mtu=_number(fields.get(_IFLA_MTU)),
+        up=bool(state & _UP),
+        port=port,
+        forwards=forwards,
+        mac=fields.get(_IFLA_ADDRESS, b""),
+        program=any(fields.get(_IFLA_XDP, b"")[4:5]),
+    )
+
+
+def _route(message: bytes) -> Route:
+    family, prefix, _, service, table, _, _, kind, flags = _ROUTE.unpack_from(message)
+    fields = dict(attributes(message[_ROUTE.size :]))
+    return Route(
+        family=family,
+        destination=fields.get(_RTA_DESTINATION),
+        prefix=prefix,
+        link=_number(fields.get(_RTA_LINK)),
+        gateway=fields.get(_RTA_GATEWAY),
+        service=service,
+        kind=kind,
+        table=_number(fields[_RTA_TABLE]) if _RTA_TABLE in fields else table,
+        priority=_number(fields.get(_RTA_PRIORITY)),
+        cached=bool(flags & _CACHED),
+    )
 
 
 def _number(value: bytes | None) -> int:

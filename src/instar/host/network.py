@@ -71,15 +71,15 @@ def ensure_bridge(bridge: str, network: IPv4Network) -> None:
 
 
 def bridge_is_up(bridge: str, network: IPv4Network) -> bool:
-    """Tell whether the bridge is there with its address and packets are passed on, so that nothing is to be made."""
+    """Tell whether the bridge is up with its address and packets are passed on, so that nothing is to be made."""
     if Path(_FORWARDING).read_text().strip() != "1":
         return False
     try:
         if Path(forwarding_of(bridge)).read_text().strip() != "1":
             return False
-        index = socket.if_nametoindex(bridge)
-        with Netlink() as link:
-            return (index, gateway(network)) in link.addresses()
+        with Netlink() as netlink:
+            link = netlink.link(bridge)
+            return link.up and (link.number, gateway(network)) in netlink.addresses()
     except OSError:
         return False
 
@@ -174,7 +174,7 @@ def _set_up_inside(address: IPv4Address, router: IPv4Address) -> None:
 def _taken(but: str | None = None) -> list[tuple[IPv4Network, str]]:
     with Netlink() as link:
         names = {found.number: found.name for found in link.links()}
-        routes = [(index, route) for index, route in link.routes() if route.prefixlen]
+        routes = [(one.link, IPv4Network((one.destination, one.prefix))) for one in link.routes() if one.destination]
         addresses = [(index, address.network) for index, address in link.addresses()]
     taken = []
     for index, network in (*addresses, *routes):

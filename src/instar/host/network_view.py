@@ -15,19 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Final
 
-from instar.host.netlink import Netlink, attributes
+from instar.host.netlink import Link, Netlink, attributes
 
-_LINK, _ADDRESS, _ROUTE = struct.Struct("=BxHiII"), struct.Struct("=BBBBi"), struct.Struct("=BBBBBBBBI")
-_GET_LINK, _GET_ADDRESS, _GET_ROUTE, _GET_RULE = 18, 22, 26, 34
-_IFLA_ADDRESS, _IFLA_NAME, _IFLA_MTU, _IFLA_XDP = 1, 3, 4, 43
+_ADDRESS, _RULE = struct.Struct("=BBBBi"), struct.Struct("=BBBBBBBBI")
+_GET_ADDRESS, _GET_RULE = 22, 34
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
-_RTA_DESTINATION, _RTA_LINK, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
 _FRA_DESTINATION, _FRA_SOURCE, _FRA_PRIORITY, _FRA_TABLE = 1, 2, 6, 15
-_UP: Final = 1
 _ROUTE_TYPES = {1: "", 2: "local ", 3: "broadcast ", 4: "anycast ", 5: "multicast ", 6: "blackhole ", 7: "unreachable "}
-_CACHED = 0x200  # a route that the kernel remembers for itself: RTM_F_CLONED
 
 _NETFILTER, _SOCK_DIAG = 12, 4
 _GET_TABLE = 10 << 8 | 1  # the subsystem nf_tables, its message NFT_MSG_GETTABLE
@@ -126,17 +121,13 @@ def _connection(family: int, protocol: int, message: bytes) -> Connection | None
 
 
 def _links(netlink: Netlink) -> tuple[dict[int, str], tuple[str, ...]]:
-    names, lines = {}, []
-    for message in netlink.dump(_GET_LINK, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
-        _, _, number, flags, _ = _LINK.unpack_from(message)
-        found = dict(attributes(message[_LINK.size :]))
-        name = names[number] = found[_IFLA_NAME].rstrip(b"\0").decode(errors="replace")
-        mtu = int.from_bytes(found.get(_IFLA_MTU, b""), "little")
-        mac = found.get(_IFLA_ADDRESS, b"").hex(":")
-        state = "up" if flags & _UP else "down"
-        program = " xdp" if any(found.get(_IFLA_XDP, b"")[4:5]) else ""
-        lines.append(f"{name} {mac} mtu {mtu} {state}{program}")
-    return names, tuple(sorted(lines))
+    found = netlink.links()
+    return {link.number: link.name for link in found}, tuple(sorted(map(_shown, found)))
+
+
+def _shown(link: Link) -> str:
+    state, program = "up" if link.up else "down", " xdp" if link.program else ""
+    return f"{link.name} {link.mac.hex(':')} mtu {link.mtu} {state}{program}"
 
 
 def _addresses(netlink: Netlink, names: dict[int, str]) -> Iterator[str]:
@@ -148,25 +139,21 @@ def _addresses(netlink: Netlink, names: dict[int, str]) -> Iterator[str]:
 
 
 def _routes(netlink: Netlink, names: dict[int, str]) -> Iterator[str]:
-    for message in netlink.dump(_GET_ROUTE, _ROUTE.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)):
-        family, prefix, _, _, table, _, _, kind, flags = _ROUTE.unpack_from(message)
-        if flags & _CACHED or family not in (socket.AF_INET, socket.AF_INET6):
+    for one in netlink.routes(socket.AF_UNSPEC):
+        if one.cached or one.family not in (socket.AF_INET, socket.AF_INET6):
             continue
-        found = dict(attributes(message[_ROUTE.size :]))
-        table = int.from_bytes(found.get(_RTA_TABLE, bytes([table])), "little")
-        via = f" via {socket.inet_ntop(family, found[_RTA_GATEWAY])}" if _RTA_GATEWAY in found else ""
-        number = int.from_bytes(found.get(_RTA_LINK, b""), "little")
-        on = f" on {names.get(number, number)}" if number else ""
-        target = _prefix(family, found.get(_RTA_DESTINATION), prefix)
-        yield f"{_ROUTE_TYPES.get(kind, f'type {kind} ')}{target}{via}{on} table {table}"
+        via = f" via {socket.inet_ntop(one.family, one.gateway)}" if one.gateway else ""
+        on = f" on {names.get(one.link, one.link)}" if one.link else ""
+        target = _prefix(one.family, one.destination, one.prefix)
+        yield f"{_ROUTE_TYPES.get(one.kind, f'type {one.kind} ')}{target}{via}{on} table {one.table}"
 
 
 def _rules(netlink: Netlink) -> Iterator[str]:
-    for message in netlink.dump(_GET_RULE, _ROUTE.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)):
-        family, to, source, _, table, _, _, action, _ = _ROUTE.unpack_from(message)
+    for message in netlink.dump(_GET_RULE, _RULE.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)):
+        family, to, source, _, table, _, _, action, _ = _RULE.unpack_from(message)
         if family not in (socket.AF_INET, socket.AF_INET6):
             continue
-        found = dict(attributes(message[_ROUTE.size :]))
+        found = dict(attributes(message[_RULE.size :]))
         priority = int.from_bytes(found.get(_FRA_PRIORITY, b""), "little")
         table = int.from_bytes(found.get(_FRA_TABLE, bytes([table])), "little")
         origin = _prefix(family, found.get(_FRA_SOURCE), source)

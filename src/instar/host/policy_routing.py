@@ -18,8 +18,8 @@ from typing import Final, NamedTuple
 from instar.host import network_outside
 from instar.host.netlink import Netlink, attributes
 
-_ROUTE = struct.Struct("=BBBBBBBBI")  # rtmsg, and fib_rule_hdr
-_GET_ROUTE, _GET_RULE = 26, 34
+_RULE = struct.Struct("=BBBBBBBBI")  # fib_rule_hdr
+_GET_RULE = 34
 _DESTINATION, _SOURCE, _INTERFACE, _GOTO, _PRIORITY = 1, 2, 3, 4, 6
 _SUPPRESSED_LENGTH, _TABLE, _OUT, _OF_VRF = 14, 15, 17, 19
 _PICKS: Final[tuple[int, ...]] = (
@@ -34,8 +34,7 @@ _PICKS: Final[tuple[int, ...]] = (
     25,
 )  # interface, mark, tunnel, mask, users, protocol, ports, DSCP
 _INVERTED, _TO_TABLE, _TO_RULE, _NOTHING = 2, 1, 2, 3
-_RTA_DESTINATION, _RTA_TABLE = 1, 15
-_THROW, _CLONED = 9, 0x200
+_THROW = 9
 _MOST_GOTOS: Final = 16
 _ANYWHERE: Final = IPv4Network((0, 0))
 
@@ -130,9 +129,9 @@ def _way(rule: _Rule, tables: Mapping[int, Sequence[_Route]], address: IPv4Addre
 
 def _rules(netlink: Netlink, bridge: str, sources: Collection[IPv4Network]) -> Iterator[_Rule]:
     """Yield the rules that packets to instances can meet, in the order in which the kernel asks them."""
-    for message in netlink.dump(_GET_RULE, _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)):
-        _, to, source, service, table, _, _, action, flags = _ROUTE.unpack_from(message)
-        found = dict(attributes(message[_ROUTE.size :]))
+    for message in netlink.dump(_GET_RULE, _RULE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)):
+        _, to, source, service, table, _, _, action, flags = _RULE.unpack_from(message)
+        found = dict(attributes(message[_RULE.size :]))
         inverted = bool(flags & _INVERTED)
         picks = [(kind, found[kind]) for kind in _PICKS if kind in found]
         picks += [(-1, bytes([service]))] if service else []
@@ -165,13 +164,11 @@ def _elsewhere(found: Mapping[int, bytes], bridge: str) -> bool:
 def _tables(netlink: Netlink, names: Mapping[int, str]) -> Mapping[int, Sequence[_Route]]:
     """Return the routes of each table, those with the longest prefix first."""
     found: dict[int, list[_Route]] = {}
-    for message in netlink.dump(_GET_ROUTE, _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)):
-        _, prefix, _, service, table, _, _, kind, flags = _ROUTE.unpack_from(message)
-        fields = dict(attributes(message[_ROUTE.size :]))
-        if not flags & _CLONED:
-            number = _number(fields.get(_RTA_TABLE)) or table
-            way = network_outside.way_of(kind, fields, names)
-            found.setdefault(number, []).append(_Route(_network(fields, _RTA_DESTINATION, prefix), service, kind, way))
+    for route in netlink.routes():
+        if not route.cached:
+            to = IPv4Network((route.destination or bytes(4), route.prefix), strict=False)
+            way = network_outside.way_of(route, names)
+            found.setdefault(route.table, []).append(_Route(to, route.service, route.kind, way))
     return {number: sorted(routes, key=lambda one: -one.to.prefixlen) for number, routes in found.items()}
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from instar.errors import InstarError
-from instar.host import network, network_outside, network_view, policy_routing, redirects
-from instar.host.netlink import Netlink
-from instar.host.network_outside import OuterLink
+from instar.host import network, network_outside, policy_routing, redirects
+from instar.host.netlink import Link, Netlink
 from instar.host.policy_routing import Stray
 from instar.host.redirects import Redirect
 from instar.model.drift import Finding
@@ -32,11 +31,10 @@ class Outside:
     ``strays``: → where a rule leads some of them; ``addresses``: the bridge's. ``unseen``: what could
     not be looked at, and why."""
 
-    links: Mapping[str, OuterLink] | None
+    links: Mapping[str, Link] | None
     ways: Mapping[str, str] | None
     strays: Mapping[str, Stray] | None
     addresses: Sequence[IPv4Interface] | None
-    tables: Sequence[str] | None
     redirects: Sequence[Redirect] | None
     unseen: Mapping[str, str]
 
@@ -65,7 +63,6 @@ def look(cases: Sequence[Case]) -> Outside | None:
         ways=seen("routes", lambda: network_outside.ways_to(addresses, numbers)),
         strays=seen("rules of routing", lambda: policy_routing.strays(addresses, bridge, networks, numbers)),
         addresses=own,
-        tables=seen("tables", lambda: tuple(network_view.tables())),
         redirects=seen("rules", redirects.redirects),
         unseen=unseen,
     )
@@ -98,7 +95,7 @@ def _addresses(bridge: str, names: Mapping[int, str]) -> list[IPv4Interface]:
         return [address for number, address in netlink.addresses() if names.get(number) == bridge]
 
 
-def _link(case: Case, links: Mapping[str, OuterLink], bridge: str) -> Iterator[Finding]:
+def _link(case: Case, links: Mapping[str, Link], bridge: str) -> Iterator[Finding]:
     name = case.names.link
     link, wanted = links.get(name), links.get(bridge)
     if link is None:
@@ -116,10 +113,9 @@ def _link(case: Case, links: Mapping[str, OuterLink], bridge: str) -> Iterator[F
 def _of_machine(names: Names, outside: Outside) -> Iterator[Finding]:
     for what, cause in outside.unseen.items():
         yield _finding(f"this machine's {what}", "it can be looked at", cause)
-    if outside.links is not None and not (bridge := outside.links.get(names.bridge, _NONE)).up:
-        yield _finding(f"bridge {names.bridge}", "up", "it is not there" if bridge is _NONE else "down")
-    if outside.tables is not None and f"nftables {names.table}" not in outside.tables:
-        yield _finding(f"nftables {names.table}", "Instar's own table", "it is not there")
+    bridge = (outside.links or {}).get(names.bridge)
+    if outside.links is not None and (bridge is None or not bridge.up):
+        yield _finding(f"bridge {names.bridge}", "up", "down" if bridge else "it is not there")
     for path in (_FORWARDING, Path(network.forwarding_of(names.bridge))):
         if (said := _setting(path)) != "1":
             yield _finding(str(path), "1", said)
@@ -127,7 +123,7 @@ def _of_machine(names: Names, outside: Outside) -> Iterator[Finding]:
         yield from _bridge(names, outside, outside.links)
 
 
-def _bridge(names: Names, outside: Outside, links: Mapping[str, OuterLink]) -> Iterator[Finding]:
+def _bridge(names: Names, outside: Outside, links: Mapping[str, Link]) -> Iterator[Finding]:
     """Yield what else than instances is on the bridge, and what else than their gateway it is."""
     bridge, path = links[names.bridge], f"bridge {names.bridge}"
     ports = {name: link for name, link in links.items() if link.master == bridge.number}
@@ -149,7 +145,6 @@ def _bridge(names: Names, outside: Outside, links: Mapping[str, OuterLink]) -> I
 
 _OF_LINKS: Final = Path("/proc/sys/net/ipv4/conf")
 _OFF: Final = ("accept_local", "proxy_arp", "proxy_arp_pvlan", "route_localnet")
-_NONE: Final = OuterLink(0, 0, up=False, program=False)
 
 
 def _setting(path: Path) -> str:
