@@ -10,7 +10,7 @@ from instar.control.replace import counted_for
 from instar.control.snapshot import GroupView, Probation, Snapshot, settings_for
 from instar.ledger import Ledger
 from instar.model.release import FALLEN, Ending, EnvironmentId, EnvironmentState, Instance, Release
-from instar.providers.base import NetworkPlan, Observed, Probe, Provider, Routed, Traits
+from instar.providers.base import NetworkPlan, Observed, Probe, Provider, Routed
 from instar.threads import at_once
 
 _PROBES_AT_ONCE = 16
@@ -36,7 +36,7 @@ def observe(
     probation = _probation(ledger, environment)
     releases = _releases(ledger, environment, instances, probation)
     seen = provider.observe(environment_id, instances)
-    observed = [_settled(*pair, provider.traits, ledger.now()) for pair in zip(instances, seen.groups, strict=True)]
+    observed = _settled(ledger, provider, instances, seen.groups)
     routed = seen.traffic.groups
     asked = [
         instance
@@ -86,13 +86,22 @@ def _releases(
     return found
 
 
-def _settled(instance: Instance, seen: Observed, traits: Traits, now: datetime) -> Observed:
-    """Return ``seen``, but for what was begun so lately that a look may not show it yet: it runs."""
-    began = instance.started_at
-    if seen.state != "absent" or began is None or not traits.unseen_s or instance.ending is not None:
+def _settled(
+    ledger: Ledger, provider: Provider, instances: Sequence[Instance], seen: Sequence[Observed]
+) -> Sequence[Observed]:
+    """Return what was ``seen``, but for what was begun so lately that a look may not show it yet: that runs."""
+    if not provider.traits.unseen_s:
         return seen
-    unseen = now < began + timedelta(seconds=traits.unseen_s)
-    return dataclasses.replace(seen, state="running", ready=0) if unseen else seen
+    seen_until = ledger.now() - timedelta(seconds=provider.traits.unseen_s)
+    return [
+        dataclasses.replace(one, state="running", ready=0) if _is_unseen(instance, one, seen_until) else one
+        for instance, one in zip(instances, seen, strict=True)
+    ]
+
+
+def _is_unseen(instance: Instance, seen: Observed, seen_until: datetime) -> bool:
+    began = instance.started_at
+    return seen.state == "absent" and instance.ending is None and began is not None and began > seen_until
 
 
 def _is_network_set(provider: Provider, environment: EnvironmentState) -> bool:

@@ -17,6 +17,8 @@ def whole(groups: Iterable[GroupView]) -> Mapping[str, int]:
     """Return weights that share all traffic among ``groups`` by how many members each has."""
     members = {group.id: group.instance.members for group in groups}
     most = max(members.values(), default=1)
+    if most == 1:  # there can be thousands
+        return dict.fromkeys(members, FULL)
     return {name: max(1, round(FULL * count / most)) for name, count in members.items()}
 
 

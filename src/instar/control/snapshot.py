@@ -22,6 +22,9 @@ class GroupView:
     observed: Observed
     probe: Probe | None = None
     routed: Routed | None = None
+    state: str = field(init=False)
+    """planned (in the ledger only), created, running, or dead: it was there and is gone or has ended, or it was decided
+    to end it; while that goes on, ending. (There can be thousands, each asked a dozen times.)"""
 
     @property
     def id(self) -> str:
@@ -31,15 +34,16 @@ class GroupView:
     def release(self) -> int:
         return self.instance.release
 
-    @property
-    def state(self) -> str:
-        """planned (in the ledger only), created, running, or dead: it was there and is gone or has ended, or it was
-        decided to end it; while that goes on, ending."""
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", self._state())
+
+    def _state(self) -> str:
+        observed = self.observed.state
         if self.instance.ending is not None:
-            return "ending" if self.observed.state == "ending" else "dead"
-        if self.observed.state == "absent":
+            return "ending" if observed == "ending" else "dead"
+        if observed == "absent":
             return "dead" if self.was_made else "planned"
-        return "dead" if self.observed.state in ("stopped", "ending") else self.observed.state
+        return "dead" if observed in ("stopped", "ending") else observed
 
     @property
     def lives(self) -> bool:
