@@ -9,7 +9,7 @@ from typing import Any
 
 from instar.ledger import chain, witness
 from instar.ledger.leases import Leases
-from instar.ledger.rows import event_value, time_text
+from instar.ledger.rows import event_value, time_text, time_value
 from instar.ledger.session import Session
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentId, Event
@@ -45,7 +45,7 @@ class Clock:
     def _read(self) -> datetime:
         head, clock = self._session.row(_HEAD), self._clock()
         if head is not None:
-            self._ahead = max(self._ahead, datetime.fromisoformat(head["at"]) - clock)
+            self._ahead = max(self._ahead, time_value(head["at"]) - clock)
         return clock + self._ahead
 
 

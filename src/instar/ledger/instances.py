@@ -13,7 +13,15 @@ from instar.ledger.addresses import next_free
 from instar.ledger.environments import Environments
 from instar.ledger.events import Events
 from instar.ledger.releases import Releases
-from instar.ledger.rows import INSTANCE, ending_value, instance_value, instance_values, time_text
+from instar.ledger.rows import (
+    INSTANCE,
+    address_value,
+    ending_value,
+    instance_value,
+    instance_values,
+    time_text,
+    time_value,
+)
 from instar.ledger.session import Row, Session
 from instar.model.codec import to_json
 from instar.model.digest import Digest
@@ -145,7 +153,7 @@ class Instances:
             return ()
         rows = self._session.rows(_REPLACED, environment=present["id"], release=release, since=time_text(since))
         failed = dict.fromkeys(row["created_at"] for row in rows if _has_failed(row, max_age_ms))
-        return tuple(datetime.fromisoformat(created_at) for created_at in failed)
+        return tuple(time_value(created_at) for created_at in failed)
 
     def instance_names(self, environment: EnvironmentId) -> tuple[str, ...]:
         """Return the ids of all instances that ``environment`` ever had, oldest first; of removed ones too."""
@@ -252,9 +260,9 @@ class Instances:
                 self._about("destroyed", row, reason=reason)
 
     def _free_addresses(self, release: Release, count: int, network: IPv4Network) -> tuple[str, ...]:
-        held = [row["address"] for row in self._session.rows(_HELD)]
+        held = [address_value(row["address"]) for row in self._session.rows(_HELD)]
         last = self._session.row(_LAST)
-        found = next_free(network, held, last["address"] if last else None, count)
+        found = next_free(network, held, address_value(last["address"]) if last else None, count)
         if len(found) < count:
             raise Refused(
                 f"cannot launch {count} instances of '{release.environment}': "
@@ -291,6 +299,6 @@ def _has_failed(row: Row, max_age_ms: int | None) -> bool:
     if row["removed_at"] is None:
         return False
     if row["replacing"] == "old" and max_age_ms is not None:
-        age = datetime.fromisoformat(row["removed_at"]) - datetime.fromisoformat(row["created_at"])
+        age = time_value(row["removed_at"]) - time_value(row["created_at"])
         return age < timedelta(milliseconds=max_age_ms)
     return bool(row["replacing"] == "tainted")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from ipaddress import IPv4Address
 from typing import Any, ParamSpec, TypeVar
 
 from instar.errors import LedgerDamaged
@@ -29,6 +30,7 @@ from instar.model.release import (
 Row = Any  # sqlite3.Row or a dict: both are read by column name
 P = ParamSpec("P")
 T = TypeVar("T")
+_YEARS = (1970, 9000)
 
 
 def _damage_known(read: Callable[P, T]) -> Callable[P, T]:
@@ -51,6 +53,18 @@ def _damage_known(read: Callable[P, T]) -> Callable[P, T]:
 def time_text(at: datetime) -> str:
     """Return an aware time as the ledger writes it."""
     return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+@_damage_known
+def time_value(text: str) -> datetime:
+    """Return an aware time that :func:`time_text` has written."""
+    return _time(text)
+
+
+@_damage_known
+def address_value(text: str) -> str:
+    """Return the address of an instance, "" for one whose provider gives none."""
+    return _address(text)
 
 
 @_damage_known
@@ -178,7 +192,7 @@ def _instance(
         serial=serial,
         environment=environment,
         release=release,
-        address=address,
+        address=_address(address),
         created_at=_time(created),
         started_at=_time(started) if started else None,
         process=Process(boot_id=boot_id, pid=pid, start_time=start_time) if known else None,  # type: ignore[arg-type]
@@ -204,7 +218,15 @@ def ending_value(row: Row) -> Ending:
 
 
 def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+    """Raises ValueError for what is no aware time of the years in which one can count on."""
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None or not _YEARS[0] <= found.year < _YEARS[1]:
+        raise ValueError(f"{text:.40} is no time that Instar has written")
+    return found
+
+
+def _address(text: str) -> str:
+    return str(IPv4Address(str(text))) if text else ""
 
 
 def _time_or_none(text: str | None) -> datetime | None:

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from instar import durable
@@ -25,7 +25,7 @@ from instar.model.state import StateDirectory
 from instar.providers.commands import command_of, place_of_command, volumes_of
 from instar.providers.local import logs, record, root
 from instar.providers.local.inspection import facts, modes
-from instar.providers.local.names import SECRETS, InstanceNames
+from instar.providers.local.names import SECRETS, InstanceNames, address_of
 from instar.providers.local.root import Owner
 
 _HOME = "/tmp"  # noqa: S108  the only place that every command may write to
@@ -86,7 +86,7 @@ def _layers(order: Order) -> list[Digest]:
 
 def guest_of(order: Order, *, mtu: int, servers: tuple[str, ...]) -> Guest:
     """Return what ties the instance's link."""
-    address = IPv4Address(order.instance.address)
+    address = address_of(order.instance)
     return Guest(
         link=order.names.link,
         mtu=mtu,

@@ -24,10 +24,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 
+from instar.errors import LedgerDamaged
 from instar.host.conmon import Keeping
-from instar.model.release import EnvironmentId, Process
+from instar.model.release import EnvironmentId, Instance, Process
 from instar.model.state import StateDirectory
 
 ROOTS = Path("/run")
@@ -38,6 +40,16 @@ _CONMON, _LOGS, _ROUTERS = "conmon", "logs", "routers"
 NO_INSTANCES = frozenset({_CONMON, _LOGS, _ROUTERS})  # groups beside those of instances
 
 _MARK = re.compile(r"[0-9a-f]{6}")
+
+
+def address_of(instance: Instance) -> IPv4Address:
+    """Return the address of an instance, each of which has one here. Raises LedgerDamaged."""
+    if not instance.address:
+        raise LedgerDamaged(
+            f"cannot use '{instance.id}': it has no address in the ledger, which is damaged",
+            hint="see what else is not as it was written: instar history --verify",
+        )
+    return IPv4Address(instance.address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -18,7 +18,7 @@ from instar.host.policy_routing import Stray
 from instar.host.redirects import Redirect
 from instar.model.drift import Finding
 from instar.providers.local.inspection.case import Case
-from instar.providers.local.names import Names
+from instar.providers.local.names import Names, address_of
 from instar.providers.local.subnet import Subnet
 
 _FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
@@ -54,7 +54,7 @@ def look(cases: Sequence[Case]) -> Outside | None:
 
     links = seen("links", network_outside.links)
     numbers = {link.number: name for name, link in (links or {}).items()}
-    addresses = {case.names.name: IPv4Address(case.order.instance.address) for case in cases}
+    addresses = {case.names.name: address_of(case.order.instance) for case in cases}
     bridge = cases[0].names.of.bridge
     own = seen("addresses", lambda: _addresses(bridge, numbers))
     networks = [one.network for one in own or ()]
@@ -83,7 +83,7 @@ def differences(case: Case, outside: Outside | None) -> Iterator[Finding]:
     if (stray := (outside.strays or {}).get(case.names.name)) is not None:
         observed = f"over {stray.way}, for what rule {stray.rule} of 'ip rule' picks out"
         yield case.finding("network", path, f"over the bridge {bridge}, for every packet", observed)
-    address = IPv4Address(case.order.instance.address)
+    address = address_of(case.order.instance)
     port, mac = case.order.release.service.port, network.mac(address)
     for rule in outside.redirects or ():
         if (told := rule.told_of_host(address, port, mac, (case.names.link, bridge))) is not None:
