@@ -9,6 +9,7 @@ InstarError
 ├── ComponentMissing         69  a program or kernel feature is not here
 ├── EnvironmentBusy        ~ 75  another loop holds the environment
 ├── NotRoot                   1  the operation needs root
+├── Cancelled               130  somebody asked for its end before it was done
 ├── CommandFailed             1  a subprocess failed (``process.py`` alone raises it)
 ├── DefinitionError           1  one or more problems in instar.yaml or what it names
 │   ├── DefinitionUnreadable     the file itself is missing, or may not be read
@@ -89,6 +90,11 @@ class EnvironmentBusy(InstarError):
 
 class NotRoot(InstarError):
     code = "not-root"
+
+
+class Cancelled(InstarError):
+    code = "cancelled"
+    exit_status = 130
 
 
 class CommandFailed(InstarError):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar import durable
+from instar.cancellation import Cancellation
 from instar.entry_points import find_provider, provider_names
 from instar.errors import EnvironmentBusy, HostError, LedgerDamaged, NotRoot, UsageError
 from instar.model.progress import Progress, Report
@@ -38,9 +39,10 @@ _SHOW_ID = "ls -d /run/instar-*"
 class MachineWorkspace:
     """The parts of one state directory. Each is imported and made when it is first asked for."""
 
-    def __init__(self, environ: Mapping[str, str], report: Report) -> None:
+    def __init__(self, environ: Mapping[str, str], report: Report, *, cancellation: Cancellation | None = None) -> None:
         self.state = StateDirectory.from_environment(environ, of_root=os.geteuid() == 0)
         self.report = report
+        self.cancellation = cancellation or Cancellation()
         self._environ = environ
         self.actor = environ.get("SUDO_USER") or _user_name()
         self._providers: dict[str, Provider] = {}

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from instar.cancellation import Cancellation
 from instar.errors import EnvironmentBusy
 from instar.ledger import Ledger
 from instar.model.definition import Stop
@@ -44,7 +45,13 @@ def workspace(tmp_path: Path) -> Iterator[Any]:
     said: list[str] = []
     with Ledger(state.ledger, actor="somebody") as ledger:
         ledger.save_settings(ENV, Settings())
-        yield SimpleNamespace(ledger=ledger, state=state, said=said, report=lambda progress: said.append(progress.text))
+        yield SimpleNamespace(
+            ledger=ledger,
+            state=state,
+            said=said,
+            report=lambda progress: said.append(progress.text),
+            cancellation=Cancellation(),
+        )
 
 
 @contextlib.contextmanager

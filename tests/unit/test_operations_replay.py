@@ -20,7 +20,6 @@ from instar.host.recording import Header, Recorder
 from instar.ledger import Ledger
 from instar.model.release import EnvironmentId, Settings
 from instar.model.state import StateDirectory
-from instar.operations import replay as operation
 from instar.operations.recordings import Recording, new_recording, recordings
 from instar.operations.replay import Filter, find_recordings, listed, play
 from simulated.values import configuration, image
@@ -34,7 +33,6 @@ HEADER = Header(width=80, height=24, timestamp=1, title="web-dev-1-1 by ann: loo
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Dev and live with an instance each, of which dev's was opened twice."""
-    monkeypatch.setattr(operation, "require_root", lambda verb, why: None)
     state = StateDirectory(tmp_path, tmp_path / "run")
     with Ledger(state.ledger, actor="ann") as ledger:
         for environment in (DEV, LIVE):

@@ -31,7 +31,7 @@ LOOK = ShellRequest(why="to look", command="hello")
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An environment whose active release 1 has two instances that run; release 2 has one that does not."""
-    monkeypatch.setattr(operation, "require_root", lambda verb: None)
+    monkeypatch.setattr(operation, "require_root_for", lambda workspace, provider, verb: None)
     monkeypatch.setattr(operation, "_STAYED_S", 0)
     machine, state = Simulation(), StateDirectory(tmp_path, tmp_path / "run")
     with Ledger(state.ledger, actor="ann") as ledger:

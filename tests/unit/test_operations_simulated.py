@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from instar.control.loop import Loop
+from instar.cancellation import Cancellation
 from instar.errors import Refused
 from instar.ledger import Ledger
 from instar.model.definition import Rollout, Step
@@ -41,6 +40,7 @@ class Bench:
             provider=lambda name: world.provider,
             store=SimpleNamespace(image=lambda digest: image()),
             report=self.told.append,
+            cancellation=Cancellation(sleep=world.clock.sleep),
         )
 
     def deploy(self, version: str, settings: Settings = THREE) -> Any:
@@ -58,9 +58,8 @@ class Bench:
 
 
 @pytest.fixture(params=[Simulation, EngineSimulation])
-def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     world = request.param()
-    monkeypatch.setattr(deploy, "Loop", functools.partial(Loop, pause=world.clock.sleep))
     with Ledger(tmp_path / "instar.db", actor="tester", clock=world.clock.now) as ledger:
         yield Bench(world, ledger)
 

@@ -59,7 +59,6 @@ def test_a_reason_is_one_line_and_not_none() -> None:
 
 
 def test_the_first_reason_stays(workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operation, "require_root", lambda verb: None)
     monkeypatch.setattr(operation, "agent_pid", lambda workspace: 7)
     state = workspace.ledger.get_environment(DEV)
     first = taint(workspace, state, "web-dev-1-2", why="odd")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 from typing import Any, NoReturn, TextIO
 
 import click
 
 from instar import __version__
-from instar.cli import crashes
+from instar.cli import crashes, signals
 from instar.cli.screen import warn
 from instar.errors import CommandFailed, InstarError, StepFailed, UsageError
 
@@ -111,9 +110,7 @@ def instar() -> None:
 
 def main() -> NoReturn:
     """Run the command line and leave the process with the exit status that its outcome has."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            signal.signal(number, signal.default_int_handler)
+    signals.install()
     crashes.install_hooks()
     try:
         status = instar.main(prog_name="instar", standalone_mode=False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from instar.cli.screen import Screen
+from instar.cli.signals import CANCELLATION
 from instar.errors import NotFound
 from instar.workspace import MachineWorkspace
 
@@ -65,7 +66,7 @@ def environment_argument(command: F) -> F:
 
 def open_workspace() -> MachineWorkspace:
     """Return the workspace of this process's environment, with progress on stderr."""
-    return MachineWorkspace(os.environ, Screen())
+    return MachineWorkspace(os.environ, Screen(), cancellation=CANCELLATION)
 
 
 def load_definition(file: Path) -> Loaded:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from instar.cancellation import Cancellation
 from instar.control.actions import OF_THE_LEDGER, Action, Fail, Plan, Wait
 from instar.control.decide import decide
 from instar.control.executor import Executor
@@ -22,7 +23,7 @@ from instar.control.observe import observe
 from instar.control.report import RolloutReport
 from instar.control.retries import Retries
 from instar.control.snapshot import Snapshot
-from instar.errors import InstarError, LedgerError, ProviderError
+from instar.errors import Cancelled, InstarError, LedgerError, ProviderError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Image
@@ -46,6 +47,7 @@ class Loop:
     find_image: Callable[[Digest], Image]
     report: Report
     pause: Callable[[float], None] = time.sleep
+    cancellation: Cancellation = field(default_factory=Cancellation)
 
     def begin(self, environment: EnvironmentId, *, asked: bool = True) -> Run:
         """Return a run towards what is wanted of ``environment``.
@@ -65,10 +67,14 @@ class Loop:
     def run(self, environment: EnvironmentId) -> RolloutReport:
         """Act until ``environment`` is as wanted. A rollout that can't end well is ended as failed, and undone.
 
-        What interrupts it (``^C``) before the target has all traffic undoes the rollout too, and is raised afterwards.
+        What cancels it (``^C``) before the target has all traffic undoes the rollout too, and is raised afterwards.
         """
-        run = self.begin(environment)
-        interruption: KeyboardInterrupt | None = None
+        with self.cancellation.heeding():
+            return self._converged(self.begin(environment))
+
+    def _converged(self, run: Run) -> RolloutReport:
+        environment = run.environment
+        interruption: KeyboardInterrupt | Cancelled | None = None
         while True:
             try:
                 seconds = run.advance()
@@ -81,7 +87,7 @@ class Loop:
                         hint=f"look at instar status {environment} and instar logs {environment}, then try again",
                     )
                 self.pause(seconds)
-            except KeyboardInterrupt as error:
+            except (KeyboardInterrupt, Cancelled) as error:
                 if interruption is not None or not run.undo():
                     raise
                 interruption = error
@@ -105,6 +111,7 @@ class Run:
     replaced: dict[tuple[int, str], datetime] = field(default_factory=dict)
     looks: Retries = field(default_factory=Retries)
     acts: Retries = field(default_factory=Retries)
+    undone: bool = False  # it was cancelled, and goes on to where nothing is half done
     in_vain: int = 0  # how often in a row what was decided did not help
     decided: tuple[Action, ...] = ()
 
@@ -118,6 +125,7 @@ class Run:
         before: tuple[Action, ...] = ()
         again = 0
         while True:
+            self._check_cancelled()
             try:
                 snapshot = self._look()
             except InstarError as error:
@@ -150,6 +158,7 @@ class Run:
 
     def undo(self) -> bool:
         """Fail the running rollout if its target has not all traffic yet; False when there is nothing to undo."""
+        self.undone = True
         snapshot = self._last_look()
         rollout = snapshot.environment.rollout
         if rollout is None or snapshot.environment.active == rollout.target:
@@ -157,6 +166,10 @@ class Run:
         self.executor.fail(snapshot, Fail("it was interrupted"))
         self.report.undone(snapshot, "interrupted")
         return True
+
+    def _check_cancelled(self) -> None:
+        if not self.undone:
+            self.loop.cancellation.check()
 
     def _look(self) -> Snapshot:
         snapshot = observe(self.loop.ledger, self.provider, self.environment, replacing=not self.asked)
@@ -180,6 +193,7 @@ class Run:
         except LedgerError:
             raise
         except (InstarError, OSError) as error:
+            self._check_cancelled()
             pause_s = self._retried(self.acts, error)
             if pause_s is not None:
                 return pause_s

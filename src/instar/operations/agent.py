@@ -215,7 +215,7 @@ class Agent:
                 return max(seconds, _OTHERS_TURN_S)
             if seconds > _SOON_S:
                 return seconds
-            time.sleep(seconds)
+            self._workspace.cancellation.pause(seconds)
         return None
 
     def _check_drift(self, tracked: TrackedEnvironment) -> None:

@@ -33,8 +33,10 @@ def bake(workspace: Workspace, loaded: Loaded, *, to_deploy: bool = False) -> Ba
             text = "no user namespace can be made here: steps run without one, with the same few rights"
             workspace.report(Progress(stage="note", text=text, kind="warning"))
         needed = note_needs(workspace.state.cache, loaded, lock)
+        workspace.cancellation.check()
         if planned.fetches:
             fetch_all(lock, loaded.definition, workspace.cache, workspace.report, verify=True)
+        workspace.cancellation.check()
         baked = run_bake(
             loaded,
             lock=lock,

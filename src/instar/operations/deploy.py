@@ -233,6 +233,18 @@ def leave(workspace: Workspace, release: Release, began: float) -> RolloutOutcom
     )
 
 
+def make_loop(workspace: Workspace, provider: Provider) -> Loop:
+    """Return the loop over what ``provider`` runs, which ends when the verb is cancelled."""
+    return Loop(
+        ledger=workspace.ledger,
+        provider=provider,
+        find_image=workspace.store.image,
+        report=workspace.report,
+        pause=workspace.cancellation.pause,
+        cancellation=workspace.cancellation,
+    )
+
+
 def converge(workspace: Workspace, release: Release, began: float, *, watch: bool = False) -> RolloutOutcome:
     """Run the loop until the release's environment is as wanted, and say how the rollout to it ended.
 
@@ -242,7 +254,7 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
     before = workspace.ledger.get_environment(environment)
     provider = workspace.provider(before.settings.provider)
     counted = _counted(provider, environment)
-    loop = Loop(ledger=workspace.ledger, provider=provider, find_image=workspace.store.image, report=workspace.report)
+    loop = make_loop(workspace, provider)
     report = loop.run(environment)
     back = report.went_back
     if watch and back is None:

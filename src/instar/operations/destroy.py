@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from instar.control.lease import with_lease
-from instar.control.loop import Loop
 from instar.model.release import EnvironmentState
-from instar.operations.deploy import clear_orphans
+from instar.operations.deploy import clear_orphans, make_loop
 from instar.operations.locks import hold_environment
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
@@ -19,9 +18,7 @@ def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: boo
     provider = workspace.provider(environment.settings.provider)
     with hold_environment(workspace, environment_id, take_over=take_over):
         workspace.ledger.set_destroying(environment_id)
-        Loop(ledger=workspace.ledger, provider=provider, find_image=workspace.store.image, report=workspace.report).run(
-            environment_id
-        )
+        make_loop(workspace, provider).run(environment_id)
         provider = with_lease(workspace.ledger, provider, environment_id)
         provider.forget(environment_id, workspace.ledger.instance_names(environment_id), volumes=volumes)
         workspace.ledger.remove_environment(environment_id)

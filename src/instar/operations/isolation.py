@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from instar.control.loop import Loop
 from instar.errors import ProviderError, Refused
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentState, Instance, Release
+from instar.operations.deploy import make_loop
 from instar.operations.workspace import Workspace
 
 _AT_LEAST_S = 20.0
@@ -45,7 +45,7 @@ def isolate(workspace: Workspace, instance: Instance) -> None:
     environment = workspace.ledger.get_environment(environment_id)
     provider = workspace.provider(environment.settings.provider)
     release = workspace.ledger.get_release(environment_id, instance.release)
-    loop = Loop(ledger=workspace.ledger, provider=provider, find_image=workspace.store.image, report=workspace.report)
+    loop = make_loop(workspace, provider)
     run, until = loop.begin(environment_id), time.monotonic() + _AT_LEAST_S + release.service.health.deadline_ms / 1000
     workspace.report(Progress(stage="isolate", text="another takes its place", kind="running"))
     while True:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from instar.errors import EnvironmentBusy
 from instar.host import locks, processes
@@ -56,7 +57,23 @@ def _patiently(workspace: Workspace, path: Path, *, shared: bool) -> Iterator[No
         except EnvironmentBusy as error:
             text = f"for process {error.pid or '(unknown)'}, which bakes or collects"
             workspace.report(Progress(stage="wait", text=text))
-            held.enter_context(locks.hold(path, what, wait_s=_STORE_PATIENCE_S, shared=shared))
+            held.enter_context(_held_in_time(workspace, path, what, _STORE_PATIENCE_S, shared=shared))
+        yield
+
+
+@contextlib.contextmanager
+def _held_in_time(workspace: Workspace, path: Path, what: str, patience_s: float, **options: Any) -> Iterator[None]:
+    """Hold a lock once it is free, within ``patience_s``. Raises EnvironmentBusy, and Cancelled meanwhile."""
+    deadline = time.monotonic() + patience_s
+    with contextlib.ExitStack() as held:
+        while True:
+            workspace.cancellation.check()
+            try:
+                held.enter_context(locks.hold(path, what, wait_s=_QUIETLY_S, **options))
+                break
+            except EnvironmentBusy:
+                if time.monotonic() >= deadline:
+                    raise
         yield
 
 
@@ -120,7 +137,7 @@ def _after(whom: str, workspace: Workspace, environment: EnvironmentId, path: Pa
             patience_s = _patience_s(workspace, environment)
             workspace.report(Progress(stage="wait", text=f"for {whom}: {patience_s:.0f} s at most"))
             try:
-                held.enter_context(locks.hold(path, str(environment), wait_s=patience_s, hint=_TAKE_OVER))
+                held.enter_context(_held_in_time(workspace, path, str(environment), patience_s, hint=_TAKE_OVER))
             except EnvironmentBusy as still:
                 raise _busy(workspace, environment, still) from still
         yield

@@ -58,11 +58,17 @@ def abort(workspace: Workspace, environment: EnvironmentState, *, why: str = "")
     change = _carried_on(workspace, rollout)
     if change.outcome is None:
         until(
-            lambda: workspace.ledger.get_rollout(rollout.id).state != "running",
+            lambda: _has_ended(workspace, rollout),
             Deadline.after(_HEARD_S),
             every_s=_POLL_S,
         )
     return RolloutChange(rollout=workspace.ledger.get_rollout(rollout.id), pid=change.pid, outcome=change.outcome)
+
+
+def _has_ended(workspace: Workspace, rollout: Rollout) -> bool:
+    """Tell whether another process has ended the rollout. Raises Cancelled when that is waited for no longer."""
+    workspace.cancellation.check()
+    return workspace.ledger.get_rollout(rollout.id).state != "running"
 
 
 def _before_the_end(workspace: Workspace, environment: EnvironmentState, verb: str) -> Rollout:

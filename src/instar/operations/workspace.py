@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from instar.cancellation import Cancellation
     from instar.fetch.cache import Cache
     from instar.host.layers import LayerImages
     from instar.host.seals import Seals
@@ -27,6 +28,7 @@ class Workspace(Protocol):
     state: StateDirectory
     report: Report
     actor: str
+    cancellation: Cancellation
 
     @property
     def ledger(self) -> Ledger: ...

@@ -1,0 +1,27 @@
+"""What ends a command from outside: ``^C``, SIGTERM, SIGHUP.
+
+The first one cancels the verb where that looks at its token, so that a rollout is undone between two actions and never
+in the middle of one. Everywhere else, and where it is said again, what goes on is interrupted at once.
+"""
+
+from __future__ import annotations
+
+import signal
+
+from instar.cancellation import Cancellation
+
+CANCELLATION = Cancellation()
+
+
+def install() -> None:
+    """Have the signals cancel this process's verb; those that are ignored (nohup) stay so."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _cancel)
+
+
+def _cancel(number: int, frame: object) -> None:
+    again = CANCELLATION.requested
+    CANCELLATION.request()
+    if again or not CANCELLATION.heeded:
+        raise KeyboardInterrupt

@@ -1,0 +1,299 @@
+"""The verbs themselves, on the simulated provider: what they answer, write down and leave, without root or runc."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from instar.control.snapshot import Snapshot
+from instar.definition import Loaded, load
+from instar.drift.check import Checked
+from instar.errors import Cancelled, NotFound, Refused, UsageError
+from instar.model.progress import Report, silent
+from instar.model.release import EnvironmentId, Settings
+from instar.operations.agent import Agent
+from instar.operations.deploy import begin, converge, deploy
+from instar.operations.destroy import destroy
+from instar.operations.drift import drift
+from instar.operations.locks import hold_environment, keep_from_gc
+from instar.operations.plan import plan, plan_promotion
+from instar.operations.promote import promote
+from instar.operations.rollback import rollback
+from instar.operations.rollout import abort, pause, resume
+from instar.operations.status import status
+from instar.operations.taint import taint
+from instar.views.outcomes import outcome_json, outcome_lines
+from simulated import Behaviour
+from simulated.values import configuration
+from simulated.workspace import SimulatedWorkspace
+
+DEV = EnvironmentId(service="web", name="dev")
+PRODUCTION = EnvironmentId(service="web", name="production")
+DEFINITION = """\
+name: web
+image: {base: debian:bookworm}
+service:
+  command: [serve]
+  port: 8080
+  health: {path: /healthz}
+environments:
+  dev:
+    listen: 127.0.0.1:8080
+    instances: 2
+    config: {GREETING: hello}
+  production:
+    listen: 127.0.0.1:8090
+    promote_from: dev
+  careful:
+    listen: 127.0.0.1:8100
+    rollout: {strategy: canary, steps: [20, {weight: 50, pause: manual}]}
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[SimulatedWorkspace]:
+    made = SimulatedWorkspace(tmp_path / "home")
+    yield made
+    made.ledger.close()
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Loaded:
+    (tmp_path / "instar.yaml").write_text(DEFINITION)
+    return load(tmp_path / "instar.yaml")
+
+
+def deployed(workspace: SimulatedWorkspace, loaded: Loaded, word: str, name: str = "dev", **options: Any) -> Any:
+    return deploy(workspace, loaded, name, image=workspace.bake(word).digest, **options)
+
+
+def serving(workspace: SimulatedWorkspace, environment: EnvironmentId) -> set[str]:
+    return set(workspace.simulation.router.serving(environment))
+
+
+def test_a_deploy_answers_with_what_became_of_it_and_the_traffic_is_there(
+    workspace: SimulatedWorkspace, loaded: Loaded
+) -> None:
+    first = deployed(workspace, loaded, "one")
+    assert (first.outcome, first.release, first.previous, first.active) == ("done", 1, None, 1)
+    second = deployed(workspace, loaded, "two")
+    assert (second.outcome, second.release, second.previous, second.failed) == ("done", 2, 1, 0)
+    assert serving(workspace, DEV) == {"web-dev-2-1", "web-dev-2-2"}
+    assert (
+        outcome_json(second)["previous"] == 1 and "back with: instar rollback dev" in next(outcome_lines(second)).detail
+    )
+    again = deployed(workspace, loaded, "two")
+    assert again.outcome == "unchanged" and len(workspace.ledger.releases(DEV)) == 2
+    workspace.ledger.verify()
+
+
+def test_a_bad_release_is_undone_with_the_reason_and_the_last_lines(
+    workspace: SimulatedWorkspace, loaded: Loaded
+) -> None:
+    deployed(workspace, loaded, "one")
+    workspace.simulation.runtime.behave(2, Behaviour(answers=500, says=("Traceback", "no module named redis")))
+    failed = deployed(workspace, loaded, "two")
+    assert (failed.outcome, failed.active, failed.touched) == ("failed", 1, False)
+    assert "GET /healthz answered 500" in failed.reason
+    assert [line.split(" ", 2)[-1] for line in failed.last_lines] == ["Traceback", "no module named redis"]
+    assert serving(workspace, DEV) == {"web-dev-1-1", "web-dev-1-2"}
+
+
+def test_a_rollback_goes_to_what_served_last_and_starts_nothing(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    with pytest.raises(NotFound):
+        rollback(workspace, workspace.ledger.get_environment(DEV))
+    deployed(workspace, loaded, "one")
+    with pytest.raises(Refused, match="oldest that ran well"):
+        rollback(workspace, workspace.ledger.get_environment(DEV))
+    deployed(workspace, loaded, "two")
+    made = len(workspace.ledger.instance_names(DEV))
+    back = rollback(workspace, workspace.ledger.get_environment(DEV))
+    assert (back.outcome, back.release, back.previous) == ("done", 1, 2)
+    assert serving(workspace, DEV) == {"web-dev-1-1", "web-dev-1-2"}
+    assert len(workspace.ledger.instance_names(DEV)) == made
+    forward = rollback(workspace, workspace.ledger.get_environment(DEV), to=2)
+    assert (forward.release, forward.active) == (2, 2)
+
+
+def test_a_promotion_takes_the_very_image_and_the_target_s_own_configuration(
+    workspace: SimulatedWorkspace, loaded: Loaded
+) -> None:
+    with pytest.raises(Refused, match="takes its releases from 'dev'"):
+        deployed(workspace, loaded, "one", "production")
+    first = deployed(workspace, loaded, "one")
+    planned = plan_promotion(workspace, loaded, "dev", "production")
+    assert planned.release and planned.image == first.image and planned.active is None
+    promoted = promote(workspace, loaded, "dev", "production")
+    assert (promoted.outcome, promoted.image) == ("done", first.image)
+    release = workspace.ledger.get_release(PRODUCTION, 1)
+    assert release.configuration.config == {} and serving(workspace, PRODUCTION) == {"web-production-1-1"}
+    assert not plan_promotion(workspace, loaded, "dev", "production").changes
+
+
+def test_a_plan_says_what_would_change_and_changes_nothing(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    one, two = workspace.bake("one").digest, workspace.bake("two").digest
+    deploy(workspace, loaded, "dev", image=one)
+    events = workspace.ledger.history(DEV)
+    assert not plan(workspace, loaded, "dev", image=one).changes
+    planned = plan(workspace, loaded, "dev", image=two)
+    assert planned.release and [change.what for change in planned.changes] == ["image"]
+    assert workspace.ledger.history(DEV) == events
+
+
+def test_status_tells_of_releases_instances_and_a_dead_one(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    deployed(workspace, loaded, "one")
+    deployed(workspace, loaded, "two")
+    workspace.simulation.runtime.kill("web-dev-2-1", out_of_memory=True)
+    found = status(workspace, workspace.ledger.get_environment(DEV))
+    assert found.active == 2 and [(one.number, one.state) for one in found.releases] == [(2, "active"), (1, "hot")]
+    assert [one.healthy for one in found.releases[0].instances] == [False, True]
+    assert found.agent is None and found.router
+
+
+def test_destroy_leaves_nothing_but_what_happened(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    deployed(workspace, loaded, "one")
+    destroy(workspace, workspace.ledger.get_environment(DEV), volumes=False)
+    assert workspace.ledger.find_environment(DEV) is None and workspace.simulation.runtime.traces() == ()
+    assert not workspace.simulation.router.observe(DEV).running
+    assert workspace.ledger.history(DEV)[-1].kind == "removed"
+
+
+def test_a_canary_waits_for_somebody_and_hears_pause_resume_and_abort(
+    workspace: SimulatedWorkspace, loaded: Loaded
+) -> None:
+    careful = EnvironmentId(service="web", name="careful")
+    deployed(workspace, loaded, "one", "careful")
+    said: list[str] = []
+
+    def say() -> None:
+        state = workspace.ledger.get_environment(careful)
+        if state.rollout is None:
+            return
+        stage = state.rollout.stage
+        if stage.step == 1 and not said:
+            said.append("pause")
+            assert pause(workspace, state, why="a look").rollout.stage.paused
+        elif stage.paused:
+            with pytest.raises(Refused, match="is paused already"):
+                pause(workspace, state)
+            said.append("resume")
+            assert resume(workspace, state).outcome is None, "this very process carries it on"
+        elif stage.step == 2:
+            shown = status(workspace, state).rollout
+            assert shown is not None and (shown.percent, shown.paused) == (50, True)
+            workspace.ledger.change_stage(state.rollout, "abort", {"reason": "a typo"}, abort="a typo")
+
+    workspace.meanwhile = say
+    aborted = deployed(workspace, loaded, "two", "careful")
+    assert (aborted.outcome, aborted.reason, aborted.active) == ("failed", "aborted: a typo", 1)
+    assert said == ["pause", "resume"]
+    with pytest.raises(Refused, match="no rollout is under way"):
+        abort(workspace, workspace.ledger.get_environment(careful))
+    with pytest.raises(Refused, match="no rollout is under way"):
+        resume(workspace, workspace.ledger.get_environment(careful))
+
+
+def test_a_release_is_made_of_values_without_any_folder(workspace: SimulatedWorkspace) -> None:
+    environment, image = EnvironmentId(service="api", name="live"), workspace.bake("one")
+    settings = Settings(listen=("127.0.0.1:8080",), instances=1)
+    with hold_environment(workspace, environment), keep_from_gc(workspace):
+        made = begin(workspace, environment, settings, image, configuration({"A": "b"}), "deploy", project=None)
+        outcome = converge(workspace, made, time.monotonic())
+    assert (outcome.outcome, outcome.image) == ("done", image.digest)
+    assert serving(workspace, environment) == {"api-live-1-1"}
+
+
+def cancelled_after(workspace: SimulatedWorkspace, seen: Callable[[], bool]) -> None:
+    def look() -> None:
+        if seen():
+            workspace.cancellation.request()
+
+    workspace.meanwhile = look
+
+
+def test_a_cancelled_rollout_is_undone_and_what_served_serves_on(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    deployed(workspace, loaded, "one")
+    workspace.simulation.runtime.behave(2, Behaviour(healthy_after_probes=None))
+    cancelled_after(workspace, lambda: "web-dev-2-1" in workspace.simulation.runtime.traces())
+    with pytest.raises(Cancelled):
+        deployed(workspace, loaded, "two")
+    assert serving(workspace, DEV) == {"web-dev-1-1", "web-dev-1-2"}
+    state = workspace.ledger.get_environment(DEV)
+    assert (state.active, state.rollout) == (1, None)
+    assert set(workspace.simulation.runtime.traces()) == {"web-dev-1-1", "web-dev-1-2"}, "the candidate is gone"
+    assert workspace.ledger.last_rollout(DEV).detail["reason"] == "it was interrupted"  # type: ignore[union-attr]
+
+
+def test_a_verb_that_was_cancelled_before_it_began_writes_nothing(
+    workspace: SimulatedWorkspace, loaded: Loaded
+) -> None:
+    deployed(workspace, loaded, "one")
+    workspace.cancellation.request()
+    with pytest.raises(Cancelled):
+        deployed(workspace, loaded, "two")
+    state = workspace.ledger.get_environment(DEV)
+    assert (state.active, state.rollout) == (1, None) and serving(workspace, DEV) == {"web-dev-1-1", "web-dev-1-2"}
+
+
+def test_an_undeclared_environment_is_named_with_those_there_are(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    with pytest.raises(UsageError, match="dev, production, careful"):
+        deployed(workspace, loaded, "one", "nowhere")
+
+
+def test_drift_of_what_the_provider_finds(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    deployed(workspace, loaded, "one")
+    report = drift(workspace, workspace.ledger.get_environment(DEV))
+    assert report.checked.instances == ("web-dev-1-1", "web-dev-1-2") and report.releases["web-dev-1-1"] == 1
+
+
+class Heard:
+    """Implements ``operations.agent.AgentListener``."""
+
+    def __init__(self) -> None:
+        self.errors: list[Exception] = []
+
+    def saw(self, snapshot: Snapshot, seconds: float) -> None: ...
+
+    def checked(self, checked: Checked) -> None: ...
+
+    def failed(self, environment: EnvironmentId, error: Exception) -> None:
+        self.errors.append(error)
+
+    def forgot(self, environment: EnvironmentId) -> None: ...
+
+    def beat(self) -> None: ...
+
+    def report_for(self, environment: EnvironmentId) -> Report:
+        return silent
+
+
+def test_the_agent_replaces_what_ended_and_what_was_tainted(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    deployed(workspace, loaded, "one")
+    heard = Heard()
+    agent = Agent(workspace, heard)
+    workspace.simulation.runtime.kill("web-dev-1-1")
+    taint(workspace, workspace.ledger.get_environment(DEV), "web-dev-1-2", why="odd")
+    for _ in range(12):
+        assert agent.once(), heard.errors
+        workspace.simulation.clock.sleep(5)
+    assert serving(workspace, DEV) == {"web-dev-1-3", "web-dev-1-4"}
+    assert set(workspace.simulation.runtime.traces()) == {"web-dev-1-3", "web-dev-1-4"}
+
+
+def test_the_agent_carries_on_a_rollout_that_was_left_to_it(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    deployed(workspace, loaded, "one")
+    with pytest.raises(Refused, match="none runs here"):
+        deployed(workspace, loaded, "two", detach=True)
+    image = workspace.store.image(workspace.bake("two").digest)
+    state = workspace.ledger.get_environment(DEV)
+    release = workspace.ledger.add_release(DEV, image.digest, configuration())
+    workspace.ledger.begin_rollout(DEV, "deploy", release.number, settings_before=state.settings)
+    agent = Agent(workspace, Heard())
+    for _ in range(8):
+        assert agent.once()
+        workspace.simulation.clock.sleep(1)
+    assert workspace.ledger.get_environment(DEV).active == release.number
