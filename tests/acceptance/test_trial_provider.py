@@ -61,6 +61,12 @@ environments:
     listen: 127.0.0.1:{port}
     instances: {instances}
     config: {{GREETING: {greeting}}}
+  production:
+    provider: trial
+    listen: 127.0.0.1:{other}
+    promote_from: dev
+    config: {{GREETING: {greeting}}}
+    rollout: {{strategy: canary, steps: [50], pause: 300ms}}
 """
 
 
@@ -69,7 +75,7 @@ class User:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port, self.other = free_port(), free_port()
         self._words = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
         if subprocess.run([*self._words, "test", "-x", sys.prefix], check=False).returncode != 0:
             # the clone lies where only root may read: let the program itself be read, and nothing be written
@@ -99,11 +105,13 @@ class User:
 
     def define(self, greeting: str, instances: int = 2) -> None:
         server = self.folder / "server.py"
-        text = DEFINITION.format(server=server, port=self.port, greeting=greeting, instances=instances)
+        text = DEFINITION.format(
+            server=server, port=self.port, other=self.other, greeting=greeting, instances=instances
+        )
         (self.folder / "instar.yaml").write_text(text)
 
-    def ask(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=5) as answer:
+    def ask(self, port: int | None = None) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port or self.port}/", timeout=5) as answer:
             return str(answer.read().decode())
 
 
@@ -115,14 +123,15 @@ def user() -> Iterator[User]:
         try:
             yield found
         finally:
-            found.python(MAIN, "destroy", "shop/dev", "--yes")
+            for environment in ("shop/dev", "shop/production"):
+                found.python(MAIN, "destroy", environment, "--yes")
 
 
 class Asking:
     """Asks again and again, and keeps what was answered and what was not."""
 
-    def __init__(self, user: User) -> None:
-        self._user, self._over = user, threading.Event()
+    def __init__(self, user: User, port: int | None = None) -> None:
+        self._user, self._port, self._over = user, port, threading.Event()
         self.answers: set[str] = set()
         self.failed: list[str] = []
         self._thread = threading.Thread(target=self._ask)
@@ -138,7 +147,7 @@ class Asking:
     def _ask(self) -> None:
         while not self._over.wait(0.01):
             try:
-                self.answers.add(self._user.ask())
+                self.answers.add(self._user.ask(self._port))
             except OSError as error:
                 self.failed.append(str(error))
 
@@ -188,6 +197,28 @@ def test_a_user_deploys_rolls_back_and_destroys(user: User) -> None:
         time.sleep(0.05)
     with pytest.raises(OSError, match="refused"):
         user.ask()
+
+
+def test_a_user_promotes_what_runs_share_by_share(user: User) -> None:
+    tree = user.folder / "tree"
+    tree.mkdir()
+    os.chown(tree, NOBODY, NOBODY)
+    images = user.python(PUT, str(user.folder / ".local/state/instar"), str(tree)).stdout.split()
+    for number, image in enumerate(images, 1):
+        user.define(f"greeting-{number}")
+        assert "release" in user.python(MAIN, "deploy", "dev", "--image", image, "--plan").stdout
+        user.instar("deploy", "dev", "--image", image)
+        assert user.python(MAIN, "promote", "dev", "production", "--plan").returncode == 2, "it would do something"
+        with Asking(user, user.other) as asking:
+            done = json.loads(user.instar("promote", "dev", "production", "--json"))
+        assert (done["release"], done["outcome"]) == (number, "done")
+        assert user.ask(user.other) == f"release {number} greeting-{number}"
+        if number == 2:
+            assert asking.answers == {"release 1 greeting-1", "release 2 greeting-2"} and not asking.failed
+    assert user.python(MAIN, "promote", "dev", "production", "--plan").returncode == 0, "nothing is left to be done"
+    user.instar("pin", "production", "1")
+    assert "pinned" in user.instar("status", "shop/production")
+    user.instar("gc")
 
 
 def test_what_it_cannot_do_is_one_clear_sentence(user: User) -> None:

@@ -85,7 +85,7 @@ class TrialProvider:
             try:
                 socket.create_server((host, int(port))).close()
             except OSError as error:
-                raise RouterError(f"cannot listen on '{address}': {error.strerror}") from error
+                raise RouterError(f"cannot listen on '{address}': {os.strerror(error.errno or 0)}") from error
         return ()
 
     def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:
