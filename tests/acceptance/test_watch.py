@@ -63,7 +63,7 @@ def test_who_watches_a_release_that_stays_well_is_told_so_and_ends(project: Proj
     project.set_version("2")
     done = project.try_instar("deploy", "dev", "--watch", "--json")
     assert done.status == 0 and done.json["outcome"] == "done"
-    assert "release 2 stays well so far, until" in done.err
+    assert "release 2 is healthy so far; it is watched until" in done.err
     unwatched = project.try_instar("deploy", "production", "--watch", "--break-promotion")
     assert unwatched.status == 64 and "nothing says for how long" in unwatched.err
 

@@ -99,7 +99,7 @@ def test_what_is_decided_in_vain_keeps_no_processor_busy(world: Simulation, ledg
         pause=world.clock.sleep,
     )
     assert loop.begin(ENV, asked=False).advance() == IN_VAIN_S
-    with pytest.raises(ProviderError, match=r"it is decided again and again, and changes nothing: .*Route"):
+    with pytest.raises(ProviderError, match=r"the same is decided again and again, without effect: .*Route"):
         loop.run(ENV)
 
 

@@ -321,7 +321,8 @@ def test_an_alarm_says_how_the_last_one_ended() -> None:
     ended = Ending(reason="out-of-memory", at=ago(100), why="killed: out of memory", exit_status=137, signal="SIGKILL")
     (action,) = decide(kept([], failures=(ago(300), ago(200), ago(100)), endings=(ended,)))
     assert isinstance(action, Alarm)
-    assert action.reason.startswith("3 replacements of release 1 in 600 s (the last: killed: out of memory): nothing")
+    last = "(the last: killed: out of memory): replacement has stopped"
+    assert action.reason.startswith(f"3 replacements of release 1 in 600 s {last}")
 
 
 def test_what_was_decided_to_end_does_not_count_as_there_though_it_runs() -> None:

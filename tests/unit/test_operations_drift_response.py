@@ -250,7 +250,7 @@ def test_no_more_are_tainted_than_the_budget_allows(workspace: Any) -> None:
                 workspace.machine.runtime.start(new)
     assert len(events(workspace, "taint")) == 3
     alarm = workspace.ledger.get_environment(ENV).alarm
-    assert alarm == "3 instances had drifted in 600 s: nothing is replaced any more until somebody deploys"
+    assert alarm == "3 instances had drifted in 600 s: replacement has stopped until you deploy or roll back"
     workspace.ledger.set_alarm(ENV, None)
     look(workspace, DriftMemory())
     assert len(events(workspace, "taint")) == 5, "somebody came: it is counted anew"

@@ -13,19 +13,22 @@ from instar.control.snapshot import Snapshot
 from instar.definition import Loaded, load
 from instar.drift.check import Checked
 from instar.errors import Cancelled, NotFound, Refused, UsageError
+from instar.model.plan import PlannedChange
 from instar.model.progress import Report, silent
 from instar.model.release import EnvironmentId, Settings
 from instar.operations.agent import Agent
 from instar.operations.deploy import begin, converge, deploy
 from instar.operations.destroy import destroy
 from instar.operations.drift import drift
+from instar.operations.environments import find_environment
 from instar.operations.locks import hold_environment, keep_from_gc
-from instar.operations.plan import plan, plan_promotion
+from instar.operations.plan import _differences, plan, plan_promotion
 from instar.operations.promote import promote
 from instar.operations.rollback import rollback
 from instar.operations.rollout import abort, pause, resume
 from instar.operations.status import status
 from instar.operations.taint import taint
+from instar.views.findings import drift_json, drift_page
 from instar.views.outcomes import outcome_json, outcome_lines
 from simulated import Behaviour
 from simulated.values import configuration
@@ -297,3 +300,44 @@ def test_the_agent_carries_on_a_rollout_that_was_left_to_it(workspace: Simulated
         assert agent.once()
         workspace.simulation.clock.sleep(1)
     assert workspace.ledger.get_environment(DEV).active == release.number
+
+
+def test_drift_says_how_many_could_be_checked_where_one_is_dead(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    deployed(workspace, loaded, "one")
+    workspace.simulation.runtime.kill("web-dev-1-2")
+    report = drift(workspace, workspace.ledger.get_environment(DEV))
+    assert report.dead == ("web-dev-1-2",) and drift_json(report)["dead"] == ["web-dev-1-2"]
+    assert "1 of 2 checked, 1 dead" in str(next(drift_page(report)))
+
+
+@pytest.mark.parametrize("word", ["stagin", "web/stagin"])
+@pytest.mark.parametrize("service", [None, "web"])
+def test_a_missing_environment_is_told_in_one_way_with_the_nearest(
+    workspace: SimulatedWorkspace, word: str, service: str | None
+) -> None:
+    for name in ("dev", "staging"):
+        workspace.ledger.save_settings(EnvironmentId(service="web", name=name), Settings())
+    with pytest.raises(NotFound, match="there is no such environment") as caught:
+        find_environment(workspace.ledger, word, service)
+    assert caught.value.hint == "did you mean web/staging? there are: web/staging, web/dev"
+
+
+def test_a_typo_in_a_deploy_is_told_the_nearest_name_and_a_plan_the_plan_of_a_promotion(
+    workspace: SimulatedWorkspace, loaded: Loaded
+) -> None:
+    with pytest.raises(UsageError) as typo:
+        deployed(workspace, loaded, "one", "producton")
+    assert str(typo.value.hint).startswith("did you mean 'production'?")
+    with pytest.raises(Refused) as refused:
+        plan(workspace, loaded, "production", image=workspace.bake("one").digest)
+    assert str(refused.value.hint).startswith("instar promote dev production --plan, ")
+
+
+def test_a_missing_secret_is_found_before_anything_is_baked(workspace: SimulatedWorkspace, tmp_path: Path) -> None:
+    (tmp_path / "instar.yaml").write_text(DEFINITION + "    secrets: {TOKEN: {file: token}}\n")
+    with pytest.raises(Refused, match="cannot read secret 'TOKEN'"):
+        deploy(workspace, load(tmp_path / "instar.yaml"), "careful")  # the definition has no lock, and is not locked
+
+
+def test_what_is_empty_before_and_after_is_no_change() -> None:
+    assert _differences({"a": None}, {"b": None, "c": 1}) == (PlannedChange(what="c", before=None, after="1"),)

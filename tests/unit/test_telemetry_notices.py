@@ -230,14 +230,14 @@ def test_the_body_has_stable_keys() -> None:
             event(
                 "drift", instance="a-1-1", count=3, findings=[{"kind": "mount", "path": "/srv", "observed": "tmpfs"}]
             ),
-            "a-1-1 is not what was baked: mount /srv tmpfs (and 2 more)",
+            "a-1-1 has drifted: mount /srv tmpfs (and 2 more)",
         ),
-        (event("drift"), "what it stands on is not what was baked"),
-        (event("taint", instance="a-1-1", why="it is slow"), "me had a-1-1 tainted, so it is replaced: it is slow"),
+        (event("drift"), "what its instances share has drifted"),
+        (event("taint", instance="a-1-1", why="it is slow"), "me tainted a-1-1, which will be replaced: it is slow"),
         (event("damaged", what="layer sha256:1", cause="other bytes"), "layer sha256:1 is damaged: other bytes"),
         (
             event("ended", instance="a-1-1", reason="out-of-memory", why="killed: out of memory"),
-            "a-1-1 ended by itself: killed: out of memory",
+            "a-1-1 ended unexpectedly: killed: out of memory",
         ),
         (event("drained"), "drained"),
     ],
@@ -248,7 +248,7 @@ def test_the_text_is_a_sentence(told: Event, text: str) -> None:
 
 def test_the_text_is_one_plain_line_of_bounded_length() -> None:
     text = notice_json(event("alarm", reason="one\ntwo\x1b[31m three" + " four" * 1000))["text"]
-    assert text.startswith("guestbook/dev needs somebody: one two?[31m three four")
+    assert text.startswith("guestbook/dev needs attention: one two?[31m three four")
     assert len(text) < 600 and text.isprintable()
 
 

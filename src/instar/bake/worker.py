@@ -27,6 +27,7 @@ from instar.errors import BakeError, StepFailed
 from instar.model.image import Layer
 from instar.model.lock import Lock
 from instar.model.progress import Progress, Report
+from instar.model.sizes import size_text
 from instar.threads import carried
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Worker:
         records.add(task.step.key, layer, task.user)
         task.layer = layer
         task.seconds += time.monotonic() - started
-        told = f"{task.step.name} · {_size(layer.size_bytes)} · {task.seconds:.2f} s"
+        told = f"{task.step.name} · {size_text(layer.size_bytes)} · {task.seconds:.2f} s"
         self._report(Progress(stage="bake", text=told))
         if layer.size_bytes >= self._worth_mounting_bytes and not self._stopped.is_set():
             self._images.provide(layer, tree)
@@ -198,12 +199,3 @@ def _failures(room: Room) -> Iterator[None]:
             raise room.failed("the disk is full", hint="make room where the state directory is: df -h") from error
         where = f": '{error.filename}'" if error.filename else ""
         raise room.failed(f"{error.strerror or error}{where}") from error
-
-
-def _size(size_bytes: int) -> str:
-    value = float(size_bytes)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB"

@@ -178,7 +178,7 @@ def _work(workspace: MachineWorkspace, work: object, reporter: AgentReporter, ch
     notices.stop()
     if reporter.server is not None:
         reporter.server.close()
-    reporter.log.say("info", "ended", "what runs goes on")
+    reporter.log.say("info", "ended", "instances keep running")
 
 
 def _server(address: str, metrics: Metrics) -> MetricsServer:

@@ -50,7 +50,7 @@ def _words(error: BaseException) -> tuple[str, str]:
     shown = words if len(words) <= _SHOWN else words[: _SHOWN - 1] + "…"
     if isinstance(error, MemoryError):
         shown = "there is not enough memory"
-    hint = "what runs goes on, and what was decided is written down: the command can be given again"
+    hint = "instances keep running and every decision is recorded: run the command again"
     try:
         hint += f"; details, for a report of this fault: {_keep(error)}"
     except (OSError, MemoryError) as failed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from instar.model.progress import Progress
 def history(environment: str | None, file: Path, as_json: bool, last: int | None, verify: bool) -> None:
     """Show what happened to ENV (or to all), oldest first: who did what, when. ENV may be gone."""
     from instar.operations.environments import find_environment_id
-    from instar.views.events import event_json, history_page
+    from instar.views.events import WIDTH, event_json, history_page
 
     workspace = open_workspace()
     if verify:
@@ -48,7 +49,7 @@ def history(environment: str | None, file: Path, as_json: bool, last: int | None
     if as_json:
         say_json([event_json(event) for event in events])
     else:
-        show(history_page(events))
+        show(history_page(events, width=WIDTH if sys.stdout.isatty() else None))
 
 
 @click.command()

@@ -168,7 +168,7 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, yes: b
         except click.Abort:
             if sys.stdin.isatty():
                 raise
-            hint = "there is nobody to ask: nothing was removed; to remove it without a question, add --yes"
+            hint = "there is no terminal to ask on, so nothing was removed; to skip the question, add --yes"
             raise click.UsageError(hint) from None
         if answer != environment:
             raise click.UsageError("the name differs: nothing was removed")

@@ -58,7 +58,7 @@ def resume(environment: str, file: Path, as_json: bool) -> int:
     change = run(workspace, find_own_environment(workspace, environment, file))
     if change.outcome is not None:
         return answer(change.outcome, workspace.report, as_json)
-    who = f"process {change.pid} carries it on" if change.pid else f"it is {change.rollout.state}"
+    who = f"process {change.pid} carries it out" if change.pid else f"it is {change.rollout.state}"
     _tell(
         workspace.report,
         "resumed",
@@ -85,8 +85,8 @@ def abort(environment: str, file: Path, as_json: bool, why: str) -> int:
         say_json(change_json(change))
     environment_id, target = change.rollout.environment, change.rollout.target
     if change.rollout.state != "failed":
-        text = f"{environment_id}: it is written down, but process {change.pid} has not acted on it yet"
-        _tell(workspace.report, "waiting", text, "look at that process; it may have been stopped")
+        text = f"{environment_id}: it is recorded, but process {change.pid} has not acted on it yet"
+        _tell(workspace.report, "waiting", text, "check that process: it may be stopped")
         return 1
     runs = f"runs release {change.rollout.source}" if change.rollout.source is not None else "runs nothing, as before"
     _tell(workspace.report, "aborted", f"release {target} has no traffic; {environment_id} {runs}")

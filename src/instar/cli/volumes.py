@@ -59,9 +59,9 @@ def remove(environment: str, name: str, take_over: bool, yes: bool) -> None:
 
 
 def _ask(used_bytes: int | None, environment: str, name: str) -> None:
-    from instar.views.units import size
+    from instar.model.sizes import size_text
 
-    held = f" ({size(used_bytes)})" if used_bytes is not None else ""
+    held = f" ({size_text(used_bytes)})" if used_bytes is not None else ""
     try:
         answer = click.prompt(
             f"This removes all data of '{name}' of {environment}{held}. Type '{name}' to go on", err=True
@@ -69,6 +69,8 @@ def _ask(used_bytes: int | None, environment: str, name: str) -> None:
     except click.Abort:
         if sys.stdin.isatty():
             raise
-        raise click.UsageError("there is nobody to ask: nothing was removed; without a question: --yes") from None
+        raise click.UsageError(
+            "there is no terminal to ask on, so nothing was removed; to skip the question, add --yes"
+        ) from None
     if answer != name:
         raise click.UsageError("the name differs: nothing was removed")

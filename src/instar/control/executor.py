@@ -205,7 +205,7 @@ class Executor:
     def _smoke(self, snapshot: Snapshot, action: actions.Smoke) -> None:
         release = snapshot.releases[action.release]
         instances = self._instances(snapshot, action.instances)
-        self._report.asking(f"release {release.number} · {len(release.service.smoke)} checks")
+        self._report.asking(f"release {release.number} · {_counted(len(release.service.smoke), 'check')}")
         answers = at_once(lambda one: checks.smoke(self._provider, one, release), instances, at_most=_AT_ONCE)
         failed = next(filter(None, answers), None)
         if failed is not None:
@@ -215,7 +215,7 @@ class Executor:
         rollout = self._rollout(snapshot)
         smoked = (*rollout.stage.smoked, *action.instances)
         self._ledger.change_stage(rollout, "smoke", {"instances": list(action.instances)}, smoked=smoked)
-        self._report.asked(f"release {release.number} · {len(release.service.smoke)} checks passed")
+        self._report.asked(f"release {release.number} · {_counted(len(release.service.smoke), 'check')} passed")
 
     def _take_step(self, snapshot: Snapshot, action: actions.TakeStep) -> None:
         environment = snapshot.environment.id
@@ -322,3 +322,7 @@ class Executor:
 
 def _different(one: Settings, other: Settings) -> tuple[str, ...]:
     return tuple(field.name for field in fields(one) if getattr(one, field.name) != getattr(other, field.name))
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -82,7 +82,7 @@ class Loop:
                     break
                 if run.in_vain > _IN_VAIN_AT_MOST:
                     raise ProviderError(
-                        f"cannot bring '{environment}' further: it is decided again and again, and changes nothing: "
+                        f"cannot bring '{environment}' further: the same is decided again and again, without effect: "
                         f"{run.decided}",
                         hint=f"look at instar status {environment} and instar logs {environment}, then try again",
                     )

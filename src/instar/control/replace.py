@@ -189,7 +189,7 @@ def _allowed(snapshot: Snapshot, release: Release, why: str, actions: tuple[Acti
         seconds = counted_for(policy, release).total_seconds()
         lately = f"{len(failures)} replacements of release {release.number} in {seconds:g} s"
         last = f" (the last: {snapshot.endings[-1]})" if snapshot.endings else ""
-        return (Alarm(f"{lately}{last}: nothing is replaced any more until somebody deploys or rolls back"),)
+        return (Alarm(f"{lately}{last}: replacement has stopped until you deploy or roll back"),)
     if failures:
         due = failures[-1] + timedelta(seconds=pause_after_s(len(failures)))
         if snapshot.now < due:

@@ -48,12 +48,13 @@ class RolloutReport:
 
     def replacing(self, count: int, why: str) -> None:
         """Groups get successors."""
+        was = "was" if count == 1 else "were"
         reasons = {
             "ended": "that had ended",
             "unwell": "that no longer answered",
-            "tainted": "that was tainted",
-            "drifted": "that was no longer what was baked",
-            "old": "that was too old",
+            "tainted": f"that {was} tainted",
+            "drifted": f"that {was} no longer what was baked",
+            "old": f"that {was} too old",
         }
         text = f"{count} instance{'s' * (count > 1)} {reasons.get(why, why)}"
         self.report(Progress(stage="replace", text=text))
@@ -104,7 +105,7 @@ class RolloutReport:
 
     def settings_back(self, names: Sequence[str]) -> None:
         """The rollout has failed, and what it had changed of the environment is as it was."""
-        self.report(Progress(stage="settings", text=f"as before again: {', '.join(names)}", kind="warning"))
+        self.report(Progress(stage="settings", text=f"restored: {', '.join(names)}", kind="warning"))
 
     def warn(self, text: str) -> None:
         self.report(Progress(stage="note", text=text, kind="warning"))
@@ -121,7 +122,7 @@ class RolloutReport:
         """Nothing is wrong with the release that is watched."""
         watched, active = snapshot.probation, snapshot.environment.active
         if watched is not None:
-            text = f"release {active} stays well so far, until {watched.until:%H:%M:%S} UTC"
+            text = f"release {active} is healthy so far; it is watched until {watched.until:%H:%M:%S} UTC"
             kind: Any = "running" if self.told_to_watch else "done"
             self.told_to_watch = True
             self.report(Progress(stage="watch", text=text, kind=kind))
@@ -163,7 +164,7 @@ class RolloutReport:
         elif waits_for_somebody(snapshot.environment) and snapshot.environment.active != rollout.target:
             if (rollout.stage.step, rollout.stage.paused) not in self.told_to_wait:
                 self.told_to_wait.add((rollout.stage.step, rollout.stage.paused))
-                text = f"until somebody says: instar rollout resume {snapshot.environment.id} (or abort)"
+                text = f"paused; continue with: instar rollout resume {snapshot.environment.id} (or abort)"
                 self.report(Progress(stage="wait", text=text))
         elif self.shifted_at is not None:
             others = (one.routed for one in snapshot.groups if one.release != snapshot.environment.active)

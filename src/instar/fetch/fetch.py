@@ -14,6 +14,7 @@ from instar.model.definition import Definition, Fetch
 from instar.model.digest import Digest
 from instar.model.lock import Lock, Package, Wheel
 from instar.model.progress import Progress, Report
+from instar.model.sizes import size_text
 from instar.threads import carried
 
 _WORKERS = 3
@@ -121,7 +122,7 @@ def _work(batches: Sequence[_Batch], cache: Cache, report: Report) -> None:
                 future.result()
                 done += len(batch.digests)
                 size_bytes += sum(path.stat().st_size for one in batch.digests if (path := cache.find(one)))
-            text = f"{done} of {files} {_files(files)} · {_megabytes(size_bytes)}"
+            text = f"{done} of {files} {_files(files)} · {size_text(size_bytes)}"
             report(Progress(stage="fetch", text=text, kind="running" if running else "done"))
     finally:
         pool.shutdown(cancel_futures=True)
@@ -129,7 +130,3 @@ def _work(batches: Sequence[_Batch], cache: Cache, report: Report) -> None:
 
 def _files(count: int) -> str:
     return "file" if count == 1 else "files"
-
-
-def _megabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:.1f} MB"

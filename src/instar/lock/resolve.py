@@ -18,6 +18,7 @@ from instar.lock.ground import groundless_packages, groundless_wheels, missing_p
 from instar.lock.wanted import Wanted, wanted_of, wanted_packages
 from instar.model.lock import BAKE_FORMAT, BAKE_FORMATS, PYTHON, Lock, Package, Suite, Wheel
 from instar.model.progress import Progress, Report
+from instar.model.sizes import size_text
 
 if TYPE_CHECKING:
     from instar.definition import Loaded
@@ -187,4 +188,4 @@ def _python_version(packages: Sequence[Package]) -> str:
 def _summary(lock: Lock, seconds: float) -> str:
     size_bytes = sum(package.size_bytes for package in lock.packages)
     wheels = f" · {len(lock.wheels)} wheels" if lock.wheels else ""
-    return f"{len(lock.packages)} packages ({size_bytes / 1e6:.1f} MB){wheels} · {seconds:.1f} s"
+    return f"{len(lock.packages)} packages ({size_text(size_bytes)}){wheels} · {seconds:.1f} s"

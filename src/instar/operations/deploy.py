@@ -24,7 +24,7 @@ from instar.operations.locks import agent_pid, hold_environment, hold_store, kee
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
 from instar.operations.project import project_of, require_own
-from instar.operations.secrets import keep_secrets
+from instar.operations.secrets import keep_secrets, look_at_secrets
 from instar.operations.watch import require_watch, warn_unwatched, watch_release
 from instar.operations.workspace import Workspace
 from instar.providers.base import Counters, Provider
@@ -60,6 +60,7 @@ def deploy(
         require_own(workspace, environment_id, loaded, adopt=adopt_name)
         if not break_promotion:
             require_promotion(workspace, loaded, environment, image)
+        look_at_secrets(workspace.state, loaded.folder, environment)  # a missing one is found before the bake
         with keep_from_gc(workspace):
             found = workspace.store.find(image) if image else _baked(workspace, loaded)
             configuration = configure(workspace, loaded, environment)
@@ -80,7 +81,9 @@ def deploy(
     return outcome
 
 
-def require_promotion(workspace: Workspace, loaded: Loaded, environment: Environment, image: str | None) -> None:
+def require_promotion(
+    workspace: Workspace, loaded: Loaded, environment: Environment, image: str | None, *, planned: bool = False
+) -> None:
     """Keep a deploy out of an environment that takes its releases from another. What is there already, or on its way,
     may be gone on with and put right. Raises Refused."""
     if environment.promote_from is None:
@@ -95,8 +98,8 @@ def require_promotion(workspace: Workspace, loaded: Loaded, environment: Environ
             return
     raise Refused(
         f"cannot deploy to '{environment.name}': it takes its releases from '{environment.promote_from}'",
-        hint=f"instar promote {environment.promote_from} {environment.name}, also when only its config or settings "
-        "changed; in an emergency: --break-promotion, which is recorded",
+        hint=f"instar promote {environment.promote_from} {environment.name}{' --plan' * planned}, also when only its "
+        "config or settings changed; in an emergency: --break-promotion, which is recorded",
     )
 
 
@@ -123,9 +126,14 @@ def get_declared(loaded: Loaded, name: str) -> Environment:
     """Return environment ``name`` of the definition. Raises UsageError, naming those there are."""
     environments = loaded.definition.environments
     if name not in environments:
+        from difflib import get_close_matches
+
         known = ", ".join(environments) or "it declares none"
+        near = get_close_matches(name, environments, n=1)
+        ask = f"did you mean '{near[0]}'? else " if near else ""
         raise UsageError(
-            f"cannot find environment '{name}' in {loaded.file}: {known}", hint="add it under 'environments:' there"
+            f"cannot find environment '{name}' in {loaded.file}: {known}",
+            hint=f"{ask}add it under 'environments:' there",
         )
     return environments[name]
 
@@ -324,7 +332,7 @@ def clear_orphans(workspace: Workspace, provider: Provider) -> None:
     ledger = workspace.ledger
     names = provider.sweeps.sweep(ledger.instances, lambda: [state.id for state in ledger.environments()])
     if names:
-        text = f"cleared what an interrupted run had left: {', '.join(names)}"
+        text = f"cleaned up after an interrupted run: {', '.join(names)}"
         workspace.report(Progress(stage="note", text=text, kind="warning"))
 
 
@@ -350,9 +358,9 @@ def _give_up_running(workspace: Workspace, state: EnvironmentState | None) -> No
     if waits_for_somebody(state):
         raise Refused(
             f"cannot deploy to '{environment}': the {rollout.kind} to release {rollout.target} is paused",
-            hint=f"go on with it, or give it up first: "
+            hint=f"continue it or give it up first: "
             f"instar rollout resume {environment}, instar rollout abort {environment}",
         )
-    text = f"the {rollout.kind} to release {rollout.target} had not ended: given up for this one"
+    text = f"the {rollout.kind} to release {rollout.target} was unfinished: it is given up for this one"
     workspace.report(Progress(stage="note", text=text, kind="warning"))
     workspace.ledger.end_rollout(rollout, "failed", {"reason": "another rollout took its place"})

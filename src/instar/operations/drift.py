@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 
 from instar.drift.check import check
 from instar.drift.report import DriftReport
-from instar.errors import NotFound
+from instar.errors import InstarError, NotFound
 from instar.host import locks
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentId, EnvironmentState
@@ -39,9 +40,20 @@ def drift(
         checked = check(*where, instance=instance, deep=deep, at_rest=False)
     if before is None and (foreign := _foreign_holder(workspace, state.id)) is not None:
         checked = replace(checked, findings=(*checked.findings, foreign))
-    releases = {one.id: one.release for one in workspace.ledger.instances(state.id)}
+    instances = workspace.ledger.instances(state.id)
+    looked_at = [one for one in instances if one.id in checked.instances]
+    dead: tuple[str, ...] = ()
+    with contextlib.suppress(InstarError):  # a router that cannot be asked is a finding already
+        observed = provider.observe(state.id, looked_at).groups
+        dead = tuple(one.id for one in observed if one.state in ("stopped", "absent"))
     seconds = time.monotonic() - began
-    return DriftReport(checked=checked, seconds=seconds, layers=guarantee(workspace, state.id), releases=releases)
+    return DriftReport(
+        checked=checked,
+        seconds=seconds,
+        layers=guarantee(workspace, state.id),
+        releases={one.id: one.release for one in instances},
+        dead=dead,
+    )
 
 
 def _foreign_holder(workspace: Workspace, environment: EnvironmentId) -> Finding | None:

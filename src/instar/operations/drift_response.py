@@ -215,7 +215,7 @@ def _taint(workspace: Workspace, state: EnvironmentState, checked: Checked, know
         count = _drifted_lately(workspace, state)
         if count >= policy.budget:
             lately = f"{count} instances had drifted in {policy.within_ms / 1000:g} s"
-            workspace.ledger.set_alarm(state.id, f"{lately}: nothing is replaced any more until somebody deploys")
+            workspace.ledger.set_alarm(state.id, f"{lately}: replacement has stopped until you deploy or roll back")
             return
         workspace.ledger.taint(name, "drift", _why(findings))
 

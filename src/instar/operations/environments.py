@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from instar.errors import NotFound, UsageError
 from instar.ledger import Ledger
 from instar.model.release import EnvironmentId, EnvironmentState
@@ -14,22 +16,42 @@ def find_environment(ledger: Ledger, word: str, service: str | None) -> Environm
     """
     if "/" in word:
         name, _, environment = word.partition("/")
-        return ledger.get_environment(EnvironmentId(service=name, name=environment))
+        return _get(ledger, EnvironmentId(service=name, name=environment))
     if service is not None:
-        return ledger.get_environment(EnvironmentId(service=service, name=word))
+        return _get(ledger, EnvironmentId(service=service, name=word))
     found = [state for state in ledger.environments() if state.id.name == word]
     if len(found) > 1:
         names = ", ".join(str(state.id) for state in found)
         raise UsageError(f"cannot tell which '{word}' is meant: {names}", hint="write SERVICE/ENV")
     if not found:
-        known = ", ".join(str(state.id) for state in ledger.environments()) or "there is none yet"
-        raise NotFound(f"cannot find environment '{word}': {known}", hint="instar status lists them")
+        raise no_environment(word, [str(state.id) for state in ledger.environments()])
     return found[0]
 
 
+def _get(ledger: Ledger, environment: EnvironmentId) -> EnvironmentState:
+    found = ledger.find_environment(environment)
+    if found is None:
+        raise no_environment(str(environment), [str(state.id) for state in ledger.environments()])
+    return found
+
+
+def no_environment(word: str, known: Sequence[str]) -> NotFound:
+    """Return the error that says which environments are ``known``, the nearest to ``word`` first."""
+    from difflib import get_close_matches  # only here: its import is slow
+
+    names = {name.partition("/")[2]: name for name in known} | {name: name for name in known}
+    near = list(dict.fromkeys(names[name] for name in get_close_matches(word, names, n=2)))[:1]
+    ask = f"did you mean {near[0]}? " if near else ""
+    hint = f"{ask}there are: {', '.join(near + [name for name in known if name not in near])}"
+    return NotFound(
+        f"cannot find '{word}': there is no such environment",
+        hint=hint if known else f"make it with: instar deploy {word.rpartition('/')[2]}",
+    )
+
+
 def find_environment_id(ledger: Ledger, word: str, service: str | None) -> EnvironmentId:
-    """Return the environment_id that ``word`` names, as :func:`find_environment` does; one that is gone when events
-    tell of it.
+    """Return the ID of the environment that ``word`` names, as :func:`find_environment` does; one that is gone when
+    events tell of it.
 
     Raises NotFound and UsageError.
     """

@@ -23,7 +23,7 @@ _QUIETLY_S = 0.5
 _STORE_PATIENCE_S = 900
 LONGEST_HOLD_S = 20.0  # by the agent, before it begins nothing more and lets others have their turn
 _TO_ITS_END_S = 10.0  # what it has begun then, but for the time that instances are given to stop
-_TAKE_OVER = "wait until it has finished, or end it and go on where it stopped: add --take-over"
+_TAKE_OVER = "wait until it has finished, or end it and continue where it stopped with --take-over"
 
 
 @contextlib.contextmanager

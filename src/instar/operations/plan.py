@@ -21,6 +21,8 @@ from instar.operations.promote import promoted
 from instar.operations.secrets import look_at_secrets
 from instar.operations.workspace import Workspace
 
+_NOTHING = "—"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedImage:
@@ -44,7 +46,7 @@ def plan(
     environment = get_declared(loaded, name)
     require_own(workspace, EnvironmentId(service=loaded.definition.name, name=name), loaded, adopt=adopt_name)
     if not break_promotion:
-        require_promotion(workspace, loaded, environment, image)
+        require_promotion(workspace, loaded, environment, image, planned=True)
     found = image_of(workspace, loaded, image)
     return _compared(workspace, loaded, environment, found, configuration_of(workspace, loaded, environment))
 
@@ -129,11 +131,11 @@ def _differences(
     return tuple(
         PlannedChange(what=name, before=old.get(name), after=new.get(name))
         for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
+        if (old.get(name) or _NOTHING) != (new.get(name) or _NOTHING)
     )
 
 
 def _leaves(value: object, prefix: str) -> list[tuple[str, str]]:
     if isinstance(value, Mapping):
         return [leaf for key, item in value.items() for leaf in _leaves(item, f"{prefix}{key}.")]
-    return [(prefix.rstrip("."), "—" if value is None else str(value))]
+    return [(prefix.rstrip("."), _NOTHING if value is None else str(value))]

@@ -41,5 +41,6 @@ def watch_release(loop: Loop, environment: EnvironmentId) -> Run:
 def warn_unwatched(workspace: Workspace, settings: Settings, environment: EnvironmentId) -> None:
     """Say that nobody watches where the definition asks for it and no agent runs."""
     if settings.rollout.watch_ms is not None and agent_pid(workspace) is None:
-        text = f"nobody watches it now: no agent runs here; next time: instar deploy {environment.name} --watch"
+        next_time = f"instar deploy {environment.name} --watch"
+        text = f"no agent runs here, so the release is not being watched; next time: {next_time}"
         workspace.report(Progress(stage="note", text=text, kind="warning"))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from instar.errors import StoreError
+from instar.model.sizes import size_text
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -41,8 +42,4 @@ def _fullness(place: Path) -> str:
     status = os.statvfs(mount)
     if status.f_favail == 0 and status.f_files:
         return f"the file system at '{mount}' has no inodes left"
-    return f"the file system at '{mount}' is full, {_amount(status.f_bavail * status.f_frsize)} free"
-
-
-def _amount(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:,.1f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:,.1f} kB"
+    return f"the file system at '{mount}' is full, {size_text(status.f_bavail * status.f_frsize)} free"

@@ -57,7 +57,7 @@ def _environments(environments: Environments) -> Iterator[Metric]:
     number = _gauge("instar_environments", "Environments that the agent looks after.")
     number.add_metric([], len(environments))
     active = _gauge("instar_active_release", "Number of the release with the traffic, 0 for none.", _PLACE)
-    alarm = _gauge("instar_alarm", "1: nothing is replaced until somebody deploys or rolls back.", _PLACE)
+    alarm = _gauge("instar_alarm", "1: nothing is replaced until someone deploys or rolls back.", _PLACE)
     for environment, seen in environments:
         active.add_metric(_words(environment), seen.snapshot.environment.active or 0)
         alarm.add_metric(_words(environment), float(seen.snapshot.environment.alarm is not None))

@@ -18,7 +18,6 @@ from typing import Any
 from instar import durable
 from instar.errors import InstarError
 from instar.ledger import Ledger
-from instar.model.codec import to_json
 from instar.model.release import Event
 from instar.telemetry.channels import Channel, Command, Undelivered, Webhook
 
@@ -48,8 +47,6 @@ _LOOK_EACH_S = 1.0
 _AT_A_TIME = 200
 _KNOWN = 1000  # so many events before the first look are heard too: they may have the last verdicts
 _PATIENCE_S = 2.0
-_REASON_LENGTH = 500
-_UNTOLD = ("last_lines",)  # what an instance printed may hold anything
 
 
 class Notices:
@@ -171,84 +168,5 @@ class Notices:
         durable.write(self._cursor, f"{seq}\n".encode(), mode=0o644)
 
 
-def notice(event: Event) -> dict[str, Any]:
-    """Return what is sent. ``text`` is one sentence for people. What an instance printed is left out."""
-    told: dict[str, Any] = to_json(event)
-    where = event.environment
-    told["service"], told["environment"] = (where.service, where.name) if where else (None, None)
-    told["detail"] = {key: value for key, value in told["detail"].items() if key not in _UNTOLD}
-    del told["hash"]
-    told["text"] = _sentence(event)
-    return told
-
-
 def _worth_telling(event: Event) -> bool:
     return event.kind in TOLD and not (event.kind == "verdict" and event.detail.get("passed"))
-
-
-def _sentence(event: Event) -> str:
-    where, reason = str(event.environment or "this machine"), _reason(event)
-    match event.kind:
-        case "rollout-done":
-            return f"{where} runs release {event.release}"
-        case "rollout-failed":
-            return f"{where}: the rollout to release {event.release} was undone{reason}"
-        case "verdict":
-            return f"{where}: the analysis of release {event.release} failed{reason}"
-        case "alarm":
-            return f"{where} needs somebody{reason}"
-        case "alarm-over":
-            return f"{where}: somebody came; instances are replaced again"
-        case "taken-over":
-            return f"{where}: {event.actor} took over from process {event.detail.get('pid')}"
-        case "name-adopted":
-            return f"{where}: {event.actor} took it over for another project of that name"
-        case "taint":
-            return f"{where}: {event.actor} had {event.detail.get('instance')} tainted, so it is replaced{reason}"
-        case "drift":
-            return (
-                f"{where}: {event.detail.get('instance') or 'what it stands on'} is not what was baked{_found(event)}"
-            )
-        case "damaged":
-            return f"{where}: {event.detail.get('what')} is damaged{reason}"
-        case "watch-failed":
-            return f"{where} goes back to release {event.detail.get('back_to')} by itself{reason}"
-        case "ended":
-            return f"{where}: {event.detail.get('instance')} ended by itself{_line(str(event.detail.get('why', '')))}"
-        case "destroyed":
-            return f"{where}: {event.detail.get('instance')} is destroyed{reason}"
-        case "router-restored":
-            return f"{where}: its router is as it was made again"
-        case "network-restored":
-            return f"{where}: this machine's rules about instances were changed, and are as they were made again"
-        case "notification-lost":
-            return f"{where}: {_lost(event)}{reason}"
-        case _:
-            return f"{where}: {event.kind}{reason}"
-
-
-def _lost(event: Event) -> str:
-    if event.detail.get("of") is None:
-        return "notices were lost"
-    return f"notice {event.detail.get('of')} was given up after {event.detail.get('tries')} tries"
-
-
-def _found(event: Event) -> str:
-    """Return the first of what was found, and how many there are besides."""
-    findings = event.detail.get("findings") or [{}]
-    first = " ".join(str(findings[0].get(name, "")) for name in ("kind", "path", "observed"))
-    more = int(event.detail.get("count", 1)) - 1
-    return _line(f"{first} (and {more} more)" if more > 0 else first)
-
-
-def _reason(event: Event) -> str:
-    """Return ": why" on one line, nothing where no reason is known."""
-    return _line(next((str(event.detail[name]) for name in ("reason", "cause", "why") if event.detail.get(name)), ""))
-
-
-def _line(text: str) -> str:
-    words = text.split()
-    line = "".join(one if one.isprintable() else "?" for one in " ".join(words))
-    if len(line) > _REASON_LENGTH:
-        line = f"{line[:_REASON_LENGTH]}…"
-    return f": {line}" if line else ""

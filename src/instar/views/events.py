@@ -68,30 +68,32 @@ def sentence(event: Event) -> str:
         case "verdict":
             return f"{where}: the analysis of release {event.release} failed{reason}"
         case "alarm":
-            return f"{where} needs somebody{reason}"
+            return f"{where} needs attention{reason}"
         case "alarm-over":
-            return f"{where}: somebody came; instances are replaced again"
+            return f"{where}: the alarm is over; instances are replaced again"
         case "taken-over":
             return f"{where}: {event.actor} took over from process {event.detail.get('pid')}"
         case "name-adopted":
-            return f"{where}: {event.actor} took it over for another project of that name"
+            return f"{where}: {event.actor} took the environment over for another project of that name"
         case "taint":
-            return f"{where}: {event.actor} had {event.detail.get('instance')} tainted, so it is replaced{reason}"
+            return f"{where}: {event.actor} tainted {event.detail.get('instance')}, which will be replaced{reason}"
         case "drift":
-            what = event.detail.get("instance") or "what it stands on"
-            return f"{where}: {what} is not what was baked{_first_finding(event)}"
+            what = event.detail.get("instance") or "what its instances share"
+            return f"{where}: {what} has drifted{_first_finding(event)}"
         case "damaged":
             return f"{where}: {event.detail.get('what')} is damaged{reason}"
         case "watch-failed":
-            return f"{where} goes back to release {event.detail.get('back_to')} by itself{reason}"
+            return f"{where} rolls back to release {event.detail.get('back_to')} automatically{reason}"
         case "ended":
-            return f"{where}: {event.detail.get('instance')} ended by itself{_cause(str(event.detail.get('why', '')))}"
+            return (
+                f"{where}: {event.detail.get('instance')} ended unexpectedly{_cause(str(event.detail.get('why', '')))}"
+            )
         case "destroyed":
             return f"{where}: {event.detail.get('instance')} is destroyed{reason}"
         case "router-restored":
-            return f"{where}: its router is as it was made again"
+            return f"{where}: its router was changed, and has been restored"
         case "network-restored":
-            return f"{where}: this machine's rules about instances were changed, and are as they were made again"
+            return f"{where}: the machine's network rules for instances were changed, and have been restored"
         case "notification-lost":
             return f"{where}: {_lost(event)}{reason}"
         case _:
@@ -151,7 +153,7 @@ def _clock(time: str) -> str:
 def _lost(event: Event) -> str:
     if event.detail.get("of") is None:
         return "notices were lost"
-    return f"notice {event.detail.get('of')} was given up after {event.detail.get('tries')} tries"
+    return f"notice {event.detail.get('of')} could not be delivered in {event.detail.get('tries')} tries"
 
 
 def _first_finding(event: Event) -> str:

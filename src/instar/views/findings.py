@@ -25,6 +25,7 @@ def drift_json(report: DriftReport) -> dict[str, object]:
         "traffic_compared": checked.at_rest,
         "layers": report.layers,
         "milliseconds": round(1000 * report.seconds),
+        "dead": list(report.dead),
     }
 
 
@@ -38,7 +39,9 @@ def drift_page(report: DriftReport) -> Page:
     checked = report.checked
     count, found = len(checked.instances), len(checked.findings)
     what = f"{count} instance{'s' * (count != 1)}"
-    as_baked = "as baked" if count else "nothing runs there"
+    if report.dead:
+        what = f"{count - len(report.dead)} of {count} checked, {len(report.dead)} dead"
+    as_baked = "as baked" if count > len(report.dead) else "nothing runs there"
     told = as_baked if checked.clean else f"{found} finding{'s' * (found != 1)}"
     ignored = f" · {len(checked.ignored)} ignored" if checked.ignored else ""
     ms = 1000 * report.seconds
@@ -56,7 +59,7 @@ def drift_page(report: DriftReport) -> Page:
         for finding, rule in checked.ignored:
             yield f"ignored until {rule.until}: {finding.kind} {finding.path} ({rule.reason})"
     if not checked.at_rest:
-        yield "somebody works on it just now: of the traffic only the addresses were held against the ledger"
+        yield "someone is working on it right now: of its traffic, only the addresses were compared with the ledger"
     if not checked.clean:
         yield ""
         yield _advice(report)
@@ -90,15 +93,15 @@ def _advice(report: DriftReport) -> str:
     if drifted and state.alarm is not None:
         lines.append(f"nothing is replaced ({state.alarm}); expected findings belong in drift.ignore")
     elif drifted and state.settings.drift.action == "replace":
-        lines.append("the agent replaces what drifted at its next check, unless it is tainted already")
+        lines.append("the agent replaces what drifted at its next check")
     elif drifted:
         lines.append(f"replace it with: instar taint {state.id} {drifted[0]} --why drift")
     if "rule" in kinds:
-        lines.append("a rule that ended: remove it, or give it a later day, and deploy")
+        lines.append("a rule has expired: remove it or give it a later date, and deploy")
     if "router" in kinds:
-        lines.append("the router is put right by the agent (instar agent, or instar agent --once)")
+        lines.append("the agent restores the router (instar agent, or instar agent --once)")
     if "network" in kinds:
-        lines.append("what all instances share is put right by the agent (instar agent, or instar agent --once)")
+        lines.append("the agent restores the network that instances share (instar agent, or instar agent --once)")
     if "blob" in kinds:
-        lines.append("a damaged blob: bake the image again (instar bake), which makes it anew")
+        lines.append("a blob is damaged: bake the image again (instar bake), which restores it")
     return "\n".join(lines)

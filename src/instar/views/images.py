@@ -8,8 +8,8 @@ from typing import Any
 
 from instar.model.garbage import Collection
 from instar.model.image import Image, ListedImage
+from instar.model.sizes import size_text
 from instar.views.page import Page, Table
-from instar.views.units import size
 
 
 def images_json(images: Sequence[ListedImage]) -> list[dict[str, Any]]:
@@ -29,7 +29,7 @@ def images_page(images: Sequence[ListedImage]) -> Page:
         (
             one.image.digest.short,
             ", ".join(one.tags) or "—",
-            size(one.image.size_bytes),
+            size_text(one.image.size_bytes),
             ", ".join(one.releases) or "—",
         )
         for one in images
@@ -49,7 +49,7 @@ def image_page(image: Image) -> Page:
         *(("env", f"{name}={value}") for name, value in config.env.items()),
         *(("port", str(port)) for port in config.ports),
         *(("label", f"{name}={value}") for name, value in config.labels.items()),
-        *(("layer", f"{layer.digest.short}  {size(layer.size_bytes):>7}  {layer.step}") for layer in image.layers),
+        *(("layer", f"{layer.digest.short}  {size_text(layer.size_bytes):>7}  {layer.step}") for layer in image.layers),
     ]
     yield Table(rows=rows)
 
@@ -78,6 +78,6 @@ def collection_page(collection: Collection, *, dry_run: bool) -> Page:
     counted = (
         f"{len(collection.images)} images, {collection.blobs} blobs, {collection.fetched} fetched files, "
         f"{collection.secrets} secrets, {len(collection.logs)} logs, "
-        f"{len(collection.recordings)} recordings and evidence, {size(collection.size_bytes)}"
+        f"{len(collection.recordings)} recordings and evidence, {size_text(collection.size_bytes)}"
     )
     yield f"{'would free' if dry_run else 'freed'}: {counted}"

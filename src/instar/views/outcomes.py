@@ -52,7 +52,7 @@ def outcome_lines(outcome: RolloutOutcome) -> Iterator[Progress]:
     if outcome.outcome == "failed":
         yield from _failure(outcome)
     elif outcome.outcome == "begun":
-        text = f"{environment} moves to release {outcome.release}: the agent carries it on"
+        text = f"{environment} is moving to release {outcome.release}: the agent carries the rollout out"
         follow = (
             f"follow with: instar status {outcome.environment}",
             f"give up with: instar rollout abort {outcome.environment}",
@@ -77,7 +77,7 @@ def _failure(outcome: RolloutOutcome) -> Iterator[Progress]:
     yield Progress(stage=stage, text=f"release {outcome.release} · {outcome.reason}", kind="failed", detail=lines)
     environment = outcome.environment.name
     if outcome.active == outcome.release:
-        text = f"{environment} goes on with what is healthy; instar status {environment} shows more"
+        text = f"{environment} keeps serving from its healthy instances; instar status {environment} shows more"
         yield Progress(stage="left", text=text, kind="failed")
         return
     if outcome.active is None:

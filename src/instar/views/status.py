@@ -91,7 +91,7 @@ def overview_page(everything: Sequence[EnvironmentStatus], now: datetime) -> Pag
 def _advice(status: EnvironmentStatus) -> Page:
     """Say what isn't as wanted, and what to do."""
     if status.destroying:
-        yield f"\n{status.environment} is being destroyed; go on with: instar destroy {status.environment}"
+        yield f"\n{status.environment} is being destroyed; finish it with: instar destroy {status.environment}"
         return
     active = _active(status)
     troubles = [f"{one.id}: {one.reason}" for one in active.instances if one.reason] if active else []
@@ -103,8 +103,8 @@ def _advice(status: EnvironmentStatus) -> Page:
         troubles.append(f"alarm: {status.alarm}")
     if troubles:
         yield "\n" + "\n".join(f"{status.environment}: {trouble}" for trouble in troubles)
-        own = f" (the agent, process {status.agent}, does so by itself)" if status.agent and not status.alarm else ""
-        yield f"put it right with: instar agent --once, or instar deploy {status.environment.name}{own}"
+        own = f" (the agent, process {status.agent}, does it on its own)" if status.agent and not status.alarm else ""
+        yield f"repair it with: instar agent --once, or instar deploy {status.environment.name}{own}"
 
 
 def _taints(status: EnvironmentStatus, now: datetime) -> Page:
@@ -118,9 +118,9 @@ def _taints(status: EnvironmentStatus, now: datetime) -> Page:
             else "no agent runs; instar agent --once replaces"
         )
         if status.alarm:
-            yield "nothing is replaced as long as the alarm stands"
+            yield "nothing is replaced while the alarm is on"
         elif status.rollout is not None:
-            yield f"{who} what is due when the rollout is over"
+            yield f"{who} what is due once the rollout has ended"
         else:
             yield f"{who} what is due"
 
@@ -128,7 +128,7 @@ def _taints(status: EnvironmentStatus, now: datetime) -> Page:
 def _tainted(item: InstanceStatus, now: datetime) -> str:
     taint = item.taint
     assert taint is not None
-    due = "as soon as may be" if taint.due_at <= now else f"at {taint.due_at:%Y-%m-%d %H:%M:%S} UTC"
+    due = "as soon as possible" if taint.due_at <= now else f"at {taint.due_at:%Y-%m-%d %H:%M:%S} UTC"
     aside = ", without traffic until then" if taint.isolated else ""
     return f"{item.id} is tainted ({taint.kind}: {taint.why}), to be replaced {due}{aside}"
 
@@ -164,11 +164,11 @@ def _under_way(rollout: RolloutStatus) -> str:
 def _next_word(status: EnvironmentStatus) -> str:
     environment, rollout = status.environment, status.rollout
     if rollout is not None and rollout.paused:
-        return f"go on with: instar rollout resume {environment}    give up with: instar rollout abort {environment}"
+        return f"continue with: instar rollout resume {environment}    give up with: instar rollout abort {environment}"
     if status.agent is not None:
         who = f"the agent (process {status.agent})"
-        return f"{who} or a command carries it on; give up with: instar rollout abort {environment}"
-    return f"it is carried on now, or its command was killed; then go on with: instar deploy {environment.name}"
+        return f"{who} or a command is carrying it out; give up with: instar rollout abort {environment}"
+    return f"a command is carrying it out, or was killed; if it was, continue with: instar deploy {environment.name}"
 
 
 def _active(status: EnvironmentStatus) -> ReleaseStatus | None:

@@ -1,17 +1,8 @@
-"""Sizes and ages in the units that people read."""
+"""Ages in the units that people read."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-
-
-def size(size_bytes: int) -> str:
-    """Return a size for people: 12 kB, 3.4 MB (decimal)."""
-    value, units = float(size_bytes), ["B", "kB", "MB", "GB", "TB"]
-    while value >= 1000 and len(units) > 1:
-        value /= 1000
-        units.pop(0)
-    return f"{value:.0f} {units[0]}" if value >= 10 or units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
 def age(since: datetime | None, now: datetime) -> str:

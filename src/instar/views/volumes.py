@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from instar.model.sizes import size_text
 from instar.model.volume import KeptVolume
 from instar.views.page import Page, Table
-from instar.views.units import size
 
 
 def volumes_json(volumes: Sequence[KeptVolume]) -> list[dict[str, Any]]:
@@ -30,7 +30,7 @@ def volumes_page(volumes: Sequence[KeptVolume]) -> Page:
         (
             str(one.environment),
             one.name,
-            "?" if one.used_bytes is None else size(one.used_bytes),
+            "?" if one.used_bytes is None else size_text(one.used_bytes),
             ", ".join(one.instances) or ("nobody now" if one.environment_exists else "nobody: the environment is gone"),
             one.where,
         )
