@@ -218,7 +218,7 @@ def test_what_cannot_be_isolated_is_not_opened(project: Project) -> None:
     project.edit("instances: 2", "instances: 1")
     project.instar("deploy", "dev")
     refused = project.try_instar("shell", "dev", "--isolate", "--why", "x", "--command", "true")
-    assert refused.status == 1 and "it has a volume for itself" in refused.err and "--isolate away" in refused.err
+    assert refused.status == 1 and "it has an exclusive volume" in refused.err and "--isolate away" in refused.err
     assert not events(project, "taint") and not list(project.home.glob("recordings/*"))
     written = project.try_instar("shell", "dev", "--why", "x", "--command", "echo 1 >/data/one")
     assert written.status == 0 and "added    /data/one" in written.err
@@ -319,7 +319,7 @@ def test_recordings_are_listed_played_and_go_with_the_logs(two: Project) -> None
     file.write_text("no recording\n")
     damaged = two.try_instar("replay", "hello-dev-1-1")
     assert damaged.status == 1 and "does not begin as a recording does" in damaged.err
-    assert "it is no recording" in two.instar("replay", "dev").out
+    assert "it is not a recording" in two.instar("replay", "dev").out
     assert two.json("gc")["recordings"] == []
     two.instar("destroy", "dev", "--yes")
     assert len(two.json("replay", "hello/dev")) == 2, "it is not forgotten with what it was of"

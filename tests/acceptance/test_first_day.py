@@ -189,7 +189,7 @@ def test_volumes_are_listed_and_removed_when_nobody_has_them(project: Project) -
     refused = project.try_instar("volumes", "remove", "hello/dev", "data", "--yes")
     assert refused.status == 1 and f"{instance} has it" in refused.err
     project.instar("destroy", "dev", "--yes")
-    assert "nobody: the environment is gone" in project.instar("volumes", "list").out
+    assert "nothing: the environment is gone" in project.instar("volumes", "list").out
     for environment, name in (("hello/dev", "other"), ("hello/dev", ".."), ("hello/..", "data"), ("../../etc", "data")):
         wrong = project.try_instar("volumes", "remove", environment, name, "--yes")
         assert wrong.status in (1, 64) and "Traceback" not in wrong.err, (environment, name)

@@ -51,7 +51,7 @@ def test_an_error_that_nobody_foresaw_is_one_line_with_its_details_elsewhere(
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     line, hint = done.stderr.splitlines()
-    assert line.startswith("instar: cannot go on: something happened that Instar did not foresee (")
+    assert line.startswith("instar: cannot go on: an unexpected error occurred (")
     assert shown in line
     assert len(line) < 300
     (kept,) = (home / "crashes").iterdir()

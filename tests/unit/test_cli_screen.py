@@ -59,5 +59,5 @@ def test_moments(text: str, expected: datetime) -> None:
 
 @pytest.mark.parametrize("text", ["", "10", "ten minutes", "-5m", "1999999999d", "0001-01-01"])
 def test_what_is_no_moment_is_told(text: str) -> None:
-    with pytest.raises(click.UsageError, match="is no time: write 10m"):
+    with pytest.raises(click.UsageError, match="is not a time: write 10m"):
         moment(text, NOW)

@@ -94,7 +94,7 @@ def test_a_rollback_to_what_needed_it_is_refused(world: World) -> None:
     require_secrets(world.workspace, release)
     world.ledger.remove_instance("web-dev-1-1", "over")
     remove_old_secrets(world.workspace)
-    with pytest.raises(Refused, match="cannot go to release 1: its secret 'TOKEN' went") as caught:
+    with pytest.raises(Refused, match="cannot go to release 1: its secret 'TOKEN' was removed") as caught:
         require_secrets(world.workspace, release)
     assert "keep.releases" in (caught.value.hint or "")
 

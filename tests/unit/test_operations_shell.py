@@ -166,7 +166,7 @@ def test_an_instance_that_ends_meanwhile(workspace: Any, monkeypatch: pytest.Mon
 def test_what_cannot_be_isolated(workspace: Any) -> None:
     state = workspace.ledger.get_environment(ENV)
     require_another(state, release(1))
-    for of, said in ((release(exclusive=True), "a volume for itself"), (release(port=None), "it has no port")):
+    for of, said in ((release(exclusive=True), "an exclusive volume"), (release(port=None), "it has no port")):
         with pytest.raises(Refused, match=said) as caught:
             require_another(state, of)
         assert "leave --isolate away" in (caught.value.hint or "")

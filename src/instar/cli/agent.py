@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     "--check",
     type=click.FloatRange(0.5, 3600),
     metavar="SECONDS",
-    help="From one look at an environment to the next (5 by default); what ends is seen at once.",
+    help="Between two checks of an environment (5 by default); an instance that ends is noticed at once.",
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Form of the log (text by default).")
 @click.option("--unit", is_flag=True, help="Print a systemd unit for this command, and end.")

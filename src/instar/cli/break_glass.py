@@ -46,7 +46,7 @@ def taint(environment: str, instance: str, why: str, file: Path, as_json: bool) 
 @click.command()
 @environment_argument
 @click.argument("instance", required=False)
-@click.option("--why", metavar="TEXT", help="The reason, for the history; asked for where it is not given.")
+@click.option("--why", metavar="TEXT", help="The reason, for the history; prompted for if omitted.")
 @click.option("--isolate", is_flag=True, help="Take it out of the traffic first; another serves in its place.")
 @click.option("--command", metavar="TEXT", help="Run TEXT with sh, without a terminal; its exit status is this one's.")
 @click.option("--toolbox", is_flag=True, help="Show this machine's static busybox inside, for images without a shell.")

@@ -55,7 +55,7 @@ def _words(error: BaseException) -> tuple[str, str]:
         hint += f"; details, for a report of this fault: {_keep(error)}"
     except (OSError, MemoryError) as failed:
         hint += f"; its details could not be kept: {getattr(failed, 'strerror', None) or 'no memory'}"
-    return f"cannot go on: something happened that Instar did not foresee ({shown})", hint
+    return f"cannot go on: an unexpected error occurred ({shown})", hint
 
 
 def _keep(error: BaseException) -> Path:

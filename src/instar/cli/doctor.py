@@ -15,7 +15,7 @@ from instar.errors import ComponentMissing
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Look for every component that instar stands on; exit 69 when a needed one is missing."""
+    """Check every component that instar depends on; exit 69 when a required one is missing."""
     from instar.operations.doctor import doctor as look
     from instar.views.components import diagnosis_json, diagnosis_page
 

@@ -58,7 +58,7 @@ def history(environment: str | None, file: Path, as_json: bool, last: int | None
 @click.option("--file", type=click.Path(path_type=Path), default=DEFAULT_FILE, help="The definition.")
 @click.option("-n", "--last", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
 @click.option("--since", metavar="TIME", help="Only from then on: 10m, 2h, 1d ago, or 2026-11-28T14:05 (here's time).")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until ^C.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines until ^C.")
 def logs(environment: str, instance: str | None, file: Path, last: int | None, since: str | None, follow: bool) -> None:
     """Show what the instances of ENV printed, in the order of time; of one INSTANCE also when it is gone."""
     from instar.operations.logs import endings

@@ -15,7 +15,7 @@ from instar.cli.screen import say, say_json, show
 @json_option
 @click.pass_context
 def images(ctx: click.Context, as_json: bool) -> None:
-    """List, show and remove images in the store. (Without a word: list.)"""
+    """List, show and remove images in the store. (Without a subcommand: list.)"""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_images, as_json=as_json)
     elif as_json:

@@ -36,13 +36,15 @@ def json_option(command: F) -> F:
 
 def take_over_option(command: F) -> F:
     return click.option(
-        "--take-over", is_flag=True, help="End the process that works on the environment, and go on where it stopped."
+        "--take-over",
+        is_flag=True,
+        help="End the process that is working on the environment, and continue where it stopped.",
     )(command)
 
 
 def detach_option(command: F) -> F:
     return click.option(
-        "--detach", is_flag=True, help="Return once the rollout is written down; the agent carries it on."
+        "--detach", is_flag=True, help="Return once the rollout is recorded; the agent carries it out."
     )(command)
 
 

@@ -37,7 +37,7 @@ def pause(environment: str, file: Path, as_json: bool, why: str) -> None:
     change = run(workspace, find_own_environment(workspace, environment, file), why=why)
     environment_id = change.rollout.environment
     text = f"{environment_id}: the {change.rollout.kind} to release {change.rollout.target} goes no further"
-    _tell(workspace.report, "paused", text, f"go on with: instar rollout resume {environment_id}")
+    _tell(workspace.report, "paused", text, f"continue with: instar rollout resume {environment_id}")
     if as_json:
         say_json(change_json(change))
 
@@ -49,7 +49,7 @@ def pause(environment: str, file: Path, as_json: bool, why: str) -> None:
 def resume(environment: str, file: Path, as_json: bool) -> int:
     """Let a paused rollout of ENV go on; also one that waits at a step whose pause is 'manual'.
 
-    It is carried on by whoever does (a deploy in another terminal, the agent), or else by this command.
+    Whoever runs it carries on (a deploy in another terminal, the agent); if nobody does, this command does.
     """
     from instar.operations.rollout import resume as run
     from instar.views.outcomes import change_json

@@ -92,7 +92,7 @@ def moment(text: str, now: datetime) -> datetime:
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
-        raise click.UsageError(f"'{text}' is no time: write 10m, 2h, 1d, or 2026-11-28T14:05") from None
+        raise click.UsageError(f"'{text}' is not a time: write 10m, 2h, 1d, or 2026-11-28T14:05") from None
 
 
 def _width() -> int:

@@ -27,7 +27,7 @@ def go_back(snapshot: Snapshot) -> tuple[Action, ...]:
         return (GoBack(source.number, trouble),)
     if snapshot.environment.alarm is not None:
         return ()
-    text = f"{trouble}; it is not left for release {source.number} by itself, since {obstacle}"
+    text = f"{trouble}; it is not rolled back to release {source.number} automatically, because {obstacle}"
     return (Alarm(f"{text}: look at it, or say: instar rollback {snapshot.environment.id}", holds=False),)
 
 

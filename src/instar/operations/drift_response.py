@@ -114,7 +114,7 @@ def respond_to_drift(workspace: Workspace, state: EnvironmentState, memory: Drif
         try:
             _put_right(workspace, state)
         except (RouterError, EnvironmentBusy) as error:
-            report(Progress(stage="drift", kind="warning", text=f"its router cannot be put right: {error}"))
+            report(Progress(stage="drift", kind="warning", text=f"its router cannot be restored: {error}"))
 
 
 def _of_instances(found: _Found, known: Mapping[str, Instance]) -> Checked:
@@ -135,7 +135,7 @@ def _restore_network(workspace: Workspace, state: EnvironmentState, report: Repo
         if provider.networks is not None and provider.networks.restore_network():
             workspace.ledger.record("network-restored", state.id, release=state.active)
     except (HostError, EnvironmentBusy) as error:
-        report(Progress(stage="drift", kind="warning", text=f"the instances' network cannot be put right: {error}"))
+        report(Progress(stage="drift", kind="warning", text=f"the instances' network cannot be restored: {error}"))
 
 
 def _told_as(finding: Finding) -> tuple[str, str, str]:

@@ -20,7 +20,7 @@ def require_another(environment: EnvironmentState, release: Release) -> None:
     if release.service.exclusive:
         raise Refused(
             f"cannot isolate an instance of '{environment_id}': "
-            "none beside it can serve, since it has a volume for itself",
+            "no other instance can serve, because it has an exclusive volume",
             hint=_WITHOUT,
         )
     if release.service.port is None:

@@ -51,7 +51,7 @@ def require_secrets(workspace: Workspace, release: Release) -> None:
     for name, digest in release.configuration.secrets.items():
         if not workspace.state.secret(digest).exists():
             raise Refused(
-                f"cannot go to release {release.number}: its secret '{name}' went when it was no longer kept",
+                f"cannot go to release {release.number}: its secret '{name}' was removed when it was no longer needed",
                 hint="deploy makes a new release with the present one; keep.releases says how many are kept",
             )
 

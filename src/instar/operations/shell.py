@@ -175,7 +175,7 @@ def _tell_taint(workspace: Workspace, instance: Instance, taint: Taint) -> None:
     due = "now" if left_s < 1 else f"in {left_s / 60:.0f} min" if left_s >= 90 else f"in {left_s:.0f} s"
     agent = agent_pid(workspace)
     who = f"by the agent (process {agent})" if agent else "by instar agent (none runs now)"
-    text = f"{instance.id} is replaced {due} {who}, also while somebody is in it"
+    text = f"{instance.id} is replaced {due} {who}, even if someone is still in it"
     workspace.report(Progress(stage="taint", text=text))
 
 
@@ -320,5 +320,5 @@ def _cause(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, BrokenPipeError):
-        return "nobody read what it printed"
+        return "nothing read its output"
     return error.message if isinstance(error, InstarError) else str(error) or type(error).__name__

@@ -55,7 +55,7 @@ class Webhook:
             raise UsageError(f"cannot notify '{url}': {error}") from error
         path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
         if parts.scheme not in ("http", "https") or not self._host:
-            raise UsageError(f"cannot notify '{url}': it is no http or https address")
+            raise UsageError(f"cannot notify '{url}': it is not an http or https address")
         if parts.username is not None:
             raise UsageError(
                 f"cannot notify '{self._host}': its address has a user in it",

@@ -159,7 +159,7 @@ class Notices:
             text = b""
         if _NUMBER.fullmatch(text):
             return int(text)
-        cause = f"'{self._cursor.name}' was damaged: what happened before this was not told"
+        cause = f"'{self._cursor.name}' was damaged: events before this one were not sent"
         self._ledger.record(LOST, None, None, of=None, cause=cause, tries=0)
         return None
 

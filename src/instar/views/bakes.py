@@ -58,6 +58,6 @@ def lock_check_json(path: Path, differences: tuple[str, ...]) -> dict[str, Any]:
 def lock_check_page(path: Path, differences: tuple[str, ...]) -> Page:
     yield from differences
     if differences:
-        yield f"{path} differs from what resolving anew gives; to take the newest of everything: instar lock --update"
+        yield f"{path} differs from a fresh resolution; to take the newest of everything: instar lock --update"
     else:
-        yield f"{path} is what resolving anew gives"
+        yield f"{path} matches a fresh resolution"

@@ -63,7 +63,7 @@ def recordings_page(recordings: Sequence[ListedRecording]) -> Page:
             one.name,
             f"{one.at:%Y-%m-%d %H:%M:%S}",
             f"{one.seconds:.0f} s" if one.title is not None else "—",
-            one.title.partition(" by ")[2] if one.title is not None else "cannot be read: it is no recording",
+            one.title.partition(" by ")[2] if one.title is not None else "cannot be read: it is not a recording",
         )
         for one in recordings
     ]

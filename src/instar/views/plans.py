@@ -33,7 +33,7 @@ def plan_page(plan: DeployPlan, *, verb: str = "deploy") -> Page:
         if plan.steps:
             yield f"bake     {', '.join(plan.steps)}"
         settings = any(change.what.startswith("settings.") for change in plan.changes)
-        kept = "settings of the environment change" if settings else "what runs is put right"
+        kept = "settings of the environment change" if settings else "what runs is repaired"
         then = "a new release" if plan.release else f"no new release: {kept}"
         yield f"{verb:<9}{then}"
         yield Table(

@@ -31,12 +31,13 @@ def volumes_page(volumes: Sequence[KeptVolume]) -> Page:
             str(one.environment),
             one.name,
             "?" if one.used_bytes is None else size_text(one.used_bytes),
-            ", ".join(one.instances) or ("nobody now" if one.environment_exists else "nobody: the environment is gone"),
+            ", ".join(one.instances)
+            or ("nothing now" if one.environment_exists else "nothing: the environment is gone"),
             one.where,
         )
         for one in volumes
     ]
     if rows:
-        yield Table(rows=rows, header=("ENVIRONMENT", "VOLUME", "SIZE", "WHO HAS IT", "WHERE"))
+        yield Table(rows=rows, header=("ENVIRONMENT", "VOLUME", "SIZE", "USED BY", "WHERE"))
     else:
         yield "no volume is kept here"
