@@ -56,16 +56,17 @@ def plan(environment_id: str, *allow: Allow, listen: tuple[str, ...] = (), **net
     return NetworkPlan(environment=environment, network=Network(allow=allow, **network), listen=listen)
 
 
-def serve(world: TinyWorld, environment: str, serial: int) -> Instance:
-    release = web(world, environment)
+def serve(
+    world: TinyWorld, environment: str, serial: int, capabilities: tuple[str, ...] = ("CAP_NET_RAW",)
+) -> Instance:
+    release = web(world, environment, capabilities)
     instance = world.run(release, serial)
     wait_until(lambda: world.runtime.probe(instance, release).healthy)
     return instance
 
 
-def web(world: TinyWorld, environment: str) -> Release:
+def web(world: TinyWorld, environment: str, capabilities: tuple[str, ...] = ("CAP_NET_RAW",)) -> Release:
     health = Health(kind="http", path="/index.html")
-    capabilities = ("CAP_NET_RAW",)
     made = world.release(["sh", "-c", SERVE], environment=environment, port=8080, health=health, stop=QUICK)
     service = dataclasses.replace(made.service, capabilities=capabilities)
     return dataclasses.replace(made, configuration=dataclasses.replace(made.configuration, service=service))
@@ -104,11 +105,11 @@ def arp(operation: int, mac: bytes, address: str, target: str) -> bytes:
     return ANYWHERE + mac + struct.pack("!H", _ARP) + said + bytes(6) + IPv4Address(target).packed
 
 
-def datagram(to: bytes, mac: bytes, source: str, target: str, port: int) -> bytes:
-    """Return a packet of UDP from ``source`` to ``target``."""
+def datagram(to: bytes, mac: bytes, source: str, target: str, port: int, *, number: int = 0, part: int = 0) -> bytes:
+    """Return a packet of UDP from ``source`` to ``target``; with ``part`` 0x2000 the first fragment of one."""
     data = b"forged"
     udp = struct.pack("!HHHH", 4000, port, 8 + len(data), 0) + data
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0)
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), number, part, 64, 17, 0)
     head += IPv4Address(source).packed + IPv4Address(target).packed
     total = sum(struct.unpack("!10H", head))
     checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF

@@ -6,6 +6,7 @@ send passes this machine, where the table of family ``ip`` lets through what the
 translates what leaves for the world, and lets nothing but answers back in.
 
     bridge TABLE   links, own, macs, addresses      sets: the links of guests, and what each may call itself
+                   crafters                         who can make packets byte by byte: no fragments come from there
                    arriving → guarded, between
     ip TABLE       guests, senders, name_servers    sets: addresses, address → from_PLACE, (guest, server)
                    members_PLACE, doors_PLACE       the guests of an environment; where its router listens
@@ -29,7 +30,7 @@ from instar import process
 from instar.errors import CommandFailed, HostError
 from instar.host import nftables
 from instar.host.nftables import Element, Family
-from instar.model.codec import written_as
+from instar.model.codec import ADDED, written_as
 from instar.model.definition import MACHINE, Allow, Network
 
 METADATA: Final = IPv4Network("169.254.0.0/16")
@@ -43,7 +44,8 @@ _CAUSE = re.compile(r"Error: (?:Could not process rule: )?(.*)")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Guest:
     """One instance: its link on the bridge, how long its packets may be, what it may call itself, whom it asks for
-    names, and its environment."""
+    names, and its environment. ``crafts``: it can make packets byte by byte, such as fragments of nothing, which this
+    machine would keep until it has no room for anybody's. An older Instar wrote down of nobody that he does."""
 
     link: str
     mtu: int
@@ -51,6 +53,7 @@ class Guest:
     address: str
     servers: tuple[str, ...]
     environment: str = field(metadata=written_as("place"))
+    crafts: bool = field(default=False, metadata=ADDED)
 
     @property
     def elements(self) -> tuple[Element, ...]:
@@ -66,6 +69,7 @@ class Guest:
             Element("ip", members(self.environment), address),
             Element("ip", "senders", address, chain_of(self.environment)),
             *(Element("ip", "name_servers", server) for server in servers),
+            *([Element("bridge", "crafters", link)] if self.crafts else ()),
         )
 
 
@@ -177,7 +181,7 @@ def entries(table: str, *, counted: bool = False) -> tuple[Element, ...]:
     others = ("doors_",) if counted else ("doors_", "open_", "opened_")
     names = [name for name in nftables.sets("ip", table) if not name.startswith(others)]
     return (
-        *nftables.elements("bridge", table, ("links", "own", "macs", "addresses")),
+        *nftables.elements("bridge", table, ("links", "own", "macs", "addresses", "crafters")),
         *nftables.elements("ip", table, names),
     )
 
@@ -233,7 +237,7 @@ def of(found: Sequence[Element], link: str, address: str | None) -> tuple[Elemen
 
     def is_of(element: Element) -> bool:
         match element.set:
-            case "links" | "own":
+            case "links" | "own" | "crafters":
                 return element.key[:16] == name or (packed is not None and element.key[24:28] == packed)
             case "macs":
                 return element.key in macs
@@ -354,7 +358,7 @@ def nft(rules: str) -> None:
         raise HostError(f"cannot set up the instances' firewall: nft: {cause}", hint=_HINT) from error
 
 
-VERSION: Final = "1"  # of the rules: those of another one are made anew
+VERSION: Final = "2"  # of the rules: those of another one are made anew
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
 _HINT = "instances need the kernel's nf_tables, for bridges too; instar doctor shows what is missing"
 _FAMILIES: Final[tuple[Family, ...]] = ("bridge", "ip")
@@ -368,6 +372,7 @@ _RACES = 20
 _BRIDGE_HOOKS = """\
 table bridge T {
   set links { type ifname; }
+  set crafters { type ifname; }
   set own { type ifname . ether_addr . ipv4_addr; }
   set macs { type ether_addr; }
   set addresses { type ipv4_addr; }
@@ -385,6 +390,7 @@ add rule bridge T arriving iifname @links goto guarded
 add rule bridge T arriving ether saddr @macs drop
 add rule bridge T arriving ip saddr @addresses drop
 add rule bridge T arriving arp saddr ip @addresses drop
+add rule bridge T guarded iifname @crafters ip frag-off & 0x3fff != 0 drop
 add rule bridge T guarded iifname . ether saddr . ip saddr @own accept
 add rule bridge T guarded iifname . ether saddr . arp saddr ip @own iifname . arp saddr ether . arp saddr ip @own accept
 add rule bridge T guarded drop

@@ -29,6 +29,7 @@ from instar.providers.local.names import SECRETS, InstanceNames, address_of
 from instar.providers.local.root import Owner
 
 _HOME = "/tmp"  # noqa: S108  the only place that every command may write to
+_CRAFTING = frozenset({"CAP_NET_RAW", "CAP_NET_ADMIN"})
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -94,6 +95,7 @@ def guest_of(order: Order, *, mtu: int, servers: tuple[str, ...]) -> Guest:
         address=str(address),
         servers=servers,
         environment=str(order.instance.environment),
+        crafts=not _CRAFTING.isdisjoint(_capabilities(order)),
     )
 
 

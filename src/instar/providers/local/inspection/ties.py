@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
 from instar.errors import HostError
@@ -68,7 +68,7 @@ def differences(case: Case, ties: Ties) -> Iterator[Finding]:
     if ties.cause is not None:
         yield case.finding(_KIND, "outside of it", "it can be looked at", ties.cause)
         return
-    wanted = creation.guest_of(case.order, mtu=guest.mtu, servers=guest.servers)
+    wanted = replace(creation.guest_of(case.order, mtu=guest.mtu, servers=guest.servers), crafts=guest.crafts)
     if guest != wanted:
         yield case.finding("record", str(case.names.made), f"{wanted.address} at {wanted.link}", "another instance's")
     yield from _link(case, wanted, ties)
