@@ -174,7 +174,7 @@ class MachineWorkspace:
             known = ", ".join(f"'{one}'" for one in provider_names()) or "none"
             raise UsageError(
                 f"cannot find provider '{name}': installed here: {known}",
-                hint="scripts/setup makes known what comes with Instar; docs/providers.md says how others are found",
+                hint="a provider is a package beside Instar, found by its entry point: docs/providers.md",
             )
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,15 @@ def test_what_is_declared_is_found_as_the_library_finds_it(toy: Path) -> None:
     assert entry_points.find_provider("toy").traits.needs_root is False  # type: ignore[union-attr]
     assert entry_points.find_provider("local").traits.needs_root is True  # type: ignore[union-attr]
     assert entry_points.find_provider("nobody") is None
+
+
+def test_the_sources_declare_what_the_project_does() -> None:
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    (entries,) = importlib.metadata.distributions(name="instar", path=[str(root / "src")])
+    assert (entries.metadata["Name"], entries.version) == (project["name"], project["version"])
+    found = {one.name: one.value for one in entries.entry_points if one.group == "instar.providers"}
+    assert found == project["entry-points"]["instar.providers"]
 
 
 def test_a_provider_that_cannot_be_had_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
