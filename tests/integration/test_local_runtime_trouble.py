@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 from tiny_world import TinyWorld
 
-from instar.errors import ProviderError
+from instar.errors import HostError, ProviderError
+from instar.host import network
 from instar.model.definition import Volume
 from instar.model.keyed import keyed_digest
+from instar.providers.local.names import Names
+from instar.providers.local.subnet import Subnet
 
 pytestmark = pytest.mark.root
 
@@ -82,3 +85,16 @@ def test_a_secret_that_is_not_the_release_s_is_given_to_nobody(tmp_path: Path) -
     finally:
         world.sweep()
         world.close()
+
+
+def test_a_bridge_of_another_id_is_not_made_beside_the_one_that_has_the_network(tmp_path: Path) -> None:
+    world = TinyWorld(tmp_path / "home")
+    assert world.output("echo well") == ["well"]
+    own = Names(world.state, world.id)
+    other = Names(world.state, "abcdef")
+    with pytest.raises(HostError, match=f"'{own.bridge}' has the network .* already") as caught:
+        Subnet(other).restore()
+    assert f"if what runs here carries {own.id}, '{own.state.id_file}' is damaged" in (caught.value.hint or "")
+    assert not network.link_names(other.bridge)
+    assert world.output("echo well") == ["well"]
+    world.close()

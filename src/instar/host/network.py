@@ -153,6 +153,13 @@ def link_names(prefix: str) -> tuple[str, ...]:
         return tuple(sorted(found.name for found in link.links() if found.name.startswith(prefix)))
 
 
+def carriers(network: IPv4Network) -> tuple[str, ...]:
+    """Return the links of this machine that have an address in ``network``."""
+    with Netlink() as link:
+        names = {found.number: found.name for found in link.links()}
+        return tuple(names.get(index, "") for index, address in link.addresses() if address.ip in network)
+
+
 def mac(address: IPv4Address) -> bytes:
     """An address that is used again keeps its hardware address, so that no neighbour remembers a wrong one."""
     return b"\x02\x69" + address.packed  # locally administered

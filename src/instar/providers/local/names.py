@@ -39,6 +39,7 @@ LOG_LIMIT_BYTES = 8 << 20
 _CONMON, _LOGS, _ROUTERS = "conmon", "logs", "routers"
 NO_INSTANCES = frozenset({_CONMON, _LOGS, _ROUTERS})  # groups beside those of instances
 
+_LINK, _BRIDGE = "iv", "in"
 _MARK = re.compile(r"[0-9a-f]{6}")
 
 
@@ -50,6 +51,17 @@ def address_of(instance: Instance) -> IPv4Address:
             hint="see what else is not as it was written: instar history --verify",
         )
     return IPv4Address(instance.address)
+
+
+def is_bridge(link: str) -> bool:
+    """Tell whether a link has the name of a bridge of any state directory."""
+    return link.startswith(_BRIDGE) and _MARK.fullmatch(link.removeprefix(_BRIDGE)) is not None
+
+
+def id_of_link(link: str) -> str | None:
+    """Return the id of the state directory whose instance has ``link``."""
+    found = link.removeprefix(_LINK)[:6]
+    return found if link.startswith(_LINK) and _MARK.fullmatch(found) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +77,11 @@ class Names:
 
     @property
     def bridge(self) -> str:
-        return f"in{self.id}"
+        return f"{_BRIDGE}{self.id}"
 
     @property
     def link_prefix(self) -> str:
-        return f"iv{self.id}"
+        return f"{_LINK}{self.id}"
 
     @property
     def network_prefix(self) -> str:

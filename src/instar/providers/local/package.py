@@ -41,10 +41,12 @@ class LocalPackage:
         return (*told, *warnings.warnings(names, Subnet(names).find(), None))
 
     def open(self, site: Site) -> Provider:
-        from instar.providers.local import LocalRouter, LocalRuntime
+        from instar.providers.local import LocalRouter, LocalRuntime, record
+        from instar.providers.local.names import Names
         from instar.providers.machine import MachineProvider
 
         mark = site.state_id
+        record.require_carried(Names(site.state, mark))
         return MachineProvider(
             runtime=LocalRuntime(site.state, mark, site.layers),
             router=LocalRouter(site.state, mark),

@@ -18,7 +18,7 @@ from instar.host.firewall import Guest
 from instar.model.codec import from_json, parse, to_json
 from instar.model.digest import Digest
 from instar.model.release import Instance, Process
-from instar.providers.local.names import InstanceNames, Names
+from instar.providers.local.names import InstanceNames, Names, id_of_link
 
 _YOUNG_S = 60.0
 T = TypeVar("T")
@@ -98,6 +98,24 @@ def damaged_intent(names: Names, name: str) -> HostError:
         f"cannot read '{path}': it is damaged, and nobody knows which layers '{name}' stands on; none was unmounted",
         hint=f"have the instance replaced: instar taint ENV {name}; the next deploy clears one that no environment has",
     )
+
+
+def require_carried(names: Names) -> None:
+    """Raise HostError where what runs here carries another id than the state directory's: that one is not as it was
+    made, and would be given a second bridge on the same network."""
+    others: set[str | None] = set()
+    for folder in names.state.instances.glob("[!.]*"):
+        guest = intent.guest if (intent := find_intent(folder)) else None
+        if guest is not None and guest.link.startswith(names.link_prefix):
+            return
+        others.add(id_of_link(guest.link) if guest is not None else None)
+    others.discard(None)
+    if others:
+        carried = ", ".join(sorted(map(str, others)))
+        raise HostError(
+            f"cannot use '{names.state.id_file}': it is damaged: what runs here carries {carried}, and not {names.id}",
+            hint="nothing was made or changed, and what runs goes on; write the digits that it carries into the file",
+        )
 
 
 def all_intents(names: Names) -> Mapping[str, Intent | None]:

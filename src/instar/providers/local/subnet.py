@@ -13,7 +13,7 @@ from instar.errors import HostError
 from instar.host import locks, network, resolver
 from instar.model.codec import parse
 from instar.model.release import EnvironmentId
-from instar.providers.local.names import Names
+from instar.providers.local.names import Names, is_bridge
 from instar.providers.local.tables import Tables
 
 WANTED = "INSTAR_SUBNET"
@@ -64,8 +64,20 @@ class Subnet:
         if network.bridge_is_up(names.bridge, subnet):
             return False
         with self._guard, locks.hold(names.machine_lock, "this machine's network", wait_s=_PATIENCE_S):
+            self._require_no_other(subnet)
             network.ensure_bridge(names.bridge, subnet)
         return True
+
+    def _require_no_other(self, subnet: IPv4Network) -> None:
+        """Raise HostError where a bridge of another id has the network: two would keep each other's packets."""
+        others = [one for one in network.carriers(subnet) if one != self._names.bridge and is_bridge(one)]
+        if others:
+            file, carried = self._names.state.id_file, others[0][-6:]
+            raise HostError(
+                f"cannot make the bridge '{self._names.bridge}': '{others[0]}' has the network {subnet} already",
+                hint=f"if what runs here carries {carried}, '{file}' is damaged: write that into it; "
+                "else it is another state directory's",
+            )
 
     def remove(self) -> bool:
         """Remove bridge and tables; return whether there was a bridge. Raises HostError."""
