@@ -60,7 +60,7 @@ def script(heading: str = "### What a chain cannot show") -> str:
 def by_hand(path: Path) -> subprocess.CompletedProcess[str]:
     text = script().replace("/var/lib/instar/ledger/instar.db", str(path))
     assert str(path) in text
-    return subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False)
+    return subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=False)
 
 
 def test_an_empty_ledger_has_a_head_of_zeros(tmp_path: Path) -> None:
@@ -174,5 +174,5 @@ def test_the_system_log_gets_the_head_of_every_commit(path: Path) -> None:
         check=True,
     )
     line, head, rest = seen.stdout.splitlines()
-    assert re.search(r"instar\[\d+\]: ", line) and line.rstrip("\0").endswith(f"ledger {path} seq 9 head {head}")
+    assert re.search(r"instar\[\d+\]: ", line) and line.rstrip("\0").endswith(f"ledger {path} of - seq 9 head {head}")
     assert rest == "no more"

@@ -39,7 +39,9 @@ def history(environment: str | None, file: Path, as_json: bool, last: int | None
         if as_json:
             say_json(verified)
         else:
-            say(f"the chain holds: {verified.events} events, head {verified.head}")
+            say(f"the chains hold: {verified.events} events, head {verified.head}; the tables follow from them")
+            for name, number in verified.unprovable.items():
+                say(f"of {name} from event {number} on: what had ended before does not follow from events")
         return
     environment_id = None
     if environment:

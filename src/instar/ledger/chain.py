@@ -4,9 +4,11 @@ The hash is the SHA-256, in lower-case hexadecimal, of these bytes::
 
     PREVIOUS|SEQ|AT|ACTOR|KIND|PLACE|RELEASE|IMAGE|DETAIL\\n
 
-PREVIOUS is the hash of the event before, 64 zeros for the first. What is missing is empty. DETAIL is JSON in ASCII
-without line breaks; no other field has a ``|`` or a control character in it (the schema checks that). From SEQ on, it
-is what ``sqlite3`` prints for the row, which is how a person can recompute it (docs/ledger.md).
+PREVIOUS is the hash of the event before in its chain. Each environment has a chain, and so has what is about none; they
+begin with 64 zeros, or with the hash of the event that closed the one chain that there was (``chain-closed``). What is
+missing is empty. DETAIL is JSON in ASCII without line breaks; no other field has a ``|`` or a control character in it
+(the schema checks that). From SEQ on, it is what ``sqlite3`` prints for the row, which is how a person can recompute it
+(docs/ledger.md).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from instar.errors import NotFound, Refused
 from instar.ledger.events import Events
 from instar.ledger.rows import state_value
 from instar.ledger.session import Row, Session
+from instar.ledger.tables import read_tables
 from instar.model.codec import canonical, parse, to_json
 from instar.model.release import EnvironmentId, EnvironmentState, Settings
 
@@ -33,6 +34,8 @@ _ADD_SETTINGS = """
 
 _SET_ALARM = "UPDATE environments SET alarm = :alarm, alarm_holds = :holds WHERE id = :id"
 _SET_PROJECT = "UPDATE environments SET project = :project WHERE id = :id"
+_UNPROVABLE = "SELECT id, service, environment FROM environments WHERE provable_from IS NULL AND removed_at IS NULL"
+_SET_PROVABLE = "UPDATE environments SET provable_from = :seq WHERE id = :id"
 _SET_MACHINE = "UPDATE environments SET machine = :machine WHERE id = :id"
 _COUNT_ANEW = "UPDATE environments SET counted_since = :now WHERE id = :id"
 
@@ -99,8 +102,10 @@ class Environments:
             self._session.write(_SET_ALARM, id=environment, alarm=reason, holds=int(holds))
             if reason is None:
                 self._session.write(_COUNT_ANEW, id=environment, now=self._events.clock.text())
-            kind, detail = ("alarm", {"reason": reason}) if reason else ("alarm-over", {"reason": state.alarm})
-            self._events.add(kind, environment_id, state.active, None, detail)
+            kind, told = (
+                ("alarm", {"reason": reason, "holds": holds}) if reason else ("alarm-over", {"reason": state.alarm})
+            )
+            self._events.add(kind, environment_id, state.active, None, told)
 
     def set_project(self, environment_id: EnvironmentId, project: str, *, adopt: bool = False) -> None:
         """Write whose ``environment_id`` is: once, and then only to ``adopt`` the name. Nothing when it is so already.
@@ -135,7 +140,19 @@ class Environments:
         now = self._events.clock.text()
         added = self._session.write(_ADD, service=environment.service, environment=environment.name, now=now)
         self._session.write(_ADD_SETTINGS, id=added, value=canonical(settings).decode(), now=now)
-        self._events.add("environment", environment, None, None, {"settings": to_json(settings)})
+        event = self._events.add("environment", environment, None, None, {"settings": to_json(settings)})
+        self._session.write(_SET_PROVABLE, id=added, seq=event.seq)
+
+    def write_checkpoints(self) -> None:
+        """Write, once, how each environment is of which that does not follow from events: one of an older Instar."""
+        if not self._session.rows(_UNPROVABLE):
+            return
+        with self._events.transaction():
+            for row in self._session.rows(_UNPROVABLE):
+                environment = EnvironmentId(service=row["service"], name=row["environment"])
+                tables = read_tables(self._session.engine, row["id"], open_only=True)
+                event = self._events.add("checkpoint", environment, None, None, {"tables": tables})
+                self._session.write(_SET_PROVABLE, id=row["id"], seq=event.seq)
 
     def _change_settings(self, environment: int, environment_id: EnvironmentId, settings: Settings) -> None:
         old = self._session.row(_SETTINGS, id=environment)

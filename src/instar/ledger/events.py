@@ -14,7 +14,10 @@ from instar.ledger.session import Session
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentId, Event
 
-_HEAD = "SELECT seq, at, hash FROM events ORDER BY seq DESC LIMIT 1"
+_LAST = "SELECT seq, at FROM events ORDER BY seq DESC LIMIT 1"
+_HEAD = "SELECT seq, hash FROM events WHERE place = :place AND seq > :closed ORDER BY seq DESC LIMIT 1"
+_HEAD_OF_NONE = "SELECT seq, hash FROM events WHERE place IS NULL AND seq > :closed ORDER BY seq DESC LIMIT 1"
+_CLOSED = "SELECT seq, hash FROM events WHERE kind = 'chain-closed' ORDER BY seq LIMIT 1"
 _ADD = """
     INSERT INTO events (seq, at, actor, kind, place, release, image, detail, hash)
     VALUES (:seq, :at, :actor, :kind, :place, :release, :image, :detail, :hash)"""
@@ -43,9 +46,9 @@ class Clock:
         return time_text(self.now())
 
     def _read(self) -> datetime:
-        head, clock = self._session.row(_HEAD), self._clock()
-        if head is not None:
-            self._ahead = max(self._ahead, time_value(head["at"]) - clock)
+        last, clock = self._session.row(_LAST), self._clock()
+        if last is not None:
+            self._ahead = max(self._ahead, time_value(last["at"]) - clock)
         return clock + self._ahead
 
 
@@ -62,19 +65,19 @@ class Events:
     def transaction(self) -> Iterator[None]:
         """Commit all that is written inside as one, or nothing of it when the block raises.
 
-        Can be nested: an inner one that raises takes back its own part. The head of the chain is told to the
-        system log after a commit that added events.
+        Can be nested: an inner one that raises takes back its own part. The heads of the chains are told to the
+        system log after a commit that added events to them.
         """
-        head, session = None, self._session
+        heads, session = list[tuple[str | None, int, str]](), self._session
         with session.transaction() as outermost:
             try:
                 yield
-                if outermost and session.events_added:
-                    head = session.row(_HEAD)
+                if outermost:
+                    heads = [(place, *self._head(place)) for place in sorted(session.chains, key=str)]
             finally:
-                session.events_added = session.events_added and not outermost
-        if head is not None:
-            witness.tell(session.engine.address, head["seq"], head["hash"])
+                session.chains = set() if outermost else session.chains
+        for place, seq, head in heads:
+            witness.tell(session.engine.address, place, seq, head)
 
     def record(
         self,
@@ -99,20 +102,20 @@ class Events:
         with self.transaction():
             if self._leases is not None and environment is not None:
                 self._leases.require_to_write(environment)
-            head = self._session.row(_HEAD)
+            last, place = self._session.row(_LAST), str(environment) if environment else None
             fields = {
-                "seq": head["seq"] + 1 if head else 1,
+                "seq": last["seq"] + 1 if last else 1,
                 "at": self.clock.text(),
                 "actor": self.actor,
                 "kind": kind,
-                "place": str(environment) if environment else None,
+                "place": place,
                 "release": release,
                 "image": image,
                 "detail": chain.detail_text(detail),
             }
-            fields["hash"] = chain.link(head["hash"] if head else chain.START, *fields.values())
+            fields["hash"] = chain.link(self._head(place)[1], *fields.values())
             self._session.write(_ADD, **fields)
-            self._session.events_added = True
+            self._session.chains.add(place)
             return event_value(fields)
 
     def history(self, environment: EnvironmentId | None = None, *, last: int | None = None) -> tuple[Event, ...]:
@@ -130,3 +133,13 @@ class Events:
     def after(self, seq: int, most: int) -> tuple[Event, ...]:
         """Return up to ``most`` events of everything that came after event ``seq``, oldest first."""
         return tuple(event_value(row) for row in self._session.rows(_AFTER, seq=seq, most=most))
+
+    def _head(self, place: str | None) -> tuple[int, str]:
+        """Return the last event of a chain, and its hash: the one that the next is chained to."""
+        begin = self._session.chains_begin
+        if begin is None:
+            closed = self._session.row(_CLOSED)
+            begin = self._session.chains_begin = (closed["seq"], closed["hash"]) if closed else (0, chain.START)
+        query = _HEAD_OF_NONE if place is None else _HEAD
+        found = self._session.row(query, place=place, closed=begin[0])
+        return (found["seq"], found["hash"]) if found else begin

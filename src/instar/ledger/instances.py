@@ -66,6 +66,9 @@ _SET_PROCESS = """
     UPDATE instances SET boot_id = :boot_id, pid = :pid, start_time = :start_time, started_at = NULL WHERE id = :id"""
 _SET_STARTED = "UPDATE instances SET started_at = :now WHERE id = :id"
 _TAINT = "UPDATE instances SET taint = :taint WHERE id = :id"
+_DRIFTED = "UPDATE instances SET drifted_at = coalesce(drifted_at, :now) WHERE id = :id"
+_DRIFTED_SINCE = """
+    SELECT count(*) AS number FROM instances WHERE environment = :environment AND drifted_at > :since"""
 _END = "UPDATE instances SET ending = :ending, ended_at = :now WHERE id = :id"
 _ENDINGS = """
     SELECT ending, ended_at FROM instances
@@ -219,9 +222,17 @@ class Instances:
                 wanted = replace(known, due_at=min(known.due_at, due_at), isolated=known.isolated or isolated)
             if wanted != known:
                 self._session.write(_TAINT, id=instance_id, taint=json.dumps(to_json(wanted)))
+            if kind == "drift":
+                self._session.write(_DRIFTED, id=instance_id, now=time_text(now))
             told = {"taint": kind, "why": why, "due_at": time_text(wanted.due_at), "isolated": wanted.isolated}
             self._about("taint", row, **told, **detail)
             return wanted
+
+    def drifted(self, environment: EnvironmentId, since: datetime) -> int:
+        """Return how many instances were found after ``since`` to be no longer what was baked, and are replaced."""
+        values = {"environment": self._environments.row_id(environment), "since": time_text(since)}
+        row = self._session.row(_DRIFTED_SINCE, **values)
+        return int(row["number"]) if row is not None else 0
 
     def set_ending(self, instance_id: str, ending: Ending) -> None:
         """Write how an instance ended, or why it is ended now. Once: the first time stays."""

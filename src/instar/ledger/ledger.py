@@ -6,12 +6,13 @@ for a view (:meth:`Ledger.acting_as`) and stands in every event that is written 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 
-from instar.errors import Refused
+from instar.errors import LedgerError, Refused
 from instar.ledger.environments import Environments
 from instar.ledger.events import Clock, Events
 from instar.ledger.instances import Instances
@@ -47,6 +48,10 @@ class Ledger:
         """
         session = address if isinstance(address, Session) else Session(_open(address))
         self._take(session, actor, Clock(session, clock), _leases(session, address))
+        with contextlib.suppress(
+            LedgerError
+        ):  # one that can only be read is read, and stays unprovable until it is not
+            self.acting_as("instar")._environments.write_checkpoints()
 
     def acting_as(self, actor: str) -> Ledger:
         """Return the same ledger, open as it is, as ``actor`` writes it."""
@@ -87,7 +92,7 @@ class Ledger:
         self.instances_of_removed = instances.instances_of_removed
         self.set_process, self.set_started, self.taint = instances.set_process, instances.set_started, instances.taint
         self.set_ending, self.endings, self.find_ending = instances.set_ending, instances.endings, instances.find_ending
-        self.remove_instance = instances.remove_instance
+        self.remove_instance, self.drifted = instances.remove_instance, instances.drifted
         self.begin_task, self.end_task = tasks.begin_task, tasks.end_task
         self.tasks, self.may_have_written = tasks.tasks, tasks.may_have_written
 

@@ -64,7 +64,8 @@ class Session:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.leases: dict[str, int] = {}  # which this process holds (SERVICE/ENV), and the number of each
-        self.events_added = False  # by the transaction that is open now
+        self.chains: set[str | None] = set()  # that the transaction that is open now has added events to
+        self.chains_begin: tuple[int, str] | None = None  # the event that they begin with, and its hash, once known
         self._guard = threading.RLock()
         self._depth = 0
         self._time: datetime | None = None  # of the transaction that is open now, once somebody has asked

@@ -14,6 +14,7 @@ The file is only ever opened through SQLite: closing any other descriptor of it 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import sqlite3
 import threading
@@ -151,6 +152,7 @@ def is_ledger(connection: sqlite3.Connection) -> bool:
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Apply what is missing. Two processes can do it at once: the second finds nothing left to do."""
+    connection.create_function("sha256", 1, lambda text: hashlib.sha256(text.encode()).hexdigest(), deterministic=True)
     while version(connection) < schema.latest("sqlite"):
         connection.execute("BEGIN IMMEDIATE")
         try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from instar.errors import LedgerDamaged
 from instar.ledger import chain
+from instar.ledger.replay import Replayed
 from instar.ledger.session import Engine, Row
 from instar.model.codec import parse
 from instar.model.digest import Digest
@@ -17,6 +19,7 @@ _EVENTS = """
 _RELEASES = """
     SELECT e.service || '/' || e.environment AS place, r.number, r.image, r.configuration, r.configuration_digest
       FROM releases r JOIN environments e ON e.id = r.environment ORDER BY r.environment, r.number"""
+_CLOSED = "SELECT seq FROM events WHERE kind = 'chain-closed' ORDER BY seq LIMIT 1"
 _ACTIVE = """
     SELECT service || '/' || environment AS place, active FROM environments
      WHERE removed_at IS NULL ORDER BY service, environment"""
@@ -24,10 +27,17 @@ _ACTIVE = """
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verified:
-    """How many events there are, and the hash of the last (64 zeros when there is none)."""
+    """How many events there are, and the hash of the last (64 zeros when there is none).
+
+    ``heads`` are those of all chains: by environment, "-" for what is about none. ``unprovable``: the environments
+    that are older than their checkpoint, and the number of that event: what had ended before it does not follow from
+    events.
+    """
 
     events: int
     head: str
+    heads: Mapping[str, str] = field(default_factory=dict)
+    unprovable: Mapping[str, int] = field(default_factory=dict)
 
 
 def verify(engine: Engine) -> Verified:
@@ -38,10 +48,13 @@ def verify(engine: Engine) -> Verified:
     found = engine.find_damage()
     if found:
         raise _damaged(engine.address, found)
-    claims = _Claims()
+    closed = engine.execute(_CLOSED, {})
+    closed_at = closed[0]["seq"] if closed else 0
+    claims = _Claims(closed_at)
     try:
-        verified = _follow(engine, claims)
-        for found in (*claims.changed_releases(engine), *claims.changed_traffic(engine)):
+        verified = _follow(engine, claims, _Chains(closed_at))
+        checks = (claims.changed_releases, claims.changed_traffic, claims.differences)
+        for found in itertools.chain.from_iterable(check(engine) for check in checks):
             raise _damaged(engine.address, found)
     except (ValueError, LookupError, TypeError, AttributeError) as error:  # a value of another kind than was written
         raise _damaged(engine.address, f"what it holds is not of the form that was written: {error}") from error
@@ -51,9 +64,11 @@ def verify(engine: Engine) -> Verified:
 class _Claims:
     """What the events say of the tables beside them."""
 
-    def __init__(self) -> None:
+    def __init__(self, closed_at: int) -> None:
         self._releases: dict[tuple[str, int], tuple[int, str, str]] = {}  # seq, image, configuration's digest
         self._active: dict[str, tuple[int, int | None]] = {}  # seq, release
+        self._replayed: dict[str, Replayed] = {}
+        self._closed_at = closed_at
 
     def take(self, event: Row) -> None:
         seq, environment, release = event["seq"], event["place"], event["release"]
@@ -61,6 +76,17 @@ class _Claims:
             self._releases[environment, release] = (seq, event["image"], parse(event["detail"]).get("configuration"))
         elif event["kind"] in ("environment", "shift"):
             self._active[environment] = (seq, release)
+        if environment is not None and seq > self._closed_at:
+            self._replayed.setdefault(environment, Replayed(environment)).take(event)
+
+    def older(self) -> dict[str, int]:
+        """Return the environments that begin with a checkpoint, and its number."""
+        return {place: one.seq for place, one in sorted(self._replayed.items()) if one.is_checkpoint}
+
+    def differences(self, engine: Engine) -> Iterator[str]:
+        """Yield what is not as the replayed events say."""
+        for _, one in sorted(self._replayed.items()):
+            yield from one.differences(engine)
 
     def changed_releases(self, engine: Engine) -> Iterator[str]:
         for row in engine.execute(_RELEASES, {}):
@@ -79,16 +105,35 @@ class _Claims:
                 yield f"the active release of {row['place']} is {row['active']}, event {seq} says {release}"
 
 
-def _follow(engine: Engine, claims: _Claims) -> Verified:
-    seq, head = 0, chain.START
+def _follow(engine: Engine, claims: _Claims, chains: _Chains) -> Verified:
+    seq = 0
     while events := engine.execute(_EVENTS, {"seq": seq}):
         for event in events:
             seq += 1
-            head = chain.link(head, *tuple(event)[:-1])
-            if event["seq"] != seq or head != event["hash"]:
+            if event["seq"] != seq or chains.link(event) != event["hash"]:
                 raise _damaged(engine.address, f"event {seq} is not what was written")
             claims.take(event)
-    return Verified(events=seq, head=head)
+    return Verified(events=seq, head=chains.last, heads=chains.heads, unprovable=claims.older())
+
+
+class _Chains:
+    """The heads of all chains, as far as events were followed. Up to the event that closed it there is one for all."""
+
+    def __init__(self, closed_at: int) -> None:
+        self.last = self._begin = chain.START
+        self.heads: dict[str, str] = {}
+        self._closed_at = closed_at
+
+    def link(self, event: Row) -> str:
+        one = event["seq"] <= self._closed_at
+        place = event["place"] or "-"
+        before = self.last if one else self.heads.get(place, self._begin)
+        self.last = chain.link(before, *tuple(event)[:-1])
+        if one:
+            self._begin = self.last
+        else:
+            self.heads[place] = self.last
+        return self.last
 
 
 def _damaged(address: str, cause: str) -> LedgerDamaged:

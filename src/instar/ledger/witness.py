@@ -9,10 +9,10 @@ import functools
 import syslog
 
 
-def tell(address: str, seq: int, head: str) -> None:
-    """Write the ledger's last event to the system log."""
+def tell(address: str, place: str | None, seq: int, head: str) -> None:
+    """Write the last event of a chain to the system log."""
     _open()
-    syslog.syslog(syslog.LOG_NOTICE, f"ledger {address} seq {seq} head {head}")
+    syslog.syslog(syslog.LOG_NOTICE, f"ledger {address} of {place or '-'} seq {seq} head {head}")
 
 
 @functools.cache

@@ -37,7 +37,6 @@ _LAST_LINES, _LINE_LETTERS, _LINES_LETTERS = 200, 4_000, 64_000  # of its output
 _FINDINGS_KEPT: Final = 1_000
 _FILES_KEPT: Final = 20  # of an instance
 _TOLD_WITHIN_S, _TIMES_TOLD = 3_600.0, 10  # a service can show another thing at each look
-_LATELY: Final = 1_000  # events: many more than a budget's replacements write
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -224,8 +223,7 @@ def _drifted_lately(workspace: Workspace, state: EnvironmentState) -> int:
     """Return how many instances were tainted for drift in the budget's time, or since somebody began the count anew."""
     since = workspace.ledger.now() - timedelta(milliseconds=state.settings.replace.within_ms)
     since = max(since, state.counted_since or since)
-    events = workspace.ledger.history(state.id, last=_LATELY)
-    return sum(one.kind == "taint" and one.detail["taint"] == "drift" and one.at > since for one in events)
+    return workspace.ledger.drifted(state.id, since)
 
 
 def _why(findings: Sequence[Finding]) -> str:

@@ -1,0 +1,258 @@
+"""The tables of an environment, made again from its events alone, and held against what they say now.
+
+Begins with the event that made the environment, or with its checkpoint. What had ended before a checkpoint is not in
+it, and not provable. Pure, but for reading.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from instar.ledger.session import Engine, Row
+from instar.ledger.tables import Tables, read_tables, text_digest
+from instar.model.codec import canonical, parse
+
+_ROWS = "SELECT id FROM environments WHERE service || '/' || environment = :place ORDER BY id DESC LIMIT 1"
+_ENDS: Final = {"rollouts": "ended_at", "instances": "removed_at", "tasks": "ended_at"}
+
+
+class Replayed:
+    """What events have said of one environment so far; None of ``tables`` before the first that counts."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.tables: Tables | None = None
+        self.since: str | None = None  # when its first event was
+        self.seq = 0
+        self.is_checkpoint = False
+
+    def take(self, event: Row) -> None:
+        kind, detail = event["kind"], parse(event["detail"])
+        if kind == "environment":
+            self._begin(event, _made(event, detail), is_checkpoint=False)
+        elif kind == "checkpoint" and self.tables is None:
+            self._begin(event, copy.deepcopy(detail["tables"]), is_checkpoint=True)
+        elif self.tables is not None and kind in _CHANGES:
+            _CHANGES[kind](self.tables, event, detail)
+
+    def differences(self, engine: Engine) -> Iterator[str]:
+        """Yield what the tables say otherwise than the events."""
+        row = engine.execute(_ROWS, {"place": self.place})
+        if self.tables is None or not row:
+            if self.tables is not None:
+                yield f"event {self.seq} tells of {self.place}, which is not there"
+            return
+        actual = read_tables(engine, row[0]["id"])
+        for table, expected in self.tables.items():
+            for key in sorted({*expected, *actual[table]}):
+                found = actual[table].get(key)
+                if key in expected:
+                    yield from self._changed(table, key, expected[key], found)
+                elif found is not None and not self._is_older(table, found):
+                    yield f"no event tells of {_name(table, key)} of {self.place}"
+
+    def _begin(self, event: Row, tables: Tables, *, is_checkpoint: bool) -> None:
+        self.tables, self.seq, self.since, self.is_checkpoint = tables, event["seq"], event["at"], is_checkpoint
+
+    def _changed(
+        self, table: str, key: str, expected: Mapping[str, Any], found: Mapping[str, Any] | None
+    ) -> Iterator[str]:
+        if found is None:
+            yield f"{_name(table, key)} of {self.place} is gone"
+            return
+        for column, value in expected.items():
+            if column in found and not _same(found[column], value):
+                yield f"{_name(table, key)} of {self.place} has another '{column}' than its events say"
+
+    def _is_older(self, table: str, row: Mapping[str, Any]) -> bool:
+        """Tell whether a row had ended before the checkpoint, which is then not to tell of it."""
+        if not self.is_checkpoint or self.since is None:
+            return False
+        ended = row.get(_ENDS[table]) if table in _ENDS else row.get("created_at")
+        return isinstance(ended, str) and ended <= self.since
+
+
+def _name(table: str, key: str) -> str:
+    return "the row" if table == "environments" else f"{table.removesuffix('s')} {key}"
+
+
+def _same(found: Any, expected: Any) -> bool:
+    """Compare two values: of JSON, what they hold; times in it have two forms."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(_same(found[name], expected[name]) for name in found)
+    if isinstance(found, str) and isinstance(expected, str) and found != expected:
+        return _is_same_time(found, expected)
+    return bool(found == expected)
+
+
+def _is_same_time(one: str, other: str) -> bool:
+    try:
+        return datetime.fromisoformat(one) == datetime.fromisoformat(other)
+    except (ValueError, TypeError):
+        return False
+
+
+def _made(event: Row, detail: Mapping[str, Any]) -> Tables:
+    begun = {
+        "active": None,
+        "destroying": 0,
+        "created_at": event["at"],
+        "removed_at": None,
+        "alarm": None,
+        "alarm_holds": 1,
+        "counted_since": None,
+        "project": None,
+        "machine": None,
+    }
+    settings = {"value": _digest(detail["settings"]), "created_at": event["at"]}
+    return {
+        "environments": {"": begun},
+        "settings": {"1": settings},
+        **{table: {} for table in ("releases", "rollouts", "instances", "tasks")},
+    }
+
+
+def _digest(settings: Any) -> str:
+    return text_digest(canonical(settings).decode())
+
+
+def _settings(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+    version = 1 + max(int(number) for number in tables["settings"])
+    tables["settings"][str(version)] = {"value": _digest(detail["new"]), "created_at": event["at"]}
+
+
+def _release(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+    tables["releases"][str(event["release"])] = {
+        "number": event["release"],
+        "image": event["image"],
+        "configuration_digest": detail["configuration"],
+        "created_at": event["at"],
+        "ran_well": 0,
+        "last_active_at": None,
+        "pinned": 0,
+    }
+
+
+def _shift(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+    tables["environments"][""]["active"] = event["release"]
+    for number in (detail["from"], event["release"]):
+        if str(number) in tables["releases"]:
+            tables["releases"][str(number)]["last_active_at"] = event["at"]
+
+
+def _pinned(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+    tables["releases"][str(event["release"])]["pinned"] = int(event["kind"] == "pinned")
+
+
+def _rollout(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+    tables["rollouts"][str(detail["rollout"])] = {
+        "kind": detail["kind"],
+        "source": detail["from"],
+        "target": event["release"],
+        "actor": event["actor"],
+        "started_at": event["at"],
+        "state": "running",
+        "ended_at": None,
+        "detail": {},
+    }
+
+
+def _rollout_ended(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+    state = event["kind"].removeprefix("rollout-")
+    measured = {name: value for name, value in detail.items() if name != "rollout"}
+    tables["rollouts"][str(detail["rollout"])] |= {"state": state, "ended_at": event["at"], "detail": measured}
+    if state == "done":
+        tables["releases"][str(event["release"])]["ran_well"] = 1
+
+
+def _launch(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+    for name, address in dict(detail["instances"]).items():
+        nothing = dict.fromkeys(("boot_id", "pid", "start_time", "started_at", "removed_at", "taint", "ending"))
+        tables["instances"][name] = {
+            **nothing,
+            "ended_at": None,
+            "drifted_at": None,
+            "release": event["release"],
+            "address": address,
+            "created_at": event["at"],
+            "task": detail.get("task"),
+            "replacing": detail.get("replacing"),
+        }
+        if "task" in detail:
+            begun = {"release": event["release"], "name": detail["task"], "began_at": event["at"]}
+            tables["tasks"][name] = {**begun, "ended_at": None, "outcome": None}
+
+
+def _created(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+    process = {name: detail[name] for name in ("boot_id", "pid", "start_time")}
+    tables["instances"][detail["instance"]] |= {**process, "started_at": None}
+
+
+def _started(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+    tables["instances"][detail["instance"]]["started_at"] = event["at"]
+
+
+def _taint(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+    """Of several the first says why; the event says from when on the instance is to be replaced by now."""
+    row = tables["instances"][detail["instance"]]
+    first = {"kind": detail["taint"], "why": detail["why"], "actor": event["actor"], "at": event["at"]}
+    row["taint"] = {**(row["taint"] or first), "due_at": detail["due_at"], "isolated": detail["isolated"]}
+    if detail["taint"] == "drift":
+        row["drifted_at"] = row.get("drifted_at") or event["at"]
+
+
+def _ended(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+    told = {name: value for name, value in detail.items() if name != "instance"}
+    tables["instances"][detail["instance"]] |= {"ending": told, "ended_at": event["at"]}
+
+
+def _destroyed(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+    tables["instances"][detail["instance"]]["removed_at"] = event["at"]
+
+
+def _task(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+    for row in tables["tasks"].values():
+        if (row["release"], row["name"]) == (event["release"], detail["task"]):
+            row |= {"outcome": detail["outcome"], "ended_at": event["at"]}
+
+
+def _of_the_environment(change: Callable[[Row, Mapping[str, Any]], Mapping[str, Any]]) -> _Change:
+    def apply(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+        tables["environments"][""] |= change(event, detail)
+
+    return apply
+
+
+_Change = Callable[[Tables, Row, Mapping[str, Any]], None]
+_CHANGES: Final[Mapping[str, _Change]] = {
+    "settings": _settings,
+    "release": _release,
+    "shift": _shift,
+    "pinned": _pinned,
+    "unpinned": _pinned,
+    "rollout": _rollout,
+    "rollout-done": _rollout_ended,
+    "rollout-failed": _rollout_ended,
+    "launch": _launch,
+    "created": _created,
+    "started": _started,
+    "taint": _taint,
+    "ended": _ended,
+    "stopping": _ended,
+    "destroyed": _destroyed,
+    "task": _task,
+    "alarm": _of_the_environment(
+        lambda event, detail: {"alarm": detail["reason"], "alarm_holds": int(detail["holds"])}
+    ),
+    "alarm-over": _of_the_environment(
+        lambda event, detail: {"alarm": None, "alarm_holds": 1, "counted_since": event["at"]}
+    ),
+    "project": _of_the_environment(lambda event, detail: {"project": detail["project"]}),
+    "name-adopted": _of_the_environment(lambda event, detail: {"project": detail["project"]}),
+    "machine": _of_the_environment(lambda event, detail: {"machine": detail["machine"]}),
+    "destroying": _of_the_environment(lambda event, detail: {"destroying": 1}),
+    "removed": _of_the_environment(lambda event, detail: {"active": None, "removed_at": event["at"]}),
+}

@@ -1,0 +1,233 @@
+"""The tables are made again from the events: whatever was changed by hand in one of them is found and named."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from instar.errors import LedgerDamaged
+from instar.ledger import Ledger, chain, schema, sqlite
+from instar.model.codec import canonical, to_json
+from instar.model.release import Ending, EnvironmentId, Process, Settings
+from simulated import VirtualClock
+from simulated.values import configuration, image
+
+DEV = EnvironmentId(service="guestbook", name="dev")
+NETWORK = IPv4Network("10.9.0.0/24")
+AT = "2026-01-01T00:00:00.000000Z"
+
+
+def write_something(path: Path) -> None:
+    """Put something in every column that events tell of."""
+    clock = VirtualClock()
+    with Ledger(path, actor="ann", clock=clock.now) as ledger:
+        ledger.save_settings(DEV, Settings())
+        ledger.save_settings(DEV, Settings(instances=2))
+        ledger.set_project(DEV, "0" * 32)
+        ledger.set_machine(DEV, "web1 (0a1b2c)")
+        for name in ("one", "two"):
+            ledger.add_release(DEV, image(name).digest, configuration({"NAME": name}))
+            rollout = ledger.begin_rollout(DEV, "deploy", len(ledger.releases(DEV)))
+            ledger.set_active(DEV, rollout.target, {"switch_ms": 0.5})
+            ledger.end_rollout(rollout, "done" if name == "one" else "failed", {"switch_ms": 0.5, "reason": "x"})
+        ledger.set_pinned(DEV, 1, True)
+        first, second, _ = ledger.add_instances(DEV, 2, 3, NETWORK)
+        ledger.set_process(first.id, Process(boot_id="b", pid=7, start_time=99))
+        ledger.set_started(first.id)
+        ledger.taint(first.id, "drift", "changed", after_ms=60_000)
+        ledger.taint(first.id, "person", "now", isolated=True)
+        ledger.set_ending(second.id, Ending(reason="exited", at=ledger.now(), why="it ended", exit_status=3))
+        ledger.remove_instance(second.id, "ended")
+        ledger.begin_task(DEV, 2, "before 1", NETWORK)
+        ledger.end_task(DEV, 2, "before 1", "done", {})
+        ledger.set_alarm(DEV, "look", holds=False)
+        ledger.set_alarm(DEV, None)
+        ledger.set_alarm(DEV, "look again")
+        ledger.begin_rollout(DEV, "rollback", 1)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    found = tmp_path / "instar.db"
+    write_something(found)
+    return found
+
+
+def tamper(path: Path, statement: str) -> None:
+    """Change something as whoever may write the file can: with the rules taken away and put back."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    rules = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+    for name, _ in rules:
+        connection.execute(f"DROP TRIGGER {name}")
+    assert connection.execute(statement).rowcount > 0, statement
+    for _, sql in rules:
+        connection.execute(sql)
+    connection.close()
+
+
+def verify(path: Path) -> None:
+    with Ledger(path, actor="bob") as ledger:
+        ledger.verify()
+
+
+def test_what_was_written_follows_from_its_events(path: Path) -> None:
+    with Ledger(path, actor="bob") as ledger:
+        verified = ledger.verify()
+    assert not verified.unprovable
+    assert verified.heads.keys() == {"guestbook/dev"} and verified.heads["guestbook/dev"] == verified.head
+
+
+LAST_SETTINGS = "UPDATE settings SET value = json_set(value, '$.instances', 9)"
+FOUND = {
+    f"{LAST_SETTINGS} WHERE version = 2": "setting 2 .* another 'value'",
+    f"{LAST_SETTINGS} WHERE version = 1": "setting 1 .* another 'value'",
+    "INSERT INTO settings SELECT environment, 3, value, created_at FROM settings LIMIT 1": "no event tells of setting",
+    "DELETE FROM settings WHERE version = 2": "setting 2 .* is gone",
+    "UPDATE releases SET ran_well = 1 WHERE number = 2": "release 2 .* another 'ran_well'",
+    "UPDATE releases SET ran_well = 0 WHERE number = 1": "release 1 .* another 'ran_well'",
+    f"UPDATE releases SET last_active_at = '{AT}' WHERE number = 1": "release 1 .* another 'last_active_at'",
+    "UPDATE releases SET pinned = 0": "release 1 .* another 'pinned'",
+    "UPDATE releases SET pinned = 1 WHERE number = 2": "release 2 .* another 'pinned'",
+    f"UPDATE releases SET created_at = '{AT}' WHERE number = 2": "release 2 .* another 'created_at'",
+    "UPDATE rollouts SET target = 2 WHERE id = 1": "rollout 1 .* another 'target'",
+    "UPDATE rollouts SET state = 'done' WHERE id = 2": "rollout 2 .* another 'state'",
+    "UPDATE rollouts SET detail = '{}' WHERE id = 2": "rollout 2 .* another 'detail'",
+    "UPDATE rollouts SET actor = 'eve' WHERE id = 1": "rollout 1 .* another 'actor'",
+    f"UPDATE rollouts SET state = 'done', ended_at = '{AT}' WHERE id = 3": "rollout 3 .* another 'state'",
+    "DELETE FROM rollouts WHERE id = 2": "rollout 2 .* is gone",
+    "UPDATE instances SET taint = NULL": "instance guestbook-dev-2-1 .* another 'taint'",
+    "UPDATE instances SET taint = json_set(taint, '$.why', 'no matter') WHERE taint IS NOT NULL": "another 'taint'",
+    f"UPDATE instances SET taint = json_set(taint, '$.due_at', '{AT}') WHERE taint IS NOT NULL": "another 'taint'",
+    "UPDATE instances SET drifted_at = NULL": "another 'drifted_at'",
+    "UPDATE instances SET pid = 8 WHERE pid = 7": "another 'pid'",
+    f"UPDATE instances SET started_at = '{AT}' WHERE started_at IS NOT NULL": "another 'started_at'",
+    f"UPDATE instances SET removed_at = '{AT}' WHERE id = 'guestbook-dev-2-3'": "guestbook-dev-2-3 .* 'removed_at'",
+    "UPDATE instances SET removed_at = NULL": "guestbook-dev-2-2 .* 'removed_at'",
+    "UPDATE instances SET ending = json_set(ending, '$.why', 'x') WHERE ending IS NOT NULL": "another 'ending'",
+    "UPDATE instances SET release = 1 WHERE id = 'guestbook-dev-2-3'": "another 'release'",
+    "UPDATE instances SET replacing = 'old' WHERE id = 'guestbook-dev-2-3'": "another 'replacing'",
+    "DELETE FROM instances WHERE id = 'guestbook-dev-2-3'": "instance guestbook-dev-2-3 .* is gone",
+    "INSERT INTO instances (id, environment, release, stem, k, address, created_at) "
+    f"VALUES ('s-9', 1, 1, 's', 9, '10.9.0.99', '{AT}')": "no event tells of instance s-9",
+    "UPDATE tasks SET outcome = 'failed'": "another 'outcome'",
+    "DELETE FROM tasks": "task guestbook-dev-2-4 .* is gone",
+    "UPDATE environments SET alarm = NULL": "the row .* another 'alarm'",
+    "UPDATE environments SET alarm_holds = 0": "the row .* another 'alarm_holds'",
+    f"UPDATE environments SET counted_since = '{AT}'": "the row .* another 'counted_since'",
+    f"UPDATE environments SET project = '{'f' * 32}'": "the row .* another 'project'",
+    "UPDATE environments SET machine = 'web2'": "the row .* another 'machine'",
+    "UPDATE environments SET destroying = 1": "the row .* another 'destroying'",
+}
+
+
+@pytest.mark.parametrize("change", FOUND)
+def test_what_was_changed_by_hand_is_found(path: Path, change: str) -> None:
+    tamper(path, change)
+    with pytest.raises(LedgerDamaged, match=FOUND[change]):
+        verify(path)
+
+
+def test_an_environment_that_was_made_again_follows_from_its_own_events(tmp_path: Path) -> None:
+    path = tmp_path / "instar.db"
+    with Ledger(path, actor="ann", clock=VirtualClock().now) as ledger:
+        for instances in (1, 2):
+            ledger.save_settings(DEV, Settings(instances=instances))
+            ledger.add_release(DEV, image().digest, configuration())
+            ledger.remove_environment(DEV)
+        ledger.save_settings(DEV, Settings(instances=3))
+        ledger.verify()
+    tamper(path, f"{LAST_SETTINGS} WHERE environment = 3")
+    with pytest.raises(LedgerDamaged, match="setting 1 of guestbook/dev has another 'value'"):
+        verify(path)
+
+
+# a ledger from before there were chains
+
+
+@pytest.fixture
+def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A ledger of schema 6, with one chain: an environment, a release, an instance that is gone and one that is not."""
+    path = tmp_path / "instar.db"
+    files = schema.files("sqlite")
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "files", lambda engine: files[:6])
+        connection = sqlite3.connect(path, isolation_level=None)
+        sqlite.migrate(connection)
+    text, made = canonical(Settings()).decode(), configuration()
+    digest = image().digest
+    connection.execute(
+        "INSERT INTO environments (service, environment, created_at) VALUES ('guestbook', 'dev', ?)", (AT,)
+    )
+    connection.execute("INSERT INTO settings VALUES (1, 1, ?, ?)", (text, AT))
+    connection.execute(
+        "INSERT INTO releases (environment, number, image, configuration, configuration_digest, created_at)"
+        " VALUES (1, 1, ?, ?, ?, ?)",
+        (digest, canonical(made).decode(), made.digest, AT),
+    )
+    for k in (1, 2):
+        connection.execute(
+            "INSERT INTO instances (id, environment, release, stem, k, address, created_at)"
+            " VALUES (?, 1, 1, 'guestbook-dev-1', ?, ?, ?)",
+            (f"guestbook-dev-1-{k}", k, f"10.9.0.{k}", AT),
+        )
+    connection.execute("UPDATE instances SET removed_at = ? WHERE k = 1", (AT,))
+    add_events(connection, ("environment", None, None, {"settings": to_json(Settings())}))
+    add_events(connection, ("release", 1, digest, {"configuration": made.digest}))
+    add_events(connection, ("destroyed", 1, digest, {"instance": "guestbook-dev-1-1", "reason": "x"}))
+    connection.close()
+    yield path
+
+
+def add_events(connection: sqlite3.Connection, *events: tuple[str, int | None, str | None, dict[str, object]]) -> None:
+    for kind, release, digest, detail in events:
+        last = connection.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone() or (
+            0,
+            chain.START,
+        )
+        row = (last[0] + 1, AT, "ann", kind, "guestbook/dev", release, digest, chain.detail_text(detail))
+        connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, chain.link(last[1], *row)))
+
+
+def test_the_old_chain_is_closed_and_stays_verifiable_and_what_is_older_is_said_to_be_unprovable(old: Path) -> None:
+    with Ledger(old, actor="ann") as ledger:
+        kinds = [(event.kind, str(event.environment or "-")) for event in ledger.history()]
+        assert kinds[3:] == [("chain-closed", "-"), ("checkpoint", "guestbook/dev")]
+        ledger.record("note")
+        verified = ledger.verify()
+        assert verified.unprovable == {"guestbook/dev": 5}
+        assert verified.heads.keys() == {"guestbook/dev", "-"}
+    with Ledger(old, actor="ann") as again:
+        assert len(again.history()) == 6, "a checkpoint is written once"
+    tamper(old, "UPDATE events SET actor = 'eve' WHERE seq = 2")
+    with pytest.raises(LedgerDamaged, match="event 2 is not what was written"):
+        verify(old)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        LAST_SETTINGS,
+        "UPDATE releases SET ran_well = 1",
+        "UPDATE instances SET address = '10.9.0.77' WHERE k = 2",
+        f"UPDATE instances SET removed_at = '{AT}' WHERE k = 2",
+        "UPDATE environments SET alarm = 'x'",
+    ],
+)
+def test_what_is_changed_after_a_checkpoint_is_found(old: Path, change: str) -> None:
+    verify(old)
+    tamper(old, change)
+    with pytest.raises(LedgerDamaged, match="than its events say"):
+        verify(old)
+
+
+def test_what_follows_a_checkpoint_follows_from_events(old: Path) -> None:
+    with Ledger(old, actor="ann") as ledger:
+        ledger.save_settings(DEV, Settings(instances=2))
+        ledger.taint("guestbook-dev-1-2", "person", "why")
+        ledger.remove_instance("guestbook-dev-1-2", "over")
+        ledger.end_rollout(ledger.begin_rollout(DEV, "deploy", 1), "done")
+        ledger.verify()
