@@ -11,8 +11,10 @@ from instar.control.lease import with_lease
 from instar.control.loop import Loop
 from instar.errors import EnvironmentBusy, LeaseLost, Refused, UsageError
 from instar.ledger import Ledger
+from instar.ledger.copying import move
 from instar.model.progress import silent
 from instar.model.release import Settings
+from instar.operations.ledger import require_in_ledger, which_ledger
 from instar.operations.locks import hold_environment, is_here
 from instar.workspace import MachineWorkspace
 from postgres import PostgresServer
@@ -117,3 +119,30 @@ def test_what_is_no_address_of_a_database_is_refused_and_not_shown(tmp_path: Pat
         with pytest.raises(UsageError) as caught:
             MachineWorkspace({"INSTAR_HOME": str(tmp_path), "INSTAR_LEDGER": address}, silent)
         assert "hunter2" not in caught.value.message
+
+
+def test_a_promotion_from_another_ledger_is_refused(machines: Machines) -> None:
+    require_in_ledger(machines.one, ENV)
+    with Ledger(machines.one.state.ledger, actor="ann") as own:
+        own.save_settings(ENV, Settings())
+    with pytest.raises(Refused, match="it is in another ledger") as caught:
+        require_in_ledger(machines.one, ENV)
+    assert caught.value.hint and "instar ledger copy" in caught.value.hint
+    machines.one.ledger.save_settings(ENV, Settings())
+    require_in_ledger(machines.one, ENV)
+
+
+def test_which_ledger_is_read_and_which_is_not(machines: Machines, address: str) -> None:
+    assert list(which_ledger(machines.one)) == [f"{machines.one.ledger.address} is read"]
+    with Ledger(machines.one.state.ledger, actor="ann") as own:
+        own.save_settings(ENV, Settings())
+        _, told = which_ledger(machines.one)
+        assert told.startswith(f"{own.address} is not, with {ENV}: instar ledger copy {own.address} postgresql://")
+        move(own, machines.one.ledger, {"local": machines.one.machine})
+    assert list(which_ledger(machines.one)) == [f"{machines.one.ledger.address} is read"]
+    alone = MachineWorkspace({"INSTAR_HOME": str(machines.one.state.root)}, silent)
+    (told,) = which_ledger(alone)
+    assert "was moved, and goes on at postgresql://" in told
+    with pytest.raises(Refused, match="this ledger was moved"):
+        alone.ledger.save_settings(ENV, Settings(instances=2))
+    alone.ledger.close()

@@ -37,3 +37,23 @@ def upgrade(as_json: bool) -> None:
         say_json({"ledger": opened.address, "schema": opened.schema_version})
     else:
         say(f"the ledger {opened.address} is of schema {opened.schema_version}")
+
+
+@ledger.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@json_option
+def copy(source: str, target: str, as_json: bool) -> None:
+    """Move the ledger FROM into TO, with its chains. FROM is read from then on, and no longer written.
+
+    Each is a file, or postgresql://…; TO has nothing yet. On PostgreSQL it takes the role that owns the schema.
+    """
+    from instar.operations.ledger import move_ledger
+
+    events = move_ledger(open_workspace(), source, target)
+    if as_json:
+        say_json({"events": events})
+    else:
+        say(
+            f"{events} events are there, and all that follows from them; name it in INSTAR_LEDGER or the machine's file"
+        )

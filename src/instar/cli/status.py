@@ -27,6 +27,7 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
     Without ENV: at a glance, the environments of the definition here, or all where there is none.
     """
     from instar.model.progress import Progress
+    from instar.operations.ledger import which_ledger
     from instar.operations.locks import is_here
     from instar.operations.status import status as look
     from instar.views.status import overview_page, status_json, status_page
@@ -42,8 +43,9 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
     service = service_name(file)
     states = workspace.ledger.environments(service)
     everything = [look(workspace, state) for state in states if is_here(workspace, state)]
+    for text in which_ledger(workspace):
+        workspace.report(Progress(stage="ledger", text=text))
     if workspace.ledger.shared:
-        workspace.report(Progress(stage="ledger", text=workspace.ledger.address))
         for state in (state for state in states if not is_here(workspace, state)):
             workspace.report(Progress(stage="elsewhere", text=f"{state.id} is on {state.machine}: ask there"))
     if as_json:

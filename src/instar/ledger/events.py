@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from instar.errors import Refused
 from instar.ledger import chain, witness
 from instar.ledger.leases import Leases
 from instar.ledger.rows import event_value, time_text, time_value
 from instar.ledger.session import Session
+from instar.model.codec import parse
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentId, Event
 
-_LAST = "SELECT seq, at FROM events ORDER BY seq DESC LIMIT 1"
+_LAST = "SELECT seq, at, kind, detail FROM events ORDER BY seq DESC LIMIT 1"
 _HEAD = "SELECT seq, hash FROM events WHERE place = :place AND seq > :closed ORDER BY seq DESC LIMIT 1"
 _HEAD_OF_NONE = "SELECT seq, hash FROM events WHERE place IS NULL AND seq > :closed ORDER BY seq DESC LIMIT 1"
 _CLOSED = "SELECT seq, hash FROM events WHERE kind = 'chain-closed' ORDER BY seq LIMIT 1"
@@ -25,6 +27,15 @@ _AFTER = "SELECT * FROM events WHERE seq > :seq ORDER BY seq LIMIT :most"
 _ALL = "SELECT * FROM events ORDER BY seq DESC LIMIT :last"
 _OF_ENVIRONMENT = "SELECT * FROM events WHERE place = :place ORDER BY seq DESC LIMIT :last"
 NO_LIMIT = 2**62
+MOVED = "ledger-moved"  # the last event of a ledger that goes on elsewhere
+
+
+def moved(address: str, to: str) -> Refused:
+    """Return the refusal to write a ledger that goes on elsewhere."""
+    return Refused(
+        f"cannot write '{address}': this ledger was moved, and goes on at {to}",
+        hint=f"use that one: INSTAR_LEDGER={to}, or 'ledger' in the machine's file",
+    )
 
 
 class Clock:
@@ -103,6 +114,8 @@ class Events:
             if self._leases is not None and environment is not None:
                 self._leases.require_to_write(environment)
             last, place = self._session.row(_LAST), str(environment) if environment else None
+            if last is not None and last["kind"] == MOVED:
+                raise moved(self._session.engine.address, parse(last["detail"])["to"])
             fields = {
                 "seq": last["seq"] + 1 if last else 1,
                 "at": self.clock.text(),

@@ -126,6 +126,15 @@ class PostgreSQL:
         if self.in_transaction:
             self.execute("ROLLBACK", {}, "write")
 
+    @contextlib.contextmanager
+    def without_rules(self) -> Iterator[None]:
+        tables = [row[0] for row in self.execute(_OWN_TABLES, {})]
+        for table in tables:
+            self.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER", {}, "write")
+        yield
+        for table in tables:
+            self.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER", {}, "write")
+
     def find_damage(self) -> str | None:
         expected = (schema.files("postgresql")[0].parent / "objects.txt").read_text("utf-8").splitlines()
         changed = sorted(set(self.objects()) ^ set(expected))
@@ -273,6 +282,7 @@ _CAUSES = (
     ("42703", None, "what runs goes on without it; put a copy back in its place"),
     ("XX", None, "what runs goes on without it; put a copy back in its place"),
 )
+_OWN_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'instar' ORDER BY tablename"
 _SET_VERSION = """
     INSERT INTO ledger (one, version) VALUES (1, :version) ON CONFLICT (one) DO UPDATE SET version = excluded.version"""
 _OBJECTS = r"""

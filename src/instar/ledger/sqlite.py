@@ -89,6 +89,15 @@ class SQLite:
     def rollback(self) -> None:
         self.execute("ROLLBACK", {}, "write")
 
+    @contextlib.contextmanager
+    def without_rules(self) -> Iterator[None]:
+        rules = self.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'", {})
+        for rule in rules:
+            self.execute(f"DROP TRIGGER {rule['name']}", {}, "write")
+        yield
+        for rule in rules:
+            self.execute(rule["sql"], {}, "write")
+
     def find_damage(self) -> str | None:
         with self._wrapped("verify"):
             return _broken_page(self.connection) or _changed_schema(self.connection)

@@ -10,6 +10,7 @@ from instar.model.definition import Environment
 from instar.model.outcome import RolloutOutcome
 from instar.model.release import Configuration, EnvironmentId, Release, Settings
 from instar.operations.deploy import begin, converge, get_declared, leave, require_agent
+from instar.operations.ledger import require_in_ledger
 from instar.operations.locks import hold_environment, keep_from_gc
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
@@ -62,7 +63,9 @@ def promoted(workspace: Workspace, loaded: Loaded, source: str, name: str) -> tu
             f"cannot promote '{source}' to '{name}': {name} takes releases from '{environment.promote_from}' only",
             hint=f"instar promote {environment.promote_from} {name}",
         )
-    origin = workspace.ledger.get_environment(EnvironmentId(service=loaded.definition.name, name=source))
+    source_id = EnvironmentId(service=loaded.definition.name, name=source)
+    require_in_ledger(workspace, source_id)
+    origin = workspace.ledger.get_environment(source_id)
     require_own_source(workspace, origin.id, loaded)
     if origin.active is None:
         raise Refused(f"cannot promote '{source}': no release is active there", hint=f"instar deploy {source}")

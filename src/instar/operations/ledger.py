@@ -1,0 +1,71 @@
+"""``instar ledger copy``: a ledger moves into another database."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from instar.errors import Refused, UsageError
+from instar.ledger import Ledger
+from instar.ledger.copying import move, moved_to
+from instar.model.release import EnvironmentId
+from instar.operations.locks import hold_environment
+from instar.operations.privilege import require_root
+from instar.operations.workspace import Workspace
+
+
+def move_ledger(workspace: Workspace, source: str, target: str) -> int:
+    """Move a ledger; return how many events it had. Nobody acts on any of its environments of this machine meanwhile.
+
+    Raises EnvironmentBusy, and what :func:`instar.ledger.copying.move` raises.
+    """
+    require_root("ledger copy", "it reads and writes the machine's ledger")
+    if source == target or not (_is_shared(source) or Path(source).exists()):
+        why = "it is the same" if source == target else f"there is no '{source}'"
+        raise UsageError(f"cannot copy the ledger: {why}")
+    with contextlib.ExitStack() as held:
+        old = held.enter_context(Ledger(_address(source), actor=workspace.actor))
+        new = held.enter_context(Ledger(_address(target), actor=workspace.actor))
+        if source == str(workspace.state.ledger):
+            for state in old.environments():
+                held.enter_context(hold_environment(workspace, state.id, patient=False))
+        providers = {state.settings.provider for state in old.environments()}
+        return move(old, new, {name: workspace.machine_of(name) for name in providers})
+
+
+def which_ledger(workspace: Workspace) -> Iterator[str]:
+    """Yield what to say of the ledger that is read, where that does not go without saying, and of one that is not."""
+    if not workspace.ledger.shared:
+        to = moved_to(workspace.ledger)
+        if to is not None:
+            yield f"{workspace.ledger.address} was moved, and goes on at {to}: that one is not read here"
+        return
+    yield f"{workspace.ledger.address} is read"
+    own = workspace.state.ledger
+    if own.exists():
+        with Ledger(own, actor=workspace.actor) as other:
+            if moved_to(other) is None and other.environments():
+                names = ", ".join(str(state.id) for state in other.environments())
+                yield f"{own} is not, with {names}: instar ledger copy {own} {workspace.ledger.address}"
+
+
+def require_in_ledger(workspace: Workspace, environment: EnvironmentId) -> None:
+    """Raise Refused where an environment is in the machine's own ledger, and another is read."""
+    own = workspace.state.ledger
+    if not workspace.ledger.shared or not own.exists() or workspace.ledger.find_environment(environment) is not None:
+        return
+    with Ledger(own, actor=workspace.actor) as other:
+        if moved_to(other) is None and other.find_environment(environment) is not None:
+            raise Refused(
+                f"cannot promote '{environment}': it is in another ledger, {own}",
+                hint=f"a promotion is within one ledger; move that one: instar ledger copy {own} TO",
+            )
+
+
+def _address(word: str) -> Path | str:
+    return word if _is_shared(word) else Path(word)
+
+
+def _is_shared(word: str) -> bool:
+    return word.startswith(("postgresql://", "postgres://"))
