@@ -8,7 +8,6 @@ import os
 import pwd
 import re
 import secrets
-import socket
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -149,7 +148,7 @@ class MachineWorkspace:
         except OSError:
             known = b""
         told = hashlib.sha256(known + str(self.state.root.resolve()).encode()).hexdigest()
-        return f"{socket.gethostname()} ({told[:6]})"
+        return f"{os.uname().nodename} ({told[:6]})"
 
     def machine_of(self, provider: str) -> str | None:
         return self.machine if provider == "local" else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,14 @@ from instar.control.loop import Loop
 from instar.errors import EnvironmentBusy, LeaseLost, Refused, UsageError
 from instar.ledger import Ledger
 from instar.ledger.copying import move
+from instar.model.definition import Environment
+from instar.model.digest import Digest
 from instar.model.progress import silent
 from instar.model.release import Settings
 from instar.operations.ledger import require_in_ledger, which_ledger
 from instar.operations.locks import hold_environment, is_here
+from instar.operations.secret_key import export_key, import_key, require_key
+from instar.operations.secrets import keep_secrets
 from instar.workspace import MachineWorkspace
 from postgres import PostgresServer
 from simulated import Simulation
@@ -117,7 +121,7 @@ def test_a_machine_of_its_own_asks_for_no_lease(tmp_path: Path) -> None:
 def test_what_is_no_address_of_a_database_is_refused_and_not_shown(tmp_path: Path) -> None:
     for address in ("mysql://ann:hunter2@db/x", "/var/lib/instar.db", "db:hunter2"):
         with pytest.raises(UsageError) as caught:
-            MachineWorkspace({"INSTAR_HOME": str(tmp_path), "INSTAR_LEDGER": address}, silent)
+            MachineWorkspace({"INSTAR_HOME": str(tmp_path), "INSTAR_LEDGER": address}, silent).ledger  # noqa: B018
         assert "hunter2" not in caught.value.message
 
 
@@ -146,3 +150,45 @@ def test_which_ledger_is_read_and_which_is_not(machines: Machines, address: str)
     with pytest.raises(Refused, match="this ledger was moved"):
         alone.ledger.save_settings(ENV, Settings(instances=2))
     alone.ledger.close()
+
+
+def keep(workspace: MachineWorkspace, folder: Path) -> Mapping[str, Digest]:
+    """Keep a secret as a deploy does."""
+    environment = Environment(name="dev", secrets={"TOKEN": "token"})
+    require_key(workspace, make=True)
+    return keep_secrets(workspace.state, folder, environment)
+
+
+@pytest.mark.root
+def test_one_secret_has_one_digest_on_all_machines_that_share_a_ledger(machines: Machines, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret")
+    one, other = machines.one, machines.other
+    with pytest.raises(Refused, match="has none yet"):
+        export_key(one)
+    first = keep(one, tmp_path)
+    for make in (True, False):
+        with pytest.raises(Refused, match="this machine has no key yet") as caught:
+            require_key(other, make=make)
+        assert caught.value.hint and "instar ledger key import" in caught.value.hint
+    with pytest.raises(Refused, match="it is not the one of this ledger"):
+        import_key(other, "0" * 64)
+    with pytest.raises(UsageError):
+        import_key(other, "no key")
+    import_key(other, export_key(one))
+    assert keep(other, tmp_path) == first
+    assert other.state.secret_key.stat().st_mode & 0o777 == 0o600
+    told = [event for event in one.ledger.history() if event.kind == "secret-key"]
+    assert len(told) == 1 and export_key(one) not in str(told)
+
+
+@pytest.mark.root
+def test_a_machine_with_another_key_is_refused_and_keeps_it(machines: Machines, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret")
+    keep_secrets(machines.other.state, tmp_path, Environment(name="dev", secrets={"TOKEN": "token"}))
+    own = export_key(machines.other)
+    keep(machines.one, tmp_path)
+    with pytest.raises(Refused, match="this machine has another key"):
+        keep(machines.other, tmp_path)
+    with pytest.raises(Refused, match="and secrets that are kept by it"):
+        import_key(machines.other, export_key(machines.one))
+    assert export_key(machines.other) == own

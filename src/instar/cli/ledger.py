@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from instar.cli.options import json_option, open_workspace
@@ -57,3 +59,32 @@ def copy(source: str, target: str, as_json: bool) -> None:
         say(
             f"{events} events are there, and all that follows from them; name it in INSTAR_LEDGER or the machine's file"
         )
+
+
+@click.group()
+def key() -> None:
+    """The key by which digests of secrets are made: a file of each machine that shares the ledger, the same on all."""
+
+
+@key.command("export")
+def export_() -> None:
+    """Print this machine's key, for another that shares the ledger. Who has it can try guesses at secrets.
+
+    \b
+    instar ledger key export | ssh OTHER sudo instar ledger key import
+    """
+    from instar.operations.secret_key import export_key
+
+    click.echo(export_key(open_workspace()))
+
+
+@key.command("import")
+def import_() -> None:
+    """Read from stdin the key that another machine has exported, and make it this one's."""
+    from instar.operations.secret_key import import_key
+
+    import_key(open_workspace(), sys.stdin.read(1024).strip())
+    say("this machine makes the digests of secrets by that key now")
+
+
+ledger.add_command(key)

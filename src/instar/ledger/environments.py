@@ -6,7 +6,6 @@ from instar.errors import NotFound, Refused
 from instar.ledger.events import Events
 from instar.ledger.rows import state_value
 from instar.ledger.session import Row, Session
-from instar.ledger.tables import read_tables
 from instar.model.codec import canonical, parse, to_json
 from instar.model.release import EnvironmentId, EnvironmentState, Settings
 
@@ -147,6 +146,8 @@ class Environments:
         """Write, once, how each environment is of which that does not follow from events: one of an older Instar."""
         if not self._session.rows(_UNPROVABLE):
             return
+        from instar.ledger.tables import read_tables  # once in a ledger's life
+
         with self._events.transaction():
             for row in self._session.rows(_UNPROVABLE):
                 environment = EnvironmentId(service=row["service"], name=row["environment"])

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from instar.errors import LedgerError, Refused
 from instar.ledger.environments import Environments
@@ -22,10 +23,15 @@ from instar.ledger.rollouts import Rollouts
 from instar.ledger.schema import latest
 from instar.ledger.session import Engine, Session
 from instar.ledger.tasks import Tasks
-from instar.ledger.verification import Verified, verify
+from instar.model.digest import Digest
 from instar.model.release import EnvironmentId
 
+if TYPE_CHECKING:
+    from instar.ledger.verification import Verified
+
 _DESTROYING = "UPDATE environments SET destroying = 1 WHERE id = :id"
+_FINGERPRINT = "SELECT fingerprint FROM secret_keys"
+_SET_FINGERPRINT = "INSERT INTO secret_keys (one, fingerprint) VALUES (1, :fingerprint)"
 _REMOVE = "UPDATE environments SET active = NULL, removed_at = :now WHERE id = :id"
 
 
@@ -156,12 +162,26 @@ class Ledger:
             self.session.write(_REMOVE, id=self._environments.row_id(environment), now=self._clock.text())
             self._events.add("removed", environment, None, None, {})
 
+    def find_secret_key(self) -> Digest | None:
+        """Return a hash of the key that digests of secrets are made by here; None as long as nobody has said."""
+        row = self.session.row(_FINGERPRINT)
+        return None if row is None else Digest(row["fingerprint"])
+
+    def set_secret_key(self, fingerprint: Digest) -> None:
+        """Write by which key digests of secrets are made here: once. Nothing when another process was first."""
+        with self.transaction():
+            if self.find_secret_key() is None:
+                self.session.write(_SET_FINGERPRINT, fingerprint=fingerprint)
+                self.record("secret-key", fingerprint=fingerprint)
+
     def verify(self) -> Verified:
         """Check every page, the chain of events, and that releases and traffic are what the events say.
 
         Raises LedgerDamaged, naming the first event that is not what was written. A cut-off end shows only when
         the result's ``head`` is compared with the one in the system log.
         """
+        from instar.ledger.verification import verify  # most commands don't
+
         with self.session.reading() as engine:
             return verify(engine)
 

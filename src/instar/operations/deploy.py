@@ -24,6 +24,7 @@ from instar.operations.locks import agent_pid, hold_environment, hold_store, kee
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
 from instar.operations.project import project_of, require_own
+from instar.operations.secret_key import require_key
 from instar.operations.secrets import keep_secrets, look_at_secrets
 from instar.operations.watch import require_watch, warn_unwatched, watch_release
 from instar.operations.workspace import Workspace
@@ -140,6 +141,8 @@ def get_declared(loaded: Loaded, name: str) -> Environment:
 
 def configure(workspace: Workspace, loaded: Loaded, environment: Environment) -> Configuration:
     """Return what an instance of the definition's service starts from in ``environment``, besides its image."""
+    if environment.secrets:
+        require_key(workspace, make=True)
     secrets = keep_secrets(workspace.state, loaded.folder, environment)
     return Configuration(service=loaded.definition.service, config=environment.config, secrets=secrets)
 

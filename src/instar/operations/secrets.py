@@ -17,7 +17,7 @@ from instar.model.keyed import keyed_digest
 from instar.model.state import StateDirectory
 
 MAX_BYTES = 1024 * 1024
-_KEY_BYTES = 32
+KEY_BYTES = 32
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -30,11 +30,7 @@ def keep_secrets(state: StateDirectory, folder: Path, environment: Environment) 
     if not environment.secrets:
         return {}
     state.secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
-    key = _find_key(state)
-    if key is None:
-        _write_once(state.secret_key, random.token_bytes(_KEY_BYTES))
-        key = _find_key(state)
-    assert key is not None  # nobody removes it
+    key = find_key(state) or make_key(state)
     contents = _read(folder, environment)
     digests = _digests(key, contents)
     for name, content in contents.items():
@@ -46,11 +42,25 @@ def look_at_secrets(state: StateDirectory, folder: Path, environment: Environmen
     """Return the digests that :func:`keep_secrets` would, and write nothing."""
     if not environment.secrets:
         return {}
-    key = _find_key(state) or random.token_bytes(_KEY_BYTES)
+    key = find_key(state) or random.token_bytes(KEY_BYTES)
     return _digests(key, _read(folder, environment))
 
 
-def _find_key(state: StateDirectory) -> bytes | None:
+def make_key(state: StateDirectory) -> bytes:
+    """Make the key of the digests, or return the one that another process has just made."""
+    put_key(state, random.token_bytes(KEY_BYTES))
+    key = find_key(state)
+    assert key is not None  # nobody removes it
+    return key
+
+
+def put_key(state: StateDirectory, key: bytes) -> None:
+    """Write the key of the digests, where there is none."""
+    state.secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _write_once(state.secret_key, key)
+
+
+def find_key(state: StateDirectory) -> bytes | None:
     """Return the key of the digests; None where no secret was ever kept.
 
     Raises HostError where it is lost or damaged: with another one every secret would have another digest, every
@@ -67,7 +77,7 @@ def _find_key(state: StateDirectory) -> bytes | None:
     except OSError as error:
         raise HostError(f"cannot read '{path}': {error.strerror}") from error
     others = len(kept) > 1 and not any(_is_of(key, one) for one in kept)  # of a single one nobody knows which is other
-    if len(key) != _KEY_BYTES or others:
+    if len(key) != KEY_BYTES or others:
         raise _unusable(path, "it is damaged")
     return key
 

@@ -1,0 +1,69 @@
+"""The key of the digests of secrets: a file of each machine, and the same on all that share a ledger.
+
+With one key the same definition is one release, whichever machine it is deployed from. The ledger has a hash of the
+key, so that another is told from it before it makes digests; a directory's key of before becomes that of its ledger.
+The key goes from machine to machine by ``instar ledger key export`` and ``import``, and never through the ledger.
+"""
+
+from __future__ import annotations
+
+import re
+
+from instar.errors import Refused, UsageError
+from instar.model.digest import Digest
+from instar.operations.privilege import require_root
+from instar.operations.secrets import KEY_BYTES, find_key, make_key, put_key
+from instar.operations.workspace import Workspace
+
+_WORDS = re.compile(r"[0-9a-f]{64}")
+_IMPORT = "on a machine that has it: instar ledger key export; here: instar ledger key import"
+
+
+def require_key(workspace: Workspace, *, make: bool) -> None:
+    """See to it that this machine makes digests of secrets by the key of the ledger that it shares.
+
+    ``make``: where the ledger has none yet, this machine's becomes it. Raises Refused where this machine has another,
+    or none.
+    """
+    if not workspace.ledger.shared:
+        return
+    known, own = workspace.ledger.find_secret_key(), find_key(workspace.state)
+    if known is None and make:
+        workspace.ledger.set_secret_key(_fingerprint(own or make_key(workspace.state)))
+    elif known is not None and (own is None or _fingerprint(own) != known):
+        what = "has no key yet" if own is None else "has another key"
+        raise Refused(f"cannot make the digests of secrets: this machine {what} than the ledger's", hint=_IMPORT)
+
+
+def export_key(workspace: Workspace) -> str:
+    """Return the key of this machine as text. Raises Refused when it has none."""
+    require_root("ledger key export", "it reads the key of the machine's secrets")
+    key = find_key(workspace.state)
+    if key is None:
+        raise Refused("cannot export the key: this machine has none yet", hint="it is made with the first secret")
+    return key.hex()
+
+
+def import_key(workspace: Workspace, text: str) -> None:
+    """Make ``text``, which another machine has exported, the key of this one.
+
+    Raises UsageError for what is no key; Refused where this machine has another, or where it is not the ledger's.
+    """
+    require_root("ledger key import", "it writes the key of the machine's secrets")
+    if not _WORDS.fullmatch(text):
+        raise UsageError(f"cannot import the key: it is not {2 * KEY_BYTES} hexadecimal digits")
+    key = bytes.fromhex(text)
+    known = workspace.ledger.find_secret_key()
+    if known is not None and _fingerprint(key) != known:
+        raise Refused("cannot import the key: it is not the one of this ledger", hint=_IMPORT)
+    own = find_key(workspace.state)
+    if own is not None and own != key:
+        raise Refused(
+            "cannot import the key: this machine has another, and secrets that are kept by it",
+            hint=f"what runs needs it; without secrets to lose, move '{workspace.state.secret_key}' away first",
+        )
+    put_key(workspace.state, key)
+
+
+def _fingerprint(key: bytes) -> Digest:
+    return Digest.of(b"instar: the key of a ledger's secrets\n" + key)
