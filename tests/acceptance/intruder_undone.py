@@ -100,6 +100,13 @@ def _add_element(victim: Victim, family: str, name: str, element: str) -> None:
     _undone(victim, "nft", "delete", "element", *where)
 
 
+def name_another_router(victim: Victim) -> None:
+    """Inside, so that nobody is reached any more."""
+    inside = ("nsenter", "-t", str(victim.pid), "-n", "ip", "neigh", "add", "203.0.113.7")
+    _run(*inside, "lladdr", "02:00:00:00:00:99", "dev", "eth0", "nud", "permanent")
+    _undone(victim, *inside[:-2], "del", "203.0.113.7", "dev", "eth0")
+
+
 def open_a_door(victim: Victim) -> None:
     """Who may reach its environment's router may reach the machine's shell then."""
     _add_element(victim, "ip", "doors_hello/dev", "192.0.2.2 . 22")

@@ -150,12 +150,14 @@ def test_while_the_agent_replaces_what_was_killed(project: Project, rounds: int)
 def _kill_one(project: Project) -> None:
     """End an instance's first process, and wait until another instance stands in for it."""
     checker = Checker(project, "hello")
-    before = {one.id: one.process for one in checker.parts.ledger.instances(checker.environment)}
+    before = {one.id: one.process for one in checker.workspace.ledger.instances(checker.environment)}
     name, process = next((name, process) for name, process in before.items() if process is not None)
     os.kill(process.pid, signal.SIGKILL)
 
     def replaced() -> bool:
-        there = [one.id for one in checker.parts.ledger.instances(checker.environment) if one.started_at is not None]
+        there = [
+            one.id for one in checker.workspace.ledger.instances(checker.environment) if one.started_at is not None
+        ]
         return name not in there and len(there) >= 2
 
     wait_for(replaced, "it was not replaced", timeout_s=40)

@@ -26,6 +26,7 @@ OF_ONE: dict[Way, tuple[str, str]] = {
     intruder.copy_its_packets: ("network", "packets to 10."),
     intruder.keep_it_out_of_the_connections: ("network", "packets to 10."),
     intruder.block_its_port: ("network", "port iv"),
+    intruder.name_another_router: ("network", "neighbours"),
     intruder.turn_its_packets_back: ("network", "port iv"),
     intruder.have_it_wait_when_memory_is_short: ("limit", "memory/memory.oom"),
     intruder.let_it_save_up_time: ("limit", "cpu"),

@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -44,6 +44,7 @@ class NetworkView:
     routes: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
+    neighbours: tuple[str, ...] = ()  # those that were set for good; an older Instar wrote none down
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +83,7 @@ def view() -> NetworkView:
             routes=tuple(sorted(_routes(netlink, names))),
             rules=tuple(sorted(_rules(netlink))),
             tables=tuple(sorted({*tables(), *_old_tables()})),
+            neighbours=tuple(sorted(_neighbours(netlink, names))),
         )
 
 
@@ -159,6 +161,12 @@ def _rules(netlink: Netlink) -> Iterator[str]:
         origin = _prefix(family, found.get(_FRA_SOURCE), source)
         target = _prefix(family, found.get(_FRA_DESTINATION), to)
         yield f"{priority}: from {origin} to {target} action {action} table {table}"
+
+
+def _neighbours(netlink: Netlink, names: Mapping[int, str]) -> Iterator[str]:
+    for one in netlink.neighbours():
+        if one.fixed:
+            yield f"{one.address} at {one.mac.hex(':')} on {names.get(one.link, one.link)}"
 
 
 def _prefix(family: int, address: bytes | None, length: int) -> str:

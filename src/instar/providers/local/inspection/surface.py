@@ -98,7 +98,8 @@ def _changed(case: Case, kind: str, wanted: Mapping[str, str], there: Mapping[st
 
 
 def _network(case: Case, inside: facts.Inside) -> Iterator[Finding]:
-    for noun in ("links", "addresses", "routes", "rules", "tables"):
+    nouns = ("links", "addresses", "routes", "rules", "tables")
+    for noun in (*nouns, "neighbours") if case.made.network.neighbours else nouns:
         wanted, there = set(getattr(case.made.network, noun)), set(getattr(inside.network, noun))
         for line in sorted(wanted - there):
             yield case.finding("network", noun, line, "not there")
