@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from instar.cancellation import Cancellation
 from instar.errors import Refused
 from instar.ledger import Ledger
-from instar.model.definition import Rollout, Step
+from instar.model.definition import Analysis, Network, Rollout, Step
 from instar.model.progress import Progress
 from instar.model.release import Settings
 from instar.operations import deploy
@@ -105,3 +106,19 @@ def test_a_release_that_never_gets_healthy_leaves_everything_as_it_was(bench: Be
 def test_what_a_provider_has_not_is_one_sentence() -> None:
     with pytest.raises(Refused, match="cannot open a shell in 'x': its provider does not do that"):
         require(EngineSimulation().provider.shells, "open a shell in 'x'")
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"preview": "header"}, "show a release before it has traffic"),
+        ({"network": Network(connections=100)}, "say what instances may reach"),
+        ({"rollout": Rollout(strategy="canary", analysis=Analysis())}, "judge a canary"),
+    ],
+)
+def test_settings_that_an_engine_cannot_give_are_refused(tmp_path: Path, settings: dict[str, Any], what: str) -> None:
+    world = EngineSimulation()
+    with Ledger(tmp_path / "instar.db", actor="tester", clock=world.clock.now) as ledger:
+        with pytest.raises(Refused, match=f"cannot {what}.* for 'guestbook/dev': provider 'local' does not do that"):
+            Bench(world, ledger).deploy("1", dataclasses.replace(THREE, **settings))
+        assert ledger.find_environment(ENV) is None

@@ -29,6 +29,7 @@ from instar.operations.secrets import keep_secrets, look_at_secrets
 from instar.operations.watch import require_watch, warn_unwatched, watch_release
 from instar.operations.workspace import Workspace
 from instar.providers.base import Counters, Provider
+from instar.providers.facets import refuse_what_is_missing
 
 
 def deploy(
@@ -169,6 +170,7 @@ def begin(
     provider = workspace.provider(settings.provider)
     state = workspace.ledger.find_environment(environment)
     refuse_destroying(state)
+    refuse_what_is_missing(provider, environment, settings)
     clear_orphans(workspace, provider)
     release = _known_release(workspace, state, image.digest, configuration)
     launching = release is None or state is None or state.active != release.number

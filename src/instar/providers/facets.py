@@ -7,10 +7,21 @@ from ipaddress import IPv4Network
 from typing import Any, Protocol, TypeVar
 
 from instar.errors import Refused
+from instar.model.definition import Network
 from instar.model.digest import Digest
 from instar.model.drift import Finding
-from instar.model.release import EnvironmentId, Instance, Release
-from instar.providers.base import Counters, NetworkPlan, RouterPlan, RouterState, Shell, StoredVolume, Subject, Target
+from instar.model.release import EnvironmentId, Instance, Release, Settings
+from instar.providers.base import (
+    Counters,
+    NetworkPlan,
+    Provider,
+    RouterPlan,
+    RouterState,
+    Shell,
+    StoredVolume,
+    Subject,
+    Target,
+)
 
 F = TypeVar("F")
 
@@ -20,6 +31,21 @@ def require(facet: F | None, what: str) -> F:
     if facet is None:
         raise Refused(f"cannot {what}: its provider does not do that")
     return facet
+
+
+def refuse_what_is_missing(provider: Provider, environment: EnvironmentId, settings: Settings) -> None:
+    """Raise Refused where ``settings`` ask for a facet that ``provider`` has not."""
+    asked = {
+        "judge a canary ('rollout.analysis')": (settings.rollout.analysis is not None, provider.counts),
+        "show a release before it has traffic ('preview')": (settings.preview is not None, provider.previews),
+        "say what instances may reach ('network')": (settings.network != Network(), provider.networks),
+    }
+    for what, (wanted, facet) in asked.items():
+        if wanted and facet is None:
+            raise Refused(
+                f"cannot {what} for '{environment}': provider '{settings.provider}' does not do that",
+                hint=f"leave it away under environments.{environment.name}",
+            )
 
 
 class Inspects(Protocol):
