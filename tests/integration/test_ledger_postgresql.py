@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -201,13 +202,11 @@ def test_one_that_can_only_be_read_is_read(postgres: PostgresServer, database: s
 
 
 @pytest.fixture
-def small_space(postgres: PostgresServer, tmp_path: Path) -> Iterator[str]:
-    """A database on a disk of its own, which has little room beside it."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
+def small_space(postgres: PostgresServer) -> Iterator[str]:
+    """A database on a disk of its own, which has little room beside it. Its folder is one that the server can enter."""
+    folder = Path(tempfile.mkdtemp(prefix="instar-pg-disk-"))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=14m,mode=0777", "instar-test", folder], check=True)
-    for parent in (folder, *folder.parents[:-2]):
-        parent.chmod(parent.stat().st_mode | 0o011)
+    folder.chmod(0o755)
     try:
         inside = folder / "space"
         inside.mkdir(mode=0o777)
@@ -219,6 +218,7 @@ def small_space(postgres: PostgresServer, tmp_path: Path) -> Iterator[str]:
         postgres.execute("DROP TABLESPACE small")
     finally:
         subprocess.run(["umount", folder], check=True)
+        folder.rmdir()
 
 
 @pytest.mark.root
