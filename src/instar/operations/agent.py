@@ -23,7 +23,7 @@ from instar.control.snapshot import Snapshot
 from instar.drift.check import Checked
 from instar.errors import EnvironmentBusy, InstarError, Refused
 from instar.host import locks
-from instar.host.vigil import Vigil
+from instar.host.process_ends import ProcessEnds
 from instar.model.progress import Report
 from instar.model.release import EnvironmentId, EnvironmentState, Process
 from instar.operations.deploy import clear_orphans
@@ -92,12 +92,12 @@ class Agent:
         self._scrub_due = time.monotonic() + PAUSE_S
         self._scrubbing: Future[None] | None = None
         self._stop = threading.Event()
-        self._vigil = Vigil()
+        self._ends = ProcessEnds()
 
     def stop(self) -> None:
         """Have :meth:`run` return as soon as what is under way has ended. May be called by a signal handler."""
         self._stop.set()
-        self._vigil.call()
+        self._ends.wake()
 
     def run(self, begun: Callable[[], None] = lambda: None) -> None:
         """Work until :meth:`stop`; ``begun`` is called first. Raises Refused when another agent has this state
@@ -146,7 +146,7 @@ class Agent:
 
     def _begin(self, threads: ThreadPoolExecutor, tracked: TrackedEnvironment) -> None:
         def ended(future: Future[float]) -> None:
-            self._vigil.call()
+            self._ends.wake()
 
         tracked.working = threads.submit(self._pass, tracked)
         tracked.working.add_done_callback(ended)
@@ -162,10 +162,10 @@ class Agent:
             if tracked.working is not None and tracked.working.done():
                 tracked.due, tracked.working = time.monotonic() + tracked.working.result(), None
         owners = self._processes()
-        self._vigil.watch(owners.keys())
+        self._ends.watch(owners.keys())
         idle = [tracked.due for tracked in self._tracked.values() if tracked.working is None]
         until = min([*idle, time.monotonic() + _NEWS_S])
-        for process in self._vigil.wait(until - time.monotonic()):
+        for process in self._ends.wait(until - time.monotonic()):
             self._tracked[owners[process]].due = 0.0
 
     def _processes(self) -> dict[Process, EnvironmentId]:

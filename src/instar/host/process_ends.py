@@ -1,4 +1,4 @@
-"""Waiting for what happens first: one of many processes ends, somebody calls, or time is over. Costs nothing meanwhile.
+"""Waiting for what happens first: one of many processes ends, one is woken, or time is over. Costs nothing meanwhile.
 
 Source: pidfd_open(2), a descriptor that can be read from when its process has ended.
 """
@@ -14,8 +14,8 @@ from instar.host import processes
 from instar.model.release import Process
 
 
-class Vigil:
-    """Used by one thread; only :meth:`call` may come from others, and from signal handlers."""
+class ProcessEnds:
+    """Used by one thread; only :meth:`wake` may come from others, and from signal handlers."""
 
     def __init__(self) -> None:
         self._poll = select.poll()
@@ -33,7 +33,7 @@ class Vigil:
                     self._begin(process)
 
     def wait(self, seconds: float) -> frozenset[Process]:
-        """Return the watched processes that have ended, at the latest after ``seconds``; none when somebody called."""
+        """Return the watched processes that have ended, at the latest after ``seconds``; none when it was woken."""
         try:
             ready = {descriptor for descriptor, _ in self._poll.poll(max(seconds, 0) * 1000)}
         except InterruptedError:
@@ -46,7 +46,7 @@ class Vigil:
             self._forget(process)
         return ended
 
-    def call(self) -> None:
+    def wake(self) -> None:
         """Have a wait that is under way, or the next one, return at once."""
         with contextlib.suppress(BlockingIOError):
             os.write(self._mouth, b"\0")

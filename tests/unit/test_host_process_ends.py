@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from instar.host import processes
-from instar.host.vigil import Vigil
+from instar.host.process_ends import ProcessEnds
 from instar.model.release import Process
 
 
@@ -34,43 +34,43 @@ def descriptors() -> int:
 
 
 def test_an_end_is_seen_at_once_and_told_once(sleeper: subprocess.Popen[bytes]) -> None:
-    vigil, process = Vigil(), identity(sleeper)
-    vigil.watch([process])
-    assert list(vigil.wait(0.01)) == []
+    ends, process = ProcessEnds(), identity(sleeper)
+    ends.watch([process])
+    assert list(ends.wait(0.01)) == []
     began = time.monotonic()
     threading.Timer(0.1, sleeper.kill).start()
-    assert list(vigil.wait(10)) == [process]
+    assert list(ends.wait(10)) == [process]
     assert time.monotonic() - began < 5
-    vigil.watch([process])
-    assert list(vigil.wait(0.01)) == []
+    ends.watch([process])
+    assert list(ends.wait(0.01)) == []
 
 
 def test_a_call_wakes_who_waits_and_is_over_then(sleeper: subprocess.Popen[bytes]) -> None:
-    vigil = Vigil()
-    vigil.watch([identity(sleeper)])
-    threading.Timer(0.1, vigil.call).start()
+    ends = ProcessEnds()
+    ends.watch([identity(sleeper)])
+    threading.Timer(0.1, ends.wake).start()
     began = time.monotonic()
-    assert list(vigil.wait(10)) == [] and time.monotonic() - began < 5
+    assert list(ends.wait(10)) == [] and time.monotonic() - began < 5
     began = time.monotonic()
-    assert list(vigil.wait(0.1)) == [] and time.monotonic() - began >= 0.09
+    assert list(ends.wait(0.1)) == [] and time.monotonic() - began >= 0.09
 
 
 def test_who_is_gone_before_it_is_watched_and_a_number_used_again_are_no_news(
     sleeper: subprocess.Popen[bytes],
 ) -> None:
-    vigil, process = Vigil(), identity(sleeper)
+    ends, process = ProcessEnds(), identity(sleeper)
     other = Process(boot_id=process.boot_id, pid=process.pid, start_time=process.start_time + 1)
     gone = Process(boot_id=process.boot_id, pid=4_194_304, start_time=1)
-    vigil.watch([other, gone])
+    ends.watch([other, gone])
     sleeper.kill()
     sleeper.wait()
-    assert process not in list(vigil.wait(0.05))
+    assert process not in list(ends.wait(0.05))
 
 
 def test_no_descriptor_is_kept_of_who_is_no_longer_watched(sleeper: subprocess.Popen[bytes]) -> None:
-    vigil, process = Vigil(), identity(sleeper)
+    ends, process = ProcessEnds(), identity(sleeper)
     before = descriptors()
     for _ in range(5):
-        vigil.watch([process])
-        vigil.watch([])
+        ends.watch([process])
+        ends.watch([])
     assert descriptors() == before
