@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import pwd
 import re
-import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -143,6 +141,8 @@ class MachineWorkspace:
     @functools.cached_property
     def machine(self) -> str:
         """Its name, and six digits that another of that name, or another state directory of its, does not have."""
+        import hashlib
+
         try:
             known = Path("/etc/machine-id").read_bytes()
         except OSError:
@@ -258,7 +258,7 @@ def _find_id(path: Path) -> str | None:
 def _write_id(path: Path) -> str:
     """Write a new id, or return the one that another process has just written."""
     try:
-        durable.write_once(path, f"{secrets.token_hex(3)}\n".encode(), mode=0o644)
+        durable.write_once(path, f"{os.urandom(3).hex()}\n".encode(), mode=0o644)
     except OSError as error:
         raise HostError(f"cannot write to state directory '{path.parent}': {error.strerror}") from error
     found = _find_id(path)

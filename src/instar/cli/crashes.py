@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +58,7 @@ def _words(error: BaseException) -> tuple[str, str]:
 
 
 def _keep(error: BaseException) -> Path:
+    import tempfile
     import traceback
 
     folder, name = _folder(), f"{_START}{datetime.now(UTC):%Y%m%dT%H%M%S}-"
@@ -72,6 +72,8 @@ def _keep(error: BaseException) -> Path:
 
 
 def _folder() -> Path:
+    import tempfile
+
     from instar.model.state import StateDirectory
 
     state = StateDirectory.from_environment(os.environ, of_root=os.geteuid() == 0)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from instar.control.loop import Loop
 from instar.control.report import RolloutReport
 from instar.control.steps import waits_for_somebody
-from instar.definition import Loaded
 from instar.errors import Refused, UsageError
 from instar.model.codec import to_json
 from instar.model.definition import Environment
@@ -19,17 +18,17 @@ from instar.model.image import Image
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
 from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release, RolloutKind, Settings
-from instar.operations.connections import cut_connections
 from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
-from instar.operations.project import project_of, require_own
 from instar.operations.secret_key import require_key
-from instar.operations.secrets import keep_secrets, look_at_secrets
 from instar.operations.watch import require_watch, warn_unwatched, watch_release
 from instar.operations.workspace import Workspace
 from instar.providers.base import Counters, Provider
 from instar.providers.facets import refuse_what_is_missing
+
+if TYPE_CHECKING:
+    from instar.definition import Loaded
 
 
 def deploy(
@@ -50,6 +49,9 @@ def deploy(
     another project's. ``break_promotion``: also where it takes its releases from another environment; both are
     written down. ``watch``: return when the release has stayed well for as long as its environment asks for.
     """
+    from instar.operations.project import project_of, require_own
+    from instar.operations.secrets import look_at_secrets
+
     require_root_for(workspace, get_declared(loaded, name).provider, "deploy")
     if detach:
         require_agent(workspace)
@@ -142,6 +144,8 @@ def get_declared(loaded: Loaded, name: str) -> Environment:
 
 def configure(workspace: Workspace, loaded: Loaded, environment: Environment) -> Configuration:
     """Return what an instance of the definition's service starts from in ``environment``, besides its image."""
+    from instar.operations.secrets import keep_secrets
+
     if environment.secrets:
         require_key(workspace, make=True)
     secrets = keep_secrets(workspace.state, loaded.folder, environment)
@@ -167,6 +171,8 @@ def begin(
     The caller holds the environment, and the store, so that the image can't go before a release needs it. Nothing is
     written before all that can be refused has been.
     """
+    from instar.operations.connections import cut_connections
+
     provider = workspace.provider(settings.provider)
     state = workspace.ledger.find_environment(environment)
     refuse_destroying(state)

@@ -8,7 +8,7 @@ where that has one already, since nobody can tell then that it is another projec
 from __future__ import annotations
 
 import dataclasses
-import secrets
+import os
 from pathlib import Path
 
 from instar.definition import Loaded
@@ -63,7 +63,7 @@ def project_of(workspace: Workspace, environment: EnvironmentId, loaded: Loaded)
     if found is not None:
         return found
     state = workspace.ledger.find_environment(environment)
-    given = (state.project if state else None) or secrets.token_hex(16)
+    given = (state.project if state else None) or os.urandom(16).hex()
     _write_id(workspace, loaded, given)
     return given
 

@@ -1,7 +1,18 @@
-"""Instances and traffic on this machine. See runtime.py and router.py."""
+"""Instances and traffic on this machine. See runtime.py and router.py, which are imported when they are asked for."""
 
-from instar.providers.local.components import components
-from instar.providers.local.router import LocalRouter
-from instar.providers.local.runtime import LocalRuntime
+from typing import TYPE_CHECKING
 
-__all__ = ["LocalRouter", "LocalRuntime", "components"]
+if TYPE_CHECKING:
+    from instar.providers.local.router import LocalRouter
+    from instar.providers.local.runtime import LocalRuntime
+
+__all__ = ["LocalRouter", "LocalRuntime"]
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+
+    module = {"LocalRouter": "router", "LocalRuntime": "runtime"}.get(name)
+    if module is None:
+        raise AttributeError(name)
+    return getattr(importlib.import_module(f"instar.providers.local.{module}"), name)

@@ -11,7 +11,6 @@ Usage: log_keeper.py FOLDER LOCK: the folder of the logs, and the file that whoe
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import struct
@@ -94,6 +93,8 @@ def _names(events: bytes) -> Iterator[str]:
 
 
 def _watch(folder: Path) -> int:
+    import ctypes  # only who keeps logs pays for it
+
     library = ctypes.CDLL(None, use_errno=True)
     watch = int(library.inotify_init1(os.O_CLOEXEC))
     if watch < 0 or library.inotify_add_watch(watch, os.fsencode(folder), _MOVED_TO | _ONLY_FOLDER) < 0:

@@ -20,7 +20,6 @@ from instar.model.drift import Finding
 from instar.model.release import EnvironmentId, Served
 from instar.model.state import StateDirectory
 from instar.providers.base import Counters, RoutedTarget, RouterPlan, RouterState, Target
-from instar.providers.local.inspection import routing
 from instar.providers.local.proxy import Proxy, place_of, running
 from instar.providers.local.survey import printable
 from instar.router import admin_socket, config, listener, previews, served, slots
@@ -137,10 +136,14 @@ class LocalRouter:
         return RouterState(running=True, plan=plan, targets=targets, previewed=named)
 
     def inspect(self, environment: EnvironmentId) -> tuple[Finding, ...]:
+        from instar.providers.local.inspection import routing
+
         with self._changing(environment) as proxy:
             return tuple(routing.differences(proxy))
 
     def restore(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
+        from instar.providers.local.inspection import routing
+
         with self._changing(plan.environment) as proxy:
             if not proxy.exists():
                 return

@@ -10,7 +10,7 @@ import contextlib
 import errno
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from instar.errors import CommandFailed, EnvironmentBusy, HostError, InstarError, ProviderError
 from instar.host import locks, memory, runc
@@ -26,7 +26,6 @@ from instar.model.state import StateDirectory
 from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Subject
 from instar.providers.local import (
     checks,
-    creation,
     health,
     logs,
     observation,
@@ -36,9 +35,11 @@ from instar.providers.local import (
     volumes,
     warnings,
 )
-from instar.providers.local.creation import Order
 from instar.providers.local.names import InstanceNames, Names
 from instar.providers.local.subnet import Subnet
+
+if TYPE_CHECKING:
+    from instar.providers.local.creation import Order
 
 _MACHINE_PATIENCE_S = 60.0
 
@@ -203,6 +204,8 @@ class LocalRuntime:
         return warnings.warnings(self._names, self._subnet.find(), self.owners_stay)
 
     def _create(self, names: InstanceNames, instance: Instance, release: Release, image: Image) -> Process:
+        from instar.providers.local import creation
+
         subnet = self._subnet.ensure(instance.environment)
         logs.ensure_keeper(self._names)
         order = self._order(Subject(instance=instance, release=release, image=image))
@@ -215,6 +218,8 @@ class LocalRuntime:
             return process
 
     def _order(self, subject: Subject) -> Order:
+        from instar.providers.local.creation import Order
+
         assert subject.image is not None
         return Order(
             names=self._instance(subject.instance),
