@@ -31,3 +31,5 @@ def test_the_next_private_networks_are_tried_where_one_is_taken(monkeypatch: pyt
     assert failure.value.hint == "name another network: INSTAR_SUBNET=ADDRESS/PREFIX"
     with pytest.raises(HostError, match=r"cannot use the subnet '10.1.0.0/20': it is the company's"):
         network.choose("10.1.0.0/20", seed=3)
+    with pytest.raises(HostError, match=r"cannot use the subnet '169.254.16.0/20': addresses there are of one link"):
+        network.choose("169.254.16.0/20", seed=3)

@@ -42,6 +42,9 @@ def choose(wanted: str | None, *, seed: int, spared: Iterable[IPv4Address] = ())
         network = _parse(wanted)
         if not network.is_private:
             raise HostError(f"cannot use the subnet '{wanted}': it belongs to somebody on the internet", hint=_ANOTHER)
+        if network.overlaps(firewall.METADATA):
+            why = "addresses there are of one link alone, such as that of a cloud's metadata"
+            raise HostError(f"cannot use the subnet '{wanted}': {why}", hint=_ANOTHER)
         if cause := _overlap(network, taken):
             raise HostError(f"cannot use the subnet '{wanted}': {cause}", hint=_ANOTHER)
         return network
