@@ -74,7 +74,8 @@ class PostgresServer:
     def start(self) -> None:
         options = [word for option in _OPTIONS for word in ("-c", option)]
         where = ["-k", self.folder, "-c", "listen_addresses=127.0.0.1", "-p", str(self.port)]
-        argv = [_program("postgres"), "-D", self.data, *where, *options]
+        ending_with_us = ("setpriv", "--pdeathsig", "QUIT")  # a test's process that is killed stops nothing itself
+        argv = [*ending_with_us, _program("postgres"), "-D", self.data, *where, *options]
         log = (self.folder / "log").open("ab")
         with log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log, **self._as_user())  # type: ignore[call-overload]
