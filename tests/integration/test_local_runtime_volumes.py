@@ -400,3 +400,19 @@ def _may_grow_in_use() -> bool:
 def loop_devices_of(folder: Path) -> list[str]:
     found = Path("/sys/block").glob("loop*/loop/backing_file")
     return [path.parts[3] for path in found if path.read_text().startswith(str(folder.parent))]
+
+
+def test_folders_that_are_nested_too_deeply_for_a_limit_are_said_in_short_and_leave_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    at = os.open(folder, os.O_RDONLY)
+    for _ in range(25):
+        os.mkdir("d" * 200, dir_fd=at)
+        above, at = at, os.open("d" * 200, os.O_RDONLY, dir_fd=at)
+        os.close(above)
+    os.close(at)
+    with pytest.raises(HostError, match="File name too long") as caught:
+        sized.attach(folder, 32 << 20)
+    assert len(caught.value.message) < 400 and "nested more deeply" in (caught.value.hint or "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "data"]
+    trees.remove(folder)

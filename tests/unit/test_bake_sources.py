@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import socket
 from pathlib import Path
@@ -223,3 +224,36 @@ def test_what_became_a_link_since_is_not_copied(folder: Path, tmp_path: Path, sw
     copy = Copy(origin=origin, to="/srv", owner=(0, 0), mode=None, found=found, place="")
     with Root(tmp_path / "root", epoch=0) as root, pytest.raises(Unusable, match="was changed while it was baked"):
         files.copy_into(root, copy)
+
+
+def test_what_would_be_read_for_minutes_is_refused_at_once(folder: Path) -> None:
+    with (folder / "app" / "sparse").open("wb") as file:
+        file.truncate(300 << 30)
+    for source in ("app", "app/sparse"):
+        assert "'app/sparse' has 322.1 GB: an entry of 'files' has room for 64 GiB" in refused(folder, source)
+
+
+def test_the_room_is_for_all_of_an_entry_s_files_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "LARGEST_BYTES", 5_000)
+    for number in range(2):
+        (folder / "app" / f"{number}").write_bytes(bytes(2_000))
+    assert len(paths(folder)) == 5
+    (folder / "app" / "2").write_bytes(bytes(2_000))
+    assert "has room for 64 GiB" in refused(folder)
+
+
+def test_no_more_is_read_of_a_file_than_it_had(folder: Path) -> None:
+    path = folder / "app" / "grows"
+    path.write_bytes(bytes(3 << 20))
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        assert sources._sha256(descriptor, 2 << 20) == hashlib.sha256(bytes(2 << 20)).hexdigest()
+    finally:
+        os.close(descriptor)
+
+
+def test_what_cannot_be_written_is_named(folder: Path) -> None:
+    copy = Copy(origin=folder, to="/srv", owner=None, mode=None, found=(), place="")
+    assert files._where(OSError(36, "File name too long", "a" * 255), copy) == f"'{'a' * 255}', below '/srv'"
+    assert files._where(OSError(36, "File name too long", "srv/deep/er"), copy) == "'/srv/deep/er'"
+    assert files._where(OSError(28, "No space left"), copy) == files._where(OSError(28, "", "srv"), copy) == "'/srv'"

@@ -177,7 +177,9 @@ def test_the_key_of_the_secrets(state: StateDirectory, kept: Callable[[], Any], 
     path.unlink()
     if damage != "lost":
         path.write_bytes(DAMAGES.get(damage, os.urandom(32)))
-    with pytest.raises(HostError, match=r"key': it is (lost|damaged), and the digests of all kept secrets") as caught:
+    with pytest.raises(
+        HostError, match=r"key': it(, or every .* beside it,)? is (lost|damaged), and the digests of all kept secrets"
+    ) as caught:
         kept()
     assert "put it back from a copy" in (caught.value.hint or "")
     path.write_bytes(right)
@@ -378,3 +380,17 @@ def _read_flipped(folder: Path, written: Written, flips: list[tuple[int, int]]) 
             ledger.set_alarm(DEV, "why")
     except InstarError as error:
         assert str(error)
+
+
+def test_where_every_kept_secret_was_changed_the_key_alone_is_not_blamed(
+    state: StateDirectory, kept: Callable[[], Any]
+) -> None:
+    first, secrets = kept(), [path for path in state.secrets.iterdir() if path.name != "key"]
+    content = {path: path.read_bytes() for path in secrets}
+    for path in secrets:
+        path.write_bytes(content[path] + b"x")
+    with pytest.raises(HostError, match="it, or every secret that is kept beside it, is damaged"):
+        kept()
+    secrets[0].write_bytes(content[secrets[0]])
+    assert kept() == first, "one of them says that the key is right"
+    assert [path.read_bytes() for path in secrets] == list(content.values()), "and the other is kept anew"

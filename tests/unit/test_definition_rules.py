@@ -173,6 +173,8 @@ def test_image(rest: str, expected: str) -> None:
         ("health: {timeout: 1m}", "health.timeout: the deadline is 30s, which is shorter"),
         ("port: 80, health: {path: /, host: 'http://a.example'}", "write it without 'http://' and without a path"),
         ("port: 80, health: {path: /, host: 'a b'}", "expected a host such as"),
+        ("port: 80, health: {path: /, host: 'a:99999'}", "expected a host such as"),
+        ("port: 80, health: {path: /, host: 'a:0'}", "expected a host such as"),
         ('port: 80, health: {path: /, host: "a\\r\\nX: y"}', "expected a host such as"),
         ("port: 80, health: {tcp: true, host: a.example}", "only a request for 'path' has a host; add 'path', or"),
         ("port: 80, smoke: [{command: [a], host: b}]", "only a request for 'path' can be given a host; remove it"),

@@ -33,3 +33,9 @@ def test_the_next_private_networks_are_tried_where_one_is_taken(monkeypatch: pyt
         network.choose("10.1.0.0/20", seed=3)
     with pytest.raises(HostError, match=r"cannot use the subnet '169.254.16.0/20': addresses there are of one link"):
         network.choose("169.254.16.0/20", seed=3)
+
+
+@pytest.mark.parametrize("wanted", ["127.9.0.0/16", "0.9.0.0/16", "240.0.0.0/20"])
+def test_what_no_machine_has_addresses_in_is_no_subnet(wanted: str) -> None:
+    with pytest.raises(HostError, match="no machine has addresses of its own in it"):
+        network.choose(wanted, seed=1)

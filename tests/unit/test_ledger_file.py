@@ -178,3 +178,19 @@ def test_somebody_else_is_told_to_be_root(path: Path) -> None:
             os._exit(0 if told else 2)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_number_of_the_schema_that_was_changed(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(LedgerDamaged, match="its schema is not number 1, which it says that it is: duplicate column"):
+        Ledger(path, actor="ann")
+    assert path.read_bytes() == before
+
+
+def test_where_nothing_was_the_folders_are_root_s_alone(tmp_path: Path) -> None:
+    Ledger(tmp_path / "home" / "ledger" / "instar.db", actor="ann").close()
+    for folder in (tmp_path / "home", tmp_path / "home" / "ledger"):
+        assert folder.stat().st_mode & 0o777 == 0o700

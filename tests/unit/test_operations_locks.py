@@ -18,7 +18,7 @@ from instar.cancellation import Cancellation
 from instar.errors import EnvironmentBusy
 from instar.ledger import Ledger
 from instar.model.definition import Stop
-from instar.model.release import Settings
+from instar.model.release import EnvironmentId, Settings
 from instar.model.state import StateDirectory
 from instar.operations.locks import agent_lock, agent_pid, environment_lock, hold_environment
 from simulated.values import ENV, configuration, image
@@ -94,3 +94,12 @@ def test_a_dead_agent_is_none_although_what_it_began_goes_on(workspace: Any) -> 
         assert agent_pid(workspace) is None
         with hold_environment(workspace, ENV):
             assert agent_pid(workspace) is None
+
+
+def test_no_two_environments_have_one_lock(workspace: Any) -> None:
+    """Those that only one of them ever had are called as they always were: an older Instar may hold them still."""
+    words = ("a", "b", "c", "a-", "b-", "a--b", "b--c", "c-b")
+    ids = [EnvironmentId(service=service, name=name) for service in words for name in words]
+    locks = {str(one): environment_lock(workspace, one).name for one in ids}
+    assert len(set(locks.values())) == len(words) ** 2
+    assert locks["a/b"] == "a--b" and locks["c-b/a"] == "c-b--a"

@@ -24,8 +24,16 @@ def bake_files(copies: Sequence[Copy], room: Room) -> None:
             try:
                 copy_into(root, copy if copy.owner else dataclasses.replace(copy, owner=room.user))
             except (sources.Unusable, OSError) as error:
-                cause = f"{error.strerror}: '{copy.to}'" if isinstance(error, OSError) else str(error)
+                cause = f"{error.strerror}: {_where(error, copy)}" if isinstance(error, OSError) else str(error)
                 raise room.failed(cause, place=copy.place) from error
+
+
+def _where(error: OSError, copy: Copy) -> str:
+    """Return what could not be written: as it is called inside, or, where only its last part is known, below what."""
+    name = error.filename if isinstance(error.filename, str) else ""
+    if not name or name.lstrip("/") == copy.to.lstrip("/"):
+        return f"'{copy.to}'"
+    return f"'/{name.lstrip('/')}'" if "/" in name else f"'{name}', below '{copy.to}'"
 
 
 def copy_into(root: Root, copy: Copy) -> None:
@@ -49,7 +57,7 @@ def copy_into(root: Root, copy: Copy) -> None:
 def _put(copy: Copy, source: Source, origin: Path, path: str, root: Root) -> None:
     mode = copy.mode if copy.mode is not None else _PROGRAM if source.executable else _FILE
     assert copy.owner is not None
-    written = root.put(path, _chunks(origin), owner=copy.owner, mode=mode)
+    written = root.put(path, _chunks(origin, source.size_bytes), owner=copy.owner, mode=mode)
     if written.sha256.hex() != source.content:
         raise _changed(origin)
 
@@ -58,7 +66,8 @@ def _changed(origin: Path) -> sources.Unusable:
     return sources.Unusable(f"'{origin}' was changed while it was baked; bake again")
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
+def _chunks(path: Path, size_bytes: int) -> Iterator[bytes]:
+    """Yield what a file holds, and a little more where it has grown since: then it is another one."""
     top = os.open("/", os.O_PATH | os.O_CLOEXEC)
     try:
         descriptor = open_without_links(top, os.fsencode(path).lstrip(b"/"), _READ)
@@ -67,7 +76,9 @@ def _chunks(path: Path) -> Iterator[bytes]:
     finally:
         os.close(top)
     try:
-        while chunk := os.read(descriptor, _CHUNK_BYTES):
+        left = size_bytes + 1
+        while left > 0 and (chunk := os.read(descriptor, min(left, _CHUNK_BYTES))):
+            left -= len(chunk)
             yield chunk
     finally:
         os.close(descriptor)

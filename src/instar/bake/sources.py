@@ -26,6 +26,7 @@ _ABOVE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # not to wait for the writer of a pipe
 _ALWAYS_OUT = frozenset({".git", "__pycache__", ".env"})
 _WHOLE_BYTES = 1 << 20
+LARGEST_BYTES = 64 << 30  # of all that one entry names: every byte of it is read, at each bake
 _KINDS = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -110,6 +111,7 @@ class _Out:
 
 
 def _walk(top: Path, shown: str, out: _Out) -> Iterator[Source]:
+    room = LARGEST_BYTES
     with _readable(shown), _entered(None, str(top)) as opened:
         waiting = [""]
         while waiting:
@@ -125,7 +127,9 @@ def _walk(top: Path, shown: str, out: _Out) -> Iterator[Source]:
                     elif entry.is_symlink():
                         yield _link(folder, f"{shown}/{path}", path)
                     else:
-                        yield _file(folder, entry.name, f"{shown}/{path}", path)
+                        file = _file(folder, entry.name, f"{shown}/{path}", path, room)
+                        room -= file.size_bytes
+                        yield file
 
 
 @contextlib.contextmanager
@@ -172,10 +176,14 @@ def _link(folder: int, shown: str, path: str) -> Source:
     return Source(path=path, kind="link", content=target)
 
 
-def _file(folder: int, name: str, shown: str, path: str) -> Source:
+def _file(folder: int, name: str, shown: str, path: str, room: int = LARGEST_BYTES) -> Source:
+    """Read a file, if there is ``room`` for it. It may grow meanwhile: no more is read than it had."""
     status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if not stat.S_ISREG(status.st_mode):
         raise Unusable(f"'{shown}' is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no file')} and cannot be copied")
+    if status.st_size > room:
+        hint = "an entry of 'files' has room for 64 GiB; leave it out with 'exclude', or keep it in a volume"
+        raise Unusable(f"'{shown}' has {status.st_size / 1e9:,.1f} GB: {hint}")
     with _readable(shown):
         descriptor = os.open(name, _READ, dir_fd=folder)
         try:
@@ -193,8 +201,11 @@ def _sha256(descriptor: int, size: int) -> str:
         if len(data) < _WHOLE_BYTES:
             return hashlib.sha256(data).hexdigest()
         os.lseek(descriptor, 0, os.SEEK_SET)
-    with open(descriptor, "rb", closefd=False) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    found, left = hashlib.sha256(), size
+    while left > 0 and (data := os.read(descriptor, min(left, _WHOLE_BYTES))):
+        found.update(data)
+        left -= len(data)
+    return found.hexdigest()
 
 
 def _resolved(path: Path, shown: str) -> Path:

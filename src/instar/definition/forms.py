@@ -320,7 +320,7 @@ def health_path(text: str) -> str:
 
 def host(text: str) -> str:
     """What a request calls the service: a name or an IPv4 address, with a port or without."""
-    if not fits(HOST, text):
+    if not fits(HOST, text) or not 0 < int(text.partition(":")[2] or 80) <= 65535:
         raise Misfit("write it without 'http://' and without a path" if "/" in text else "")
     return text
 

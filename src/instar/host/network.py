@@ -28,6 +28,8 @@ _PRIVATE = tuple(IPv4Network(text) for text in ("10.192.0.0/10", "172.16.0.0/12"
 _SMALLEST, _LARGEST = 28, 16
 _USUAL_MTU = 1500
 _FORWARDING = "/proc/sys/net/ipv4/ip_forward"
+# this network, the machine itself, groups, and what is reserved
+_NOBODYS = tuple(map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")))
 _ANOTHER = "name another network: INSTAR_SUBNET=ADDRESS/PREFIX"
 
 
@@ -45,6 +47,9 @@ def choose(wanted: str | None, *, seed: int, spared: Iterable[IPv4Address] = ())
         if network.overlaps(firewall.METADATA):
             why = "addresses there are of one link alone, such as that of a cloud's metadata"
             raise HostError(f"cannot use the subnet '{wanted}': {why}", hint=_ANOTHER)
+        if any(network.overlaps(one) for one in _NOBODYS):
+            text = f"cannot use the subnet '{wanted}': no machine has addresses of its own in it"
+            raise HostError(text, hint=_ANOTHER)
         if cause := _overlap(network, taken):
             raise HostError(f"cannot use the subnet '{wanted}': {cause}", hint=_ANOTHER)
         return network

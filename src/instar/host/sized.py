@@ -27,6 +27,7 @@ from instar import durable, process
 from instar.errors import CommandFailed, EnvironmentBusy, HostError
 from instar.host import locks, loop_devices, mounts, proc, trees
 
+_CAUSE_LETTERS = 300  # a volume's paths are the service's own
 _TIMEOUT_S = 3_600.0
 _PATIENCE_S = 600.0
 _BESIDE = (".old", ".copy", ".img.new", ".img")  # in the order in which they go: what was can't come back then
@@ -135,7 +136,11 @@ def _limit(folder: Path, size_bytes: int) -> None:
     _run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", f"{owner},nodiscard", str(new))
     _reserve(new, size_bytes)  # mkfs makes holes
     old, image = _old(folder), _image(folder)
-    _copy(folder, new)
+    try:
+        _copy(folder, new)
+    except HostError:
+        new.unlink(missing_ok=True)
+        raise
     folder.rename(old)
     folder.mkdir(mode=0o700)
     new.rename(image)
@@ -262,7 +267,17 @@ def _run(*argv: str) -> None:
         process.run(argv, timeout_s=_TIMEOUT_S)
     except CommandFailed as error:
         cause = error.output.strip().split("\n")[-1] or error.message
-        raise HostError(f"cannot limit a volume: {argv[0]}: {cause}") from error
+        raise HostError(f"cannot limit a volume: {argv[0]}: {_in_short(cause)}", hint=_why(cause)) from error
+
+
+def _in_short(cause: str) -> str:
+    return cause if len(cause) <= _CAUSE_LETTERS else f"{cause[:150]} … {cause[-100:]}"
+
+
+def _why(cause: str) -> str | None:
+    if not cause.endswith(os.strerror(errno.ENAMETOOLONG)):
+        return None
+    return "folders in it are nested more deeply than a path can say (4,096 bytes): remove them, or leave 'size' out"
 
 
 @contextlib.contextmanager

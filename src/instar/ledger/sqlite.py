@@ -110,7 +110,13 @@ class SQLite:
             raise _damaged(self._path, "open", "it is not an Instar ledger")
         found = version(self.connection)
         schema.require_known("sqlite", self.address, found)
-        migrate(self.connection)
+        try:
+            migrate(self.connection)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                raise
+            cause = f"its schema is not number {found}, which it says that it is: {error}"
+            raise _damaged(self._path, "open", cause) from error
         self.connection.execute("SELECT seq FROM events ORDER BY seq DESC LIMIT 1").fetchall()
         self.connection.execute("SELECT id FROM environments WHERE removed_at IS NULL LIMIT 1").fetchall()
 
@@ -204,7 +210,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _make(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (path.parent.parent, path.parent):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.with_name(f"{path.name}-journal").exists():  # SQLite would play it back into the new file
         raise _damaged(path, "open", "the file is gone, its journal is still there")
     name = path.with_name(f".new-{os.getpid()}-{threading.get_ident()}")

@@ -162,8 +162,13 @@ def _patience_s(workspace: Workspace, environment: EnvironmentId) -> float:
 
 
 def environment_lock(workspace: Workspace, environment: EnvironmentId) -> Path:
-    """Return the lock of whoever acts on ``environment``."""
-    return workspace.state.locks / f"{environment.service}--{environment.name}"
+    """Return the lock of whoever acts on ``environment``, which no other one has.
+
+    It is called as an older Instar, which may still act, calls it, unless another environment's was called so too.
+    """
+    service, name = environment.service, environment.name
+    is_shared = "--" in service or "--" in name or service.endswith("-")
+    return workspace.state.locks / (f"{service}.{name}" if is_shared else f"{service}--{name}")
 
 
 def agent_lock(workspace: Workspace) -> Path:

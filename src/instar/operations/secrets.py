@@ -77,8 +77,10 @@ def find_key(state: StateDirectory) -> bytes | None:
     except OSError as error:
         raise HostError(f"cannot read '{path}': {error.strerror}") from error
     others = len(kept) > 1 and not any(_is_of(key, one) for one in kept)  # of a single one nobody knows which is other
-    if len(key) != KEY_BYTES or others:
+    if len(key) != KEY_BYTES:
         raise _unusable(path, "it is damaged")
+    if others:
+        raise _unusable(path, "it, or every secret that is kept beside it, is damaged")
     return key
 
 
