@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from instar.providers.local import logs
+from instar.providers.local import log_keeper, logs
 
 TIME = "2026-01-02T03:04:05.000000006+00:00"
 
@@ -134,3 +135,14 @@ def test_forgetting_takes_all_files_of_an_instance_and_no_other(tmp_path: Path) 
     logs.forget(tmp_path / "web-dev-1-1.log")
     logs.forget(tmp_path / "missing" / "web-dev-1-1.log")
     assert {path.name for path in tmp_path.iterdir()} == set(others)
+
+
+def test_nobody_waits_for_the_writer_of_a_pipe_in_a_log_s_place(log: Path) -> None:
+    logs.held(log).unlink()
+    os.mkfifo(logs.held(log))
+    logs.keep_full(log, lost=True)
+    assert not log_keeper.before(log, 1).is_file()
+    log.unlink()
+    os.mkfifo(log)
+    with pytest.raises(OSError, match="it is not a regular file"):
+        list(logs.read(log, None))

@@ -286,7 +286,10 @@ def _start_time(pid: int) -> int | None:
 def _redirect(directory: Path) -> None:
     """Leave the terminal: nothing to read, and one log for the holder and HAProxy."""
     null = os.open("/dev/null", os.O_RDONLY)
-    log = os.open(directory / "holder.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    path = directory / "holder.log"
+    if path.exists() and not path.is_file():  # nobody would read a pipe in its place
+        path.unlink()
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(null, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -62,6 +62,8 @@ def inode_of(path: Path) -> int | None:
 
 def _mark(full: Path, text: str) -> None:
     """Say at the end of a full file, to which conmon writes no more, what comes after it."""
+    if not full.is_file():
+        return
     at = datetime.fromtimestamp(full.stat().st_mtime, UTC).isoformat(timespec="microseconds")
     with full.open("ab") as file:
         file.write(f"{at} {OWN_STREAM} F {text}\n".encode())
@@ -110,7 +112,8 @@ def _locked(path: Path) -> bool:
     while time.monotonic() < deadline:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            with contextlib.suppress(OSError):  # a pipe that somebody has put there locks as well
+                os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             return True
         time.sleep(_POLL_S)
     return False
