@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from instar.bake.records import Records
 from instar.errors import HostError, InstarError, LedgerDamaged, RouterError, StoreError
 from instar.fetch.needs import Needs
-from instar.host import conmon, processes
+from instar.host import conmon, erofs, immutable, processes
 from instar.host.recording import last_event_s, read_events, read_header
 from instar.host.seals import Seals
 from instar.ledger import Ledger
@@ -235,6 +235,23 @@ def test_what_is_no_regular_file_is_not_waited_for(
             read()
     assert record.find_intent(one.folder) is record.find_process(one) is facts.read(one) is None
     assert conmon.find_keeper(one.keeping) is None and router.last_words() == ""
+
+
+def test_a_pipe_in_the_place_of_a_layer_or_of_what_is_known_of_it(state: StateDirectory, tmp_path: Path) -> None:
+    layer, seals = tmp_path / "layer", Seals(state.sealed)
+    state.sealed.mkdir(parents=True)
+    os.mkfifo(state.sealed / "layer")
+    layer.write_text("x")
+    with seals.sealing(layer):
+        pass
+    assert seals.holds(layer), "what was a pipe is a note"
+    layer.unlink()
+    os.mkfifo(layer)
+    with pytest.raises(OSError, match="it is not a regular file"):
+        erofs.digest_of(layer)
+    assert not immutable.is_marked(layer)
+    immutable.remove(layer)
+    assert not layer.exists()
 
 
 def test_no_more_is_read_than_a_file_of_the_state_can_have(state: StateDirectory) -> None:

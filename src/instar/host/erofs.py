@@ -37,7 +37,7 @@ def make(tree: Path, image: Path) -> Digest:
 
 
 def digest_of(image: Path) -> Digest:
-    with image.open("rb") as file:
+    with durable.reader(image) as file:
         return Digest.from_hex(hashlib.file_digest(file, "sha256").hexdigest())
 
 

@@ -210,7 +210,7 @@ class LayerImages:
                 mounts.mount_erofs(image, target)
             else:
                 mounts.mount_erofs(device.path, target)
-                target.with_suffix(_VERITY).write_text(device.root)
+                durable.write(target.with_suffix(_VERITY), device.root.encode(), lasting=False)
 
     def _provide(self, layer: Layer, tree: Path | None) -> bool:
         """Have an image of ``layer``; tell whether it was made just now."""
@@ -233,7 +233,7 @@ class LayerImages:
         image = self._image(diff_id)
         if not deep and self._seals.holds(image):
             return True
-        with contextlib.suppress(_Damaged, FileNotFoundError), self._seals.sealing(image):
+        with contextlib.suppress(_Damaged, OSError), self._seals.sealing(image):
             if erofs.digest_of(image) != self._recorded(diff_id):
                 raise _Damaged
             return True

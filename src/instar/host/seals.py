@@ -36,7 +36,7 @@ class Seals:
             self.forget(path)
             raise
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._note(path).write_text(before)
+        durable.write(self._note(path), before.encode(), lasting=False)
 
     def note(self, path: Path) -> str:
         """Return what was noted of ``path``; "" where nothing was."""
