@@ -20,8 +20,8 @@ from instar.model.state import ROOTS_STATE, StateDirectory
 
 if TYPE_CHECKING:
     from instar.fetch.cache import Cache
+    from instar.host.hashed_files import HashedFiles
     from instar.host.layers import LayerImages
-    from instar.host.seals import Seals
     from instar.ledger import Ledger
     from instar.model.component import Component
     from instar.model.machine import MachineSettings
@@ -127,16 +127,16 @@ class MachineWorkspace:
         return Cache(self.state.cache)
 
     @functools.cached_property
-    def seals(self) -> Seals:
-        from instar.host.seals import Seals
+    def hashed_files(self) -> HashedFiles:
+        from instar.host.hashed_files import HashedFiles
 
-        return Seals(self.state.sealed)
+        return HashedFiles(self.state.sealed)
 
     @functools.cached_property
     def layers(self) -> LayerImages:
         from instar.host.layers import LayerImages
 
-        return LayerImages(self.store, self.state.layers, self.state.mounts, self.seals)
+        return LayerImages(self.store, self.state.layers, self.state.mounts, self.hashed_files)
 
     @functools.cached_property
     def machine(self) -> str:

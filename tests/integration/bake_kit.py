@@ -20,8 +20,8 @@ from instar.bake.scratch import clear_leftovers
 from instar.definition import Loaded, parse
 from instar.fetch.cache import Cache
 from instar.host import mounts
+from instar.host.hashed_files import HashedFiles
 from instar.host.layers import LayerImages
-from instar.host.seals import Seals
 from instar.model.image import Image
 from instar.model.lock import Lock, Package, Requested, Suite, Wheel
 from instar.model.progress import Progress
@@ -118,7 +118,7 @@ class World:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.cache = Cache(self.state.cache)
         self.store = Store(self.state.store)
-        self.layers = LayerImages(self.store, self.state.layers, self.state.mounts, Seals(self.state.sealed))
+        self.layers = LayerImages(self.store, self.state.layers, self.state.mounts, HashedFiles(self.state.sealed))
 
     def load(self, image: str, name: str = "tiny") -> Loaded:
         """Load a definition whose ``image`` section has these lines."""

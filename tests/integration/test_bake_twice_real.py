@@ -20,8 +20,8 @@ import pytest
 from instar.bake.baking import Baked, BakedStep
 from instar.bake.checking import differences
 from instar.bake.keys import find_keys
+from instar.host.hashed_files import HashedFiles
 from instar.host.layers import LayerImages
-from instar.host.seals import Seals
 from instar.lock.file import read
 from instar.model.codec import canonical
 from instar.model.digest import Digest
@@ -77,7 +77,7 @@ class Home:
         """Remove all but the layer that every bake begins with."""
         state = StateDirectory(self.path, self.path / "run")
         keep = [image for image in self.store.images() if image.config.labels["org.opencontainers.image.title"] == base]
-        layers = LayerImages(self.store, state.layers, state.mounts, Seals(state.sealed))
+        layers = LayerImages(self.store, state.layers, state.mounts, HashedFiles(state.sealed))
         layers.prune([layer.diff_id for image in keep for layer in image.layers], tuple)
         self.store.collect([image.digest for image in keep])
 

@@ -14,7 +14,7 @@ import pytest
 
 from instar.drift.check import Checked, check
 from instar.host import cgroups, namespaces, proc, settings
-from instar.host.seals import Seals
+from instar.host.hashed_files import HashedFiles
 from instar.ledger import Ledger
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentState, Settings
@@ -45,7 +45,7 @@ class World:
         self.runtime = SimulatedRuntime(clock=self.clock, effects=effects, network="10.96.0.0/24")
         self.router = SimulatedRouter(runtime=self.runtime, clock=self.clock, effects=effects)
         self.ledger = Ledger(folder / "instar.db", actor="test", clock=self.clock.now)
-        self.seals = Seals(folder / "sealed")
+        self.hashed_files = HashedFiles(folder / "sealed")
         self.ledger.save_settings(ENV, Settings(listen=("127.0.0.1:8080",)))
 
     def release(self) -> str:
@@ -67,7 +67,7 @@ class World:
 
     def check(self, state: EnvironmentState) -> Checked:
         provider = MachineProvider(runtime=self.runtime, router=self.router)
-        return check(self.ledger, cast(Store, Empty()), self.seals, provider, state, at_rest=True)
+        return check(self.ledger, cast(Store, Empty()), self.hashed_files, provider, state, at_rest=True)
 
 
 @pytest.fixture

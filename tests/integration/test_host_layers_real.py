@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from instar.host import erofs, mounts, processes
+from instar.host.hashed_files import HashedFiles
 from instar.host.layers import LayerImages
-from instar.host.seals import Seals
 from instar.model.digest import Digest
 from instar.model.image import Layer
 
@@ -38,8 +38,8 @@ def store() -> OneFileStore:
 
 @pytest.fixture
 def images(store: OneFileStore, tmp_path: Path) -> Iterator[LayerImages]:
-    seals = Seals(tmp_path / "sealed")
-    made = LayerImages(store, tmp_path / "layers", tmp_path / "mounts", seals)  # type: ignore[arg-type]
+    hashed_files = HashedFiles(tmp_path / "sealed")
+    made = LayerImages(store, tmp_path / "layers", tmp_path / "mounts", hashed_files)  # type: ignore[arg-type]
     yield made
     made.prune([], list)
     assert mounts.mounts_below(tmp_path) == ()
@@ -120,7 +120,7 @@ def test_what_rotted_unseen_is_found_before_it_is_mounted_again(images: LayerIma
     target = images.mount(layer("a"))
     image = images.provide(layer("a"))
     overwrite(image)
-    with images._seals.sealing(image):
+    with images._hashed_files.sealing(image):
         pass
     assert images.examine(layer("a").diff_id) is None
     images.unmount_all()

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from instar.host import cgroups, mounts
+from instar.host.hashed_files import HashedFiles
 from instar.host.layers import LayerImages
-from instar.host.seals import Seals
 from instar.model.definition import Health, Service
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
@@ -40,7 +40,7 @@ class TinyWorld:
         self.id = secrets.token_hex(3)
         self.state = StateDirectory(home, home / "run")
         self.store = Store(self.state.store)
-        self.layers = LayerImages(self.store, self.state.layers, self.state.mounts, Seals(self.state.sealed))
+        self.layers = LayerImages(self.store, self.state.layers, self.state.mounts, HashedFiles(self.state.sealed))
         self.runtime = self.another_runtime()
         self.image = self.image_of(tiny_tree(home / "tree"))
 

@@ -10,8 +10,8 @@ from typing import Any
 from instar.cancellation import Cancellation
 from instar.errors import UsageError
 from instar.fetch.cache import Cache
+from instar.host.hashed_files import HashedFiles
 from instar.host.layers import LayerImages
-from instar.host.seals import Seals
 from instar.ledger import Ledger
 from instar.model.component import Component
 from instar.model.image import Image, ImageConfig
@@ -41,8 +41,8 @@ class SimulatedWorkspace:
         self.ledger = ledger or CrashableLedger(self.state.ledger, actor=actor, clock=self.simulation.clock.now)
         self.store = Store(self.state.store)
         self.cache = Cache(self.state.cache)
-        self.seals = Seals(self.state.sealed)
-        self.layers = LayerImages(self.store, self.state.layers, self.state.mounts, self.seals)
+        self.hashed_files = HashedFiles(self.state.sealed)
+        self.layers = LayerImages(self.store, self.state.layers, self.state.mounts, self.hashed_files)
 
     def report(self, progress: Progress) -> None:
         self.told.append(progress)

@@ -17,8 +17,8 @@ from instar.bake.records import Records
 from instar.errors import HostError, InstarError, LedgerDamaged, RouterError, StoreError
 from instar.fetch.needs import Needs
 from instar.host import conmon, erofs, immutable, processes
+from instar.host.hashed_files import HashedFiles
 from instar.host.recording import last_event_s, read_events, read_header
-from instar.host.seals import Seals
 from instar.ledger import Ledger
 from instar.model.codec import parse
 from instar.model.definition import Environment
@@ -96,13 +96,13 @@ def test_what_can_be_made_again_is_taken_for_lost(state: StateDirectory, tmp_pat
     needs.write("service-web", [])
     needs._folder.joinpath("service-web").write_bytes(DAMAGES[damage])
     assert needs.find("service-web") in (None, frozenset())
-    sealed, seals = tmp_path / "file", Seals(state.sealed)
+    sealed, hashed_files = tmp_path / "file", HashedFiles(state.sealed)
     sealed.write_text("x")
-    with seals.sealing(sealed):
+    with hashed_files.sealing(sealed):
         pass
-    assert seals.holds(sealed)
+    assert hashed_files.holds(sealed)
     (state.sealed / "file").write_bytes(DAMAGES[damage])
-    assert not seals.holds(sealed)
+    assert not hashed_files.holds(sealed)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -14,7 +14,7 @@ import pytest
 
 from instar.drift.check import check
 from instar.host import locks
-from instar.host.seals import Seals
+from instar.host.hashed_files import HashedFiles
 from instar.ledger import Ledger
 from instar.model.definition import Drift, Replace
 from instar.model.drift import Finding
@@ -45,7 +45,7 @@ def workspace(tmp_path: Path) -> Iterator[Any]:
         yield SimpleNamespace(
             ledger=ledger,
             state=state,
-            seals=Seals(state.sealed),
+            hashed_files=HashedFiles(state.sealed),
             store=SimpleNamespace(
                 entered=lambda digest: SimpleNamespace(digest=digest, layers=()), unknown=lambda wanted: frozenset()
             ),
@@ -266,5 +266,5 @@ def test_who_works_on_an_environment_hides_no_stolen_address_of_the_router(
         routed = RoutedTarget(target=replace(right, address=address), weight=100, sessions=0, up=True)
         seen = RouterState(running=True, targets=(routed,))
         monkeypatch.setattr(type(provider.router), "observe", lambda *_, seen=seen: seen)
-        checked = check(workspace.ledger, workspace.store, workspace.seals, provider, state, at_rest=False)
+        checked = check(workspace.ledger, workspace.store, workspace.hashed_files, provider, state, at_rest=False)
         assert [one.observed for one in checked.findings] == found

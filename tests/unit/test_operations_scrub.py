@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from instar.errors import BlobDamaged, ImageNotFound
-from instar.host.seals import Seals
+from instar.host.hashed_files import HashedFiles
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Layer
@@ -65,9 +65,11 @@ def scrub(tmp_path: Path) -> Iterator[Scrub]:
         ledger.save_settings(ENV, Settings())
         ledger.add_release(ENV, image("1").digest, configuration())
         ledger.add_instances(ENV, 1, 1, IPv4Network("10.99.0.0/24"))
-        seals = Seals(state.sealed)
+        hashed_files = HashedFiles(state.sealed)
         layers = SimpleNamespace(layers_in_use=lambda: [layer.diff_id for layer in LAYERS])
-        workspace: Any = SimpleNamespace(ledger=ledger, store=stored, seals=seals, layers=stored, said=said)
+        workspace: Any = SimpleNamespace(
+            ledger=ledger, store=stored, hashed_files=hashed_files, layers=stored, said=said
+        )
         workspace.provider = lambda name: SimpleNamespace(layers=layers)
         yield Scrub(workspace, said.append)
 
@@ -90,13 +92,13 @@ def test_what_is_damaged_is_told_of_once_and_no_longer_sealed(scrub: Scrub) -> N
     rotten = LAYERS[0].digest
     for _ in range(4):
         scrub.step()
-    seals, path = scrub.workspace.seals, stored(scrub).path(rotten)
-    assert seals.holds(path)
+    hashed_files, path = scrub.workspace.hashed_files, stored(scrub).path(rotten)
+    assert hashed_files.holds(path)
     stored(scrub).rotten.add(rotten)
     for _ in range(8):
         scrub.step()
     told = [event.detail for event in scrub.workspace.ledger.history() if event.kind == "damaged"]
-    assert [one["what"] for one in told] == [f"blob {rotten}"] and not seals.holds(path)
+    assert [one["what"] for one in told] == [f"blob {rotten}"] and not hashed_files.holds(path)
     assert len(scrub.workspace.said) == 1  # type: ignore[attr-defined]
 
 
@@ -111,12 +113,12 @@ def test_an_image_that_is_gone_is_no_reason_to_stop(scrub: Scrub, monkeypatch: p
 
 
 def test_a_file_that_was_written_to_is_no_longer_sealed(tmp_path: Path) -> None:
-    seals, path = Seals(tmp_path / "sealed"), tmp_path / "blob"
+    hashed_files, path = HashedFiles(tmp_path / "sealed"), tmp_path / "blob"
     path.write_text("one")
-    with seals.sealing(path):
+    with hashed_files.sealing(path):
         pass
-    assert seals.holds(path)
+    assert hashed_files.holds(path)
     path.write_text("two")
-    assert not seals.holds(path)
+    assert not hashed_files.holds(path)
     path.unlink()
-    assert not seals.holds(path)
+    assert not hashed_files.holds(path)

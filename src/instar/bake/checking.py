@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from instar.bake.baking import Baked, bake
 from instar.bake.keys import looks_secret
 from instar.host import mounts, trees
+from instar.host.hashed_files import HashedFiles
 from instar.host.layers import LayerImages
-from instar.host.seals import Seals
 from instar.model.image import Layer
 from instar.model.state import StateDirectory
 from instar.store import Store
@@ -91,7 +91,7 @@ def differences(store: Store, baked: Baked, other: Store, again: Baked) -> Itera
 
 def _parts(there: StateDirectory) -> tuple[Store, LayerImages]:
     store = Store(there.store)
-    return store, LayerImages(store, there.layers, there.mounts, Seals(there.sealed))
+    return store, LayerImages(store, there.layers, there.mounts, HashedFiles(there.sealed))
 
 
 def _clear(there: StateDirectory) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from instar.drift.rules import Ignored, sort_out
 from instar.drift.traffic import compare, misled
 from instar.errors import EnvironmentBusy, InstarError, RouterError, StoreError
-from instar.host.seals import Seals
+from instar.host.hashed_files import HashedFiles
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.drift import Finding
@@ -46,7 +46,7 @@ class Checked:
 def check(
     ledger: Ledger,
     store: Store,
-    seals: Seals,
+    hashed_files: HashedFiles,
     provider: Provider,
     state: EnvironmentState,
     *,
@@ -62,7 +62,7 @@ def check(
     state = ledger.find_environment(environment) or state
     instances = [one for one in ledger.instances(environment) if one.task is None and one.process is not None]
     releases = {number: ledger.get_release(environment, number) for number in {one.release for one in instances}}
-    images, damaged = _images(store, seals, releases.values(), deep=deep)
+    images, damaged = _images(store, hashed_files, releases.values(), deep=deep)
     subjects = [
         Subject(instance=one, release=releases[one.release], image=images.get(releases[one.release].image))
         for one in instances
@@ -98,7 +98,7 @@ def _that_stay(
 
 
 def _images(
-    store: Store, seals: Seals, releases: Iterable[Release], *, deep: bool
+    store: Store, hashed_files: HashedFiles, releases: Iterable[Release], *, deep: bool
 ) -> tuple[dict[Digest, Image], list[Damage]]:
     images: dict[Digest, Image] = {}
     damage: list[Damage] = []
@@ -113,17 +113,17 @@ def _images(
             for layer in images[digest].layers:
                 users.setdefault(layer.digest, set()).add(digest)
     damage += _unindexed(store, wanted)
-    stale = [blob for blob in users if deep or not seals.holds(store.path(blob))]
-    found = at_once(lambda blob: _blob(store, seals, blob), stale, at_most=os.cpu_count() or 1)
+    stale = [blob for blob in users if deep or not hashed_files.holds(store.path(blob))]
+    found = at_once(lambda blob: _blob(store, hashed_files, blob), stale, at_most=os.cpu_count() or 1)
     damage += [(finding, users[blob]) for blob, finding in zip(stale, found, strict=True) if finding is not None]
     return images, damage
 
 
-def _blob(store: Store, seals: Seals, blob: Digest) -> Finding | None:
+def _blob(store: Store, hashed_files: HashedFiles, blob: Digest) -> Finding | None:
     """Read a blob, and say whether it is in the store as it was baked: nothing runs from there, but what is launched
     next is made of it where its layers are not mounted yet."""
     try:
-        with seals.sealing(store.path(blob)):
+        with hashed_files.sealing(store.path(blob)):
             store.verify(blob)
     except (OSError, StoreError) as error:
         return _damaged(f"blob {blob}", _said(error))

@@ -12,7 +12,7 @@ MOUNTS/
 
 An image is made outside the lock and put in place by a rename, so two processes that make the same one do no harm.
 Killed in the making: the directory's lock is free, and the next :meth:`LayerImages.prune` removes it. What a layer's
-image holds is hashed before every mount, and where the file has changed since (seals.py); one that is damaged is made
+image holds is hashed before every mount, and where the file has changed since (hashed_files.py); one that is damaged is made
 again from the blob.
 
 What mounts and makes is imported when something is mounted or made: a bake in which nothing changed comes by here too.
@@ -34,8 +34,8 @@ from instar.model.digest import Digest
 from instar.model.image import Layer
 
 if TYPE_CHECKING:
+    from instar.host.hashed_files import HashedFiles
     from instar.host.proc import Mount
-    from instar.host.seals import Seals
     from instar.store import Store
 
 _MAKING, _VERITY = ".making-", ".verity"
@@ -50,11 +50,11 @@ class _Damaged(Exception):
 class LayerImages:
     """The layers' images under ``root`` and their mounts under ``mounts``."""
 
-    def __init__(self, store: Store, root: Path, mounts: Path, seals: Seals) -> None:
+    def __init__(self, store: Store, root: Path, mounts: Path, hashed_files: HashedFiles) -> None:
         self._store = store
         self._root = root
         self._mounts = mounts
-        self._seals = seals
+        self._hashed_files = hashed_files
         self._devices = f"instar-{Digest.of(os.fsencode(root)).hex[:6]}-"
 
     def provide(self, layer: Layer, tree: Path | None = None) -> Path:
@@ -110,7 +110,7 @@ class LayerImages:
         image. Raises OSError."""
         if not self.is_made(diff_id):
             return ""
-        return f"{self._recorded(diff_id)} {self._seals.note(self._image(diff_id))}"
+        return f"{self._recorded(diff_id)} {self._hashed_files.note(self._image(diff_id))}"
 
     def is_made(self, diff_id: Digest) -> bool:
         """Tell whether there is an image of the layer."""
@@ -220,7 +220,7 @@ class LayerImages:
         return True
 
     def _stands(self, diff_id: Digest) -> bool:
-        return self._seals.holds(self._image(diff_id)) and self._is_mounted_well(diff_id)
+        return self._hashed_files.holds(self._image(diff_id)) and self._is_mounted_well(diff_id)
 
     def _is_mounted_well(self, diff_id: Digest) -> bool:
         """Tell whether a layer is mounted, and from nothing else than its image as far as anybody can tell."""
@@ -231,9 +231,9 @@ class LayerImages:
         from instar.host import erofs
 
         image = self._image(diff_id)
-        if not deep and self._seals.holds(image):
+        if not deep and self._hashed_files.holds(image):
             return True
-        with contextlib.suppress(_Damaged, OSError), self._seals.sealing(image):
+        with contextlib.suppress(_Damaged, OSError), self._hashed_files.sealing(image):
             if erofs.digest_of(image) != self._recorded(diff_id):
                 raise _Damaged
             return True
@@ -259,13 +259,13 @@ class LayerImages:
         (room / "image").rename(self._image(diff_id))
         immutable.mark(self._image(diff_id))
         (room / "sha256").rename(self._record(diff_id))
-        with self._seals.sealing(self._image(diff_id)):
+        with self._hashed_files.sealing(self._image(diff_id)):
             pass  # its hash was taken while it was made
 
     def _remove_image(self, diff_id: Digest) -> None:
         immutable.remove(self._record(diff_id))
         immutable.remove(self._image(diff_id))
-        self._seals.forget(self._image(diff_id))
+        self._hashed_files.forget(self._image(diff_id))
 
     def _image(self, diff_id: Digest) -> Path:
         return self._root / f"{diff_id.hex}.erofs"

@@ -34,7 +34,7 @@ def drift(
     began = time.monotonic()
     provider = workspace.provider(state.settings.provider)
     before = resting(workspace, state.id)
-    where = (workspace.ledger, workspace.store, workspace.seals, provider, state)
+    where = (workspace.ledger, workspace.store, workspace.hashed_files, provider, state)
     checked = check(*where, instance=instance, deep=deep, at_rest=before is not None)
     if before is not None and before != resting(workspace, state.id):  # somebody came: what it saw of traffic is stale
         checked = check(*where, instance=instance, deep=deep, at_rest=False)

@@ -75,7 +75,9 @@ def check_when_due(workspace: Workspace, environment: EnvironmentId, memory: Dri
     memory.checked = time.monotonic()
     serials = {one.id: one.serial for one in workspace.ledger.instances(environment)}
     provider = workspace.provider(state.settings.provider)
-    checked = check(workspace.ledger, workspace.store, workspace.seals, provider, state, at_rest=state.rollout is None)
+    checked = check(
+        workspace.ledger, workspace.store, workspace.hashed_files, provider, state, at_rest=state.rollout is None
+    )
     memory.found = _Found(checked=checked, serials=serials, event=event)
     return checked
 

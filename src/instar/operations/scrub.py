@@ -66,7 +66,7 @@ class Scrub:
         try:
             if kind == "layer":
                 return self.workspace.layers.examine(digest, deep=True)
-            with self.workspace.seals.sealing(path):
+            with self.workspace.hashed_files.sealing(path):
                 self.workspace.store.verify(digest)
         except (OSError, StoreError) as error:
             return str(error)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from instar.cancellation import Cancellation
     from instar.fetch.cache import Cache
+    from instar.host.hashed_files import HashedFiles
     from instar.host.layers import LayerImages
-    from instar.host.seals import Seals
     from instar.ledger import Ledger
     from instar.model.component import Component
     from instar.model.machine import MachineSettings
@@ -43,7 +43,7 @@ class Workspace(Protocol):
     def cache(self) -> Cache: ...
 
     @property
-    def seals(self) -> Seals: ...
+    def hashed_files(self) -> HashedFiles: ...
 
     @property
     def layers(self) -> LayerImages: ...

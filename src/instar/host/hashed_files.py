@@ -14,7 +14,7 @@ from instar import durable
 from instar.host import processes
 
 
-class Seals:
+class HashedFiles:
     """The notes in ``folder``, one a file, by the file's name."""
 
     def __init__(self, folder: Path) -> None:
