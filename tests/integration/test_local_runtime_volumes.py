@@ -13,7 +13,7 @@ import pytest
 from tiny_world import USER, TinyWorld
 
 from instar.errors import HostError, NotFound, ProviderError
-from instar.host import cover, idmap, locks, namespaces, sized, trees
+from instar.host import idmap, locks, mount_point_layer, namespaces, sized, trees
 from instar.host.namespaces import IdRange, Unsupported
 from instar.model.definition import Stop, Volume
 from instar.model.image import Image
@@ -81,22 +81,22 @@ def test_a_volume_lies_below_a_folder_that_a_package_makes(world: TinyWorld, pac
 
 def test_the_cover_is_made_of_what_the_image_has_there(world: TinyWorld, packaged: Image) -> None:
     lowers = [world.layers.mount(layer) for layer in reversed(packaged.layers)]
-    assert cover.folders(lowers, ["/var/lib/mosquitto/other", "/srv"]) == ()
-    found = {folder.path: folder for folder in cover.folders(lowers, ["/var/lib/mosquitto/data/deep"])}
+    assert mount_point_layer.folders(lowers, ["/var/lib/mosquitto/other", "/srv"]) == ()
+    found = {folder.path: folder for folder in mount_point_layer.folders(lowers, ["/var/lib/mosquitto/data/deep"])}
     assert list(found) == [
         "/", "/var", "/var/lib", "/var/lib/mosquitto", "/var/lib/mosquitto/data", "/var/lib/mosquitto/data/deep",
     ]  # fmt: skip
     assert (found["/var/lib/mosquitto"].uid, found["/var/lib/mosquitto"].gid) == (USER, 55)
     assert found["/var/lib/mosquitto"].mode == 0o2750
-    assert found["/var/lib/mosquitto/data"] == cover.Folder(path="/var/lib/mosquitto/data")
-    assert cover.folders(lowers, ["/bin/sh"]) == (), "a link is refused elsewhere, not hidden"
+    assert found["/var/lib/mosquitto/data"] == mount_point_layer.Folder(path="/var/lib/mosquitto/data")
+    assert mount_point_layer.folders(lowers, ["/bin/sh"]) == (), "a link is refused elsewhere, not hidden"
 
 
 def test_the_same_image_and_points_have_the_same_cover(world: TinyWorld, packaged: Image) -> None:
     lowers = [world.layers.mount(layer) for layer in reversed(packaged.layers)]
-    first = cover.layer(cover.folders(lowers, ["/var/lib/mosquitto/data"]))
-    assert first == cover.layer(cover.folders(lowers, ["/var/lib/mosquitto/data"]))
-    assert first != cover.layer(cover.folders(lowers, ["/var/lib/mosquitto/log"]))
+    first = mount_point_layer.layer(mount_point_layer.folders(lowers, ["/var/lib/mosquitto/data"]))
+    assert first == mount_point_layer.layer(mount_point_layer.folders(lowers, ["/var/lib/mosquitto/data"]))
+    assert first != mount_point_layer.layer(mount_point_layer.folders(lowers, ["/var/lib/mosquitto/log"]))
 
 
 def test_a_new_number_of_the_images_user_keeps_its_volumes(world: TinyWorld) -> None:

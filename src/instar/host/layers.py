@@ -12,8 +12,8 @@ MOUNTS/
 
 An image is made outside the lock and put in place by a rename, so two processes that make the same one do no harm.
 Killed in the making: the directory's lock is free, and the next :meth:`LayerImages.prune` removes it. What a layer's
-image holds is hashed before every mount, and where the file has changed since (hashed_files.py); one that is damaged is made
-again from the blob.
+image holds is hashed before every mount, and where the file has changed since (hashed_files.py); one that is damaged is
+made again from the blob.
 
 What mounts and makes is imported when something is mounted or made: a bake in which nothing changed comes by here too.
 """

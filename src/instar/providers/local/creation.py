@@ -12,7 +12,7 @@ from pathlib import Path
 
 from instar import durable
 from instar.errors import ProviderError
-from instar.host import bundle, cgroups, conmon, namespaces, network, plate, programs, resolver, rlimits, seccomp
+from instar.host import base_plate, bundle, cgroups, conmon, namespaces, network, programs, resolver, rlimits, seccomp
 from instar.host.bundle import Bind, Bundle, Users
 from instar.host.firewall import Guest
 from instar.host.layers import LayerImages
@@ -81,7 +81,7 @@ def create(order: Order, subnet: IPv4Network, *, shift_owners: bool) -> Process:
 
 def _layers(order: Order) -> list[Digest]:
     """Return the diff ID of each layer that is known before there is a root, topmost first; the plate is the lowest."""
-    base = plate.layer([volume.path for volume in order.release.service.volumes])
+    base = base_plate.layer([volume.path for volume in order.release.service.volumes])
     return [layer.diff_id for layer in (*reversed(order.image.layers), base)]
 
 
@@ -144,7 +144,7 @@ def _make_root(
     if users:
         root.let_through(names, users)
     layers = root.mount(names, order.image, points, order.images, descriptor)
-    root.check_points(names.root, (*plate.FOLDERS, *points), plate.FILES)
+    root.check_points(names.root, (*base_plate.FOLDERS, *points), base_plate.FILES)
     uid, gid = order.user
     owner = Owner(uid=uid, gid=gid, ids=users.ids if users else None, may_differ="CAP_CHOWN" in _capabilities(order))
     binds = []
@@ -224,7 +224,7 @@ def _checked_command(order: Order, users: Users | None) -> Sequence[str]:
     except programs.Unrunnable as error:
         where = place_of_command(order.instance)
         raise ProviderError(str(error), hint=f"{where} in the definition, or what the image is made of") from None
-    return (plate.INIT, "--", *command)
+    return (base_plate.INIT, "--", *command)
 
 
 def _write_bundle(order: Order, users: Users | None, binds: Sequence[Bind], command: Sequence[str]) -> None:
@@ -258,7 +258,7 @@ def _write_bundle(order: Order, users: Users | None, binds: Sequence[Bind], comm
 
 def _annotations(order: Order) -> Mapping[str, str]:
     points = [volume.path for volume in order.release.service.volumes]
-    return {"instar.image": order.image.digest, "instar.plate": plate.layer(points).diff_id}
+    return {"instar.image": order.image.digest, "instar.plate": base_plate.layer(points).diff_id}
 
 
 def _check_user(order: Order, shift_owners: bool) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from instar.errors import HostError
-from instar.host import cgroups, conmon, firewall, mounts, namespaces, network, plate, processes, runc, trees
+from instar.host import base_plate, cgroups, conmon, firewall, mounts, namespaces, network, processes, runc, trees
 from instar.model.definition import Stop
 from instar.model.release import Instance, Process
 from instar.providers.local import logs, record, root
@@ -113,7 +113,7 @@ def _rooms(names: Names) -> list[Path]:
 
 def _forwards(process: Process, number: int) -> bool:
     """Tell whether the first process is the init already (it is runc's before) and takes signals to forward them."""
-    return processes.command_line(process.pid)[:1] == (plate.INIT,) and processes.hears(process, number)
+    return processes.command_line(process.pid)[:1] == (base_plate.INIT,) and processes.hears(process, number)
 
 
 def _end(names: InstanceNames) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from instar.errors import HostError, ProviderError
-from instar.host import cover, idmap, mounts, namespaces, plate, sized, trees
+from instar.host import base_plate, idmap, mount_point_layer, mounts, namespaces, sized, trees
 from instar.host.bundle import Bind, Users
 from instar.host.layers import LayerImages
 from instar.host.namespaces import IdRange, Unsupported
@@ -173,14 +173,14 @@ def _lowers(
     """Return the layers that the root is made of, topmost first, and where each is mounted."""
     layers = [(layer.diff_id, images.mount(layer)) for layer in reversed(image.layers)]
     for _, place in layers:
-        if os.path.lexists(f"{place}{plate.OWN_FOLDER}"):
-            raise ProviderError(f"the image has a '{plate.OWN_FOLDER}', which is Instar's own")
-    layers.append((plate.layer(points).diff_id, plate.mount(images, points)))
-    wanted = cover.folders([place for _, place in layers], points)
+        if os.path.lexists(f"{place}{base_plate.OWN_FOLDER}"):
+            raise ProviderError(f"the image has a '{base_plate.OWN_FOLDER}', which is Instar's own")
+    layers.append((base_plate.layer(points).diff_id, base_plate.mount(images, points)))
+    wanted = mount_point_layer.folders([place for _, place in layers], points)
     if wanted:
-        above = cover.layer(wanted).diff_id
+        above = mount_point_layer.layer(wanted).diff_id
         record.add_layer(names, above)
-        layers.insert(0, (above, cover.mount(images, wanted)))
+        layers.insert(0, (above, mount_point_layer.mount(images, wanted)))
     return layers
 
 

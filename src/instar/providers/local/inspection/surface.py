@@ -8,7 +8,7 @@ from pathlib import Path
 
 from instar import durable
 from instar.errors import InstarError
-from instar.host import cgroups, conmon, marks, plate, proc
+from instar.host import base_plate, cgroups, conmon, marks, proc
 from instar.host.network_view import Listener
 from instar.model.drift import Finding
 from instar.model.keyed import keyed_digest
@@ -187,7 +187,7 @@ def _content(path: str) -> bytes | None:
 
 def _command(case: Case) -> Iterator[Finding]:
     pid = case.process.pid
-    wanted = (plate.INIT, "--", *command_of(case.order.instance, case.order.release))
+    wanted = (base_plate.INIT, "--", *command_of(case.order.instance, case.order.release))
     if is_runc_yet(proc.status(pid), case.process):
         return
     there = tuple(os.fsdecode(word) for word in proc.words(pid, "cmdline"))
