@@ -238,13 +238,13 @@ def test_what_is_no_regular_file_is_not_waited_for(
 
 
 def test_a_pipe_in_the_place_of_a_layer_or_of_what_is_known_of_it(state: StateDirectory, tmp_path: Path) -> None:
-    layer, seals = tmp_path / "layer", Seals(state.sealed)
+    layer, hashed_files = tmp_path / "layer", HashedFiles(state.sealed)
     state.sealed.mkdir(parents=True)
     os.mkfifo(state.sealed / "layer")
     layer.write_text("x")
-    with seals.sealing(layer):
+    with hashed_files.sealing(layer):
         pass
-    assert seals.holds(layer), "what was a pipe is a note"
+    assert hashed_files.holds(layer), "what was a pipe is a note"
     layer.unlink()
     os.mkfifo(layer)
     with pytest.raises(OSError, match="it is not a regular file"):
