@@ -15,8 +15,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from instar.control.loop import Loop, Run  # noqa: E402
 from instar.ledger import Ledger  # noqa: E402
+from instar.model.environment import Settings  # noqa: E402
 from instar.model.progress import silent  # noqa: E402
-from instar.model.release import EnvironmentId, Process, Release, Settings  # noqa: E402
+from instar.model.release import EnvironmentId, Process, Release  # noqa: E402
 from instar.model.state import StateDirectory  # noqa: E402
 from instar.providers.base import RouterPlan, Target  # noqa: E402
 from instar.providers.machine import MachineProvider  # noqa: E402

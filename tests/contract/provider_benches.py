@@ -14,8 +14,8 @@ import pytest
 
 from instar.errors import InstarError
 from instar.model.definition import Health, Service, Stop
+from instar.model.environment import Settings
 from instar.model.image import Image
-from instar.model.release import Settings
 from instar.providers.base import Provider
 from instar.providers.local.router import LocalRouter
 from instar.providers.machine import MachineProvider

@@ -12,8 +12,8 @@ from ledger_benches import LedgerBench
 
 from instar.errors import NotFound, Refused
 from instar.ledger import Ledger
-from instar.model.definition import Keep
-from instar.model.release import EnvironmentId, Process, Settings
+from instar.model.environment import Keep, Settings
+from instar.model.release import EnvironmentId, Process
 from simulated.values import configuration, image
 
 DEV = EnvironmentId(service="guestbook", name="dev")

@@ -8,7 +8,8 @@ import pytest
 from ledger_benches import LedgerBench
 
 from instar.ledger import Ledger
-from instar.model.release import EnvironmentId, Settings
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId
 from simulated.values import configuration, image
 
 DEV = EnvironmentId(service="web", name="dev")

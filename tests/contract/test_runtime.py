@@ -11,7 +11,7 @@ import pytest
 from runtime_benches import BENCHES, ENV, MISSING, Kind, RuntimeBench, instance, release
 
 from instar.errors import ProviderError
-from instar.model.definition import Allow, Check, Network
+from instar.model.environment import Allow, Check, Network
 from instar.model.release import Instance, Release
 from instar.model.survey import differences
 from instar.providers.base import NetworkPlan, Observed, Probe, Streams

@@ -17,7 +17,8 @@ from instar.host import cgroups, namespaces, proc, settings
 from instar.host.hashed_files import HashedFiles
 from instar.ledger import Ledger
 from instar.model.drift import Finding
-from instar.model.release import EnvironmentState, Settings
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentState
 from instar.providers.base import RouterPlan, Target
 from instar.providers.local.inspection import processes as members
 from instar.providers.machine import MachineProvider

@@ -19,12 +19,12 @@ from test_store_crashes import EPOCH, apart, check_whole, status
 from instar.errors import ImageNotFound, NotFound, Refused
 from instar.fetch.needs import Needs
 from instar.ledger import Ledger
-from instar.model.definition import Keep
 from instar.model.digest import Digest
+from instar.model.environment import Keep, Settings
 from instar.model.garbage import Collection
 from instar.model.image import ImageConfig
 from instar.model.progress import Progress
-from instar.model.release import EnvironmentId, Instance, Release, Settings
+from instar.model.release import EnvironmentId, Instance, Release
 from instar.operations.gc import gc, kept_releases, remove_image
 from instar.operations.locks import hold_store, keep_from_gc
 from instar.operations.pin import pin

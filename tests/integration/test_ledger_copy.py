@@ -10,7 +10,8 @@ import pytest
 from instar.errors import LedgerDamaged, Refused
 from instar.ledger import Ledger
 from instar.ledger.copying import move
-from instar.model.release import EnvironmentId, Settings
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId
 from postgres import PostgresServer
 from simulated.values import configuration, image
 

@@ -15,7 +15,8 @@ import pytest
 from cutting_proxy import CuttingProxy
 from instar.errors import EnvironmentBusy, InstarError, LeaseLost, LedgerUnreachable
 from instar.ledger import Ledger, leases, postgresql
-from instar.model.release import EnvironmentId, Settings
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId
 from postgres import PostgresServer
 
 DEV = EnvironmentId(service="guestbook", name="dev")

@@ -16,7 +16,8 @@ from cutting_proxy import CuttingProxy
 from instar.errors import LedgerDamaged, LedgerError, LedgerNewer, LedgerUnreachable, UsageError
 from instar.ledger import Ledger, schema
 from instar.ledger.postgresql import PostgreSQL
-from instar.model.release import EnvironmentId, Settings
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId
 from postgres import PASSWORD, PostgresServer
 from simulated.values import configuration, image
 

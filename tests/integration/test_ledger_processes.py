@@ -11,7 +11,8 @@ from pathlib import Path
 
 from instar.ledger import Ledger
 from instar.ledger.sqlite import SQLite
-from instar.model.release import EnvironmentId, Settings
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId
 from simulated.values import configuration, image
 
 

@@ -12,10 +12,9 @@ from instar.control.loop import Loop
 from instar.errors import EnvironmentBusy, LeaseLost, Refused, UsageError
 from instar.ledger import Ledger
 from instar.ledger.copying import move
-from instar.model.definition import Environment
 from instar.model.digest import Digest
+from instar.model.environment import Environment, Settings
 from instar.model.progress import silent
-from instar.model.release import Settings
 from instar.operations.ledger import require_in_ledger, which_ledger
 from instar.operations.locks import hold_environment, is_here
 from instar.operations.secret_key import export_key, import_key, require_key

@@ -22,15 +22,15 @@ from tiny_world import TinyWorld, wait_until
 from instar.errors import HostError
 from instar.host import firewall, namespaces, network
 from instar.host.netlink import ALONE, Netlink
-from instar.model.definition import Allow, Health, Network, Stop
+from instar.model.definition import Health, Stop
+from instar.model.environment import Allow, Network
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import NetworkPlan
 
 pytestmark = pytest.mark.root
 SERVE = "mkdir /tmp/w; echo well >/tmp/w/index.html; exec httpd -f -p 8080 -h /tmp/w"
-METADATA = "169.254.169.254"
+METADATA, QUICK = "169.254.169.254", Stop(grace_ms=100)
 REFUSED = os.strerror(errno.ECONNREFUSED)  # said at once, not by silence
-QUICK = Stop(grace_ms=100)
 ANYWHERE = b"\xff" * 6
 _IP, _ARP = 0x0800, 0x0806
 
@@ -51,9 +51,9 @@ def world(one_world: TinyWorld) -> Iterator[TinyWorld]:
     one_world.sweep()
 
 
-def plan(environment_id: str, *allow: Allow, listen: tuple[str, ...] = (), **network: Any) -> NetworkPlan:
-    environment = EnvironmentId(service="tiny", name=environment_id)
-    return NetworkPlan(environment=environment, network=Network(allow=allow, **network), listen=listen)
+def plan(name: str, *allow: Allow, listen: tuple[str, ...] = (), **network: Any) -> NetworkPlan:
+    reach = Network(allow=allow, **network)
+    return NetworkPlan(environment=EnvironmentId(service="tiny", name=name), network=reach, listen=listen)
 
 
 def serve(

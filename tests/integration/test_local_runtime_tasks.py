@@ -10,7 +10,8 @@ import pytest
 from tiny_world import TinyWorld, wait_until
 
 from instar.errors import ProviderError
-from instar.model.definition import Check, Health, Stop, Task, Volume
+from instar.model.definition import Health, Stop, Task, Volume
+from instar.model.environment import Check
 from instar.model.release import Instance, Release
 from instar.providers.base import Probe
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from instar.control.loop import Loop, Run
 from instar.control.steps import waits_for_somebody
-from instar.model.definition import Replace, Rollout
+from instar.model.environment import Replace, Rollout, Settings
 from instar.model.progress import silent
-from instar.model.release import RolloutKind, Settings
+from instar.model.release import RolloutKind
 from instar.operations.deploy import begin, start_rollout
 from simulated import CrashableLedger, Effects, EngineSimulation, Simulation, guarded
 from simulated.values import ENV, configuration, image

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from control_machine import Machine
 
-from instar.model.definition import Analysis, Check, Health, Replace, Rollout, Step, Task
+from instar.model.definition import Health, Task
+from instar.model.environment import Analysis, Check, Replace, Rollout, Step
 from simulated import Behaviour
 from simulated.values import ENV
 

@@ -29,9 +29,10 @@ from instar.control.loop import Loop, Run
 from instar.control.replace import counted_for
 from instar.control.steps import waits_for_somebody
 from instar.errors import InstarError
-from instar.model.definition import Analysis, Check, Replace, Rollout, Step, Task
+from instar.model.definition import Task
+from instar.model.environment import Analysis, Check, Replace, Rollout, Settings, Step
 from instar.model.progress import silent
-from instar.model.release import Settings, TaintKind
+from instar.model.release import TaintKind
 from instar.operations.deploy import begin, start_rollout
 from simulated import Behaviour, Crash, Effects, EngineSimulation, FaultyLedger, Simulation, guarded
 from simulated.values import ENV, configuration, image

@@ -13,7 +13,7 @@ from instar.definition.schema import DEFINITION
 from instar.definition.section import Section
 from instar.definition.shapes import Either, ListOf, MapOf, OneOrMore, Shape
 from instar.errors import DefinitionError
-from instar.model.definition import Analysis, Check, Rollout, Step
+from instar.model.environment import Analysis, Check, Rollout, Step
 
 WORDS = [
     "x", "a b", "", "root", "debian:bookworm", "/srv", "/", "..", "500ms", "256M", "0644", "yes", "true", "null", "~",

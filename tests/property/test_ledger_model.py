@@ -18,7 +18,8 @@ from instar.errors import InstarError, NotFound, Refused
 from instar.ledger import Ledger
 from instar.ledger.addresses import next_free
 from instar.ledger.chain import detail_text, link, word
-from instar.model.release import EnvironmentId, Process, Settings
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId, Process
 from postgres import PostgresServer
 from simulated import VirtualClock
 from simulated.values import configuration, image

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instar.model.definition import Keep
-from instar.model.release import EnvironmentState, Release, Rollout, Settings
+from instar.model.environment import Keep, Settings
+from instar.model.release import EnvironmentState, Release, Rollout
 from instar.operations.retention import kept, required, with_logs
 from simulated.values import ENV, configuration, image
 

@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from instar.errors import ProviderError, ProviderUnavailable, RouterError
-from instar.model.definition import Check, Service
+from instar.model.definition import Service
+from instar.model.environment import Check, Settings
 from instar.model.image import Image
-from instar.model.release import EnvironmentId, Instance, Release, Settings
+from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import Observation, Observed, Probe, RouterPlan, Traffic, Traits
 from simulated.clock import VirtualClock
 from simulated.effects import Effects

@@ -11,9 +11,9 @@ from ipaddress import IPv4Network
 from typing import Any, Literal
 
 from instar.errors import ProviderError
-from instar.model.definition import Check
 from instar.model.digest import Digest
 from instar.model.drift import Finding
+from instar.model.environment import Check
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Process, Release
 from instar.model.survey import Seen

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from instar.control.snapshot import GroupView, Snapshot, wanted_plan
-from instar.model.definition import Health, Keep, Replace, Service, Volume
-from instar.model.definition import Rollout as Policy
+from instar.model.definition import Health, Service, Volume
 from instar.model.digest import Digest
+from instar.model.environment import Keep, Replace, Settings
+from instar.model.environment import Rollout as Policy
 from instar.model.release import (
     Configuration,
     EnvironmentId,
@@ -21,7 +22,6 @@ from instar.model.release import (
     Rollout,
     RolloutKind,
     Served,
-    Settings,
     Stage,
     Taint,
     TaintKind,

@@ -9,7 +9,7 @@ import pytest
 from control_values import group
 
 from instar.control.analysis import Verdict, answered, judge
-from instar.model.definition import Analysis
+from instar.model.environment import Analysis
 from instar.model.release import Served
 
 POLICY = Analysis(min_requests=10)

@@ -28,9 +28,9 @@ from instar.control.decide import decide
 from instar.control.report import RolloutReport
 from instar.control.snapshot import GroupView, Snapshot
 from instar.control.steps import awaited, waits_for_somebody
-from instar.model.definition import Analysis, Check, Rollout, Step
+from instar.model.environment import Analysis, Check, Rollout, Settings, Step
 from instar.model.progress import Progress
-from instar.model.release import Served, Settings, Stage
+from instar.model.release import Served, Stage
 from instar.model.status import AwaitedRequests
 
 STEPS = (Step(weight_percent=20, pause_ms=30_000), Step(weight_percent=50, pause_ms=None))

@@ -8,8 +8,8 @@ import pytest
 from control_values import DATABASE, HTTP, WORKER, release
 
 from instar.control.forecast import forecast
-from instar.model.definition import Analysis, Rollout, Service, Step, Task, Timeouts
-from instar.model.release import Settings
+from instar.model.definition import Service, Task, Timeouts
+from instar.model.environment import Analysis, Rollout, Settings, Step
 
 OLD = release(1, ran_well=True)
 

@@ -12,9 +12,9 @@ from instar.control.loop import IN_VAIN_S, Loop
 from instar.control.observe import observe
 from instar.errors import ProviderError
 from instar.ledger import Ledger
-from instar.model.definition import Data, Rollout, Task
+from instar.model.definition import Data, Task
+from instar.model.environment import Rollout, Settings
 from instar.model.progress import Progress, silent
-from instar.model.release import Settings
 from instar.providers.base import Probe
 from simulated import Behaviour, Simulation
 from simulated.values import ENV, configuration, image

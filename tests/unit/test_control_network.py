@@ -10,9 +10,8 @@ import pytest
 
 from instar.control.loop import Loop
 from instar.ledger import Ledger
-from instar.model.definition import Allow, Network
+from instar.model.environment import Allow, Network, Settings
 from instar.model.progress import silent
-from instar.model.release import Settings
 from instar.providers.base import NetworkPlan
 from simulated import Behaviour, Simulation
 from simulated.values import ENV, configuration, image

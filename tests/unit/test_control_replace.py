@@ -14,7 +14,8 @@ from instar.control.actions import Action, Alarm, Attach, Create, OpenRouter, Pl
 from instar.control.decide import decide
 from instar.control.replace import counted_for
 from instar.control.snapshot import GroupView, Snapshot
-from instar.model.definition import Health, Replace, Service
+from instar.model.definition import Health, Service
+from instar.model.environment import Replace
 from instar.model.release import Ending
 
 POLICY = Replace(budget=3, within_ms=600_000, max_age_ms=3_600_000)

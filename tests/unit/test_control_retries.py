@@ -19,9 +19,8 @@ from instar.errors import (
     RouterUnreachable,
 )
 from instar.ledger import Ledger
-from instar.model.definition import Rollout, Step
+from instar.model.environment import Rollout, Settings, Step
 from instar.model.progress import silent
-from instar.model.release import Settings
 from simulated import Effects, Simulation, guarded
 from simulated.effects import CrashableLedger
 from simulated.values import ENV, configuration, image

@@ -12,7 +12,7 @@ from control_values import DATABASE, WORKER, ago, group, names, ready, release, 
 from instar.control.actions import Create, Fail, Finish, Judge, Plan, Retire, Route, Share, Shift, Start, TakeStep, Wait
 from instar.control.decide import decide
 from instar.control.snapshot import GroupView, Snapshot
-from instar.model.definition import Analysis, Rollout
+from instar.model.environment import Analysis, Rollout
 from instar.model.release import Served, Stage
 
 ROLLING = Rollout(strategy="rolling", batch=1)

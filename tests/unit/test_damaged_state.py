@@ -21,9 +21,9 @@ from instar.host.hashed_files import HashedFiles
 from instar.host.recording import last_event_s, read_events, read_header
 from instar.ledger import Ledger
 from instar.model.codec import parse
-from instar.model.definition import Environment
 from instar.model.digest import Digest
-from instar.model.release import EnvironmentId, Process, Settings
+from instar.model.environment import Environment, Settings
+from instar.model.release import EnvironmentId, Process
 from instar.model.state import StateDirectory
 from instar.operations.secrets import keep_secrets, look_at_secrets
 from instar.providers.local import observation, record

@@ -4,7 +4,7 @@ import pytest
 
 from instar.definition import parse
 from instar.errors import DefinitionError
-from instar.model.definition import Drift, Environment, Ignore
+from instar.model.environment import Drift, Environment, Ignore
 
 RULE = "kind: listener, reason: the debug port, until: 2027-01-31"
 

@@ -12,22 +12,19 @@ from instar.definition import load, parse
 from instar.errors import DefinitionError, DefinitionUnreadable
 from instar.model.definition import (
     Definition,
-    Environment,
     Fetch,
     Files,
     Health,
     ImageSpec,
-    Keep,
     Limits,
-    Rollout,
     Service,
-    Step,
     Stop,
     Timeouts,
     Tmp,
     User,
     Volume,
 )
+from instar.model.environment import Environment, Keep, Rollout, Step
 
 EXAMPLE = """\
 name: guestbook

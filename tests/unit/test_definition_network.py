@@ -9,8 +9,7 @@ import pytest
 from instar.definition import load
 from instar.errors import DefinitionError
 from instar.model.codec import to_json
-from instar.model.definition import Allow, Environment, Network
-from instar.model.release import Settings
+from instar.model.environment import Allow, Environment, Network, Settings
 
 TEXT = """
 name: hello

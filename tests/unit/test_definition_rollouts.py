@@ -4,7 +4,8 @@ import pytest
 
 from instar.definition import parse
 from instar.errors import DefinitionError
-from instar.model.definition import Analysis, Check, Data, Environment, Replace, Rollout, Service, Step, Task
+from instar.model.definition import Data, Service, Task
+from instar.model.environment import Analysis, Check, Environment, Replace, Rollout, Step
 
 VERDICT = "it could never have a verdict: "
 VOLUME = "port: 80, volumes: [{name: data, path: /data}]"

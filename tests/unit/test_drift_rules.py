@@ -3,8 +3,8 @@
 from datetime import date
 
 from instar.drift.rules import sort_out
-from instar.model.definition import Ignore
 from instar.model.drift import Finding
+from instar.model.environment import Ignore
 
 TODAY = date(2026, 6, 1)
 

@@ -15,7 +15,8 @@ import pytest
 
 from instar.errors import Refused
 from instar.ledger import Ledger
-from instar.model.release import EnvironmentId, Process, Settings
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId, Process
 from postgres import PostgresServer
 from simulated import VirtualClock
 from simulated.values import configuration, image

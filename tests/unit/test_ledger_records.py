@@ -16,7 +16,8 @@ import pytest
 
 from instar.errors import LedgerDamaged, LedgerError
 from instar.ledger import Ledger
-from instar.model.release import EnvironmentId, Process, Settings
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId, Process
 from simulated import VirtualClock
 from simulated.values import configuration, image
 

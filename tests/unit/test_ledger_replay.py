@@ -12,7 +12,8 @@ import pytest
 from instar.errors import LedgerDamaged
 from instar.ledger import Ledger, chain, schema, sqlite
 from instar.model.codec import canonical, to_json
-from instar.model.release import Ending, EnvironmentId, Process, Settings
+from instar.model.environment import Settings
+from instar.model.release import Ending, EnvironmentId, Process
 from simulated import VirtualClock
 from simulated.values import configuration, image
 

@@ -13,7 +13,8 @@ import pytest
 from instar.errors import LedgerDamaged
 from instar.ledger import Ledger, chain
 from instar.model.codec import canonical
-from instar.model.release import EnvironmentId, Settings
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId
 from simulated.values import configuration, image
 
 DEV = EnvironmentId(service="guestbook", name="dev")

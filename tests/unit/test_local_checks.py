@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.model.definition import Check
+from instar.model.environment import Check
 from instar.providers.base import Probe
 from instar.providers.local import checks
 

@@ -8,7 +8,7 @@ import pytest
 
 from instar.host.firewall import Reach
 from instar.host.network_view import Connection
-from instar.model.definition import Allow, Network
+from instar.model.environment import Allow, Network
 from instar.providers.local.cuts import Whereabouts, allowed
 
 WHERE = Whereabouts(

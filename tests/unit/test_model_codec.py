@@ -10,22 +10,9 @@ import pytest
 
 from instar.host.firewall import Guest
 from instar.model.codec import ADDED, canonical, from_json, hints, to_json, written_as
-from instar.model.definition import (
-    Check,
-    Data,
-    Definition,
-    Environment,
-    Health,
-    Limits,
-    Service,
-    Stop,
-    Task,
-    Timeouts,
-    Tmp,
-    Volume,
-)
+from instar.model.definition import Data, Definition, Health, Limits, Service, Stop, Task, Timeouts, Tmp, Volume
 from instar.model.digest import Digest
-from instar.model.environment import Rollout
+from instar.model.environment import Check, Environment, Rollout
 from instar.model.release import Configuration, EnvironmentState, Instance
 
 SMALL = Configuration(service=Service(command=("serve",), health=Health(kind="none")))

@@ -16,10 +16,9 @@ from instar.drift.check import check
 from instar.host import locks
 from instar.host.hashed_files import HashedFiles
 from instar.ledger import Ledger
-from instar.model.definition import Drift, Replace
 from instar.model.drift import Finding
+from instar.model.environment import Drift, Replace, Settings
 from instar.model.progress import Progress
-from instar.model.release import Settings
 from instar.model.state import StateDirectory
 from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
 from instar.operations.locks import environment_lock

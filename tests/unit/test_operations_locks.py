@@ -18,7 +18,8 @@ from instar.cancellation import Cancellation
 from instar.errors import EnvironmentBusy
 from instar.ledger import Ledger
 from instar.model.definition import Stop
-from instar.model.release import EnvironmentId, Settings
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.operations.locks import agent_lock, agent_pid, environment_lock, hold_environment
 from simulated.values import ENV, configuration, image

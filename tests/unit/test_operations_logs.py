@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from instar.model.release import EnvironmentId, EnvironmentState, Settings
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.logs import logs
 
 ENV = EnvironmentId(service="web", name="dev")

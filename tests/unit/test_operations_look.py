@@ -12,7 +12,8 @@ import pytest
 
 from instar.errors import NotFound
 from instar.ledger import Ledger
-from instar.model.release import Ending, EnvironmentId, Instance, Settings
+from instar.model.environment import Settings
+from instar.model.release import Ending, EnvironmentId, Instance
 from instar.operations.environments import find_environment_id
 from instar.operations.logs import endings, logs
 from instar.providers.base import Observation, Observed, Traffic

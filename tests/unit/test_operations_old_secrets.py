@@ -12,9 +12,9 @@ import pytest
 
 from instar.errors import Refused
 from instar.ledger import Ledger
-from instar.model.definition import Environment
 from instar.model.digest import Digest
-from instar.model.release import Configuration, EnvironmentId, Settings
+from instar.model.environment import Environment, Settings
+from instar.model.release import Configuration, EnvironmentId
 from instar.model.state import StateDirectory
 from instar.operations.locks import keep_from_gc
 from instar.operations.old_secrets import remove_old_secrets, remove_old_secrets_if_free, require_secrets

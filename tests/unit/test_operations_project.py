@@ -17,8 +17,9 @@ from instar.definition import Loaded, load
 from instar.errors import Refused
 from instar.ledger import Ledger
 from instar.lock.file import read, write
+from instar.model.environment import Settings
 from instar.model.progress import Progress
-from instar.model.release import EnvironmentId, Settings
+from instar.model.release import EnvironmentId
 from instar.operations.project import project_of, require_own, require_own_beside, require_own_source
 
 DEV = EnvironmentId(service="web", name="dev")

@@ -14,9 +14,9 @@ from instar.errors import BlobDamaged, ImageNotFound
 from instar.host.hashed_files import HashedFiles
 from instar.ledger import Ledger
 from instar.model.digest import Digest
+from instar.model.environment import Settings
 from instar.model.image import Layer
 from instar.model.progress import Progress
-from instar.model.release import Settings
 from instar.model.state import StateDirectory
 from instar.operations.scrub import Scrub
 from simulated.values import ENV, configuration, image

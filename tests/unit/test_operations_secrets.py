@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from instar.errors import Refused
-from instar.model.definition import Environment
+from instar.model.environment import Environment
 from instar.model.state import StateDirectory
 from instar.operations.secrets import keep_secrets, look_at_secrets
 

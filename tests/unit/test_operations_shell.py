@@ -14,8 +14,8 @@ import pytest
 
 from instar.errors import HostError, InstarError, NotFound, ProviderError, Refused, UsageError
 from instar.ledger import Ledger
+from instar.model.environment import Settings
 from instar.model.progress import silent
-from instar.model.release import Settings
 from instar.model.state import StateDirectory
 from instar.model.survey import Seen
 from instar.operations import shell as operation

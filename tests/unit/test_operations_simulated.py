@@ -14,9 +14,8 @@ import pytest
 from instar.cancellation import Cancellation
 from instar.errors import Refused
 from instar.ledger import Ledger
-from instar.model.definition import Analysis, Network, Rollout, Step
+from instar.model.environment import Analysis, Network, Rollout, Settings, Step
 from instar.model.progress import Progress
-from instar.model.release import Settings
 from instar.operations import deploy
 from instar.providers.facets import require
 from simulated import Behaviour, EngineSimulation, Simulation

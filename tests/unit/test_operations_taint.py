@@ -12,7 +12,8 @@ import pytest
 
 from instar.errors import InstarError, NotFound, Refused, UsageError
 from instar.ledger import Ledger
-from instar.model.release import EnvironmentId, Settings
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId
 from instar.operations import taint as operation
 from instar.operations.taint import get_instance, get_reason, taint
 from simulated.values import configuration, image

@@ -13,9 +13,10 @@ from instar.control.snapshot import Snapshot
 from instar.definition import Loaded, load
 from instar.drift.check import Checked
 from instar.errors import Cancelled, NotFound, Refused, UsageError
+from instar.model.environment import Settings
 from instar.model.plan import PlannedChange
 from instar.model.progress import Report, silent
-from instar.model.release import EnvironmentId, Settings
+from instar.model.release import EnvironmentId
 from instar.operations.agent import Agent
 from instar.operations.deploy import begin, converge, deploy
 from instar.operations.destroy import destroy

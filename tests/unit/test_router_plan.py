@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from instar.definition.load import parse
 from instar.model.definition import Definition, Headers
-from instar.model.release import EnvironmentId, Settings
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId
 from instar.providers.base import RouterPlan
 
 ENV = EnvironmentId(service="shop", name="dev")

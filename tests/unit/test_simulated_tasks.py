@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from instar.model.definition import Check, Task
+from instar.model.definition import Task
+from instar.model.environment import Check
 from simulated import Behaviour, Simulation
 from simulated.values import image, instance, release
 

@@ -9,7 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from instar.control.snapshot import GroupView, Snapshot
 from instar.model.digest import Digest
-from instar.model.release import EnvironmentId, EnvironmentState, Event, Rollout, Served, Settings, Stage
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId, EnvironmentState, Event, Rollout, Served, Stage
 from instar.providers.base import Observed, Probe, RoutedTarget, RouterPlan, Target
 from instar.telemetry.metrics import Metrics
 from simulated.values import ENV, instance, release

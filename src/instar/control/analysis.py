@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from instar.control.snapshot import GroupView
-from instar.model.definition import Analysis
+from instar.model.environment import Analysis
 from instar.model.release import Served
 
 GROSS = 5  # so many times what is allowed is enough before the step is over

@@ -20,8 +20,9 @@ from instar.control.snapshot import GroupView, Snapshot, in_flight, wanted_plan
 from instar.errors import InstarError, ProviderError, RouterError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
+from instar.model.environment import Settings
 from instar.model.image import Image
-from instar.model.release import BY_ITSELF, Instance, Release, Rollout, Settings
+from instar.model.release import BY_ITSELF, Instance, Release, Rollout
 from instar.providers.base import NetworkPlan, Provider
 from instar.providers.facets import require
 from instar.threads import at_once

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from instar.control.tasks import runs_alone
 from instar.model.definition import Service, Volume
-from instar.model.release import Release, Settings
+from instar.model.environment import Settings
+from instar.model.release import Release
 
 
 def forecast(settings: Settings, active: Release | None, service: Service) -> tuple[str, ...]:

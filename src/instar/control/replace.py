@@ -14,7 +14,7 @@ from instar.control.actions import Action, Alarm, Attach, OpenRouter, Plan, Reti
 from instar.control.launch import Readiness, launch
 from instar.control.shift import has_traffic
 from instar.control.snapshot import GroupView, Snapshot, alone, routed
-from instar.model.definition import Replace
+from instar.model.environment import Replace
 from instar.model.release import Release
 
 LONGEST_PAUSE_S = 60.0

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from instar.model.release import Ending, EnvironmentState, Instance, Release, Settings, TaskRun
+from instar.model.environment import Settings
+from instar.model.release import Ending, EnvironmentState, Instance, Release, TaskRun
 from instar.providers.base import Observed, Probe, Routed, RouterPlan, Traits
 
 

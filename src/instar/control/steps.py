@@ -8,7 +8,7 @@ from instar.control.actions import Action, Fail, Judge, Wait
 from instar.control.analysis import Verdict, answered, judge, judge_few
 from instar.control.snapshot import Snapshot
 from instar.control.target import PAUSED_S
-from instar.model.definition import Analysis, Step
+from instar.model.environment import Analysis, Step
 from instar.model.release import EnvironmentState, Release, Rollout
 from instar.model.status import AwaitedRequests
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import date
 from fnmatch import fnmatchcase
 
-from instar.model.definition import Ignore
 from instar.model.drift import Finding
+from instar.model.environment import Ignore
 
 Ignored = tuple[Finding, Ignore]
 

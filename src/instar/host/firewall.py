@@ -31,7 +31,7 @@ from instar.errors import CommandFailed, HostError
 from instar.host import nftables
 from instar.host.nftables import Element, Family
 from instar.model.codec import ADDED, written_as
-from instar.model.definition import MACHINE, Allow, Network
+from instar.model.environment import MACHINE, Allow, Network
 
 METADATA: Final = IPv4Network("169.254.0.0/16")
 _TABLE_SIZE = Path("/proc/sys/net/netfilter/nf_conntrack_max")

@@ -7,7 +7,8 @@ from instar.ledger.events import Events
 from instar.ledger.rows import state_value
 from instar.ledger.session import Row, Session
 from instar.model.codec import canonical, parse, to_json
-from instar.model.release import EnvironmentId, EnvironmentState, Settings
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId, EnvironmentState
 
 _STATES = """
     SELECT e.*, s.value AS settings, r.id AS rollout_id, r.kind, r.source, r.target, r.state, r.actor, r.started_at,

@@ -14,7 +14,8 @@ from instar.ledger.releases import Releases
 from instar.ledger.rows import rollout_value
 from instar.ledger.session import Session
 from instar.model.codec import canonical
-from instar.model.release import EnvironmentId, Rollout, RolloutKind, Settings, Stage
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId, Rollout, RolloutKind, Stage
 
 _ONE = """
     SELECT r.*, r.id AS rollout_id, e.service || '/' || e.environment AS place

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from instar.errors import LedgerDamaged
 from instar.model.codec import from_json, parse
 from instar.model.digest import Digest
+from instar.model.environment import Settings
 from instar.model.release import (
     Configuration,
     Ending,
@@ -21,7 +22,6 @@ from instar.model.release import (
     Process,
     Release,
     Rollout,
-    Settings,
     Stage,
     Taint,
     TaskRun,

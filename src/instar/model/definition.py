@@ -13,26 +13,9 @@ from typing import Any, ClassVar, Final, Literal
 
 from instar.model.declaration import key
 from instar.model.environment import (
-    MACHINE,
-    REPLACE_WITHIN_MS,
-    Allow,
-    Analysis,
     Check,
-    Drift,
     Environment,
-    Ignore,
-    Keep,
-    Network,
-    Replace,
-    Rollout,
-    Step,
 )  # fmt: skip
-
-__all__ = [
-    "CAPABILITIES", "MACHINE", "NEW_UID", "REPLACE_WITHIN_MS", "Allow", "Analysis", "Check", "Data", "Definition",
-    "Drift", "Environment", "Fetch", "Files", "Headers", "Health", "Ignore", "ImageSpec", "Keep", "Limits", "Network",
-    "Replace", "Rollout", "Service", "Step", "Stop", "Task", "Timeouts", "Tmp", "User", "Volume",
-]  # fmt: skip
 
 NEW_UID: Final = 10001  # of a user that no package makes
 

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from instar.model import environment
 from instar.model.codec import canonical
 from instar.model.definition import Service
 from instar.model.digest import Digest
-
-Settings = environment.Settings
+from instar.model.environment import Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

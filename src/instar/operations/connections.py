@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from instar.model.release import EnvironmentState, Settings
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentState
 from instar.operations.workspace import Workspace
 from instar.providers.base import NetworkPlan
 

@@ -12,12 +12,12 @@ from instar.control.report import RolloutReport
 from instar.control.steps import waits_for_somebody
 from instar.errors import Refused, UsageError
 from instar.model.codec import to_json
-from instar.model.definition import Environment
 from instar.model.digest import Digest
+from instar.model.environment import Environment, Settings
 from instar.model.image import Image
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
-from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release, RolloutKind, Settings
+from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release, RolloutKind
 from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for

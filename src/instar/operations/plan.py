@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from instar.control.forecast import forecast
 from instar.definition import Loaded
 from instar.model.codec import to_json
-from instar.model.definition import Environment
 from instar.model.digest import Digest
+from instar.model.environment import Environment, Settings
 from instar.model.plan import DeployPlan, PlannedChange
-from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Settings
+from instar.model.release import Configuration, EnvironmentId, EnvironmentState
 from instar.operations.bake import plan as plan_bake
 from instar.operations.connections import cut_connections
 from instar.operations.deploy import get_declared, require_promotion

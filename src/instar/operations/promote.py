@@ -6,9 +6,9 @@ import time
 
 from instar.definition import Loaded
 from instar.errors import Refused
-from instar.model.definition import Environment
+from instar.model.environment import Environment, Settings
 from instar.model.outcome import RolloutOutcome
-from instar.model.release import Configuration, EnvironmentId, Release, Settings
+from instar.model.release import Configuration, EnvironmentId, Release
 from instar.operations.deploy import begin, converge, get_declared, leave, require_agent
 from instar.operations.ledger import require_in_ledger
 from instar.operations.locks import hold_environment, keep_from_gc

@@ -11,8 +11,8 @@ from pathlib import Path
 from instar import durable
 from instar.definition.author_files import read_author_file
 from instar.errors import HostError, Refused
-from instar.model.definition import Environment
 from instar.model.digest import Digest
+from instar.model.environment import Environment
 from instar.model.keyed import keyed_digest
 from instar.model.state import StateDirectory
 

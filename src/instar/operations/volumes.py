@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from instar.errors import Refused
-from instar.model.release import EnvironmentId, Settings
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId
 from instar.model.volume import KeptVolume
 from instar.operations.locks import hold_environment
 from instar.operations.workspace import Workspace

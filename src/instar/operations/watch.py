@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from instar.control.loop import Loop, Run
 from instar.errors import UsageError
+from instar.model.environment import Settings
 from instar.model.progress import Progress
-from instar.model.release import EnvironmentId, Settings
+from instar.model.release import EnvironmentId
 from instar.operations.locks import agent_pid
 from instar.operations.workspace import Workspace
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from instar.model.codec import canonical
-from instar.model.definition import Check, Headers, Network, Service
+from instar.model.definition import Headers, Service
 from instar.model.digest import Digest
+from instar.model.environment import Check, Network, Settings
 from instar.model.image import Image
-from instar.model.release import EnvironmentId, Instance, Process, Release, Served, Settings
+from instar.model.release import EnvironmentId, Instance, Process, Release, Served
 from instar.model.survey import Survey
 
 if TYPE_CHECKING:

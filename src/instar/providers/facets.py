@@ -7,10 +7,10 @@ from ipaddress import IPv4Network
 from typing import Any, Protocol, TypeVar
 
 from instar.errors import Refused
-from instar.model.definition import Network
 from instar.model.digest import Digest
 from instar.model.drift import Finding
-from instar.model.release import EnvironmentId, Instance, Release, Settings
+from instar.model.environment import Network, Settings
+from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import (
     Counters,
     NetworkPlan,

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from instar.errors import Refused
-from instar.model.definition import Check, Service
+from instar.model.definition import Service
 from instar.model.drift import Finding
+from instar.model.environment import Check, Settings
 from instar.model.image import Image
-from instar.model.release import EnvironmentId, Instance, Process, Release, Settings
+from instar.model.release import EnvironmentId, Instance, Process, Release
 from instar.providers.base import (
     Observation,
     Observed,

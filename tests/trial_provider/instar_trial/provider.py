@@ -22,9 +22,10 @@ from instar.errors import ProviderError, Refused, RouterError
 from instar.host import processes
 from instar.model.component import Component
 from instar.model.declaration import key
-from instar.model.definition import Check, Service
+from instar.model.definition import Service
+from instar.model.environment import Check, Settings
 from instar.model.image import Image
-from instar.model.release import EnvironmentId, Instance, Process, Release, Served, Settings
+from instar.model.release import EnvironmentId, Instance, Process, Release, Served
 from instar.providers.base import Observation, Observed, Probe, RouterPlan, Traffic, Traits
 from instar.providers.commands import command_of
 from instar.providers.package import Site

@@ -9,7 +9,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from instar.model.definition import Check
+from instar.model.environment import Check
 from instar.providers.base import Probe
 from instar.providers.local import health
 from instar.providers.local.health import WELL, WELL_PROBE, ill

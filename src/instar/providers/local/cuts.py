@@ -16,7 +16,7 @@ from instar.host import namespaces, network_view
 from instar.host.firewall import METADATA, Reach
 from instar.host.netlink import Netlink
 from instar.host.network_view import Connection
-from instar.model.definition import MACHINE, Allow
+from instar.model.environment import MACHINE, Allow
 from instar.model.release import Instance
 from instar.providers.local import record
 from instar.providers.local.names import InstanceNames, Names

@@ -17,9 +17,9 @@ from instar.host import locks, memory, runc
 from instar.host.firewall import Reach
 from instar.host.layers import LayerImages
 from instar.host.namespaces import Unsupported
-from instar.model.definition import Check
 from instar.model.digest import Digest
 from instar.model.drift import Finding
+from instar.model.environment import Check
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Process, Release
 from instar.model.state import StateDirectory
