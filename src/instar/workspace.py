@@ -151,7 +151,7 @@ class MachineWorkspace:
         return f"{os.uname().nodename} ({told[:6]})"
 
     def machine_of(self, provider: str) -> str | None:
-        return self.machine if provider == "local" else None
+        return self.machine if self.provider_package(provider).traits.of_one_machine else None
 
     def provider(self, name: str) -> Provider:
         """Return the provider called ``name``. Raises UsageError when there is none."""

@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,8 @@ from typing import Any
 
 import leftovers
 from leftovers import remove_state
+
+from free_ports import free_port
 
 INSTAR = Path(sys.prefix) / "bin/instar"
 
@@ -206,12 +207,6 @@ def new_project(folder: Path, home: Path, *, lock: Path | None = None) -> Projec
     if lock is not None:
         shutil.copy(lock, folder / "instar.lock")
     return Project(folder=folder, home=home, ports=ports)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(condition: Callable[[], bool], otherwise: str | Callable[[], str], *, timeout_s: float = 10) -> None:

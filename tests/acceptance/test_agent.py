@@ -250,7 +250,7 @@ def test_an_address_for_metrics_that_is_taken(two: Project) -> None:
     failed = two.try_instar("agent", "--metrics", f"127.0.0.1:{two.ports['dev']}")
     assert failed.status == 1 and "cannot serve metrics on" in failed.err and "--metrics" in failed.err
     failed = two.try_instar("agent", "--notify-url", "ftp://somewhere")
-    assert failed.status == 64 and "no http or https address" in failed.err
+    assert failed.status == 64 and "it is not an http or https address" in failed.err
 
 
 def test_the_unit_has_this_very_command_with_its_options(project: Project) -> None:

@@ -131,8 +131,8 @@ def test_what_only_looks_needs_no_root(author: Author) -> None:
 
 
 def test_whose_state_it_is_is_said(author: Author, tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents):
+        folder.chmod(folder.stat().st_mode | 0o055)
     (tmp_path / "state").mkdir(mode=0o700)
     result = author.instar("status", home=tmp_path / "state")
     assert result.returncode == 1

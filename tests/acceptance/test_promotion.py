@@ -28,7 +28,10 @@ def test_production_takes_what_dev_runs_and_nothing_else(project: Project) -> No
     assert first.status == 1 and "cannot deploy to 'production': it takes its releases from 'dev'" in first.err
     assert "instar promote dev production" in first.err and "--break-promotion" in first.err
     planned = project.try_instar("deploy", "production", "--plan")
-    assert planned.status == 1 and planned.err == first.err
+    assert (
+        planned.status == 1
+        and planned.err.replace("promote dev production --plan", "promote dev production") == first.err
+    )
     assert project.json("status") == []
 
     project.instar("deploy", "dev")

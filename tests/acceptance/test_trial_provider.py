@@ -181,7 +181,7 @@ def test_a_user_deploys_rolls_back_and_destroys(user: User) -> None:
     (active,) = [release for release in found["releases"] if release["number"] == 1]
     assert active["weight"] == 100 and all(item["healthy"] for item in active["instances"])
     assert "serving" in user.instar("logs", "dev")
-    assert "deploy" in user.instar("history", "dev") and "the chain holds" in user.instar("history", "--verify")
+    assert "deploy" in user.instar("history", "dev") and "the chains hold" in user.instar("history", "--verify")
 
     processes = home / "trial/instances"  # of the trial provider's own
     pid = int((processes / active["instances"][0]["id"] / "pid").read_text().split()[0])

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from free_ports import free_port
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.providers.base import RouterPlan, Target
@@ -243,11 +244,6 @@ def world(home: Path) -> Iterator[World]:
             backend.close()
         assert made.processes() == []
         assert list(made.groups()) == []
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 def until(condition: Callable[[], object], within_s: float = 20) -> None:

@@ -29,7 +29,7 @@ OTHER = EnvironmentId(service="guestbook", name="production")
 ASKED_FROM = """
 import json, socket, subprocess, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
 from router_world import world
 for line in ("link set lo up", "address add 192.0.2.1/32 dev lo"):
     subprocess.run(["ip", *line.split()], check=True)

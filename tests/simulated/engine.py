@@ -99,6 +99,7 @@ class SimulatedEngine:
         heals=True,
         waits_to_begin=False,
         heaviest_weight=100,
+        of_one_machine=False,
         poll_s=1.0,
         unseen_s=UNSEEN.total_seconds(),
         needs_root=False,

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv4Network
 from instar.host import firewall
 from instar.host.firewall import Reach
 from instar.host.redirects import redirects
-from instar.model.definition import Allow, Network
+from instar.model.environment import Allow, Network
 
 A = Reach(network=Network(allow=(Allow(to="b/x"),)))
 B = Reach(doors=("127.0.0.1:8443",))

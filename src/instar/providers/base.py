@@ -227,7 +227,8 @@ class Traits:
     ``heals``: members that end or do not answer are replaced by the engine, and by nobody else. ``waits_to_begin``: a
     group can be made without being begun. ``heaviest_weight``: the heaviest that a group can have, at least 100.
     ``poll_s``: how soon it may be asked again. ``unseen_s``: for so long a look may not show yet what was done.
-    ``needs_root``: who asks it for anything has to be root on this machine.
+    ``needs_root``: who asks it for anything has to be root on this machine. ``of_one_machine``: what it runs, only the
+    machine that began it can act on, whoever shares its ledger.
     """
 
     heals: bool = False
@@ -236,6 +237,7 @@ class Traits:
     poll_s: float = 0.02
     unseen_s: float = 0.0
     needs_root: bool = True
+    of_one_machine: bool = True
 
 
 class Routed(Protocol):
