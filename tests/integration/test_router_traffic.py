@@ -157,7 +157,7 @@ def test_holder_and_haproxy_both_killed_are_brought_back_by_ensure(here: World) 
 KILLED = """
 import dataclasses, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
 from router_world import ENV, LocalRouter, World
 here = World(Path(sys.argv[2]))
 here.address = ("127.0.0.1", int(sys.argv[3]))
