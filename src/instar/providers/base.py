@@ -19,7 +19,7 @@ from instar.model.release import EnvironmentId, Instance, Process, Release, Serv
 from instar.model.survey import Survey
 
 if TYPE_CHECKING:
-    from instar.providers.facets import Counts, Inspects, Layers, Networks, Previews, Shells, Sweeps, Volumes
+    from instar.providers.facets import Counts, Edge, Inspects, Layers, Networks, Previews, Shells, Sweeps, Volumes
 
 RESTARTED = "the machine was restarted"  # the reason of an instance that ended with the boot it was of
 
@@ -187,6 +187,16 @@ def _asked_by_router(service: Service) -> tuple[str | None, str]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EdgeCertificate:
+    """What the edge shows for ``names`` ("shop.example", "*.shop.example"): a certificate for all of them, followed by
+    those that lead to whom clients trust, and its key, unencrypted, both PEM."""
+
+    names: tuple[str, ...]
+    chain: str
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RoutedTarget:
     """A target as the router has it. ``weight`` 0 takes no new requests. ``sessions`` are in flight now.
 
@@ -295,6 +305,8 @@ class Provider(Protocol):
     def previews(self) -> Previews | None: ...
     @property
     def counts(self) -> Counts | None: ...
+    @property
+    def edge(self) -> Edge | None: ...
     @property
     def layers(self) -> Layers | None: ...
     @property

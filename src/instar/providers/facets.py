@@ -13,6 +13,7 @@ from instar.model.environment import Network, Settings
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import (
     Counters,
+    EdgeCertificate,
     NetworkPlan,
     Provider,
     RouterPlan,
@@ -98,6 +99,34 @@ class Counts(Protocol):
 
     def counters(self, environment: EnvironmentId) -> Counters:
         """Return the totals; zeros when it does not run."""
+
+
+class Edge(Protocol):
+    """The machine's one door for requests by name, which passes each to the router of the environment that has it.
+
+    Every call is idempotent, takes effect without a reload, and outlives a restart of whatever runs: files first.
+    Where no edge runs (no environment has names), the files alone are changed, and the next one reads them.
+    """
+
+    def serve(self, certificate: EdgeCertificate) -> None:
+        """Show ``certificate`` to whoever asks for one of its names from now on, in place of what was shown for these.
+
+        Raises RouterError, and what was shown is shown on, when it is none, or its key is not its own.
+        """
+
+    def withdraw(self, names: Sequence[str]) -> None:
+        """Show no certificate for these names any more: their handshakes are refused."""
+
+    def served(self) -> Mapping[str, str]:
+        """Return which certificate is really shown for each name, by the SHA-256 fingerprint of its first one (64
+        hexadecimal digits); none where no edge runs."""
+
+    def answer_challenges(self, thumbprint: str | None) -> None:
+        """Answer http-01 challenges for every name here with ``thumbprint``, that of the account's key; None: 404."""
+
+    def answer_nonce(self, nonce: str | None) -> None:
+        """Answer ``GET /.well-known/instar/NONCE`` on the port of http, whatever the name, with ``nonce``; None: 404.
+        So it can be seen whether a name leads here."""
 
 
 class Layers(Protocol):

@@ -23,7 +23,7 @@ from instar.providers.base import (
     Traffic,
     Traits,
 )
-from instar.providers.facets import Counts, Layers, Networks, Previews, Shells, Volumes
+from instar.providers.facets import Counts, Edge, Layers, Networks, Previews, Shells, Volumes
 
 
 class Runtime(Networks, Volumes, Layers, Shells, Protocol):
@@ -163,6 +163,10 @@ class MachineProvider:
     @property
     def counts(self) -> Counts:
         return self.router
+
+    @property
+    def edge(self) -> Edge | None:
+        return None
 
     @property
     def layers(self) -> Layers:
