@@ -12,7 +12,7 @@ from pathlib import Path
 import peer
 from subject import Subject, free_port
 
-from instar.host import erofs
+from instar.host.filesystems import erofs
 from instar.model.image import Layer
 from instar.model.progress import silent
 from instar.model.release import EnvironmentId, Instance

@@ -20,8 +20,8 @@ from instar.model.state import ROOTS_STATE, StateDirectory
 
 if TYPE_CHECKING:
     from instar.fetch.cache import Cache
-    from instar.host.hashed_files import HashedFiles
-    from instar.host.layers import LayerImages
+    from instar.host.filesystems.hashed_files import HashedFiles
+    from instar.host.filesystems.layers import LayerImages
     from instar.ledger import Ledger
     from instar.model.component import Component
     from instar.model.machine import MachineSettings
@@ -70,7 +70,7 @@ class MachineWorkspace:
 
         if not is_behind(self.state.ledger):
             return
-        from instar.host import locks
+        from instar import locks
 
         for lock in sorted(self.state.locks.glob("*--*")):
             pid = locks.find_holder(lock)
@@ -128,13 +128,13 @@ class MachineWorkspace:
 
     @functools.cached_property
     def hashed_files(self) -> HashedFiles:
-        from instar.host.hashed_files import HashedFiles
+        from instar.host.filesystems.hashed_files import HashedFiles
 
         return HashedFiles(self.state.sealed)
 
     @functools.cached_property
     def layers(self) -> LayerImages:
-        from instar.host.layers import LayerImages
+        from instar.host.filesystems.layers import LayerImages
 
         return LayerImages(self.store, self.state.layers, self.state.mounts, self.hashed_files)
 

@@ -19,9 +19,9 @@ from instar.bake import Baked, bake
 from instar.bake.scratch import clear_leftovers
 from instar.definition import Loaded, parse
 from instar.fetch.cache import Cache
-from instar.host import mounts
-from instar.host.hashed_files import HashedFiles
-from instar.host.layers import LayerImages
+from instar.host.filesystems.hashed_files import HashedFiles
+from instar.host.filesystems.layers import LayerImages
+from instar.host.kernel import mounts
 from instar.model.image import Image
 from instar.model.lock import Lock, Package, Requested, Suite, Wheel
 from instar.model.progress import Progress

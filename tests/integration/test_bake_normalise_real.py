@@ -12,7 +12,7 @@ import pytest
 
 from instar.bake.normalise import Strip, normalise
 from instar.errors import BakeError
-from instar.host import trees
+from instar.host.filesystems import trees
 
 pytestmark = pytest.mark.root
 EPOCH = 1_700_000_000

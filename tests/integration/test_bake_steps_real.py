@@ -16,7 +16,7 @@ from bake_kit import World, deb, shell_packages, wheel
 from instar import process
 from instar.bake import Baked, plan
 from instar.errors import HashMismatch, StepFailed
-from instar.host import cgroups, mounts
+from instar.host.kernel import cgroups, mounts
 
 pytestmark = pytest.mark.root
 

@@ -20,8 +20,8 @@ import pytest
 from instar.bake.baking import Baked, BakedStep
 from instar.bake.checking import differences
 from instar.bake.keys import find_keys
-from instar.host.hashed_files import HashedFiles
-from instar.host.layers import LayerImages
+from instar.host.filesystems.hashed_files import HashedFiles
+from instar.host.filesystems.layers import LayerImages
 from instar.lock.file import read
 from instar.model.codec import canonical
 from instar.model.digest import Digest

@@ -13,8 +13,9 @@ from typing import Any, cast
 import pytest
 
 from instar.drift.check import Checked, check
-from instar.host import cgroups, namespaces, proc, settings
-from instar.host.hashed_files import HashedFiles
+from instar.host.filesystems.hashed_files import HashedFiles
+from instar.host.kernel import cgroups, namespaces, settings
+from instar.host.processes import proc
 from instar.ledger import Ledger
 from instar.model.drift import Finding
 from instar.model.environment import Settings

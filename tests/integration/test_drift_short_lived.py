@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tiny_world import TinyWorld
 
-from instar.host import namespaces
+from instar.host.kernel import namespaces
 from instar.model.definition import Health, Stop
 from instar.model.drift import Finding
 from instar.model.release import Instance, Release

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from instar.host import erofs, mounts, processes
-from instar.host.hashed_files import HashedFiles
-from instar.host.layers import LayerImages
+from instar.host.filesystems import erofs
+from instar.host.filesystems.hashed_files import HashedFiles
+from instar.host.filesystems.layers import LayerImages
+from instar.host.kernel import mounts
+from instar.host.processes import processes
 from instar.model.digest import Digest
 from instar.model.image import Layer
 

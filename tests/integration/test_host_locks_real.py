@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from instar import locks
 from instar.errors import EnvironmentBusy
-from instar.host import locks
 
 
 @pytest.mark.parametrize("written", ["", "1", "nonsense"])
@@ -56,7 +56,7 @@ AGENT = """
 import sys, threading
 from pathlib import Path
 from instar import process, threads
-from instar.host import locks
+from instar import locks
 
 folder = Path(sys.argv[1])
 a_ended = threading.Event()

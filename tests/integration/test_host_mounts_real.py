@@ -12,7 +12,8 @@ import pytest
 from leftovers import remaining
 
 from instar.errors import HostError
-from instar.host import erofs, idmap, mounts
+from instar.host.filesystems import erofs
+from instar.host.kernel import idmap, mounts
 
 pytestmark = pytest.mark.root
 OLDER = (6, 1)

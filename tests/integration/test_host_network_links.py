@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from instar.errors import HostError
-from instar.host import barriers, firewall, namespaces, network
-from instar.host.firewall import Guest, Reach
+from instar.host.kernel import namespaces
+from instar.host.network import barriers, firewall, network
+from instar.host.network.firewall import Guest, Reach
 
 pytestmark = pytest.mark.root
 INSIDE, WORLD = IPv4Network("10.99.0.0/20"), IPv4Network("198.51.100.0/24")

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from instar.host import cgroups, idmap, mounts, sandbox
-from instar.host.sandbox import Limits, Outcome, Sandbox
+from instar.host.isolation import sandbox
+from instar.host.isolation.sandbox import Limits, Outcome, Sandbox
+from instar.host.kernel import cgroups, idmap, mounts
 
 pytestmark = pytest.mark.root
 LIMITS = Limits(timeout_s=20, memory_bytes=256 << 20, tmp_bytes=4 << 20, pids=64)
@@ -173,7 +174,7 @@ def test_a_full_disk_is_told(box: Sandbox, tmp_path: Path) -> None:
 def test_what_a_killed_bake_leaves_is_ended_by_the_next(box: Sandbox, tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
-from instar.host.sandbox import *
+from instar.host.isolation.sandbox import *
 Sandbox(name={box.name!r}, root=Path({str(box.root)!r}), folder=Path({str(box.folder)!r})).run(
     ["/bin/sh", "-c", "echo up > /etc/up; sleep 600"], env={ENV!r},
     limits=Limits(timeout_s=600, memory_bytes=1 << 26, tmp_bytes=1 << 20))

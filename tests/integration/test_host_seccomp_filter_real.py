@@ -17,7 +17,7 @@ import pytest
 from tiny_world import wait_until
 
 from instar import syscalls
-from instar.host import seccomp_filter
+from instar.host.isolation import seccomp_filter
 
 pytestmark = pytest.mark.root
 _TAKES = """

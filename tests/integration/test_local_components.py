@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from instar.host import mounts, namespaces, processes
+from instar.host.kernel import mounts, namespaces
+from instar.host.processes import processes
 from instar.providers.local.components import _clear_tries, components
 
 pytestmark = pytest.mark.root

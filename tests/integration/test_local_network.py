@@ -20,8 +20,9 @@ import pytest
 from tiny_world import TinyWorld, wait_until
 
 from instar.errors import HostError
-from instar.host import firewall, namespaces, network
-from instar.host.netlink import ALONE, Netlink
+from instar.host.kernel import namespaces
+from instar.host.network import firewall, network
+from instar.host.network.netlink import ALONE, Netlink
 from instar.model.definition import Health, Stop
 from instar.model.environment import Allow, Network
 from instar.model.release import EnvironmentId, Instance, Release
@@ -31,8 +32,7 @@ pytestmark = pytest.mark.root
 SERVE = "mkdir /tmp/w; echo well >/tmp/w/index.html; exec httpd -f -p 8080 -h /tmp/w"
 METADATA, QUICK = "169.254.169.254", Stop(grace_ms=100)
 REFUSED = os.strerror(errno.ECONNREFUSED)  # said at once, not by silence
-ANYWHERE = b"\xff" * 6
-_IP, _ARP = 0x0800, 0x0806
+ANYWHERE, _IP, _ARP = b"\xff" * 6, 0x0800, 0x0806
 
 
 @pytest.fixture(scope="module")

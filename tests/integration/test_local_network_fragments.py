@@ -10,7 +10,7 @@ import pytest
 from test_local_network import datagram, inside, mac, send, serve, web
 from tiny_world import TinyWorld
 
-from instar.host import firewall, network
+from instar.host.network import firewall, network
 from instar.model.release import Instance
 
 pytestmark = pytest.mark.root

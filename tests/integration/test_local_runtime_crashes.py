@@ -12,7 +12,7 @@ from types import FrameType
 import pytest
 from tiny_world import TinyWorld
 
-from instar.host import conmon
+from instar.host.isolation import conmon
 from instar.model.definition import Stop, Volume
 from instar.model.release import Instance, Release
 

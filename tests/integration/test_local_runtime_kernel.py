@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tiny_world import TinyWorld
 
-from instar.host import cgroups
+from instar.host.kernel import cgroups
 from instar.model.definition import Limits, Stop
 from instar.model.release import Instance
 

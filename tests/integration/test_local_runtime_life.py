@@ -14,7 +14,7 @@ import pytest
 from tiny_world import TinyWorld, tiny_tree, wait_until
 
 from instar.errors import HostError, ProviderError
-from instar.host import mounts
+from instar.host.kernel import mounts
 from instar.model.definition import Health, Limits, Stop, Volume
 
 pytestmark = pytest.mark.root

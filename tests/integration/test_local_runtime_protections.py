@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tiny_world import USER, TinyWorld, wait_until
 
-from instar.host import cgroups, idmap
-from instar.host.namespaces import Unsupported
+from instar.host.kernel import cgroups, idmap
+from instar.host.kernel.namespaces import Unsupported
 from instar.model.definition import Health, Limits, Stop, Tmp, Volume
 from instar.model.release import Instance
 

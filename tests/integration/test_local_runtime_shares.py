@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 from tiny_world import TinyWorld, wait_until
 
-from instar.host import cgroups, conmon, rlimits, runc
+from instar.host.isolation import conmon, runc
+from instar.host.kernel import cgroups
+from instar.host.processes import rlimits
 from instar.model.definition import Limits, Stop
 from instar.model.release import Instance
 from instar.providers.base import Subject

@@ -12,7 +12,7 @@ import pytest
 from tiny_world import TinyWorld
 
 from instar.errors import HostError, ProviderError
-from instar.host import network
+from instar.host.network import network
 from instar.model.definition import Volume
 from instar.model.keyed import keyed_digest
 from instar.providers.local.names import Names

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from tiny_world import USER, TinyWorld
 
+from instar import locks
 from instar.errors import HostError, NotFound, ProviderError
-from instar.host import idmap, locks, mount_point_layer, namespaces, sized, trees
-from instar.host.namespaces import IdRange, Unsupported
+from instar.host.filesystems import mount_point_layer, sized, trees
+from instar.host.kernel import idmap, namespaces
+from instar.host.kernel.namespaces import IdRange, Unsupported
 from instar.model.definition import Stop, Volume
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release

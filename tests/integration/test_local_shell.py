@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from instar.errors import ComponentMissing, ProviderError
-from instar.host import toolbox
+from instar.host.isolation import toolbox
 from instar.model.definition import Volume
 from instar.model.release import Instance, Release
 from instar.model.survey import Difference, differences

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from instar.host import cgroups, mounts
-from instar.host.hashed_files import HashedFiles
-from instar.host.layers import LayerImages
+from instar.host.filesystems.hashed_files import HashedFiles
+from instar.host.filesystems.layers import LayerImages
+from instar.host.kernel import cgroups, mounts
 from instar.model.definition import Health, Service
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer

@@ -30,7 +30,8 @@ from instar.fetch import apt, debs, python, wheels
 from instar.fetch.index import parse_index
 from instar.fetch.requirements import Requirement, normal_name, read_requirements
 from instar.fetch.sources import Sources, read_sources
-from instar.host import proc, recording, runc
+from instar.host.isolation import runc
+from instar.host.processes import proc
 from instar.lock import file as lock_file
 from instar.model.control import fields, names, needs
 from instar.model.digest import Digest
@@ -43,6 +44,7 @@ from instar.router import admin_socket, served, slots
 from instar.store import manifest
 from instar.store.header import BLOCK
 from instar.store.members import Malformed, Members, Stream
+from instar.terminal import recording
 
 _LEAST_BYTES = 512
 _MEASURABLE_S = 0.005

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from instar.bake.records import Records
 from instar.errors import HostError, InstarError, LedgerDamaged, RouterError, StoreError
 from instar.fetch.needs import Needs
-from instar.host import conmon, erofs, immutable, processes
-from instar.host.hashed_files import HashedFiles
-from instar.host.recording import last_event_s, read_events, read_header
+from instar.host.filesystems import erofs, immutable
+from instar.host.filesystems.hashed_files import HashedFiles
+from instar.host.isolation import conmon
+from instar.host.processes import processes
 from instar.ledger import Ledger
 from instar.model.codec import parse
 from instar.model.digest import Digest
@@ -33,6 +34,7 @@ from instar.providers.local.subnet import Subnet
 from instar.router.config import read_plan, read_slots
 from instar.router.files import RouterFiles
 from instar.store import Store
+from instar.terminal.recording import last_event_s, read_events, read_header
 from instar.workspace import MachineWorkspace
 from simulated.damages import DAMAGES
 from simulated.values import configuration, image

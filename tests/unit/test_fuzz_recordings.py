@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from instar.errors import InstarError
-from instar.host.recording import Header, Recorder, last_event_s, read_events, read_header
-from instar.host.terminal_filter import ByteFilter
 from instar.model.state import StateDirectory
 from instar.operations.recordings import Recording, recordings
 from instar.operations.replay import listed, play
+from instar.terminal.filter import ByteFilter
+from instar.terminal.recording import Header, Recorder, last_event_s, read_events, read_header
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 COUNTS = [300, pytest.param(20_000, marks=pytest.mark.long)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from instar.host.bundle import Bind, Bundle, Users, config
-from instar.host.cgroups import Hierarchy
-from instar.host.namespaces import IdRange
+from instar.host.isolation.bundle import Bind, Bundle, Users, config
+from instar.host.kernel.cgroups import Hierarchy
+from instar.host.kernel.namespaces import IdRange
 from instar.model.definition import Limits, Tmp
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from instar.errors import HostError
-from instar.host import cgroups
+from instar.host.kernel import cgroups
 
 
 @pytest.mark.parametrize("name", ["instar-abc/..", "instar-abc/../other", "", ".", "/", "a//b"])

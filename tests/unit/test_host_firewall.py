@@ -13,9 +13,9 @@ pytestmark = pytest.mark.root
 BEGIN = """
 import subprocess
 from ipaddress import IPv4Address, IPv4Network
-from instar.host import firewall
-from instar.host.firewall import Reach
-from instar.host.redirects import redirects
+from instar.host.network import firewall
+from instar.host.network.firewall import Reach
+from instar.host.network.redirects import redirects
 from instar.model.environment import Allow, Network
 
 A = Reach(network=Network(allow=(Allow(to="b/x"),)))

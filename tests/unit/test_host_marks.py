@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from instar.host import marks
+from instar.host.processes import marks
 
 SHOWN = b"""Limit                     Soft Limit           Hard Limit           Units
 Max cpu time              unlimited            unlimited            seconds

@@ -7,7 +7,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from instar.errors import HostError
-from instar.host import network
+from instar.host.network import network
 
 
 def test_the_seed_decides_where_the_search_begins(monkeypatch: pytest.MonkeyPatch) -> None:

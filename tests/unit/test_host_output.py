@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from instar import process
-from instar.host import output
+from instar.host.processes import output
 
 
 def test_the_last_bytes_are_kept_and_no_more() -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from instar.host import namespaces, network_outside
-from instar.host.policy_routing import strays
+from instar.host.kernel import namespaces
+from instar.host.network import network_outside
+from instar.host.network.policy_routing import strays
 
 pytestmark = pytest.mark.root
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from instar.host import processes
-from instar.host.process_ends import ProcessEnds
+from instar.host.processes import processes
+from instar.host.processes.process_ends import ProcessEnds
 from instar.model.release import Process
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from instar.host import proc, processes
+from instar.host.processes import proc, processes
 
 
 @pytest.fixture

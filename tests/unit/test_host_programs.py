@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.host.programs import Execution, Unrunnable, check, real_path
+from instar.host.isolation.programs import Execution, Unrunnable, check, real_path
 
 ELF = bytearray(Path("/proc/self/exe").read_bytes()[:4096])
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from instar.errors import HostError
-from instar.host import recording
-from instar.host.recording import Event, Header, Recorder, last_event_s, read_events, read_header
+from instar.terminal import recording
+from instar.terminal.recording import Event, Header, Recorder, last_event_s, read_events, read_header
 
 HEADER = Header(width=90, height=30, timestamp=1_700_000_000, title="web-1 by ann: look", term="xterm", command=None)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from instar.host import namespaces
-from instar.host.redirects import Redirect, redirects
+from instar.host.kernel import namespaces
+from instar.host.network.redirects import Redirect, redirects
 
 TABLE = f"instar-test-{os.getpid()}".replace("-", "_")
 RULES = """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.host import resolver
+from instar.host.network import resolver
 
 
 def write(path: Path, text: str) -> Path:

@@ -7,7 +7,7 @@ import resource
 import pytest
 
 from instar import process
-from instar.host import rlimits
+from instar.host.processes import rlimits
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from instar.host import runc
+from instar.host.isolation import runc
 
 
 @pytest.mark.parametrize(

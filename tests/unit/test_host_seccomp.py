@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from instar.errors import ComponentMissing
-from instar.host import seccomp
+from instar.host.isolation import seccomp
 
 
 @pytest.fixture

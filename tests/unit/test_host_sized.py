@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from instar.errors import HostError
-from instar.host import sized
+from instar.host.filesystems import sized
 
 
 def test_more_than_the_disk_has_is_refused_before_anything_is_taken(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from instar.host import sockets
+from instar.host.isolation import sockets
 
 VSOCK, ALG, KEY, XDP = 40, 38, 15, 44
 SOMETHING_ABOVE = 0x1_0000_0000

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from instar.host import terminal as terminals
-from instar.host.terminal import Terminal, converse, find, relay, set_size
+from instar.terminal import terminal as terminals
+from instar.terminal.terminal import Terminal, converse, find, relay, set_size
 
 
 class Ends:

@@ -1,6 +1,6 @@
 """Bytes for a terminal: a character in two pieces, and a terminal that is as before."""
 
-from instar.host.terminal_filter import ByteFilter
+from instar.terminal.filter import ByteFilter
 
 
 def test_text_comes_as_it_is_and_a_character_may_come_in_two_pieces() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from instar.errors import ComponentMissing
-from instar.host import programs, toolbox
+from instar.host.isolation import programs, toolbox
 
 
 def elf(*kinds: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from instar.host import trees
+from instar.host.filesystems import trees
 
 
 def test_a_tree_too_deep_for_recursion_goes_and_what_it_points_to_stays(tmp_path: Path) -> None:

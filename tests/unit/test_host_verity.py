@@ -11,7 +11,7 @@ import pytest
 
 from instar import process
 from instar.errors import CommandFailed
-from instar.host import verity
+from instar.host.filesystems import verity
 from instar.process import Completed
 
 IMAGE, ROOT = "/var/lib/instar/layers/f811.erofs", "bb2d319a92523b5c"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from instar.host import proc
-from instar.host.proc import Status
+from instar.host.processes import proc
+from instar.host.processes.proc import Status
 from instar.model.release import Process
 from instar.providers.local.inspection import processes
 from instar.providers.local.inspection.processes import Allowed, Member

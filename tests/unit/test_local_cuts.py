@@ -6,8 +6,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from instar.host.firewall import Reach
-from instar.host.network_view import Connection
+from instar.host.network.firewall import Reach
+from instar.host.network.network_view import Connection
 from instar.model.environment import Allow, Network
 from instar.providers.local.cuts import Whereabouts, allowed
 

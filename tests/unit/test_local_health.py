@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from instar.host import processes
+from instar.host.processes import processes
 from instar.model.definition import Health
 from instar.providers.base import Probe
 from instar.providers.local import health

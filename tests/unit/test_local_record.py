@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from instar.errors import HostError
-from instar.host import processes
-from instar.host.firewall import Guest
+from instar.host.network.firewall import Guest
+from instar.host.processes import processes
 from instar.ledger import Ledger
 from instar.model.codec import to_json
 from instar.model.state import StateDirectory

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.host import processes
+from instar.host.processes import processes
 from instar.model.release import Process
 from instar.model.survey import Writable
 from instar.providers.local import survey as module

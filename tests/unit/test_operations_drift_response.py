@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from instar import locks
 from instar.drift.check import check
-from instar.host import locks
-from instar.host.hashed_files import HashedFiles
+from instar.host.filesystems.hashed_files import HashedFiles
 from instar.ledger import Ledger
 from instar.model.drift import Finding
 from instar.model.environment import Drift, Replace, Settings

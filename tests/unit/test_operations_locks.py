@@ -29,7 +29,7 @@ import contextlib, sys
 from ipaddress import IPv4Network
 from pathlib import Path
 from instar import process
-from instar.host import locks
+from instar import locks
 
 with contextlib.ExitStack() as held:
     if sys.argv[2]:

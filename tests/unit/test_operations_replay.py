@@ -16,13 +16,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from instar.errors import HostError, NotFound, UsageError
-from instar.host.recording import Header, Recorder
 from instar.ledger import Ledger
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.operations.recordings import Recording, new_recording, recordings
 from instar.operations.replay import Filter, find_recordings, listed, play
+from instar.terminal.recording import Header, Recorder
 from simulated.values import configuration, image
 
 DEV, LIVE = EnvironmentId(service="web", name="dev"), EnvironmentId(service="web", name="live")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from instar.errors import BlobDamaged, ImageNotFound
-from instar.host.hashed_files import HashedFiles
+from instar.host.filesystems.hashed_files import HashedFiles
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.environment import Settings

@@ -28,7 +28,7 @@ from instar.store import manifest
 if TYPE_CHECKING:
     from instar.definition import Loaded
     from instar.fetch.cache import Cache
-    from instar.host.layers import LayerImages
+    from instar.host.filesystems.layers import LayerImages
     from instar.store import Store
 
 _FETCHING = frozenset({"base", "packages", "python", "fetch"})

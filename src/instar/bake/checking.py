@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 
 from instar.bake.baking import Baked, bake
 from instar.bake.keys import looks_secret
-from instar.host import mounts, trees
-from instar.host.hashed_files import HashedFiles
-from instar.host.layers import LayerImages
+from instar.host.filesystems import trees
+from instar.host.filesystems.hashed_files import HashedFiles
+from instar.host.filesystems.layers import LayerImages
+from instar.host.kernel import mounts
 from instar.model.image import Layer
 from instar.model.state import StateDirectory
 from instar.store import Store

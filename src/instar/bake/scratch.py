@@ -7,7 +7,7 @@ STATE/steps/
     ├── memory/                a tmpfs
     │   ├── plate/             lies beneath every root
     │   ├── N/root             where the overlay of step N is mounted
-    │   └── N/box/             the sandbox's own           (host/sandbox.py)
+    │   └── N/box/             the sandbox's own           (host/isolation/sandbox.py)
     └── N/upper, N/work        what step N wrote: its layer, in overlay form; in memory/N when it is known to be small
 
 A small tree lives for a moment and is made in memory: on a disk, making and removing it costs more than writing it.
@@ -27,7 +27,10 @@ from typing import TYPE_CHECKING
 
 from instar.bake import transcript
 from instar.errors import StepFailed
-from instar.host import memory, mounts, output, sandbox, trees
+from instar.host.filesystems import trees
+from instar.host.isolation import sandbox
+from instar.host.kernel import memory, mounts
+from instar.host.processes import output
 from instar.model.progress import Progress, Report
 from instar.process import PATH
 

@@ -32,7 +32,7 @@ from instar.threads import carried
 
 if TYPE_CHECKING:
     from instar.fetch.cache import Cache
-    from instar.host.layers import LayerImages
+    from instar.host.filesystems.layers import LayerImages
     from instar.store import Store
 
 _LARGE_BYTES = 4 << 20  # a layer whose EROFS image is worth making while other work goes on

@@ -64,9 +64,9 @@ def shell(
 
     The instance is tainted before: it is replaced after the environment's 'replace_within', whatever was done in it.
     """
-    from instar.host.terminal import find
     from instar.operations.shell import ShellRequest
     from instar.operations.shell import shell as run
+    from instar.terminal.terminal import find
     from instar.views.break_glass import shell_line
 
     workspace, terminal = open_workspace(), find()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from instar.drift.rules import Ignored, sort_out
 from instar.drift.traffic import compare, misled
 from instar.errors import EnvironmentBusy, InstarError, RouterError, StoreError
-from instar.host.hashed_files import HashedFiles
+from instar.host.filesystems.hashed_files import HashedFiles
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.drift import Finding

@@ -16,14 +16,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from instar import locks
 from instar.control.health import HealthHistory
 from instar.control.lease import with_lease
 from instar.control.loop import Loop, Run
 from instar.control.snapshot import Snapshot
 from instar.drift.check import Checked
 from instar.errors import EnvironmentBusy, InstarError, Refused
-from instar.host import locks
-from instar.host.process_ends import ProcessEnds
+from instar.host.processes.process_ends import ProcessEnds
 from instar.model.progress import Report
 from instar.model.release import EnvironmentId, EnvironmentState, Process
 from instar.operations.deploy import clear_orphans

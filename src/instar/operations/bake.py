@@ -11,7 +11,7 @@ from instar.definition import Loaded
 from instar.errors import ImageNotFound
 from instar.fetch.fetch import fetch_all
 from instar.fetch.needs import Needs
-from instar.host.sandbox import makes_user_namespaces
+from instar.host.isolation.sandbox import makes_user_namespaces
 from instar.model.image import Image
 from instar.model.progress import Progress
 from instar.operations.lock import existing_lock, fitting_lock, is_locked, note_needs

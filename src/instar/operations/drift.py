@@ -6,10 +6,10 @@ import contextlib
 import time
 from dataclasses import replace
 
+from instar import locks
 from instar.drift.check import check
 from instar.drift.report import DriftReport
 from instar.errors import InstarError, NotFound
-from instar.host import locks
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.layers import guarantee

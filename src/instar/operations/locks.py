@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from instar import locks
 from instar.errors import EnvironmentBusy
-from instar.host import locks, processes
+from instar.host.processes import processes
 from instar.ledger.environments import elsewhere
 from instar.model.progress import Progress
 

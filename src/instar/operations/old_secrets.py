@@ -10,8 +10,8 @@ import contextlib
 import re
 from pathlib import Path
 
+from instar import locks
 from instar.errors import EnvironmentBusy, InstarError, Refused
-from instar.host import locks
 from instar.model.progress import Progress
 from instar.model.release import Release
 from instar.operations.retention import kept_releases

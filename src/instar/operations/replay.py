@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from instar.errors import HostError, NotFound, UsageError
-from instar.host.recording import last_event_s, read_events, read_header
-from instar.host.terminal_filter import Filter
 from instar.model.break_glass import ListedRecording
 from instar.model.release import EnvironmentId
 from instar.operations.environments import find_environment_id
 from instar.operations.recordings import Recording, recordings
 from instar.operations.workspace import Workspace
+from instar.terminal.filter import Filter
+from instar.terminal.recording import last_event_s, read_events, read_header
 
 LONGEST_PAUSE_S = 2.0
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 
+from instar import locks
 from instar.control.steps import waits_for_somebody
 from instar.errors import EnvironmentBusy, Refused
-from instar.host import locks
 from instar.model.outcome import RolloutChange
 from instar.model.release import EnvironmentId, EnvironmentState, Rollout
 from instar.operations.deploy import converge

@@ -17,10 +17,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from instar.errors import InstarError, NotFound, ProviderError, UsageError
-from instar.host import terminal as terminals
-from instar.host.recording import Header, Recorder
-from instar.host.terminal import Terminal
-from instar.host.terminal_filter import ByteFilter
 from instar.model.break_glass import ShellResult
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentState, Instance, Release, Taint
@@ -33,6 +29,10 @@ from instar.operations.taint import get_instance, get_reason
 from instar.operations.workspace import Workspace
 from instar.providers.base import Shell, Streams
 from instar.providers.facets import require
+from instar.terminal import terminal as terminals
+from instar.terminal.filter import ByteFilter
+from instar.terminal.recording import Header, Recorder
+from instar.terminal.terminal import Terminal
 
 _STAYED_S = 0.3  # a process that is gone after that was on its way anyway
 _TOLD = 50  # differences that the history keeps

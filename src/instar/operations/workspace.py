@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from instar.cancellation import Cancellation
     from instar.fetch.cache import Cache
-    from instar.host.hashed_files import HashedFiles
-    from instar.host.layers import LayerImages
+    from instar.host.filesystems.hashed_files import HashedFiles
+    from instar.host.filesystems.layers import LayerImages
     from instar.ledger import Ledger
     from instar.model.component import Component
     from instar.model.machine import MachineSettings

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from instar.providers.base import Traits
 
 if TYPE_CHECKING:
-    from instar.host.layers import LayerImages
+    from instar.host.filesystems.layers import LayerImages
     from instar.model.component import Component
     from instar.model.state import StateDirectory
     from instar.providers.base import Provider

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from instar import durable
 from instar.errors import ProviderError, Refused, RouterError
-from instar.host import processes
+from instar.host.processes import processes
 from instar.model.component import Component
 from instar.model.declaration import key
 from instar.model.definition import Service

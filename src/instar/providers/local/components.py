@@ -11,9 +11,13 @@ from pathlib import Path
 
 from instar import process
 from instar.errors import InstarError
-from instar.host import cgroups, firewall, idmap, mounts, namespaces, processes, seccomp, toolbox, trees, verity
-from instar.host.namespaces import IdRange, Unsupported
-from instar.host.netlink import ALONE, Netlink
+from instar.host.filesystems import trees, verity
+from instar.host.isolation import seccomp, toolbox
+from instar.host.kernel import cgroups, idmap, mounts, namespaces
+from instar.host.kernel.namespaces import IdRange, Unsupported
+from instar.host.network import firewall
+from instar.host.network.netlink import ALONE, Netlink
+from instar.host.processes import processes
 from instar.model.component import Component
 
 _TRY = "instar-try-"

@@ -12,11 +12,15 @@ from pathlib import Path
 
 from instar import durable
 from instar.errors import ProviderError
-from instar.host import base_plate, bundle, cgroups, conmon, namespaces, network, programs, resolver, rlimits, seccomp
-from instar.host.bundle import Bind, Bundle, Users
-from instar.host.firewall import Guest
-from instar.host.layers import LayerImages
-from instar.host.namespaces import ID_COUNT, IdRange
+from instar.host.filesystems import base_plate
+from instar.host.filesystems.layers import LayerImages
+from instar.host.isolation import bundle, conmon, programs, seccomp
+from instar.host.isolation.bundle import Bind, Bundle, Users
+from instar.host.kernel import cgroups, namespaces
+from instar.host.kernel.namespaces import ID_COUNT, IdRange
+from instar.host.network import network, resolver
+from instar.host.network.firewall import Guest
+from instar.host.processes import rlimits
 from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.keyed import keyed_digest

@@ -12,10 +12,11 @@ from ipaddress import IPv4Address, IPv4Network
 
 from instar import durable
 from instar.errors import HostError
-from instar.host import namespaces, network_view
-from instar.host.firewall import METADATA, Reach
-from instar.host.netlink import Netlink
-from instar.host.network_view import Connection
+from instar.host.kernel import namespaces
+from instar.host.network import network_view
+from instar.host.network.firewall import METADATA, Reach
+from instar.host.network.netlink import Netlink
+from instar.host.network.network_view import Connection
 from instar.model.environment import MACHINE, Allow
 from instar.model.release import Instance
 from instar.providers.local import record

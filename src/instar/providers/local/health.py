@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from instar.host import runc
+from instar.host.isolation import runc
 from instar.model.definition import Health
 from instar.model.release import Process
 from instar.providers.base import Probe

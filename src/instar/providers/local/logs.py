@@ -25,8 +25,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from instar import durable, process
-from instar.host import cgroups, locks
+from instar import durable, locks, process
+from instar.host.kernel import cgroups
 from instar.providers.local import log_keeper
 from instar.providers.local.log_keeper import LOST, OWN_STREAM, before, held, inode_of, keep_full
 from instar.providers.local.names import Names

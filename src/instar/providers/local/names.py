@@ -28,7 +28,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from instar.errors import LedgerDamaged
-from instar.host.conmon import Keeping
+from instar.host.isolation.conmon import Keeping
 from instar.model.release import EnvironmentId, Instance, Process
 from instar.model.state import StateDirectory
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 
-from instar.host import cgroups, conmon, processes, runc
+from instar.host.isolation import conmon, runc
+from instar.host.kernel import cgroups
+from instar.host.processes import processes
 from instar.model.release import Process
 from instar.providers.base import RESTARTED, Observed
 from instar.providers.local import record

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from instar import process
 from instar.errors import CommandFailed, RouterError, RouterUnreachable
-from instar.host import cgroups, processes
+from instar.host.kernel import cgroups
+from instar.host.processes import processes
 from instar.model.release import EnvironmentId, Process
 from instar.model.state import StateDirectory
 from instar.providers.local.names import Names

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from instar import durable
 from instar.errors import HostError
-from instar.host import processes
-from instar.host.firewall import Guest
+from instar.host.network.firewall import Guest
+from instar.host.processes import processes
 from instar.model.codec import from_json, parse, to_json
 from instar.model.digest import Digest
 from instar.model.release import Instance, Process

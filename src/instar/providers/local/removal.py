@@ -12,7 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from instar.errors import HostError
-from instar.host import base_plate, cgroups, conmon, firewall, mounts, namespaces, network, processes, runc, trees
+from instar.host.filesystems import base_plate, trees
+from instar.host.isolation import conmon, runc
+from instar.host.kernel import cgroups, mounts, namespaces
+from instar.host.network import firewall, network
+from instar.host.processes import processes
 from instar.model.definition import Stop
 from instar.model.release import Instance, Process
 from instar.providers.local import logs, record, root

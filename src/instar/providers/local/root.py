@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from instar.errors import HostError, ProviderError
-from instar.host import base_plate, idmap, mount_point_layer, mounts, namespaces, sized, trees
-from instar.host.bundle import Bind, Users
-from instar.host.layers import LayerImages
-from instar.host.namespaces import IdRange, Unsupported
-from instar.host.proc import device_text
+from instar.host.filesystems import base_plate, mount_point_layer, sized, trees
+from instar.host.filesystems.layers import LayerImages
+from instar.host.isolation.bundle import Bind, Users
+from instar.host.kernel import idmap, mounts, namespaces
+from instar.host.kernel.namespaces import IdRange, Unsupported
+from instar.host.processes.proc import device_text
 from instar.model.definition import Volume
 from instar.model.digest import Digest
 from instar.model.image import Image

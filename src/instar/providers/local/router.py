@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from instar import locks
 from instar.errors import RouterError, RouterUnreachable
-from instar.host import locks
 from instar.model.codec import from_json, to_json
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentId, Served

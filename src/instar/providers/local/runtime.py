@@ -12,11 +12,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
+from instar import locks
 from instar.errors import CommandFailed, EnvironmentBusy, HostError, InstarError, ProviderError
-from instar.host import locks, memory, runc
-from instar.host.firewall import Reach
-from instar.host.layers import LayerImages
-from instar.host.namespaces import Unsupported
+from instar.host.filesystems.layers import LayerImages
+from instar.host.isolation import runc
+from instar.host.kernel import memory
+from instar.host.kernel.namespaces import Unsupported
+from instar.host.network.firewall import Reach
 from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.environment import Check

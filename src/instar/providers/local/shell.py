@@ -1,6 +1,6 @@
 """A shell in an instance of this machine: run by runc as the instance's own user, within its limits and its seccomp.
 
-Where the image has no shell, BusyBox of the machine is shown inside for it (``host/toolbox.py``).
+Where the image has no shell, BusyBox of the machine is shown inside for it (``host/isolation/toolbox.py``).
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from typing import Any
 
 from instar import durable, process, syscalls
 from instar.errors import HostError, ProviderError
-from instar.host import cgroups, processes, programs, runc, toolbox
-from instar.host.toolbox import Toolbox
+from instar.host.isolation import programs, runc, toolbox
+from instar.host.isolation.toolbox import Toolbox
+from instar.host.kernel import cgroups
+from instar.host.processes import processes
 from instar.model.codec import parse
 from instar.model.release import Process, Release
 from instar.model.survey import Survey

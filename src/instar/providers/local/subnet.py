@@ -8,9 +8,9 @@ import os
 import threading
 from ipaddress import IPv4Network
 
-from instar import durable
+from instar import durable, locks
 from instar.errors import HostError
-from instar.host import locks, network, resolver
+from instar.host.network import network, resolver
 from instar.model.codec import parse
 from instar.model.release import EnvironmentId
 from instar.providers.local.names import Names, is_bridge

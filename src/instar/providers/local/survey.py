@@ -12,7 +12,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
-from instar.host import cgroups, processes
+from instar.host.kernel import cgroups
+from instar.host.processes import processes
 from instar.model.release import Process
 from instar.model.survey import Seen, Survey, Writable
 

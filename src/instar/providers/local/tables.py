@@ -16,10 +16,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
-from instar import durable
+from instar import durable, locks
 from instar.errors import HostError
-from instar.host import firewall, locks, network, processes
-from instar.host.firewall import Guest, Reach
+from instar.host.network import firewall, network
+from instar.host.network.firewall import Guest, Reach
+from instar.host.processes import processes
 from instar.model.codec import from_json, parse, to_json
 from instar.model.release import EnvironmentId
 from instar.providers.local import record

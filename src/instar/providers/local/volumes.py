@@ -1,6 +1,6 @@
 """The volumes that this machine keeps, whether an environment has them still or not.
 
-VOLUMES/SERVICE/ENVIRONMENT/NAME is one; what begins with a dot beside it belongs to it (``host/sized.py``).
+VOLUMES/SERVICE/ENVIRONMENT/NAME is one; what begins with a dot beside it belongs to it (``host/filesystems/sized.py``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from instar import process
 from instar.errors import CommandFailed, NotFound
-from instar.host import sized, trees
+from instar.host.filesystems import sized, trees
 from instar.model.release import EnvironmentId
 from instar.providers.base import StoredVolume
 from instar.providers.local.names import Names

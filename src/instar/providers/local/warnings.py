@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from instar.errors import InstarError
-from instar.host import barriers, network, resolver
+from instar.host.network import barriers, network, resolver
 from instar.providers.local import record
 from instar.providers.local.names import Names
 

@@ -7,7 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
-from instar.host import cgroups, proc
+from instar.host.kernel import cgroups
+from instar.host.processes import proc
 
 _AT_MOST: Final = 500
 _WORDS_AT_MOST: Final = 1000

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from instar import durable
-from instar.host import cgroups, marks, namespaces, network_view, proc, settings
-from instar.host.firewall import Guest
-from instar.host.network_view import NetworkView
+from instar.host.kernel import cgroups, namespaces, settings
+from instar.host.network import network_view
+from instar.host.network.firewall import Guest
+from instar.host.network.network_view import NetworkView
+from instar.host.processes import marks, proc
 from instar.model.codec import ADDED, from_json, parse, to_json
 from instar.model.digest import Digest
 from instar.model.release import Process

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from instar.errors import RouterError
-from instar.host import proc
+from instar.host.processes import proc
 from instar.model.drift import Finding
 from instar.model.release import Process
 from instar.providers.local.proxy import Proxy

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from instar.errors import InstarError
-from instar.host import marks, namespaces, proc, processes, runc
-from instar.host.layers import LayerImages
+from instar.host.filesystems.layers import LayerImages
+from instar.host.isolation import runc
+from instar.host.kernel import namespaces
+from instar.host.processes import marks, proc, processes
 from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.release import Process

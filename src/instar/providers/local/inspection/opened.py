@@ -12,7 +12,7 @@ import stat
 from collections.abc import Collection, Iterator
 from typing import Final
 
-from instar.host import proc
+from instar.host.processes import proc
 
 _DEVICES: Final = frozenset({(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2)})  # null, zero, …, tty, ptmx
 _TERMINALS: Final = range(136, 144)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from instar.errors import InstarError
-from instar.host import network, network_outside, policy_routing, redirects
-from instar.host.netlink import Link, Netlink
-from instar.host.policy_routing import Stray
-from instar.host.redirects import Redirect
+from instar.host.network import network, network_outside, policy_routing, redirects
+from instar.host.network.netlink import Link, Netlink
+from instar.host.network.policy_routing import Stray
+from instar.host.network.redirects import Redirect
 from instar.model.drift import Finding
 from instar.providers.local.inspection.case import Case
 from instar.providers.local.names import Names, address_of

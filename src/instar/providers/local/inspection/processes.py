@@ -11,9 +11,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from instar.host import cgroups, marks, proc, processes, seccomp_filter
-from instar.host.proc import Mapped, Status
-from instar.host.runc import CHECK_MARK
+from instar.host.isolation import seccomp_filter
+from instar.host.isolation.runc import CHECK_MARK
+from instar.host.kernel import cgroups
+from instar.host.processes import marks, proc, processes
+from instar.host.processes.proc import Mapped, Status
 from instar.model.definition import CAPABILITIES
 from instar.model.drift import Finding
 from instar.model.release import Process

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from instar.errors import RouterError, RouterUnreachable
-from instar.host import redirects
+from instar.host.network import redirects
 from instar.model.drift import Finding
 from instar.providers.base import Target
 from instar.providers.local.inspection import haproxy

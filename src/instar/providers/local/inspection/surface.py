@@ -8,8 +8,11 @@ from pathlib import Path
 
 from instar import durable
 from instar.errors import InstarError
-from instar.host import base_plate, cgroups, conmon, marks, proc
-from instar.host.network_view import Listener
+from instar.host.filesystems import base_plate
+from instar.host.isolation import conmon
+from instar.host.kernel import cgroups
+from instar.host.network.network_view import Listener
+from instar.host.processes import marks, proc
 from instar.model.drift import Finding
 from instar.model.keyed import keyed_digest
 from instar.providers.commands import command_of

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
 from instar.errors import HostError
-from instar.host import firewall
-from instar.host.firewall import Guest
-from instar.host.netlink import ALONE, Link, Neighbour, Netlink
-from instar.host.nftables import Element
+from instar.host.network import firewall
+from instar.host.network.firewall import Guest
+from instar.host.network.netlink import ALONE, Link, Neighbour, Netlink
+from instar.host.network.nftables import Element
 from instar.model.drift import Finding
 from instar.providers.local import creation
 from instar.providers.local.inspection.case import Case

@@ -14,8 +14,8 @@ from typing import Any
 
 from instar import durable
 from instar.errors import HostError
-from instar.host import proc
-from instar.host.layers import LayerImages
+from instar.host.filesystems.layers import LayerImages
+from instar.host.processes import proc
 from instar.model.codec import parse
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from instar import syscalls
 from instar.errors import HostError
-from instar.host import loop_devices
+from instar.host.kernel import loop_devices
 from instar.waiting import Deadline
 
 _RDONLY, _NOSUID, _NODEV, _BIND, _PRIVATE, _SHARED = 1, 2, 4, 4096, 1 << 18, 1 << 20

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from instar.host.netlink import Link, Netlink, attributes
+from instar.host.network.netlink import Link, Netlink, attributes
 
 _ADDRESS, _RULE = struct.Struct("=BBBBi"), struct.Struct("=BBBBBBBBI")
 _GET_ADDRESS, _GET_RULE = 22, 34

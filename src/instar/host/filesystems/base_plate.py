@@ -22,7 +22,7 @@ from instar.model.digest import Digest
 from instar.model.image import Layer
 
 if TYPE_CHECKING:
-    from instar.host.layers import LayerImages
+    from instar.host.filesystems.layers import LayerImages
 
 INIT = "/.instar/init"
 OWN_FOLDER = "/.instar"

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from instar.host.netlink import ACK, CREATE, Netlink, attribute, attributes
+from instar.host.network.netlink import ACK, CREATE, Netlink, attribute, attributes
 
 Family = Literal["ip", "bridge"]
 _FAMILIES: Final[Mapping[Family, int]] = {"ip": socket.AF_INET, "bridge": socket.AF_BRIDGE}

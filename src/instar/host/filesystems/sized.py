@@ -23,9 +23,11 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from instar import durable, process
+from instar import durable, locks, process
 from instar.errors import CommandFailed, EnvironmentBusy, HostError
-from instar.host import locks, loop_devices, mounts, proc, trees
+from instar.host.filesystems import trees
+from instar.host.kernel import loop_devices, mounts
+from instar.host.processes import proc
 
 _CAUSE_LETTERS = 300  # a volume's paths are the service's own
 _TIMEOUT_S = 3_600.0

@@ -28,7 +28,9 @@ from typing import Any
 
 from instar import process
 from instar.errors import CommandFailed, HostError
-from instar.host import cgroups, confinement, output, seccomp, sockets
+from instar.host.isolation import confinement, seccomp, sockets
+from instar.host.kernel import cgroups
+from instar.host.processes import output
 
 HOST_NAME = "instar-bake"
 

@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from instar.host import proc
+from instar.host.processes import proc
 from instar.model.release import Process
 
 _START_TIME = 22 - 3  # of what follows the name in /proc/PID/stat. Source: proc(5)

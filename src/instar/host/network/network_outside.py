@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address
 from typing import Final
 
-from instar.host.netlink import UNICAST, Link, Netlink, Route
+from instar.host.network.netlink import UNICAST, Link, Netlink, Route
 
 _KINDS: Final = {
     2: "this machine itself",

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from instar import process
 from instar.errors import CommandFailed, ComponentMissing, HostError
-from instar.host import loop_devices
+from instar.host.kernel import loop_devices
 
 PROGRAM = "veritysetup"
 _NODES = Path("/dev/mapper")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from instar.errors import HostError
-from instar.host import proc
+from instar.host.processes import proc
 from instar.waiting import Deadline
 
 _PATIENCE_S = 5.0

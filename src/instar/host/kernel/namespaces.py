@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from instar import process, syscalls
 from instar.errors import HostError
-from instar.host import mounts
+from instar.host.kernel import mounts
 from instar.threads import apart
 from instar.waiting import Deadline, until
 

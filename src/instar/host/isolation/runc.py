@@ -18,7 +18,7 @@ from pathlib import Path
 
 from instar import durable, process
 from instar.errors import CommandFailed, HostError
-from instar.host import output, processes, rlimits
+from instar.host.processes import output, processes, rlimits
 from instar.model.release import Process
 from instar.waiting import Deadline
 

@@ -20,7 +20,7 @@ from typing import Final
 
 from instar import process
 from instar.errors import CommandFailed, HostError
-from instar.host import proc
+from instar.host.processes import proc
 
 NAMES: Final = (
     "CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE",

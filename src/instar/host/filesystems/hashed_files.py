@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from instar import durable
-from instar.host import processes
+from instar.host.processes import processes
 
 
 class HashedFiles:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
-from instar.host.netlink import Netlink, attributes
+from instar.host.network.netlink import Netlink, attributes
 
 _NETFILTER: Final = 12
 _GET_RULE: Final = 10 << 8 | 7  # the subsystem nf_tables, its message NFT_MSG_GETRULE

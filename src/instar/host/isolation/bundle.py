@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from instar.host import confinement
-from instar.host.cgroups import Hierarchy
-from instar.host.namespaces import IdRange
+from instar.host.isolation import confinement
+from instar.host.kernel.cgroups import Hierarchy
+from instar.host.kernel.namespaces import IdRange
 from instar.model.definition import Limits, Tmp
 
 _CPU_PERIOD_US = 100_000

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from instar.errors import ComponentMissing, HostError
-from instar.host import confinement, sockets
-from instar.host.confinement import ENOSYS, EPERM, MISSING
+from instar.host.isolation import confinement, sockets
+from instar.host.isolation.confinement import ENOSYS, EPERM, MISSING
 
 PROFILE = Path("/usr/share/containers/seccomp.json")
 

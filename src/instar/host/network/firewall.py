@@ -28,8 +28,8 @@ from typing import Final
 
 from instar import process
 from instar.errors import CommandFailed, HostError
-from instar.host import nftables
-from instar.host.nftables import Element, Family
+from instar.host.network import nftables
+from instar.host.network.nftables import Element, Family
 from instar.model.codec import ADDED, written_as
 from instar.model.environment import MACHINE, Allow, Network
 

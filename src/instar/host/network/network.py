@@ -18,9 +18,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from instar.errors import HostError
-from instar.host import firewall, namespaces
-from instar.host.firewall import Guest
-from instar.host.netlink import ALONE, Netlink
+from instar.host.kernel import namespaces
+from instar.host.network import firewall
+from instar.host.network.firewall import Guest
+from instar.host.network.netlink import ALONE, Netlink
 
 INSIDE = "eth0"
 _PREFIX = 20

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final, NamedTuple
 
-from instar.host import network_outside
-from instar.host.netlink import Netlink, attributes
+from instar.host.network import network_outside
+from instar.host.network.netlink import Netlink, attributes
 
 _RULE = struct.Struct("=BBBBBBBBI")  # fib_rule_hdr
 _GET_RULE = 34

@@ -29,13 +29,15 @@ from typing import TYPE_CHECKING
 
 from instar import durable
 from instar.errors import ComponentMissing, HostError
-from instar.host import immutable, loop_devices, proc, verity
+from instar.host.filesystems import immutable, verity
+from instar.host.kernel import loop_devices
+from instar.host.processes import proc
 from instar.model.digest import Digest
 from instar.model.image import Layer
 
 if TYPE_CHECKING:
-    from instar.host.hashed_files import HashedFiles
-    from instar.host.proc import Mount
+    from instar.host.filesystems.hashed_files import HashedFiles
+    from instar.host.processes.proc import Mount
     from instar.store import Store
 
 _MAKING, _VERITY = ".making-", ".verity"
@@ -71,7 +73,7 @@ class LayerImages:
         target = self._target(layer.diff_id)
         if self._stands(layer.diff_id):
             return target
-        from instar.host import mounts
+        from instar.host.kernel import mounts
 
         for _ in range(_TRIES):
             made = self._provide(layer, None)
@@ -189,7 +191,7 @@ class LayerImages:
         return freed
 
     def _unmount_but(self, used: Collection[Digest]) -> None:
-        from instar.host import mounts
+        from instar.host.kernel import mounts
 
         kept = {self._target(diff_id).name for diff_id in used}
         for target in _entries(self._mounts):
@@ -200,7 +202,7 @@ class LayerImages:
         verity.sweep(self._devices)
 
     def _mount(self, diff_id: Digest) -> None:
-        from instar.host import mounts
+        from instar.host.kernel import mounts
 
         image, target = self._image(diff_id), self._target(diff_id)
         target.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -228,7 +230,7 @@ class LayerImages:
 
     def _is_sound(self, diff_id: Digest, *, deep: bool = False) -> bool:
         """Tell whether an image is there and its bytes are its own; read them only if nothing says so, or ``deep``."""
-        from instar.host import erofs
+        from instar.host.filesystems import erofs
 
         image = self._image(diff_id)
         if not deep and self._hashed_files.holds(image):
@@ -240,7 +242,7 @@ class LayerImages:
         return False
 
     def _make(self, layer: Layer, tree: Path | None) -> None:
-        from instar.host import erofs
+        from instar.host.filesystems import erofs
 
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._making() as room:
@@ -339,7 +341,7 @@ def _remove_if_abandoned(room: Path) -> None:
 
 def _discard(room: Path) -> None:
     from instar.errors import InstarError
-    from instar.host import trees
+    from instar.host.filesystems import trees
 
     with contextlib.suppress(InstarError):  # the next prune tries again
         trees.remove(room)

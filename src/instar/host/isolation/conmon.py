@@ -20,7 +20,9 @@ from pathlib import Path
 
 from instar import durable, process
 from instar.errors import HostError
-from instar.host import cgroups, processes, runc
+from instar.host.isolation import runc
+from instar.host.kernel import cgroups
+from instar.host.processes import processes
 from instar.model.release import Process
 
 PROGRAM = "conmon"

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from instar import process, syscalls
 from instar.errors import ComponentMissing, HostError
-from instar.host import idmap, programs
+from instar.host.isolation import programs
+from instar.host.kernel import idmap
 
 PROGRAM = "busybox"
 GET = "apt-get install busybox-static"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from instar import syscalls
 from instar.errors import HostError
-from instar.host.namespaces import Unsupported
+from instar.host.kernel.namespaces import Unsupported
 
 RDONLY, NOSUID, NODEV, NOEXEC = 0x1, 0x2, 0x4, 0x8
 _IDMAP = 0x0010_0000

@@ -10,7 +10,7 @@ import os
 import select
 from collections.abc import Collection
 
-from instar.host import processes
+from instar.host.processes import processes
 from instar.model.release import Process
 
 
