@@ -15,14 +15,14 @@ from instar.providers.local import health
 from instar.providers.local.health import WELL, WELL_PROBE, ill
 
 if TYPE_CHECKING:
-    from instar.providers.local.http_get import Answer, Goal
+    from instar.http_get import Answer, Goal
 
 _PORTS = {"http": 80, "https": 443}
 
 
 def ask_http(address: str, port: int, check: Check, host: str) -> Probe:
     """GET the check's path from an instance; ``host`` is what its health check calls it."""
-    from instar.providers.local.http_get import Goal
+    from instar.http_get import Goal
 
     path = check.path or "/"
     goal = Goal(host=address, port=port, path=_sendable(path), named=check.host or host)
@@ -41,7 +41,7 @@ def ask_url(check: Check) -> Probe:
 
 def _ask(shown: str, goal: Goal, check: Check, prefix: str = "") -> Probe:
     """``prefix`` says what was asked where the cause alone would not: of an instance, only its port is."""
-    from instar.providers.local import http_get
+    from instar import http_get
 
     timeout_s = check.timeout_ms / 1000
     try:
@@ -92,7 +92,7 @@ def _failure(shown: str, prefix: str, goal: Goal, error: Exception) -> str:
 
 def _goal(url: str) -> Goal:
     """Raises ValueError."""
-    from instar.providers.local.http_get import Goal
+    from instar.http_get import Goal
 
     parts = urlsplit(url)
     if parts.scheme not in _PORTS or not parts.hostname:
