@@ -21,7 +21,18 @@ import psycopg
 from instar.ledger import Ledger
 
 PASSWORD = "not-in-any-message"
-_TABLES = ("events", "environments", "settings", "releases", "rollouts", "instances", "tasks", "leases", "secret_keys")
+_TABLES = (
+    "events",
+    "environments",
+    "settings",
+    "releases",
+    "rollouts",
+    "instances",
+    "tasks",
+    "leases",
+    "secret_keys",
+    "secrets",
+)
 _COUNT = itertools.count(1)
 _OPTIONS = (
     "fsync=off",

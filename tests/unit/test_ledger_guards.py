@@ -15,6 +15,8 @@ import pytest
 
 from instar.errors import Refused
 from instar.ledger import Ledger
+from instar.ledger.secrets import SecretName
+from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId, Process
 from postgres import PostgresServer
@@ -40,6 +42,7 @@ def write_something(ledger: Ledger) -> None:
     ledger.add_release(going, image("one").digest, configuration())
     ledger.set_destroying(going)
     ledger.save_settings(DEV, Settings())
+    ledger.put_secrets({SecretName(DEV, "TOKEN", Digest.of(b"token")): "encrypted"})
     ledger.save_settings(DEV, Settings(instances=2))
     ledger.set_project(DEV, OWN)
     first = ledger.add_release(DEV, image("one").digest, configuration())
@@ -127,6 +130,8 @@ REFUSED = {
     "a project takes one over": f"UPDATE environments SET project = '{OTHER}' WHERE id = {_DEV}",
     "a running rollout has its end": "UPDATE rollouts SET detail = '{\"a\":1}' WHERE state = 'running'",
     "an ended rollout runs": "UPDATE rollouts SET state = 'running', ended_at = NULL WHERE state = 'done'",
+    "a secret has another value": "UPDATE secrets SET value = 'another'",
+    "a secret is another one": "UPDATE secrets SET name = 'OTHER', value = NULL",
     "an ended task has another end": "UPDATE tasks SET outcome = 'failed' WHERE name = 'before 1'",
     # what does not begin at the beginning
     "a rollout that is done begins": (
@@ -211,7 +216,8 @@ def test_what_the_tables_say_of_themselves_is_held(connection: sqlite3.Connectio
     tables = ("environments", "settings", "releases", "rollouts", "instances", "tasks", "events")
 
     def everything() -> list[list[tuple[object, ...]]]:
-        return [connection.execute(f"SELECT rowid, * FROM {table}").fetchall() for table in tables]
+        secrets = connection.execute("SELECT * FROM secrets").fetchall()
+        return [secrets, *(connection.execute(f"SELECT rowid, * FROM {table}").fetchall() for table in tables)]
 
     before = everything()
     connection.execute("SAVEPOINT one")
@@ -258,7 +264,9 @@ def test_postgresql_holds_the_same(on_postgresql: psycopg.Connection[Any], case:
         on_postgresql.execute(for_postgresql(REFUSED[case]).encode())
 
 
-@pytest.mark.parametrize("table", ["events", "environments", "settings", "releases", "rollouts", "instances", "tasks"])
+@pytest.mark.parametrize(
+    "table", ["events", "environments", "settings", "releases", "rollouts", "instances", "tasks", "secrets"]
+)
 @pytest.mark.parametrize("how", ["DELETE FROM", "TRUNCATE"])
 def test_postgresql_deletes_nothing(on_postgresql: psycopg.Connection[Any], table: str, how: str) -> None:
     with pytest.raises(psycopg.errors.RaiseException, match="never deleted"), on_postgresql.transaction():
@@ -282,6 +290,8 @@ def test_what_the_tables_allow_goes_through(path: Path, connection: sqlite3.Conn
         f"INSERT INTO environments (service, environment, created_at) VALUES ('guestbook', 'gone', '{AT}')",
         "UPDATE releases SET pinned = 1",
         "UPDATE releases SET pinned = 0",
+        "UPDATE secrets SET value = NULL",
+        "UPDATE secrets SET value = 'again'",
     ):
         assert connection.execute(statement).rowcount, statement
     number_again = _new_release("(SELECT max(id) FROM environments)", 1)

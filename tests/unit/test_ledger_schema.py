@@ -44,7 +44,17 @@ def test_a_new_ledger_has_every_table_and_its_triggers(connection: sqlite3.Conne
     sqlite.migrate(connection)
     assert sqlite.is_ledger(connection)
     tables = {name for kind, name, _ in sqlite.objects(connection) if kind == "table"}
-    assert tables == {"events", "environments", "settings", "releases", "rollouts", "instances", "tasks", "secret_keys"}
+    assert tables == {
+        "events",
+        "environments",
+        "settings",
+        "releases",
+        "rollouts",
+        "instances",
+        "tasks",
+        "secret_keys",
+        "secrets",
+    }
     guarded = {
         sql.split(" ON ", 1)[1].split()[0]
         for kind, _, sql in sqlite.objects(connection)

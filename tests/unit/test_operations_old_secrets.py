@@ -17,7 +17,8 @@ from instar.model.environment import Environment, Settings
 from instar.model.release import Configuration, EnvironmentId
 from instar.model.state import StateDirectory
 from instar.operations.locks import keep_from_gc
-from instar.operations.old_secrets import remove_old_secrets, remove_old_secrets_if_free, require_secrets
+from instar.operations.old_secrets import remove_old_secrets, remove_old_secrets_if_free
+from instar.operations.secret_values import require_values
 from instar.operations.secrets import keep_secrets
 from instar.operations.workspace import Workspace
 from simulated.values import configuration, image
@@ -91,11 +92,11 @@ def test_nothing_is_removed_while_somebody_makes_a_release(world: World) -> None
 def test_a_rollback_to_what_needed_it_is_refused(world: World) -> None:
     world.release("one")
     release = world.ledger.get_release(DEV, 1)
-    require_secrets(world.workspace, release)
+    require_values(world.workspace, release)
     world.ledger.remove_instance("web-dev-1-1", "over")
     remove_old_secrets(world.workspace)
     with pytest.raises(Refused, match="cannot go to release 1: its secret 'TOKEN' was removed") as caught:
-        require_secrets(world.workspace, release)
+        require_values(world.workspace, release)
     assert "keep.releases" in (caught.value.hint or "")
 
 

@@ -63,12 +63,15 @@ def copy(source: str, target: str, as_json: bool) -> None:
 
 @click.group()
 def key() -> None:
-    """The key by which digests of secrets are made: a file of each machine that shares the ledger, the same on all."""
+    """The key of secrets: a file of each machine that shares the ledger, the same on all.
+
+    Digests of secrets are made by it, and their values are encrypted by it in the ledger, which does not have it.
+    """
 
 
 @key.command("export")
 def export_() -> None:
-    """Print this machine's key, for another that shares the ledger. Who has it can try guesses at secrets.
+    """Print this machine's key, for another that shares the ledger. Who has it, and the ledger, has all secrets.
 
     \b
     instar ledger key export | ssh OTHER sudo instar ledger key import
@@ -84,7 +87,7 @@ def import_() -> None:
     from instar.operations.secret_key import import_key
 
     import_key(open_workspace(), sys.stdin.read(1024).strip())
-    say("this machine makes the digests of secrets by that key now")
+    say("this machine works with that key now")
 
 
 ledger.add_command(key)

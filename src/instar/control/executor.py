@@ -40,11 +40,13 @@ class Executor:
         ledger: Ledger,
         provider: Provider,
         find_image: Callable[[Digest], Image],
+        bring_secrets: Callable[[Release], None],
         report: RolloutReport,
     ) -> None:
         self._ledger = ledger
         self._provider = provider
         self._find_image = find_image
+        self._bring_secrets = bring_secrets
         self._report = report
 
     def execute(self, snapshot: Snapshot, action: actions.Action) -> None:
@@ -169,6 +171,7 @@ class Executor:
         instances = self._instances(snapshot, action.instances)
         release = snapshot.releases[instances[0].release]
         image = self._find_image(release.image)
+        self._bring_secrets(release)
         self._provider.publish(image)
         processes = at_once(lambda one: self._provider.create(one, release, image), instances, at_most=_AT_ONCE)
         with self._ledger.transaction():

@@ -28,7 +28,7 @@ from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.progress import Report
-from instar.model.release import EnvironmentId
+from instar.model.release import EnvironmentId, Release
 from instar.providers.base import Provider
 
 AGAIN_AT_MOST = 3
@@ -40,12 +40,16 @@ _PATIENCE = timedelta(seconds=30)  # with a provider that says "not now", where 
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """``pause`` is real by default; tests give a virtual one, as they give the ledger its clock."""
+    """``bring_secrets`` has what a release needs of them where its provider looks for it, before an instance is made.
+
+    ``pause`` is real by default; tests give a virtual one, as they give the ledger its clock.
+    """
 
     ledger: Ledger
     provider: Provider
     find_image: Callable[[Digest], Image]
     report: Report
+    bring_secrets: Callable[[Release], None] = lambda release: None
     pause: Callable[[float], None] = time.sleep
     cancellation: Cancellation = field(default_factory=Cancellation)
 
@@ -60,6 +64,7 @@ class Loop:
             ledger=self.ledger,
             provider=provider,
             find_image=self.find_image,
+            bring_secrets=self.bring_secrets,
             report=report,
         )
         return Run(loop=self, environment=environment, provider=provider, executor=executor, report=report, asked=asked)

@@ -6,14 +6,14 @@ there, and goes on. The old ledger's last event says where it goes on; from then
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from instar.errors import Refused
 from instar.ledger.events import MOVED, moved
 from instar.ledger.ledger import Ledger
 from instar.ledger.session import Row, Session
 
-_TABLES = ("environments", "settings", "releases", "rollouts", "instances", "tasks", "secret_keys", "events")
+_TABLES = ("environments", "settings", "releases", "rollouts", "instances", "tasks", "secret_keys", "secrets", "events")
 _ORDER = {"events": "seq", "secret_keys": "one", "instances": "serial", "environments": "id", "rollouts": "id"}
 _LAST = "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1"
 _AT = "SELECT hash FROM events WHERE seq = :seq"
@@ -21,11 +21,17 @@ _PATIENT = "SET LOCAL idle_in_transaction_session_timeout = 0"  # it waits for t
 _ACTIVE = "UPDATE environments SET active = :active WHERE id = :id"
 
 
-def move(source: Ledger, target: Ledger, machines: Mapping[str, str | None]) -> int:
+def move(
+    source: Ledger,
+    target: Ledger,
+    machines: Mapping[str, str | None],
+    complete: Callable[[Ledger], None] = lambda target: None,
+) -> int:
     """Copy all of ``source`` into ``target``, which has nothing yet, and close it; return how many events there were.
 
-    ``machines`` says of a provider which machine its environments are on from now on, where they are on one. Asked
-    again after it was killed, it does what is left to do.
+    ``machines`` says of a provider which machine its environments are on from now on, where they are on one;
+    ``complete`` puts into the copy what the source had elsewhere. Asked again after it was killed, it does what is
+    left to do.
 
     Raises Refused where the source was moved before, or the target has something else; LedgerDamaged where the source
     is not what was written, or the copy isn't.
@@ -41,6 +47,7 @@ def move(source: Ledger, target: Ledger, machines: Mapping[str, str | None]) -> 
             if not _is_copied(target.session, last):
                 _copy(source.session, target.session)
                 _settle(target, source.address, machines)
+                complete(target)
         target.verify()
         source.record(MOVED, to=target.address)
     return int(last["seq"]) if last else 0

@@ -21,17 +21,15 @@ from instar.ledger.leases import Leases
 from instar.ledger.releases import Releases
 from instar.ledger.rollouts import Rollouts
 from instar.ledger.schema import latest
+from instar.ledger.secrets import Secrets
 from instar.ledger.session import Engine, Session
 from instar.ledger.tasks import Tasks
-from instar.model.digest import Digest
 from instar.model.release import EnvironmentId
 
 if TYPE_CHECKING:
     from instar.ledger.verification import Verified
 
 _DESTROYING = "UPDATE environments SET destroying = 1 WHERE id = :id"
-_FINGERPRINT = "SELECT fingerprint FROM secret_keys"
-_SET_FINGERPRINT = "INSERT INTO secret_keys (one, fingerprint) VALUES (1, :fingerprint)"
 _REMOVE = "UPDATE environments SET active = NULL, removed_at = :now WHERE id = :id"
 
 
@@ -75,6 +73,7 @@ class Ledger:
         rollouts = Rollouts(session, events, environments, releases)
         instances = Instances(session, events, environments, releases)
         tasks = Tasks(session, events, environments, releases, instances)
+        secrets = Secrets(session, events, environments)
         self.transaction = events.transaction
         self.now = clock.now
         self.record, self.history, self.events_after = events.record, events.history, events.after
@@ -101,6 +100,9 @@ class Ledger:
         self.remove_instance, self.drifted = instances.remove_instance, instances.drifted
         self.begin_task, self.end_task = tasks.begin_task, tasks.end_task
         self.tasks, self.may_have_written = tasks.tasks, tasks.may_have_written
+        self.identity, self.find_secret_key = secrets.identity, secrets.find_secret_key
+        self.set_secret_key, self.find_secret = secrets.set_secret_key, secrets.find_secret
+        self.put_secrets, self.remove_secrets = secrets.put_secrets, secrets.remove_secrets
 
     @property
     def actor(self) -> str:
@@ -161,18 +163,6 @@ class Ledger:
             self.set_destroying(environment)
             self.session.write(_REMOVE, id=self._environments.row_id(environment), now=self._clock.text())
             self._events.add("removed", environment, None, None, {})
-
-    def find_secret_key(self) -> Digest | None:
-        """Return a hash of the key that digests of secrets are made by here; None as long as nobody has said."""
-        row = self.session.row(_FINGERPRINT)
-        return None if row is None else Digest(row["fingerprint"])
-
-    def set_secret_key(self, fingerprint: Digest) -> None:
-        """Write by which key digests of secrets are made here: once. Nothing when another process was first."""
-        with self.transaction():
-            if self.find_secret_key() is None:
-                self.session.write(_SET_FINGERPRINT, fingerprint=fingerprint)
-                self.record("secret-key", fingerprint=fingerprint)
 
     def verify(self) -> Verified:
         """Check every page, the chain of events, and that releases and traffic are what the events say.

@@ -9,6 +9,7 @@ how long) it learns again.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from instar.operations.drift_response import DriftMemory, check_when_due, respon
 from instar.operations.locks import LONGEST_HOLD_S, agent_lock, agent_pid, hold_environment, is_here
 from instar.operations.privilege import require_root_for
 from instar.operations.scrub import PAUSE_S, Scrub
+from instar.operations.secret_values import bring_values
 from instar.operations.workspace import Workspace
 
 CHECK_S = 5.0  # from one look at an environment that is as wanted to the next
@@ -243,6 +245,7 @@ class Agent:
                 ledger=self._workspace.ledger,
                 provider=self._workspace.provider(state.settings.provider),
                 find_image=self._workspace.store.image,
+                bring_secrets=functools.partial(bring_values, self._workspace),
                 report=self._listener.report_for(tracked.environment),
             )
             tracked.run, tracked.rollout = loop.begin(tracked.environment, asked=False), target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from datetime import date
@@ -21,7 +22,7 @@ from instar.model.release import Configuration, EnvironmentId, EnvironmentState,
 from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
-from instar.operations.secret_key import require_key
+from instar.operations.secret_values import bring_values, encrypted_values
 from instar.operations.watch import require_watch, warn_unwatched, watch_release
 from instar.operations.workspace import Workspace
 from instar.providers.base import Counters, Provider
@@ -50,7 +51,7 @@ def deploy(
     written down. ``watch``: return when the release has stayed well for as long as its environment asks for.
     """
     from instar.operations.project import project_of, require_own
-    from instar.operations.secrets import look_at_secrets
+    from instar.operations.secret_values import digests_of
 
     require_root_for(workspace, get_declared(loaded, name).provider, "deploy")
     if detach:
@@ -64,7 +65,7 @@ def deploy(
         require_own(workspace, environment_id, loaded, adopt=adopt_name)
         if not break_promotion:
             require_promotion(workspace, loaded, environment, image)
-        look_at_secrets(workspace.state, loaded.folder, environment)  # a missing one is found before the bake
+        digests_of(workspace, loaded.folder, environment)  # a missing one is found before the bake
         with keep_from_gc(workspace):
             found = workspace.store.find(image) if image else _baked(workspace, loaded)
             configuration = configure(workspace, loaded, environment)
@@ -144,11 +145,9 @@ def get_declared(loaded: Loaded, name: str) -> Environment:
 
 def configure(workspace: Workspace, loaded: Loaded, environment: Environment) -> Configuration:
     """Return what an instance of the definition's service starts from in ``environment``, besides its image."""
-    from instar.operations.secrets import keep_secrets
+    from instar.operations.secret_values import keep_values
 
-    if environment.secrets:
-        require_key(workspace, make=True)
-    secrets = keep_secrets(workspace.state, loaded.folder, environment)
+    secrets = keep_values(workspace, loaded.folder, environment)
     return Configuration(service=loaded.definition.service, config=environment.config, secrets=secrets)
 
 
@@ -185,6 +184,7 @@ def begin(
     for text in cut_connections(workspace, state, settings):
         workspace.report(Progress(stage="note", text=text, kind="warning"))
     _tell_settings(workspace, state, settings)
+    values = encrypted_values(workspace, workspace.ledger, environment, configuration.secrets)
     with workspace.ledger.transaction():
         if release is None:
             _give_up_running(workspace, state)
@@ -196,6 +196,7 @@ def begin(
             workspace.ledger.set_project(environment, project, adopt=True)
         if release is None:
             release = workspace.ledger.add_release(environment, image.digest, configuration)
+        workspace.ledger.put_secrets(values)
         start_rollout(workspace, environment, release, kind, detail, settings_before=state.settings if state else None)
     return release
 
@@ -258,6 +259,7 @@ def make_loop(workspace: Workspace, provider: Provider) -> Loop:
         ledger=workspace.ledger,
         provider=provider,
         find_image=workspace.store.image,
+        bring_secrets=functools.partial(bring_values, workspace),
         report=workspace.report,
         pause=workspace.cancellation.pause,
         cancellation=workspace.cancellation,

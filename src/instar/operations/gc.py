@@ -76,7 +76,7 @@ def remove_image(workspace: Workspace, word: str) -> Digest:
         image = workspace.store.find(word)
         users = [
             f"{release.environment} {release.number}"
-            for release in kept_releases(workspace)
+            for release in kept_releases(workspace.ledger)
             if release.image == image.digest
         ]
         if users:
@@ -108,7 +108,7 @@ def _needed(workspace: Workspace) -> set[Digest]:
     What an earlier gc took, when less was to be kept, is not among them; but what is half there is made whole.
     """
     needed = set[Digest]()
-    for one in environments_with_releases(workspace):
+    for one in environments_with_releases(workspace.ledger):
         kept, required = (rule(one.state, one.releases, one.present) for rule in (retention.kept, retention.required))
         for release in one.releases:
             if release.number in required or (release.number in kept and workspace.store.enter_again(release.image)):
@@ -122,7 +122,7 @@ def _logs(workspace: Workspace, dry_run: bool) -> Iterator[str]:
     Which instances there are is read first: one that is made after that is not among them, whatever it is of.
     """
     instances = {state.id: workspace.ledger.instance_releases(state.id) for state in workspace.ledger.environments()}
-    for one in environments_with_releases(workspace):
+    for one in environments_with_releases(workspace.ledger):
         environment = one.state.id
         numbers = retention.with_logs(one.state, one.releases, one.present)
         keeper = workspace.provider(one.state.settings.provider)
@@ -149,7 +149,7 @@ def _recordings(workspace: Workspace, dry_run: bool) -> tuple[str, ...]:
     Files of nobody's stay.
     """
     names = {name for _, _, name in workspace.ledger.instances_of_removed()}
-    for one in environments_with_releases(workspace):
+    for one in environments_with_releases(workspace.ledger):
         numbers = retention.with_logs(one.state, one.releases, one.present)
         instances = workspace.ledger.instance_releases(one.state.id)
         names |= {name for name, number in instances if number not in numbers}

@@ -11,7 +11,7 @@ from instar.operations.workspace import Workspace
 def images(workspace: Workspace) -> tuple[ListedImage, ...]:
     """Return the images of the store, newest first, with the releases that need them."""
     releases: dict[Digest, list[str]] = {}
-    for release in kept_releases(workspace):
+    for release in kept_releases(workspace.ledger):
         releases.setdefault(release.image, []).append(f"{release.environment} {release.number}")
     tags: dict[Digest, list[str]] = {}
     for tag, digest in workspace.store.tags().items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from instar.errors import Refused, UsageError
@@ -12,6 +12,10 @@ from instar.ledger.copying import move, moved_to
 from instar.model.release import EnvironmentId
 from instar.operations.locks import hold_environment
 from instar.operations.privilege import require_root
+from instar.operations.retention import kept_releases
+from instar.operations.secret_key import IMPORT_KEY, fingerprint
+from instar.operations.secret_values import encrypted_values
+from instar.operations.secrets import find_key
 from instar.operations.workspace import Workspace
 
 
@@ -31,7 +35,8 @@ def move_ledger(workspace: Workspace, source: str, target: str) -> int:
             for state in old.environments():
                 held.enter_context(hold_environment(workspace, state.id, patient=False))
         providers = {state.settings.provider for state in old.environments()}
-        return move(old, new, {name: workspace.machine_of(name) for name in providers})
+        complete = _secrets_of(workspace) if source == str(workspace.state.ledger) else _nothing
+        return move(old, new, {name: workspace.machine_of(name) for name in providers}, complete)
 
 
 def which_ledger(workspace: Workspace) -> Iterator[str]:
@@ -61,6 +66,30 @@ def require_in_ledger(workspace: Workspace, environment: EnvironmentId) -> None:
                 f"cannot promote '{environment}': it is in another ledger, {own}",
                 hint=f"a promotion is within one ledger; move that one: instar ledger copy {own} TO",
             )
+
+
+def _nothing(ledger: Ledger) -> None:
+    pass
+
+
+def _secrets_of(workspace: Workspace) -> Callable[[Ledger], None]:
+    """Return what puts the secrets of this machine into a ledger that others share from then on: its key becomes the
+    ledger's, and the values of all kept releases are there."""
+
+    def put(ledger: Ledger) -> None:
+        key = find_key(workspace.state) if ledger.shared else None
+        if key is None:
+            return
+        ledger.set_secret_key(fingerprint(key))
+        if ledger.find_secret_key() != fingerprint(key):
+            raise Refused(
+                "cannot copy the ledger: this machine has another key of secrets than the ledger", hint=IMPORT_KEY
+            )
+        for release in kept_releases(ledger):
+            digests = release.configuration.secrets
+            ledger.put_secrets(encrypted_values(workspace, ledger, release.environment, digests))
+
+    return put
 
 
 def _address(word: str) -> Path | str:

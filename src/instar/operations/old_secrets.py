@@ -1,4 +1,4 @@
-"""Removing secrets that no kept release needs: what was rotated or destroyed is not kept in plain text.
+"""Removing secrets that no kept release needs, here and in a shared ledger: what was rotated or destroyed is not kept.
 
 By ``gc``, after a rollout and when an environment is destroyed, under the store's lock, in which releases are made: a
 secret is kept there before the release that names it is written down. What runs has copies of its own.
@@ -11,9 +11,9 @@ import re
 from pathlib import Path
 
 from instar import locks
-from instar.errors import EnvironmentBusy, InstarError, Refused
+from instar.errors import EnvironmentBusy, InstarError
+from instar.ledger.secrets import SecretName
 from instar.model.progress import Progress
-from instar.model.release import Release
 from instar.operations.retention import kept_releases
 from instar.operations.workspace import Workspace
 
@@ -23,20 +23,25 @@ _UNFINISHED = re.compile(r"\.[0-9a-z]+\.\d+")  # what a killed process was writi
 
 def remove_old_secrets(workspace: Workspace, *, dry_run: bool = False) -> int:
     """Remove every secret that no kept release has; return how many. The caller holds the store."""
-    with workspace.ledger.transaction():  # in which a rollback looks for those that it needs
+    ledger = workspace.ledger
+    with ledger.transaction():  # in which a rollback looks for those that it needs
         needed = {
-            digest.hex for release in kept_releases(workspace) for digest in release.configuration.secrets.values()
+            SecretName(release.environment, name, digest)
+            for release in kept_releases(ledger)
+            for name, digest in release.configuration.secrets.items()
         }
-        gone = [path for path in _files(workspace) if path.name not in needed]
+        digests = {secret.digest.hex for secret in needed}
+        gone = [path for path in _files(workspace) if path.name not in digests]
+        taken_out = ledger.remove_secrets(needed, dry_run=dry_run)
         for path in gone if not dry_run else ():
             path.unlink(missing_ok=True)
-    return sum(1 for path in gone if _SECRET.fullmatch(path.name))
+    return len({path.name for path in gone if _SECRET.fullmatch(path.name)} | {digest.hex for digest in taken_out})
 
 
 def remove_old_secrets_if_free(workspace: Workspace) -> None:
     """Do it, unless somebody makes a release just now: then the next one does. What was to be done before is done,
     whatever becomes of this."""
-    if not any(True for _ in _files(workspace)):
+    if not workspace.ledger.shared and not any(True for _ in _files(workspace)):
         return
     try:
         with contextlib.suppress(EnvironmentBusy), locks.hold(workspace.state.locks / "gc", "the image store"):
@@ -44,16 +49,6 @@ def remove_old_secrets_if_free(workspace: Workspace) -> None:
     except (InstarError, OSError) as error:
         text = f"secrets that no release needs are still there: {error}; instar gc tries again"
         workspace.report(Progress(stage="note", text=text, kind="warning"))
-
-
-def require_secrets(workspace: Workspace, release: Release) -> None:
-    """Raise Refused when a secret of ``release`` is gone."""
-    for name, digest in release.configuration.secrets.items():
-        if not workspace.state.secret(digest).exists():
-            raise Refused(
-                f"cannot go to release {release.number}: its secret '{name}' was removed when it was no longer needed",
-                hint="deploy makes a new release with the present one; keep.releases says how many are kept",
-            )
 
 
 def _files(workspace: Workspace) -> list[Path]:

@@ -18,8 +18,7 @@ from instar.operations.deploy import get_declared, require_promotion
 from instar.operations.lock import is_locked
 from instar.operations.project import require_own
 from instar.operations.promote import promoted
-from instar.operations.secret_key import require_key
-from instar.operations.secrets import look_at_secrets
+from instar.operations.secret_values import digests_of
 from instar.operations.workspace import Workspace
 
 _NOTHING = "—"
@@ -74,12 +73,10 @@ def image_of(workspace: Workspace, loaded: Loaded, word: str | None) -> PlannedI
 
 def configuration_of(workspace: Workspace, loaded: Loaded, environment: Environment) -> Configuration:
     """Return the configuration that a release of ``environment`` would have; nothing is kept of its secrets."""
-    if environment.secrets:
-        require_key(workspace, make=False)
     return Configuration(
         service=loaded.definition.service,
         config=environment.config,
-        secrets=look_at_secrets(workspace.state, loaded.folder, environment),
+        secrets=digests_of(workspace, loaded.folder, environment),
     )
 
 

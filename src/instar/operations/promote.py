@@ -15,8 +15,7 @@ from instar.operations.locks import hold_environment, keep_from_gc
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
 from instar.operations.project import project_of, require_own, require_own_source
-from instar.operations.secret_key import require_key
-from instar.operations.secrets import keep_secrets
+from instar.operations.secret_values import keep_values
 from instar.operations.workspace import Workspace
 
 
@@ -41,9 +40,7 @@ def promote(
     with hold_environment(workspace, environment_id, take_over=take_over):
         require_own(workspace, environment_id, loaded, adopt=adopt_name)
         with keep_from_gc(workspace):  # from here on no gc comes between a secret and its release
-            if environment.secrets:
-                require_key(workspace, make=True)
-            secrets = keep_secrets(workspace.state, loaded.folder, environment)
+            secrets = keep_values(workspace, loaded.folder, environment)
             configuration = Configuration(service=release.service, config=environment.config, secrets=secrets)
             image = workspace.store.image(release.image)
             project = project_of(workspace, environment_id, loaded)

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from instar.ledger import Ledger
 from instar.model.release import EnvironmentState, Release
-from instar.operations.workspace import Workspace
 
 
 def kept(state: EnvironmentState, releases: Sequence[Release], present: Collection[int]) -> frozenset[int]:
@@ -59,14 +59,14 @@ class EnvironmentReleases:
     present: frozenset[int]
 
 
-def environments_with_releases(workspace: Workspace) -> Iterator[EnvironmentReleases]:
-    for state in workspace.ledger.environments():
-        present = frozenset(instance.release for instance in workspace.ledger.instances(state.id))
-        yield EnvironmentReleases(state=state, releases=workspace.ledger.releases(state.id), present=present)
+def environments_with_releases(ledger: Ledger) -> Iterator[EnvironmentReleases]:
+    for state in ledger.environments():
+        present = frozenset(instance.release for instance in ledger.instances(state.id))
+        yield EnvironmentReleases(state=state, releases=ledger.releases(state.id), present=present)
 
 
-def kept_releases(workspace: Workspace) -> Iterator[Release]:
+def kept_releases(ledger: Ledger) -> Iterator[Release]:
     """Yield every release whose image, and whose secrets, must stay."""
-    for one in environments_with_releases(workspace):
+    for one in environments_with_releases(ledger):
         numbers = kept(one.state, one.releases, one.present)
         yield from (release for release in one.releases if release.number in numbers)

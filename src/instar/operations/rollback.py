@@ -10,8 +10,8 @@ from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.operations import retention
 from instar.operations.deploy import converge, refuse_destroying, start_rollout
 from instar.operations.locks import hold_environment
-from instar.operations.old_secrets import require_secrets
 from instar.operations.privilege import require_root_for
+from instar.operations.secret_values import require_values
 from instar.operations.workspace import Workspace
 
 
@@ -51,7 +51,7 @@ def rollback(
         with workspace.ledger.transaction():  # in which gc drops images too
             if not any(one.release == target.number for one in workspace.ledger.instances(environment_id)):
                 workspace.store.image(target.image)
-                require_secrets(workspace, target)
+                require_values(workspace, target)
             rollout = environment.rollout
             if rollout is not None and rollout.target != target.number:
                 workspace.ledger.end_rollout(rollout, "failed", {"reason": "rolled back before it had finished"})

@@ -1,7 +1,8 @@
-"""The key of the digests of secrets: a file of each machine, and the same on all that share a ledger.
+"""The key of secrets: a file of each machine, and the same on all that share a ledger.
 
-With one key the same definition is one release, whichever machine it is deployed from. The ledger has a hash of the
-key, so that another is told from it before it makes digests; a directory's key of before becomes that of its ledger.
+Digests of secrets are made by it, so that the same definition is one release, whichever machine it is deployed from;
+and in a shared ledger their values are encrypted by it (``encryption.py``). The ledger has a hash of the key, so that
+another is told from it before it is used; a directory's key of before becomes that of its ledger.
 The key goes from machine to machine by ``instar ledger key export`` and ``import``, and never through the ledger.
 """
 
@@ -9,30 +10,32 @@ from __future__ import annotations
 
 import re
 
-from instar.errors import Refused, UsageError
+from instar.errors import HostError, Refused, UsageError
 from instar.model.digest import Digest
 from instar.operations.privilege import require_root
 from instar.operations.secrets import KEY_BYTES, find_key, make_key, put_key
 from instar.operations.workspace import Workspace
 
 _WORDS = re.compile(r"[0-9a-f]{64}")
-_IMPORT = "on a machine that has it: instar ledger key export; here: instar ledger key import"
+IMPORT_KEY = "on a machine that has it: instar ledger key export; here: instar ledger key import"
 
 
 def require_key(workspace: Workspace, *, make: bool) -> None:
-    """See to it that this machine makes digests of secrets by the key of the ledger that it shares.
+    """See to it that this machine works with the key of the ledger that it shares.
 
     ``make``: where the ledger has none yet, this machine's becomes it. Raises Refused where this machine has another,
     or none.
     """
-    if not workspace.ledger.shared:
+    known = workspace.ledger.find_secret_key()
+    if known is None and not workspace.ledger.shared:
         return
-    known, own = workspace.ledger.find_secret_key(), find_key(workspace.state)
+    own = find_key(workspace.state)
     if known is None and make:
-        workspace.ledger.set_secret_key(_fingerprint(own or make_key(workspace.state)))
-    elif known is not None and (own is None or _fingerprint(own) != known):
-        what = "has no key yet" if own is None else "has another key"
-        raise Refused(f"cannot make the digests of secrets: this machine {what} than the ledger's", hint=_IMPORT)
+        workspace.ledger.set_secret_key(fingerprint(own or make_key(workspace.state)))
+    elif known is not None and own is None:
+        raise Refused("cannot work with the ledger's secrets: this machine has no key yet", hint=IMPORT_KEY)
+    elif known is not None and own is not None and fingerprint(own) != known:
+        raise Refused("cannot work with the ledger's secrets: this machine has another key", hint=IMPORT_KEY)
 
 
 def export_key(workspace: Workspace) -> str:
@@ -47,16 +50,23 @@ def export_key(workspace: Workspace) -> str:
 def import_key(workspace: Workspace, text: str) -> None:
     """Make ``text``, which another machine has exported, the key of this one.
 
-    Raises UsageError for what is no key; Refused where this machine has another, or where it is not the ledger's.
+    One that was lost or damaged is put right. Raises UsageError for what is no key; Refused where this machine has
+    another, or where it is not the ledger's.
     """
     require_root("ledger key import", "it writes the key of the machine's secrets")
     if not _WORDS.fullmatch(text):
         raise UsageError(f"cannot import the key: it is not {2 * KEY_BYTES} hexadecimal digits")
     key = bytes.fromhex(text)
     known = workspace.ledger.find_secret_key()
-    if known is not None and _fingerprint(key) != known:
-        raise Refused("cannot import the key: it is not the one of this ledger", hint=_IMPORT)
-    own = find_key(workspace.state)
+    if known is not None and fingerprint(key) != known:
+        raise Refused("cannot import the key: it is not the one of this ledger", hint=IMPORT_KEY)
+    try:
+        own = find_key(workspace.state)
+    except HostError:
+        if known is None:  # nobody can tell whether it is that one
+            raise
+        workspace.state.secret_key.unlink(missing_ok=True)
+        own = None
     if own is not None and own != key:
         raise Refused(
             "cannot import the key: this machine has another, and secrets that are kept by it",
@@ -65,5 +75,6 @@ def import_key(workspace: Workspace, text: str) -> None:
     put_key(workspace.state, key)
 
 
-def _fingerprint(key: bytes) -> Digest:
+def fingerprint(key: bytes) -> Digest:
+    """Return the hash by which a ledger knows its key."""
     return Digest.of(b"instar: the key of a ledger's secrets\n" + key)

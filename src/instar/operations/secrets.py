@@ -29,13 +29,21 @@ def keep_secrets(state: StateDirectory, folder: Path, environment: Environment) 
     """
     if not environment.secrets:
         return {}
-    state.secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = find_key(state) or make_key(state)
     contents = _read(folder, environment)
     digests = _digests(key, contents)
     for name, content in contents.items():
-        _write_whole(state.secret(digests[name]), content)
+        keep_value(state, digests[name], content)
     return digests
+
+
+def keep_value(state: StateDirectory, digest: Digest, value: bytes) -> None:
+    """Keep a secret under its digest, unless it is there: one that was damaged is there no more."""
+    state.secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.suppress(OSError):
+        if durable.read(state.secret(digest)) == value:
+            return
+    durable.write(state.secret(digest), value)
 
 
 def look_at_secrets(state: StateDirectory, folder: Path, environment: Environment) -> Mapping[str, Digest]:
@@ -55,9 +63,10 @@ def make_key(state: StateDirectory) -> bytes:
 
 
 def put_key(state: StateDirectory, key: bytes) -> None:
-    """Write the key of the digests, where there is none."""
+    """Write the key of the digests, where there is none; one that is there stays."""
     state.secrets.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _write_once(state.secret_key, key)
+    if not state.secret_key.exists():
+        durable.write_once(state.secret_key, key)
 
 
 def find_key(state: StateDirectory) -> bytes | None:
@@ -99,7 +108,8 @@ def _is_of(key: bytes, path: Path) -> bool:
 def _unusable(path: Path, how: str) -> HostError:
     return HostError(
         f"cannot use '{path}': {how}, and the digests of all kept secrets are made with it",
-        hint="what runs goes on; put it back from a copy; without one: move "
+        hint="what runs goes on; put it back from a copy, or, where the ledger is shared, from a machine that has it "
+        "(instar ledger key export | import); without one: move "
         f"'{path.parent}' away and deploy every environment that has secrets again, which makes new releases",
     )
 
@@ -117,17 +127,3 @@ def _content(name: str, folder: Path, source: str) -> bytes:
         return read_author_file(folder, source, MAX_BYTES)
     except OSError as error:
         raise Refused(f"cannot read secret '{name}' from '{source}': {error.strerror}") from error
-
-
-def _write_once(path: Path, content: bytes) -> None:
-    """Write a file that nobody else writes otherwise; one that is there stays."""
-    if not path.exists():
-        durable.write_once(path, content)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a secret, unless it is there: one that was damaged is there no more."""
-    with contextlib.suppress(OSError):
-        if durable.read(path) == content:
-            return
-    durable.write(path, content)
