@@ -241,7 +241,7 @@ def test_the_ports_are_tied_and_everything_goes_with_the_instance(world: TinyWor
     release = web(world, "web")
     world.runtime.destroy(one, release)
     assert one.address not in known(world)
-    assert firewall.of(firewall.entries(f"instar_{world.id}", counted=True), f"iv{world.id}1", one.address) == ()
+    assert world.entries.of(f"iv{world.id}1", one.address) == ()
 
 
 def test_nothing_is_reached_that_is_not_allowed(world: TinyWorld) -> None:
@@ -319,9 +319,9 @@ def test_what_somebody_took_away_is_made_again(world: TinyWorld) -> None:
         subprocess.run(["nft", "delete", "table", family, table], check=True)
     assert world.runtime.network_plan(environment) is None
     world.runtime.set_network(wanted)
-    entries = firewall.entries(table)
+    entries = world.entries
     for instance in (one, two):
-        assert len(firewall.of(entries, f"iv{world.id}{instance.serial}", instance.address)) >= 7
+        assert len(entries.of(f"iv{world.id}{instance.serial}", instance.address)) >= 7
     assert reaches(world, one, two.address) == "connected"
     assert reaches(world, two, one.address) == REFUSED
 
@@ -431,8 +431,8 @@ def test_several_at_once_get_all_that_is_theirs(world: TinyWorld) -> None:
     with ThreadPoolExecutor(max_workers=3) as threads:
         made = list(threads.map(begin, range(3)))
     assert [world.runtime.network_plan(one.environment) for one in plans] == plans
-    entries = firewall.entries(table)
-    assert all(len(firewall.of(entries, f"iv{world.id}{one.serial}", one.address)) >= 7 for one in made)
+    entries = world.entries
+    assert all(len(entries.of(f"iv{world.id}{one.serial}", one.address)) >= 7 for one in made)
     assert world.runtime.inspect_network() == ()
     for index, one in enumerate(made):
         wait_until(lambda one=one: world.runtime.probe(one, web(world, one.environment.name)).healthy)

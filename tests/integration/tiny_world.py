@@ -15,6 +15,7 @@ from typing import Any
 from instar.host.filesystems.hashed_files import HashedFiles
 from instar.host.filesystems.layers import LayerImages
 from instar.host.kernel import cgroups, mounts
+from instar.host.network.firewall import Entries, entries
 from instar.model.definition import Health, Service
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
@@ -47,6 +48,11 @@ class TinyWorld:
     def another_runtime(self) -> LocalRuntime:
         """What another command on the same state directory works with."""
         return LocalRuntime(self.state, self.id, self.layers)
+
+    @property
+    def entries(self) -> Entries:
+        """What the tables say of instances, now."""
+        return Entries(entries(f"instar_{self.id}", counted=True))
 
     def image_of(self, *trees: Path, **config: Any) -> Image:
         layers = [self.layer_of(tree) for tree in trees]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import stat
@@ -28,20 +29,35 @@ def names() -> Iterator[str]:
 
 
 def values(wanted: Iterable[str]) -> Mapping[str, str]:
-    """Return name → value of those that this thread may read; tabs and spaces are the same."""
-    found = {}
+    """Return name → value of those that this thread may read; tabs and spaces are the same.
+
+    There are hundreds: found from their folders, they take half the time that they take from the root.
+    """
+    found: dict[str, str] = {}
+    by_folder: dict[str, list[str]] = {}
     for name in wanted:
-        try:
-            descriptor = os.open(_SYS + name, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            found[name] = _text(os.read(descriptor, _LIMIT))
-        except OSError:
-            continue
-        finally:
-            os.close(descriptor)
+        by_folder.setdefault(name.rpartition("/")[0], []).append(name)
+    for folder, there in by_folder.items():
+        with contextlib.suppress(OSError):  # it is not there
+            descriptor = os.open(_SYS + folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                found |= ((name, text) for name in there if (text := _value(name, descriptor)) is not None)
+            finally:
+                os.close(descriptor)
     return found
+
+
+def _value(name: str, folder: int) -> str | None:
+    try:
+        descriptor = os.open(name.rpartition("/")[2], os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return None
+    try:
+        return _text(os.read(descriptor, _LIMIT))
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -166,7 +166,7 @@ def dismiss(table: str, link: str, address: str | None) -> str | None:
         try:
             found = entries(table, counted=True)
             known = address or next(_addresses(found, link), None)
-            nftables.remove(table, of(found, link, known))
+            nftables.remove(table, Entries(found).of(link, known))
         except FileNotFoundError:  # somebody else takes it out just now
             continue
         except OSError as error:
@@ -229,22 +229,32 @@ def links(table: str) -> tuple[str, ...]:
     return tuple(element.key.rstrip(b"\0").decode(errors="replace") for element in found)
 
 
-def of(found: Sequence[Element], link: str, address: str | None) -> tuple[Element, ...]:
-    """Return the elements that name a link or an address."""
-    name = nftables.interface(link)
-    packed = IPv4Address(address).packed if address else None
-    macs = {element.key[16:22] for element in found if element.set == "own" and element.key[:16] == name}
+class Entries:
+    """The elements of a directory's tables, found by the guest that they are about."""
 
-    def is_of(element: Element) -> bool:
-        match element.set:
-            case "links" | "own" | "crafters":
-                return element.key[:16] == name or (packed is not None and element.key[24:28] == packed)
-            case "macs":
-                return element.key in macs
-            case _:
-                return packed is not None and element.key[:4] == packed
+    def __init__(self, elements: Iterable[Element]) -> None:
+        self._by_key: dict[bytes, list[Element]] = {}
+        for element in elements:
+            for key in _keys(element):
+                self._by_key.setdefault(key, []).append(element)
 
-    return tuple(element for element in found if is_of(element))
+    def of(self, link: str, address: str | None) -> tuple[Element, ...]:
+        """Return the elements that name a link or an address."""
+        name = nftables.interface(link)
+        by_link, packed = self._by_key.get(name, ()), IPv4Address(address).packed if address else None
+        macs = [one for own in by_link if own.set == "own" for one in self._by_key.get(own.key[16:22], ())]
+        by_address = self._by_key.get(packed, ()) if packed is not None else ()
+        return tuple(dict.fromkeys((*by_link, *macs, *by_address)))
+
+
+def _keys(element: Element) -> tuple[bytes, ...]:
+    match element.set:
+        case "links" | "own" | "crafters":
+            return element.key[:16], element.key[24:28]
+        case "macs":
+            return (element.key,)
+        case _:
+            return (element.key[:4],)
 
 
 def chains(table: str) -> Mapping[str, tuple[str, ...]]:

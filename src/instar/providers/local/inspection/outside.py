@@ -6,7 +6,7 @@ All of it follows from the names of the state directory and the instances' addre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Final, TypeVar
@@ -29,7 +29,7 @@ T = TypeVar("T")
 class Outside:
     """What is looked up once for all instances. ``ways``: the instance's name → which way packets to it go;
     ``strays``: → where a rule leads some of them; ``addresses``: the bridge's. ``unseen``: what could
-    not be looked at, and why."""
+    not be looked at, and why; ``of_machine``: what is wrong with what all instances share."""
 
     links: Mapping[str, Link] | None
     ways: Mapping[str, str] | None
@@ -37,6 +37,7 @@ class Outside:
     addresses: Sequence[IPv4Interface] | None
     redirects: Sequence[Redirect] | None
     unseen: Mapping[str, str]
+    of_machine: Sequence[Finding] = ()
 
 
 def look(cases: Sequence[Case]) -> Outside | None:
@@ -58,7 +59,7 @@ def look(cases: Sequence[Case]) -> Outside | None:
     bridge = cases[0].names.of.bridge
     own = seen("addresses", lambda: _addresses(bridge, numbers))
     networks = [one.network for one in own or ()]
-    return Outside(
+    outside = Outside(
         links=links,
         ways=seen("routes", lambda: network_outside.ways_to(addresses, numbers)),
         strays=seen("rules of routing", lambda: policy_routing.strays(addresses, bridge, networks, numbers)),
@@ -66,13 +67,14 @@ def look(cases: Sequence[Case]) -> Outside | None:
         redirects=seen("rules", redirects.redirects),
         unseen=unseen,
     )
+    return replace(outside, of_machine=tuple(_of_machine(cases[0].names.of, outside)))
 
 
 def differences(case: Case, outside: Outside | None) -> Iterator[Finding]:
     """Yield what is not as it was made; what is the whole machine's is of no instance."""
     if outside is None:
         return
-    yield from _of_machine(case.names.of, outside)
+    yield from outside.of_machine
     bridge = case.names.of.bridge
     if outside.links is not None:
         yield from _link(case, outside.links, bridge)

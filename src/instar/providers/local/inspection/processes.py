@@ -83,10 +83,11 @@ class Member:
 Found = tuple[Process, Finding]
 
 
-def members(allowed: Allowed, elsewhere: Collection[int], known: Mapping[int, Member] = {}) -> tuple[Member, ...]:
-    """Return the processes of the instance's group, and those of ``elsewhere`` that are in a namespace of its own; of
-    those that are ``known``, by pid, what is known."""
-    groups = cgroups.members_by_hierarchy(allowed.group)
+def members(
+    allowed: Allowed, groups: Sequence[frozenset[int]], elsewhere: Collection[int], known: Mapping[int, Member] = {}
+) -> tuple[Member, ...]:
+    """Return the processes of the instance's ``groups``, one a hierarchy, and those of ``elsewhere`` that are in a
+    namespace of its own; of those that are ``known``, by pid, what is known."""
     everywhere = frozenset.intersection(*groups) if groups else frozenset()
     listed = frozenset().union(*groups)
     pids = sorted({allowed.first.pid, *elsewhere, *listed})
@@ -137,11 +138,12 @@ def look(allowed: Allowed, elsewhere: Collection[int], machine: Collection[str],
     known: dict[int, Member] = {}
     passed: set[int] = set()
     for _ in range(_ROUNDS):
-        listed = cgroups.members(allowed.group)
+        groups = cgroups.members_by_hierarchy(allowed.group)
+        listed = frozenset[int]().union(*groups)
         if passed and listed <= passed:
             return
         passed |= listed
-        found = members(allowed, elsewhere, known)
+        found = members(allowed, groups, elsewhere, known)
         new = [member for member in found if member.pid not in known]
         yield from _seen(allowed, found, new, machine, deep=deep)
         known = {member.pid: member for member in found}

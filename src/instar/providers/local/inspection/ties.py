@@ -12,9 +12,8 @@ from ipaddress import IPv4Address
 
 from instar.errors import HostError
 from instar.host.network import firewall
-from instar.host.network.firewall import Guest
+from instar.host.network.firewall import Entries, Guest
 from instar.host.network.netlink import ALONE, Link, Neighbour, Netlink
-from instar.host.network.nftables import Element
 from instar.model.drift import Finding
 from instar.providers.local import creation
 from instar.providers.local.inspection.case import Case
@@ -32,7 +31,7 @@ class Ties:
     links: Mapping[str, Link] = field(default_factory=dict)
     neighbours: Sequence[Neighbour] = ()
     behind: Sequence[Neighbour] = ()
-    entries: Sequence[Element] | None = None
+    entries: Entries | None = None
     cause: str | None = None
 
 
@@ -50,7 +49,7 @@ def _look(names: Names) -> Ties:
     with Netlink() as netlink:
         links = {link.name: link for link in netlink.links()}
         neighbours, behind = netlink.neighbours(), netlink.neighbours(socket.AF_BRIDGE)
-    entries = firewall.entries(names.table) if firewall.exists(names.table) else None
+    entries = firewall.Entries(firewall.entries(names.table)) if firewall.exists(names.table) else None
     bridge = links.get(names.bridge)
     return Ties(
         links=links,
@@ -112,8 +111,8 @@ def _told(found: Sequence[Neighbour]) -> str:
     return ", ".join(f"{one.mac.hex(':')}, permanent" for one in found if one.fixed) or _NOTHING
 
 
-def _entries(case: Case, guest: Guest, entries: Sequence[Element]) -> Iterator[Finding]:
-    wanted, there = set(guest.elements), set(firewall.of(entries, guest.link, guest.address))
+def _entries(case: Case, guest: Guest, entries: Entries) -> Iterator[Finding]:
+    wanted, there = set(guest.elements), set(entries.of(guest.link, guest.address))
     for element in sorted(wanted ^ there):
         path = f"table {element.family} {case.names.of.table}, {element.set}"
         shown = element.goto or "an entry of this instance"
