@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import signal
 import stat
 from collections.abc import Iterator
@@ -77,6 +78,18 @@ def end_holder(path: Path, *, wait_s: float = 10.0) -> int | None:
             os.close(handle)
     until(lambda: not _has_open(pid, path), Deadline.after(wait_s), every_s=_POLL_S)
     return pid
+
+
+def has_ended(holder: int) -> bool:
+    """Tell whether the process is dead that got a lock, which its children hold still."""
+    try:
+        handle = os.pidfd_open(holder)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], 0)[0])  # one not yet collected too
+    finally:
+        os.close(handle)
 
 
 def _acquire(descriptor: int, how: int, what: str, wait_s: float, hint: str) -> None:

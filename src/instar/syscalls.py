@@ -1,4 +1,5 @@
-"""What Python's library lacks of Linux: system calls, by libc. Each raises OSError with the kernel's own number.
+"""What Python's library lacks of Linux: system calls, by libc, and the boot. Each raises OSError with the kernel's own
+number.
 
 ``ctypes`` is imported at the first call: whoever makes none does not pay for it. Threads may call at the same time.
 """
@@ -18,6 +19,12 @@ _HOW = struct.Struct("=QQQ")  # open_how. Source: openat2(2)
 _SET_CHILD_SUBREAPER, _SET_SECUREBITS = 36, 28  # Source: linux/prctl.h
 
 Argument = int | bytes | None
+
+
+@functools.cache
+def boot_id() -> str:
+    """Return which boot of this machine it is. Source: random(4)."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def invoke(number: int, *arguments: Argument) -> int:

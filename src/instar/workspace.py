@@ -20,7 +20,6 @@ from instar.model.state import ROOTS_STATE, StateDirectory
 
 if TYPE_CHECKING:
     from instar.fetch.cache import Cache
-    from instar.host.filesystems.hashed_files import HashedFiles
     from instar.host.filesystems.layers import LayerImages
     from instar.ledger import Ledger
     from instar.model.component import Component
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from instar.providers.base import Provider
     from instar.providers.package import ProviderPackage
     from instar.store import Store
+    from instar.store.hashed_files import HashedFiles
 
 _ID = re.compile(r"[0-9a-f]{6}")
 _SHOW_ID = "ls -d /run/instar-*"
@@ -128,7 +128,7 @@ class MachineWorkspace:
 
     @functools.cached_property
     def hashed_files(self) -> HashedFiles:
-        from instar.host.filesystems.hashed_files import HashedFiles
+        from instar.store.hashed_files import HashedFiles
 
         return HashedFiles(self.state.sealed)
 

@@ -19,7 +19,6 @@ from instar.bake import Baked, bake
 from instar.bake.scratch import clear_leftovers
 from instar.definition import Loaded, parse
 from instar.fetch.cache import Cache
-from instar.host.filesystems.hashed_files import HashedFiles
 from instar.host.filesystems.layers import LayerImages
 from instar.host.kernel import mounts
 from instar.model.image import Image
@@ -27,6 +26,7 @@ from instar.model.lock import Lock, Package, Requested, Suite, Wheel
 from instar.model.progress import Progress
 from instar.model.state import StateDirectory
 from instar.store import Store
+from instar.store.hashed_files import HashedFiles
 
 EPOCH = 1_700_000_000
 Files = Mapping[str, bytes | str | None]

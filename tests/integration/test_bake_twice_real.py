@@ -20,7 +20,6 @@ import pytest
 from instar.bake.baking import Baked, BakedStep
 from instar.bake.checking import differences
 from instar.bake.keys import find_keys
-from instar.host.filesystems.hashed_files import HashedFiles
 from instar.host.filesystems.layers import LayerImages
 from instar.lock.file import read
 from instar.model.codec import canonical
@@ -28,6 +27,7 @@ from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.state import StateDirectory
 from instar.store import Store
+from instar.store.hashed_files import HashedFiles
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
 

@@ -13,7 +13,6 @@ from typing import Any, cast
 import pytest
 
 from instar.drift.check import Checked, check
-from instar.host.filesystems.hashed_files import HashedFiles
 from instar.host.kernel import cgroups, namespaces, settings
 from instar.host.processes import proc
 from instar.ledger import Ledger
@@ -24,6 +23,7 @@ from instar.providers.base import RouterPlan, Target
 from instar.providers.local.inspection import processes as members
 from instar.providers.machine import MachineProvider
 from instar.store import Store
+from instar.store.hashed_files import HashedFiles
 from simulated import Effects, SimulatedRouter, SimulatedRuntime, VirtualClock
 from simulated.values import ENV, configuration, image
 

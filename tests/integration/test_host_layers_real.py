@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from instar.host.filesystems import erofs
-from instar.host.filesystems.hashed_files import HashedFiles
 from instar.host.filesystems.layers import LayerImages
 from instar.host.kernel import mounts
 from instar.host.processes import processes
 from instar.model.digest import Digest
 from instar.model.image import Layer
+from instar.store.hashed_files import HashedFiles
 
 pytestmark = pytest.mark.root
 

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from instar.host.filesystems.hashed_files import HashedFiles
 from instar.host.filesystems.layers import LayerImages
 from instar.host.kernel import cgroups, mounts
 from instar.host.network.firewall import Entries, entries
@@ -26,6 +25,7 @@ from instar.providers.base import Observed
 from instar.providers.local import LocalRuntime, record, removal
 from instar.providers.local.names import Names
 from instar.store import Store
+from instar.store.hashed_files import HashedFiles
 
 BUSYBOX = Path("/bin/busybox")
 USER = 10_001

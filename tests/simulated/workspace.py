@@ -10,7 +10,6 @@ from typing import Any
 from instar.cancellation import Cancellation
 from instar.errors import UsageError
 from instar.fetch.cache import Cache
-from instar.host.filesystems.hashed_files import HashedFiles
 from instar.host.filesystems.layers import LayerImages
 from instar.ledger import Ledger
 from instar.model.component import Component
@@ -19,6 +18,7 @@ from instar.model.progress import Progress
 from instar.model.state import StateDirectory
 from instar.providers.base import Provider
 from instar.store import Store
+from instar.store.hashed_files import HashedFiles
 from simulated.effects import CrashableLedger
 from simulated.values import Simulation
 

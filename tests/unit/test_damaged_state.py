@@ -17,7 +17,6 @@ from instar.bake.records import Records
 from instar.errors import HostError, InstarError, LedgerDamaged, RouterError, StoreError
 from instar.fetch.needs import Needs
 from instar.host.filesystems import erofs, immutable
-from instar.host.filesystems.hashed_files import HashedFiles
 from instar.host.isolation import conmon
 from instar.host.processes import processes
 from instar.ledger import Ledger
@@ -34,6 +33,7 @@ from instar.providers.local.subnet import Subnet
 from instar.router.config import read_plan, read_slots
 from instar.router.files import RouterFiles
 from instar.store import Store
+from instar.store.hashed_files import HashedFiles
 from instar.terminal.recording import last_event_s, read_events, read_header
 from instar.workspace import MachineWorkspace
 from simulated.damages import DAMAGES

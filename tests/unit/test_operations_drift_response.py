@@ -14,7 +14,6 @@ import pytest
 
 from instar import locks
 from instar.drift.check import check
-from instar.host.filesystems.hashed_files import HashedFiles
 from instar.ledger import Ledger
 from instar.model.drift import Finding
 from instar.model.environment import Drift, Replace, Settings
@@ -23,6 +22,7 @@ from instar.model.state import StateDirectory
 from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
 from instar.operations.locks import environment_lock
 from instar.providers.base import RoutedTarget, RouterPlan, RouterState, Target
+from instar.store.hashed_files import HashedFiles
 from simulated import Simulation
 from simulated.values import ENV, configuration, image, release
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from instar.errors import BlobDamaged, ImageNotFound
-from instar.host.filesystems.hashed_files import HashedFiles
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.environment import Settings
@@ -19,6 +18,7 @@ from instar.model.image import Layer
 from instar.model.progress import Progress
 from instar.model.state import StateDirectory
 from instar.operations.scrub import Scrub
+from instar.store.hashed_files import HashedFiles
 from simulated.values import ENV, configuration, image
 
 LAYERS = tuple(

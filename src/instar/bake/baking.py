@@ -28,8 +28,8 @@ from instar.store import manifest
 if TYPE_CHECKING:
     from instar.definition import Loaded
     from instar.fetch.cache import Cache
-    from instar.host.filesystems.layers import LayerImages
     from instar.store import Store
+    from instar.store.mountable import MountableLayers
 
 _FETCHING = frozenset({"base", "packages", "python", "fetch"})
 
@@ -93,7 +93,7 @@ def bake(
     lock: Lock,
     store: Store,
     cache: Cache,
-    layers: LayerImages,
+    layers: MountableLayers,
     state: StateDirectory,
     report: Report,
     planned: Planned | None = None,

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 from instar.bake.baking import Baked, bake
 from instar.bake.keys import looks_secret
 from instar.host.filesystems import trees
-from instar.host.filesystems.hashed_files import HashedFiles
 from instar.host.filesystems.layers import LayerImages
 from instar.host.kernel import mounts
 from instar.model.image import Layer
 from instar.model.state import StateDirectory
 from instar.store import Store
 from instar.store.compression import plain
+from instar.store.hashed_files import HashedFiles
 from instar.store.header import Entry
 from instar.store.layers import UNPACK_LIMIT_BYTES
 from instar.store.members import Members, Stream

@@ -24,6 +24,7 @@ from instar.bake.records import Records
 from instar.bake.scratch import SMALL_BYTES, Room, Scratch
 from instar.bake.steps import Step
 from instar.errors import BakeError, StepFailed
+from instar.host.isolation.sandbox import makes_user_namespaces
 from instar.model.image import Layer
 from instar.model.lock import Lock
 from instar.model.progress import Progress, Report
@@ -32,8 +33,8 @@ from instar.threads import carried
 
 if TYPE_CHECKING:
     from instar.fetch.cache import Cache
-    from instar.host.filesystems.layers import LayerImages
     from instar.store import Store
+    from instar.store.mountable import MountableLayers
 
 _LARGE_BYTES = 4 << 20  # a layer whose EROFS image is worth making while other work goes on
 _STRIP = {"base": Strip.INSTALLATION, "packages": Strip.INSTALLATION, "python": Strip.WORLD, "run": Strip.WORLD}
@@ -62,7 +63,7 @@ class Worker:
         tasks: Sequence[Task],
         store: Store,
         cache: Cache,
-        images: LayerImages,
+        images: MountableLayers,
         lock: Lock,
         report: Report,
         *,
@@ -81,6 +82,9 @@ class Worker:
 
         Raises what a step or the store raises; the layers of the steps before are stored then.
         """
+        if self._bake_format > 1 and not makes_user_namespaces():
+            text = "no user namespace can be made here: steps run without one, with the same few rights"
+            self._report(Progress(stage="note", text=text, kind="warning"))
         records = Records(folder, self._store)
         with scratch.opened(folder, mark) as opened, _Aside() as aside, self._stopping():
             for number, task in enumerate(self._tasks):

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from instar.drift.rules import Ignored, sort_out
 from instar.drift.traffic import compare, misled
 from instar.errors import EnvironmentBusy, InstarError, RouterError, StoreError
-from instar.host.filesystems.hashed_files import HashedFiles
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.drift import Finding
@@ -18,6 +17,7 @@ from instar.model.release import EnvironmentState, Instance, Release
 from instar.providers.base import NetworkPlan, Provider, Subject
 from instar.providers.facets import require
 from instar.store import Store
+from instar.store.hashed_files import HashedFiles
 from instar.threads import at_once
 
 Damage = tuple[Finding, Set[Digest]]  # and the images that it is about

@@ -11,7 +11,6 @@ from instar.definition import Loaded
 from instar.errors import ImageNotFound
 from instar.fetch.fetch import fetch_all
 from instar.fetch.needs import Needs
-from instar.host.isolation.sandbox import makes_user_namespaces
 from instar.model.image import Image
 from instar.model.progress import Progress
 from instar.operations.lock import existing_lock, fitting_lock, is_locked, note_needs
@@ -29,9 +28,6 @@ def bake(workspace: Workspace, loaded: Loaded, *, to_deploy: bool = False) -> Ba
     lock = fitting_lock(loaded, cache=workspace.state.cache, report=workspace.report)
     with contextlib.nullcontext() if to_deploy else hold_store(workspace):
         planned = plan_bake(loaded, lock=lock, store=workspace.store, state=workspace.state)
-        if lock.bake_format > 1 and not all(step.cached for step in planned.steps) and not makes_user_namespaces():
-            text = "no user namespace can be made here: steps run without one, with the same few rights"
-            workspace.report(Progress(stage="note", text=text, kind="warning"))
         needed = note_needs(workspace.state.cache, loaded, lock)
         workspace.cancellation.check()
         if planned.fetches:

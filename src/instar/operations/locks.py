@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from instar import locks
 from instar.errors import EnvironmentBusy
-from instar.host.processes import processes
 from instar.ledger.environments import elsewhere
 from instar.model.progress import Progress
+from instar.syscalls import boot_id
 
 if TYPE_CHECKING:
     from instar.ledger.leases import Leases
@@ -109,7 +109,7 @@ def _lease(workspace: Workspace, leases: Leases, environment: EnvironmentId, *, 
     """Hold the lease of a shared ledger inside, by who has this machine's lock. After a boot nothing of it is held by
     this lock, and another machine that says that it is this one has another boot."""
     require_here(workspace, environment)
-    machine = f"{workspace.machine}, boot {processes.boot_id()}"
+    machine = f"{workspace.machine}, boot {boot_id()}"
     holder = f"{workspace.actor} on {workspace.machine} (process {os.getpid()})"
     with leases.holding(environment, holder, machine=machine, take_over=take_over):
         yield
@@ -150,7 +150,7 @@ def _waited_for(workspace: Workspace, error: EnvironmentBusy) -> str | None:
         return None
     if error.pid == agent_pid(workspace):
         return f"the agent (process {error.pid}), which works there"
-    if processes.identify(error.pid) is not None:
+    if not locks.has_ended(error.pid):
         return None
     return f"what process {error.pid}, which has ended, began there"
 

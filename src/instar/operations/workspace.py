@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from instar.cancellation import Cancellation
     from instar.fetch.cache import Cache
-    from instar.host.filesystems.hashed_files import HashedFiles
-    from instar.host.filesystems.layers import LayerImages
     from instar.ledger import Ledger
     from instar.model.component import Component
     from instar.model.machine import MachineSettings
@@ -20,6 +18,8 @@ if TYPE_CHECKING:
     from instar.providers.base import Provider
     from instar.providers.package import ProviderPackage
     from instar.store import Store
+    from instar.store.hashed_files import HashedFiles
+    from instar.store.mountable import MountableLayers
 
 
 class Workspace(Protocol):
@@ -46,7 +46,7 @@ class Workspace(Protocol):
     def hashed_files(self) -> HashedFiles: ...
 
     @property
-    def layers(self) -> LayerImages: ...
+    def layers(self) -> MountableLayers: ...
 
     @property
     def machine(self) -> str:

@@ -36,9 +36,9 @@ from instar.model.digest import Digest
 from instar.model.image import Layer
 
 if TYPE_CHECKING:
-    from instar.host.filesystems.hashed_files import HashedFiles
     from instar.host.processes.proc import Mount
     from instar.store import Store
+    from instar.store.hashed_files import HashedFiles
 
 _MAKING, _VERITY = ".making-", ".verity"
 _TRIES = 3
@@ -50,7 +50,7 @@ class _Damaged(Exception):
 
 
 class LayerImages:
-    """The layers' images under ``root`` and their mounts under ``mounts``."""
+    """Implements :class:`instar.store.mountable.MountableLayers`: images under ``root``, mounts under ``mounts``."""
 
     def __init__(self, store: Store, root: Path, mounts: Path, hashed_files: HashedFiles) -> None:
         self._store = store
@@ -60,16 +60,10 @@ class LayerImages:
         self._devices = f"instar-{Digest.of(os.fsencode(root)).hex[:6]}-"
 
     def provide(self, layer: Layer, tree: Path | None = None) -> Path:
-        """Return the image of ``layer``; make it first where there is none.
-
-        It is made of ``tree``, which must be the layer in overlay's form, when that is given, else of the store's blob.
-        Raises HostError, BlobDamaged.
-        """
         self._provide(layer, tree)
         return self._image(layer.diff_id)
 
     def mount(self, layer: Layer) -> Path:
-        """Return where ``layer`` is mounted; mount it first where it isn't. Raises HostError, BlobDamaged."""
         target = self._target(layer.diff_id)
         if self._stands(layer.diff_id):
             return target
@@ -96,11 +90,7 @@ class LayerImages:
     def examine(
         self, diff_id: Digest, table: Mapping[str, Sequence[Mount]] | None = None, *, deep: bool = False
     ) -> str | None:
-        """Say what is wrong with a layer's image or its mount; None when nothing is.
-
-        Its bytes are hashed when they were not since the boot, when the file is not the same any more (size, inode,
-        times), or when ``deep``. ``table``: this process's mounts by their points, where they are known already.
-        """
+        """``table``: this process's mounts by their points, where they are known already."""
         if not self.is_made(diff_id):
             return "its image is not there"
         if not self._is_sound(diff_id, deep=deep):
@@ -115,15 +105,12 @@ class LayerImages:
         return f"{self._recorded(diff_id)} {self._hashed_files.note(self._image(diff_id))}"
 
     def is_made(self, diff_id: Digest) -> bool:
-        """Tell whether there is an image of the layer."""
         return self._record(diff_id).exists() and self._image(diff_id).exists()
 
     def is_immutable(self, diff_id: Digest) -> bool:
-        """Tell whether the file system refuses every write to the layer's image (``chattr +i``)."""
         return immutable.is_marked(self._image(diff_id))
 
     def is_verified(self, diff_id: Digest) -> bool:
-        """Tell whether the kernel checks every block of the layer's image as it reads it (dm-verity)."""
         return self._verity_root(diff_id) is not None
 
     def device(self, diff_id: Digest, table: Mapping[str, Sequence[Mount]]) -> str | None:
@@ -168,15 +155,10 @@ class LayerImages:
             yield
 
     def unmount_all(self) -> None:
-        """Unmount every layer. Raises HostError."""
         with self._mounts_held(fcntl.LOCK_EX), self._locked():
             self._unmount_but(())
 
     def prune(self, keep: Collection[Digest], in_use: Callable[[], Collection[Digest]]) -> int:
-        """Unmount every layer that is not in use, and remove its image if it need not be kept either.
-
-        ``in_use`` is asked when nobody can begin to use one any more. Returns the bytes given back. Raises HostError.
-        """
         freed = 0
         with self._mounts_held(fcntl.LOCK_EX), self._locked():
             used = in_use()

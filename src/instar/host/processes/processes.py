@@ -7,7 +7,6 @@ through a descriptor that was opened before that check.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import select
 import signal
@@ -16,13 +15,9 @@ from pathlib import Path
 
 from instar.host.processes import proc
 from instar.model.release import Process
+from instar.syscalls import boot_id
 
 _START_TIME = 22 - 3  # of what follows the name in /proc/PID/stat. Source: proc(5)
-
-
-@functools.cache
-def boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def identify(pid: int) -> Process | None:

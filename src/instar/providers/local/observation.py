@@ -11,6 +11,7 @@ from instar.model.release import Process
 from instar.providers.base import RESTARTED, Observed
 from instar.providers.local import record
 from instar.providers.local.names import InstanceNames
+from instar.syscalls import boot_id
 from instar.waiting import Deadline, until
 
 _STATUS_PATIENCE_S = 2.0
@@ -32,7 +33,7 @@ def observe(names: InstanceNames) -> Observed:
 
 
 def _stopped(names: InstanceNames, process: Process) -> Observed:
-    if process.boot_id != processes.boot_id():
+    if process.boot_id != boot_id():
         return Observed(id=names.name, state="stopped", reason=RESTARTED)
     status = _exit_status(names)
     by_signal, starved = _signal(status), status != 0 and bool(cgroups.out_of_memory_kills(names.group))

@@ -20,11 +20,11 @@ from instar import durable, locks
 from instar.errors import HostError
 from instar.host.network import firewall, network
 from instar.host.network.firewall import Guest, Reach
-from instar.host.processes import processes
 from instar.model.codec import from_json, parse, to_json
 from instar.model.release import EnvironmentId
 from instar.providers.local import record
 from instar.providers.local.names import Names
+from instar.syscalls import boot_id
 
 _PATIENCE_S = 60.0
 Difference = tuple[str, str, str]  # where, what is expected, what is there
@@ -158,7 +158,7 @@ class Tables:
     def _made_here(self) -> Made | None:
         """Return what is written down, if it is of this boot and of this Instar's rules: others are made anew."""
         made = self._read()
-        here = made is not None and made.boot_id == processes.boot_id() and made.rules == firewall.VERSION
+        here = made is not None and made.boot_id == boot_id() and made.rules == firewall.VERSION
         return made if here else None
 
     def _apply(self, subnet: IPv4Network, places: Mapping[str, Reach]) -> None:
@@ -174,7 +174,7 @@ class Tables:
                 if guest.link in links:
                     firewall.admit(names.table, guest)
         chains = firewall.chains(names.table)
-        self._write(Made(boot_id=processes.boot_id(), rules=firewall.VERSION, places=known, chains=chains))
+        self._write(Made(boot_id=boot_id(), rules=firewall.VERSION, places=known, chains=chains))
 
     def _lock(self) -> contextlib.AbstractContextManager[None]:
         return locks.hold(self._names.state.locks / "network", "the instances' firewall", wait_s=_PATIENCE_S)

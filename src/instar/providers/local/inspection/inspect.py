@@ -27,6 +27,7 @@ from instar.providers.local.inspection.outside import Outside
 from instar.providers.local.inspection.processes import Allowed
 from instar.providers.local.inspection.ties import Ties
 from instar.providers.local.names import InstanceNames
+from instar.syscalls import boot_id
 from instar.threads import at_once
 
 AGAIN_AFTER_S: Final = (0.03, 0.1, 0.4)
@@ -40,7 +41,7 @@ def inspect(orders: Sequence[Order], images: LayerImages, *, deep: bool) -> Iter
     cases = []
     for order in orders:
         process = order.instance.process
-        if process is None or process.boot_id != processes.boot_id():
+        if process is None or process.boot_id != boot_id():
             continue
         made = facts.read(order.names)
         if made is None and processes.lives(process):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from instar import durable
-from instar.host.processes import processes
+from instar.syscalls import boot_id
 
 
 class HashedFiles:
@@ -54,6 +54,4 @@ class HashedFiles:
 
 def _identity(path: Path) -> str:
     found = path.stat()
-    return (
-        f"{processes.boot_id()} {found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
-    )
+    return f"{boot_id()} {found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
