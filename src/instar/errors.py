@@ -37,6 +37,9 @@ InstarError
 │   └── ProviderUnavailable ~    what runs the instances did not answer, or said: not now
 ├── RouterError               1  the router could not be started, reached or changed
 │   └── RouterUnreachable  ~     nobody answers at its socket, or not yet
+├── CertificateError          1  a certificate is unfit, or its authority refuses it
+│   ├── NameElsewhere      ~     a name does not lead here (yet)
+│   └── AuthorityUnavailable ~   an authority does not answer, or says: too many
 └── Refused                   1  a precondition that protects the user does not hold
 
 A message reads *cannot ‹verb› ‹'object'›: ‹cause›*; ``hint`` says what to do.
@@ -272,6 +275,20 @@ class RouterError(InstarError):
 class RouterUnreachable(RouterError):
     code = "router-unreachable"
     retry_after_s = 0.2
+
+
+class CertificateError(InstarError):
+    code = "certificate"
+
+
+class NameElsewhere(CertificateError):
+    code = "name-elsewhere"
+    retry_after_s = 10.0
+
+
+class AuthorityUnavailable(CertificateError):
+    code = "authority-unavailable"
+    retry_after_s = 60.0
 
 
 class Refused(InstarError):

@@ -15,7 +15,8 @@ import select
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -25,6 +26,9 @@ from instar.errors import CommandFailed, ComponentMissing
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TAIL_BYTES = 16_384
 _REST_S = 5.0
+_LOOK_MS = 100  # who may cancel is asked so often
+_PIECE_BYTES = 65_536
+_PIECES = 16  # a pipe of the largest size, which whoever is no root can give it
 
 
 @dataclass(eq=False, slots=True)
@@ -131,6 +135,90 @@ def run(
             output=_tail(out, err),
         )
     return Completed(returncode=child.returncode, stdout=out or b"", stderr=err or b"")
+
+
+def run_bounded(
+    argv: Sequence[str | Path], *, timeout_s: float, cancelled: Callable[[], bool] = lambda: False
+) -> Completed:
+    """Run ``argv``, a program of somebody else's, to its end; of what it prints only the last is kept.
+
+    Both its streams are one. It inherits nothing that is shared, and whatever of its session is left when it ends, or
+    when its time is over, is killed.
+
+    Raises:
+        ComponentMissing: the program is not on this machine.
+        CommandFailed: a status other than 0, a time-out, or it was ``cancelled``.
+    """
+    words = [os.fspath(word) for word in argv]
+    child = _start(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=clean_environment(),
+        cwd=None,
+        pass_fds=(),
+        start_new_session=True,
+    )
+    with child:
+        try:
+            printed, cause = _tail_until_end(child, time.monotonic() + timeout_s, cancelled)
+        finally:
+            _kill_group(child)
+        child.wait()
+    if cause is not None:
+        why = f"no end after {timeout_s:g} s" if cause == "late" else "it was interrupted"
+        raise CommandFailed(f"cannot run {words[0]!r}: {why}", argv=words, returncode=None, output=_tail(printed))
+    if child.returncode != 0:
+        raise CommandFailed(
+            f"cannot run {words[0]!r}: {_cause(child.returncode, printed, None)}",
+            argv=words,
+            returncode=child.returncode,
+            output=_tail(printed),
+        )
+    return Completed(returncode=0, stdout=printed, stderr=b"")
+
+
+def _tail_until_end(
+    child: subprocess.Popen[bytes], until: float, cancelled: Callable[[], bool]
+) -> tuple[bytes, str | None]:
+    """Return the last of what a child prints until it ends, and "late" or "cancelled" where it did not end by itself.
+
+    Children of its own may hold the pipe open: what counts is its end, and what is in the pipe then.
+    """
+    assert child.stdout is not None
+    pipe, tail = child.stdout.fileno(), b""
+    os.set_blocking(pipe, False)
+    handle, looked = os.pidfd_open(child.pid), select.poll()
+    looked.register(handle, select.POLLIN)
+    looked.register(pipe, select.POLLIN)
+    try:
+        while True:
+            found = dict(looked.poll(_LOOK_MS))
+            tail, is_open = _tail_so_far(pipe, tail) if pipe in found else (tail, True)
+            if not is_open:
+                looked.unregister(pipe)
+            if handle in found:
+                return tail, None
+            if cancelled():
+                return tail, "cancelled"
+            if time.monotonic() >= until:
+                return tail, "late"
+    finally:
+        os.close(handle)
+
+
+def _tail_so_far(pipe: int, tail: bytes) -> tuple[bytes, bool]:
+    """Read what is there, but no more than a pipe holds; return the last of all, and whether there may come more."""
+    for _ in range(_PIECES):
+        try:
+            piece = os.read(pipe, _PIECE_BYTES)
+        except BlockingIOError:
+            return tail, True
+        if not piece:
+            return tail, False
+        tail = (tail + piece)[-TAIL_BYTES:]
+    return tail, True
 
 
 def spawn(

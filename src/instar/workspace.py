@@ -182,11 +182,12 @@ class MachineWorkspace:
 
     def components(self) -> tuple[Component, ...]:
         """Return every component that some room or provider stands on."""
+        from instar.certificates.components import components as certificates
         from instar.definition.machine import as_component, machine_file
         from instar.fetch.components import components as fetch
 
         own = as_component(machine_file(self._environ), self.machine_settings)
-        return (*(one for package in self._packages() for one in package.components()), *fetch(), own)
+        return (*(one for package in self._packages() for one in package.components()), *fetch(), *certificates(), own)
 
     def warnings(self) -> tuple[str, ...]:
         """Return what on this machine will get in the way of instances. Makes nothing."""

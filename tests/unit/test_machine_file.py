@@ -17,7 +17,7 @@ from instar.cli.main import instar as instar_command
 from instar.definition.machine import as_component, load_machine, machine_file, parse_machine
 from instar.definition.published import machine_json_schema, machine_reference
 from instar.errors import HostError, InstarError, LedgerUnreachable, MachineFileError
-from instar.model.machine import AgentSettings, MachineSettings, NoticeSettings
+from instar.model.machine import AcmeSettings, AgentSettings, DnsSettings, MachineSettings, NoticeSettings
 from instar.workspace import MachineWorkspace
 
 DOCS = Path(__file__).parents[2] / "docs" / "machine.md"
@@ -37,12 +37,21 @@ def test_the_page_and_its_example_are_current() -> None:
         notices=NoticeSettings(
             command=("/usr/local/bin/page", "--severity", "high"), url="https://hooks.example.org/instar"
         ),
+        acme=AcmeSettings(
+            contact="ops@example.org",
+            dns=DnsSettings(command=("/usr/local/bin/dns-record", "--zone", "example.org"), wait_ms=60_000),
+        ),
     )
 
 
 def test_the_schema_is_strict() -> None:
     schema = machine_json_schema()
-    assert schema["additionalProperties"] is False and set(schema["properties"]) == {"ledger", "agent", "notices"}
+    assert schema["additionalProperties"] is False and set(schema["properties"]) == {
+        "ledger",
+        "agent",
+        "notices",
+        "acme",
+    }
     assert schema["properties"]["agent"]["properties"]["check"]["default"] == "5s"
     answer = CliRunner().invoke(instar_command, ["schema", "--machine"], standalone_mode=False)
     assert json.loads(answer.output) == schema
@@ -56,6 +65,13 @@ def test_the_schema_is_strict() -> None:
         ("agent: {check: 5}\n", "1:16: agent.check: expected a time such as"),
         ("agent: {check: 2h}\n", "1:16: agent.check: expected 500ms to 1h, found '2h'"),
         ("agent: {log_format: xml}\n", "1:21: agent.log_format: expected text or json, found 'xml'"),
+        ("acme: {directory: 'http://a.example/dir'}\n", "1:19: acme.directory: expected an address such as"),
+        ("acme: {contact: nobody}\n", "1:17: acme.contact: expected a mail address"),
+        ("acme: {ca: ca.pem}\n", "1:12: acme.ca: expected an absolute path"),
+        ("acme: {check: 'no'}\n", "1:15: acme.check: expected true or false"),
+        ("acme: {dns: {command: run it}}\n", "1:23: acme.dns.command: expected a list of words"),
+        ("acme: {dns: {timeout: 500ms}}\n", "1:23: acme.dns.timeout: expected 1s to 1h"),
+        ("acme: {email: a@b.example}\n", "1:8: acme: unknown key 'email'"),
         ("agent: {}\nagent: {}\n", "2:1: the key 'agent' stands here twice, first in line 1"),
         ("agent: &a {}\nnotices: *a\n", "2:10: '*a' is a YAML alias, and there are none in a machine's file"),
         ("notices: {command: page}\n", "1:20: notices.command: expected a list of words"),

@@ -132,37 +132,6 @@ def url(text: str) -> str:
     return text
 
 
-def webhook(text: str) -> str:
-    """An address that notices can be sent to. What is secret in it stands in its path, and never before an '@'."""
-    from urllib.parse import urlsplit  # only the machine's file pays for it
-
-    try:
-        parts = urlsplit(url(text))
-        usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        raise Misfit from None
-    if parts.username is not None:
-        raise Misfit("its address has a user in it; name a program that calls it, with 'command'")
-    if not usable:
-        raise Misfit
-    return text
-
-
-def database(text: str) -> str:
-    """The address of a shared ledger. Its password stands in a file or a service entry, never here."""
-    from urllib.parse import urlsplit  # only the machine's file pays for it
-
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        raise Misfit from None
-    if parts.scheme not in ("postgresql", "postgres") or not text.startswith(f"{parts.scheme}://"):
-        raise Misfit("a ledger of this machine alone needs none; remove it" if text.startswith("/") else "")
-    if parts.password is not None or "password=" in parts.query:
-        raise Misfit("a password does not stand here: name a file with '?passfile=FILE', or a service entry")
-    return text
-
-
 def inside(text: str) -> str:
     """An absolute path in the image, as it is written when nothing is left to resolve in it."""
     if not text.startswith("/"):

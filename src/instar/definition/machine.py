@@ -37,6 +37,8 @@ MACHINE: Final = Sections(
         model.MachineSettings: About("a section such as {agent: {metrics: '127.0.0.1:9464'}}", elsewhere=_ELSEWHERE),
         model.AgentSettings: About("a section {metrics, check, log_format}"),
         model.NoticeSettings: About("a section {command, url}"),
+        model.AcmeSettings: About("a section {directory, contact, ca, profile, check, dns}"),
+        model.DnsSettings: About("a section {command, timeout, wait}"),
     }
 ).of(model.MachineSettings)
 
@@ -85,16 +87,13 @@ def as_component(path: Path, settings: model.MachineSettings | None) -> Componen
     return Component(name=str(path), purpose=purpose, found=found, get="docs/machine.md", required=False)
 
 
-def _set_words(settings: model.MachineSettings) -> Iterator[str]:
-    for name, key in MACHINE.keys.items():
+def _set_words(settings: Any, section: Section = MACHINE, before: str = "") -> Iterator[str]:
+    for name, key in section.keys.items():
         value = getattr(settings, key.field)
-        if not isinstance(key.shape, Section):
-            yield from [f"{name} {_discreet(key, value)}"] if value != key.default else []
-            continue
-        for one in key.shape.keys.values():
-            inner = getattr(value, one.field)
-            if inner != one.default:
-                yield f"{name}.{one.name} {_discreet(one, inner)}"
+        if isinstance(key.shape, Section):
+            yield from _set_words(value, key.shape, f"{before}{name}.")
+        elif value != key.default:
+            yield f"{before}{name} {_discreet(key, value)}"
 
 
 def _discreet(key: Key, value: Any) -> str:

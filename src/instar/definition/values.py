@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-from instar.definition import forms
+from instar.definition import forms, machine_forms
 from instar.definition.shapes import Choice, Decimal, Flag, Installed, ListOf, MapOf, Shape, Text, Whole
 from instar.entry_points import provider_names
 from instar.model.definition import CAPABILITIES, User
@@ -83,8 +83,16 @@ VALUES: Final[dict[str, Shape]] = {
     # what is asked, and of whom
     "address of a page": Text("an address such as 'https://example.org/status'", forms.url, pattern=forms.URL),
     "database": Text("the address of a PostgreSQL database, such as 'postgresql://instar@db.example/instar'",
-        forms.database, pattern="postgres(ql)?://.*"),
-    "webhook": Text("an address such as 'https://example.org/notices'", forms.webhook, pattern=forms.URL),
+        machine_forms.database, pattern="postgres(ql)?://.*"),
+    "webhook": Text("an address such as 'https://example.org/notices'", machine_forms.webhook, pattern=forms.URL),
+    "address of a directory": Text("an address such as 'https://acme.example.org/directory'", machine_forms.secure_url,
+        pattern=r"https://[A-Za-z0-9\[][!-~]*"),
+    "mail address": Text("a mail address such as 'ops@example.org'", machine_forms.mail_address,
+        pattern=machine_forms.MAIL_ADDRESS),
+    "file of the machine": Text("an absolute path, such as '/etc/instar/ca.pem'", machine_forms.machine_path,
+        pattern="/.*"),
+    "word": Text("a word of letters, digits, '-', '_' and '.'", machine_forms.plain_word,
+        pattern=machine_forms.PLAIN_WORD),
     "path of a request": Text("a path such as '/healthz'", forms.health_path, pattern=forms.HEALTH_PATH),
     "host": Text("a host such as 'example.org' or 'example.org:8443'", forms.host, pattern=forms.HOST),
     "address": Text("an address such as '127.0.0.1:8080'", forms.address, pattern=r".*:\d{1,5}"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from instar.model.declaration import key
+
+LETS_ENCRYPT: Final = "https://acme-v02.api.letsencrypt.org/directory"
 
 # A key reads as a paragraph: its type, its default, its words.
 # fmt: off
@@ -33,6 +35,40 @@ class NoticeSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DnsSettings:
+    """The command that writes to the DNS, () for none; docs/certificates.md has how it is called."""
+
+    command: tuple[str, ...] = field(default=(), metadata=key(
+        "The program, and its arguments, that is called with `set NAME VALUE` and `remove NAME VALUE`, for TXT records "
+        "that wildcards are proven by. No shell is in between.", "command"))
+    timeout_ms: int = field(default=120_000, metadata=key(
+        "How long a call may take; then it is killed with its children.", low=1_000, high=3_600_000))
+    wait_ms: int = field(default=30_000, metadata=key(
+        "How long after `set` the authority is asked to look: servers of names need their time.", low=0,
+        high=3_600_000))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AcmeSettings:
+    """The authority that certificates of ``tls: acme`` come from. ``ca``: a file with whom to trust when asking it."""
+
+    directory: str = field(default=LETS_ENCRYPT, metadata=key(
+        "The ACME directory of the authority that certificates come from.", "address of a directory"))
+    contact: str | None = field(default=None, metadata=key(
+        "A mail address that the authority is told.", "mail address", default_about="none"))
+    ca: str | None = field(default=None, metadata=key(
+        "A file in PEM with the certificates to trust when asking the directory.", "file of the machine",
+        default_about="those of public authorities"))
+    profile: str | None = field(default=None, metadata=key(
+        "The authority's profile of certificates, such as `shortlived`.", "word", default_about="its own choice"))
+    check: bool = field(default=True, metadata=key(
+        "Whether a name is asked, before an order, if it leads to this machine's edge. Where the machine cannot reach "
+        "itself by its names (a router that does not turn packets back), say false."))
+    dns: DnsSettings = field(default=DnsSettings(), metadata=key(
+        "How wildcards (`*.shop.example`) are proven: by a command that writes to the DNS."))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MachineSettings:
     """``ledger``: the address of the database that this machine shares with others, None where it has its own file."""
 
@@ -43,3 +79,5 @@ class MachineSettings:
         "What `instar agent` does unless its options say otherwise."))
     notices: NoticeSettings = field(default=NoticeSettings(), metadata=key(
         "Where the agent's notices go unless its options say otherwise."))
+    acme: AcmeSettings = field(default=AcmeSettings(), metadata=key(
+        "Where certificates of https names come from."))

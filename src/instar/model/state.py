@@ -7,6 +7,7 @@
 ├── cache/                 fetched files by SHA-256  (fetch/)
 ├── ledger/instar.db       releases, events          (ledger/)
 ├── secrets/               secrets by digest, 0600   (operations/)
+├── certificates/          certificates of https names and their keys, 0600  (certificates/)
 ├── volumes/SERVICE/ENV/NAME                         (providers/local)
 ├── logs/INSTANCE.log                                (providers/local)
 ├── recordings/            what shells showed        (operations/)
@@ -89,6 +90,10 @@ class StateDirectory:
     def secret_key(self) -> Path:
         """Return where the key of their digests is."""
         return self.secrets / "key"
+
+    @property
+    def certificates(self) -> Path:
+        return self.root / "certificates"
 
     @property
     def volumes(self) -> Path:

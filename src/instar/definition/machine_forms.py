@@ -1,0 +1,69 @@
+"""The forms that a text in the machine's own file can have; ``forms`` has those of definitions."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from instar.definition.forms import Misfit, fits, url
+
+MAIL_ADDRESS: Final = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+\.[A-Za-z0-9-]+"
+PLAIN_WORD: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+
+
+def database(text: str) -> str:
+    """The address of a shared ledger. Its password stands in a file or a service entry, never here."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise Misfit from None
+    if parts.scheme not in ("postgresql", "postgres") or not text.startswith(f"{parts.scheme}://"):
+        raise Misfit("a ledger of this machine alone needs none; remove it" if text.startswith("/") else "")
+    if parts.password is not None or "password=" in parts.query:
+        raise Misfit("a password does not stand here: name a file with '?passfile=FILE', or a service entry")
+    return text
+
+
+def webhook(text: str) -> str:
+    """An address that notices can be sent to. What is secret in it stands in its path, and never before an '@'."""
+    try:
+        parts = urlsplit(url(text))
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise Misfit from None
+    if parts.username is not None:
+        raise Misfit("its address has a user in it; name a program that calls it, with 'command'")
+    if not usable:
+        raise Misfit
+    return text
+
+
+def secure_url(text: str) -> str:
+    """An address of https, with nobody's name and password in it."""
+    try:
+        parts = urlsplit(url(text))
+        usable = bool(parts.hostname) and parts.port != 0 and parts.username is None
+    except ValueError:
+        raise Misfit from None
+    if parts.scheme != "https" or not usable:
+        raise Misfit("it has to begin with 'https://'" if parts.scheme != "https" else "")
+    return text
+
+
+def mail_address(text: str) -> str:
+    if not fits(MAIL_ADDRESS, text):
+        raise Misfit("without 'mailto:'" if text.startswith("mailto:") else "")
+    return text
+
+
+def plain_word(text: str) -> str:
+    if not fits(PLAIN_WORD, text):
+        raise Misfit
+    return text
+
+
+def machine_path(text: str) -> str:
+    """The path of a file of the machine's."""
+    if not text.startswith("/") or not text.isprintable():
+        raise Misfit("a relative one would depend on where the command is called" if text.isprintable() else "")
+    return text
