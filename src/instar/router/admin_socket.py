@@ -44,6 +44,7 @@ _ALLOWED = re.compile(
     re.ASCII,
 )
 _TALKS = ("IP changed from", "no need to change", "port changed from")  # what HAProxy says when it did as it was told
+Statistics = Mapping[tuple[str, str], Mapping[str, str]]
 _PROMPT = "\n> "
 _SHOW = "show "
 
@@ -70,7 +71,7 @@ def read_info(text: str) -> Mapping[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in text.strip().split("\n"))}
 
 
-def read_statistics(text: str) -> Mapping[tuple[str, str], Mapping[str, str]]:
+def read_statistics(text: str) -> Statistics:
     """Read what ``show stat`` printed: (proxy, server) → the columns by name."""
     rows = csv.DictReader(text.strip().removeprefix("# ").split("\n"))  # no other character ends a line
     try:

@@ -49,14 +49,17 @@ class Record:
     retired: tuple[Process, ...] = ()
 
 
-class RouterFiles:
-    def __init__(self, state: StateDirectory, environment: EnvironmentId) -> None:
-        if not _NAME.fullmatch(environment.service) or not _NAME.fullmatch(environment.name):
-            raise RouterError(f"cannot route for {str(environment)!r}: names are of small letters, digits and -")
-        self.environment = environment
-        self.directory = state.routers / environment.service / environment.name
-        self.sockets = state.router_sockets
-        self.socket = hashlib.sha256(str(environment).encode()).hexdigest()[:16] + ".sock"
+class HaproxyFiles:
+    """Of any HAProxy under a holder. ``whose`` they are is for messages: "the router of 'shop/production'".
+
+    ``sockets`` is the directory of HAProxy's ``socket``.
+    """
+
+    def __init__(self, whose: str, directory: Path, sockets: Path, socket: str) -> None:
+        self.whose = whose
+        self.directory = directory
+        self.sockets = sockets
+        self.socket = socket
 
     @property
     def config(self) -> Path:
@@ -65,14 +68,6 @@ class RouterFiles:
     @property
     def next(self) -> Path:
         return self.directory / "haproxy.cfg.next"
-
-    @property
-    def previews(self) -> Path:
-        return self.directory / MAP
-
-    @property
-    def script(self) -> Path:
-        return self.directory / waiting.SCRIPT
 
     @property
     def holder(self) -> Path:
@@ -131,19 +126,6 @@ class RouterFiles:
         except OSError:
             return ""
 
-    def remove(self) -> None:
-        """Remove all of it, and what it alone needed. Nothing of it may run."""
-        for path in self.sockets.glob(f"{self.socket}*"):
-            path.unlink(missing_ok=True)
-        try:
-            shutil.rmtree(self.directory)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise RouterError(f"cannot remove '{self.directory}': {error.strerror}") from error
-        with contextlib.suppress(OSError):  # another environment of the service is there
-            self.directory.parent.rmdir()
-
     def _locked_text(self) -> bytes | None:
         try:
             descriptor = os.open(self.holder, os.O_RDWR | os.O_CLOEXEC)
@@ -156,3 +138,36 @@ class RouterFiles:
         finally:
             os.close(descriptor)
         return None
+
+
+class RouterFiles(HaproxyFiles):
+    """Of an environment's router."""
+
+    def __init__(self, state: StateDirectory, environment: EnvironmentId) -> None:
+        if not _NAME.fullmatch(environment.service) or not _NAME.fullmatch(environment.name):
+            raise RouterError(f"cannot route for {str(environment)!r}: names are of small letters, digits and -")
+        self.environment = environment
+        directory = state.routers / environment.service / environment.name
+        socket = hashlib.sha256(str(environment).encode()).hexdigest()[:16] + ".sock"
+        super().__init__(f"the router of '{environment}'", directory, state.router_sockets, socket)
+
+    @property
+    def previews(self) -> Path:
+        return self.directory / MAP
+
+    @property
+    def script(self) -> Path:
+        return self.directory / waiting.SCRIPT
+
+    def remove(self) -> None:
+        """Remove all of it, and what it alone needed. Nothing of it may run."""
+        for path in self.sockets.glob(f"{self.socket}*"):
+            path.unlink(missing_ok=True)
+        try:
+            shutil.rmtree(self.directory)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise RouterError(f"cannot remove '{self.directory}': {error.strerror}") from error
+        with contextlib.suppress(OSError):  # another environment of the service is there
+            self.directory.parent.rmdir()
