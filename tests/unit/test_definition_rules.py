@@ -251,7 +251,7 @@ def test_low_ports_and_neighbouring_volumes_are_fine() -> None:
         ("  dev: {listen: []}\n", "found an empty list"),
         (
             "  dev: {listen: [{address: ':80', tls: {}}]}\n",
-            "5:35: environments.dev.listen: 'tls' is not in this version",
+            "5:35: environments.dev.listen: there is no 'tls' here; where certificates come from is 'tls'",
         ),
         ("  dev: {listen: [':80', ':80']}\n", "0.0.0.0:80 is taken: it listens on 0.0.0.0:80 in line 5"),
         (

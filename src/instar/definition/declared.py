@@ -95,7 +95,7 @@ class Sections:
         if origin is Mapping:
             return MapOf(NAMES[declared.names], one, expected)
         if declared.or_one:
-            return OneOrMore(one, expected, later=declared.later)
+            return OneOrMore(one, expected)
         return ListOf(one, expected, minimum=declared.minimum, unique=declared.unique)
 
     def _one(self, hint: Any, declared: Declaration, field: str) -> Shape:

@@ -314,6 +314,10 @@ def network(text: str) -> str:
 def address(text: str) -> str:
     """Return a listen address in its one form: "127.0.0.1:8080", "[::1]:8080"; ":8080" is every IPv4 address."""
     host, colon, port = text.rpartition(":")
+    if not colon and text == "internal":
+        raise Misfit("others reach its instances by 'network.allow'; there is no name for them that only they know")
+    if not colon and fits(r"[a-z0-9-]+(\.[a-z0-9-]+)*\.[a-z]+", text):
+        raise Misfit(f"names are written as {{https: [{text}]}}")
     if not colon:
         raise Misfit(f"did you mean '127.0.0.1:{text}'?" if fits(r"\d{1,5}", text) else "the port is missing")
     if not fits(r"[1-9]\d{0,4}", port) or int(port) > 65535:

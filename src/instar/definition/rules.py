@@ -12,7 +12,7 @@ from instar.definition import forms, rollout_rules
 from instar.definition.problems import Mark, Problems, listed, nearest
 from instar.definition.section import REQUIRED, Reading, Section, blame, readings
 from instar.definition.shapes import FAILED
-from instar.definition.source import Listing
+from instar.definition.source import Listing, Node
 
 LONGEST_NAMES: Final = 48  # service and environment: with release and instance they make a host name of at most 63
 
@@ -93,12 +93,69 @@ def definition(reading: Reading, problems: Problems) -> None:
     _check_names(reading.get("name"), found, problems)
     _check_promotions(found, set(environments), problems)
     _check_addresses(found, problems)
+    _check_sites(found, problems)
     service = reading.get("service") if isinstance(reading.get("service"), Reading) else None
     for one in found.values():
         _check_provider(one, problems)
         if service:
             _check_environment(one, service, problems)
         rollout_rules.environment(one, service, problems)
+
+
+def listen(reading: Reading, problems: Problems) -> None:
+    """A name stands once, and is sent on only to one that is there."""
+    http, https, redirect = (reading.get(name) for name in ("http", "https", "redirect"))
+    if FAILED in (http, https, redirect) or FAILED in (*http, *https, *redirect.values()):
+        return
+    if not (http or https or reading.values.get("address")):
+        problems.add(reading.node.mark, f"{reading.path}: expected names of 'http' or 'https'")
+    known = {site.partition("/")[0] for site in (*http, *https)}
+    for to in redirect.values():
+        if to not in known:
+            near = nearest(to, known)
+            advice = f"did you mean '{near}'?" if near else "add it to 'https'"
+            blame(reading, "redirect", problems, f"'{to}' is none of these names; {advice}")
+    for name in ("hsts", "client_ca"):
+        if name in reading.values and not https:
+            blame(reading, name, problems, "it is about names of 'https', and there are none here; remove it")
+
+
+def tls(reading: Reading, problems: Problems) -> None:
+    for one, other in (("certificate", "key"), ("key", "certificate")):
+        if one in reading.values and other not in reading.values:
+            blame(reading, one, problems, f"'{other}' is missing: both are needed")
+    if not reading.values:
+        problems.add(reading.node.mark, f"{reading.path}: expected {reading.section.expected}, found an empty one")
+
+
+def _check_sites(environments: dict[str, Reading], problems: Problems) -> None:
+    """A name belongs to one environment."""
+    taken: dict[str, tuple[str, int]] = {}
+    for name, one in environments.items():
+        for section in readings(one.get("listen")):
+            for key, site in _sites(section):
+                found = taken.get(site)
+                if found:
+                    whose = "this one" if found[0] == name else f"environment '{found[0]}'"
+                    blame(section, key, problems, f"'{site}' is taken: {whose} has it in line {found[1]}")
+                taken.setdefault(site, (name, _line(section, key)))
+
+
+def _sites(section: Reading) -> Iterator[tuple[str, str]]:
+    """Yield the names of a section, each with its key."""
+    for key in ("http", "https", "redirect"):
+        found = section.get(key)
+        yield from ((key, site) for site in (() if found is FAILED else found) if site is not FAILED)
+
+
+def _check_names_served(one: Reading, service: Reading, problems: Problems) -> None:
+    """Requests that come by name are of http, and only names of https have certificates."""
+    sections = [section for section in readings(one.get("listen")) if any(_sites(section))]
+    if sections and service.get("protocol") == "tcp":
+        advice = "the service speaks tcp, which is reached by address: 'listen: 127.0.0.1:8080'"
+        blame(one, "listen", problems, f"only requests of http can come by name; {advice}")
+    if "tls" in one.values and one.get("listen") is not FAILED and not any(part.get("https") for part in sections):
+        blame(one, "tls", problems, "there are no names of 'https' that need a certificate; remove it")
 
 
 def _check_provider(one: Reading, problems: Problems) -> None:
@@ -226,6 +283,7 @@ def _check_environment(one: Reading, service: Reading, problems: Problems) -> No
     if port not in (None, FAILED) and listen == ():
         advice = "the service has a port; say where it is reached, such as 'listen: 127.0.0.1:8080'"
         problems.add(one.node.mark, f"{one.path}: 'listen' is missing; {advice}")
+    _check_names_served(one, service, problems)
     instances = one.get("instances")
     for volume in readings(service.get("volumes")):
         if volume.get("access") == "exclusive" and instances is not FAILED and instances > 1:
@@ -237,13 +295,20 @@ def _check_environment(one: Reading, service: Reading, problems: Problems) -> No
 def _addresses(one: Reading) -> Iterator[tuple[str, str, Mark]]:
     """Yield every socket of an environment: its key, the address, and where that stands."""
     listen, node = one.get("listen"), one.node_of("listen")
-    nodes = node.items if isinstance(node, Listing) else [node]
-    for address, where in zip(() if listen is FAILED else listen, nodes, strict=False):
-        if address is not FAILED:
+    for address, where in zip(() if listen is FAILED else listen, _items(node), strict=False):
+        if isinstance(address, Reading):
+            inner = address.get("address")
+            for each, at in zip(() if inner is FAILED else inner, _items(address.node_of("address")), strict=False):
+                yield from [("listen", each, at.mark)] if each is not FAILED else []
+        elif address is not FAILED:
             yield "listen", address, where.mark
     preview = one.get("preview")
     if preview not in (None, FAILED, forms.HEADER):
         yield "preview", preview, one.node_of("preview").mark
+
+
+def _items(node: Node) -> list[Node]:
+    return node.items if isinstance(node, Listing) else [node]
 
 
 def _refuse_runtime_folder(reading: Reading, problems: Problems) -> None:

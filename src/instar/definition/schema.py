@@ -39,8 +39,30 @@ def _service(*, health: model.Health | None = None, port: int | None = None, **v
 
 
 def _definition(*, environments: dict[str, dict[str, Any]] | None = None, **values: Any) -> model.Definition:
-    named = {name: environment.Environment(name=name, **fields) for name, fields in (environments or {}).items()}
+    named = {name: _environment(name=name, **fields) for name, fields in (environments or {}).items()}
     return model.Definition(environments=named, **values)
+
+
+def _environment(
+    *, listen: tuple[str | environment.Listen, ...] = (), tls: str | environment.Tls = "acme", **values: Any
+) -> environment.Environment:
+    """Addresses and names, which are written together, are apart in what is kept of them."""
+    source = environment.Tls(kind=tls) if isinstance(tls, str) else tls  # type: ignore[arg-type]
+    sections = [one for one in listen if isinstance(one, environment.Listen)]
+    own = [one for one in listen if isinstance(one, str)]
+    addresses = (*own, *(address for one in sections for address in one.address))
+    names = environment.HostNames(
+        http=tuple(name for one in sections for name in one.http),
+        https=tuple(name for one in sections for name in one.https),
+        redirect={source: to for one in sections for source, to in one.redirect.items()},
+        hsts_ms=next((one.hsts_ms for one in sections if one.hsts_ms is not None), None),
+        client_ca=next((one.client_ca for one in sections if one.client_ca is not None), None),
+    )
+    return environment.Environment(listen=addresses, names=names, tls=source, **values)
+
+
+def _tls(**values: Any) -> environment.Tls:
+    return environment.Tls(kind="files", **values)
 
 
 def _check(**values: Any) -> environment.Check:
@@ -106,6 +128,12 @@ _ENVIRONMENT_ELSEWHERE: Final = {
     **dict.fromkeys(("replicas", "count", "scale"), "how many run is 'instances'"),
 }
 
+_LISTEN_ELSEWHERE: Final = {
+    "tls": "where certificates come from is 'tls' of the environment, beside 'listen'",
+    "internal": "others reach the instances by 'network.allow'",
+    **dict.fromkeys(("port", "ports"), "ports are the machine's, in the section 'edge' of /etc/instar/config.yaml"),
+}
+
 # A section reads as a line or two.
 # fmt: off
 _ABOUT: Final[dict[type[Any] | str, About]] = {
@@ -127,6 +155,10 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
         elsewhere={"url": "smoke asks the candidate alone; other addresses are asked by 'rollout.analysis.checks'"}),
     environment.Environment: About("a section, such as {listen: '127.0.0.1:8080'}", make=dict, bare=True,
         elsewhere=_ENVIRONMENT_ELSEWHERE, installed=_provider_sections),
+    environment.Listen: About("a section such as {https: [shop.example]}", check=rules.listen,
+        elsewhere=_LISTEN_ELSEWHERE),
+    environment.Tls: About("a section such as {certificate: tls/shop.pem, key: tls/shop.key}", make=_tls,
+        check=rules.tls),
     environment.SecretFile: About("a section such as {file: secrets/token}", make=_file_of,
         elsewhere=_SECRET_ELSEWHERE),
     environment.Rollout: About("a section such as {strategy: canary, steps: [5, 25, 50]}", make=_rollout,

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from instar.definition.problems import Problems, listed, nearest, shortened
-from instar.definition.shapes import FAILED, Either, ListOf, MapOf, Shape, told
+from instar.definition.shapes import FAILED, Either, ListOf, MapOf, OneOrMore, Shape, told
 from instar.definition.source import Mapping as MapNode
 from instar.definition.source import Node, Scalar
 
@@ -223,7 +223,7 @@ def _default(model: type[Any], name: str) -> Any:
 def _inner(shape: Shape, path: str, *, installed: bool) -> Iterator[tuple[str, Section]]:
     if isinstance(shape, Section):
         yield from shape.sections(path, installed=installed)
-    elif isinstance(shape, ListOf):
+    elif isinstance(shape, ListOf | OneOrMore):
         yield from _inner(shape.item, path, installed=installed)
     elif isinstance(shape, MapOf):
         yield from _inner(shape.value, f"{path}.NAME", installed=installed)

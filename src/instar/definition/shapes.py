@@ -289,27 +289,18 @@ class ListOf(Shape):
 
 
 class OneOrMore(Shape):
-    """One of a shape, or a list of them; always read as a list. ``later`` are keys that a later version will know."""
+    """One of a shape, or a list of them; always read as a list."""
 
-    def __init__(self, item: Shape, expected: str, *, later: Sequence[str] = ()) -> None:
+    def __init__(self, item: Shape, expected: str) -> None:
         super().__init__(expected)
         self.item = item
-        self.later = later
 
     def read(self, node: Node, path: str, problems: Problems) -> Any:
         nodes = node.items if isinstance(node, Listing) else [node]
         if not nodes:
             problems.add(node.mark, f"{path}: expected {self.expected}, found an empty list")
             return FAILED
-        return [self._one(each, path, problems) for each in nodes]
-
-    def _one(self, node: Node, path: str, problems: Problems) -> Any:
-        later = [key for key in self.later if isinstance(node, MapNode) and key in node.entries]
-        if not later or not isinstance(node, MapNode):
-            return self.item.read(node, path, problems)
-        key = node.entries[later[0]].key_mark or node.mark
-        problems.add(key, f"{path}: '{later[0]}' is not in this version; write {self.expected}")
-        return FAILED
+        return [self.item.read(each, path, problems) for each in nodes]
 
     def json_schema(self) -> dict[str, Any]:
         item = self.item.json_schema()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-from instar.definition import forms, machine_forms
+from instar.definition import forms, machine_forms, sites
 from instar.definition.shapes import Choice, Decimal, Flag, Installed, ListOf, MapOf, Shape, Text, Whole
 from instar.entry_points import provider_names
 from instar.model.definition import CAPABILITIES, User
@@ -30,6 +30,7 @@ NAME: Final = Text(
     forms.name,
     pattern=forms.NAME,
 )
+HOST_NAME: Final = Text("a name such as 'www.shop.example'", sites.host_name, pattern=sites.HOST_NAME)
 _VALUE: Final = Text(
     "a text, a number, or true or false, taken as it is written", kinds=("string", "number", "boolean")
 )
@@ -40,7 +41,7 @@ _SIZE: Final = Text("a size such as '64K', '256M' or '1G'", forms.size, pattern=
 # of numbers, by the unit in the name of their field
 BY_UNIT: Final = {"_ms": _DURATION, "_bytes": _SIZE}
 # of names that the author gives: the keys of a section of his own
-NAMES: Final = {"variable": VARIABLE, "name": NAME}
+NAMES: Final = {"variable": VARIABLE, "name": NAME, "host name": HOST_NAME}
 
 # A value reads as a line or two: its name, what a wrong one is told, its form.
 # fmt: off
@@ -94,6 +95,11 @@ VALUES: Final[dict[str, Shape]] = {
     "word": Text("a word of letters, digits, '-', '_' and '.'", machine_forms.plain_word,
         pattern=machine_forms.PLAIN_WORD),
     "path of a request": Text("a path such as '/healthz'", forms.health_path, pattern=forms.HEALTH_PATH),
+    "host name": HOST_NAME,
+    "site": Text("a name such as 'shop.example' or 'shop.example/api'", sites.site, pattern=sites.SITE),
+    "secure site": Text("a name such as 'shop.example', '*.shop.example' or 'shop.example/api'", sites.secure_site,
+        pattern=rf"(?:\*\.)?(?:{sites.SITE})"),
+    "certificates": Choice(("acme", "internal")),
     "host": Text("a host such as 'example.org' or 'example.org:8443'", forms.host, pattern=forms.HOST),
     "address": Text("an address such as '127.0.0.1:8080'", forms.address, pattern=r".*:\d{1,5}"),
     "network": Text("an address or a network, such as '10.0.0.7' or '10.0.0.0/8'", forms.network,
