@@ -14,9 +14,9 @@ import pytest
 from instar.host.filesystems import erofs
 from instar.host.filesystems.layers import LayerImages
 from instar.host.kernel import mounts
-from instar.host.processes import processes
 from instar.model.digest import Digest
 from instar.model.image import Layer
+from instar.store import hashed_files
 from instar.store.hashed_files import HashedFiles
 
 pytestmark = pytest.mark.root
@@ -111,7 +111,7 @@ def test_an_image_is_hashed_before_every_mount_but_the_one_that_it_was_made_for(
         images.mount(layer("a"))
         images.mount(layer("a"))
         assert len(hashed) == number
-    monkeypatch.setattr(processes, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(hashed_files, "boot_id", lambda: "another boot")
     target = images.mount(layer("a"))
     assert len(hashed) == 4 and target.is_mount(), "it is not mounted anew"
     assert [one.name for one in hashed[1:]] == [f"{layer('a').diff_id.hex}.erofs"] * 3
