@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from instar.providers.base import Provider
 
-FACETS = ("inspects", "shells", "previews", "counts", "edge", "layers", "sweeps", "networks", "volumes")
+FACETS = ("inspects", "ends", "shells", "previews", "counts", "edge", "layers", "sweeps", "networks", "volumes")
 
 
 class Guarded:

@@ -213,15 +213,18 @@ class SimulatedRuntime:
             if found.behaviour.start_fails:
                 raise ProviderError(f"cannot start '{instance.id}': {found.behaviour.start_fails}")
             with self.effects.step(f"start {instance.id}"):
-                found.started_at = self.clock.now()
+                found.started_at, says = self.clock.now(), found.behaviour.says
                 if instance.task is not None:
                     self.tasks_run.append((instance.release, instance.task))
-                self._logs[instance.id].extend(self._line(text) for text in found.behaviour.says)
+                self._logs[instance.id].extend(f"{found.started_at.isoformat()} stdout {text}" for text in says)
                 self._look_for_clashes(found)
 
     def observe(self, instances: Sequence[Instance]) -> tuple[Observed, ...]:
         with self._guard:
             return tuple(self._observed(instance.id) for instance in instances)
+
+    def end_of(self, instance: Instance) -> int | None:
+        return None  # its time is virtual, and nothing waits for it
 
     def probe(self, instance: Instance, release: Release) -> Probe:
         with self._guard:
@@ -408,9 +411,6 @@ class SimulatedRuntime:
             exclusive = bool(_exclusive(new) & _exclusive(other))
         running = new.started_at is not None and not other.half and self._state(other) == "running"
         return exclusive and running and other.instance.release != new.instance.release
-
-    def _line(self, text: str) -> str:
-        return f"{self.clock.peek().isoformat()} stdout {text}"
 
 
 def _exclusive(found: Simulated) -> set[str]:

@@ -12,9 +12,10 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from instar import locks
@@ -23,10 +24,10 @@ from instar.control.lease import with_lease
 from instar.control.loop import Loop, Run
 from instar.control.snapshot import Snapshot
 from instar.drift.check import Checked
+from instar.end_watch import EndWatch
 from instar.errors import EnvironmentBusy, InstarError, Refused
-from instar.host.processes.process_ends import ProcessEnds
 from instar.model.progress import Report
-from instar.model.release import EnvironmentId, EnvironmentState, Process
+from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.deploy import clear_orphans
 from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
 from instar.operations.locks import LONGEST_HOLD_S, agent_lock, agent_pid, hold_environment, is_here
@@ -94,7 +95,7 @@ class Agent:
         self._scrub_due = time.monotonic() + PAUSE_S
         self._scrubbing: Future[None] | None = None
         self._stop = threading.Event()
-        self._ends = ProcessEnds()
+        self._ends = EndWatch[tuple[EnvironmentId, int]]()
 
     def stop(self) -> None:
         """Have :meth:`run` return as soon as what is under way has ended. May be called by a signal handler."""
@@ -163,21 +164,23 @@ class Agent:
         for tracked in self._tracked.values():
             if tracked.working is not None and tracked.working.done():
                 tracked.due, tracked.working = time.monotonic() + tracked.working.result(), None
-        owners = self._processes()
-        self._ends.watch(owners.keys())
+        self._ends.watch(self._running())
         idle = [tracked.due for tracked in self._tracked.values() if tracked.working is None]
         until = min([*idle, time.monotonic() + _NEWS_S])
-        for process in self._ends.wait(until - time.monotonic()):
-            self._tracked[owners[process]].due = 0.0
+        for environment, _ in self._ends.wait(until - time.monotonic()):
+            self._tracked[environment].due = 0.0
 
-    def _processes(self) -> dict[Process, EnvironmentId]:
-        """Return the processes whose end is worth a look at once, each with its environment."""
+    def _running(self) -> Mapping[tuple[EnvironmentId, int], Callable[[], int | None]]:
+        """Return the instances whose end is worth a look at once: what opens the end of each."""
         found = {}
         for tracked in self._tracked.values():
-            snapshot = tracked.run.report.snapshot if tracked.run is not None and tracked.working is None else None
-            for group in snapshot.groups if snapshot is not None else ():
-                if group.observed.process is not None and group.state == "running":
-                    found[group.observed.process] = tracked.environment
+            run = tracked.run if tracked.working is None else None
+            if run is None or run.report.snapshot is None or run.loop.provider.ends is None:
+                continue
+            for group in run.report.snapshot.groups:
+                if group.state == "running":
+                    opened = partial(run.loop.provider.ends.end_of, group.instance)
+                    found[tracked.environment, group.instance.serial] = opened
         return found
 
     def _pass(self, tracked: TrackedEnvironment) -> float:

@@ -19,7 +19,18 @@ from instar.model.release import EnvironmentId, Instance, Process, Release, Serv
 from instar.model.survey import Survey
 
 if TYPE_CHECKING:
-    from instar.providers.facets import Counts, Edge, Inspects, Layers, Networks, Previews, Shells, Sweeps, Volumes
+    from instar.providers.facets import (
+        Counts,
+        Edge,
+        Ends,
+        Inspects,
+        Layers,
+        Networks,
+        Previews,
+        Shells,
+        Sweeps,
+        Volumes,
+    )
 
 RESTARTED = "the machine was restarted"  # the reason of an instance that ended with the boot it was of
 
@@ -299,6 +310,8 @@ class Provider(Protocol):
     def traits(self) -> Traits: ...
     @property
     def inspects(self) -> Inspects | None: ...
+    @property
+    def ends(self) -> Ends | None: ...
     @property
     def shells(self) -> Shells | None: ...
     @property

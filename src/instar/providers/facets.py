@@ -74,6 +74,14 @@ class Inspects(Protocol):
         """Return what is known of the processes of an instance, for people who look into what happened."""
 
 
+class Ends(Protocol):
+    """Says at once when an instance has ended, without being asked again and again."""
+
+    def end_of(self, instance: Instance) -> int | None:
+        """Return a descriptor, the caller's to close, that can be read from as soon as a running instance has ended;
+        None when it has. Raises OSError."""
+
+
 class Shells(Protocol):
     """Lets people into running instances."""
 

@@ -23,10 +23,10 @@ from instar.providers.base import (
     Traffic,
     Traits,
 )
-from instar.providers.facets import Counts, Edge, Layers, Networks, Previews, Shells, Volumes
+from instar.providers.facets import Counts, Edge, Ends, Layers, Networks, Previews, Shells, Volumes
 
 
-class Runtime(Networks, Volumes, Layers, Shells, Protocol):
+class Runtime(Networks, Volumes, Layers, Shells, Ends, Protocol):
     """Where instances run."""
 
     def room_bytes(self) -> int:
@@ -151,6 +151,10 @@ class MachineProvider:
     @property
     def inspects(self) -> MachineInspection:
         return MachineInspection(runtime=self.runtime, routes=self.router)
+
+    @property
+    def ends(self) -> Ends:
+        return self.runtime
 
     @property
     def shells(self) -> Shells:

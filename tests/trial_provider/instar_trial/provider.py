@@ -68,7 +68,7 @@ class TrialProvider:
     """Implements instar.providers.base.Provider, without any facet."""
 
     traits = TrialPackage.traits
-    inspects = shells = previews = counts = layers = sweeps = networks = volumes = None
+    inspects = ends = shells = previews = counts = edge = layers = sweeps = networks = volumes = None
 
     def __init__(self, root: Path) -> None:
         self._root = root

@@ -99,18 +99,26 @@ def command_line(pid: int) -> tuple[str, ...]:
     return tuple(os.fsdecode(word) for word in text.rstrip(b"\0").split(b"\0"))
 
 
-@contextlib.contextmanager
-def _opened(process: Process) -> Iterator[int | None]:
-    """Yield a pidfd of this very process, None when it is gone."""
+def open_process(process: Process) -> int | None:
+    """Return a pidfd of this very process, the caller's to close; None when it is gone."""
     try:
         handle = os.pidfd_open(process.pid)
     except ProcessLookupError:
-        yield None
-        return
+        return None
+    if lives(process):
+        return handle
+    os.close(handle)
+    return None
+
+
+@contextlib.contextmanager
+def _opened(process: Process) -> Iterator[int | None]:
+    handle = open_process(process)
     try:
-        yield handle if lives(process) else None
+        yield handle
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
 
 
 def _start_time(pid: int) -> int | None:

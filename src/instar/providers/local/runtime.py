@@ -19,6 +19,7 @@ from instar.host.isolation import runc
 from instar.host.kernel import memory
 from instar.host.kernel.namespaces import Unsupported
 from instar.host.network.firewall import Reach
+from instar.host.processes import processes
 from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.environment import Check
@@ -90,6 +91,10 @@ class LocalRuntime:
 
     def observe(self, instances: Sequence[Instance]) -> tuple[Observed, ...]:
         return tuple(observation.observe(self._instance(instance)) for instance in instances)
+
+    def end_of(self, instance: Instance) -> int | None:
+        process = record.process_of(self._instance(instance))
+        return None if process is None else processes.open_process(process)
 
     def probe(self, instance: Instance, release: Release) -> Probe:
         try:

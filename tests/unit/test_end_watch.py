@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from instar.end_watch import EndWatch
 from instar.host.processes import processes
-from instar.host.processes.process_ends import ProcessEnds
 from instar.model.release import Process
 
 
@@ -29,25 +30,29 @@ def identity(child: subprocess.Popen[bytes]) -> Process:
     return found
 
 
+def opened(*wanted: Process) -> dict[Process, Callable[[], int | None]]:
+    return {process: partial(processes.open_process, process) for process in wanted}
+
+
 def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_an_end_is_seen_at_once_and_told_once(sleeper: subprocess.Popen[bytes]) -> None:
-    ends, process = ProcessEnds(), identity(sleeper)
-    ends.watch([process])
+    ends, process = EndWatch[Process](), identity(sleeper)
+    ends.watch(opened(process))
     assert list(ends.wait(0.01)) == []
     began = time.monotonic()
     threading.Timer(0.1, sleeper.kill).start()
     assert list(ends.wait(10)) == [process]
     assert time.monotonic() - began < 5
-    ends.watch([process])
+    ends.watch(opened(process))
     assert list(ends.wait(0.01)) == []
 
 
 def test_a_call_wakes_who_waits_and_is_over_then(sleeper: subprocess.Popen[bytes]) -> None:
-    ends = ProcessEnds()
-    ends.watch([identity(sleeper)])
+    ends = EndWatch[Process]()
+    ends.watch(opened(identity(sleeper)))
     threading.Timer(0.1, ends.wake).start()
     began = time.monotonic()
     assert list(ends.wait(10)) == [] and time.monotonic() - began < 5
@@ -58,19 +63,19 @@ def test_a_call_wakes_who_waits_and_is_over_then(sleeper: subprocess.Popen[bytes
 def test_who_is_gone_before_it_is_watched_and_a_number_used_again_are_no_news(
     sleeper: subprocess.Popen[bytes],
 ) -> None:
-    ends, process = ProcessEnds(), identity(sleeper)
+    ends, process = EndWatch[Process](), identity(sleeper)
     other = Process(boot_id=process.boot_id, pid=process.pid, start_time=process.start_time + 1)
     gone = Process(boot_id=process.boot_id, pid=4_194_304, start_time=1)
-    ends.watch([other, gone])
+    ends.watch(opened(other, gone))
     sleeper.kill()
     sleeper.wait()
     assert process not in list(ends.wait(0.05))
 
 
 def test_no_descriptor_is_kept_of_who_is_no_longer_watched(sleeper: subprocess.Popen[bytes]) -> None:
-    ends, process = ProcessEnds(), identity(sleeper)
+    ends, process = EndWatch[Process](), identity(sleeper)
     before = descriptors()
     for _ in range(5):
-        ends.watch([process])
-        ends.watch([])
+        ends.watch(opened(process))
+        ends.watch(opened())
     assert descriptors() == before
