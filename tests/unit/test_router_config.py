@@ -98,6 +98,27 @@ def test_requests_wait_only_where_that_is_asked_for() -> None:
     assert "  server again [::1]:80 source ::1 send-proxy-v2\n" in render(everywhere, HELD, confined=True)
 
 
+def test_connections_are_kept_only_where_that_is_asked_for() -> None:
+    plain = render(replace(PLAN, form=FORM, preview="header"), HELD, confined=True)
+    assert "  option http-server-close\n" in plain and not any(word in plain for word in ("http-reuse", "sni", "pool"))
+    kept = replace(PLAN, form=FORM, preview="header", keep_alive_ms=5_000)
+    text = render(kept, HELD, confined=True)
+    assert (read_plan(text), read_slots(text)) == (kept, HELD)
+    defaults, backend = text.partition("\nfrontend ")[0], text.partition("backend instances\n")[2]
+    assert "  option http-keep-alive\n" in defaults
+    assert "  http-reuse always\n" in backend and " sni date(0,ms),div(2500) " in backend
+    assert text.count("http-reuse") == text.count(" sni ") == text.count("http-server-close") == 1, "not of previews"
+
+
+def test_a_service_of_http_2_is_spoken_to_in_it() -> None:
+    for keep_alive_ms in (0, 5_000):
+        plan = replace(PLAN, form=FORM, protocol="h2", health_path=None, preview="header", keep_alive_ms=keep_alive_ms)
+        text = render(plan, HELD, confined=True)
+        assert (read_plan(text), read_slots(text)) == (plan, HELD)
+        assert "  mode http\n" in text and text.count(" proto h2 ") == 2
+        assert text.count("  http-reuse never\n") == (1 if keep_alive_ms else 2)
+
+
 def test_other_servers_leave_the_rest_of_a_file_as_it_was() -> None:
     older = render(PLAN, HELD, confined=True).replace("  balance roundrobin\n", "")
     other = (None, *HELD[:2])
@@ -128,6 +149,7 @@ def test_a_socket_that_a_wider_one_covers_is_kept_open() -> None:
     + [{"health_host": host} for host in ("", "a b", "a\n", "a\r\nX: y", 'a"', "a/b", "é", "a" * 300)]
     + [{"headers": Headers(size_bytes=size)} for size in (0, -1, 1 << 21)]
     + [{"headers": Headers(count=count)} for count in (0, 4_001)]
+    + [{"keep_alive_ms": kept} for kept in (-1, 1, 999, 2**31)]
     + [{"wait_ms": -1}, {"wait_ms": 2**31}]
     + [{"accept_proxy": (text,)} for text in ("", "example.org", "10.0.0.1/8", "10.0.0.0/8\n", "::1 10.0.0.1", "+f x")],
 )

@@ -50,6 +50,13 @@ def test_releases_that_are_asked_as_different_hosts_are_only_connected_to() -> N
     assert (apart.health_path, apart.health_host) == (None, "localhost")
 
 
+def test_connections_are_kept_as_all_releases_that_run_allow() -> None:
+    asked = ", keep_alive: 5s"
+    assert plan_of(asked).keep_alive_ms == plan_of(asked, beside=", keep_alive: 1m").keep_alive_ms == 5_000
+    assert plan_of(", keep_alive: 1m", beside=asked).keep_alive_ms == 5_000
+    assert plan_of(asked, beside="").keep_alive_ms == plan_of("", beside=asked).keep_alive_ms == 0
+
+
 def test_a_service_of_tcp_has_no_headers_and_no_preview() -> None:
     plan = plan_of(", protocol: tcp, timeouts: {wait: 5s}")
     assert plan == replace(plan, headers=Headers(), preview=None, health_path=None, wait_ms=5_000)

@@ -61,7 +61,7 @@ def analysed(
         return ()
     candidate = answered(snapshot.of(target), stage.counted)
     stable = answered(snapshot.of(snapshot.source), stage.counted)
-    verdict = judge(policy, candidate, stable, over=over, timed=target.service.protocol == "http")
+    verdict = judge(policy, candidate, stable, over=over, timed=target.service.http)
     if verdict.passed is not None:
         return (Judge(verdict),)
     if over and stage.resumed:
@@ -77,7 +77,7 @@ def _until_told(
     if snapshot.now < began + _ms((pause_ms or 0) + policy.wait_ms):
         return (Wait(PAUSED_S),)
     if policy.quiet == "pass":
-        timed = snapshot.releases[rollout.target].service.protocol == "http"
+        timed = snapshot.releases[rollout.target].service.http
         return (Judge(judge_few(policy, verdict.candidate, verdict.stable, timed=timed)),)
     came = f"only {verdict.candidate.requests} of {policy.min_requests} requests came to release {rollout.target}"
     advice = "lower rollout.analysis.min_requests, raise its wait, or say 'quiet: pass' if no traffic is fine"

@@ -73,9 +73,16 @@ def answerable(asked: Reading, service: Reading, problems: Problems) -> None:
     if port is None:
         advice = "add service.port, or check with {command: […]}"
         blame(asked, "path", problems, f"there is no port that could be asked; {advice}")
-    elif service.get("protocol") == "tcp":
-        advice = "check with {command: […]}"
-        blame(asked, "path", problems, f"the service speaks tcp, so there is no path that could be asked for; {advice}")
+    elif why := unaskable(service):
+        blame(asked, "path", problems, f"{why}; check with {{command: […]}}")
+
+
+def unaskable(service: Reading) -> str | None:
+    """Return why nobody can ask a service with a port for a path, None where that can be: checks are of HTTP/1.1."""
+    protocol = service.get("protocol")
+    if protocol == "h2":
+        return "a path is asked for in HTTP/1.1, and the service speaks h2"
+    return "the service speaks tcp, so there is no path that could be asked for" if protocol == "tcp" else None
 
 
 def environment(one: Reading, service: Reading | None, problems: Problems) -> None:

@@ -76,9 +76,10 @@ def volume(reading: Reading, problems: Problems) -> None:
 def service(reading: Reading, problems: Problems) -> None:
     _check_health(reading, problems)
     _check_volumes(readings(reading.get("volumes")), problems)
-    if "headers" in reading.values and reading.get("protocol") == "tcp":
-        advice = "the router does not read what a service of tcp is sent; remove it, or 'protocol: tcp'"
-        blame(reading, "headers", problems, advice)
+    for key in ("headers", "keep_alive"):
+        if key in reading.values and reading.get("protocol") == "tcp":
+            advice = "the router does not read what a service of tcp is sent; remove it, or 'protocol: tcp'"
+            blame(reading, key, problems, advice)
     for asked in readings(reading.get("smoke")):
         rollout_rules.answerable(asked, reading, problems)
     for task in (*readings(reading.get("before")), *readings(reading.get("after"))):
@@ -183,11 +184,9 @@ def _check_health(reading: Reading, problems: Problems) -> None:
         if kind in chosen.values and port is None:
             advice = "add service.port, or check with {command: […]}"
             blame(chosen, kind, problems, f"there is no port that could be checked; {advice}")
-    if "path" in chosen.values and port is not None and reading.get("protocol") == "tcp":
-        advice = "write {tcp: true}, or remove 'protocol: tcp'"
-        blame(
-            chosen, "path", problems, f"the service speaks tcp, so there is no path that could be asked for; {advice}"
-        )
+    if "path" in chosen.values and port is not None and (why := rollout_rules.unaskable(reading)):
+        advice = "write {tcp: true} or {command: […]}, or remove 'protocol'"
+        blame(chosen, "path", problems, f"{why}; {advice}")
 
 
 def _check_volumes(volumes: list[Reading], problems: Problems) -> None:

@@ -227,8 +227,13 @@ class Service:
     workdir: str = field(default="/", metadata=key("Folder that the service starts in.", "path inside"))
     port: int | None = field(default=None, metadata=key(
         "Port that the service listens on, on 0.0.0.0. Left out: a worker, without traffic.", low=1, high=65535))
-    protocol: Literal["http", "tcp"] = field(default="http", metadata=key("What the router takes the traffic for.",
-        later=("http2", "grpc", "udp")))
+    protocol: Literal["http", "h2", "tcp"] = field(default="http", metadata=key(
+        "How the service is spoken to: `http`, HTTP/1.1; `h2`, HTTP/2 without TLS, as gRPC is; `tcp`, bytes that the "
+        "router does not read.", later=("udp",)))
+    keep_alive_ms: int | None = field(default=None, metadata=key(
+        "How long the service itself keeps an idle connection open (uvicorn, hypercorn and node 5s, nginx 75s): the "
+        "router uses its connections to the service for half as long. Never say more than it does.", low=1_000,
+        high=3_600_000, default_about="each request has a connection of its own", added=True))
     health: Health = field(metadata=key("How an instance is known to be well; one of `path`, `tcp` and `command`.",
         default=None, default_about="`{tcp: true}` with a port; without one, that it runs"))
     timeouts: Timeouts = field(default=Timeouts(), metadata=key("How long the router waits."))
@@ -259,6 +264,11 @@ class Service:
     data: Data | None = field(default=None, metadata=key(
         "Which form of its data the service writes, and which it can read, so that no way back leads to a release that "
         "cannot read what there is."))
+
+    @property
+    def http(self) -> bool:
+        """Its requests are the router's business, in either version of HTTP."""
+        return self.protocol != "tcp"
 
     @property
     def exclusive(self) -> bool:

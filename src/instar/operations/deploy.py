@@ -13,6 +13,7 @@ from instar.control.report import RolloutReport
 from instar.control.steps import waits_for_somebody
 from instar.errors import Refused, UsageError
 from instar.model.codec import to_json
+from instar.model.definition import Service
 from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
 from instar.model.image import Image
@@ -175,6 +176,7 @@ def begin(
     provider = workspace.provider(settings.provider)
     state = workspace.ledger.find_environment(environment)
     refuse_destroying(state)
+    refuse_other_protocol(workspace, environment, configuration.service)
     refuse_what_is_missing(provider, environment, settings)
     clear_orphans(workspace, provider)
     release = _known_release(workspace, state, image.digest, configuration)
@@ -220,6 +222,19 @@ def refuse_destroying(state: EnvironmentState | None) -> None:
             f"cannot change '{state.id}': it is being destroyed",
             hint=f"finish that first: instar destroy {state.id}",
         )
+
+
+def refuse_other_protocol(workspace: Workspace, environment: EnvironmentId, service: Service) -> None:
+    """Raise Refused where releases would run beside each other of which one is spoken to in HTTP/1.1 and one in HTTP/2:
+    a router speaks to all of an environment in the same way."""
+    for number in sorted({one.release for one in workspace.ledger.instances(environment)}, reverse=True):
+        running = workspace.ledger.get_release(environment, number).service
+        if running.port and service.port and {running.protocol, service.protocol} == {"http", "h2"}:
+            raise Refused(
+                f"cannot change '{environment}': release {number}, which runs, speaks {running.protocol}, and this one "
+                f"speaks {service.protocol}",
+                hint="releases of one environment run beside each other behind one router; make another environment",
+            )
 
 
 def start_rollout(

@@ -8,7 +8,7 @@ from instar.errors import Refused
 from instar.model.outcome import RolloutOutcome
 from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.operations import retention
-from instar.operations.deploy import converge, refuse_destroying, start_rollout
+from instar.operations.deploy import converge, refuse_destroying, refuse_other_protocol, start_rollout
 from instar.operations.locks import hold_environment
 from instar.operations.privilege import require_root_for
 from instar.operations.secret_values import require_values
@@ -42,6 +42,7 @@ def rollback(
                 "nothing says where its port is to listen",
                 hint="deploy a definition with 'listen' for it",
             )
+        refuse_other_protocol(workspace, environment_id, target.service)
         unreadable = unreadable_data(workspace, environment_id, target)
         if unreadable is not None and not force:
             raise Refused(

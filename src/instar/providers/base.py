@@ -144,7 +144,7 @@ class RouterPlan:
 
     environment: EnvironmentId
     listen: tuple[str, ...]  # "127.0.0.1:8080", each
-    protocol: Literal["http", "tcp"]
+    protocol: Literal["http", "h2", "tcp"]
     request_timeout_ms: int
     tunnel_timeout_ms: int
     health_path: str | None  # the router's own check: GET this path, or a TCP connection when None
@@ -154,6 +154,7 @@ class RouterPlan:
     headers: Headers = Headers()
     wait_ms: int = 0  # how long a request waits while no target can take it; 0: it is refused at once
     accept_proxy: tuple[str, ...] = ()  # from these addresses, connections begin with the PROXY protocol's header
+    keep_alive_ms: int = 0  # targets keep idle connections open for so long; 0: each request has one of its own
 
     @property
     def fingerprint(self) -> str:
@@ -167,10 +168,11 @@ class RouterPlan:
         """Return the plan of a router that serves ``service``, and ``others`` that run beside it.
 
         A router has one health check for all: where they ask different paths it only connects, so that no release is
-        judged by a path that it doesn't know.
+        judged by a path that it doesn't know. So with connections: they are kept as all of them allow.
         """
-        http = service.protocol == "http"
-        asked = {_asked_by_router(one) for one in (service, *others)}
+        http = service.http
+        together = (service, *others)
+        asked = {_asked_by_router(one) for one in together}
         path, host = asked.pop() if len(asked) == 1 else _ONLY_CONNECTS
         return cls(
             environment=environment,
@@ -185,6 +187,7 @@ class RouterPlan:
             headers=service.headers if http else Headers(),
             wait_ms=service.timeouts.wait_ms or 0,
             accept_proxy=settings.accept_proxy,
+            keep_alive_ms=min(one.keep_alive_ms or 0 for one in together) if http else 0,
         )
 
 

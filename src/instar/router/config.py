@@ -13,12 +13,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Final, get_args
 
 from instar.errors import RouterError
 from instar.model.codec import ADDED, canonical, from_json, parse
 from instar.model.definition import Headers
-from instar.router import address, checking, headers, previews, served, waiting
+from instar.router import address, checking, connections, headers, previews, served, waiting
 from instar.router.address import Address
 from instar.router.slots import BACKEND, FALL, FREE, HEAVIEST, RISE, Server, Slots
 
@@ -48,7 +48,7 @@ class Plan:
     """
 
     listen: tuple[str, ...]
-    protocol: Literal["http", "tcp"]
+    protocol: connections.Protocol
     request_timeout_ms: int
     tunnel_timeout_ms: int
     health_path: str | None
@@ -59,7 +59,12 @@ class Plan:
     headers: Headers = field(default=Headers(), metadata=ADDED)
     wait_ms: int = field(default=0, metadata=ADDED)
     accept_proxy: tuple[str, ...] = field(default=(), metadata=ADDED)
+    keep_alive_ms: int = field(default=0, metadata=ADDED)
     form: int = field(default=1, metadata=ADDED)
+
+    @property
+    def http(self) -> bool:
+        return self.protocol != "tcp"
 
     @property
     def slots(self) -> int:
@@ -127,7 +132,7 @@ def read_plan(text: str) -> Plan:
 def read_slots(text: str) -> Slots:
     """Return what a file's slots hold. Raises RouterError."""
     lines = [line for line in text.splitlines() if line.lstrip().startswith("server ")]
-    slots = [line for line in lines if line != previews.SERVER and not line.startswith(waiting.SERVER)]
+    slots = [line for line in lines if not line.startswith((previews.SERVER, waiting.SERVER))]
     found = [_SERVER.fullmatch(line) for line in slots]
     if not all(match and int(match["slot"]) == count for count, match in enumerate(found, 1)):
         raise _damaged("its server lines are not as Instar wrote them")
@@ -163,10 +168,10 @@ def _require(plan: Plan) -> None:
         raise RouterError(f"cannot read the router's file: a newer Instar wrote it (form {plan.form})")
     _require_check(plan)
     _require_numbers(plan)
-    if plan.preview and plan.protocol != "http":
+    if plan.preview and not plan.http:
         raise RouterError("cannot configure a router: there is no preview of a service that does not speak http")
-    if plan.protocol not in ("http", "tcp"):
-        raise RouterError(f"cannot configure a router: it speaks http or tcp, not {plan.protocol!r}")
+    if plan.protocol not in get_args(connections.Protocol):
+        raise RouterError(f"cannot configure a router: it speaks http, h2 or tcp, not {plan.protocol!r}")
     for network in plan.accept_proxy:
         if not _is_network(network):
             raise RouterError(f"cannot configure a router: {network!r} is no address of a server in front")
@@ -188,6 +193,8 @@ def _require_numbers(plan: Plan) -> None:
             raise RouterError(f"cannot configure a router: no time-out can be {timeout_ms} ms")
     if not 0 <= plan.wait_ms <= LONGEST_MS - plan.request_timeout_ms - 1_000:
         raise RouterError(f"cannot configure a router: no request can wait {plan.wait_ms} ms")
+    if plan.keep_alive_ms and not 1_000 <= plan.keep_alive_ms <= LONGEST_MS:
+        raise RouterError(f"cannot configure a router: no connection is kept open for {plan.keep_alive_ms} ms")
     if not (0 < plan.headers.size_bytes <= headers.LARGEST_BYTES and 0 < plan.headers.count <= headers.MOST):
         raise RouterError(
             f"cannot configure a router: headers cannot have {plan.headers.size_bytes} bytes and {plan.headers.count}"
@@ -214,7 +221,7 @@ def _global(plan: Plan, confined: bool) -> str:
         f'  stats socket "unix@${{{SOCKET}}}" mode 600 level admin expose-fd listeners',
     ]
     if plan.form > 1:
-        lines += headers.room(plan.headers) if plan.protocol == "http" else ()
+        lines += headers.room(plan.headers) if plan.http else ()
         lines.append(f"  tune.sndbuf.server {SENT_AHEAD_BYTES}")
     if plan.preview or plan.wait_ms:
         lines.append("  default-path config")  # where the map and the script are
@@ -225,13 +232,12 @@ def _global(plan: Plan, confined: bool) -> str:
 
 
 def _defaults(plan: Plan) -> str:
-    """A connection to a server serves one request, as a server may close an idle one just as a request is sent on it;
-    and a request that was sent is never sent again, as only its connection is tried again."""
+    """A request that was sent is never sent again, as only its connection is tried again."""
     request_ms = plan.request_timeout_ms
     client_ms = request_ms if plan.form == 1 else max(request_ms, CLIENT_MS, plan.wait_ms)
     lines = [
         "defaults",
-        f"  mode {plan.protocol}",
+        f"  mode {connections.mode(plan.protocol)}",
         "  timeout connect 2s",
         f"  timeout client {client_ms}ms",
         f"  timeout server {request_ms}ms",
@@ -242,11 +248,11 @@ def _defaults(plan: Plan) -> str:
         "  retries 3",
         "  option redispatch 1",
     ]
-    if plan.protocol == "http":
+    if plan.http:
         lines += [
             "  timeout http-request 10s",
             f"  timeout http-keep-alive {KEEP_ALIVE_MS}ms",
-            "  option http-server-close",
+            connections.option(plan.keep_alive_ms),
             "  option idle-close-on-response",
             *([headers.refusal(plan.headers)] if plan.form > 1 else ()),
         ]
@@ -255,11 +261,11 @@ def _defaults(plan: Plan) -> str:
 
 def _frontends(plan: Plan) -> str:
     names = variables(plan)
-    rules = [*_in_front(plan), *(headers.rules(plan.form, proxied=bool(plan.accept_proxy)) if _http(plan) else ())]
+    rules = [*_in_front(plan), *(headers.rules(plan.form, proxied=bool(plan.accept_proxy)) if plan.http else ())]
     previewed = "{ req.fhdr(X-Instar-Release) -m found }" if plan.preview == previews.HEADER else ""
     lines = ["frontend public"]
     lines += [f'  bind "fd@${{{name}}}" # {where}' for name, where in zip(names, plan.public, strict=False)]
-    lines += [*rules, *waiting.hold(plan.protocol, plan.wait_ms, unless=previewed)]
+    lines += [*rules, *waiting.hold(connections.mode(plan.protocol), plan.wait_ms, unless=previewed)]
     lines += [*previews.selection(plan.preview), *waiting.selection(plan.wait_ms), f"  default_backend {BACKEND}"]
     if plan.preview_address:
         lines += previews.frontend(names[-1], plan.preview_address, rules)
@@ -272,20 +278,18 @@ def _in_front(plan: Plan) -> list[str]:
     return [*lines, "  tcp-request connection expect-proxy layer4 if in-front"] if lines else []
 
 
-def _http(plan: Plan) -> bool:
-    return plan.protocol == "http"
-
-
 def _backends(plan: Plan) -> str:
     """The last is that of the slots, whose ``server`` lines follow."""
-    lines = [*previews.backend(plan.preview)] if plan.preview else []
+    rules, words = connections.elsewhere(plan.protocol, plan.keep_alive_ms)
+    lines = [*previews.backend(plan.preview, rules, words)] if plan.preview else []
     if plan.wait_ms:
         lines += waiting.backend(plan.public[0], plan.wait_ms + plan.request_timeout_ms, plan.accept_proxy)
     lines += [f"backend {BACKEND}", "  balance roundrobin", served.TABLE]
-    if plan.protocol == "http":
-        lines += served.RULES
+    if plan.http:
+        lines += [*served.RULES, *connections.reuse(plan.protocol, plan.keep_alive_ms)]
     lines += checking.rules(plan.form, plan.health_path, plan.health_host)
-    lines.append(f"  default-server check inter {CHECK_INTERVAL_MS}ms fall {FALL} rise {RISE}")
+    spoken = connections.server(plan.protocol, plan.keep_alive_ms)
+    lines.append(f"  default-server check inter {CHECK_INTERVAL_MS}ms fall {FALL} rise {RISE}{spoken}")
     return "\n".join(lines)
 
 

@@ -92,8 +92,9 @@ def frontend(variable: str, address: Address, rules: Sequence[str]) -> Sequence[
     return ["frontend preview", f'  bind "fd@${{{variable}}}" # {address}', *rules, f"  default_backend {_BACKEND}"]
 
 
-def backend(kind: str) -> Sequence[str]:
-    """Return the backend. Who asks for a release that is not there must not be given another one."""
+def backend(kind: str, rules: Sequence[str], words: str) -> Sequence[str]:
+    """Return the backend, with ``rules`` and ``words`` for the server about connections. Who asks for a release that is
+    not there must not be given another one."""
     key, answer, said = f"str({_NEWEST})", "status 503", "no release to preview"
     if kind == HEADER:
         key, answer, said = "req.fhdr(X-Instar-Release)", "status 404", "no such release to preview"
@@ -104,7 +105,8 @@ def backend(kind: str) -> Sequence[str]:
         "  http-request set-dst var(txn.to),field(1,/)",
         "  http-request set-dst-port var(txn.to),field(2,/)",
         "  retries 0",
-        SERVER,
+        *rules,
+        f"{SERVER}{words}",
     ]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 from instar.router.address import Address
 from instar.router.slots import BACKEND
@@ -56,12 +56,12 @@ def load(wait_ms: int) -> Sequence[str]:
     return (f"  lua-load {SCRIPT}",) if wait_ms else ()
 
 
-def hold(protocol: Literal["http", "tcp"], wait_ms: int, *, unless: str = "") -> Sequence[str]:
+def hold(mode: str, wait_ms: int, *, unless: str = "") -> Sequence[str]:
     """Return the rules of the public frontend. ``unless``: what is for somebody else than the servers."""
     if not wait_ms:
         return ()
     held = f"lua.wait {wait_ms} if {{ nbsrv({BACKEND}) lt 1 }}{f' !{unless}' if unless else ''}"
-    if protocol == "http":
+    if mode == "http":
         return (f"  http-request {held}",)
     return (f"  tcp-request inspect-delay {wait_ms + 1_000}ms", f"  tcp-request content {held}")
 
