@@ -123,6 +123,19 @@ def test_a_rollback_goes_to_what_served_last_and_starts_nothing(workspace: Simul
     assert (forward.release, forward.active) == (2, 2)
 
 
+def test_releases_of_http_and_of_http_2_do_not_run_beside_each_other(
+    workspace: SimulatedWorkspace, loaded: Loaded, tmp_path: Path
+) -> None:
+    deployed(workspace, loaded, "one")
+    other = DEFINITION.replace("health: {path: /healthz}", "protocol: h2")
+    (tmp_path / "instar.yaml").write_text(other)
+    with pytest.raises(Refused, match="release 1, which runs, speaks http, and this one speaks h2"):
+        deployed(workspace, load(tmp_path / "instar.yaml"), "two")
+    assert len(workspace.ledger.releases(DEV)) == 1
+    destroy(workspace, DEV, volumes=False)
+    assert deployed(workspace, load(tmp_path / "instar.yaml"), "two").outcome == "done"
+
+
 def test_a_promotion_takes_the_very_image_and_the_target_s_own_configuration(
     workspace: SimulatedWorkspace, loaded: Loaded
 ) -> None:
