@@ -133,7 +133,7 @@ class SimulatedRouter:
             if address in self.taken and address not in ours:
                 raise RouterError(f"cannot listen on '{address}': {self.taken[address]} has it")
 
-    def ensure(self, plan: RouterPlan) -> None:
+    def ensure(self, plan: RouterPlan, *, door: bool = False) -> None:
         self._refuse("ensure", plan.environment)
         self.check(plan)
         with self._guard:

@@ -17,7 +17,7 @@ from instar.cli.main import instar as instar_command
 from instar.definition.machine import as_component, load_machine, machine_file, parse_machine
 from instar.definition.published import machine_json_schema, machine_reference
 from instar.errors import HostError, InstarError, LedgerUnreachable, MachineFileError
-from instar.model.machine import AcmeSettings, AgentSettings, DnsSettings, MachineSettings, NoticeSettings
+from instar.model.machine import AcmeSettings, AgentSettings, DnsSettings, EdgeSettings, MachineSettings, NoticeSettings
 from instar.workspace import MachineWorkspace
 
 DOCS = Path(__file__).parents[2] / "docs" / "machine.md"
@@ -37,6 +37,7 @@ def test_the_page_and_its_example_are_current() -> None:
         notices=NoticeSettings(
             command=("/usr/local/bin/page", "--severity", "high"), url="https://hooks.example.org/instar"
         ),
+        edge=EdgeSettings(http=("0.0.0.0:80", "[::]:80"), https=("0.0.0.0:443", "[::]:443")),
         acme=AcmeSettings(
             contact="ops@example.org",
             dns=DnsSettings(command=("/usr/local/bin/dns-record", "--zone", "example.org"), wait_ms=60_000),
@@ -51,6 +52,7 @@ def test_the_schema_is_strict() -> None:
         "agent",
         "notices",
         "acme",
+        "edge",
     }
     assert schema["properties"]["agent"]["properties"]["check"]["default"] == "5s"
     answer = CliRunner().invoke(instar_command, ["schema", "--machine"], standalone_mode=False)

@@ -54,6 +54,6 @@ def _obstacle(snapshot: Snapshot, source: Release, active: Release) -> str | Non
         return "the two write different versions of the data, or say different things of them"
     if not source.ran_well:
         return "that one never ran well"
-    if routed(source) and not snapshot.environment.settings.listen:
+    if routed(source) and not snapshot.environment.settings.is_reached:
         return "nothing says where its port is to listen"
     return None

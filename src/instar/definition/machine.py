@@ -29,13 +29,14 @@ VARIABLE: Final = "INSTAR_CONFIG"
 
 _ELSEWHERE: Final = {
     **dict.fromkeys(("state", "home", "state_directory"), "where state is kept is said by INSTAR_HOME"),
-    **dict.fromkeys(("edge", "registries", "commands", "indexes"), "it is not in this version"),
+    **dict.fromkeys(("registries", "commands", "indexes"), "it is not in this version"),
     **dict.fromkeys(("name", "image", "service", "environments"), "a service stands in its own instar.yaml"),
 }
 MACHINE: Final = Sections(
     {
         model.MachineSettings: About("a section such as {agent: {metrics: '127.0.0.1:9464'}}", elsewhere=_ELSEWHERE),
         model.AgentSettings: About("a section {metrics, check, log_format}"),
+        model.EdgeSettings: About("a section {http, https}"),
         model.NoticeSettings: About("a section {command, url}"),
         model.AcmeSettings: About("a section {directory, contact, ca, profile, check, dns}"),
         model.DnsSettings: About("a section {command, timeout, wait}"),

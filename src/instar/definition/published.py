@@ -67,7 +67,7 @@ that stands twice and a YAML alias are errors with line and column, told by ever
 - **An option of the command line wins**, key by key.
 - **`INSTAR_CONFIG=FILE`** names another file, which then has to be there. With `INSTAR_HOME` set it is
   `$INSTAR_HOME/config.yaml`: what is kept apart has settings of its own.
-- **`registries`, `indexes`, `edge`**, and `commands` that definitions refer to by name, come with what uses them. Until
+- **`registries`, `indexes`**, and `commands` that definitions refer to by name, come with what uses them. Until
   then they are refused, like any key that would do nothing.
 """
 

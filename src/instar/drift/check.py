@@ -205,5 +205,5 @@ def _is_missed(ledger: Ledger, provider: Provider, state: EnvironmentState, rele
     """Tell whether something runs that should have traffic, and can have none."""
     instances = [one for one in ledger.instances(state.id) if one.task is None and one.started_at is not None]
     active = [one for one in instances if one.release == state.active and one.release in releases]
-    routed = bool(active) and bool(state.settings.listen) and releases[active[0].release].service.port is not None
+    routed = bool(active) and state.settings.is_reached and releases[active[0].release].service.port is not None
     return routed and any(one.state == "running" for one in provider.observe(state.id, active).groups)

@@ -299,6 +299,11 @@ class Settings:
 
     provider_settings: Mapping[str, Any] = field(default_factory=dict, metadata=ADDED)  # its section, as JSON has it
 
+    @property
+    def is_reached(self) -> bool:
+        """Requests have a way to it: an address or a name."""
+        return bool(self.listen or self.names.sites)
+
     @classmethod
     def of(cls, environment: Environment) -> Settings:
         return cls(**{setting.name: getattr(environment, setting.name) for setting in fields(cls)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Literal
 
 from instar.model.declaration import key
@@ -69,6 +70,31 @@ class AcmeSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EdgeSettings:
+    """Where the machine's edge listens; () for every address of the machine."""
+
+    http: tuple[str, ...] = field(default=(), metadata=key(
+        "Where names of `http` are reached, and those of `https` are sent on.", "address", or_one=True,
+        default_about="port 80 of every address"))
+    https: tuple[str, ...] = field(default=(), metadata=key(
+        "Where names of `https` are reached.", "address", or_one=True, default_about="port 443 of every address"))
+
+    @property
+    def http_addresses(self) -> tuple[str, ...]:
+        return self.http or _everywhere(80)
+
+    @property
+    def https_addresses(self) -> tuple[str, ...]:
+        return self.https or _everywhere(443)
+
+
+def _everywhere(port: int) -> tuple[str, ...]:
+    """Return every address of this machine, of IPv6 too where it has that."""
+    has_version_6 = Path("/proc/net/if_inet6").exists()
+    return (f"0.0.0.0:{port}", *([f"[::]:{port}"] if has_version_6 else []))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MachineSettings:
     """``ledger``: the address of the database that this machine shares with others, None where it has its own file."""
 
@@ -77,6 +103,8 @@ class MachineSettings:
         default_about="a file of this machine"))
     agent: AgentSettings = field(default=AgentSettings(), metadata=key(
         "What `instar agent` does unless its options say otherwise."))
+    edge: EdgeSettings = field(default=EdgeSettings(), metadata=key(
+        "Where the machine is reached by name."))
     notices: NoticeSettings = field(default=NoticeSettings(), metadata=key(
         "Where the agent's notices go unless its options say otherwise."))
     acme: AcmeSettings = field(default=AcmeSettings(), metadata=key(

@@ -90,7 +90,8 @@ class EnvironmentStatus:
     """``unfinished`` is the target of a rollout that no process is carrying on, or that runs just now.
 
     ``router``: it runs, and under its holder. ``layers``: what keeps what it runs on as it was baked. ``alarm``: why
-    the agent replaces nothing any more; ``agent``: its pid.
+    the agent replaces nothing any more; ``agent``: its pid. ``names``: where it is reached through the
+    machine's edge.
     """
 
     environment: EnvironmentId
@@ -104,3 +105,9 @@ class EnvironmentStatus:
     alarm: str | None = None
     agent: int | None = None
     layers: LayerGuarantee | None = None
+    names: tuple[str, ...] = ()
+
+    @property
+    def reached_at(self) -> tuple[str, ...]:
+        """Return the addresses and the names that requests come by."""
+        return (*self.listen, *self.names)

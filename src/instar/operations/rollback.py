@@ -36,7 +36,7 @@ def rollback(
         environment = workspace.ledger.get_environment(environment_id)
         refuse_destroying(environment)
         target = _target(workspace, environment, to)
-        if target.service.port is not None and not environment.settings.listen:
+        if target.service.port is not None and not environment.settings.is_reached:
             raise Refused(
                 f"cannot roll back '{environment_id}' to release {target.number}: "
                 "nothing says where its port is to listen",

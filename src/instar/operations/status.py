@@ -8,6 +8,7 @@ from instar.control.endings import why_ended
 from instar.control.observe import observe
 from instar.control.snapshot import GroupView, Snapshot
 from instar.control.steps import awaited, waits_for_somebody
+from instar.model.environment import HostNames
 from instar.model.release import EnvironmentState, Release
 from instar.model.status import EnvironmentStatus, InstanceStatus, ReleaseStatus, RolloutStatus, TaintStatus
 from instar.operations.layers import guarantee
@@ -31,6 +32,7 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
     return EnvironmentStatus(
         environment=environment.id,
         listen=environment.settings.listen,
+        names=_addresses(environment.settings.names),
         active=environment.active,
         unfinished=environment.rollout.target if environment.rollout else None,
         router=snapshot.router_plan is not None,
@@ -43,6 +45,12 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
         agent=agent_pid(workspace),
         layers=guarantee(workspace, environment.id),
     )
+
+
+def _addresses(names: HostNames) -> tuple[str, ...]:
+    """Return where each name is reached, as a browser has it."""
+    secure = {*names.https, *(source for source in names.redirect if source in names.secure_hosts)}
+    return tuple(f"{'https' if site in secure else 'http'}://{site}" for site in names.sites)
 
 
 def _percents(weights: Mapping[int, int]) -> Mapping[int, int]:

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from instar.model.codec import canonical
+from instar.model.codec import ADDED, canonical
 from instar.model.definition import Headers, Service
 from instar.model.digest import Digest
-from instar.model.environment import Check, Network, Settings
+from instar.model.environment import Check, HostNames, Network, Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Process, Release, Served
 from instar.model.survey import Survey
@@ -155,6 +155,8 @@ class RouterPlan:
     wait_ms: int = 0  # how long a request waits while no target can take it; 0: it is refused at once
     accept_proxy: tuple[str, ...] = ()  # from these addresses, connections begin with the PROXY protocol's header
     keep_alive_ms: int = 0  # targets keep idle connections open for so long; 0: each request has one of its own
+    names: HostNames = field(default=HostNames(), metadata=ADDED)  # whose requests the machine's edge passes on
+    expected: tuple[str, ...] = field(default=(), metadata=ADDED)  # names that stay where they are until it serves
 
     @property
     def fingerprint(self) -> str:
@@ -188,6 +190,7 @@ class RouterPlan:
             wait_ms=service.timeouts.wait_ms or 0,
             accept_proxy=settings.accept_proxy,
             keep_alive_ms=min(one.keep_alive_ms or 0 for one in together) if http else 0,
+            names=settings.names,
         )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from instar.errors import Refused
 from instar.model.definition import Service
 from instar.model.drift import Finding
-from instar.model.environment import Check, Settings
+from instar.model.environment import Check, HostNames, Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Process, Release
 from instar.providers.base import (
@@ -95,14 +95,44 @@ class Runtime(Networks, Volumes, Layers, Shells, Ends, Protocol):
         """Return what on this machine will get in an instance's way (a firewall, an unreachable resolver)."""
 
 
+class Passed(Protocol):
+    """What an edge passes to an environment."""
+
+    @property
+    def names(self) -> HostNames: ...
+    @property
+    def expected(self) -> tuple[str, ...]: ...
+
+
+class MachineEdge(Edge, Protocol):
+    """Passes requests to routers by name. One for all environments; it is there as long as one has names."""
+
+    def check(self) -> None:
+        """Raise RouterError when its addresses cannot be had (the port is taken: by which process)."""
+
+    def ensure(self, plan: RouterPlan) -> bool:
+        """Pass requests for the plan's names to its environment's router, and no others; return whether some are
+        passed to it still that another expects. No request is lost."""
+
+    def passed(self, environment: EnvironmentId) -> Passed | None:
+        """Return what is passed to an environment; None for nothing, and where no edge runs as it should."""
+
+    def remove(self, environment: EnvironmentId) -> None:
+        """Pass nothing to an environment any more."""
+
+    def clear_orphans(self, known: Callable[[], Sequence[EnvironmentId]]) -> tuple[str, ...]:
+        """Pass nothing to environments that are none of ``known()``; return what of it went."""
+
+
 class Router(Previews, Counts, Protocol):
     """Where traffic goes. One per environment; a place is made known to it by ``ensure``."""
 
     def check(self, plan: RouterPlan) -> None:
         """Raise RouterError when ``plan.listen`` cannot be had (the port is taken: by which process)."""
 
-    def ensure(self, plan: RouterPlan) -> None:
-        """Make the router run as ``plan`` says, without losing a request when it runs already."""
+    def ensure(self, plan: RouterPlan, *, door: bool = False) -> None:
+        """Make the router run as ``plan`` says, without losing a request when it runs already. ``door``: the edge asks
+        it though the plan has no names."""
 
     def attach(self, environment: EnvironmentId, targets: Sequence[Target]) -> None:
         """Make ``targets`` known with weight 0, and return when the router's own checks have found each well.
@@ -142,10 +172,11 @@ class Router(Previews, Counts, Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MachineProvider:
-    """Implements :class:`instar.providers.base.Provider`. It has every facet."""
+    """Implements :class:`instar.providers.base.Provider`. It has every facet; an edge where it is given one."""
 
     runtime: Runtime
     router: Router
+    edge: MachineEdge | None = None
     traits: Traits = Traits()
 
     @property
@@ -169,10 +200,6 @@ class MachineProvider:
         return self.router
 
     @property
-    def edge(self) -> Edge | None:
-        return None
-
-    @property
     def layers(self) -> Layers:
         return self.runtime
 
@@ -193,8 +220,10 @@ class MachineProvider:
     ) -> tuple[str, ...]:
         if launching:
             self._require_room(settings, service)
-        if settings.listen and service.port is not None:
+        if service.port is not None and settings.is_reached:
             self.router.check(RouterPlan.of(environment, settings, service))
+        if service.port is not None and settings.names.sites and self.edge is not None:
+            self.edge.check()
         return self.runtime.warnings()
 
     def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:
@@ -208,7 +237,7 @@ class MachineProvider:
         router = self.router.observe(environment)
         traffic = Traffic(
             running=router.running,
-            plan=None if router.plan is None else router.plan.fingerprint,
+            plan=None if router.plan is None else self._with_names(environment, router.plan).fingerprint,
             groups={item.target.name: item for item in router.targets},
             previewed=router.previewed,
         )
@@ -226,7 +255,7 @@ class MachineProvider:
 
     def expose(self, release: Release, groups: Sequence[Instance], plan: RouterPlan | None = None) -> None:
         if plan is not None:
-            self.router.ensure(plan)
+            self._ensure(plan)
         if groups:
             port = release.service.port
             assert port is not None
@@ -252,6 +281,8 @@ class MachineProvider:
         self.runtime.forget_logs(names)
 
     def close(self, environment: EnvironmentId) -> None:
+        if self.edge is not None:
+            self.edge.remove(environment)
         self.router.remove(environment)
 
     def forget(self, environment: EnvironmentId, names: Sequence[str], *, volumes: bool) -> None:
@@ -260,7 +291,25 @@ class MachineProvider:
     def sweep(
         self, groups: Callable[[], Sequence[Instance]], environments: Callable[[], Sequence[EnvironmentId]]
     ) -> tuple[str, ...]:
-        return (*self.runtime.clear_orphans(groups), *self.router.clear_orphans(environments))
+        return (
+            *self.runtime.clear_orphans(groups),
+            *(() if self.edge is None else self.edge.clear_orphans(environments)),
+            *self.router.clear_orphans(environments),
+        )
+
+    def _ensure(self, plan: RouterPlan) -> None:
+        """What comes by name finds a router that takes it, before it comes and as long as it does."""
+        if self.edge is None:
+            self.router.ensure(plan)
+        elif plan.names.sites or plan.expected:
+            self.router.ensure(plan)
+            self.edge.ensure(plan)
+        else:
+            self.router.ensure(plan, door=self.edge.ensure(plan))
+
+    def _with_names(self, environment: EnvironmentId, plan: RouterPlan) -> RouterPlan:
+        passed = None if self.edge is None else self.edge.passed(environment)
+        return plan if passed is None else replace(plan, names=passed.names, expected=passed.expected)
 
     def _require_room(self, settings: Settings, service: Service) -> None:
         needed, room = settings.instances * service.limits.memory_bytes, self.runtime.room_bytes()

@@ -9,6 +9,7 @@ from instar.providers.base import Traits
 if TYPE_CHECKING:
     from instar.host.filesystems.layers import LayerImages
     from instar.model.component import Component
+    from instar.model.machine import MachineSettings
     from instar.model.state import StateDirectory
     from instar.providers.base import Provider
     from instar.store import Store
@@ -23,6 +24,10 @@ class Site(Protocol):
     def state_id(self) -> str:
         """Six hexadecimal digits, made at the first call, that mark everything global to this host as this state
         directory's. Raises HostError when they were lost."""
+
+    @property
+    def machine_settings(self) -> MachineSettings | None:
+        """What the machine's own file says, None where there is none. Raises MachineFileError, HostError."""
 
     @property
     def store(self) -> Store: ...

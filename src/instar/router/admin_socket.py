@@ -20,12 +20,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from instar.errors import RouterError, RouterUnreachable
+from instar.router.edge import answers, certificates, names, tickets
 from instar.router.previews import MAP
 from instar.router.slots import BACKEND
 
 _SLOT = rf"{BACKEND}/s[1-9][0-9]{{0,4}}"
 _MAP, _KEY = re.escape(MAP), r"(?:[1-9][0-9]{0,9}|newest)"
 _NUMBER = r"[0-9]{1,10}"
+_EDGE_MAPS = "|".join(map(re.escape, (names.MAP, answers.ANSWERS)))
 _ALLOWED = re.compile(
     r"show info"
     rf"|show servers state {BACKEND}"
@@ -40,13 +42,32 @@ _ALLOWED = re.compile(
     rf"|show map {_MAP}"
     rf"|(?:add|set) map {_MAP} {_KEY} [0-9a-f.:]{{2,45}}/[0-9]{{1,5}}"
     rf"|del map {_MAP} {_KEY}"
-    rf"|shutdown sessions server {_SLOT}",
+    rf"|shutdown sessions server {_SLOT}"
+    rf"|show map (?:{_EDGE_MAPS})"
+    rf"|(?:add|set) map {re.escape(names.MAP)} {names.ENTRY[0]} {names.ENTRY[1]}"
+    rf"|del map {re.escape(names.MAP)} {names.ENTRY[0]}"
+    rf"|(?:add|set) map {re.escape(answers.ANSWERS)} (?:thumbprint|nonce) {answers.VALUE}"
+    rf"|del map {re.escape(answers.ANSWERS)} (?:thumbprint|nonce)"
+    rf"|{certificates.SHOW}"
+    rf"|show ssl cert(?: {certificates.FILE})?"
+    rf"|(?:new|commit|abort|del) ssl cert {certificates.FILE}"
+    rf"|set ssl cert {certificates.FILE} <<\n{certificates.PEM}"
+    rf"|add ssl crt-list {certificates.LIST} <<\n{certificates.LINE}\n"
+    rf"|del ssl crt-list {certificates.LIST} {certificates.FILE}"
+    rf"|set ssl tls-key #0 {tickets.KEY}",
     re.ASCII,
 )
-_TALKS = ("IP changed from", "no need to change", "port changed from")  # what HAProxy says when it did as it was told
+# what HAProxy says when it did as it was told
+_TALKS: tuple[str, ...] = (
+    *("IP changed from", "no need to change", "port changed from", "TLS ticket key updated"),
+    *("New empty certificate store", "Inserting cert", "Committing certificates/"),
+    *("Transaction created for", "Transaction updated for", "Transaction aborted for"),
+    *("Entry 'certificates/", "Certificate 'certificates/"),
+)
 Statistics = Mapping[tuple[str, str], Mapping[str, str]]
 _PROMPT = "\n> "
 _SHOW = "show "
+_FAILED = "Failed!"
 
 
 def ask(directory: Path, name: str, commands: Sequence[str], *, timeout_s: float = 5.0) -> tuple[str, ...]:
@@ -58,12 +79,15 @@ def ask(directory: Path, name: str, commands: Sequence[str], *, timeout_s: float
     """
     for command in commands:
         if not _ALLOWED.fullmatch(command):
-            raise RouterError(f"cannot tell the router {command!r}: not one of the commands it is told")
-    answers = _exchange(directory, name, commands, timeout_s)
-    for command, answer in zip(commands, answers, strict=True):
-        if not command.startswith(_SHOW) and answer.strip() and not answer.strip().startswith(_TALKS):
-            raise RouterError(f"cannot carry out {command!r}: HAProxy says: {answer.strip()}")
-    return tuple(answers)
+            told = command.partition("\n")[0]
+            raise RouterError(f"cannot tell the router {told!r}: not one of the commands it is told")
+    found = _exchange(directory, name, commands, timeout_s)
+    for command, answer in zip(commands, found, strict=True):
+        said = answer.strip()
+        if not command.startswith(_SHOW) and said and (not said.startswith(_TALKS) or _FAILED in said):
+            told = command.partition("\n")[0]  # what follows may be a key
+            raise RouterError(f"cannot carry out {told!r}: HAProxy says: {said}")
+    return tuple(found)
 
 
 def read_info(text: str) -> Mapping[str, str]:
@@ -92,7 +116,7 @@ def _exchange(directory: Path, name: str, commands: Sequence[str], timeout_s: fl
 
 
 def _answers(path: str, commands: Sequence[str], timeout_s: float) -> list[str]:
-    answers: list[str] = []
+    said: list[str] = []
     listeners: set[int] = set()
     for together in _conversations(commands):
         with socket.socket(socket.AF_UNIX) as connection:
@@ -101,16 +125,20 @@ def _answers(path: str, commands: Sequence[str], timeout_s: float) -> list[str]:
             listeners.add(_listener(connection))
             if len(listeners) > 1:
                 raise RouterUnreachable("cannot speak to the router: another HAProxy has taken its place meanwhile")
+            if "\n" in together[0]:  # what follows a command ends with an empty line, and HAProxy then the connection
+                connection.sendall(f"{together[0]}\n".encode("ascii"))
+                said.append(_received(connection))
+                continue
             connection.sendall("".join(f"{line}\n" for line in ("prompt", *together, "quit")).encode("ascii"))
-            answers += _split(_received(connection), len(together))
-    return answers
+            said += _split(_received(connection), len(together))
+    return said
 
 
 def _conversations(commands: Sequence[str]) -> Iterator[list[str]]:
     """Yield what is said in one connection each, in order."""
-    for shows, run in itertools.groupby(commands, lambda command: command.startswith(_SHOW)):
+    for alone, run in itertools.groupby(commands, lambda one: one.startswith(_SHOW) or "\n" in one):
         together = list(run)
-        yield from ([one] for one in together) if shows else [together]
+        yield from ([one] for one in together) if alone else [together]
 
 
 def _split(text: str, count: int) -> list[str]:

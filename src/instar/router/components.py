@@ -59,6 +59,15 @@ def haproxy_user() -> int | None:
         return None
 
 
+def haproxy_owner() -> tuple[int, int]:
+    """Return user and group of an HAProxy that has started: root's where Debian's own are not there."""
+    try:
+        found = pwd.getpwnam("haproxy") if confinement_possible() else None
+    except KeyError:
+        found = None
+    return (found.pw_uid, found.pw_gid) if found else (0, 0)
+
+
 def _about_haproxy() -> str | None:
     """Return what HAProxy says of itself, None where there is none."""
     program = process.find_program("haproxy")

@@ -24,6 +24,8 @@ from instar.router.slots import BACKEND, FALL, FREE, HEAVIEST, RISE, Server, Slo
 
 SOCKET: Final = "INSTAR_SOCKET"  # the holder's environment names HAProxy's socket and the listening descriptors
 LISTEN: Final = "INSTAR_LISTEN_"
+DOOR: Final = "INSTAR_DOOR"  # the descriptor where the edge asks
+DOOR_ROOT: Final = "INSTAR_DOOR_ROOT"  # the directory of that socket, which is all that HAProxy sees
 FEWEST_SLOTS, SLOTS_PER_INSTANCE = 16, 6
 LONGEST_MS: Final = 2**31 - 1  # Source: HAProxy 2.6 configuration manual, 2.5 "Time format"
 KEEP_ALIVE_MS: Final = 60_000
@@ -44,7 +46,7 @@ class Plan:
 
     ``also`` are addresses that it listens on from before, each part of one of ``listen`` ("every address"): closing a
     socket would lose who has connected to it and waits. ``preview`` is where requests for one release are told apart:
-    at an address of their own, by a "header", or (None) nowhere.
+    at an address of their own, by a "header", or (None) nowhere. ``door``: the machine's edge asks too.
     """
 
     listen: tuple[str, ...]
@@ -61,6 +63,7 @@ class Plan:
     accept_proxy: tuple[str, ...] = field(default=(), metadata=ADDED)
     keep_alive_ms: int = field(default=0, metadata=ADDED)
     form: int = field(default=1, metadata=ADDED)
+    door: bool = field(default=False, metadata=ADDED)
 
     @property
     def http(self) -> bool:
@@ -140,8 +143,10 @@ def read_slots(text: str) -> Slots:
 
 
 def variables(plan: Plan) -> tuple[str, ...]:
-    """Return the names of the environment variables that hold the descriptors of its addresses, in their order."""
-    return tuple(f"{LISTEN}{index}" for index, _ in enumerate(plan.addresses))
+    """Return the names of the environment variables that hold the descriptors of its addresses, in their order, and
+    of its door."""
+    doors = (DOOR,) if plan.door else ()
+    return (*(f"{LISTEN}{index}" for index, _ in enumerate(plan.addresses)), *doors)
 
 
 def _held(match: re.Match[str]) -> Server | None:
@@ -159,7 +164,7 @@ def _damaged(why: str) -> RouterError:
 
 
 def _require(plan: Plan) -> None:
-    if not plan.listen or len(set(plan.addresses)) != len(plan.addresses):
+    if not (plan.listen or plan.door) or len(set(plan.addresses)) != len(plan.addresses):
         raise RouterError("cannot configure a router: it needs addresses to listen on, each one once")
     preview = plan.preview_address
     if preview and any(preview.overlaps(one) for one in plan.public):
@@ -227,7 +232,8 @@ def _global(plan: Plan, confined: bool) -> str:
         lines.append("  default-path config")  # where the map and the script are
     lines += waiting.load(plan.wait_ms)
     if confined:
-        lines += ["  user haproxy", "  group haproxy", "  chroot /var/lib/haproxy"]
+        root = f'"${{{DOOR_ROOT}}}"' if plan.door else "/var/lib/haproxy"
+        lines += ["  user haproxy", "  group haproxy", f"  chroot {root}"]
     return "\n".join(lines)
 
 
@@ -262,14 +268,27 @@ def _defaults(plan: Plan) -> str:
 def _frontends(plan: Plan) -> str:
     names = variables(plan)
     rules = [*_in_front(plan), *(headers.rules(plan.form, proxied=bool(plan.accept_proxy)) if plan.http else ())]
-    previewed = "{ req.fhdr(X-Instar-Release) -m found }" if plan.preview == previews.HEADER else ""
-    lines = ["frontend public"]
-    lines += [f'  bind "fd@${{{name}}}" # {where}' for name, where in zip(names, plan.public, strict=False)]
-    lines += [*rules, *waiting.hold(connections.mode(plan.protocol), plan.wait_ms, unless=previewed)]
-    lines += [*previews.selection(plan.preview), *waiting.selection(plan.wait_ms), f"  default_backend {BACKEND}"]
+    lines: list[str] = []
+    if plan.public:
+        binds = [f'  bind "fd@${{{name}}}" # {where}' for name, where in zip(names, plan.public, strict=False)]
+        lines += ["frontend public", *binds, *rules, *_selection(plan)]
+    if plan.door:
+        lines += ["frontend door", *_DOOR, *headers.rules(plan.form, proxied=False, edge=True), *_selection(plan)]
     if plan.preview_address:
-        lines += previews.frontend(names[-1], plan.preview_address, rules)
+        lines += previews.frontend(names[len(plan.public)], plan.preview_address, rules)
     return "\n".join(lines)
+
+
+def _selection(plan: Plan) -> list[str]:
+    """Return where a frontend's requests go, and which of them wait before."""
+    previewed = "{ req.fhdr(X-Instar-Release) -m found }" if plan.preview == previews.HEADER else ""
+    waits = waiting.hold(connections.mode(plan.protocol), plan.wait_ms, unless=previewed)
+    chosen = (*previews.selection(plan.preview), *waiting.selection(plan.wait_ms))
+    return [*waits, *chosen, f"  default_backend {BACKEND}"]
+
+
+# The edge alone can reach it, and closes what is idle first: a request is never sent on what is closed meanwhile.
+_DOOR: Final = (f'  bind "fd@${{{DOOR}}}" accept-proxy', f"  timeout http-keep-alive {10 * KEEP_ALIVE_MS}ms")
 
 
 def _in_front(plan: Plan) -> list[str]:
@@ -283,7 +302,9 @@ def _backends(plan: Plan) -> str:
     rules, words = connections.elsewhere(plan.protocol, plan.keep_alive_ms)
     lines = [*previews.backend(plan.preview, rules, words)] if plan.preview else []
     if plan.wait_ms:
-        lines += waiting.backend(plan.public[0], plan.wait_ms + plan.request_timeout_ms, plan.accept_proxy)
+        first, answer_ms = (*plan.public, None)[0], plan.wait_ms + plan.request_timeout_ms
+        again = waiting.backend(first, answer_ms, plan.accept_proxy) if first else waiting.by_the_edge(answer_ms)
+        lines += again
     lines += [f"backend {BACKEND}", "  balance roundrobin", served.TABLE]
     if plan.http:
         lines += [*served.RULES, *connections.reuse(plan.protocol, plan.keep_alive_ms)]

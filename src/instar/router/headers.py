@@ -18,6 +18,7 @@ MOST: Final = 4_000
 
 # Only a client on this machine is believed: a server in front, which ends TLS.
 _LOCAL: Final = "  acl local src 127.0.0.0/8 ::1"
+_EDGE: Final = "  acl local always_true"
 _FIRST: Final = (
     _LOCAL,
     "  http-request del-header Proxy",
@@ -61,13 +62,15 @@ _SAID: Final = (
 _PROTO: Final = "  http-request set-header X-Forwarded-Proto {} unless {{ req.fhdr(X-Forwarded-Proto) -m found }}"
 
 
-def rules(form: int, *, proxied: bool) -> Sequence[str]:
-    """Return the rules of a frontend. ``proxied``: a server in front may say to which of its ports a client came."""
+def rules(form: int, *, proxied: bool, edge: bool = False) -> Sequence[str]:
+    """Return the rules of a frontend. ``proxied``: a server in front may say to which of its ports a client came.
+    ``edge``: only the machine's edge is asked through, which says of a client what there is to be said."""
     if form == 1:
         return _FIRST
     https = [_PROTO.format("https") + " or !{ dst_port 443 }"] if proxied else []
     first = [_NO_TUNNEL] if form > 2 else []
-    return (_LOCAL, *first, *_DROPPED, *_CONNECTION, *_SAID_BY_OTHERS, *_SAID, *https, _PROTO.format("http"))
+    local = _LOCAL if not edge else _EDGE
+    return (local, *first, *_DROPPED, *_CONNECTION, *_SAID_BY_OTHERS, *_SAID, *https, _PROTO.format("http"))
 
 
 def room(headers: Headers) -> Sequence[str]:

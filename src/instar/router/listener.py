@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from instar.router import tcp_table
 from instar.router.address import Address
 
 BACKLOG = 4096
+DOOR = "door.sock"
 _TCP_NOTSENT_LOWAT = 25  # Source: linux/tcp.h
 _AHEAD_BYTES = 128 * 1024
 Describe = Callable[[int], str | None]  # pid → whose router it is, for messages
@@ -37,6 +39,38 @@ def opened(address: Address, own: Mapping[Address, socket.socket], describe: Des
     except OSError as error:
         one.close()
         raise refused(address, error, describe, ()) from error
+    return one
+
+
+def door_taken_from(pid: int) -> socket.socket | None:
+    """Return the socket that process ``pid`` listens on for the edge, shared with this process."""
+    found = list(tcp_table.shared(pid, tcp_table.listening_at(DOOR)).values())
+    for one in found[1:]:
+        one.close()
+    return found[0] if found else None
+
+
+def door_opened(directory: Path, owner: int, group: int) -> socket.socket:
+    """Return a new socket that listens in ``directory`` for the edge, which runs as ``owner`` and ``group``. Nobody
+    else may come to it. Raises RouterError."""
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        for folder, mode in ((directory.parent.parent, 0o700), (directory.parent, 0o710), (directory, 0o710)):
+            folder.mkdir(exist_ok=True, mode=mode)
+        (directory / DOOR).unlink(missing_ok=True)
+        holder = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # a socket's path is short
+        try:
+            one.bind(f"/proc/self/fd/{holder}/{DOOR}")
+        finally:
+            os.close(holder)
+        for folder in (directory.parent, directory):
+            os.chown(folder, -1, group)
+        os.chown(directory / DOOR, owner, group)
+        (directory / DOOR).chmod(0o600)
+        one.listen(BACKLOG)
+    except OSError as error:
+        one.close()
+        raise RouterError(f"cannot listen in '{directory}' for the edge: {error.strerror}") from error
     return one
 
 

@@ -39,6 +39,17 @@ def connected_to(remotes: Collection[Address]) -> Iterator[Row]:
     return (row for row in _rows() if row.state in _CONNECTED and row.remote in remotes)
 
 
+def listening_at(name: str) -> tuple[int, ...]:
+    """Return the inodes of the sockets of this machine's own (AF_UNIX) that listen at a path of that name.
+
+    Source: linux/net/unix/af_unix.c, "unix_seq_show"; flag 0x10000 is that of a socket that listens.
+    """
+    rows = (line.split(maxsplit=7) for line in Path("/proc/self/net/unix").read_text(errors="replace").splitlines()[1:])
+    return tuple(
+        int(row[6]) for row in rows if len(row) == 8 and int(row[3], 16) & 0x10000 and row[7].endswith(f"/{name}")
+    )
+
+
 def owners(inodes: Collection[int]) -> tuple[int, ...]:
     """Return the pids of the processes that have one of these sockets open."""
     pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - many and only names

@@ -17,6 +17,7 @@ from instar.router.slots import BACKEND
 
 SCRIPT: Final = "wait.lua"
 SERVER: Final = "  server again "
+DOOR_PATH: Final = "INSTAR_DOOR_PATH"  # the variable of the path of its socket, as HAProxy sees it
 TEXT: Final = f"""\
 -- Hold a request until a server can take it. Written by Instar, not meant to be edited.
 local looked_ms, stopping = 0, false
@@ -78,3 +79,8 @@ def backend(door: Address, answer_ms: int, in_front: Sequence[str]) -> Sequence[
     asked = any(ipaddress.ip_address(loopback) in ipaddress.ip_network(one) for one in in_front)
     server = f"{SERVER}{to} source {loopback}{' send-proxy-v2' if asked else ''}"
     return (f"backend {_AGAIN}", f"  timeout server {answer_ms}ms", server)
+
+
+def by_the_edge(answer_ms: int) -> Sequence[str]:
+    """The same, of a router that only the edge can ask: it sees the socket for that, and says who asked."""
+    return (f"backend {_AGAIN}", f"  timeout server {answer_ms}ms", f'{SERVER}"unix@${{{DOOR_PATH}}}" send-proxy-v2')

@@ -15,6 +15,7 @@ def status_json(status: EnvironmentStatus) -> dict[str, Any]:
     return {
         "environment": status.environment.name,
         "listen": status.listen,
+        "names": status.names,
         "active": status.active,
         "releases": status.releases,
         "service": status.environment.service,
@@ -29,12 +30,12 @@ def status_json(status: EnvironmentStatus) -> dict[str, Any]:
 def status_page(status: EnvironmentStatus, now: datetime) -> Page:
     """Yield an environment with all its releases and instances, and what is not as wanted."""
     layers = f" · layers {status.layers}" if status.layers else ""
-    yield f"{status.environment} listens on {', '.join(status.listen) or 'nothing'}{layers}"
+    yield f"{status.environment} listens on {', '.join(status.reached_at) or 'nothing'}{layers}"
     rows = [
         (
             str(one.number),
             f"{one.state}, pinned" if one.pinned else one.state,
-            f"{one.weight} %" if status.listen else "—",
+            f"{one.weight} %" if status.reached_at else "—",
             one.image.short,
             _healthy(one) if one.instances else "—",
         )
@@ -77,7 +78,7 @@ def overview_page(everything: Sequence[EnvironmentStatus], now: datetime) -> Pag
                 if active
                 else "—",
                 hot or "—",
-                ", ".join(one.listen) or "—",
+                ", ".join(one.reached_at) or "—",
             )
         )
     yield Table(rows=rows, header=("ENVIRONMENT", "RELEASE", "INSTANCES", "OLDEST", "HOT", "LISTENS ON"))
@@ -95,7 +96,7 @@ def _advice(status: EnvironmentStatus) -> Page:
         return
     active = _active(status)
     troubles = [f"{one.id}: {one.reason}" for one in active.instances if one.reason] if active else []
-    if active and status.listen and not status.router:
+    if active and status.reached_at and not status.router:
         troubles.append("its router does not run as it should")
     if active and not active.instances:
         troubles.append("no instance of the active release runs")

@@ -100,13 +100,20 @@ class HeldHaproxy:
     def statistics(self) -> Statistics:
         return admin_socket.read_statistics(self.ask("show stat")[0])
 
-    def put(self, text: str, listening: Mapping[str, socket.socket], record: Record | None) -> None:
+    def put(
+        self,
+        text: str,
+        listening: Mapping[str, socket.socket],
+        record: Record | None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         """Start HAProxy under a new holder with the file ``text``, in place of what runs, without losing a request.
 
         ``listening`` are its sockets, by the variable that names each in the file; ``record`` is what the holder says
-        that lives now. Raises RouterError, and what runs goes on as it was, when the file is refused.
+        that lives now; ``variables`` are what else the file needs. Raises RouterError, and what runs goes on as it was,
+        when the file is refused.
         """
-        environment = self._environment(listening)
+        environment = self._environment(listening) | dict(variables or {})
         descriptors = [one.fileno() for one in listening.values()]
         self._files.write(text, self._files.next)
         self._check(environment, descriptors)

@@ -6,7 +6,7 @@ Whatever is global to the machine carries the state directory's id, and, where i
     link                iv‹ID›‹SERIAL, hexadecimal›     at most 15 bytes
     network namespace   instar-‹ID›-‹SERIAL›
     cgroup              instar-‹ID›/‹INSTANCE›, instar-‹ID›/‹INSTANCE›/keeper, instar-‹ID›/conmon, instar-‹ID›/logs,
-                        instar-‹ID›/routers/‹SERVICE›.‹ENVIRONMENT›
+                        instar-‹ID›/routers/‹SERVICE›.‹ENVIRONMENT›, instar-‹ID›/edge
     nftables tables     instar_‹ID›, of the families ip and bridge
     root file system    /run/instar-‹ID›/‹SERIAL›/root  every folder above it lets the instance's own users through
     user namespace      /run/instar-‹ID›/‹SERIAL›/users where no path is odd: runc takes no ',' in one
@@ -36,8 +36,8 @@ ROOTS = Path("/run")
 INSTANCE_NAME = re.compile(r"[a-z0-9][a-z0-9-]*-[0-9]+-[0-9]+")
 SECRETS = "/run/secrets"  # where an instance has its own
 LOG_LIMIT_BYTES = 8 << 20
-_CONMON, _LOGS, _ROUTERS = "conmon", "logs", "routers"
-NO_INSTANCES = frozenset({_CONMON, _LOGS, _ROUTERS})  # groups beside those of instances
+_CONMON, _LOGS, _ROUTERS, _EDGE = "conmon", "logs", "routers", "edge"
+NO_INSTANCES = frozenset({_CONMON, _LOGS, _ROUTERS, _EDGE})  # groups beside those of instances
 
 _LINK, _BRIDGE = "iv", "in"
 _MARK = re.compile(r"[0-9a-f]{6}")
@@ -106,6 +106,10 @@ class Names:
     @property
     def routers_group(self) -> str:
         return f"{self.group}/{_ROUTERS}"
+
+    @property
+    def edge_group(self) -> str:
+        return f"{self.group}/{_EDGE}"
 
     def router_group(self, environment: EnvironmentId) -> str:
         return f"{self.routers_group}/{environment.service}.{environment.name}"

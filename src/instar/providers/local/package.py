@@ -41,15 +41,18 @@ class LocalPackage:
         return (*told, *warnings.warnings(names, Subnet(names).find(), None))
 
     def open(self, site: Site) -> Provider:
-        from instar.providers.local import LocalRouter, LocalRuntime, record
+        from instar.model.machine import EdgeSettings
+        from instar.providers.local import LocalEdge, LocalRouter, LocalRuntime, record
         from instar.providers.local.names import Names
         from instar.providers.machine import MachineProvider
 
         mark = site.state_id
+        settings = site.machine_settings
         record.require_carried(Names(site.state, mark))
         return MachineProvider(
             runtime=LocalRuntime(site.state, mark, site.layers),
             router=LocalRouter(site.state, mark),
+            edge=LocalEdge(site.state, mark, settings.edge if settings else EdgeSettings()),
             traits=self.traits,
         )
 

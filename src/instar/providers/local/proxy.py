@@ -18,7 +18,8 @@ from instar.providers.local.held_haproxy import HeldHaproxy, directory_of, find_
 from instar.providers.local.names import Names
 from instar.router import admin_socket, config, listener, served, slots, tcp_table, waiting
 from instar.router.address import Address
-from instar.router.components import confinement_possible
+from instar.router.components import confinement_possible, haproxy_owner
+from instar.router.edge.files import door
 from instar.router.files import Record, RouterFiles
 from instar.router.slots import Live, Slots
 
@@ -46,6 +47,7 @@ class Proxy(HeldHaproxy):
 
     def __init__(self, state: StateDirectory, state_id: str, environment: EnvironmentId) -> None:
         self.files = RouterFiles(state, environment)
+        self.door = door(state, environment)
         super().__init__(self.files, state_id, Names(state, state_id).router_group(environment))
 
     def live(self) -> tuple[Live, ...]:
@@ -111,7 +113,14 @@ class Proxy(HeldHaproxy):
         with self._listening(plan, record) as sockets:
             self.files.make()
             self.write_script(plan)
-            self.put(self.render(plan, held), dict(zip(config.variables(plan), sockets, strict=True)), record)
+            listening = dict(zip(config.variables(plan), sockets, strict=True))
+            self.put(self.render(plan, held), listening, record, self._seen(plan))
+
+    def _seen(self, plan: config.Plan) -> dict[str, str]:
+        """Return what the file of a router with a door leaves to variables: what HAProxy sees of that."""
+        inside = "/" if confinement_possible() else f"{self.door}/"
+        seen = {config.DOOR_ROOT: str(self.door), waiting.DOOR_PATH: f"{inside}{listener.DOOR}"}
+        return seen if plan.door else {}
 
     @contextlib.contextmanager
     def _listening(self, plan: config.Plan, record: Record | None) -> Iterator[list[socket.socket]]:
@@ -124,11 +133,19 @@ class Proxy(HeldHaproxy):
                     found.setdefault(address, shared)
             for address in plan.addresses:
                 if address not in found:
-                    found[address] = stack.enter_context(listener.opened(address, found, self.describe))
+                    found[address] = stack.enter_context(listener.opened(address, found, describe))
             wanted = [found[address] for address in plan.addresses]
             for each in wanted:
                 listener.prepare(each)
-            yield wanted
+            yield [*wanted, *([stack.enter_context(self._door(record))] if plan.door else ())]
+
+    def _door(self, record: Record | None) -> socket.socket:
+        """Return the socket where the edge asks: the one that is listened on now, unless its path is gone."""
+        if (self.door / listener.DOOR).is_socket():
+            for one in (record.process,) if record else self.haproxies():
+                if (found := listener.door_taken_from(one.pid)) is not None:
+                    return found
+        return listener.door_opened(self.door, *haproxy_owner())
 
     def write_script(self, plan: config.Plan) -> None:
         """HAProxy reads it whenever it starts, so it is there before a file names it."""
@@ -140,8 +157,11 @@ class Proxy(HeldHaproxy):
                 return
         self.files.write(waiting.TEXT, self.files.script)
 
-    def describe(self, pid: int) -> str | None:
-        """Return whose router ``pid`` is, for people; None when it is none."""
-        words = processes.command_line(pid)
-        directory = directory_of(words) if any(word.startswith(label("")) for word in words) else None
-        return f"the router of '{place_of(directory)}' (process {pid})" if directory else None
+
+def describe(pid: int) -> str | None:
+    """Return whose router ``pid`` is, for people; None when it is none."""
+    words = processes.command_line(pid)
+    directory = directory_of(words) if any(word.startswith(label("")) for word in words) else None
+    if directory is not None and directory.name == "edge":
+        return f"an edge of Instar (process {pid}, '{directory}')"
+    return f"the router of '{place_of(directory)}' (process {pid})" if directory else None

@@ -20,9 +20,10 @@ from instar.model.drift import Finding
 from instar.model.release import EnvironmentId, Served
 from instar.model.state import StateDirectory
 from instar.providers.base import Counters, RoutedTarget, RouterPlan, RouterState, Target
-from instar.providers.local.proxy import Proxy, place_of, running
+from instar.providers.local.proxy import Proxy, describe, place_of, running
 from instar.providers.local.survey import printable
 from instar.router import admin_socket, config, listener, previews, served, slots
+from instar.router.edge.files import remove_door
 from instar.router.previews import Previews
 from instar.router.slots import BACKEND, Live, Server, Slots
 from instar.waiting import Deadline, until
@@ -47,12 +48,14 @@ class LocalRouter:
         wanted = _inner(plan)
         proxy.render(wanted, ())
         for address in wanted.addresses:
-            listener.require_free(address, own, proxy.describe)
+            listener.require_free(address, own, describe)
 
-    def ensure(self, plan: RouterPlan) -> None:
+    def ensure(self, plan: RouterPlan, *, door: bool = False) -> None:
         with self._changing(plan.environment) as proxy:
             text = proxy.files.read()
-            wanted, held = _inner(plan), slots.padded(_held(proxy, text), _inner(plan).slots)
+            wanted = _inner(plan)
+            wanted = replace(wanted, door=door or wanted.door)
+            held = slots.padded(_held(proxy, text), _inner(plan).slots)
             if text is not None and proxy.exists():
                 wanted = wanted.after(config.read_plan(text))
             new = proxy.render(wanted, held)
@@ -169,19 +172,22 @@ class LocalRouter:
             table = proxy.statistics()
         except RouterUnreachable:
             return Counters(requests=0, failed=0)
-        front, back = table["public", "FRONTEND"], table[BACKEND, "BACKEND"]
-        if front["mode"] == "tcp":
-            return Counters(requests=int(front["stot"]), failed=int(back["econ"]))
+        fronts = [table[name, "FRONTEND"] for name in ("public", "door") if (name, "FRONTEND") in table]
+        back = table[BACKEND, "BACKEND"]
+        if back["mode"] == "tcp":
+            return Counters(requests=sum(int(front["stot"]) for front in fronts), failed=int(back["econ"]))
         for_previews, failed_for_previews = previews.counted_as_public(table)
         answered_short = int(back["srv_abrt"])  # one that got no answer at all is among the 5xx, as 502
-        requests = int(front["req_tot"]) - int(front["ereq"])  # connections without one are among them
-        failed = int(front["hrsp_5xx"]) + answered_short
+        # connections without one are among the requests
+        requests = sum(int(front["req_tot"]) - int(front["ereq"]) for front in fronts)
+        failed = sum(int(front["hrsp_5xx"]) for front in fronts) + answered_short
         return Counters(requests=requests - for_previews, failed=failed - failed_for_previews)
 
     def remove(self, environment: EnvironmentId) -> None:
         with self._changing(environment) as proxy:
             proxy.end()
             proxy.files.remove()
+            remove_door(self._state, environment)
 
     def clear_orphans(self, known: Callable[[], Sequence[EnvironmentId]]) -> tuple[str, ...]:
         found = {place_of(path) for path in self._state.routers.glob("*/*") if path.is_dir()}
@@ -352,7 +358,8 @@ def _sessions(statistics: served.Statistics) -> dict[int, int]:
 
 
 def _inner(plan: RouterPlan) -> config.Plan:
-    return replace(from_json(config.Plan, to_json(plan)), form=config.FORM)
+    door = bool(plan.names.sites or plan.expected)
+    return replace(from_json(config.Plan, to_json(plan)), form=config.FORM, door=door)
 
 
 def _outer(plan: config.Plan, environment: EnvironmentId) -> RouterPlan:

@@ -1,0 +1,245 @@
+"""The machine's edge: one HAProxy for all environments that are reached by name, driven as a router is.
+
+Every change is the same three steps: work out from the files what is to be, write the files, make HAProxy's maps and
+certificates so. A step that was never taken, because Instar was killed, is taken by the next call. The edge begins with
+the first environment that has names, and ends with the last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from instar import locks
+from instar.errors import RouterError
+from instar.model.definition import Headers
+from instar.model.machine import EdgeSettings
+from instar.model.release import EnvironmentId
+from instar.model.state import StateDirectory
+from instar.providers.base import EdgeCertificate, RouterPlan
+from instar.providers.local import shown_certificates
+from instar.providers.local.held_haproxy import HeldHaproxy
+from instar.providers.local.names import Names
+from instar.providers.local.proxy import describe
+from instar.router import listener
+from instar.router.address import Address
+from instar.router.components import confinement_possible, haproxy_owner
+from instar.router.edge import answers, certificates, config, maps, names, tickets
+from instar.router.edge.files import EdgeFiles
+from instar.router.files import Record
+
+_LOCK_WAIT_S: Final = 30.0
+_TRIES: Final = 3
+
+
+class LocalEdge:
+    """Implements :class:`instar.providers.facets.Edge`, and what a provider of one machine needs of it."""
+
+    def __init__(self, state: StateDirectory, state_id: str, settings: EdgeSettings) -> None:
+        self._state = state
+        self._settings = settings
+        self.files = EdgeFiles(state)
+        self.haproxy = HeldHaproxy(self.files, state_id, Names(state, state_id).edge_group)
+
+    # -- names -----------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise RouterError when its addresses cannot be had: who has them is named."""
+        own = {one.pid for one in (*self.haproxy.haproxies(), *self.haproxy.holders())}
+        for address in self._plan(names.NONE, None, Headers()).addresses:
+            listener.require_free(address, own, describe)
+
+    def ensure(self, plan: RouterPlan) -> bool:
+        """Pass requests for the plan's names to its environment, and no others; return whether some are passed to it
+        still that another expects. No request is lost."""
+        with self._changing():
+            environment = str(plan.environment)
+            before = self._environments()
+            if not (plan.names.sites or plan.expected) and environment not in before:
+                return False
+            after = names.settled(before, environment, plan.names, plan.expected)
+            self._settle(after, plan.headers)
+            return environment in after and bool(after[environment].leaving.sites)
+
+    def passed(self, environment: EnvironmentId) -> names.Passed | None:
+        """Return what is passed to an environment; None for nothing, and where no edge runs as it should."""
+        found = self._environments().get(str(environment))
+        return None if found is None or self.files.record() is None else found
+
+    def remove(self, environment: EnvironmentId) -> None:
+        """Pass nothing to an environment any more."""
+        with self._changing():
+            before = self._environments()
+            if str(environment) in before:
+                self._settle(names.without(before, str(environment)), Headers())
+
+    def clear_orphans(self, known: Callable[[], Sequence[EnvironmentId]]) -> tuple[str, ...]:
+        """Pass nothing to environments that are none of ``known()``; return what of it went."""
+        if not self.files.directory.exists() and not self.haproxy.exists():
+            return ()
+        with self._changing():
+            before = self._environments()
+            there = {str(one) for one in known()}
+            after = {name: one for name, one in before.items() if name in there}
+            if after != before or not after:
+                self._settle(after, Headers())
+        return tuple(f"names of {name}" for name in before if name not in there)
+
+    # -- certificates and answers ----------------------------------------------------------------------------------
+
+    def serve(self, certificate: EdgeCertificate) -> None:
+        pem = shown_certificates.checked(certificate)
+        with self._changing():
+            self.files.make()
+            for name in certificate.names:
+                shown_certificates.keep(self.files, name, pem)
+            self._write(self.files.list, certificates.render(self._authorities(self._environments())))
+            if self.haproxy.exists():
+                shown_certificates.show(self.haproxy, certificate.names, pem, self._authorities(self._environments()))
+
+    def withdraw(self, names: Sequence[str]) -> None:
+        with self._changing():
+            gone = [name for name in names if self.files.certificate(name).exists()]
+            for name in gone:
+                self.files.certificate(name).unlink(missing_ok=True)
+            if self.files.directory.exists():
+                self._write(self.files.list, certificates.render(self._authorities(self._environments())))
+            if self.haproxy.exists():
+                shown_certificates.hide(self.haproxy, names)
+
+    def served(self) -> Mapping[str, str]:
+        return shown_certificates.fingerprints(self.files, self.haproxy) if self.haproxy.exists() else {}
+
+    def answer_challenges(self, thumbprint: str | None) -> None:
+        self._answer("thumbprint", thumbprint)
+
+    def answer_nonce(self, nonce: str | None) -> None:
+        self._answer("nonce", nonce)
+
+    def _answer(self, kind: answers.Kind, value: str | None) -> None:
+        with self._changing():
+            before = self.files.read(self.files.answers) or ""
+            text = answers.changed(before, kind, value)
+            if text != before:
+                self.files.make()
+                self._write(self.files.answers, text)
+            if self.haproxy.exists():
+                self._converge(answers.ANSWERS, answers.read(text))
+
+    # -- how it comes to be as wanted ------------------------------------------------------------------------------
+
+    def _settle(self, environments: names.Environments, headers: Headers) -> None:
+        if not environments:
+            self.haproxy.end()
+            self.files.remove()
+            return
+        authorities = self._authorities(environments)
+        self._prepare(environments, authorities)
+        text = self.files.read()
+        new = config.render(self._plan(environments, text, headers), confined=self._confined)
+        listed = certificates.render(authorities)
+        is_listed = self._write(self.files.list, listed)
+        self._write(self.files.names, names.render(environments))
+        if text is None or config.frame(text) != config.frame(new) or not is_listed or not self.haproxy.current():
+            self._replace(config.read_plan(new), new)
+        elif text != new:
+            self.files.write(new)
+        self._converge(names.MAP, names.entries(environments))
+        self.files.unlink({one.slot for one in environments.values()})
+
+    def _prepare(self, environments: names.Environments, authorities: Mapping[str, str | None]) -> None:
+        """Have all files that HAProxy reads when it starts."""
+        self.files.make()
+        os.chown(self.files.root, -1, haproxy_owner()[1])
+        for name, one in environments.items():
+            service, _, environment = name.partition("/")
+            self.files.link(one.slot, EnvironmentId(service=service, name=environment))
+            if one.names.client_ca is not None:
+                self._write(
+                    self.files.directory / certificates.authority_file(one.names.client_ca), one.names.client_ca
+                )
+        if self.files.read(self.files.answers) is None:
+            self._write(self.files.answers, "")
+        if not tickets.usable(self.files.read(self.files.tickets)):
+            self._write(self.files.tickets, tickets.new())
+
+    def _replace(self, plan: config.EdgePlan, text: str) -> None:
+        record = self.files.record()
+        with self._listening(plan, record) as sockets:
+            listening = dict(zip(config.variables(plan), sockets, strict=True))
+            self.haproxy.put(text, listening, record, {config.ROOT: str(self.files.root)})
+
+    @contextlib.contextmanager
+    def _listening(self, plan: config.EdgePlan, record: Record | None) -> Iterator[list[socket.socket]]:
+        """Yield the listening sockets of the plan's addresses: those that are open now, and new ones."""
+        with contextlib.ExitStack() as stack:
+            found: dict[Address, socket.socket] = {}
+            for one in (record.process,) if record else self.haproxy.haproxies():
+                for address, shared in listener.taken_from(one.pid).items():
+                    stack.enter_context(shared)
+                    found.setdefault(address, shared)
+            for address in plan.addresses:
+                if address not in found:
+                    found[address] = stack.enter_context(listener.opened(address, found, describe))
+                listener.prepare(found[address])
+            yield [found[address] for address in plan.addresses]
+
+    def _converge(self, name: str, wanted: Mapping[str, str]) -> None:
+        todo: Sequence[str] = ()
+        for _ in range(_TRIES):
+            todo = maps.commands(name, wanted, maps.shown(self.haproxy.ask(maps.show(name))[0]))
+            if not todo:
+                return
+            self.haproxy.ask(*todo)
+        raise RouterError(f"cannot change the edge: it does not keep what it is told: {todo[0]!r}")
+
+    def _plan(self, environments: names.Environments, text: str | None, headers: Headers) -> config.EdgePlan:
+        """Return the plan: what it has room for never gets less while it runs."""
+        plan = config.EdgePlan(
+            http=self._settings.http_addresses, https=self._settings.https_addresses, headers=headers
+        )
+        with contextlib.suppress(RouterError):
+            before = config.read_plan(text or "")
+            size = max(headers.size_bytes, before.headers.size_bytes)
+            count = max(headers.count, before.headers.count)
+            plan = replace(plan, slots=before.slots, headers=Headers(size_bytes=size, count=count))
+        needed = max((one.slot for one in environments.values()), default=0)
+        slots = plan.slots
+        while slots < needed:
+            slots *= 2
+        return replace(plan, slots=slots)
+
+    def _environments(self) -> names.Environments:
+        text = self.files.read(self.files.names)
+        return names.NONE if text is None else names.read(text)
+
+    def _authorities(self, environments: names.Environments) -> Mapping[str, str | None]:
+        """Return, of each name that has a certificate, the file of what its clients' must be signed by."""
+        of_names: dict[str, str | None] = {}
+        for one in environments.values():
+            if one.names.client_ca is not None:
+                file = certificates.authority_file(one.names.client_ca)
+                of_names.update(dict.fromkeys(one.names.secure_hosts, file))
+        return {name: of_names.get(name) for name in self.files.certified()}
+
+    def _write(self, path: Path, text: str) -> bool:
+        """Have ``text`` in a file; return whether it was there already."""
+
+        if self.files.read(path) == text:
+            return True
+        self.files.write(text, path)
+        return False
+
+    @property
+    def _confined(self) -> bool:
+        return os.geteuid() == 0 and confinement_possible()
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        with locks.hold(self._state.locks / "edge", "the edge", wait_s=_LOCK_WAIT_S):
+            yield

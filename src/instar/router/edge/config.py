@@ -1,0 +1,233 @@
+"""The edge's file, haproxy.cfg, as text: pure. All that changes while it runs is in files beside it.
+
+Like a router's, it says in its first line the plan that it was made from, and is the truth after a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from instar.errors import RouterError
+from instar.model.codec import ADDED, canonical, from_json, parse
+from instar.model.definition import Headers
+from instar.router import address, headers
+from instar.router.address import Address
+from instar.router.config import LISTEN, SOCKET
+from instar.router.edge import names
+from instar.router.edge.answers import ANSWERS
+from instar.router.edge.certificates import LIST
+
+ROOT: Final = "INSTAR_ROOT"  # the variable of HAProxy's root directory, which has the routers' sockets and nothing else
+TICKETS: Final = "tickets"
+FEWEST_SLOTS: Final = 64
+MOST_SLOTS: Final = 4096
+_PLAN: Final = "# plan "
+_STOP_MS: Final = 24 * 3_600_000  # so long a retired HAProxy may finish what it has
+_CLIENT_MS: Final = 3_600_000  # a router decides how long a request may take; this is for who is gone without a word
+_KEEP_ALIVE_MS: Final = 60_000
+
+# Source: Mozilla's "Server Side TLS" 5.7, intermediate, without what needs Diffie-Hellman parameters.
+_CIPHERS: Final = ":".join(
+    f"ECDHE-{key}-{cipher}"
+    for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+    for key in ("ECDSA", "RSA")
+)
+_SUITES: Final = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+
+_HOST: Final = (
+    "  http-request deny deny_status 405 if { method CONNECT }",
+    '  http-request return status 400 content-type text/plain string "no host\\n" unless { req.fhdr(Host) -m found }',
+    "  http-request set-var(txn.host) req.fhdr(Host),host_only,lower,rtrim(.)",
+)
+_NONCE: Final = (
+    f"  http-request set-var(txn.nonce) str(nonce),map_str({ANSWERS})",
+    '  http-request return status 200 content-type text/plain lf-string "%[var(txn.nonce)]" if'
+    " { path -m beg /.well-known/instar/ } { path,field(4,/),strcmp(txn.nonce) eq 0 }",
+    '  http-request return status 404 content-type text/plain string "not here\\n" if'
+    " { path -m beg /.well-known/instar/ }",
+)
+_SNI: Final = (
+    '  http-request return status 421 content-type text/plain string "ask for this name in a connection of its own\\n"'
+    " unless { ssl_fc_sni,lower,rtrim(.),strcmp(txn.host) eq 0 }",
+)
+_ENTRY: Final = (
+    "  http-request set-var(txn.path) path",
+    "  http-request set-var(txn.key) var(txn.host),concat(,txn.path,/)",
+    f"  http-request set-var(txn.entry) var(txn.key),map_beg({names.MAP})",
+    "  acl known var(txn.entry) -m found",
+    "  http-request set-var(txn.key) str(*.),concat(,txn.host),regsub(^..[^.]*,*),concat(,txn.path,/) unless known",
+    f"  http-request set-var(txn.entry) var(txn.key),map_beg({names.MAP}) unless known",
+    '  http-request return status 404 content-type text/plain string "nothing here by that name\\n" unless known',
+)
+_CHALLENGE: Final = (
+    f"  http-request set-var(txn.thumbprint) str(thumbprint),map_str({ANSWERS})",
+    "  acl challenged path -m reg ^/\\.well-known/acme-challenge/[A-Za-z0-9_-]+$",
+    "  acl secure var(txn.entry) -m beg https/",
+    "  http-request return status 200 content-type text/plain lf-string"
+    ' "%[path,field(4,/)].%[var(txn.thumbprint)]" if secure challenged { var(txn.thumbprint) -m found }',
+    '  http-request return status 404 content-type text/plain string "no challenge\\n" if secure challenged',
+)
+_REDIRECT: Final = (
+    "  http-request redirect code 308 location {scheme}://%[var(txn.entry),field(3,/)]{port}%[pathq] if"
+    " {{ var(txn.entry) -m beg {scheme}/redirect/ }}"
+)
+_TO_HTTPS: Final = (
+    "  http-request redirect code 308 location https://%[var(txn.host)]{port}%[pathq] if"
+    " {{ var(txn.entry) -m beg https/to/ }}"
+)
+_NOT_SECURE: Final = (
+    '  http-request return status 421 content-type text/plain string "nothing here by that name\\n"'
+    " unless { var(txn.entry) -m beg https/ }",
+)
+# Nothing that a client says of where it came from goes further, in whatever letters, nor what it says of others'
+# certificates: all of that is said here.
+_SAID: Final = (
+    "  http-request del-header [^A-Za-z0-9-] -m reg",
+    "  http-request del-header Forwarded",
+    "  http-request del-header X-Forwarded -m beg",
+    "  http-request del-header X-Real-IP",
+    "  http-request del-header X-Client-IP",
+    "  http-request del-header X-Cluster-Client-IP",
+    "  http-request del-header Client-IP",
+    "  http-request del-header Client-Cert -m beg",
+    "  http-request set-header X-Forwarded-For %[src]",
+    "  http-request set-header X-Forwarded-Host %[req.fhdr(Host)]",
+    "  http-request set-header X-Forwarded-Port %[dst_port]",
+)
+_CLIENT: Final = (
+    "  http-request set-header Client-Cert :%[ssl_c_der,base64]: if { ssl_c_used }",
+    "  http-after-response set-header Strict-Transport-Security max-age=%[var(txn.entry),field(4,/)]"
+    " if { var(txn.entry) -m beg https/to/ } !{ var(txn.entry),field(4,/) 0 }",
+)
+_BACKEND: Final = "  use_backend %[var(txn.entry),field(3,/)]"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EdgePlan:
+    """All about the edge besides names and certificates. ``headers``: the largest heads that any service takes."""
+
+    http: tuple[str, ...]
+    https: tuple[str, ...]
+    slots: int = FEWEST_SLOTS
+    headers: Headers = Headers()
+    form: int = field(default=1, metadata=ADDED)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        return tuple(address.parse(text) for text in (*self.http, *self.https))
+
+    @property
+    def https_port(self) -> str:
+        """Return what follows a name in an address of https."""
+        port = address.parse(self.https[0]).port if self.https else 443
+        return "" if port == 443 else f":{port}"
+
+    @property
+    def http_port(self) -> str:
+        port = address.parse(self.http[0]).port if self.http else 80
+        return "" if port == 80 else f":{port}"
+
+
+def variables(plan: EdgePlan) -> tuple[str, ...]:
+    """Return the names of the variables that hold the descriptors of its addresses, in their order."""
+    return tuple(f"{LISTEN}{index}" for index, _ in enumerate(plan.addresses))
+
+
+def render(plan: EdgePlan, *, confined: bool) -> str:
+    """Return the file. ``confined``: HAProxy gives root up and sees nothing but the routers' sockets.
+
+    Raises RouterError for anything that may not stand in it.
+    """
+    _require(plan)
+    numbered = list(zip(variables(plan), plan.addresses, strict=True))
+    lines = [f"{_PLAN}{canonical(plan).decode()}", *_global(plan, confined), *_DEFAULTS]
+    lines += ["frontend http", *(f'  bind "fd@${{{name}}}" # {where}' for name, where in numbered[: len(plan.http)])]
+    lines += [*_HOST, *_NONCE, *_ENTRY, *_CHALLENGE, _TO_HTTPS.format(port=plan.https_port)]
+    lines += [*_redirects(plan), *_SAID, "  http-request set-header X-Forwarded-Proto http", _BACKEND]
+    lines += ["frontend https", *(_bind(name, where) for name, where in numbered[len(plan.http) :])]
+    lines += [*_HOST, *_SNI, *_ENTRY, *_NOT_SECURE, *_redirects(plan), *_SAID, *_CLIENT]
+    lines += ["  http-request set-header X-Forwarded-Proto https", _BACKEND]
+    for slot in range(1, plan.slots + 1):
+        name = names.backend(slot)
+        where = f"unix@/{name}" if confined else f'"unix@${{{ROOT}}}/{name}"'
+        lines += [f"backend {name}", f"  server router {where} send-proxy-v2"]
+    return "\n".join(lines) + "\n"
+
+
+def frame(text: str) -> str:
+    """Return what of a file HAProxy must be started anew for."""
+    return "\n".join(line for line in text.splitlines() if not line.startswith(_PLAN))
+
+
+def read_plan(text: str) -> EdgePlan:
+    """Return the plan that a file was made from. Raises RouterError."""
+    try:
+        return from_json(EdgePlan, parse(text.partition("\n")[0].removeprefix(_PLAN)))
+    except ValueError as error:
+        raise RouterError(
+            "cannot read the edge's file: its first line is not a plan",
+            hint="it is not meant to be edited; put back what it was, or remove it: the next deploy writes it anew",
+        ) from error
+
+
+_DEFAULTS: Final = (
+    "defaults",
+    "  mode http",
+    "  timeout connect 2s",
+    f"  timeout client {_CLIENT_MS}ms",
+    f"  timeout server {_STOP_MS}ms",
+    "  timeout client-fin 30s",
+    "  timeout server-fin 30s",
+    f"  timeout tunnel {_STOP_MS}ms",
+    "  timeout http-request 10s",
+    f"  timeout http-keep-alive {_KEEP_ALIVE_MS}ms",
+    "  option clitcpka",
+    "  option idle-close-on-response",
+    "  retries 3",
+)
+
+
+def _global(plan: EdgePlan, confined: bool) -> Iterator[str]:
+    yield from (
+        "global",
+        "  maxconn 16384",
+        "  nbthread 2",
+        "  no strict-limits",
+        f"  hard-stop-after {_STOP_MS}ms",
+        f'  stats socket "unix@${{{SOCKET}}}" mode 600 level admin expose-fd listeners',
+        "  default-path config",
+        *headers.room(plan.headers),
+        f"  ssl-default-bind-ciphers {_CIPHERS}",
+        f"  ssl-default-bind-ciphersuites {_SUITES}",
+        "  ssl-default-bind-options ssl-min-ver TLSv1.2 prefer-client-ciphers",
+    )
+    if confined:
+        yield from ("  user haproxy", "  group haproxy", f'  chroot "${{{ROOT}}}"')
+
+
+def _bind(name: str, where: Address) -> str:
+    """No certificate is the one for names that have none: strangers would be told the name of the first."""
+    return (
+        f'  bind "fd@${{{name}}}" ssl crt-list {LIST} strict-sni alpn h2,http/1.1 curves X25519:P-256:P-384'
+        f" tls-ticket-keys {TICKETS} # {where}"
+    )
+
+
+def _redirects(plan: EdgePlan) -> Sequence[str]:
+    return (
+        _REDIRECT.format(scheme="https", port=plan.https_port),
+        _REDIRECT.format(scheme="http", port=plan.http_port),
+    )
+
+
+def _require(plan: EdgePlan) -> None:
+    if plan.form != 1:
+        raise RouterError(f"cannot read the edge's file: a newer Instar wrote it (form {plan.form})")
+    if not (plan.http and plan.https) or len(set(plan.addresses)) != len(plan.addresses):
+        raise RouterError("cannot configure the edge: it needs addresses for http and https, each one once")
+    if not FEWEST_SLOTS <= plan.slots <= MOST_SLOTS:
+        raise RouterError(f"cannot configure the edge: it cannot pass requests to {plan.slots} environments")
+    if not (0 < plan.headers.size_bytes <= headers.LARGEST_BYTES and 0 < plan.headers.count <= headers.MOST):
+        raise RouterError("cannot configure the edge: no heads can be as large as that")

@@ -1,0 +1,85 @@
+"""A user's services, reached by name through the machine's edge."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from project import Project, wait_for
+
+from free_ports import free_port
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="instances are root's")
+
+
+@pytest.fixture
+def port(project: Project) -> int:
+    """Return the port of http of the project's machine."""
+    http, https = free_port(), free_port()
+    text = f"edge: {{http: '127.0.0.1:{http}', https: '127.0.0.1:{https}'}}\n"
+    (project.home / "config.yaml").write_text(text)
+    (project.home / "config.yaml").chmod(0o600)
+    return http
+
+
+def get(port: int, name: str) -> str:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/cgi-bin/hello", headers={"Host": name})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def edge_processes(project: Project) -> tuple[int, int]:
+    """Return the pids of the edge's HAProxy and of its holder."""
+    record = json.loads((project.home / "edge/holder.json").read_text())
+    return record["haproxy"]["pid"], record["process"]["pid"]
+
+
+def test_a_service_by_name_from_its_first_release_to_its_end(project: Project, port: int) -> None:
+    project.edit(f"listen: 127.0.0.1:{project.ports['dev']}", "listen: {http: [a.test, b.test/x]}")
+    project.instar("deploy", "dev")
+    assert get(port, "a.test") == "hello from version 1\n"
+    status = project.json("status", "dev")
+    assert status["listen"] == []
+    assert status["names"] == ["http://a.test", "http://b.test/x"]
+    assert "listens on http://a.test, http://b.test/x" in project.instar("status", "dev").out
+    assert project.json("drift", "dev")["clean"]
+
+    project.edit("GREETING: hello", "GREETING: hi")
+    project.instar("deploy", "dev")
+    assert get(port, "a.test") == "hi from version 1\n"
+    project.instar("rollback", "dev")
+    assert get(port, "a.test") == "hello from version 1\n"
+
+    haproxy, _ = edge_processes(project)
+    os.kill(haproxy, signal.SIGKILL)
+    wait_for(lambda: edge_processes(project)[0] != haproxy, "the holder starts no other HAProxy")
+    assert get(port, "a.test") == "hello from version 1\n"
+    _, holder = edge_processes(project)
+    os.kill(holder, signal.SIGKILL)
+    assert get(port, "a.test") == "hello from version 1\n"
+    project.instar("agent", "--once")
+    assert edge_processes(project)[1] != holder
+    assert get(port, "a.test") == "hello from version 1\n"
+
+    project.instar("destroy", "dev", "--yes")
+    assert not (project.home / "edge").exists()
+    with pytest.raises(urllib.error.URLError):
+        get(port, "a.test")
+    assert project.traces() == []
+
+
+def test_a_port_that_another_program_has_is_named_and_nothing_is_changed(project: Project, port: int) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", port)):
+        project.edit(f"listen: 127.0.0.1:{project.ports['dev']}", "listen: {http: a.test}")
+        refused = project.try_instar("deploy", "dev")
+    assert refused.status == 1
+    assert f"cannot listen on '127.0.0.1:{port}': process {os.getpid()} (" in refused.err
+    assert not Path(project.home, "edge").exists()
