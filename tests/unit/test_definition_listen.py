@@ -6,12 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from instar.definition.load import parse
+from instar.definition.load import load, parse
 from instar.errors import DefinitionError
 from instar.model.codec import canonical
 from instar.model.definition import Definition
 from instar.model.environment import HostNames, Settings, Tls
 
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBbzCCARWgAwIBAgIUbTOEI7JA/3lvwpHDBugW+ZXexM4wCgYIKoZIzj0EAwIw
+DDEKMAgGA1UEAwwBYTAgFw0yNjExMjkwMzQwNDRaGA8yMTI2MTEwNTAzNDA0NFow
+DDEKMAgGA1UEAwwBYTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABFLmqyO7F0CH
+Jg0wTMhi28SgxkXZyNwRMqyNkrdAy3nTcqLgz2ox7WB54y+WoAbD/QTRJ7d/Wqo/
+N2IwLGwJeEijUzBRMB0GA1UdDgQWBBQob2LqrThMzpQCglc8ZowoB5EyizAfBgNV
+HSMEGDAWgBQob2LqrThMzpQCglc8ZowoB5EyizAPBgNVHRMBAf8EBTADAQH/MAoG
+CCqGSM49BAMCA0gAMEUCIFzoX6dlzZi/6JyiFsLv4+V7pqh52lzAbye7NcdYswX4
+AiEA34MPW1NWVkEUpmnASKuUbtWv4q8eI5WqCtiT3cDi1hY=
+-----END CERTIFICATE-----
+"""
 HEAD = "name: shop\nimage: {base: debian:bookworm}\nservice: {command: [a], port: 80}\nenvironments:\n"
 
 
@@ -128,3 +140,33 @@ def test_the_key_of_a_certificate_is_beside_the_definition() -> None:
         .environments["a"]
         .tls.key_file
     )
+
+
+def written(folder: Path, **files: str) -> Path:
+    for name, text in {"instar": f"{HEAD}  a: {{listen: {{https: a.test, client_ca: ca.pem}}}}\n", **files}.items():
+        (folder / f"{name}.{'yaml' if name == 'instar' else 'pem'}").write_text(text)
+    return folder / "instar.yaml"
+
+
+def test_the_certificates_of_an_authority_are_kept_with_the_settings(tmp_path: Path) -> None:
+    path = written(tmp_path, ca=f"of the shop:\r\n{CERTIFICATE}\n\n")
+    assert load(path).definition.environments["a"].names.client_ca == CERTIFICATE
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (None, "no such file or directory"),
+        ("nothing", "it holds something else than certificates (pem)"),
+        ("-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n", "it holds something else"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "a certificate in it is damaged"),
+        ("x" * 70_000, "it is larger than 65,536 bytes"),
+    ],
+)
+def test_what_is_no_authority_is_told_with_its_place(tmp_path: Path, text: str | None, cause: str) -> None:
+    path = written(tmp_path, **({} if text is None else {"ca": text}))
+    with pytest.raises(DefinitionError) as refused:
+        load(path)
+    [problem] = refused.value.problems
+    assert (problem.line, problem.message.partition(":")[0]) == (5, "environments.a.listen.client_ca")
+    assert cause in problem.message

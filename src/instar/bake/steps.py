@@ -271,7 +271,8 @@ def _never_copied(loaded: Loaded) -> frozenset[Path]:
     file = loaded.folder / Path(loaded.file).name
     named = {file, file.with_suffix(".lock")}
     for environment_ in loaded.definition.environments.values():
-        named.update(loaded.folder / secret for secret in environment_.secrets.values())
+        own = (environment_.tls.key_file,) if environment_.tls.key_file else ()
+        named.update(loaded.folder / secret for secret in (*environment_.secrets.values(), *own))
     return frozenset(path.parent.resolve() / path.name for path in named) | {path.resolve() for path in named}
 
 

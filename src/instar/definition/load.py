@@ -62,7 +62,12 @@ def load(path: Path) -> Loaded:
     """
     found = _opened(path)
     with found.discreet(str(path)):
-        return parse(decoded(found.data, Problems(str(path))), str(path))
+        loaded = parse(decoded(found.data, Problems(str(path))), str(path))
+        if not any(one.names.client_ca for one in loaded.definition.environments.values()):
+            return loaded
+        from instar.definition.client_authorities import with_authorities
+
+        return with_authorities(loaded)
 
 
 def load_name(path: Path) -> str:

@@ -36,6 +36,10 @@ def _missing(loaded: Loaded) -> Iterator[Problem]:
         for name, file in environment.secrets.items():
             where = ("environments", environment.name, "secrets", name, "file")
             yield from _problem(loaded, why_unusable(loaded.folder, file), *where)
+        for key, tls_file in (("certificate", environment.tls.certificate_file), ("key", environment.tls.key_file)):
+            if tls_file is not None:
+                where_tls = ("environments", environment.name, "tls", key)
+                yield from _problem(loaded, why_unusable(loaded.folder, tls_file), *where_tls)
 
 
 def _problem(loaded: Loaded, message: str | None, *path: str | int) -> Iterator[Problem]:

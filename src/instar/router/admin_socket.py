@@ -54,6 +54,7 @@ _ALLOWED = re.compile(
     rf"|set ssl cert {certificates.FILE} <<\n{certificates.PEM}"
     rf"|add ssl crt-list {certificates.LIST} <<\n{certificates.LINE}\n"
     rf"|del ssl crt-list {certificates.LIST} {certificates.FILE}"
+    r"|show tls-keys #0"
     rf"|set ssl tls-key #0 {tickets.KEY}",
     re.ASCII,
 )

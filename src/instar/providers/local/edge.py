@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +89,8 @@ class LocalEdge:
             after = {name: one for name, one in before.items() if name in there}
             if after != before or not after:
                 self._settle(after, Headers())
+            else:
+                self._rotate_tickets()
         return tuple(f"names of {name}" for name in before if name not in there)
 
     # -- certificates and answers ----------------------------------------------------------------------------------
@@ -130,6 +133,18 @@ class LocalEdge:
                 self._write(self.files.answers, text)
             if self.haproxy.exists():
                 self._converge(answers.ANSWERS, answers.read(text))
+
+    def _rotate_tickets(self) -> None:
+        """Change the keys of TLS sessions, when it is time."""
+        text = self.files.read(self.files.tickets)
+        if text is None or not tickets.usable(text):
+            return
+        if time.time() - self.files.tickets.stat().st_mtime < tickets.ROTATED_AFTER_S:
+            return
+        text = tickets.rotated(text)
+        self._write(self.files.tickets, text)
+        if not config.read_plan(self.files.read() or "").clients:
+            self.haproxy.ask(tickets.command(text))
 
     # -- how it comes to be as wanted ------------------------------------------------------------------------------
 
@@ -212,7 +227,8 @@ class LocalEdge:
         slots = plan.slots
         while slots < needed:
             slots *= 2
-        return replace(plan, slots=slots)
+        clients = any(one.names.client_ca is not None for one in environments.values())
+        return replace(plan, slots=slots, clients=clients)
 
     def _environments(self) -> names.Environments:
         text = self.files.read(self.files.names)

@@ -52,6 +52,7 @@ _SNI: Final = (
     '  http-request return status 421 content-type text/plain string "ask for this name in a connection of its own\\n"'
     " unless { ssl_fc_sni,lower,rtrim(.),strcmp(txn.host) eq 0 }",
 )
+_NOT_RESUMED: Final = ("  http-request return status 421 if { ssl_fc_is_resumed }",)
 _ENTRY: Final = (
     "  http-request set-var(txn.path) path",
     "  http-request set-var(txn.key) var(txn.host),concat(,txn.path,/)",
@@ -106,12 +107,17 @@ _BACKEND: Final = "  use_backend %[var(txn.entry),field(3,/)]"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EdgePlan:
-    """All about the edge besides names and certificates. ``headers``: the largest heads that any service takes."""
+    """All about the edge besides names and certificates. ``headers``: the largest heads that any service takes.
+
+    ``clients``: some name asks clients for certificates. Then no TLS session is taken up again: one that was begun for
+    a name that asks for none, or for another authority's, would be taken for a name that does.
+    """
 
     http: tuple[str, ...]
     https: tuple[str, ...]
     slots: int = FEWEST_SLOTS
     headers: Headers = Headers()
+    clients: bool = False
     form: int = field(default=1, metadata=ADDED)
 
     @property
@@ -146,8 +152,17 @@ def render(plan: EdgePlan, *, confined: bool) -> str:
     lines += ["frontend http", *(f'  bind "fd@${{{name}}}" # {where}' for name, where in numbered[: len(plan.http)])]
     lines += [*_HOST, *_NONCE, *_ENTRY, *_CHALLENGE, _TO_HTTPS.format(port=plan.https_port)]
     lines += [*_redirects(plan), *_SAID, "  http-request set-header X-Forwarded-Proto http", _BACKEND]
-    lines += ["frontend https", *(_bind(name, where) for name, where in numbered[len(plan.http) :])]
-    lines += [*_HOST, *_SNI, *_ENTRY, *_NOT_SECURE, *_redirects(plan), *_SAID, *_CLIENT]
+    lines += ["frontend https", *(_bind(plan, name, where) for name, where in numbered[len(plan.http) :])]
+    lines += [
+        *_HOST,
+        *_SNI,
+        *(_NOT_RESUMED if plan.clients else ()),
+        *_ENTRY,
+        *_NOT_SECURE,
+        *_redirects(plan),
+        *_SAID,
+        *_CLIENT,
+    ]
     lines += ["  http-request set-header X-Forwarded-Proto https", _BACKEND]
     for slot in range(1, plan.slots + 1):
         name = names.backend(slot)
@@ -203,15 +218,18 @@ def _global(plan: EdgePlan, confined: bool) -> Iterator[str]:
         f"  ssl-default-bind-ciphersuites {_SUITES}",
         "  ssl-default-bind-options ssl-min-ver TLSv1.2 prefer-client-ciphers",
     )
+    if plan.clients:
+        yield "  tune.ssl.cachesize 0"
     if confined:
         yield from ("  user haproxy", "  group haproxy", f'  chroot "${{{ROOT}}}"')
 
 
-def _bind(name: str, where: Address) -> str:
+def _bind(plan: EdgePlan, name: str, where: Address) -> str:
     """No certificate is the one for names that have none: strangers would be told the name of the first."""
+    sessions = "no-tls-tickets" if plan.clients else f"tls-ticket-keys {TICKETS}"
     return (
         f'  bind "fd@${{{name}}}" ssl crt-list {LIST} strict-sni alpn h2,http/1.1 curves X25519:P-256:P-384'
-        f" tls-ticket-keys {TICKETS} # {where}"
+        f" {sessions} # {where}"
     )
 
 
