@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -83,3 +84,41 @@ def test_a_port_that_another_program_has_is_named_and_nothing_is_changed(project
     assert refused.status == 1
     assert f"cannot listen on '127.0.0.1:{port}': process {os.getpid()} (" in refused.err
     assert not Path(project.home, "edge").exists()
+
+
+def test_a_name_belongs_to_one_environment_and_moves_without_losing_a_request(project: Project, port: int) -> None:
+    project.edit(f"listen: 127.0.0.1:{project.ports['dev']}", "listen: {http: [a.test, dev.test]}")
+    project.instar("deploy", "dev")
+    project.edit("listen: {http: [a.test, dev.test]}", "listen: {http: dev.test}")
+    project.edit(f"listen: 127.0.0.1:{project.ports['production']}", "listen: {http: a.test}")
+    refused = project.try_instar("promote", "dev", "production")
+    assert refused.status == 1
+    assert "cannot reach 'hello/production' by 'a.test': 'hello/dev' has that name" in refused.err
+    assert "--take-names" in refused.err
+
+    failures: list[object] = []
+    seen: set[str] = set()
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            try:
+                seen.add(get(port, "a.test"))
+            except OSError as error:
+                failures.append(error)
+
+    client = threading.Thread(target=ask)
+    client.start()
+    try:
+        project.instar("promote", "dev", "production", "--take-names")
+        wait_for(lambda: "good day from version 1\n" in seen, "the name did not move")
+    finally:
+        ended.set()
+        client.join()
+    assert failures == []
+    assert seen == {"hello from version 1\n", "good day from version 1\n"}
+    project.instar("agent", "--once")
+    assert get(port, "a.test") == "good day from version 1\n"
+    assert project.json("status", "dev")["names"] == ["http://dev.test"]
+    assert project.json("status", "production")["names"] == ["http://a.test"]
+    project.instar("history", "--verify")

@@ -56,6 +56,14 @@ def adopt_name_option(command: F) -> F:
     )(command)
 
 
+def take_names_option(command: F) -> F:
+    return click.option(
+        "--take-names",
+        is_flag=True,
+        help="Take the names of 'listen' that other environments have, once they can be served here. It is recorded.",
+    )(command)
+
+
 def plan_option(command: F) -> F:
     return click.option(
         "--plan", "plan_only", is_flag=True, help="Show what would happen and change nothing; exit 2 if anything."

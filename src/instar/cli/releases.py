@@ -18,6 +18,7 @@ from instar.cli.options import (
     load_definition,
     open_workspace,
     plan_option,
+    take_names_option,
     take_over_option,
 )
 from instar.cli.screen import say, say_json, show
@@ -37,6 +38,7 @@ number_argument = click.argument("number", metavar="N", type=click.IntRange(1, 2
 @take_over_option
 @detach_option
 @adopt_name_option
+@take_names_option
 @click.option("--image", metavar="DIGEST", help="Deploy this image from the store instead of baking.")
 @plan_option
 @click.option("--break-promotion", is_flag=True, help="Also where ENV takes its releases from another. It is recorded.")
@@ -50,6 +52,7 @@ def deploy(
     take_over: bool,
     detach: bool,
     adopt_name: bool,
+    take_names: bool,
     image: str | None,
     plan_only: bool,
     break_promotion: bool,
@@ -72,7 +75,7 @@ def deploy(
     if plan_only:
         from instar.operations.plan import plan
 
-        allowed = {"adopt_name": adopt_name, "break_promotion": break_promotion}
+        allowed = {"adopt_name": adopt_name, "break_promotion": break_promotion, "take_names": take_names}
         return _answer_plan(plan(workspace, loaded, environment, image=image, **allowed), as_json)
     outcome = run(
         workspace,
@@ -82,6 +85,7 @@ def deploy(
         take_over=take_over,
         detach=detach,
         adopt_name=adopt_name,
+        take_names=take_names,
         break_promotion=break_promotion,
         watch=watch,
     )
@@ -96,6 +100,7 @@ def deploy(
 @take_over_option
 @detach_option
 @adopt_name_option
+@take_names_option
 @plan_option
 def promote(
     source: str,
@@ -105,6 +110,7 @@ def promote(
     take_over: bool,
     detach: bool,
     adopt_name: bool,
+    take_names: bool,
     plan_only: bool,
 ) -> int:
     """Roll the very image that is active in FROM out to TO. Nothing is baked.
@@ -119,9 +125,18 @@ def promote(
     if plan_only:
         from instar.operations.plan import plan_promotion
 
-        planned = plan_promotion(workspace, loaded, source, target, adopt_name=adopt_name)
+        planned = plan_promotion(workspace, loaded, source, target, adopt_name=adopt_name, take_names=take_names)
         return _answer_plan(planned, as_json, verb="promote")
-    outcome = run(workspace, loaded, source, target, take_over=take_over, detach=detach, adopt_name=adopt_name)
+    outcome = run(
+        workspace,
+        loaded,
+        source,
+        target,
+        take_over=take_over,
+        detach=detach,
+        adopt_name=adopt_name,
+        take_names=take_names,
+    )
     return answer(outcome, workspace.report, as_json)
 
 

@@ -177,6 +177,13 @@ class CloseRouter:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeNames:
+    """Have requests by the names that the environment expects come to it, which ``release`` answers."""
+
+    release: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Nothing can be done before the snapshot changes: look again in ``seconds``."""
 
@@ -206,6 +213,7 @@ Action = (
     | Finish
     | Fail
     | CloseRouter
+    | TakeNames
     | Wait
 )
 

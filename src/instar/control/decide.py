@@ -6,6 +6,7 @@ The order of the rules, first match wins:
 1. An environment that is being destroyed loses its traffic, then its instances, then its router.
 2. What instances may reach is what the settings say before an instance is made, and in the end. Traffic moves, and a
    way back is taken, without waiting for it.
+   Names that are expected of another environment come as soon as somebody answers here.
 3. A running rollout goes on as its strategy says, until it has finished or failed.
 4. Otherwise the active release is kept as wanted: dead groups replaced, traffic on healthy ones, every other
    release drained and then kept hot or retired, as ``keep`` says.
@@ -15,10 +16,21 @@ No action at all means: as wanted.
 
 from __future__ import annotations
 
-from instar.control.actions import Action, BeginTask, CloseRouter, Create, Plan, Route, SetNetwork, Start, Wait
+from instar.control.actions import (
+    Action,
+    BeginTask,
+    CloseRouter,
+    Create,
+    Plan,
+    Route,
+    SetNetwork,
+    Start,
+    TakeNames,
+    Wait,
+)
 from instar.control.keep import keep
 from instar.control.replace import retire_all
-from instar.control.snapshot import Snapshot
+from instar.control.snapshot import Snapshot, is_open_for
 from instar.control.strategies.blue_green import blue_green
 from instar.control.strategies.canary import canary, has_steps
 from instar.control.strategies.rolling import has_batches, rolling
@@ -39,6 +51,9 @@ def _decide(snapshot: Snapshot) -> tuple[Action, ...]:
         return ending
     if snapshot.environment.destroying:
         return _tear_down(snapshot)
+    names = _take_names(snapshot)
+    if names:
+        return names
     wanted = keep(snapshot) if snapshot.environment.rollout is None else _roll_out(snapshot)
     if not snapshot.network_is_set and (not wanted or any(isinstance(action, _MAKING) for action in wanted)):
         return (SetNetwork(),)
@@ -49,6 +64,15 @@ def _until_ended(snapshot: Snapshot) -> tuple[Action, ...]:
     """Wait for what is on its way to its end; what is gone by then, is taken from the ledger."""
     late = tuple(group.id for group in (*snapshot.groups, *snapshot.task_groups) if group.state == "ending")
     return (Wait(snapshot.traits.poll_s),) if late else ()
+
+
+def _take_names(snapshot: Snapshot) -> tuple[Action, ...]:
+    """Names that another environment has come here as soon as somebody here answers, and not before."""
+    serving = {group.release for group in snapshot.groups if group.weight and group.up}
+    release = next((one for one in (snapshot.active, snapshot.target) if one and one.number in serving), None)
+    if not snapshot.environment.names.expected or release is None or not is_open_for(snapshot, release):
+        return ()
+    return (TakeNames(release.number),)
 
 
 def _roll_out(snapshot: Snapshot) -> tuple[Action, ...]:

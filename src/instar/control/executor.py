@@ -7,6 +7,7 @@ leads on from wherever it stopped.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -75,6 +76,8 @@ class Executor:
                 self._report.withdrawn(self._provider.withdraw(environment, action.instances))
             case actions.Retire():
                 self._retire(snapshot, action)
+            case actions.TakeNames():
+                self._take_names(snapshot, snapshot.releases[action.release])
             case actions.CloseRouter():
                 self._provider.close(environment)
             case actions.Alarm():
@@ -123,6 +126,7 @@ class Executor:
             before = rollout.stage.settings_before
             if before is not None:
                 self._ledger.save_settings(environment, before)
+                self._ledger.claim_names(environment, before.names.sites, of_others="leave")
         changed = _different(before, snapshot.environment.settings) if before is not None else ()
         if changed:
             self._report.settings_back(changed)
@@ -200,6 +204,10 @@ class Executor:
 
     def _open_router(self, snapshot: Snapshot, release: Release) -> None:
         self._provider.expose(release, (), wanted_plan(snapshot, release))
+
+    def _take_names(self, snapshot: Snapshot, release: Release) -> None:
+        taken = self._ledger.take_expected_names(snapshot.environment.id)
+        self._provider.expose(release, (), wanted_plan(dataclasses.replace(snapshot, environment=taken), release))
 
     def _attach(self, snapshot: Snapshot, action: actions.Attach) -> None:
         self._report.launched(snapshot)

@@ -229,7 +229,8 @@ def settings_for(environment: EnvironmentState, release: int) -> Settings:
 def wanted_plan(snapshot: Snapshot, release: Release) -> RouterPlan:
     """Return the plan of a router that serves ``release`` and whatever else has groups."""
     others = [snapshot.releases[number].service for number in {group.release for group in snapshot.groups}]
-    return RouterPlan.of(snapshot.environment.id, snapshot.environment.settings, release.service, others)
+    state = snapshot.environment
+    return RouterPlan.of(state.id, state.settings, release.service, others, state.names)
 
 
 def is_open_for(snapshot: Snapshot, release: Release) -> bool:

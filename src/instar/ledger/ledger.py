@@ -18,6 +18,7 @@ from instar.ledger.environments import Environments
 from instar.ledger.events import Clock, Events
 from instar.ledger.instances import Instances
 from instar.ledger.leases import Leases
+from instar.ledger.names import NameClaims
 from instar.ledger.releases import Releases
 from instar.ledger.rollouts import Rollouts
 from instar.ledger.schema import latest
@@ -81,6 +82,9 @@ class Ledger:
         self.get_environment, self.save_settings = environments.get_environment, environments.save_settings
         self.set_alarm, self.set_project = environments.set_alarm, environments.set_project
         self.set_machine = environments.set_machine
+        names = NameClaims(session, events, environments)
+        self.claim_names, self.take_expected_names = names.claim_names, names.take_expected_names
+        self.owners_of_names = names.owners
         self.add_release, self.releases, self.get_release = (
             releases.add_release,
             releases.releases,

@@ -106,6 +106,7 @@ def _made(event: Row, detail: Mapping[str, Any]) -> Tables:
         "counted_since": None,
         "project": None,
         "machine": None,
+        "names": None,
     }
     settings = {"value": _digest(detail["settings"]), "created_at": event["at"]}
     return {
@@ -254,6 +255,9 @@ _CHANGES: Final[Mapping[str, _Change]] = {
     "project": _of_the_environment(lambda event, detail: {"project": detail["project"]}),
     "name-adopted": _of_the_environment(lambda event, detail: {"project": detail["project"]}),
     "machine": _of_the_environment(lambda event, detail: {"machine": detail["machine"]}),
+    "names": _of_the_environment(
+        lambda event, detail: {"names": {"held": detail["held"], "expected": detail["expected"]}}
+    ),
     "destroying": _of_the_environment(lambda event, detail: {"destroying": 1}),
     "removed": _of_the_environment(lambda event, detail: {"active": None, "removed_at": event["at"]}),
 }

@@ -19,6 +19,7 @@ from instar.model.release import (
     EnvironmentState,
     Event,
     Instance,
+    OwnNames,
     Process,
     Release,
     Rollout,
@@ -86,9 +87,10 @@ def event_value(row: Row) -> Event:
 def state_value(row: Row) -> EnvironmentState:
     """``row`` has the columns of environments, its settings, and those of its running rollout."""
     environment = EnvironmentId(service=row["service"], name=row["environment"])
+    settings = from_json(Settings, parse(row["settings"]))
     return EnvironmentState(
         id=environment,
-        settings=from_json(Settings, parse(row["settings"])),
+        settings=settings,
         active=row["active"],
         created_at=_time(row["created_at"]),
         rollout=rollout_value(row, environment) if row["rollout_id"] is not None else None,
@@ -96,9 +98,15 @@ def state_value(row: Row) -> EnvironmentState:
         alarm=row["alarm"],
         project=row["project"],
         machine=row["machine"],
+        names=_own_names(row["names"], settings),
         counted_since=_time_or_none(row["counted_since"]),
         alarm_holds=bool(row["alarm_holds"]),
     )
+
+
+def _own_names(text: str | None, settings: Settings) -> OwnNames:
+    """Return which names are an environment's: all that its settings say, unless that was written down otherwise."""
+    return OwnNames(held=settings.names.sites) if text is None else from_json(OwnNames, parse(text))
 
 
 @_damage_known

@@ -232,6 +232,15 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OwnNames:
+    """The names that are an environment's, among those of its settings: ``held``, and ``expected`` from the one that
+    has them until this one can serve them."""
+
+    held: tuple[str, ...] = ()
+    expected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EnvironmentState:
     """An environment as the ledger has it: its settings and which release has the traffic (None before the first)."""
 
@@ -245,4 +254,5 @@ class EnvironmentState:
     alarm_holds: bool = True
     project: str | None = None  # whose definition made it: the id in its lock; None until a lock with an id has come
     machine: str | None = None  # which has it, in a ledger that several share; None: no single one, or nobody else can
+    names: OwnNames = OwnNames()
     counted_since: datetime | None = None  # when the last alarm was over: replacements before that don't count

@@ -12,6 +12,7 @@ from instar.control.loop import Loop
 from instar.control.report import RolloutReport
 from instar.control.steps import waits_for_somebody
 from instar.errors import Refused, UsageError
+from instar.ledger.names import OthersNames
 from instar.model.codec import to_json
 from instar.model.definition import Service
 from instar.model.digest import Digest
@@ -21,6 +22,7 @@ from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
 from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release, RolloutKind
 from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc
+from instar.operations.names import require_names
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
 from instar.operations.secret_values import bring_values, encrypted_values
@@ -43,13 +45,15 @@ def deploy(
     detach: bool = False,
     adopt_name: bool = False,
     break_promotion: bool = False,
+    take_names: bool = False,
     watch: bool = False,
 ) -> RolloutOutcome:
     """Bake if needed (or take ``image`` from the store) and roll it out to environment ``name``.
 
     ``detach``: leave the rollout to the agent once it is written down. ``adopt_name``: also where the environment is
     another project's. ``break_promotion``: also where it takes its releases from another environment; both are
-    written down. ``watch``: return when the release has stayed well for as long as its environment asks for.
+    written down. ``take_names``: names that other environments have come here, as soon as they can be served.
+    ``watch``: return when the release has stayed well for as long as its environment asks for.
     """
     from instar.operations.project import project_of, require_own
     from instar.operations.secret_values import digests_of
@@ -64,6 +68,7 @@ def deploy(
     environment_id = EnvironmentId(service=loaded.definition.name, name=name)
     with hold_environment(workspace, environment_id, take_over=take_over):
         require_own(workspace, environment_id, loaded, adopt=adopt_name)
+        require_names(workspace, environment_id, environment, take=take_names)
         if not break_promotion:
             require_promotion(workspace, loaded, environment, image)
         digests_of(workspace, loaded.folder, environment)  # a missing one is found before the bake
@@ -79,6 +84,7 @@ def deploy(
                 "deploy",
                 project=project_of(workspace, environment_id, loaded),
                 detail={"break_promotion": True} if break_promotion else None,
+                take_names=take_names,
             )
         if detach:
             return leave(workspace, release, began)
@@ -162,6 +168,7 @@ def begin(
     *,
     project: str | None,
     detail: Mapping[str, Any] | None = None,
+    take_names: bool = False,
 ) -> Release:
     """Make a release of ``image`` and ``configuration`` (or go on with the one that is), begin its rollout, return it.
 
@@ -194,6 +201,8 @@ def begin(
         machine = workspace.machine_of(settings.provider) if workspace.ledger.shared else None
         if machine is not None:
             workspace.ledger.set_machine(environment, machine)
+        others: OthersNames = "expect" if take_names else "refuse"
+        workspace.ledger.claim_names(environment, settings.names.sites, of_others=others)
         if project is not None:
             workspace.ledger.set_project(environment, project, adopt=True)
         if release is None:

@@ -242,7 +242,7 @@ def _put_right(workspace: Workspace, state: EnvironmentState) -> None:
     if active is None or active.service.port is None:
         return
     services = [release.service for release in releases.values()]
-    plan = RouterPlan.of(state.id, state.settings, active.service, services)
+    plan = RouterPlan.of(state.id, state.settings, active.service, services, state.names)
     provider = with_lease(workspace.ledger, workspace.provider(state.settings.provider), state.id)
     inspects = require(provider.inspects, f"put the router of '{state.id}' right")
     inspects.restore_router(plan, targets(instances, releases))

@@ -16,6 +16,7 @@ from instar.operations.bake import plan as plan_bake
 from instar.operations.connections import cut_connections
 from instar.operations.deploy import get_declared, require_promotion
 from instar.operations.lock import is_locked
+from instar.operations.names import require_names
 from instar.operations.project import require_own
 from instar.operations.promote import promoted
 from instar.operations.secret_values import digests_of
@@ -41,10 +42,13 @@ def plan(
     image: str | None = None,
     adopt_name: bool = False,
     break_promotion: bool = False,
+    take_names: bool = False,
 ) -> DeployPlan:
     """Compare what the definition asks for with what is active in ``name``. Raises what a deploy would refuse."""
     environment = get_declared(loaded, name)
-    require_own(workspace, EnvironmentId(service=loaded.definition.name, name=name), loaded, adopt=adopt_name)
+    environment_id = EnvironmentId(service=loaded.definition.name, name=name)
+    require_own(workspace, environment_id, loaded, adopt=adopt_name)
+    require_names(workspace, environment_id, environment, take=take_names)
     if not break_promotion:
         require_promotion(workspace, loaded, environment, image, planned=True)
     found = image_of(workspace, loaded, image)
@@ -52,11 +56,19 @@ def plan(
 
 
 def plan_promotion(
-    workspace: Workspace, loaded: Loaded, source: str, name: str, *, adopt_name: bool = False
+    workspace: Workspace,
+    loaded: Loaded,
+    source: str,
+    name: str,
+    *,
+    adopt_name: bool = False,
+    take_names: bool = False,
 ) -> DeployPlan:
     """Compare what a promotion of ``source`` would bring with what is active in ``name``. Raises what one would."""
     require_own(workspace, EnvironmentId(service=loaded.definition.name, name=name), loaded, adopt=adopt_name)
     environment, release = promoted(workspace, loaded, source, name)
+    environment_id = EnvironmentId(service=loaded.definition.name, name=name)
+    require_names(workspace, environment_id, environment, take=take_names)
     configuration = replace(configuration_of(workspace, loaded, environment), service=release.service)
     return _compared(workspace, loaded, environment, PlannedImage(digest=release.image), configuration)
 

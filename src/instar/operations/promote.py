@@ -12,6 +12,7 @@ from instar.model.release import Configuration, EnvironmentId, Release
 from instar.operations.deploy import begin, converge, get_declared, leave, require_agent
 from instar.operations.ledger import require_in_ledger
 from instar.operations.locks import hold_environment, keep_from_gc
+from instar.operations.names import require_names
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
 from instar.operations.project import project_of, require_own, require_own_source
@@ -28,6 +29,7 @@ def promote(
     take_over: bool = False,
     detach: bool = False,
     adopt_name: bool = False,
+    take_names: bool = False,
 ) -> RolloutOutcome:
     """Roll out to environment ``name`` what runs in ``source``: its image and its ``service`` section, as tried
     there, with ``name``'s own configuration from the definition."""
@@ -39,13 +41,21 @@ def promote(
     environment_id = EnvironmentId(service=loaded.definition.name, name=name)
     with hold_environment(workspace, environment_id, take_over=take_over):
         require_own(workspace, environment_id, loaded, adopt=adopt_name)
+        require_names(workspace, environment_id, environment, take=take_names)
         with keep_from_gc(workspace):  # from here on no gc comes between a secret and its release
             secrets = keep_values(workspace, loaded.folder, environment)
             configuration = Configuration(service=release.service, config=environment.config, secrets=secrets)
             image = workspace.store.image(release.image)
             project = project_of(workspace, environment_id, loaded)
             begun = begin(
-                workspace, environment_id, Settings.of(environment), image, configuration, "promote", project=project
+                workspace,
+                environment_id,
+                Settings.of(environment),
+                image,
+                configuration,
+                "promote",
+                project=project,
+                take_names=take_names,
             )
         if detach:
             return leave(workspace, begun, began)

@@ -32,7 +32,7 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
     return EnvironmentStatus(
         environment=environment.id,
         listen=environment.settings.listen,
-        names=_addresses(environment.settings.names),
+        names=_addresses(environment.settings.names.only(environment.names.held)),
         active=environment.active,
         unfinished=environment.rollout.target if environment.rollout else None,
         router=snapshot.router_plan is not None,

@@ -15,7 +15,7 @@ from instar.model.definition import Headers, Service
 from instar.model.digest import Digest
 from instar.model.environment import Check, HostNames, Network, Settings
 from instar.model.image import Image
-from instar.model.release import EnvironmentId, Instance, Process, Release, Served
+from instar.model.release import EnvironmentId, Instance, OwnNames, Process, Release, Served
 from instar.model.survey import Survey
 
 if TYPE_CHECKING:
@@ -165,7 +165,12 @@ class RouterPlan:
 
     @classmethod
     def of(
-        cls, environment: EnvironmentId, settings: Settings, service: Service, others: Iterable[Service] = ()
+        cls,
+        environment: EnvironmentId,
+        settings: Settings,
+        service: Service,
+        others: Iterable[Service] = (),
+        own: OwnNames | None = None,
     ) -> RouterPlan:
         """Return the plan of a router that serves ``service``, and ``others`` that run beside it.
 
@@ -190,7 +195,8 @@ class RouterPlan:
             wait_ms=service.timeouts.wait_ms or 0,
             accept_proxy=settings.accept_proxy,
             keep_alive_ms=min(one.keep_alive_ms or 0 for one in together) if http else 0,
-            names=settings.names,
+            names=settings.names if own is None else settings.names.only(own.held),
+            expected=() if own is None else own.expected,
         )
 
 

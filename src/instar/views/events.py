@@ -73,6 +73,8 @@ def sentence(event: Event) -> str:
             return f"{where}: the alarm is over; instances are replaced again"
         case "taken-over":
             return f"{where}: {event.actor} took over from process {event.detail.get('pid')}"
+        case "names":
+            return f"{where}: {_names(event)}"
         case "name-adopted":
             return f"{where}: {event.actor} took the environment over for another project of that name"
         case "taint":
@@ -148,6 +150,14 @@ def _fields(detail: Mapping[str, Any]) -> str:
 
 def _clock(time: str) -> str:
     return datetime.fromisoformat(time).strftime("%H:%M:%S")
+
+
+def _names(event: Event) -> str:
+    """Say which names an environment has now."""
+    held = ", ".join(event.detail.get("held", ())) or "no name"
+    expected, to = ", ".join(event.detail.get("expected", ())), event.detail.get("to")
+    more = f", and will be by {expected}" if expected else f"; others are reached by '{to}' now" if to else ""
+    return f"it is reached by {held}{more}"
 
 
 def _lost(event: Event) -> str:
