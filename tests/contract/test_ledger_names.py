@@ -26,7 +26,7 @@ def named(*names: str) -> Settings:
 def claim(ledger: Ledger, environment: EnvironmentId, *names: str, of_others: str = "refuse") -> OwnNames:
     with ledger.transaction():
         ledger.save_settings(environment, named(*names))
-        ledger.claim_names(environment, names, of_others=of_others)  # type: ignore[arg-type]
+        ledger.names.claim(environment, names, of_others=of_others)  # type: ignore[arg-type]
     return ledger.get_environment(environment).names
 
 
@@ -47,7 +47,7 @@ def test_a_name_that_is_expected_is_nobody_elses_and_comes_once(ledger: Ledger) 
     other = EnvironmentId(service="wiki", name="production")
     with pytest.raises(Refused):
         claim(ledger, other, "a.test")
-    assert ledger.take_expected_names(BLOG).names == OwnNames(held=("a.test",))
+    assert ledger.names.take_expected(BLOG).names == OwnNames(held=("a.test",))
     assert ledger.get_environment(SHOP).names.held == ("b.test",)
     assert ledger.get_environment(SHOP).settings.names.sites == ("a.test", "b.test")
     with pytest.raises(Refused, match="'blog/production' has that name"):

@@ -126,7 +126,7 @@ class Executor:
             before = rollout.stage.settings_before
             if before is not None:
                 self._ledger.save_settings(environment, before)
-                self._ledger.claim_names(environment, before.names.sites, of_others="leave")
+                self._ledger.names.claim(environment, before.names.sites, of_others="leave")
         changed = _different(before, snapshot.environment.settings) if before is not None else ()
         if changed:
             self._report.settings_back(changed)
@@ -206,7 +206,7 @@ class Executor:
         self._provider.expose(release, (), wanted_plan(snapshot, release))
 
     def _take_names(self, snapshot: Snapshot, release: Release) -> None:
-        taken = self._ledger.take_expected_names(snapshot.environment.id)
+        taken = self._ledger.names.take_expected(snapshot.environment.id)
         self._provider.expose(release, (), wanted_plan(dataclasses.replace(snapshot, environment=taken), release))
 
     def _attach(self, snapshot: Snapshot, action: actions.Attach) -> None:

@@ -82,9 +82,7 @@ class Ledger:
         self.get_environment, self.save_settings = environments.get_environment, environments.save_settings
         self.set_alarm, self.set_project = environments.set_alarm, environments.set_project
         self.set_machine = environments.set_machine
-        names = NameClaims(session, events, environments)
-        self.claim_names, self.take_expected_names = names.claim_names, names.take_expected_names
-        self.owners_of_names = names.owners
+        self.names = NameClaims(session, events, environments)
         self.add_release, self.releases, self.get_release = (
             releases.add_release,
             releases.releases,

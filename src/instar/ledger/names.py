@@ -24,9 +24,7 @@ class NameClaims:
         self._events = events
         self._environments = environments
 
-    def claim_names(
-        self, environment: EnvironmentId, names: Sequence[str], *, of_others: OthersNames = "refuse"
-    ) -> None:
+    def claim(self, environment: EnvironmentId, names: Sequence[str], *, of_others: OthersNames = "refuse") -> None:
         """Let ``environment`` have ``names`` and no others. Those that another has are refused (Refused names it),
         expected of it, or left to it. Nothing when it is so already."""
         with self._events.transaction():
@@ -38,7 +36,7 @@ class NameClaims:
             held = tuple(name for name in names if name not in owners)
             self._write(before, OwnNames(held=held, expected=expected))
 
-    def take_expected_names(self, environment: EnvironmentId) -> EnvironmentState:
+    def take_expected(self, environment: EnvironmentId) -> EnvironmentState:
         """Let ``environment`` have the names that it expects, and nobody else."""
         with self._events.transaction():
             state = self._environments.get_environment(environment)

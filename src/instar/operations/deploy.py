@@ -202,7 +202,7 @@ def begin(
         if machine is not None:
             workspace.ledger.set_machine(environment, machine)
         others: OthersNames = "expect" if take_names else "refuse"
-        workspace.ledger.claim_names(environment, settings.names.sites, of_others=others)
+        workspace.ledger.names.claim(environment, settings.names.sites, of_others=others)
         if project is not None:
             workspace.ledger.set_project(environment, project, adopt=True)
         if release is None:

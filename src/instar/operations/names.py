@@ -16,6 +16,6 @@ def require_names(workspace: Workspace, environment: EnvironmentId, settings: Se
     machine = state.machine if state is not None else None
     if machine is None and workspace.ledger.shared:
         machine = workspace.machine_of(settings.provider)
-    owners = workspace.ledger.owners_of_names(environment, machine, settings.names.sites)
+    owners = workspace.ledger.names.owners(environment, machine, settings.names.sites)
     if owners:
         raise taken(environment, owners)

@@ -87,9 +87,8 @@ def sentence(event: Event) -> str:
         case "watch-failed":
             return f"{where} rolls back to release {event.detail.get('back_to')} automatically{reason}"
         case "ended":
-            return (
-                f"{where}: {event.detail.get('instance')} ended unexpectedly{_cause(str(event.detail.get('why', '')))}"
-            )
+            instance, why = event.detail.get("instance"), _cause(str(event.detail.get("why", "")))
+            return f"{where}: {instance} ended unexpectedly{why}"
         case "destroyed":
             return f"{where}: {event.detail.get('instance')} is destroyed{reason}"
         case "router-restored":
