@@ -12,6 +12,7 @@ from instar.errors import EnvironmentBusy, InstarError, RouterError, StoreError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.drift import Finding
+from instar.model.environment import HostNames
 from instar.model.image import Image
 from instar.model.release import EnvironmentState, Instance, Release
 from instar.providers.base import NetworkPlan, Provider, Subject
@@ -71,6 +72,7 @@ def check(
     found = require(provider.inspects, f"inspect '{environment}'").inspect(subjects, deep=deep)
     findings = [*_that_stay(ledger, instances, releases, found, damaged)] if found or damaged else []
     findings += _network(provider, state, at_rest=at_rest)
+    findings += _edge(provider, state, at_rest=at_rest)
     findings += _router(ledger, provider, state, instances, releases, at_rest=at_rest)
     left, ignored = sort_out(findings, state.settings.drift.ignore, ledger.now().date())
     return Checked(
@@ -159,6 +161,25 @@ def _network(provider: Provider, state: EnvironmentState, *, at_rest: bool) -> I
         yield Finding(
             instance=None, kind="network", path=shown, expected=str(wanted.network), observed=str(there.network)
         )
+
+
+def _edge(provider: Provider, state: EnvironmentState, *, at_rest: bool) -> Iterator[Finding]:
+    """Yield what is wrong with the machine's edge, of an environment that is reached through it."""
+    wanted = state.settings.names.only(state.names.held)
+    if provider.edge is None or state.active is None or not (wanted.sites or state.names.expected):
+        return
+    try:
+        found = provider.edge.inspect()
+        passed = provider.edge.passed(state.id)
+    except (RouterError, EnvironmentBusy) as error:
+        yield from _unseen("edge", error) if at_rest else ()
+        return
+    yield from found
+    names = HostNames() if passed is None else passed.names
+    if at_rest and not found and names != wanted:
+        shown = [", ".join(one.sites) or "none" for one in (wanted, names)]
+        observed = shown[1] if shown[0] != shown[1] else "the same, otherwise"
+        yield Finding(instance=None, kind="router", path="edge: its names", expected=shown[0], observed=observed)
 
 
 def _router(

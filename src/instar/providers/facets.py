@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from instar.errors import Refused
 from instar.model.digest import Digest
 from instar.model.drift import Finding
-from instar.model.environment import Network, Settings
+from instar.model.environment import HostNames, Network, Settings
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import (
     Counters,
@@ -110,6 +110,15 @@ class Counts(Protocol):
         """Return the totals; zeros when it does not run."""
 
 
+class Passed(Protocol):
+    """What an edge passes to an environment."""
+
+    @property
+    def names(self) -> HostNames: ...
+    @property
+    def expected(self) -> tuple[str, ...]: ...
+
+
 class Edge(Protocol):
     """The machine's one door for requests by name, which passes each to the router of the environment that has it.
 
@@ -136,6 +145,12 @@ class Edge(Protocol):
     def answer_nonce(self, nonce: str | None) -> None:
         """Answer ``GET /.well-known/instar/NONCE`` on the port of http, whatever the name, with ``nonce``; None: 404.
         So it can be seen whether a name leads here."""
+
+    def passed(self, environment: EnvironmentId) -> Passed | None:
+        """Return what is passed to an environment; None for nothing, and where no edge runs as it should."""
+
+    def inspect(self) -> tuple[Finding, ...]:
+        """Return what of the edge is not as it was made; of one that doesn't run, that it doesn't."""
 
 
 class Layers(Protocol):

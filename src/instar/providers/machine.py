@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from instar.errors import Refused
 from instar.model.definition import Service
 from instar.model.drift import Finding
-from instar.model.environment import Check, HostNames, Settings
+from instar.model.environment import Check, Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Process, Release
 from instar.providers.base import (
@@ -95,15 +95,6 @@ class Runtime(Networks, Volumes, Layers, Shells, Ends, Protocol):
         """Return what on this machine will get in an instance's way (a firewall, an unreachable resolver)."""
 
 
-class Passed(Protocol):
-    """What an edge passes to an environment."""
-
-    @property
-    def names(self) -> HostNames: ...
-    @property
-    def expected(self) -> tuple[str, ...]: ...
-
-
 class MachineEdge(Edge, Protocol):
     """Passes requests to routers by name. One for all environments; it is there as long as one has names."""
 
@@ -114,8 +105,8 @@ class MachineEdge(Edge, Protocol):
         """Pass requests for the plan's names to its environment's router, and no others; return whether some are
         passed to it still that another expects. No request is lost."""
 
-    def passed(self, environment: EnvironmentId) -> Passed | None:
-        """Return what is passed to an environment; None for nothing, and where no edge runs as it should."""
+    def restore(self, plan: RouterPlan) -> None:
+        """Make the edge as it was made again, without losing a request, with what ``plan`` passes on."""
 
     def remove(self, environment: EnvironmentId) -> None:
         """Pass nothing to an environment any more."""
@@ -181,7 +172,7 @@ class MachineProvider:
 
     @property
     def inspects(self) -> MachineInspection:
-        return MachineInspection(runtime=self.runtime, routes=self.router)
+        return MachineInspection(runtime=self.runtime, routes=self.router, edge=self.edge)
 
     @property
     def ends(self) -> Ends:
@@ -327,6 +318,7 @@ class MachineInspection:
 
     runtime: Runtime
     routes: Router
+    edge: MachineEdge | None = None
 
     def inspect(self, subjects: Sequence[Subject], *, deep: bool = False) -> tuple[Finding, ...]:
         return self.runtime.inspect(subjects, deep=deep)
@@ -339,6 +331,8 @@ class MachineInspection:
 
     def restore_router(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
         self.routes.restore(plan, targets)
+        if self.edge is not None and (plan.names.sites or plan.expected):
+            self.edge.restore(plan)
 
     def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
         return self.runtime.processes(instance)

@@ -19,6 +19,7 @@ from typing import Final
 from instar import locks
 from instar.errors import RouterError
 from instar.model.definition import Headers
+from instar.model.drift import Finding
 from instar.model.machine import EdgeSettings
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
@@ -93,6 +94,45 @@ class LocalEdge:
                 self._rotate_tickets()
         return tuple(f"names of {name}" for name in before if name not in there)
 
+    # -- what it is ------------------------------------------------------------------------------------------------
+
+    def inspect(self) -> tuple[Finding, ...]:
+        """Return what is not as it was made."""
+        from instar.providers.local.inspection import edge
+
+        with self._changing():
+            return tuple(edge.differences(self))
+
+    def restore(self, plan: RouterPlan) -> None:
+        """Make it as it was made again, without losing a request, with what ``plan`` passes to its environment."""
+        from instar.providers.local.inspection import edge
+
+        with self._changing():
+            if not self.haproxy.exists():
+                return
+            before: names.Environments = names.NONE
+            with contextlib.suppress(RouterError):  # of what can't be read, each environment brings its own part again
+                before = self._environments()
+            after = names.settled(before, str(plan.environment), plan.names, plan.expected)
+            if not self.files.read():
+                self.files.write(config.render(self._plan(after, None, plan.headers), confined=self._confined))
+            self._settle(after, plan.headers)
+            if any(edge.differences(self)):
+                text = self.rendered(self.files.read() or "")
+                self._replace(config.read_plan(text), text)
+
+    def rendered(self, text: str) -> str:
+        """Return the file as it would be written now, where ``text`` is in force."""
+        return config.render(self._plan(self._environments(), text, Headers()), confined=self._confined)
+
+    def rendered_list(self) -> str:
+        """Return the list of certificates as it would be written now."""
+        return certificates.render(self._authorities(self._environments()))
+
+    @property
+    def takes_no_session_up(self) -> bool:
+        return config.read_plan(self.files.read() or "").clients
+
     # -- certificates and answers ----------------------------------------------------------------------------------
 
     def serve(self, certificate: EdgeCertificate) -> None:
@@ -143,7 +183,7 @@ class LocalEdge:
             return
         text = tickets.rotated(text)
         self._write(self.files.tickets, text)
-        if not config.read_plan(self.files.read() or "").clients:
+        if not self.takes_no_session_up:
             self.haproxy.ask(tickets.command(text))
 
     # -- how it comes to be as wanted ------------------------------------------------------------------------------

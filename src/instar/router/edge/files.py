@@ -38,7 +38,12 @@ def root(state: StateDirectory) -> Path:
 
 def door(state: StateDirectory, environment: EnvironmentId) -> Path:
     """Return the directory of the socket where an environment's router is asked by the edge."""
-    return root(state) / hashlib.sha256(str(environment).encode()).hexdigest()[:16]
+    return root(state) / door_of(str(environment))
+
+
+def door_of(environment: str) -> str:
+    """Return the name of that directory, for SERVICE/ENV."""
+    return hashlib.sha256(environment.encode()).hexdigest()[:16]
 
 
 def remove_door(state: StateDirectory, environment: EnvironmentId) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 ROTATED_AFTER_S: Final = 12 * 3600
 _COUNT: Final = 3
 _BYTES: Final = 80
+SHOW: Final = "show tls-keys #0"
 KEY: Final = r"[A-Za-z0-9+/]{107}="
 _FILE = re.compile(rf"(?:{KEY}\n){{{_COUNT}}}")
 
@@ -35,6 +36,12 @@ def rotated(text: str) -> str:
 def command(text: str) -> str:
     """Return what has HAProxy take the file's last key."""
     return f"set ssl tls-key #0 {text.splitlines()[-1]}"
+
+
+def shown(text: str) -> list[str]:
+    """Read the keys that HAProxy showed."""
+    rows = (line.split() for line in text.splitlines())
+    return [row[1] for row in rows if len(row) == 2 and row[0].startswith("0.")]
 
 
 def _key() -> str:

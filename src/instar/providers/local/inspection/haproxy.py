@@ -8,12 +8,14 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from instar.errors import RouterError
 from instar.host.processes import proc
 from instar.model.drift import Finding
 from instar.model.release import Process
+from instar.providers.local.held_haproxy import HeldHaproxy
 from instar.providers.local.proxy import Proxy
 from instar.router import admin_socket, previews
 from instar.router.files import Record
@@ -39,7 +41,19 @@ class Limits:
 def differences(proxy: Proxy, text: str | None, held: Slots | None) -> Iterator[Finding]:
     """Yield what of HAProxy is not as its file says, which is ``text``, and has the slots ``held``; None where nobody
     can read it. Raises RouterError."""
-    info, shown, listed, traces = proxy.ask("show info", "show stat", "show acl", "show trace")
+    yield from in_force(proxy, proxy.files.config, text)
+    if text is not None:
+        yield from _map(proxy, text)
+    live = proxy.live()
+    for index, one in enumerate(live[: len(held)] if held is not None else live):
+        if one.elsewhere or not one.checked:
+            observed = one.elsewhere or "its health is not checked any more"
+            yield _finding(f"slot s{index + 1}, its check", "asks the server itself", observed)
+
+
+def in_force(haproxy: HeldHaproxy, file: Path, text: str | None) -> Iterator[Finding]:
+    """Yield what is in force of any HAProxy's that its ``file`` does not say, which is ``text``. Raises RouterError."""
+    info, shown, listed, traces = haproxy.ask("show info", "show stat", "show acl", "show trace")
     limits = _limits(text or "")
     yield from _info(admin_socket.read_info(info), limits)
     for (name, row), columns in admin_socket.read_statistics(shown).items():
@@ -50,13 +64,7 @@ def differences(proxy: Proxy, text: str | None, held: Slots | None) -> Iterator[
     for source in _TRACED.findall(traces):
         yield _finding(f"trace {source}", "off", "on")
     if text is not None:
-        yield from _lists(proxy, text, listed)
-        yield from _map(proxy, text)
-    live = proxy.live()
-    for index, one in enumerate(live[: len(held)] if held is not None else live):
-        if one.elsewhere or not one.checked:
-            observed = one.elsewhere or "its health is not checked any more"
-            yield _finding(f"slot s{index + 1}, its check", "asks the server itself", observed)
+        yield from _lists(haproxy, file, text, listed)
 
 
 _TRACED: Final = re.compile(r"^ *\[[^.\]]\] (\S+)", re.MULTILINE | re.ASCII)  # waiting for its beginning, or running
@@ -132,17 +140,17 @@ def _limits(text: str) -> Limits:
     )
 
 
-def _lists(proxy: Proxy, text: str, listed: str) -> Iterator[Finding]:
+def _lists(haproxy: HeldHaproxy, file: Path, text: str, listed: str) -> Iterator[Finding]:
     """Compare the patterns of conditions with the words of the line that they are of."""
     lines = text.splitlines()
     of_line: dict[int, list[str]] = {}
     for line in listed.splitlines():
         match = _PATTERNS.match(line)
-        if match and match["file"] == str(proxy.files.config) and 0 < int(match["line"]) <= len(lines):
+        if match and match["file"] == str(file) and 0 < int(match["line"]) <= len(lines):
             of_line.setdefault(int(match["line"]), []).append(match[1])
     wanted = {number: found for number in of_line if (found := _patterns(lines[number - 1])) is not None}
     ids = [one for number in wanted for one in of_line[number]]
-    answers = dict(zip(ids, proxy.ask(*(f"show acl #{one}" for one in ids)) if ids else (), strict=True))
+    answers = dict(zip(ids, haproxy.ask(*(f"show acl #{one}" for one in ids)) if ids else (), strict=True))
     for number, expected in wanted.items():
         shown = "\n".join(answers[one].strip() for one in of_line[number])
         there = {line.partition(" ")[2] for line in shown.splitlines() if line}

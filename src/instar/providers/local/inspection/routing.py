@@ -16,7 +16,8 @@ from instar.providers.base import Target
 from instar.providers.local.inspection import haproxy
 from instar.providers.local.proxy import Proxy
 from instar.router import config, slots, waiting
-from instar.router.files import Record
+from instar.router.address import Address
+from instar.router.files import HaproxyFiles, Record
 from instar.router.slots import FREE, Live, Server, Slots
 
 _FILE: Final = "haproxy.cfg"
@@ -26,7 +27,7 @@ _HOLDER: Final = "holder.json"
 def differences(proxy: Proxy) -> Iterator[Finding]:
     """Yield what is not as it was made; what can't be looked at is a finding itself, and hides nothing else. The
     caller holds the router's lock, so nothing is only half changed."""
-    record, unsaid = _record(proxy)
+    record, unsaid = held_by(proxy.files)
     if record is None and not proxy.haproxies():
         return  # nothing runs that could differ: whoever keeps the environment starts it
     text, problem = _text(proxy)
@@ -39,7 +40,7 @@ def differences(proxy: Proxy) -> Iterator[Finding]:
             held, plan = config.read_slots(text), config.read_plan(text)
             expected = proxy.render(plan, held)
             if text != expected:
-                yield _changed_line(_FILE, expected, text)
+                yield changed_line(_FILE, expected, text)
             if plan.wait_ms:
                 yield from _changed_script(proxy)
         except RouterError as error:
@@ -59,15 +60,15 @@ def _text(proxy: Proxy) -> tuple[str | None, Finding | None]:
     return text, None if text is not None else _finding(_FILE, "what Instar wrote", "it is not there")
 
 
-def _record(proxy: Proxy) -> tuple[Record | None, Finding | None]:
+def held_by(files: HaproxyFiles) -> tuple[Record | None, Finding | None]:
     """Return what the holder says of itself, and what is wrong with it."""
     wanted = "its holder has it locked, and says there who it is"
     try:
-        record = proxy.files.record()
+        record = files.record()
     except RouterError as error:
         return None, _finding(_HOLDER, wanted, error.message)
     if record is None:
-        there = "it is locked by nobody" if proxy.files.holder.exists() else "it is not there"
+        there = "it is locked by nobody" if files.holder.exists() else "it is not there"
         return None, _finding(_HOLDER, wanted, there)
     return record, None
 
@@ -86,16 +87,20 @@ def _live(proxy: Proxy, expected: str | None, held: Slots | None) -> Iterator[Fi
 
 
 def _doors(proxy: Proxy, text: str | None) -> Iterator[Finding]:
-    """Yield which rules of this machine send away what is meant for the addresses that the router listens on."""
-    addresses = []
+    addresses: Sequence[Address] = ()
     with contextlib.suppress(RouterError):  # that is found already
-        addresses = [one for one in config.read_plan(text or "").addresses if one.version == 4]
+        addresses = config.read_plan(text or "").addresses
+    yield from sent_away(addresses)
+
+
+def sent_away(addresses: Sequence[Address]) -> Iterator[Finding]:
+    """Yield which rules of this machine send away what is meant for the addresses that are listened on."""
     try:
         rules = redirects.redirects()
     except (OSError, ValueError, KeyError, IndexError) as error:
         yield _finding("this machine's rules", "they can be looked at", str(error))
         return
-    for address in addresses:
+    for address in (one for one in addresses if one.version == 4):
         for rule in rules:
             if (told := rule.told_of_door(IPv4Address(address.host), address.port)) is not None:
                 yield _finding(f"packets to {address}", "come to the router", told)
@@ -127,7 +132,7 @@ def restored(proxy: Proxy, targets: Sequence[Target]) -> Slots:
 
 def must_be_replaced(proxy: Proxy, text: str, held: Slots) -> bool:
     """Tell whether HAProxy itself must be started anew to be as it was made: its slots can be put right as it runs."""
-    record, unsaid = _record(proxy)
+    record, unsaid = held_by(proxy.files)
     changed = [*haproxy.processes(record), *haproxy.differences(proxy, text, held)]
     return unsaid is not None or bool(changed) or len(proxy.live()) != len(held)
 
@@ -146,10 +151,10 @@ def _changed_script(proxy: Proxy) -> Iterator[Finding]:
     if script is None:
         yield _finding(waiting.SCRIPT, "what Instar wrote", "it is gone")
     elif script != waiting.TEXT:
-        yield _changed_line(waiting.SCRIPT, waiting.TEXT, script)
+        yield changed_line(waiting.SCRIPT, waiting.TEXT, script)
 
 
-def _changed_line(file: str, expected: str, text: str) -> Finding:
+def changed_line(file: str, expected: str, text: str) -> Finding:
     lines, there = expected.splitlines(), text.splitlines()
     for number, (wanted, line) in enumerate(zip(lines, there, strict=False), 1):
         if wanted != line:
