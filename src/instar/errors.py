@@ -39,7 +39,8 @@ InstarError
 │   └── RouterUnreachable  ~     nobody answers at its socket, or not yet
 ├── CertificateError          1  a certificate is unfit, or its authority refuses it
 │   ├── NameElsewhere      ~     a name does not lead here (yet)
-│   └── AuthorityUnavailable ~   an authority does not answer, or says: too many
+│   └── AuthorityUnavailable ~   an authority does not answer
+│       └── AuthorityBusy    ~   it says: too many, or not before some time has passed
 └── Refused                   1  a precondition that protects the user does not hold
 
 A message reads *cannot ‹verb› ‹'object'›: ‹cause›*; ``hint`` says what to do.
@@ -289,6 +290,10 @@ class NameElsewhere(CertificateError):
 class AuthorityUnavailable(CertificateError):
     code = "authority-unavailable"
     retry_after_s = 60.0
+
+
+class AuthorityBusy(AuthorityUnavailable):
+    code = "authority-busy"
 
 
 class Refused(InstarError):

@@ -100,7 +100,7 @@ def test_an_authority_that_answers_wrong_is_refused(
     ("names", "own_key", "told"),
     [
         (["other.test"], True, "it does not cover 'certified.test', but 'other.test'"),
-        (["certified.test"], False, "its key does not fit the certificate"),
+        (["certified.test"], False, "the key does not fit the certificate"),
     ],
 )
 def test_a_certificate_for_other_names_or_another_key_is_refused(

@@ -35,6 +35,7 @@ class SimulatedWorkspace:
         self.simulation = simulation or Simulation()
         self.state = StateDirectory.from_environment({"INSTAR_HOME": str(path)})
         self.actor = actor
+        self.machine_settings = None
         self.told: list[Progress] = []
         self.meanwhile: Callable[[], None] = lambda: None
         self.cancellation = Cancellation(sleep=self._sleep)

@@ -86,7 +86,7 @@ CHAIN, KEY = made(["shop.example"])
 @pytest.mark.parametrize(
     ("chain", "key", "told"),
     [
-        (CHAIN, pem.new_key(), "its key does not fit the certificate"),
+        (CHAIN, pem.new_key(), "the key does not fit the certificate"),
         (made(["other.example"])[0] + CHAIN, KEY, "its own certificate has to come first"),
         (*made(["other.example"]), "it does not cover 'shop.example', but 'other.example'"),
         (*made([]), "it does not cover 'shop.example', but no name"),
@@ -95,7 +95,7 @@ CHAIN, KEY = made(["shop.example"])
         (CHAIN, b"", "there is no private key in PEM in it"),
         (CHAIN, CHAIN, "there is no private key in PEM in it"),
         (CHAIN, encrypted(b"secret"), "the key has a password"),
-        (CHAIN, of_ed25519(), "neither ECDSA nor RSA"),
+        (CHAIN, of_ed25519(), "neither of ECDSA nor of RSA"),
         (b"", KEY, "there is no certificate in PEM in it"),
         (KEY, KEY, "there is no certificate in PEM in it"),
         (b"\xff" * 100, KEY, "there is no certificate in PEM in it"),

@@ -33,7 +33,7 @@ from instar import __version__, durable
 from instar.certificates import pem
 from instar.certificates.dns_command import printable
 from instar.certificates.store import CertificateStore, read_state, written_in
-from instar.errors import AuthorityUnavailable, CertificateError
+from instar.errors import AuthorityBusy, AuthorityUnavailable, CertificateError
 from instar.model.certificate import Certificate
 from instar.model.digest import Digest
 from instar.model.machine import AcmeSettings
@@ -47,6 +47,7 @@ _PIECE_BYTES: Final = 65_536
 _NONCES: Final = 5  # a nonce that is refused comes with the next one
 _LONGEST_CAUSE: Final = 300
 _PASSES: Final = ("rateLimited", "serverInternal", "badNonce")
+_TOO_MANY_S: Final = 3600.0  # of which no authority has said how long it lasts
 _UNAVAILABLE: Final = (429, 500, 502, 503, 504)
 
 
@@ -165,8 +166,12 @@ class AcmeDirectory:
 
     def _unavailable(self, what: str, host: str, cause: str) -> AuthorityUnavailable:
         wait_s = self._network.retry_after_s
-        when = f", not before {wait_s} s have passed" if wait_s else ""
-        return AuthorityUnavailable(f"cannot {what}: '{host}' is not available: {cause}{when}", retry_after_s=wait_s)
+        text = f"cannot {what}: '{host}' is not available: {cause}"
+        if wait_s:
+            return AuthorityBusy(f"{text}, not before {wait_s} s have passed", retry_after_s=wait_s)
+        if self._network.status == 429:
+            return AuthorityBusy(text, retry_after_s=_TOO_MANY_S)
+        return AuthorityUnavailable(text)
 
 
 _HINT: Final = "is 'acme.directory' in the machine's file the address of a directory?"

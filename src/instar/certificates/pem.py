@@ -30,6 +30,10 @@ class Unfit(ValueError):
     """A certificate or a key is not what it has to be. Its text is the cause, for people."""
 
 
+class UnfitKey(Unfit):
+    """The same of a key alone."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
     """A certificate with those that lead to its root, its own first, and its key: PEM of both, as a server wants it."""
@@ -50,15 +54,15 @@ def key_text(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
 
 
 def read_key(data: bytes) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:
-    """Return the private key in ``data``. Raises Unfit."""
+    """Return the private key in ``data``. Raises UnfitKey."""
     try:
         key = serialization.load_pem_private_key(data, password=None)
     except TypeError as error:
-        raise Unfit("the key has a password; write it without one: openssl pkey -in KEY -out KEY") from error
+        raise UnfitKey("the key has a password; write it without one: openssl pkey -in KEY -out KEY") from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise Unfit("there is no private key in PEM in it") from error
+        raise UnfitKey("there is no private key in PEM in it") from error
     if not isinstance(key, _KEYS):
-        raise Unfit("its key is neither ECDSA nor RSA, which servers of certificates want")
+        raise UnfitKey("it is neither of ECDSA nor of RSA, which all clients take")
     return key
 
 
@@ -143,7 +147,7 @@ def _of_key(
             if number:
                 raise Unfit("its own certificate has to come first, then those that signed it")
             return one
-    raise Unfit("its key does not fit the certificate")
+    raise UnfitKey("the key does not fit the certificate")
 
 
 def _public(key: object) -> bytes:

@@ -13,7 +13,8 @@ class Record:
     """What is known of a certificate besides its bytes.
 
     ``authority`` is whom it is from. ``failures`` came in a row, the last because of ``error``; nothing is tried before
-    ``retry_at``. ``renew_at`` is the moment that the authority's renewal information gave, which is asked for again at
+    ``retry_at`` unless somebody asks for it, and not even then before ``barred_until``, which the authority has set.
+    ``renew_at`` is the moment that the authority's renewal information gave, which is asked for again at
     ``ask_at``. ``recorded`` is the fingerprint that the ledger knows of, ``warned`` that of which it was told that it
     ends soon.
     """
@@ -23,6 +24,7 @@ class Record:
     failures: int = 0
     error: str | None = None
     retry_at: datetime | None = None
+    barred_until: datetime | None = None
     renew_at: datetime | None = None
     ask_at: datetime | None = None
     recorded: str | None = None

@@ -6,7 +6,7 @@ What is shown stays shown until something better was checked: an order that fail
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +19,7 @@ from instar.certificates.reachability import PORT, addresses_of, require_here
 from instar.certificates.record import Record
 from instar.certificates.store import CertificateStore, read_state
 from instar.errors import (
-    AuthorityUnavailable,
+    AuthorityBusy,
     Cancelled,
     CertificateError,
     ComponentMissing,
@@ -85,20 +85,33 @@ class Renewals:
         """Return when it is ordered, renewed, or tried again; None of what comes from files. Raises HostError."""
         if wanted.source == "files":
             return None
-        return schedule.order_at(wanted, self._record(wanted), self._authority(wanted), self._now())
+        return schedule.order_at(wanted, self.record(wanted), self._authority(wanted), self._now())
+
+    def is_held(self, wanted: WantedCertificate) -> bool:
+        """Tell whether there is one for all its names, by whomever. Raises HostError."""
+        held = self.record(wanted).certificate
+        return held is not None and held.covers(wanted.names)
 
     def is_due(self, wanted: WantedCertificate) -> bool:
         at = self.order_at(wanted)
         return at is not None and at <= self._now()
 
-    def renew(self, wanted: WantedCertificate, door: Door | None, *, force: bool = False) -> Renewal:
-        """Order or renew it if it is time, and show it. ``force``: now, and whatever the name leads to.
+    def renew(
+        self, wanted: WantedCertificate, door: Door | None, *, asked: bool = False, force: bool = False
+    ) -> Renewal:
+        """Order or renew it if it is time, and show it. ``asked``: somebody waits, so whatever failed before is no
+        reason to wait; ``force``: though it need not be, and whatever the name leads to.
 
         What was expected to go wrong is in the answer. Raises Cancelled, HostError, RouterError.
         """
-        record = self._record(wanted)
-        if wanted.source == "files" or not (force or self.is_due(wanted)):
+        record = self.record(wanted)
+        if wanted.source == "files" or not (force or self._is_needed(wanted, record, asked=asked)):
             return Renewal(wanted=wanted, outcome="kept", record=record)
+        if record.barred_until is not None and self._now() < record.barred_until:
+            error = AuthorityBusy(
+                f"{record.error}", hint=f"the authority takes no order before {record.barred_until:%Y-%m-%d %H:%M} UTC"
+            )
+            return Renewal(wanted=wanted, outcome="failed", record=record, error=error)
         try:
             pair = self._new(wanted, record, door, force=force)
         except (Cancelled, EnvironmentBusy):
@@ -109,13 +122,13 @@ class Renewals:
 
     def put(self, wanted: WantedCertificate, pair: Pair, door: Door | None) -> Renewal:
         """Keep and show a certificate that came from files. Raises HostError, RouterError."""
-        record = self._record(wanted)
+        record = self.record(wanted)
         if record.certificate is not None and record.certificate.fingerprint == pair.certificate.fingerprint:
             self.show(wanted, door)
             return Renewal(wanted=wanted, outcome="kept", record=record)
         return self._renewed(wanted, record, pair, door)
 
-    def show(self, wanted: WantedCertificate, door: Door | None, served: dict[str, str] | None = None) -> bool:
+    def show(self, wanted: WantedCertificate, door: Door | None, served: Mapping[str, str] | None = None) -> bool:
         """Have the edge show what is held; return whether there was anything to do. ``served``: what it shows just now.
 
         Raises HostError, RouterError.
@@ -134,7 +147,7 @@ class Renewals:
     def ask_when(self, wanted: WantedCertificate) -> None:
         """Ask the authority when it would have it renewed, if it is time to ask. That it doesn't say is no error: then
         two thirds of the life count. Raises HostError, Cancelled."""
-        record = self._record(wanted)
+        record = self.record(wanted)
         at = schedule.asks_at(record) if wanted.source == "acme" else None
         held, now = record.certificate, self._now()
         if at is None or held is None or at > now or held.not_after <= now:
@@ -152,12 +165,12 @@ class Renewals:
 
     def note(self, wanted: WantedCertificate, *, recorded: str | None, warned: str | None) -> None:
         """Keep of which certificate the ledger was told that it is there, and that it ends soon. Raises HostError."""
-        found = dataclasses.replace(self._record(wanted), recorded=recorded, warned=warned)
+        found = dataclasses.replace(self.record(wanted), recorded=recorded, warned=warned)
         self._store.folder(wanted).note(found)
 
-    def status(self, wanted: WantedCertificate, served: dict[str, str] | None) -> CertificateStatus:
+    def status(self, wanted: WantedCertificate, served: Mapping[str, str] | None) -> CertificateStatus:
         """Return what is known of it; ``served`` is what the edge shows, None where it could not be asked."""
-        record = self._record(wanted)
+        record = self.record(wanted)
         held = record.certificate
         shown = None
         if served is not None:
@@ -177,7 +190,13 @@ class Renewals:
 
         return OwnAuthority(self._store.authority, self._machine).root(self._now())
 
-    def _record(self, wanted: WantedCertificate) -> Record:
+    def _is_needed(self, wanted: WantedCertificate, record: Record, *, asked: bool) -> bool:
+        if not asked:
+            return self.is_due(wanted)
+        return schedule.needed_at(wanted, record, self._authority(wanted), self._now()) <= self._now()
+
+    def record(self, wanted: WantedCertificate) -> Record:
+        """Return what is known of it. Raises HostError."""
         return self._store.folder(wanted).record()
 
     def _authority(self, wanted: WantedCertificate) -> str:
@@ -243,11 +262,16 @@ class Renewals:
 
     def _failed(self, wanted: WantedCertificate, record: Record, error: InstarError) -> Renewal:
         asked_for = None
-        if isinstance(error, AuthorityUnavailable) and error.retry_after_s is not None:
+        if isinstance(error, AuthorityBusy) and error.retry_after_s is not None:
             asked_for = timedelta(seconds=error.retry_after_s)
-        failures, unreachable = record.failures + 1, isinstance(error, NameElsewhere)
-        pause = schedule.pause_after(failures, wanted.key, asked_for, unreachable=unreachable)
-        record = dataclasses.replace(record, failures=failures, error=error.message, retry_at=self._now() + pause)
+        failures, unreachable, now = record.failures + 1, isinstance(error, NameElsewhere), self._now()
+        record = dataclasses.replace(
+            record,
+            failures=failures,
+            error=error.message,
+            retry_at=now + schedule.pause_after(failures, wanted.key, asked_for, unreachable=unreachable),
+            barred_until=now + schedule.bounded(asked_for) if asked_for is not None else None,
+        )
         self._store.folder(wanted).note(record)
         return Renewal(wanted=wanted, outcome="failed", record=record, error=error)
 

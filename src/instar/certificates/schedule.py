@@ -27,11 +27,12 @@ ASK_EVERY: Final = timedelta(hours=6)
 
 def order_at(wanted: WantedCertificate, record: Record, authority: str, now: datetime) -> datetime:
     """Return when ``wanted`` is ordered (of ``authority``), or tried again: ``now`` or before when it is time."""
-    due = _due(wanted, record, authority, now)
+    due = needed_at(wanted, record, authority, now)
     return max(due, record.retry_at) if record.retry_at is not None else due
 
 
-def _due(wanted: WantedCertificate, record: Record, authority: str, now: datetime) -> datetime:
+def needed_at(wanted: WantedCertificate, record: Record, authority: str, now: datetime) -> datetime:
+    """Return the same, whatever has failed before."""
     held = record.certificate
     if held is None or record.authority not in (None, authority) or not held.covers(wanted.names):
         return now
@@ -72,7 +73,12 @@ def pause_after(failures: int, key: str, asked_for: timedelta | None = None, *, 
         pause = min(first * float(2 ** min(failures - 1, 16)), longest)
     else:
         pause = min(_FIRST_PAUSE * float(_GROWTH ** min(failures - 1, 8)), _LONGEST_PAUSE)
-    return max(pause * spread, min(asked_for or timedelta(0), _LONGEST_ASKED_FOR))
+    return max(pause * spread, bounded(asked_for or timedelta(0)))
+
+
+def bounded(asked_for: timedelta) -> timedelta:
+    """Return a pause that an authority asks for, but none that would never end."""
+    return min(asked_for, _LONGEST_ASKED_FOR)
 
 
 def is_late(held: Certificate, now: datetime) -> bool:

@@ -26,12 +26,17 @@ _LOGGED = {
     "router-restored": "warning",
     "network-restored": "warning",
     "destroyed": "info",
+    "certificate-failed": "warning",
+    "certificate-expiring": "error",
     "notification-lost": "warning",
 }
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from instar.control.snapshot import Snapshot
     from instar.drift.check import Checked
+    from instar.model.certificate import CertificateStatus
     from instar.model.machine import NoticeSettings
     from instar.model.progress import Report
     from instar.model.release import EnvironmentId, Event
@@ -115,6 +120,9 @@ class AgentReporter:
 
     def checked(self, checked: Checked) -> None:
         self.metrics.checked(checked)
+
+    def certified(self, found: Sequence[CertificateStatus]) -> None:
+        self.metrics.certified(found)
 
     def happened(self, event: Event) -> None:
         """Log what came of the agent's work: what it did is logged as it does it."""

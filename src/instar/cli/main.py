@@ -36,6 +36,7 @@ _COMMANDS = {
     "volumes": "volumes",
     "pin": "releases",
     "unpin": "releases",
+    "certificates": "certificates",
     "agent": "agent",
     "gc": "images",
     "destroy": "releases",

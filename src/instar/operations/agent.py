@@ -12,7 +12,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,8 +26,10 @@ from instar.control.snapshot import Snapshot
 from instar.drift.check import Checked
 from instar.end_watch import EndWatch
 from instar.errors import EnvironmentBusy, InstarError, Refused
+from instar.model.certificate import CertificateStatus
 from instar.model.progress import Report
 from instar.model.release import EnvironmentId, EnvironmentState
+from instar.operations.certificate_rounds import CertificateRounds
 from instar.operations.deploy import clear_orphans
 from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
 from instar.operations.locks import LONGEST_HOLD_S, agent_lock, agent_pid, hold_environment, is_here
@@ -60,6 +62,9 @@ class AgentListener(Protocol):
 
     def forgot(self, environment: EnvironmentId) -> None:
         """An environment is gone."""
+
+    def certified(self, found: Sequence[CertificateStatus]) -> None:
+        """Every certificate was looked at."""
 
     def beat(self) -> None:
         """Another round has begun: the agent is alive, whatever it finds."""
@@ -94,12 +99,14 @@ class Agent:
         self._scrub = Scrub(workspace, workspace.report)
         self._scrub_due = time.monotonic() + PAUSE_S
         self._scrubbing: Future[None] | None = None
+        self._certificates = CertificateRounds(workspace, listener)
         self._stop = threading.Event()
         self._ends = EndWatch[tuple[EnvironmentId, int]]()
 
     def stop(self) -> None:
         """Have :meth:`run` return as soon as what is under way has ended. May be called by a signal handler."""
         self._stop.set()
+        self._certificates.stop()
         self._ends.wake()
 
     def run(self, begun: Callable[[], None] = lambda: None) -> None:
@@ -107,6 +114,7 @@ class Agent:
         directory."""
         with _alone(self._workspace), ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="pass") as threads:
             begun()
+            self._certificates.start()
             while not self._stop.is_set():
                 self._listener.beat()
                 self._look_around()
@@ -115,12 +123,14 @@ class Agent:
                         self._begin(threads, tracked)
                 self._begin_to_scrub(threads)
                 self._rest()
+            self._certificates.join()
 
     def once(self) -> bool:
         """Make a single pass: every environment as near to what is wanted as it comes now. False when one failed."""
         with _alone(self._workspace):
             self._look_around()
             self._scrub.step()
+            self._certificates.round()
             for tracked in self._tracked.values():
                 tracked.due = time.monotonic() + self._pass(tracked)
         return not any(tracked.errors for tracked in self._tracked.values())

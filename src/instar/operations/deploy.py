@@ -55,6 +55,7 @@ def deploy(
     written down. ``take_names``: names that other environments have come here, as soon as they can be served.
     ``watch``: return when the release has stayed well for as long as its environment asks for.
     """
+    from instar.operations.certificates import bring_certificates, read_files
     from instar.operations.project import project_of, require_own
     from instar.operations.secret_values import digests_of
 
@@ -72,6 +73,7 @@ def deploy(
         if not break_promotion:
             require_promotion(workspace, loaded, environment, image)
         digests_of(workspace, loaded.folder, environment)  # a missing one is found before the bake
+        certificate = read_files(loaded, environment)
         with keep_from_gc(workspace):
             found = workspace.store.find(image) if image else _baked(workspace, loaded)
             configuration = configure(workspace, loaded, environment)
@@ -86,6 +88,7 @@ def deploy(
                 detail={"break_promotion": True} if break_promotion else None,
                 take_names=take_names,
             )
+        bring_certificates(workspace, environment_id, environment, certificate)
         if detach:
             return leave(workspace, release, began)
         outcome = converge(workspace, release, began, watch=watch)

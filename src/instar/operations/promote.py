@@ -9,6 +9,7 @@ from instar.errors import Refused
 from instar.model.environment import Environment, Settings
 from instar.model.outcome import RolloutOutcome
 from instar.model.release import Configuration, EnvironmentId, Release
+from instar.operations.certificates import bring_certificates, read_files
 from instar.operations.deploy import begin, converge, get_declared, leave, require_agent
 from instar.operations.ledger import require_in_ledger
 from instar.operations.locks import hold_environment, keep_from_gc
@@ -47,6 +48,7 @@ def promote(
             configuration = Configuration(service=release.service, config=environment.config, secrets=secrets)
             image = workspace.store.image(release.image)
             project = project_of(workspace, environment_id, loaded)
+            certificate = read_files(loaded, environment)
             begun = begin(
                 workspace,
                 environment_id,
@@ -57,6 +59,7 @@ def promote(
                 project=project,
                 take_names=take_names,
             )
+        bring_certificates(workspace, environment_id, environment, certificate)
         if detach:
             return leave(workspace, begun, began)
         outcome = converge(workspace, begun, began)

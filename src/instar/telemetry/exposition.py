@@ -44,6 +44,7 @@ class _FiguresCollector(Collector):
         yield from _instances(environments)
         yield from _ended(self._figures)
         yield from _traffic(environments)
+        yield from _certificates(self._figures)
         yield from _work(self._figures, environments)
 
     def describe(self) -> Iterator[Metric]:
@@ -153,6 +154,21 @@ def _traffic(environments: Environments) -> Iterator[Metric]:
             failed.add_metric(labels, served.failed)
             spent.add_metric(labels, served.response_ms / 1000)
     yield from (requests, failed, spent)
+
+
+def _certificates(figures: Figures) -> Iterator[Metric]:
+    """Each name is told of, also while there is no certificate for it: then it ended at 0."""
+    labels = (*_PLACE, "name", "source")
+    end = _gauge("instar_certificate_not_after_timestamp_seconds", "When it ends, since the epoch; 0: none.", labels)
+    failures = _gauge("instar_certificate_failures", "Orders in a row that failed.", labels)
+    served = _gauge("instar_certificate_served", "1: the edge shows it.", labels)
+    for one in figures.certificates:
+        for name in one.wanted.names:
+            words = [*_words(one.wanted.environment), name, one.wanted.source]
+            end.add_metric(words, one.held.not_after.timestamp() if one.held is not None else 0)
+            failures.add_metric(words, one.failures)
+            served.add_metric(words, float(bool(one.served)))
+    yield from (end, failures, served)
 
 
 def _work(figures: Figures, environments: Environments) -> Iterator[Metric]:

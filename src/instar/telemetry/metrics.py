@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from instar.control.snapshot import GroupView, Snapshot
 from instar.drift.check import Checked
+from instar.model.certificate import CertificateStatus
 from instar.model.release import EnvironmentId, Event, Served
 
 
@@ -57,6 +58,7 @@ class Figures:
     verdicts: Mapping[EnvironmentId, LastVerdict]
     drift: Mapping[EnvironmentId, DriftFigures] = field(default_factory=dict)
     ended: Mapping[EnvironmentId, Mapping[str, int]] = field(default_factory=dict)
+    certificates: Sequence[CertificateStatus] = ()
 
 
 class Metrics:
@@ -70,6 +72,7 @@ class Metrics:
         self._verdicts: dict[EnvironmentId, LastVerdict] = {}
         self._drift: dict[EnvironmentId, DriftFigures] = {}
         self._ended: dict[EnvironmentId, Counter[str]] = {}
+        self._certificates: Sequence[CertificateStatus] = ()
         self._guard = threading.Lock()
 
     def saw(self, snapshot: Snapshot, seconds: float) -> None:
@@ -85,6 +88,11 @@ class Metrics:
         with self._guard:
             kinds = Counter(finding.kind for finding in checked.findings)
             self._drift[environment] = DriftFigures(at=datetime.now(UTC), findings=kinds)
+
+    def certified(self, found: Sequence[CertificateStatus]) -> None:
+        """Take note of all certificates that are needed here."""
+        with self._guard:
+            self._certificates = tuple(found)
 
     def failed(self, environment: EnvironmentId) -> None:
         """Take note of a pass that could not be made to its end."""
@@ -128,6 +136,7 @@ class Metrics:
                 verdicts=dict(self._verdicts),
                 drift=dict(self._drift),
                 ended={environment: dict(counted) for environment, counted in self._ended.items()},
+                certificates=self._certificates,
             )
 
     def text(self) -> bytes:

@@ -37,6 +37,8 @@ TOLD = frozenset(
         "damaged",
         "ended",
         "watch-failed",
+        "certificate-failed",
+        "certificate-expiring",
     }
 )
 LOST = "notification-lost"

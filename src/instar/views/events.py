@@ -98,7 +98,7 @@ def sentence(event: Event) -> str:
         case "notification-lost":
             return f"{where}: {_lost(event)}{reason}"
         case _:
-            return f"{where}: {event.kind}{reason}"
+            return f"{where}: {_of_certificate(event) or event.kind}{reason}"
 
 
 def detail_line(kind: str, detail: Mapping[str, Any], *, width: int | None = WIDTH) -> str:
@@ -163,6 +163,19 @@ def _lost(event: Event) -> str:
     if event.detail.get("of") is None:
         return "notices were lost"
     return f"notice {event.detail.get('of')} could not be delivered in {event.detail.get('tries')} tries"
+
+
+def _of_certificate(event: Event) -> str:
+    names, end = ", ".join(map(str, event.detail.get("names") or ["a name"])), event.detail.get("not_after")
+    match event.kind:
+        case "certificate":
+            return f"{names} has a certificate until {end}"
+        case "certificate-failed":
+            return f"there is no new certificate for {names}"
+        case "certificate-expiring":
+            return f"the certificate of {names} ends at {end}, and was not renewed"
+        case _:
+            return ""
 
 
 def _first_finding(event: Event) -> str:
