@@ -60,6 +60,8 @@ def test_nobody_can_say_where_he_comes_from(world: EdgeWorld) -> None:
         "X-Real-IP": "6.6.6.6",
         "Forwarded": "for=6.6.6.6",
         "Client-Cert": ":AAAA:",
+        "Proxy": "6.6.6.6",
+        "Connection": "X-Forwarded-For, X-Forwarded-Proto",
     }
     seen = world.get("a.test", "/echo", headers=said).body.decode().lower()
     assert "6.6.6.6" not in seen

@@ -273,7 +273,7 @@ def _frontends(plan: Plan) -> str:
         binds = [f'  bind "fd@${{{name}}}" # {where}' for name, where in zip(names, plan.public, strict=False)]
         lines += ["frontend public", *binds, *rules, *_selection(plan)]
     if plan.door:
-        lines += ["frontend door", *_DOOR, *headers.rules(plan.form, proxied=False, edge=True), *_selection(plan)]
+        lines += ["frontend door", *_DOOR, *_selection(plan)]
     if plan.preview_address:
         lines += previews.frontend(names[len(plan.public)], plan.preview_address, rules)
     return "\n".join(lines)

@@ -18,7 +18,6 @@ MOST: Final = 4_000
 
 # Only a client on this machine is believed: a server in front, which ends TLS.
 _LOCAL: Final = "  acl local src 127.0.0.0/8 ::1"
-_EDGE: Final = "  acl local always_true"
 _FIRST: Final = (
     _LOCAL,
     "  http-request del-header Proxy",
@@ -62,15 +61,22 @@ _SAID: Final = (
 _PROTO: Final = "  http-request set-header X-Forwarded-Proto {} unless {{ req.fhdr(X-Forwarded-Proto) -m found }}"
 
 
-def rules(form: int, *, proxied: bool, edge: bool = False) -> Sequence[str]:
-    """Return the rules of a frontend. ``proxied``: a server in front may say to which of its ports a client came.
-    ``edge``: only the machine's edge is asked through, which says of a client what there is to be said."""
+def rules(form: int, *, proxied: bool) -> Sequence[str]:
+    """Return the rules of a frontend. ``proxied``: a server in front may say to which of its ports a client came."""
     if form == 1:
         return _FIRST
     https = [_PROTO.format("https") + " or !{ dst_port 443 }"] if proxied else []
     first = [_NO_TUNNEL] if form > 2 else []
-    local = _LOCAL if not edge else _EDGE
-    return (local, *first, *_DROPPED, *_CONNECTION, *_SAID_BY_OTHERS, *_SAID, *https, _PROTO.format("http"))
+    return (_LOCAL, *first, *_DROPPED, *_CONNECTION, *_SAID_BY_OTHERS, *_SAID, *https, _PROTO.format("http"))
+
+
+def rules_of_the_edge() -> Sequence[str]:
+    """Return the rules of the machine's edge, whose clients are believed nothing, wherever they are. A router that it
+    asks needs none: no request comes to it otherwise. (Names with other signs the edge drops by an option.)"""
+    unsaid = (line.removesuffix(" unless local") for line in _SAID_BY_OTHERS)
+    here = ("For %[src]", "Host %[req.fhdr(Host)]", "Port %[dst_port]")
+    said = (f"  http-request set-header X-Forwarded-{what}" for what in here)
+    return (*_DROPPED[1:], *_CONNECTION, *unsaid, "  http-request del-header Client-Cert -m beg", *said)
 
 
 def room(headers: Headers) -> Sequence[str]:

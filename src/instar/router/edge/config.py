@@ -82,21 +82,6 @@ _NOT_SECURE: Final = (
     '  http-request return status 421 content-type text/plain string "nothing here by that name\\n"'
     " unless { var(txn.entry) -m beg https/ }",
 )
-# Nothing that a client says of where it came from goes further, in whatever letters, nor what it says of others'
-# certificates: all of that is said here.
-_SAID: Final = (
-    "  http-request del-header [^A-Za-z0-9-] -m reg",
-    "  http-request del-header Forwarded",
-    "  http-request del-header X-Forwarded -m beg",
-    "  http-request del-header X-Real-IP",
-    "  http-request del-header X-Client-IP",
-    "  http-request del-header X-Cluster-Client-IP",
-    "  http-request del-header Client-IP",
-    "  http-request del-header Client-Cert -m beg",
-    "  http-request set-header X-Forwarded-For %[src]",
-    "  http-request set-header X-Forwarded-Host %[req.fhdr(Host)]",
-    "  http-request set-header X-Forwarded-Port %[dst_port]",
-)
 _CLIENT: Final = (
     "  http-request set-header Client-Cert :%[ssl_c_der,base64]: if { ssl_c_used }",
     "  http-after-response set-header Strict-Transport-Security max-age=%[var(txn.entry),field(4,/)]"
@@ -151,7 +136,12 @@ def render(plan: EdgePlan, *, confined: bool) -> str:
     lines = [f"{_PLAN}{canonical(plan).decode()}", *_global(plan, confined), *_DEFAULTS]
     lines += ["frontend http", *(f'  bind "fd@${{{name}}}" # {where}' for name, where in numbered[: len(plan.http)])]
     lines += [*_HOST, *_NONCE, *_ENTRY, *_CHALLENGE, _TO_HTTPS.format(port=plan.https_port)]
-    lines += [*_redirects(plan), *_SAID, "  http-request set-header X-Forwarded-Proto http", _BACKEND]
+    lines += [
+        *_redirects(plan),
+        *headers.rules_of_the_edge(),
+        "  http-request set-header X-Forwarded-Proto http",
+        _BACKEND,
+    ]
     lines += ["frontend https", *(_bind(plan, name, where) for name, where in numbered[len(plan.http) :])]
     lines += [
         *_HOST,
@@ -160,7 +150,7 @@ def render(plan: EdgePlan, *, confined: bool) -> str:
         *_ENTRY,
         *_NOT_SECURE,
         *_redirects(plan),
-        *_SAID,
+        *headers.rules_of_the_edge(),
         *_CLIENT,
     ]
     lines += ["  http-request set-header X-Forwarded-Proto https", _BACKEND]
@@ -199,6 +189,8 @@ _DEFAULTS: Final = (
     "  timeout http-request 10s",
     f"  timeout http-keep-alive {_KEEP_ALIVE_MS}ms",
     "  option clitcpka",
+    "  http-reuse never",  # a connection to a router is one client's, who is told at its beginning
+    "  option http-restrict-req-hdr-names delete",  # but letters, digits and "-": an application may read X_Y as X-Y
     "  option idle-close-on-response",
     "  retries 3",
 )
