@@ -14,7 +14,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ _LINE: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)\s*=\s*([\w.]+):([\w.]+)"
 
 def provider_names() -> tuple[str, ...]:
     """Return the names of all providers that are installed here, sorted."""
-    return tuple(sorted(_declared()))
+    return tuple(sorted(_declared(tuple(sys.path))))
 
 
 def find_provider(name: str) -> Any | None:
@@ -34,7 +34,7 @@ def find_provider(name: str) -> Any | None:
 
     Raises UsageError when it cannot be had.
     """
-    found = _declared().get(name)
+    found = _declared(tuple(sys.path)).get(name)
     if found is None:
         return None
     module, attribute = found
@@ -44,10 +44,14 @@ def find_provider(name: str) -> Any | None:
         raise UsageError(f"cannot use provider '{name}', which '{module}:{attribute}' is to be: {error}") from error
 
 
-def _declared() -> Mapping[str, tuple[str, str]]:
-    """Return module and attribute of each by name. Who comes first on the path has the name, as with imports."""
+@functools.cache
+def _declared(path: Sequence[str]) -> Mapping[str, tuple[str, str]]:
+    """Return module and attribute of each by name. Who comes first on the path has the name, as with imports.
+
+    What is installed later is found by the next process, as with imports.
+    """
     found: dict[str, tuple[str, str]] = {}
-    for folder in dict.fromkeys(sys.path):
+    for folder in dict.fromkeys(path):
         for file in _files(Path(folder or ".")):
             for name, target in _entries(file.read_text("utf-8", "replace")):
                 found.setdefault(name, target)

@@ -132,7 +132,7 @@ def test_releases_of_http_and_of_http_2_do_not_run_beside_each_other(
     with pytest.raises(Refused, match="release 1, which runs, speaks http, and this one speaks h2"):
         deployed(workspace, load(tmp_path / "instar.yaml"), "two")
     assert len(workspace.ledger.releases(DEV)) == 1
-    destroy(workspace, DEV, volumes=False)
+    destroy(workspace, workspace.ledger.get_environment(DEV), volumes=False)
     assert deployed(workspace, load(tmp_path / "instar.yaml"), "two").outcome == "done"
 
 

@@ -95,7 +95,9 @@ class Section(Shape):
             if key is not None:
                 values[name] = key.shape.read(value, prefix + name, problems)
                 continue
-            meant = None if problems.full else nearest(name, self.all_keys())
+            if problems.full:
+                break
+            meant = nearest(name, self.all_keys())
             problems.add(value.key_mark or value.mark, told(path, self._unknown(name, meant, problems.noun)))
             if meant and meant not in node.entries:
                 values[meant] = FAILED  # misspelt: nothing more is said of what it would have meant
