@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 import urllib.error
 import urllib.request
@@ -122,3 +123,27 @@ def test_a_name_belongs_to_one_environment_and_moves_without_losing_a_request(pr
     assert project.json("status", "dev")["names"] == ["http://dev.test"]
     assert project.json("status", "production")["names"] == ["http://a.test"]
     project.instar("history", "--verify")
+
+
+def test_a_name_of_https_with_the_machines_own_authority(project: Project, port: int) -> None:
+    secure = int((project.home / "config.yaml").read_text().rpartition(":")[2].rstrip("'}\n"))
+    listen = "listen: {https: [a.test, b.test/x], redirect: {w.test: a.test}}\n    tls: internal"
+    project.edit(f"listen: 127.0.0.1:{project.ports['dev']}", listen)
+    project.instar("deploy", "dev")
+    authority = project.folder / "ca.pem"
+    authority.write_text(project.instar("certificates", "--ca").out)
+
+    def ask(name: str) -> str:
+        """Return what is answered in the end to who asks for a name by http."""
+        argv = ["curl", "-sSL", "--noproxy", "*", "--cacert", str(authority)]
+        for host, number in ((name, port), (name, secure), ("a.test", secure)):
+            argv += ["--resolve", f"{host}:{number}:127.0.0.1"]
+        argv.append(f"http://{name}:{port}/cgi-bin/hello")
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+        return done.stdout or done.stderr
+
+    assert ask("a.test") == "hello from version 1\n"
+    assert ask("w.test") == "hello from version 1\n"
+    assert project.json("drift", "dev")["clean"]
+    project.instar("agent", "--once")
+    assert ask("a.test") == "hello from version 1\n"

@@ -41,7 +41,7 @@ class EdgeWorld(router_world.World):
         self.provider = MachineProvider(runtime=None, router=self.router, edge=self.edge)  # type: ignore[arg-type]
 
     def named(self, environment: EnvironmentId, names: HostNames, **changes: object) -> RouterPlan:
-        return self.plan(environment=environment, listen=(), names=names, **changes)
+        return self.plan(**{"environment": environment, "listen": (), "names": names, **changes})
 
     def expose(self, environment: EnvironmentId, names: HostNames, **changes: object) -> None:
         self.provider._ensure(self.named(environment, names, **changes))

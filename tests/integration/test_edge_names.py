@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from router_world import until
 
 from instar.host.processes import processes
 from instar.model.environment import HostNames
+from instar.model.release import EnvironmentId
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="routers are root's")
 
@@ -132,3 +134,61 @@ def test_nobody_else_comes_to_the_routers_sockets(world: EdgeWorld) -> None:
     assert (door / "door.sock").stat().st_mode & 0o777 == 0o600
     assert door.stat().st_mode & 0o777 == 0o710
     assert world.edge.files.root.stat().st_mode & 0o007 == 0
+
+
+def test_requests_wait_and_go_over_to_another_router(world: EdgeWorld) -> None:
+    """Also where the edge is the only way in: a request that a retired router holds goes through its door again."""
+    names = HostNames(http=("a.test",))
+    world.expose(SHOP, names, wait_ms=20_000)
+    answers: list[bytes] = []
+    client = threading.Thread(target=lambda: answers.append(world.get("a.test", "/echo").body))
+    client.start()
+    try:
+        until(lambda: int(world.router._proxy(SHOP).statistics()["door", "FRONTEND"]["scur"]) == 1)
+        before = world.router._proxy(SHOP).haproxies()
+        world.expose(SHOP, names, wait_ms=20_000, request_timeout_ms=9_000)
+        assert len(world.router._proxy(SHOP).haproxies()) == 2  # the old one holds it
+        backend = world.backend("shop")
+        world.router.attach(SHOP, [backend.target])
+        world.router.route(SHOP, {"shop": 100})
+    finally:
+        client.join()
+    assert b"x-forwarded-for: 127.0.0.1\r\n" in answers[0].lower()
+    assert before
+    until(lambda: len(world.router._proxy(SHOP).haproxies()) == 1)
+
+
+def test_requests_through_the_edge_are_counted(world: EdgeWorld) -> None:
+    world.open(SHOP, HostNames(http=("a.test",)), listen=(f"{world.address[0]}:{world.address[1]}",))
+    for _ in range(3):
+        assert world.get("a.test").status == 200
+    assert world.client().get()[0] == 200
+    counters = world.router.counters(SHOP)
+    assert (counters.requests, counters.failed) == (4, 0)
+    [target] = world.router.observe(SHOP).targets
+    assert target.served.requests == 4
+
+
+def test_a_preview_by_header_comes_through_the_edge(world: EdgeWorld) -> None:
+    world.open(SHOP, HostNames(http=("a.test",)), preview="header")
+    new = world.backend("new")
+    world.router.attach(SHOP, [new.target])
+    world.router.preview(SHOP, {7: "new"})
+    assert world.get("a.test", headers={"X-Instar-Release": "7"}).body == b"new"
+    assert world.get("a.test", headers={"X-Instar-Release": "8"}).status == 404
+    assert world.get("a.test").body == b"shop"
+
+
+def test_more_environments_than_the_edge_had_room_for(world: EdgeWorld) -> None:
+    world.open(SHOP, HostNames(http=("a.test",)))
+    record = world.edge.files.record()
+    others = [EnvironmentId(service=f"s{number}", name="dev") for number in range(64)]
+    for other in others[:-1]:
+        world.edge.ensure(world.named(other, HostNames(http=(f"{other.service}.test",))))
+    assert world.edge.files.record() == record
+    world.edge.ensure(world.named(others[-1], HostNames(http=("last.test",))))
+    assert world.edge.files.record() != record
+    assert world.get("a.test").body == b"shop"
+    assert world.get("last.test").status == 503
+    for other in others:
+        world.edge.remove(other)

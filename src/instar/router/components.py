@@ -31,6 +31,13 @@ def components() -> tuple[Component, ...]:
             required=False,
         ),
         Component(
+            name="haproxy with TLS",
+            purpose="ends https at the machine's edge (names of https)",
+            found="found" if said is not None and " +OPENSSL " in said else None,
+            get="comes with Debian's package haproxy",
+            required=False,
+        ),
+        Component(
             name="user haproxy",
             purpose="what HAProxy runs as once it has started, instead of root",
             found="found" if confinement_possible() else None,
