@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from edge_world import BLOG, SHOP, EdgeWorld, certificate
+from router_world import until
 
 from instar.model.environment import HostNames
 
@@ -88,3 +91,33 @@ def test_a_change_is_found_and_put_right(world: EdgeWorld, change: str) -> None:
     assert world.edge.inspect() == ()
     assert world.get("b.test").body == b"shop"
     assert world.get("c.test").body == b"blog"
+
+
+def test_a_way_that_was_taken_away_is_found_and_brought_back(world: EdgeWorld) -> None:
+    door = world.router._proxy(SHOP).door / "door.sock"
+    door.unlink()
+    [finding] = world.router.inspect(SHOP)
+    assert finding.path == "the edge's way to the router"
+    assert world.get("b.test").status == 503
+    backend = next(one for one in world.backends if one.name == "shop")
+    world.router.restore(world.named(SHOP, NAMES), [backend.target])
+    assert world.router.inspect(SHOP) == ()
+    assert world.get("b.test").body == b"shop"
+
+
+def test_everything_comes_back_after_a_reboot(world: EdgeWorld) -> None:
+    for haproxy in (world.edge.haproxy, world.router._proxy(SHOP), world.router._proxy(BLOG)):
+        for one in (*haproxy.holders(), *haproxy.haproxies()):
+            os.kill(one.pid, signal.SIGKILL)
+    shutil.rmtree(world.state.run)
+    world.state.run.mkdir(mode=0o700)
+    until(lambda: not world.edge.haproxy.exists())
+    for environment, names in ((SHOP, NAMES), (BLOG, HostNames(http=("c.test",)))):
+        world.expose(environment, names)
+        backend = next(one for one in world.backends if one.name == environment.service)
+        world.router.attach(environment, [backend.target])
+        world.router.route(environment, {backend.name: 100})
+    assert world.get("b.test").body == b"shop"
+    assert world.get("c.test").body == b"blog"
+    assert world.get_secure("a.test")[0].body == b"shop"
+    assert world.edge.inspect() == ()

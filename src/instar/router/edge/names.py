@@ -59,7 +59,7 @@ def settled(environments: Environments, environment: str, names: HostNames, expe
     """
     others = {name: one for name, one in environments.items() if name != environment}
     before = environments.get(environment)
-    wanted = {site for one in others.values() for site in one.expected}
+    wanted = {site for one in others.values() for site in one.expected} | set(expected)
     had = () if before is None else (*before.names.sites, *before.leaving.sites)
     left = [site for site in had if site in wanted and site not in names.sites]
     leaving = HostNames() if before is None else _together(before.names, before.leaving).only(left)

@@ -15,7 +15,7 @@ from instar.model.drift import Finding
 from instar.providers.base import Target
 from instar.providers.local.inspection import haproxy
 from instar.providers.local.proxy import Proxy
-from instar.router import config, slots, waiting
+from instar.router import config, listener, slots, waiting
 from instar.router.address import Address
 from instar.router.files import HaproxyFiles, Record
 from instar.router.slots import FREE, Live, Server, Slots
@@ -50,6 +50,7 @@ def differences(proxy: Proxy) -> Iterator[Finding]:
     yield from haproxy.processes(record)
     yield from _live(proxy, expected, held)
     yield from _doors(proxy, text)
+    yield from _edges_way(proxy, text)
 
 
 def _text(proxy: Proxy) -> tuple[str | None, Finding | None]:
@@ -84,6 +85,13 @@ def _live(proxy: Proxy, expected: str | None, held: Slots | None) -> Iterator[Fi
             yield _finding("HAProxy", "it answers", "it runs and does not answer")
     except RouterError as error:
         yield _finding("HAProxy", "it can be looked at", error.message)
+
+
+def _edges_way(proxy: Proxy, text: str | None) -> Iterator[Finding]:
+    """Yield that the machine's edge can't ask the router, where it should."""
+    with contextlib.suppress(RouterError):  # that is found already
+        if text is not None and config.read_plan(text).door and not (proxy.door / listener.DOOR).is_socket():
+            yield _finding("the edge's way to the router", "a socket", "it is not there")
 
 
 def _doors(proxy: Proxy, text: str | None) -> Iterator[Finding]:
@@ -134,7 +142,7 @@ def must_be_replaced(proxy: Proxy, text: str, held: Slots) -> bool:
     """Tell whether HAProxy itself must be started anew to be as it was made: its slots can be put right as it runs."""
     record, unsaid = held_by(proxy.files)
     changed = [*haproxy.processes(record), *haproxy.differences(proxy, text, held)]
-    return unsaid is not None or bool(changed) or len(proxy.live()) != len(held)
+    return unsaid is not None or bool(changed) or len(proxy.live()) != len(held) or any(_edges_way(proxy, text))
 
 
 def _weighted(server: Server | None, weight: int) -> Server | None:
