@@ -49,7 +49,8 @@ A message reads *cannot ‹verb› ‹'object'›: ‹cause›*; ``hint`` says w
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+
+from instar.frozen import dataclass
 
 
 class InstarError(Exception):

@@ -10,9 +10,9 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 
+from instar.frozen import dataclass
 from instar.threads import begin
 from instar.waiting import Deadline
 

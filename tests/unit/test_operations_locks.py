@@ -22,6 +22,7 @@ from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.operations.locks import agent_lock, agent_pid, environment_lock, hold_environment
+from instar.waiting import Deadline, until
 from simulated.values import ENV, configuration, image
 
 HOLDER = """
@@ -92,7 +93,7 @@ def test_a_dead_agent_is_none_although_what_it_began_goes_on(workspace: Any) -> 
         assert agent_pid(workspace) == process.pid
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert agent_pid(workspace) is None
+        assert until(lambda: agent_pid(workspace) is None, Deadline.after(1.0), every_s=0.01)
         with hold_environment(workspace, ENV):
             assert agent_pid(workspace) is None
 

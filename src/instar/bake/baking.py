@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from instar.bake.image import configure
 from instar.bake.records import Records
 from instar.bake.steps import Step, plan_steps
 from instar.errors import BlobDamaged, ImageNotFound
+from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
 from instar.model.lock import Lock

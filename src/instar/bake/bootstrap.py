@@ -16,12 +16,12 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from instar.bake.deb import Deb
 from instar.bake.root import open_without_links
 from instar.errors import BakeError
+from instar.frozen import dataclass
 from instar.model.lock import Package
 from instar.store.extraction import dress
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry

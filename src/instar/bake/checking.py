@@ -13,11 +13,11 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from instar.bake.baking import Baked, bake
 from instar.bake.keys import looks_secret
+from instar.frozen import dataclass
 from instar.host.filesystems import trees
 from instar.host.filesystems.layers import LayerImages
 from instar.host.kernel import mounts

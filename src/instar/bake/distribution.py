@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from instar.bake import zipped
 from instar.fetch.requirements import normal_name
+from instar.frozen import dataclass
 from instar.store.members import Malformed
 
 Tag = tuple[frozenset[str], frozenset[str], frozenset[str]]

@@ -10,7 +10,6 @@ import functools
 import posixpath
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from instar.bake import zipped
 from instar.bake.deb import decompressed
 from instar.bake.root import ROOT, Root
 from instar.bake.scratch import Room
+from instar.frozen import dataclass
 from instar.model.definition import Fetch
 from instar.model.digest import Digest
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK

@@ -15,10 +15,10 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from instar.bake.made import Made, Packages, made_by_scripts
+from instar.frozen import dataclass
 
 _READ_BYTES = 1 << 20
 _SMALL_BYTES = 16 << 10

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from instar.bake.normalise import is_taken_away
 from instar.bake.root import Root
+from instar.frozen import dataclass
 
 _INFO = "var/lib/dpkg/info"
 _ADMIN = b"var/lib/dpkg/"  # dpkg's own, the same everywhere

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from instar.bake.excluded import excluded, surprises
 from instar.bake.image import environment
 from instar.bake.sources import Copy
 from instar.errors import BakeError, StepFailed
+from instar.frozen import dataclass
 from instar.model.codec import canonical
 from instar.model.definition import NEW_UID, Files, User
 from instar.model.lock import BAKE_FORMATS, Lock, Package

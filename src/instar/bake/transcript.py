@@ -10,8 +10,9 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from instar.frozen import dataclass
 
 LIMIT_BYTES = 64 << 20
 _KEPT = 20

@@ -7,10 +7,9 @@ or the step fails: files that belong to a number would otherwise change hands.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from instar.bake.root import Root
 from instar.bake.scratch import Room
+from instar.frozen import dataclass
 from instar.model.definition import NEW_UID, User
 
 _DIGITS = 10

@@ -10,7 +10,6 @@ import configparser
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from instar.bake import zipped
 from instar.bake.distribution import info_folder
 from instar.bake.root import Written
 from instar.errors import BakeError
+from instar.frozen import dataclass
 from instar.store.members import Malformed
 
 if TYPE_CHECKING:

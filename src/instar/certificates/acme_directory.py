@@ -13,7 +13,6 @@ import email.utils
 import ssl
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -34,6 +33,7 @@ from instar.certificates import pem
 from instar.certificates.dns_command import printable
 from instar.certificates.store import CertificateStore, read_state, written_in
 from instar.errors import AuthorityBusy, AuthorityUnavailable, CertificateError
+from instar.frozen import dataclass
 from instar.model.certificate import Certificate
 from instar.model.digest import Digest
 from instar.model.machine import AcmeSettings

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from instar.frozen import dataclass
 from instar.model.certificate import Certificate
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +26,7 @@ from instar.errors import (
     InstarError,
     NameElsewhere,
 )
+from instar.frozen import dataclass
 from instar.model.certificate import Certificate, CertificateStatus, WantedCertificate
 from instar.model.machine import AcmeSettings
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from instar.control.analysis import Verdict
+from instar.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

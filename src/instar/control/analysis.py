@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from instar.control.snapshot import GroupView
+from instar.frozen import dataclass
 from instar.model.environment import Analysis
 from instar.model.release import Served
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from instar.control.actions import Action, Create, Plan, Retire, Route, Start, Wait
 from instar.control.snapshot import GroupView, Snapshot, alone
+from instar.frozen import dataclass
 from instar.model.release import Release
 
 STEADY_S = 2.0  # a service without a health check is well when it has lived so long

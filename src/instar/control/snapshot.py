@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 
+from instar.frozen import dataclass
 from instar.model.environment import Settings
 from instar.model.release import Ending, EnvironmentState, Instance, Release, TaskRun
 from instar.providers.base import Observed, Probe, Routed, RouterPlan, Traits

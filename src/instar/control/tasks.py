@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
 from instar.control.actions import Action, BeginTask, Create, EndTask, Retire, Start, Wait
 from instar.control.endings import words
 from instar.control.snapshot import GroupView, Snapshot
+from instar.frozen import dataclass
 from instar.model.definition import Service, Task
 from instar.model.release import Release, TaskRun
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from dataclasses import dataclass
 from pathlib import Path
 
 from instar.definition.author_files import AuthorFile, open_author_file
 from instar.definition.problems import Mark, Problems
 from instar.definition.source import SIZE_LIMIT_BYTES, Listing, Mapping, Node, Scalar, describe, mark_of, read
 from instar.errors import DefinitionError, DefinitionUnreadable
+from instar.frozen import dataclass
 from instar.model.definition import Definition
 
 _INIT = "instar init writes a definition that works as it is"

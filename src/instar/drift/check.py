@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 
 from instar.drift.rules import Ignored, sort_out
 from instar.drift.traffic import compare, misled
 from instar.errors import EnvironmentBusy, InstarError, RouterError, StoreError
+from instar.frozen import dataclass
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.drift import Finding

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from instar.drift.check import Checked
+from instar.frozen import dataclass
 from instar.model.status import LayerGuarantee
 
 

@@ -6,10 +6,10 @@ What is there is not asked for again: with all of it there, this is a stat per f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from instar.fetch.cache import Cache
+from instar.frozen import dataclass
 from instar.model.definition import Definition, Fetch
 from instar.model.digest import Digest
 from instar.model.lock import Lock, Package, Wheel

@@ -10,12 +10,13 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from instar import process
 from instar.errors import CommandFailed, ComponentMissing, FetchError
 from instar.fetch.network import CONNECT_TIMEOUT_S, RETRIES, network_environment
+from instar.frozen import dataclass
 
 _LINE = re.compile(r"(global|download|:env:)\.([a-z-]+)=(.*)\Z")
 _STRENGTH = ("global", "download", ":env:")

@@ -9,7 +9,6 @@ import dataclasses
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -21,6 +20,7 @@ from instar.fetch.cache import Cache
 from instar.fetch.index import Index, read_index
 from instar.fetch.requirements import Requirement, normal_name
 from instar.fetch.target import Target, best_wheel
+from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.lock import ASKED, Wheel, Why
 from instar.model.reasons import explain

@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from instar.errors import FetchError
+from instar.frozen import dataclass
 
 VARIABLE = "INSTAR_APT_SOURCES"
 _LINE = re.compile(r"deb(?:\s+(\[[^\]]*\]))?\s+(\S+)\s+(\S+)((?:\s+[^\s#]+)*)\s*(?:#.*)?\Z")

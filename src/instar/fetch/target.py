@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from instar.errors import ResolveError
+from instar.frozen import dataclass
 from instar.model.lock import Package
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from instar.errors import LedgerDamaged
+from instar.frozen import dataclass
 from instar.ledger import chain
 from instar.ledger.replay import Replayed
 from instar.ledger.session import Engine, Row

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from instar.frozen import dataclass
 from instar.model.lock import Lock, Package, Wheel
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from instar.errors import FetchError, ResolveError
 from instar.fetch.apt import Apt, open_apt
 from instar.fetch.cache import Cache
 from instar.fetch.sources import other_sources, read_sources
+from instar.frozen import dataclass
 from instar.lock.wanted import Wanted
 from instar.model.control import needs
 from instar.model.lock import Package, Suite, Why

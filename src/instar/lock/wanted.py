@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from instar.frozen import dataclass
 from instar.model.lock import PYTHON
 
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from instar.frozen import dataclass
 from instar.model.release import Instance, Taint
 from instar.model.survey import Difference
 

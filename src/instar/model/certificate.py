@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
+from instar.frozen import dataclass
 from instar.model.release import EnvironmentId
 
 Source = Literal["acme", "internal", "files"]

@@ -8,9 +8,10 @@ author's files are relative to the definition's folder.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Final, Literal
 
+from instar.frozen import dataclass
 from instar.model.declaration import key
 from instar.model.environment import (
     Check,

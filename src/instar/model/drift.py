@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from instar.frozen import dataclass
 
 KINDS: Final = {
     "root": "the root file system is not that of the image, or not the one that the instance was made with",

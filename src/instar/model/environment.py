@@ -7,9 +7,10 @@ come from are its :class:`Settings`, which the ledger keeps.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from typing import Any, ClassVar, Final, Literal
 
+from instar.frozen import dataclass
 from instar.model.codec import ADDED
 from instar.model.declaration import key
 

@@ -5,10 +5,10 @@ No host name is in a lock: a package is named by the label and suite of its arch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from instar.frozen import dataclass
 from instar.model.digest import Digest
 
 BAKE_FORMAT: Final = 2  # of the locks that are made now

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final, Literal
 
+from instar.frozen import dataclass
 from instar.model.declaration import key
 
 LETS_ENCRYPT: Final = "https://acme-v02.api.letsencrypt.org/directory"

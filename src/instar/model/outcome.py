@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentId, Rollout
 

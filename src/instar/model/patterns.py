@@ -15,8 +15,9 @@ import os
 import re
 import string
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from instar.frozen import dataclass
 
 _SLASH, _STAR = b"/", b"*"
 _ANY = b"[^/]"

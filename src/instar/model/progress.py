@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
+
+from instar.frozen import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

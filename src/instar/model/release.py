@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Final, Literal
 
+from instar.frozen import dataclass
 from instar.model.codec import canonical
 from instar.model.definition import Service
 from instar.model.digest import Digest

@@ -29,10 +29,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from instar.frozen import dataclass
 from instar.model.digest import Digest
 
 ROOTS_STATE: Final = Path("/var/lib/instar")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentId, TaintKind
 

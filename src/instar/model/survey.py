@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
+
+from instar.frozen import dataclass
 
 Kind = Literal["added", "removed", "changed", "started"]
 

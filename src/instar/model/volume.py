@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from instar.frozen import dataclass
 from instar.model.release import EnvironmentId
 
 

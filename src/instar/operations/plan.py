@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from instar.control.forecast import forecast
 from instar.definition import Loaded
+from instar.frozen import dataclass
 from instar.model.codec import to_json
 from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from instar.frozen import dataclass
 from instar.model.state import StateDirectory
 
 SUFFIX = ".cast"

@@ -9,8 +9,8 @@ not, so that one that failed can be looked at.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
+from instar.frozen import dataclass
 from instar.ledger import Ledger
 from instar.model.release import EnvironmentState, Release
 

@@ -7,9 +7,10 @@ Nothing here changes an instance: one is created, started, destroyed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
+from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical
 from instar.model.definition import Headers, Service
 from instar.model.digest import Digest

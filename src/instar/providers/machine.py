@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from instar.errors import Refused
+from instar.frozen import dataclass
 from instar.model.definition import Service
 from instar.model.drift import Finding
 from instar.model.environment import Check, Settings

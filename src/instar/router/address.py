@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 
 from instar.errors import RouterError
+from instar.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final, get_args
 
 from instar.errors import RouterError
+from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical, from_json, parse
 from instar.model.definition import Headers
 from instar.router import address, checking, connections, headers, previews, served, waiting

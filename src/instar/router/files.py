@@ -24,11 +24,11 @@ import hashlib
 import os
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from instar import durable
 from instar.errors import RouterError
+from instar.frozen import dataclass
 from instar.model.codec import from_json, parse
 from instar.model.release import EnvironmentId, Process
 from instar.model.state import StateDirectory

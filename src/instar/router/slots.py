@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from instar.errors import RouterError
+from instar.frozen import dataclass
 from instar.router.address import Address
 
 BACKEND: Final = "instances"

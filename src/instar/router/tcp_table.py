@@ -10,12 +10,12 @@ import os
 import socket
 import struct
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from instar import syscalls
 from instar.errors import RouterError
+from instar.frozen import dataclass
 from instar.router.address import Address
 
 LISTENING: Final = 0x0A

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from instar import durable
+from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.image import Image, Layer
 from instar.store.blobs import Blobs, written

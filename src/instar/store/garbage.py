@@ -9,8 +9,8 @@ enters the image, and nothing is damaged: both hold the index's lock.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
+from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.store.blobs import Blobs, damaged
 from instar.store.faults import reported

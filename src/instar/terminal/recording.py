@@ -12,12 +12,12 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from instar import durable
 from instar.errors import HostError
+from instar.frozen import dataclass
 from instar.model.codec import parse
 
 LIMIT_BYTES = 256 << 20

@@ -11,7 +11,8 @@ import struct
 import termios
 import tty
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+
+from instar.frozen import dataclass
 
 _PIECE_BYTES = 65_536
 _PENDING_BYTES = 65_536

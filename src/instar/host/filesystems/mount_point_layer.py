@@ -12,11 +12,12 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from instar.errors import HostError, InstarError
+from instar.frozen import dataclass
 from instar.model.codec import canonical
 from instar.model.digest import Digest
 from instar.model.image import Layer

@@ -14,11 +14,11 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from instar import process
 from instar.errors import CommandFailed, ComponentMissing, HostError
+from instar.frozen import dataclass
 from instar.host.kernel import loop_devices
 
 PROGRAM = "veritysetup"

@@ -7,10 +7,11 @@ Source: runtime-spec 1.0.2, config.md and config-linux.md.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from instar.frozen import dataclass
 from instar.host.isolation import confinement
 from instar.host.kernel.cgroups import Hierarchy
 from instar.host.kernel.namespaces import IdRange

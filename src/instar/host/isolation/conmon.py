@@ -15,11 +15,11 @@ import json
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from instar import durable, process
 from instar.errors import HostError
+from instar.frozen import dataclass
 from instar.host.isolation import runc
 from instar.host.kernel import cgroups
 from instar.host.processes import processes

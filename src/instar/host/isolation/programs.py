@@ -11,8 +11,9 @@ import os
 import stat
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from instar.frozen import dataclass
 
 _MAX_LINKS = 40  # as in the kernel. Source: path_resolution(7)
 _MAX_SCRIPTS = 4

@@ -13,11 +13,11 @@ import shutil
 import signal
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from instar import durable, process
 from instar.errors import CommandFailed, HostError
+from instar.frozen import dataclass
 from instar.host.processes import output, processes, rlimits
 from instar.model.release import Process
 from instar.waiting import Deadline

@@ -22,12 +22,12 @@ import os
 import resource
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from instar import process
 from instar.errors import CommandFailed, HostError
+from instar.frozen import dataclass
 from instar.host.isolation import confinement, seccomp, sockets
 from instar.host.kernel import cgroups
 from instar.host.processes import output

@@ -15,11 +15,11 @@ import secrets
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from instar import process, syscalls
 from instar.errors import ComponentMissing, HostError
+from instar.frozen import dataclass
 from instar.host.isolation import programs
 from instar.host.kernel import idmap
 

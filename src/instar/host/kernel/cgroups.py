@@ -16,10 +16,10 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from instar.errors import HostError
+from instar.frozen import dataclass
 from instar.host.processes import proc
 from instar.waiting import Deadline
 

@@ -16,12 +16,12 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from instar import process, syscalls
 from instar.errors import HostError
+from instar.frozen import dataclass
 from instar.host.kernel import mounts
 from instar.threads import apart
 from instar.waiting import Deadline, until

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from instar import process
+from instar.frozen import dataclass
 
 _LEGACY_TABLES = Path("/proc/net/ip_tables_names")
 _NFT_TIMEOUT_S = 20

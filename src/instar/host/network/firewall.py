@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Final
 
 from instar import process
 from instar.errors import CommandFailed, HostError
+from instar.frozen import dataclass
 from instar.host.network import nftables
 from instar.host.network.nftables import Element, Family
 from instar.model.codec import ADDED, written_as

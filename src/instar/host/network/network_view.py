@@ -12,10 +12,10 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from instar.frozen import dataclass
 from instar.host.network.netlink import Link, Netlink, attributes
 
 _ADDRESS, _RULE = struct.Struct("=BBBBi"), struct.Struct("=BBBBBBBBI")

@@ -11,10 +11,10 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final, NamedTuple
 
+from instar.frozen import dataclass
 from instar.host.network import network_outside
 from instar.host.network.netlink import Netlink, attributes
 

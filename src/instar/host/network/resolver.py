@@ -12,9 +12,10 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+
+from instar.frozen import dataclass
 
 CONFIGURATION = Path("/etc/resolv.conf")
 BEHIND_SYSTEMD = Path("/run/systemd/resolve/resolv.conf")

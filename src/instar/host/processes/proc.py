@@ -11,9 +11,10 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from instar.frozen import dataclass
 
 NAMESPACES: Final = ("mnt", "pid", "net", "ipc", "uts", "user", "cgroup")
 

@@ -6,12 +6,12 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
 from instar import durable
 from instar.errors import ProviderError
+from instar.frozen import dataclass
 from instar.host.filesystems import base_plate
 from instar.host.filesystems.layers import LayerImages
 from instar.host.isolation import bundle, conmon, programs, seccomp

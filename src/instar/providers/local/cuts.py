@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from instar import durable
 from instar.errors import HostError
+from instar.frozen import dataclass
 from instar.host.kernel import namespaces
 from instar.host.network import network_view
 from instar.host.network.firewall import METADATA, Reach

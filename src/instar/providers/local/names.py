@@ -23,11 +23,11 @@ RUN/instances/‹INSTANCE›/ is made first and removed last; what is in it says
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from instar.errors import LedgerDamaged
+from instar.frozen import dataclass
 from instar.host.isolation.conmon import Keeping
 from instar.model.release import EnvironmentId, Instance, Process
 from instar.model.state import StateDirectory

@@ -7,12 +7,13 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from instar import durable
 from instar.errors import HostError
+from instar.frozen import dataclass
 from instar.host.network.firewall import Guest
 from instar.host.processes import processes
 from instar.model.codec import from_json, parse, to_json

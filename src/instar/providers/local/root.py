@@ -12,10 +12,10 @@ import os
 import shlex
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from instar.errors import HostError, ProviderError
+from instar.frozen import dataclass
 from instar.host.filesystems import base_plate, mount_point_layer, sized, trees
 from instar.host.filesystems.layers import LayerImages
 from instar.host.isolation.bundle import Bind, Users

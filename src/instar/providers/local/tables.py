@@ -13,11 +13,12 @@ import dataclasses
 import errno
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Network
 
 from instar import durable, locks
 from instar.errors import HostError
+from instar.frozen import dataclass
 from instar.host.network import firewall, network
 from instar.host.network.firewall import Guest, Reach
 from instar.model.codec import from_json, parse, to_json

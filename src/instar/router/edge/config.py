@@ -6,10 +6,11 @@ Like a router's, it says in its first line the plan that it was made from, and i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from instar.errors import RouterError
+from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical, from_json, parse
 from instar.model.definition import Headers
 from instar.router import address, headers

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from instar.frozen import dataclass
 from instar.model.drift import Finding
 from instar.model.release import Process
 from instar.providers.local.creation import Order

@@ -7,10 +7,11 @@ import hashlib
 import json
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from instar import durable
+from instar.frozen import dataclass
 from instar.host.kernel import cgroups, namespaces, settings
 from instar.host.network import network_view
 from instar.host.network.firewall import Guest

@@ -7,11 +7,11 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from instar.errors import RouterError
+from instar.frozen import dataclass
 from instar.host.processes import proc
 from instar.model.drift import Finding
 from instar.model.release import Process

@@ -6,10 +6,10 @@ import contextlib
 import os
 import time
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from instar.errors import InstarError
+from instar.frozen import dataclass
 from instar.host.filesystems.layers import LayerImages
 from instar.host.isolation import runc
 from instar.host.kernel import namespaces

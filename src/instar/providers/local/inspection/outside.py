@@ -6,12 +6,13 @@ All of it follows from the names of the state directory and the instances' addre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Final, TypeVar
 
 from instar.errors import InstarError
+from instar.frozen import dataclass
 from instar.host.network import network, network_outside, policy_routing, redirects
 from instar.host.network.netlink import Link, Netlink
 from instar.host.network.policy_routing import Stray

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
+from instar.frozen import dataclass
 from instar.host.isolation import seccomp_filter
 from instar.host.isolation.runc import CHECK_MARK
 from instar.host.kernel import cgroups

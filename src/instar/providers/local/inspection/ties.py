@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from ipaddress import IPv4Address
 
 from instar.errors import HostError
+from instar.frozen import dataclass
 from instar.host.network import firewall
 from instar.host.network.firewall import Entries, Guest
 from instar.host.network.netlink import ALONE, Link, Neighbour, Netlink

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from instar import durable
 from instar.errors import HostError
+from instar.frozen import dataclass
 from instar.host.filesystems.layers import LayerImages
 from instar.host.processes import proc
 from instar.model.codec import parse
