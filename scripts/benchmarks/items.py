@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ParamSpec
+from typing import TYPE_CHECKING, ParamSpec
 
 import archive
 import idle
@@ -21,6 +21,9 @@ import memory
 import peer
 from figures import Figure
 from subject import GUESTBOOK, ROOT, Subject, free_port, guestbook, set_version, wait_for_version
+
+if TYPE_CHECKING:
+    from edge import Asked
 
 P = ParamSpec("P")
 
@@ -335,6 +338,45 @@ def drift_checks(bench: Bench) -> list[Figure]:
     return _drift_figures(found)
 
 
+def by_name(bench: Bench) -> list[Figure]:
+    """Requests by name through the edge and a router, beside nginx; and what a hundred names take."""
+    import edge
+
+    with ExitStack() as stack:
+        folder = bench.fresh("edge")
+        folder.mkdir()
+        asking = edge.Bench(bench.folder / "edge", folder, stack)
+        rounds = [{way: asking.ask(way) for way in asking.ways} for _ in bench.times(5)]
+    with edge.named(bench.fresh("names")) as names:
+        moved = [names.change_ms(number, "moved.test") for number in range(edge.ENVIRONMENTS)]
+        added = [names.change_ms(number, f"added{number}.test") for number in range(edge.ENVIRONMENTS)]
+        return [
+            *_request_figures(rounds),
+            Figure(what="a name added, of 100 names in 20 environments", ours=added, unit="ms", most=50),
+            Figure(what="a name moved to another environment", ours=moved, unit="ms", most=50),
+            Figure(what="start of the edge", ours=[names.first_ms], unit="ms"),
+            Figure(what="memory of the edge and its holder", ours=[names.memory_mb], unit="MB"),
+        ]
+
+
+def _request_figures(rounds: Sequence[Mapping[str, Asked]]) -> list[Figure]:
+    """Return the figures of a request by https through edge and router, beside other ways."""
+
+    def figure(more: str, of: Callable[[Asked], float], unit: str, peer: str, most: float | None = None) -> Figure:
+        ours, beside = ([of(one[way]) for one in rounds] for way in ("edge", peer))
+        what = f"a request by https through edge and router{more}"
+        return Figure(what=what, ours=ours, unit=unit, beside=beside, peer=peer, most=most)
+
+    return [
+        figure("", lambda one: one.each_us, "µs", "nginx", 1.67),
+        figure("", lambda one: one.each_us, "µs", "two nginx", 1.0),
+        figure(", beside the router alone by http", lambda one: one.each_us, "µs", "router"),
+        figure(", 99th percentile", lambda one: one.slowest_ms, "ms", "two nginx"),
+        figure(", processor time", lambda one: one.cpu_us, "µs", "two nginx"),
+        figure(", processor time", lambda one: one.cpu_us, "µs", "nginx"),
+    ]
+
+
 def _drift_figures(found: Mapping[str, Sequence[float]]) -> list[Figure]:
     import drift
 
@@ -372,4 +414,5 @@ ITEMS: Mapping[str, Callable[[Bench], list[Figure]]] = {
     "scale": scaling,
     "agent": agent,
     "drift": drift_checks,
+    "edge": by_name,
 }

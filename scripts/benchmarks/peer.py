@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 BRIDGE = "instarbench0"
@@ -59,7 +59,7 @@ class Docker:
 @contextlib.contextmanager
 def docker(folder: Path) -> Iterator[Docker]:
     """Run Docker Engine inside; at the end nothing of it is left but the unpacked packages below ``folder``."""
-    _unpack(folder)
+    unpack(folder, PACKAGES, "usr/sbin/dockerd")
     _forget(folder)
     _ip("link", "add", BRIDGE, "type", "bridge")
     _ip("address", "add", NETWORK, "dev", BRIDGE)
@@ -95,14 +95,15 @@ def _path(folder: Path) -> dict[str, str]:
     return {"PATH": f"{own}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
-def _unpack(folder: Path) -> None:
-    if (folder / "root/usr/sbin/dockerd").exists():
+def unpack(folder: Path, names: Sequence[str], program: str) -> None:
+    """Have Debian's packages of these ``names`` unpacked below ``folder``/root, where they are if ``program`` is."""
+    if (folder / "root" / program).exists():
         return
     packages = folder / "packages"
     shutil.rmtree(packages, ignore_errors=True)
     packages.mkdir(parents=True)
     # apt's own user cannot write here, which apt only warns about
-    subprocess.run(["apt-get", "download", "-q", *PACKAGES], cwd=packages, check=True, capture_output=True)
+    subprocess.run(["apt-get", "download", "-q", *names], cwd=packages, check=True, capture_output=True)
     for package in packages.glob("*.deb"):
         subprocess.run(["dpkg-deb", "--extract", package, folder / "root"], check=True)
     shutil.rmtree(packages)
