@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ def test_a_name_that_is_sent_on_needs_a_certificate_as_the_one_that_it_is_sent_t
     assert names.secure_hosts == ("shop.example", "w.example")
     assert names.sites == ("a.test", "shop.example", "shop.example/api", "w.example", "b.test")
     assert names.only({"shop.example/api", "b.test"}).sites == ("shop.example/api", "b.test")
+    assert replace(names, hsts_ms=1000).only({"c.test"}) == HostNames()
 
 
 def test_an_environment_without_names_is_written_down_as_before() -> None:

@@ -233,7 +233,9 @@ class HostNames:
         return (*secure, *(source for source, to in self.redirect.items() if to in secure and source not in secure))
 
     def only(self, sites: Collection[str]) -> HostNames:
-        """Return those of these names that are among ``sites``."""
+        """Return those of these names that are among ``sites``; where none is, nothing is left to be said of them."""
+        if not any(one in sites for one in self.sites):
+            return HostNames()
         return replace(
             self,
             http=tuple(one for one in self.http if one in sites),
