@@ -185,9 +185,8 @@ def carefully(demo: Demonstration) -> dict[str, Any]:
     expect("requests failed" in refused["reason"], f"it failed for another reason: {refused['reason']}")
     expect(demo.version("production") == "1", "production does not answer with version 1 after the canary")
     victim, *_ = healthy(demo)  # of what runs now: the history has demonstrations before this one too
-    events = [event["detail"] for event in demo.instar("history", "production") if event["kind"] == "created"]
-    (pid,) = [created["pid"] for created in events if created["instance"] == victim]
-    os.kill(pid, signal.SIGKILL)
+    first = json.loads((HOME / "run/instances" / victim / "process.json").read_text())
+    os.kill(first["pid"], signal.SIGKILL)
     names, until = [victim], time.monotonic() + PATIENCE_S
     while (victim in names or len(names) < 2) and time.monotonic() < until:  # a pass waits for no slow start
         demo.instar("agent", "--once", json_too=False)

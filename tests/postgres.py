@@ -28,6 +28,7 @@ _TABLES = (
     "releases",
     "rollouts",
     "instances",
+    "provider_records",
     "tasks",
     "leases",
     "secret_keys",

@@ -17,6 +17,8 @@ from instar.model.image import Layer
 from instar.model.progress import silent
 from instar.model.release import EnvironmentId, Instance
 from instar.operations import drift
+from instar.providers.local import record
+from instar.providers.local.names import Names
 from instar.store import Store
 from instar.workspace import MachineWorkspace
 
@@ -65,7 +67,9 @@ class Checked:
 
     def root(self) -> Path:
         """Return the root of an instance, as its processes see it."""
-        process = self._instance().process
+        instance = self._instance()
+        names = Names(self._workspace.state, self._workspace.state_id).instance(instance.id, instance.serial)
+        process = record.find_process(names)
         assert process is not None
         return Path(f"/proc/{process.pid}/root")
 

@@ -17,9 +17,9 @@ from instar.control.loop import Loop, Run  # noqa: E402
 from instar.ledger import Ledger  # noqa: E402
 from instar.model.environment import Settings  # noqa: E402
 from instar.model.progress import silent  # noqa: E402
-from instar.model.release import EnvironmentId, Process, Release  # noqa: E402
+from instar.model.release import EnvironmentId, Release  # noqa: E402
 from instar.model.state import StateDirectory  # noqa: E402
-from instar.providers.base import RouterPlan, Target  # noqa: E402
+from instar.providers.base import RouterPlan  # noqa: E402
 from instar.providers.machine import MachineProvider  # noqa: E402
 from simulated import Effects, SimulatedRouter, SimulatedRuntime, VirtualClock  # noqa: E402  (tests are no package)
 from simulated.values import ENV, configuration, image  # noqa: E402
@@ -31,8 +31,9 @@ class Fleet:
     def __init__(self, path: Path, count: int) -> None:
         self.clock = VirtualClock(limit_s=1e9)
         effects = Effects()
-        self.runtime = SimulatedRuntime(clock=self.clock, effects=effects, network="10.96.0.0/12")
+        self.runtime = SimulatedRuntime(clock=self.clock, effects=effects)
         self.router = SimulatedRouter(runtime=self.runtime, clock=self.clock, effects=effects)
+        self.provider = MachineProvider(runtime=self.runtime, router=self.router)
         self.path = path
         self.ledger = Ledger(path, actor="bench", clock=self.clock.now)
         self._fill(count)
@@ -42,8 +43,7 @@ class Fleet:
 
     def run(self) -> Run:
         """Return a run of the loop as the agent has it."""
-        provider = MachineProvider(runtime=self.runtime, router=self.router)
-        loop = Loop(ledger=self.ledger, provider=provider, find_image=lambda digest: image(), report=silent)
+        loop = Loop(ledger=self.ledger, provider=self.provider, find_image=lambda digest: image(), report=silent)
         return loop.begin(ENV, asked=False)
 
     def read(self) -> object:
@@ -60,16 +60,14 @@ class Fleet:
             self.ledger.set_active(ENV, release.number)
             self._launch(release, count)
         self.router.ensure(RouterPlan.of(ENV, settings, release.service))
-        targets = [Target(name=one.id, address=one.address, port=8080) for one in self.ledger.instances(ENV)]
+        targets = self.provider.inspects.targets(self.ledger.instances(ENV), {release.number: 8080})
         self.router.attach(ENV, targets)
         self.router.route(ENV, {target.name: 100 for target in targets})
 
     def _launch(self, release: Release, count: int) -> None:
-        made = self.ledger.add_instances(ENV, release.number, count, self.runtime.network())
-        for number, instance in enumerate(made, 1000):
-            process = Process(boot_id="boot-1", pid=number, start_time=number)
-            self.ledger.set_process(instance.id, process)
-            self.runtime.found_running(self.ledger.set_started(instance.id), release, process)
+        for instance in self.ledger.add_instances(ENV, release.number, count):
+            self.ledger.set_made(instance.id)
+            self.runtime.found_running(self.ledger.set_started(instance.id), release)
 
 
 def milliseconds(what: Callable[[], object], rounds: int) -> list[float]:

@@ -31,6 +31,18 @@ _PIECE_BYTES = 65_536
 _PIECES = 16  # a pipe of the largest size, which whoever is no root can give it
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Process:
+    """A process, known for ever: pid numbers come back, these three together don't.
+
+    ``start_time`` is field 22 of /proc/PID/stat, in clock ticks since boot.
+    """
+
+    boot_id: str
+    pid: int
+    start_time: int
+
+
 @dataclass(eq=False, slots=True)
 class _Shared:
     """``descriptor`` is None once it may be closed, for threads that still have the context in which it was not."""

@@ -7,9 +7,9 @@ import os
 import pwd
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from instar import durable
 from instar.cancellation import Cancellation
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from instar.ledger import Ledger
     from instar.model.component import Component
     from instar.model.machine import MachineSettings
+    from instar.model.release import Instance
     from instar.providers.base import Provider
     from instar.providers.package import ProviderPackage
     from instar.store import Store
@@ -165,6 +166,9 @@ class MachineWorkspace:
             self.ledger  # noqa: B018  a mark without a ledger is taken for a lost ledger
             self._providers[name] = package.open(self)
         return self._providers[name]
+
+    def provider_records(self, provider: str) -> Sequence[tuple[Instance, Mapping[str, Any]]]:
+        return self.ledger.provider_records(provider, self.machine)
 
     def provider_package(self, name: str) -> ProviderPackage:
         """Return what is known of a provider before it is opened. Raises UsageError when there is none."""

@@ -171,6 +171,10 @@ class Project:
         status = self.json("status", environment)
         return {instance["id"] for release in status["releases"] for instance in release["instances"]}
 
+    def pid(self, instance: str) -> int:
+        """Return the pid of an instance's first process."""
+        return int(json.loads((self.home / "run/instances" / instance / "process.json").read_text())["pid"])
+
     def traces(self) -> list[str]:
         """Return what of this project is on the machine outside of its files."""
         mark = self.home / "id"

@@ -44,8 +44,7 @@ def running(project: Project, environment: str = "dev") -> dict[str, int]:
         for one in release["instances"]
         if release["number"] == status["active"] and one["healthy"]
     }
-    created = [event["detail"] for event in project.json("history", environment) if event["kind"] == "created"]
-    return {one["instance"]: one["pid"] for one in created if one["instance"] in healthy}
+    return {name: project.pid(name) for name in sorted(healthy)}
 
 
 def kinds(project: Project) -> list[str]:

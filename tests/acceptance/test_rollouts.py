@@ -233,10 +233,8 @@ def test_a_dead_hot_release_is_made_anew_before_a_rollback_moves_traffic(project
     project.set_version("2")
     project.instar("deploy", "production")
     hot = [one for one in project.json("status", "production")["releases"] if one["state"] == "hot"]
-    created = [event["detail"] for event in project.json("history", "production") if event["kind"] == "created"]
-    pid = {one["instance"]: one["pid"] for one in created}
     for instance in hot[0]["instances"]:
-        os.kill(pid[instance["id"]], signal.SIGKILL)
+        os.kill(project.pid(instance["id"]), signal.SIGKILL)
     with load.running(project.url("production"), "--rate", "100", "--connections", "4") as traffic:
         assert project.json("rollback", "production")["outcome"] == "done"
         report = traffic.stop()

@@ -22,7 +22,8 @@ def watched(project: Project, *, watch: str = "4s") -> None:
 
 def pids(project: Project, release: int) -> dict[str, int]:
     created = [event["detail"] for event in project.json("history", "dev") if event["kind"] == "created"]
-    return {one["instance"]: one["pid"] for one in created if one["instance"].split("-")[-2] == str(release)}
+    names = [one["instance"] for one in created if one["instance"].split("-")[-2] == str(release)]
+    return {name: project.pid(name) for name in names}
 
 
 def active(project: Project) -> int:

@@ -89,13 +89,13 @@ class SimulatedBench:
     def server(self, name: str, *, well: bool = True) -> Target:
         self._servers += 1
         of = release(self._servers, environment=ENV)
-        one = dataclasses.replace(instance(of=of), id=name)
+        one = dataclasses.replace(instance(of=of), id=name, serial=self._servers)
         runtime = self._simulation.runtime
         runtime.behave(name, Behaviour(answers=200 if well else 500))
         runtime.create(one, of, image())
         runtime.start(one)
         assert of.service.port is not None
-        return Target(name=name, address=one.address, port=of.service.port)
+        return Target(name=name, address=runtime.find_address(one), port=of.service.port)
 
     def fall(self, name: str) -> None:
         self._simulation.runtime.kill(name)

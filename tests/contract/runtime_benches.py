@@ -82,6 +82,9 @@ class RuntimeBench(Protocol):
     def in_another_process(self, work: Callable[[], None]) -> None:
         """Have ``work`` done by a process that has ended when this returns: what it began, nobody is at any more."""
 
+    def first_process(self, instance: Instance) -> object | None:
+        """Return what tells its first process from any other; None where it has none."""
+
     def kill(self, instance: Instance) -> None:
         """End its first process, as an error in it would."""
 
@@ -107,6 +110,9 @@ class SimulatedBench:
 
     def in_another_process(self, work: Callable[[], None]) -> None:
         work()
+
+    def first_process(self, instance: Instance) -> object | None:
+        return self.runtime.first_process(instance)
 
     def kill(self, instance: Instance) -> None:
         self.runtime.kill(instance.id)
@@ -139,8 +145,11 @@ class LocalBench:
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
+    def first_process(self, instance: Instance) -> object | None:
+        return self._world.process(instance)
+
     def kill(self, instance: Instance) -> None:
-        process = self._world.observe(instance).process
+        process = self._world.process(instance)
         assert process is not None
         os.kill(process.pid, signal.SIGKILL)
 
@@ -184,14 +193,13 @@ def release(kind: Kind, bench: RuntimeBench) -> Release:
 
 
 def instance(of: Release, bench: RuntimeBench, task: str | None = None) -> Instance:
-    """Return one with a serial and an address that no other has."""
+    """Return one with a serial that no other has."""
     serial = next(_serials)
     return Instance(
         id=f"{of.environment.service}-{of.environment.name}-{of.number}-{serial}",
         serial=serial,
         environment=of.environment,
         release=of.number,
-        address=str(bench.runtime.network()[10 + serial]),
         created_at=datetime.now(UTC),
         task=task,
     )

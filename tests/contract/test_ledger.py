@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from datetime import timedelta
 from ipaddress import IPv4Network
@@ -13,13 +12,12 @@ from ledger_benches import LedgerBench
 from instar.errors import NotFound, Refused
 from instar.ledger import Ledger
 from instar.model.environment import Keep, Settings
-from instar.model.release import EnvironmentId, Process
+from instar.model.release import ONLY_ROLE, EnvironmentId
 from simulated.values import configuration, image
 
 DEV = EnvironmentId(service="guestbook", name="dev")
 PRODUCTION = EnvironmentId(service="guestbook", name="production")
 NETWORK = IPv4Network("10.9.0.0/29")
-PROCESS = Process(boot_id="b", pid=7, start_time=99)
 
 
 @pytest.fixture
@@ -166,11 +164,10 @@ def test_the_recent_ones_ran_well_and_had_the_traffic_last(released: Ledger) -> 
 
 
 def test_an_instance_from_its_plan_to_its_end(released: Ledger) -> None:
-    one, two = released.add_instances(DEV, 1, 2, NETWORK)
+    one, two = released.add_instances(DEV, 1, 2)
     assert (one.id, two.id) == ("guestbook-dev-1-1", "guestbook-dev-1-2")
-    assert (one.address, two.address) == ("10.9.0.2", "10.9.0.3")
-    assert one.serial < two.serial and one.process is None and one.started_at is None
-    assert released.set_process(one.id, PROCESS).process == PROCESS
+    assert one.serial < two.serial and not one.made and one.started_at is None and one.role == ONLY_ROLE
+    assert released.set_made(one.id).made
     assert released.set_started(one.id).started_at
     assert [instance.id for instance in released.instances(DEV)] == [one.id, two.id]
     released.remove_instance(one.id, "drained")
@@ -179,12 +176,18 @@ def test_an_instance_from_its_plan_to_its_end(released: Ledger) -> None:
     assert released.history()[-1].detail == {"instance": one.id, "reason": "drained"}
 
 
-def test_names_serials_and_addresses_are_not_used_again_at_once(released: Ledger) -> None:
-    (one,) = released.add_instances(DEV, 1, 1, NETWORK)
+def test_names_and_serials_are_not_used_again(released: Ledger) -> None:
+    (one,) = released.add_instances(DEV, 1, 1)
     released.remove_instance(one.id, "it ended")
-    (two,) = released.add_instances(DEV, 1, 1, NETWORK)
-    assert (two.id, two.address) == ("guestbook-dev-1-2", "10.9.0.3")
-    assert two.serial > one.serial
+    (two,) = released.add_instances(DEV, 1, 1)
+    assert two.id == "guestbook-dev-1-2" and two.serial > one.serial
+
+
+def test_a_group_is_of_a_role_of_its_release(released: Ledger) -> None:
+    released.add_instances(DEV, 1, 1, role="worker")
+    assert [one.role for one in released.instances(DEV)] == ["worker"]
+    assert released.history()[-1].detail == {"instances": ["guestbook-dev-1-1"], "role": "worker"}
+    released.verify()
 
 
 def test_two_places_whose_names_look_alike_get_different_ids(ledger: Ledger) -> None:
@@ -192,22 +195,15 @@ def test_two_places_whose_names_look_alike_get_different_ids(ledger: Ledger) -> 
     for environment in places:
         ledger.save_settings(environment, Settings())
         ledger.add_release(environment, image().digest, configuration())
-    names = [ledger.add_instances(environment, 1, 1, NETWORK)[0].id for environment in places]
+    names = [ledger.add_instances(environment, 1, 1)[0].id for environment in places]
     assert names == ["a-b-c-1-1", "a-b-c-1-2"]
     assert [len(ledger.instances(environment)) for environment in places] == [1, 1]
 
 
-def test_a_full_network_is_refused_and_nothing_is_written(released: Ledger) -> None:
-    released.add_instances(DEV, 1, 3, NETWORK)
-    with pytest.raises(Refused, match=r"10\.9\.0\.0/29 has 2 free addresses, 3 are in use"):
-        released.add_instances(DEV, 1, 3, NETWORK)
-    assert len(released.instances()) == 3
-
-
 def test_what_is_said_twice_is_written_once(released: Ledger) -> None:
-    (one,) = released.add_instances(DEV, 1, 1, NETWORK)
+    (one,) = released.add_instances(DEV, 1, 1)
     for _ in range(2):
-        released.set_process(one.id, PROCESS)
+        released.set_made(one.id)
         released.set_started(one.id)
     started = released.instances()[0].started_at
     for _ in range(2):
@@ -215,25 +211,18 @@ def test_what_is_said_twice_is_written_once(released: Ledger) -> None:
     assert started and kinds(released)[-4:] == ["launch", "created", "started", "destroyed"]
 
 
-def test_another_process_has_not_started(released: Ledger) -> None:
-    (one,) = released.add_instances(DEV, 1, 1, NETWORK)
-    released.set_process(one.id, PROCESS)
-    released.set_started(one.id)
-    assert released.set_process(one.id, dataclasses.replace(PROCESS, boot_id="c")).started_at is None
-
-
 def test_a_removed_instance_cannot_come_back(released: Ledger) -> None:
-    (one,) = released.add_instances(DEV, 1, 1, NETWORK)
+    (one,) = released.add_instances(DEV, 1, 1)
     released.remove_instance(one.id, "x")
     with pytest.raises(NotFound, match="was destroyed at"):
-        released.set_process(one.id, PROCESS)
+        released.set_made(one.id)
     with pytest.raises(NotFound, match="no such instance"):
         released.set_started("nobody-1-1")
 
 
 def test_a_place_that_is_being_destroyed_takes_nothing_new(released: Ledger) -> None:
     rollout = released.begin_rollout(DEV, "deploy", 1)
-    (one,) = released.add_instances(DEV, 1, 1, NETWORK)
+    (one,) = released.add_instances(DEV, 1, 1)
     released.set_destroying(DEV)
     released.set_destroying(DEV)
     assert released.get_environment(DEV).destroying
@@ -241,7 +230,7 @@ def test_a_place_that_is_being_destroyed_takes_nothing_new(released: Ledger) -> 
     for refused in (
         lambda: released.add_release(DEV, image().digest, configuration()),
         lambda: released.begin_rollout(DEV, "deploy", 1),
-        lambda: released.add_instances(DEV, 1, 1, NETWORK),
+        lambda: released.add_instances(DEV, 1, 1),
         lambda: released.save_settings(DEV, Settings(instances=5)),
     ):
         with pytest.raises(Refused, match="it is being destroyed"):
@@ -268,7 +257,7 @@ def test_grouped_writes_are_kept_or_dropped_together(released: Ledger) -> None:
     before = released.history()
     with pytest.raises(RuntimeError), released.transaction():
         released.set_active(DEV, 1)
-        released.add_instances(DEV, 1, 1, NETWORK)
+        released.add_instances(DEV, 1, 1)
         raise RuntimeError
     assert released.history() == before and released.instances() == ()
     with released.transaction():
@@ -300,7 +289,7 @@ def test_threads_can_share_it(released: Ledger) -> None:
 def test_everything_is_there_for_the_next_process(released: Ledger, bench: LedgerBench) -> None:
     released.set_active(DEV, 1)
     released.begin_rollout(DEV, "deploy", 2)
-    released.add_instances(DEV, 2, 2, NETWORK)
+    released.add_instances(DEV, 2, 2)
     with bench.open("bob") as other:
         assert other.environments() == released.environments()
         assert other.releases(DEV) == released.releases(DEV)
@@ -333,7 +322,7 @@ def test_the_names_of_a_place_s_instances_are_known_for_ever_and_are_not_its_twi
     for environment in twins:
         ledger.save_settings(environment, Settings())
         ledger.add_release(environment, image("one").digest, configuration())
-        ledger.add_instances(environment, 1, 1, NETWORK)
+        ledger.add_instances(environment, 1, 1)
     ledger.remove_instance("a-b-c-1-1", "over")
     ledger.remove_environment(twins[0])
     assert [ledger.instance_names(environment) for environment in twins] == [("a-b-c-1-1",), ("a-b-c-1-2",)]

@@ -23,7 +23,7 @@ def ledger(bench: LedgerBench) -> Ledger:
     opened.save_settings(DEV, Settings())
     for number in (1, 2, 3):
         opened.add_release(DEV, image(str(number)).digest, configuration())
-        opened.add_instances(DEV, number, 1, NETWORK)
+        opened.add_instances(DEV, number, 1)
     opened.remove_instance("web-dev-1-1", "over")
     return opened
 
@@ -47,7 +47,7 @@ def test_instances_of_removed_places_are_known_and_not_those_of_its_successor(le
     ledger.remove_environment(DEV)
     ledger.save_settings(DEV, Settings())
     ledger.add_release(DEV, image().digest, configuration())
-    ledger.add_instances(DEV, 4, 1, NETWORK)
+    ledger.add_instances(DEV, 4, 1)
     gone = ["web-dev-1-1", "web-dev-2-1", "web-dev-3-1"]
     assert ledger.instances_of_removed() == tuple(("local", DEV, name) for name in gone)
     assert ledger.instance_releases(DEV) == (("web-dev-4-1", 4),)

@@ -40,10 +40,10 @@ def test_a_stage_is_changed_field_by_field_and_told_of(ledger: Ledger) -> None:
 def test_a_task_is_begun_once_whatever_comes_of_it(ledger: Ledger) -> None:
     running_rollout(ledger)
     assert not ledger.may_have_written(ENV, 1)
-    instance = ledger.begin_task(ENV, 1, "before 1", NETWORK)
+    instance = ledger.begin_task(ENV, 1, "before 1")
     assert instance.task == "before 1"
     with pytest.raises(Refused, match="begun before"):
-        ledger.begin_task(ENV, 1, "before 1", NETWORK)
+        ledger.begin_task(ENV, 1, "before 1")
     ledger.end_task(ENV, 1, "before 1", "exit status 3", {})
     ledger.end_task(ENV, 1, "before 1", "done", {})
     (task,) = ledger.tasks(ENV, 1)
@@ -69,9 +69,9 @@ def test_an_alarm_and_a_pin_are_written_once(ledger: Ledger) -> None:
 def test_replacements_made_together_count_once_and_aged_ones_only_when_they_did_not_last(ledger: Ledger) -> None:
     running_rollout(ledger)
     since = ledger.now()
-    ledger.add_instances(ENV, 1, 2, NETWORK)
-    ledger.add_instances(ENV, 1, 2, NETWORK, replacing="ended")
-    (old,) = ledger.add_instances(ENV, 1, 1, NETWORK, replacing="old")
+    ledger.add_instances(ENV, 1, 2)
+    ledger.add_instances(ENV, 1, 2, replacing="ended")
+    (old,) = ledger.add_instances(ENV, 1, 1, replacing="old")
     assert len(ledger.replacements(ENV, 1, since, 60_000)) == 1
     ledger.remove_instance(old.id, "it never got healthy")
     found = ledger.replacements(ENV, 1, since, 60_000)
@@ -82,7 +82,7 @@ def test_replacements_made_together_count_once_and_aged_ones_only_when_they_did_
 
 def test_a_taint_keeps_its_first_reason_and_its_earliest_time(ledger: Ledger) -> None:
     running_rollout(ledger)
-    (instance,) = ledger.add_instances(ENV, 1, 1, NETWORK)
+    (instance,) = ledger.add_instances(ENV, 1, 1)
     assert instance.taint is None
     first = ledger.taint(instance.id, "shell", "a look", after_ms=60_000)
     second = ledger.taint(instance.id, "person", "it is slow", isolated=True, note="told too")
@@ -99,11 +99,11 @@ def test_a_taint_keeps_its_first_reason_and_its_earliest_time(ledger: Ledger) ->
 def test_what_took_a_tainted_one_s_place_counts_when_it_is_gone_too(ledger: Ledger) -> None:
     running_rollout(ledger)
     since = ledger.now() - timedelta(hours=1)
-    (successor,) = ledger.add_instances(ENV, 1, 1, NETWORK, replacing="tainted")
+    (successor,) = ledger.add_instances(ENV, 1, 1, replacing="tainted")
     assert ledger.replacements(ENV, 1, since) == ()
     ledger.remove_instance(successor.id, "it never got healthy")
     assert len(ledger.replacements(ENV, 1, since)) == 1
-    ledger.add_instances(ENV, 1, 1, NETWORK, replacing="drifted")
+    ledger.add_instances(ENV, 1, 1, replacing="drifted")
     assert len(ledger.replacements(ENV, 1, since)) == 2
 
 
@@ -115,7 +115,7 @@ STOPPED = Ending(reason="instar", at=datetime(2026, 1, 1, tzinfo=UTC), why="it i
 
 def test_how_an_instance_ended_is_written_once_and_stays_known_when_it_is_gone(ledger: Ledger) -> None:
     running_rollout(ledger)
-    first, second = ledger.add_instances(ENV, 1, 2, NETWORK)
+    first, second = ledger.add_instances(ENV, 1, 2)
     before = ledger.now()
     ledger.set_ending(first.id, STARVED)
     ledger.set_ending(first.id, STOPPED)
@@ -140,7 +140,7 @@ def test_how_an_instance_ended_is_written_once_and_stays_known_when_it_is_gone(l
 
 def test_an_ending_cannot_be_changed_by_hand(ledger: Ledger) -> None:
     running_rollout(ledger)
-    (one,) = ledger.add_instances(ENV, 1, 1, NETWORK)
+    (one,) = ledger.add_instances(ENV, 1, 1)
     ledger.set_ending(one.id, STARVED)
     for words in ("ending = '{}'", "ending = NULL, ended_at = NULL", "ended_at = '2020-01-01T00:00:00.000000Z'"):
         with pytest.raises(LedgerError, match="how an instance ended is never changed"):
@@ -150,15 +150,15 @@ def test_an_ending_cannot_be_changed_by_hand(ledger: Ledger) -> None:
 def test_who_ended_since_the_last_were_planned_is_owed_a_successor(ledger: Ledger) -> None:
     running_rollout(ledger)
     assert ledger.owed(ENV, 1) == 0
-    one, two, three = ledger.add_instances(ENV, 1, 3, NETWORK)
-    task = ledger.begin_task(ENV, 1, "before 1", NETWORK)
+    one, two, three = ledger.add_instances(ENV, 1, 3)
+    task = ledger.begin_task(ENV, 1, "before 1")
     for instance, ending in ((one, STARVED), (two, STOPPED), (task, STARVED)):
         ledger.set_ending(instance.id, ending)
     assert ledger.owed(ENV, 1) == 1
     ledger.remove_instance(one.id, "it ended")
     ledger.set_ending(three.id, dataclasses.replace(STOPPED, reason="unwell"))
     assert ledger.owed(ENV, 1) == 2
-    ledger.add_instances(ENV, 1, 2, NETWORK, replacing="ended")
+    ledger.add_instances(ENV, 1, 2, replacing="ended")
     assert ledger.owed(ENV, 1) == 0
 
 

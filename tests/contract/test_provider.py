@@ -38,13 +38,11 @@ class Stage:
 
     def group(self, members: int) -> Instance:
         serial = next(_serials)
-        networks = self.provider.networks
         return Instance(
             id=f"port-dev-1-{serial}",
             serial=serial,
             environment=ENV,
             release=1,
-            address="" if networks is None else str(networks.network()[10 + serial]),
             created_at=datetime.now(UTC),
             members=members,
         )

@@ -44,7 +44,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.clock = VirtualClock(limit_s=1e9)
         effects = Effects()
-        self.runtime = SimulatedRuntime(clock=self.clock, effects=effects, network="10.96.0.0/24")
+        self.runtime = SimulatedRuntime(clock=self.clock, effects=effects)
         self.router = SimulatedRouter(runtime=self.runtime, clock=self.clock, effects=effects)
         self.ledger = Ledger(folder / "instar.db", actor="test", clock=self.clock.now)
         self.hashed_files = HashedFiles(folder / "sealed")
@@ -53,14 +53,14 @@ class World:
     def release(self) -> str:
         """Add a release with an instance that has all traffic; return the instance's id."""
         release = self.ledger.add_release(ENV, image().digest, configuration())
-        (made,) = self.ledger.add_instances(ENV, release.number, 1, self.runtime.network())
-        process = self.runtime.create(made, release, image())
-        self.ledger.set_process(made.id, process)
+        (made,) = self.ledger.add_instances(ENV, release.number, 1)
+        self.runtime.create(made, release, image())
+        self.ledger.set_made(made.id)
         self.runtime.start(made)
         started = self.ledger.set_started(made.id)
         self.ledger.set_active(ENV, release.number)
         self.router.ensure(RouterPlan.of(ENV, self.state().settings, release.service))
-        self.router.attach(ENV, [Target(name=started.id, address=started.address, port=8080)])
+        self.router.attach(ENV, [Target(name=started.id, address=self.runtime.find_address(started), port=8080)])
         self.router.route(ENV, {started.id: 100})
         return started.id
 

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,12 +115,12 @@ class Starter:
         return instance, release
 
     def findings(self, instance: Instance, release: Release) -> tuple[Finding, ...]:
-        subject = replace(instance, process=self._world.observe(instance).process)
+        subject = instance
         return self._world.runtime.inspect([Subject(instance=subject, release=release, image=self._image)])
 
     def hand_in(self, instance: Instance, path: str) -> None:
         """Send an open file or folder of this machine's to the program."""
-        process = self._world.observe(instance).process
+        process = self._world.process(instance)
         assert process is not None
 
         def send() -> None:

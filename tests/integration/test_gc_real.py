@@ -90,7 +90,7 @@ class Home:
         return self.launch(release.number)
 
     def launch(self, number: int) -> Instance:
-        (instance,) = self.ledger.add_instances(DEV, number, 1, NETWORK)
+        (instance,) = self.ledger.add_instances(DEV, number, 1)
         logs.begin(self.log(instance.id))
         self.log(instance.id).write_text("2026-01-01T00:00:00Z stdout F here\n")
         return instance

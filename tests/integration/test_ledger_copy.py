@@ -21,13 +21,10 @@ MACHINES = {"local": "web1 (0a1b2c)"}
 
 
 def write_something(ledger: Ledger) -> None:
-    from ipaddress import IPv4Network
-
-    network = IPv4Network("10.9.0.0/29")
     for _ in range(2):  # made, destroyed, and made again with the same addresses
         ledger.save_settings(GONE, Settings())
         number = ledger.add_release(GONE, image().digest, configuration()).number
-        for one in ledger.add_instances(GONE, number, 3, network):
+        for one in ledger.add_instances(GONE, number, 3):
             ledger.remove_instance(one.id, "over")
         ledger.remove_environment(GONE)
     ledger.save_settings(DEV, Settings())
@@ -35,10 +32,10 @@ def write_something(ledger: Ledger) -> None:
     ledger.add_release(DEV, image().digest, configuration({"TEXT": "ä|\n"}))
     ledger.set_active(DEV, 1)
     ledger.end_rollout(ledger.begin_rollout(DEV, "deploy", 1), "done", {"switch_ms": 0.5})
-    first, second = ledger.add_instances(DEV, 1, 2, network)
+    first, second = ledger.add_instances(DEV, 1, 2)
     ledger.taint(first.id, "drift", "changed")
     ledger.remove_instance(second.id, "over")
-    ledger.begin_task(DEV, 1, "before 1", network)
+    ledger.begin_task(DEV, 1, "before 1")
     ledger.set_alarm(DEV, "look")
     ledger.begin_rollout(DEV, "deploy", 1)
     ledger.record("gc", images=1)

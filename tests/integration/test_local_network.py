@@ -74,7 +74,7 @@ def web(world: TinyWorld, environment: str, capabilities: tuple[str, ...] = ("CA
 
 def inside(world: TinyWorld, instance: Instance, action: Callable[[], Any]) -> Any:
     """Do it as root in the instance's network: no instance can do more."""
-    process = world.observe(instance).process
+    process = world.process(instance)
     assert process is not None
     return namespaces.inside_of(process.pid, ["net"], action)
 
@@ -116,8 +116,8 @@ def datagram(to: bytes, mac: bytes, source: str, target: str, port: int, *, numb
     return to + mac + struct.pack("!H", _IP) + head[:10] + struct.pack("!H", checksum) + head[12:] + udp
 
 
-def mac(instance: Instance) -> bytes:
-    return network.mac(IPv4Address(instance.address))
+def mac(world: TinyWorld, instance: Instance) -> bytes:
+    return network.mac(IPv4Address(world.address(instance)))
 
 
 def known(world: TinyWorld) -> Mapping[str, tuple[bytes, bool]]:
@@ -181,28 +181,28 @@ def test_nobody_passes_for_another(world: TinyWorld) -> None:
     victim, liar = serve(world, "web", 1), serve(world, "other", 2)
     gateway = str(network.gateway(world.runtime.network()).ip)
     before = known(world)
-    assert before[victim.address] == (mac(victim), True) and before[liar.address] == (mac(liar), True)
+    assert all(before[world.address(one)] == (mac(world, one), True) for one in (victim, liar))
     router = network.mac(IPv4Address(gateway))
     for forged in (
-        arp(2, mac(liar), victim.address, gateway),
-        arp(2, mac(victim), victim.address, gateway),
-        arp(1, mac(liar), gateway, victim.address),
-        arp(2, mac(liar), "203.0.113.7", gateway),
+        arp(2, mac(world, liar), world.address(victim), gateway),
+        arp(2, mac(world, victim), world.address(victim), gateway),
+        arp(1, mac(world, liar), gateway, world.address(victim)),
+        arp(2, mac(world, liar), "203.0.113.7", gateway),
     ):
         inside(world, liar, lambda forged=forged: send(forged))
     with heard(gateway, 4001) as came:
         world.runtime.set_network(plan("other", Allow(to="machine")))
         world.runtime.set_network(plan("web", Allow(to="machine")))
-        inside(world, liar, lambda: send(datagram(router, mac(liar), victim.address, gateway, 4001)))
+        inside(world, liar, lambda: send(datagram(router, mac(world, liar), world.address(victim), gateway, 4001)))
         assert not came(), "another's address"
-        inside(world, liar, lambda: send(datagram(router, mac(victim), liar.address, gateway, 4001)))
+        inside(world, liar, lambda: send(datagram(router, mac(world, victim), world.address(liar), gateway, 4001)))
         assert not came(), "another's hardware address"
-        inside(world, liar, lambda: send(datagram(router, mac(victim), victim.address, gateway, 4001)))
+        inside(world, liar, lambda: send(datagram(router, mac(world, victim), world.address(victim), gateway, 4001)))
         assert not came(), "both"
-        inside(world, liar, lambda: send(datagram(router, mac(liar), liar.address, gateway, 4001)))
+        inside(world, liar, lambda: send(datagram(router, mac(world, liar), world.address(liar), gateway, 4001)))
         assert came(), "its own are let through"
     assert known(world) == before
-    assert behind(world, mac(victim)) == [f"iv{world.id}1"]
+    assert behind(world, mac(world, victim)) == [f"iv{world.id}1"]
     assert world.runtime.probe(victim, web(world, "web")).healthy
 
 
@@ -218,18 +218,18 @@ def test_no_frame_goes_from_one_link_to_another(world: TinyWorld) -> None:
 
     with inside(world, victim, hear) as ear:
         for frame in (
-            datagram(mac(victim), mac(liar), liar.address, victim.address, 9),
-            datagram(ANYWHERE, mac(liar), liar.address, "255.255.255.255", 9),
-            arp(1, mac(liar), liar.address, victim.address),
-            mac(victim) + mac(liar) + b"\x86\xdd" + bytes(60),
-            mac(victim) + mac(liar) + b"\x81\x00\x00\x05\x08\x00" + bytes(60),
-            mac(victim) + mac(liar) + b"\x88\xb5" + b"anything" * 8,
+            datagram(mac(world, victim), mac(world, liar), world.address(liar), world.address(victim), 9),
+            datagram(ANYWHERE, mac(world, liar), world.address(liar), "255.255.255.255", 9),
+            arp(1, mac(world, liar), world.address(liar), world.address(victim)),
+            mac(world, victim) + mac(world, liar) + b"\x86\xdd" + bytes(60),
+            mac(world, victim) + mac(world, liar) + b"\x81\x00\x00\x05\x08\x00" + bytes(60),
+            mac(world, victim) + mac(world, liar) + b"\x88\xb5" + b"anything" * 8,
         ):
             inside(world, liar, lambda frame=frame: send(frame))
         deadline = time.monotonic() + 0.5
         while time.monotonic() < deadline:
             with contextlib.suppress(TimeoutError):
-                assert ear.recv(2000)[6:12] != mac(liar)
+                assert ear.recv(2000)[6:12] != mac(world, liar)
 
 
 def test_the_ports_are_tied_and_everything_goes_with_the_instance(world: TinyWorld) -> None:
@@ -240,36 +240,36 @@ def test_the_ports_are_tied_and_everything_goes_with_the_instance(world: TinyWor
         assert link.mtu == network.mtu()
     release = web(world, "web")
     world.runtime.destroy(one, release)
-    assert one.address not in known(world)
-    assert world.entries.of(f"iv{world.id}1", one.address) == ()
+    assert world.address(one) not in known(world)
+    assert world.entries.of(f"iv{world.id}1", world.address(one)) == ()
 
 
 def test_nothing_is_reached_that_is_not_allowed(world: TinyWorld) -> None:
     one, two = serve(world, "web", 1), serve(world, "db", 2)
     gateway = str(network.gateway(world.runtime.network()).ip)
-    assert (reaches(world, one, two.address), reaches(world, two, one.address)) == (REFUSED, REFUSED)
+    assert (reaches(world, one, world.address(two)), reaches(world, two, world.address(one))) == (REFUSED, REFUSED)
     with listening() as port, metadata():
         assert reaches(world, one, gateway, port) == REFUSED
         assert reaches(world, one, METADATA, 80) == REFUSED
         assert answer(gateway, port) == answer(METADATA, 80) == "connected", "this machine itself reaches them"
-    assert answer(one.address, 8080) == "connected"
+    assert answer(world.address(one), 8080) == "connected"
 
 
 def test_an_entry_opens_one_way_and_follows_whoever_it_names(world: TinyWorld) -> None:
     web_, database = serve(world, "web", 1), serve(world, "db", 2)
     world.runtime.set_network(plan("web", Allow(to="tiny/db", ports=("8080/tcp",)), Allow(to="tiny/later")))
-    assert reaches(world, web_, database.address) == "connected"
-    assert reaches(world, web_, database.address, 8081) == REFUSED, "another port"
-    assert reaches(world, database, web_.address) == REFUSED, "the other way"
+    assert reaches(world, web_, world.address(database)) == "connected"
+    assert reaches(world, web_, world.address(database), 8081) == REFUSED, "another port"
+    assert reaches(world, database, world.address(web_)) == REFUSED, "the other way"
     world.runtime.destroy(database, web(world, "db"))
     again, later = serve(world, "db", 3), serve(world, "later", 4)
-    assert reaches(world, web_, again.address) == reaches(world, web_, later.address) == "connected"
+    assert reaches(world, web_, world.address(again)) == reaches(world, web_, world.address(later)) == "connected"
     stranger = serve(world, "other", 2)
-    assert stranger.address == database.address
-    assert reaches(world, web_, stranger.address) == REFUSED, "the address is another's now"
-    held = inside(world, web_, lambda: socket.create_connection((again.address, 8080), timeout=1))
+    assert world.address(stranger) == world.address(database)
+    assert reaches(world, web_, world.address(stranger)) == REFUSED, "the address is another's now"
+    held = inside(world, web_, lambda: socket.create_connection((world.address(again), 8080), timeout=1))
     world.runtime.set_network(plan("web"))
-    assert reaches(world, web_, again.address) == REFUSED
+    assert reaches(world, web_, world.address(again)) == REFUSED
     with held, pytest.raises(ConnectionResetError):  # what was open is cut, too
         held.settimeout(5)
         held.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -302,9 +302,9 @@ def test_one_instance_fills_nobodys_table(world: TinyWorld) -> None:
                     many.sendto(b"x", ("198.51.100.7", 1024 + number))
 
     inside(world, one, flood)
-    held = Path("/proc/net/nf_conntrack").read_text().count(f"src={one.address} ")
+    held = Path("/proc/net/nf_conntrack").read_text().count(f"src={world.address(one)} ")
     assert 0 < held <= 64 + 5, held
-    assert answer(two.address, 8080) == answer(one.address, 8080) == "connected"
+    assert answer(world.address(two), 8080) == answer(world.address(one), 8080) == "connected"
 
 
 def test_what_somebody_took_away_is_made_again(world: TinyWorld) -> None:
@@ -321,9 +321,9 @@ def test_what_somebody_took_away_is_made_again(world: TinyWorld) -> None:
     world.runtime.set_network(wanted)
     entries = world.entries
     for instance in (one, two):
-        assert len(entries.of(f"iv{world.id}{instance.serial}", instance.address)) >= 7
-    assert reaches(world, one, two.address) == "connected"
-    assert reaches(world, two, one.address) == REFUSED
+        assert len(entries.of(f"iv{world.id}{instance.serial}", world.address(instance))) >= 7
+    assert reaches(world, one, world.address(two)) == "connected"
+    assert reaches(world, two, world.address(one)) == REFUSED
 
 
 @pytest.mark.parametrize("how", ["down", "deleted", "without its address"])
@@ -342,7 +342,7 @@ def test_a_bridge_is_put_right_and_what_runs_is_reached_again(world: TinyWorld, 
     with Netlink() as netlink:
         assert netlink.link(bridge).up
     if how != "deleted":  # what was a port of it is none of the new one: that is found, and it is replaced
-        assert answer(one.address, 8080) == "connected"
+        assert answer(world.address(one), 8080) == "connected"
 
 
 def test_what_an_older_instar_left_goes_on_and_passes_for_nobody(world: TinyWorld) -> None:
@@ -350,47 +350,47 @@ def test_what_an_older_instar_left_goes_on_and_passes_for_nobody(world: TinyWorl
     old, new = serve(world, "web", 1), serve(world, "db", 2)
     names = (f"instar_{world.id}", f"in{world.id}")
     link = f"iv{world.id}1"
-    address = firewall.dismiss(names[0], link, old.address)
-    assert address == old.address
+    address = firewall.dismiss(names[0], link, world.address(old))
+    assert address == world.address(old)
     with Netlink() as netlink:
         netlink.set_port(link, {name: not on for name, on in ALONE.items()})
     gateway = str(network.gateway(world.runtime.network()).ip)
     router = network.mac(IPv4Address(gateway))
     with listening() as port:
         assert reaches(world, old, gateway, port) == "connected"
-    assert answer(old.address, 8080) == "connected"
-    assert reaches(world, old, new.address) != "connected"
+    assert answer(world.address(old), 8080) == "connected"
+    assert reaches(world, old, world.address(new)) != "connected"
     world.runtime.set_network(plan("db", Allow(to="machine")))
     before = known(world)
-    inside(world, old, lambda: send(arp(2, mac(old), new.address, gateway)))
-    inside(world, old, lambda: send(arp(2, mac(old), gateway, new.address)))
+    inside(world, old, lambda: send(arp(2, mac(world, old), world.address(new), gateway)))
+    inside(world, old, lambda: send(arp(2, mac(world, old), gateway, world.address(new))))
     with heard(gateway, 4001) as came:
-        inside(world, old, lambda: send(datagram(router, mac(old), new.address, gateway, 4001)))
-        inside(world, old, lambda: send(datagram(router, mac(new), new.address, gateway, 4001)))
+        inside(world, old, lambda: send(datagram(router, mac(world, old), world.address(new), gateway, 4001)))
+        inside(world, old, lambda: send(datagram(router, mac(world, new), world.address(new), gateway, 4001)))
         assert not came()
-    assert known(world)[new.address] == before[new.address] and behind(world, mac(new)) == [f"iv{world.id}2"]
+    assert known(world)[world.address(new)] == before[world.address(new)]
+    assert behind(world, mac(world, new)) == [f"iv{world.id}2"]
 
 
 def test_what_would_be_cut_is_known_before(world: TinyWorld) -> None:
     one, two = serve(world, "web", 1), serve(world, "db", 2)
     gateway = str(network.gateway(world.runtime.network()).ip)
-    process = world.observe(one).process
-    known_one = dataclasses.replace(one, process=process)
     environment = EnvironmentId(service="tiny", name="web")
     with listening() as port:
         open_to = (Allow(to="machine", ports=(f"{port}/tcp",)), Allow(to="tiny/db"))
         world.runtime.set_network(plan("web", *open_to))
         held = [
             inside(world, one, lambda: socket.create_connection((gateway, port), timeout=1)),
-            inside(world, one, lambda: socket.create_connection((two.address, 8080), timeout=1)),
+            inside(world, one, lambda: socket.create_connection((world.address(two), 8080), timeout=1)),
         ]
-        answered = socket.create_connection((one.address, 8080), timeout=1)
-        assert world.runtime.cut(plan("web", *open_to), [known_one]) == {}
-        machine, instance = f"tcp {gateway}:{port} (this machine)", f"tcp {two.address}:8080 (an instance of tiny/db)"
-        assert world.runtime.cut(plan("web"), [known_one]) == {one.id: tuple(sorted((machine, instance)))}
-        assert world.runtime.cut(plan("web", open_to[1]), [known_one]) == {one.id: (machine,)}
+        answered = socket.create_connection((world.address(one), 8080), timeout=1)
+        assert world.runtime.cut(plan("web", *open_to), [one]) == {}
+        machine = f"tcp {gateway}:{port} (this machine)"
+        instance = f"tcp {world.address(two)}:8080 (an instance of tiny/db)"
+        assert world.runtime.cut(plan("web"), [one]) == {one.id: tuple(sorted((machine, instance)))}
+        assert world.runtime.cut(plan("web", open_to[1]), [one]) == {one.id: (machine,)}
         world.runtime.set_network(plan("db", listen=(f"{gateway}:{port}",)))
-        assert world.runtime.cut(plan("web", open_to[1]), [known_one]) == {}, "it is the router's door"
+        assert world.runtime.cut(plan("web", open_to[1]), [one]) == {}, "it is the router's door"
         assert world.runtime.network_plan(environment) == plan("web", *open_to), "nothing of it was applied"
         for each in (*held, answered):
             each.close()
@@ -432,9 +432,9 @@ def test_several_at_once_get_all_that_is_theirs(world: TinyWorld) -> None:
         made = list(threads.map(begin, range(3)))
     assert [world.runtime.network_plan(one.environment) for one in plans] == plans
     entries = world.entries
-    assert all(len(entries.of(f"iv{world.id}{one.serial}", one.address)) >= 7 for one in made)
+    assert all(len(entries.of(f"iv{world.id}{one.serial}", world.address(one))) >= 7 for one in made)
     assert world.runtime.inspect_network() == ()
     for index, one in enumerate(made):
         wait_until(lambda one=one: world.runtime.probe(one, web(world, one.environment.name)).healthy)
-        assert reaches(world, made[index - 1], one.address) == "connected"
-        assert reaches(world, one, made[index - 1].address) == REFUSED
+        assert reaches(world, made[index - 1], world.address(one)) == "connected"
+        assert reaches(world, one, world.address(made[index - 1])) == REFUSED

@@ -39,17 +39,17 @@ def test_an_instance_waits_until_it_is_started_and_leaves_nothing(world: TinyWor
     instance = world.instance(release)
     assert world.observe(instance).state == "absent"
 
-    process = world.runtime.create(instance, release, world.image)
-    created = world.observe(instance)
-    assert (created.state, created.process) == ("created", process)
+    world.runtime.create(instance, release, world.image)
+    process = world.process(instance)
+    assert (world.observe(instance).state, process is None) == ("created", False)
     assert list(world.runtime.log_lines(instance.id)) == []
-    assert world.another_runtime().create(instance, release, world.image) == process
+    world.another_runtime().create(instance, release, world.image)
+    assert world.process(instance) == process
 
     world.runtime.start(instance)
     world.runtime.start(instance)
     world.printed(instance, "begun")
-    running = world.observe(instance)
-    assert (running.state, running.process) == ("running", process)
+    assert (world.observe(instance).state, world.process(instance)) == ("running", process)
 
     world.runtime.destroy(instance, release)
     assert world.observe(instance).state == "absent"
@@ -73,7 +73,7 @@ def test_a_stop_signal_reaches_the_command_and_has_its_grace(world: TinyWorld) -
     release = world.release(["sh", "-c", "trap 'echo told; exit 7' TERM; echo ready; while :; do sleep 0.05; done"])
     instance = world.run(release)
     world.printed(instance, "ready")
-    process = world.observe(instance).process
+    process = world.process(instance)
     assert process is not None
     os.kill(process.pid, signal.SIGTERM)
     ended = world.ended(instance)
@@ -131,7 +131,7 @@ def test_a_killed_conmon_ends_no_instance(world: TinyWorld) -> None:
     conmon = int((world.state.instances / instance.id / "conmon.pid").read_text())
     os.kill(conmon, signal.SIGKILL)
     wait_until(lambda: b"conmon" not in _words(conmon))
-    process = world.observe(instance).process
+    process = world.process(instance)
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
     ended = world.ended(instance)
@@ -393,7 +393,7 @@ def test_what_keeps_full_logs_is_started_again_and_says_what_it_missed(world: Ti
     keepers = [int(line.split()[1]) for line in world.processes() if "log_keeper" in line]
     assert len(keepers) == 1
     os.kill(keepers[0], signal.SIGKILL)
-    process = world.observe(instance).process
+    process = world.process(instance)
     assert process is not None
     os.kill(process.pid, signal.SIGUSR1)
     world.printed(instance, "filled")

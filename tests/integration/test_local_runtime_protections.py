@@ -281,9 +281,9 @@ def test_instances_are_reached_but_not_by_one_another(world: TinyWorld) -> None:
                           health=Health(kind="http", path="/f"), stop=QUICK)  # fmt: skip
     instance = world.run(serve, 7)
     wait_until(lambda: world.runtime.probe(instance, serve).healthy)
-    (refused,) = world.output(f"wget -q -O - http://{instance.address}:8080/f")
+    (refused,) = world.output(f"wget -q -O - http://{world.address(instance)}:8080/f")
     assert "Connection refused" in refused
-    with urllib.request.urlopen(f"http://{instance.address}:8080/f", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{world.address(instance)}:8080/f", timeout=5) as answer:
         assert answer.read() == b"hello\n"
     world.runtime.destroy(instance, serve)
 
@@ -312,7 +312,7 @@ def test_without_user_namespaces_an_instance_runs_all_the_same(
 
 
 def _pid(world: TinyWorld, instance: Instance) -> int:
-    process = world.observe(instance).process
+    process = world.process(instance)
     assert process is not None
     return process.pid
 

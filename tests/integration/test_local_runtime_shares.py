@@ -9,7 +9,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -163,7 +162,7 @@ def _names(world: TinyWorld, instance: Instance) -> InstanceNames:
 
 
 def _with_process(world: TinyWorld, instance: Instance) -> Instance:
-    return replace(instance, process=world.observe(instance).process)
+    return instance
 
 
 def _keeper(world: TinyWorld, instance: Instance) -> int:
@@ -196,8 +195,8 @@ def _printed(world: TinyWorld, instance: Instance) -> dict[str, int]:
 
 
 def _pid(world: TinyWorld, instance: Instance) -> int:
-    wait_until(lambda: world.observe(instance).process is not None)
-    process = world.observe(instance).process
+    wait_until(lambda: world.process(instance) is not None)
+    process = world.process(instance)
     assert process is not None
     return process.pid
 

@@ -163,7 +163,7 @@ def test_a_check_of_a_url_is_asked_from_this_machine(world: TinyWorld) -> None:
     script = "mkdir /tmp/w; echo well >/tmp/w/index.html; exec httpd -f -p 8080 -h /tmp/w"
     release = world.release(["sh", "-c", script], stop=QUICK)
     instance = world.run(release)
-    check = Check(kind="url", url=f"http://{instance.address}:8080/", contains="well")
+    check = Check(kind="url", url=f"http://{world.address(instance)}:8080/", contains="well")
     wait_until(lambda: world.runtime.check(instance, release, check).healthy)
     world.runtime.destroy(instance, release)
     assert not world.runtime.check(instance, release, dataclasses.replace(check, timeout_ms=200)).healthy

@@ -162,7 +162,7 @@ def _intent(world: TinyWorld, instance: Instance) -> tuple[str, ...]:
 
 
 def _subject(world: TinyWorld, instance: Instance, release: Release, image: Image) -> Subject:
-    return Subject(instance=replace(instance, process=world.observe(instance).process), release=release, image=image)
+    return Subject(instance=instance, release=release, image=image)
 
 
 def test_a_volume_holds_what_it_may_and_not_more(world: TinyWorld) -> None:

@@ -121,7 +121,7 @@ def test_an_instance_that_ends_takes_its_shell_and_the_toolbox_along(
     shell.begin("sleep 1234", streams, term="dumb")
     os.close(nothing)
     wait_until(lambda: "sleep 1234" in " ".join(shown(shell)))
-    process = world.observe(instance).process
+    process = world.process(instance)
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
     assert shell.wait() == 128 + signal.SIGKILL

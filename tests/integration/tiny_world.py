@@ -15,15 +15,17 @@ from typing import Any
 from instar.host.filesystems.layers import LayerImages
 from instar.host.kernel import cgroups, mounts
 from instar.host.network.firewall import Entries, entries
+from instar.host.processes import processes
 from instar.model.definition import Health, Service
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
 from instar.model.keyed import keyed_digest
 from instar.model.release import Configuration, EnvironmentId, Instance, Release
 from instar.model.state import StateDirectory
+from instar.process import Process
 from instar.providers.base import Observed
-from instar.providers.local import LocalRuntime, record, removal
-from instar.providers.local.names import Names
+from instar.providers.local import LocalRuntime, allocations, record, removal
+from instar.providers.local.names import InstanceNames, Names
 from instar.store import Store
 from instar.store.hashed_files import HashedFiles
 
@@ -80,14 +82,16 @@ class TinyWorld:
         )
 
     def instance(self, release: Release, serial: int = 1) -> Instance:
-        return Instance(
+        """Return an instance that is not made, with the address that goes with ``serial``."""
+        instance = Instance(
             id=f"{release.environment.service}-{release.environment.name}-{release.number}-{serial}",
             serial=serial,
             environment=release.environment,
             release=release.number,
-            address=str(self.runtime.network()[10 + serial]),
             created_at=datetime.now(UTC),
         )
+        allocations.take_over(Names(self.state, self.id), [(instance, {"address": self.address(instance)})])
+        return instance
 
     def run(self, release: Release, serial: int = 1, image: Image | None = None) -> Instance:
         instance = self.instance(release, serial)
@@ -116,6 +120,17 @@ class TinyWorld:
 
     def observe(self, instance: Instance) -> Observed:
         return self.runtime.observe([instance])[0]
+
+    def process(self, instance: Instance) -> Process | None:
+        """Return its first process, as long as it lives."""
+        found = allocations.process_of(self.names(instance))
+        return found if found is not None and processes.lives(found) else None
+
+    def address(self, instance: Instance) -> str:
+        return str(self.runtime.network()[10 + instance.serial])
+
+    def names(self, instance: Instance) -> InstanceNames:
+        return Names(self.state, self.id).instance(instance.id, instance.serial)
 
     def ended(self, instance: Instance) -> Observed:
         wait_until(lambda: self.observe(instance).state == "stopped")

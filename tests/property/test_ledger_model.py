@@ -6,7 +6,7 @@ import dataclasses
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -16,10 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from instar.errors import InstarError, NotFound, Refused
 from instar.ledger import Ledger
-from instar.ledger.addresses import next_free
 from instar.ledger.chain import detail_text, link, word
 from instar.model.environment import Settings
-from instar.model.release import EnvironmentId, Process
+from instar.model.release import EnvironmentId
+from instar.providers.local.addresses import next_free
 from postgres import PostgresServer
 from simulated import VirtualClock
 from simulated.values import configuration, image
@@ -27,7 +27,6 @@ from simulated.values import configuration, image
 ENVIRONMENTS = st.sampled_from(
     [EnvironmentId(service=service, name=name) for service, name in (("a", "b-c"), ("a-b", "c"), ("x", "dev"))]
 )
-NETWORK = IPv4Network("10.0.0.0/28")  # 13 free addresses
 NUMBERS = st.integers(1, 6)
 
 
@@ -40,7 +39,7 @@ class Modelled:
     active: int | None = None
     rollout: int | None = None  # the target
     destroying: bool = False
-    live: dict[str, int | None] = field(default_factory=dict)  # instance id → its process's pid
+    live: dict[str, bool] = field(default_factory=dict)  # instance id → whether it is made
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -148,34 +147,31 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(environment=ENVIRONMENTS, number=NUMBERS, count=st.integers(0, 5))
     def add_instances(self, environment: EnvironmentId, number: int, count: int) -> None:
         def act() -> object:
-            return self.ledger.add_instances(environment, number, count, NETWORK)
+            return self.ledger.add_instances(environment, number, count)
 
         found = self.open_to_change(environment, act)
         if found is None:
             return
         if number not in found.releases:
             self.refused(NotFound, act)
-        elif count > 13 - sum(len(each.live) for each in self.environments.values()):
-            self.refused(Refused, act)
         else:
-            for one in self.ledger.add_instances(environment, number, count, NETWORK):
+            for one in self.ledger.add_instances(environment, number, count):
                 assert one.id not in self.ids and one.serial > self.last_serial
                 self.ids.add(one.id)
                 self.last_serial = one.serial
-                found.live[one.id] = None
+                found.live[one.id] = False
 
-    @rule(data=st.data(), pid=st.integers(1, 9))
-    def change_instance(self, data: st.DataObject, pid: int) -> None:
+    @rule(data=st.data())
+    def change_instance(self, data: st.DataObject) -> None:
         live = [(environment, name) for environment, found in self.environments.items() for name in found.live]
         if not live:
             self.refused(NotFound, lambda: self.ledger.set_started("a-b-c-9-9"))
             return
         environment, name = data.draw(st.sampled_from(sorted(live, key=str)))
         if data.draw(st.booleans()):
-            process = Process(boot_id="b", pid=pid, start_time=pid)
-            assert self.ledger.set_process(name, process).process == process
+            assert self.ledger.set_made(name).made
             assert self.ledger.set_started(name).started_at is not None
-            self.environments[environment].live[name] = pid
+            self.environments[environment].live[name] = True
         else:
             self.ledger.remove_instance(name, "why")
             self.ledger.remove_instance(name, "again")
@@ -229,14 +225,8 @@ class LedgerMachine(RuleBasedStateMachine):
             assert (state.rollout.target if state.rollout else None) == found.rollout
             releases = {each.number: "well" if each.ran_well else None for each in self.ledger.releases(environment)}
             assert releases == found.releases
-            live = {one.id: one.process.pid if one.process else None for one in self.ledger.instances(environment)}
+            live = {one.id: one.made for one in self.ledger.instances(environment)}
             assert live == found.live
-
-    @invariant()
-    def addresses_are_different_and_of_the_network(self) -> None:
-        addresses = [IPv4Address(one.address) for one in self.ledger.instances()]
-        assert len(set(addresses)) == len(addresses)
-        assert all(address in NETWORK and int(address) & 15 not in (0, 1, 15) for address in addresses)
 
     @invariant()
     def history_only_grows(self) -> None:

@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from ipaddress import IPv4Network
 from typing import Any, Literal
 
 from instar.errors import ProviderError
@@ -15,7 +14,7 @@ from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.environment import Check
 from instar.model.image import Image
-from instar.model.release import EnvironmentId, Instance, Process, Release
+from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.survey import Seen
 from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Subject
 from instar.providers.commands import command_of, place_of_command, volumes_of
@@ -63,7 +62,7 @@ class Simulated:
     release: Release
     behaviour: Behaviour
     half: bool = True
-    process: Process | None = None
+    pid: int | None = None
     started_at: datetime | None = None
     killed: tuple[datetime, int] | None = None
     starved: bool = False
@@ -81,14 +80,12 @@ class SimulatedRuntime:
     """Implements ``providers.base.Runtime``. What it holds stands for the machine: it outlives a crash.
 
     Tests give faults with :meth:`behave`, :meth:`kill`, :meth:`reboot`, and look at ``violations``: what must
-    never happen (two releases with an exclusive volume at once, two instances with one address, one stopped while it
-    answers requests) and did. ``has_traffic`` is the router's word on an instance.
+    never happen (two releases with an exclusive volume at once, one stopped while it answers requests) and did.
+    ``has_traffic`` is the router's word on an instance.
     ``tasks_run`` has every task that was begun, as (release, name), ``checked`` every check, as (instance, asked for).
     """
 
-    def __init__(
-        self, *, clock: VirtualClock, effects: Effects, network: str = "10.99.0.0/24", room_bytes: int = 8 << 30
-    ) -> None:
+    def __init__(self, *, clock: VirtualClock, effects: Effects, room_bytes: int = 8 << 30) -> None:
         self.clock = clock
         self.effects = effects
         self.violations: list[str] = []
@@ -100,13 +97,11 @@ class SimulatedRuntime:
         self.drifted: dict[str, tuple[Finding, ...]] = {}  # what an inspection of an instance finds
         self._plans: dict[EnvironmentId, NetworkPlan] = {}
         self.network_drifted: tuple[Finding, ...] = ()
-        self._network = IPv4Network(network)
         self._room_bytes = room_bytes
         self._machine: dict[str, Simulated] = {}
-        self._at: dict[str, list[Simulated]] = {}  # by address; more than one is a violation
+        self._at: dict[str, Simulated] = {}  # by address
         self._logs: dict[str, list[str]] = {}
         self._behaviours: dict[int | str | tuple[int, str], Behaviour] = {}
-        self._boot = 1
         self._last_pid = 1000
         self._guard = effects.guard  # one for all: a watcher looks at everything
 
@@ -129,12 +124,11 @@ class SimulatedRuntime:
 
     def reboot(self) -> None:
         """The machine starts anew: every instance is gone, logs and volumes are not."""
-        self._boot += 1
         self._plans.clear()
         self._machine.clear()
         self._at.clear()
 
-    def found_running(self, instance: Instance, release: Release, process: Process) -> None:
+    def found_running(self, instance: Instance, release: Release) -> None:
         """Have an instance there that was created and started before anybody looked."""
         since = instance.started_at or instance.created_at
         self._put(
@@ -143,7 +137,7 @@ class SimulatedRuntime:
                 release=release,
                 behaviour=self._behaviour_of(instance),
                 half=False,
-                process=process,
+                pid=1,
                 started_at=since,
             )
         )
@@ -154,20 +148,25 @@ class SimulatedRuntime:
 
     def well_at(self, address: str, port: int) -> bool:
         """Tell whether something answers well there: what a router's own check finds."""
-        for found in self._at.get(address, ()):
-            answers = found.instance.task is None and found.release.service.port == port
-            if answers and self._state(found) == "running" and not self._cause(found):
-                return True
-        return False
+        found = self._at.get(address)
+        if found is None or found.instance.task is not None or found.release.service.port != port:
+            return False
+        return self._state(found) == "running" and not self._cause(found)
 
     def behaviour_at(self, address: str) -> Behaviour:
         """Return how what is there answers requests."""
-        return next((found.behaviour for found in self._at.get(address, ())), Behaviour())
+        return self._at[address].behaviour if address in self._at else Behaviour()
 
     # The protocol
 
-    def network(self) -> IPv4Network:
-        return self._network
+    def find_address(self, instance: Instance) -> str:
+        return f"10.99.{instance.serial >> 8 & 255}.{instance.serial & 255}"
+
+    def room_addresses(self) -> int:
+        return 65_000
+
+    def release(self, instances: Sequence[str]) -> None:
+        pass
 
     def network_plan(self, environment: EnvironmentId) -> NetworkPlan | None:
         return self._plans.get(environment)
@@ -192,16 +191,16 @@ class SimulatedRuntime:
         running = (found.release.service.limits.memory_bytes for found in self._machine.values())
         return self._room_bytes - sum(running)
 
-    def create(self, instance: Instance, release: Release, image: Image) -> Process:
+    def create(self, instance: Instance, release: Release, image: Image) -> None:
         with self._guard:
             found = self._machine.get(instance.id)
-            if found and not found.half and self._state(found) in ("created", "running") and found.process:
-                return found.process
+            if found and not found.half and self._state(found) in ("created", "running"):
+                return
             try:
                 command_of(instance, release)
             except ProviderError as error:
                 raise ProviderError(f"cannot create '{instance.id}': {error.message}") from error
-            return self._make(instance, release)
+            self._make(instance, release)
 
     def start(self, instance: Instance) -> None:
         with self._guard:
@@ -221,7 +220,7 @@ class SimulatedRuntime:
 
     def observe(self, instances: Sequence[Instance]) -> tuple[Observed, ...]:
         with self._guard:
-            return tuple(self._observed(instance.id) for instance in instances)
+            return tuple(self._observed(instance) for instance in instances)
 
     def end_of(self, instance: Instance) -> int | None:
         return None  # its time is virtual, and nothing waits for it
@@ -250,12 +249,17 @@ class SimulatedRuntime:
 
     def inspect(self, subjects: Sequence[Subject], *, deep: bool = False) -> tuple[Finding, ...]:
         with self._guard:
-            running = {one.id for one in self.observe([subject.instance for subject in subjects]) if one.process}
+            seen = self.observe([subject.instance for subject in subjects])
+            running = {one.id for one in seen if one.state in ("created", "running")}
             return tuple(finding for name in sorted(running) for finding in self.drifted.get(name, ()))
 
     def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
-        (observed,) = self.observe([instance])
-        return ({"pid": observed.process.pid},) if observed.process else ()
+        found = self._machine.get(instance.id)
+        return ({"pid": found.pid},) if found is not None and found.pid is not None else ()
+
+    def first_process(self, instance: Instance) -> object | None:
+        """Return what tells its first process from any other's, while it lives."""
+        return found.pid if (found := self._machine.get(instance.id)) and self._state(found) != "stopped" else None
 
     def destroy(self, instance: Instance, release: Release) -> None:
         with self._guard:
@@ -263,10 +267,11 @@ class SimulatedRuntime:
             if found is None:
                 return
             if not found.half:
-                if self.has_traffic(instance.id) and self.well_at(instance.address, release.service.port or 0):
+                answers = self.well_at(self.find_address(instance), release.service.port or 0)
+                if answers and self.has_traffic(instance.id):
                     self.violations.append(f"{instance.id} was stopped while it had traffic")
                 with self.effects.step(f"stop {instance.id}"):
-                    found.half, found.process = True, None
+                    found.half, found.pid = True, None
             with self.effects.step(f"remove {instance.id}"):
                 self._take(instance.id)
 
@@ -319,16 +324,13 @@ class SimulatedRuntime:
     # How it works
 
     def _put(self, made: Simulated) -> None:
-        self._take(made.instance.id)
-        self._machine[made.instance.id] = made
-        self._at.setdefault(made.instance.address, []).append(made)
+        self._machine[made.instance.id] = self._at[self.find_address(made.instance)] = made
 
     def _take(self, name: str) -> None:
-        found = self._machine.pop(name, None)
-        if found is not None:
-            self._at[found.instance.address].remove(found)
+        if name in self._machine:
+            del self._at[self.find_address(self._machine.pop(name).instance)]
 
-    def _make(self, instance: Instance, release: Release) -> Process:
+    def _make(self, instance: Instance, release: Release) -> None:
         behaviour = self._behaviour_of(instance)
         made = Simulated(instance=instance, release=release, behaviour=behaviour)
         with self.effects.step(f"prepare {instance.id}"):
@@ -343,22 +345,21 @@ class SimulatedRuntime:
             raise ProviderError(f"cannot create '{instance.id}': {behaviour.create_fails}", hint=hint)
         with self.effects.step(f"create {instance.id}"):
             self._last_pid += 1
-            made.process = Process(boot_id=f"boot-{self._boot}", pid=self._last_pid, start_time=self._last_pid)
-            made.half = False
-            return made.process
+            made.half, made.pid = False, self._last_pid
 
     def _behaviour_of(self, instance: Instance) -> Behaviour:
         narrower = (instance.id, (instance.release, instance.task or ""), instance.release)
         return next((self._behaviours[one] for one in narrower if one in self._behaviours), Behaviour())
 
-    def _observed(self, name: str) -> Observed:
+    def _observed(self, instance: Instance) -> Observed:
+        name, address = instance.id, self.find_address(instance)
         found = self._machine.get(name)
         if found is None or found.half:
             return Observed(id=name, state="absent")
         state = self._state(found)
         if state != "stopped":
-            if found.seen is None or (found.seen.state, found.seen.process) != (state, found.process):
-                found.seen = Observed(id=name, state=state, process=found.process)
+            if found.seen is None or found.seen.state != state:
+                found.seen = Observed(id=name, state=state, address=address)
             return found.seen
         behaviour = found.behaviour
         own = behaviour.exit_status if found.instance.task is None else behaviour.task_exit_status
@@ -368,6 +369,7 @@ class SimulatedRuntime:
         return Observed(
             id=name,
             state=state,
+            address=address,
             exit_status=status,
             reason="killed: out of memory" if found.starved else f"killed: {by_signal}" if by_signal else None,
             signal=by_signal,
@@ -400,8 +402,6 @@ class SimulatedRuntime:
 
     def _look_for_clashes(self, new: Simulated) -> None:
         for other in self._machine.values():
-            if other is not new and other.instance.address == new.instance.address:
-                self.violations.append(f"{new.instance.id} and {other.instance.id} have one address")
             if other.instance.environment == new.instance.environment and self._both_run(new, other):
                 self.violations.append(f"{new.instance.id} and {other.instance.id} share an exclusive volume")
 

@@ -51,14 +51,13 @@ def release(number: int = 1, *, environment: EnvironmentId = ENV, **fields: obje
     )
 
 
-def instance(number: int = 1, *, of: Release | None = None, address: str | None = None) -> Instance:
+def instance(number: int = 1, *, of: Release | None = None) -> Instance:
     of = of or release()
     return Instance(
         id=f"{of.environment.service}-{of.environment.name}-{of.number}-{number}",
         serial=of.number * 100 + number,
         environment=of.environment,
         release=of.number,
-        address=address or f"10.99.0.{of.number * 10 + number}",
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
 

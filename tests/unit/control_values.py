@@ -17,7 +17,6 @@ from instar.model.release import (
     EnvironmentId,
     EnvironmentState,
     Instance,
-    Process,
     Release,
     Rollout,
     RolloutKind,
@@ -30,7 +29,6 @@ from instar.providers.base import Observed, Probe, RoutedTarget, Target
 
 ENV = EnvironmentId(service="shop", name="production")
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-PROCESS = Process(boot_id="b", pid=7, start_time=1)
 HTTP = Service(command=("serve",), port=8080, health=Health(kind="http", path="/healthz"))
 WORKER = Service(command=("work",), health=Health(kind="none"))
 NOTHING, BLUE_GREEN, USUAL, BEGUN = Served(), Policy(), Replace(), Stage()
@@ -58,6 +56,10 @@ def release(number: int, service: Service = HTTP, *, ran_well: bool = False, las
     )
 
 
+def address_of(instance: Instance) -> str:
+    return f"10.0.{instance.release}.{instance.serial % 10}"
+
+
 def group(
     number: int,
     state: str = "running",
@@ -80,17 +82,16 @@ def group(
         serial=number * 10 + serial,
         environment=ENV,
         release=number,
-        address=f"10.0.{number}.{serial}",
         created_at=ago(age_s),
         started_at=ago(age_s) if state == "running" else None,
-        process=None if state == "absent" else PROCESS,
+        made=state != "absent",
         task=task,
         replacing=replacing,
         taint=taint,
     )
     routed = None
     if weight is not None:
-        target = Target(name=name, address=instance.address, port=8080)
+        target = Target(name=name, address=address_of(instance), port=8080)
         routed = RoutedTarget(target=target, weight=weight, sessions=sessions, up=up, served=served)
     return GroupView(
         instance=instance,
@@ -98,7 +99,7 @@ def group(
             id=name,
             state=state,  # type: ignore[arg-type]
             exit_status=exit_status if state == "stopped" else None,
-            process=PROCESS if state in ("created", "running") else None,
+            address=address_of(instance),
         ),
         probe=None if healthy is None else Probe(healthy=healthy, cause="" if healthy else "GET /healthz answered 500"),
         routed=routed,

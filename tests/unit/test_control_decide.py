@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import timedelta
 
-from control_values import DATABASE, NOW, PROCESS, WORKER, group, release, snapshot
+from control_values import DATABASE, NOW, WORKER, group, release, snapshot
 
 from instar.control.actions import (
     Attach,
@@ -190,14 +190,14 @@ def test_what_is_well_serves_while_another_copy_is_not() -> None:
 def test_a_reboot_after_the_traffic_has_moved_does_not_undo_the_rollout() -> None:
     releases = [release(1, ran_well=True, last=5), release(2)]
     gone = group(2, "absent")
-    rebooted = dataclasses.replace(gone, instance=dataclasses.replace(gone.instance, process=PROCESS))
+    rebooted = dataclasses.replace(gone, instance=dataclasses.replace(gone.instance, made=True))
     assert decide(snapshot(releases, [rebooted], active=2, target=2)) == (Finish(),)
 
 
 def test_a_reboot_before_it_replaces_the_candidate() -> None:
     releases = [release(1, ran_well=True, last=5), release(2)]
     gone = group(2, "absent")
-    rebooted = dataclasses.replace(gone, instance=dataclasses.replace(gone.instance, process=PROCESS))
+    rebooted = dataclasses.replace(gone, instance=dataclasses.replace(gone.instance, made=True))
     (action,) = decide(snapshot(releases, [group(1, weight=100), rebooted], active=1, target=2))
     assert isinstance(action, Retire) and action.instances == (gone.id,)
 

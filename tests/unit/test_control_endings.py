@@ -40,7 +40,7 @@ def test_who_ended_by_itself_did_so_as_was_seen(seen: dict[str, object], reason:
 
 def test_who_is_gone_without_a_trace_is_gone() -> None:
     gone = group(1, "absent")
-    gone = dataclasses.replace(gone, instance=dataclasses.replace(gone.instance, process=group(1).instance.process))
+    gone = dataclasses.replace(gone, instance=dataclasses.replace(gone.instance, made=True))
     assert ending_of(gone, RETIRE, NOW) == Ending(reason="unknown", at=NOW, why="it is gone")
 
 

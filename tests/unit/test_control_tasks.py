@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from control_values import DATABASE, HTTP, PROCESS, ago, group, ready, release, serving, snapshot
+from control_values import DATABASE, HTTP, ago, group, ready, release, serving, snapshot
 
 from instar.control.actions import BeginTask, Create, EndTask, Fail, Finish, Plan, Retire, Route, Start, Wait
 from instar.control.decide import decide
@@ -79,7 +79,7 @@ def test_a_task_whose_instance_is_gone_is_not_begun_again() -> None:
     gone = run("before 1")
     assert decide(tasking([gone])) == (EndTask(2, "before 1", gone.instance, "its instance is gone"),)
     rebooted = runner("absent")
-    lost = dataclasses.replace(rebooted, instance=dataclasses.replace(rebooted.instance, process=PROCESS))
+    lost = dataclasses.replace(rebooted, instance=dataclasses.replace(rebooted.instance, made=True))
     (action,) = decide(tasking([gone], [lost]))
     assert action == EndTask(2, "before 1", lost.id, "nobody saw how")
 

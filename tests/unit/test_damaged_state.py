@@ -23,12 +23,13 @@ from instar.ledger import Ledger
 from instar.model.codec import parse
 from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
-from instar.model.release import EnvironmentId, Process
+from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.operations.secrets import keep_secrets, look_at_secrets
-from instar.providers.local import observation, record
+from instar.process import Process
+from instar.providers.local import allocations, observation, record
 from instar.providers.local.inspection import facts
-from instar.providers.local.names import Names, address_of
+from instar.providers.local.names import Names
 from instar.providers.local.subnet import Subnet
 from instar.router.config import read_plan, read_slots
 from instar.router.files import RouterFiles
@@ -190,21 +191,23 @@ def test_the_key_of_the_secrets(state: StateDirectory, kept: Callable[[], Any], 
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, "lost"])
-def test_an_instance_whose_record_is_damaged_is_the_one_that_the_ledger_knows(names: Names, damage: str) -> None:
+def test_an_instance_whose_folder_is_damaged_is_the_one_that_was_allocated(names: Names, damage: str) -> None:
     own = processes.identify(os.getpid())
     assert own is not None
-    for known, state in ((own, "running"), (None, "absent")):
-        one = names.instance("web-dev-1-1", 1, known)
+    one = names.instance("web-dev-1-1", 1)
+    gone = Process(boot_id=own.boot_id, pid=own.pid, start_time=own.start_time + 1)
+    address = allocations.allocate(one, DEV, IPv4Network("10.9.0.0/24"))
+    for known, state in ((own, "running"), (gone, "absent"), (None, "absent")):
+        allocations.set_process(one, known)
         one.folder.mkdir(parents=True, exist_ok=True)
         if damage != "lost":
             one.process.write_bytes(DAMAGES[damage])
             one.intent.write_bytes(DAMAGES[damage])
             one.made.write_bytes(DAMAGES[damage])
         assert observation.observe(one).state == state
+        assert allocations.get_address(one) == address
         assert record.find_intent(one.folder) is None
         assert facts.read(one) is None
-    gone = Process(boot_id=own.boot_id, pid=own.pid, start_time=own.start_time + 1)
-    assert observation.observe(names.instance("web-dev-1-1", 1, gone)).state == "absent"
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
@@ -218,7 +221,8 @@ def test_what_is_no_regular_file_is_not_waited_for(
     one, router = names.instance("web-dev-1-1", 1), RouterFiles(state, DEV)
     router.make()
     in_place = (state.id_file, state.store / "index.json", names.network_file, state.secret_key, state.ledger)
-    records = (one.intent, one.process, one.made, one.keeping.pid_file, router.config, router.log, names.tables_file)
+    own = (names.last_address, names.tables_file, router.config, router.log)
+    records = (*own, one.allocation, one.intent, one.process, one.made, one.keeping.pid_file)
     for path in (*in_place, *records):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
@@ -271,7 +275,6 @@ _DAMAGED_ROWS = {
     "rollouts": "UPDATE rollouts SET stage = ?",
     "taints": "UPDATE instances SET taint = ?",
     "times": "UPDATE environments SET created_at = ?",
-    "addresses": "UPDATE instances SET address = ?",
     "moments": "UPDATE events SET at = ?",
     "images": "UPDATE releases SET image = ?",
 }
@@ -282,7 +285,7 @@ def _ledger(path: Path) -> None:
         ledger.save_settings(DEV, Settings())
         ledger.add_release(DEV, image().digest, configuration())
         ledger.set_active(DEV, 1)
-        ledger.add_instances(DEV, 1, 1, IPv4Network("10.9.0.0/24"))
+        ledger.add_instances(DEV, 1, 1)
         ledger.taint("web-dev-1-1", "person", "why")
         ledger.begin_rollout(DEV, "deploy", 1)
 
@@ -300,7 +303,7 @@ def _everything(ledger: Ledger) -> None:
     ledger.verify()
     ledger.now()
     ledger.replacements(DEV, 1, ledger.now())
-    ledger.add_instances(DEV, 1, 1, IPv4Network("10.9.0.0/24"))
+    ledger.add_instances(DEV, 1, 1)
 
 
 class Written(bytes):
@@ -323,8 +326,6 @@ def test_rows_of_the_ledger(tmp_path: Path, written: Written, rows: str, damage:
     path = _changed(tmp_path, written, _DAMAGED_ROWS[rows], DAMAGES[damage])
     if damage == "wrong-shape" and rows in ("settings", "rollouts"):
         return  # an object of keys that another version may have written: its own have their defaults
-    if damage == "empty" and rows == "addresses":
-        return  # not every provider gives one
     with pytest.raises(LedgerDamaged), Ledger(path, actor="ann") as ledger:
         _everything(ledger)
 
@@ -334,20 +335,13 @@ _NO_TIMES = ("9999-99-99T99:99:99.999999Z", "9999-12-31T23:59:59.999999Z", "2026
 
 @pytest.mark.parametrize(
     ("rows", "value"),
-    [*(("addresses", one) for one in ("10.219.240.999", "fe80::1", "7")), *(("moments", one) for one in _NO_TIMES)]
-    + [("times", one) for one in _NO_TIMES],
+    [*(("moments", one) for one in _NO_TIMES), *(("times", one) for one in _NO_TIMES)],
 )
 def test_values_that_cannot_be(tmp_path: Path, written: Written, rows: str, value: str) -> None:
     """They look as what was written does."""
     path = _changed(tmp_path, written, _DAMAGED_ROWS[rows], value.encode())
     with pytest.raises(LedgerDamaged, match="it is damaged"), Ledger(path, actor="ann") as ledger:
         _everything(ledger)
-
-
-def test_an_instance_of_this_machine_without_an_address(tmp_path: Path, written: Written) -> None:
-    path = _changed(tmp_path, written, _DAMAGED_ROWS["addresses"], b"")
-    with Ledger(path, actor="ann") as ledger, pytest.raises(LedgerDamaged, match="'web-dev-1-1': it has no address"):
-        address_of(ledger.instances(DEV)[0])
 
 
 def _changed(folder: Path, written: Written, statement: str, value: bytes) -> Path:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from control_values import ENV, HTTP, group, release, snapshot
+from control_values import ENV, HTTP, WORKER, address_of, group, release, snapshot
 
-from instar.drift.traffic import compare, misled, targets
+from instar.drift.traffic import compare, misled, ports
 from instar.model.release import Rollout
 from instar.providers.base import RouterPlan, RouterState, Target
 
@@ -21,7 +21,12 @@ def found(*groups: Any, active: int = 1, **changes: Any) -> list[tuple[str, str]
     router = RouterState(running=True, plan=plan, targets=routed)
     instances = [one.instance for one in groups]
     state = replace(state, **changes)
-    return [(one.path, one.observed) for one in compare(state, instances, releases, router)]
+    return [(one.path, one.observed) for one in compare(state, instances, targets(*groups), router)]
+
+
+def targets(*groups: Any) -> list[Target]:
+    """Return where the provider says that groups are."""
+    return [Target(name=one.id, address=address_of(one.instance), port=8080) for one in groups]
 
 
 def test_traffic_as_the_ledger_says_is_nothing_to_tell() -> None:
@@ -52,10 +57,8 @@ def test_an_address_and_a_target_that_the_ledger_does_not_know() -> None:
     assert found(one, routed=[one.routed, stranger])[0] == ("evil-1-1", "the router has it")
 
 
-def test_tasks_and_workers_are_no_targets() -> None:
-    groups = [group(1), group(1, serial=2, task="before 1")]
-    named = targets([one.instance for one in groups], {1: release(1)})
-    assert [one.name for one in named] == ["shop-production-1-1"]
+def test_workers_are_no_targets() -> None:
+    assert ports([release(1), release(2, WORKER)]) == {1: 8080}
 
 
 def test_an_instance_s_address_never_changes_whoever_works_on_the_environment() -> None:
@@ -64,6 +67,6 @@ def test_an_instance_s_address_never_changes_whoever_works_on_the_environment() 
     stolen = replace(one.routed, target=replace(one.routed.target, address="10.9.9.9"))
     stranger = replace(other.routed, target=Target(name="shop-production-9-1", address="10.9.9.8", port=80))
     router = RouterState(running=True, targets=(stolen, other.routed, stranger))
-    told = list(misled([one.instance, other.instance], {1: release(1)}, router))
+    told = list(misled(targets(one, other), router))
     assert [(found.path, found.observed) for found in told] == [(one.id, "10.9.9.9:8080")]
-    assert told[0].expected == f"{one.instance.address}:8080"
+    assert told[0].expected == f"{address_of(one.instance)}:8080"

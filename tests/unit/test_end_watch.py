@@ -13,7 +13,7 @@ import pytest
 
 from instar.end_watch import EndWatch
 from instar.host.processes import processes
-from instar.model.release import Process
+from instar.process import Process
 
 
 @pytest.fixture

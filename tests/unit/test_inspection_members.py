@@ -10,7 +10,7 @@ import pytest
 
 from instar.host.processes import proc
 from instar.host.processes.proc import Status
-from instar.model.release import Process
+from instar.process import Process
 from instar.providers.local.inspection import processes
 from instar.providers.local.inspection.processes import Allowed, Member
 

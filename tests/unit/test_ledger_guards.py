@@ -18,7 +18,7 @@ from instar.ledger import Ledger
 from instar.ledger.secrets import SecretName
 from instar.model.digest import Digest
 from instar.model.environment import Settings
-from instar.model.release import EnvironmentId, Process
+from instar.model.release import EnvironmentId
 from postgres import PostgresServer
 from simulated import VirtualClock
 from simulated.values import configuration, image
@@ -26,7 +26,6 @@ from simulated.values import configuration, image
 DEV = EnvironmentId(service="guestbook", name="dev")
 GONE = EnvironmentId(service="guestbook", name="gone")
 NETWORK = IPv4Network("10.9.0.0/24")
-PROCESS = Process(boot_id="b", pid=7, start_time=99)
 OWN, OTHER = "0" * 32, "f" * 32
 AT = "2026-01-01T00:00:00.000000Z"
 LATE = "2099-01-01T00:00:00.000000Z"
@@ -52,14 +51,14 @@ def write_something(ledger: Ledger) -> None:
     ledger.set_alarm(DEV, "why")
     ledger.set_alarm(DEV, None)
     ledger.begin_rollout(DEV, "deploy", 2)
-    ledger.add_instances(DEV, 1, 2, NETWORK)
-    ledger.set_process("guestbook-dev-1-1", PROCESS)
+    ledger.add_instances(DEV, 1, 2)
+    ledger.set_made("guestbook-dev-1-1")
     ledger.set_started("guestbook-dev-1-1")
     ledger.taint("guestbook-dev-1-1", "person", "why", after_ms=3_600_000, isolated=True)
     ledger.remove_instance("guestbook-dev-1-2", "why")
-    ledger.begin_task(DEV, 1, "before 1", NETWORK)
+    ledger.begin_task(DEV, 1, "before 1")
     ledger.end_task(DEV, 1, "before 1", "done", {})
-    ledger.begin_task(DEV, 1, "before 2", NETWORK)
+    ledger.begin_task(DEV, 1, "before 2")
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +107,11 @@ REFUSED = {
     "a taint is empty": f"UPDATE instances SET taint = '{{}}' WHERE {_FIRST}",
     "a start is moved": f"UPDATE instances SET started_at = '{LATE}' WHERE {_FIRST}",
     "a start is taken back": f"UPDATE instances SET started_at = NULL WHERE {_FIRST}",
-    "a process is taken back": (
-        f"UPDATE instances SET boot_id = NULL, pid = NULL, start_time = NULL, started_at = NULL WHERE {_FIRST}"
+    "what was made is not": f"UPDATE instances SET made = 0 WHERE {_FIRST}",
+    "a group is of another role": f"UPDATE instances SET role = 'worker' WHERE {_FIRST}",
+    "a provider's record is added": (
+        f"INSERT INTO provider_records (instance, value) SELECT id, '{{}}' FROM instances WHERE {_FIRST}"
     ),
-    "another process has started": f"UPDATE instances SET pid = 8 WHERE {_FIRST}",
     "a removed instance is back": "UPDATE instances SET removed_at = NULL WHERE removed_at IS NOT NULL",
     "a release never ran well": "UPDATE releases SET ran_well = 0 WHERE ran_well = 1",
     "a release never had traffic": "UPDATE releases SET last_active_at = NULL WHERE last_active_at IS NOT NULL",
@@ -146,8 +146,8 @@ REFUSED = {
         f" SELECT {_DEV}, 9, image, configuration, configuration_digest, created_at, 1 FROM releases LIMIT 1"
     ),
     "an instance that runs begins": (
-        "INSERT INTO instances (id, environment, release, stem, k, address, created_at, started_at)"
-        f" VALUES ('s-9', {_DEV}, 1, 's', 9, '10.9.0.99', '{AT}', '{AT}')"
+        "INSERT INTO instances (id, environment, release, role, stem, k, members, created_at, started_at)"
+        f" VALUES ('s-9', {_DEV}, 1, '', 's', 9, 1, '{AT}', '{AT}')"
     ),
     "a task that is done begins": (
         "INSERT INTO tasks (environment, release, name, instance, began_at, ended_at, outcome)"
@@ -162,8 +162,8 @@ REFUSED = {
         f" VALUES ({_GOING}, 'deploy', 1, 'a', '{AT}')"
     ),
     "an instance of one that goes": (
-        "INSERT INTO instances (id, environment, release, stem, k, address, created_at)"
-        f" VALUES ('s-9', {_GOING}, 1, 's', 9, '10.9.0.99', '{AT}')"
+        "INSERT INTO instances (id, environment, release, role, stem, k, members, created_at)"
+        f" VALUES ('s-9', {_GOING}, 1, '', 's', 9, 1, '{AT}')"
     ),
     "a number that is used": _new_release(_DEV, 2),
     # what takes another row's place: by a key, and by the number that every row has
@@ -183,16 +183,12 @@ REFUSED = {
         f" VALUES ({_DEV}, 'deploy', 1, 'a', '{AT}')"
     ),
     "an instance in another's place": (
-        "INSERT OR REPLACE INTO instances (serial, id, environment, release, stem, k, address, created_at)"
-        f" VALUES (1, 's-9', {_DEV}, 1, 's', 9, '10.9.0.99', '{AT}')"
-    ),
-    "an instance at another's address": (
-        "INSERT OR REPLACE INTO instances (id, environment, release, stem, k, address, created_at)"
-        f" SELECT 's-9', {_DEV}, 1, 's', 9, address, created_at FROM instances WHERE {_FIRST}"
+        "INSERT OR REPLACE INTO instances (serial, id, environment, release, role, stem, k, members, created_at)"
+        f" VALUES (1, 's-9', {_DEV}, 1, '', 's', 9, 1, '{AT}')"
     ),
     "an instance of another's name": (
-        "INSERT OR REPLACE INTO instances (id, environment, release, stem, k, address, created_at)"
-        f" SELECT id, environment, 1, stem, k, '10.9.0.99', created_at FROM instances WHERE {_FIRST}"
+        "INSERT OR REPLACE INTO instances (id, environment, release, role, stem, k, members, created_at)"
+        f" SELECT id, environment, 1, role, stem, k, members, created_at FROM instances WHERE {_FIRST}"
     ),
     "a task with another's instance": (
         "INSERT OR REPLACE INTO tasks (environment, release, name, instance, began_at)"
@@ -282,8 +278,8 @@ def test_postgresql_changes_no_event_and_no_settings(on_postgresql: psycopg.Conn
 def test_what_the_tables_allow_goes_through(path: Path, connection: sqlite3.Connection) -> None:
     for statement in (
         f"UPDATE instances SET taint = json_set(taint, '$.due_at', '{AT}') WHERE {_FIRST}",
-        f"UPDATE instances SET boot_id = 'c', pid = 8, start_time = 1, started_at = NULL WHERE {_FIRST}",
-        f"UPDATE instances SET started_at = '{LATE}' WHERE {_FIRST}",
+        "UPDATE instances SET made = 1 WHERE made = 0 AND removed_at IS NULL",
+        "UPDATE instances SET started_at = '9' WHERE made = 1 AND started_at IS NULL AND removed_at IS NULL",
         f"UPDATE releases SET last_active_at = '{LATE}' WHERE last_active_at IS NOT NULL",
         _new_release(_DEV, 3),
         "UPDATE rollouts SET state = 'failed', detail = '{\"a\":1}', ended_at = '9' WHERE state = 'running'",
@@ -304,7 +300,7 @@ def test_a_second_taint_makes_the_first_due_earlier_and_isolates(tmp_path: Path)
     with Ledger(tmp_path / "ledger" / "instar.db", actor="ann", clock=clock.now) as ledger:
         ledger.save_settings(DEV, Settings())
         ledger.add_release(DEV, image("one").digest, configuration())
-        ledger.add_instances(DEV, 1, 1, NETWORK)
+        ledger.add_instances(DEV, 1, 1)
         first = ledger.taint("guestbook-dev-1-1", "person", "first", after_ms=60_000)
         clock.sleep(1.5)
         second = ledger.taint("guestbook-dev-1-1", "shell", "second", after_ms=1_000, isolated=True)

@@ -17,14 +17,13 @@ import pytest
 from instar.errors import LedgerDamaged, LedgerError
 from instar.ledger import Ledger
 from instar.model.environment import Settings
-from instar.model.release import EnvironmentId, Process
+from instar.model.release import EnvironmentId
 from simulated import VirtualClock
 from simulated.values import configuration, image
 
 DEV = EnvironmentId(service="guestbook", name="dev")
 PRODUCTION = EnvironmentId(service="guestbook", name="production")
 NETWORK = IPv4Network("10.9.0.0/29")
-PROCESS = Process(boot_id="b", pid=7, start_time=99)
 
 
 @pytest.fixture
@@ -71,7 +70,7 @@ def test_only_its_owner_can_look(ledger: Ledger, path: Path) -> None:
         "UPDATE settings SET value = '{}'",
         "UPDATE rollouts SET target = 1",
         "UPDATE rollouts SET state = 'done'",
-        "UPDATE instances SET address = '10.9.0.6'",
+        "UPDATE instances SET role = 'worker'",
         "UPDATE instances SET removed_at = NULL",
         "UPDATE environments SET environment = 'prod'",
         "DELETE FROM environments",
@@ -79,7 +78,7 @@ def test_only_its_owner_can_look(ledger: Ledger, path: Path) -> None:
 )
 def test_what_is_written_stays_written(released: Ledger, path: Path, change: str) -> None:
     released.end_rollout(released.begin_rollout(DEV, "deploy", 2), "failed")
-    for one in released.add_instances(DEV, 1, 1, NETWORK):
+    for one in released.add_instances(DEV, 1, 1):
         released.remove_instance(one.id, "x")
     with sqlite3.connect(path) as connection, pytest.raises(sqlite3.IntegrityError, match=r"never|keeps|only ever"):
         connection.execute(change)

@@ -13,7 +13,7 @@ from instar.errors import LedgerDamaged
 from instar.ledger import Ledger, chain, schema, sqlite
 from instar.model.codec import canonical, to_json
 from instar.model.environment import Settings
-from instar.model.release import Ending, EnvironmentId, Process
+from instar.model.release import Ending, EnvironmentId
 from simulated import VirtualClock
 from simulated.values import configuration, image
 
@@ -36,14 +36,14 @@ def write_something(path: Path) -> None:
             ledger.set_active(DEV, rollout.target, {"switch_ms": 0.5})
             ledger.end_rollout(rollout, "done" if name == "one" else "failed", {"switch_ms": 0.5, "reason": "x"})
         ledger.set_pinned(DEV, 1, True)
-        first, second, _ = ledger.add_instances(DEV, 2, 3, NETWORK)
-        ledger.set_process(first.id, Process(boot_id="b", pid=7, start_time=99))
+        first, second, _ = ledger.add_instances(DEV, 2, 3)
+        ledger.set_made(first.id)
         ledger.set_started(first.id)
         ledger.taint(first.id, "drift", "changed", after_ms=60_000)
         ledger.taint(first.id, "person", "now", isolated=True)
         ledger.set_ending(second.id, Ending(reason="exited", at=ledger.now(), why="it ended", exit_status=3))
         ledger.remove_instance(second.id, "ended")
-        ledger.begin_task(DEV, 2, "before 1", NETWORK)
+        ledger.begin_task(DEV, 2, "before 1")
         ledger.end_task(DEV, 2, "before 1", "done", {})
         ledger.set_alarm(DEV, "look", holds=False)
         ledger.set_alarm(DEV, None)
@@ -104,7 +104,8 @@ FOUND = {
     "UPDATE instances SET taint = json_set(taint, '$.why', 'no matter') WHERE taint IS NOT NULL": "another 'taint'",
     f"UPDATE instances SET taint = json_set(taint, '$.due_at', '{AT}') WHERE taint IS NOT NULL": "another 'taint'",
     "UPDATE instances SET drifted_at = NULL": "another 'drifted_at'",
-    "UPDATE instances SET pid = 8 WHERE pid = 7": "another 'pid'",
+    "UPDATE instances SET made = 0 WHERE made = 1": "another 'made'",
+    "UPDATE instances SET role = 'worker'": "another 'role'",
     f"UPDATE instances SET started_at = '{AT}' WHERE started_at IS NOT NULL": "another 'started_at'",
     f"UPDATE instances SET removed_at = '{AT}' WHERE id = 'guestbook-dev-2-3'": "guestbook-dev-2-3 .* 'removed_at'",
     "UPDATE instances SET removed_at = NULL": "guestbook-dev-2-2 .* 'removed_at'",
@@ -112,8 +113,8 @@ FOUND = {
     "UPDATE instances SET release = 1 WHERE id = 'guestbook-dev-2-3'": "another 'release'",
     "UPDATE instances SET replacing = 'old' WHERE id = 'guestbook-dev-2-3'": "another 'replacing'",
     "DELETE FROM instances WHERE id = 'guestbook-dev-2-3'": "instance guestbook-dev-2-3 .* is gone",
-    "INSERT INTO instances (id, environment, release, stem, k, address, created_at) "
-    f"VALUES ('s-9', 1, 1, 's', 9, '10.9.0.99', '{AT}')": "no event tells of instance s-9",
+    "INSERT INTO instances (id, environment, release, role, stem, k, members, created_at) "
+    f"VALUES ('s-9', 1, 1, '', 's', 9, 1, '{AT}')": "no event tells of instance s-9",
     "UPDATE tasks SET outcome = 'failed'": "another 'outcome'",
     "DELETE FROM tasks": "task guestbook-dev-2-4 .* is gone",
     "UPDATE environments SET alarm = NULL": "the row .* another 'alarm'",
@@ -175,6 +176,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             " VALUES (?, 1, 1, 'guestbook-dev-1', ?, ?, ?)",
             (f"guestbook-dev-1-{k}", k, f"10.9.0.{k}", AT),
         )
+    connection.execute("UPDATE instances SET boot_id = 'b', pid = 7, start_time = 99")
     connection.execute("UPDATE instances SET removed_at = ? WHERE k = 1", (AT,))
     add_events(connection, ("environment", None, None, {"settings": to_json(Settings())}))
     add_events(connection, ("release", 1, digest, {"configuration": made.digest}))
@@ -208,12 +210,24 @@ def test_the_old_chain_is_closed_and_stays_verifiable_and_what_is_older_is_said_
         verify(old)
 
 
+def test_what_an_older_instar_knew_of_an_instance_is_there_for_its_provider_to_take_over(old: Path) -> None:
+    with Ledger(old, actor="ann") as ledger:
+        process = {"boot_id": "b", "pid": 7, "start_time": 99}
+        ((instance, value),) = ledger.provider_records("local", "web1")
+        assert (instance.id, value) == ("guestbook-dev-1-2", {"address": "10.9.0.2", "process": process})
+        assert instance.made and ledger.provider_records("kubernetes", "web1") == ()
+        ledger.remove_instance(instance.id, "over")
+        assert ledger.provider_records("local", "web1") == ()
+        ledger.set_machine(DEV, "web1")
+        ledger.verify()
+
+
 @pytest.mark.parametrize(
     "change",
     [
         LAST_SETTINGS,
         "UPDATE releases SET ran_well = 1",
-        "UPDATE instances SET address = '10.9.0.77' WHERE k = 2",
+        "UPDATE instances SET made = 0 WHERE k = 2",
         f"UPDATE instances SET removed_at = '{AT}' WHERE k = 2",
         "UPDATE environments SET alarm = 'x'",
     ],

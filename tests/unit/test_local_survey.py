@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from instar.host.processes import processes
-from instar.model.release import Process
 from instar.model.survey import Writable
+from instar.process import Process
 from instar.providers.local import survey as module
 from instar.providers.local.survey import printable, survey
 

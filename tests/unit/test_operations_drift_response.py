@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,8 +33,9 @@ def workspace(tmp_path: Path) -> Iterator[Any]:
     with Ledger(state.ledger, actor="agent") as ledger:
         ledger.save_settings(ENV, Settings(listen=("127.0.0.1:80",), drift=Drift(action="replace")))
         ledger.add_release(ENV, image("1").digest, configuration())
-        for one in ledger.add_instances(ENV, 1, 2, IPv4Network("10.99.0.0/24")):
-            ledger.set_process(one.id, machine.runtime.create(one, release(1), image()))
+        for one in ledger.add_instances(ENV, 1, 2):
+            machine.runtime.create(one, release(1), image())
+            ledger.set_made(one.id)
             machine.runtime.start(one)
             ledger.set_started(one.id)
         ledger.set_active(ENV, 1)
@@ -244,8 +244,9 @@ def test_no_more_are_tainted_than_the_budget_allows(workspace: Any) -> None:
         for one in workspace.ledger.instances(ENV):
             if one.taint:
                 workspace.ledger.remove_instance(one.id, "replaced")
-                (new,) = workspace.ledger.add_instances(ENV, 1, 1, IPv4Network("10.99.0.0/24"), replacing="drifted")
-                workspace.ledger.set_process(new.id, workspace.machine.runtime.create(new, release(1), image()))
+                (new,) = workspace.ledger.add_instances(ENV, 1, 1, replacing="drifted")
+                workspace.machine.runtime.create(new, release(1), image())
+                workspace.ledger.set_made(new.id)
                 workspace.machine.runtime.start(new)
     assert len(events(workspace, "taint")) == 3
     alarm = workspace.ledger.get_environment(ENV).alarm
@@ -260,8 +261,9 @@ def test_who_works_on_an_environment_hides_no_stolen_address_of_the_router(
 ) -> None:
     state, provider = workspace.ledger.get_environment(ENV), workspace.provider("local")
     first = workspace.ledger.instances(ENV)[0]
-    right = Target(name=first.id, address=first.address, port=8080)
-    for address, found in ((first.address, []), ("10.99.0.77", ["10.99.0.77:8080"])):
+    own = workspace.machine.runtime.find_address(first)
+    right = Target(name=first.id, address=own, port=8080)
+    for address, found in ((own, []), ("10.99.0.77", ["10.99.0.77:8080"])):
         routed = RoutedTarget(target=replace(right, address=address), weight=100, sessions=0, up=True)
         seen = RouterState(running=True, targets=(routed,))
         monkeypatch.setattr(type(provider.router), "observe", lambda *_, seen=seen: seen)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from ipaddress import IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -70,7 +69,7 @@ def holder(workspace: Any, *, agent: bool, seconds: float) -> Iterator[subproces
 
 def test_the_agent_is_waited_for_as_long_as_its_longest_hold_and_the_stop_of_an_instance_take(workspace: Any) -> None:
     release = workspace.ledger.add_release(ENV, image().digest, configuration(stop=Stop(grace_ms=45_000)))
-    workspace.ledger.add_instances(ENV, release.number, 1, IPv4Network("10.99.0.0/24"))
+    workspace.ledger.add_instances(ENV, release.number, 1)
     with holder(workspace, agent=True, seconds=1.5) as process, hold_environment(workspace, ENV):
         assert workspace.said == [f"for the agent (process {process.pid}), which works there: 75 s at most"]
 

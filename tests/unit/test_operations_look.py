@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,7 +36,7 @@ def workspace(tmp_path: Path) -> Iterator[Any]:
     with Ledger(tmp_path / "ledger" / "instar.db", actor="ann") as ledger:
         ledger.save_settings(DEV, Settings())
         ledger.add_release(DEV, image("one").digest, configuration())
-        ledger.add_instances(DEV, 1, 3, IPv4Network("10.9.0.0/24"))
+        ledger.add_instances(DEV, 1, 3)
         ledger.remove_instance("web-dev-1-1", "over")
         ledger.set_active(DEV, 1)
         yield SimpleNamespace(ledger=ledger, provider=lambda name: Printed())

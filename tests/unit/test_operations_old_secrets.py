@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -41,7 +40,7 @@ class World:
         secrets = keep_secrets(self.state, self.folder, Environment(name="dev", secrets={"TOKEN": "token"}))
         made = Configuration(service=configuration().service, config={}, secrets=secrets)
         number = self.ledger.add_release(DEV, image().digest, made).number
-        self.ledger.add_instances(DEV, number, 1, IPv4Network("10.9.0.0/24"))
+        self.ledger.add_instances(DEV, number, 1)
         return secrets["TOKEN"]
 
     def kept(self) -> set[str]:

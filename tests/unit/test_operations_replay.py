@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from ipaddress import IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,7 +38,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         for environment in (DEV, LIVE):
             ledger.save_settings(environment, Settings())
             ledger.add_release(environment, image("one").digest, configuration())
-            ledger.add_instances(environment, 1, 1, IPv4Network("10.9.0.0/24"))
+            ledger.add_instances(environment, 1, 1)
         for minute in (5, 1):
             recorder = Recorder(new_recording(state, "web-dev-1-1", NOON.replace(minute=minute)), HEADER)
             recorder.output(f"minute {minute}".encode())

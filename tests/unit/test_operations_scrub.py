@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,7 +63,7 @@ def scrub(tmp_path: Path) -> Iterator[Scrub]:
     with Ledger(state.ledger, actor="agent") as ledger:
         ledger.save_settings(ENV, Settings())
         ledger.add_release(ENV, image("1").digest, configuration())
-        ledger.add_instances(ENV, 1, 1, IPv4Network("10.99.0.0/24"))
+        ledger.add_instances(ENV, 1, 1)
         hashed_files = HashedFiles(state.sealed)
         layers = SimpleNamespace(layers_in_use=lambda: [layer.diff_id for layer in LAYERS])
         workspace: Any = SimpleNamespace(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from ipaddress import IPv4Network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,8 +37,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         ledger.save_settings(ENV, Settings(replace_within_ms=60_000))
         for number, count in ((1, 2), (2, 1)):
             ledger.add_release(ENV, image(str(number)).digest, configuration({"N": str(number)}))
-            for one in ledger.add_instances(ENV, number, count, IPv4Network("10.99.0.0/24")):
-                ledger.set_process(one.id, machine.runtime.create(one, release(number), image()))
+            for one in ledger.add_instances(ENV, number, count):
+                machine.runtime.create(one, release(number), image())
+                ledger.set_made(one.id)
                 if number == 1:
                     machine.runtime.start(one)
                     ledger.set_started(one.id)

@@ -29,8 +29,8 @@ def workspace(tmp_path: Path) -> Iterator[Any]:
         for environment, count in ((DEV, 2), (LIVE, 1)):
             ledger.save_settings(environment, Settings())
             ledger.add_release(environment, image("one").digest, configuration())
-            ledger.add_instances(environment, 1, count, NETWORK)
-        ledger.add_instances(DEV, 1, 1, NETWORK, task="before 1")
+            ledger.add_instances(environment, 1, count)
+        ledger.add_instances(DEV, 1, 1, task="before 1")
         ledger.remove_instance("web-dev-1-1", "over")
         yield SimpleNamespace(ledger=ledger)
 

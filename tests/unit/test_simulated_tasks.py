@@ -20,13 +20,13 @@ def test_a_task_is_written_down_once_it_began_and_never_gets_traffic() -> None:
     runtime.start(TASK)
     runtime.start(TASK)
     assert runtime.tasks_run == [(1, "before 1")]
-    assert not runtime.well_at(TASK.address, 8080)
+    assert not runtime.well_at(runtime.find_address(TASK) or "", 8080)
     runtime.destroy(TASK, OF)
     web = instance(2, of=OF)
     runtime.create(web, OF, image())
     runtime.start(web)
     assert runtime.tasks_run == [(1, "before 1")]
-    assert runtime.well_at(web.address, 8080)
+    assert runtime.well_at(runtime.find_address(web) or "", 8080)
 
 
 def test_the_narrowest_behaviour_counts() -> None:

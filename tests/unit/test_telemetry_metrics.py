@@ -39,7 +39,7 @@ def group(
     served: Served = NOTHING,
 ) -> GroupView:
     made = dataclasses.replace(instance(serial, of=release(number)), created_at=BEFORE)
-    target = Target(name=made.id, address=made.address, port=8080)
+    target = Target(name=made.id, address="10.99.0.1", port=8080)
     routed = None if weight is None else RoutedTarget(target=target, weight=weight, sessions=0, up=up, served=served)
     return GroupView(instance=made, observed=Observed(id=made.id, state=state), probe=probe, routed=routed)  # type: ignore[arg-type]
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from instar.control.analysis import Verdict
 from instar.frozen import dataclass
+from instar.model.release import ONLY_ROLE
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Write new groups of a release into the ledger, each of so many ``members``; ``replacing`` says why, outside a
-    rollout."""
+    """Write new groups of a role of a release into the ledger, each of so many ``members``; ``replacing`` says why,
+    outside a rollout."""
 
     release: int
     members: tuple[int, ...]
     replacing: str | None = None
+    role: str = ONLY_ROLE
 
 
 @dataclass(frozen=True, slots=True)

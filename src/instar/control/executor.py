@@ -11,7 +11,6 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from ipaddress import IPv4Network
 
 from instar.control import actions, checks
 from instar.control.endings import ending_of
@@ -96,7 +95,7 @@ class Executor:
             case actions.BeginTask():
                 self._report.task(action.task)
                 environment = snapshot.environment.id
-                self._ledger.begin_task(environment, action.release, action.task, self._network())
+                self._ledger.begin_task(environment, action.release, action.task)
             case actions.EndTask():
                 self._end_task(snapshot, action)
             case actions.Smoke():
@@ -146,12 +145,11 @@ class Executor:
                 self._report.replacing(sum(action.members), action.replacing)
             elif snapshot.environment.rollout is None:
                 self._report.more(sum(action.members))
-        environment, network = snapshot.environment.id, self._network()
         self._ledger.add_instances(
-            environment,
+            snapshot.environment.id,
             action.release,
             len(action.members),
-            network,
+            role=action.role,
             replacing=action.replacing,
             members=action.members,
         )
@@ -177,11 +175,11 @@ class Executor:
         image = self._find_image(release.image)
         self._bring_secrets(release)
         self._provider.publish(image)
-        processes = at_once(lambda one: self._provider.create(one, release, image), instances, at_most=_AT_ONCE)
-        with self._ledger.transaction():
-            for instance, process in zip(instances, processes, strict=True):
-                if process is not None:
-                    self._ledger.set_process(instance.id, process)
+        at_once(lambda one: self._provider.create(one, release, image), instances, at_most=_AT_ONCE)
+        if snapshot.traits.waits_to_begin:
+            with self._ledger.transaction():
+                for instance in instances:
+                    self._ledger.set_made(instance.id)
         if action.start:
             self._start(instances)
 
@@ -196,11 +194,6 @@ class Executor:
         networks = require(self._provider.networks, f"say what instances of '{environment.id}' may reach")
         if networks.set_network(NetworkPlan.of(environment.id, environment.settings)):
             self._ledger.record("network-restored", environment.id, release=environment.active)
-
-    def _network(self) -> IPv4Network | None:
-        """Return what addresses are taken from, where the provider's instances have such of this machine."""
-        networks = self._provider.networks
-        return None if networks is None else networks.network()
 
     def _open_router(self, snapshot: Snapshot, release: Release) -> None:
         self._provider.expose(release, (), wanted_plan(snapshot, release))

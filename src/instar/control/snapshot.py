@@ -54,7 +54,7 @@ class GroupView:
 
     @property
     def was_made(self) -> bool:
-        return self.instance.process is not None or self.instance.started_at is not None
+        return self.instance.was_made
 
     @property
     def is_there(self) -> bool:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from instar.drift.rules import Ignored, sort_out
-from instar.drift.traffic import compare, misled
+from instar.drift.traffic import compare, misled, ports
 from instar.errors import EnvironmentBusy, InstarError, RouterError, StoreError
 from instar.frozen import dataclass
 from instar.ledger import Ledger
@@ -61,7 +61,7 @@ def check(
     """
     environment = state.id
     state = ledger.find_environment(environment) or state
-    instances = [one for one in ledger.instances(environment) if one.task is None and one.process is not None]
+    instances = [one for one in ledger.instances(environment) if one.task is None and one.was_made]
     releases = {number: ledger.get_release(environment, number) for number in {one.release for one in instances}}
     images, damaged = _images(store, hashed_files, releases.values(), deep=deep)
     subjects = [
@@ -202,9 +202,10 @@ def _router(
     try:
         router = inspects.router(state.id)
         if not at_rest:
-            yield from misled(_that_are_there(ledger, instances), releases, router)
+            there = _that_are_there(ledger, instances)
+            yield from misled(inspects.targets(there, ports(releases.values())), router)
             return
-        yield from compare(state, instances, releases, router)
+        yield from compare(state, instances, inspects.targets(instances, ports(releases.values())), router)
         if not router.running and not found and _is_missed(ledger, provider, state, releases):
             yield Finding(instance=None, kind="router", path="HAProxy", expected="it runs", observed="nothing runs")
     except (RouterError, EnvironmentBusy) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentState, Instance, Release
@@ -10,11 +10,12 @@ from instar.providers.base import RoutedTarget, RouterState, Target
 
 
 def compare(
-    state: EnvironmentState, instances: Sequence[Instance], releases: Mapping[int, Release], router: RouterState
+    state: EnvironmentState, instances: Sequence[Instance], targets: Sequence[Target], router: RouterState
 ) -> Iterator[Finding]:
-    """Yield what differs. Only asked while nobody acts on the environment: then it is not half way to something."""
-    yield from misled(instances, releases, router)
-    known = {one.name: one for one in targets(instances, releases)}
+    """Yield what differs from ``targets``, which is where ``instances`` really are. Only asked while nobody acts on the
+    environment: then it is not half way to something."""
+    yield from misled(targets, router)
+    known = {one.name: one for one in targets}
     at = {(one.address, one.port): one for one in known.values()}
     release_of = {instance.id: instance.release for instance in instances}
     rollout = state.rollout
@@ -33,10 +34,10 @@ def compare(
         )
 
 
-def misled(instances: Sequence[Instance], releases: Mapping[int, Release], router: RouterState) -> Iterator[Finding]:
+def misled(targets: Sequence[Target], router: RouterState) -> Iterator[Finding]:
     """Yield where the router has another address for an instance than its own, which never changes: whoever acts on
     the environment has no part in it."""
-    known = {one.name: one for one in targets(instances, releases)}
+    known = {one.name: one for one in targets}
     for one in router.targets:
         target = known.get(one.target.name)
         if target is not None and _is_misled(target, one):
@@ -47,13 +48,9 @@ def _is_misled(target: Target, routed: RoutedTarget) -> bool:
     return (target.address, target.port) != (routed.target.address, routed.target.port)
 
 
-def targets(instances: Sequence[Instance], releases: Mapping[int, Release]) -> tuple[Target, ...]:
-    """Return the instances that a router can know."""
-    return tuple(
-        Target(name=one.id, address=one.address, port=port)
-        for one in instances
-        if one.task is None and (port := releases[one.release].service.port) is not None
-    )
+def ports(releases: Iterable[Release]) -> Mapping[int, int]:
+    """Return the port of each release that a router can send requests to, by its number."""
+    return {one.number: one.service.port for one in releases if one.service.port is not None}
 
 
 def _finding(one: RoutedTarget, expected: str, observed: str) -> Finding:

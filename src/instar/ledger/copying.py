@@ -13,8 +13,14 @@ from instar.ledger.events import MOVED, moved
 from instar.ledger.ledger import Ledger
 from instar.ledger.session import Row, Session
 
-_TABLES = ("environments", "settings", "releases", "rollouts", "instances", "tasks", "secret_keys", "secrets", "events")
-_ORDER = {"events": "seq", "secret_keys": "one", "instances": "serial", "environments": "id", "rollouts": "id"}
+_TABLES = (
+    *("environments", "settings", "releases", "rollouts", "instances", "provider_records", "tasks"),
+    *("secret_keys", "secrets", "events"),
+)
+_ORDER = {
+    **{"environments": "id", "rollouts": "id", "instances": "serial", "provider_records": "instance"},
+    **{"secret_keys": "one", "events": "seq"},
+}
 _LAST = "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1"
 _AT = "SELECT hash FROM events WHERE seq = :seq"
 _PATIENT = "SET LOCAL idle_in_transaction_session_timeout = 0"  # it waits for the copy

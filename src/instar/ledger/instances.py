@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from ipaddress import IPv4Network
+from typing import Any
 
-from instar.errors import NotFound, Refused
-from instar.ledger.addresses import next_free
+from instar.errors import NotFound
 from instar.ledger.environments import Environments
 from instar.ledger.events import Events
 from instar.ledger.releases import Releases
 from instar.ledger.rows import (
     INSTANCE,
-    address_value,
     ending_value,
     instance_value,
     instance_values,
+    record_value,
     time_text,
     time_value,
 )
 from instar.ledger.session import Row, Session
 from instar.model.codec import to_json
 from instar.model.digest import Digest
-from instar.model.release import BY_ITSELF, Ending, EnvironmentId, Instance, Process, Release, Taint, TaintKind
+from instar.model.release import BY_ITSELF, ONLY_ROLE, Ending, EnvironmentId, Instance, Taint, TaintKind
 
 _SELECT = f"SELECT {INSTANCE}"
 _SELECT_PLACED = f"{_SELECT}, e.service || '/' || e.environment AS place"
@@ -51,19 +50,23 @@ _OF_REMOVED = """
       JOIN settings s ON s.environment = e.id
                      AND s.version = (SELECT max(version) FROM settings WHERE environment = e.id)
      WHERE e.removed_at IS NOT NULL ORDER BY i.serial"""
-_HELD = "SELECT address FROM instances WHERE removed_at IS NULL AND address <> ''"
-_LAST = "SELECT address FROM instances WHERE address <> '' ORDER BY serial DESC LIMIT 1"
+_PROVIDER_RECORDS = f"""
+    {_SELECT_PLACED}, p.value
+      FROM provider_records p JOIN instances i ON i.id = p.instance JOIN environments e ON e.id = i.environment
+      JOIN settings s ON s.environment = e.id
+                     AND s.version = (SELECT max(version) FROM settings WHERE environment = e.id)
+     WHERE i.removed_at IS NULL AND s.value ->> 'provider' = :provider
+           AND coalesce(e.machine, :machine) = :machine ORDER BY i.serial"""  # noqa: S608  all of it stands here
 _LAST_K = "SELECT coalesce(max(k), 0) AS k FROM instances WHERE stem = :stem"
 _ADD = """
-    INSERT INTO instances (serial, id, environment, release, stem, k, address, created_at, task, replacing, members)
+    INSERT INTO instances (serial, id, environment, release, role, stem, k, created_at, task, replacing, members)
     VALUES ((SELECT coalesce(max(serial), 0) + 1 FROM instances),
-            :id, :environment, :release, :stem, :k, :address, :now, :task, :replacing, :members)"""
+            :id, :environment, :release, :role, :stem, :k, :now, :task, :replacing, :members)"""
 _REPLACED = """
     SELECT created_at, removed_at, replacing FROM instances
      WHERE environment = :environment AND release = :release AND created_at > :since AND replacing IS NOT NULL
      ORDER BY created_at"""
-_SET_PROCESS = """
-    UPDATE instances SET boot_id = :boot_id, pid = :pid, start_time = :start_time, started_at = NULL WHERE id = :id"""
+_SET_MADE = "UPDATE instances SET made = 1 WHERE id = :id"
 _SET_STARTED = "UPDATE instances SET started_at = :now WHERE id = :id"
 _TAINT = "UPDATE instances SET taint = :taint WHERE id = :id"
 _DRIFTED = "UPDATE instances SET drifted_at = coalesce(drifted_at, :now) WHERE id = :id"
@@ -98,37 +101,34 @@ class Instances:
         environment_id: EnvironmentId,
         release: int,
         count: int,
-        network: IPv4Network | None,
         *,
+        role: str = ONLY_ROLE,
         task: str | None = None,
         replacing: str | None = None,
         members: Sequence[int] = (),
     ) -> tuple[Instance, ...]:
-        """Write ``count`` new instances of a release, each with an id, a serial and an address that nothing else has.
+        """Write ``count`` new groups of a role of a release, each with an id and a serial that nothing else has.
 
         ``task``: they run that task of it; ``replacing``: why they are made outside a rollout; ``members``: of how many
-        members each consists, one if nothing is said. Where there is no ``network`` they have no addresses.
-
-        Raises Refused when ``network`` has not as many free addresses.
+        members each consists, one if nothing is said.
         """
         with self._events.transaction():
             environment = self._environments.changeable(environment_id)
             of = self._releases.get_release(environment_id, release)
-            addresses = self._free_addresses(of, count, network) if network is not None else ("",) * count
             sizes = dict(enumerate(members))
-            if not addresses:
+            if not count:
                 return ()
             stem = f"{environment_id.service}-{environment_id.name}-{release}"
             before = self._session.row(_LAST_K, stem=stem)
             first = 1 + (before["k"] if before else 0)
             now = self._events.clock.text()
-            for k, address in enumerate(addresses, first):
-                size = sizes.get(k - first, 1)
-                values = {"environment": environment, "release": release, "stem": stem, "k": k, "address": address}
-                values["id"] = f"{stem}-{k}"
-                self._session.write(_ADD, **values, now=now, task=task, replacing=replacing, members=size)
-            added = {f"{stem}-{k}": address for k, address in enumerate(addresses, first)}
-            why: dict[str, object] = {name: word for name, word in (("task", task), ("replacing", replacing)) if word}
+            for k in range(first, first + count):
+                values = {"id": f"{stem}-{k}", "environment": environment, "release": release, "role": role}
+                values |= {"stem": stem, "k": k, "task": task, "replacing": replacing}
+                self._session.write(_ADD, **values, now=now, members=sizes.get(k - first, 1))
+            added = [f"{stem}-{k}" for k in range(first, first + count)]
+            said = {"role": role, "task": task, "replacing": replacing}
+            why: dict[str, object] = {name: word for name, word in said.items() if word}
             if any(size != 1 for size in members):
                 why["members"] = dict(zip(added, members, strict=True))
             self._events.add("launch", environment_id, release, of.image, {"instances": added, **why})
@@ -177,16 +177,19 @@ class Instances:
             for row in self._session.rows(_OF_REMOVED)
         )
 
-    def set_process(self, instance_id: str, process: Process) -> Instance:
-        """Write which process an instance is; another one than before has not started yet."""
+    def provider_records(self, provider: str, machine: str) -> tuple[tuple[Instance, Mapping[str, Any]], ...]:
+        """Return what an older Instar wrote here of ``provider``'s instances on ``machine``, for it to take over: of
+        those that are not removed, in the order in which they were planned."""
+        rows = self._session.rows(_PROVIDER_RECORDS, provider=provider, machine=machine)
+        return tuple((instance_value(row), record_value(row)) for row in rows)
+
+    def set_made(self, instance_id: str) -> Instance:
+        """Write that an instance is made, and waits to begin. Nothing when that was written already."""
         with self._events.transaction():
             row = self._live_row(instance_id)
-            known = instance_value(row)
-            if known.process == process:
-                return known
-            values = {"boot_id": process.boot_id, "pid": process.pid, "start_time": process.start_time}
-            self._session.write(_SET_PROCESS, id=instance_id, **values)
-            self._about("created", row, **values)
+            if not instance_value(row).made:
+                self._session.write(_SET_MADE, id=instance_id)
+                self._about("created", row)
             return self._get_instance(instance_id)
 
     def set_started(self, instance_id: str) -> Instance:
@@ -263,24 +266,12 @@ class Instances:
         return None if row is None else ending_value(row)
 
     def remove_instance(self, instance_id: str, reason: str) -> None:
-        """Write that nothing is left of an instance: its address is free. Does nothing to a removed one."""
+        """Write that nothing is left of an instance. Does nothing to a removed one."""
         with self._events.transaction():
             row = self._row(instance_id)
             if row["removed_at"] is None:
                 self._session.write(_REMOVE, id=instance_id, now=self._events.clock.text())
                 self._about("destroyed", row, reason=reason)
-
-    def _free_addresses(self, release: Release, count: int, network: IPv4Network) -> tuple[str, ...]:
-        held = [address_value(row["address"]) for row in self._session.rows(_HELD)]
-        last = self._session.row(_LAST)
-        found = next_free(network, held, address_value(last["address"]) if last else None, count)
-        if len(found) < count:
-            raise Refused(
-                f"cannot launch {count} instances of '{release.environment}': "
-                f"{network} has {len(found)} free addresses, {len(held)} are in use",
-                hint="destroy environments that are not needed any more: instar status shows all",
-            )
-        return found
 
     def _about(self, kind: str, row: Row, **detail: object) -> None:
         environment = instance_value(row).environment

@@ -96,8 +96,8 @@ class Ledger:
         self.add_instances, self.instances = instances.add_instances, instances.instances
         self.replacements, self.owed = instances.replacements, instances.owed
         self.instance_names, self.instance_releases = instances.instance_names, instances.instance_releases
-        self.instances_of_removed = instances.instances_of_removed
-        self.set_process, self.set_started, self.taint = instances.set_process, instances.set_started, instances.taint
+        self.instances_of_removed, self.provider_records = instances.instances_of_removed, instances.provider_records
+        self.set_made, self.set_started, self.taint = instances.set_made, instances.set_started, instances.taint
         self.set_ending, self.endings, self.find_ending = instances.set_ending, instances.endings, instances.find_ending
         self.remove_instance, self.drifted = instances.remove_instance, instances.drifted
         self.begin_task, self.end_task = tasks.begin_task, tasks.end_task

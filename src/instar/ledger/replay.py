@@ -14,6 +14,7 @@ from typing import Any, Final
 from instar.ledger.session import Engine, Row
 from instar.ledger.tables import Tables, read_tables, text_digest
 from instar.model.codec import canonical, parse
+from instar.model.release import ONLY_ROLE
 
 _ROWS = "SELECT id FROM environments WHERE service || '/' || environment = :place ORDER BY id DESC LIMIT 1"
 _ENDS: Final = {"rollouts": "ended_at", "instances": "removed_at", "tasks": "ended_at"}
@@ -170,14 +171,15 @@ def _rollout_ended(tables: Tables, event: Row, detail: Mapping[str, Any]) -> Non
 
 
 def _launch(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
-    for name, address in dict(detail["instances"]).items():
-        nothing = dict.fromkeys(("boot_id", "pid", "start_time", "started_at", "removed_at", "taint", "ending"))
+    for name in detail["instances"]:  # an older Instar wrote their addresses, by their names
+        nothing = dict.fromkeys(("started_at", "removed_at", "taint", "ending"))
         tables["instances"][name] = {
             **nothing,
             "ended_at": None,
             "drifted_at": None,
+            "made": 0,
             "release": event["release"],
-            "address": address,
+            "role": detail.get("role", ONLY_ROLE),
             "created_at": event["at"],
             "task": detail.get("task"),
             "replacing": detail.get("replacing"),
@@ -189,8 +191,7 @@ def _launch(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
 
 
 def _created(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
-    process = {name: detail[name] for name in ("boot_id", "pid", "start_time")}
-    tables["instances"][detail["instance"]] |= {**process, "started_at": None}
+    tables["instances"][detail["instance"]] |= {"made": 1, "started_at": None}
 
 
 def _started(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:

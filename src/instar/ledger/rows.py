@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from ipaddress import IPv4Address
 from typing import Any, ParamSpec, TypeVar
 
 from instar.errors import LedgerDamaged
@@ -20,7 +19,6 @@ from instar.model.release import (
     Event,
     Instance,
     OwnNames,
-    Process,
     Release,
     Rollout,
     Stage,
@@ -60,12 +58,6 @@ def time_text(at: datetime) -> str:
 def time_value(text: str) -> datetime:
     """Return an aware time that :func:`time_text` has written."""
     return _time(text)
-
-
-@_damage_known
-def address_value(text: str) -> str:
-    """Return the address of an instance, "" for one whose provider gives none."""
-    return _address(text)
 
 
 @_damage_known
@@ -157,8 +149,8 @@ def task_value(row: Row) -> TaskRun:
 
 
 INSTANCE = """
-    i.id, i.serial, i.release, i.address, i.created_at, i.started_at, i.boot_id, i.pid, i.start_time, i.task,
-    i.replacing, i.taint, i.ending, i.ended_at, i.members, i.role"""
+    i.id, i.serial, i.release, i.created_at, i.made, i.started_at, i.task, i.replacing, i.taint, i.ending, i.ended_at,
+    i.members, i.role"""
 
 
 @_damage_known
@@ -179,12 +171,9 @@ def _instance(
     name: str,
     serial: int,
     release: int,
-    address: str,
     created: str,
+    made: int,
     started: str | None,
-    boot_id: str | None,
-    pid: int | None,
-    start_time: int | None,
     task: str | None,
     replacing: str | None,
     taint: str | None,
@@ -194,16 +183,14 @@ def _instance(
     role: str,
 ) -> Instance:
     """Take columns by their order: there can be thousands of rows, and names take longer."""
-    known = boot_id is not None and pid is not None and start_time is not None
     return Instance(
         id=name,
         serial=serial,
         environment=environment,
         release=release,
-        address=_address(address),
         created_at=_time(created),
+        made=bool(made),
         started_at=_time(started) if started else None,
-        process=Process(boot_id=boot_id, pid=pid, start_time=start_time) if known else None,  # type: ignore[arg-type]
         task=task,
         replacing=replacing,
         taint=from_json(Taint, parse(taint)) if taint else None,
@@ -225,16 +212,18 @@ def ending_value(row: Row) -> Ending:
     return found
 
 
+@_damage_known
+def record_value(row: Row) -> Mapping[str, Any]:
+    """``row`` has the ``value`` of what a provider takes over."""
+    return dict(parse(row["value"]))
+
+
 def _time(text: str) -> datetime:
     """Raises ValueError for what is no aware time of the years in which one can count on."""
     found = datetime.fromisoformat(text)
     if found.tzinfo is None or not _YEARS[0] <= found.year < _YEARS[1]:
         raise ValueError(f"{text:.40} is no time that Instar has written")
     return found
-
-
-def _address(text: str) -> str:
-    return str(IPv4Address(str(text))) if text else ""
 
 
 def _time_or_none(text: str | None) -> datetime | None:

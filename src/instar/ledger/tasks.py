@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Network
 from typing import Any
 
 from instar.errors import NotFound, Refused
@@ -56,9 +55,7 @@ class Tasks:
         row = self._session.row(_WROTE, environment=self._environments.row_id(environment), number=number)
         return row is not None and bool(row["wrote"])
 
-    def begin_task(
-        self, environment_id: EnvironmentId, release: int, name: str, network: IPv4Network | None
-    ) -> Instance:
+    def begin_task(self, environment_id: EnvironmentId, release: int, name: str) -> Instance:
         """Write that task ``name`` begins, and the instance that runs it. Raises Refused when it was begun before."""
         with self._events.transaction():
             environment = self._environments.changeable(environment_id)
@@ -66,7 +63,7 @@ class Tasks:
                 raise Refused(
                     f"cannot run task '{name}' of release {release} of '{environment_id}': it was begun before"
                 )
-            (instance,) = self._instances.add_instances(environment_id, release, 1, network, task=name)
+            (instance,) = self._instances.add_instances(environment_id, release, 1, task=name)
             self._session.write(
                 _BEGIN,
                 environment=environment,

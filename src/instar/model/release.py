@@ -57,17 +57,7 @@ class Release:
         return self.configuration.service
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Process:
-    """A process, known for ever: pid numbers come back, these three together don't.
-
-    ``start_time`` is field 22 of /proc/PID/stat, in clock ticks since boot.
-    """
-
-    boot_id: str
-    pid: int
-    start_time: int
-
+ONLY_ROLE: Final = ""  # of a release whose image is run in one way
 
 TaintKind = Literal["person", "shell", "drift"]
 
@@ -112,7 +102,8 @@ class Ending:
 class Instance:
     """A group of a release, as intended: one instance, or so many ``members`` where an engine runs several as one.
 
-    ``serial`` is unique in the ledger and never used again. ``role``: of which role of its release; "" is its only one.
+    ``serial`` is unique in the ledger and never used again. ``role``: of which role of its release. ``made``: its
+    provider has made it, and it has begun, or waits to.
 
     ``task``: it runs one of the release's tasks ("before 1") instead of the service. ``replacing``: why it was planned
     outside a rollout: others had "ended", were "unwell", "drifted", "tainted", too "old", or a "hot" release lacked it.
@@ -122,16 +113,19 @@ class Instance:
     serial: int
     environment: EnvironmentId
     release: int
-    address: str  # IPv4, on the provider's network
     created_at: datetime
+    made: bool = False
     started_at: datetime | None = None
-    process: Process | None = None
     task: str | None = None
     replacing: str | None = None
     taint: Taint | None = None
     ending: Ending | None = None  # written before anything of it is removed
     members: int = 1
-    role: str = ""
+    role: str = ONLY_ROLE
+
+    @property
+    def was_made(self) -> bool:
+        return self.made or self.started_at is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@
 ├── logs/INSTANCE.log                                (providers/local)
 ├── recordings/            what shells showed        (operations/)
 ├── evidence/              what drifted instances were like before they went (operations/)
+├── allocations/INSTANCE.json                        (providers/local)
 ├── routers/SERVICE/ENV/   haproxy.cfg, the holder's files
 ├── crashes/               what no command foresaw, the newest (cli/)
 ├── notified               number of the last event that the agent told of (telemetry/)

@@ -17,7 +17,7 @@ def cut_connections(workspace: Workspace, state: EnvironmentState | None, settin
     if state is None:
         return
     plan = NetworkPlan.of(state.id, settings)
-    instances = [one for one in workspace.ledger.instances(state.id) if one.process is not None]
+    instances = [one for one in workspace.ledger.instances(state.id) if one.was_made]
     networks = workspace.provider(state.settings.provider).networks
     found = networks.cut(plan, instances) if networks is not None else {}
     for name, lines in found.items():

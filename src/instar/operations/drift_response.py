@@ -20,7 +20,7 @@ from typing import Any, Final
 from instar import durable
 from instar.control.lease import with_lease
 from instar.drift.check import Checked, check
-from instar.drift.traffic import targets
+from instar.drift.traffic import ports
 from instar.errors import EnvironmentBusy, HostError, InstarError, RouterError
 from instar.model.codec import to_json
 from instar.model.drift import Finding
@@ -245,5 +245,6 @@ def _put_right(workspace: Workspace, state: EnvironmentState) -> None:
     plan = RouterPlan.of(state.id, state.settings, active.service, services, state.names)
     provider = with_lease(workspace.ledger, workspace.provider(state.settings.provider), state.id)
     inspects = require(provider.inspects, f"put the router of '{state.id}' right")
-    inspects.restore_router(plan, targets(instances, releases))
+    serving = [one for one in instances if one.task is None]
+    inspects.restore_router(plan, inspects.targets(serving, ports(releases.values())))
     workspace.ledger.record("router-restored", state.id, release=state.active)

@@ -129,7 +129,7 @@ def _instance(group: GroupView) -> InstanceStatus:
         id=group.id,
         state=group.state,
         healthy=healthy if group.state == "running" else None if group.state == "created" else False,
-        address=group.instance.address,
+        address=group.observed.address or "",
         started_at=group.instance.started_at,
         reason=_reason(group),
         taint=_taint(group),

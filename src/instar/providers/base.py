@@ -16,7 +16,7 @@ from instar.model.definition import Headers, Service
 from instar.model.digest import Digest
 from instar.model.environment import Check, HostNames, Network, Settings
 from instar.model.image import Image
-from instar.model.release import EnvironmentId, Instance, OwnNames, Process, Release, Served
+from instar.model.release import EnvironmentId, Instance, OwnNames, Release, Served
 from instar.model.survey import Survey
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ class Observed:
     """A group as it is. ``created``: everything is made, its first process has not begun. ``ending``: it was told to
     end, and something of it is left. ``ready``: so many of its members answer, where the engine itself knows.
 
-    ``process`` is None unless created or running. ``exit_status`` is of a stopped one where it is known
-    (128 + signal for one that a signal ended), ``signal`` that signal's name; ``out_of_memory``: it, or a process of
-    it, was killed for that. ``reason`` says more for people ("killed: out of memory").
+    ``address``: where it is on this machine's network, if it is on one. ``exit_status`` is of a stopped one where it is
+    known (128 + signal for one that a signal ended), ``signal`` that signal's name; ``out_of_memory``: it, or a process
+    of it, was killed for that. ``reason`` says more for people ("killed: out of memory").
     """
 
     id: str
     state: Literal["absent", "created", "running", "ending", "stopped"]
-    process: Process | None = None
+    address: str | None = None
     ready: int | None = None
     exit_status: int | None = None
     reason: str | None = None
@@ -360,10 +360,10 @@ class Provider(Protocol):
     def observe(self, environment: EnvironmentId, groups: Sequence[Instance]) -> Observation:
         """Return how each of ``groups`` is now, and where the traffic goes."""
 
-    def create(self, group: Instance, release: Release, image: Image) -> Process | None:
+    def create(self, group: Instance, release: Release, image: Image) -> None:
         """Have a group made: of the service's command or, with a ``task``, of the command of that task of its release.
 
-        It waits to begin where the traits say so. Returns the process that waits, where there is one on this machine.
+        It waits to begin where the traits say so.
         Raises ProviderError (its message is for people: a command that is not in the image is named here) and leaves
         nothing behind when it can't be made.
         """

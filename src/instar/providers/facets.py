@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from ipaddress import IPv4Network
 from typing import Any, Protocol, TypeVar
 
 from instar.errors import Refused
@@ -65,6 +64,9 @@ class Inspects(Protocol):
 
     def router(self, environment: EnvironmentId) -> RouterState:
         """Return what the router does now, by the addresses of its targets."""
+
+    def targets(self, groups: Sequence[Instance], ports: Mapping[int, int]) -> tuple[Target, ...]:
+        """Return where requests to ``groups`` go, as a router has to know it; ``ports`` are of their releases."""
 
     def restore_router(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
         """Make the router as it was made again, without losing a request: ``plan``, and of ``targets`` those that it
@@ -174,12 +176,6 @@ class Sweeps(Protocol):
 
 class Networks(Protocol):
     """Gives instances addresses of a network of this machine, and says what they may reach."""
-
-    def network(self) -> IPv4Network:
-        """Return the network that instance addresses are taken from; its first host is the provider's own.
-
-        Decides it and writes it down at the first call. Raises HostError when every candidate is taken.
-        """
 
     def network_plan(self, environment: EnvironmentId) -> NetworkPlan | None:
         """Return the plan in force for what the instances of ``environment`` may reach; None where none is (any

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from instar.errors import Refused
+from instar.errors import ProviderError, Refused
 from instar.frozen import dataclass
 from instar.model.definition import Service
 from instar.model.drift import Finding
 from instar.model.environment import Check, Settings
 from instar.model.image import Image
-from instar.model.release import EnvironmentId, Instance, Process, Release
+from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import (
     Observation,
     Observed,
@@ -33,12 +33,19 @@ class Runtime(Networks, Volumes, Layers, Shells, Ends, Protocol):
     def room_bytes(self) -> int:
         """Return how much memory this machine can still give to new instances."""
 
-    def create(self, instance: Instance, release: Release, image: Image) -> Process:
-        """Make everything that ``instance`` needs and its first process, which waits to begin.
+    def room_addresses(self) -> int:
+        """Return how many more instances can have an address of this machine's network."""
+
+    def find_address(self, instance: Instance) -> str | None:
+        """Return the address of an instance: the same for as long as anything of it is left. None of one that has none
+        yet, or where it is lost."""
+
+    def create(self, instance: Instance, release: Release, image: Image) -> None:
+        """Make everything that ``instance`` needs, an address too, and its first process, which waits to begin.
 
         That is the service's command or, of an instance with a ``task``, the command of that task of its release.
 
-        Returns that process. Raises ProviderError (its message is for people: a command that is not in the image
+        Raises ProviderError (its message is for people: a command that is not in the image
         is named here) and leaves nothing behind when it fails.
         """
 
@@ -69,6 +76,9 @@ class Runtime(Networks, Volumes, Layers, Shells, Ends, Protocol):
 
         A half-made or half-removed instance is fine. Returns when nothing of it is left.
         """
+
+    def release(self, instances: Sequence[str]) -> None:
+        """Let others have the addresses of those of ``instances`` of which nothing is left. No router names them."""
 
     def clear_orphans(self, known: Callable[[], Sequence[Instance]]) -> tuple[str, ...]:
         """Remove whatever carries this state directory's id and belongs to none of ``known()``; return their names.
@@ -211,7 +221,7 @@ class MachineProvider:
         self, environment: EnvironmentId, settings: Settings, service: Service, *, launching: bool
     ) -> tuple[str, ...]:
         if launching:
-            self._require_room(settings, service)
+            self._require_room(environment, settings, service)
         if service.port is not None and settings.is_reached:
             self.router.check(RouterPlan.of(environment, settings, service))
         if service.port is not None and settings.names.sites and self.edge is not None:
@@ -235,8 +245,8 @@ class MachineProvider:
         )
         return Observation(groups=observed, traffic=traffic)
 
-    def create(self, group: Instance, release: Release, image: Image) -> Process:
-        return self.runtime.create(group, release, image)
+    def create(self, group: Instance, release: Release, image: Image) -> None:
+        self.runtime.create(group, release, image)
 
     def start(self, group: Instance) -> None:
         self.runtime.start(group)
@@ -251,14 +261,22 @@ class MachineProvider:
         if groups:
             port = release.service.port
             assert port is not None
-            targets = [Target(name=one.id, address=one.address, port=port) for one in groups]
+            targets = _targets(self.runtime, groups, {release.number: port})
+            if len(targets) < len(groups):
+                lost = sorted({one.id for one in groups} - {one.name for one in targets})[0]
+                raise ProviderError(
+                    f"cannot send requests to '{lost}': what says its address is damaged, or gone",
+                    hint=f"have it replaced: instar taint {release.environment} {lost}",
+                )
             self.router.attach(release.environment, targets)
 
     def route(self, environment: EnvironmentId, weights: Mapping[str, int]) -> float:
         return self.router.route(environment, weights)
 
     def withdraw(self, environment: EnvironmentId, names: Sequence[str]) -> int:
-        return self.router.detach(environment, names)
+        cut = self.router.detach(environment, names)
+        self.runtime.release(names)
+        return cut
 
     def ask(self, group: Instance, release: Release, check: Check | None = None) -> Probe:
         return self.runtime.probe(group, release) if check is None else self.runtime.check(group, release, check)
@@ -303,7 +321,14 @@ class MachineProvider:
         passed = None if self.edge is None else self.edge.passed(environment)
         return plan if passed is None else replace(plan, names=passed.names, expected=passed.expected)
 
-    def _require_room(self, settings: Settings, service: Service) -> None:
+    def _require_room(self, environment: EnvironmentId, settings: Settings, service: Service) -> None:
+        addresses = self.runtime.room_addresses()
+        if settings.instances > addresses:
+            raise Refused(
+                f"cannot launch {settings.instances} instances of '{environment}': "
+                f"this machine's network has {addresses} free addresses",
+                hint="destroy environments that are not needed any more: instar status shows all",
+            )
         needed, room = settings.instances * service.limits.memory_bytes, self.runtime.room_bytes()
         if needed > room:
             raise Refused(
@@ -330,6 +355,9 @@ class MachineInspection:
     def router(self, environment: EnvironmentId) -> RouterState:
         return self.routes.observe(environment)
 
+    def targets(self, groups: Sequence[Instance], ports: Mapping[int, int]) -> tuple[Target, ...]:
+        return _targets(self.runtime, groups, ports)
+
     def restore_router(self, plan: RouterPlan, targets: Sequence[Target]) -> None:
         self.routes.restore(plan, targets)
         if self.edge is not None and (plan.names.sites or plan.expected):
@@ -337,3 +365,8 @@ class MachineInspection:
 
     def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
         return self.runtime.processes(instance)
+
+
+def _targets(runtime: Runtime, groups: Sequence[Instance], ports: Mapping[int, int]) -> tuple[Target, ...]:
+    found = ((one, runtime.find_address(one)) for one in groups if one.release in ports)
+    return tuple(Target(name=one.id, address=at, port=ports[one.release]) for one, at in found if at is not None)

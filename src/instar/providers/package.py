@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from instar.providers.base import Traits
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from instar.host.filesystems.layers import LayerImages
     from instar.model.component import Component
     from instar.model.machine import MachineSettings
+    from instar.model.release import Instance
     from instar.model.state import StateDirectory
     from instar.providers.base import Provider
     from instar.store import Store
@@ -34,6 +36,10 @@ class Site(Protocol):
 
     @property
     def layers(self) -> LayerImages: ...
+
+    def provider_records(self, provider: str) -> Sequence[tuple[Instance, Mapping[str, Any]]]:
+        """Return what an older Instar kept in the ledger of what is ``provider``'s own, of its instances on this
+        machine: their address and first process. Whoever keeps such takes it over when it is opened."""
 
     def find_state_id(self) -> str | None:
         """Return the same digits, None where none were made yet. Raises HostError when they are damaged."""

@@ -30,8 +30,9 @@ from instar import durable
 from instar.errors import RouterError
 from instar.frozen import dataclass
 from instar.model.codec import from_json, parse
-from instar.model.release import EnvironmentId, Process
+from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
+from instar.process import Process
 from instar.router import waiting
 from instar.router.previews import MAP
 from instar.waiting import Deadline, until

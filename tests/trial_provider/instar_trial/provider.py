@@ -25,7 +25,8 @@ from instar.model.declaration import key
 from instar.model.definition import Service
 from instar.model.environment import Check, Settings
 from instar.model.image import Image
-from instar.model.release import EnvironmentId, Instance, Process, Release, Served
+from instar.model.release import EnvironmentId, Instance, Release, Served
+from instar.process import Process
 from instar.providers.base import Observation, Observed, Probe, RouterPlan, Traffic, Traits
 from instar.providers.commands import command_of
 from instar.providers.package import Site
@@ -213,7 +214,7 @@ class TrialProvider:
         if not folder.exists() or (folder / "ending").exists():
             return Observed(id=group.id, state="ending" if folder.exists() else "absent")
         if child is not None:
-            return Observed(id=group.id, state="running", process=child)
+            return Observed(id=group.id, state="running", address=_address(group))
         status = _text(folder / "exit")
         state: Literal["created", "stopped"] = "stopped" if (folder / "pid").exists() else "created"
         return Observed(id=group.id, state=state, exit_status=int(status) if status else None)

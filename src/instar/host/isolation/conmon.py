@@ -23,7 +23,7 @@ from instar.frozen import dataclass
 from instar.host.isolation import runc
 from instar.host.kernel import cgroups
 from instar.host.processes import processes
-from instar.model.release import Process
+from instar.process import Process
 
 PROGRAM = "conmon"
 _CREATE_TIMEOUT_S = 60.0

@@ -19,7 +19,7 @@ from instar import durable, process
 from instar.errors import CommandFailed, HostError
 from instar.frozen import dataclass
 from instar.host.processes import output, processes, rlimits
-from instar.model.release import Process
+from instar.process import Process
 from instar.waiting import Deadline
 
 PROGRAM = "runc"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from instar.host.processes import proc
-from instar.model.release import Process
+from instar.process import Process
 from instar.syscalls import boot_id
 
 _START_TIME = 22 - 3  # of what follows the name in /proc/PID/stat. Source: proc(5)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from instar import durable
@@ -24,12 +24,13 @@ from instar.host.processes import rlimits
 from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.keyed import keyed_digest
-from instar.model.release import Instance, Process, Release
+from instar.model.release import Instance, Release
 from instar.model.state import StateDirectory
+from instar.process import Process
 from instar.providers.commands import command_of, place_of_command, volumes_of
-from instar.providers.local import logs, record, root
+from instar.providers.local import allocations, logs, record, root
 from instar.providers.local.inspection import facts, modes
-from instar.providers.local.names import SECRETS, InstanceNames, address_of
+from instar.providers.local.names import SECRETS, InstanceNames
 from instar.providers.local.root import Owner
 
 _HOME = "/tmp"  # noqa: S108  the only place that every command may write to
@@ -43,6 +44,7 @@ class Order:
 
     names: InstanceNames
     instance: Instance
+    address: IPv4Address
     release: Release
     image: Image
     images: LayerImages
@@ -52,7 +54,7 @@ class Order:
         return _numbers(self.image.config.user)
 
 
-def create(order: Order, subnet: IPv4Network, *, shift_owners: bool) -> Process:
+def create(order: Order, subnet: IPv4Network, *, shift_owners: bool) -> None:
     """Make everything of an instance and its first process, which waits to begin.
 
     Raises Unsupported when ``shift_owners`` and this machine cannot; ProviderError, HostError, ComponentMissing.
@@ -79,8 +81,8 @@ def create(order: Order, subnet: IPv4Network, *, shift_owners: bool) -> Process:
     root.hide_volumes(names)
     seals = {str(diff_id): order.images.seal(Digest(diff_id)) for diff_id, _ in layers}
     facts.write(names, process, layers, modes=modes.modes(process.pid), seals=seals, guest=guest)
+    allocations.set_process(names, process)
     record.write_process(names, process)
-    return process
 
 
 def _layers(order: Order) -> list[Digest]:
@@ -91,12 +93,11 @@ def _layers(order: Order) -> list[Digest]:
 
 def guest_of(order: Order, *, mtu: int, servers: tuple[str, ...]) -> Guest:
     """Return what ties the instance's link."""
-    address = address_of(order.instance)
     return Guest(
         link=order.names.link,
         mtu=mtu,
-        mac=network.mac(address).hex(),
-        address=str(address),
+        mac=network.mac(order.address).hex(),
+        address=str(order.address),
         servers=servers,
         environment=str(order.instance.environment),
         crafts=not _CRAFTING.isdisjoint(_capabilities(order)),
@@ -163,7 +164,7 @@ def _files(order: Order) -> tuple[Bind, ...]:
     names = order.names
     texts = {
         "hostname": f"{names.hostname}\n",
-        "hosts": f"127.0.0.1 localhost\n::1 localhost\n{order.instance.address} {names.hostname}\n",
+        "hosts": f"127.0.0.1 localhost\n::1 localhost\n{order.address} {names.hostname}\n",
         "resolv.conf": resolver.of_machine().text(),
     }
     for name, text in texts.items():

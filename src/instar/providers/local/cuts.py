@@ -18,8 +18,7 @@ from instar.host.network.firewall import METADATA, Reach
 from instar.host.network.netlink import Netlink
 from instar.host.network.network_view import Connection
 from instar.model.environment import MACHINE, Allow
-from instar.model.release import Instance
-from instar.providers.local import record
+from instar.providers.local import allocations, record
 from instar.providers.local.names import InstanceNames, Names
 
 
@@ -33,24 +32,23 @@ class Whereabouts:
     network: IPv4Network
 
 
-def look(
-    names: Names, network: IPv4Network, doors: Mapping[str, tuple[str, ...]], known: Mapping[str, str]
-) -> Whereabouts:
-    """Look who is where. ``known``: address → environment, of instances of whom nothing is written down here."""
+def look(names: Names, network: IPv4Network, doors: Mapping[str, tuple[str, ...]]) -> Whereabouts:
+    """Look who is where."""
     with Netlink() as netlink:
         own = frozenset(address.ip for _, address in netlink.addresses())
-    guests = [intent.guest for intent in record.all_intents(names).values() if intent and intent.guest]
-    places = {IPv4Address(address): environment for address, environment in known.items()}
-    places |= {IPv4Address(guest.address): guest.environment for guest in guests}
+    allocated = filter(None, allocations.all_allocations(names).values())
+    places = {IPv4Address(one.address): one.environment for one in allocated}
+    places |= {IPv4Address(guest.address): guest.environment for guest in record.guests(names)}
     return Whereabouts(own=own, instances=places, doors=doors, network=network)
 
 
-def cut(names: InstanceNames, instance: Instance, reach: Reach, where: Whereabouts) -> tuple[str, ...]:
+def cut(names: InstanceNames, reach: Reach, where: Whereabouts) -> tuple[str, ...]:
     """Return what the instance has open and could not begin under ``reach``, each as "tcp ADDRESS:PORT (whose)"."""
-    if instance.process is None:
+    process = allocations.process_of(names)
+    if process is None:
         return ()
     with contextlib.suppress(HostError):  # it has just ended
-        found = namespaces.inside_of(instance.process.pid, ["net"], _begun)
+        found = namespaces.inside_of(process.pid, ["net"], _begun)
         servers = set(_servers(names))
         refused = (one for one in found if not allowed(one, reach, where, servers))
         return tuple(dict.fromkeys(f"{one} ({_whose(one.address, where)})" for one in refused))

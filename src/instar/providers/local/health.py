@@ -14,7 +14,7 @@ from pathlib import Path
 
 from instar.host.isolation import runc
 from instar.model.definition import Health
-from instar.model.release import Process
+from instar.process import Process
 from instar.providers.base import Probe
 from instar.providers.local.inspection import facts
 from instar.providers.local.names import InstanceNames

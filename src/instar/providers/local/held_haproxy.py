@@ -23,7 +23,7 @@ from instar import process
 from instar.errors import CommandFailed, RouterError, RouterUnreachable
 from instar.host.kernel import cgroups
 from instar.host.processes import processes
-from instar.model.release import Process
+from instar.process import Process
 from instar.router import admin_socket, config, holder
 from instar.router.admin_socket import Statistics
 from instar.router.components import haproxy_user

@@ -23,13 +23,11 @@ RUN/instances/‹INSTANCE›/ is made first and removed last; what is in it says
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address
 from pathlib import Path
 
-from instar.errors import LedgerDamaged
 from instar.frozen import dataclass
 from instar.host.isolation.conmon import Keeping
-from instar.model.release import EnvironmentId, Instance, Process
+from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 
 ROOTS = Path("/run")
@@ -41,16 +39,6 @@ NO_INSTANCES = frozenset({_CONMON, _LOGS, _ROUTERS, _EDGE})  # groups beside tho
 
 _LINK, _BRIDGE = "iv", "in"
 _MARK = re.compile(r"[0-9a-f]{6}")
-
-
-def address_of(instance: Instance) -> IPv4Address:
-    """Return the address of an instance, each of which has one here. Raises LedgerDamaged."""
-    if not instance.address:
-        raise LedgerDamaged(
-            f"cannot use '{instance.id}': it has no address in the ledger, which is damaged",
-            hint="see what else is not as it was written: instar history --verify",
-        )
-    return IPv4Address(instance.address)
 
 
 def is_bridge(link: str) -> bool:
@@ -135,8 +123,16 @@ class Names:
     def tables_file(self) -> Path:
         return self.state.run / "network.json"
 
-    def instance(self, name: str, serial: int, known: Process | None = None) -> InstanceNames:
-        return InstanceNames(self, name, serial, known)
+    @property
+    def allocations(self) -> Path:
+        return self.state.root / "allocations"
+
+    @property
+    def last_address(self) -> Path:
+        return self.allocations / "last"
+
+    def instance(self, name: str, serial: int) -> InstanceNames:
+        return InstanceNames(self, name, serial)
 
     def volumes(self, environment: EnvironmentId) -> Path:
         return self.state.volumes / environment.service / environment.name
@@ -158,11 +154,14 @@ class InstanceNames:
     of: Names
     name: str
     serial: int
-    known: Process | None = None  # what the ledger says its first process is
 
     @property
     def folder(self) -> Path:
         return self.of.state.instances / self.name
+
+    @property
+    def allocation(self) -> Path:
+        return self.of.allocations / f"{self.name}.json"
 
     @property
     def intent(self) -> Path:

@@ -7,9 +7,9 @@ import signal
 from instar.host.isolation import conmon, runc
 from instar.host.kernel import cgroups
 from instar.host.processes import processes
-from instar.model.release import Process
+from instar.process import Process
 from instar.providers.base import RESTARTED, Observed
-from instar.providers.local import record
+from instar.providers.local import allocations
 from instar.providers.local.names import InstanceNames
 from instar.syscalls import boot_id
 from instar.waiting import Deadline, until
@@ -20,26 +20,27 @@ _SIGNAL_BASE = 128
 _KILLED = _SIGNAL_BASE + signal.SIGKILL
 
 
-def observe(names: InstanceNames) -> Observed:
-    """Return how the instance is now. One that was never made to the end is absent."""
-    process = record.process_of(names)
+def observe(names: InstanceNames, address: str | None = None) -> Observed:
+    """Return how the instance, which has that address, is now. One that was never made to the end is absent."""
+    process = allocations.process_of(names)
     if process is None:
-        return Observed(id=names.name, state="absent")
+        return Observed(id=names.name, state="absent", address=address)
     if not processes.lives(process):
-        return _stopped(names, process)
+        return _stopped(names, process, address)
     if runc.waits(names.of.state.runc, names.name):
-        return Observed(id=names.name, state="created", process=process)
-    return Observed(id=names.name, state="running", process=process)
+        return Observed(id=names.name, state="created", address=address)
+    return Observed(id=names.name, state="running", address=address)
 
 
-def _stopped(names: InstanceNames, process: Process) -> Observed:
+def _stopped(names: InstanceNames, process: Process, address: str | None) -> Observed:
     if process.boot_id != boot_id():
-        return Observed(id=names.name, state="stopped", reason=RESTARTED)
+        return Observed(id=names.name, state="stopped", address=address, reason=RESTARTED)
     status = _exit_status(names)
     by_signal, starved = _signal(status), status != 0 and bool(cgroups.out_of_memory_kills(names.group))
     return Observed(
         id=names.name,
         state="stopped",
+        address=address,
         exit_status=status,
         reason=_reason(status, by_signal, starved),
         signal=by_signal,

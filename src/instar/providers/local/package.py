@@ -42,13 +42,15 @@ class LocalPackage:
 
     def open(self, site: Site) -> Provider:
         from instar.model.machine import EdgeSettings
-        from instar.providers.local import LocalEdge, LocalRouter, LocalRuntime, record
+        from instar.providers.local import LocalEdge, LocalRouter, LocalRuntime, allocations, record
         from instar.providers.local.names import Names
         from instar.providers.machine import MachineProvider
 
         mark = site.state_id
         settings = site.machine_settings
-        record.require_carried(Names(site.state, mark))
+        names = Names(site.state, mark)
+        record.require_carried(names)
+        allocations.take_over(names, site.provider_records("local"))
         return MachineProvider(
             runtime=LocalRuntime(site.state, mark, site.layers),
             router=LocalRouter(site.state, mark),

@@ -12,8 +12,9 @@ from pathlib import Path
 from instar.errors import RouterError
 from instar.host.kernel import cgroups
 from instar.host.processes import processes
-from instar.model.release import EnvironmentId, Process
+from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
+from instar.process import Process
 from instar.providers.local.held_haproxy import HeldHaproxy, directory_of, find_processes, label
 from instar.providers.local.names import Names
 from instar.router import admin_socket, config, listener, served, slots, tcp_table, waiting

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,8 @@ from instar.host.network.firewall import Guest
 from instar.host.processes import processes
 from instar.model.codec import from_json, parse, to_json
 from instar.model.digest import Digest
-from instar.model.release import Instance, Process
+from instar.model.release import Instance
+from instar.process import Process
 from instar.providers.local.names import InstanceNames, Names, id_of_link
 
 _YOUNG_S = 60.0
@@ -83,15 +84,6 @@ def find_process(names: InstanceNames) -> Process | None:
     return _read(names.process, Process)
 
 
-def process_of(names: InstanceNames) -> Process | None:
-    """Return the first process of an instance: as it was written down here, or, where that is lost or damaged while it
-    lives, as the ledger has it. A record that is gone must not look like an instance that is."""
-    found = find_process(names)
-    if found is None and names.known is not None and processes.lives(names.known):
-        return names.known
-    return found
-
-
 def damaged_intent(names: Names, name: str) -> HostError:
     """Return the refusal to go by what instances stand on, where one no longer says it."""
     path = names.state.instances / name / names.instance(name, 0).intent.name
@@ -127,6 +119,11 @@ def all_intents(names: Names) -> Mapping[str, Intent | None]:
     root = names.state.instances
     folders = sorted(root.iterdir()) if root.is_dir() else []
     return {folder.name: find_intent(folder) for folder in folders if not _is_begun(folder)}
+
+
+def guests(names: Names) -> Iterator[Guest]:
+    """Yield what ties the link of each instance that has a folder, where that was written down."""
+    yield from (intent.guest for intent in all_intents(names).values() if intent is not None and intent.guest)
 
 
 def in_the_making(intent: Intent) -> bool:

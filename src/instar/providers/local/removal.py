@@ -18,8 +18,9 @@ from instar.host.kernel import cgroups, mounts, namespaces
 from instar.host.network import firewall, network
 from instar.host.processes import processes
 from instar.model.definition import Stop
-from instar.model.release import Instance, Process
-from instar.providers.local import logs, record, root
+from instar.model.release import Instance
+from instar.process import Process
+from instar.providers.local import allocations, logs, record, root
 from instar.providers.local.names import INSTANCE_NAME, NO_INSTANCES, InstanceNames, Names
 from instar.waiting import Deadline, until
 
@@ -30,7 +31,7 @@ _POLL_S = 0.005
 
 def stop(names: InstanceNames, how: Stop) -> None:
     """Ask a running instance to end, and return when it has or its grace is over."""
-    process = record.process_of(names)
+    process = allocations.process_of(names)
     if process is None or not processes.lives(process) or runc.waits(names.of.state.runc, names.name):
         return
     if cgroups.is_frozen(names.group):
@@ -61,7 +62,7 @@ def clear_orphans(names: Names, known: Callable[[], Sequence[Instance]]) -> Iter
 
     The machine is looked at first: what is made is known before, so what is found and unknown after is an orphan.
     """
-    found, instances = _found(names), known()
+    found, allocated, instances = _found(names), allocations.all_allocations(names), known()
     intents = record.all_intents(names)
     spared = {intent.serial for intent in intents.values() if intent and record.in_the_making(intent)}
     kept = {instance.serial for instance in instances} | spared
@@ -71,6 +72,8 @@ def clear_orphans(names: Names, known: Callable[[], Sequence[Instance]]) -> Iter
         if serial not in kept and name not in kept_names:
             remove(names.instance(name, serial))
             yield name
+    for name in allocated.keys() - kept_names:
+        allocations.release(names.instance(name, -1))
 
 
 def remove_shared(names: Names) -> None:

@@ -24,10 +24,11 @@ from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.model.environment import Check
 from instar.model.image import Image
-from instar.model.release import EnvironmentId, Instance, Process, Release
+from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.state import StateDirectory
 from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Subject
 from instar.providers.local import (
+    allocations,
     checks,
     health,
     logs,
@@ -54,6 +55,7 @@ class LocalRuntime:
         self._names = Names(state, state_id)
         self._layers = layers
         self._subnet = Subnet(self._names)
+        self._addresses: dict[int, str] = {}  # by serial: they never change
         self.owners_stay: str | None = None
         """Why an instance was made without a user namespace; None as long as each got one."""
 
@@ -63,15 +65,26 @@ class LocalRuntime:
     def room_bytes(self) -> int:
         return memory.available_bytes()
 
-    def create(self, instance: Instance, release: Release, image: Image) -> Process:
+    def room_addresses(self) -> int:
+        return allocations.count_free(self._names, self._subnet.network())
+
+    def find_address(self, instance: Instance) -> str | None:
+        if instance.serial not in self._addresses:
+            found = allocations.find_address(self._instance(instance))
+            if found is None:
+                return None
+            self._addresses[instance.serial] = str(found)
+        return self._addresses[instance.serial]
+
+    def create(self, instance: Instance, release: Release, image: Image) -> None:
         names = self._instance(instance)
-        observed = observation.observe(names)
-        if observed.process is not None:
-            return observed.process
+        if observation.observe(names).state in ("created", "running"):
+            allocations.set_process(names, allocations.process_of(names))  # an older Instar was killed before it did
+            return
         try:
             if names.folder.exists():
                 removal.remove(names)
-            return self._create(names, instance, release, image)
+            self._create(names, instance, release, image)
         except BaseException as error:
             with contextlib.suppress(InstarError):
                 removal.remove(names)
@@ -90,10 +103,10 @@ class LocalRuntime:
                 raise ProviderError(f"cannot start '{instance.id}': {cause}") from error
 
     def observe(self, instances: Sequence[Instance]) -> tuple[Observed, ...]:
-        return tuple(observation.observe(self._instance(instance)) for instance in instances)
+        return tuple(observation.observe(self._instance(one), self.find_address(one)) for one in instances)
 
     def end_of(self, instance: Instance) -> int | None:
-        process = record.process_of(self._instance(instance))
+        process = allocations.process_of(self._instance(instance))
         return None if process is None else processes.open_process(process)
 
     def probe(self, instance: Instance, release: Release) -> Probe:
@@ -121,10 +134,9 @@ class LocalRuntime:
         network = self._subnet.find()
         if network is None:
             return {}
-        known = {one.address: str(one.environment) for one in instances}
-        where = cuts.look(self._names, network, self._subnet.tables.doors(), known)
+        where = cuts.look(self._names, network, self._subnet.tables.doors())
         reach = Reach(network=plan.network, doors=plan.listen)
-        found = {one.id: cuts.cut(self._instance(one), one, reach, where) for one in instances}
+        found = {one.id: cuts.cut(self._instance(one), reach, where) for one in instances}
         return {name: lines for name, lines in found.items() if lines}
 
     def inspect_network(self) -> tuple[Finding, ...]:
@@ -145,6 +157,10 @@ class LocalRuntime:
         names = self._instance(instance)
         removal.stop(names, release.service.stop)
         removal.remove(names)
+
+    def release(self, instances: Sequence[str]) -> None:
+        for name in instances:
+            allocations.release(self._names.instance(name, -1))
 
     def clear_orphans(self, known: Callable[[], Sequence[Instance]]) -> tuple[str, ...]:
         with locks.hold(self._names.machine_lock, "this machine", wait_s=_MACHINE_PATIENCE_S):
@@ -210,27 +226,29 @@ class LocalRuntime:
     def warnings(self) -> tuple[str, ...]:
         return warnings.warnings(self._names, self._subnet.find(), self.owners_stay)
 
-    def _create(self, names: InstanceNames, instance: Instance, release: Release, image: Image) -> Process:
+    def _create(self, names: InstanceNames, instance: Instance, release: Release, image: Image) -> None:
         from instar.providers.local import creation
 
         subnet = self._subnet.ensure(instance.environment)
         logs.ensure_keeper(self._names)
+        allocations.allocate(names, instance.environment, subnet)
         order = self._order(Subject(instance=instance, release=release, image=image))
         try:
-            return creation.create(order, subnet, shift_owners=True)
+            creation.create(order, subnet, shift_owners=True)
         except Unsupported as error:
             removal.remove(names)
-            process = creation.create(order, subnet, shift_owners=False)
+            creation.create(order, subnet, shift_owners=False)
             self.owners_stay = str(error)
-            return process
 
     def _order(self, subject: Subject) -> Order:
         from instar.providers.local.creation import Order
 
         assert subject.image is not None
+        names = self._instance(subject.instance)
         return Order(
-            names=self._instance(subject.instance),
+            names=names,
             instance=subject.instance,
+            address=allocations.get_address(names),
             release=subject.release,
             image=subject.image,
             images=self._layers,
@@ -240,9 +258,9 @@ class LocalRuntime:
         service = release.service
         match service.health.kind, service.port:
             case "http", int(port):
-                probe = health.ask_http(instance.address, port, service.health)
+                probe = health.ask_http(str(allocations.get_address(names)), port, service.health)
             case "tcp", int(port):
-                probe = health.ask_tcp(instance.address, port, service.health)
+                probe = health.ask_tcp(str(allocations.get_address(names)), port, service.health)
             case "command", _ if observation.observe(names).state == "running":  # runc would run it all the same
                 probe = health.ask_command(names, service.health.command or (), service.health.timeout_ms)
             case "command", _:
@@ -261,7 +279,7 @@ class LocalRuntime:
             case _ if observation.observe(names).state != "running":  # runc would run a command all the same
                 probe = health.ill("it is not running")
             case "http", int():
-                probe = checks.ask_http(instance.address, port, check, release.service.health.host)
+                probe = checks.ask_http(str(allocations.get_address(names)), port, check, release.service.health.host)
             case "http", None:
                 probe = health.ill(f"GET {check.path} was not asked: the service has no port")
             case _:
@@ -269,16 +287,16 @@ class LocalRuntime:
         return probe if probe.healthy else self._explained(names, probe, port)
 
     def _explained(self, names: InstanceNames, probe: Probe, port: int | None) -> Probe:
-        observed = observation.observe(names)
-        if observed.state != "running" or observed.process is None:
+        observed, process = observation.observe(names), allocations.process_of(names)
+        if observed.state != "running" or process is None:
             how = observed.reason or f"exit status {observed.exit_status}"
             return health.ill(f"it has ended ({how})" if observed.state == "stopped" else "it is not running")
         if port is not None and probe.refused:
-            return health.explain(probe, observed.process, port)
+            return health.explain(probe, process, port)
         return probe
 
     def _instance(self, instance: Instance) -> InstanceNames:
-        return self._names.instance(instance.id, instance.serial, instance.process)
+        return self._names.instance(instance.id, instance.serial)
 
 
 def _explained(instance: Instance, error: BaseException) -> BaseException:

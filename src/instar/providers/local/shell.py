@@ -21,10 +21,11 @@ from instar.host.isolation.toolbox import Toolbox
 from instar.host.kernel import cgroups
 from instar.host.processes import processes
 from instar.model.codec import parse
-from instar.model.release import Process, Release
+from instar.model.release import Release
 from instar.model.survey import Survey
+from instar.process import Process
 from instar.providers.base import Streams
-from instar.providers.local import observation
+from instar.providers.local import allocations, observation
 from instar.providers.local.inspection import facts
 from instar.providers.local.names import InstanceNames
 from instar.providers.local.survey import survey
@@ -149,14 +150,14 @@ class _Begun:
 
 def open_shell(names: InstanceNames, release: Release, *, with_tools: bool) -> LocalShell:
     """Find the way to a shell in a running instance. Raises ProviderError, ComponentMissing, HostError."""
-    observed = observation.observe(names)
-    if observed.state != "running" or observed.process is None:
+    process = allocations.process_of(names)
+    if observation.observe(names).state != "running" or process is None:
         raise ProviderError(f"cannot open a shell in '{names.name}': it does not run")
     volumes = tuple(volume.path for volume in release.service.volumes)
     tools = toolbox.provide(names.of.state.toolbox) if with_tools else None
     if tools is None:
         _check(names)
-    return LocalShell(names, observed.process, volumes, tools)
+    return LocalShell(names, process, volumes, tools)
 
 
 def shell_argv(

@@ -14,8 +14,8 @@ from pathlib import PurePosixPath
 
 from instar.host.kernel import cgroups
 from instar.host.processes import processes
-from instar.model.release import Process
 from instar.model.survey import Seen, Survey, Writable
+from instar.process import Process
 
 PLACES = ("/dev/shm", "/run", "/tmp")  # noqa: S108 - in an instance
 MOST_FILES = 20_000  # of a place

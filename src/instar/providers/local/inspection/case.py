@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from instar.frozen import dataclass
 from instar.model.drift import Finding
-from instar.model.release import Process
+from instar.process import Process
 from instar.providers.local.creation import Order
 from instar.providers.local.inspection.facts import Facts
 from instar.providers.local.inspection.processes import Allowed

@@ -19,7 +19,7 @@ from instar.host.network.network_view import NetworkView
 from instar.host.processes import marks, proc
 from instar.model.codec import ADDED, from_json, parse, to_json
 from instar.model.digest import Digest
-from instar.model.release import Process
+from instar.process import Process
 from instar.providers.local.names import InstanceNames
 
 ENTERED = ("net", "ipc", "uts")

@@ -14,7 +14,7 @@ from instar.errors import RouterError
 from instar.frozen import dataclass
 from instar.host.processes import proc
 from instar.model.drift import Finding
-from instar.model.release import Process
+from instar.process import Process
 from instar.providers.local.held_haproxy import HeldHaproxy
 from instar.providers.local.proxy import Proxy
 from instar.router import admin_socket, previews

@@ -16,8 +16,8 @@ from instar.host.kernel import namespaces
 from instar.host.processes import marks, proc, processes
 from instar.model.digest import Digest
 from instar.model.drift import Finding
-from instar.model.release import Process
-from instar.providers.local import creation
+from instar.process import Process
+from instar.providers.local import allocations, creation, record
 from instar.providers.local.creation import Order
 from instar.providers.local.inspection import facts, outside, surface, ties, unread
 from instar.providers.local.inspection import processes as members
@@ -40,7 +40,7 @@ def inspect(orders: Sequence[Order], images: LayerImages, *, deep: bool) -> Iter
     something else runs in its place."""
     cases = []
     for order in orders:
-        process = order.instance.process
+        process = _first_process(order.names)
         if process is None or process.boot_id != boot_id():
             continue
         made = facts.read(order.names)
@@ -50,6 +50,12 @@ def inspect(orders: Sequence[Order], images: LayerImages, *, deep: bool) -> Iter
         if made is not None:
             cases.append(_case(order, process, made))
     yield from _persistent(cases, images, deep=deep)
+
+
+def _first_process(names: InstanceNames) -> Process | None:
+    """Return what an instance's first process was when it was made: where its folder says otherwise, that is found."""
+    known = allocations.find(names)
+    return known.process if known is not None and known.process is not None else record.find_process(names)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ from instar.host.network.policy_routing import Stray
 from instar.host.network.redirects import Redirect
 from instar.model.drift import Finding
 from instar.providers.local.inspection.case import Case
-from instar.providers.local.names import Names, address_of
+from instar.providers.local.names import Names
 from instar.providers.local.subnet import Subnet
 
 _FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
@@ -56,7 +56,7 @@ def look(cases: Sequence[Case]) -> Outside | None:
 
     links = seen("links", network_outside.links)
     numbers = {link.number: name for name, link in (links or {}).items()}
-    addresses = {case.names.name: address_of(case.order.instance) for case in cases}
+    addresses = {case.names.name: case.order.address for case in cases}
     bridge = cases[0].names.of.bridge
     own = seen("addresses", lambda: _addresses(bridge, numbers))
     networks = [one.network for one in own or ()]
@@ -80,13 +80,13 @@ def differences(case: Case, outside: Outside | None) -> Iterator[Finding]:
     if outside.links is not None:
         yield from _link(case, outside.links, bridge)
     way = outside.ways.get(case.names.name, bridge) if outside.ways is not None else bridge
-    path = f"route to {case.order.instance.address}"
+    path = f"route to {case.order.address}"
     if way != bridge:
         yield case.finding("network", path, f"over the bridge {bridge}", f"over {way}")
     if (stray := (outside.strays or {}).get(case.names.name)) is not None:
         observed = f"over {stray.way}, for what rule {stray.rule} of 'ip rule' picks out"
         yield case.finding("network", path, f"over the bridge {bridge}, for every packet", observed)
-    address = address_of(case.order.instance)
+    address = case.order.address
     port, mac = case.order.release.service.port, network.mac(address)
     for rule in outside.redirects or ():
         if (told := rule.told_of_host(address, port, mac, (case.names.link, bridge))) is not None:

@@ -19,7 +19,7 @@ from instar.host.processes import marks, proc, processes
 from instar.host.processes.proc import Mapped, Status
 from instar.model.definition import CAPABILITIES
 from instar.model.drift import Finding
-from instar.model.release import Process
+from instar.process import Process
 from instar.providers.local.inspection import opened
 
 _OF_THE_KERNEL: Final = ("[vdso]", "[vsyscall]")

@@ -16,7 +16,7 @@ from instar.host.processes import marks, proc
 from instar.model.drift import Finding
 from instar.model.keyed import keyed_digest
 from instar.providers.commands import command_of
-from instar.providers.local import record
+from instar.providers.local import allocations, record
 from instar.providers.local.creation import environment
 from instar.providers.local.inspection import facts, modes
 from instar.providers.local.inspection.case import Case
@@ -225,6 +225,10 @@ def _keeper(case: Case) -> Iterator[Finding]:
 def _record(case: Case) -> Iterator[Finding]:
     if record.find_process(case.names) != case.process:
         yield case.finding("record", str(case.names.process), "the instance's first process", "another one, or none")
+    allocation = allocations.find(case.names)
+    if allocation is None or (allocation.process, allocation.address) != (case.process, str(case.order.address)):
+        wanted = "the instance's address and first process"
+        yield case.finding("record", str(case.names.allocation), wanted, "others, or none")
     carried, there = marks.carried(marks.text_of(case.process.pid)), facts.read(case.names) is not None
     if there and carried != facts.mark(case.names):
         wanted = "what was written down when the instance was made, which its first process carries the mark of"

@@ -20,9 +20,9 @@ from instar.host.processes import proc
 from instar.model.codec import parse
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
-from instar.model.release import Process
+from instar.process import Process
 from instar.providers.base import Subject
-from instar.providers.local import record
+from instar.providers.local import allocations, record
 from instar.providers.local.creation import Order
 from instar.providers.local.inspection import facts
 from instar.providers.local.inspection.facts import Facts
@@ -39,7 +39,7 @@ def with_image(subject: Subject, names: InstanceNames) -> Subject:
     """Return the subject with its image; where the store cannot give it, with what the instance has of it."""
     if subject.image is not None:
         return subject
-    process = _from_bundle(names) or _from_kernel(subject) or _Start(user="0:0", env={})
+    process = _from_bundle(names) or _from_kernel(names) or _Start(user="0:0", env={})
     made, intent = facts.read(names), record.find_intent(names.folder)
     known = intent.layers if intent is not None else made.layers if made is not None else ()
     layers = tuple(_layer(diff_id) for diff_id in reversed(known[:-1]))  # the last is the plate
@@ -79,8 +79,8 @@ def _from_bundle(names: InstanceNames) -> _Start | None:
     return None
 
 
-def _from_kernel(subject: Subject) -> _Start | None:
-    process = subject.instance.process
+def _from_kernel(names: InstanceNames) -> _Start | None:
+    process = allocations.process_of(names)
     with contextlib.suppress(OSError, ValueError, KeyError, AttributeError):
         assert process is not None
         status, mapping = proc.status(process.pid), proc.read(f"/proc/{process.pid}/uid_map").split()

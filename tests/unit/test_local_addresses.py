@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Network
 
-from instar.ledger.addresses import next_free
+from instar.providers.local.addresses import next_free
 
 SMALL = IPv4Network("10.0.0.0/29")  # hosts .1 to .6, of which .1 is the provider's
 
