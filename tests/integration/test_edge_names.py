@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from edge_world import BLOG, SHOP, EdgeWorld
 from router_world import until
 
+from free_ports import free_port
 from instar.host.processes import processes
 from instar.model.environment import HostNames
+from instar.model.machine import EdgeSettings
 from instar.model.release import EnvironmentId
+from instar.providers.local.edge import LocalEdge
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="routers are root's")
 
@@ -192,3 +197,17 @@ def test_more_environments_than_the_edge_had_room_for(world: EdgeWorld) -> None:
     assert world.get("last.test").status == 503
     for other in others:
         world.edge.remove(other)
+
+
+def test_other_addresses_of_the_machine_follow_without_losing_a_name(world: EdgeWorld) -> None:
+    world.open(SHOP, HostNames(http=("a.test",)))
+    before, world.http = world.http, free_port()
+    listen = EdgeSettings(http=(f"127.0.0.1:{world.http}",), https=(f"127.0.0.1:{world.https}",))
+    world.edge = LocalEdge(world.state, world.id, listen)
+    world.provider = replace(world.provider, edge=world.edge)
+    assert world.edge.passed(SHOP) is None  # so that the next visit sees to it
+    world.expose(SHOP, HostNames(http=("a.test",)))
+    assert world.edge.passed(SHOP) is not None
+    assert world.get("a.test").body == b"shop"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", before), timeout=5)

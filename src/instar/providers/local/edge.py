@@ -71,7 +71,14 @@ class LocalEdge:
     def passed(self, environment: EnvironmentId) -> names.Passed | None:
         """Return what is passed to an environment; None for nothing, and where no edge runs as it should."""
         found = self._environments().get(str(environment))
-        return None if found is None or self.files.record() is None else found
+        return None if found is None or self.files.record() is None or not self._listens_as_told() else found
+
+    def _listens_as_told(self) -> bool:
+        """Tell whether it was started for the addresses that the machine's file says now."""
+        with contextlib.suppress(RouterError):
+            plan = config.read_plan(self.files.read() or "")
+            return (plan.http, plan.https) == (self._settings.http_addresses, self._settings.https_addresses)
+        return False
 
     def remove(self, environment: EnvironmentId) -> None:
         """Pass nothing to an environment any more."""
