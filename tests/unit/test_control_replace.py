@@ -37,6 +37,17 @@ def test_who_ended_is_taken_away_and_replaced() -> None:
     assert decide(kept([group(1, weight=100)], instances=2)) == (Plan(1, (1,), "ended"),)
 
 
+def test_each_is_replaced_for_its_own_reason() -> None:
+    left = [group(1, weight=100, taint=tainted()), group(1, weight=100, serial=2)]
+    assert decide(kept(left, instances=3, owed=1)) == (Plan(1, (1,), "ended"), Plan(1, (1,), "tainted"))
+    assert decide(kept(left, instances=3, owed=1, failures=None)) == (Plan(1, (1,), "ended"), Plan(1, (1,), "tainted"))
+    assert decide(kept(left, instances=2, owed=0)) == (Plan(1, (1,), "tainted"),)
+    (early,) = decide(kept(left, instances=3, owed=1, failures=(ago(0.25),)))
+    assert isinstance(early, Wait) and early.seconds == pytest.approx(0.75)
+    successor = group(1, "absent", serial=3)
+    assert decide(kept([*left, successor], instances=3, owed=1)) == (Plan(1, (1,), "ended"),)
+
+
 def test_who_ended_has_its_traffic_taken_first() -> None:
     left, dead = group(1, weight=100), group(1, "stopped", weight=100, serial=2)
     assert decide(kept([left, dead], instances=2)) == (Route((left.id,)),)

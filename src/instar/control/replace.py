@@ -166,11 +166,24 @@ def _launched(snapshot: Snapshot, release: Release, why: str, actions: tuple[Act
         return () if _is_held(snapshot) else actions
     (plan,) = actions
     assert isinstance(plan, Plan)
-    count = len(plan.members)
-    owed = count if why != "ended" or snapshot.owed is None else min(snapshot.owed, count)
-    replaced = _allowed(snapshot, release, why, (dataclasses.replace(plan, members=plan.members[:owed]),))
-    more = () if owed == count or _is_held(snapshot) else (Plan(release.number, plan.members[owed:]),)
-    return (*more, *replaced)
+    ended = _ended(snapshot, release, why, len(plan.members))
+    of_ended, others = plan.members[:ended], plan.members[ended:]
+    successors = _successors(snapshot, release, "ended", of_ended)
+    if why == "ended":
+        more = () if not others or _is_held(snapshot) else (Plan(release.number, others),)
+        return (*more, *successors)
+    return tuple(dict.fromkeys((*successors, *_successors(snapshot, release, why, others))))  # both wait for the same
+
+
+def _ended(snapshot: Snapshot, release: Release, why: str, count: int) -> int:
+    """Return how many of ``count`` missing groups are successors of such as ended, whatever others are replaced for."""
+    if why == "ended":
+        return count if snapshot.owed is None else min(snapshot.owed, count)
+    return min(snapshot.owed or 0, count) if release.number == snapshot.environment.active else 0
+
+
+def _successors(snapshot: Snapshot, release: Release, why: str, members: tuple[int, ...]) -> tuple[Action, ...]:
+    return _allowed(snapshot, release, why, (Plan(release.number, members, why),)) if members else ()
 
 
 def _is_held(snapshot: Snapshot) -> bool:
