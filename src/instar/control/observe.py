@@ -18,12 +18,7 @@ _JUST_BEFORE = timedelta(minutes=2)  # an ending is seen before its successor is
 
 
 def observe(
-    ledger: Ledger,
-    provider: Provider,
-    environment_id: EnvironmentId,
-    *,
-    replacing: bool = False,
-    whole: bool = False,
+    ledger: Ledger, provider: Provider, environment_id: EnvironmentId, *, replacing: bool = False, whole: bool = False
 ) -> Snapshot:
     """Return ``environment_id`` as it is wanted and as it is. Probes the groups whose health a decision can hang on.
 
@@ -36,16 +31,8 @@ def observe(
     probation = _probation(ledger, environment)
     releases = _releases(ledger, environment, instances, probation)
     seen = provider.observe(environment_id, instances)
-    observed = _settled(ledger, provider, instances, seen.groups)
-    routed = seen.traffic.groups
-    asked = [
-        instance
-        for instance, one in zip(instances, observed, strict=True)
-        if one.state == "running"
-        and one.ready is None
-        and _matters(environment, instance, routed.get(instance.id), whole)
-    ]
-    probes = _probe(provider, asked, releases)
+    observed, routed = _settled(ledger, provider, instances, seen.groups), seen.traffic.groups
+    probes = _probe(provider, _asked(environment, instances, observed, routed, whole=whole), releases)
     groups, rollout, now = _views(instances, observed, probes, routed), environment.rollout, ledger.now()
     layouts = {
         number: provider.layout(settings_for(environment, number), one.service) for number, one in releases.items()
@@ -158,6 +145,21 @@ def _endings(
         return ()
     found = ledger.endings(environment.id, environment.active, failures[0] - _JUST_BEFORE)
     return tuple(one for one in found if one.reason != "instar")
+
+
+def _asked(
+    environment: EnvironmentState,
+    instances: Sequence[Instance],
+    observed: Sequence[Observed],
+    routed: Mapping[str, Routed],
+    *,
+    whole: bool,
+) -> Sequence[Instance]:
+    """Return those to ask how they are: they run, and the engine itself does not know."""
+    unknown = (
+        one for one, seen in zip(instances, observed, strict=True) if seen.state == "running" and seen.ready is None
+    )
+    return [one for one in unknown if _matters(environment, one, routed.get(one.id), whole)]
 
 
 def _matters(environment: EnvironmentState, instance: Instance, routed: Routed | None, whole: bool) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -181,8 +181,6 @@ def begin(
     The caller holds the environment, and the store, so that the image can't go before a release needs it. Nothing is
     written before all that can be refused has been.
     """
-    from instar.operations.connections import cut_connections
-
     provider = workspace.provider(settings.provider)
     state = workspace.ledger.find_environment(environment)
     refuse_destroying(state)
@@ -191,23 +189,13 @@ def begin(
     clear_orphans(workspace, provider)
     release = _known_release(workspace, state, image.digest, configuration)
     launching = release is None or state is None or state.active != release.number
-    for warning in provider.preflight(environment, settings, configuration.service, launching=launching):
-        workspace.report(Progress(stage="note", text=warning, kind="warning"))
-    for text in cut_connections(workspace, state, settings):
-        workspace.report(Progress(stage="note", text=text, kind="warning"))
-    _tell_settings(workspace, state, settings)
+    warnings = provider.preflight(environment, settings, configuration.service, launching=launching)
+    _tell(workspace, state, settings, warnings)
     values = encrypted_values(workspace, workspace.ledger, environment, configuration.secrets)
     with workspace.ledger.transaction():
         if release is None:
             _give_up_running(workspace, state)
-        workspace.ledger.save_settings(environment, settings)
-        machine = workspace.machine_of(settings.provider) if workspace.ledger.shared else None
-        if machine is not None:
-            workspace.ledger.set_machine(environment, machine)
-        others: OthersNames = "expect" if take_names else "refuse"
-        workspace.ledger.names.claim(environment, settings.names.sites, of_others=others)
-        if project is not None:
-            workspace.ledger.set_project(environment, project, adopt=True)
+        _write_environment(workspace, environment, settings, project, take_names=take_names)
         if release is None:
             release = workspace.ledger.add_release(environment, image.digest, configuration)
         workspace.ledger.put_secrets(values)
@@ -215,7 +203,26 @@ def begin(
     return release
 
 
-def _tell_settings(workspace: Workspace, state: EnvironmentState | None, settings: Settings) -> None:
+def _write_environment(
+    workspace: Workspace, environment: EnvironmentId, settings: Settings, project: str | None, *, take_names: bool
+) -> None:
+    """Write what an environment is from now on: its settings, where it is, which names it has, and whose it is."""
+    workspace.ledger.save_settings(environment, settings)
+    machine = workspace.machine_of(settings.provider) if workspace.ledger.shared else None
+    if machine is not None:
+        workspace.ledger.set_machine(environment, machine)
+    others: OthersNames = "expect" if take_names else "refuse"
+    workspace.ledger.names.claim(environment, settings.names.sites, of_others=others)
+    if project is not None:
+        workspace.ledger.set_project(environment, project, adopt=True)
+
+
+def _tell(workspace: Workspace, state: EnvironmentState | None, settings: Settings, warnings: Sequence[str]) -> None:
+    """Tell what the provider warns of, which connections are cut, and what becomes of the settings."""
+    from instar.operations.connections import cut_connections
+
+    for text in (*warnings, *cut_connections(workspace, state, settings)):
+        workspace.report(Progress(stage="note", text=text, kind="warning"))
     before, after = to_json(state.settings) if state else {}, to_json(settings)
     changed = [name for name in sorted({*before, *after}) if before and before.get(name) != after.get(name)]
     if changed:
@@ -302,13 +309,7 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
     before = workspace.ledger.get_environment(environment)
     provider = workspace.provider(before.settings.provider)
     counted = _counted(provider, environment)
-    loop = make_loop(workspace, provider)
-    report = loop.run(environment)
-    back = report.went_back
-    if watch and back is None:
-        back = watch_release(loop, environment).report.went_back
-    elif back is None and before.rollout is not None and before.rollout.kind != "rollback":
-        warn_unwatched(workspace, before.settings, environment)
+    report, back = _carried_out(workspace, make_loop(workspace, provider), before, watch=watch)
     served = _counted(provider, environment)
     ended = workspace.ledger.get_rollout(before.rollout.id) if before.rollout else None
     detail = {**report.measured, **(ended.detail if ended else {})}
@@ -337,6 +338,20 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
         culprit=culprit,
         last_lines=tuple(last_lines),
     )
+
+
+def _carried_out(
+    workspace: Workspace, loop: Loop, before: EnvironmentState, *, watch: bool
+) -> tuple[RolloutReport, str | None]:
+    """Run ``loop``, and watch what came of it where that is asked for; return its report, and why the traffic went
+    back, where it did."""
+    report = loop.run(before.id)
+    back = report.went_back
+    if watch and back is None:
+        back = watch_release(loop, before.id).report.went_back
+    elif back is None and before.rollout is not None and before.rollout.kind != "rollback":
+        warn_unwatched(workspace, before.settings, before.id)
+    return report, back
 
 
 def _counted(provider: Provider, environment: EnvironmentId) -> Counters | None:

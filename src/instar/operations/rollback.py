@@ -36,12 +36,7 @@ def rollback(
         environment = workspace.ledger.get_environment(environment_id)
         refuse_destroying(environment)
         target = _target(workspace, environment, to)
-        if target.service.port is not None and not environment.settings.is_reached:
-            raise Refused(
-                f"cannot roll back '{environment_id}' to release {target.number}: "
-                "nothing says where its port is to listen",
-                hint="deploy a definition with 'listen' for it",
-            )
+        _require_listen(environment, target)
         refuse_other_protocol(workspace, environment_id, target.service)
         unreadable = unreadable_data(workspace, environment_id, target)
         if unreadable is not None and not force:
@@ -59,6 +54,14 @@ def rollback(
             forced = {"forced": unreadable} if unreadable is not None else None
             start_rollout(workspace, environment_id, target, "rollback", forced)
         return converge(workspace, target, began)
+
+
+def _require_listen(environment: EnvironmentState, target: Release) -> None:
+    if target.service.port is not None and not environment.settings.is_reached:
+        raise Refused(
+            f"cannot roll back '{environment.id}' to release {target.number}: nothing says where its port is to listen",
+            hint="deploy a definition with 'listen' for it",
+        )
 
 
 def unreadable_data(workspace: Workspace, environment: EnvironmentId, target: Release) -> str | None:
