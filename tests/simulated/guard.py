@@ -7,7 +7,19 @@ from typing import Any, cast
 
 from instar.providers.base import Provider
 
-FACETS = ("inspects", "ends", "shells", "previews", "counts", "edge", "layers", "sweeps", "networks", "volumes")
+FACETS = (
+    "inspects",
+    "ends",
+    "shells",
+    "previews",
+    "counts",
+    "maintains",
+    "edge",
+    "layers",
+    "sweeps",
+    "networks",
+    "volumes",
+)
 
 
 class Guarded:

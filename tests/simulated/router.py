@@ -58,6 +58,8 @@ class SimulatedRouter:
         self._clock = clock
         self._effects = effects
         self._places: dict[EnvironmentId, Routes] = {}
+        self.maintained: set[EnvironmentId] = set()
+        self.pages: dict[EnvironmentId, str] = {}
         self._turn = itertools.count()
         self._guard = effects.guard  # one for all: a watcher looks at everything
         runtime.has_traffic = self.has_traffic
@@ -73,6 +75,8 @@ class SimulatedRouter:
                 return None
             if release is not None and routes.plan.preview == "header":
                 return self._answered_as(routes, release)
+            if environment in self.maintained:
+                return None
             self._let_go(routes)
             routes.requests += 1
             ready = self._ready(routes)
@@ -178,6 +182,20 @@ class SimulatedRouter:
                 self._weigh(routes, weights)
         return 0.001
 
+    def maintenance(self, environment: EnvironmentId) -> bool:
+        return environment in self.maintained
+
+    def set_maintenance(self, environment: EnvironmentId, *, on: bool, page: str | None = None) -> None:
+        self._refuse("set_maintenance", environment)
+        with self._guard:
+            routes = self._places.get(environment)
+            if routes is None or routes.plan.protocol == "tcp":
+                raise RouterError(f"cannot answer for '{environment}' with a page")
+            with self._effects.step(f"maintenance {environment} {on}"):
+                if page is not None:
+                    self.pages[environment] = page
+                (self.maintained.add if on else self.maintained.discard)(environment)
+
     def preview(self, environment: EnvironmentId, targets: Mapping[int, str]) -> None:
         self._refuse("preview", environment)
         with self._guard:
@@ -234,6 +252,7 @@ class SimulatedRouter:
             if environment in self._places:
                 with self._effects.step(f"close {environment}"):
                     del self._places[environment]
+                    self.maintained.discard(environment)
 
     def clear_orphans(self, known: Callable[[], Sequence[EnvironmentId]]) -> tuple[str, ...]:
         orphans = [environment for environment in self._places if environment not in known()]

@@ -15,7 +15,7 @@ from instar.drift.check import Checked
 from instar.errors import Cancelled, NotFound, Refused, UsageError
 from instar.model.environment import Settings
 from instar.model.plan import PlannedChange
-from instar.model.progress import Report, silent
+from instar.model.progress import Progress, Report, silent
 from instar.model.release import EnvironmentId
 from instar.operations.agent import Agent
 from instar.operations.deploy import begin, converge, deploy
@@ -23,14 +23,17 @@ from instar.operations.destroy import destroy
 from instar.operations.drift import drift
 from instar.operations.environments import find_environment
 from instar.operations.locks import hold_environment, keep_from_gc
+from instar.operations.maintenance import set_maintenance
 from instar.operations.plan import _differences, plan, plan_promotion
 from instar.operations.promote import promote
 from instar.operations.rollback import rollback
 from instar.operations.rollout import abort, pause, resume
 from instar.operations.status import status
 from instar.operations.taint import taint
+from instar.views.events import sentence
 from instar.views.findings import drift_json, drift_page
-from instar.views.outcomes import outcome_json, outcome_lines
+from instar.views.outcomes import maintenance_json, outcome_json, outcome_lines
+from instar.views.status import status_json, status_page
 from simulated import Behaviour
 from simulated.values import configuration
 from simulated.workspace import SimulatedWorkspace
@@ -134,6 +137,45 @@ def test_releases_of_http_and_of_http_2_do_not_run_beside_each_other(
     assert len(workspace.ledger.releases(DEV)) == 1
     destroy(workspace, workspace.ledger.get_environment(DEV), volumes=False)
     assert deployed(workspace, load(tmp_path / "instar.yaml"), "two").outcome == "done"
+
+
+def test_maintenance_is_recorded_shown_and_said_by_who_deploys(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    deployed(workspace, loaded, "one")
+    state = workspace.ledger.get_environment(DEV)
+    assert status_json(status(workspace, state))["maintenance"] is False
+    change = set_maintenance(workspace, state, on=True, page="<p>soon")
+    assert maintenance_json(change) == {"service": "web", "environment": "dev", "maintenance": True, "changed": True}
+    assert not set_maintenance(workspace, state, on=True).changed
+    assert workspace.simulation.router.pages == {DEV: "<p>soon"}
+    assert workspace.simulation.router.request(DEV) is None
+    told = [event for event in workspace.ledger.history(DEV) if event.kind == "maintenance"]
+    assert [(event.actor, event.detail) for event in told] == [("ann", {"on": True})]
+    assert sentence(told[0]) == "web/dev: ann turned maintenance on"
+    shown = status(workspace, state)
+    assert status_json(shown)["maintenance"] is True
+    assert "in maintenance" in "".join(map(str, status_page(shown, workspace.ledger.now())))
+    said: list[Progress] = []
+    workspace.report = said.append
+    assert deployed(workspace, loaded, "two").outcome == "done"
+    assert rollback(workspace, workspace.ledger.get_environment(DEV)).outcome == "done"
+    warned = [one.text for one in said if one.kind == "warning"]
+    assert warned == ["web/dev is in maintenance; end it with: instar maintenance web/dev off"] * 2
+    assert set_maintenance(workspace, state, on=False).changed
+    assert workspace.simulation.router.request(DEV) is not None
+    workspace.ledger.verify()
+
+
+def test_there_is_no_maintenance_without_requests_of_http(workspace: SimulatedWorkspace, tmp_path: Path) -> None:
+    worker = f"{DEFINITION.partition('environments:')[0]}environments: {{dev: {{}}}}\n".replace("  port: 8080\n", "")
+    for word, text, why in (
+        ("tcp", DEFINITION.replace("health: {path: /healthz}", "protocol: tcp"), "speaks tcp, and a page is for http"),
+        ("worker", worker.replace("health: {path: /healthz}", "health: {command: [check]}"), "has no port"),
+    ):
+        (tmp_path / "instar.yaml").write_text(text)
+        assert deployed(workspace, load(tmp_path / "instar.yaml"), word).outcome == "done"  # also without its port
+        with pytest.raises(Refused, match=why):
+            set_maintenance(workspace, workspace.ledger.get_environment(DEV), on=True)
+    assert "maintenance" not in {event.kind for event in workspace.ledger.history(DEV)}
 
 
 def test_a_promotion_takes_the_very_image_and_the_target_s_own_configuration(

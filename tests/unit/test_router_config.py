@@ -91,7 +91,8 @@ def test_requests_wait_only_where_that_is_asked_for() -> None:
     for protocol, where in (("http", "http-request"), ("tcp", "tcp-request content")):
         waits = replace(new, protocol=protocol, health_path=None, wait_ms=30_000)
         text = render(waits, HELD, confined=True)
-        assert f"  {where} lua.wait 30000 if {{ nbsrv(instances) lt 1 }}\n" in text
+        unless = " !maintenance" if protocol == "http" else ""
+        assert f"  {where} lua.wait 30000 if {{ nbsrv(instances) lt 1 }}{unless}\n" in text
         assert "  server again 127.0.0.1:8080 source 127.0.0.1\n" in text
         assert (read_plan(text), read_slots(text)) == (waits, HELD)
     everywhere = replace(new, listen=("[::]:80",), wait_ms=1, accept_proxy=("::/0",))

@@ -26,6 +26,7 @@ _COMMANDS = {
     "promote": "releases",
     "rollback": "releases",
     "rollout": "rollouts",
+    "maintenance": "maintenance",
     "status": "status",
     "history": "history",
     "logs": "history",

@@ -313,6 +313,15 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Maintenance:
+    """What `instar maintenance ENV on` shows. ``page`` None: a plain page of Instar's own."""
+
+    page: str | None = field(default=None, metadata=key(
+        "A file beside the definition: the page that requests are answered with, of at most 16 kB.", "author's path",
+        default_about="a plain page"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Environment(Settings):
     """A named place where releases run. Only ``config`` and ``secrets`` are part of a release."""
 
@@ -323,3 +332,5 @@ class Environment(Settings):
         "Environment variables of the instances here. A change makes a new release of the same image.", "variables"))
     secrets: Mapping[str, str] = field(default_factory=dict, metadata=key("Secrets of the instances here, by name.",
         SecretFile, expected="a section such as {TOKEN: {file: secrets/token}}"))
+    maintenance: Maintenance = field(default=Maintenance(), metadata=key(
+        "What `instar maintenance ENV on` answers requests with."))

@@ -46,3 +46,12 @@ class RolloutChange:
     rollout: Rollout
     pid: int | None = None
     outcome: RolloutOutcome | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaintenanceChange:
+    """Whether an environment is in maintenance (``on``), and was not so before (``changed``)."""
+
+    environment: EnvironmentId
+    on: bool
+    changed: bool

@@ -89,9 +89,9 @@ class RolloutStatus:
 class EnvironmentStatus:
     """``unfinished`` is the target of a rollout that no process is carrying on, or that runs just now.
 
-    ``router``: it runs, and under its holder. ``layers``: what keeps what it runs on as it was baked. ``alarm``: why
-    the agent replaces nothing any more; ``agent``: its pid. ``names``: where it is reached through the
-    machine's edge.
+    ``router``: it runs, and under its holder. ``maintenance``: its requests are answered with a page. ``layers``: what
+    keeps what it runs on as it was baked. ``alarm``: why the agent replaces nothing any more; ``agent``: its pid.
+    ``names``: where it is reached through the machine's edge.
     """
 
     environment: EnvironmentId
@@ -105,6 +105,7 @@ class EnvironmentStatus:
     alarm: str | None = None
     agent: int | None = None
     layers: LayerGuarantee | None = None
+    maintenance: bool = False
     names: tuple[str, ...] = ()
 
     @property

@@ -22,6 +22,7 @@ from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
 from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release, RolloutKind
 from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc
+from instar.operations.maintenance import tell_maintenance
 from instar.operations.names import require_names
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
@@ -310,6 +311,7 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
     provider = workspace.provider(before.settings.provider)
     counted = _counted(provider, environment)
     report, back = _carried_out(workspace, make_loop(workspace, provider), before, watch=watch)
+    tell_maintenance(workspace, provider, environment)
     served = _counted(provider, environment)
     ended = workspace.ledger.get_rollout(before.rollout.id) if before.rollout else None
     detail = {**report.measured, **(ended.detail if ended else {})}

@@ -44,6 +44,7 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
         alarm=environment.alarm,
         agent=agent_pid(workspace),
         layers=guarantee(workspace, environment.id),
+        maintenance=provider.maintains is not None and provider.maintains.maintenance(environment.id),
     )
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Ends,
         Inspects,
         Layers,
+        Maintains,
         Networks,
         Previews,
         Shells,
@@ -331,6 +332,9 @@ class Provider(Protocol):
     def previews(self) -> Previews | None: ...
     @property
     def counts(self) -> Counts | None: ...
+    @property
+    def maintains(self) -> Maintains | None: ...
+
     @property
     def edge(self) -> Edge | None: ...
     @property

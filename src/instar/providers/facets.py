@@ -155,6 +155,20 @@ class Edge(Protocol):
         """Return what of the edge is not as it was made; of one that doesn't run, that it doesn't."""
 
 
+class Maintains(Protocol):
+    """Answers requests with a page while a service is worked on."""
+
+    def maintenance(self, environment: EnvironmentId) -> bool:
+        """Tell whether that is so now, and will be after the machine is started anew."""
+
+    def set_maintenance(self, environment: EnvironmentId, *, on: bool, page: str | None = None) -> None:
+        """Answer new requests with ``page`` (None: with the one before), or no longer; what is in flight finishes.
+
+        Checks of the service's health and requests for a preview are answered as ever. Raises RouterError where there
+        is no router, or it does not speak http.
+        """
+
+
 class Layers(Protocol):
     """Holds layers of images on this machine."""
 

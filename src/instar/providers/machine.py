@@ -24,7 +24,7 @@ from instar.providers.base import (
     Traffic,
     Traits,
 )
-from instar.providers.facets import Counts, Edge, Ends, Layers, Networks, Previews, Shells, Volumes
+from instar.providers.facets import Counts, Edge, Ends, Layers, Maintains, Networks, Previews, Shells, Volumes
 
 
 class Runtime(Networks, Volumes, Layers, Shells, Ends, Protocol):
@@ -126,7 +126,7 @@ class MachineEdge(Edge, Protocol):
         """Pass nothing to environments that are none of ``known()``; return what of it went."""
 
 
-class Router(Previews, Counts, Protocol):
+class Router(Previews, Counts, Maintains, Protocol):
     """Where traffic goes. One per environment; a place is made known to it by ``ensure``."""
 
     def check(self, plan: RouterPlan) -> None:
@@ -199,6 +199,10 @@ class MachineProvider:
 
     @property
     def counts(self) -> Counts:
+        return self.router
+
+    @property
+    def maintains(self) -> Maintains:
         return self.router
 
     @property

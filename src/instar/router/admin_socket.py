@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from instar.errors import RouterError, RouterUnreachable
+from instar.router import maintenance
 from instar.router.edge import answers, certificates, names, tickets
 from instar.router.previews import MAP
 from instar.router.slots import BACKEND
@@ -39,7 +40,9 @@ _ALLOWED = re.compile(
     rf"|set server {_SLOT} addr [0-9a-f.:]{{2,45}} port [0-9]{{1,5}}"
     rf"|show table {BACKEND}"
     rf"|set table {BACKEND} key [1-9][0-9]{{0,5}} data\.gpt0 {_NUMBER} data\.gpc0 {_NUMBER} data\.gpc1 {_NUMBER}"
-    rf"|show map {_MAP}"
+    rf"|show map (?:{_MAP}|{re.escape(maintenance.MAP)})"
+    rf"|add map {re.escape(maintenance.MAP)} on 1"
+    rf"|del map {re.escape(maintenance.MAP)} on"
     rf"|(?:add|set) map {_MAP} {_KEY} [0-9a-f.:]{{2,45}}/[0-9]{{1,5}}"
     rf"|del map {_MAP} {_KEY}"
     rf"|shutdown sessions server {_SLOT}"

@@ -19,7 +19,7 @@ from instar.errors import RouterError
 from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical, from_json, parse
 from instar.model.definition import Headers
-from instar.router import address, checking, connections, headers, previews, served, waiting
+from instar.router import address, checking, connections, headers, maintenance, previews, served, waiting
 from instar.router.address import Address
 from instar.router.slots import BACKEND, FALL, FREE, HEAVIEST, RISE, Server, Slots
 
@@ -32,7 +32,8 @@ LONGEST_MS: Final = 2**31 - 1  # Source: HAProxy 2.6 configuration manual, 2.5 "
 KEEP_ALIVE_MS: Final = 60_000
 SENT_AHEAD_BYTES: Final = 128 * 1024  # more of it than a service reads would look as if it read nothing
 CLIENT_MS: Final = 60_000  # a client may be silent so long, however soon a service has to answer
-FORM: Final = 3  # of the files that are written now; 1 is that of the first Instar
+FORM: Final = 4  # of the files that are written now; 1 is that of the first Instar
+WITH_MAINTENANCE: Final = 4  # and those after it
 CHECK_INTERVAL_MS: Final = 200  # a new server waits so long for its first check, whatever fastinter says
 
 _PLAN = "# plan "
@@ -69,6 +70,11 @@ class Plan:
     @property
     def http(self) -> bool:
         return self.protocol != "tcp"
+
+    @property
+    def maintained(self) -> bool:
+        """Its file has maintenance."""
+        return self.http and self.form >= WITH_MAINTENANCE
 
     @property
     def slots(self) -> int:
@@ -229,8 +235,8 @@ def _global(plan: Plan, confined: bool) -> str:
     if plan.form > 1:
         lines += headers.room(plan.headers) if plan.http else ()
         lines.append(f"  tune.sndbuf.server {SENT_AHEAD_BYTES}")
-    if plan.preview or plan.wait_ms:
-        lines.append("  default-path config")  # where the map and the script are
+    if plan.preview or plan.wait_ms or plan.maintained:
+        lines.append("  default-path config")  # where the maps, the script and the page are
     lines += waiting.load(plan.wait_ms)
     if confined:
         root = f'"${{{DOOR_ROOT}}}"' if plan.door else "/var/lib/haproxy"
@@ -282,10 +288,16 @@ def _frontends(plan: Plan) -> str:
 
 def _selection(plan: Plan) -> list[str]:
     """Return where a frontend's requests go, and which of them wait before."""
-    previewed = "{ req.fhdr(X-Instar-Release) -m found }" if plan.preview == previews.HEADER else ""
-    waits = waiting.hold(connections.mode(plan.protocol), plan.wait_ms, unless=previewed)
-    chosen = (*previews.selection(plan.preview), *waiting.selection(plan.wait_ms))
-    return [*waits, *chosen, f"  default_backend {BACKEND}"]
+    only = ["!{ req.fhdr(X-Instar-Release) -m found }"] if plan.preview == previews.HEADER else []
+    only += [maintenance.HELD] if plan.maintained else []
+    return [
+        *(maintenance.conditions(plan.health_path) if plan.maintained else ()),
+        *waiting.hold(connections.mode(plan.protocol), plan.wait_ms, only=only),
+        *previews.selection(plan.preview),
+        *([maintenance.SELECTION] if plan.maintained else ()),
+        *waiting.selection(plan.wait_ms),
+        f"  default_backend {BACKEND}",
+    ]
 
 
 # The edge alone can reach it, and closes what is idle first: a request is never sent on what is closed meanwhile.
@@ -302,6 +314,7 @@ def _backends(plan: Plan) -> str:
     """The last is that of the slots, whose ``server`` lines follow."""
     rules, words = connections.elsewhere(plan.protocol, plan.keep_alive_ms)
     lines = [*previews.backend(plan.preview, rules, words)] if plan.preview else []
+    lines += maintenance.backend() if plan.maintained else ()
     if plan.wait_ms:
         first, answer_ms = (*plan.public, None)[0], plan.wait_ms + plan.request_timeout_ms
         again = waiting.backend(first, answer_ms, plan.accept_proxy) if first else waiting.by_the_edge(answer_ms)

@@ -6,6 +6,7 @@
     ├── haproxy.cfg               the truth after a restart: plan, servers, weights
     ├── haproxy.cfg.next          the file of the next holder, which puts it in force; of no meaning to anybody else
     ├── *.new                     a file that is being written
+    ├── maintenance.map           whether requests are answered with maintenance.html, beside it; the truth too
     ├── preview.map               which server a request for one release goes to, where there are previews
     ├── wait.lua                  how HAProxy holds requests, where they wait for an instance
     ├── holder.json               locked by the holder for as long as it lives; who it is and which HAProxy is its own
@@ -33,7 +34,7 @@ from instar.model.codec import from_json, parse
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.process import Process
-from instar.router import waiting
+from instar.router import maintenance, waiting
 from instar.router.previews import MAP
 from instar.waiting import Deadline, until
 
@@ -155,6 +156,14 @@ class RouterFiles(HaproxyFiles):
     @property
     def previews(self) -> Path:
         return self.directory / MAP
+
+    @property
+    def maintenance(self) -> Path:
+        return self.directory / maintenance.MAP
+
+    @property
+    def page(self) -> Path:
+        return self.directory / maintenance.PAGE
 
     @property
     def script(self) -> Path:

@@ -82,8 +82,11 @@ def rules_of_the_edge() -> Sequence[str]:
 def room(headers: Headers) -> Sequence[str]:
     """Return how much HAProxy must be able to hold: the head as it came, what it notes about each line of it, and
     what the rules add."""
-    size = headers.size_bytes + 16 * headers.count + 2_048
-    return (f"  tune.bufsize {size}", f"  tune.http.maxhdr {headers.count + 1}")
+    return (f"  tune.bufsize {buffer_bytes(headers)}", f"  tune.http.maxhdr {headers.count + 1}")
+
+
+def buffer_bytes(headers: Headers) -> int:
+    return headers.size_bytes + 16 * headers.count + 2_048
 
 
 def refusal(headers: Headers) -> str:

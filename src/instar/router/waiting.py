@@ -57,11 +57,11 @@ def load(wait_ms: int) -> Sequence[str]:
     return (f"  lua-load {SCRIPT}",) if wait_ms else ()
 
 
-def hold(mode: str, wait_ms: int, *, unless: str = "") -> Sequence[str]:
-    """Return the rules of the public frontend. ``unless``: what is for somebody else than the servers."""
+def hold(mode: str, wait_ms: int, *, only: Sequence[str] = ()) -> Sequence[str]:
+    """Return the rules of the public frontend. ``only``: conditions of what is for the servers."""
     if not wait_ms:
         return ()
-    held = f"lua.wait {wait_ms} if {{ nbsrv({BACKEND}) lt 1 }}{f' !{unless}' if unless else ''}"
+    held = " ".join([f"lua.wait {wait_ms} if {{ nbsrv({BACKEND}) lt 1 }}", *only])
     if mode == "http":
         return (f"  http-request {held}",)
     return (f"  tcp-request inspect-delay {wait_ms + 1_000}ms", f"  tcp-request content {held}")

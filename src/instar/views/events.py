@@ -69,8 +69,6 @@ def sentence(event: Event) -> str:
             return f"{where}: the analysis of release {event.release} failed{reason}"
         case "alarm":
             return f"{where} needs attention{reason}"
-        case "alarm-over":
-            return f"{where}: the alarm is over; instances are replaced again"
         case "taken-over":
             return f"{where}: {event.actor} took over from process {event.detail.get('pid')}"
         case "names":
@@ -91,14 +89,13 @@ def sentence(event: Event) -> str:
             return f"{where}: {instance} ended unexpectedly{why}"
         case "destroyed":
             return f"{where}: {event.detail.get('instance')} is destroyed{reason}"
-        case "router-restored":
-            return f"{where}: its router was changed, and has been restored"
-        case "network-restored":
-            return f"{where}: the machine's network rules for instances were changed, and have been restored"
+        case "maintenance":
+            on = "on" if event.detail.get("on") else "off"
+            return f"{where}: {event.actor} turned maintenance {on}"
         case "notification-lost":
             return f"{where}: {_lost(event)}{reason}"
         case _:
-            return f"{where}: {_of_certificate(event) or event.kind}{reason}"
+            return f"{where}: {_SENTENCES.get(event.kind) or _of_certificate(event) or event.kind}{reason}"
 
 
 def detail_line(kind: str, detail: Mapping[str, Any], *, width: int | None = WIDTH) -> str:
@@ -163,6 +160,13 @@ def _lost(event: Event) -> str:
     if event.detail.get("of") is None:
         return "notices were lost"
     return f"notice {event.detail.get('of')} could not be delivered in {event.detail.get('tries')} tries"
+
+
+_SENTENCES: Final = {
+    "alarm-over": "the alarm is over; instances are replaced again",
+    "router-restored": "its router was changed, and has been restored",
+    "network-restored": "the machine's network rules for instances were changed, and have been restored",
+}
 
 
 def _of_certificate(event: Event) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from instar.model.outcome import RolloutChange, RolloutOutcome
+from instar.model.outcome import MaintenanceChange, RolloutChange, RolloutOutcome
 from instar.model.progress import Progress
 
 
@@ -28,6 +28,15 @@ def outcome_json(outcome: RolloutOutcome) -> dict[str, Any]:
         "failed": outcome.failed,
         "reason": outcome.reason,
         "warning": outcome.warning,
+    }
+
+
+def maintenance_json(change: MaintenanceChange) -> dict[str, Any]:
+    return {
+        "service": change.environment.service,
+        "environment": change.environment.name,
+        "maintenance": change.on,
+        "changed": change.changed,
     }
 
 

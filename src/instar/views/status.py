@@ -24,6 +24,7 @@ def status_json(status: EnvironmentStatus) -> dict[str, Any]:
         "alarm": status.alarm,
         "agent": status.agent,
         "layers": status.layers,
+        "maintenance": status.maintenance,
     }
 
 
@@ -94,6 +95,11 @@ def _advice(status: EnvironmentStatus) -> Page:
     if status.destroying:
         yield f"\n{status.environment} is being destroyed; finish it with: instar destroy {status.environment}"
         return
+    if status.maintenance:
+        yield (
+            f"\n{status.environment} is in maintenance: requests are answered with 503; "
+            f"end it with: instar maintenance {status.environment} off"
+        )
     active = _active(status)
     troubles = [f"{one.id}: {one.reason}" for one in active.instances if one.reason] if active else []
     if active and status.reached_at and not status.router:

@@ -46,10 +46,10 @@ def _move(snapshot: Snapshot, rollout: Rollout, target: Release, groups: tuple[G
     active = snapshot.environment.active == target.number
     if rollout.stage.paused and not active and not _gap(snapshot, target):
         return (Wait(PAUSED_S),)
-    if not routed(target):
-        if any(group.weight for group in snapshot.groups):
-            return (Route(()),)
-        return () if active else (Shift(target.number, ()),)
+    if not routed(target):  # what it follows is kept serving until then
+        if not active:
+            return (Shift(target.number, ()),)
+        return (Route(()),) if any(group.weight for group in snapshot.groups) else ()
     names = tuple(group.id for group in groups)
     if not active:
         return (Shift(target.number, names),)

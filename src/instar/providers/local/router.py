@@ -20,10 +20,12 @@ from instar.model.drift import Finding
 from instar.model.release import EnvironmentId, Served
 from instar.model.state import StateDirectory
 from instar.providers.base import Counters, RoutedTarget, RouterPlan, RouterState, Target
+from instar.providers.local import maintenance
 from instar.providers.local.proxy import Proxy, describe, place_of, running
 from instar.providers.local.survey import printable
 from instar.router import admin_socket, config, listener, previews, served, slots
 from instar.router.edge.files import remove_door
+from instar.router.maintenance import answered as answered_with_page
 from instar.router.previews import Previews
 from instar.router.slots import BACKEND, Live, Server, Slots
 from instar.waiting import Deadline, until
@@ -61,12 +63,14 @@ class LocalRouter:
             new = proxy.render(wanted, held)
             _write_previews_anew(proxy, wanted, held)  # HAProxy does not start without
             proxy.write_script(wanted)
+            maintenance.write_files(proxy, wanted)
             if text is None or config.frame(text) != config.frame(new) or not proxy.current():
                 proxy.replace(wanted, held)
             elif text != new:
                 proxy.files.write(new)
             proxy.converge(held)
             self._preview(proxy, wanted, _previews(proxy, held))
+            maintenance.converge(proxy)
 
     def attach(self, environment: EnvironmentId, targets: Sequence[Target]) -> None:
         servers = [Server.of(target.name, target.address, target.port) for target in targets]
@@ -76,6 +80,7 @@ class LocalRouter:
             held = slots.attached(before, servers)
             new = proxy.render(plan, held)
             if config.frame(text) != config.frame(new):  # for more slots, or an older Instar started it
+                maintenance.write_files(proxy, plan)
                 proxy.replace(plan, held)
             elif text != new:
                 proxy.files.write(new)
@@ -156,6 +161,7 @@ class LocalRouter:
                 wanted = replace(wanted.after(before), form=before.form)
             new = proxy.render(wanted, held)
             proxy.write_script(wanted)
+            maintenance.write_files(proxy, wanted)
             if text is None or config.frame(text) != config.frame(new) or routing.must_be_replaced(proxy, text, held):
                 _write_previews_anew(proxy, wanted, held)
                 proxy.replace(wanted, held)
@@ -163,6 +169,14 @@ class LocalRouter:
                 proxy.files.write(new)
             proxy.converge(held)
             self._preview(proxy, wanted, _previews(proxy, held))
+            maintenance.converge(proxy)
+
+    def maintenance(self, environment: EnvironmentId) -> bool:
+        return maintenance.is_on(self._proxy(environment))
+
+    def set_maintenance(self, environment: EnvironmentId, *, on: bool, page: str | None = None) -> None:
+        with self._changing(environment) as proxy:
+            maintenance.switch(proxy, self._read(proxy), on=on, page=page)
 
     def counters(self, environment: EnvironmentId) -> Counters:
         proxy = self._proxy(environment)
@@ -181,7 +195,8 @@ class LocalRouter:
         # connections without one are among the requests
         requests = sum(int(front["req_tot"]) - int(front["ereq"]) for front in fronts)
         failed = sum(int(front["hrsp_5xx"]) for front in fronts) + answered_short
-        return Counters(requests=requests - for_previews, failed=failed - failed_for_previews)
+        refused = answered_with_page(table)
+        return Counters(requests=requests - for_previews - refused, failed=failed - failed_for_previews - refused)
 
     def remove(self, environment: EnvironmentId) -> None:
         with self._changing(environment) as proxy:

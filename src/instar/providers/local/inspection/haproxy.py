@@ -17,7 +17,7 @@ from instar.model.drift import Finding
 from instar.process import Process
 from instar.providers.local.held_haproxy import HeldHaproxy
 from instar.providers.local.proxy import Proxy
-from instar.router import admin_socket, previews
+from instar.router import admin_socket, maintenance, previews
 from instar.router.files import Record
 from instar.router.slots import BACKEND, Slots
 
@@ -43,7 +43,9 @@ def differences(proxy: Proxy, text: str | None, held: Slots | None) -> Iterator[
     can read it. Raises RouterError."""
     yield from in_force(proxy, proxy.files.config, text)
     if text is not None:
-        yield from _map(proxy, text)
+        yield from _map(proxy, text, previews.MAP, proxy.files.previews)
+        yield from _map(proxy, text, maintenance.MAP, proxy.files.maintenance)
+        yield from _page(proxy, text)
     live = proxy.live()
     for index, one in enumerate(live[: len(held)] if held is not None else live):
         if one.elsewhere or not one.checked:
@@ -200,23 +202,29 @@ def _without_flags(words: Sequence[str]) -> list[str] | None:
     return left
 
 
-def _map(proxy: Proxy, text: str) -> Iterator[Finding]:
-    """Compare HAProxy's map of previews with the file that it was read from."""
-    if previews.MAP not in text:
+def _map(proxy: Proxy, text: str, name: str, file: Path) -> Iterator[Finding]:
+    """Compare a map of HAProxy's with the file that it was read from."""
+    if f"({name})" not in text:
         return
-    (shown,) = proxy.ask(previews.SHOW)
+    (shown,) = proxy.ask(f"show map {name}")
     if shown.startswith("Unknown map"):  # an older Instar started it: the next one reads it
         return
     there = sorted(line.partition(" ")[2] for line in shown.strip().splitlines())
     try:
-        kept = proxy.files.read(proxy.files.previews)
+        kept = proxy.files.read(file)
     except RouterError as error:
-        yield _finding(previews.MAP, "it can be looked at", error.message)
+        yield _finding(name, "it can be looked at", error.message)
         return
     if kept is None:
-        yield _finding(previews.MAP, "what Instar wrote", "it is not there")
+        yield _finding(name, "what Instar wrote", "it is not there")
     elif there != sorted(kept.splitlines()):
-        yield _finding(previews.MAP, ", ".join(kept.splitlines()) or "empty", ", ".join(there) or "empty")
+        yield _finding(name, ", ".join(kept.splitlines()) or "empty", ", ".join(there) or "empty")
+
+
+def _page(proxy: Proxy, text: str) -> Iterator[Finding]:
+    """HAProxy has the page of maintenance in memory, and would not start without the file."""
+    if f" file {maintenance.PAGE} " in text and not proxy.files.page.is_file():
+        yield _finding(maintenance.PAGE, "what Instar wrote", "it is not there")
 
 
 def _finding(path: str, expected: str, observed: str) -> Finding:

@@ -1,0 +1,67 @@
+"""``instar maintenance``: requests are answered with a page while a service is worked on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from instar import durable
+from instar.errors import Refused
+from instar.model.outcome import MaintenanceChange
+from instar.model.progress import Progress
+from instar.model.release import EnvironmentId, EnvironmentState
+from instar.operations.privilege import require_root_for
+from instar.operations.workspace import Workspace
+from instar.providers.base import Provider
+from instar.providers.facets import require
+
+LARGEST_BYTES = 64 * 1024  # of a file that is looked at; what a router can show is less
+
+
+def set_maintenance(
+    workspace: Workspace, environment: EnvironmentState, *, on: bool, page: str | None = None
+) -> MaintenanceChange:
+    """Answer the requests of ``environment`` with a page (None: the one before), or no longer. A rollout that is under
+    way goes on. Raises Refused where nothing is there that could be answered for, RouterError.
+    """
+    environment_id, provider = environment.id, workspace.provider(environment.settings.provider)
+    require_root_for(workspace, environment.settings.provider, "maintenance")
+    maintains = require(provider.maintains, f"put '{environment_id}' into maintenance")
+    _require_answerable(workspace, environment)
+    changed = maintains.maintenance(environment_id) != on
+    if changed or page is not None:
+        workspace.ledger.record("maintenance", environment_id, on=on)
+    maintains.set_maintenance(environment_id, on=on, page=page)
+    return MaintenanceChange(environment=environment_id, on=on, changed=changed)
+
+
+def read_page(path: Path) -> str:
+    """Return the page that a file holds. Raises Refused."""
+    return page_of(str(path), lambda: durable.read(path, LARGEST_BYTES))
+
+
+def page_of(name: str, read: Callable[[], bytes]) -> str:
+    try:
+        return read().decode()
+    except OSError as error:
+        raise Refused(f"cannot show the page '{name}': {error.strerror}") from error
+    except ValueError as error:
+        raise Refused(f"cannot show the page '{name}': it is not text in UTF-8") from error
+
+
+def tell_maintenance(workspace: Workspace, provider: Provider, environment: EnvironmentId) -> None:
+    """Say to whoever changes what serves that nobody is served."""
+    if provider.maintains is not None and provider.maintains.maintenance(environment):
+        text = f"{environment} is in maintenance; end it with: instar maintenance {environment} off"
+        workspace.report(Progress(stage="note", text=text, kind="warning"))
+
+
+def _require_answerable(workspace: Workspace, environment: EnvironmentState) -> None:
+    name = environment.id
+    if environment.active is None:
+        raise Refused(f"cannot change the maintenance of '{name}': nothing is deployed there")
+    service = workspace.ledger.get_release(name, environment.active).service
+    if service.port is None:
+        raise Refused(f"cannot change the maintenance of '{name}': its service has no port")
+    if not service.http:
+        raise Refused(f"cannot change the maintenance of '{name}': its service speaks tcp, and a page is for http")
