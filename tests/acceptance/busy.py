@@ -183,6 +183,7 @@ class Checker:
     """Checks of an environment, in this process: a command takes longer to start than to check."""
 
     def __init__(self, project: Project, service: str, environment: str = "dev") -> None:
+        self.project = project
         self.workspace = MachineWorkspace(project.environ, silent)
         self.environment = EnvironmentId(service=service, name=environment)
 
@@ -235,7 +236,5 @@ def copy_baked(baked: Path, home: Path) -> None:
 
 def served_by(checker: Checker) -> int:
     """Return the pid of the first instance's own program, below its init."""
-    instance = checker.workspace.ledger.instances(checker.environment)[0]
-    assert instance.process is not None
-    pid = instance.process.pid
+    pid = checker.project.pid(checker.workspace.ledger.instances(checker.environment)[0].id)
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])

@@ -150,9 +150,9 @@ def test_while_the_agent_replaces_what_was_killed(project: Project, rounds: int)
 def _kill_one(project: Project) -> None:
     """End an instance's first process, and wait until another instance stands in for it."""
     checker = Checker(project, "hello")
-    before = {one.id: one.process for one in checker.workspace.ledger.instances(checker.environment)}
-    name, process = next((name, process) for name, process in before.items() if process is not None)
-    os.kill(process.pid, signal.SIGKILL)
+    before = [one.id for one in checker.workspace.ledger.instances(checker.environment) if one.made]
+    name = before[0]
+    os.kill(project.pid(name), signal.SIGKILL)
 
     def replaced() -> bool:
         there = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any
 
 from instar import locks
@@ -123,10 +123,18 @@ class LocalRuntime:
 
     def inspect(self, subjects: Sequence[Subject], *, deep: bool = False) -> tuple[Finding, ...]:
         from instar.providers.local.inspection.inspect import inspect
-        from instar.providers.local.inspection.unread import with_image
+        from instar.providers.local.inspection.unread import unaddressed, with_image
 
-        orders = [self._order(with_image(subject, self._instance(subject.instance))) for subject in subjects]
-        return tuple(inspect(orders, self._layers, deep=deep))
+        orders: list[Order] = []
+        lost: list[Finding] = []
+        for subject in subjects:
+            names = self._instance(subject.instance)
+            address = allocations.find_address(names)
+            if address is None:
+                lost += unaddressed(names)
+            else:
+                orders.append(self._order(with_image(subject, names), address))
+        return (*lost, *inspect(orders, self._layers, deep=deep))
 
     def cut(self, plan: NetworkPlan, instances: Sequence[Instance]) -> Mapping[str, tuple[str, ...]]:
         from instar.providers.local import cuts
@@ -231,8 +239,8 @@ class LocalRuntime:
 
         subnet = self._subnet.ensure(instance.environment)
         logs.ensure_keeper(self._names)
-        allocations.allocate(names, instance.environment, subnet)
-        order = self._order(Subject(instance=instance, release=release, image=image))
+        address = allocations.allocate(names, instance.environment, subnet)
+        order = self._order(Subject(instance=instance, release=release, image=image), address)
         try:
             creation.create(order, subnet, shift_owners=True)
         except Unsupported as error:
@@ -240,15 +248,14 @@ class LocalRuntime:
             creation.create(order, subnet, shift_owners=False)
             self.owners_stay = str(error)
 
-    def _order(self, subject: Subject) -> Order:
+    def _order(self, subject: Subject, address: IPv4Address) -> Order:
         from instar.providers.local.creation import Order
 
         assert subject.image is not None
-        names = self._instance(subject.instance)
         return Order(
-            names=names,
+            names=self._instance(subject.instance),
             instance=subject.instance,
-            address=allocations.get_address(names),
+            address=address,
             release=subject.release,
             image=subject.image,
             images=self._layers,

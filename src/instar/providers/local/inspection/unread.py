@@ -16,9 +16,10 @@ from instar import durable
 from instar.errors import HostError
 from instar.frozen import dataclass
 from instar.host.filesystems.layers import LayerImages
-from instar.host.processes import proc
+from instar.host.processes import proc, processes
 from instar.model.codec import parse
 from instar.model.digest import Digest
+from instar.model.drift import Finding
 from instar.model.image import Image, ImageConfig, Layer
 from instar.process import Process
 from instar.providers.base import Subject
@@ -68,6 +69,16 @@ def facts_of(order: Order, process: Process, images: LayerImages) -> Facts | Non
 
 def _layer(diff_id: Digest) -> Layer:
     return Layer(digest=diff_id, diff_id=diff_id, size_bytes=0)
+
+
+def unaddressed(names: InstanceNames) -> tuple[Finding, ...]:
+    """Return what is to be told of an instance of which nothing readable says its address: of one that runs that it
+    cannot be looked at; another has just ended, and is no finding."""
+    process = allocations.process_of(names)
+    if process is None or not processes.lives(process):
+        return ()
+    path, expected = str(names.allocation), "its address, and which process it is"
+    return (Finding(instance=names.name, kind="record", path=path, expected=expected, observed="nothing readable"),)
 
 
 def _from_bundle(names: InstanceNames) -> _Start | None:
