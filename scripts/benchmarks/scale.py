@@ -22,7 +22,7 @@ from instar.model.state import StateDirectory  # noqa: E402
 from instar.providers.base import RouterPlan  # noqa: E402
 from instar.providers.machine import MachineProvider  # noqa: E402
 from simulated import Effects, SimulatedRouter, SimulatedRuntime, VirtualClock  # noqa: E402  (tests are no package)
-from simulated.values import ENV, configuration, image  # noqa: E402
+from simulated.values import ENV, configuration, image, note  # noqa: E402
 
 
 class Fleet:
@@ -86,7 +86,7 @@ def write_events(ledger: Ledger, count: int) -> None:
     for first in range(0, count, 5_000):
         with ledger.transaction():
             for number in range(first, min(first + 5_000, count)):
-                ledger.record("note", environments[number % len(environments)], number=number)
+                ledger.record(note(number), environments[number % len(environments)])
 
 
 def history(home: Path, count: int) -> None:

@@ -13,7 +13,7 @@ from instar.errors import NotFound, Refused
 from instar.ledger import Ledger
 from instar.model.environment import Keep, Settings
 from instar.model.release import ONLY_ROLE, EnvironmentId
-from simulated.values import configuration, image
+from simulated.values import NOTE, OTHER, configuration, image, note, other
 
 DEV = EnvironmentId(service="guestbook", name="dev")
 PRODUCTION = EnvironmentId(service="guestbook", name="production")
@@ -102,15 +102,15 @@ def test_numbers_are_not_used_again_after_a_destruction(released: Ledger) -> Non
 
 
 def test_traffic_marks_the_release_that_gets_it_and_the_one_that_is_left(released: Ledger) -> None:
-    released.set_active(DEV, 1, {"switch_ms": 0.7})
+    released.set_active(DEV, 1, reason="why")
     first = released.get_release(DEV, 1).last_active_at
-    released.set_active(DEV, 2, {})
+    released.set_active(DEV, 2)
     one, two = released.get_release(DEV, 1), released.get_release(DEV, 2)
     assert one.last_active_at == two.last_active_at
     assert first and one.last_active_at and one.last_active_at > first
     assert released.get_environment(DEV).active == 2
     assert [event.detail for event in released.history() if event.kind == "shift"] == [
-        {"from": None, "switch_ms": 0.7},
+        {"from": None, "reason": "why"},
         {"from": 1},
     ]
 
@@ -243,13 +243,13 @@ def test_a_place_that_is_being_destroyed_takes_nothing_new(released: Ledger) -> 
 
 
 def test_history_is_of_a_place_or_of_everything(released: Ledger) -> None:
-    released.record("gc", removed=3)
-    released.record("note", environment=PRODUCTION, kind="any word")
+    released.record(other())
+    released.record(note("any word"), environment=PRODUCTION)
     assert [event.seq for event in released.history()] == [1, 2, 3, 4, 5]
     assert kinds(released, DEV) == ["environment", "release", "release"]
-    assert kinds(released, PRODUCTION) == ["note"]
+    assert kinds(released, PRODUCTION) == [NOTE]
     assert [event.seq for event in released.history(last=2)] == [4, 5]
-    assert released.history()[-1].detail == {"kind": "any word"}
+    assert released.history()[-1].detail == {"what": "any word", "cause": ""}
     assert released.history()[3].environment is None
 
 
@@ -263,10 +263,10 @@ def test_grouped_writes_are_kept_or_dropped_together(released: Ledger) -> None:
     with released.transaction():
         released.set_active(DEV, 1)
         with pytest.raises(NotFound), released.transaction():
-            released.record("note")
+            released.record(note())
             released.set_active(DEV, 77)
-        released.record("other")
-    assert kinds(released)[len(before) :] == ["shift", "other"]
+        released.record(other())
+    assert kinds(released)[len(before) :] == ["shift", OTHER]
     released.verify()
 
 
@@ -274,15 +274,15 @@ def test_threads_can_share_it(released: Ledger) -> None:
     def work() -> None:
         for _ in range(10):
             with released.transaction():
-                released.record("note")
-                released.record("other")
+                released.record(note())
+                released.record(other())
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert kinds(released)[3:] == ["note", "other"] * 40
+    assert kinds(released)[3:] == [NOTE, OTHER] * 40
     released.verify()
 
 
@@ -295,12 +295,12 @@ def test_everything_is_there_for_the_next_process(released: Ledger, bench: Ledge
         assert other.releases(DEV) == released.releases(DEV)
         assert other.instances() == released.instances()
         assert other.history() == released.history()
-        assert other.record("note").actor == "bob"
+        assert other.record(note()).actor == "bob"
 
 
 def test_an_actor_with_a_strange_name_breaks_no_line(bench: LedgerBench) -> None:
     with bench.open("eve|\n9") as ledger:
-        assert ledger.record("note").actor == "eve??9"
+        assert ledger.record(note()).actor == "eve??9"
         ledger.verify()
 
 
@@ -308,13 +308,13 @@ def test_time_never_goes_back_and_goes_on_when_the_clock_was_set_back(bench: Led
     clock = bench.clock
     with bench.open() as before:
         clock.sleep(3600)
-        newest = before.record("note").at
+        newest = before.record(note()).at
     with bench.open(clock=lambda: clock.now() - timedelta(hours=2)) as ledger:
         first = ledger.now()
         assert first >= newest
         clock.sleep(5)
         assert ledger.now() - first >= timedelta(seconds=5)
-        assert ledger.record("note").at > first
+        assert ledger.record(note()).at > first
 
 
 def test_the_names_of_a_place_s_instances_are_known_for_ever_and_are_not_its_twin_s(ledger: Ledger) -> None:

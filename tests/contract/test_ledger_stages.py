@@ -11,6 +11,7 @@ import pytest
 from instar.errors import LedgerError, NotFound, Refused
 from instar.ledger import Ledger
 from instar.model.environment import Settings
+from instar.model.happenings import RolloutPaused, StepTaken
 from instar.model.release import Ending, Rollout, Served, Stage
 from simulated.values import ENV, configuration, image
 
@@ -27,14 +28,15 @@ def test_a_stage_is_changed_field_by_field_and_told_of(ledger: Ledger) -> None:
     rollout = running_rollout(ledger)
     at = ledger.now()
     counted = {"guestbook-dev-1-1": Served(requests=7, failed=1, response_ms=40)}
-    ledger.change_stage(rollout, "paused", {}, paused=True)
-    changed = ledger.change_stage(rollout, "step", {"percent": 5}, step=1, step_at=at, counted=counted)
-    assert changed.stage == Stage(step=1, step_at=at, counted=counted, paused=True)
+    ledger.change_stage(RolloutPaused(rollout=rollout.id, reason="a look"))
+    changed = ledger.change_stage(StepTaken(rollout=rollout.id, step=1, percent=5, counted=counted))
+    assert changed.stage.step_at is not None and changed.stage.step_at > at
+    assert changed.stage == Stage(step=1, step_at=changed.stage.step_at, counted=counted, paused=True, percent=5)
     assert ledger.get_environment(ENV).rollout == changed
     assert [event.kind for event in ledger.history(ENV)][-2:] == ["paused", "step"]
     ledger.end_rollout(changed, "done")
     with pytest.raises(Refused, match="done already"):
-        ledger.change_stage(changed, "step", {}, step=2)
+        ledger.change_stage(StepTaken(rollout=rollout.id, step=2, percent=50))
 
 
 def test_a_task_is_begun_once_whatever_comes_of_it(ledger: Ledger) -> None:
@@ -85,12 +87,12 @@ def test_a_taint_keeps_its_first_reason_and_its_earliest_time(ledger: Ledger) ->
     (instance,) = ledger.add_instances(ENV, 1, 1)
     assert instance.taint is None
     first = ledger.taint(instance.id, "shell", "a look", after_ms=60_000)
-    second = ledger.taint(instance.id, "person", "it is slow", isolated=True, note="told too")
+    second = ledger.taint(instance.id, "person", "it is slow", isolated=True, command="id")
     (tainted,) = ledger.instances(ENV)
     assert tainted.taint == second and (second.kind, second.why, second.at) == ("shell", "a look", first.at)
     assert second.isolated and second.due_at < first.due_at
     told = [event.detail for event in ledger.history(ENV) if event.kind == "taint"]
-    assert [one["why"] for one in told] == ["a look", "it is slow"] and told[1]["note"] == "told too"
+    assert [one["why"] for one in told] == ["a look", "it is slow"] and told[1]["command"] == "id"
     ledger.remove_instance(instance.id, "replaced")
     with pytest.raises(NotFound, match="was destroyed"):
         ledger.taint(instance.id, "person", "too late")

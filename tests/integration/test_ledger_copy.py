@@ -13,7 +13,7 @@ from instar.ledger.copying import move
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from postgres import PostgresServer
-from simulated.values import configuration, image
+from simulated.values import NOTE, configuration, image, note
 
 DEV = EnvironmentId(service="guestbook", name="dev")
 GONE = EnvironmentId(service="guestbook", name="gone")
@@ -38,7 +38,7 @@ def write_something(ledger: Ledger) -> None:
     ledger.begin_task(DEV, 1, "before 1")
     ledger.set_alarm(DEV, "look")
     ledger.begin_rollout(DEV, "deploy", 1)
-    ledger.record("gc", images=1)
+    ledger.record(note())
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_all_of_it_moves_with_its_chains_and_back_again(source: Ledger, target: 
     assert target.get_environment(DEV).machine == "web1 (0a1b2c)"
     assert target.instances() == source.instances() and target.releases(DEV) == source.releases(DEV)
     assert target.tasks(DEV, 1) == source.tasks(DEV, 1)
-    target.record("note", DEV)
+    target.record(note(), DEV)
     assert target.verify().heads.keys() == heads.keys() | {"-"}
     with Ledger(tmp_path / "new" / "instar.db", actor="ann") as back:
         move(target, back, {})
@@ -88,10 +88,10 @@ def test_the_old_one_is_read_and_no_longer_written_and_not_moved_twice(
 
 
 def test_a_target_with_events_of_its_own_is_left_alone(source: Ledger, target: Ledger) -> None:
-    target.record("note")
+    target.record(note())
     with pytest.raises(Refused, match="there is a ledger with events of its own"):
         move(source, target, MACHINES)
-    assert len(target.history()) == 1 and source.history()[-1].kind == "gc"
+    assert len(target.history()) == 1 and source.history()[-1].kind == NOTE
 
 
 def test_who_was_killed_between_the_two_goes_on(
@@ -107,7 +107,7 @@ def test_who_was_killed_between_the_two_goes_on(
         patch.setattr(source, "record", die)
         move(source, target, MACHINES)
     written = target.history()
-    assert source.history()[-1].kind == "gc"
+    assert source.history()[-1].kind == NOTE
     move(source, target, MACHINES)
     assert target.history() == written and source.history()[-1].kind == "ledger-moved"
 

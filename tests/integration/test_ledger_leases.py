@@ -18,6 +18,7 @@ from instar.ledger import Ledger, leases, postgresql
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from postgres import PostgresServer
+from simulated.values import NOTE, OTHER, note, other
 
 DEV = EnvironmentId(service="guestbook", name="dev")
 PRODUCTION = EnvironmentId(service="guestbook", name="production")
@@ -72,7 +73,7 @@ class Holder:
                 with self.weights.open("a") as file:
                     file.write("weight\n")
                 with ledger.transaction():
-                    ledger.record("step", DEV, pid=os.getpid())
+                    ledger.record(note(os.getpid()), DEV)
                     if stop_inside:
                         os.kill(os.getpid(), signal.SIGSTOP)
                 time.sleep(0.02)
@@ -118,7 +119,7 @@ def take(ledger: Ledger, seconds: float = 20.0) -> float:
     while True:
         try:
             with open_leases(ledger).holding(DEV, "ann on web1", machine="web1"):
-                ledger.record("taken", DEV)
+                ledger.record(other(), DEV)
                 return time.monotonic() - began
         except EnvironmentBusy:
             assert time.monotonic() - began < seconds
@@ -136,7 +137,7 @@ def test_one_acts_and_the_other_is_told_who_and_since_when(address: str, holder:
             pass
         assert caught.value.exit_status == 75
         with open_leases(ledger).holding(PRODUCTION, "ann", machine="web1"):  # another environment is free
-            ledger.record("note", PRODUCTION)
+            ledger.record(note(), PRODUCTION)
 
 
 def test_who_was_stopped_loses_it_and_neither_writes_nor_moves_a_weight(address: str, holder: Holder) -> None:
@@ -163,7 +164,7 @@ def test_a_dead_holder_of_ones_own_machine_is_known_to_be_dead(address: str, hol
     with Ledger(address, actor="ann") as ledger:
         holder.signal(signal.SIGKILL)
         with open_leases(ledger).holding(DEV, "ann on web2", machine="web2"):
-            ledger.record("note", DEV)
+            ledger.record(note(), DEV)
 
 
 def test_who_is_taken_over_from_stops_at_once(address: str, holder: Holder) -> None:
@@ -171,7 +172,7 @@ def test_who_is_taken_over_from_stops_at_once(address: str, holder: Holder) -> N
         with open_leases(ledger).holding(DEV, "ann", machine="web1", take_over=True) as number:
             assert holder.end() == "LeaseLost"
             moved = holder.moved()
-            ledger.record("note", DEV)
+            ledger.record(note(), DEV)
             assert number == 2
         assert holder.moved() == moved
 
@@ -190,13 +191,13 @@ def test_who_is_cut_off_loses_it(postgres: PostgresServer, address: str, tmp_pat
                 pytest.raises((LedgerUnreachable, LeaseLost)),
                 open_leases(cut_off).holding(DEV, "bob", machine="web2"),
             ):
-                cut_off.record("step", DEV)
+                cut_off.record(note(), DEV)
                 proxy.close()
                 take(ledger)
                 cut_off.require_lease(DEV)
             with pytest.raises(LedgerUnreachable):
-                cut_off.record("step", DEV)
-            assert [event.kind for event in ledger.history(DEV)] == ["environment", "step", "taken"]
+                cut_off.record(note(), DEV)
+            assert [event.kind for event in ledger.history(DEV)] == ["environment", NOTE, OTHER]
     finally:
         proxy.close()
         postgres.execute("DROP ROLE far")
@@ -210,7 +211,7 @@ def test_an_older_number_writes_nothing(address: str) -> None:
                 old.save_settings(DEV, Settings(instances=9))
             assert caught.value.exit_status == 75
             assert old.get_environment(DEV).settings.instances == 1
-            old.record("note", PRODUCTION)  # what it does not hold it writes as anybody may
+            old.record(note(), PRODUCTION)  # what it does not hold it writes as anybody may
         with pytest.raises(LeaseLost, match="nobody has it now"):
             old.require_lease(DEV)
 
@@ -253,7 +254,7 @@ def test_a_holder_that_is_stopped_inside_a_transaction_keeps_nobody_for_long(
             take(ledger, 40)
             stopped.signal(signal.SIGCONT)
             assert stopped.end() in LOST
-            assert [event.kind for event in ledger.history(DEV)] == ["environment", "taken"]
+            assert [event.kind for event in ledger.history(DEV)] == ["environment", OTHER]
     finally:
         with _gone_is_fine():
             stopped.signal(signal.SIGKILL)

@@ -19,7 +19,7 @@ from instar.ledger.postgresql import PostgreSQL
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from postgres import PASSWORD, PostgresServer
-from simulated.values import configuration, image
+from simulated.values import NOTE, OTHER, configuration, image, note, other
 
 DEV = EnvironmentId(service="guestbook", name="dev")
 
@@ -77,8 +77,8 @@ def say_until_written(ledger: Ledger, number: int) -> int:
     for tries in range(1, 5):
         try:
             with ledger.transaction():
-                ledger.record("note", number=number)
-                ledger.record("other", number=number)
+                ledger.record(note(number))
+                ledger.record(other(number))
             return tries
         except LedgerUnreachable:
             continue
@@ -96,8 +96,9 @@ def test_a_connection_that_is_cut_at_any_statement_loses_nothing_and_doubles_not
             proxy.arm(at, heard=heard)
             say_until_written(ledger, at)
             proxy.arm(None)
-            written = [(event.kind, event.detail["number"]) for event in ledger.history()]
-            assert written == [(kind, number) for number in range(at + 1) for kind in ("note", "other")]
+            told = [(event.kind, event.detail) for event in ledger.history()]
+            written = [(kind, detail["what" if kind == NOTE else "volume"]) for kind, detail in told]
+            assert written == [(kind, str(number)) for number in range(at + 1) for kind in (NOTE, OTHER)]
             at += 1
         assert at > 10, "a group is more than ten statements"
         assert ledger.verify().events == 2 * at
@@ -105,7 +106,7 @@ def test_a_connection_that_is_cut_at_any_statement_loses_nothing_and_doubles_not
 
 def test_a_commit_that_was_heard_is_known_to_be_written(by_proxy: str, proxy: CuttingProxy) -> None:
     with Ledger(by_proxy, actor="ann") as ledger:
-        ledger.record("warm")
+        ledger.record(note())
         proxy.arm(None)
         ledger.session.engine.begin()
         ledger.session.engine.execute("SELECT 1", {})
@@ -150,11 +151,11 @@ def _until_done(act: Callable[[], None]) -> None:
 
 def test_reads_go_on_over_a_new_connection(by_proxy: str, proxy: CuttingProxy) -> None:
     with Ledger(by_proxy, actor="ann") as ledger:
-        ledger.record("note")
+        ledger.record(note())
         proxy.cut_all()
-        assert [event.kind for event in ledger.history()] == ["note"]
+        assert [event.kind for event in ledger.history()] == [NOTE]
         proxy.cut_all()
-        assert ledger.record("other").seq == 2
+        assert ledger.record(other()).seq == 2
 
 
 # who is let in, and what is said
@@ -194,12 +195,12 @@ def test_a_newer_ledger_is_refused_and_left_alone(postgres: PostgresServer, data
 
 def test_one_that_can_only_be_read_is_read(postgres: PostgresServer, database: str, address: str) -> None:
     with Ledger(address, actor="ann") as ledger:
-        ledger.record("note")
+        ledger.record(note())
     postgres.execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
     with Ledger(address, actor="ann") as ledger:
-        assert [event.kind for event in ledger.history()] == ["note"]
+        assert [event.kind for event in ledger.history()] == [NOTE]
         with pytest.raises(LedgerError, match="it can only be read"):
-            ledger.record("other")
+            ledger.record(other())
 
 
 @pytest.fixture
@@ -228,7 +229,7 @@ def test_a_full_disk_loses_nothing(postgres: PostgresServer, small_space: str) -
         written = 0
         with pytest.raises(LedgerError, match="the database's disk is full") as caught:
             for _ in range(500):
-                ledger.record("note", text=os.urandom(50_000).hex())
+                ledger.record(note(os.urandom(50_000).hex()))
                 written += 1
         assert caught.value.hint and "this was not written down" in caught.value.hint
         assert 0 < written == len(ledger.history())
@@ -271,13 +272,13 @@ def test_a_writer_that_never_ends_is_named_as_the_cause(address: str, monkeypatc
     with Ledger(address, actor="ann") as one, Ledger(address, actor="bob") as other, one.transaction():
         other.session.engine.execute("SET lock_timeout = '50ms'", {})
         with pytest.raises(LedgerError, match="another process has kept it locked"):
-            other.record("note")
+            other.record(note())
         assert other.history() == ()
 
 
 def test_a_changed_schema_is_found(postgres: PostgresServer, database: str, address: str) -> None:
     with Ledger(address, actor="ann") as ledger:
-        ledger.record("note")
+        ledger.record(note())
         ledger.verify()
         postgres.execute("ALTER TABLE instar.events DISABLE TRIGGER events_kept", database=database)
         with pytest.raises(LedgerDamaged, match="its schema was changed: events"):
@@ -287,7 +288,7 @@ def test_a_changed_schema_is_found(postgres: PostgresServer, database: str, addr
 def test_a_changed_event_is_found(postgres: PostgresServer, database: str, address: str) -> None:
     with Ledger(address, actor="ann") as ledger:
         for number in range(3):
-            ledger.record("note", number=number)
+            ledger.record(note(number))
         with pytest.raises(psycopg.errors.RaiseException, match="rows of events are never changed"):
             postgres.execute("UPDATE instar.events SET actor = 'eve'", database=database)
         postgres.execute(

@@ -13,7 +13,7 @@ from instar.ledger import Ledger
 from instar.ledger.sqlite import SQLite
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
-from simulated.values import configuration, image
+from simulated.values import NOTE, OTHER, configuration, image, note, other
 
 
 def engine_of(ledger: Ledger) -> SQLite:
@@ -21,7 +21,7 @@ def engine_of(ledger: Ledger) -> SQLite:
     return ledger.session.engine
 
 
-GROUP = ("first", "second", "third")
+GROUP = (NOTE, OTHER, NOTE)
 
 
 class Child:
@@ -67,8 +67,8 @@ def write_groups(path: Path, name: str, limit: int = 100_000) -> Callable[[Calla
         with Ledger(path, actor=name) as ledger:
             for _ in range(limit):
                 with ledger.transaction():
-                    for kind in GROUP:
-                        last = ledger.record(kind, text="x" * 500)
+                    for one in (note, other, note):
+                        last = ledger.record(one("x" * 500))
                 say(last.seq)
 
     return work
@@ -113,7 +113,7 @@ def test_a_half_written_transaction_is_undone(tmp_path: Path) -> None:
         with Ledger(path, actor="bob") as ledger, ledger.transaction():
             engine_of(ledger).connection.execute("PRAGMA cache_size = 5")  # pages reach the file before the commit
             for _ in range(100):
-                ledger.record("lost", text="x" * 4000)
+                ledger.record(note("x" * 4000))
             say(100)
             signal.pause()
 
@@ -177,12 +177,12 @@ def test_what_status_reads_does_not_grow_with_history(tmp_path: Path) -> None:
             ledger.recent(environment, 2)
             ledger.instances(environment)
             ledger.history(environment, last=1)
-            ledger.record("note", environment=environment)
+            ledger.record(note(), environment=environment)
             engine_of(ledger).connection.set_progress_handler(None, 0)
             return counted
 
         before = steps()
         with ledger.transaction():
             for number in range(20_000):
-                ledger.record("note", environment=environment, number=number)
+                ledger.record(note(number), environment=environment)
         assert steps() < before * 1.2

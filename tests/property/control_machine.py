@@ -11,6 +11,7 @@ from typing import Any, Literal
 from instar.control.loop import Loop, Run
 from instar.control.steps import waits_for_somebody
 from instar.model.environment import Replace, Rollout, Settings
+from instar.model.happenings import RolloutAborted, RolloutResumed
 from instar.model.progress import silent
 from instar.model.release import RolloutKind
 from instar.operations.deploy import begin, start_rollout
@@ -103,10 +104,9 @@ class Machine:
         self.world.clock.sleep(max(seconds, SHORTEST_S))
         rollout = self.ledger.get_environment(ENV).rollout
         if rollout is not None and self.says == "resume" and waits_for_somebody(self.ledger.get_environment(ENV)):
-            word = {"paused": False} if rollout.stage.paused else {"resumed": True}
-            self.ledger.change_stage(rollout, "resumed", {}, **word)
+            self.ledger.change_stage(RolloutResumed(rollout=rollout.id, step=rollout.stage.step))
         elif rollout is not None and self.says == "abort" and rollout.stage.step >= 2 and not rollout.stage.abort:
-            self.ledger.change_stage(rollout, "abort", {}, abort="a typo")
+            self.ledger.change_stage(RolloutAborted(rollout=rollout.id, reason="a typo"))
 
     def ask(self) -> None:
         self.world.router.request(ENV)

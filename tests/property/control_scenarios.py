@@ -9,6 +9,7 @@ from control_machine import Machine
 
 from instar.model.definition import Health, Task
 from instar.model.environment import Analysis, Check, Replace, Rollout, Step
+from instar.model.happenings import RolloutPaused
 from simulated import Behaviour
 from simulated.values import ENV
 
@@ -150,7 +151,7 @@ def paused(machine: Machine) -> None:
     machine.want("deploy", version="2")
     rollout = machine.ledger.get_environment(ENV).rollout
     if rollout is not None and rollout.stage.step == 0:
-        machine.ledger.change_stage(rollout, "paused", {}, paused=True)
+        machine.ledger.change_stage(RolloutPaused(rollout=rollout.id, reason=""))
 
 
 def batches(machine: Machine) -> None:

@@ -31,6 +31,7 @@ from instar.control.steps import waits_for_somebody
 from instar.errors import InstarError
 from instar.model.definition import Task
 from instar.model.environment import Analysis, Check, Replace, Rollout, Settings, Step
+from instar.model.happenings import RolloutAborted, RolloutPaused, RolloutResumed
 from instar.model.progress import silent
 from instar.model.release import TaintKind
 from instar.operations.deploy import begin, start_rollout
@@ -142,7 +143,7 @@ class Faults(RuleBasedStateMachine):
         self.world.runtime.behave(number, BEHAVIOURS[behaviour])
         begun = self.ledger.get_environment(ENV).rollout
         if paused and begun is not None:
-            self.ledger.change_stage(begun, "paused", {}, paused=True)
+            self.ledger.change_stage(RolloutPaused(rollout=begun.id, reason=""))
 
     @property
     def workspace(self) -> Any:
@@ -166,14 +167,16 @@ class Faults(RuleBasedStateMachine):
 
     @rule(word=st.sampled_from(["pause", "resume", "abort"]))
     def say(self, word: str) -> None:
-        changes: dict[str, Any] = {"pause": {"paused": True}, "abort": {"abort": "a typo"}}.get(word, {})
         with self.acting():
             rollout = self.ledger.get_environment(ENV).rollout
             if rollout is None:
                 return
-            if word == "resume":
-                changes = {"paused": False} if rollout.stage.paused else {"resumed": True}
-            self.ledger.change_stage(rollout, "abort" if word == "abort" else f"{word}d", {}, **changes)
+            said = {
+                "pause": RolloutPaused(rollout=rollout.id, reason=""),
+                "resume": RolloutResumed(rollout=rollout.id, step=rollout.stage.step),
+                "abort": RolloutAborted(rollout=rollout.id, reason="a typo"),
+            }
+            self.ledger.change_stage(said[word])
         self.passes()
 
     @rule(effect=st.integers(0, 12))
@@ -296,8 +299,7 @@ class Faults(RuleBasedStateMachine):
             idle = 0 if waits else idle + 1
             state = self.ledger.get_environment(ENV)
             if state.rollout is not None and waits_for_somebody(state):
-                word = {"paused": False} if state.rollout.stage.paused else {"resumed": True}
-                self.ledger.change_stage(state.rollout, "resumed", {}, **word)
+                self.ledger.change_stage(RolloutResumed(rollout=state.rollout.id, step=state.rollout.stage.step))
             if idle > PASSES:
                 break
         else:

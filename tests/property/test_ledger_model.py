@@ -22,7 +22,7 @@ from instar.model.release import EnvironmentId
 from instar.providers.local.addresses import next_free
 from postgres import PostgresServer
 from simulated import VirtualClock
-from simulated.values import configuration, image
+from simulated.values import configuration, image, note
 
 ENVIRONMENTS = st.sampled_from(
     [EnvironmentId(service=service, name=name) for service, name in (("a", "b-c"), ("a-b", "c"), ("x", "dev"))]
@@ -204,7 +204,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def write_and_give_up(self, environment: EnvironmentId) -> None:
         before = self.ledger.history()
         with pytest.raises(ZeroDivisionError), self.ledger.transaction():
-            self.ledger.record("note", environment=environment)
+            self.ledger.record(note(), environment=environment)
             self.ledger.save_settings(EnvironmentId(service="y", name="z"), Settings())
             raise ZeroDivisionError
         assert self.ledger.history() == before

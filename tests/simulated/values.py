@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from instar.model.definition import Health, Service, Volume
 from instar.model.digest import Digest
+from instar.model.happenings import DamageFound, Happening, VolumeRemoved
 from instar.model.image import Image, ImageConfig, Layer
 from instar.model.release import Configuration, EnvironmentId, Instance, Release
 from instar.providers.base import Provider
@@ -136,3 +137,16 @@ class EngineSimulation:
 
     def reboot(self) -> None:
         """It is not on this machine: nothing happens to it."""
+
+
+NOTE, OTHER = "damaged", "volume-removed"
+
+
+def note(text: object = "") -> Happening:
+    """Something that happened, no matter what: an event of kind NOTE."""
+    return DamageFound(what=str(text), cause="")
+
+
+def other(text: object = "") -> Happening:
+    """Something else."""
+    return VolumeRemoved(volume=str(text))

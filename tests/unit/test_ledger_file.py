@@ -12,6 +12,7 @@ import pytest
 
 from instar.errors import LedgerDamaged, LedgerError
 from instar.ledger import Ledger, sqlite
+from simulated.values import note
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "ledger" / "instar.db"
     with Ledger(path, actor="ann") as ledger, ledger.transaction():
         for number in range(1000):
-            ledger.record("note", number=number, text="x" * 200)
+            ledger.record(note(f"{number:0200}"))
     return path
 
 
@@ -95,7 +96,7 @@ def test_a_writer_that_never_ends_is_named_as_the_cause(path: Path, monkeypatch:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
     with Ledger(path, actor="ann") as one, Ledger(path, actor="bob") as other, one.transaction():
         with pytest.raises(LedgerError, match="another process has kept it locked") as caught:
-            other.record("note")
+            other.record(note())
         assert caught.value.hint == f"see which one with: fuser {path}"
         assert len(other.history()) == 1000
 
@@ -117,7 +118,7 @@ def test_a_full_disk_loses_nothing(small_disk: Path) -> None:
         written = 0
         with pytest.raises(LedgerError, match="the disk is full") as caught:
             for _ in range(1000):
-                ledger.record("note", text="x" * 1000)
+                ledger.record(note("x" * 1000))
                 written += 1
         assert caught.value.hint and "make room" in caught.value.hint
         assert written > 10
@@ -134,8 +135,8 @@ def test_a_transaction_that_was_given_up_writes_nothing_any_more(small_disk: Pat
         with pytest.raises(LedgerError, match="given up"), ledger.transaction():
             with pytest.raises(LedgerError, match="the disk is full"):
                 for _ in range(200):
-                    ledger.record("note", text="x" * 4000)
-            ledger.record("note")
+                    ledger.record(note("x" * 4000))
+            ledger.record(note())
         assert ledger.verify().events == 0
 
 
@@ -153,12 +154,12 @@ def test_no_room_for_a_new_ledger_leaves_none(small_disk: Path) -> None:
 def test_what_can_only_be_read_is_read(small_disk: Path) -> None:
     path = small_disk / "instar.db"
     with Ledger(path, actor="ann") as ledger:
-        ledger.record("note")
+        ledger.record(note())
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with Ledger(path, actor="ann") as ledger:
         assert len(ledger.history()) == 1
         with pytest.raises(LedgerError, match="it can only be read") as caught:
-            ledger.record("note")
+            ledger.record(note())
         assert caught.value.hint and "mount options" in caught.value.hint
     with pytest.raises(LedgerError, match="Read-only file system"):
         Ledger(small_disk / "other" / "instar.db", actor="ann")

@@ -19,7 +19,7 @@ from instar.ledger import Ledger
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
 from simulated import VirtualClock
-from simulated.values import configuration, image
+from simulated.values import configuration, image, note
 
 DEV = EnvironmentId(service="guestbook", name="dev")
 PRODUCTION = EnvironmentId(service="guestbook", name="production")
@@ -123,5 +123,5 @@ def test_an_interrupt_as_a_transaction_begins_leaves_nothing_open(ledger: Ledger
         other.execute("BEGIN IMMEDIATE")
         threading.Timer(0.2, lambda: (os.kill(os.getpid(), signal.SIGINT), other.execute("ROLLBACK"))).start()
         with pytest.raises(KeyboardInterrupt):
-            ledger.record("note")
-    assert ledger.record("note").seq == 1
+            ledger.record(note())
+    assert ledger.record(note()).seq == 1

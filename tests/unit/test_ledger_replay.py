@@ -15,7 +15,7 @@ from instar.model.codec import canonical, to_json
 from instar.model.environment import Settings
 from instar.model.release import Ending, EnvironmentId
 from simulated import VirtualClock
-from simulated.values import configuration, image
+from simulated.values import configuration, image, note
 
 DEV = EnvironmentId(service="guestbook", name="dev")
 NETWORK = IPv4Network("10.9.0.0/24")
@@ -33,7 +33,7 @@ def write_something(path: Path) -> None:
         for name in ("one", "two"):
             ledger.add_release(DEV, image(name).digest, configuration({"NAME": name}))
             rollout = ledger.begin_rollout(DEV, "deploy", len(ledger.releases(DEV)))
-            ledger.set_active(DEV, rollout.target, {"switch_ms": 0.5})
+            ledger.set_active(DEV, rollout.target, reason="why")
             ledger.end_rollout(rollout, "done" if name == "one" else "failed", {"switch_ms": 0.5, "reason": "x"})
         ledger.set_pinned(DEV, 1, True)
         first, second, _ = ledger.add_instances(DEV, 2, 3)
@@ -199,7 +199,7 @@ def test_the_old_chain_is_closed_and_stays_verifiable_and_what_is_older_is_said_
     with Ledger(old, actor="ann") as ledger:
         kinds = [(event.kind, str(event.environment or "-")) for event in ledger.history()]
         assert kinds[3:] == [("chain-closed", "-"), ("checkpoint", "guestbook/dev")]
-        ledger.record("note")
+        ledger.record(note())
         verified = ledger.verify()
         assert verified.unprovable == {"guestbook/dev": 5}
         assert verified.heads.keys() == {"guestbook/dev", "-"}

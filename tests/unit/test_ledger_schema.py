@@ -13,7 +13,7 @@ from instar.errors import LedgerDamaged, LedgerNewer
 from instar.ledger import Ledger, schema, sqlite
 from instar.model.codec import canonical
 from instar.model.release import Stage
-from simulated.values import ENV, configuration, image
+from simulated.values import ENV, NOTE, configuration, image, note
 
 REPOSITORY = Path(__file__).parents[2]
 AT = "2026-01-01T00:00:00.000000Z"
@@ -68,11 +68,11 @@ def test_every_table_is_documented(connection: sqlite3.Connection) -> None:
 def test_a_ledger_of_an_older_instar_is_brought_up_and_keeps_what_it_has(tmp_path: Path, migrations: Path) -> None:
     path = tmp_path / "instar.db"
     with Ledger(path, actor="ann") as ledger:
-        ledger.record("note")
+        ledger.record(note())
     (migrations / "9998_more.sql").write_text("CREATE TABLE more (a TEXT) STRICT;\nINSERT INTO more VALUES (';');\n")
     schema.files.cache_clear()
     with Ledger(path, actor="ann") as ledger:
-        assert [event.kind for event in ledger.history()] == ["note"]
+        assert [event.kind for event in ledger.history()] == [NOTE]
         assert ledger.verify().events == 1
     with sqlite3.connect(path) as connection:
         assert sqlite.version(connection) == schema.latest("sqlite")

@@ -14,8 +14,9 @@ from instar.errors import LedgerDamaged
 from instar.ledger import Ledger, chain
 from instar.model.codec import canonical
 from instar.model.environment import Settings
+from instar.model.events import read
 from instar.model.release import EnvironmentId
-from simulated.values import configuration, image
+from simulated.values import configuration, image, note
 
 DEV = EnvironmentId(service="guestbook", name="dev")
 DOCUMENT = Path(__file__).parents[2] / "docs/ledger.md"
@@ -30,8 +31,9 @@ def path(tmp_path: Path) -> Path:
         ledger.add_release(DEV, image().digest, configuration({"TEXT": "a|b\\n\n'\"ü"}))
         ledger.end_rollout(ledger.begin_rollout(DEV, "deploy", 1), "failed", {"last": ["a|b\n", "%s \\c \0 ü|"]})
         ledger.set_active(DEV, 1)
-        ledger.record("note", image=image().digest, ms=0.1)
-        ledger.record("note")
+        took = {"seconds": 0.1, "recording": "", "different": "", "exit_status": None, "cause": None}
+        ledger.record(read("shell-ended", {"instance": "ü|", **took}), image=image().digest)
+        ledger.record(note())
     return path
 
 
@@ -144,13 +146,14 @@ log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 log.bind("/dev/log")
 log.setblocking(False)
 from instar.ledger import Ledger
+from instar.model.happenings import ReleasePinned as note
 with Ledger(Path(sys.argv[1]), actor="ann") as ledger:
     with ledger.transaction():
-        ledger.record("note")
-        ledger.record("note")
+        ledger.record(note())
+        ledger.record(note())
     try:
         with ledger.transaction():
-            ledger.record("note")
+            ledger.record(note())
             raise KeyError
     except KeyError:
         pass

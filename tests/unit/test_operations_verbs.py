@@ -14,6 +14,7 @@ from instar.definition import Loaded, load
 from instar.drift.check import Checked
 from instar.errors import Cancelled, NotFound, Refused, UsageError
 from instar.model.environment import Settings
+from instar.model.happenings import RolloutAborted
 from instar.model.plan import PlannedChange
 from instar.model.progress import Progress, Report, silent
 from instar.model.release import EnvironmentId
@@ -244,7 +245,7 @@ def test_a_canary_waits_for_somebody_and_hears_pause_resume_and_abort(
         elif stage.step == 2:
             shown = status(workspace, state).rollout
             assert shown is not None and (shown.percent, shown.paused) == (50, True)
-            workspace.ledger.change_stage(state.rollout, "abort", {"reason": "a typo"}, abort="a typo")
+            workspace.ledger.change_stage(RolloutAborted(rollout=state.rollout.id, reason="a typo"))
 
     workspace.meanwhile = say
     aborted = deployed(workspace, loaded, "two", "careful")

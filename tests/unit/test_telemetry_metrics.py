@@ -10,7 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from instar.control.snapshot import GroupView, Snapshot
 from instar.model.digest import Digest
 from instar.model.environment import Settings
-from instar.model.release import EnvironmentId, EnvironmentState, Event, Rollout, Served, Stage
+from instar.model.events import Event
+from instar.model.release import EnvironmentId, EnvironmentState, Rollout, Served, Stage
 from instar.providers.base import Observed, Probe, RoutedTarget, RouterPlan, Target
 from instar.telemetry.metrics import Metrics
 from simulated.values import ENV, instance, release
@@ -188,7 +189,7 @@ def test_a_rollout_is_there_while_it_runs_from_its_first_moment() -> None:
 
 
 def verdict(passed: bool, number: int = 2, kind: str = "verdict") -> Event:
-    detail = {"passed": passed, "cause": ""}
+    detail = {"rollout": 1, "step": 1, "passed": passed, "cause": ""}
     image = Digest.of(b"image")
     return Event(
         seq=1,

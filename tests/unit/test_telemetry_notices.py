@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from instar.ledger import Ledger
-from instar.model.release import Event
+from instar.model.events import Event
+from instar.model.happenings import AlarmOver, AlarmRaised, InstancesPlanned, RolloutDone, StepJudged
 from instar.telemetry.notices import LOST, Notices, Undelivered
 from instar.views.events import notice_json, sentence
 from simulated.values import ENV
@@ -54,6 +55,10 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield opened
 
 
+ALARM, DONE = AlarmRaised(reason="why"), RolloutDone(rollout=1)
+LAUNCH = InstancesPlanned(instances={})
+
+
 @pytest.fixture
 def cursor(tmp_path: Path) -> Path:
     return tmp_path / "state" / "notified"
@@ -67,10 +72,10 @@ def following(ledger: Ledger, cursor: Path, *channels: Channel | Stuck, **option
 
 
 def test_without_a_cursor_it_begins_with_what_happens_next(ledger: Ledger, cursor: Path) -> None:
-    ledger.record("alarm", ENV, 1, reason="of yesterday")
+    ledger.record(ALARM, ENV, 1)
     channel = Channel()
     notices = following(ledger, cursor, channel)
-    ledger.record("alarm-over", ENV, 1)
+    ledger.record(AlarmOver(), ENV, 1)
     assert notices.deliver() == 1
     assert [body["kind"] for body in channel.bodies] == ["alarm-over"]
 
@@ -78,8 +83,8 @@ def test_without_a_cursor_it_begins_with_what_happens_next(ledger: Ledger, curso
 def test_what_happened_while_nobody_followed_is_told_in_order_and_once(ledger: Ledger, cursor: Path) -> None:
     following(ledger, cursor)
     for number in range(1, 4):
-        ledger.record("launch", ENV, number)
-        ledger.record("rollout-done", ENV, number)
+        ledger.record(LAUNCH, ENV, number)
+        ledger.record(DONE, ENV, number)
     first, second = Channel(), Channel()
     assert Notices(ledger, cursor, [first], render=notice_json).deliver() == 6
     assert [body["release"] for body in first.bodies] == [1, 2, 3]
@@ -89,7 +94,7 @@ def test_what_happened_while_nobody_followed_is_told_in_order_and_once(ledger: L
 
 def test_the_cursor_is_past_what_is_not_worth_telling_too(ledger: Ledger, cursor: Path) -> None:
     notices = following(ledger, cursor, Channel())
-    seq = [ledger.record(kind, ENV, 1).seq for kind in ("rollout-done", "launch")][-1]
+    seq = [ledger.record(what, ENV, 1).seq for what in (DONE, LAUNCH)][-1]
     notices.deliver()
     assert int(cursor.read_text()) == seq
     assert [path.name for path in cursor.parent.iterdir()] == [cursor.name]
@@ -97,12 +102,12 @@ def test_the_cursor_is_past_what_is_not_worth_telling_too(ledger: Ledger, cursor
 
 @pytest.mark.parametrize("content", ["", "many\n", "999999\n", "\udcff"])
 def test_a_cursor_that_means_nothing_here_begins_anew(ledger: Ledger, cursor: Path, content: str) -> None:
-    ledger.record("alarm", ENV, 1, reason="of yesterday")
+    ledger.record(ALARM, ENV, 1)
     cursor.parent.mkdir()
     cursor.write_bytes(content.encode("utf-8", "surrogateescape"))
     channel = Channel()
     notices = following(ledger, cursor, channel)
-    ledger.record("alarm-over", ENV, 1)
+    ledger.record(AlarmOver(), ENV, 1)
     notices.deliver()
     assert [body["kind"] for body in channel.bodies] == ["alarm-over"]
 
@@ -111,7 +116,7 @@ def test_what_is_refused_is_tried_again_and_then_sent(ledger: Ledger, cursor: Pa
     outcomes: list[str] = []
     channel = Channel(deaf=5)
     notices = following(ledger, cursor, channel, told=outcomes.append)
-    ledger.record("rollout-done", ENV, 1)
+    ledger.record(DONE, ENV, 1)
     notices.deliver()
     assert (channel.asked, len(channel.bodies), outcomes) == (6, 1, ["sent"])
     assert ledger.history()[-1].kind == "rollout-done"
@@ -121,8 +126,8 @@ def test_what_cannot_be_sent_is_given_up_written_down_and_told_to_nobody(ledger:
     outcomes: list[str] = []
     channel = Channel(deaf=3)
     notices = following(ledger, cursor, channel, told=outcomes.append, tries=3)
-    lost = ledger.record("alarm", ENV, 4, reason="why")
-    ledger.record("alarm-over", ENV, 4)
+    lost = ledger.record(ALARM, ENV, 4)
+    ledger.record(AlarmOver(), ENV, 4)
     notices.deliver()
     event = ledger.history()[-1]
     assert (event.kind, event.environment, event.release) == (LOST, ENV, 4)
@@ -137,7 +142,7 @@ def test_what_cannot_be_sent_is_given_up_written_down_and_told_to_nobody(ledger:
 def test_pauses_grow(ledger: Ledger, cursor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notices = Notices(ledger, cursor, [Channel(deaf=99)], tries=5, render=notice_json)
     notices.deliver()
-    ledger.record("rollout-done", ENV, 1)
+    ledger.record(DONE, ENV, 1)
     pauses: list[float] = []
     monkeypatch.setattr(notices._stop, "wait", pauses.append)
     notices.deliver()
@@ -155,10 +160,10 @@ def test_whatever_a_channel_does_events_are_heard_and_stopping_is_prompt(ledger:
 
     stuck = Stuck()
     notices = following(ledger, cursor, stuck, heard=hear)
-    ledger.record("rollout-done", ENV, 1)
+    ledger.record(DONE, ENV, 1)
     notices.start()
     assert stuck.entered.wait(PATIENCE_S)
-    ledger.record("verdict", ENV, 2, passed=True)
+    ledger.record(StepJudged(rollout=1, step=1, passed=True), ENV, 2)
     assert enough.wait(PATIENCE_S)
     before = datetime.now(UTC)
     notices.stop()
@@ -172,7 +177,7 @@ def test_a_pause_ends_when_it_is_told_to_stop_and_the_next_one_tells(ledger: Led
     asked = threading.Event()
     notices = Notices(ledger, cursor, [deaf], first_pause_s=3600, render=notice_json)
     notices.deliver()
-    seq = ledger.record("alarm", ENV, 1, reason="why").seq
+    seq = ledger.record(ALARM, ENV, 1).seq
     send = deaf.send
 
     def noted(body: bytes) -> None:
@@ -206,7 +211,7 @@ def event(kind: str, release: int | None = 7, **detail: Any) -> Event:
 
 
 def test_the_body_has_stable_keys() -> None:
-    assert notice_json(event("rollout-done", switch_ms=1.5)) == {
+    assert notice_json(event("rollout-done", rollout=3, switch_ms=1.5)) == {
         "seq": 3,
         "at": "2026-01-01T12:00:00Z",
         "actor": "me",
@@ -215,7 +220,7 @@ def test_the_body_has_stable_keys() -> None:
         "environment": "dev",
         "release": 7,
         "image": None,
-        "detail": {"switch_ms": 1.5},
+        "detail": {"rollout": 3, "switch_ms": 1.5},
         "text": "guestbook/dev runs release 7",
     }
 
@@ -223,8 +228,14 @@ def test_the_body_has_stable_keys() -> None:
 @pytest.mark.parametrize(
     ("told", "text"),
     [
-        (event("rollout-failed", reason="0 of 3 healthy"), "the rollout to release 7 was undone: 0 of 3 healthy"),
-        (event("verdict", passed=False, cause="too slow"), "the analysis of release 7 failed: too slow"),
+        (
+            event("rollout-failed", rollout=3, reason="0 of 3 healthy"),
+            "the rollout to release 7 was undone: 0 of 3 healthy",
+        ),
+        (
+            event("verdict", rollout=3, step=1, passed=False, cause="too slow"),
+            "the analysis of release 7 failed: too slow",
+        ),
         (event("taken-over", None, pid=42), "me took over from process 42"),
         (
             event(
@@ -232,14 +243,19 @@ def test_the_body_has_stable_keys() -> None:
             ),
             "a-1-1 has drifted: mount /srv tmpfs (and 2 more)",
         ),
-        (event("drift"), "what its instances share has drifted"),
-        (event("taint", instance="a-1-1", why="it is slow"), "me tainted a-1-1, which will be replaced: it is slow"),
+        (event("drift", instance=None, findings=[], count=0), "what its instances share has drifted"),
+        (
+            event("taint", instance="a-1-1", taint="person", why="it is slow", due_at="", isolated=False),
+            "me tainted a-1-1, which will be replaced: it is slow",
+        ),
         (event("damaged", what="layer sha256:1", cause="other bytes"), "layer sha256:1 is damaged: other bytes"),
         (
             event("ended", instance="a-1-1", reason="out-of-memory", why="killed: out of memory"),
             "a-1-1 ended unexpectedly: killed: out of memory",
         ),
-        (event("drained"), "drained"),
+        (event("started", instance="a-1-1"), "started"),
+        (event("drained", reason="why"), "drained: why (written by another version of Instar)"),
+        (event("taint", reason="why"), "taint: why (written by another version of Instar)"),
     ],
 )
 def test_the_text_is_a_sentence(told: Event, text: str) -> None:
@@ -253,15 +269,15 @@ def test_the_text_is_one_plain_line_of_bounded_length() -> None:
 
 
 def test_what_an_instance_printed_goes_nowhere() -> None:
-    told = notice_json(event("rollout-failed", reason="it ended", last_lines={"one": ["TOKEN=hunter2"]}))
-    assert told["detail"] == {"reason": "it ended"}
+    told = notice_json(event("rollout-failed", rollout=3, reason="it ended", last_lines={"one": ["TOKEN=hunter2"]}))
+    assert told["detail"] == {"rollout": 3, "reason": "it ended"}
     assert "hunter2" not in json.dumps(told)
 
 
 def test_a_verdict_that_passed_is_no_news(ledger: Ledger, cursor: Path) -> None:
     channel = Channel()
     notices = following(ledger, cursor, channel)
-    ledger.record("verdict", ENV, 1, passed=True)
-    ledger.record("verdict", ENV, 2, passed=False)
+    ledger.record(StepJudged(rollout=1, step=1, passed=True), ENV, 1)
+    ledger.record(StepJudged(rollout=1, step=1, passed=False), ENV, 2)
     notices.deliver()
     assert [body["release"] for body in channel.bodies] == [2]

@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from instar.control.snapshot import Snapshot
     from instar.drift.check import Checked
     from instar.model.certificate import CertificateStatus
+    from instar.model.events import Event
     from instar.model.machine import NoticeSettings
     from instar.model.progress import Report
-    from instar.model.release import EnvironmentId, Event
+    from instar.model.release import EnvironmentId
     from instar.telemetry.log import Log
     from instar.telemetry.metrics import Metrics
     from instar.telemetry.notices import Channel

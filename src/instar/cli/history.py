@@ -42,6 +42,8 @@ def history(environment: str | None, file: Path, as_json: bool, last: int | None
             say(f"the chains hold: {verified.events} events, head {verified.head}; the tables follow from them")
             for name, number in verified.unprovable.items():
                 say(f"of {name} from event {number} on: what had ended before does not follow from events")
+            for name, number in verified.unproven_stages.items():
+                say(f"of {name}: where {number} rollouts were that an older version began does not follow from events")
         return
     environment_id = None
     if environment:

@@ -21,6 +21,7 @@ from instar.errors import InstarError, ProviderError, RouterError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.environment import Settings
+from instar.model.happenings import NetworkRestored, SmokePassed, StepJudged, StepTaken, WatchFailed
 from instar.model.image import Image
 from instar.model.release import BY_ITSELF, Instance, Release, Rollout
 from instar.providers.base import NetworkPlan, Provider
@@ -120,7 +121,7 @@ class Executor:
         rollout, environment = self._rollout(snapshot), snapshot.environment.id
         with self._ledger.transaction():
             if self._ledger.get_environment(environment).active == rollout.target:
-                self._ledger.set_active(environment, rollout.source, {"reason": "the rollout failed"})
+                self._ledger.set_active(environment, rollout.source, reason="the rollout failed")
             self._ledger.end_rollout(rollout, "failed", {"reason": reason, "last_lines": words})
             before = rollout.stage.settings_before
             if before is not None:
@@ -157,7 +158,7 @@ class Executor:
     def _go_back(self, snapshot: Snapshot, action: actions.GoBack) -> None:
         environment, active = snapshot.environment.id, snapshot.environment.active
         with self._ledger.transaction():
-            self._ledger.record("watch-failed", environment, active, back_to=action.release, reason=action.reason)
+            self._ledger.record(WatchFailed(back_to=action.release, reason=action.reason), environment, active)
             self._ledger.begin_rollout(environment, "rollback", action.release, {"reason": action.reason})
         self._report.going_back(action.release, action.reason)
 
@@ -193,7 +194,7 @@ class Executor:
         environment = snapshot.environment
         networks = require(self._provider.networks, f"say what instances of '{environment.id}' may reach")
         if networks.set_network(NetworkPlan.of(environment.id, environment.settings)):
-            self._ledger.record("network-restored", environment.id, release=environment.active)
+            self._ledger.record(NetworkRestored(), environment.id, environment.active)
 
     def _open_router(self, snapshot: Snapshot, release: Release) -> None:
         self._provider.expose(release, (), wanted_plan(snapshot, release))
@@ -217,9 +218,8 @@ class Executor:
             name, cause = failed
             self.fail(snapshot, actions.Fail(f"smoke check of {name}: {cause}", (name,)))
             return
-        rollout = self._rollout(snapshot)
-        smoked = (*rollout.stage.smoked, *action.instances)
-        self._ledger.change_stage(rollout, "smoke", {"instances": list(action.instances)}, smoked=smoked)
+        passed = SmokePassed(rollout=self._rollout(snapshot).id, instances=tuple(action.instances))
+        self._ledger.change_stage(passed)
         self._report.asked(f"release {release.number} · {_counted(len(release.service.smoke), 'check')} passed")
 
     def _take_step(self, snapshot: Snapshot, action: actions.TakeStep) -> None:
@@ -227,16 +227,9 @@ class Executor:
         served = {group.id: group.routed.served for group in snapshot.groups if group.routed is not None}
         counted = {name: one for name, one in served.items() if one is not None}
         self._report.launched(snapshot)
-        self._ledger.change_stage(
-            self._rollout(snapshot),
-            "step",
-            {"step": action.step, "percent": action.percent},
-            step=action.step,
-            step_at=self._ledger.now(),
-            counted=counted,
-            judged=False,
-            resumed=False,
-        )
+        rollout = self._rollout(snapshot).id
+        taken = StepTaken(rollout=rollout, step=action.step, percent=action.percent, counted=counted)
+        self._ledger.change_stage(taken)
         seconds = self._provider.route(environment, dict(action.weights))
         self._report.stepped(action.percent, seconds)
 
@@ -245,9 +238,15 @@ class Executor:
         if verdict.passed:
             verdict = checks.checked(self._provider, snapshot, verdict)
         words = {} if verdict.passed else self._last_words_of([group.id for group in snapshot.of(snapshot.target)])
-        detail = {"step": rollout.stage.step, "passed": verdict.passed, "cause": verdict.cause, **verdict.numbers()}
+        judged = StepJudged(
+            rollout=rollout.id,
+            step=rollout.stage.step,
+            passed=verdict.passed,
+            cause=verdict.cause,
+            figures=verdict.numbers(),
+        )
         with self._ledger.transaction():  # who goes on after a crash must not come to another verdict
-            self._ledger.change_stage(rollout, "verdict", detail, judged=bool(verdict.passed))
+            self._ledger.change_stage(judged)
             if not verdict.passed:
                 self._end_failed(snapshot, f"its analysis: {verdict.cause}", words)
         self._report.judged(verdict)
@@ -257,7 +256,7 @@ class Executor:
     def _shift(self, snapshot: Snapshot, action: actions.Shift) -> None:
         environment = snapshot.environment.id
         self._report.launched(snapshot)
-        self._ledger.set_active(environment, action.release, {"instances": list(action.instances)})
+        self._ledger.set_active(environment, action.release, instances=action.instances)
         if action.instances:
             self._give_traffic(snapshot, action.instances)
 

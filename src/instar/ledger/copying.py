@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from instar.errors import Refused
-from instar.ledger.events import MOVED, moved
+from instar.ledger.events import moved
 from instar.ledger.ledger import Ledger
 from instar.ledger.session import Row, Session
+from instar.model.happenings import LedgerCopied, LedgerMoved
 
 _TABLES = (
     *("environments", "settings", "releases", "rollouts", "instances", "provider_records", "tasks"),
@@ -55,14 +56,14 @@ def move(
                 _settle(target, source.address, machines)
                 complete(target)
         target.verify()
-        source.record(MOVED, to=target.address)
+        source.record(LedgerMoved(to=target.address))
     return int(last["seq"]) if last else 0
 
 
 def moved_to(ledger: Ledger) -> str | None:
     """Return where a ledger goes on that was moved; None of one that was not."""
-    last = ledger.history(last=1)
-    return last[0].detail["to"] if last and last[0].kind == MOVED else None
+    what = next((event.what for event in ledger.history(last=1)), None)
+    return what.to if isinstance(what, LedgerMoved) else None
 
 
 def _is_copied(target: Session, last: Row | None) -> bool:
@@ -98,7 +99,7 @@ def _rows(source: Session, table: str) -> list[Row]:
 
 
 def _settle(target: Ledger, address: str, machines: Mapping[str, str | None]) -> None:
-    target.record("ledger-copied", source=address)
+    target.record(LedgerCopied(source=address))
     for state in target.environments():
         machine = machines.get(state.settings.provider)
         if target.shared and machine is not None and state.machine is None:

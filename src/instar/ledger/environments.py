@@ -8,6 +8,16 @@ from instar.ledger.rows import state_value
 from instar.ledger.session import Row, Session
 from instar.model.codec import canonical, parse, to_json
 from instar.model.environment import Settings
+from instar.model.happenings import (
+    AlarmOver,
+    AlarmRaised,
+    Checkpoint,
+    EnvironmentMade,
+    MachineKnown,
+    NameAdopted,
+    ProjectKnown,
+    SettingsChanged,
+)
 from instar.model.release import EnvironmentId, EnvironmentState
 
 _STATES = """
@@ -102,10 +112,8 @@ class Environments:
             self._session.write(_SET_ALARM, id=environment, alarm=reason, holds=int(holds))
             if reason is None:
                 self._session.write(_COUNT_ANEW, id=environment, now=self._events.clock.text())
-            kind, told = (
-                ("alarm", {"reason": reason, "holds": holds}) if reason else ("alarm-over", {"reason": state.alarm})
-            )
-            self._events.add(kind, environment_id, state.active, None, told)
+            what = AlarmRaised(reason=reason, holds=holds) if reason else AlarmOver(reason=state.alarm)
+            self._events.record(what, environment_id, state.active)
 
     def set_project(self, environment_id: EnvironmentId, project: str, *, adopt: bool = False) -> None:
         """Write whose ``environment_id`` is: once, and then only to ``adopt`` the name. Nothing when it is so already.
@@ -117,12 +125,12 @@ class Environments:
             if state.project == project:
                 return
             if state.project is None:
-                self._events.add("project", environment_id, None, None, {"project": project})
+                self._events.record(ProjectKnown(project=project), environment_id)
             elif not adopt:
                 raise another_project(environment_id)
             else:
-                told = {"project": project, "from": state.project}
-                self._events.add("name-adopted", environment_id, state.active, None, told)
+                adopted = NameAdopted(project=project, source=state.project)
+                self._events.record(adopted, environment_id, state.active)
             self._session.write(_SET_PROJECT, id=environment, project=project)
 
     def set_machine(self, environment: EnvironmentId, machine: str) -> None:
@@ -134,13 +142,13 @@ class Environments:
             if state.machine is not None:
                 raise elsewhere(environment, state.machine)
             self._session.write(_SET_MACHINE, id=row_id, machine=machine)
-            self._events.add("machine", environment, None, None, {"machine": machine})
+            self._events.record(MachineKnown(machine=machine), environment)
 
     def _add_environment(self, environment: EnvironmentId, settings: Settings) -> None:
         now = self._events.clock.text()
         added = self._session.write(_ADD, service=environment.service, environment=environment.name, now=now)
         self._session.write(_ADD_SETTINGS, id=added, value=canonical(settings).decode(), now=now)
-        event = self._events.add("environment", environment, None, None, {"settings": to_json(settings)})
+        event = self._events.record(EnvironmentMade(settings=to_json(settings)), environment)
         self._session.write(_SET_PROVABLE, id=added, seq=event.seq)
 
     def write_checkpoints(self) -> None:
@@ -153,7 +161,7 @@ class Environments:
             for row in self._session.rows(_UNPROVABLE):
                 environment = EnvironmentId(service=row["service"], name=row["environment"])
                 tables = read_tables(self._session.engine, row["id"], open_only=True)
-                event = self._events.add("checkpoint", environment, None, None, {"tables": tables})
+                event = self._events.record(Checkpoint(tables=tables), environment)
                 self._session.write(_SET_PROVABLE, id=row["id"], seq=event.seq)
 
     def _change_settings(self, environment: int, environment_id: EnvironmentId, settings: Settings) -> None:
@@ -163,7 +171,7 @@ class Environments:
             return
         self.changeable(environment_id)
         self._session.write(_ADD_SETTINGS, id=environment, value=value, now=self._events.clock.text())
-        self._events.add("settings", environment_id, None, None, {"old": parse(old["value"]), "new": to_json(settings)})
+        self._events.record(SettingsChanged(old=parse(old["value"]), new=to_json(settings)), environment_id)
 
     def find_row(self, environment: EnvironmentId) -> Row | None:
         return self._session.row(_PRESENT, service=environment.service, environment=environment.name)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from typing import Any
 
 from instar.errors import Refused
 from instar.ledger import chain, witness
@@ -14,7 +13,9 @@ from instar.ledger.rows import event_value, time_text, time_value
 from instar.ledger.session import Session
 from instar.model.codec import parse
 from instar.model.digest import Digest
-from instar.model.release import EnvironmentId, Event
+from instar.model.events import Event, detail_of, kind_of
+from instar.model.happenings import Happening
+from instar.model.release import EnvironmentId
 
 _LAST = "SELECT seq, at, kind, detail FROM events ORDER BY seq DESC LIMIT 1"
 _HEAD = "SELECT seq, hash FROM events WHERE place = :place AND seq > :closed ORDER BY seq DESC LIMIT 1"
@@ -92,24 +93,12 @@ class Events:
 
     def record(
         self,
-        kind: str,
-        /,
+        what: Happening,
         environment: EnvironmentId | None = None,
         release: int | None = None,
         image: Digest | None = None,
-        **detail: Any,
     ) -> Event:
-        """Add an event. ``detail`` is anything that JSON can hold; floats are fine, NaN is not."""
-        return self.add(kind, environment, release, image, detail)
-
-    def add(
-        self,
-        kind: str,
-        environment: EnvironmentId | None,
-        release: int | None,
-        image: Digest | None,
-        detail: Mapping[str, Any],
-    ) -> Event:
+        """Add an event. Its fields are anything that JSON can hold; floats are fine, NaN is not."""
         with self.transaction():
             if self._leases is not None and environment is not None:
                 self._leases.require_to_write(environment)
@@ -120,11 +109,11 @@ class Events:
                 "seq": last["seq"] + 1 if last else 1,
                 "at": self.clock.text(),
                 "actor": self.actor,
-                "kind": kind,
+                "kind": kind_of(what),
                 "place": place,
                 "release": release,
                 "image": image,
-                "detail": chain.detail_text(detail),
+                "detail": chain.detail_text(detail_of(what)),
             }
             fields["hash"] = chain.link(self._head(place)[1], *fields.values())
             self._session.write(_ADD, **fields)

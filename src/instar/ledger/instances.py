@@ -24,6 +24,16 @@ from instar.ledger.rows import (
 from instar.ledger.session import Row, Session
 from instar.model.codec import to_json
 from instar.model.digest import Digest
+from instar.model.happenings import (
+    InstanceCreated,
+    InstanceDestroyed,
+    InstanceEnded,
+    InstancesPlanned,
+    InstanceStarted,
+    InstanceStopping,
+    InstanceTainted,
+    OfInstance,
+)
 from instar.model.release import BY_ITSELF, ONLY_ROLE, Ending, EnvironmentId, Instance, Taint, TaintKind
 
 _SELECT = f"SELECT {INSTANCE}"
@@ -126,12 +136,12 @@ class Instances:
                 values = {"id": f"{stem}-{k}", "environment": environment, "release": release, "role": role}
                 values |= {"stem": stem, "k": k, "task": task, "replacing": replacing}
                 self._session.write(_ADD, **values, now=now, members=sizes.get(k - first, 1))
-            added = [f"{stem}-{k}" for k in range(first, first + count)]
-            said = {"role": role, "task": task, "replacing": replacing}
-            why: dict[str, object] = {name: word for name, word in said.items() if word}
-            if any(size != 1 for size in members):
-                why["members"] = dict(zip(added, members, strict=True))
-            self._events.add("launch", environment_id, release, of.image, {"instances": added, **why})
+            added = tuple(f"{stem}-{k}" for k in range(first, first + count))
+            each = dict(zip(added, members, strict=True)) if any(size != 1 for size in members) else None
+            planned = InstancesPlanned(
+                instances=added, role=role or None, task=task or None, replacing=replacing or None, members=each
+            )
+            self._events.record(planned, environment_id, release, of.image)
             return tuple(self._get_instance(name) for name in added)
 
     def instances(self, environment: EnvironmentId | None = None) -> tuple[Instance, ...]:
@@ -189,7 +199,7 @@ class Instances:
             row = self._live_row(instance_id)
             if not instance_value(row).made:
                 self._session.write(_SET_MADE, id=instance_id)
-                self._about("created", row)
+                self._record(InstanceCreated(instance=instance_id), row)
             return self._get_instance(instance_id)
 
     def set_started(self, instance_id: str) -> Instance:
@@ -198,7 +208,7 @@ class Instances:
             row = self._live_row(instance_id)
             if row["started_at"] is None:
                 self._session.write(_SET_STARTED, id=instance_id, now=self._events.clock.text())
-                self._about("started", row)
+                self._record(InstanceStarted(instance=instance_id), row)
             return self._get_instance(instance_id)
 
     def taint(
@@ -209,12 +219,13 @@ class Instances:
         *,
         after_ms: int = 0,
         isolated: bool = False,
-        **detail: object,
+        recording: str | None = None,
+        command: str | None = None,
     ) -> Taint:
         """Write that an instance is to be replaced in ``after_ms``; without traffic until then when ``isolated``.
 
-        Of several taints the first says why, and the earliest when. ``detail`` goes into the event. Raises NotFound
-        for one that isn't there any more.
+        Of several taints the first says why, and the earliest when. ``recording`` and ``command`` of a shell go into
+        the event. Raises NotFound for one that isn't there any more.
         """
         with self._events.transaction():
             row = self._live_row(instance_id)
@@ -227,8 +238,16 @@ class Instances:
                 self._session.write(_TAINT, id=instance_id, taint=json.dumps(to_json(wanted)))
             if kind == "drift":
                 self._session.write(_DRIFTED, id=instance_id, now=time_text(now))
-            told = {"taint": kind, "why": why, "due_at": time_text(wanted.due_at), "isolated": wanted.isolated}
-            self._about("taint", row, **told, **detail)
+            tainted = InstanceTainted(
+                instance=instance_id,
+                taint=kind,
+                why=why,
+                due_at=time_text(wanted.due_at),
+                isolated=wanted.isolated,
+                recording=recording,
+                command=command,
+            )
+            self._record(tainted, row)
             return wanted
 
     def drifted(self, environment: EnvironmentId, since: datetime) -> int:
@@ -245,7 +264,8 @@ class Instances:
                 return
             told = {name: value for name, value in to_json(ending).items() if name != "at" and value is not None}
             self._session.write(_END, id=instance_id, ending=json.dumps(told), now=self._events.clock.text())
-            self._about("ended" if ending.reason in BY_ITSELF else "stopping", row, **told)
+            kind = InstanceEnded if ending.reason in BY_ITSELF else InstanceStopping
+            self._record(kind(instance=instance_id, **told), row)
 
     def endings(self, environment: EnvironmentId, release: int, since: datetime) -> tuple[Ending, ...]:
         """Return how instances of a release ended after ``since``, oldest first; those of tasks are not among them."""
@@ -271,11 +291,10 @@ class Instances:
             row = self._row(instance_id)
             if row["removed_at"] is None:
                 self._session.write(_REMOVE, id=instance_id, now=self._events.clock.text())
-                self._about("destroyed", row, reason=reason)
+                self._record(InstanceDestroyed(instance=instance_id, reason=reason), row)
 
-    def _about(self, kind: str, row: Row, **detail: object) -> None:
-        environment = instance_value(row).environment
-        self._events.add(kind, environment, row["release"], Digest(row["image"]), {"instance": row["id"], **detail})
+    def _record(self, what: OfInstance, row: Row) -> None:
+        self._events.record(what, instance_value(row).environment, row["release"], Digest(row["image"]))
 
     def _get_instance(self, instance_id: str) -> Instance:
         return instance_value(self._row(instance_id))

@@ -25,6 +25,7 @@ from instar.ledger.schema import latest
 from instar.ledger.secrets import Secrets
 from instar.ledger.session import Engine, Session
 from instar.ledger.tasks import Tasks
+from instar.model.happenings import DestructionBegun, EnvironmentRemoved
 from instar.model.release import EnvironmentId
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class Ledger:
                 self.end_rollout(state.rollout, "failed", {"reason": "the environment is being destroyed"})
             if not state.destroying:
                 self.session.write(_DESTROYING, id=row_id)
-                self._events.add("destroying", environment, state.active, None, {})
+                self.record(DestructionBegun(), environment, state.active)
 
     def remove_environment(self, environment: EnvironmentId) -> None:
         """Write that nothing is left of ``environment``. Its events stay, its release numbers are never used again.
@@ -164,7 +165,7 @@ class Ledger:
                 raise Refused(f"cannot remove '{environment}': '{left[0].id}' is not destroyed yet")
             self.set_destroying(environment)
             self.session.write(_REMOVE, id=self._environments.row_id(environment), now=self._clock.text())
-            self._events.add("removed", environment, None, None, {})
+            self.record(EnvironmentRemoved(), environment)
 
     def verify(self) -> Verified:
         """Check every page, the chain of events, and that releases and traffic are what the events say.

@@ -9,7 +9,8 @@ from instar.errors import Refused
 from instar.ledger.environments import Environments
 from instar.ledger.events import Events
 from instar.ledger.session import Session
-from instar.model.codec import canonical, to_json
+from instar.model.codec import canonical
+from instar.model.happenings import NamesHeld
 from instar.model.release import EnvironmentId, EnvironmentState, OwnNames
 
 _SET_NAMES = "UPDATE environments SET names = :names WHERE id = :id"
@@ -67,8 +68,8 @@ class NameClaims:
             return
         row = self._environments.row_id(environment.id)
         self._session.write(_SET_NAMES, id=row, names=canonical(names).decode())
-        detail = to_json(names) if to is None else {**to_json(names), "to": str(to)}
-        self._events.add("names", environment.id, environment.active, None, detail)
+        held = NamesHeld(held=names.held, expected=names.expected, to=None if to is None else str(to))
+        self._events.record(held, environment.id, environment.active)
 
 
 def taken(environment: EnvironmentId, owners: dict[str, EnvironmentId]) -> Refused:

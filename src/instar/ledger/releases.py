@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from instar.errors import NotFound
 from instar.ledger.environments import Environments
@@ -12,6 +11,7 @@ from instar.ledger.rows import release_value
 from instar.ledger.session import Session
 from instar.model.codec import canonical
 from instar.model.digest import Digest
+from instar.model.happenings import ReleaseMade, ReleasePinned, ReleaseUnpinned, TrafficShifted
 from instar.model.release import Configuration, EnvironmentId, Release
 
 _NEXT = """
@@ -60,7 +60,8 @@ class Releases:
                 digest=Digest.of(text),
                 now=self._events.clock.text(),
             )
-            self._events.add("release", environment_id, numbered["number"], image, {"configuration": Digest.of(text)})
+            made = ReleaseMade(configuration=Digest.of(text))
+            self._events.record(made, environment_id, numbered["number"], image)
             return self.get_release(environment_id, numbered["number"])
 
     def releases(self, environment: EnvironmentId, *, last: int | None = None) -> tuple[Release, ...]:
@@ -102,13 +103,21 @@ class Releases:
             if release.pinned != pinned:
                 environment = self._environments.row_id(environment_id)
                 self._session.write(_PIN, environment=environment, number=number, pinned=int(pinned))
-                self._events.add("pinned" if pinned else "unpinned", environment_id, number, release.image, {})
+                what = ReleasePinned() if pinned else ReleaseUnpinned()
+                self._events.record(what, environment_id, number, release.image)
             return self.get_release(environment_id, number)
 
     def set_active(
-        self, environment_id: EnvironmentId, number: int | None, detail: Mapping[str, Any] | None = None
+        self,
+        environment_id: EnvironmentId,
+        number: int | None,
+        *,
+        instances: Sequence[str] | None = None,
+        reason: str | None = None,
     ) -> None:
         """Write that release ``number`` has the traffic from now on; None: that nothing has.
+
+        ``instances`` are those that have it, ``reason`` is why it moved outside a rollout's way.
 
         The release that is left and the one that follows get this moment as their ``last_active_at``. Writes
         nothing when it is so already.
@@ -123,7 +132,9 @@ class Releases:
             self._session.write(_SET_ACTIVE, environment=environment, number=number)
             self._session.write(_TOUCH, environment=environment, old=old, new=number, now=self._events.clock.text())
             image = release.image if release else None
-            self._events.add("shift", environment_id, number, image, {"from": old, **(detail or {})})
+            names = None if instances is None else tuple(instances)
+            shifted = TrafficShifted(source=old, instances=names, reason=reason)
+            self._events.record(shifted, environment_id, number, image)
 
     def _no_release(self, environment: int, environment_id: EnvironmentId, number: int) -> NotFound:
         numbers = [str(row["number"]) for row in self._session.rows(_NUMBERS, environment=environment)]

@@ -12,9 +12,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from instar.ledger.session import Engine, Row
-from instar.ledger.tables import Tables, read_tables, text_digest
-from instar.model.codec import canonical, parse
-from instar.model.release import ONLY_ROLE
+from instar.ledger.tables import Tables, read_tables, stage_columns, text_digest
+from instar.model.codec import canonical, from_json, parse
+from instar.model.events import read
+from instar.model.happenings import StageChanged
+from instar.model.release import ONLY_ROLE, Stage
+from instar.model.stages import stage_after
 
 _ROWS = "SELECT id FROM environments WHERE service || '/' || environment = :place ORDER BY id DESC LIMIT 1"
 _ENDS: Final = {"rollouts": "ended_at", "instances": "removed_at", "tasks": "ended_at"}
@@ -38,6 +41,10 @@ class Replayed:
             self._begin(event, copy.deepcopy(detail["tables"]), is_checkpoint=True)
         elif self.tables is not None and kind in _CHANGES:
             _CHANGES[kind](self.tables, event, detail)
+
+    def unproven_stages(self) -> int:
+        """Return of how many rollouts nothing tells where they were."""
+        return sum(1 for row in (self.tables or {}).get("rollouts", {}).values() if "stage" not in row)
 
     def differences(self, engine: Engine) -> Iterator[str]:
         """Yield what the tables say otherwise than the events."""
@@ -159,7 +166,18 @@ def _rollout(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
         "state": "running",
         "ended_at": None,
         "detail": {},
+        **({"stage": {**stage_columns(Stage()), **detail["stage"]}} if "stage" in detail else {}),
     }
+
+
+def _stage(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
+    """An older Instar's rollout does not tell what its stage began with: then it is not proven."""
+    row, what = tables["rollouts"][str(detail["rollout"])], read(event["kind"], detail)
+    if "stage" not in row or not isinstance(what, StageChanged):
+        return
+    stage = from_json(Stage, {**row["stage"], "settings_before": None})
+    after = stage_columns(stage_after(stage, what, datetime.fromisoformat(event["at"])))
+    row["stage"] = {**after, "settings_before": row["stage"]["settings_before"]}
 
 
 def _rollout_ended(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
@@ -237,6 +255,7 @@ _CHANGES: Final[Mapping[str, _Change]] = {
     "pinned": _pinned,
     "unpinned": _pinned,
     "rollout": _rollout,
+    **dict.fromkeys(("smoke", "step", "verdict", "paused", "resumed", "abort"), _stage),
     "rollout-done": _rollout_ended,
     "rollout-failed": _rollout_ended,
     "launch": _launch,

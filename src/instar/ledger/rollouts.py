@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -13,9 +12,12 @@ from instar.ledger.events import Events
 from instar.ledger.releases import Releases
 from instar.ledger.rows import rollout_value
 from instar.ledger.session import Session
-from instar.model.codec import canonical
+from instar.ledger.tables import settings_digest
+from instar.model.codec import to_json
 from instar.model.environment import Settings
+from instar.model.happenings import RolloutBegun, RolloutDone, RolloutFailed, StageChanged
 from instar.model.release import EnvironmentId, Rollout, RolloutKind, Stage
+from instar.model.stages import stage_after
 
 _ONE = """
     SELECT r.*, r.id AS rollout_id, e.service || '/' || e.environment AS place
@@ -84,25 +86,26 @@ class Rollouts:
                 target=target,
                 actor=self._events.actor,
                 now=self._events.clock.text(),
-                stage=canonical(Stage(settings_before=settings_before)).decode(),
+                stage=_stage_text(Stage(settings_before=settings_before)),
             )
-            told = {"rollout": added, "kind": kind, "from": state.active, **(detail or {})}
-            self._events.add("rollout", environment_id, target, release.image, told)
+            begins_with = {"settings_before": settings_digest(settings_before)}
+            begun = RolloutBegun(rollout=added, kind=kind, source=state.active, stage=begins_with, **(detail or {}))
+            self._events.record(begun, environment_id, target, release.image)
             return self.get_rollout(added)
 
-    def change_stage(self, rollout: Rollout, kind: str, detail: Mapping[str, Any], **changes: Any) -> Rollout:
-        """Change fields of a running rollout's stage, and tell of it in an event of ``kind``.
+    def change_stage(self, what: StageChanged) -> Rollout:
+        """Write what happened to a running rollout, and where it is by that.
 
         What others changed meanwhile stays. Raises Refused when it has ended.
         """
         with self._events.transaction():
-            found = self.get_rollout(rollout.id)
+            found = self.get_rollout(what.rollout)
             if found.state != "running":
                 raise Refused(f"cannot change rollout {found.id} of '{found.environment}': it is {found.state} already")
-            stage = dataclasses.replace(found.stage, **changes)
-            self._session.write(_SET_STAGE, id=found.id, stage=canonical(stage).decode())
+            stage = stage_after(found.stage, what, self._events.clock.now())
+            self._session.write(_SET_STAGE, id=found.id, stage=_stage_text(stage))
             image = self._releases.get_release(found.environment, found.target).image
-            self._events.add(kind, found.environment, found.target, image, {**detail, "rollout": found.id})
+            self._events.record(what, found.environment, found.target, image)
             return self.get_rollout(found.id)
 
     def end_rollout(
@@ -123,10 +126,13 @@ class Rollouts:
             if state == "done":
                 self._session.write(_RAN_WELL, id=found.id)
             image = self._releases.get_release(found.environment, found.target).image
-            self._events.add(
-                f"rollout-{state}", found.environment, found.target, image, {**detail, "rollout": found.id}
-            )
+            ended = (RolloutDone if state == "done" else RolloutFailed)(rollout=found.id, measured=detail)
+            self._events.record(ended, found.environment, found.target, image)
             return self.get_rollout(found.id)
+
+
+def _stage_text(stage: Stage) -> str:
+    return chain.detail_text(to_json(stage))
 
 
 def _under_way(rollout: Rollout) -> Refused:

@@ -11,12 +11,12 @@ from instar.errors import LedgerDamaged
 from instar.model.codec import from_json, parse
 from instar.model.digest import Digest
 from instar.model.environment import Settings
+from instar.model.events import Event
 from instar.model.release import (
     Configuration,
     Ending,
     EnvironmentId,
     EnvironmentState,
-    Event,
     Instance,
     OwnNames,
     Release,

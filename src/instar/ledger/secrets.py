@@ -12,6 +12,7 @@ from instar.ledger.environments import Environments
 from instar.ledger.events import Events
 from instar.ledger.session import Session
 from instar.model.digest import Digest
+from instar.model.happenings import SecretKeyKnown
 from instar.model.release import EnvironmentId
 
 _IDENTITY = "SELECT hash FROM events WHERE seq = 1"
@@ -56,7 +57,7 @@ class Secrets:
         with self._events.transaction():
             if self.find_secret_key() is None:
                 self._session.write(_SET_FINGERPRINT, fingerprint=fingerprint)
-                self._events.record("secret-key", fingerprint=fingerprint)
+                self._events.record(SecretKeyKnown(fingerprint=fingerprint))
 
     def find_secret(self, secret: SecretName) -> str | None:
         """Return the value, encrypted as it was put in; None where there is none (any more)."""

@@ -1,7 +1,6 @@
 """What the tables say of an environment, as one value: a checkpoint keeps it, and replayed events are held against it.
 
-Settings stand there by their digest. Columns that events do not tell of are left out: where a running rollout is
-(``stage``), and what only names and numbers rows.
+Settings stand there by their digest. What only names and numbers rows is left out.
 """
 
 from __future__ import annotations
@@ -10,7 +9,9 @@ import hashlib
 from typing import Any, Final
 
 from instar.ledger.session import Engine
-from instar.model.codec import parse
+from instar.model.codec import canonical, from_json, parse, to_json
+from instar.model.environment import Settings
+from instar.model.release import Stage
 
 Rows = dict[str, dict[str, Any]]  # of a table: a row's key → its columns
 Tables = dict[str, Rows]
@@ -29,7 +30,7 @@ _STILL_OPEN: Final = {
     "instances": "removed_at IS NULL",
     "tasks": "outcome IS NULL",
 }
-_LEFT_OUT: Final = {"environment", "stage", "stem", "k", "serial", "service", "configuration", "provable_from"}
+_LEFT_OUT: Final = {"environment", "stem", "k", "serial", "service", "configuration", "provable_from"}
 _BY_DIGEST: Final = {"value"}
 _JSON: Final = {"taint", "ending", "detail", "names"}
 
@@ -59,7 +60,18 @@ def _value(name: str, value: Any) -> Any:
         return None
     if name in _BY_DIGEST:
         return text_digest(value)
+    if name == "stage":
+        return stage_columns(from_json(Stage, parse(value)))
     return parse(value) if name in _JSON else value
+
+
+def stage_columns(stage: Stage) -> dict[str, Any]:
+    """Return where a rollout is as it is compared."""
+    return {**to_json(stage), "settings_before": settings_digest(stage.settings_before)}
+
+
+def settings_digest(settings: Settings | None) -> str | None:
+    return None if settings is None else text_digest(canonical(settings).decode())
 
 
 def text_digest(text: str) -> str:

@@ -12,6 +12,7 @@ from instar.ledger.instances import Instances
 from instar.ledger.releases import Releases
 from instar.ledger.rows import task_value
 from instar.ledger.session import Session
+from instar.model.happenings import TaskEnded
 from instar.model.release import EnvironmentId, Instance, TaskRun
 
 _OF = "SELECT * FROM tasks WHERE environment = :environment AND release = :release ORDER BY began_at, name"
@@ -90,4 +91,4 @@ class Tasks:
             values = {"environment": environment, "release": release, "name": name}
             self._session.write(_END, **values, outcome=outcome, now=self._events.clock.text())
             image = self._releases.get_release(environment_id, release).image
-            self._events.add("task", environment_id, release, image, {"task": name, "outcome": outcome, **detail})
+            self._events.record(TaskEnded(task=name, outcome=outcome, **detail), environment_id, release, image)

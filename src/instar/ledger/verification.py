@@ -6,13 +6,14 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 
-from instar.errors import LedgerDamaged
+from instar.errors import LedgerDamaged, LedgerNewer
 from instar.frozen import dataclass
 from instar.ledger import chain
 from instar.ledger.replay import Replayed
 from instar.ledger.session import Engine, Row
 from instar.model.codec import parse
 from instar.model.digest import Digest
+from instar.model.events import KINDS
 
 _EVENTS = """
     SELECT seq, at, actor, kind, place, release, image, detail, hash FROM events
@@ -32,13 +33,15 @@ class Verified:
 
     ``heads`` are those of all chains: by environment, "-" for what is about none. ``unprovable``: the environments
     that are older than their checkpoint, and the number of that event: what had ended before it does not follow from
-    events.
+    events. ``unproven_stages``: of how many rollouts of an environment, which an older Instar began, it does not follow
+    where they were.
     """
 
     events: int
     head: str
     heads: Mapping[str, str] = field(default_factory=dict)
     unprovable: Mapping[str, int] = field(default_factory=dict)
+    unproven_stages: Mapping[str, int] = field(default_factory=dict)
 
 
 def verify(engine: Engine) -> Verified:
@@ -77,12 +80,22 @@ class _Claims:
             self._releases[environment, release] = (seq, event["image"], parse(event["detail"]).get("configuration"))
         elif event["kind"] in ("environment", "shift"):
             self._active[environment] = (seq, release)
+        if event["kind"] not in KINDS:
+            raise LedgerNewer(
+                f"cannot verify the ledger: event {seq} is of a kind that is not known here, '{event['kind']}'",
+                hint="a newer Instar wrote it: verify with that one; what was written before is not changed",
+            )
         if environment is not None and seq > self._closed_at:
             self._replayed.setdefault(environment, Replayed(environment)).take(event)
 
     def older(self) -> dict[str, int]:
         """Return the environments that begin with a checkpoint, and its number."""
         return {place: one.seq for place, one in sorted(self._replayed.items()) if one.is_checkpoint}
+
+    def unproven_stages(self) -> dict[str, int]:
+        """Return of how many rollouts of each environment nothing tells where they were."""
+        found = {place: one.unproven_stages() for place, one in sorted(self._replayed.items())}
+        return {place: count for place, count in found.items() if count}
 
     def differences(self, engine: Engine) -> Iterator[str]:
         """Yield what is not as the replayed events say."""
@@ -114,7 +127,13 @@ def _follow(engine: Engine, claims: _Claims, chains: _Chains) -> Verified:
             if event["seq"] != seq or chains.link(event) != event["hash"]:
                 raise _damaged(engine.address, f"event {seq} is not what was written")
             claims.take(event)
-    return Verified(events=seq, head=chains.last, heads=chains.heads, unprovable=claims.older())
+    return Verified(
+        events=seq,
+        head=chains.last,
+        heads=chains.heads,
+        unprovable=claims.older(),
+        unproven_stages=claims.unproven_stages(),
+    )
 
 
 class _Chains:

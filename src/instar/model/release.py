@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from instar.frozen import dataclass
-from instar.model.codec import canonical
+from instar.model.codec import ADDED, canonical
 from instar.model.definition import Service
 from instar.model.digest import Digest
 from instar.model.environment import Settings
@@ -161,7 +161,8 @@ class Stage:
     ``counted`` is what each instance had answered when the step began, ``judged`` whether the step's analysis has
     passed, ``smoked`` the instances that passed the smoke checks. ``paused``: somebody said so; ``resumed``: the
     step's own pause is over because somebody said so; ``abort``: why somebody wants it given up. ``settings_before``
-    are what the environment falls back to when the rollout fails.
+    are what the environment falls back to when the rollout fails. ``percent`` is the target's share of the traffic by
+    the last step, ``verdict`` what the last analysis came to; None before the first.
     """
 
     step: int = 0
@@ -173,6 +174,8 @@ class Stage:
     resumed: bool = False
     abort: str | None = None
     settings_before: Settings | None = None
+    percent: int | None = field(default=None, metadata=ADDED)
+    verdict: Mapping[str, Any] | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,21 +212,6 @@ class Rollout:
     ended_at: datetime | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
     stage: Stage = Stage()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Event:
-    """One line of an environment's history. ``hash`` chains it to the event before it in the whole ledger."""
-
-    seq: int
-    at: datetime
-    actor: str
-    kind: str
-    environment: EnvironmentId | None
-    release: int | None
-    image: Digest | None
-    detail: Mapping[str, Any]
-    hash: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

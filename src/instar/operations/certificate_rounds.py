@@ -19,6 +19,7 @@ from instar.certificates.door import Door
 from instar.certificates.renewals import now_utc
 from instar.errors import Cancelled, EnvironmentBusy, InstarError
 from instar.model.certificate import CertificateStatus, WantedCertificate
+from instar.model.happenings import CertificateExpiring
 from instar.model.progress import Progress, Report
 from instar.model.release import EnvironmentId
 from instar.operations.certificates import find_door, open_renewals, renew_one, wanted_here
@@ -129,14 +130,9 @@ class CertificateRounds:
         held = record.certificate
         if held is None or record.warned == held.fingerprint or not schedule.is_late(held, now_utc()):
             return
-        self._workspace.ledger.record(
-            "certificate-expiring",
-            wanted.environment,
-            names=list(wanted.names),
-            source=wanted.source,
-            not_after=held.not_after.isoformat(),
-            cause=record.error,
-        )
+        end = held.not_after.isoformat()
+        what = CertificateExpiring(names=wanted.names, source=wanted.source, not_after=end, cause=record.error)
+        self._workspace.ledger.record(what, wanted.environment)
         self._renewals.note(wanted, recorded=record.recorded, warned=held.fingerprint)
 
     def _withdraw(self, names: Collection[str], edges: Sequence[_Shown]) -> None:

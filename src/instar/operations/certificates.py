@@ -17,6 +17,7 @@ from instar.certificates.wanted import wanted_certificates, wanted_of
 from instar.errors import DefinitionError, InstarError, NotFound, Problem
 from instar.model.certificate import CertificateStatus, WantedCertificate
 from instar.model.environment import Environment, Settings
+from instar.model.happenings import CertificateFailed, CertificateHeld
 from instar.model.machine import MachineSettings
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
@@ -128,19 +129,18 @@ def record_renewal(workspace: Workspace, renewals: Renewals, renewal: Renewal) -
     """Tell the ledger of a certificate that it does not know, and of the first failure in a row."""
     held, wanted = renewal.held, renewal.wanted
     if held is not None and held.fingerprint != renewal.record.recorded:
-        workspace.ledger.record(
-            "certificate",
-            wanted.environment,
-            names=list(held.names),
+        what = CertificateHeld(
+            names=held.names,
             source=wanted.source,
             issuer=held.issuer,
             fingerprint=held.fingerprint,
             not_after=held.not_after.isoformat(),
         )
+        workspace.ledger.record(what, wanted.environment)
         renewals.note(wanted, recorded=held.fingerprint, warned=renewal.record.warned)
     if renewal.outcome == "failed" and renewal.record.failures == 1 and renewal.error is not None:
-        names = list(wanted.names)
-        workspace.ledger.record("certificate-failed", wanted.environment, names=names, cause=renewal.error.message)
+        failed = CertificateFailed(names=wanted.names, cause=renewal.error.message)
+        workspace.ledger.record(failed, wanted.environment)
 
 
 def read_files(loaded: Loaded, environment: Environment) -> Pair | None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from instar import durable
 from instar.control.lease import with_lease
@@ -24,6 +24,7 @@ from instar.drift.traffic import ports
 from instar.errors import EnvironmentBusy, HostError, InstarError, RouterError
 from instar.model.codec import to_json
 from instar.model.drift import Finding
+from instar.model.happenings import DriftFound, NetworkRestored, RouterRestored
 from instar.model.progress import Progress, Report
 from instar.model.release import EnvironmentId, EnvironmentState, Instance
 from instar.operations.drift import last_event, resting
@@ -134,7 +135,7 @@ def _restore_network(workspace: Workspace, state: EnvironmentState, report: Repo
     try:
         provider = with_lease(workspace.ledger, workspace.provider(state.settings.provider), state.id)
         if provider.networks is not None and provider.networks.restore_network():
-            workspace.ledger.record("network-restored", state.id, release=state.active)
+            workspace.ledger.record(NetworkRestored(), state.id, state.active)
     except (HostError, EnvironmentBusy) as error:
         report(Progress(stage="drift", kind="warning", text=f"the instances' network cannot be restored: {error}"))
 
@@ -153,11 +154,14 @@ def _tell(
     workspace: Workspace, state: EnvironmentState, instance: Instance | None, findings: Sequence[Finding]
 ) -> None:
     """Write down what was found, and keep what an instance that may go can tell of it."""
-    shown = [to_json(finding) for finding in findings[:_TOLD_AT_MOST]]
-    detail: dict[str, Any] = {"instance": findings[0].instance, "findings": shown, "count": len(findings)}
-    if instance is not None:
-        detail["evidence"] = keep_evidence(workspace, state, instance, findings)
-    workspace.ledger.record("drift", state.id, **detail)
+    evidence = None if instance is None else keep_evidence(workspace, state, instance, findings)
+    found = DriftFound(
+        instance=findings[0].instance,
+        findings=tuple(to_json(finding) for finding in findings[:_TOLD_AT_MOST]),
+        count=len(findings),
+        evidence=evidence,
+    )
+    workspace.ledger.record(found, state.id)
 
 
 def _line(about: str | None, findings: Sequence[Finding]) -> str:
@@ -247,4 +251,4 @@ def _put_right(workspace: Workspace, state: EnvironmentState) -> None:
     inspects = require(provider.inspects, f"put the router of '{state.id}' right")
     serving = [one for one in instances if one.task is None]
     inspects.restore_router(plan, inspects.targets(serving, ports(releases.values())))
-    workspace.ledger.record("router-restored", state.id, release=state.active)
+    workspace.ledger.record(RouterRestored(), state.id, state.active)

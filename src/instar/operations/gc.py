@@ -14,13 +14,13 @@ room for it then, and a full disk is what gc is for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from instar.bake import prune_records
 from instar.errors import Refused
 from instar.fetch.needs import Needs
 from instar.model.digest import Digest
 from instar.model.garbage import Collection
+from instar.model.happenings import GarbageCollected
 from instar.model.progress import Progress
 from instar.operations import recordings, retention
 from instar.operations.layers import layers_in_use
@@ -59,14 +59,16 @@ def gc(workspace: Workspace, *, dry_run: bool, everything: bool = False) -> Coll
         secrets=secrets,
     )
     if not dry_run and found != Collection(images=(), blobs=0, size_bytes=0):
-        images, size = list(found.images), found.size_bytes
-        counts: dict[str, Any] = {
-            "logs": len(logs),
-            "recordings": len(recorded),
-            "fetched": fetched,
-            "secrets": secrets,
-        }
-        workspace.ledger.record("gc", images=images, blobs=found.blobs, bytes=size, **counts)
+        done = GarbageCollected(
+            images=found.images,
+            blobs=found.blobs,
+            size_bytes=found.size_bytes,
+            logs=len(logs),
+            fetched=fetched,
+            recordings=len(recorded),
+            secrets=secrets,
+        )
+        workspace.ledger.record(done)
     return found
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from instar import locks
 from instar.errors import EnvironmentBusy
 from instar.ledger.environments import elsewhere
+from instar.model.happenings import TakenOver
 from instar.model.progress import Progress
 from instar.syscalls import boot_id
 
@@ -100,7 +101,7 @@ def hold_environment(
         if workspace.ledger.leases is not None:
             held.enter_context(_lease(workspace, workspace.ledger.leases, environment, take_over=take_over))
         if pid:
-            workspace.ledger.record("taken-over", environment, pid=pid)
+            workspace.ledger.record(TakenOver(pid=pid), environment)
         yield
 
 

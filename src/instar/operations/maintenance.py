@@ -7,6 +7,7 @@ from pathlib import Path
 
 from instar import durable
 from instar.errors import Refused
+from instar.model.happenings import MaintenanceSet
 from instar.model.outcome import MaintenanceChange
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState
@@ -30,7 +31,7 @@ def set_maintenance(
     _require_answerable(workspace, environment)
     changed = maintains.maintenance(environment_id) != on
     if changed or page is not None:
-        workspace.ledger.record("maintenance", environment_id, on=on)
+        workspace.ledger.record(MaintenanceSet(on=on), environment_id)
     maintains.set_maintenance(environment_id, on=on, page=page)
     return MaintenanceChange(environment=environment_id, on=on, changed=changed)
 

@@ -11,6 +11,7 @@ import time
 from instar import locks
 from instar.control.steps import waits_for_somebody
 from instar.errors import EnvironmentBusy, Refused
+from instar.model.happenings import RolloutAborted, RolloutPaused, RolloutResumed
 from instar.model.outcome import RolloutChange
 from instar.model.release import EnvironmentId, EnvironmentState, Rollout
 from instar.operations.deploy import converge
@@ -32,7 +33,7 @@ def pause(workspace: Workspace, environment: EnvironmentState, *, why: str = "")
             f"cannot pause '{rollout.environment}': the {rollout.kind} to release {rollout.target} is paused already",
             hint=f"instar rollout resume {rollout.environment}",
         )
-    return RolloutChange(rollout=workspace.ledger.change_stage(rollout, "paused", {"reason": why}, paused=True))
+    return RolloutChange(rollout=workspace.ledger.change_stage(RolloutPaused(rollout=rollout.id, reason=why)))
 
 
 def resume(workspace: Workspace, environment: EnvironmentState) -> RolloutChange:
@@ -45,8 +46,7 @@ def resume(workspace: Workspace, environment: EnvironmentState) -> RolloutChange
             f"cannot resume '{rollout.environment}': the {rollout.kind} to release {rollout.target} is not paused",
             hint=f"see where it is: instar status {rollout.environment}",
         )
-    changes = {"paused": False} if rollout.stage.paused else {"resumed": True}
-    rollout = workspace.ledger.change_stage(rollout, "resumed", {"step": rollout.stage.step}, **changes)
+    rollout = workspace.ledger.change_stage(RolloutResumed(rollout=rollout.id, step=rollout.stage.step))
     return _carried_on(workspace, rollout)
 
 
@@ -54,7 +54,7 @@ def abort(workspace: Workspace, environment: EnvironmentState, *, why: str = "")
     """Give the rollout up: the release before has all traffic again. Returns when it has."""
     require_root_for(workspace, environment.settings.provider, "rollout abort")
     rollout = _before_the_end(workspace, environment, "abort")
-    rollout = workspace.ledger.change_stage(rollout, "abort", {"reason": why}, abort=why)
+    rollout = workspace.ledger.change_stage(RolloutAborted(rollout=rollout.id, reason=why))
     change = _carried_on(workspace, rollout)
     if change.outcome is None:
         until(

@@ -14,6 +14,7 @@ from typing import Final
 
 from instar.errors import InstarError, StoreError
 from instar.model.digest import Digest
+from instar.model.happenings import DamageFound
 from instar.model.progress import Progress, Report
 from instar.operations.layers import layers_in_use
 from instar.operations.workspace import Workspace
@@ -44,7 +45,7 @@ class Scrub:
                 self.damaged.discard(thing)
             elif thing not in self.damaged:
                 self.damaged.add(thing)
-                self.workspace.ledger.record("damaged", None, what=f"{thing[0]} {thing[1]}", cause=cause)
+                self.workspace.ledger.record(DamageFound(what=f"{thing[0]} {thing[1]}", cause=cause))
                 self.report(Progress(stage="scrub", kind="warning", text=f"{thing[0]} {thing[1]}: {cause}"))
 
     def _things(self) -> Iterator[tuple[str, Digest]]:

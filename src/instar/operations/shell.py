@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from instar.errors import InstarError, NotFound, ProviderError, UsageError
 from instar.model.break_glass import ShellResult
+from instar.model.happenings import OfInstance, ShellEnded, ShellOpened
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentState, Instance, Release, Taint
 from instar.model.survey import Survey, differences
@@ -150,7 +150,6 @@ def _taint(
 ) -> None:
     """Write that the instance is tainted, and set it aside where that is wanted. Until it is written, it isn't."""
     environment_id = environment.id
-    detail = {"recording": recorder.path.stem, **({} if request.command is None else {"command": request.command})}
     with contextlib.ExitStack() as held:
         try:
             if request.isolated:
@@ -159,7 +158,13 @@ def _taint(
                 require_another(environment, workspace.ledger.get_release(environment_id, instance.release))
             after_ms = environment.settings.replace_within_ms
             taint = workspace.ledger.taint(
-                instance.id, "shell", reason, after_ms=after_ms, isolated=request.isolated, **detail
+                instance.id,
+                "shell",
+                reason,
+                after_ms=after_ms,
+                isolated=request.isolated,
+                recording=recorder.path.stem,
+                command=request.command,
             )
         except BaseException:
             recorder.discard()
@@ -182,9 +187,14 @@ def _tell_taint(workspace: Workspace, instance: Instance, taint: Taint) -> None:
 def _visit(visit: _Visit, reason: str, terminal: Terminal | None) -> ShellResult:
     request = visit.request
     before = visit.way.survey()
-    extra: dict[str, Any] = {} if request.command is None else {"command": request.command}
-    extra |= {"toolbox": True} if request.toolbox else {}
-    _record(visit, "shell", {"why": reason, "recording": visit.recorder.path.stem, **extra})
+    opened = ShellOpened(
+        instance=visit.instance.id,
+        why=reason,
+        recording=visit.recorder.path.stem,
+        command=request.command,
+        toolbox=request.toolbox,
+    )
+    _record(visit, opened)
     visit.began = time.monotonic()
     try:
         status = _run(visit, terminal)
@@ -277,7 +287,7 @@ def _leave(visit: _Visit, before: Survey | None, status: int | None, cause: str 
         differences=found,
         whole=whole,
     )
-    _record(visit, "shell-ended", {**_told(left), "exit_status": status, "cause": cause})
+    _record(visit, _ended(visit.instance, left, status, cause))
     return left
 
 
@@ -294,26 +304,27 @@ def _settled(way: Shell, before: Survey | None) -> Survey | None:
     return Survey(places=later.places, processes=stayed)
 
 
-def _told(left: ShellResult) -> Mapping[str, Any]:
+def _ended(instance: Instance, left: ShellResult, status: int | None, cause: str | None) -> ShellEnded:
     """Return what the history keeps of it: a bounded part of the differences, and how many there were."""
     found = left.differences or ()
     kept = [one for one in found if one.kind != "started"][:_TOLD]
     kept += [one for one in found if one.kind == "started"][:_TOLD_PROCESSES]
-    return {
-        "seconds": left.seconds,
-        "recording": left.recording,
-        "different": left.summary,
-        "differences": [{"kind": one.kind, "name": one.name, "what": one.what} for one in kept],
-        "count": len(found),
-        "whole": left.whole,
-    }
-
-
-def _record(visit: _Visit, kind: str, detail: Mapping[str, Any]) -> None:
-    instance, release = visit.instance, visit.release
-    visit.workspace.ledger.record(
-        kind, instance.environment, release.number, release.image, **{"instance": instance.id, **detail}
+    return ShellEnded(
+        instance=instance.id,
+        seconds=left.seconds,
+        recording=left.recording,
+        different=left.summary,
+        exit_status=status,
+        cause=cause,
+        differences=tuple({"kind": one.kind, "name": one.name, "what": one.what} for one in kept),
+        count=len(found),
+        whole=left.whole,
     )
+
+
+def _record(visit: _Visit, what: OfInstance) -> None:
+    instance, release = visit.instance, visit.release
+    visit.workspace.ledger.record(what, instance.environment, release.number, release.image)
 
 
 def _cause(error: BaseException) -> str:

@@ -15,8 +15,6 @@ from instar.operations.layers import guarantee
 from instar.operations.locks import agent_pid
 from instar.operations.workspace import Workspace
 
-_LATELY = 500  # events among which those of a running rollout are looked for
-
 
 def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentStatus:
     """Return how ``environment`` is: its newest ``keep.releases`` releases, all that are pinned or have instances.
@@ -40,7 +38,7 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
         releases=tuple(
             _release(snapshot, release, percents[number]) for number, release in sorted(releases.items(), reverse=True)
         ),
-        rollout=_rollout(workspace, snapshot),
+        rollout=_rollout(snapshot),
         alarm=environment.alarm,
         agent=agent_pid(workspace),
         layers=guarantee(workspace, environment.id),
@@ -67,14 +65,11 @@ def _percents(weights: Mapping[int, int]) -> Mapping[int, int]:
     return whole
 
 
-def _rollout(workspace: Workspace, snapshot: Snapshot) -> RolloutStatus | None:
+def _rollout(snapshot: Snapshot) -> RolloutStatus | None:
     state = snapshot.environment
     rollout, policy = state.rollout, state.settings.rollout
     if rollout is None:
         return None
-    told = [event for event in workspace.ledger.history(state.id, last=_LATELY) if event.at >= rollout.started_at]
-    verdicts = [event.detail for event in told if event.kind == "verdict"]
-    percents = [event.detail["percent"] for event in told if event.kind == "step"]
     batches = -(-state.settings.instances // policy.batch)
     return RolloutStatus(
         release=rollout.target,
@@ -84,9 +79,9 @@ def _rollout(workspace: Workspace, snapshot: Snapshot) -> RolloutStatus | None:
         started_at=rollout.started_at,
         step=rollout.stage.step,
         steps=len(policy.steps) if policy.strategy == "canary" else batches - 1 if policy.strategy == "rolling" else 0,
-        percent=100 if state.active == rollout.target else percents[-1] if percents else 0,
+        percent=100 if state.active == rollout.target else rollout.stage.percent or 0,
         paused=waits_for_somebody(state),
-        verdict=verdicts[-1] if verdicts else None,
+        verdict=rollout.stage.verdict,
         awaited=awaited(snapshot),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from instar.errors import Refused
 from instar.model.environment import Settings
+from instar.model.happenings import VolumeRemoved
 from instar.model.release import EnvironmentId
 from instar.model.volume import KeptVolume
 from instar.operations.locks import hold_environment
@@ -37,7 +38,7 @@ def remove_volume(workspace: Workspace, environment: EnvironmentId, name: str, *
                 hint=f"deploy a release without it, or instar destroy {environment} --volumes",
             )
         _keeper(workspace, environment).remove_volume(environment, name)
-        workspace.ledger.record("volume-removed", environment, volume=name)
+        workspace.ledger.record(VolumeRemoved(volume=name), environment)
 
 
 def _keeper(workspace: Workspace, environment: EnvironmentId | None) -> Volumes:

@@ -17,7 +17,9 @@ from datetime import UTC, datetime
 from instar.control.snapshot import GroupView, Snapshot
 from instar.drift.check import Checked
 from instar.model.certificate import CertificateStatus
-from instar.model.release import EnvironmentId, Event, Served
+from instar.model.events import Event
+from instar.model.happenings import EnvironmentRemoved, InstanceEnded, StepJudged
+from instar.model.release import EnvironmentId, Served
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,14 +112,15 @@ class Metrics:
         if event.environment is None:
             return
         with self._guard:
-            if event.kind == "verdict" and event.release is not None:
-                passed = bool(event.detail.get("passed"))
-                self._verdicts[event.environment] = LastVerdict(release=event.release, passed=passed, at=event.at)
-            elif event.kind == "ended" and event.at >= self._began:
-                self._ended.setdefault(event.environment, Counter())[str(event.detail.get("reason"))] += 1
-            elif event.kind == "removed":
-                self._verdicts.pop(event.environment, None)
-                self._ended.pop(event.environment, None)
+            match event.what:
+                case StepJudged(passed=passed) if event.release is not None:
+                    last = LastVerdict(release=event.release, passed=bool(passed), at=event.at)
+                    self._verdicts[event.environment] = last
+                case InstanceEnded(reason=reason) if event.at >= self._began:
+                    self._ended.setdefault(event.environment, Counter())[reason] += 1
+                case EnvironmentRemoved():
+                    self._verdicts.pop(event.environment, None)
+                    self._ended.pop(event.environment, None)
 
     def noticed(self, outcome: str) -> None:
         """Take note of a notice: ``sent`` or ``lost``."""

@@ -18,7 +18,8 @@ from typing import Any
 from instar import durable
 from instar.errors import InstarError
 from instar.ledger import Ledger
-from instar.model.release import Event
+from instar.model.events import Event
+from instar.model.happenings import NoticeLost, StepJudged
 from instar.telemetry.channels import Channel, Command, Undelivered, Webhook
 
 __all__ = ["LOST", "TOLD", "Channel", "Command", "Notices", "Undelivered", "Webhook"]
@@ -140,7 +141,8 @@ class Notices:
                 return True
         if self._stop.is_set():
             return False
-        self._ledger.record(LOST, event.environment, event.release, of=event.seq, cause=cause, tries=self._tries)
+        lost = NoticeLost(of=event.seq, cause=cause, tries=self._tries)
+        self._ledger.record(lost, event.environment, event.release)
         self._told("lost")
         return True
 
@@ -162,7 +164,7 @@ class Notices:
         if _NUMBER.fullmatch(text):
             return int(text)
         cause = f"'{self._cursor.name}' was damaged: events before this one were not sent"
-        self._ledger.record(LOST, None, None, of=None, cause=cause, tries=0)
+        self._ledger.record(NoticeLost(of=None, cause=cause, tries=0))
         return None
 
     def _write(self, seq: int) -> None:
@@ -171,4 +173,5 @@ class Notices:
 
 
 def _worth_telling(event: Event) -> bool:
-    return event.kind in TOLD and not (event.kind == "verdict" and event.detail.get("passed"))
+    what = event.what
+    return event.kind in TOLD and not (isinstance(what, StepJudged) and what.passed)

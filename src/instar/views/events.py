@@ -7,7 +7,32 @@ from datetime import datetime
 from typing import Any, Final
 
 from instar.model.codec import to_json
-from instar.model.release import Event
+from instar.model.events import Event
+from instar.model.happenings import (
+    AlarmOver,
+    AlarmRaised,
+    CertificateExpiring,
+    CertificateFailed,
+    CertificateHeld,
+    DamageFound,
+    DriftFound,
+    Happening,
+    InstanceDestroyed,
+    InstanceEnded,
+    InstanceTainted,
+    MaintenanceSet,
+    NameAdopted,
+    NamesHeld,
+    NetworkRestored,
+    NoticeLost,
+    RolloutDone,
+    RolloutFailed,
+    RouterRestored,
+    StepJudged,
+    TakenOver,
+    UnknownHappening,
+    WatchFailed,
+)
 from instar.views.page import Page, Table
 
 WIDTH: Final = 80
@@ -59,43 +84,11 @@ def notice_json(event: Event) -> dict[str, Any]:
 
 def sentence(event: Event) -> str:
     """Return what happened, in one sentence for people."""
-    where, reason = str(event.environment or "this machine"), _reason(event)
-    match event.kind:
-        case "rollout-done":
-            return f"{where} runs release {event.release}"
-        case "rollout-failed":
-            return f"{where}: the rollout to release {event.release} was undone{reason}"
-        case "verdict":
-            return f"{where}: the analysis of release {event.release} failed{reason}"
-        case "alarm":
-            return f"{where} needs attention{reason}"
-        case "taken-over":
-            return f"{where}: {event.actor} took over from process {event.detail.get('pid')}"
-        case "names":
-            return f"{where}: {_names(event)}"
-        case "name-adopted":
-            return f"{where}: {event.actor} took the environment over for another project of that name"
-        case "taint":
-            return f"{where}: {event.actor} tainted {event.detail.get('instance')}, which will be replaced{reason}"
-        case "drift":
-            what = event.detail.get("instance") or "what its instances share"
-            return f"{where}: {what} has drifted{_first_finding(event)}"
-        case "damaged":
-            return f"{where}: {event.detail.get('what')} is damaged{reason}"
-        case "watch-failed":
-            return f"{where} rolls back to release {event.detail.get('back_to')} automatically{reason}"
-        case "ended":
-            instance, why = event.detail.get("instance"), _cause(str(event.detail.get("why", "")))
-            return f"{where}: {instance} ended unexpectedly{why}"
-        case "destroyed":
-            return f"{where}: {event.detail.get('instance')} is destroyed{reason}"
-        case "maintenance":
-            on = "on" if event.detail.get("on") else "off"
-            return f"{where}: {event.actor} turned maintenance {on}"
-        case "notification-lost":
-            return f"{where}: {_lost(event)}{reason}"
-        case _:
-            return f"{where}: {_SENTENCES.get(event.kind) or _of_certificate(event) or event.kind}{reason}"
+    what, reason = event.what, _reason(event)
+    text = "{where}: {event.kind}{reason} (written by another version of Instar)"
+    if not isinstance(what, UnknownHappening):
+        text = _SENTENCES.get(type(what), "{where}: {event.kind}{reason}")
+    return text.format(where=event.environment or "this machine", event=event, what=what, reason=reason, **_more(what))
 
 
 def detail_line(kind: str, detail: Mapping[str, Any], *, width: int | None = WIDTH) -> str:
@@ -148,46 +141,38 @@ def _clock(time: str) -> str:
     return datetime.fromisoformat(time).strftime("%H:%M:%S")
 
 
-def _names(event: Event) -> str:
+def _more(what: Happening) -> Mapping[str, str]:
+    """Return what a sentence tells besides the fields of what happened."""
+    match what:
+        case DriftFound():
+            return {"who": what.instance or "what its instances share", "first": _cause(_first_finding(what))}
+        case NamesHeld():
+            return {"more": _names(what)}
+        case CertificateHeld() | CertificateFailed() | CertificateExpiring():
+            return {"names": ", ".join(what.names)}
+        case MaintenanceSet():
+            return {"state": "on" if what.on else "off"}
+        case InstanceEnded():
+            return {"why": _cause(what.why)}
+        case NoticeLost(of=None):
+            return {"lost": "notices were lost"}
+        case NoticeLost():
+            return {"lost": f"notice {what.of} could not be delivered in {what.tries} tries"}
+    return {}
+
+
+def _names(what: NamesHeld) -> str:
     """Say which names an environment has now."""
-    held = ", ".join(event.detail.get("held", ())) or "no name"
-    expected, to = ", ".join(event.detail.get("expected", ())), event.detail.get("to")
-    more = f", and will be by {expected}" if expected else f"; others are reached by '{to}' now" if to else ""
-    return f"it is reached by {held}{more}"
+    more = f", and will be by {', '.join(what.expected)}" if what.expected else ""
+    more = more or (f"; others are reached by '{what.to}' now" if what.to else "")
+    return f"{', '.join(what.held) or 'no name'}{more}"
 
 
-def _lost(event: Event) -> str:
-    if event.detail.get("of") is None:
-        return "notices were lost"
-    return f"notice {event.detail.get('of')} could not be delivered in {event.detail.get('tries')} tries"
-
-
-_SENTENCES: Final = {
-    "alarm-over": "the alarm is over; instances are replaced again",
-    "router-restored": "its router was changed, and has been restored",
-    "network-restored": "the machine's network rules for instances were changed, and have been restored",
-}
-
-
-def _of_certificate(event: Event) -> str:
-    names, end = ", ".join(map(str, event.detail.get("names") or ["a name"])), event.detail.get("not_after")
-    match event.kind:
-        case "certificate":
-            return f"{names} has a certificate until {end}"
-        case "certificate-failed":
-            return f"there is no new certificate for {names}"
-        case "certificate-expiring":
-            return f"the certificate of {names} ends at {end}, and was not renewed"
-        case _:
-            return ""
-
-
-def _first_finding(event: Event) -> str:
+def _first_finding(drift: DriftFound) -> str:
     """Return the first of what was found, and how many there are besides."""
-    findings = event.detail.get("findings") or [{}]
+    findings = drift.findings or ({},)
     first = " ".join(str(findings[0].get(name, "")) for name in ("kind", "path", "observed"))
-    more = int(event.detail.get("count", 1)) - 1
-    return _cause(f"{first} (and {more} more)" if more > 0 else first)
+    return f"{first} (and {drift.count - 1} more)" if drift.count > 1 else first
 
 
 def _reason(event: Event) -> str:
@@ -211,4 +196,27 @@ _WORDS = {
     "drift": _drift,
     "ended": _instance_ended,
     "stopping": _instance_ended,
+}
+_SENTENCES: Final[Mapping[type[Happening], str]] = {
+    RolloutDone: "{where} runs release {event.release}",
+    RolloutFailed: "{where}: the rollout to release {event.release} was undone{reason}",
+    StepJudged: "{where}: the analysis of release {event.release} failed{reason}",
+    AlarmRaised: "{where} needs attention{reason}",
+    AlarmOver: "{where}: the alarm is over; instances are replaced again",
+    NamesHeld: "{where}: it is reached by {more}",
+    CertificateHeld: "{where}: {names} has a certificate until {what.not_after}",
+    CertificateFailed: "{where}: there is no new certificate for {names}{reason}",
+    CertificateExpiring: "{where}: the certificate of {names} ends at {what.not_after}, and was not renewed{reason}",
+    MaintenanceSet: "{where}: {event.actor} turned maintenance {state}",
+    TakenOver: "{where}: {event.actor} took over from process {what.pid}",
+    NameAdopted: "{where}: {event.actor} took the environment over for another project of that name",
+    InstanceTainted: "{where}: {event.actor} tainted {what.instance}, which will be replaced{reason}",
+    DriftFound: "{where}: {who} has drifted{first}",
+    DamageFound: "{where}: {what.what} is damaged{reason}",
+    WatchFailed: "{where} rolls back to release {what.back_to} automatically{reason}",
+    InstanceEnded: "{where}: {what.instance} ended unexpectedly{why}",
+    InstanceDestroyed: "{where}: {what.instance} is destroyed{reason}",
+    RouterRestored: "{where}: its router was changed, and has been restored",
+    NetworkRestored: "{where}: the machine's network rules for instances were changed, and have been restored",
+    NoticeLost: "{where}: {lost}{reason}",
 }

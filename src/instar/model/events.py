@@ -1,0 +1,175 @@
+"""Events: lines of the history, each of one kind of those that there are.
+
+Here the kinds are mapped to the words that the ledger has for them, both ways.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, cast
+
+from instar.frozen import dataclass
+from instar.model.codec import from_json, to_json
+from instar.model.digest import Digest
+from instar.model.happenings import (
+    AlarmOver,
+    AlarmRaised,
+    CertificateExpiring,
+    CertificateFailed,
+    CertificateHeld,
+    ChainClosed,
+    Checkpoint,
+    DamageFound,
+    DestructionBegun,
+    DriftFound,
+    EnvironmentMade,
+    EnvironmentRemoved,
+    GarbageCollected,
+    Happening,
+    InstanceCreated,
+    InstanceDestroyed,
+    InstanceEnded,
+    InstancesPlanned,
+    InstanceStarted,
+    InstanceStopping,
+    InstanceTainted,
+    LedgerCopied,
+    LedgerMoved,
+    MachineKnown,
+    MaintenanceSet,
+    NameAdopted,
+    NamesHeld,
+    NetworkRestored,
+    NoticeLost,
+    ProjectKnown,
+    ReleaseMade,
+    ReleasePinned,
+    ReleaseUnpinned,
+    RolloutAborted,
+    RolloutBegun,
+    RolloutDone,
+    RolloutFailed,
+    RolloutPaused,
+    RolloutResumed,
+    RouterRestored,
+    SecretKeyKnown,
+    SettingsChanged,
+    ShellEnded,
+    ShellOpened,
+    SmokePassed,
+    StepJudged,
+    StepTaken,
+    TakenOver,
+    TaskEnded,
+    TrafficShifted,
+    UnknownHappening,
+    VolumeRemoved,
+    WatchFailed,
+)
+from instar.model.release import EnvironmentId
+
+KINDS: Final[Mapping[str, type[Happening]]] = {
+    "environment": EnvironmentMade,
+    "project": ProjectKnown,
+    "name-adopted": NameAdopted,
+    "machine": MachineKnown,
+    "settings": SettingsChanged,
+    "checkpoint": Checkpoint,
+    "destroying": DestructionBegun,
+    "removed": EnvironmentRemoved,
+    "alarm": AlarmRaised,
+    "alarm-over": AlarmOver,
+    "release": ReleaseMade,
+    "pinned": ReleasePinned,
+    "unpinned": ReleaseUnpinned,
+    "shift": TrafficShifted,
+    "rollout": RolloutBegun,
+    "rollout-done": RolloutDone,
+    "rollout-failed": RolloutFailed,
+    "smoke": SmokePassed,
+    "step": StepTaken,
+    "verdict": StepJudged,
+    "paused": RolloutPaused,
+    "resumed": RolloutResumed,
+    "abort": RolloutAborted,
+    "task": TaskEnded,
+    "watch-failed": WatchFailed,
+    "launch": InstancesPlanned,
+    "created": InstanceCreated,
+    "started": InstanceStarted,
+    "taint": InstanceTainted,
+    "ended": InstanceEnded,
+    "stopping": InstanceStopping,
+    "destroyed": InstanceDestroyed,
+    "shell": ShellOpened,
+    "shell-ended": ShellEnded,
+    "drift": DriftFound,
+    "router-restored": RouterRestored,
+    "network-restored": NetworkRestored,
+    "damaged": DamageFound,
+    "names": NamesHeld,
+    "certificate": CertificateHeld,
+    "certificate-failed": CertificateFailed,
+    "certificate-expiring": CertificateExpiring,
+    "maintenance": MaintenanceSet,
+    "taken-over": TakenOver,
+    "volume-removed": VolumeRemoved,
+    "gc": GarbageCollected,
+    "notification-lost": NoticeLost,
+    "secret-key": SecretKeyKnown,
+    "ledger-copied": LedgerCopied,
+    "ledger-moved": LedgerMoved,
+    "chain-closed": ChainClosed,
+}
+_WORDS: Final = {type_: kind for kind, type_ in KINDS.items()}
+
+
+def kind_of(what: Happening) -> str:
+    """Return the ledger's word for what happened."""
+    return _WORDS[type(what)]
+
+
+def detail_of(what: Happening) -> dict[str, Any]:
+    """Return what happened as the detail of an event, as JSON has it."""
+    rest, detail = _rest(type(what)), cast(dict[str, Any], to_json(what))
+    return {**detail.pop(rest), **detail} if rest else detail
+
+
+def read(kind: str, detail: Mapping[str, Any]) -> Happening:
+    """Return what an event tells. Raises ValueError for what is not of the form of that kind, or of no kind."""
+    if kind not in KINDS:
+        raise ValueError(f"there is no kind of event '{kind}'")
+    rest = _rest(KINDS[kind])
+    if rest is None:
+        return from_json(KINDS[kind], detail)
+    own = {one.name for one in dataclasses.fields(KINDS[kind])}
+    return from_json(KINDS[kind], {**detail, rest: {key: one for key, one in detail.items() if key not in own}})
+
+
+def _rest(type_: type[Happening]) -> str | None:
+    return next((one.name for one in dataclasses.fields(type_) if one.metadata.get("rest")), None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """One line of the history, as it is written. ``hash`` chains it to the event before it in its chain."""
+
+    seq: int
+    at: datetime
+    actor: str
+    kind: str
+    environment: EnvironmentId | None
+    release: int | None
+    image: Digest | None
+    detail: Mapping[str, Any]
+    hash: str
+
+    @property
+    def what(self) -> Happening:
+        """Return what happened; an UnknownHappening where a newer Instar has written it."""
+        try:
+            return read(self.kind, self.detail)
+        except ValueError:
+            return UnknownHappening(detail=self.detail)

@@ -1,0 +1,423 @@
+"""What can happen: one value for each kind of event. The fields of a value are the keys of the event's detail.
+
+The kinds are a closed set (``events.KINDS``). A field that joined a kind later, or that only some events of it have, is
+``ADDED``, or has a default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, Final
+
+from instar.frozen import dataclass
+from instar.model.codec import ADDED, written_as
+from instar.model.digest import Digest
+from instar.model.release import EndReason, RolloutKind, Served, TaintKind
+
+_REST: Final = {"rest": True}  # a field that has all keys which no other field has
+_SOURCE: Final = written_as("from")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Happening:
+    """What an event tells, besides who did it, when, and to what."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvironmentMade(Happening):
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProjectKnown(Happening):
+    """An environment remembers whose it is: the id in the lock."""
+
+    project: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NameAdopted(Happening):
+    """Another project of its name took an environment over."""
+
+    project: str
+    source: str = field(metadata=_SOURCE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MachineKnown(Happening):
+    """An environment remembers which machine of those that share the ledger has it."""
+
+    machine: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SettingsChanged(Happening):
+    old: Mapping[str, Any]
+    new: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint(Happening):
+    """How an environment was that is older than its chain."""
+
+    tables: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DestructionBegun(Happening):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvironmentRemoved(Happening):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlarmRaised(Happening):
+    """Somebody has to look; nothing is replaced meanwhile, if it ``holds``."""
+
+    reason: str
+    holds: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlarmOver(Happening):
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReleaseMade(Happening):
+    configuration: Digest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReleasePinned(Happening):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReleaseUnpinned(Happening):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrafficShifted(Happening):
+    """The event's release got the traffic, from the one before (``source``)."""
+
+    source: int | None = field(metadata=_SOURCE)
+    instances: tuple[str, ...] | None = field(default=None, metadata=ADDED)
+    reason: str | None = field(default=None, metadata=ADDED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutBegun(Happening):
+    """``stage`` tells what the rollout's stage begins with: the digest of the settings to fall back to."""
+
+    rollout: int
+    kind: RolloutKind
+    source: int | None = field(metadata=_SOURCE)
+    break_promotion: bool | None = field(default=None, metadata=ADDED)
+    forced: str | None = field(default=None, metadata=ADDED)
+    reason: str | None = field(default=None, metadata=ADDED)
+    stage: Mapping[str, Any] | None = field(default=None, metadata=ADDED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutEnded(Happening):
+    """``measured`` is what was measured, and what went wrong."""
+
+    rollout: int
+    measured: Mapping[str, Any] = field(default_factory=dict, metadata=_REST)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutDone(RolloutEnded):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutFailed(RolloutEnded):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageChanged(Happening):
+    """A running rollout came further, or somebody said how it goes on."""
+
+    rollout: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SmokePassed(StageChanged):
+    instances: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepTaken(StageChanged):
+    """The target has its next share of the traffic; ``counted`` is what each instance had answered before."""
+
+    step: int
+    percent: int
+    counted: Mapping[str, Served] | None = field(default=None, metadata=ADDED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepJudged(StageChanged):
+    """An analysis ended; ``figures`` are the numbers of both releases."""
+
+    step: int
+    passed: bool | None
+    cause: str = ""
+    figures: Mapping[str, Any] = field(default_factory=dict, metadata=_REST)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutPaused(StageChanged):
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutResumed(StageChanged):
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutAborted(StageChanged):
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskEnded(Happening):
+    task: str
+    outcome: str
+    last_lines: tuple[str, ...] | None = field(default=None, metadata=ADDED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatchFailed(Happening):
+    """A release did not stay well after its rollout."""
+
+    back_to: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstancesPlanned(Happening):
+    """``instances``: their ids, of an older Instar with their addresses; ``role``: of the release, where it is not its
+    only one; ``members``: id → how many, where not all have one."""
+
+    instances: tuple[str, ...] | Mapping[str, str]
+    role: str | None = field(default=None, metadata=ADDED)
+    task: str | None = field(default=None, metadata=ADDED)
+    replacing: str | None = field(default=None, metadata=ADDED)
+    members: Mapping[str, int] | None = field(default=None, metadata=ADDED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OfInstance(Happening):
+    instance: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceCreated(OfInstance):
+    """An instance is made, and waits to begin; an older Instar wrote here which process it was."""
+
+    boot_id: str | None = field(default=None, metadata=ADDED)
+    pid: int | None = field(default=None, metadata=ADDED)
+    start_time: int | None = field(default=None, metadata=ADDED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceStarted(OfInstance):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceTainted(OfInstance):
+    taint: TaintKind
+    why: str
+    due_at: str
+    isolated: bool
+    recording: str | None = field(default=None, metadata=ADDED)
+    command: str | None = field(default=None, metadata=ADDED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OfEnding(OfInstance):
+    reason: EndReason
+    why: str
+    exit_status: int | None = field(default=None, metadata=ADDED)
+    signal: str | None = field(default=None, metadata=ADDED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceEnded(OfEnding):
+    """An instance ended by itself."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceStopping(OfEnding):
+    """An instance is ended by Instar."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceDestroyed(OfInstance):
+    """Nothing is left of an instance."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShellOpened(OfInstance):
+    why: str
+    recording: str
+    command: str | None = field(default=None, metadata=ADDED)
+    toolbox: bool = field(default=False, metadata=ADDED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShellEnded(OfInstance):
+    seconds: float
+    recording: str
+    different: str
+    exit_status: int | None
+    cause: str | None
+    differences: tuple[Mapping[str, str], ...] = ()
+    count: int = 0
+    whole: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DriftFound(Happening):
+    """What runs is not what was baked: of an ``instance``, or of what all share. ``findings`` are the first of them."""
+
+    instance: str | None
+    findings: tuple[Mapping[str, Any], ...]
+    count: int
+    evidence: str | None = field(default=None, metadata=ADDED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RouterRestored(Happening):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkRestored(Happening):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DamageFound(Happening):
+    """A layer, or a blob that layers are made of, is not what it was."""
+
+    what: str
+    cause: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamesHeld(Happening):
+    """Which names are an environment's now, and which are to be; ``to``: whose the others are."""
+
+    held: tuple[str, ...] = ()
+    expected: tuple[str, ...] = ()
+    to: str | None = field(default=None, metadata=ADDED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CertificateHeld(Happening):
+    """There is a certificate for names of https, of ``issuer``."""
+
+    names: tuple[str, ...]
+    source: str
+    issuer: str
+    fingerprint: str
+    not_after: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CertificateFailed(Happening):
+    """A certificate could not be had, the first time in a row."""
+
+    names: tuple[str, ...]
+    cause: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CertificateExpiring(Happening):
+    """A certificate should long have been renewed."""
+
+    names: tuple[str, ...]
+    source: str
+    not_after: str
+    cause: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaintenanceSet(Happening):
+    """Requests are answered with a page from now on, or no longer."""
+
+    on: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TakenOver(Happening):
+    """Somebody ended the process that worked on an environment."""
+
+    pid: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VolumeRemoved(Happening):
+    volume: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GarbageCollected(Happening):
+    images: tuple[Digest, ...]
+    blobs: int
+    size_bytes: int = field(metadata=written_as("bytes"))
+    logs: int = 0
+    fetched: int = 0
+    recordings: int = 0
+    secrets: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoticeLost(Happening):
+    """The notice of an event could not be delivered; None: nobody knows of which."""
+
+    of: int | None
+    cause: str
+    tries: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SecretKeyKnown(Happening):
+    """A ledger remembers by which key digests of secrets are made: a hash of it."""
+
+    fingerprint: Digest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerCopied(Happening):
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerMoved(Happening):
+    to: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChainClosed(Happening):
+    """The one chain of before ends here."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnknownHappening(Happening):
+    """Something that a newer Instar has written, or that is not of the form in which it was."""
+
+    detail: Mapping[str, Any]

@@ -1,0 +1,37 @@
+"""Where a rollout is, as it follows from what happened: for who writes it down, and for who checks what was written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from instar.model.events import detail_of
+from instar.model.happenings import (
+    RolloutAborted,
+    RolloutPaused,
+    RolloutResumed,
+    SmokePassed,
+    StageChanged,
+    StepJudged,
+    StepTaken,
+)
+from instar.model.release import Stage
+
+
+def stage_after(stage: Stage, what: StageChanged, at: datetime) -> Stage:
+    """Return where a rollout is after ``what`` has happened to it ``at`` some time."""
+    match what:
+        case SmokePassed():
+            return replace(stage, smoked=(*stage.smoked, *what.instances))
+        case StepTaken():
+            begun = replace(stage, step=what.step, percent=what.percent, step_at=at, counted=what.counted or {})
+            return replace(begun, judged=False, resumed=False)
+        case StepJudged():
+            return replace(stage, judged=bool(what.passed), verdict=detail_of(what))
+        case RolloutPaused():
+            return replace(stage, paused=True)
+        case RolloutResumed():
+            return replace(stage, paused=False) if stage.paused else replace(stage, resumed=True)
+        case RolloutAborted():
+            return replace(stage, abort=what.reason)
+    raise ValueError(f"nothing of a rollout's stage follows from {type(what).__name__}")
