@@ -124,7 +124,9 @@ class Home:
     def check(self) -> None:
         """Nothing that is needed is missing, or damaged."""
         check_whole(self.workspace.store)
-        assert {release.image for release in kept_releases(self.workspace)} <= set(self.workspace.store.digests())
+        assert {release.image for release in kept_releases(self.workspace.ledger)} <= set(
+            self.workspace.store.digests()
+        )
         self.check_running()
 
     def check_running(self) -> None:

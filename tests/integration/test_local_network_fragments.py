@@ -34,7 +34,7 @@ def test_who_makes_packets_himself_has_no_fragments_kept_for_him(world: TinyWorl
     gateway = str(network.gateway(world.runtime.network()).ip)
 
     def begin(instance: Instance) -> int:
-        before, own, to = kept_fragments(), mac(instance), network.mac(IPv4Address(gateway))
+        before, own, to = kept_fragments(), mac(world, instance), network.mac(IPv4Address(gateway))
         for number in range(1, 31):
             first = datagram(to, own, world.address(instance), gateway, 53, number=number, part=0x2000)
             inside(world, instance, lambda first=first: send(first))

@@ -14,6 +14,7 @@ from instar.model.definition import Health, Stop, Task, Volume
 from instar.model.environment import Check
 from instar.model.release import Instance, Release
 from instar.providers.base import Probe
+from instar.providers.local import allocations, record
 
 pytestmark = pytest.mark.root
 QUICK = Stop(grace_ms=2_000)
@@ -167,3 +168,15 @@ def test_a_check_of_a_url_is_asked_from_this_machine(world: TinyWorld) -> None:
     wait_until(lambda: world.runtime.check(instance, release, check).healthy)
     world.runtime.destroy(instance, release)
     assert not world.runtime.check(instance, release, dataclasses.replace(check, timeout_ms=200)).healthy
+
+
+def test_how_a_task_ended_is_known_though_its_maker_was_killed_before_its_last_record(world: TinyWorld) -> None:
+    release = world.release(["false"], before=(Task(command=("true",)),))
+    instance = dataclasses.replace(world.instance(release), task="before 1")
+    world.runtime.create(instance, release, world.image)
+    names = world.names(instance)
+    allocations.set_process(names, None)
+    world.runtime.start(instance)
+    assert world.ended(instance).exit_status == 0
+    found = allocations.find(names)
+    assert found is not None and found.process == record.find_process(names)

@@ -81,8 +81,8 @@ def create(order: Order, subnet: IPv4Network, *, shift_owners: bool) -> None:
     root.hide_volumes(names)
     seals = {str(diff_id): order.images.seal(Digest(diff_id)) for diff_id, _ in layers}
     facts.write(names, process, layers, modes=modes.modes(process.pid), seals=seals, guest=guest)
-    allocations.set_process(names, process)
     record.write_process(names, process)
+    allocations.set_process(names, process)
 
 
 def _layers(order: Order) -> list[Digest]:

@@ -79,7 +79,7 @@ class LocalRuntime:
     def create(self, instance: Instance, release: Release, image: Image) -> None:
         names = self._instance(instance)
         if observation.observe(names).state in ("created", "running"):
-            allocations.set_process(names, allocations.process_of(names))  # an older Instar was killed before it did
+            allocations.set_process(names, allocations.process_of(names))  # its maker was killed before
             return
         try:
             if names.folder.exists():
@@ -94,6 +94,7 @@ class LocalRuntime:
         names = self._instance(instance)
         if observation.observe(names).state == "running":
             return
+        allocations.set_process(names, allocations.process_of(names))  # its maker was killed before
         try:
             runc.start(names.of.state.runc, names.name)
         except HostError as error:
