@@ -25,6 +25,11 @@ Tamper = Callable[[str, Answer], None]
 
 
 @dataclass
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up in the middle is what is tried here."""
+
+
 class TamperingAuthority:
     """``tamper`` gets the path and the answer of each request, and may change it; by default it leaves all alone."""
 
@@ -35,7 +40,7 @@ class TamperingAuthority:
         self.asked: list[str] = []
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.pebble.folder / "pebble.pem", self.pebble.folder / "pebble.key")
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.directory = f"https://localhost:{self._server.server_address[1]}/dir"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()

@@ -109,7 +109,7 @@ def test_a_certificate_for_other_names_or_another_key_is_refused(
     folder = CertificateStore(tmp_path / "certificates").folder(wanted("certified.test"))
 
     def tamper(path: str, answer: Answer) -> None:
-        if path.startswith("/certZ/"):
+        if path.startswith("/certZ/") and answer.status == 200:  # now and then a nonce is refused
             key = (folder.order_key() or b"") if own_key else pem.new_key()
             answer.body = signed_by_nobody(names, key)
 
