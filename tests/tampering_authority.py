@@ -24,12 +24,12 @@ class Answer:
 Tamper = Callable[[str, Answer], None]
 
 
-@dataclass
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that hangs up in the middle is what is tried here."""
 
 
+@dataclass
 class TamperingAuthority:
     """``tamper`` gets the path and the answer of each request, and may change it; by default it leaves all alone."""
 
