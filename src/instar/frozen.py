@@ -1,9 +1,9 @@
-"""Frozen dataclasses whose methods are made when they are first needed.
+"""Frozen dataclasses each of whose methods is made when it is first called.
 
 ``dataclasses`` writes and compiles six methods for each class as its module is imported: for the two hundred of the
-model and the port that is a third of what a short command takes, though it makes values of a few. Here a class gets its
-fields (and its slots) at once, and its methods from the library's own hands at the first use of one. All else is as
-with ``dataclasses.dataclass``: ``fields``, ``replace`` and the type checker know no difference.
+model and the port that is a third of what a short command takes, though it makes values of a few and compares fewer.
+Here a class gets its fields (and its slots) from the library, ``__init__``, ``__eq__`` and ``__hash__`` at their first
+use, and shares the rest with all others. ``fields``, ``replace`` and the type checker know no difference.
 """
 
 from __future__ import annotations
@@ -27,41 +27,71 @@ else:
         def make(cls: type[T]) -> type[T]:
             own = set(vars(cls))
             made = dataclasses.dataclass(init=False, repr=False, eq=False, kw_only=kw_only, slots=slots)(cls)
-            for name in {"__init__", "__repr__", "__eq__", "__hash__"} - own:
-                setattr(made, name, _maker(made, name, own))
             made.__setattr__, made.__delattr__ = _refuse_to_set, _refuse_to_delete
+            if "__repr__" not in own:
+                made.__repr__ = _repr
+            for name, method in (("__init__", _init), ("__eq__", _eq), ("__hash__", _hash)):
+                if name not in own:
+                    setattr(made, name, _at_first_use(made, name, method))
             return made
 
         return make
 
 
-def _maker(cls: type[Any], name: str, own: set[str]) -> Callable[..., Any]:
-    """Return what stands for a method until it is called: then all of them are made, and it is called."""
+def _at_first_use(cls: type[Any], name: str, make: Callable[[type[Any]], Callable[..., Any]]) -> Callable[..., Any]:
+    """Return what stands for a method until it is called: then it is made, and called."""
 
-    def make_and_call(self: Any, *args: Any, **keywords: Any) -> Any:
-        _complete(cls, own)
-        return getattr(cls, name)(self, *args, **keywords)
+    def first(self: Any, *args: Any, **keywords: Any) -> Any:
+        made = make(cls)
+        made.__qualname__ = f"{cls.__qualname__}.{name}"
+        setattr(cls, name, made)
+        return made(self, *args, **keywords)
 
-    make_and_call.__name__, make_and_call.__qualname__ = name, f"{cls.__qualname__}.{name}"
-    return make_and_call
-
-
-def _complete(cls: type[Any], own: set[str]) -> None:
-    """Take the methods of a class of the same fields that the library has made whole."""
-    after = {"__post_init__": cls.__post_init__} if hasattr(cls, "__post_init__") else {}
-    fields = [(one.name, one.type, _again(one)) for one in dataclasses.fields(cls)]
-    whole = dataclasses.make_dataclass(cls.__qualname__, fields, namespace=after, frozen=True)
-    for name in {"__init__", "__repr__", "__eq__", "__hash__"} - own:
-        setattr(cls, name, getattr(whole, name))
+    return first
 
 
-def _again(one: dataclasses.Field[Any]) -> Any:
-    default: dict[str, Any] = {} if one.default is dataclasses.MISSING else {"default": one.default}
-    if one.default_factory is not dataclasses.MISSING:
-        default = {"default_factory": one.default_factory}
-    return dataclasses.field(
-        **default, init=one.init, repr=one.repr, hash=one.hash, compare=one.compare, kw_only=one.kw_only
-    )
+def _method(signature: str, lines: list[str], names: dict[str, Any]) -> Callable[..., Any]:
+    exec(f"def method({signature}):\n  " + "\n  ".join(lines or ["pass"]), names)  # noqa: S102 - names of fields alone
+    return names["method"]
+
+
+def _init(cls: type[Any]) -> Callable[..., None]:
+    names: dict[str, Any] = {"_set": object.__setattr__, "_absent": dataclasses.MISSING}
+    positional, keywords, lines = ["self"], ["*"], []
+    for one in dataclasses.fields(cls):
+        default, value = "", one.name
+        if one.default_factory is not dataclasses.MISSING:
+            names[f"_make_{one.name}"], default, made = one.default_factory, "=_absent", f"_make_{one.name}()"
+            value = f"{made} if {one.name} is _absent else {one.name}" if one.init else made
+        elif one.default is not dataclasses.MISSING:
+            names[f"_default_{one.name}"], default = one.default, f"=_default_{one.name}"
+            value = one.name if one.init else f"_default_{one.name}"
+        elif not one.init:
+            continue
+        if one.init:
+            (keywords if one.kw_only else positional).append(one.name + default)
+        lines.append(f"_set(self, {one.name!r}, {value})")
+    if hasattr(cls, "__post_init__"):
+        lines.append("self.__post_init__()")
+    return _method(", ".join(positional + (keywords if len(keywords) > 1 else [])), lines, names)
+
+
+def _eq(cls: type[Any]) -> Callable[[Any, object], Any]:
+    lines = ["if other.__class__ is not self.__class__:", "  return NotImplemented"]
+    return _method("self, other", [*lines, f"return {_compared(cls, 'self')} == {_compared(cls, 'other')}"], {})
+
+
+def _hash(cls: type[Any]) -> Callable[[Any], int]:
+    return _method("self", [f"return hash({_compared(cls, 'self')})"], {})
+
+
+def _compared(cls: type[Any], whose: str) -> str:
+    return f"({''.join(f'{whose}.{one.name}, ' for one in dataclasses.fields(cls) if one.compare)})"
+
+
+def _repr(self: Any) -> str:
+    said = ", ".join(f"{one.name}={getattr(self, one.name)!r}" for one in dataclasses.fields(self) if one.repr)
+    return f"{self.__class__.__qualname__}({said})"
 
 
 def _refuse_to_set(self: object, name: str, value: object) -> None:
