@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import ssl
-import tempfile
 from collections.abc import Mapping, Sequence
 
 from instar.errors import RouterError
@@ -18,10 +18,10 @@ def checked(certificate: EdgeCertificate) -> str:
     """Return a certificate and its key as one text of PEM. Raises RouterError when they don't belong together."""
     pem = certificates.normal(certificate.chain) + certificates.normal(certificate.key)
     try:
-        with tempfile.NamedTemporaryFile("w", prefix="instar-", suffix=".pem") as file:  # readable for us alone
+        with os.fdopen(os.memfd_create("certificate"), "w") as file:  # the key is on no disk but where it is kept
             file.write(pem)
             file.flush()
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(file.name, password="")
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(f"/proc/self/fd/{file.fileno()}", password="")
     except (ssl.SSLError, OSError, ValueError) as error:
         why = "its key is another's" if "MISMATCH" in str(error) else f"{error}"
         raise RouterError(f"cannot show the certificate of {', '.join(certificate.names)}: {why}") from error
