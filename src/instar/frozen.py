@@ -52,7 +52,8 @@ def _at_first_use(cls: type[Any], name: str, make: Callable[[type[Any]], Callabl
 
 def _method(signature: str, lines: list[str], names: dict[str, Any]) -> Callable[..., Any]:
     exec(f"def method({signature}):\n  " + "\n  ".join(lines or ["pass"]), names)  # noqa: S102 - names of fields alone
-    return names["method"]
+    made: Callable[..., Any] = names["method"]
+    return made
 
 
 def _init(cls: type[Any]) -> Callable[..., None]:
