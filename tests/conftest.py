@@ -10,6 +10,7 @@ from typing import Any
 import leftovers
 import pytest
 
+import transactions
 from postgres import PostgresServer, postgres_server
 
 IN_CI = os.environ.get("CI") == "true"
@@ -40,6 +41,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_sessionstart() -> None:
+    transactions.watch()
     _before.update(leftovers.present())
 
 

@@ -26,13 +26,14 @@ from instar.model.image import ImageConfig
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.operations.gc import gc, kept_releases, remove_image
-from instar.operations.locks import hold_store, keep_from_gc
+from instar.operations.locks import hold_needs, hold_store, keep_from_gc
 from instar.operations.pin import pin
 from instar.operations.retention import required
 from instar.providers.local import logs
 from instar.store import Store
 from instar.workspace import MachineWorkspace
 from simulated.values import configuration
+from transactions import permitted
 
 pytestmark = pytest.mark.root
 
@@ -312,7 +313,7 @@ def test_gc_may_be_killed_at_any_moment(home: Home) -> None:
 
 
 def test_gc_beside_deploys_and_rollbacks_takes_nothing_that_they_need(home: Home) -> None:
-    """Deploys hold the store when they begin; who goes back looks for the image within the transaction that says so."""
+    """Deploys hold the store when they begin; who goes back looks for the image, and says so, under a lock of gc's."""
     home.release("first")
 
     def collects() -> None:
@@ -336,18 +337,22 @@ def test_gc_beside_deploys_and_rollbacks_takes_nothing_that_they_need(home: Home
     assert status(pid) == 0
 
 
-def test_what_begins_to_need_an_image_waits_until_gc_has_taken_it(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("verb", ["rollback", "pin"])
+def test_what_begins_to_need_an_image_waits_until_gc_has_taken_it(
+    home: Home, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
     for word in "abc":
         home.release(word)
     genuine, heard = Store.digests, []
 
-    def goes_back() -> None:
+    def needs_it() -> None:
+        other = home.another()
         try:
-            go_back(home.another(), 1)
+            go_back(other, 1) if verb == "rollback" else pin(other.workspace, DEV, 1, pinned=True)
         except ImageNotFound as error:
             heard.append(error)
 
-    other = threading.Thread(target=goes_back)
+    other = threading.Thread(target=needs_it)
 
     def late(store: Store) -> tuple[Digest, ...]:
         if other.ident is None:
@@ -360,6 +365,7 @@ def test_what_begins_to_need_an_image_waits_until_gc_has_taken_it(home: Home, mo
     assert len(home.gc().images) == 1
     other.join()
     assert heard and home.ledger.get_environment(DEV).rollout is None
+    assert not home.ledger.get_release(DEV, 1).pinned
 
 
 def test_the_log_of_an_instance_that_is_made_meanwhile_stays(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,7 +376,8 @@ def test_the_log_of_an_instance_that_is_made_meanwhile_stays(home: Home, monkeyp
     def late(environment: EnvironmentId, **last: int) -> tuple[Release, ...]:
         found = genuine(environment, **last)
         number = home.ledger.add_release(environment, image, configuration()).number
-        home.launch(number)
+        with permitted():
+            home.launch(number)
         return found
 
     monkeypatch.setattr(home.ledger, "releases", late)
@@ -379,7 +386,7 @@ def test_the_log_of_an_instance_that_is_made_meanwhile_stays(home: Home, monkeyp
 
 
 def go_back(home: Home, number: int) -> None:
-    with home.ledger.transaction():
+    with hold_needs(home.workspace):
         home.workspace.store.image(home.ledger.get_release(DEV, number).image)
         if home.ledger.get_environment(DEV).active == number:
             return

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -11,16 +12,18 @@ import pytest
 
 from instar.errors import Refused
 from instar.ledger import Ledger
+from instar.ledger.secrets import SecretName
 from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
 from instar.model.release import Configuration, EnvironmentId
 from instar.model.state import StateDirectory
-from instar.operations.locks import keep_from_gc
+from instar.operations.locks import hold_needs, keep_from_gc
 from instar.operations.old_secrets import remove_old_secrets, remove_old_secrets_if_free
 from instar.operations.secret_values import require_values
 from instar.operations.secrets import keep_secrets
 from instar.operations.workspace import Workspace
 from simulated.values import configuration, image
+from transactions import permitted
 
 DEV = EnvironmentId(service="web", name="dev")
 
@@ -105,3 +108,33 @@ def test_one_that_was_damaged_is_kept_anew(world: World) -> None:
     world.release("one")
     assert world.state.secret(one).read_text() == "one"
     assert world.state.secret(one).stat().st_mode & 0o777 == 0o600
+
+
+def test_who_begins_to_need_one_that_is_being_removed_waits_and_finds_it_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.release("one")
+    release = world.ledger.get_release(DEV, 1)
+    world.ledger.remove_instance("web-dev-1-1", "over")
+    genuine, refused = world.ledger.remove_secrets, []
+
+    def needs_it() -> None:
+        with hold_needs(world.workspace):
+            try:
+                require_values(world.workspace, release)
+            except Refused as error:
+                refused.append(error)
+
+    other = threading.Thread(target=needs_it)
+
+    def late(needed: Collection[SecretName], *, dry_run: bool) -> Iterable[Digest]:
+        with permitted():
+            other.start()
+            other.join(0.2)
+        assert other.is_alive()
+        return genuine(needed, dry_run=dry_run)
+
+    monkeypatch.setattr(world.ledger, "remove_secrets", late)
+    assert remove_old_secrets(world.workspace) == 1
+    other.join()
+    assert refused

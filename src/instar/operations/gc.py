@@ -4,11 +4,11 @@
 Fetched files stay that the locks of these images name, and those of each service's newest lock, which a bake writes
 down before it fetches anything (``fetch/needs.py``).
 
-Bakes, deploys, promotions and gc take turns (the store's lock). gc takes images out of the store's index within one
-transaction of the ledger: whoever begins to need one without the store's lock (a pin) looks for it within the
-transaction that says so, and is either seen by gc or finds it gone. Killed anywhere, what was left of it to remove is
-found by the next gc. What was removed is written to the ledger afterwards (not, if it was killed before that): there is
-room for it then, and a full disk is what gc is for.
+Bakes, deploys, promotions and gc take turns (the store's lock). Whoever begins to need an image or a secret without
+that lock (a rollback, a pin) looks for it and writes so down under another one (``hold_needs``), under which gc reads
+what is needed and takes the rest out of the store's index: it is either seen by gc, or finds it gone. Killed anywhere,
+what was left of it to remove is found by the next gc. What was removed is written to the ledger afterwards (not, if it
+was killed before that): there is room for it then, and a full disk is what gc is for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from instar.model.happenings import GarbageCollected
 from instar.model.progress import Progress
 from instar.operations import recordings, retention
 from instar.operations.layers import layers_in_use
-from instar.operations.locks import hold_store
+from instar.operations.locks import hold_needs, hold_store
 from instar.operations.old_secrets import remove_old_secrets
 from instar.operations.retention import environments_with_releases, kept_releases
 from instar.operations.workspace import Workspace
@@ -74,13 +74,11 @@ def gc(workspace: Workspace, *, dry_run: bool, everything: bool = False) -> Coll
 
 def remove_image(workspace: Workspace, word: str) -> Digest:
     """Take one image out of the store; its blobs go with the next gc. Raises Refused when a release needs it."""
-    with hold_store(workspace, to_remove=True), workspace.ledger.transaction():
+    with hold_store(workspace, to_remove=True), hold_needs(workspace, to_remove=True):
         image = workspace.store.find(word)
-        users = [
-            f"{release.environment} {release.number}"
-            for release in kept_releases(workspace.ledger)
-            if release.image == image.digest
-        ]
+        with workspace.ledger.transaction():
+            kept = tuple(kept_releases(workspace.ledger))
+        users = [f"{release.environment} {release.number}" for release in kept if release.image == image.digest]
         if users:
             raise Refused(
                 f"cannot remove image '{image.digest.short}': it is needed by release {', '.join(users)}",
@@ -92,7 +90,7 @@ def remove_image(workspace: Workspace, word: str) -> Digest:
 
 def _collect(workspace: Workspace, services: set[str] | None, *, dry_run: bool) -> tuple[set[Digest], Collected]:
     """Remove images and blobs; return what is kept and what went. Newest bakes stay of ``services``, None: of all."""
-    with workspace.ledger.transaction():
+    with hold_needs(workspace, to_remove=True):
         tagged = {digest for tag, digest in workspace.store.tags().items() if services is None or tag in services}
         keep = _needed(workspace) | tagged
         for digest in keep:
@@ -110,7 +108,9 @@ def _needed(workspace: Workspace) -> set[Digest]:
     What an earlier gc took, when less was to be kept, is not among them; but what is half there is made whole.
     """
     needed = set[Digest]()
-    for one in environments_with_releases(workspace.ledger):
+    with workspace.ledger.transaction():
+        environments = tuple(environments_with_releases(workspace.ledger))
+    for one in environments:
         kept, required = (rule(one.state, one.releases, one.present) for rule in (retention.kept, retention.required))
         for release in one.releases:
             if release.number in required or (release.number in kept and workspace.store.enter_again(release.image)):

@@ -14,7 +14,7 @@ from instar.operations.locks import hold_environment
 from instar.operations.privilege import require_root
 from instar.operations.retention import kept_releases
 from instar.operations.secret_key import IMPORT_KEY, fingerprint
-from instar.operations.secret_values import encrypted_values
+from instar.operations.secret_values import encrypted, kept_values
 from instar.operations.secrets import find_key
 from instar.operations.workspace import Workspace
 
@@ -35,7 +35,7 @@ def move_ledger(workspace: Workspace, source: str, target: str) -> int:
             for state in old.environments():
                 held.enter_context(hold_environment(workspace, state.id, patient=False))
         providers = {state.settings.provider for state in old.environments()}
-        complete = _secrets_of(workspace) if source == str(workspace.state.ledger) else _nothing
+        complete = _secrets_of(workspace) if new.shared and source == str(workspace.state.ledger) else _nothing
         return move(old, new, {name: workspace.machine_of(name) for name in providers}, complete)
 
 
@@ -74,12 +74,13 @@ def _nothing(ledger: Ledger) -> None:
 
 def _secrets_of(workspace: Workspace) -> Callable[[Ledger], None]:
     """Return what puts the secrets of this machine into a ledger that others share from then on: its key becomes the
-    ledger's, and the values of all kept releases are there."""
+    ledger's, and the values of all kept releases are there. They are read now: a transaction waits for no file."""
+    key = find_key(workspace.state)
+    if key is None:
+        return _nothing
+    values = kept_values(workspace, key)
 
     def put(ledger: Ledger) -> None:
-        key = find_key(workspace.state) if ledger.shared else None
-        if key is None:
-            return
         ledger.set_secret_key(fingerprint(key))
         if ledger.find_secret_key() != fingerprint(key):
             raise Refused(
@@ -87,7 +88,7 @@ def _secrets_of(workspace: Workspace) -> Callable[[Ledger], None]:
             )
         for release in kept_releases(ledger):
             digests = release.configuration.secrets
-            ledger.put_secrets(encrypted_values(workspace, ledger, release.environment, digests))
+            ledger.put_secrets(encrypted(ledger, release.environment, digests, key, values.get))
 
     return put
 

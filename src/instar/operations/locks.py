@@ -46,6 +46,18 @@ def keep_from_gc(workspace: Workspace) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def hold_needs(workspace: Workspace, *, to_remove: bool = False) -> Iterator[None]:
+    """Look for an image or a secret inside, and write down who needs it from now on; or, ``to_remove``, read what is
+    needed, and take away what is not.
+
+    Who begins to need one is so either seen by who removes it, or finds it gone. Inside nobody waits for anybody: a
+    rollback, which holds neither the store nor gc off for long, waits for no longer than that takes.
+    """
+    with _patiently(workspace, workspace.state.locks / "needs", shared=not to_remove):
+        yield
+
+
 def _gc_lock(workspace: Workspace, *, shared: bool) -> contextlib.AbstractContextManager[None]:
     return _patiently(workspace, workspace.state.locks / "gc", shared=shared)
 

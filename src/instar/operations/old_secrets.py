@@ -14,6 +14,7 @@ from instar import locks
 from instar.errors import EnvironmentBusy, InstarError
 from instar.ledger.secrets import SecretName
 from instar.model.progress import Progress
+from instar.operations.locks import hold_needs
 from instar.operations.retention import kept_releases
 from instar.operations.workspace import Workspace
 
@@ -24,15 +25,16 @@ _UNFINISHED = re.compile(r"\.[0-9a-z]+\.\d+")  # what a killed process was writi
 def remove_old_secrets(workspace: Workspace, *, dry_run: bool = False) -> int:
     """Remove every secret that no kept release has; return how many. The caller holds the store."""
     ledger = workspace.ledger
-    with ledger.transaction():  # in which a rollback looks for those that it needs
-        needed = {
-            SecretName(release.environment, name, digest)
-            for release in kept_releases(ledger)
-            for name, digest in release.configuration.secrets.items()
-        }
+    with hold_needs(workspace, to_remove=True):
+        with ledger.transaction():
+            needed = {
+                SecretName(release.environment, name, digest)
+                for release in kept_releases(ledger)
+                for name, digest in release.configuration.secrets.items()
+            }
+            taken_out = ledger.remove_secrets(needed, dry_run=dry_run)
         digests = {secret.digest.hex for secret in needed}
         gone = [path for path in _files(workspace) if path.name not in digests]
-        taken_out = ledger.remove_secrets(needed, dry_run=dry_run)
         for path in gone if not dry_run else ():
             path.unlink(missing_ok=True)
     return len({path.name for path in gone if _SECRET.fullmatch(path.name)} | {digest.hex for digest in taken_out})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from instar.errors import ImageNotFound
 from instar.model.release import EnvironmentId, Release
+from instar.operations.locks import hold_needs
 from instar.operations.workspace import Workspace
 
 
@@ -12,7 +13,7 @@ def pin(workspace: Workspace, environment: EnvironmentId, number: int, *, pinned
 
     Raises NotFound when there is no such release, ImageNotFound when there is no image to keep any more.
     """
-    with workspace.ledger.transaction():  # gc, too, takes images out of the store within one
+    with hold_needs(workspace):
         release = workspace.ledger.get_release(environment, number)
         if pinned and not release.pinned and release.image not in workspace.store.digests():
             raise ImageNotFound(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from instar.errors import Refused
 from instar.model.outcome import RolloutOutcome
 from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.operations import retention
 from instar.operations.deploy import converge, refuse_destroying, refuse_other_protocol, start_rollout
-from instar.operations.locks import hold_environment
+from instar.operations.locks import hold_environment, hold_needs
 from instar.operations.privilege import require_root_for
-from instar.operations.secret_values import require_values
+from instar.operations.secret_values import encrypted_values, require_values
 from instar.operations.workspace import Workspace
 
 
@@ -44,16 +45,25 @@ def rollback(
                 f"cannot roll back '{environment_id}' to release {target.number}: {unreadable}",
                 hint="deploy a release that reads it; or, if you know better, add --force (it is recorded)",
             )
-        with workspace.ledger.transaction():  # in which gc drops images too
-            if not any(one.release == target.number for one in workspace.ledger.instances(environment_id)):
-                workspace.store.image(target.image)
-                require_values(workspace, target)
-            rollout = environment.rollout
-            if rollout is not None and rollout.target != target.number:
-                workspace.ledger.end_rollout(rollout, "failed", {"reason": "rolled back before it had finished"})
-            forced = {"forced": unreadable} if unreadable is not None else None
-            start_rollout(workspace, environment_id, target, "rollback", forced)
+        _begin(workspace, environment, target, {"forced": unreadable} if unreadable is not None else None)
         return converge(workspace, target, began)
+
+
+def _begin(
+    workspace: Workspace, environment: EnvironmentState, target: Release, forced: Mapping[str, str] | None
+) -> None:
+    """Begin the rollout to ``target``. Raises ImageNotFound and Refused where what it needs is gone."""
+    ledger, rollout = workspace.ledger, environment.rollout
+    with hold_needs(workspace):
+        if not any(one.release == target.number for one in ledger.instances(environment.id)):
+            workspace.store.image(target.image)
+            require_values(workspace, target)
+        values = encrypted_values(workspace, ledger, environment.id, target.configuration.secrets)
+        with ledger.transaction():
+            if rollout is not None and rollout.target != target.number:
+                ledger.end_rollout(rollout, "failed", {"reason": "rolled back before it had finished"})
+            ledger.put_secrets(values)  # gc on another machine may have taken them out meanwhile
+            start_rollout(workspace, environment.id, target, "rollback", forced)
 
 
 def _require_listen(environment: EnvironmentState, target: Release) -> None:

@@ -6,8 +6,9 @@ by whoever makes an instance of that release on another machine, by the ledger's
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from instar import durable
@@ -20,7 +21,7 @@ from instar.model.keyed import keyed_digest
 from instar.model.release import EnvironmentId, Release
 from instar.operations.encryption import decrypt, encrypt
 from instar.operations.secret_key import require_key
-from instar.operations.secrets import find_key, keep_secrets, keep_value, look_at_secrets
+from instar.operations.secrets import find_key, keep_secrets, keep_value, look_at_secrets, secret_files
 from instar.operations.workspace import Workspace
 
 _ANEW = "deploy makes a new release with the present one"
@@ -47,8 +48,25 @@ def encrypted_values(
     key = find_key(workspace.state) if digests and ledger.shared else None
     if key is None:
         return {}
+    return encrypted(ledger, environment, digests, key, functools.partial(_kept_value, workspace, key))
+
+
+def kept_values(workspace: Workspace, key: bytes) -> Mapping[Digest, bytes]:
+    """Return all values that this machine has."""
+    digests = [Digest.from_hex(path.name) for path in secret_files(workspace.state)]
+    return {digest: value for digest in digests if (value := _kept_value(workspace, key, digest)) is not None}
+
+
+def encrypted(
+    ledger: Ledger,
+    environment: EnvironmentId,
+    digests: Mapping[str, Digest],
+    key: bytes,
+    find: Callable[[Digest], bytes | None],
+) -> Mapping[SecretName, str]:
+    """Return the values that ``find`` finds of those, as a shared ledger keeps them."""
     secrets = [SecretName(environment, name, digest) for name, digest in digests.items()]
-    values = {one: value for one in secrets if (value := _kept_value(workspace, key, one.digest)) is not None}
+    values = {one: value for one in secrets if (value := find(one.digest)) is not None}
     return {one: encrypt(key, value, _bound_to(ledger, one)) for one, value in values.items()}
 
 

@@ -76,7 +76,7 @@ def find_key(state: StateDirectory) -> bytes | None:
     release would be another, and nobody could tell whether what an instance has is what it was given.
     """
     path = state.secret_key
-    kept = _kept(state)
+    kept = secret_files(state)
     try:
         key = durable.read(path)
     except FileNotFoundError:
@@ -93,7 +93,8 @@ def find_key(state: StateDirectory) -> bytes | None:
     return key
 
 
-def _kept(state: StateDirectory) -> list[Path]:
+def secret_files(state: StateDirectory) -> list[Path]:
+    """Return the file of each secret that is kept, whose name is its digest."""
     if not state.secrets.is_dir():
         return []
     return [path for path in state.secrets.iterdir() if _DIGEST.fullmatch(path.name)]
