@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from bake_kit import World, shell_packages
 
-from instar.bake.checking import Difference, baked_elsewhere, differences
+from instar.bake.checking import FileDifference, baked_elsewhere, differences
 
 pytestmark = pytest.mark.root
 
@@ -20,7 +20,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     made.close()
 
 
-def check(world: World, *lines: str) -> list[Difference]:
+def check(world: World, *lines: str) -> list[FileDifference]:
     text = "".join(f"  - {line}\n" for line in lines)
     loaded, lock = world.load(f"base: debian:test\nrun:\n{text}"), world.lock(shell_packages(world), bake_format=2)
     baked = world.bake(loaded, lock)

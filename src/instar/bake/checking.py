@@ -43,7 +43,7 @@ _MOMENT = re.compile(rb"\d{4}-\d\d-\d\d|\d\d:\d\d|\b(?:Mon|Tue|Wed|Thu|Fri|Sat|S
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Difference:
+class FileDifference:
     """One file that is not the same: in the layer of which step, where, and why, for people."""
 
     step: str
@@ -78,7 +78,7 @@ def baked_elsewhere(
         _clear(there)
 
 
-def differences(store: Store, baked: Baked, other: Store, again: Baked) -> Iterator[Difference]:
+def differences(store: Store, baked: Baked, other: Store, again: Baked) -> Iterator[FileDifference]:
     """Yield what is not the same in two images, layer by layer. Raises BlobDamaged, StoreError."""
     for one, two in zip(baked.steps, again.steps, strict=True):
         if one.layer.diff_id == two.layer.diff_id:
@@ -87,7 +87,7 @@ def differences(store: Store, baked: Baked, other: Store, again: Baked) -> Itera
         for name in sorted(before.keys() | after.keys()):
             if why := _why(before.get(name), after.get(name)):
                 shown = "/" + name.removeprefix(b"./").decode("utf-8", "backslashreplace")
-                yield Difference(step=one.step, path=shown, why=why)
+                yield FileDifference(step=one.step, path=shown, why=why)
 
 
 def _parts(there: StateDirectory) -> tuple[Store, LayerImages]:
@@ -168,4 +168,4 @@ class BakeCheck:
     """``baked`` is in the store; ``differences`` are what was not the same when it was baked once more."""
 
     baked: Baked
-    differences: tuple[Difference, ...]
+    differences: tuple[FileDifference, ...]
