@@ -12,7 +12,7 @@ import pytest
 
 from instar.errors import HostError
 from instar.terminal import recording
-from instar.terminal.recording import Event, Header, Recorder, last_event_s, read_events, read_header
+from instar.terminal.recording import Header, RecordedEvent, Recorder, last_event_s, read_events, read_header
 
 HEADER = Header(width=90, height=30, timestamp=1_700_000_000, title="web-1 by ann: look", term="xterm", command=None)
 
@@ -59,7 +59,7 @@ def test_one_that_was_cut_off_is_read_up_to_there(path: Path) -> None:
     Recorder(path, HEADER).close()
     with path.open("a") as file:
         file.write('[0.5, "o", "whole"]\n[1.5, "o", "cut')
-    assert list(read_events(path)) == [Event(at_s=0.5, kind="o", text="whole")]
+    assert list(read_events(path)) == [RecordedEvent(at_s=0.5, kind="o", text="whole")]
     assert last_event_s(path) == 0.5
 
 

@@ -39,7 +39,7 @@ class Header:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Event:
+class RecordedEvent:
     """``kind`` "o": ``text`` was shown; "r": the terminal became as large as ``text`` says ("120x40")."""
 
     at_s: float
@@ -138,7 +138,7 @@ def read_header(path: Path) -> Header:
         ) from error
 
 
-def read_events(path: Path) -> Iterator[Event]:
+def read_events(path: Path) -> Iterator[RecordedEvent]:
     """Yield the events of a recording. One whose last line was cut off ends before that; so does one that still goes
     on. Raises HostError at a line in its middle that is none."""
     with _opened(path) as file:
@@ -181,12 +181,12 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _event_of(line: bytes) -> Event | None:
+def _event_of(line: bytes) -> RecordedEvent | None:
     try:
         at_s, kind, text = parse(line)
         if not (isinstance(kind, str) and isinstance(text, str) and math.isfinite(at_s) and at_s >= 0):
             return None
-        return Event(at_s=float(at_s), kind=kind, text=text)
+        return RecordedEvent(at_s=float(at_s), kind=kind, text=text)
     except (ValueError, TypeError, OverflowError, RecursionError):
         return None
 
