@@ -27,7 +27,7 @@ _PASSED = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Index:
+class PipConfiguration:
     """What pip's configuration says of where packages are."""
 
     index_url: str | None = None
@@ -78,7 +78,7 @@ def pip_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     }
 
 
-def read_index(environ: Mapping[str, str] = os.environ) -> Index:
+def read_index(environ: Mapping[str, str] = os.environ) -> PipConfiguration:
     """Ask pip for its configuration. Raises ComponentMissing when this Python has no pip."""
     try:
         done = process.run(pip_command("config", "list"), timeout_s=60, env=pip_environment(environ))
@@ -92,14 +92,14 @@ def read_index(environ: Mapping[str, str] = os.environ) -> Index:
     return replace(found, cert=bundle) if bundle and not found.cert else found
 
 
-def parse_index(text: str) -> Index:
+def parse_index(text: str) -> PipConfiguration:
     found: dict[str, dict[str, str]] = {section: {} for section in _STRENGTH}
     for line in text.splitlines():
         match = _LINE.match(line)
         if match:
             found[match[1]][match[2]] = _value(line, match[3])
     known = {key: value for section in _STRENGTH for key, value in found[section].items()}
-    return Index(
+    return PipConfiguration(
         index_url=known.get("index-url"),
         extra_index_urls=tuple(known.get("extra-index-url", "").split()),
         find_links=tuple(known.get("find-links", "").split()),

@@ -17,7 +17,7 @@ from instar import process
 from instar.definition.problems import nearest
 from instar.errors import DefinitionError, FetchError, ResolveError, SourceUnreachable
 from instar.fetch.cache import Cache
-from instar.fetch.index import Index, read_index
+from instar.fetch.index import PipConfiguration, read_index
 from instar.fetch.requirements import Requirement, normal_name
 from instar.fetch.target import Target, best_wheel
 from instar.frozen import dataclass
@@ -97,7 +97,7 @@ class _Uv:
     requirements: Sequence[Requirement]
     target: Target
     cache: Path
-    index: Index
+    index: PipConfiguration
 
     def __call__(self, *words: str) -> str:
         command = _command(self.wish, self.target, self.cache, self.index, *words)
@@ -122,7 +122,7 @@ def _reasons(annotated: str, requirements: Sequence[Requirement]) -> dict[str, W
     return explain(dict.fromkeys((one.name for one in requirements), ASKED), needs)
 
 
-def _command(wish: Path, target: Target, uv_cache: Path, index: Index, *words: str) -> list[str]:
+def _command(wish: Path, target: Target, uv_cache: Path, index: PipConfiguration, *words: str) -> list[str]:
     import uv
 
     return [
