@@ -64,7 +64,7 @@ _JKS, _JKS_PRIVATE = b"\xfe\xed\xfe\xed", b"\x00\x00\x00\x01"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Key:
+class FoundKey:
     """``what`` it is, for people; ``package``: whose script made it, None where nobody can tell."""
 
     path: bytes
@@ -77,7 +77,7 @@ class Key:
         return f"'{self.shown}': {self.what}, made by a script of {self.package or 'a package'}"
 
 
-def find_keys(tree: Path) -> tuple[Key, ...]:
+def find_keys(tree: Path) -> tuple[FoundKey, ...]:
     """Return the keys that scripts made in the tree of a step that installed packages. Raises OSError."""
     packages = Packages(tree)
     made = list(made_by_scripts(tree, packages))
@@ -91,7 +91,7 @@ def find_keys(tree: Path) -> tuple[Key, ...]:
         if one.path not in found and one.path.rpartition(b"/")[0] in folders and _is_certificate(one):
             found[one.path] = one, "the certificate of a key"
     return tuple(
-        Key(path=path, shown=one.shown, file=one.file, what=what, package=packages.maker(path))
+        FoundKey(path=path, shown=one.shown, file=one.file, what=what, package=packages.maker(path))
         for path, (one, what) in sorted(found.items())
     )
 
