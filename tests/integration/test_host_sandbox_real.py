@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from instar.host.isolation import sandbox
-from instar.host.isolation.sandbox import Limits, Outcome, Sandbox
+from instar.host.isolation.sandbox import Outcome, Sandbox, SandboxLimits
 from instar.host.kernel import cgroups, idmap, mounts
 
 pytestmark = pytest.mark.root
-LIMITS = Limits(timeout_s=20, memory_bytes=256 << 20, tmp_bytes=4 << 20, pids=64)
+LIMITS = SandboxLimits(timeout_s=20, memory_bytes=256 << 20, tmp_bytes=4 << 20, pids=64)
 ENV = {"PATH": "/usr/bin:/bin:/usr/sbin", "LC_ALL": "C.UTF-8", "A": "b"}
 
 
@@ -42,7 +42,7 @@ def box(tmp_path: Path) -> Iterator[Sandbox]:
     assert not cgroups.children("").intersection({f"instar-sandbox-{made.name}"})
 
 
-def run(box: Sandbox, script: str, limits: Limits = LIMITS) -> Outcome:
+def run(box: Sandbox, script: str, limits: SandboxLimits = LIMITS) -> Outcome:
     return box.run(["/bin/sh", "-euc", script], env=ENV, limits=limits)
 
 
@@ -134,7 +134,7 @@ def test_what_hangs_is_ended_with_all_its_children(box: Sandbox) -> None:
     outcome = run(
         box,
         "(trap '' TERM; setsid sleep 600) & echo started; sleep 600",
-        Limits(timeout_s=0.7, memory_bytes=64 << 20, tmp_bytes=1 << 20),
+        SandboxLimits(timeout_s=0.7, memory_bytes=64 << 20, tmp_bytes=1 << 20),
     )
     assert (outcome.returncode, outcome.failure, outcome.output) == (None, "no end after 0.7 s", "started\n")
     assert time.monotonic() - started < 5
@@ -148,13 +148,15 @@ def test_a_child_that_was_left_behind_does_not_outlive_the_command(box: Sandbox)
 
 def test_a_fork_bomb_ends(box: Sandbox) -> None:
     outcome = run(
-        box, "f() { f | f & }; f; sleep 600", Limits(timeout_s=2, memory_bytes=64 << 20, tmp_bytes=1 << 20, pids=32)
+        box,
+        "f() { f | f & }; f; sleep 600",
+        SandboxLimits(timeout_s=2, memory_bytes=64 << 20, tmp_bytes=1 << 20, pids=32),
     )
     assert outcome.failure
 
 
 def test_want_of_memory_is_told(box: Sandbox) -> None:
-    limits = Limits(timeout_s=20, memory_bytes=32 << 20, tmp_bytes=1 << 20)
+    limits = SandboxLimits(timeout_s=20, memory_bytes=32 << 20, tmp_bytes=1 << 20)
     outcome = run(box, "exec python3 -S -c 'x = b\"y\" * (1 << 30)'", limits)
     assert outcome.failure == "out of memory: it may use 32 MiB"
 
@@ -177,7 +179,7 @@ from pathlib import Path
 from instar.host.isolation.sandbox import *
 Sandbox(name={box.name!r}, root=Path({str(box.root)!r}), folder=Path({str(box.folder)!r})).run(
     ["/bin/sh", "-c", "echo up > /etc/up; sleep 600"], env={ENV!r},
-    limits=Limits(timeout_s=600, memory_bytes=1 << 26, tmp_bytes=1 << 20))
+    limits=SandboxLimits(timeout_s=600, memory_bytes=1 << 26, tmp_bytes=1 << 20))
 """
     child = subprocess.Popen([sys.executable, "-c", code])
     deadline = time.monotonic() + 10

@@ -179,7 +179,9 @@ class Room:
             outcome = box.run(
                 argv,
                 env={**environment(self.epoch, self.bake_format), **env},
-                limits=sandbox.Limits(timeout_s=timeout_s, memory_bytes=memory_bytes, tmp_bytes=memory_bytes // 2),
+                limits=sandbox.SandboxLimits(
+                    timeout_s=timeout_s, memory_bytes=memory_bytes, tmp_bytes=memory_bytes // 2
+                ),
                 shown=shown,
                 on_line=on_line or self.say,
                 whole=output.Whole(file, transcript.LIMIT_BYTES),

@@ -53,7 +53,7 @@ _NEARLY_FULL_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class SandboxLimits:
     """When a command is stopped. ``tmp_bytes`` of /tmp count as memory too."""
 
     timeout_s: float
@@ -88,7 +88,7 @@ class Sandbox:
         argv: Sequence[str],
         *,
         env: Mapping[str, str],
-        limits: Limits,
+        limits: SandboxLimits,
         shown: Mapping[str, Path] | None = None,
         on_line: Callable[[str], None] = lambda line: None,
         whole: output.Whole | None = None,
@@ -119,7 +119,7 @@ class Sandbox:
     def _command(self, bundle: Path) -> list[str | Path]:
         return ["runc", "--root", self.folder / "runc", "run", "--keep", "--bundle", bundle, self.name]
 
-    def _failure(self, returncode: int | None, killed: int, output: str, limits: Limits) -> str:
+    def _failure(self, returncode: int | None, killed: int, output: str, limits: SandboxLimits) -> str:
         if returncode is None:
             return f"no end after {limits.timeout_s:g} s"
         if killed:
@@ -172,7 +172,7 @@ def _is_full(root: Path) -> bool:
 
 
 def _configuration(
-    sandbox: Sandbox, argv: Sequence[str], env: Mapping[str, str], limits: Limits, shown: Mapping[str, Path]
+    sandbox: Sandbox, argv: Sequence[str], env: Mapping[str, str], limits: SandboxLimits, shown: Mapping[str, Path]
 ) -> dict[str, Any]:
     """Return runc's own file. Source: runtime-spec 1.0.2, config.md and config-linux.md."""
     kinds = ["pid", "network", "ipc", "uts", "mount"]
@@ -228,7 +228,7 @@ def makes_user_namespaces() -> bool:
     return process.run(["unshare", "--user", "true"], timeout_s=_TRY_TIMEOUT_S, check=False).returncode == 0
 
 
-def _mounts(limits: Limits, shown: Mapping[str, Path]) -> list[dict[str, Any]]:
+def _mounts(limits: SandboxLimits, shown: Mapping[str, Path]) -> list[dict[str, Any]]:
     plain = ("nosuid", "nodev")
     terminals = ("newinstance", "ptmxmode=0666", "mode=0620", "gid=5", f"max={_TERMINALS}")
     return [
