@@ -32,7 +32,7 @@ Difference = tuple[str, str, str]  # where, what is expected, what is there
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Made:
+class TablesRecord:
     """The tables as they were made, in the boot ``boot_id``, by an Instar whose rules are ``rules``."""
 
     boot_id: str
@@ -113,7 +113,7 @@ class Tables:
         except HostError as error:
             return ((f"tables {self._names.table}", "they can be looked at", error.message),)
 
-    def _compared(self, made: Made) -> Iterator[Difference]:
+    def _compared(self, made: TablesRecord) -> Iterator[Difference]:
         there = firewall.chains(self._names.table)
         families = {name.partition(" ")[0] for name in there}
         for family in sorted({name.partition(" ")[0] for name in made.chains} - families):
@@ -133,7 +133,7 @@ class Tables:
         if families == {name.partition(" ")[0] for name in made.chains}:
             yield from self._entries(made)
 
-    def _entries(self, made: Made) -> Iterator[Difference]:
+    def _entries(self, made: TablesRecord) -> Iterator[Difference]:
         """Yield what is in the sets and of nobody: who is in them is asked of each instance."""
         table = self._names.table
         for environment in firewall.environments(made.chains):
@@ -151,12 +151,12 @@ class Tables:
             return None
         return [intent.guest for intent in intents.values() if intent and intent.guest]
 
-    def _current(self) -> Made | None:
+    def _current(self) -> TablesRecord | None:
         """Return what is written down, if the tables are still there and are what this Instar would make."""
         made = self._made_here()
         return made if made is not None and firewall.exists(self._names.table) else None
 
-    def _made_here(self) -> Made | None:
+    def _made_here(self) -> TablesRecord | None:
         """Return what is written down, if it is of this boot and of this Instar's rules: others are made anew."""
         made = self._read()
         here = made is not None and made.boot_id == boot_id() and made.rules == firewall.VERSION
@@ -175,19 +175,19 @@ class Tables:
                 if guest.link in links:
                     firewall.admit(names.table, guest)
         chains = firewall.chains(names.table)
-        self._write(Made(boot_id=boot_id(), rules=firewall.VERSION, places=known, chains=chains))
+        self._write(TablesRecord(boot_id=boot_id(), rules=firewall.VERSION, places=known, chains=chains))
 
     def _lock(self) -> contextlib.AbstractContextManager[None]:
         return locks.hold(self._names.state.locks / "network", "the instances' firewall", wait_s=_PATIENCE_S)
 
-    def _read(self) -> Made | None:
+    def _read(self) -> TablesRecord | None:
         """Return what is written down; what is damaged is as if nothing was, and is made anew."""
         try:
-            return from_json(Made, parse(durable.read(self._names.tables_file)))
+            return from_json(TablesRecord, parse(durable.read(self._names.tables_file)))
         except (OSError, ValueError, RecursionError):
             return None
 
-    def _write(self, made: Made) -> None:
+    def _write(self, made: TablesRecord) -> None:
         path = self._names.tables_file
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
