@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from instar.bake.made import Made, Packages, made_by_scripts
+from instar.bake.made import MadeFile, Packages, made_by_scripts
 from instar.frozen import dataclass
 
 _READ_BYTES = 1 << 20
@@ -115,7 +115,7 @@ def looks_secret(content: bytes) -> bool:
     return marked or (0 < len(content) <= _SMALL_BYTES and _has_secret(content, ()))
 
 
-def _what(made: Made, packages: Packages) -> str | None:
+def _what(made: MadeFile, packages: Packages) -> str | None:
     """Say what kind of key a file is, None when it is none."""
     for path, what in _KNOWN_PATHS:
         if path.fullmatch(made.path):
@@ -135,18 +135,18 @@ def _what(made: Made, packages: Packages) -> str | None:
     return "what looks like a secret" if _has_secret(content, packages.texts_like(made.path)) else None
 
 
-def _is_certificate(made: Made) -> bool:
+def _is_certificate(made: MadeFile) -> bool:
     return 0 < made.status.st_size <= _SMALL_BYTES and _CERTIFICATE in made.read(_SMALL_BYTES)
 
 
-def _holds(made: Made, values: Collection[bytes]) -> bool:
+def _holds(made: MadeFile, values: Collection[bytes]) -> bool:
     if not 0 < made.status.st_size <= _READ_BYTES:
         return False
     content = made.read(_READ_BYTES)
     return any(value in content for value in values)
 
 
-def _values(made: Made) -> Iterator[bytes]:
+def _values(made: MadeFile) -> Iterator[bytes]:
     """Yield the secrets that are written out in a small file of text."""
     if made.status.st_size <= _SMALL_BYTES:
         content = made.read(_SMALL_BYTES)

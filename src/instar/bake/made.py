@@ -25,7 +25,7 @@ _NOTE_BYTES = 16 << 20  # of one that dpkg keeps: the longest have a fiftieth of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Made:
+class MadeFile:
     """A file that a script made. ``path`` is inside the tree, without a slash at its beginning."""
 
     path: bytes
@@ -104,7 +104,7 @@ class Packages:
                     yield file, content
 
 
-def made_by_scripts(tree: Path, packages: Packages) -> Iterator[Made]:
+def made_by_scripts(tree: Path, packages: Packages) -> Iterator[MadeFile]:
     """Yield every regular file in ``tree`` that no package lists and that would be part of the layer, in order."""
     waiting = [(os.fsencode(tree), b"", 0)]
     while waiting:
@@ -119,7 +119,7 @@ def made_by_scripts(tree: Path, packages: Packages) -> Iterator[Made]:
             elif entry.is_file(follow_symlinks=False) and not packages.lists(path) and not path.startswith(_ADMIN):
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode) and not is_taken_away(path):
-                    yield Made(path=path, file=Path(os.fsdecode(entry.path)), status=status)
+                    yield MadeFile(path=path, file=Path(os.fsdecode(entry.path)), status=status)
 
 
 def _merged(path: bytes) -> bytes:

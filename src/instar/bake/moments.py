@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from instar.bake.made import Made, Packages, made_by_scripts
+from instar.bake.made import MadeFile, Packages, made_by_scripts
 
 _READ_BYTES = 64 << 20
 _LEFT_OUT = re.compile(rb"var/lib/texmf/.*(?:/(?:tex|lua[^/]*)/[^/]*\.fmt|\.log)|var/lib/ucf/hashfile\.\d+")
@@ -140,7 +140,7 @@ def _without(content: bytes, gone: Collection[bytes]) -> bytes:
     )
 
 
-def _rewrite(made: Made, settled: Callable[[bytes], bytes]) -> None:
+def _rewrite(made: MadeFile, settled: Callable[[bytes], bytes]) -> None:
     content = made.read(_READ_BYTES + 1)
     changed = settled(content)
     if changed != content:
