@@ -39,7 +39,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
+class CreationOrder:
     """All that an instance is made from."""
 
     names: InstanceNames
@@ -54,7 +54,7 @@ class Order:
         return _numbers(self.image.config.user)
 
 
-def create(order: Order, subnet: IPv4Network, *, shift_owners: bool) -> None:
+def create(order: CreationOrder, subnet: IPv4Network, *, shift_owners: bool) -> None:
     """Make everything of an instance and its first process, which waits to begin.
 
     Raises Unsupported when ``shift_owners`` and this machine cannot; ProviderError, HostError, ComponentMissing.
@@ -85,13 +85,13 @@ def create(order: Order, subnet: IPv4Network, *, shift_owners: bool) -> None:
     allocations.set_process(names, process)
 
 
-def _layers(order: Order) -> list[Digest]:
+def _layers(order: CreationOrder) -> list[Digest]:
     """Return the diff ID of each layer that is known before there is a root, topmost first; the plate is the lowest."""
     base = base_plate.layer([volume.path for volume in order.release.service.volumes])
     return [layer.diff_id for layer in (*reversed(order.image.layers), base)]
 
 
-def guest_of(order: Order, *, mtu: int, servers: tuple[str, ...]) -> Guest:
+def guest_of(order: CreationOrder, *, mtu: int, servers: tuple[str, ...]) -> Guest:
     """Return what ties the instance's link."""
     return Guest(
         link=order.names.link,
@@ -109,7 +109,7 @@ def ids_of(names: InstanceNames) -> IdRange:
     return IdRange.number(int(names.of.id, 16) + names.serial)
 
 
-def environment(order: Order) -> Mapping[str, str]:
+def environment(order: CreationOrder) -> Mapping[str, str]:
     """Return all the variables that the instance's command starts with."""
     service, release, instance = order.release.service, order.release, order.instance
     own = {
@@ -122,7 +122,7 @@ def environment(order: Order) -> Mapping[str, str]:
     return {"PATH": _PATH, "HOME": _HOME, **order.image.config.env, **port, **release.configuration.config, **own}
 
 
-def _give_output(order: Order, process: Process, users: Users | None) -> None:
+def _give_output(order: CreationOrder, process: Process, users: Users | None) -> None:
     """Let the image's user open /dev/stdout and /dev/stderr by name: they are conmon's pipes, made by root."""
     uid, gid = (number + (users.ids.first if users else 0) for number in order.user)
     for descriptor in (1, 2):
@@ -141,7 +141,7 @@ def _namespaces(names: InstanceNames, shift_owners: bool) -> Iterator[tuple[User
 
 
 def _make_root(
-    order: Order, users: Users | None, descriptor: int | None
+    order: CreationOrder, users: Users | None, descriptor: int | None
 ) -> tuple[tuple[Bind, ...], tuple[tuple[Digest, str], ...]]:
     """Return what shows inside besides the image, and the layers with their devices."""
     names, service = order.names, order.release.service
@@ -159,7 +159,7 @@ def _make_root(
     return (*binds, *_files(order), *_secrets(order, users)), layers
 
 
-def _files(order: Order) -> tuple[Bind, ...]:
+def _files(order: CreationOrder) -> tuple[Bind, ...]:
     """Write what the image cannot know: the instance's name, its address, and whom it asks for others'."""
     names = order.names
     texts = {
@@ -173,7 +173,7 @@ def _files(order: Order) -> tuple[Bind, ...]:
     return tuple(Bind(source=names.folder / name, target=f"/etc/{name}") for name in texts)
 
 
-def _secrets(order: Order, users: Users | None) -> tuple[Bind, ...]:
+def _secrets(order: CreationOrder, users: Users | None) -> tuple[Bind, ...]:
     """Put the release's secrets where the image's user, and nobody else inside, can read them."""
     wanted = order.release.configuration.secrets
     if not wanted:
@@ -208,7 +208,7 @@ def _copy_secret(state: StateDirectory, target: Path, name: str, digest: Digest)
     target.write_bytes(content)
 
 
-def _checked_command(order: Order, users: Users | None) -> Sequence[str]:
+def _checked_command(order: CreationOrder, users: Users | None) -> Sequence[str]:
     """Return the whole command, the init before it. Raises ProviderError when it could never run."""
     service, command = order.release.service, command_of(order.instance, order.release)
     names, first = order.names, users.ids.first if users else 0
@@ -232,7 +232,7 @@ def _checked_command(order: Order, users: Users | None) -> Sequence[str]:
     return (base_plate.INIT, "--", *command)
 
 
-def _write_bundle(order: Order, users: Users | None, binds: Sequence[Bind], command: Sequence[str]) -> None:
+def _write_bundle(order: CreationOrder, users: Users | None, binds: Sequence[Bind], command: Sequence[str]) -> None:
     names, service = order.names, order.release.service
     uid, gid = order.user
     capabilities = _capabilities(order)
@@ -261,12 +261,12 @@ def _write_bundle(order: Order, users: Users | None, binds: Sequence[Bind], comm
     (names.folder / "config.json").write_text(json.dumps(bundle.config(made)))
 
 
-def _annotations(order: Order) -> Mapping[str, str]:
+def _annotations(order: CreationOrder) -> Mapping[str, str]:
     points = [volume.path for volume in order.release.service.volumes]
     return {"instar.image": order.image.digest, "instar.plate": base_plate.layer(points).diff_id}
 
 
-def _check_user(order: Order, shift_owners: bool) -> None:
+def _check_user(order: CreationOrder, shift_owners: bool) -> None:
     uid, gid = order.user
     if uid == 0 or gid == 0:
         raise ProviderError("the image's user is root", hint="name another in the definition: image.user")
@@ -282,6 +282,6 @@ def _numbers(user: str) -> tuple[int, int]:
         raise ProviderError(f"the image's user '{user}' is not a pair of numbers") from None
 
 
-def _capabilities(order: Order) -> list[str]:
+def _capabilities(order: CreationOrder) -> list[str]:
     upper = [name.upper() for name in order.release.service.capabilities]
     return [name if name.startswith("CAP_") else f"CAP_{name}" for name in upper]

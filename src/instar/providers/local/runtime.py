@@ -43,7 +43,7 @@ from instar.providers.local.names import InstanceNames, Names
 from instar.providers.local.subnet import Subnet
 
 if TYPE_CHECKING:
-    from instar.providers.local.creation import Order
+    from instar.providers.local.creation import CreationOrder
 
 _MACHINE_PATIENCE_S = 60.0
 
@@ -126,7 +126,7 @@ class LocalRuntime:
         from instar.providers.local.inspection.inspect import inspect
         from instar.providers.local.inspection.unread import unaddressed, with_image
 
-        orders: list[Order] = []
+        orders: list[CreationOrder] = []
         lost: list[Finding] = []
         for subject in subjects:
             names = self._instance(subject.instance)
@@ -249,11 +249,11 @@ class LocalRuntime:
             creation.create(order, subnet, shift_owners=False)
             self.owners_stay = str(error)
 
-    def _order(self, subject: Subject, address: IPv4Address) -> Order:
-        from instar.providers.local.creation import Order
+    def _order(self, subject: Subject, address: IPv4Address) -> CreationOrder:
+        from instar.providers.local.creation import CreationOrder
 
         assert subject.image is not None
-        return Order(
+        return CreationOrder(
             names=self._instance(subject.instance),
             instance=subject.instance,
             address=address,

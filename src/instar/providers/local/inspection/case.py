@@ -5,7 +5,7 @@ from __future__ import annotations
 from instar.frozen import dataclass
 from instar.model.drift import Finding
 from instar.process import Process
-from instar.providers.local.creation import Order
+from instar.providers.local.creation import CreationOrder
 from instar.providers.local.inspection.facts import Facts
 from instar.providers.local.inspection.processes import Allowed
 from instar.providers.local.names import InstanceNames
@@ -19,7 +19,7 @@ class Case:
     process: Process
     made: Facts
     allowed: Allowed
-    order: Order
+    order: CreationOrder
 
     def finding(self, kind: str, path: str, expected: str, observed: str) -> Finding:
         return Finding(instance=self.names.name, kind=kind, path=path, expected=expected, observed=observed)

@@ -18,7 +18,7 @@ from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.process import Process
 from instar.providers.local import allocations, creation, record
-from instar.providers.local.creation import Order
+from instar.providers.local.creation import CreationOrder
 from instar.providers.local.inspection import facts, outside, surface, ties, unread
 from instar.providers.local.inspection import processes as members
 from instar.providers.local.inspection.case import Case
@@ -35,7 +35,7 @@ _WHOEVER: Final = frozenset({"code", "privilege", "root", "limit", "listener"})
 """Kinds of what no process may be seen with, however short it lives: found where each look sees one, if another."""
 
 
-def inspect(orders: Sequence[Order], images: LayerImages, *, deep: bool) -> Iterator[Finding]:
+def inspect(orders: Sequence[CreationOrder], images: LayerImages, *, deep: bool) -> Iterator[Finding]:
     """Yield what is not as it was made, of every instance that runs. One that has ended has no findings, unless
     something else runs in its place."""
     cases = []
@@ -209,7 +209,7 @@ def _standing(case: Case, around: Surroundings) -> Iterator[Finding]:
             yield case.finding("blob", f"layer {diff_id}", "as it was baked", cause)
 
 
-def _case(order: Order, process: Process, made: Facts) -> Case:
+def _case(order: CreationOrder, process: Process, made: Facts) -> Case:
     uid, gid = order.user
     machine = proc.namespaces("self")
     shifted = made.namespaces["user"] != machine["user"]

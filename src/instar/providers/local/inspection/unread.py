@@ -24,7 +24,7 @@ from instar.model.image import Image, ImageConfig, Layer
 from instar.process import Process
 from instar.providers.base import Subject
 from instar.providers.local import allocations, record
-from instar.providers.local.creation import Order
+from instar.providers.local.creation import CreationOrder
 from instar.providers.local.inspection import facts
 from instar.providers.local.inspection.facts import Facts
 from instar.providers.local.names import InstanceNames
@@ -51,7 +51,7 @@ def with_image(subject: Subject, names: InstanceNames) -> Subject:
     return replace(subject, image=image)
 
 
-def facts_of(order: Order, process: Process, images: LayerImages) -> Facts | None:
+def facts_of(order: CreationOrder, process: Process, images: LayerImages) -> Facts | None:
     """Return what an instance is like now, where what it was like is lost: it is held against itself, and what follows
     from its release against that. None where it can't be looked at, or has just ended."""
     table: dict[str, list[proc.Mount]] = {}
