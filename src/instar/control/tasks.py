@@ -17,7 +17,7 @@ _PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
+class TaskProgress:
     """What to do next for the tasks, or which failed and how; neither when all are done. ``alone``: the task that it
     is about takes a volume that one release has for itself, so that it cannot run beside another release."""
 
@@ -27,24 +27,26 @@ class Progress:
     alone: bool = False
 
 
-def run_tasks(snapshot: Snapshot, release: Release, phase: Literal["before", "after"]) -> Progress:
+def run_tasks(snapshot: Snapshot, release: Release, phase: Literal["before", "after"]) -> TaskProgress:
     """Return what brings the tasks of ``release`` nearer to their end. A rollback runs none."""
     rollout = snapshot.environment.rollout
     if rollout is not None and rollout.kind == "rollback":
-        return Progress()
+        return TaskProgress()
     begun = {run.name: run for run in snapshot.tasks}
     tasks = release.service.before if phase == "before" else release.service.after
     for position, task in enumerate(tasks, 1):
         name = f"{phase} {position}"
         run = begun.get(name)
         if run is None:
-            return Progress(actions=(BeginTask(release.number, name),), alone=runs_alone(release.service, task))
+            return TaskProgress(actions=(BeginTask(release.number, name),), alone=runs_alone(release.service, task))
         if run.outcome is None:
-            return Progress(actions=(_go_on(snapshot, release, task, run),), alone=runs_alone(release.service, task))
+            return TaskProgress(
+                actions=(_go_on(snapshot, release, task, run),), alone=runs_alone(release.service, task)
+            )
         if run.outcome != DONE:
             failure = f"task '{name}' ({' '.join(task.command)}): {run.outcome}"
-            return Progress(failure=failure, culprits=(run.instance,))
-    return Progress()
+            return TaskProgress(failure=failure, culprits=(run.instance,))
+    return TaskProgress()
 
 
 def runs_alone(service: Service, task: Task) -> bool:
