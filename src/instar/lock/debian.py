@@ -23,7 +23,7 @@ _ROUNDS = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Release:
+class DebianRelease:
     """Where packages come from: ``base`` as in "debian:bookworm", and ``suites``; ``place`` is where that is asked."""
 
     base: str
@@ -36,7 +36,7 @@ class Release:
 
 
 def resolve_packages(
-    release: Release, wanted: Sequence[Wanted], architecture: str, cache: Cache, keep: Mapping[str, str]
+    release: DebianRelease, wanted: Sequence[Wanted], architecture: str, cache: Cache, keep: Mapping[str, str]
 ) -> tuple[tuple[Suite, ...], tuple[Package, ...]]:
     """Return the suites that were read and the packages, sorted by step and name.
 
@@ -77,7 +77,7 @@ def _explained(
 
 
 def _require_known(
-    apt: Apt, wanted: Sequence[Wanted], release: Release, elsewhere: Callable[[str], str | None]
+    apt: Apt, wanted: Sequence[Wanted], release: DebianRelease, elsewhere: Callable[[str], str | None]
 ) -> None:
     there = apt.versions(sorted({MERGED, *(one.name for one in wanted)}))
     problems = []
@@ -93,7 +93,7 @@ def _require_known(
         raise ResolveError("\n".join(problems))
 
 
-def _unknown(apt: Apt, name: str, release: Release, elsewhere: Callable[[str], str | None]) -> str:
+def _unknown(apt: Apt, name: str, release: DebianRelease, elsewhere: Callable[[str], str | None]) -> str:
     providers = apt.providers(name)
     if providers:
         return f"it is a virtual package; name one of {', '.join(providers)}"
@@ -105,7 +105,7 @@ def _unknown(apt: Apt, name: str, release: Release, elsewhere: Callable[[str], s
     return f"{release.base} has no such package{advice}"
 
 
-def _elsewhere(name: str, release: Release, architecture: str, cache: Cache) -> str | None:
+def _elsewhere(name: str, release: DebianRelease, architecture: str, cache: Cache) -> str | None:
     """Return where else this machine's sources have a package, and what to write for it. Only a mistake pays for it."""
     others = other_sources(release.name, more=release.suites)
     if others is None:

@@ -12,7 +12,7 @@ from instar.errors import FetchError, LockMissing, ResolveError
 from instar.fetch.cache import Cache
 from instar.fetch.requirements import Requirement, normal_name
 from instar.fetch.target import Target, version_parts
-from instar.lock.debian import Release, resolve_packages
+from instar.lock.debian import DebianRelease, resolve_packages
 from instar.lock.fit import host_architecture, requested, requirements_of
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
 from instar.lock.wanted import Wanted, wanted_of, wanted_packages
@@ -98,7 +98,7 @@ def _packages(
         report(Progress(stage="lock", text=f"{image.base} · {len(wanted)} named", kind="running"))
         versions = {package.name: package.version for package in kept.packages} if kept is not None else {}
         keep = {name: version for name, version in versions.items() if name not in freed}
-        release = Release(base=image.base, place=place("image", "base"), suites=image.suites)
+        release = DebianRelease(base=image.base, place=place("image", "base"), suites=image.suites)
         suites, packages = resolve_packages(release, wanted, host_architecture(), cache, keep)
         for text in _renamed(kept.suites if kept is not None else (), suites):
             report(Progress(stage="lock", text=text, kind="warning"))
