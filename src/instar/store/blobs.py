@@ -28,7 +28,7 @@ _READ_BYTES = 1 << 20
 _JSON_LIMIT_BYTES = 4 << 20  # Source: OCI distribution-spec 1.1, the least that every registry takes for a manifest
 
 
-class Scratch(NamedTuple):
+class PartialFile(NamedTuple):
     """A file in ``partial/`` that is being written."""
 
     path: Path
@@ -62,7 +62,7 @@ class Blobs:
         return digest, size_bytes
 
     @contextlib.contextmanager
-    def scratch(self) -> Iterator[Scratch]:
+    def scratch(self) -> Iterator[PartialFile]:
         """Give a new file in ``partial/`` that is gone afterwards, unless it was renamed."""
         while True:
             path = self.partial / os.urandom(8).hex()
@@ -72,7 +72,7 @@ class Blobs:
                 break
             os.close(descriptor)  # taken for stale between the two calls
         try:
-            yield Scratch(path, descriptor)
+            yield PartialFile(path, descriptor)
         finally:
             path.unlink(missing_ok=True)
             os.close(descriptor)
