@@ -13,12 +13,12 @@ from instar.errors import FetchError, ResolveError
 from instar.fetch.cache import Cache
 from instar.fetch.python import solve_wheels
 from instar.fetch.requirements import Requirement
-from instar.fetch.target import Target
+from instar.fetch.target import WheelTarget
 from instar.fetch.wheels import fetch_wheels
 from instar.model.digest import Digest
 from instar.model.lock import Wheel
 
-BOOKWORM = Target(python="3.11", architecture="amd64", glibc_minor=36)
+BOOKWORM = WheelTarget(python="3.11", architecture="amd64", glibc_minor=36)
 
 
 class Index:

@@ -21,7 +21,7 @@ from instar.bake.wheel import Layout, install
 from instar.fetch.cache import Cache
 from instar.fetch.python import solve_wheels
 from instar.fetch.requirements import Requirement
-from instar.fetch.target import Target
+from instar.fetch.target import WheelTarget
 from instar.fetch.wheels import fetch_wheels
 from instar.model.digest import Digest
 from instar.model.lock import Lock, Package, Requested, Wheel
@@ -40,7 +40,7 @@ TOOLS = (
     " pytest celery rich cryptography pyyaml zstandard opentelemetry-sdk sentry-sdk paramiko ansible-core"
 )
 PROJECTS = tuple(" ".join((WEB, DATA, STORES, TOOLS)).split())
-BOOKWORM = Target(python="3.11", architecture="amd64", glibc_minor=36)
+BOOKWORM = WheelTarget(python="3.11", architecture="amd64", glibc_minor=36)
 LIBC = Package(
     name="libc6", version="2.36-9", architecture="amd64", size_bytes=1, sha256=Digest.of(b""), label="Debian",
     suite="bookworm", path="pool/libc6.deb", step="base",

@@ -6,9 +6,9 @@ from instar.errors import ResolveError
 from instar.fetch.index import parse_index
 from instar.fetch.python import solver_error
 from instar.fetch.requirements import Requirement
-from instar.fetch.target import Target, best_wheel
+from instar.fetch.target import WheelTarget, best_wheel
 
-BOOKWORM = Target(python="3.11", architecture="amd64", glibc_minor=36)
+BOOKWORM = WheelTarget(python="3.11", architecture="amd64", glibc_minor=36)
 
 
 @pytest.mark.parametrize(
@@ -31,10 +31,10 @@ def test_the_best_wheel_that_runs_there_is_chosen(filenames: list[str], best: in
 
 def test_the_platform_is_the_newest_that_the_c_library_has() -> None:
     assert BOOKWORM.uv_platform == "x86_64-manylinux_2_36"
-    assert Target(python="3.9", architecture="arm64", glibc_minor=30).uv_platform == "aarch64-manylinux_2_28"
-    assert Target(python="3.13", architecture="amd64", glibc_minor=99).uv_platform == "x86_64-manylinux_2_40"
+    assert WheelTarget(python="3.9", architecture="arm64", glibc_minor=30).uv_platform == "aarch64-manylinux_2_28"
+    assert WheelTarget(python="3.13", architecture="amd64", glibc_minor=99).uv_platform == "x86_64-manylinux_2_40"
     with pytest.raises(ResolveError, match="riscv64"):
-        _ = Target(python="3.13", architecture="riscv64", glibc_minor=41).uv_platform
+        _ = WheelTarget(python="3.13", architecture="riscv64", glibc_minor=41).uv_platform
 
 
 def test_pips_configuration_is_told_to_uv_the_stronger_setting_first() -> None:

@@ -14,7 +14,7 @@ from instar.bake.distribution import Distribution, read_distribution, same_versi
 from instar.errors import BakeError
 from instar.fetch.cache import Cache
 from instar.fetch.requirements import normal_name
-from instar.fetch.target import Target, best_wheel
+from instar.fetch.target import WheelTarget, best_wheel
 from instar.model.control import fields, needs
 from instar.model.lock import ASKED, PYTHON, Lock, Package, Wheel, Why, parent
 from instar.model.reasons import explain, package_roots
@@ -76,11 +76,11 @@ def _require_wheel(wheel: Wheel, inside: Distribution, lock: Lock) -> None:
         raise _wrong("wheel", wheel.name, f"'{wheel.filename}' is not for Python {target.python} on {target.machine}")
 
 
-def _target(lock: Lock) -> Target:
+def _target(lock: Lock) -> WheelTarget:
     """An image without Debian's C library runs no wheel that needs one."""
     if any(package.name == "libc6" for package in lock.packages):
-        return Target.of(lock.python or "", lock.architecture, lock.packages)
-    return Target(python=lock.python or "", architecture=lock.architecture, glibc_minor=0)
+        return WheelTarget.of(lock.python or "", lock.architecture, lock.packages)
+    return WheelTarget(python=lock.python or "", architecture=lock.architecture, glibc_minor=0)
 
 
 def _require_grounds(

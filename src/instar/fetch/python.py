@@ -19,7 +19,7 @@ from instar.errors import DefinitionError, FetchError, ResolveError, SourceUnrea
 from instar.fetch.cache import Cache
 from instar.fetch.index import PipConfiguration, read_index
 from instar.fetch.requirements import Requirement, normal_name
-from instar.fetch.target import Target, best_wheel
+from instar.fetch.target import WheelTarget, best_wheel
 from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.lock import ASKED, Wheel, Why
@@ -49,7 +49,7 @@ _YANKED = re.compile(r'^warning: `([^`=\n]+)==([^`\n]+)` is yanked(?: \(reason: 
 
 def solve_wheels(
     requirements: Sequence[Requirement],
-    target: Target,
+    target: WheelTarget,
     cache: Cache,
     *,
     previous: Sequence[Wheel] = (),
@@ -95,7 +95,7 @@ class _Uv:
 
     wish: Path
     requirements: Sequence[Requirement]
-    target: Target
+    target: WheelTarget
     cache: Path
     index: PipConfiguration
 
@@ -122,7 +122,7 @@ def _reasons(annotated: str, requirements: Sequence[Requirement]) -> dict[str, W
     return explain(dict.fromkeys((one.name for one in requirements), ASKED), needs)
 
 
-def _command(wish: Path, target: Target, uv_cache: Path, index: PipConfiguration, *words: str) -> list[str]:
+def _command(wish: Path, target: WheelTarget, uv_cache: Path, index: PipConfiguration, *words: str) -> list[str]:
     import uv
 
     return [
@@ -172,7 +172,7 @@ def _filename(wheel: Mapping[str, str]) -> str:
 
 
 def _chosen(
-    found: Sequence[tuple[str, str, list[tuple[str, Digest]]]], requirements: Sequence[Requirement], target: Target
+    found: Sequence[tuple[str, str, list[tuple[str, Digest]]]], requirements: Sequence[Requirement], target: WheelTarget
 ) -> tuple[Wheel, ...]:
     ranks = target.ranks()
     wanted = {one.name: one for one in requirements}
@@ -192,7 +192,7 @@ def _no_wheel(
     version: str,
     wheels: Sequence[tuple[str, Digest]],
     one: Requirement | None,
-    target: Target,
+    target: WheelTarget,
     *,
     hashes_fit: bool,
 ) -> ResolveError:

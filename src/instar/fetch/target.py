@@ -17,7 +17,7 @@ _VERSION = re.compile(r"(?:\d{1,9}:)?(\d{1,9})\.(\d{1,9})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
+class WheelTarget:
     """What wheels must run on. ``python`` as in "3.11"; ``architecture`` is Debian's name; glibc is 2.``minor``."""
 
     python: str
@@ -25,7 +25,7 @@ class Target:
     glibc_minor: int
 
     @classmethod
-    def of(cls, python: str, architecture: str, packages: Sequence[Package]) -> Target:
+    def of(cls, python: str, architecture: str, packages: Sequence[Package]) -> WheelTarget:
         """Return what wheels must run on in an image of ``packages``. Raises ResolveError when they have no libc6."""
         return cls(python=python, architecture=architecture, glibc_minor=version_parts(packages, "libc6")[1])
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from instar.errors import FetchError, LockMissing, ResolveError
 from instar.fetch.cache import Cache
 from instar.fetch.requirements import Requirement, normal_name
-from instar.fetch.target import Target, version_parts
+from instar.fetch.target import WheelTarget, version_parts
 from instar.lock.debian import DebianRelease, resolve_packages
 from instar.lock.fit import host_architecture, requested, requirements_of
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
@@ -156,7 +156,7 @@ def _wheels(
 ) -> tuple[Wheel, ...]:
     if python is None or not requirements:
         return ()
-    target = Target.of(python, host_architecture(), packages)
+    target = WheelTarget.of(python, host_architecture(), packages)
 
     def warn(text: str) -> None:
         report(Progress(stage="lock", text=text, kind="warning"))
@@ -169,7 +169,9 @@ def _wheels(
         previous = kept.wheels if kept is not None else ()
         return solve_wheels(requirements, target, cache, previous=previous, update=freed, warn=warn)
 
-    moved = kept is None or kept.python is None or Target.of(kept.python, kept.architecture, kept.packages) != target
+    moved = (
+        kept is None or kept.python is None or WheelTarget.of(kept.python, kept.architecture, kept.packages) != target
+    )
     if kept is None or moved or anew or freed & {wheel.name for wheel in kept.wheels}:
         return solve()
     if {one.written for one in requirements} != set(kept.requested.requirements):
