@@ -115,9 +115,9 @@ def bake(
     made = [(step.layer, 0.0) for step in planned.steps]
     user = [step.user for step in planned.steps]
     if not all(step.cached for step in planned.steps):
-        from instar.bake.worker import Task, Worker
+        from instar.bake.worker import StepState, Worker
 
-        tasks = [Task(step.work, step.layer, step.user) for step in planned.steps]
+        tasks = [StepState(step.work, step.layer, step.user) for step in planned.steps]
         Worker(tasks, store, cache, layers, lock, report, mountable=mountable).work(state.steps, _mark(state))
         made = [(task.layer, task.seconds) for task in tasks]
         user = [task.user for task in tasks]

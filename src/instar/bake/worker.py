@@ -42,7 +42,7 @@ _INSTALLS = frozenset({"base", "packages"})
 
 
 @dataclass(slots=True)
-class Task:
+class StepState:
     """A step and what is there of it: a ``layer`` that was known or has been stored, a ``tree`` that was just made.
 
     ``user``: the numbers of the image's user and its group, of the step that finds or makes it.
@@ -60,7 +60,7 @@ class Worker:
 
     def __init__(
         self,
-        tasks: Sequence[Task],
+        tasks: Sequence[StepState],
         store: Store,
         cache: Cache,
         images: MountableLayers,
@@ -101,7 +101,7 @@ class Worker:
             self._stopped.set()
             raise
 
-    def _run(self, task: Task, number: int, scratch: Scratch) -> Path:
+    def _run(self, task: StepState, number: int, scratch: Scratch) -> Path:
         """Run a step; return what it wrote, normalised."""
         started = time.monotonic()
         room = Room(
@@ -135,14 +135,14 @@ class Worker:
         with self._reporting:
             self._unguarded_report(progress)
 
-    def _tree(self, task: Task) -> Path:
+    def _tree(self, task: StepState) -> Path:
         """Return where the files of a step are: as it wrote them, or as they are mounted."""
         if task.tree is not None:
             return task.tree
         assert task.layer is not None
         return self._images.mount(task.layer)
 
-    def _keep(self, task: Task, tree: Path, records: Records) -> None:
+    def _keep(self, task: StepState, tree: Path, records: Records) -> None:
         """Store a step's tree, beside whatever runs next."""
         started = time.monotonic()
         layer = self._store.add_layer(tree, step=task.step.name, epoch=self._epoch)
