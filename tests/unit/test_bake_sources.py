@@ -14,7 +14,7 @@ import pytest
 from instar.bake import files, sources
 from instar.bake.excluded import excluded, surprises
 from instar.bake.root import Root
-from instar.bake.sources import Copy, Unusable
+from instar.bake.sources import Copy, UnusableFile
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def paths(folder: Path, source: str = "app", exclude: tuple[str, ...] = (), neve
 
 
 def refused(folder: Path, source: str = "app") -> str:
-    with pytest.raises(Unusable) as caught:
+    with pytest.raises(UnusableFile) as caught:
         paths(folder, source)
     return str(caught.value)
 
@@ -96,7 +96,7 @@ def test_what_bake_format_1_copies_though_gitignore_would_not_is_named() -> None
 def test_what_must_never_be_copied_is_left_out_wherever_it_lies(folder: Path) -> None:
     (folder / "app/token").touch()
     assert paths(folder, never=("app/token",)) == ["main.py", "static", "static/page"]
-    with pytest.raises(Unusable, match="'app/token' is a secret"):
+    with pytest.raises(UnusableFile, match="'app/token' is a secret"):
         paths(folder, "app/token", never=("app/token",))
 
 
@@ -222,7 +222,7 @@ def test_what_became_a_link_since_is_not_copied(folder: Path, tmp_path: Path, sw
     (folder / swapped).symlink_to(folder / "moved")
     (tmp_path / "root").mkdir()
     copy = Copy(origin=origin, to="/srv", owner=(0, 0), mode=None, found=found, place="")
-    with Root(tmp_path / "root", epoch=0) as root, pytest.raises(Unusable, match="was changed while it was baked"):
+    with Root(tmp_path / "root", epoch=0) as root, pytest.raises(UnusableFile, match="was changed while it was baked"):
         files.copy_into(root, copy)
 
 

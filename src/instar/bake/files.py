@@ -23,7 +23,7 @@ def bake_files(copies: Sequence[Copy], room: Room) -> None:
         for copy in copies:
             try:
                 copy_into(root, copy if copy.owner else dataclasses.replace(copy, owner=room.user))
-            except (sources.Unusable, OSError) as error:
+            except (sources.UnusableFile, OSError) as error:
                 cause = f"{error.strerror}: {_where(error, copy)}" if isinstance(error, OSError) else str(error)
                 raise room.failed(cause, place=copy.place) from error
 
@@ -62,8 +62,8 @@ def _put(copy: Copy, source: Source, origin: Path, path: str, root: Root) -> Non
         raise _changed(origin)
 
 
-def _changed(origin: Path) -> sources.Unusable:
-    return sources.Unusable(f"'{origin}' was changed while it was baked; bake again")
+def _changed(origin: Path) -> sources.UnusableFile:
+    return sources.UnusableFile(f"'{origin}' was changed while it was baked; bake again")
 
 
 def _chunks(path: Path, size_bytes: int) -> Iterator[bytes]:

@@ -30,7 +30,7 @@ LARGEST_BYTES = 64 << 30  # of all that one entry names: every byte of it is rea
 _KINDS = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
-class Unusable(Exception):
+class UnusableFile(Exception):
     """What cannot be copied, as a message; the step knows the place in the definition."""
 
 
@@ -68,17 +68,17 @@ def find(
 ) -> tuple[Path, tuple[Source, ...]]:
     """Return where ``source`` below ``folder`` really is and what it holds, each directory before what is in it.
 
-    ``never`` are files, resolved, that no image gets. Raises Unusable.
+    ``never`` are files, resolved, that no image gets. Raises UnusableFile.
     """
     top = folder / source
     real = _resolved(top, source)
     if not real.is_relative_to(folder.resolve()):
-        raise Unusable(f"'{source}' leads out of the definition's folder, to '{real}'")
+        raise UnusableFile(f"'{source}' leads out of the definition's folder, to '{real}'")
     if real.is_dir():
         out = _Out(exclude, never, real)
         return real, tuple(sorted(_walk(real, source, out), key=_order))
     if real in never:
-        raise Unusable(f"'{source}' is a secret, the definition or its lock, which no image gets")
+        raise UnusableFile(f"'{source}' is a secret, the definition or its lock, which no image gets")
     with _readable(source), _entered(None, str(real.parent)) as parent:
         return real, (_file(parent, real.name, source, ""),)
 
@@ -164,7 +164,7 @@ def _readable(shown: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Unusable(f"'{shown}' cannot be read: {_cause(error)}") from error
+        raise UnusableFile(f"'{shown}' cannot be read: {_cause(error)}") from error
 
 
 def _link(folder: int, shown: str, path: str) -> Source:
@@ -172,7 +172,7 @@ def _link(folder: int, shown: str, path: str) -> Source:
     target = os.readlink(name, dir_fd=folder)
     landed = os.path.normpath(os.path.join("/top", above, target))  # noqa: PTH118 - text, nothing is followed
     if os.path.isabs(target) or not f"{landed}/".startswith("/top/"):  # noqa: PTH117
-        raise Unusable(f"'{shown}' is a link that leads out of what is copied, to '{target}'")
+        raise UnusableFile(f"'{shown}' is a link that leads out of what is copied, to '{target}'")
     return Source(path=path, kind="link", content=target)
 
 
@@ -180,10 +180,10 @@ def _file(folder: int, name: str, shown: str, path: str, room: int = LARGEST_BYT
     """Read a file, if there is ``room`` for it. It may grow meanwhile: no more is read than it had."""
     status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if not stat.S_ISREG(status.st_mode):
-        raise Unusable(f"'{shown}' is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no file')} and cannot be copied")
+        raise UnusableFile(f"'{shown}' is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no file')} and cannot be copied")
     if status.st_size > room:
         hint = "an entry of 'files' has room for 64 GiB; leave it out with 'exclude', or keep it in a volume"
-        raise Unusable(f"'{shown}' has {status.st_size / 1e9:,.1f} GB: {hint}")
+        raise UnusableFile(f"'{shown}' has {status.st_size / 1e9:,.1f} GB: {hint}")
     with _readable(shown):
         descriptor = os.open(name, _READ, dir_fd=folder)
         try:
@@ -212,9 +212,9 @@ def _resolved(path: Path, shown: str) -> Path:
     try:
         return path.resolve(strict=True)
     except FileNotFoundError as error:
-        raise Unusable(f"'{shown}' is missing") from error
+        raise UnusableFile(f"'{shown}' is missing") from error
     except (OSError, RuntimeError) as error:
-        raise Unusable(f"'{shown}' cannot be read: {_cause(error)}") from error
+        raise UnusableFile(f"'{shown}' cannot be read: {_cause(error)}") from error
 
 
 def _cause(error: Exception) -> str:

@@ -241,7 +241,7 @@ def _copy(loaded: Loaded, number: int, spec: Files, never: frozenset[Path], bake
     exclude = excluded(spec.exclude, bake_format)
     try:
         origin, found = sources.find(loaded.folder, spec.source, exclude=exclude, never=never)
-    except sources.Unusable as error:
+    except sources.UnusableFile as error:
         raise StepFailed(f"cannot bake 'files': {error}", step="files", place=place, output="") from error
     return Copy(
         origin=origin,
