@@ -184,7 +184,7 @@ class Room:
                 ),
                 shown=shown,
                 on_line=on_line or self.say,
-                whole=output.Whole(file, transcript.LIMIT_BYTES),
+                whole=output.WholeOutput(file, transcript.LIMIT_BYTES),
             )
         if outcome.returncode not in accept:
             raise self._failed_saying(outcome, printed)

@@ -91,7 +91,7 @@ class Sandbox:
         limits: SandboxLimits,
         shown: Mapping[str, Path] | None = None,
         on_line: Callable[[str], None] = lambda line: None,
-        whole: output.Whole | None = None,
+        whole: output.WholeOutput | None = None,
     ) -> Outcome:
         """Run ``argv`` to its end; nothing of it lives when this returns.
 

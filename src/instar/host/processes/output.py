@@ -20,7 +20,7 @@ _PIPE_BYTES = 1 << 20  # a pipe holds no more than this. Source: pipe(7)
 
 
 @dataclass(slots=True)
-class Whole:
+class WholeOutput:
     """A file that takes all that is printed, as long as it is not more than ``limit_bytes``."""
 
     file: BinaryIO
@@ -34,7 +34,7 @@ class Whole:
 class Tail:
     """The last of what was printed."""
 
-    def __init__(self, on_line: Callable[[str], None] | None = None, whole: Whole | None = None) -> None:
+    def __init__(self, on_line: Callable[[str], None] | None = None, whole: WholeOutput | None = None) -> None:
         self._on_line = on_line
         self._whole = whole
         self._kept = b""
@@ -56,7 +56,9 @@ class Tail:
 
 
 @contextlib.contextmanager
-def captured(on_line: Callable[[str], None] | None = None, whole: Whole | None = None) -> Iterator[tuple[int, Tail]]:
+def captured(
+    on_line: Callable[[str], None] | None = None, whole: WholeOutput | None = None
+) -> Iterator[tuple[int, Tail]]:
     """Give a descriptor to print to; what was printed within the block has been read when it ends.
 
     Whoever has the descriptor longer holds nobody up, and finds it closed. ``on_line`` is called from another thread.
