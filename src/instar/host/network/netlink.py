@@ -60,7 +60,7 @@ class Link(NamedTuple):
     program: bool
 
 
-class Route(NamedTuple):
+class RouteEntry(NamedTuple):
     """``destination`` is None for the default; ``link`` 0 where it names none; ``kind`` as rtnetlink(7) has them."""
 
     family: int
@@ -120,11 +120,11 @@ class Netlink:
             found.append((index, IPv4Interface((address, prefix))))
         return tuple(found)
 
-    def routes(self, family: int = socket.AF_INET) -> tuple[Route, ...]:
+    def routes(self, family: int = socket.AF_INET) -> tuple[RouteEntry, ...]:
         """Return every route of every table; ``AF_UNSPEC``: of all families."""
         return tuple(map(_route, self.dump(_GET_ROUTE, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))))
 
-    def route_to(self, address: IPv4Address) -> Route:
+    def route_to(self, address: IPv4Address) -> RouteEntry:
         """Return which way packets to ``address`` go, by all tables and rules at once."""
         wanted = _ROUTE.pack(socket.AF_INET, 32, 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_DESTINATION, address.packed)
         return _route(self.ask(_GET_ROUTE, wanted)[0])
@@ -309,10 +309,10 @@ def _link(message: bytes) -> Link:
     )
 
 
-def _route(message: bytes) -> Route:
+def _route(message: bytes) -> RouteEntry:
     family, prefix, _, service, table, _, _, kind, flags = _ROUTE.unpack_from(message)
     fields = dict(attributes(message[_ROUTE.size :]))
-    return Route(
+    return RouteEntry(
         family=family,
         destination=fields.get(_RTA_DESTINATION),
         prefix=prefix,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address
 from typing import Final
 
-from instar.host.network.netlink import UNICAST, Link, Netlink, Route
+from instar.host.network.netlink import UNICAST, Link, Netlink, RouteEntry
 
 _KINDS: Final = {
     2: "this machine itself",
@@ -44,7 +44,7 @@ def nowhere(kind: int) -> str:
     return _KINDS.get(kind, f"a route of type {kind}")
 
 
-def way_of(route: Route, names: Mapping[int, str]) -> str:
+def way_of(route: RouteEntry, names: Mapping[int, str]) -> str:
     """Return which way a route leads, as :func:`ways_to` does."""
     if route.kind != UNICAST:
         return nowhere(route.kind)
