@@ -112,7 +112,7 @@ class Counts(Protocol):
         """Return the totals; zeros when it does not run."""
 
 
-class Passed(Protocol):
+class PassedNames(Protocol):
     """What an edge passes to an environment."""
 
     @property
@@ -148,7 +148,7 @@ class Edge(Protocol):
         """Answer ``GET /.well-known/instar/NONCE`` on the port of http, whatever the name, with ``nonce``; None: 404.
         So it can be seen whether a name leads here."""
 
-    def passed(self, environment: EnvironmentId) -> Passed | None:
+    def passed(self, environment: EnvironmentId) -> PassedNames | None:
         """Return what is passed to an environment; None for nothing, and where no edge runs as it should."""
 
     def inspect(self) -> tuple[Finding, ...]:
