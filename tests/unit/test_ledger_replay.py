@@ -13,7 +13,16 @@ from instar.errors import LedgerDamaged
 from instar.ledger import Ledger, chain, schema, sqlite
 from instar.model.codec import canonical, to_json
 from instar.model.environment import Settings
-from instar.model.release import Ending, EnvironmentId
+from instar.model.happenings import (
+    RolloutAborted,
+    RolloutPaused,
+    RolloutResumed,
+    SmokePassed,
+    StepJudged,
+    StepTaken,
+)
+from instar.model.release import Ending, EnvironmentId, Served
+from ledger_tampering import rewrite_last, tamper
 from simulated import VirtualClock
 from simulated.values import configuration, image, note
 
@@ -48,7 +57,23 @@ def write_something(path: Path) -> None:
         ledger.set_alarm(DEV, "look", holds=False)
         ledger.set_alarm(DEV, None)
         ledger.set_alarm(DEV, "look again")
-        ledger.begin_rollout(DEV, "rollback", 1)
+        walk(ledger, ledger.begin_rollout(DEV, "rollback", 1, settings_before=Settings()).id)
+
+
+def walk(ledger: Ledger, rollout: int) -> None:
+    """Let everything happen to a rollout that changes its stage."""
+    counted = {"guestbook-dev-1-1": Served(requests=7, failed=1)}
+    for what in (
+        SmokePassed(rollout=rollout, instances=("guestbook-dev-1-1",)),
+        StepTaken(rollout=rollout, step=1, percent=10, counted=counted),
+        StepJudged(rollout=rollout, step=1, passed=True, figures={"requests": 40, "stable": {"failed": 0.25}}),
+        RolloutPaused(rollout=rollout, reason="lunch"),
+        RolloutResumed(rollout=rollout, step=1),
+        RolloutResumed(rollout=rollout, step=1),
+        RolloutPaused(rollout=rollout, reason="look"),
+        RolloutAborted(rollout=rollout, reason="enough"),
+    ):
+        ledger.change_stage(what)
 
 
 @pytest.fixture
@@ -56,18 +81,6 @@ def path(tmp_path: Path) -> Path:
     found = tmp_path / "instar.db"
     write_something(found)
     return found
-
-
-def tamper(path: Path, statement: str) -> None:
-    """Change something as whoever may write the file can: with the rules taken away and put back."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    rules = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
-    for name, _ in rules:
-        connection.execute(f"DROP TRIGGER {name}")
-    assert connection.execute(statement).rowcount > 0, statement
-    for _, sql in rules:
-        connection.execute(sql)
-    connection.close()
 
 
 def verify(path: Path) -> None:
@@ -83,6 +96,23 @@ def test_what_was_written_follows_from_its_events(path: Path) -> None:
 
 
 LAST_SETTINGS = "UPDATE settings SET value = json_set(value, '$.instances', 9)"
+STAGES = [
+    "json_set(stage, '$.step', 0)",
+    "json_set(stage, '$.percent', 100)",
+    "json_remove(stage, '$.percent')",
+    f"json_set(stage, '$.step_at', '{AT}')",
+    "json_set(stage, '$.counted.guestbook-dev-1-1.requests', 8)",
+    "json_set(stage, '$.counted', json('{}'))",
+    "json_set(stage, '$.judged', json('false'))",
+    "json_set(stage, '$.smoked', json('[]'))",
+    "json_set(stage, '$.paused', json('false'))",
+    "json_set(stage, '$.resumed', json('false'))",
+    "json_set(stage, '$.abort', NULL)",
+    "json_set(stage, '$.verdict.passed', json('false'))",
+    "json_remove(stage, '$.verdict')",
+    "json_set(stage, '$.settings_before', NULL)",
+    "json_set(stage, '$.settings_before.instances', 9)",
+]
 FOUND = {
     f"{LAST_SETTINGS} WHERE version = 2": "setting 2 .* another 'value'",
     f"{LAST_SETTINGS} WHERE version = 1": "setting 1 .* another 'value'",
@@ -100,6 +130,8 @@ FOUND = {
     "UPDATE rollouts SET actor = 'eve' WHERE id = 1": "rollout 1 .* another 'actor'",
     f"UPDATE rollouts SET state = 'done', ended_at = '{AT}' WHERE id = 3": "rollout 3 .* another 'state'",
     "DELETE FROM rollouts WHERE id = 2": "rollout 2 .* is gone",
+    **{f"UPDATE rollouts SET stage = {text} WHERE id = 3": "rollout 3 .* another 'stage'" for text in STAGES},
+    "UPDATE rollouts SET stage = json_set(stage, '$.step', 1) WHERE id = 1": "rollout 1 .* another 'stage'",
     "UPDATE instances SET taint = NULL": "instance guestbook-dev-2-1 .* another 'taint'",
     "UPDATE instances SET taint = json_set(taint, '$.why', 'no matter') WHERE taint IS NOT NULL": "another 'taint'",
     f"UPDATE instances SET taint = json_set(taint, '$.due_at', '{AT}') WHERE taint IS NOT NULL": "another 'taint'",
@@ -130,6 +162,37 @@ FOUND = {
 def test_what_was_changed_by_hand_is_found(path: Path, change: str) -> None:
     tamper(path, change)
     with pytest.raises(LedgerDamaged, match=FOUND[change]):
+        verify(path)
+
+
+def test_where_a_rollout_is_follows_from_its_events(path: Path) -> None:
+    with Ledger(path, actor="bob") as ledger:
+        stage = ledger.get_rollout(3).stage
+        assert ledger.verify().unproven_stages == {}
+    assert (stage.step, stage.percent, stage.judged, stage.abort) == (1, 10, True, "enough")
+    assert stage.paused and stage.resumed and stage.smoked and stage.counted and stage.verdict
+
+
+def test_where_a_rollout_is_that_an_older_version_began_is_said_to_be_unproven(tmp_path: Path) -> None:
+    path = tmp_path / "instar.db"
+    with Ledger(path, actor="ann", clock=VirtualClock().now) as ledger:
+        ledger.save_settings(DEV, Settings())
+        ledger.add_release(DEV, image().digest, configuration())
+        begun = ledger.begin_rollout(DEV, "deploy", 1)
+    rewrite_last(path, lambda kind, detail: (kind, {key: one for key, one in detail.items() if key != "stage"}))
+    with Ledger(path, actor="bob") as ledger:
+        assert ledger.verify().unproven_stages == {"guestbook/dev": 1}
+        walk(ledger, begun.id)
+        assert ledger.verify().unproven_stages == {"guestbook/dev": 1}
+        ledger.end_rollout(ledger.get_rollout(begun.id), "failed")
+        walk(ledger, ledger.begin_rollout(DEV, "deploy", 1).id)
+        assert ledger.verify().unproven_stages == {"guestbook/dev": 1}, "the newer one is proven"
+    tamper(path, "UPDATE rollouts SET stage = json_set(stage, '$.step', 0) WHERE id = 2")
+    with pytest.raises(LedgerDamaged, match=r"rollout 2 .* another 'stage'"):
+        verify(path)
+    tamper(path, "UPDATE rollouts SET stage = json_set(stage, '$.step', 1) WHERE id = 2")
+    tamper(path, "UPDATE rollouts SET kind = 'rollback' WHERE id = 1")
+    with pytest.raises(LedgerDamaged, match=r"rollout 1 .* another 'kind'"):
         verify(path)
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from instar.errors import LedgerDamaged
+from instar.errors import LedgerDamaged, LedgerNewer
 from instar.ledger import Ledger, chain
 from instar.model.codec import canonical
 from instar.model.environment import Settings
 from instar.model.events import read
+from instar.model.happenings import DamagedHappening, UnknownHappening
 from instar.model.release import EnvironmentId
+from ledger_tampering import rewrite_last, tamper
 from simulated.values import configuration, image, note
 
 DEV = EnvironmentId(service="guestbook", name="dev")
@@ -35,16 +37,6 @@ def path(tmp_path: Path) -> Path:
         ledger.record(read("shell-ended", {"instance": "ü|", **took}), image=image().digest)
         ledger.record(note())
     return path
-
-
-def tamper(path: Path, change: str) -> None:
-    with sqlite3.connect(path) as connection:
-        triggers = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
-        for name, _ in triggers:
-            connection.execute(f"DROP TRIGGER {name}")
-        connection.execute(change)
-        for _, sql in triggers:
-            connection.execute(sql)
 
 
 def verify(path: Path) -> str:
@@ -137,6 +129,48 @@ def test_a_cut_off_end_shows_only_in_the_head(path: Path) -> None:
     tamper(path, "DELETE FROM events WHERE seq = 7")
     assert verify(path) != head
     assert by_hand(path).returncode == 0
+
+
+def test_an_event_of_another_version_s_kind_is_not_vouched_for(path: Path) -> None:
+    rewrite_last(path, lambda kind, detail: ("drained", {"instance": "guestbook-dev-1-1", "why": "full"}))
+    with pytest.raises(LedgerNewer, match="event 7 is of a kind that is not known here, 'drained'") as raised:
+        verify(path)
+    assert raised.value.hint is not None and "newer Instar" in raised.value.hint
+    with Ledger(path, actor="ann") as ledger:
+        ledger.record(note())
+        *_, event, _ = ledger.history()
+    assert event.what == UnknownHappening(detail={"instance": "guestbook-dev-1-1", "why": "full"})
+    assert by_hand(path).returncode == 0, "the chain itself holds"
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "cause"),
+    [
+        ("taint", {"instance": "guestbook-dev-1-1"}, "event 7: not a InstanceTainted: .*why"),
+        ("certificate", {"names": "a.example"}, "event 7: not a CertificateHeld: 'a.example' is not a list"),
+        ("taken-over", {"pid": "1"}, "event 7: not a TakenOver: '1' is not int"),
+        ("rollout-done", {"rollout": True}, "event 7: not a RolloutDone: True is not int"),
+        ("release", {"configuration": "sha256:"}, "event 7: .*sha256:"),
+    ],
+)
+def test_a_detail_that_is_not_of_its_kind_s_form_is_damage(
+    path: Path, kind: str, detail: dict[str, object], cause: str
+) -> None:
+    rewrite_last(path, lambda *_: (kind, detail))
+    with pytest.raises(LedgerDamaged, match=f"not of the form that was written: {cause}"):
+        verify(path)
+    with Ledger(path, actor="ann") as ledger:
+        (event,) = ledger.history(last=1)
+    assert isinstance(event.what, DamagedHappening) and event.what.detail == detail
+
+
+def test_a_detail_that_is_no_object_is_damage_to_whoever_reads_it(path: Path) -> None:
+    tamper(path, "UPDATE events SET detail = '[1]' WHERE seq = 7")
+    with (
+        Ledger(path, actor="ann") as ledger,
+        pytest.raises(LedgerDamaged, match="the detail of event 7 is no object"),
+    ):
+        ledger.history()
 
 
 WATCHED = """

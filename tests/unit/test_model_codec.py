@@ -82,3 +82,18 @@ def test_a_field_is_read_and_written_under_the_name_that_older_versions_have() -
 @pytest.mark.parametrize("cls", [Definition, Environment, Rollout, Service, EnvironmentState, Instance])
 def test_types_are_those_that_typing_finds(cls: type) -> None:
     assert list(hints(cls).items()) == list(typing.get_type_hints(cls).items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Either:
+    names: tuple[str, ...] | Mapping[str, str]
+    number: int | str | None = None
+
+
+def test_of_several_types_the_first_that_fits_is_built() -> None:
+    assert from_json(_Either, {"names": ["a"], "number": 1}) == _Either(names=("a",), number=1)
+    assert from_json(_Either, {"names": {"a": "b"}, "number": "1"}) == _Either(names={"a": "b"}, number="1")
+    with pytest.raises(ValueError, match="not a _Either"):
+        from_json(_Either, {"names": {"a": 1}})
+    with pytest.raises(ValueError, match="not a _Either"):
+        from_json(_Either, {"names": [], "number": 1.5})

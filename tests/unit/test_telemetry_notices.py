@@ -241,7 +241,7 @@ def test_the_body_has_stable_keys() -> None:
             event(
                 "drift", instance="a-1-1", count=3, findings=[{"kind": "mount", "path": "/srv", "observed": "tmpfs"}]
             ),
-            "a-1-1 has drifted: mount /srv tmpfs (and 2 more)",
+            "a-1-1 has drifted: mount /srv: tmpfs (and 2 more)",
         ),
         (event("drift", instance=None, findings=[], count=0), "what its instances share has drifted"),
         (
@@ -255,7 +255,7 @@ def test_the_body_has_stable_keys() -> None:
         ),
         (event("started", instance="a-1-1"), "started"),
         (event("drained", reason="why"), "drained: why (written by another version of Instar)"),
-        (event("taint", reason="why"), "taint: why (written by another version of Instar)"),
+        (event("taint", reason="why"), "taint: why (not of the form of such an event: damaged)"),
     ],
 )
 def test_the_text_is_a_sentence(told: Event, text: str) -> None:

@@ -17,7 +17,8 @@ def test_taints_and_shells_read_as_sentences() -> None:
     assert detail_line("shell", {**shell, "command": "id", "toolbox": True}) == (
         "web-dev-1-1: look, with the toolbox, runs 'id'"
     )
-    ended = {"instance": "web-dev-1-1", "exit_status": 3, "seconds": 2.5, "different": "1 difference"}
+    took = {"seconds": 2.5, "different": "1 difference", "recording": "r", "cause": None}
+    ended = {"instance": "web-dev-1-1", "exit_status": 3, **took}
     assert detail_line("shell-ended", ended) == "web-dev-1-1 exit status 3 after 2.5 s, 1 difference"
     assert detail_line("shell-ended", {**ended, "exit_status": None, "cause": "interrupted"}) == (
         "web-dev-1-1 ended after 2.5 s, interrupted, 1 difference"
@@ -25,9 +26,27 @@ def test_taints_and_shells_read_as_sentences() -> None:
 
 
 def test_what_has_no_words_shows_its_fields() -> None:
-    assert detail_line("launch", {"a": 1, "b": None, "c": {"d": 1}, "image": "sha256:1f"}) == "a=1 image=1f"
-    assert detail_line("taint", {"instance": "of another version"}) == "instance=of another version"
-    assert len(detail_line("launch", {"a": "x" * 200})) == WIDTH
+    members = {"instances": ["web-dev-1-1"], "role": None, "members": {"web-dev-1-1": 2}, "task": "sha256:1f"}
+    assert detail_line("launch", members) == "instances=['web-dev-1-1'] task=1f"
+    assert len(detail_line("launch", {"instances": ["x" * 200]})) == WIDTH
+
+
+def test_what_another_version_wrote_is_said_to_be_so_and_damage_is_not() -> None:
+    assert detail_line("drained", {"a": 1, "b": None, "c": {"d": 1}}) == "(written by another version of Instar) a=1"
+    assert detail_line("drained", {}) == "(written by another version of Instar)"
+    damage = "(not of the form of such an event: damaged) "
+    assert detail_line("taint", {"instance": "web-dev-1-1"}) == f"{damage}instance=web-dev-1-1"
+    assert detail_line("taken-over", {"pid": "seven"}) == f"{damage}pid=seven"
+    assert detail_line("drift", {"instance": None, "findings": 3, "count": 1}).startswith(damage)
+
+
+def test_a_drift_tells_the_first_of_what_was_found() -> None:
+    found = {"kind": "mount", "path": "/srv", "expected": "nothing", "observed": "tmpfs"}
+    one = {"instance": "web-dev-1-1", "findings": [found], "count": 1}
+    assert detail_line("drift", one) == "web-dev-1-1: mount /srv: tmpfs"
+    more = {**one, "instance": None, "count": 3}
+    assert detail_line("drift", more) == "the environment: mount /srv: tmpfs (and 2 more)"
+    assert detail_line("drift", {**one, "findings": [], "count": 0}) == "web-dev-1-1"
 
 
 def test_an_instance_s_end_says_how() -> None:

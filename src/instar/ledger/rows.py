@@ -62,6 +62,9 @@ def time_value(text: str) -> datetime:
 
 @_damage_known
 def event_value(row: Row) -> Event:
+    detail = parse(row["detail"])
+    if not isinstance(detail, dict):
+        raise TypeError(f"the detail of event {row['seq']} is no object of JSON's")
     return Event(
         seq=row["seq"],
         at=_time(row["at"]),
@@ -70,7 +73,7 @@ def event_value(row: Row) -> Event:
         environment=_place(row["place"]) if row["place"] else None,
         release=row["release"],
         image=Digest(row["image"]) if row["image"] else None,
-        detail=parse(row["detail"]),
+        detail=detail,
         hash=row["hash"],
     )
 

@@ -13,7 +13,14 @@ from instar.ledger.replay import Replayed
 from instar.ledger.session import Engine, Row
 from instar.model.codec import parse
 from instar.model.digest import Digest
-from instar.model.events import KINDS
+from instar.model.events import read
+from instar.model.happenings import (
+    DamagedHappening,
+    EnvironmentMade,
+    ReleaseMade,
+    TrafficShifted,
+    UnknownHappening,
+)
 
 _EVENTS = """
     SELECT seq, at, actor, kind, place, release, image, detail, hash FROM events
@@ -76,15 +83,18 @@ class _Claims:
 
     def take(self, event: Row) -> None:
         seq, environment, release = event["seq"], event["place"], event["release"]
-        if event["kind"] == "release":
-            self._releases[environment, release] = (seq, event["image"], parse(event["detail"]).get("configuration"))
-        elif event["kind"] in ("environment", "shift"):
-            self._active[environment] = (seq, release)
-        if event["kind"] not in KINDS:
-            raise LedgerNewer(
-                f"cannot verify the ledger: event {seq} is of a kind that is not known here, '{event['kind']}'",
-                hint="a newer Instar wrote it: verify with that one; what was written before is not changed",
-            )
+        match read(event["kind"], parse(event["detail"])):
+            case UnknownHappening():
+                raise LedgerNewer(
+                    f"cannot verify the ledger: event {seq} is of a kind that is not known here, '{event['kind']}'",
+                    hint="a newer Instar wrote it: verify with that one; what was written before is not changed",
+                )
+            case DamagedHappening(cause=cause):
+                raise ValueError(f"event {seq}: {cause}")
+            case ReleaseMade(configuration=configuration):
+                self._releases[environment, release] = (seq, event["image"], configuration)
+            case EnvironmentMade() | TrafficShifted():
+                self._active[environment] = (seq, release)
         if environment is not None and seq > self._closed_at:
             self._replayed.setdefault(environment, Replayed(environment)).take(event)
 

@@ -11,6 +11,7 @@ written under another name than its own, because files of older versions have th
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -145,9 +146,7 @@ def _build(kind: Any, data: Any) -> Any:
         known = {name: _build(hint, data[key]) for name, (key, hint) in fields.items() if key in data}
         return typing.cast(Any, kind)(**known)
     if origin in (typing.Union, types.UnionType):
-        if data is None:
-            return None
-        return _build(next(item for item in typing.get_args(kind) if item is not type(None)), data)
+        return None if data is None else _of_a_union(kind, data)
     if origin is tuple:
         _require(data, list, "a list")
         return tuple(_build(typing.get_args(kind)[0], item) for item in data)
@@ -157,6 +156,15 @@ def _build(kind: Any, data: Any) -> Any:
         item_kind = typing.get_args(kind)[1]
         return {key: _build(item_kind, item) for key, item in data.items()}
     return _scalar(kind, data)
+
+
+def _of_a_union(kind: Any, data: Any) -> Any:
+    """Build the first of the types that ``data`` fits."""
+    *others, last = (item for item in typing.get_args(kind) if item is not type(None))
+    for one in others:
+        with contextlib.suppress(TypeError, ValueError, KeyError, AttributeError):
+            return _build(one, data)
+    return _build(last, data)
 
 
 def _require(data: Any, kind: type, name: str) -> None:

@@ -21,6 +21,7 @@ from instar.model.happenings import (
     CertificateHeld,
     ChainClosed,
     Checkpoint,
+    DamagedHappening,
     DamageFound,
     DestructionBegun,
     DriftFound,
@@ -138,14 +139,22 @@ def detail_of(what: Happening) -> dict[str, Any]:
 
 
 def read(kind: str, detail: Mapping[str, Any]) -> Happening:
-    """Return what an event tells. Raises ValueError for what is not of the form of that kind, or of no kind."""
+    """Return what an event tells: an UnknownHappening of a kind that is not known here, a DamagedHappening where the
+    detail is not of the form of its kind."""
     if kind not in KINDS:
-        raise ValueError(f"there is no kind of event '{kind}'")
-    rest = _rest(KINDS[kind])
+        return UnknownHappening(detail=detail)
+    try:
+        return _read(KINDS[kind], detail)
+    except ValueError as error:
+        return DamagedHappening(detail=detail, cause=str(error))
+
+
+def _read(type_: type[Happening], detail: Mapping[str, Any]) -> Happening:
+    rest = _rest(type_)
     if rest is None:
-        return from_json(KINDS[kind], detail)
-    own = {one.name for one in dataclasses.fields(KINDS[kind])}
-    return from_json(KINDS[kind], {**detail, rest: {key: one for key, one in detail.items() if key not in own}})
+        return from_json(type_, detail)
+    own = {one.name for one in dataclasses.fields(type_)} - {rest}
+    return from_json(type_, {**detail, rest: {key: one for key, one in detail.items() if key not in own}})
 
 
 def _rest(type_: type[Happening]) -> str | None:
@@ -168,8 +177,5 @@ class Event:
 
     @property
     def what(self) -> Happening:
-        """Return what happened; an UnknownHappening where a newer Instar has written it."""
-        try:
-            return read(self.kind, self.detail)
-        except ValueError:
-            return UnknownHappening(detail=self.detail)
+        """Return what happened, as ``read`` tells it."""
+        return read(self.kind, self.detail)

@@ -418,6 +418,14 @@ class ChainClosed(Happening):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnknownHappening(Happening):
-    """Something that a newer Instar has written, or that is not of the form in which it was."""
+    """Something of a kind that is not known here: another version of Instar wrote it."""
 
     detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DamagedHappening(Happening):
+    """Something of a kind that is known here, whose detail is not of the form of that kind; ``cause`` says where."""
+
+    detail: Mapping[str, Any]
+    cause: str

@@ -2,43 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from instar.model.codec import to_json
-from instar.model.events import Event
+from instar.model.events import Event, read
 from instar.model.happenings import (
     AlarmOver,
     AlarmRaised,
     CertificateExpiring,
     CertificateFailed,
     CertificateHeld,
+    DamagedHappening,
     DamageFound,
     DriftFound,
     Happening,
     InstanceDestroyed,
     InstanceEnded,
+    InstanceStopping,
     InstanceTainted,
     MaintenanceSet,
     NameAdopted,
     NamesHeld,
     NetworkRestored,
     NoticeLost,
+    OfEnding,
     RolloutDone,
     RolloutFailed,
     RouterRestored,
+    ShellEnded,
+    ShellOpened,
     StepJudged,
     TakenOver,
     UnknownHappening,
     WatchFailed,
 )
+from instar.model.release import TaintKind
 from instar.views.page import Page, Table
 
 WIDTH: Final = 80
 _REASON_LENGTH: Final = 500
 _NOT_NOTIFIED: Final = ("last_lines",)  # what an instance printed may hold anything
-_TAINTED_BY: Final = {"person": "by hand", "shell": "a shell", "drift": "drift"}
+_UNREADABLE: Final[Mapping[type[Happening], str]] = {
+    UnknownHappening: "written by another version of Instar",
+    DamagedHappening: "not of the form of such an event: damaged",
+}
+_TAINTED_BY: Final[Mapping[TaintKind, str]] = {"person": "by hand", "shell": "a shell", "drift": "drift"}
 
 
 def event_json(event: Event) -> dict[str, Any]:
@@ -85,51 +95,43 @@ def notice_json(event: Event) -> dict[str, Any]:
 def sentence(event: Event) -> str:
     """Return what happened, in one sentence for people."""
     what, reason = event.what, _reason(event)
-    text = "{where}: {event.kind}{reason} (written by another version of Instar)"
-    if not isinstance(what, UnknownHappening):
-        text = _SENTENCES.get(type(what), "{where}: {event.kind}{reason}")
+    text = _SENTENCES.get(type(what), "{where}: {event.kind}{reason}")
     return text.format(where=event.environment or "this machine", event=event, what=what, reason=reason, **_more(what))
 
 
 def detail_line(kind: str, detail: Mapping[str, Any], *, width: int | None = WIDTH) -> str:
     """Return a kind of event's detail on a line: in words where it has some, else its fields one by one."""
-    words = _WORDS.get(kind, _fields)
-    try:
-        text = words(detail)
-    except (KeyError, TypeError, ValueError):  # written by another version
-        text = _fields(detail)
+    what = read(kind, detail)
+    words = _WORDS.get(type(what))
+    text = words(what) if words is not None else _fields(detail)
+    text = f"({_UNREADABLE[type(what)]}) {text}".rstrip() if type(what) in _UNREADABLE else text
     return text if width is None or len(text) <= width else text[: width - 1] + "…"
 
 
-def _taint(detail: Mapping[str, Any]) -> str:
-    aside = ", isolated" if detail["isolated"] else ""
-    how = f"{_TAINTED_BY.get(detail['taint'], detail['taint'])}{aside}, due {_clock(detail['due_at'])}"
-    return f"{detail['instance']} ({how}): {detail['why']}"
+def _taint(what: InstanceTainted) -> str:
+    aside = ", isolated" if what.isolated else ""
+    return f"{what.instance} ({_TAINTED_BY[what.taint]}{aside}, due {_clock(what.due_at)}): {what.why}"
 
 
-def _shell(detail: Mapping[str, Any]) -> str:
-    command = detail.get("command")
-    did = f", runs '{command}'" if command is not None else ""
-    tools = ", with the toolbox" if detail.get("toolbox") else ""
-    return f"{detail['instance']}: {detail['why']}{tools}{did}"
+def _shell(what: ShellOpened) -> str:
+    did = f", runs '{what.command}'" if what.command is not None else ""
+    tools = ", with the toolbox" if what.toolbox else ""
+    return f"{what.instance}: {what.why}{tools}{did}"
 
 
-def _ended(detail: Mapping[str, Any]) -> str:
-    status = detail.get("exit_status")
-    how = f"exit status {status}" if status is not None else "ended"
-    cause = f", {detail['cause']}" if detail.get("cause") else ""
-    return f"{detail['instance']} {how} after {detail['seconds']:g} s{cause}, {detail['different']}"
+def _shell_ended(what: ShellEnded) -> str:
+    how = f"exit status {what.exit_status}" if what.exit_status is not None else "ended"
+    cause = f", {what.cause}" if what.cause else ""
+    return f"{what.instance} {how} after {what.seconds:g} s{cause}, {what.different}"
 
 
-def _instance_ended(detail: Mapping[str, Any]) -> str:
-    status = f" (exit status {detail['exit_status']})" if detail.get("exit_status", 0) > 128 else ""
-    return f"{detail['instance']}: {detail['why']}{status}"
+def _ended(what: OfEnding) -> str:
+    status = f" (exit status {what.exit_status})" if (what.exit_status or 0) > 128 else ""
+    return f"{what.instance}: {what.why}{status}"
 
 
-def _drift(detail: Mapping[str, Any]) -> str:
-    first = detail["findings"][0]
-    more = f" (and {detail['count'] - 1} more)" if detail["count"] > 1 else ""
-    return f"{detail['instance'] or 'the environment'}: {first['kind']} {first['path']}: {first['observed']}{more}"
+def _drift(what: DriftFound) -> str:
+    return f"{what.instance or 'the environment'}{_cause(_first_finding(what))}"
 
 
 def _fields(detail: Mapping[str, Any]) -> str:
@@ -138,7 +140,10 @@ def _fields(detail: Mapping[str, Any]) -> str:
 
 
 def _clock(time: str) -> str:
-    return datetime.fromisoformat(time).strftime("%H:%M:%S")
+    try:
+        return datetime.fromisoformat(time).strftime("%H:%M:%S")
+    except ValueError:
+        return time
 
 
 def _more(what: Happening) -> Mapping[str, str]:
@@ -170,9 +175,11 @@ def _names(what: NamesHeld) -> str:
 
 def _first_finding(drift: DriftFound) -> str:
     """Return the first of what was found, and how many there are besides."""
-    findings = drift.findings or ({},)
-    first = " ".join(str(findings[0].get(name, "")) for name in ("kind", "path", "observed"))
-    return f"{first} (and {drift.count - 1} more)" if drift.count > 1 else first
+    if not drift.findings:
+        return ""
+    kind, path, observed = (drift.findings[0].get(name, "?") for name in ("kind", "path", "observed"))
+    more = f" (and {drift.count - 1} more)" if drift.count > 1 else ""
+    return f"{kind} {path}: {observed}{more}"
 
 
 def _reason(event: Event) -> str:
@@ -189,13 +196,13 @@ def _cause(text: str) -> str:
     return f": {line}" if line else ""
 
 
-_WORDS = {
-    "taint": _taint,
-    "shell": _shell,
-    "shell-ended": _ended,
-    "drift": _drift,
-    "ended": _instance_ended,
-    "stopping": _instance_ended,
+_WORDS: Final[Mapping[type[Happening], Callable[[Any], str]]] = {
+    InstanceTainted: _taint,
+    ShellOpened: _shell,
+    ShellEnded: _shell_ended,
+    DriftFound: _drift,
+    InstanceEnded: _ended,
+    InstanceStopping: _ended,
 }
 _SENTENCES: Final[Mapping[type[Happening], str]] = {
     RolloutDone: "{where} runs release {event.release}",
@@ -219,4 +226,5 @@ _SENTENCES: Final[Mapping[type[Happening], str]] = {
     RouterRestored: "{where}: its router was changed, and has been restored",
     NetworkRestored: "{where}: the machine's network rules for instances were changed, and have been restored",
     NoticeLost: "{where}: {lost}{reason}",
+    **{type_: f"{{where}}: {{event.kind}}{{reason}} ({note})" for type_, note in _UNREADABLE.items()},
 }
