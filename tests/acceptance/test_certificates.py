@@ -125,6 +125,35 @@ def test_of_this_machines_own_authority_it_is_there_with_the_first_deploy(
     assert project.json("drift", "dev")["clean"]
 
 
+def test_gc_removes_what_no_name_needs_any_more_and_nothing_that_is_shown(
+    project: Project, edge: tuple[int, int]
+) -> None:
+    name_it(project, "internal", "[shop.test, www.shop.test]")
+    project.instar("deploy", "dev")
+    visitor = Visitor(edge[1], roots=project.instar("certificates", "--ca").out)
+    project.edit("[shop.test, www.shop.test]", "shop.test")
+    project.instar("deploy", "dev")
+    own = project.home / "certificates/internal"
+    copies = project.home / "edge/certificates"
+    assert {path.name for path in own.iterdir()} == {"shop.test", "www.shop.test"}
+    assert "would remove the certificate internal/www.shop.test, and its key" in project.instar("gc", "--dry-run").out
+    assert {path.name for path in own.iterdir()} == {"shop.test", "www.shop.test"} and len(list(copies.iterdir())) == 2
+
+    with visitor.asking():
+        assert project.json("gc")["certificates"] == ["internal/www.shop.test"]
+    assert (visitor.failed, visitor.answered > 0) == ([], True)
+    assert [path.name for path in own.iterdir()] == ["shop.test"] and len(list(copies.iterdir())) == 1
+    with pytest.raises(ssl.SSLError):
+        visitor.get("www.shop.test")
+    project.instar("gc", "--all")
+    assert visitor.get()[0] == "hello from version 1\n"
+    assert project.json("drift", "dev")["clean"]
+    project.instar("destroy", "dev", "--yes")
+    assert "removed the certificate internal/shop.test, and its key" in project.instar("gc").out
+    assert list(own.iterdir()) == [] and not copies.exists()
+    assert project.instar("certificates", "--ca").out == visitor.roots, "whom clients trust stays"
+
+
 def test_of_files_it_is_checked_before_anything_is_changed(
     project: Project, edge: tuple[int, int], tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -28,7 +29,7 @@ from instar import durable
 from instar.certificates.fingerprint import fingerprint_of
 from instar.certificates.record import Order, Record
 from instar.errors import HostError
-from instar.model.certificate import SOURCES, Certificate, WantedCertificate
+from instar.model.certificate import SOURCES, Certificate, Source, WantedCertificate
 from instar.model.codec import from_json, parse, to_json
 
 T = TypeVar("T")
@@ -89,8 +90,20 @@ class CertificateFolder:
         for name in ("order.json", "next.key"):
             (self.path / name).unlink(missing_ok=True)
 
+    def written_at(self) -> datetime:
+        """Return when something of it was written last. Raises HostError."""
+        try:
+            newest = max(path.stat().st_mtime for path in (self.path, *self.path.iterdir()))
+        except OSError as error:
+            raise HostError(f"cannot read '{self.path}': {error.strerror}") from error
+        return datetime.fromtimestamp(newest, UTC)
+
     def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove all of it. Raises HostError."""
+        try:
+            shutil.rmtree(self.path)
+        except OSError as error:
+            raise HostError(f"cannot remove '{self.path}': {error.strerror}") from error
 
     def _write_record(self, record: Record) -> None:
         durable.write(self.path / "record.json", _json(record))
@@ -121,11 +134,10 @@ class CertificateStore:
     def folder(self, wanted: WantedCertificate) -> CertificateFolder:
         return CertificateFolder(self.root / wanted.source / wanted.key)
 
-    def held(self) -> Iterator[tuple[str, str]]:
-        """Yield the source and the key of everything that is kept, wanted or not."""
+    def held(self) -> Iterator[tuple[Source, CertificateFolder]]:
+        """Yield the source and the folder of everything that is kept, wanted or not; a folder is called as its key."""
         for source in SOURCES:
-            with contextlib.suppress(FileNotFoundError):
-                yield from ((source, path.name) for path in sorted((self.root / source).iterdir()))
+            yield from ((source, CertificateFolder(path)) for path in sorted(self.root.glob(f"{source}/*/")))
 
     def account(self, digest: str) -> Path:
         return self.root / "accounts" / digest / "key.pem"

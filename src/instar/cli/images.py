@@ -83,14 +83,18 @@ def export(image: str, file: Path, compression: Literal["zstd", "gzip"]) -> None
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Show what would go; remove nothing.")
 @click.option(
-    "--all", "everything", is_flag=True, help="Also newest bakes of services without environments, and downloads."
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Also newest bakes of services without environments, downloads, and valid certificates that no name needs.",
 )
 @json_option
 def gc(dry_run: bool, everything: bool, as_json: bool) -> None:
-    """Remove images, layers, secrets, logs and fetched files that no kept release needs.
+    """Remove images, layers, secrets, logs and fetched files that no kept release needs, and certificates that no name
+    needs.
 
     Kept are all releases that run, the way back, those that are pinned, the newest keep.releases of each environment
-    that ran well, and the newest bake of each service.
+    that ran well, the newest bake of each service, and certificates of ACME until they end.
     """
     from instar.operations.gc import gc as run
     from instar.views.images import collection_json, collection_page

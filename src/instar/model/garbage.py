@@ -9,7 +9,7 @@ from instar.model.digest import Digest
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Collection:
     """What was removed, or would be. ``size_bytes`` is of the blobs and the fetched files; ``logs`` are instances,
-    ``recordings`` what shells in them showed, and the evidence of their drift."""
+    ``recordings`` what shells in them showed, and the evidence of their drift; ``certificates`` are SOURCE/NAME."""
 
     images: tuple[Digest, ...]
     blobs: int
@@ -18,3 +18,4 @@ class Collection:
     fetched: int = 0
     recordings: tuple[str, ...] = ()
     secrets: int = 0
+    certificates: tuple[str, ...] = ()

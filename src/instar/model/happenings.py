@@ -383,6 +383,7 @@ class GarbageCollected(Happening):
     fetched: int = 0
     recordings: int = 0
     secrets: int = 0
+    certificates: int = field(default=0, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

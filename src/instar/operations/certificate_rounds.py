@@ -22,7 +22,7 @@ from instar.model.certificate import CertificateStatus, WantedCertificate
 from instar.model.happenings import CertificateExpiring
 from instar.model.progress import Progress, Report
 from instar.model.release import EnvironmentId
-from instar.operations.certificates import find_door, open_renewals, renew_one, wanted_here
+from instar.operations.certificates import doors_here, find_door, open_renewals, renew_one, wanted_here
 from instar.operations.workspace import Workspace
 
 _LOOK_S = 1.0  # at which certificates are wanted
@@ -52,7 +52,7 @@ class CertificateRounds:
         self._renewals = open_renewals(workspace, self._cancellation)
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
-        self._wanted: tuple[WantedCertificate, ...] = ()
+        self._wanted: tuple[WantedCertificate, ...] | None = None  # in the last round; None before the first
         self._due = 0.0
 
     def start(self) -> None:
@@ -84,8 +84,8 @@ class CertificateRounds:
                 continue  # somebody orders by hand: the next round looks again
             except Exception as error:  # what nobody foresaw, too: it is one certificate's
                 self._listener.failed(one.environment, error)
-        self._withdraw({name for one in wanted for name in one.names}, list(edges.values()))
         self._listener.certified(found)
+        self._withdraw({name for one in wanted for name in one.names})
         self._wanted = wanted
 
     def _run(self) -> None:
@@ -135,12 +135,12 @@ class CertificateRounds:
         self._workspace.ledger.record(what, wanted.environment)
         self._renewals.note(wanted, recorded=record.recorded, warned=held.fingerprint)
 
-    def _withdraw(self, names: Collection[str], edges: Sequence[_Shown]) -> None:
+    def _withdraw(self, names: Collection[str]) -> None:
         """Have no certificate shown for a name that no environment has any more."""
-        for shown in {one.provider: one for one in edges}.values():
-            gone = sorted(shown.served.keys() - names)
-            if gone and shown.door is not None:
-                shown.door.withdraw(gone)
+        for door in doors_here(self._workspace):
+            gone = sorted(door.served().keys() - names)
+            if gone:
+                door.withdraw(gone)
 
 
 @dataclass

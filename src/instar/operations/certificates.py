@@ -7,7 +7,7 @@ by its fingerprint and its dates.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from instar import locks
@@ -63,8 +63,23 @@ def open_renewals(workspace: Workspace, cancellation: Cancellation | None = None
 
 def wanted_here(workspace: Workspace) -> tuple[WantedCertificate, ...]:
     """Return the certificates that the environments of this machine need."""
-    states = (state for state in workspace.ledger.environments() if is_here(workspace, state) and not state.destroying)
-    return wanted_certificates((state.id, state.settings) for state in states)
+    return wanted_certificates(settings_here(workspace))
+
+
+def settings_here(workspace: Workspace) -> Iterator[tuple[EnvironmentId, Settings]]:
+    """Yield the settings of the environments here, and those that one falls back to whose rollout fails."""
+    for state in workspace.ledger.environments():
+        if is_here(workspace, state) and not state.destroying:
+            yield state.id, state.settings
+            if state.rollout is not None and state.rollout.stage.settings_before is not None:
+                yield state.id, state.rollout.stage.settings_before
+
+
+def doors_here(workspace: Workspace) -> tuple[Door, ...]:
+    """Return the edges of all providers that have environments here."""
+    states = (state for state in workspace.ledger.environments() if is_here(workspace, state))
+    edges = (workspace.provider(name).edge for name in sorted({state.settings.provider for state in states}))
+    return tuple(EdgeDoor(edge) for edge in edges if edge is not None)
 
 
 def find_door(workspace: Workspace, environment: EnvironmentId) -> Door | None:

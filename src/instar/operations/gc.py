@@ -1,4 +1,5 @@
-"""``instar gc``: remove what no kept release needs: images and layers, secrets, logs, fetched files.
+"""``instar gc``: remove what no kept release needs: images and layers, secrets, logs, fetched files; and certificates
+that no name needs.
 
 ``retention.py`` says which releases are kept. Images that a tag names (the newest bake of each service) stay too.
 Fetched files stay that the locks of these images name, and those of each service's newest lock, which a bake writes
@@ -25,6 +26,7 @@ from instar.model.progress import Progress
 from instar.operations import recordings, retention
 from instar.operations.layers import layers_in_use
 from instar.operations.locks import hold_needs, hold_store
+from instar.operations.old_certificates import remove_old_certificates
 from instar.operations.old_secrets import remove_old_secrets
 from instar.operations.retention import environments_with_releases, kept_releases
 from instar.operations.workspace import Workspace
@@ -32,9 +34,11 @@ from instar.store import Collected
 
 
 def gc(workspace: Workspace, *, dry_run: bool, everything: bool = False) -> Collection:
-    """Remove images, layers and their mountable copies, secrets, logs, and fetched files that no kept release needs.
+    """Remove images, layers and their mountable copies, secrets, logs, and fetched files that no kept release needs,
+    and certificates that no name does.
 
-    ``everything``: also the newest bakes of services that have no environment, and all that was fetched.
+    ``everything``: also the newest bakes of services that have no environment, all that was fetched, and certificates
+    that would be of use to a name that came back.
     """
     with hold_store(workspace, to_remove=True):
         services = {state.id.service for state in workspace.ledger.environments()}
@@ -47,6 +51,7 @@ def gc(workspace: Workspace, *, dry_run: bool, everything: bool = False) -> Coll
             )
         recorded = _recordings(workspace, dry_run)
         secrets = remove_old_secrets(workspace, dry_run=dry_run)
+        certificates = remove_old_certificates(workspace, dry_run=dry_run, everything=everything)
         logs = (*_logs(workspace, dry_run), *_logs_of_removed(workspace, dry_run))
         fetched, freed = _fetched(workspace, keep, services if everything else None, dry_run=dry_run)
     found = Collection(
@@ -57,6 +62,7 @@ def gc(workspace: Workspace, *, dry_run: bool, everything: bool = False) -> Coll
         fetched=fetched,
         recordings=recorded,
         secrets=secrets,
+        certificates=certificates,
     )
     if not dry_run and found != Collection(images=(), blobs=0, size_bytes=0):
         done = GarbageCollected(
@@ -67,6 +73,7 @@ def gc(workspace: Workspace, *, dry_run: bool, everything: bool = False) -> Coll
             fetched=fetched,
             recordings=len(recorded),
             secrets=secrets,
+            certificates=len(certificates),
         )
         workspace.ledger.record(done)
     return found

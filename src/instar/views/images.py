@@ -63,6 +63,7 @@ def collection_json(collection: Collection) -> dict[str, Any]:
         "secrets": collection.secrets,
         "logs": collection.logs,
         "recordings": collection.recordings,
+        "certificates": collection.certificates,
     }
 
 
@@ -75,9 +76,12 @@ def collection_page(collection: Collection, *, dry_run: bool) -> Page:
         yield f"{removed} the log of {name}"
     for name in collection.recordings:
         yield f"{removed} what was recorded of {name}"
+    for name in collection.certificates:
+        yield f"{removed} the certificate {name}, and its key"
     counted = (
         f"{len(collection.images)} images, {collection.blobs} blobs, {collection.fetched} fetched files, "
         f"{collection.secrets} secrets, {len(collection.logs)} logs, "
-        f"{len(collection.recordings)} recordings and evidence, {size_text(collection.size_bytes)}"
+        f"{len(collection.recordings)} recordings and evidence, {len(collection.certificates)} certificates, "
+        f"{size_text(collection.size_bytes)}"
     )
     yield f"{'would free' if dry_run else 'freed'}: {counted}"
