@@ -21,7 +21,7 @@ from instar.providers.local.router import LocalRouter
 from instar.providers.machine import MachineProvider
 from instar.workspace import MachineWorkspace
 from integration.tiny_world import TinyWorld, wait_until
-from simulated import EngineSimulation, Simulation
+from simulated import Behaviour, EngineSimulation, Simulation
 from simulated.values import image as simulated_image
 
 T = TypeVar("T")
@@ -33,6 +33,9 @@ SERVICE = Service(
     stop=Stop(grace_ms=3_000),
 )
 SERVE_HERE = "exec python3 -m http.server $PORT --bind $ADDRESS --directory /usr/share/doc/bash"
+DEAF = "trap '' TERM"
+STUBBORN = 2  # the number of its release
+STUBBORN_STOP = Stop(grace_ms=4_000)
 TRIAL = Path(__file__).parents[1] / "trial_provider"
 _TRIES = 50
 
@@ -52,6 +55,10 @@ class ProviderBench(Protocol):
     @property
     def service(self) -> Service: ...
 
+    @property
+    def stubborn(self) -> Service:
+        """One that ends only when its grace is over."""
+
     def until(self, condition: Callable[[], bool]) -> None:
         """Return when ``condition`` holds. Fails when that takes too long."""
 
@@ -69,12 +76,14 @@ def patiently(call: Callable[[], T]) -> T:
 
 class SimulatedBench:
     service = SERVICE
+    stubborn = dataclasses.replace(SERVICE, stop=STUBBORN_STOP)
     settings = Settings(listen=("127.0.0.1:8080",), instances=3)
 
     def __init__(self, simulation: Simulation | EngineSimulation) -> None:
         self._simulation = simulation
         self.provider = simulation.provider
         self.image = simulated_image()
+        simulation.runtime.behave(STUBBORN, Behaviour(ends_after_s=1e6))
 
     def until(self, condition: Callable[[], bool]) -> None:
         for _ in range(1000):
@@ -86,6 +95,7 @@ class SimulatedBench:
 
 class LocalBench:
     service = SERVICE
+    stubborn = dataclasses.replace(SERVICE, command=("sh", "-c", f"{DEAF}; {SERVE}"), stop=STUBBORN_STOP)
 
     def __init__(self, home: Path) -> None:
         self._world = TinyWorld(home)
@@ -105,6 +115,7 @@ class TrialBench:
     """A provider that is none of Instar's: found by its entry point, as an installed one is."""
 
     service = dataclasses.replace(SERVICE, command=("sh", "-c", SERVE_HERE))
+    stubborn = dataclasses.replace(SERVICE, command=("sh", "-c", f"{DEAF}; {SERVE_HERE}"), stop=STUBBORN_STOP)
 
     def __init__(self, home: Path) -> None:
         workspace = MachineWorkspace({"INSTAR_HOME": str(home)}, lambda progress: None)

@@ -6,13 +6,15 @@ Each call is made again when its error says so; nothing else is told of the engi
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 import pytest
-from provider_benches import BENCHES, ProviderBench, patiently
+from provider_benches import BENCHES, STUBBORN, STUBBORN_STOP, ProviderBench, patiently
 
 from instar.errors import InstarError
+from instar.model.definition import Service
 from instar.model.release import Configuration, EnvironmentId, Instance, Release
 from instar.providers.base import Observed, RouterPlan, Traffic
 
@@ -27,22 +29,25 @@ class Stage:
         self.bench = bench
         self.provider = bench.provider
         self.made: list[Instance] = []
-        self.release = Release(
+        self.release = self.release_of(bench.service, 1)
+        self.plan = RouterPlan.of(ENV, bench.settings, bench.service)
+
+    def release_of(self, service: Service, number: int) -> Release:
+        return Release(
             environment=ENV,
-            number=1,
-            image=bench.image.digest,
-            configuration=Configuration(service=bench.service),
+            number=number,
+            image=self.bench.image.digest,
+            configuration=Configuration(service=service),
             created_at=datetime.now(UTC),
         )
-        self.plan = RouterPlan.of(ENV, bench.settings, bench.service)
 
     def group(self, members: int) -> Instance:
         serial = next(_serials)
         return Instance(
-            id=f"port-dev-1-{serial}",
+            id=f"port-dev-{self.release.number}-{serial}",
             serial=serial,
             environment=ENV,
-            release=1,
+            release=self.release.number,
             created_at=datetime.now(UTC),
             members=members,
         )
@@ -131,6 +136,19 @@ def test_its_groups_take_traffic_by_weight_and_go_without_a_trace(stage: Stage) 
     stage.bench.until(lambda: stage.seen(first).state == "absent")
     assert set(stage.weights()) == {last.id}
     stage.destroy(first)  # once more: nothing is left to be destroyed
+
+
+def test_to_destroy_one_that_takes_its_time_only_begins(stage: Stage) -> None:
+    """Nobody waits for its grace; it is seen to end, and is asked for again for as long as something of it is left."""
+    stage.release = stage.release_of(stage.bench.stubborn, STUBBORN)
+    one, *_ = stage.run()
+    began = time.monotonic()
+    assert not patiently(lambda: stage.provider.destroy(one, stage.release))
+    assert not patiently(lambda: stage.provider.destroy(one, stage.release))
+    assert time.monotonic() - began < STUBBORN_STOP.grace_ms / 1000 - 1
+    stage.bench.until(lambda: stage.seen(one).state == "ending")
+    stage.destroy(one)
+    stage.bench.until(lambda: stage.seen(one).state == "absent")
 
 
 def test_what_it_does_not_know_is_none_and_never_nothing(stage: Stage) -> None:

@@ -32,9 +32,14 @@ def bench(machine: RuntimeBench) -> Iterator[RuntimeBench]:
     left = machine.traces()
     names = [one.id for one, _ in MADE]
     while MADE:
-        machine.runtime.destroy(*MADE.pop())
+        destroy(machine, *MADE.pop())
     machine.runtime.forget(ENV, names, volumes=True)
     assert not left
+
+
+def destroy(bench: RuntimeBench, one: Instance, of: Release) -> None:
+    """Have it destroyed to the end, however long it takes."""
+    bench.until(lambda: bench.runtime.destroy(one, of))
 
 
 def made(bench: RuntimeBench, kind: Kind, *, start: bool = True, task: str | None = None) -> tuple[Instance, Release]:
@@ -68,7 +73,7 @@ def test_each_has_an_address_of_its_own_that_stays(bench: RuntimeBench) -> None:
     assert [bench.another().find_address(each) for each in (one, two)] == addresses
     assert [each.address for each in bench.runtime.observe([one, two])] == addresses
     for each in (one, two):
-        bench.runtime.destroy(each, of)
+        destroy(bench, each, of)
     bench.runtime.release([one.id, two.id])
 
 
@@ -86,7 +91,7 @@ def test_what_was_not_created_is_absent(bench: RuntimeBench) -> None:
     assert not probe.healthy and probe.cause
     with pytest.raises(ProviderError, match=f"cannot start '{one.id}'"):
         bench.runtime.start(one)
-    bench.runtime.destroy(one, of)
+    destroy(bench, one, of)
 
 
 def test_a_created_one_waits(bench: RuntimeBench) -> None:
@@ -96,7 +101,7 @@ def test_a_created_one_waits(bench: RuntimeBench) -> None:
     assert seen(bench, one).state == "created"
     assert not bench.runtime.probe(one, of).healthy
     assert list(bench.runtime.log_lines(one.id)) == []
-    bench.runtime.destroy(one, of)
+    destroy(bench, one, of)
     assert seen(bench, one).state == "absent"
 
 
@@ -109,7 +114,7 @@ def test_creating_twice_creates_once(bench: RuntimeBench) -> None:
     bench.runtime.create(one, of, bench.image)
     assert bench.first_process(one) == process is not None
     assert seen(bench, one).state == "running"
-    bench.runtime.destroy(one, of)
+    destroy(bench, one, of)
 
 
 def test_a_started_one_runs_and_gets_healthy(bench: RuntimeBench) -> None:
@@ -122,7 +127,7 @@ def test_a_started_one_runs_and_gets_healthy(bench: RuntimeBench) -> None:
     bench.until(lambda: bench.runtime.probe(one, of).healthy)
     assert bench.another().probe(one, of).healthy
     assert said(bench, one) == ["serving"]
-    bench.runtime.destroy(one, of)
+    destroy(bench, one, of)
 
 
 def test_without_a_health_check_it_is_well_while_it_lives(bench: RuntimeBench) -> None:
@@ -131,7 +136,7 @@ def test_without_a_health_check_it_is_well_while_it_lives(bench: RuntimeBench) -
     bench.kill(one)
     ended(bench, one)
     assert not bench.runtime.probe(one, of).healthy
-    bench.runtime.destroy(one, of)
+    destroy(bench, one, of)
 
 
 def test_what_came_instead_of_health_is_said(bench: RuntimeBench) -> None:
@@ -139,7 +144,7 @@ def test_what_came_instead_of_health_is_said(bench: RuntimeBench) -> None:
     bench.until(lambda: "answered 404" in bench.runtime.probe(one, of).cause)
     assert not bench.runtime.probe(one, of).healthy
     assert seen(bench, one).state == "running"
-    bench.runtime.destroy(one, of)
+    destroy(bench, one, of)
 
 
 def test_one_that_ended_says_how_and_does_not_start_again(bench: RuntimeBench) -> None:
@@ -148,7 +153,7 @@ def test_one_that_ended_says_how_and_does_not_start_again(bench: RuntimeBench) -
     assert found.exit_status == 3
     assert not bench.runtime.probe(one, of).healthy
     assert said(bench, one) == ["going"]
-    bench.runtime.destroy(one, of)
+    destroy(bench, one, of)
     assert seen(bench, one).state == "absent"
 
 
@@ -157,7 +162,7 @@ def test_one_that_was_killed_is_seen_by_everybody(bench: RuntimeBench) -> None:
     bench.kill(one)
     assert ended(bench, one).exit_status == 137
     assert bench.another().observe([one]) == (seen(bench, one),)
-    bench.runtime.destroy(one, of)
+    destroy(bench, one, of)
 
 
 def test_a_command_that_is_not_in_the_image_is_named_and_nothing_stays(bench: RuntimeBench) -> None:
@@ -173,8 +178,8 @@ def test_a_command_that_is_not_in_the_image_is_named_and_nothing_stays(bench: Ru
 def test_destroying_leaves_the_log_until_it_is_forgotten(bench: RuntimeBench, kind: Kind) -> None:
     one, of = made(bench, kind)
     bench.until(lambda: said(bench, one) != [])
-    bench.runtime.destroy(one, of)
-    bench.runtime.destroy(one, of)
+    destroy(bench, one, of)
+    destroy(bench, one, of)
     bench.another().destroy(one, of)
     assert seen(bench, one).state == "absent"
     (line,) = bench.runtime.log_lines(one.id)
@@ -192,11 +197,11 @@ def test_destroying_leaves_the_log_until_it_is_forgotten(bench: RuntimeBench, ki
 def test_a_destroyed_one_can_be_created_again(bench: RuntimeBench) -> None:
     one, of = made(bench, "worker")
     before = bench.first_process(one)
-    bench.runtime.destroy(one, of)
+    destroy(bench, one, of)
     bench.runtime.create(one, of, bench.image)
     assert bench.first_process(one) not in (None, before)
     assert seen(bench, one).state == "created"
-    bench.runtime.destroy(one, of)
+    destroy(bench, one, of)
 
 
 def test_several_at_once_are_observed_in_the_order_that_was_asked(bench: RuntimeBench) -> None:
@@ -211,7 +216,7 @@ def test_several_at_once_are_observed_in_the_order_that_was_asked(bench: Runtime
     assert [each.id for each in found] == [one.id for one in asked]
     assert [each.state for each in found] == ["created", "running", "created", "running"]
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda one: bench.runtime.destroy(one, of), ones))
+        list(threads.map(lambda one: destroy(bench, one, of), ones))
 
 
 def test_only_what_is_unknown_is_an_orphan(bench: RuntimeBench) -> None:
@@ -232,7 +237,7 @@ def test_only_what_is_unknown_is_an_orphan(bench: RuntimeBench) -> None:
     assert sorted(bench.another().clear_orphans(lambda: [known])) == sorted([unknown.id, waiting.id])
     assert [each.state for each in bench.runtime.observe([known, unknown, waiting])] == ["running", "absent", "absent"]
     assert bench.runtime.clear_orphans(lambda: [known]) == ()
-    bench.runtime.destroy(known, of)
+    destroy(bench, known, of)
 
 
 def test_a_task_runs_instead_of_the_service(bench: RuntimeBench) -> None:
@@ -246,7 +251,7 @@ def test_a_task_runs_instead_of_the_service(bench: RuntimeBench) -> None:
     found = ended(bench, one)
     assert found.exit_status == 0
     assert said(bench, one) == ["migrated"]
-    bench.runtime.destroy(one, of)
+    destroy(bench, one, of)
     assert seen(bench, one).state == "absent"
     assert said(bench, one) == ["migrated"]
 
@@ -256,7 +261,7 @@ def test_a_task_that_failed_says_how(bench: RuntimeBench) -> None:
     assert ended(bench, one).exit_status == 4
     assert bench.another().observe([one]) == (seen(bench, one),)
     assert said(bench, one) == ["trying"]
-    bench.runtime.destroy(one, of)
+    destroy(bench, one, of)
 
 
 def test_a_task_beside_its_service_is_another_instance(bench: RuntimeBench) -> None:
@@ -269,7 +274,7 @@ def test_a_task_beside_its_service_is_another_instance(bench: RuntimeBench) -> N
     assert ended(bench, task).exit_status == 137
     assert seen(bench, web).state == "running"
     for one in (task, web):
-        bench.runtime.destroy(one, of)
+        destroy(bench, one, of)
 
 
 def test_a_task_that_nobody_knows_is_an_orphan(bench: RuntimeBench) -> None:
@@ -319,7 +324,7 @@ def test_a_check_of_a_running_one_is_answered(bench: RuntimeBench, check: Check,
     probe = bench.runtime.check(one, of, check)
     assert probe.healthy == (not cause)
     assert probe.cause.startswith(cause) and bool(probe.cause) == bool(cause)
-    bench.runtime.destroy(one, of)
+    destroy(bench, one, of)
 
 
 def test_what_does_not_run_passes_no_check(bench: RuntimeBench) -> None:
@@ -330,7 +335,7 @@ def test_what_does_not_run_passes_no_check(bench: RuntimeBench) -> None:
     assert [bench.runtime.check(one, of, check) for check in asked] == [nothing, nothing]
     bench.runtime.create(one, of, bench.image)
     assert [bench.runtime.check(one, of, check) for check in asked] == [nothing, nothing]
-    bench.runtime.destroy(one, of)
+    destroy(bench, one, of)
 
 
 def test_a_shell_ends_with_its_command_s_status_and_shows_what_that_changed(bench: RuntimeBench) -> None:
@@ -338,7 +343,7 @@ def test_a_shell_ends_with_its_command_s_status_and_shows_what_that_changed(benc
     bench.until(lambda: bench.runtime.probe(one, of).healthy)
     assert opened(bench, one, of, "exit 7") == (7, ())
     assert opened(bench, one, of, "touch /tmp/me") == (0, ("/tmp/me",))
-    bench.runtime.destroy(one, of)
+    destroy(bench, one, of)
     with pytest.raises(ProviderError, match=f"cannot open a shell in '{one.id}': it does not run"):
         bench.runtime.open_shell(one, of, toolbox=False)
 
@@ -368,6 +373,6 @@ def test_what_may_be_reached_is_said_once_and_known_to_everybody(bench: RuntimeB
     one, of = made(bench, "web")
     bench.until(lambda: bench.runtime.probe(one, of).healthy)
     assert bench.runtime.network_plan(ENV) == wanted, "an instance that is made changes nothing of it"
-    bench.runtime.destroy(one, of)
+    destroy(bench, one, of)
     bench.runtime.forget(ENV, [one.id], volumes=False)
     assert bench.another().network_plan(ENV) is None

@@ -239,7 +239,7 @@ def test_the_ports_are_tied_and_everything_goes_with_the_instance(world: TinyWor
         assert link.port == dict.fromkeys(link.port, False) | ALONE and link.forwards
         assert link.mtu == network.mtu()
     release = web(world, "web")
-    world.runtime.destroy(one, release)
+    world.destroy(one, release)
     assert world.address(one) not in known(world)
     assert world.entries.of(f"iv{world.id}1", world.address(one)) == ()
 
@@ -261,7 +261,7 @@ def test_an_entry_opens_one_way_and_follows_whoever_it_names(world: TinyWorld) -
     assert reaches(world, web_, world.address(database)) == "connected"
     assert reaches(world, web_, world.address(database), 8081) == REFUSED, "another port"
     assert reaches(world, database, world.address(web_)) == REFUSED, "the other way"
-    world.runtime.destroy(database, web(world, "db"))
+    world.destroy(database, web(world, "db"))
     again, later = serve(world, "db", 3), serve(world, "later", 4)
     assert reaches(world, web_, world.address(again)) == reaches(world, web_, world.address(later)) == "connected"
     stranger = serve(world, "other", 2)

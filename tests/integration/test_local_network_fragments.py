@@ -42,5 +42,5 @@ def test_who_makes_packets_himself_has_no_fragments_kept_for_him(world: TinyWorl
 
     assert begin(crafter) <= 0 < begin(other), "what a kernel divides itself passes"
     for one in (crafter, other):
-        world.runtime.destroy(one, web(world, "web"))
+        world.destroy(one, web(world, "web"))
     assert firewall.strangers(f"instar_{world.id}", ()) == ()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 import pytest
-from tiny_world import TinyWorld
+from tiny_world import TinyWorld, wait_until
 
 from instar.host.isolation import conmon
 from instar.model.definition import Stop, Volume
@@ -40,7 +40,7 @@ def _life(world: TinyWorld, instance: Instance, release: Release) -> None:
     runtime = world.another_runtime()
     runtime.create(instance, release, world.image)
     runtime.start(instance)
-    runtime.destroy(instance, release)
+    wait_until(lambda: runtime.destroy(instance, release))
 
 
 def _calls(world: TinyWorld, instance: Instance, release: Release) -> int:
@@ -83,7 +83,7 @@ def _in_child(action: Callable[[], None]) -> int:
 def _cleared(world: TinyWorld, instance: Instance, release: Release, *, by_destroy: bool) -> None:
     runtime = world.another_runtime()
     if by_destroy:
-        runtime.destroy(instance, release)
+        wait_until(lambda: runtime.destroy(instance, release))
     else:
         runtime.clear_orphans(lambda: [])
     assert world.traces() == []
@@ -139,7 +139,7 @@ def test_creation_goes_on_where_it_was_killed(world: TinyWorld) -> None:
     world.runtime.create(instance, release, world.image)
     world.runtime.start(instance)
     assert world.observe(instance).state == "running"
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
     assert world.traces() == []
 
 
@@ -149,4 +149,4 @@ def test_what_somebody_else_is_making_is_left_alone(world: TinyWorld) -> None:
     child = _in_child(lambda: os._exit(0 if world.another_runtime().clear_orphans(lambda: []) == () else 1))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert world.observe(instance).state == "running"
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)

@@ -73,7 +73,7 @@ def test_nothing_of_the_kernels_is_writable_but_ones_own_processes(world: TinyWo
         assert int(lines[-1].removeprefix("seen ")) > 1_000, "it has walked"
         assert any("oom_score_adj" in line for line in lines), "it finds what is writable"
         assert [line for line in lines[:-1] if not OWN_PROCESS.fullmatch(line)] == []
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_pressure_can_be_read_and_not_written(world: TinyWorld) -> None:
@@ -104,7 +104,7 @@ def test_limits_are_where_runtimes_look_for_them(world: TinyWorld) -> None:
         assert _read(world, instance, f"{_folder(lines, 'pids')}/pids.max") == "78"
         assert _read(world, instance, "/sys/fs/cgroup/memory/memory.limit_in_bytes") == str(300 << 20), "libuv"
         assert int(_read(world, instance, "/sys/fs/cgroup/cpuacct/cpuacct.usage")) > 0
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def _folder(lines: list[str], controller: str, kind: str = "cgroup") -> str:

@@ -51,11 +51,11 @@ def test_an_instance_waits_until_it_is_started_and_leaves_nothing(world: TinyWor
     world.printed(instance, "begun")
     assert (world.observe(instance).state, world.process(instance)) == ("running", process)
 
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
     assert world.observe(instance).state == "absent"
     assert world.traces() == []
     assert [line.split(" ", 1)[1] for line in world.runtime.log_lines(instance.id)] == ["stdout begun"]
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
     world.runtime.forget(release.environment, [instance.id], volumes=True)
     assert list(world.runtime.log_lines(instance.id)) == []
 
@@ -65,7 +65,7 @@ def test_several_are_made_at_once(world: TinyWorld) -> None:
     with ThreadPoolExecutor(4) as threads:
         instances = list(threads.map(lambda serial: world.run(release, serial), range(1, 5)))
         assert [seen.state for seen in world.runtime.observe(instances)] == ["running"] * 4
-        list(threads.map(lambda one: world.runtime.destroy(one, release), instances))
+        list(threads.map(lambda one: world.destroy(one, release), instances))
     assert world.traces() == []
 
 
@@ -79,27 +79,7 @@ def test_a_stop_signal_reaches_the_command_and_has_its_grace(world: TinyWorld) -
     ended = world.ended(instance)
     assert (ended.exit_status, ended.reason) == (7, None)
     world.printed(instance, "told")
-    world.runtime.destroy(instance, release)
-
-
-def test_a_signal_that_comes_with_the_start_is_not_lost(world: TinyWorld) -> None:
-    release = world.release(
-        ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"], stop=Stop(grace_ms=15_000)
-    )
-    for serial in range(1, 4):
-        instance = world.run(release, serial)
-        with ThreadPoolExecutor(1) as threads:
-            threads.submit(world.runtime.destroy, instance, release).result(timeout=10)
-
-
-def test_what_does_not_hear_is_killed_after_its_grace(world: TinyWorld) -> None:
-    release = world.release(
-        ["sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.05; done"], stop=Stop(grace_ms=200)
-    )
-    instance = world.run(release)
-    world.printed(instance, "deaf")
-    world.runtime.destroy(instance, release)
-    assert world.traces() == []
+    world.destroy(instance, release)
 
 
 def test_the_init_collects_the_dead(world: TinyWorld) -> None:
@@ -122,7 +102,7 @@ def test_how_it_ended_is_known(world: TinyWorld, command: list[str], status: int
     assert (ended.exit_status, ended.reason) == (status, reason)
     with pytest.raises(ProviderError, match="cannot start 'tiny-dev-1-1'"):
         world.runtime.start(instance)
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_a_killed_conmon_ends_no_instance(world: TinyWorld) -> None:
@@ -136,7 +116,7 @@ def test_a_killed_conmon_ends_no_instance(world: TinyWorld) -> None:
     os.kill(process.pid, signal.SIGKILL)
     ended = world.ended(instance)
     assert (ended.exit_status, ended.reason) == (None, "it ended, and nobody saw how")
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
     assert world.traces() == []
 
 
@@ -154,7 +134,7 @@ def test_health_over_http_and_its_causes(world: TinyWorld) -> None:
     )
     tcp = world.release(["true"], port=8080, health=Health(kind="tcp"))
     assert world.runtime.probe(instance, tcp).healthy
-    world.runtime.destroy(instance, good)
+    world.destroy(instance, good)
     assert world.runtime.probe(instance, good).cause == "it is not running"
 
 
@@ -164,7 +144,7 @@ def test_a_service_that_listens_only_inside_is_told_so(world: TinyWorld) -> None
     instance = world.run(release)
     advice = "nothing listens on port 8080; the service listens on 127.0.0.1:8080, which cannot be reached from outside"
     wait_until(lambda: world.runtime.probe(instance, release).cause.startswith(advice))
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_what_answers_too_late_or_not_in_http_is_told_so(world: TinyWorld) -> None:
@@ -175,7 +155,7 @@ def test_what_answers_too_late_or_not_in_http_is_told_so(world: TinyWorld) -> No
     wait_until(lambda: world.runtime.probe(instance, release).cause == "GET / did not answer within 0.3 s")
     other = world.release(["true"], port=8081, health=health)
     wait_until(lambda: "not HTTP" in world.runtime.probe(instance, other).cause)
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_health_by_command(world: TinyWorld) -> None:
@@ -190,7 +170,7 @@ def test_health_by_command(world: TinyWorld) -> None:
     slow = world.release(["true"], health=asking("sleep", "77"))
     assert world.runtime.probe(instance, slow).cause == "'sleep 77' did not end within 1.5 s"
     wait_until(lambda: not any("sleep 77" in words for words in world.processes()))
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_dead_worker_is_not_well(world: TinyWorld) -> None:
@@ -198,7 +178,7 @@ def test_dead_worker_is_not_well(world: TinyWorld) -> None:
     instance = world.run(release)
     world.ended(instance)
     assert world.runtime.probe(instance, release).cause == "it has ended (exit status 5)"
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +277,7 @@ def test_configuration_and_secrets_reach_the_command(world: TinyWorld) -> None:
     wanted = {"GREETING=hello", "PORT=8080", "INSTAR_SERVICE=tiny", "INSTAR_ENVIRONMENT=dev", "INSTAR_RELEASE=1"}
     assert wanted | {f"INSTAR_INSTANCE={instance.id}", "hush"} <= set(lines)
     assert any(line.startswith("-r--------") and "10001" in line for line in lines)
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_log_lines_survive_full_files(world: TinyWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,7 +298,7 @@ def test_log_lines_survive_full_files(world: TinyWorld, monkeypatch: pytest.Monk
     assert last == texts[-1000:]
     sizes = [path.stat().st_size for path in world.state.logs.glob(f"{instance.id}.log*")]
     assert sum(sizes) < 4 * (64 << 10)
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_a_long_line_is_one_line(world: TinyWorld) -> None:
@@ -336,7 +316,7 @@ def test_orphans_are_found_and_only_ours(world: TinyWorld) -> None:
     assert world.observe(kept).state == "running"
     assert world.observe(lost).state == "absent"
     assert not any(lost.id in trace for trace in world.traces())
-    world.runtime.destroy(kept, release)
+    world.destroy(kept, release)
 
 
 def test_what_lost_its_folder_is_found_too(world: TinyWorld) -> None:
@@ -381,7 +361,7 @@ def test_lines_of_a_flood_follow_on_one_another_though_nobody_looks(world: TinyW
     numbers = [int(line.rpartition(" ")[2]) for line in world.runtime.log_lines(instance.id)]
     assert numbers == list(range(numbers[0], 24000))
     assert len(numbers) > 16_000, "fewer than two full files were kept"
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_what_keeps_full_logs_is_started_again_and_says_what_it_missed(world: TinyWorld) -> None:
@@ -401,4 +381,4 @@ def test_what_keeps_full_logs_is_started_again_and_says_what_it_missed(world: Ti
     wait_until(
         lambda: any("instar (lines may be missing here" in line for line in world.runtime.log_lines(instance.id))
     )
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)

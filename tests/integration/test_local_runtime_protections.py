@@ -132,7 +132,7 @@ def test_nobody_takes_what_the_kernel_has_for_all(world: TinyWorld, greedy: Path
     assert 0 < int(said["udp"][0]) <= 16 << 20, "what waits in sockets is limited as memory is"
     assert [numbers for name, *numbers in lines if name == "ring"] == [[str(errno.ENOPROTOOPT)]] * 2
     assert (said["option"], said["reuse"]) == (["0"], ["0"])
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_processes_have_no_power_and_can_get_none(world: TinyWorld) -> None:
@@ -155,8 +155,8 @@ def test_no_user_of_an_instance_is_a_user_of_this_machine(world: TinyWorld) -> N
     assert min(owners) > 1_000_000
     maps = {Path(f"/proc/{_pid(world, one)}/uid_map").read_text().split()[0] for one in (first, second)}
     assert maps == {"0"}
-    world.runtime.destroy(first, release)
-    world.runtime.destroy(second, release)
+    world.destroy(first, release)
+    world.destroy(second, release)
 
 
 def test_mounts_namespaces_and_kin_are_refused(world: TinyWorld, syscalls: Path) -> None:
@@ -175,7 +175,7 @@ def test_mounts_namespaces_and_kin_are_refused(world: TinyWorld, syscalls: Path)
     results = [(int(number), int(error)) for number, error in lines]
     assert results[: len(numbers)] == [(number, 1) for number in numbers.values()]
     assert results[len(numbers) :] == [(435, 38), (56, 38), (56, 38)], "clone3, clone with CLONE_NEWUSER, CLONE_NEWNET"
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_sockets_are_of_the_families_that_stay_inside(world: TinyWorld, sockets: Path) -> None:
@@ -192,7 +192,7 @@ def test_sockets_are_of_the_families_that_stay_inside(world: TinyWorld, sockets:
     assert {one: errors[one] for one in fine} == dict.fromkeys(fine, "0")
     assert {one: errors[one] for one in no_family} == dict.fromkeys(no_family, "97")
     assert {one: errors[one] for one in no_protocol} == dict.fromkeys(no_protocol, "93")
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_the_root_is_written_by_nobody(world: TinyWorld) -> None:
@@ -211,7 +211,7 @@ def test_not_even_by_root_of_this_machine_through_any_mount(world: TinyWorld) ->
     for path in (f"{root}/x", f"{root}/srv/x", f"/run/instar-{world.id}/{instance.serial}/root/x"):
         with pytest.raises(OSError, match="Read-only file system"):
             Path(path).touch()
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_what_is_writable_is_not_executable(world: TinyWorld) -> None:
@@ -244,7 +244,7 @@ def test_limits_hold(world: TinyWorld) -> None:
     release = world.release(["sh", "-c", "while :; do :; done"], limits=Limits(cpus_milli=100), stop=QUICK)
     instance = world.run(release)
     wait_until(lambda: _throttled(world, instance))
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_a_service_with_few_processes_starts(world: TinyWorld) -> None:
@@ -262,7 +262,7 @@ def test_every_port_may_be_bound(world: TinyWorld) -> None:
     release = world.release(["httpd", "-f", "-p", "80", "-h", "/srv"], port=80, health=Health(kind="tcp"), stop=QUICK)
     instance = world.run(release)
     wait_until(lambda: world.runtime.probe(instance, release).healthy)
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_names_and_name_servers_make_sense_inside(world: TinyWorld) -> None:
@@ -285,7 +285,7 @@ def test_instances_are_reached_but_not_by_one_another(world: TinyWorld) -> None:
     assert "Connection refused" in refused
     with urllib.request.urlopen(f"http://{world.address(instance)}:8080/f", timeout=5) as answer:
         assert answer.read() == b"hello\n"
-    world.runtime.destroy(instance, serve)
+    world.destroy(instance, serve)
 
 
 def test_without_user_namespaces_an_instance_runs_all_the_same(

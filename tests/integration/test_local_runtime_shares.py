@@ -84,7 +84,7 @@ def test_an_instance_that_takes_all_takes_nothing_from_others(world: TinyWorld, 
     assert descriptor >= 0, "root of this machine has its own"
     os.close(descriptor)
     for instance in (first, second):
-        world.runtime.destroy(instance, release)
+        world.destroy(instance, release)
 
 
 def test_limits_are_the_same_whoever_makes_it(world: TinyWorld) -> None:
@@ -112,7 +112,7 @@ def test_limits_are_the_same_whoever_makes_it(world: TinyWorld) -> None:
     assert lower is not None
     inside = _parsed(lower.output)
     assert (inside["Max open files"], inside["Max pending signals"]) == ((5000, 5000), (900, 900))
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_what_is_done_for_it_outside_counts_to_it(world: TinyWorld) -> None:
@@ -129,7 +129,7 @@ def test_what_is_done_for_it_outside_counts_to_it(world: TinyWorld) -> None:
     assert used < 0.2 * lasted + 0.15, "both together stay below the limit"
     os.kill(keeper, signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{keeper}").exists())
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
     assert world.traces() == []
 
 
@@ -139,7 +139,7 @@ def test_an_instance_outlives_its_conmon(world: TinyWorld) -> None:
     os.kill(_keeper(world, instance), signal.SIGKILL)
     wait_until(lambda: conmon.find_keeper(_names(world, instance).keeping) is None)
     assert world.observe(instance).state == "running"
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
     assert world.traces() == []
 
 
@@ -153,7 +153,7 @@ def test_a_conmon_whose_time_counts_to_others_is_found(world: TinyWorld) -> None
     cgroups.join_keeper(f"instar-{world.id}/elsewhere", _keeper(world, instance))
     (finding,) = world.runtime.inspect([subject])
     assert (finding.kind, finding.path, finding.observed) == ("runtime", "conmon", "it counts to others")
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
     cgroups.remove(f"instar-{world.id}/elsewhere")
 
 

@@ -62,7 +62,7 @@ def test_a_task_has_what_its_service_has(world: TinyWorld) -> None:
     assert lines[:3] == ["10001", "hello 1", "hush"]
     assert any(line.split()[:2] == ["1", "/.instar/init"] for line in lines[3:])
     assert (world.state.volumes / "tiny/dev/data/form").read_text() == "new\n"
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
     assert world.traces() == []
     world.runtime.forget(release.environment, [instance.id], volumes=True)
 
@@ -78,7 +78,7 @@ def test_a_task_gets_the_volumes_that_it_names_and_no_others(world: TinyWorld) -
         assert world.ended(instance).exit_status == 0
         lines = [line for line in printed(world, instance) if not line.startswith("touch:")]
         said.append(lines[sum(map(len, said)) :])  # their names, and so their logs, are one
-        world.runtime.destroy(instance, release)
+        world.destroy(instance, release)
     assert said == [["written too", "/data", "/logs"], ["/data", "/logs"], ["written", "written too", "/data", "/logs"]]
     assert world.traces() == []
     world.runtime.forget(release.environment, [], volumes=True)
@@ -89,7 +89,7 @@ def test_a_task_is_asked_to_stop_as_its_service_is(world: TinyWorld) -> None:
     release = world.release(["false"], stop=QUICK, after=(Task(command=("sh", "-c", script)),))
     instance = begun(world, release, "after 1")
     world.printed(instance, "ready")
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
     assert printed(world, instance) == ["ready", "told"]
     world.runtime.forget(release.environment, [instance.id], volumes=False)
 
@@ -101,7 +101,7 @@ def test_a_task_that_has_ended_is_not_started_again(world: TinyWorld) -> None:
     with pytest.raises(ProviderError, match="cannot start 'tiny-dev-1-1'"):
         world.another_runtime().start(instance)
     assert printed(world, instance) == ["once"]
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
     world.runtime.forget(release.environment, [instance.id], volumes=False)
 
 
@@ -126,7 +126,7 @@ def test_a_check_by_command_says_what_came_instead(world: TinyWorld) -> None:
         """'no-such-check' ended with exit status 255: exec: "no-such-check": executable file not found in $PATH"""
     )
     assert len(cause("sh", "-c", "head -c 9000 /dev/zero | busybox tr '\\0' x; exit 1")) < 500
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_a_command_that_is_late_is_ended_with_all_that_it_began(world: TinyWorld) -> None:
@@ -139,7 +139,7 @@ def test_a_command_that_is_late_is_ended_with_all_that_it_began(world: TinyWorld
     assert probe == Probe(healthy=False, cause="'sh -c sleep 76 & sleep 77; true' did not end within 0.8 s")
     wait_until(lambda: not any("sleep 7" in words for words in world.processes()))
     assert world.observe(instance).state == "running"
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_a_check_of_a_service_that_is_gone_says_so(world: TinyWorld) -> None:
@@ -151,13 +151,13 @@ def test_a_check_of_a_service_that_is_gone_says_so(world: TinyWorld) -> None:
     wait_until(lambda: world.runtime.check(instance, release, ask).cause.startswith(advice))
     inside = command("wget", "-q", "-O", "/dev/null", "http://127.0.0.1:9/")
     assert world.runtime.check(instance, release, inside).cause.startswith("'wget -q")
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
     brief = world.release(["sh", "-c", "exit 5"])
     ended = world.run(brief)
     world.ended(ended)
     for check in (command("true"), dataclasses.replace(ask, path="/x")):
         assert world.runtime.check(ended, brief, check).cause == "it has ended (exit status 5)"
-    world.runtime.destroy(ended, brief)
+    world.destroy(ended, brief)
 
 
 def test_a_check_of_a_url_is_asked_from_this_machine(world: TinyWorld) -> None:
@@ -166,7 +166,7 @@ def test_a_check_of_a_url_is_asked_from_this_machine(world: TinyWorld) -> None:
     instance = world.run(release)
     check = Check(kind="url", url=f"http://{world.address(instance)}:8080/", contains="well")
     wait_until(lambda: world.runtime.check(instance, release, check).healthy)
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
     assert not world.runtime.check(instance, release, dataclasses.replace(check, timeout_ms=200)).healthy
 
 

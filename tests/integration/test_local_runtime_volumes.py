@@ -78,7 +78,7 @@ def test_a_volume_lies_below_a_folder_that_a_package_makes(world: TinyWorld, pac
     assert len(layers) == 4, "the cover is in use, and not removed as what nobody uses"
     assert set(layers) <= set(world.runtime.layers_in_use())
     assert world.runtime.inspect([_subject(world, instance, release, packaged)]) == ()
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 def test_the_cover_is_made_of_what_the_image_has_there(world: TinyWorld, packaged: Image) -> None:
@@ -117,7 +117,7 @@ def test_a_new_number_of_the_images_user_keeps_its_volumes(world: TinyWorld) -> 
         lines = [line.split(" ", 2)[2] for line in world.runtime.log_lines(instance.id)]
         assert {tuple(line.split()[2:4]) for line in lines[:2]} == {(str(number), str(number))}
         said = lines[2:]
-        world.runtime.destroy(instance, release)
+        world.destroy(instance, release)
         world.runtime.forget(release.environment, [instance.id], volumes=False)
     assert said == [str(USER), "10002", str(USER)]
     owners = {(path.stat().st_uid, path.stat().st_gid) for path in (kept, *kept.iterdir())}
@@ -133,7 +133,7 @@ def test_without_user_namespaces_it_is_said_whose_a_volume_is(
     monkeypatch.setattr(idmap, "_shift", refuse)
     release = world.release(["sleep", "1000"], volumes=(Volume(name="data", path="/var/lib/data"),), stop=QUICK)
     instance = world.run(release)
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
     image = world.image_of(world.home / "tree", user="10002:10002")
     with pytest.raises(ProviderError, match="the volume 'data' belongs to user 10001:10001") as caught:
         world.runtime.create(world.instance(release), release, image)
@@ -196,7 +196,7 @@ def test_a_limit_grows_while_it_is_in_use_and_never_shrinks(world: TinyWorld) ->
     if _may_grow_in_use():
         assert 48 << 20 < _size_bytes(_folder(world)) < 64 << 20
     for instance in instances:
-        world.runtime.destroy(instance, release(None))
+        world.destroy(instance, release(None))
     world.runtime.clear_orphans(lambda: [])
     assert world.output("cat /var/lib/data/x", volumes=release(None).configuration.service.volumes)[-1] == "first"
     assert 48 << 20 < _size_bytes(_folder(world)) < 64 << 20
@@ -224,7 +224,7 @@ def test_a_volume_in_use_gets_no_limit(world: TinyWorld) -> None:
         world.runtime.create(world.instance(limited, 2), limited, world.image)
     assert "which keeps volumes" in (caught.value.hint or "")
     assert (_folder(world) / "x").read_text() == "old\n"
-    world.runtime.destroy(instance, release)
+    world.destroy(instance, release)
 
 
 @pytest.mark.parametrize("killed_at", ["mkfs.ext4", "rename 1", "rename 2"])

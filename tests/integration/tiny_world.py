@@ -114,9 +114,13 @@ class TinyWorld:
         instance = self.run(release)
         self.ended(instance)
         lines = [line.split(" ", 2)[2] for line in self.runtime.log_lines(instance.id)]
-        self.runtime.destroy(instance, release)
+        self.destroy(instance, release)
         self.runtime.forget(release.environment, [instance.id], volumes=False)
         return lines
+
+    def destroy(self, instance: Instance, release: Release) -> None:
+        """Have an instance destroyed to the end, however long it takes."""
+        wait_until(lambda: self.runtime.destroy(instance, release))
 
     def observe(self, instance: Instance) -> Observed:
         return self.runtime.observe([instance])[0]

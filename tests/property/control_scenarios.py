@@ -20,6 +20,20 @@ def first(machine: Machine) -> None:
     machine.want("deploy", version="1")
 
 
+def slow(machine: Machine) -> None:
+    """Whatever is launched takes its time to end."""
+    for release in (1, 2):
+        machine.world.runtime.behave(release, Behaviour(ends_after_s=3))
+    first(machine)
+
+
+def stubborn(machine: Machine) -> None:
+    """Whatever is launched ends only when it is killed."""
+    for release in (1, 2):
+        machine.world.runtime.behave(release, Behaviour(ends_after_s=1e6))
+    first(machine)
+
+
 def second(machine: Machine) -> None:
     machine.want("deploy", version="2")
 
@@ -243,6 +257,13 @@ SCENARIOS: dict[str, tuple[dict[str, object], tuple[Act, ...], Act]] = {
     "tasks beside and in the gap, exclusive": ({"exclusive": True}, (first,), migrated),
     "rollback, exclusive": ({"exclusive": True}, (first, second), back),
     "a broken candidate, exclusive": ({"exclusive": True}, (first,), broken),
+    "third deploy, of what takes its time to end": ({}, (slow, second), third),
+    "third deploy, of what has to be killed": ({}, (stubborn, second), third),
+    "second deploy, exclusive, of what takes its time to end": ({"exclusive": True}, (slow,), second),
+    "second deploy, exclusive, of what has to be killed": ({"exclusive": True}, (stubborn,), second),
+    "an old instance, exclusive, that takes its time to end": ({"exclusive": True}, (slow,), old_ones),
+    "rolling back what has to be killed": ({}, (stubborn, batches), batches_back),
+    "destroy what has to be killed": ({}, (stubborn, second), gone),
     "worker": ({"port": None}, (first,), second),
     "rollback of a worker": ({"port": None}, (first, second), back),
     "destroy a worker": ({"port": None}, (first,), gone),

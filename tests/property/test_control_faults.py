@@ -60,6 +60,8 @@ BEHAVIOURS = {
     "failing": Behaviour(fails_share=1.0),
     "its task fails": Behaviour(task_exit_status=2),
     "its task hangs": Behaviour(task_hangs=True),
+    "takes its time to end": Behaviour(ends_after_s=3.0),
+    "has to be killed": Behaviour(ends_after_s=1e6),
 }
 SERVICES: dict[str, dict[str, object]] = {
     "web": {"smoke": (Check(kind="http", path="/smoke"),)},

@@ -18,9 +18,9 @@ from instar.model.environment import Check, Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release
 from instar.providers.base import Observation, Observed, Probe, RouterPlan, Traffic, Traits
+from simulated.behaviour import Behaviour, judged
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
-from simulated.runtime import Behaviour, judged
 
 T = TypeVar("T")
 MOST_MEMBERS = 2  # of a group

@@ -18,40 +18,10 @@ from instar.model.release import EnvironmentId, Instance, Release
 from instar.model.survey import Seen
 from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Subject
 from instar.providers.commands import command_of, place_of_command, volumes_of
+from simulated.behaviour import Behaviour, asked_for, judged
 from simulated.clock import VirtualClock
 from simulated.effects import Effects
 from simulated.shell import SimulatedShell
-
-
-@dataclass(frozen=True, kw_only=True)
-class Behaviour:
-    """How instances of a release behave. The default is well.
-
-    ``create_fails`` and ``start_fails`` are the causes. ``healthy_after_probes`` None: never healthy.
-    ``answers`` is the status of its health path. ``dies_after_s``: so long after its start; 0: at once.
-    ``hangs``: accepts connections and answers none. ``fails_checks`` are those of the release's checks that are not
-    passed, each by what it asks for (:func:`asked_for`). ``fails_share`` (0 to 1) and ``answers_in_ms`` are of the
-    requests that the router sends here.
-
-    An instance with a task ends with ``task_exit_status`` when it has run for ``task_lasts_s``, and never if
-    ``task_hangs``; so does each of the release unless tests say it of one alone: ``behave((2, "before 1"), ...)``.
-    """
-
-    create_fails: str | None = None
-    start_fails: str | None = None
-    healthy_after_probes: int | None = 0
-    answers: int = 200
-    dies_after_s: float | None = None
-    exit_status: int = 1
-    hangs: bool = False
-    says: tuple[str, ...] = ()
-    fails_checks: Collection[str] = frozenset()
-    fails_share: float = 0.0
-    answers_in_ms: int = 5
-    task_exit_status: int = 0
-    task_lasts_s: float = 0.5
-    task_hangs: bool = False
-    has_shell: bool = True
 
 
 @dataclass(kw_only=True)
@@ -64,16 +34,12 @@ class Simulated:
     half: bool = True
     pid: int | None = None
     started_at: datetime | None = None
+    told_at: datetime | None = None  # to end
     killed: tuple[datetime, int] | None = None
     starved: bool = False
     probes: int = 0
     seen: Observed | None = None  # what was last said of it
     files: dict[str, Seen] = field(default_factory=dict)  # of its /tmp
-
-
-def asked_for(check: Check) -> str:
-    """Return what ``Behaviour.fails_checks`` calls a check by: its path, its command in one line, or its URL."""
-    return check.path or check.url or " ".join(check.command or ())
 
 
 class SimulatedRuntime:
@@ -261,25 +227,29 @@ class SimulatedRuntime:
         """Return what tells its first process from any other's, while it lives."""
         return found.pid if (found := self._machine.get(instance.id)) and self._state(found) != "stopped" else None
 
-    def destroy(self, instance: Instance, release: Release) -> None:
+    def destroy(self, instance: Instance, release: Release) -> bool:
         with self._guard:
             found = self._machine.get(instance.id)
             if found is None:
-                return
+                return True
             if not found.half:
                 answers = self.well_at(self.find_address(instance), release.service.port or 0)
                 if answers and self.has_traffic(instance.id):
                     self.violations.append(f"{instance.id} was stopped while it had traffic")
+                if self._takes_its_time(found):
+                    return False
                 with self.effects.step(f"stop {instance.id}"):
                     found.half, found.pid = True, None
             with self.effects.step(f"remove {instance.id}"):
                 self._take(instance.id)
+            return True
 
     def clear_orphans(self, known: Callable[[], Sequence[Instance]]) -> tuple[str, ...]:
         names = {instance.id for instance in known()}
         with self._guard:
             orphans = [found for name, found in self._machine.items() if name not in names]
             for found in orphans:
+                found.half = True
                 self.destroy(found.instance, found.release)
             return tuple(found.instance.id for found in orphans)
 
@@ -356,14 +326,14 @@ class SimulatedRuntime:
         found = self._machine.get(name)
         if found is None or found.half:
             return Observed(id=name, state="absent")
-        state = self._state(found)
+        state = "ending" if self._has_time(found) else self._state(found)
         if state != "stopped":
             if found.seen is None or found.seen.state != state:
                 found.seen = Observed(id=name, state=state, address=address)
             return found.seen
         behaviour = found.behaviour
         own = behaviour.exit_status if found.instance.task is None else behaviour.task_exit_status
-        status = found.killed[1] if found.killed else own
+        status = found.killed[1] if found.killed else 143 if found.told_at else own
         number = status - 128
         by_signal = signal.Signals(number).name if number in signal.valid_signals() else None
         return Observed(
@@ -381,9 +351,23 @@ class SimulatedRuntime:
             return "stopped"
         if found.started_at is None:
             return "created"
+        if found.told_at and self.clock.elsewhere() >= found.told_at + timedelta(seconds=found.behaviour.ends_after_s):
+            return "stopped"
         life = _life_s(found)
         over = life is not None and self.clock.peek() >= found.started_at + timedelta(seconds=life)
         return "stopped" if over else "running"
+
+    def _takes_its_time(self, found: Simulated) -> bool:
+        """Tell it to end, if it runs and nobody has; return whether it has not yet, and has time to."""
+        if found.told_at is None and found.behaviour.ends_after_s and self._state(found) == "running":
+            with self.effects.step(f"tell {found.instance.id}"):
+                found.told_at = self.clock.elsewhere()
+        return self._has_time(found)
+
+    def _has_time(self, found: Simulated) -> bool:
+        grace = timedelta(milliseconds=found.release.service.stop.grace_ms)
+        lasts = found.told_at is not None and self.clock.elsewhere() < found.told_at + grace
+        return lasts and self._state(found) == "running"
 
     def _cause(self, found: Simulated) -> str:
         health, behaviour = found.release.service.health, found.behaviour
@@ -410,7 +394,7 @@ class SimulatedRuntime:
         if new.instance.task or other.instance.task:
             exclusive = bool(_exclusive(new) & _exclusive(other))
         running = new.started_at is not None and not other.half and self._state(other) == "running"
-        return exclusive and running and other.instance.release != new.instance.release
+        return exclusive and running and other is not new
 
 
 def _exclusive(found: Simulated) -> set[str]:
@@ -423,18 +407,3 @@ def _life_s(found: Simulated) -> float | None:
     if found.instance.task is None:
         return behaviour.dies_after_s
     return None if behaviour.task_hangs else behaviour.task_lasts_s
-
-
-def judged(check: Check, behaviour: Behaviour) -> Probe:
-    asked = asked_for(check)
-    shown = f"'{asked}'" if check.kind == "command" else f"GET {asked}"
-    if behaviour.hangs and check.kind != "url":
-        did = "end" if check.kind == "command" else "answer"
-        return Probe(healthy=False, cause=f"{shown} did not {did} within {check.timeout_ms / 1000:g} s")
-    if asked not in behaviour.fails_checks:
-        return Probe(healthy=True)
-    if check.kind == "command":
-        return Probe(healthy=False, cause=f"{shown} ended with exit status 1")
-    if check.contains:
-        return Probe(healthy=False, cause=f"{shown} does not contain {check.contains!r}")
-    return Probe(healthy=False, cause=f"{shown} answered 500")

@@ -67,11 +67,13 @@ def holder(workspace: Any, *, agent: bool, seconds: float) -> Iterator[subproces
             process.kill()
 
 
-def test_the_agent_is_waited_for_as_long_as_its_longest_hold_and_the_stop_of_an_instance_take(workspace: Any) -> None:
+def test_the_agent_is_waited_for_as_long_as_its_longest_hold_takes_whatever_time_instances_have_to_stop(
+    workspace: Any,
+) -> None:
     release = workspace.ledger.add_release(ENV, image().digest, configuration(stop=Stop(grace_ms=45_000)))
     workspace.ledger.add_instances(ENV, release.number, 1)
     with holder(workspace, agent=True, seconds=1.5) as process, hold_environment(workspace, ENV):
-        assert workspace.said == [f"for the agent (process {process.pid}), which works there: 75 s at most"]
+        assert workspace.said == [f"for the agent (process {process.pid}), which works there: 30 s at most"]
 
 
 def test_what_a_dead_process_began_is_waited_for_and_a_living_one_is_not(workspace: Any) -> None:

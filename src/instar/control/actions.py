@@ -186,9 +186,12 @@ class TakeNames:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing can be done before the snapshot changes: look again in ``seconds``."""
+    """Nothing can be done before the snapshot changes: look again in ``seconds``. ``ends``: that is until groups have
+    ended, and nobody has to keep others from acting meanwhile. ``last``: all but their end is as wanted."""
 
     seconds: float
+    ends: bool = False
+    last: bool = False
 
 
 Action = (

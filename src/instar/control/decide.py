@@ -16,6 +16,8 @@ No action at all means: as wanted.
 
 from __future__ import annotations
 
+import dataclasses
+
 from instar.control.actions import (
     Action,
     BeginTask,
@@ -42,7 +44,10 @@ _MAKING = (Plan, BeginTask, Create, Start)
 def decide(snapshot: Snapshot) -> tuple[Action, ...]:
     """Return the actions to take now, in order; () when the environment is as wanted."""
     wait_s = snapshot.traits.poll_s
-    return tuple(Wait(max(one.seconds, wait_s)) if isinstance(one, Wait) else one for one in _decide(snapshot))
+    return tuple(
+        dataclasses.replace(one, seconds=max(one.seconds, wait_s)) if isinstance(one, Wait) else one
+        for one in _decide(snapshot)
+    )
 
 
 def _decide(snapshot: Snapshot) -> tuple[Action, ...]:
@@ -63,7 +68,7 @@ def _decide(snapshot: Snapshot) -> tuple[Action, ...]:
 def _until_ended(snapshot: Snapshot) -> tuple[Action, ...]:
     """Wait for what is on its way to its end; what is gone by then, is taken from the ledger."""
     late = tuple(group.id for group in (*snapshot.groups, *snapshot.task_groups) if group.state == "ending")
-    return (Wait(snapshot.traits.poll_s),) if late else ()
+    return (Wait(snapshot.traits.poll_s, ends=True, last=True),) if late else ()
 
 
 def _take_names(snapshot: Snapshot) -> tuple[Action, ...]:

@@ -77,15 +77,15 @@ def fill(layout: Sequence[int], groups: Sequence[GroupView]) -> tuple[tuple[Grou
 
 
 def in_the_way(snapshot: Snapshot, release: Release) -> tuple[GroupView, ...]:
-    """Return the running groups of other releases that must stop before ``release`` may start; also those whose end
-    was written down and not carried out."""
+    """Return the running groups of other releases that must stop before ``release`` may start, and those of its own
+    that are on their way to their end; also those whose end was written down and not carried out."""
     beside = tuple(
         group
         for group in snapshot.others(release)
         if group.is_there and (alone(release) or alone(snapshot.releases[group.release]))
     )
-    tasks = tuple(group for group in snapshot.task_groups if group.state == "ending" and alone(release))
-    return beside + tasks
+    own = (*snapshot.of(release), *snapshot.task_groups) if alone(release) else ()
+    return beside + tuple(group for group in own if group.state == "ending")
 
 
 def _clear_the_way(snapshot: Snapshot, standing: tuple[GroupView, ...]) -> tuple[Action, ...]:
@@ -96,7 +96,7 @@ def _clear_the_way(snapshot: Snapshot, standing: tuple[GroupView, ...]) -> tuple
     names = tuple(group.id for group in standing if group.state != "ending")
     if names:
         return (Retire(names, "it holds a volume for itself"),)
-    return (Wait(snapshot.traits.poll_s),) if standing else ()
+    return (Wait(snapshot.traits.poll_s, ends=True),) if standing else ()
 
 
 def _until_healthy(

@@ -42,7 +42,8 @@ _PATIENCE = timedelta(seconds=30)  # with a provider that says "not now", where 
 class Loop:
     """``bring_secrets`` has what a release needs of them where its provider looks for it, before an instance is made.
 
-    ``pause`` is real by default; tests give a virtual one, as they give the ledger its clock.
+    ``leaves_ends``: somebody else sees to what only needs its time to end yet. ``pause`` is real by default; tests give
+    a virtual one, as they give the ledger its clock.
     """
 
     ledger: Ledger
@@ -50,6 +51,7 @@ class Loop:
     find_image: Callable[[Digest], Image]
     report: Report
     bring_secrets: Callable[[Release], None] = lambda release: None
+    leaves_ends: Callable[[], bool] = lambda: False
     pause: Callable[[float], None] = time.sleep
     cancellation: Cancellation = field(default_factory=Cancellation)
 
@@ -83,7 +85,7 @@ class Loop:
         while True:
             try:
                 seconds = run.advance()
-                if seconds is None:
+                if seconds is None or run.may_be_left:
                     break
                 if run.in_vain > _IN_VAIN_AT_MOST:
                     raise ProviderError(
@@ -117,6 +119,7 @@ class Run:
     looks: Retries = field(default_factory=Retries)
     acts: Retries = field(default_factory=Retries)
     undone: bool = False  # it was cancelled, and goes on to where nothing is half done
+    wait: Wait | None = None  # what it waits for, if nothing can be done now
     in_vain: int = 0  # how often in a row what was decided did not help
     decided: tuple[Action, ...] = ()
 
@@ -128,7 +131,7 @@ class Run:
         Nothing is decided after ``until`` (of the monotonic clock): 0 is returned, for it is somebody else's turn.
         """
         before: tuple[Action, ...] = ()
-        again = 0
+        again, self.wait = 0, None
         while True:
             self._check_cancelled()
             try:
@@ -151,7 +154,7 @@ class Run:
                 acted = acted or not isinstance(action, OF_THE_LEDGER)
                 self.replaced |= dict.fromkeys(_replaced(action), snapshot.now)
                 if isinstance(action, Wait):
-                    self.in_vain = 0
+                    self.in_vain, self.wait = 0, action
                     return action.seconds
             if not todo:
                 self.acts.succeeded()
@@ -160,6 +163,16 @@ class Run:
                 return max(snapshot.traits.unseen_s, snapshot.traits.poll_s)  # a look would not show it yet
             if time.monotonic() > until:
                 return 0.0
+
+    @property
+    def waits_for_ends(self) -> bool:
+        """Nothing is to be done before groups have ended: others may act meanwhile."""
+        return self.wait is not None and self.wait.ends
+
+    @property
+    def may_be_left(self) -> bool:
+        """All is as wanted, but for groups that have their time to end yet, and somebody else sees to these."""
+        return self.wait is not None and self.wait.last and self.loop.leaves_ends()
 
     def undo(self) -> bool:
         """Fail the running rollout if its target has not all traffic yet; False when there is nothing to undo."""

@@ -113,7 +113,7 @@ def counted_for(policy: Replace, release: Release) -> timedelta:
 def retire_all(snapshot: Snapshot, reason: str) -> tuple[Action, ...]:
     """Return what takes all groups away; while they only end yet, that is waited for."""
     names = tuple(group.id for group in snapshot.groups if group.state != "ending")
-    return (Retire(names, reason),) if names else (Wait(snapshot.traits.poll_s),)
+    return (Retire(names, reason),) if names else (Wait(snapshot.traits.poll_s, ends=True),)
 
 
 def retire(snapshot: Snapshot, groups: list[GroupView], reason: str) -> tuple[Action, ...]:

@@ -42,6 +42,7 @@ CHECK_S = 5.0  # from one look at an environment that is as wanted to the next
 _NEWS_S = 1.0  # how soon a new environment, or a rollout that was left to it, is seen
 _SOON_S = 0.1  # what is shorter is waited for with the environment held
 _OTHERS_TURN_S = 0.1  # after the longest: for a command that waits
+_ENDS_S = 0.5  # from one look to the next at what has its grace to end
 _BUSY_S = 1.0  # a command works there
 _AFTER_AN_ERROR_S = (1.0, 60.0)  # the first pause, doubled each time, and the longest
 _ORPHANS_S = 600.0
@@ -188,7 +189,7 @@ class Agent:
             if run is None or run.report.snapshot is None or run.loop.provider.ends is None:
                 continue
             for group in run.report.snapshot.groups:
-                if group.state == "running":
+                if group.state in ("running", "ending"):
                     opened = partial(run.loop.provider.ends.end_of, group.instance)
                     found[tracked.environment, group.instance.serial] = opened
         return found
@@ -228,6 +229,8 @@ class Agent:
                 return None
             if time.monotonic() > until:
                 return max(seconds, _OTHERS_TURN_S)
+            if run.waits_for_ends:
+                return max(seconds, _ENDS_S)
             if seconds > _SOON_S:
                 return seconds
             self._workspace.cancellation.pause(seconds)

@@ -289,13 +289,15 @@ def leave(workspace: Workspace, release: Release, began: float) -> RolloutOutcom
 
 
 def make_loop(workspace: Workspace, provider: Provider) -> Loop:
-    """Return the loop over what ``provider`` runs, which ends when the verb is cancelled."""
+    """Return the loop over what ``provider`` runs, which ends when the verb is cancelled. What has a long time to end
+    is left to an agent, where one runs."""
     return Loop(
         ledger=workspace.ledger,
         provider=provider,
         find_image=workspace.store.image,
         bring_secrets=functools.partial(bring_values, workspace),
         report=workspace.report,
+        leaves_ends=lambda: agent_pid(workspace) is not None,
         pause=workspace.cancellation.pause,
         cancellation=workspace.cancellation,
     )

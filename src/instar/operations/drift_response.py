@@ -208,14 +208,17 @@ def _ending(lines: Iterable[str]) -> list[str]:
 
 
 def _taint(workspace: Workspace, state: EnvironmentState, checked: Checked, known: Mapping[str, Instance]) -> None:
-    """Have what drifted replaced, but for what is to be replaced already: who looks into one is not thrown out.
+    """Have what drifted replaced, but for what is to be replaced, or ends, already: who looks into one is not thrown
+    out.
 
     No more of them than the environment's budget, whatever releases they are of: a check that is wrong must end.
     """
     policy = state.settings.replace
     for name in checked.instances:
         findings, instance = checked.of(name), known.get(name)
-        if not findings or instance is None or instance.taint is not None or state.alarm is not None:
+        if not findings or instance is None or state.alarm is not None:
+            continue
+        if instance.taint is not None or instance.ending is not None:
             continue
         count = _drifted_lately(workspace, state)
         if count >= policy.budget:

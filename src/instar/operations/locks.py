@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _QUIETLY_S = 0.5
 _STORE_PATIENCE_S = 900
 LONGEST_HOLD_S = 20.0  # by the agent, before it begins nothing more and lets others have their turn
-_TO_ITS_END_S = 10.0  # what it has begun then, but for the time that instances are given to stop
+_TO_ITS_END_S = 10.0  # what it has begun then
 _TAKE_OVER = "wait until it has finished, or end it and continue where it stopped with --take-over"
 
 
@@ -148,7 +148,7 @@ def _after(whom: str, workspace: Workspace, environment: EnvironmentId, path: Pa
         try:
             held.enter_context(locks.hold(path, str(environment), wait_s=_QUIETLY_S, hint=_TAKE_OVER))
         except EnvironmentBusy:
-            patience_s = _patience_s(workspace, environment)
+            patience_s = LONGEST_HOLD_S + _TO_ITS_END_S
             workspace.report(Progress(stage="wait", text=f"for {whom}: {patience_s:.0f} s at most"))
             try:
                 held.enter_context(_held_in_time(workspace, path, str(environment), patience_s, hint=_TAKE_OVER))
@@ -166,13 +166,6 @@ def _waited_for(workspace: Workspace, error: EnvironmentBusy) -> str | None:
     if not locks.has_ended(error.pid):
         return None
     return f"what process {error.pid}, which has ended, began there"
-
-
-def _patience_s(workspace: Workspace, environment: EnvironmentId) -> float:
-    """Return for how long the agent may hold an environment yet: the last that it does may be to stop instances."""
-    numbers = {one.release for one in workspace.ledger.instances(environment)}
-    stops = [workspace.ledger.get_release(environment, number).service.stop for number in numbers]
-    return LONGEST_HOLD_S + max((stop.grace_ms / 1000 for stop in stops), default=0.0) + _TO_ITS_END_S
 
 
 def environment_lock(workspace: Workspace, environment: EnvironmentId) -> Path:

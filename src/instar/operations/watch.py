@@ -32,9 +32,10 @@ def watch_release(loop: Loop, environment: EnvironmentId) -> Run:
     while True:
         seconds = run.advance()
         snapshot = run.report.snapshot
-        if seconds is None and (snapshot is None or snapshot.probation is None):
+        is_over = seconds is None or run.may_be_left
+        if is_over and (snapshot is None or snapshot.probation is None):
             return run
-        if seconds is None and snapshot is not None:
+        if is_over and snapshot is not None:
             run.report.watching(snapshot)
         loop.pause(min(_POLL_S if seconds is None else seconds, _POLL_S))
 

@@ -40,7 +40,8 @@ RESTARTED = "the machine was restarted"  # the reason of an instance that ended 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observed:
     """A group as it is. ``created``: everything is made, its first process has not begun. ``ending``: it was told to
-    end, and something of it is left. ``ready``: so many of its members answer, where the engine itself knows.
+    end, and there is nothing to do but to wait. ``ready``: so many of its members answer, where the engine itself
+    knows.
 
     ``address``: where it is on this machine's network, if it is on one. ``exit_status`` is of a stopped one where it is
     known (128 + signal for one that a signal ended), ``signal`` that signal's name; ``out_of_memory``: it, or a process
@@ -379,7 +380,7 @@ class Provider(Protocol):
         """Begin to end a group (signal, grace, kill) and to remove every trace but its log and its volumes.
 
         A half-made or half-removed one is fine. Returns whether nothing of it is left by now; if not, it is observed as
-        ``ending`` until it is absent.
+        ``ending`` for as long as the engine goes on by itself. One that is neither that nor absent is destroyed again.
         """
 
     def expose(self, release: Release, groups: Sequence[Instance], plan: RouterPlan | None = None) -> None:

@@ -71,10 +71,11 @@ class Runtime(Networks, Volumes, Layers, Shells, Ends, Protocol):
     def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:
         """Return what is known of the processes of an instance, for people who look into what happened."""
 
-    def destroy(self, instance: Instance, release: Release) -> None:
-        """Stop it (signal, grace, kill) and remove every trace but its log and its volumes.
+    def destroy(self, instance: Instance, release: Release) -> bool:
+        """Begin to stop it (signal, grace, kill), and once it has ended remove every trace but its log and its volumes.
 
-        A half-made or half-removed instance is fine. Returns when nothing of it is left.
+        A half-made or half-removed instance is fine. Returns whether nothing of it is left by now; if not, it is
+        observed as ``ending`` for as long as its grace lasts, and is to be asked for again when it no longer is.
         """
 
     def release(self, instances: Sequence[str]) -> None:
@@ -256,8 +257,7 @@ class MachineProvider:
         self.runtime.start(group)
 
     def destroy(self, group: Instance, release: Release) -> bool:
-        self.runtime.destroy(group, release)
-        return True
+        return self.runtime.destroy(group, release)
 
     def expose(self, release: Release, groups: Sequence[Instance], plan: RouterPlan | None = None) -> None:
         if plan is not None:

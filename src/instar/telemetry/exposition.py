@@ -20,7 +20,7 @@ from instar.telemetry.metrics import EnvironmentFigures, Figures
 
 _PLACE = ("service", "environment")
 _RELEASE = (*_PLACE, "release")
-STATES = ("planned", "created", "running", "dead")  # all are told, also with 0: what is missing raises no alert
+STATES = ("planned", "created", "running", "ending", "dead")  # each is told, also with 0: a missing one alerts nobody
 
 
 def text(figures: Figures) -> bytes:

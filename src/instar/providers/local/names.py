@@ -176,6 +176,10 @@ class InstanceNames:
         return self.folder / "made.json"
 
     @property
+    def stopping(self) -> Path:
+        return self.folder / "stopping.json"
+
+    @property
     def users(self) -> Path:
         return self.room / "users"
 

@@ -9,7 +9,7 @@ from instar.host.kernel import cgroups
 from instar.host.processes import processes
 from instar.process import Process
 from instar.providers.base import RESTARTED, Observed
-from instar.providers.local import allocations
+from instar.providers.local import allocations, record
 from instar.providers.local.names import InstanceNames
 from instar.syscalls import boot_id
 from instar.waiting import Deadline, until
@@ -29,7 +29,13 @@ def observe(names: InstanceNames, address: str | None = None) -> Observed:
         return _stopped(names, process, address)
     if runc.waits(names.of.state.runc, names.name):
         return Observed(id=names.name, state="created", address=address)
-    return Observed(id=names.name, state="running", address=address)
+    return Observed(id=names.name, state="ending" if _is_ending(names, process) else "running", address=address)
+
+
+def _is_ending(names: InstanceNames, process: Process) -> bool:
+    """It was told to end, and has time to. Once that is over it runs, and is to be ended."""
+    stopping = record.find_stopping(names, process)
+    return stopping is not None and stopping.told and stopping.left_s > 0
 
 
 def _stopped(names: InstanceNames, process: Process, address: str | None) -> Observed:

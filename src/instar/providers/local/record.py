@@ -1,4 +1,5 @@
-"""What is written down in an instance's folder: first what is intended and who makes it, last its first process."""
+"""What is written down in an instance's folder: first what is intended and who makes it, then its first process, last
+until when that has time to end."""
 
 from __future__ import annotations
 
@@ -40,6 +41,26 @@ class Intent:
     guest: Guest | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stopping:
+    """``process`` is to end, and is killed when it hasn't ``until_ms`` (of the monotonic clock, which all processes of
+    a boot share). ``told``: its stop signal was sent; else it did not hear signals yet when that was tried."""
+
+    process: Process
+    until_ms: int
+    told: bool
+
+    @classmethod
+    def within(cls, process: Process, grace_ms: int, *, told: bool) -> Stopping:
+        """Return that ``process`` has ``grace_ms`` from now on."""
+        return cls(process=process, until_ms=int(time.monotonic() * 1000) + grace_ms, told=told)
+
+    @property
+    def left_s(self) -> float:
+        """How long it has yet, 0 once that is over."""
+        return max(0.0, self.until_ms / 1000 - time.monotonic())
+
+
 def write_intent(names: InstanceNames, instance: Instance, layers: Sequence[Digest], guest: Guest) -> None:
     """Make the instance's folder with its intent in it: from now on everything of it can be found."""
     maker = processes.identify(os.getpid())
@@ -74,6 +95,16 @@ def remove_begun(names: InstanceNames) -> None:
 
 def write_process(names: InstanceNames, process: Process) -> None:
     _write(names.process, to_json(process))
+
+
+def write_stopping(names: InstanceNames, stopping: Stopping) -> None:
+    _write(names.stopping, to_json(stopping))
+
+
+def find_stopping(names: InstanceNames, process: Process) -> Stopping | None:
+    """Return until when ``process`` has time to end; None where nobody has begun to stop it."""
+    found = _read(names.stopping, Stopping)
+    return found if found is not None and found.process == process else None
 
 
 def find_intent(folder: Path) -> Intent | None:

@@ -27,20 +27,28 @@ from instar.waiting import Deadline, until
 _KEEPER_PATIENCE_S = 2.0
 _PATIENCE_S = 10.0
 _POLL_S = 0.005
+_MOMENT_S = 0.5  # that an instance is waited for; most end in less
 
 
-def stop(names: InstanceNames, how: Stop) -> None:
-    """Ask a running instance to end, and return when it has or its grace is over."""
+def stop(names: InstanceNames, how: Stop) -> bool:
+    """Ask a running instance to end; return whether it has by now, or its grace is over.
+
+    It is waited for a moment, however long its grace is. Asked again it is told nothing again: its grace is written
+    down as soon as its signal is sent. Who is killed between the two sends it once more, and the grace begins anew.
+    """
     process = allocations.process_of(names)
     if process is None or not processes.lives(process) or runc.waits(names.of.state.runc, names.name):
-        return
+        return True
     if cgroups.is_frozen(names.group):
         cgroups.thaw(names.group)
-    number = signal.Signals[how.signal]
-    deadline = Deadline.after(how.grace_ms / 1000)
-    until(lambda: _forwards(process, number) or not processes.lives(process), deadline, every_s=_POLL_S)
-    processes.send(process, number)
-    processes.wait(process, deadline.left_s)
+    stopping = record.find_stopping(names, process)
+    if stopping is None or not stopping.told:
+        stopping = _told(process, how) or stopping or record.Stopping.within(process, how.grace_ms, told=False)
+        try:
+            record.write_stopping(names, stopping)
+        except OSError:  # nobody else could know how long it has
+            return processes.wait(process, stopping.left_s) or True
+    return processes.wait(process, min(_MOMENT_S, stopping.left_s)) or not stopping.left_s
 
 
 def remove(names: InstanceNames) -> None:
@@ -116,6 +124,16 @@ def _kept_folders(names: Names) -> set[str]:
 
 def _rooms(names: Names) -> list[Path]:
     return [room for room in names.roots.iterdir() if room.name.isdigit()] if names.roots.is_dir() else []
+
+
+def _told(process: Process, how: Stop) -> record.Stopping | None:
+    """Send its stop signal to an instance; return until when it may end, None where it does not hear signals yet."""
+    number, moment = signal.Signals[how.signal], Deadline.after(min(_MOMENT_S, how.grace_ms / 1000))
+    until(lambda: _forwards(process, number) or not processes.lives(process), moment, every_s=_POLL_S)
+    if not _forwards(process, number):
+        return None
+    processes.send(process, number)
+    return record.Stopping.within(process, how.grace_ms, told=True)
 
 
 def _forwards(process: Process, number: int) -> bool:

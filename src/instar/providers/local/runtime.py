@@ -162,10 +162,12 @@ class LocalRuntime:
 
         return processes(self._instance(instance).group)
 
-    def destroy(self, instance: Instance, release: Release) -> None:
+    def destroy(self, instance: Instance, release: Release) -> bool:
         names = self._instance(instance)
-        removal.stop(names, release.service.stop)
+        if not removal.stop(names, release.service.stop):
+            return False
         removal.remove(names)
+        return True
 
     def release(self, instances: Sequence[str]) -> None:
         for name in instances:

@@ -1,0 +1,162 @@
+"""For how long the agent and a command hold an environment: not while an instance has its grace, nor while what runs
+is checked."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from instar import locks
+from instar.control.snapshot import Snapshot
+from instar.definition import Loaded, load
+from instar.drift.check import Checked
+from instar.model.progress import Report, silent
+from instar.model.release import EnvironmentId
+from instar.operations.agent import Agent
+from instar.operations.deploy import deploy
+from instar.operations.locks import agent_lock, environment_lock
+from instar.operations.taint import taint
+from instar.waiting import Deadline, until
+from simulated import Behaviour
+from simulated.workspace import SimulatedWorkspace
+
+DEV, STAGING = (EnvironmentId(service="web", name=name) for name in ("dev", "staging"))
+GRACE_S = 90
+STUBBORN = Behaviour(ends_after_s=1e6)
+DEFINITION = f"""\
+name: web
+image: {{base: debian:bookworm}}
+service:
+  command: [serve]
+  port: 8080
+  health: {{path: /healthz}}
+  stop: {{grace: {GRACE_S}s}}
+environments:
+  dev: {{listen: 127.0.0.1:8080, keep: {{hot: 0}}}}
+  staging: {{listen: 127.0.0.1:8090}}
+"""
+
+
+class Heard:
+    """Implements ``operations.agent.AgentListener``."""
+
+    def __init__(self) -> None:
+        self.errors: list[Exception] = []
+        self.seen: list[EnvironmentId] = []
+
+    def saw(self, snapshot: Snapshot, seconds: float) -> None:
+        self.seen.append(snapshot.environment.id)
+
+    def checked(self, checked: Checked) -> None: ...
+
+    def failed(self, environment: EnvironmentId, error: Exception) -> None:
+        self.errors.append(error)
+
+    def forgot(self, environment: EnvironmentId) -> None: ...
+
+    def certified(self, found: object) -> None: ...
+
+    def beat(self) -> None: ...
+
+    def report_for(self, environment: EnvironmentId) -> Report:
+        return silent
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[SimulatedWorkspace]:
+    made = SimulatedWorkspace(tmp_path / "home")
+    yield made
+    made.ledger.close()
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Loaded:
+    (tmp_path / "instar.yaml").write_text(DEFINITION)
+    return load(tmp_path / "instar.yaml")
+
+
+def deployed(workspace: SimulatedWorkspace, loaded: Loaded, word: str, name: str = "dev") -> Any:
+    return deploy(workspace, loaded, name, image=workspace.bake(word).digest)
+
+
+def elapsed_s(workspace: SimulatedWorkspace) -> float:
+    clock = workspace.simulation.clock
+    return (clock.peek() - clock.began).total_seconds()
+
+
+def state(workspace: SimulatedWorkspace, name: str) -> str | None:
+    found = [one for one in workspace.ledger.instances() if one.id == name]
+    return workspace.simulation.runtime.observe(found)[0].state if found else None
+
+
+def test_the_agent_lets_go_of_an_environment_while_an_instance_has_its_grace(
+    workspace: SimulatedWorkspace, loaded: Loaded
+) -> None:
+    workspace.simulation.runtime.behave(1, STUBBORN)
+    deployed(workspace, loaded, "one")
+    taint(workspace, workspace.ledger.get_environment(DEV), "web-dev-1-1", why="odd")
+    heard, told_at = Heard(), 0.0
+    agent = Agent(workspace, heard)
+    while state(workspace, "web-dev-1-1") is not None:
+        began = elapsed_s(workspace)
+        assert agent.once(), heard.errors
+        assert elapsed_s(workspace) - began < 5, "it kept the environment"
+        assert locks.find_holder(environment_lock(workspace, DEV)) is None
+        told_at = told_at or (elapsed_s(workspace) if state(workspace, "web-dev-1-1") == "ending" else 0.0)
+        workspace.simulation.clock.sleep(1)
+    assert GRACE_S - 1 <= elapsed_s(workspace) - told_at < GRACE_S + 10
+    assert workspace.simulation.runtime.traces() == ("web-dev-1-2",)
+
+
+@pytest.mark.parametrize("with_agent", [True, False])
+def test_a_command_leaves_what_has_its_grace_to_an_agent_where_one_runs(
+    workspace: SimulatedWorkspace, loaded: Loaded, *, with_agent: bool
+) -> None:
+    workspace.simulation.runtime.behave(1, STUBBORN)
+    deployed(workspace, loaded, "one")
+    began = elapsed_s(workspace)
+    agent = locks.hold(agent_lock(workspace), "the agent") if with_agent else contextlib.nullcontext()
+    with agent:
+        assert deployed(workspace, loaded, "two").outcome == "done"
+    lasted = elapsed_s(workspace) - began
+    assert workspace.ledger.get_environment(DEV).rollout is None
+    if with_agent:
+        assert lasted < GRACE_S / 2 and state(workspace, "web-dev-1-1") == "ending"
+    else:
+        assert lasted >= GRACE_S and state(workspace, "web-dev-1-1") is None
+
+
+def test_a_check_of_what_runs_holds_neither_its_environment_nor_another(
+    workspace: SimulatedWorkspace, loaded: Loaded
+) -> None:
+    """However long it takes: here, until the rest of the test is over."""
+    deployed(workspace, loaded, "one")
+    deployed(workspace, loaded, "one", "staging")
+    runtime, begun, over = workspace.simulation.runtime, threading.Event(), threading.Event()
+
+    def inspect(subjects: Any, *, deep: bool = False) -> tuple[()]:
+        if subjects[0].instance.environment == DEV:
+            begun.set()
+            assert over.wait(30)
+        return ()
+
+    runtime.inspect = inspect  # type: ignore[method-assign]
+    heard = Heard()
+    agent = Agent(workspace, heard, check_s=0.1)
+    thread = threading.Thread(target=agent.run)
+    thread.start()
+    try:
+        assert begun.wait(10)
+        with locks.hold(environment_lock(workspace, DEV), "dev"):
+            assert DEV not in heard.seen
+        assert until(lambda: heard.seen.count(STAGING) >= 3, Deadline.after(10), every_s=0.01), heard.errors
+    finally:
+        over.set()
+        agent.stop()
+        thread.join(30)
+    assert not thread.is_alive() and not heard.errors
