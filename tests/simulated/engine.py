@@ -366,5 +366,5 @@ class SimulatedEngine:
         for other in self._groups.values():
             beside = other.group.environment == new.group.environment and other.group.task is None
             exclusive = new.release.service.exclusive or other.release.service.exclusive
-            if beside and exclusive and other.group.release != new.group.release and not other.ended(now):
+            if beside and exclusive and not other.ended(now):
                 self.violations.append(f"{new.group.id} and {other.group.id} share an exclusive volume")
