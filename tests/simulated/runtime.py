@@ -391,10 +391,12 @@ class SimulatedRuntime:
 
     def _both_run(self, new: Simulated, other: Simulated) -> bool:
         exclusive = new.release.service.exclusive or other.release.service.exclusive
-        if new.instance.task or other.instance.task:
+        another = other is not new
+        if new.instance.task or other.instance.task:  # that of a release may work beside its service
             exclusive = bool(_exclusive(new) & _exclusive(other))
+            another = other.instance.release != new.instance.release
         running = new.started_at is not None and not other.half and self._state(other) == "running"
-        return exclusive and running and other is not new
+        return exclusive and running and another
 
 
 def _exclusive(found: Simulated) -> set[str]:

@@ -24,7 +24,7 @@ from instar.control.actions import (
     Wait,
 )
 from instar.control.decide import decide
-from instar.model.release import Stage
+from instar.model.release import Ending, Stage
 
 
 def test_a_first_deploy_goes_from_nothing_to_traffic_in_order() -> None:
@@ -226,6 +226,21 @@ def test_a_failed_first_deploy_leaves_nothing() -> None:
     assert isinstance(action, Retire)
     assert decide(snapshot([release(1)], [])) == (CloseRouter(),)
     assert decide(snapshot([release(1)], [], router=False)) == ()
+
+
+def test_what_has_had_its_time_to_end_is_ended_though_a_rollout_waits() -> None:
+    going = group(1, "ending")
+    ending = Ending(reason="instar", at=NOW, why="it is no longer needed")
+    going = dataclasses.replace(going, instance=dataclasses.replace(going.instance, ending=ending))
+    over = dataclasses.replace(going, observed=dataclasses.replace(going.observed, state="running"))
+    releases = [release(1, ran_well=True), release(2, ran_well=True), release(3)]
+    others = [group(2, weight=100), group(3, healthy=False, age_s=5)]
+    (waits,) = decide(snapshot(releases, [going, *others], active=2, target=3, source=2))
+    assert isinstance(waits, Wait) and not waits.ends
+    (retires,) = decide(snapshot(releases, [over, *others], active=2, target=3, source=2))
+    assert isinstance(retires, Retire) and retires.instances == (going.id,)
+    (waits,) = decide(snapshot(releases, [going, others[0]], active=2))
+    assert isinstance(waits, Wait) and waits.ends and waits.last
 
 
 def test_traffic_and_the_way_back_do_not_wait_for_the_network_s_rules() -> None:

@@ -113,6 +113,24 @@ def test_the_agent_lets_go_of_an_environment_while_an_instance_has_its_grace(
     assert workspace.simulation.runtime.traces() == ("web-dev-1-2",)
 
 
+def test_a_request_that_lasts_longer_than_the_drain_may_be_finished_in_the_grace(
+    workspace: SimulatedWorkspace, loaded: Loaded
+) -> None:
+    workspace.simulation.runtime.behave(1, STUBBORN)
+    deployed(workspace, loaded, "one")
+    router, agent = workspace.simulation.router, Agent(workspace, Heard())
+    assert router.request(DEV, lasts_s=60) == "web-dev-1-1"
+    taint(workspace, workspace.ledger.get_environment(DEV), "web-dev-1-1", why="odd")
+    in_flight: set[int] = set()
+    while state(workspace, "web-dev-1-1") is not None:
+        assert agent.once()
+        if state(workspace, "web-dev-1-1") == "ending":
+            in_flight |= {one.sessions for one in router.observe(DEV).targets if one.target.name == "web-dev-1-1"}
+        workspace.simulation.clock.sleep(1)
+    assert in_flight == {1, 0}, "it was in flight, and was finished"
+    assert [one.target.name for one in router.observe(DEV).targets] == ["web-dev-1-2"]
+
+
 @pytest.mark.parametrize("with_agent", [True, False])
 def test_a_command_leaves_what_has_its_grace_to_an_agent_where_one_runs(
     workspace: SimulatedWorkspace, loaded: Loaded, *, with_agent: bool

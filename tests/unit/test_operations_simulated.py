@@ -16,6 +16,7 @@ from instar.errors import Refused
 from instar.ledger import Ledger
 from instar.model.environment import Analysis, Network, Rollout, Settings, Step
 from instar.model.progress import Progress
+from instar.model.state import StateDirectory
 from instar.operations import deploy
 from instar.providers.facets import require
 from simulated import Behaviour, EngineSimulation, Simulation
@@ -32,11 +33,12 @@ CANARY = Settings(
 class Bench:
     """A simulation with a ledger, and the verbs on it."""
 
-    def __init__(self, world: Simulation | EngineSimulation, ledger: Ledger) -> None:
+    def __init__(self, world: Simulation | EngineSimulation, ledger: Ledger, home: Path) -> None:
         self.world, self.ledger = world, ledger
         self.told: list[Progress] = []
         self.workspace: Any = SimpleNamespace(
             ledger=ledger,
+            state=StateDirectory(home, home / "run"),
             provider=lambda name: world.provider,
             store=SimpleNamespace(image=lambda digest: image()),
             report=self.told.append,
@@ -61,7 +63,7 @@ class Bench:
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     world = request.param()
     with Ledger(tmp_path / "instar.db", actor="tester", clock=world.clock.now) as ledger:
-        yield Bench(world, ledger)
+        yield Bench(world, ledger, tmp_path)
 
 
 def test_a_deploy_moves_the_traffic_and_a_rollback_brings_it_back(bench: Bench) -> None:
@@ -119,5 +121,5 @@ def test_settings_that_an_engine_cannot_give_are_refused(tmp_path: Path, setting
     world = EngineSimulation()
     with Ledger(tmp_path / "instar.db", actor="tester", clock=world.clock.now) as ledger:
         with pytest.raises(Refused, match=f"cannot {what}.* for 'guestbook/dev': provider 'local' does not do that"):
-            Bench(world, ledger).deploy("1", dataclasses.replace(THREE, **settings))
+            Bench(world, ledger, tmp_path).deploy("1", dataclasses.replace(THREE, **settings))
         assert ledger.find_environment(ENV) is None

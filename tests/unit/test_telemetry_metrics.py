@@ -153,7 +153,7 @@ def test_instances_are_told_by_state_also_where_there_are_none() -> None:
     seen = metrics()
     seen.saw(world(group(1, 1), group(1, 2, state="stopped", weight=None)), 0.1)
     found = {line.rpartition('state="')[2] for line in lines(seen, "instar_instances{")}
-    assert found == {'planned"} 0.0', 'created"} 0.0', 'running"} 1.0', 'dead"} 1.0'}
+    assert found == {'planned"} 0.0', 'created"} 0.0', 'running"} 1.0', 'ending"} 0.0', 'dead"} 1.0'}
     seen.saw(world(active=1), 0.1)
     assert lines(seen, "instar_instances_healthy")[0].endswith('release="1",service="guestbook"} 0.0')
 

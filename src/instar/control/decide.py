@@ -8,6 +8,7 @@ The order of the rules, first match wins:
    way back is taken, without waiting for it.
    Names that are expected of another environment come as soon as somebody answers here.
 3. A running rollout goes on as its strategy says, until it has finished or failed.
+   While it waits, what was to end before it and has had its time is ended.
 4. Otherwise the active release is kept as wanted: dead groups replaced, traffic on healthy ones, every other
    release drained and then kept hot or retired, as ``keep`` says.
 
@@ -17,6 +18,7 @@ No action at all means: as wanted.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from instar.control.actions import (
     Action,
@@ -24,6 +26,7 @@ from instar.control.actions import (
     CloseRouter,
     Create,
     Plan,
+    Retire,
     Route,
     SetNetwork,
     Start,
@@ -38,14 +41,16 @@ from instar.control.strategies.canary import canary, has_steps
 from instar.control.strategies.rolling import has_batches, rolling
 from instar.control.tasks import leftover
 
+_ENDS_S = 1.0  # for no longer is anything else waited for while groups end
 _MAKING = (Plan, BeginTask, Create, Start)
 
 
 def decide(snapshot: Snapshot) -> tuple[Action, ...]:
     """Return the actions to take now, in order; () when the environment is as wanted."""
     wait_s = snapshot.traits.poll_s
+    most_s = max(_ENDS_S, wait_s) if _ending(snapshot) else math.inf
     return tuple(
-        dataclasses.replace(one, seconds=max(one.seconds, wait_s)) if isinstance(one, Wait) else one
+        dataclasses.replace(one, seconds=min(max(one.seconds, wait_s), most_s)) if isinstance(one, Wait) else one
         for one in _decide(snapshot)
     )
 
@@ -60,15 +65,26 @@ def _decide(snapshot: Snapshot) -> tuple[Action, ...]:
     if names:
         return names
     wanted = keep(snapshot) if snapshot.environment.rollout is None else _roll_out(snapshot)
+    if all(isinstance(action, Wait) for action in wanted):
+        wanted = _see_through(snapshot) or wanted
     if not snapshot.network_is_set and (not wanted or any(isinstance(action, _MAKING) for action in wanted)):
         return (SetNetwork(),)
     return wanted or _until_ended(snapshot)
 
 
+def _see_through(snapshot: Snapshot) -> tuple[Action, ...]:
+    """End what has had its time to, and take from the ledger what is gone: that was decided, whatever goes on now."""
+    late = tuple(group.id for group in snapshot.groups if group.instance.ending is not None and group.state == "dead")
+    return (Retire(late, "its end was decided"),) if late else ()
+
+
 def _until_ended(snapshot: Snapshot) -> tuple[Action, ...]:
-    """Wait for what is on its way to its end; what is gone by then, is taken from the ledger."""
-    late = tuple(group.id for group in (*snapshot.groups, *snapshot.task_groups) if group.state == "ending")
-    return (Wait(snapshot.traits.poll_s, ends=True, last=True),) if late else ()
+    """Wait for what is on its way to its end."""
+    return (Wait(snapshot.traits.poll_s, ends=True, last=True),) if _ending(snapshot) else ()
+
+
+def _ending(snapshot: Snapshot) -> bool:
+    return any(group.state == "ending" for group in (*snapshot.groups, *snapshot.task_groups))
 
 
 def _take_names(snapshot: Snapshot) -> tuple[Action, ...]:

@@ -285,7 +285,9 @@ class Executor:
         gone = {
             one.id for one, left in zip(instances, at_once(destroy, instances, at_most=_AT_ONCE), strict=True) if left
         }
-        self._report.withdrawn(self._provider.withdraw(snapshot.environment.id, action.instances))
+        leaving = [group.id for group in groups if group.id in gone or group.weight or not group.sessions]
+        if leaving:  # what has requests in flight yet may finish them in its grace
+            self._report.withdrawn(self._provider.withdraw(snapshot.environment.id, leaving))
         with self._ledger.transaction():
             for name in sorted(gone):
                 ending = endings[name]

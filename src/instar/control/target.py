@@ -97,7 +97,7 @@ def _prove(snapshot: Snapshot, rollout: Rollout, target: Release) -> tuple[Actio
 
 def drain(snapshot: Snapshot, target: Release) -> tuple[Action, ...]:
     """Return what waits for the last requests of other releases, and ends those whose time is over."""
-    busy = tuple(group for group in snapshot.others(target) if group.sessions != 0)
+    busy = tuple(group for group in snapshot.others(target) if group.sessions != 0 and group.state != "ending")
     late = tuple(group.id for group in busy if group.sessions and snapshot.drained(group))
     if late:
         return (Cut(late),)
