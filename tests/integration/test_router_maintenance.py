@@ -42,7 +42,7 @@ def answer(here: World, path: str = "/") -> tuple[str, str]:
 
 def switch(here: World, on: bool, page: str | None = None) -> None:
     here.router.set_maintenance(ENV, on=on, page=page)
-    assert here.router.maintenance(ENV) == on
+    assert (here.router.maintenance(ENV), here.router.maintenance_page(ENV)) == (on, page)
     assert here.router.inspect(ENV) == ()
 
 
@@ -106,10 +106,10 @@ def test_it_stays_on_whatever_is_started_anew(here: World) -> None:
     until(lambda: not here.processes())
     here.router.ensure(here.plan(request_timeout_ms=9_000))
     assert answer(here)[1] == PAGE
-    switch(here, on=False)
+    switch(here, on=False, page=PAGE)
     assert here.client().get() == (200, b"two")
     switch(here, on=True)
-    assert answer(here)[1] == PAGE, "the page of before"
+    assert "Down for maintenance" in answer(here)[1], "the usual page"
 
 
 def test_another_page_lets_nobody_through_and_loses_no_request(here: World) -> None:
@@ -151,6 +151,9 @@ def test_what_somebody_changes_is_found_and_put_right(here: World) -> None:
     here.router.restore(here.plan(), [one.target])
     assert here.router.inspect(ENV) == () and here.client().get() == (200, b"one")
     switch(here, on=True)
+    page.write_text("<p>ha")
+    assert here.router.maintenance_page(ENV) == "<p>ha"
+    switch(here, on=True)
     for path in (file, page):
         path.unlink()
     assert {finding.path for finding in here.router.inspect(ENV)} == {"maintenance.map", "maintenance.html"}
@@ -179,5 +182,5 @@ def test_a_router_of_small_heads_has_a_small_page(here: World) -> None:
 def test_a_service_of_tcp_has_none(here: World) -> None:
     here.start("one", protocol="tcp", health_path=None)
     with pytest.raises(RouterError, match="speaks tcp"):
-        here.router.set_maintenance(ENV, on=True)
+        here.router.set_maintenance(ENV, on=True, page=None)
     assert not here.router.maintenance(ENV)

@@ -185,13 +185,17 @@ class SimulatedRouter:
     def maintenance(self, environment: EnvironmentId) -> bool:
         return environment in self.maintained
 
-    def set_maintenance(self, environment: EnvironmentId, *, on: bool, page: str | None = None) -> None:
+    def maintenance_page(self, environment: EnvironmentId) -> str | None:
+        return self.pages.get(environment)
+
+    def set_maintenance(self, environment: EnvironmentId, *, on: bool, page: str | None) -> None:
         self._refuse("set_maintenance", environment)
         with self._guard:
             routes = self._places.get(environment)
             if routes is None or routes.plan.protocol == "tcp":
                 raise RouterError(f"cannot answer for '{environment}' with a page")
             with self._effects.step(f"maintenance {environment} {on}"):
+                self.pages.pop(environment, None)
                 if page is not None:
                     self.pages[environment] = page
                 (self.maintained.add if on else self.maintained.discard)(environment)

@@ -11,7 +11,9 @@ import pytest
 
 from instar.errors import LedgerDamaged
 from instar.ledger import Ledger, chain, schema, sqlite
+from instar.ledger.rows import time_value
 from instar.model.codec import canonical, to_json
+from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.happenings import (
     RolloutAborted,
@@ -21,7 +23,7 @@ from instar.model.happenings import (
     StepJudged,
     StepTaken,
 )
-from instar.model.release import Ending, EnvironmentId, Served
+from instar.model.release import Ending, EnvironmentId, Maintenance, Served
 from ledger_tampering import rewrite_last, tamper
 from simulated import VirtualClock
 from simulated.values import configuration, image, note
@@ -57,6 +59,8 @@ def write_something(path: Path) -> None:
         ledger.set_alarm(DEV, "look", holds=False)
         ledger.set_alarm(DEV, None)
         ledger.set_alarm(DEV, "look again")
+        for page in (None, "<p>soon"):
+            ledger.set_maintenance(DEV, on=True, page=page)
         walk(ledger, ledger.begin_rollout(DEV, "rollback", 1, settings_before=Settings()).id)
 
 
@@ -154,6 +158,16 @@ FOUND = {
     f"UPDATE environments SET counted_since = '{AT}'": "the row .* another 'counted_since'",
     f"UPDATE environments SET project = '{'f' * 32}'": "the row .* another 'project'",
     "UPDATE environments SET machine = 'web2'": "the row .* another 'machine'",
+    **{
+        f"UPDATE environments SET maintenance = {text}": "the row .* another 'maintenance'"
+        for text in (
+            "NULL",
+            "json_set(maintenance, '$.on', json('false'))",
+            "json_set(maintenance, '$.page', '<p>soon?')",
+            "json_set(maintenance, '$.page', NULL)",
+            f"json_set(maintenance, '$.since', '{AT}')",
+        )
+    },
     "UPDATE environments SET destroying = 1": "the row .* another 'destroying'",
 }
 
@@ -271,6 +285,21 @@ def test_the_old_chain_is_closed_and_stays_verifiable_and_what_is_older_is_said_
     tamper(old, "UPDATE events SET actor = 'eve' WHERE seq = 2")
     with pytest.raises(LedgerDamaged, match="event 2 is not what was written"):
         verify(old)
+
+
+def test_whether_an_older_instar_had_it_in_maintenance_is_known_and_not_with_which_page(old: Path) -> None:
+    connection = sqlite3.connect(old, isolation_level=None)
+    for on in (False, True):
+        add_events(connection, ("maintenance", 1, image().digest, {"on": on}))
+    connection.close()
+    since = time_value(AT)
+    with Ledger(old, actor="ann") as ledger:
+        said = ledger.get_environment(DEV).maintenance
+        assert said == Maintenance(on=True, page=None, since=since, is_page_known=False) and said.page_word is None
+        ledger.verify()
+        ledger.set_maintenance(DEV, on=False, page="<p>soon")
+        assert ledger.history(last=1)[0].detail == {"on": False, "page": Digest.of(b"<p>soon")}
+        ledger.verify()
 
 
 def test_what_an_older_instar_knew_of_an_instance_is_there_for_its_provider_to_take_over(old: Path) -> None:

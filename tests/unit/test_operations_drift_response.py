@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -160,6 +161,25 @@ def test_a_router_is_put_right_and_that_is_written_down(workspace: Any) -> None:
     assert not look(workspace, DriftMemory()).clean
     assert [event.kind for event in workspace.ledger.history(ENV)][-2:] == ["drift", "router-restored"]
     assert look(workspace, DriftMemory()).clean
+
+
+def test_maintenance_that_nobody_said_and_another_page_are_found_and_put_right(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router, memory = workspace.machine.provider.router, DriftMemory()
+    router.maintained.add(ENV)
+    router.pages[ENV] = "<p>ha"
+    found = {one.path: (one.expected, one.observed) for one in look(workspace, memory).findings}
+    assert found == {"maintenance": ("off", "on"), "maintenance: its page": ("the usual one", "another")}
+    assert look(workspace, memory).clean and (router.maintained, router.pages) == (set(), {})
+    assert len(events(workspace, "router-restored")) == 1
+
+    workspace.ledger.set_maintenance(ENV, on=True, page="<p>soon")
+    assert look(workspace, memory).clean, "it was said just now, and is done next"
+    monkeypatch.setattr("instar.drift.check._UNDER_WAY", timedelta(0))
+    found = {one.path: (one.expected, one.observed) for one in look(workspace, memory).findings}
+    assert found == {"maintenance": ("on", "off"), "maintenance: its page": ("the one that was given", "another")}
+    assert look(workspace, memory).clean and (router.maintained, router.pages) == ({ENV}, {ENV: "<p>soon"})
 
 
 def test_what_all_instances_share_is_put_right_and_that_is_written_down(workspace: Any) -> None:

@@ -13,6 +13,7 @@ from instar.control.snapshot import Snapshot
 from instar.definition import Loaded, load
 from instar.drift.check import Checked
 from instar.errors import Cancelled, NotFound, Refused, UsageError
+from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.happenings import RolloutAborted
 from instar.model.plan import PlannedChange
@@ -146,11 +147,12 @@ def test_maintenance_is_recorded_shown_and_said_by_who_deploys(workspace: Simula
     assert status_json(status(workspace, state))["maintenance"] is False
     change = set_maintenance(workspace, state, on=True, page="<p>soon")
     assert maintenance_json(change) == {"service": "web", "environment": "dev", "maintenance": True, "changed": True}
+    state = workspace.ledger.get_environment(DEV)
     assert not set_maintenance(workspace, state, on=True).changed
     assert workspace.simulation.router.pages == {DEV: "<p>soon"}
     assert workspace.simulation.router.request(DEV) is None
     told = [event for event in workspace.ledger.history(DEV) if event.kind == "maintenance"]
-    assert [(event.actor, event.detail) for event in told] == [("ann", {"on": True})]
+    assert [(event.actor, event.detail) for event in told] == [("ann", {"on": True, "page": Digest.of(b"<p>soon")})]
     assert sentence(told[0]) == "web/dev: ann turned maintenance on"
     shown = status(workspace, state)
     assert status_json(shown)["maintenance"] is True
@@ -161,7 +163,8 @@ def test_maintenance_is_recorded_shown_and_said_by_who_deploys(workspace: Simula
     assert rollback(workspace, workspace.ledger.get_environment(DEV)).outcome == "done"
     warned = [one.text for one in said if one.kind == "warning"]
     assert warned == ["web/dev is in maintenance; end it with: instar maintenance web/dev off"] * 2
-    assert set_maintenance(workspace, state, on=False).changed
+    assert set_maintenance(workspace, workspace.ledger.get_environment(DEV), on=False).changed
+    assert workspace.simulation.router.pages == {DEV: "<p>soon"}, "the page of before"
     assert workspace.simulation.router.request(DEV) is not None
     workspace.ledger.verify()
 

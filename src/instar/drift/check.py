@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from datetime import timedelta
+from typing import Final
 
 from instar.drift.rules import Ignored, sort_out
-from instar.drift.traffic import compare, misled, ports
+from instar.drift.traffic import compare, maintenance_differences, misled, ports
 from instar.errors import EnvironmentBusy, InstarError, RouterError, StoreError
 from instar.frozen import dataclass
 from instar.ledger import Ledger
@@ -21,6 +23,7 @@ from instar.store import Store
 from instar.store.hashed_files import HashedFiles
 from instar.threads import at_once
 
+_UNDER_WAY: Final = timedelta(minutes=1)  # a router's lock is waited for half of that
 Damage = tuple[Finding, Set[Digest]]  # and the images that it is about
 
 
@@ -73,6 +76,7 @@ def check(
     findings = [*_that_stay(ledger, instances, releases, found, damaged)] if found or damaged else []
     findings += _network(provider, state, at_rest=at_rest)
     findings += _edge(provider, state, at_rest=at_rest)
+    findings += _maintenance(ledger, provider, state) if at_rest else ()
     findings += _router(ledger, provider, state, instances, releases, at_rest=at_rest)
     left, ignored = sort_out(findings, state.settings.drift.ignore, ledger.now().date())
     return Checked(
@@ -180,6 +184,21 @@ def _edge(provider: Provider, state: EnvironmentState, *, at_rest: bool) -> Iter
         shown = [", ".join(one.sites) or "none" for one in (wanted, names)]
         observed = shown[1] if shown[0] != shown[1] else "the same, otherwise"
         yield Finding(instance=None, kind="router", path="edge: its names", expected=shown[0], observed=observed)
+
+
+def _maintenance(ledger: Ledger, provider: Provider, state: EnvironmentState) -> Iterator[Finding]:
+    """Yield where it is in maintenance otherwise than was said, unless it was said just now: it is done after that, and
+    holds nothing."""
+    now, found = ledger.find_environment(state.id), list[Finding]()
+    if now is None or (now.maintenance.since is not None and ledger.now() - now.maintenance.since < _UNDER_WAY):
+        return
+    try:
+        found += maintenance_differences(provider, now)
+    except (RouterError, EnvironmentBusy) as error:
+        found += _unseen("maintenance", error)
+    after = ledger.find_environment(state.id)
+    if after is not None and after.maintenance == now.maintenance:
+        yield from found
 
 
 def _router(

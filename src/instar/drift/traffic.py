@@ -1,4 +1,4 @@
-"""Does the router send traffic where the ledger says? Pure."""
+"""Does the router send traffic where the ledger says, and answer itself where that was said?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentState, Instance, Release
-from instar.providers.base import RoutedTarget, RouterState, Target
+from instar.providers.base import Provider, RoutedTarget, RouterState, Target
 
 
 def compare(
@@ -42,6 +42,20 @@ def misled(targets: Sequence[Target], router: RouterState) -> Iterator[Finding]:
         target = known.get(one.target.name)
         if target is not None and _is_misled(target, one):
             yield _finding(one, f"{target.address}:{target.port}", f"{one.target.address}:{one.target.port}")
+
+
+def maintenance_differences(provider: Provider, state: EnvironmentState) -> Iterator[Finding]:
+    """Yield where requests are answered with a page, or with another one, and nobody said so."""
+    said, maintains = state.maintenance, provider.maintains
+    if maintains is None or state.active is None:
+        return
+    is_on, page = maintains.maintenance(state.id), maintains.maintenance_page(state.id)
+    if is_on != said.on:
+        expected, observed = (("off", "on"), ("on", "off"))[said.on]
+        yield Finding(instance=None, kind="router", path="maintenance", expected=expected, observed=observed)
+    if said.is_page_known and page != said.page:
+        expected = "the usual one" if said.page is None else "the one that was given"
+        yield Finding(instance=None, kind="router", path="maintenance: its page", expected=expected, observed="another")
 
 
 def _is_misled(target: Target, routed: RoutedTarget) -> bool:

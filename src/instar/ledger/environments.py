@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from instar.errors import NotFound, Refused
 from instar.ledger.events import Events
 from instar.ledger.rows import state_value
@@ -14,11 +16,12 @@ from instar.model.happenings import (
     Checkpoint,
     EnvironmentMade,
     MachineKnown,
+    MaintenanceSet,
     NameAdopted,
     ProjectKnown,
     SettingsChanged,
 )
-from instar.model.release import EnvironmentId, EnvironmentState
+from instar.model.release import EnvironmentId, EnvironmentState, Maintenance
 
 _STATES = """
     SELECT e.*, s.value AS settings, r.id AS rollout_id, r.kind, r.source, r.target, r.state, r.actor, r.started_at,
@@ -47,6 +50,7 @@ _SET_PROJECT = "UPDATE environments SET project = :project WHERE id = :id"
 _UNPROVABLE = "SELECT id, service, environment FROM environments WHERE provable_from IS NULL AND removed_at IS NULL"
 _SET_PROVABLE = "UPDATE environments SET provable_from = :seq WHERE id = :id"
 _SET_MACHINE = "UPDATE environments SET machine = :machine WHERE id = :id"
+_SET_MAINTENANCE = "UPDATE environments SET maintenance = :maintenance WHERE id = :id"
 _COUNT_ANEW = "UPDATE environments SET counted_since = :now WHERE id = :id"
 
 
@@ -143,6 +147,17 @@ class Environments:
                 raise elsewhere(environment, state.machine)
             self._session.write(_SET_MACHINE, id=row_id, machine=machine)
             self._events.record(MachineKnown(machine=machine), environment)
+
+    def set_maintenance(self, environment: EnvironmentId, *, on: bool, page: str | None) -> Maintenance:
+        """Write whether requests of ``environment`` are answered with a page from now on, and with which (None: the
+        usual one)."""
+        with self._events.transaction():
+            row_id, state = self.row_id(environment), self.get_environment(environment)
+            said = Maintenance(on=on, page=page)
+            event = self._events.record(MaintenanceSet(on=on, page=said.page_word), environment, state.active)
+            said = replace(said, since=event.at)
+            self._session.write(_SET_MAINTENANCE, id=row_id, maintenance=canonical(said).decode())
+            return said
 
     def _add_environment(self, environment: EnvironmentId, settings: Settings) -> None:
         now = self._events.clock.text()

@@ -82,7 +82,7 @@ class Ledger:
         self.environments, self.find_environment = environments.environments, environments.find_environment
         self.get_environment, self.save_settings = environments.get_environment, environments.save_settings
         self.set_alarm, self.set_project = environments.set_alarm, environments.set_project
-        self.set_machine = environments.set_machine
+        self.set_machine, self.set_maintenance = environments.set_machine, environments.set_maintenance
         self.names = NameClaims(session, events, environments)
         self.add_release, self.releases, self.get_release = (
             releases.add_release,

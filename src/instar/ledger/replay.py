@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from instar.ledger.session import Engine, Row
-from instar.ledger.tables import Tables, read_tables, stage_columns, text_digest
+from instar.ledger.tables import Tables, maintenance_columns, read_tables, stage_columns, text_digest
 from instar.model.codec import canonical, from_json, parse
 from instar.model.events import read
 from instar.model.happenings import StageChanged
-from instar.model.release import ONLY_ROLE, Stage
+from instar.model.release import ONLY_ROLE, Maintenance, Stage
 from instar.model.stages import stage_after
 
 _ROWS = "SELECT id FROM environments WHERE service || '/' || environment = :place ORDER BY id DESC LIMIT 1"
@@ -115,6 +115,7 @@ def _made(event: Row, detail: Mapping[str, Any]) -> Tables:
         "project": None,
         "machine": None,
         "names": None,
+        "maintenance": maintenance_columns(Maintenance()),
     }
     settings = {"value": _digest(detail["settings"]), "created_at": event["at"]}
     return {
@@ -277,6 +278,9 @@ _CHANGES: Final[Mapping[str, _Change]] = {
     "machine": _of_the_environment(lambda event, detail: {"machine": detail["machine"]}),
     "names": _of_the_environment(
         lambda event, detail: {"names": {"held": detail["held"], "expected": detail["expected"]}}
+    ),
+    "maintenance": _of_the_environment(
+        lambda event, detail: {"maintenance": {"on": detail["on"], "page": detail.get("page"), "since": event["at"]}}
     ),
     "destroying": _of_the_environment(lambda event, detail: {"destroying": 1}),
     "removed": _of_the_environment(lambda event, detail: {"active": None, "removed_at": event["at"]}),

@@ -18,6 +18,7 @@ from instar.model.release import (
     EnvironmentId,
     EnvironmentState,
     Instance,
+    Maintenance,
     OwnNames,
     Release,
     Rollout,
@@ -94,6 +95,7 @@ def state_value(row: Row) -> EnvironmentState:
         project=row["project"],
         machine=row["machine"],
         names=_own_names(row["names"], settings),
+        maintenance=maintenance_value(row["maintenance"]),
         counted_since=_time_or_none(row["counted_since"]),
         alarm_holds=bool(row["alarm_holds"]),
     )
@@ -102,6 +104,10 @@ def state_value(row: Row) -> EnvironmentState:
 def _own_names(text: str | None, settings: Settings) -> OwnNames:
     """Return which names are an environment's: all that its settings say, unless that was written down otherwise."""
     return OwnNames(held=settings.names.sites) if text is None else from_json(OwnNames, parse(text))
+
+
+def maintenance_value(text: str | None) -> Maintenance:
+    return Maintenance() if text is None else from_json(Maintenance, parse(text))
 
 
 @_damage_known

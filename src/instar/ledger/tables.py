@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
+from instar.ledger.rows import maintenance_value
 from instar.ledger.session import Engine
 from instar.model.codec import canonical, from_json, parse, to_json
 from instar.model.environment import Settings
-from instar.model.release import Stage
+from instar.model.release import Maintenance, Stage
 
 Rows = dict[str, dict[str, Any]]  # of a table: a row's key → its columns
 Tables = dict[str, Rows]
@@ -56,6 +57,8 @@ def columns(row: Any) -> dict[str, Any]:
 
 
 def _value(name: str, value: Any) -> Any:
+    if name == "maintenance":
+        return maintenance_columns(maintenance_value(value))
     if value is None:
         return None
     if name in _BY_DIGEST:
@@ -68,6 +71,11 @@ def _value(name: str, value: Any) -> Any:
 def stage_columns(stage: Stage) -> dict[str, Any]:
     """Return where a rollout is as it is compared."""
     return {**to_json(stage), "settings_before": settings_digest(stage.settings_before)}
+
+
+def maintenance_columns(said: Maintenance) -> dict[str, Any]:
+    """Return whether an environment is in maintenance as it is compared."""
+    return {"on": said.on, "page": said.page_word, "since": to_json(said.since)}
 
 
 def settings_digest(settings: Settings | None) -> str | None:

@@ -357,9 +357,10 @@ class CertificateExpiring(Happening):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaintenanceSet(Happening):
-    """Requests are answered with a page from now on, or no longer."""
+    """Requests are answered with a page from now on, or no longer. ``page``: its digest, or "usual"."""
 
     on: bool
+    page: str | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

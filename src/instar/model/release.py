@@ -224,6 +224,24 @@ class OwnNames:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Maintenance:
+    """Whether requests are to be answered with a page, and with which: None is the usual one. ``since``: when that was
+    said, None: never. Of an older Instar's it is not known which page it said."""
+
+    on: bool = False
+    page: str | None = None
+    since: datetime | None = None
+    is_page_known: bool = field(default=True, metadata=ADDED)
+
+    @property
+    def page_word(self) -> str | None:
+        """Return what an event tells of the page: its digest, "usual", or None where it is not known."""
+        if not self.is_page_known:
+            return None
+        return "usual" if self.page is None else Digest.of(self.page.encode())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EnvironmentState:
     """An environment as the ledger has it: its settings and which release has the traffic (None before the first)."""
 
@@ -238,4 +256,5 @@ class EnvironmentState:
     project: str | None = None  # whose definition made it: the id in its lock; None until a lock with an id has come
     machine: str | None = None  # which has it, in a ledger that several share; None: no single one, or nobody else can
     names: OwnNames = OwnNames()
+    maintenance: Maintenance = Maintenance()
     counted_since: datetime | None = None  # when the last alarm was over: replacements before that don't count

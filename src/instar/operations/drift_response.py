@@ -28,6 +28,7 @@ from instar.model.happenings import DriftFound, NetworkRestored, RouterRestored
 from instar.model.progress import Progress, Report
 from instar.model.release import EnvironmentId, EnvironmentState, Instance
 from instar.operations.drift import last_event, resting
+from instar.operations.maintenance import restore_maintenance
 from instar.operations.workspace import Workspace
 from instar.providers.base import RouterPlan
 from instar.providers.facets import require
@@ -254,4 +255,5 @@ def _put_right(workspace: Workspace, state: EnvironmentState) -> None:
     inspects = require(provider.inspects, f"put the router of '{state.id}' right")
     serving = [one for one in instances if one.task is None]
     inspects.restore_router(plan, inspects.targets(serving, ports(releases.values())))
+    restore_maintenance(provider, state)
     workspace.ledger.record(RouterRestored(), state.id, state.active)

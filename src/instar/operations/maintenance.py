@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from instar import durable
-from instar.errors import Refused
-from instar.model.happenings import MaintenanceSet
+from instar.drift.traffic import maintenance_differences
+from instar.errors import EnvironmentBusy, Refused, RouterError
 from instar.model.outcome import MaintenanceChange
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState
@@ -24,16 +24,34 @@ def set_maintenance(
 ) -> MaintenanceChange:
     """Answer the requests of ``environment`` with a page (None: the one before), or no longer. A rollout that is under
     way goes on. Raises Refused where nothing is there that could be answered for, RouterError.
+
+    The ledger is told first: who is killed then is gone on with by whoever puts the router right. What the router
+    refuses is taken back there.
     """
     environment_id, provider = environment.id, workspace.provider(environment.settings.provider)
     require_root_for(workspace, environment.settings.provider, "maintenance")
     maintains = require(provider.maintains, f"put '{environment_id}' into maintenance")
     _require_answerable(workspace, environment)
-    changed = maintains.maintenance(environment_id) != on
-    if changed or page is not None:
-        workspace.ledger.record(MaintenanceSet(on=on), environment_id)
-    maintains.set_maintenance(environment_id, on=on, page=page)
+    changed, said = maintains.maintenance(environment_id) != on, environment.maintenance
+    before = said.page if said.is_page_known else maintains.maintenance_page(environment_id)
+    page = before if page is None else page
+    if changed or (said.on, said.page, said.is_page_known) != (on, page, True):
+        workspace.ledger.set_maintenance(environment_id, on=on, page=page)
+    try:
+        maintains.set_maintenance(environment_id, on=on, page=page)
+    except (RouterError, EnvironmentBusy):
+        workspace.ledger.set_maintenance(environment_id, on=said.on, page=before)
+        raise
     return MaintenanceChange(environment=environment_id, on=on, changed=changed)
+
+
+def restore_maintenance(provider: Provider, environment: EnvironmentState) -> None:
+    """Have the router show what was said last, where it does not. Raises RouterError."""
+    maintains, said = provider.maintains, environment.maintenance
+    if maintains is None or not any(maintenance_differences(provider, environment)):
+        return
+    page = said.page if said.is_page_known else maintains.maintenance_page(environment.id)
+    maintains.set_maintenance(environment.id, on=said.on, page=page)
 
 
 def read_page(path: Path) -> str:

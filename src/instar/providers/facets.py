@@ -161,8 +161,11 @@ class Maintains(Protocol):
     def maintenance(self, environment: EnvironmentId) -> bool:
         """Tell whether that is so now, and will be after the machine is started anew."""
 
-    def set_maintenance(self, environment: EnvironmentId, *, on: bool, page: str | None = None) -> None:
-        """Answer new requests with ``page`` (None: with the one before), or no longer; what is in flight finishes.
+    def maintenance_page(self, environment: EnvironmentId) -> str | None:
+        """Return the page that is, or would be shown; None for the usual one."""
+
+    def set_maintenance(self, environment: EnvironmentId, *, on: bool, page: str | None) -> None:
+        """Answer new requests with ``page`` (None: with the usual one), or no longer; what is in flight finishes.
 
         Checks of the service's health and requests for a preview are answered as ever. Raises RouterError where there
         is no router, or it does not speak http.

@@ -1,4 +1,4 @@
-"""Maintenance of one environment on this machine: its file is the truth, HAProxy's map follows it.
+"""Maintenance of one environment on this machine: its file follows the ledger, HAProxy's map follows its file.
 
 Crash story: the file is written first, then HAProxy's map, then a new page, for which HAProxy is started anew. Whoever
 was killed in between is gone on with by the next call for the router, and a finding of drift until then.
@@ -20,20 +20,23 @@ def is_on(proxy: Proxy) -> bool:
     return maintenance.read(proxy.files.read(proxy.files.maintenance) or "")
 
 
-def switch(proxy: Proxy, text: str, *, on: bool, page: str | None) -> None:
-    """Turn it on or off, with another page where there is one. The caller holds the router's lock; ``text`` is the
-    router's file."""
+def page(proxy: Proxy) -> str | None:
+    """Return the page, None for the usual one: which it is where there is none yet."""
+    found = proxy.files.read(proxy.files.page)
+    return None if found == maintenance.USUAL_PAGE else found
+
+
+def switch(proxy: Proxy, text: str, *, on: bool, page: str) -> None:
+    """Turn it on or off, and have that page. The caller holds the router's lock; ``text`` is the router's file."""
     plan = config.read_plan(text)
     if not plan.http:
         raise RouterError("cannot answer with a page: the service speaks tcp, which the router does not read")
     wanted = replace(plan, form=config.FORM)
-    if page is not None:
-        _require_room(wanted, page)
+    _require_room(wanted, page)
     proxy.files.write(maintenance.render(on), proxy.files.maintenance)
     converge(proxy)  # nobody is let in while HAProxy is started anew
-    changed = page is not None and page != proxy.files.read(proxy.files.page)
-    if page is not None and changed:
-        proxy.files.write(page, proxy.files.page)
+    changed = page != (proxy.files.read(proxy.files.page) or maintenance.USUAL_PAGE)
+    proxy.files.write(page, proxy.files.page)
     if proxy.exists() and (changed or (on and plan.form < config.FORM)):
         held = config.read_slots(text)
         write_files(proxy, wanted)

@@ -25,6 +25,7 @@ from instar.providers.local.proxy import Proxy, describe, place_of, running
 from instar.providers.local.survey import printable
 from instar.router import admin_socket, config, listener, previews, served, slots
 from instar.router.edge.files import remove_door
+from instar.router.maintenance import USUAL_PAGE
 from instar.router.maintenance import answered as answered_with_page
 from instar.router.previews import Previews
 from instar.router.slots import BACKEND, Live, Server, Slots
@@ -174,9 +175,12 @@ class LocalRouter:
     def maintenance(self, environment: EnvironmentId) -> bool:
         return maintenance.is_on(self._proxy(environment))
 
-    def set_maintenance(self, environment: EnvironmentId, *, on: bool, page: str | None = None) -> None:
+    def maintenance_page(self, environment: EnvironmentId) -> str | None:
+        return maintenance.page(self._proxy(environment))
+
+    def set_maintenance(self, environment: EnvironmentId, *, on: bool, page: str | None) -> None:
         with self._changing(environment) as proxy:
-            maintenance.switch(proxy, self._read(proxy), on=on, page=page)
+            maintenance.switch(proxy, self._read(proxy), on=on, page=USUAL_PAGE if page is None else page)
 
     def counters(self, environment: EnvironmentId) -> Counters:
         proxy = self._proxy(environment)
