@@ -26,6 +26,7 @@ else:
 
         def make(cls: type[T]) -> type[T]:
             own = set(vars(cls))
+            cls.__doc__ = cls.__doc__ or cls.__name__  # the library would make one of the signature, which takes longer
             made = dataclasses.dataclass(init=False, repr=False, eq=False, kw_only=kw_only, slots=slots)(cls)
             made.__setattr__, made.__delattr__ = _refuse_to_set, _refuse_to_delete
             if "__repr__" not in own:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.definition import load, parse
+from instar.definition import load, load_name, parse
 from instar.errors import DefinitionError, DefinitionUnreadable
 from instar.model.definition import (
     Definition,
@@ -252,3 +252,41 @@ def test_importing_the_room_brings_in_nothing_heavy() -> None:
     environment = {**os.environ, "COVERAGE_PROCESS_START": ""}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("name: shop\nimage: {", "shop"),  # what is broken below keeps nobody from a rollback
+        ("# ours\n\nname: shop   # the first\n\n# more\nimage: {}\n", "shop"),
+        ("name: shop\n", "shop"),
+        ("---\nname: shop\n", "shop"),
+        ("image: {}\nname: shop\n", "shop"),
+        ('name: "shop"\n', "shop"),
+    ],
+)
+def test_a_name_is_read_whatever_else_there_is(tmp_path: Path, text: str, found: str) -> None:
+    file = tmp_path / "instar.yaml"
+    file.write_text(text)
+    assert load_name(file) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name: shop\n  and more\n",
+        "name: shop\nname: other\n",
+        'name: shop\n"name": other\n',
+        "name: true\nimage: {}\n",
+        "name: Shop\nimage: {}\n",
+        "name: shop\n- image\n",
+        "name: shop\n\tx: 1\n",
+        "name:shop\nimage: {}\n",
+        "",
+    ],
+)
+def test_a_name_that_is_none_or_two_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "instar.yaml"
+    file.write_text(text)
+    with pytest.raises(DefinitionError):
+        load_name(file)

@@ -158,9 +158,12 @@ def test_no_answer_is_said() -> None:
     with serving(lambda connection: None) as port:
         cause = f"the connection to port {port} was closed without an answer"
         assert checks.ask_http("127.0.0.1", port, http(), "localhost").cause == cause
-    assert checks.ask_http("127.0.0.1", port, http(), "localhost").cause == f"connection refused on port {port}"
-    address = f"http://127.0.0.1:{port}/x"
-    assert checks.ask_url(url(address)).cause == f"GET {address}: connection refused on port {port}"
+    with socket.socket() as closed:  # it has the port, so that nobody else listens there meanwhile
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        assert checks.ask_http("127.0.0.1", port, http(), "localhost").cause == f"connection refused on port {port}"
+        address = f"http://127.0.0.1:{port}/x"
+        assert checks.ask_url(url(address)).cause == f"GET {address}: connection refused on port {port}"
 
 
 def test_what_is_asked_for_is_sent_as_http_has_it() -> None:

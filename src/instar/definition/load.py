@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 from pathlib import Path
 
 from instar.definition.author_files import AuthorFile, open_author_file
@@ -13,6 +14,11 @@ from instar.errors import DefinitionError, DefinitionUnreadable
 from instar.frozen import dataclass
 from instar.model.definition import Definition
 
+# A file that begins with the service's name, as all are written: no more of it has to be read to know that one.
+_EMPTY = r"(?:[ \t]*(?:#.*)?\n)*"
+_BEGINS_WITH_NAME = re.compile(
+    rf"{_EMPTY}name: +(?!(?:true|false|null)\s)([a-z][a-z0-9-]*)[ \t]*(?: #.*)?\n{_EMPTY}(?=[a-z])"
+)
 _INIT = "instar init writes a definition that works as it is"
 
 
@@ -73,7 +79,8 @@ def load(path: Path) -> Loaded:
 def load_name(path: Path) -> str:
     """Return the service's name in the definition at ``path``, as :func:`load` would read it, whatever else is in it.
 
-    Raises DefinitionUnreadable, and DefinitionError where it is no YAML that a definition may be, or has no name.
+    Raises DefinitionUnreadable, and DefinitionError where it does not begin with its name, and is no YAML that a
+    definition may be, or has none.
     """
     found = _opened(path)
     with found.discreet(str(path)):
@@ -110,6 +117,10 @@ def parse(text: str, file: str) -> Loaded:
 def _name(text: str, file: str) -> str:
     from instar.definition import forms
 
+    begin = _BEGINS_WITH_NAME.match(text)
+    if begin is not None and not re.search(r"^[\"']?name\b", text[begin.end() :], re.MULTILINE):
+        with contextlib.suppress(forms.Misfit):
+            return forms.name(begin[1])
     problems = Problems(file)
     root = read(text, problems)
     node = root.entries.get("name") if isinstance(root, Mapping) else None

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 from instar import durable
 from instar.definition.author_files import AuthorFile, open_author_file, read_author_file
 from instar.errors import LockError, LockMissing
+from instar.lock.project_id import FORM, SIZE_LIMIT_BYTES
 from instar.model.digest import Digest
 from instar.model.lock import ASKED, BAKE_FORMATS, ESSENTIAL, Lock, Package, Requested, Suite, Wheel
 
@@ -24,7 +25,6 @@ T = TypeVar("T")
 
 VERSION = 2
 VERSIONS = (1, VERSION)  # those that are read; version 1 has no ``id`` and no ``why``
-SIZE_LIMIT_BYTES = 16 << 20
 
 _KEYS = ("instar-lock", "bake-format", "architecture", "requested", "suites", "packages", "python", "wheels")
 _PACKAGE_KEYS = ("name", "version", "architecture", "size", "sha256", "label", "suite", "path", "step")
@@ -49,7 +49,7 @@ _PYTHON = re.compile(r"3\.\d{1,3}\Z")
 _BASE = re.compile(r"[a-z]+:[a-z][a-z0-9-]*\Z")
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")
 _LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*\Z")
-_ID = re.compile(r"[0-9a-f]{32}\Z")
+_ID = re.compile(FORM + r"\Z")
 _PACKAGE_WHY = re.compile(rf"(?:{ESSENTIAL}|{ASKED}|needed by [a-z0-9][a-z0-9+.-]*)\Z")
 _WHEEL_WHY = re.compile(rf"(?:{ASKED}|needed by [a-z0-9](?:[a-z0-9-]*[a-z0-9])?)\Z")
 _SHOWN_CHARACTERS = 100

@@ -45,13 +45,11 @@ def require_own_beside(state: EnvironmentState, file: Path) -> None:
     A lock that is missing or damaged says nothing of it: then the name has to do, so that nobody is kept from a
     rollback by a file that a rollback does not need.
     """
-    from instar.lock.file import read
+    from instar.lock.project_id import read_project_id
 
-    try:
-        found = read(file.with_suffix(".lock")).id
-    except LockError:
+    if state.project is None:
         return
-    if state.project is not None and found not in (None, state.project):
+    if read_project_id(file.with_suffix(".lock")) not in (None, state.project):
         raise another_project(state.id, f"or, if you mean that one, write {state.id}")
 
 

@@ -39,7 +39,7 @@ def ask_http(address: str, port: int, health: Health) -> Probe:
     path = health.path or "/"
     deadline = Deadline.after(health.timeout_ms / 1000)
     try:
-        with socket.create_connection((address, port), timeout=deadline.require_s()) as connection:
+        with _connected(address, port, deadline.require_s()) as connection:
             connection.sendall(_request(path, health.host))
             line = _status_line(connection, deadline)
     except TimeoutError:
@@ -55,12 +55,24 @@ def ask_http(address: str, port: int, health: Health) -> Probe:
 def ask_tcp(address: str, port: int, health: Health) -> Probe:
     """Connect."""
     try:
-        with socket.create_connection((address, port), timeout=health.timeout_ms / 1000):
+        with _connected(address, port, health.timeout_ms / 1000):
             return WELL_PROBE
     except TimeoutError:
         return ill(f"port {port} did not accept within {health.timeout_ms / 1000:g} s")
     except OSError as error:
         return unreached(error, port)
+
+
+def _connected(address: str, port: int, timeout_s: float) -> socket.socket:
+    """Connect to an address that is known: nothing is looked up."""
+    connection = socket.socket()
+    try:
+        connection.settimeout(timeout_s)
+        connection.connect((address, port))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def ask_command(names: InstanceNames, command: Sequence[str], timeout_ms: int) -> Probe:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import ssl
 from collections.abc import Mapping, Sequence
 
 from instar.errors import RouterError
@@ -16,6 +15,8 @@ from instar.router.edge.files import EdgeFiles
 
 def checked(certificate: EdgeCertificate) -> str:
     """Return a certificate and its key as one text of PEM. Raises RouterError when they don't belong together."""
+    import ssl
+
     pem = certificates.normal(certificate.chain) + certificates.normal(certificate.key)
     try:
         with os.fdopen(os.memfd_create("certificate"), "w") as file:  # the key is on no disk but where it is kept
