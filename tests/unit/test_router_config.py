@@ -10,6 +10,7 @@ import pytest
 
 from instar.errors import RouterError
 from instar.model.definition import Headers
+from instar.model.requests import Requests
 from instar.router.address import Address, parse
 from instar.router.config import FORM, Plan, frame, read_plan, read_slots, refilled, render
 from instar.router.slots import Server, Slots, padded
@@ -99,6 +100,17 @@ def test_requests_wait_only_where_that_is_asked_for() -> None:
     assert "  server again [::1]:80 source ::1 send-proxy-v2\n" in render(everywhere, HELD, confined=True)
 
 
+def test_bodies_are_counted_at_every_door_where_that_is_asked_for() -> None:
+    new = replace(PLAN, form=FORM, door=True, preview="127.0.0.1:8081")
+    limited = replace(new, requests=Requests(largest_body_bytes=5_000))
+    text = render(limited, HELD, confined=True)
+    assert (read_plan(text), read_slots(text)) == (limited, HELD)
+    assert text.count("  filter lua.body 5000\n") == text.count(" gt 5000 }\n") == 3
+    plain = render(new, HELD, confined=True)
+    assert "body" not in plain and frame(plain) != frame(text)
+    assert frame(render(replace(limited, requests=Requests()), HELD, confined=True)) == frame(plain)
+
+
 def test_connections_are_kept_only_where_that_is_asked_for() -> None:
     plain = render(replace(PLAN, form=FORM, preview="header"), HELD, confined=True)
     assert "  option http-server-close\n" in plain and not any(word in plain for word in ("http-reuse", "sni", "pool"))
@@ -151,6 +163,8 @@ def test_a_socket_that_a_wider_one_covers_is_kept_open() -> None:
     + [{"headers": Headers(size_bytes=size)} for size in (0, -1, 1 << 21)]
     + [{"headers": Headers(count=count)} for count in (0, 4_001)]
     + [{"keep_alive_ms": kept} for kept in (-1, 1, 999, 2**31)]
+    + [{"requests": Requests(largest_body_bytes=size)} for size in (0, -1, (1 << 50) + 1)]
+    + [{"requests": Requests(largest_body_bytes=1024), "protocol": "tcp"}]
     + [{"wait_ms": -1}, {"wait_ms": 2**31}]
     + [{"accept_proxy": (text,)} for text in ("", "example.org", "10.0.0.1/8", "10.0.0.0/8\n", "::1 10.0.0.1", "+f x")],
 )

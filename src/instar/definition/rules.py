@@ -18,6 +18,8 @@ LONGEST_NAMES: Final = 48  # service and environment: with release and instance 
 
 _NOT_IN_IMAGE: Final = ("/proc", "/sys", "/dev", "/run")
 _NOT_A_VOLUME: Final = (*_NOT_IN_IMAGE, "/tmp")  # noqa: S108  a name, nothing is written there
+_UNREAD: Final = "the router does not read what a service of tcp is sent; remove it, or 'protocol: tcp'"
+_OF_HTTP: Final = ("requests",)  # keys of an environment about what is sent
 _SYSTEM: Final = ("/", "/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/opt/venv", "/sbin", "/usr", "/var")
 
 
@@ -78,8 +80,7 @@ def service(reading: Reading, problems: Problems) -> None:
     _check_volumes(readings(reading.get("volumes")), problems)
     for key in ("headers", "keep_alive"):
         if key in reading.values and reading.get("protocol") == "tcp":
-            advice = "the router does not read what a service of tcp is sent; remove it, or 'protocol: tcp'"
-            blame(reading, key, problems, advice)
+            blame(reading, key, problems, _UNREAD)
     for asked in readings(reading.get("smoke")):
         rollout_rules.answerable(asked, reading, problems)
     for task in (*readings(reading.get("before")), *readings(reading.get("after"))):
@@ -277,8 +278,12 @@ def _check_environment(one: Reading, service: Reading, problems: Problems) -> No
     port, listen = service.get("port"), one.get("listen")
     if port is None and "listen" in one.values:
         blame(one, "listen", problems, "the service has no port to send requests to; add service.port, or remove this")
-    if port is None and "accept_proxy" in one.values:
-        blame(one, "accept_proxy", problems, "the service has no port, so nobody connects to it; remove this")
+    for key in ("accept_proxy", *_OF_HTTP):
+        if port is None and key in one.values:
+            blame(one, key, problems, "the service has no port, so nobody connects to it; remove this")
+    for key in _OF_HTTP:
+        if key in one.values and service.get("protocol") == "tcp":
+            blame(one, key, problems, _UNREAD)
     if port not in (None, FAILED) and listen == ():
         advice = "the service has a port; say where it is reached, such as 'listen: 127.0.0.1:8080'"
         problems.add(one.node.mark, f"{one.path}: 'listen' is missing; {advice}")

@@ -17,6 +17,7 @@ from instar.entry_points import find_provider, provider_names
 from instar.model import definition as model
 from instar.model import environment
 from instar.model.codec import to_json
+from instar.model.requests import Requests
 
 DEFAULT_STEPS: Final = (10, 50)  # of a canary, in percent
 
@@ -157,6 +158,7 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
         elsewhere=_ENVIRONMENT_ELSEWHERE, installed=_provider_sections),
     environment.Listen: About("a section such as {https: [shop.example]}", check=rules.listen,
         elsewhere=_LISTEN_ELSEWHERE),
+    Requests: About("a section such as {largest_body: 10M}"),
     environment.Tls: About("a section such as {certificate: tls/shop.pem, key: tls/shop.key}", make=_tls,
         check=rules.tls),
     environment.SecretFile: About("a section such as {file: secrets/token}", make=_file_of,

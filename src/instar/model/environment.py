@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, Literal
 from instar.frozen import dataclass
 from instar.model.codec import ADDED
 from instar.model.declaration import key
+from instar.model.requests import Requests
 
 MACHINE: Final = "machine"
 PAUSE_MS: Final = 30_000  # of a step that says nothing else
@@ -286,6 +287,9 @@ class Settings:
         "Servers in front, by address or network: their connections begin with the PROXY protocol's header (version 1 "
         "or 2), which says who asks. Nobody else's do.", "network", or_one=True,
         expected="an address such as '10.0.0.7', or a list of them", added=True))
+    requests: Requests = field(default=Requests(), metadata=key(
+        "What the router takes from clients, of a service of http. A change applies at once, and makes no release.",
+        added=True))
     instances: int = field(default=1, metadata=key("How many instances run.", low=1, high=100))
     rollout: Rollout = field(default=Rollout(), metadata=key("How the traffic moves to a new release."))
     preview: str | None = field(default=None, metadata=key(

@@ -17,6 +17,7 @@ from instar.model.digest import Digest
 from instar.model.environment import Check, HostNames, Network, Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, OwnNames, Release, Served
+from instar.model.requests import Requests
 from instar.model.survey import Survey
 
 if TYPE_CHECKING:
@@ -160,6 +161,7 @@ class RouterPlan:
     keep_alive_ms: int = 0  # targets keep idle connections open for so long; 0: each request has one of its own
     names: HostNames = field(default=HostNames(), metadata=ADDED)  # whose requests the machine's edge passes on
     expected: tuple[str, ...] = field(default=(), metadata=ADDED)  # names that stay where they are until it serves
+    requests: Requests = field(default=Requests(), metadata=ADDED)  # what is taken from clients
 
     @property
     def fingerprint(self) -> str:
@@ -200,6 +202,7 @@ class RouterPlan:
             keep_alive_ms=min(one.keep_alive_ms or 0 for one in together) if http else 0,
             names=settings.names if own is None else settings.names.only(own.held),
             expected=() if own is None else own.expected,
+            requests=settings.requests if http else Requests(),
         )
 
 

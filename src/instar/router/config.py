@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import Final, get_args
 
@@ -19,7 +20,8 @@ from instar.errors import RouterError
 from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical, from_json, parse
 from instar.model.definition import Headers
-from instar.router import address, checking, connections, headers, maintenance, previews, served, waiting
+from instar.model.requests import Requests
+from instar.router import address, bodies, checking, connections, headers, maintenance, previews, served, waiting
 from instar.router.address import Address
 from instar.router.slots import BACKEND, FALL, FREE, HEAVIEST, RISE, Server, Slots
 
@@ -66,6 +68,7 @@ class Plan:
     keep_alive_ms: int = field(default=0, metadata=ADDED)
     form: int = field(default=1, metadata=ADDED)
     door: bool = field(default=False, metadata=ADDED)
+    requests: Requests = field(default=Requests(), metadata=ADDED)
 
     @property
     def http(self) -> bool:
@@ -156,6 +159,12 @@ def variables(plan: Plan) -> tuple[str, ...]:
     return (*(f"{LISTEN}{index}" for index, _ in enumerate(plan.addresses)), *doors)
 
 
+def scripts(plan: Plan) -> Mapping[str, str]:
+    """Return what HAProxy reads besides when it starts: the names of files beside its own, and what is in them."""
+    waits = {waiting.SCRIPT: waiting.TEXT} if plan.wait_ms else {}
+    return {**waits, **({bodies.SCRIPT: bodies.TEXT} if bodies.counted(plan.requests) else {})}
+
+
 def _held(match: re.Match[str]) -> Server | None:
     if match["name"] is None:
         return None
@@ -180,6 +189,7 @@ def _require(plan: Plan) -> None:
         raise RouterError(f"cannot read the router's file: a newer Instar wrote it (form {plan.form})")
     _require_check(plan)
     _require_numbers(plan)
+    _require_requests(plan)
     if plan.preview and not plan.http:
         raise RouterError("cannot configure a router: there is no preview of a service that does not speak http")
     if plan.protocol not in get_args(connections.Protocol):
@@ -214,6 +224,14 @@ def _require_numbers(plan: Plan) -> None:
         )
 
 
+def _require_requests(plan: Plan) -> None:
+    if plan.requests != Requests() and not plan.http:
+        raise RouterError("cannot configure a router: it does not read requests that are not of http")
+    largest = plan.requests.largest_body_bytes
+    if largest is not None and not 0 < largest <= bodies.LARGEST_BYTES:
+        raise RouterError(f"cannot configure a router: no body can have {largest} bytes at the most")
+
+
 def _is_network(text: str) -> bool:
     try:
         return str(ipaddress.ip_network(text)) in (text, f"{text}/32", f"{text}/128")
@@ -235,9 +253,9 @@ def _global(plan: Plan, confined: bool) -> str:
     if plan.form > 1:
         lines += headers.room(plan.headers) if plan.http else ()
         lines.append(f"  tune.sndbuf.server {SENT_AHEAD_BYTES}")
-    if plan.preview or plan.wait_ms or plan.maintained:
-        lines.append("  default-path config")  # where the maps, the script and the page are
-    lines += waiting.load(plan.wait_ms)
+    if plan.preview or plan.maintained or scripts(plan):
+        lines.append("  default-path config")  # where the maps, the scripts and the page are
+    lines += [*waiting.load(plan.wait_ms), *bodies.load(plan.requests)]
     if confined:
         root = f'"${{{DOOR_ROOT}}}"' if plan.door else "/var/lib/haproxy"
         lines += ["  user haproxy", "  group haproxy", f"  chroot {root}"]
@@ -274,13 +292,15 @@ def _defaults(plan: Plan) -> str:
 
 def _frontends(plan: Plan) -> str:
     names = variables(plan)
-    rules = [*_in_front(plan), *(headers.rules(plan.form, proxied=bool(plan.accept_proxy)) if plan.http else ())]
+    limits = bodies.rules(plan.requests)
+    sent = headers.rules(plan.form, proxied=bool(plan.accept_proxy)) if plan.http else ()
+    rules = [*_in_front(plan), *limits, *sent]
     lines: list[str] = []
     if plan.public:
         binds = [f'  bind "fd@${{{name}}}" # {where}' for name, where in zip(names, plan.public, strict=False)]
         lines += ["frontend public", *binds, *rules, *_selection(plan)]
     if plan.door:
-        lines += ["frontend door", *_DOOR, *_selection(plan)]
+        lines += ["frontend door", *_DOOR, *limits, *_selection(plan)]
     if plan.preview_address:
         lines += previews.frontend(names[len(plan.public)], plan.preview_address, rules)
     return "\n".join(lines)

@@ -9,6 +9,7 @@
     ├── maintenance.map           whether requests are answered with maintenance.html, beside it; the truth too
     ├── preview.map               which server a request for one release goes to, where there are previews
     ├── wait.lua                  how HAProxy holds requests, where they wait for an instance
+    ├── body.lua                  how it counts their bodies, where there is a limit
     ├── holder.json               locked by the holder for as long as it lives; who it is and which HAProxy is its own
     └── holder.log                what the holder and HAProxy say
     run/routers/HASH.sock         HAProxy's admin socket
@@ -34,7 +35,7 @@ from instar.model.codec import from_json, parse
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.process import Process
-from instar.router import maintenance, waiting
+from instar.router import maintenance
 from instar.router.previews import MAP
 from instar.waiting import Deadline, until
 
@@ -165,9 +166,8 @@ class RouterFiles(HaproxyFiles):
     def page(self) -> Path:
         return self.directory / maintenance.PAGE
 
-    @property
-    def script(self) -> Path:
-        return self.directory / waiting.SCRIPT
+    def script(self, name: str) -> Path:
+        return self.directory / name
 
     def remove(self) -> None:
         """Remove all of it, and what it alone needed. Nothing of it may run."""

@@ -26,6 +26,7 @@ from instar.model.definition import Service
 from instar.model.environment import Check, Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, Release, Served
+from instar.model.requests import Requests
 from instar.process import Process
 from instar.providers.base import Observation, Observed, Probe, RouterPlan, Traffic, Traits
 from instar.providers.commands import command_of
@@ -82,6 +83,8 @@ class TrialProvider:
             raise Refused(f"cannot run {settings.instances} instances of '{environment}': trial.most is {most}")
         if service.volumes or settings.network.allow or settings.preview or settings.accept_proxy:
             raise Refused("cannot run this: trial has no volumes, networks, previews or PROXY protocol")
+        if settings.requests != Requests():
+            raise Refused("cannot run this: trial reads no requests")
         for address in set(settings.listen) - set(self._listening(environment)):
             host, port = address.rsplit(":", 1)
             try:

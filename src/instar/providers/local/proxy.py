@@ -113,7 +113,7 @@ class Proxy(HeldHaproxy):
         record = self.files.record()
         with self._listening(plan, record) as sockets:
             self.files.make()
-            self.write_script(plan)
+            self.write_scripts(plan)
             listening = dict(zip(config.variables(plan), sockets, strict=True))
             self.put(self.render(plan, held), listening, record, self._seen(plan))
 
@@ -148,15 +148,15 @@ class Proxy(HeldHaproxy):
                     return found
         return listener.door_opened(self.door, *haproxy_owner())
 
-    def write_script(self, plan: config.Plan) -> None:
-        """HAProxy reads it whenever it starts, so it is there before a file names it."""
-        if not plan.wait_ms:
-            return
-        self.files.make()
-        with contextlib.suppress(RouterError):  # what cannot be read is written anew
-            if self.files.read(self.files.script) == waiting.TEXT:
-                return
-        self.files.write(waiting.TEXT, self.files.script)
+    def write_scripts(self, plan: config.Plan) -> None:
+        """HAProxy reads them whenever it starts, so they are there before a file names them."""
+        for name, text in config.scripts(plan).items():
+            self.files.make()
+            there = None
+            with contextlib.suppress(RouterError):  # what cannot be read is written anew
+                there = self.files.read(self.files.script(name))
+            if there != text:
+                self.files.write(text, self.files.script(name))
 
 
 def describe(pid: int) -> str | None:

@@ -63,7 +63,7 @@ class LocalRouter:
                 wanted = wanted.after(config.read_plan(text))
             new = proxy.render(wanted, held)
             _write_previews_anew(proxy, wanted, held)  # HAProxy does not start without
-            proxy.write_script(wanted)
+            proxy.write_scripts(wanted)
             maintenance.write_files(proxy, wanted)
             if text is None or config.frame(text) != config.frame(new) or not proxy.current():
                 proxy.replace(wanted, held)
@@ -161,7 +161,7 @@ class LocalRouter:
                 before = config.read_plan(text or "")
                 wanted = replace(wanted.after(before), form=before.form)
             new = proxy.render(wanted, held)
-            proxy.write_script(wanted)
+            proxy.write_scripts(wanted)
             maintenance.write_files(proxy, wanted)
             if text is None or config.frame(text) != config.frame(new) or routing.must_be_replaced(proxy, text, held):
                 _write_previews_anew(proxy, wanted, held)

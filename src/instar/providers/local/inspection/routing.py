@@ -15,7 +15,7 @@ from instar.model.drift import Finding
 from instar.providers.base import Target
 from instar.providers.local.inspection import haproxy
 from instar.providers.local.proxy import Proxy
-from instar.router import config, listener, slots, waiting
+from instar.router import config, listener, slots
 from instar.router.address import Address
 from instar.router.files import HaproxyFiles, Record
 from instar.router.slots import FREE, Live, Server, Slots
@@ -41,8 +41,8 @@ def differences(proxy: Proxy) -> Iterator[Finding]:
             expected = proxy.render(plan, held)
             if text != expected:
                 yield changed_line(_FILE, expected, text)
-            if plan.wait_ms:
-                yield from _changed_script(proxy)
+            for name, script in config.scripts(plan).items():
+                yield from _changed_script(proxy, name, script)
         except RouterError as error:
             yield _finding(_FILE, "what Instar wrote", error.message)
     if unsaid is not None:
@@ -149,17 +149,17 @@ def _weighted(server: Server | None, weight: int) -> Server | None:
     return None if server is None else replace(server, weight=weight)
 
 
-def _changed_script(proxy: Proxy) -> Iterator[Finding]:
-    """Yield what differs in the script that HAProxy reads when it starts."""
+def _changed_script(proxy: Proxy, name: str, wanted: str) -> Iterator[Finding]:
+    """Yield what differs in a script that HAProxy reads when it starts."""
     try:
-        script = proxy.files.read(proxy.files.script)
+        script = proxy.files.read(proxy.files.script(name))
     except RouterError as error:
-        yield _finding(waiting.SCRIPT, "what Instar wrote", error.message)
+        yield _finding(name, "what Instar wrote", error.message)
         return
     if script is None:
-        yield _finding(waiting.SCRIPT, "what Instar wrote", "it is gone")
-    elif script != waiting.TEXT:
-        yield changed_line(waiting.SCRIPT, waiting.TEXT, script)
+        yield _finding(name, "what Instar wrote", "it is gone")
+    elif script != wanted:
+        yield changed_line(name, wanted, script)
 
 
 def changed_line(file: str, expected: str, text: str) -> Finding:
