@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, Event, RequestReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
+from h2.exceptions import StreamClosedError
 
 ENDED = ("grpc-status", "0")
 PREFACE = b"PRI * HTTP/2.0"
@@ -50,7 +52,7 @@ class EchoServer:
             threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
 
     def _talk(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
+        with connection, contextlib.suppress(OSError, StreamClosedError):
             text = connection.recv(65_536)
             if not text.startswith(PREFACE):
                 self.refused += bool(text)
@@ -107,8 +109,8 @@ class Caller:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def call(self, path: str, messages: Sequence[bytes], *more: tuple[str, str]) -> Answer:
-        """Send one message after the other, each when the one before was answered; return what came."""
+    def call(self, path: str, messages: Sequence[bytes], *more: tuple[str, str], pause_s: float = 0) -> Answer:
+        """Send one message after the other, each ``pause_s`` after the one before was answered; return what came."""
         stream, answer = self._speaking.get_next_available_stream_id(), Answer()
         self._speaking.send_headers(
             stream,
@@ -119,6 +121,9 @@ class Caller:
         )
         sent = b""
         for message in messages:
+            time.sleep(pause_s if sent else 0)
+            if answer.over:
+                break
             self._speaking.send_data(stream, message)
             sent += message
             self._until(answer, lambda: len(answer.data) >= len(sent))  # noqa: B023  called before the next one

@@ -10,7 +10,7 @@ import pytest
 
 from instar.errors import RouterError
 from instar.model.definition import Headers
-from instar.model.requests import Requests
+from instar.model.requests import Compression, Rate, Requests
 from instar.router.address import Address, parse
 from instar.router.config import FORM, Plan, frame, read_plan, read_slots, refilled, render
 from instar.router.slots import Server, Slots, padded
@@ -105,10 +105,30 @@ def test_bodies_are_counted_at_every_door_where_that_is_asked_for() -> None:
     limited = replace(new, requests=Requests(largest_body_bytes=5_000))
     text = render(limited, HELD, confined=True)
     assert (read_plan(text), read_slots(text)) == (limited, HELD)
-    assert text.count("  filter lua.body 5000\n") == text.count(" gt 5000 }\n") == 3
+    assert text.count("  filter lua.body 5000 2147483647\n") == text.count(" gt 5000 }\n") == 3
     plain = render(new, HELD, confined=True)
     assert "body" not in plain and frame(plain) != frame(text)
     assert frame(render(replace(limited, requests=Requests()), HELD, confined=True)) == frame(plain)
+
+
+def test_limits_are_in_the_file_only_where_they_are_asked_for() -> None:
+    new = replace(PLAN, form=FORM, door=True, preview="header")
+    requests = Requests(body_within_ms=5_000, rate=Rate(requests=7, within_ms=10_500))
+    limited = replace(new, requests=requests, compression=Compression(types=("text/html",)), stream_timeout_ms=10**8)
+    text = render(limited, HELD, confined=True)
+    assert (read_plan(text), read_slots(text)) == (limited, HELD)
+    public = text.partition("frontend public\n")[2].partition("\nfrontend door\n")[0]
+    assert public.index("track-sc1") < public.index("wait-for-body") < public.index("del-header"), (
+        "before it is changed"
+    )
+    assert text.count(" Retry-After 11 ") == text.count("wait-for-body time 5000ms\n") == 2, "at both doors"
+    assert text.count("  compression algo gzip\n") == text.count(" set-timeout server 100000000ms ") == 2, (
+        "and previews"
+    )
+    assert "  timeout client 100000000ms\n" in text and "  timeout server 60000ms\n" in text
+    assert "  hard-stop-after 100000000ms\n" in text
+    plain = render(new, HELD, confined=True)
+    assert not any(word in plain for word in ("sc1", "body", "compression", "set-timeout", "clients"))
 
 
 def test_connections_are_kept_only_where_that_is_asked_for() -> None:
@@ -164,7 +184,22 @@ def test_a_socket_that_a_wider_one_covers_is_kept_open() -> None:
     + [{"headers": Headers(count=count)} for count in (0, 4_001)]
     + [{"keep_alive_ms": kept} for kept in (-1, 1, 999, 2**31)]
     + [{"requests": Requests(largest_body_bytes=size)} for size in (0, -1, (1 << 50) + 1)]
-    + [{"requests": Requests(largest_body_bytes=1024), "protocol": "tcp"}]
+    + [{"requests": Requests(body_within_ms=ms)} for ms in (0, -1, 2**31)]
+    + [
+        {"requests": Requests(rate=Rate(requests=n, within_ms=ms))}
+        for n, ms in ((0, 1), (10**7, 1), (1, 0), (1, 10**9))
+    ]
+    + [{"compression": Compression(types=(text,))} for text in ("", "html", "a/b c", "a/b\n", "A/b", "a/b;c", "é/a")]
+    + [{"stream_timeout_ms": ms} for ms in (-1, 2**31)]
+    + [
+        {**one, "protocol": "tcp", "health_path": None}
+        for one in (
+            {"requests": Requests(largest_body_bytes=1024)},
+            {"requests": Requests(rate=Rate(requests=1))},
+            {"compression": Compression()},
+            {"stream_timeout_ms": 1_000},
+        )
+    ]
     + [{"wait_ms": -1}, {"wait_ms": 2**31}]
     + [{"accept_proxy": (text,)} for text in ("", "example.org", "10.0.0.1/8", "10.0.0.0/8\n", "::1 10.0.0.1", "+f x")],
 )

@@ -26,6 +26,7 @@ SIZE: Final = r"(\d{1,13})([KMGT])i?"
 MODE: Final = r"(?:0|0o)?([0-7]{3})"
 HEALTH_PATH: Final = r"/[A-Za-z0-9/._~!*()@:&=+,%?-]*"
 HOST: Final = r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9_])?(:[0-9]{1,5})?"
+MEDIA_TYPE: Final = r"[a-z0-9]{1,60}/[a-z0-9.+-]{1,80}"
 PORT: Final = r"([1-9]\d{0,4})(?:/(tcp|udp))?"
 
 MANUAL: Final = "manual"
@@ -291,6 +292,14 @@ def host(text: str) -> str:
     """What a request calls the service: a name or an IPv4 address, with a port or without."""
     if not fits(HOST, text) or not 0 < int(text.partition(":")[2] or 80) <= 65535:
         raise Misfit("write it without 'http://' and without a path" if "/" in text else "")
+    return text
+
+
+def media_type(text: str) -> str:
+    """A type of answers as ``Content-Type`` begins with it, in small letters."""
+    if not fits(MEDIA_TYPE, text):
+        better = text.partition(";")[0].strip().lower()
+        raise Misfit(f"did you mean '{better}'?" if better != text and fits(MEDIA_TYPE, better) else "")
     return text
 
 

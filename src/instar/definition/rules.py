@@ -19,7 +19,7 @@ LONGEST_NAMES: Final = 48  # service and environment: with release and instance 
 _NOT_IN_IMAGE: Final = ("/proc", "/sys", "/dev", "/run")
 _NOT_A_VOLUME: Final = (*_NOT_IN_IMAGE, "/tmp")  # noqa: S108  a name, nothing is written there
 _UNREAD: Final = "the router does not read what a service of tcp is sent; remove it, or 'protocol: tcp'"
-_OF_HTTP: Final = ("requests",)  # keys of an environment about what is sent
+_OF_HTTP: Final = ("requests", "compression")  # keys of an environment about what is sent
 _SYSTEM: Final = ("/", "/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/opt/venv", "/sbin", "/usr", "/var")
 
 
@@ -81,6 +81,9 @@ def service(reading: Reading, problems: Problems) -> None:
     for key in ("headers", "keep_alive"):
         if key in reading.values and reading.get("protocol") == "tcp":
             blame(reading, key, problems, _UNREAD)
+    timeouts = reading.get("timeouts")
+    if isinstance(timeouts, Reading) and "stream" in timeouts.values and reading.get("protocol") == "tcp":
+        blame(timeouts, "stream", problems, f"'tunnel' is for connections of tcp; {_UNREAD}")
     for asked in readings(reading.get("smoke")):
         rollout_rules.answerable(asked, reading, problems)
     for task in (*readings(reading.get("before")), *readings(reading.get("after"))):

@@ -17,7 +17,7 @@ from instar.entry_points import find_provider, provider_names
 from instar.model import definition as model
 from instar.model import environment
 from instar.model.codec import to_json
-from instar.model.requests import Requests
+from instar.model.requests import Compression, Rate, Requests
 
 DEFAULT_STEPS: Final = (10, 50)  # of a canary, in percent
 
@@ -159,6 +159,8 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
     environment.Listen: About("a section such as {https: [shop.example]}", check=rules.listen,
         elsewhere=_LISTEN_ELSEWHERE),
     Requests: About("a section such as {largest_body: 10M}"),
+    Rate: About("a section such as {requests: 100, within: 10s}"),
+    Compression: About("a section such as {types: [text/html]}, or {} for the usual types"),
     environment.Tls: About("a section such as {certificate: tls/shop.pem, key: tls/shop.key}", make=_tls,
         check=rules.tls),
     environment.SecretFile: About("a section such as {file: secrets/token}", make=_file_of,

@@ -104,6 +104,7 @@ VALUES: Final[dict[str, Shape]] = {
     "address": Text("an address such as '127.0.0.1:8080'", forms.address, pattern=r".*:\d{1,5}"),
     "network": Text("an address or a network, such as '10.0.0.7' or '10.0.0.0/8'", forms.network,
         pattern=r"[0-9A-Fa-f.:]+(/\d{1,3})?"),
+    "media type": Text("a type such as 'text/html'", forms.media_type, pattern=forms.MEDIA_TYPE),
     "preview": Text("an address such as '127.0.0.1:8081', or the word 'header'", forms.preview,
         pattern=rf"{forms.HEADER}|.*:\d{{1,5}}"),
     "peer": Text("SERVICE/ENVIRONMENT, 'machine', or a network such as '169.254.169.254/32'", forms.peer),

@@ -122,7 +122,8 @@ class Health:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeouts:
-    """``wait_ms`` is how long the router keeps a request that no instance can take; None: it is refused at once."""
+    """``wait_ms`` is how long the router keeps a request that no instance can take; None: it is refused at once.
+    ``stream_ms`` None: a stream is a request like any other."""
 
     request_ms: int = field(default=60_000, metadata=key("How long the router waits for the service."))
     tunnel_ms: int = field(default=3_600_000, metadata=key("How long a WebSocket or a TCP connection may be silent."))
@@ -130,6 +131,9 @@ class Timeouts:
         "How long a request waits in the router while there is no instance that can take it, as while an exclusive "
         "volume changes hands; then it is answered with 503.", default_about="it is answered with 503 at once",
         added=True))
+    stream_ms: int | None = field(default=None, metadata=key(
+        "How long a stream may be silent: the answer to a request that takes `text/event-stream`, and a call of gRPC.",
+        default_about="`request`", added=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Literal
 from instar.frozen import dataclass
 from instar.model.codec import ADDED
 from instar.model.declaration import key
-from instar.model.requests import Requests
+from instar.model.requests import Compression, Requests
 
 MACHINE: Final = "machine"
 PAUSE_MS: Final = 30_000  # of a step that says nothing else
@@ -290,6 +290,9 @@ class Settings:
     requests: Requests = field(default=Requests(), metadata=key(
         "What the router takes from clients, of a service of http. A change applies at once, and makes no release.",
         added=True))
+    compression: Compression | None = field(default=None, metadata=key(
+        "Which answers the router compresses, by gzip, for clients that take it; `{}`: those of the usual types. A "
+        "change applies at once, and makes no release.", default_about="none", added=True))
     instances: int = field(default=1, metadata=key("How many instances run.", low=1, high=100))
     rollout: Rollout = field(default=Rollout(), metadata=key("How the traffic moves to a new release."))
     preview: str | None = field(default=None, metadata=key(

@@ -17,7 +17,7 @@ from instar.model.digest import Digest
 from instar.model.environment import Check, HostNames, Network, Settings
 from instar.model.image import Image
 from instar.model.release import EnvironmentId, Instance, OwnNames, Release, Served
-from instar.model.requests import Requests
+from instar.model.requests import Compression, Requests
 from instar.model.survey import Survey
 
 if TYPE_CHECKING:
@@ -162,6 +162,8 @@ class RouterPlan:
     names: HostNames = field(default=HostNames(), metadata=ADDED)  # whose requests the machine's edge passes on
     expected: tuple[str, ...] = field(default=(), metadata=ADDED)  # names that stay where they are until it serves
     requests: Requests = field(default=Requests(), metadata=ADDED)  # what is taken from clients
+    compression: Compression | None = field(default=None, metadata=ADDED)
+    stream_timeout_ms: int = field(default=0, metadata=ADDED)  # of streams; 0: that of any request
 
     @property
     def fingerprint(self) -> str:
@@ -203,6 +205,8 @@ class RouterPlan:
             names=settings.names if own is None else settings.names.only(own.held),
             expected=() if own is None else own.expected,
             requests=settings.requests if http else Requests(),
+            compression=settings.compression if http else None,
+            stream_timeout_ms=(service.timeouts.stream_ms or 0) if http else 0,
         )
 
 

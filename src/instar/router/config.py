@@ -20,8 +20,8 @@ from instar.errors import RouterError
 from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical, from_json, parse
 from instar.model.definition import Headers
-from instar.model.requests import Requests
-from instar.router import address, bodies, checking, connections, headers, maintenance, previews, served, waiting
+from instar.model.requests import Compression, Requests
+from instar.router import address, bodies, checking, connections, headers, maintenance, previews, rates, served, waiting
 from instar.router.address import Address
 from instar.router.slots import BACKEND, FALL, FREE, HEAVIEST, RISE, Server, Slots
 
@@ -69,6 +69,8 @@ class Plan:
     form: int = field(default=1, metadata=ADDED)
     door: bool = field(default=False, metadata=ADDED)
     requests: Requests = field(default=Requests(), metadata=ADDED)
+    compression: Compression | None = field(default=None, metadata=ADDED)
+    stream_timeout_ms: int = field(default=0, metadata=ADDED)
 
     @property
     def http(self) -> bool:
@@ -225,11 +227,20 @@ def _require_numbers(plan: Plan) -> None:
 
 
 def _require_requests(plan: Plan) -> None:
-    if plan.requests != Requests() and not plan.http:
-        raise RouterError("cannot configure a router: it does not read requests that are not of http")
-    largest = plan.requests.largest_body_bytes
-    if largest is not None and not 0 < largest <= bodies.LARGEST_BYTES:
-        raise RouterError(f"cannot configure a router: no body can have {largest} bytes at the most")
+    asked = plan.requests
+    if not plan.http and (asked != Requests() or plan.compression or plan.stream_timeout_ms):
+        raise RouterError("cannot configure a router: it does not read what is not of http")
+    if asked.largest_body_bytes is not None and not 0 < asked.largest_body_bytes <= bodies.LARGEST_BYTES:
+        raise RouterError(f"cannot configure a router: no body can have {asked.largest_body_bytes} bytes at the most")
+    if asked.body_within_ms is not None and not 0 < asked.body_within_ms <= LONGEST_MS:
+        raise RouterError(f"cannot configure a router: no body can take {asked.body_within_ms} ms at the most")
+    if asked.rate and not (0 < asked.rate.requests <= rates.MOST and 0 < asked.rate.within_ms <= rates.LONGEST_MS):
+        raise RouterError("cannot configure a router: no client can be counted as that")
+    if not 0 <= plan.stream_timeout_ms <= LONGEST_MS - plan.wait_ms:
+        raise RouterError(f"cannot configure a router: no time-out can be {plan.stream_timeout_ms} ms")
+    types = plan.compression.types if plan.compression else ()
+    if not all(connections.MEDIA_TYPE.fullmatch(one) for one in types):
+        raise RouterError(f"cannot configure a router: {types!r} are no types of answers")
 
 
 def _is_network(text: str) -> bool:
@@ -241,7 +252,7 @@ def _is_network(text: str) -> bool:
 
 def _global(plan: Plan, confined: bool) -> str:
     """Old processes, after a reload, live as long as what they serve: until their longest time-out has passed."""
-    longest_ms = max(plan.request_timeout_ms, plan.tunnel_timeout_ms, KEEP_ALIVE_MS, plan.wait_ms)
+    longest_ms = max(_answer_ms(plan), plan.tunnel_timeout_ms, KEEP_ALIVE_MS, plan.wait_ms)
     lines = [
         "global",
         "  maxconn 8192",
@@ -262,10 +273,15 @@ def _global(plan: Plan, confined: bool) -> str:
     return "\n".join(lines)
 
 
+def _answer_ms(plan: Plan) -> int:
+    """Return how long whoever answers or asks may be silent, at the most."""
+    return max(plan.request_timeout_ms, plan.stream_timeout_ms)
+
+
 def _defaults(plan: Plan) -> str:
     """A request that was sent is never sent again, as only its connection is tried again."""
     request_ms = plan.request_timeout_ms
-    client_ms = request_ms if plan.form == 1 else max(request_ms, CLIENT_MS, plan.wait_ms)
+    client_ms = request_ms if plan.form == 1 else max(_answer_ms(plan), CLIENT_MS, plan.wait_ms)
     lines = [
         "defaults",
         f"  mode {connections.mode(plan.protocol)}",
@@ -292,7 +308,7 @@ def _defaults(plan: Plan) -> str:
 
 def _frontends(plan: Plan) -> str:
     names = variables(plan)
-    limits = bodies.rules(plan.requests)
+    limits = [*rates.rules(plan.requests.rate), *bodies.rules(plan.requests, grpc=plan.protocol == "h2")]
     sent = headers.rules(plan.form, proxied=bool(plan.accept_proxy)) if plan.http else ()
     rules = [*_in_front(plan), *limits, *sent]
     lines: list[str] = []
@@ -333,15 +349,18 @@ def _in_front(plan: Plan) -> list[str]:
 def _backends(plan: Plan) -> str:
     """The last is that of the slots, whose ``server`` lines follow."""
     rules, words = connections.elsewhere(plan.protocol, plan.keep_alive_ms)
-    lines = [*previews.backend(plan.preview, rules, words)] if plan.preview else []
+    types = plan.compression.types if plan.compression else ()
+    more = [*connections.streams(plan.stream_timeout_ms), *connections.compression(types)]
+    lines = [*previews.backend(plan.preview, [*rules, *more], words)] if plan.preview else []
+    lines += rates.backend(plan.requests.rate)
     lines += maintenance.backend() if plan.maintained else ()
     if plan.wait_ms:
-        first, answer_ms = (*plan.public, None)[0], plan.wait_ms + plan.request_timeout_ms
+        first, answer_ms = (*plan.public, None)[0], plan.wait_ms + _answer_ms(plan)
         again = waiting.backend(first, answer_ms, plan.accept_proxy) if first else waiting.by_the_edge(answer_ms)
         lines += again
     lines += [f"backend {BACKEND}", "  balance roundrobin", served.TABLE]
     if plan.http:
-        lines += [*served.RULES, *connections.reuse(plan.protocol, plan.keep_alive_ms)]
+        lines += [*served.RULES, *connections.reuse(plan.protocol, plan.keep_alive_ms), *more]
     lines += checking.rules(plan.form, plan.health_path, plan.health_host)
     spoken = connections.server(plan.protocol, plan.keep_alive_ms)
     lines.append(f"  default-server check inter {CHECK_INTERVAL_MS}ms fall {FALL} rise {RISE}{spoken}")

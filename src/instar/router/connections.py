@@ -11,8 +11,13 @@ counting as what is needed. Source: HAProxy 2.6, "sni", "pool-low-conn"; src/ser
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final, Literal
+
+MEDIA_TYPE: Final = re.compile(r"[a-z0-9]{1,60}/[a-z0-9.+-]{1,80}", re.ASCII)
+GRPC: Final = "{ req.fhdr(Content-Type) -i -m beg application/grpc }"
+_EVENTS: Final = "{ req.fhdr(Accept) -i -m sub text/event-stream }"
 
 Protocol = Literal["http", "h2", "tcp"]
 
@@ -51,3 +56,14 @@ def elsewhere(protocol: Protocol, keep_alive_ms: int) -> tuple[Sequence[str], st
     """Return the rules of another backend, and what its server needs: nobody says what it keeps open."""
     rules = ("  option http-server-close",) if keep_alive_ms else ()
     return (*rules, *reuse(protocol, 0)), server(protocol, 0)
+
+
+def streams(stream_ms: int) -> Sequence[str]:
+    """Return the rules of a backend. HAProxy 2.6 takes another time-out only while a request comes, so what is a stream
+    is told by what the client says that it takes, or sends."""
+    return (f"  http-request set-timeout server {stream_ms}ms if {_EVENTS} or {GRPC}",) if stream_ms else ()
+
+
+def compression(types: Sequence[str]) -> Sequence[str]:
+    """Return the rules of a backend: none where no type of answers is compressed."""
+    return ("  compression algo gzip", f"  compression type {' '.join(types)}") if types else ()

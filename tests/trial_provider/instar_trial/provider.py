@@ -83,8 +83,8 @@ class TrialProvider:
             raise Refused(f"cannot run {settings.instances} instances of '{environment}': trial.most is {most}")
         if service.volumes or settings.network.allow or settings.preview or settings.accept_proxy:
             raise Refused("cannot run this: trial has no volumes, networks, previews or PROXY protocol")
-        if settings.requests != Requests():
-            raise Refused("cannot run this: trial reads no requests")
+        if settings.requests != Requests() or settings.compression:
+            raise Refused("cannot run this: trial neither reads requests nor compresses answers")
         for address in set(settings.listen) - set(self._listening(environment)):
             host, port = address.rsplit(":", 1)
             try:
