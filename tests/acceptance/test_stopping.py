@@ -87,6 +87,7 @@ def test_while_an_instance_has_its_grace_its_environment_and_others_are_free(stu
         os.kill(stubborn.pid(other), signal.SIGKILL)
         wait_for(lambda: other not in stubborn.instance_ids("production"), "production waits", timeout_s=10)
         assert lives(pid) and state(stubborn, old) == "ending", "all this was in the time of one grace"
+        assert stubborn.json("drift", "dev")["clean"], "to end is no drift"
         again = stubborn.instar("deploy", "dev", "--json")
         assert "for the agent" not in again.err and json.loads(again.out)["outcome"] == "done"
 

@@ -216,7 +216,7 @@ class SimulatedRuntime:
     def inspect(self, subjects: Sequence[Subject], *, deep: bool = False) -> tuple[Finding, ...]:
         with self._guard:
             seen = self.observe([subject.instance for subject in subjects])
-            running = {one.id for one in seen if one.state in ("created", "running")}
+            running = {one.id for one in seen if one.state in ("created", "running", "ending")}
             return tuple(finding for name in sorted(running) for finding in self.drifted.get(name, ()))
 
     def processes(self, instance: Instance) -> tuple[Mapping[str, Any], ...]:

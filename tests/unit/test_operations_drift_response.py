@@ -18,6 +18,7 @@ from instar.ledger import Ledger
 from instar.model.drift import Finding
 from instar.model.environment import Drift, Replace, Settings
 from instar.model.progress import Progress
+from instar.model.release import Ending
 from instar.model.state import StateDirectory
 from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
 from instar.operations.locks import environment_lock
@@ -154,6 +155,17 @@ def test_who_looks_into_one_is_not_thrown_out(workspace: Any) -> None:
     workspace.machine.runtime.drifted[first] = (finding(first, "process"),)
     look(workspace, DriftMemory())
     assert not events(workspace, "drift") and [one["taint"] for one in events(workspace, "taint")] == ["shell"]
+
+
+def test_what_ends_already_is_written_down_with_evidence_and_not_tainted(workspace: Any) -> None:
+    first = names(workspace)[0]
+    workspace.ledger.set_ending(
+        first, Ending(reason="instar", at=workspace.ledger.now(), why="others are in its place")
+    )
+    workspace.machine.runtime.drifted[first] = (finding(first),)
+    look(workspace, DriftMemory())
+    (told,) = events(workspace, "drift")
+    assert told["instance"] == first and told["evidence"] and not events(workspace, "taint")
 
 
 def test_a_router_is_put_right_and_that_is_written_down(workspace: Any) -> None:

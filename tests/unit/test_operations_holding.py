@@ -19,7 +19,9 @@ from instar.model.progress import Report, silent
 from instar.model.release import EnvironmentId
 from instar.operations.agent import Agent
 from instar.operations.deploy import deploy
+from instar.operations.drift import drift
 from instar.operations.locks import agent_lock, environment_lock
+from instar.operations.plan import plan
 from instar.operations.taint import taint
 from instar.waiting import Deadline, until
 from simulated import Behaviour
@@ -107,7 +109,10 @@ def test_the_agent_lets_go_of_an_environment_while_an_instance_has_its_grace(
         assert agent.once(), heard.errors
         assert elapsed_s(workspace) - began < 5, "it kept the environment"
         assert locks.find_holder(environment_lock(workspace, DEV)) is None
-        told_at = told_at or (elapsed_s(workspace) if state(workspace, "web-dev-1-1") == "ending" else 0.0)
+        if state(workspace, "web-dev-1-1") == "ending":
+            told_at = told_at or elapsed_s(workspace)
+            assert not plan(workspace, loaded, "dev", image=workspace.bake("one").digest).changes
+            assert not drift(workspace, workspace.ledger.get_environment(DEV)).dead
         workspace.simulation.clock.sleep(1)
     assert GRACE_S - 1 <= elapsed_s(workspace) - told_at < GRACE_S + 10
     assert workspace.simulation.runtime.traces() == ("web-dev-1-2",)
