@@ -15,7 +15,7 @@ from instar.ledger.secrets import SecretName
 from instar.model.environment import Environment, Settings
 from instar.model.outcome import RolloutOutcome
 from instar.model.release import EnvironmentId, Release
-from instar.operations import deploy
+from instar.operations import converge, deploy
 from instar.operations.gc import gc
 from instar.operations.ledger import move_ledger
 from instar.operations.old_secrets import remove_old_secrets_if_free
@@ -46,7 +46,7 @@ class Machine(SimulatedWorkspace):
         declared = Environment(name="dev", secrets={"TOKEN": "token"})
         made = replace(configuration(), secrets=keep_values(self, self.state.root, declared))
         found = deploy.begin(self, environment, ALONE, self.image, made, "deploy", project=None)
-        return deploy.converge(self, found, time.monotonic())
+        return converge.converge(self, found, time.monotonic())
 
     def back(self, number: int) -> RolloutOutcome:
         return rollback(self, self.ledger.get_environment(ENV), to=number)
@@ -129,7 +129,7 @@ def test_an_instance_that_is_made_gets_what_the_machine_lacks(machines: Machines
     machines.share_the_key()
     release, (instance,) = machines.other.ledger.get_release(ENV, 1), machines.other.ledger.instances(ENV)
     machines.other.simulation.runtime.kill(instance.id)
-    deploy.make_loop(machines.other, machines.other.provider("local")).run(ENV)
+    converge.make_loop(machines.other, machines.other.provider("local")).run(ENV)
     (after,) = machines.other.ledger.instances(ENV)
     assert after.id != instance.id and machines.other.has(release)
 

@@ -14,7 +14,8 @@ from instar.model.environment import Replace, Rollout, Settings
 from instar.model.happenings import RolloutAborted, RolloutResumed
 from instar.model.progress import silent
 from instar.model.release import RolloutKind
-from instar.operations.deploy import begin, start_rollout
+from instar.operations.converge import start_rollout
+from instar.operations.deploy import begin
 from simulated import CrashableLedger, Effects, EngineSimulation, Simulation, guarded
 from simulated.values import ENV, configuration, image
 

@@ -34,7 +34,8 @@ from instar.model.environment import Analysis, Check, Replace, Rollout, Settings
 from instar.model.happenings import RolloutAborted, RolloutPaused, RolloutResumed
 from instar.model.progress import silent
 from instar.model.release import TaintKind
-from instar.operations.deploy import begin, start_rollout
+from instar.operations.converge import start_rollout
+from instar.operations.deploy import begin
 from simulated import Behaviour, Crash, Effects, EngineSimulation, FaultyLedger, Simulation, guarded
 from simulated.values import ENV, configuration, image
 

@@ -17,7 +17,7 @@ from instar.ledger import Ledger
 from instar.model.environment import Analysis, Network, Rollout, Settings, Step
 from instar.model.progress import Progress
 from instar.model.state import StateDirectory
-from instar.operations import deploy
+from instar.operations import converge, deploy
 from instar.providers.facets import require
 from simulated import Behaviour, EngineSimulation, Simulation
 from simulated.values import ENV, configuration, image
@@ -48,12 +48,12 @@ class Bench:
     def deploy(self, version: str, settings: Settings = THREE) -> Any:
         made = configuration({"VERSION": version})
         release = deploy.begin(self.workspace, ENV, settings, image(), made, "deploy", project=None)
-        return deploy.converge(self.workspace, release, time.monotonic())
+        return converge.converge(self.workspace, release, time.monotonic())
 
     def roll_back(self, number: int) -> Any:
         release = self.ledger.get_release(ENV, number)
-        deploy.start_rollout(self.workspace, ENV, release, "rollback")
-        return deploy.converge(self.workspace, release, time.monotonic())
+        converge.start_rollout(self.workspace, ENV, release, "rollback")
+        return converge.converge(self.workspace, release, time.monotonic())
 
     def said(self, stage: str) -> list[str]:
         return [one.text for one in self.told if one.stage == stage and one.kind == "done"]

@@ -20,7 +20,8 @@ from instar.model.plan import PlannedChange
 from instar.model.progress import Progress, Report, silent
 from instar.model.release import EnvironmentId
 from instar.operations.agent import Agent
-from instar.operations.deploy import begin, converge, deploy
+from instar.operations.converge import converge
+from instar.operations.deploy import begin, deploy
 from instar.operations.destroy import destroy
 from instar.operations.drift import drift
 from instar.operations.environments import find_environment

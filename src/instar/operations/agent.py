@@ -30,7 +30,7 @@ from instar.model.certificate import CertificateStatus
 from instar.model.progress import Report
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.certificate_rounds import CertificateRounds
-from instar.operations.deploy import clear_orphans
+from instar.operations.converge import clear_orphans
 from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
 from instar.operations.locks import LONGEST_HOLD_S, agent_lock, agent_pid, hold_environment, is_here
 from instar.operations.privilege import require_root_for

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from instar.control.loop import Loop
-from instar.control.report import RolloutReport
 from instar.control.steps import waits_for_somebody
 from instar.errors import Refused, UsageError
 from instar.ledger.names import OthersNames
 from instar.model.codec import to_json
-from instar.model.definition import Service
 from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
 from instar.model.image import Image
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
 from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release, RolloutKind
+from instar.operations.converge import (
+    clear_orphans,
+    converge,
+    leave,
+    refuse_destroying,
+    refuse_other_protocol,
+    start_rollout,
+)
 from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc
-from instar.operations.maintenance import tell_maintenance
 from instar.operations.names import require_names
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
-from instar.operations.secret_values import bring_values, encrypted_values
-from instar.operations.watch import require_watch, warn_unwatched, watch_release
+from instar.operations.secret_values import encrypted_values
+from instar.operations.watch import require_watch
 from instar.operations.workspace import Workspace
-from instar.providers.base import Counters, Provider
 from instar.providers.facets import refuse_what_is_missing
 
 if TYPE_CHECKING:
@@ -233,166 +235,6 @@ def _tell(workspace: Workspace, state: EnvironmentState | None, settings: Settin
         if date.fromisoformat(rule.until) < today:
             text = f"drift.ignore: the rule for '{rule.kind}' ended on {rule.until}; remove it, or give it a later day"
             workspace.report(Progress(stage="note", text=text, kind="warning"))
-
-
-def refuse_destroying(state: EnvironmentState | None) -> None:
-    """Raise Refused when an environment is half destroyed."""
-    if state is not None and state.destroying:
-        raise Refused(
-            f"cannot change '{state.id}': it is being destroyed",
-            hint=f"finish that first: instar destroy {state.id}",
-        )
-
-
-def refuse_other_protocol(workspace: Workspace, environment: EnvironmentId, service: Service) -> None:
-    """Raise Refused where releases would run beside each other of which one is spoken to in HTTP/1.1 and one in HTTP/2:
-    a router speaks to all of an environment in the same way."""
-    for number in sorted({one.release for one in workspace.ledger.instances(environment)}, reverse=True):
-        running = workspace.ledger.get_release(environment, number).service
-        if running.port and service.port and {running.protocol, service.protocol} == {"http", "h2"}:
-            raise Refused(
-                f"cannot change '{environment}': release {number}, which runs, speaks {running.protocol}, and this one "
-                f"speaks {service.protocol}",
-                hint="releases of one environment run beside each other behind one router; make another environment",
-            )
-
-
-def start_rollout(
-    workspace: Workspace,
-    environment: EnvironmentId,
-    release: Release,
-    kind: RolloutKind,
-    detail: Mapping[str, Any] | None = None,
-    *,
-    settings_before: Settings | None = None,
-) -> None:
-    """Begin the rollout to ``release`` unless it is active, or its rollout runs, already. An alarm is over: somebody
-    came."""
-    state = workspace.ledger.get_environment(environment)
-    workspace.ledger.set_alarm(environment, None)
-    if state.rollout is None and state.active != release.number:
-        workspace.ledger.begin_rollout(environment, kind, release.number, detail, settings_before=settings_before)
-
-
-def leave(workspace: Workspace, release: Release, began: float) -> RolloutOutcome:
-    """Say that the rollout to ``release`` is written down, for the agent. The caller made sure that one runs."""
-    state = workspace.ledger.get_environment(release.environment)
-    return RolloutOutcome(
-        environment=release.environment,
-        release=release.number,
-        image=release.image,
-        previous=state.rollout.source if state.rollout else state.active,
-        outcome="begun" if state.rollout else "unchanged",
-        seconds=time.monotonic() - began,
-        active=state.active,
-    )
-
-
-def make_loop(workspace: Workspace, provider: Provider) -> Loop:
-    """Return the loop over what ``provider`` runs, which ends when the verb is cancelled. What has a long time to end
-    is left to an agent, where one runs."""
-    return Loop(
-        ledger=workspace.ledger,
-        provider=provider,
-        find_image=workspace.store.image,
-        bring_secrets=functools.partial(bring_values, workspace),
-        report=workspace.report,
-        leaves_ends=lambda: agent_pid(workspace) is not None,
-        pause=workspace.cancellation.pause,
-        cancellation=workspace.cancellation,
-    )
-
-
-def converge(workspace: Workspace, release: Release, began: float, *, watch: bool = False) -> RolloutOutcome:
-    """Run the loop until the release's environment is as wanted, and say how the rollout to it ended.
-
-    ``watch``: and until it has stayed well for as long as it is watched.
-    """
-    environment = release.environment
-    before = workspace.ledger.get_environment(environment)
-    provider = workspace.provider(before.settings.provider)
-    counted = _counted(provider, environment)
-    report, back = _carried_out(workspace, make_loop(workspace, provider), before, watch=watch)
-    tell_maintenance(workspace, provider, environment)
-    served = _counted(provider, environment)
-    ended = workspace.ledger.get_rollout(before.rollout.id) if before.rollout else None
-    detail = {**report.measured, **(ended.detail if ended else {})}
-    culprit, last_lines = next(iter(detail.get("last_lines", {}).items()), (None, []))
-    missing = _missing(report)
-    failed = (ended.state == "failed" if ended else missing is not None) or back is not None
-    after = workspace.ledger.get_environment(environment)
-    requests, failures = _answered_between(counted, served)
-    return RolloutOutcome(
-        environment=environment,
-        release=release.number,
-        image=release.image,
-        previous=before.rollout.source if before.rollout else before.active,
-        outcome="failed" if failed else "done" if ended else "unchanged",
-        seconds=time.monotonic() - began,
-        switch_ms=detail.get("switch_ms"),
-        gap_ms=detail.get("gap_ms"),
-        drained=detail.get("drained"),
-        cut=detail.get("cut"),
-        reason=back or detail.get("reason", missing),
-        warning=detail.get("warning") or (after.alarm if watch else None),
-        active=after.active,
-        touched=report.shifted_at is not None or "gap_ms" in detail or "steps" in detail,
-        requests=requests,
-        failed=failures,
-        culprit=culprit,
-        last_lines=tuple(last_lines),
-    )
-
-
-def _carried_out(
-    workspace: Workspace, loop: Loop, before: EnvironmentState, *, watch: bool
-) -> tuple[RolloutReport, str | None]:
-    """Run ``loop``, and watch what came of it where that is asked for; return its report, and why the traffic went
-    back, where it did."""
-    report = loop.run(before.id)
-    back = report.went_back
-    if watch and back is None:
-        back = watch_release(loop, before.id).report.went_back
-    elif back is None and before.rollout is not None and before.rollout.kind != "rollback":
-        warn_unwatched(workspace, before.settings, before.id)
-    return report, back
-
-
-def _counted(provider: Provider, environment: EnvironmentId) -> Counters | None:
-    return None if provider.counts is None else provider.counts.counters(environment)
-
-
-def _answered_between(before: Counters | None, after: Counters | None) -> tuple[int | None, int | None]:
-    """Return how many requests came, and how many of them failed; None where nobody counted them all."""
-    if before is None or after is None:
-        return None, None
-    requests, failed = after.requests - before.requests, after.failed - before.failed
-    whole = requests >= 0 and failed >= 0  # a router that was started anew counts from 0 again
-    return (requests, failed) if whole else (None, None)
-
-
-def _missing(report: RolloutReport) -> str | None:
-    """Return what the active release lacks at the end, None when it has all its groups."""
-    snapshot = report.snapshot
-    if snapshot is None or snapshot.active is None:
-        return None
-    groups = snapshot.of(snapshot.active)
-    well, wanted = sum(group.answering for group in groups), sum(snapshot.layout(snapshot.active))
-    if well >= wanted:
-        return None
-    causes = [group.cause for group in groups if group.silent and group.cause]
-    return f"{well} of {wanted} healthy" + (f": {causes[0]}" if causes else "")
-
-
-def clear_orphans(workspace: Workspace, provider: Provider) -> None:
-    """Remove what a killed process left behind and no record knows."""
-    if provider.sweeps is None:
-        return
-    ledger = workspace.ledger
-    names = provider.sweeps.sweep(ledger.instances, lambda: [state.id for state in ledger.environments()])
-    if names:
-        text = f"cleaned up after an interrupted run: {', '.join(names)}"
-        workspace.report(Progress(stage="note", text=text, kind="warning"))
 
 
 def _known_release(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from instar.control.lease import with_lease
 from instar.model.release import EnvironmentState
-from instar.operations.deploy import clear_orphans, make_loop
+from instar.operations.converge import clear_orphans, make_loop
 from instar.operations.locks import hold_environment
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for

@@ -7,7 +7,7 @@ import time
 from instar.errors import ProviderError, Refused
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentState, Instance, Release
-from instar.operations.deploy import make_loop
+from instar.operations.converge import make_loop
 from instar.operations.workspace import Workspace
 
 _AT_LEAST_S = 20.0

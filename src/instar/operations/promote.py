@@ -10,7 +10,8 @@ from instar.model.environment import Environment, Settings
 from instar.model.outcome import RolloutOutcome
 from instar.model.release import Configuration, EnvironmentId, Release
 from instar.operations.certificates import bring_certificates, read_files
-from instar.operations.deploy import begin, converge, get_declared, leave, require_agent
+from instar.operations.converge import converge, leave
+from instar.operations.deploy import begin, get_declared, require_agent
 from instar.operations.ledger import require_in_ledger
 from instar.operations.locks import hold_environment, keep_from_gc
 from instar.operations.names import require_names

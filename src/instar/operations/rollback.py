@@ -9,7 +9,7 @@ from instar.errors import Refused
 from instar.model.outcome import RolloutOutcome
 from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.operations import retention
-from instar.operations.deploy import converge, refuse_destroying, refuse_other_protocol, start_rollout
+from instar.operations.converge import converge, refuse_destroying, refuse_other_protocol, start_rollout
 from instar.operations.locks import hold_environment, hold_needs
 from instar.operations.privilege import require_root_for
 from instar.operations.secret_values import encrypted_values, require_values

@@ -14,7 +14,7 @@ from instar.errors import EnvironmentBusy, Refused
 from instar.model.happenings import RolloutAborted, RolloutPaused, RolloutResumed
 from instar.model.outcome import RolloutChange
 from instar.model.release import EnvironmentId, EnvironmentState, Rollout
-from instar.operations.deploy import converge
+from instar.operations.converge import converge
 from instar.operations.locks import agent_pid, environment_lock, hold_environment
 from instar.operations.privilege import require_root_for
 from instar.operations.workspace import Workspace
