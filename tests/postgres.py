@@ -33,6 +33,8 @@ _TABLES = (
     "leases",
     "secret_keys",
     "secrets",
+    "notices",
+    "boots",
 )
 _COUNT = itertools.count(1)
 _OPTIONS = (

@@ -31,6 +31,7 @@ InstarError
 │   ├── LedgerNewer              written by a newer Instar
 │   ├── LedgerUnreachable  ~     its database does not answer, or does not let us in
 │   ├── LeaseLost            75  another holder may act on the environment by now
+│   ├── MachineDoubled       75  another machine says that it is this one
 │   └── NotFound                 no such environment, release or instance
 ├── HostError                 1  this machine refuses (no space, subnet taken, mount fails)
 ├── ProviderError             1  an instance could not be created or started
@@ -250,6 +251,11 @@ class LedgerUnreachable(LedgerError):
 
 class LeaseLost(LedgerError):
     code = "lease-lost"
+    exit_status = 75
+
+
+class MachineDoubled(LedgerError):
+    code = "machine-doubled"
     exit_status = 75
 
 

@@ -66,7 +66,7 @@ def cursor(tmp_path: Path) -> Path:
 
 def following(ledger: Ledger, cursor: Path, *channels: Channel | Stuck, **options: Any) -> Notices:
     """Notices that have had their first look already."""
-    made = Notices(ledger, cursor, channels, first_pause_s=0, **options, render=notice_json)
+    made = Notices(ledger, cursor, channels, first_pause_s=0, **options, machine="here", render=notice_json)
     assert made.deliver() == 0
     return made
 
@@ -86,9 +86,9 @@ def test_what_happened_while_nobody_followed_is_told_in_order_and_once(ledger: L
         ledger.record(LAUNCH, ENV, number)
         ledger.record(DONE, ENV, number)
     first, second = Channel(), Channel()
-    assert Notices(ledger, cursor, [first], render=notice_json).deliver() == 6
+    assert Notices(ledger, cursor, [first], machine="here", render=notice_json).deliver() == 6
     assert [body["release"] for body in first.bodies] == [1, 2, 3]
-    assert Notices(ledger, cursor, [second], render=notice_json).deliver() == 0
+    assert Notices(ledger, cursor, [second], machine="here", render=notice_json).deliver() == 0
     assert second.bodies == []
 
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_sent_is_given_up_written_down_and_told_to_nobody(ledger:
 
 
 def test_pauses_grow(ledger: Ledger, cursor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    notices = Notices(ledger, cursor, [Channel(deaf=99)], tries=5, render=notice_json)
+    notices = Notices(ledger, cursor, [Channel(deaf=99)], tries=5, machine="here", render=notice_json)
     notices.deliver()
     ledger.record(DONE, ENV, 1)
     pauses: list[float] = []
@@ -175,7 +175,7 @@ def test_whatever_a_channel_does_events_are_heard_and_stopping_is_prompt(ledger:
 def test_a_pause_ends_when_it_is_told_to_stop_and_the_next_one_tells(ledger: Ledger, cursor: Path) -> None:
     deaf = Channel(deaf=1)
     asked = threading.Event()
-    notices = Notices(ledger, cursor, [deaf], first_pause_s=3600, render=notice_json)
+    notices = Notices(ledger, cursor, [deaf], first_pause_s=3600, machine="here", render=notice_json)
     notices.deliver()
     seq = ledger.record(ALARM, ENV, 1).seq
     send = deaf.send
@@ -191,7 +191,7 @@ def test_a_pause_ends_when_it_is_told_to_stop_and_the_next_one_tells(ledger: Led
     assert not any(thread.is_alive() for thread in notices._threads)
     assert [event.seq for event in ledger.history()][-1] == seq, "it is not lost"
     channel = Channel()
-    Notices(ledger, cursor, [channel], render=notice_json).deliver()
+    Notices(ledger, cursor, [channel], machine="here", render=notice_json).deliver()
     assert [body["seq"] for body in channel.bodies] == [seq]
 
 

@@ -170,6 +170,7 @@ def _work(workspace: MachineWorkspace, work: object, reporter: AgentReporter, ch
         workspace.ledger,
         workspace.state.notified,
         channels,
+        machine=workspace.machine,
         render=notice_json,
         heard=reporter.happened,
         told=metrics.noticed,

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Protocol
 
 from instar.errors import EnvironmentBusy, InstarError, LeaseLost
+from instar.ledger.boots import ACT_ON, Boots
 from instar.ledger.session import Engine, Session
 from instar.model.release import EnvironmentId
 
@@ -60,6 +61,19 @@ class Leases:
         self._guard = threading.RLock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._boots = Boots()
+        self._boot: dict[str, str] | None = None  # of this machine, as it has acted here
+
+    def come(self, machine: str, boot: str, *, take_over: bool = False) -> float:
+        """Be ``boot`` of ``machine`` from now on; return 0, or for how many seconds to wait before asking again.
+
+        Raises MachineDoubled where another boot of it acts, or has since this one did, unless they ``take_over``.
+        """
+        with self._guard, self._transaction() as engine:
+            wait_s = self._boots.come(engine, machine, boot, take_over=take_over)
+        if not wait_s:
+            self._boot = {"machine": machine, "boot": boot}
+        return wait_s
 
     @contextlib.contextmanager
     def holding(
@@ -98,6 +112,8 @@ class Leases:
 
     def renew(self) -> None:
         """Renew all leases that this process holds. One that has ended meanwhile is not taken again."""
+        if self._boot is not None and self._session.leases:
+            self._execute(f"{ACT_ON} RETURNING number", **self._boot)
         for place, number in list(self._session.leases.items()):
             self._execute(_RENEW, place=place, number=number, lasts=LASTS_S)
 

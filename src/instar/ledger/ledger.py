@@ -19,6 +19,7 @@ from instar.ledger.events import Clock, Events
 from instar.ledger.instances import Instances
 from instar.ledger.leases import Leases
 from instar.ledger.names import NameClaims
+from instar.ledger.notices import TellsOf
 from instar.ledger.releases import Releases
 from instar.ledger.rollouts import Rollouts
 from instar.ledger.schema import latest
@@ -76,6 +77,8 @@ class Ledger:
         instances = Instances(session, events, environments, releases)
         tasks = Tasks(session, events, environments, releases, instances)
         secrets = Secrets(session, events, environments)
+        told = TellsOf(session, events, shared=leases is not None)
+        self.concerns, self.is_to_tell = told.concerns, told.is_to_tell
         self.transaction = events.transaction
         self.now = clock.now
         self.record, self.history, self.events_after = events.record, events.history, events.after

@@ -311,10 +311,11 @@ class NetworkRestored(Happening):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DamageFound(Happening):
-    """A layer, or a blob that layers are made of, is not what it was."""
+    """A layer, or a blob that layers are made of, is not what it was: on that machine, where several share a ledger."""
 
     what: str
     cause: str
+    machine: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _QUIETLY_S = 0.5
 _STORE_PATIENCE_S = 900
 LONGEST_HOLD_S = 20.0  # by the agent, before it begins nothing more and lets others have their turn
+_ASKED_EACH_S = 1.0
 _TO_ITS_END_S = 10.0  # what it has begun then
 _TAKE_OVER = "wait until it has finished, or end it and continue where it stopped with --take-over"
 
@@ -122,10 +123,25 @@ def _lease(workspace: Workspace, leases: Leases, environment: EnvironmentId, *, 
     """Hold the lease of a shared ledger inside, by who has this machine's lock. After a boot nothing of it is held by
     this lock, and another machine that says that it is this one has another boot."""
     require_here(workspace, environment)
-    machine = f"{workspace.machine}, boot {boot_id()}"
+    boot = boot_id()
+    _require_own_boot(workspace, leases, boot, take_over=take_over)
+    machine = f"{workspace.machine}, boot {boot}"
     holder = f"{workspace.actor} on {workspace.machine} (process {os.getpid()})"
     with leases.holding(environment, holder, machine=machine, take_over=take_over):
         yield
+
+
+def _require_own_boot(workspace: Workspace, leases: Leases, boot: str, *, take_over: bool) -> None:
+    """See to it that no other machine says that it is this one. Just after a boot that takes some seconds, in which the
+    one before would be heard of. Raises MachineDoubled, and Cancelled meanwhile."""
+    said = False
+    while wait_s := leases.come(workspace.machine, boot, take_over=take_over):
+        if not said:
+            text = f"for {wait_s:.0f} s at most, until it is certain that the boot before of this machine has ended"
+            workspace.report(Progress(stage="wait", text=text))
+            said = True
+        workspace.cancellation.pause(min(wait_s, _ASKED_EACH_S))
+        workspace.cancellation.check()
 
 
 def require_here(workspace: Workspace, environment: EnvironmentId) -> None:

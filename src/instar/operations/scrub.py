@@ -45,7 +45,9 @@ class Scrub:
                 self.damaged.discard(thing)
             elif thing not in self.damaged:
                 self.damaged.add(thing)
-                self.workspace.ledger.record(DamageFound(what=f"{thing[0]} {thing[1]}", cause=cause))
+                where = self.workspace.machine if self.workspace.ledger.shared else None
+                found = DamageFound(what=f"{thing[0]} {thing[1]}", cause=cause, machine=where)
+                self.workspace.ledger.record(found)
                 self.report(Progress(stage="scrub", kind="warning", text=f"{thing[0]} {thing[1]}: {cause}"))
 
     def _things(self) -> Iterator[tuple[str, Digest]]:

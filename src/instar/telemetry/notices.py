@@ -54,7 +54,8 @@ _PATIENCE_S = 2.0
 
 class Notices:
     """Two threads that follow the ledger. One tells; the other lets ``heard`` have every event soon, whatever the
-    channels do. ``render`` gives what is sent of an event; ``told`` hears what became of it: "sent" or "lost"."""
+    channels do. Of a ledger that several share they follow what is of ``machine``, and of none. ``render`` gives what
+    is sent of an event; ``told`` hears what became of it: "sent" or "lost"."""
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class Notices:
         cursor: Path,
         channels: Sequence[Channel],
         *,
+        machine: str,
         render: Callable[[Event], Mapping[str, Any]],
         heard: Callable[[Event], None] = lambda event: None,
         told: Callable[[str], None] = lambda outcome: None,
@@ -71,6 +73,7 @@ class Notices:
         self._ledger = ledger
         self._cursor = cursor
         self._channels = tuple(channels)
+        self._machine = machine
         self._render = render
         self._heard, self._told = heard, told
         self._tries, self._first_pause_s = tries, first_pause_s
@@ -100,11 +103,11 @@ class Notices:
             return 0
         events = self._ledger.events_after(last, _AT_A_TIME)
         for event in events:
-            if _worth_telling(event):
+            if self._channels and _worth_telling(event) and self._ledger.is_to_tell(event, self._machine):
                 if not all(self._deliver(channel, event) for channel in self._channels):
                     return 0  # it was told to stop
                 self._write(event.seq)
-        if events and not _worth_telling(events[-1]):
+        if events:
             self._write(events[-1].seq)
         return len(events)
 
@@ -114,7 +117,8 @@ class Notices:
             self._heard_to = max(self._newest() - _KNOWN, 0)
         events = self._ledger.events_after(self._heard_to, _AT_A_TIME)
         for event in events:
-            self._heard(event)
+            if self._ledger.concerns(event, self._machine):
+                self._heard(event)
             self._heard_to = event.seq
         return len(events)
 

@@ -96,7 +96,8 @@ def sentence(event: Event) -> str:
     """Return what happened, in one sentence for people."""
     what, reason = event.what, _reason(event)
     text = _SENTENCES.get(type(what), "{where}: {event.kind}{reason}")
-    return text.format(where=event.environment or "this machine", event=event, what=what, reason=reason, **_more(what))
+    where = event.environment or (isinstance(what, DamageFound) and what.machine) or "this machine"
+    return text.format(where=where, event=event, what=what, reason=reason, **_more(what))
 
 
 def detail_line(kind: str, detail: Mapping[str, Any], *, width: int | None = WIDTH) -> str:

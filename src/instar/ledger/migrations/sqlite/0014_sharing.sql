@@ -1,0 +1,1 @@
+-- Nothing: which machine tells of an event, and which boot of a machine acts, is asked where several share a ledger.
