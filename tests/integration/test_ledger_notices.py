@@ -129,7 +129,7 @@ def test_what_is_of_no_machine_is_told_by_one_of_them(agents: tuple[Agent, Agent
 def test_who_began_to_tell_of_it_tells_it_after_a_restart(agents: tuple[Agent, Agent]) -> None:
     one, other = agents
     event = one.workspace.ledger.record(ALARM, NOBODYS, 1)
-    assert one.workspace.ledger.is_to_tell(event, one.machine)  # killed here
+    assert one.workspace.ledger.notices.is_to_tell(event, one.machine)  # killed here
     other.look()
     one.stop()
     one.start()

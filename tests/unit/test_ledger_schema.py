@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from instar.errors import LedgerDamaged, LedgerNewer
 from instar.ledger import Ledger, schema, sqlite
 from instar.model.codec import canonical
+from instar.model.environment import Settings
 from instar.model.release import Stage
 from simulated.values import ENV, NOTE, configuration, image, note
 
@@ -133,3 +135,29 @@ def test_a_ledger_of_the_first_version_goes_on_with_a_running_rollout(tmp_path: 
         assert state.settings.instances == 2 and state.settings.rollout.strategy == "blue-green"
         assert state.rollout is not None and state.rollout.stage == Stage()
         assert ledger.get_release(ENV, 1).configuration == made
+
+
+def test_a_ledger_of_every_version_with_a_removed_environment_is_brought_up(tmp_path: Path, migrations: Path) -> None:
+    texts = {file: file.read_text() for file in sorted(migrations.glob("*.sql"))}
+    for number, newest in enumerate(texts):
+        for file, text in texts.items():
+            file.write_text(text) if file <= newest else file.unlink(missing_ok=True)
+        schema.files.cache_clear()
+        path = tmp_path / f"{number}.db"
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
+            sqlite.migrate(old)
+            old.execute(
+                "INSERT INTO environments (id, service, environment, created_at) VALUES (1, 'shop', 'old', ?)", (AT,)
+            )
+            old.execute("INSERT INTO settings VALUES (1, 1, ?, ?)", (canonical(Settings()).decode(), AT))
+            old.execute("UPDATE environments SET destroying = 1")
+            old.execute("UPDATE environments SET removed_at = ?", (AT,))
+        for file, text in texts.items():
+            file.write_text(text)
+        schema.files.cache_clear()
+        with Ledger(path, actor="ann") as ledger:
+            assert (
+                ledger.environments() == () and ledger.session.rows("SELECT removed_at FROM environments")[0][0] == AT
+            )
+            ledger.save_settings(ENV, Settings())
+            ledger.verify()

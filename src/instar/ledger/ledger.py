@@ -77,8 +77,6 @@ class Ledger:
         instances = Instances(session, events, environments, releases)
         tasks = Tasks(session, events, environments, releases, instances)
         secrets = Secrets(session, events, environments)
-        told = TellsOf(session, events, shared=leases is not None)
-        self.concerns, self.is_to_tell = told.concerns, told.is_to_tell
         self.transaction = events.transaction
         self.now = clock.now
         self.record, self.history, self.events_after = events.record, events.history, events.after
@@ -127,6 +125,11 @@ class Ledger:
     def shared(self) -> bool:
         """Whether other machines write it too."""
         return self.leases is not None
+
+    @property
+    def notices(self) -> TellsOf:
+        """Who tells of which event."""
+        return TellsOf(self.session, self._events, shared=self.shared)
 
     def require_lease(self, environment: EnvironmentId) -> None:
         """Raise LeaseLost where this process held the lease on ``environment``, and no longer does."""

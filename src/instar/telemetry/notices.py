@@ -103,7 +103,7 @@ class Notices:
             return 0
         events = self._ledger.events_after(last, _AT_A_TIME)
         for event in events:
-            if self._channels and _worth_telling(event) and self._ledger.is_to_tell(event, self._machine):
+            if self._channels and _worth_telling(event) and self._ledger.notices.is_to_tell(event, self._machine):
                 if not all(self._deliver(channel, event) for channel in self._channels):
                     return 0  # it was told to stop
                 self._write(event.seq)
@@ -117,7 +117,7 @@ class Notices:
             self._heard_to = max(self._newest() - _KNOWN, 0)
         events = self._ledger.events_after(self._heard_to, _AT_A_TIME)
         for event in events:
-            if self._ledger.concerns(event, self._machine):
+            if self._ledger.notices.concerns(event, self._machine):
                 self._heard(event)
             self._heard_to = event.seq
         return len(events)
