@@ -1,4 +1,4 @@
-"""A real edge before real routers, and clients that ask by name. All of it on loopback addresses."""
+"""A real edge before real routers, and clients that ask by name. All of it on loopback addresses, of IPv4 or IPv6."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from instar.model.release import EnvironmentId
 from instar.providers.base import EdgeCertificate, RouterPlan
 from instar.providers.local.edge import LocalEdge
 from instar.providers.machine import MachineProvider
+from instar.router.address import Address
 
 SHOP = EnvironmentId(service="shop", name="production")
 BLOG = EnvironmentId(service="blog", name="production")
@@ -33,10 +34,10 @@ class Answer:
 class EdgeWorld(router_world.World):
     """An edge, and environments whose only server says its name."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, host: str = "127.0.0.1") -> None:
         super().__init__(home)
-        self.http, self.https = free_port(), free_port()
-        listen = EdgeSettings(http=(f"127.0.0.1:{self.http}",), https=(f"127.0.0.1:{self.https}",))
+        self.host, self.http, self.https = host, free_port(), free_port()
+        listen = EdgeSettings(http=(str(Address(host, self.http)),), https=(str(Address(host, self.https)),))
         self.edge = LocalEdge(self.state, self.id, listen)
         self.provider = MachineProvider(runtime=None, router=self.router, edge=self.edge)  # type: ignore[arg-type]
 
@@ -55,7 +56,7 @@ class EdgeWorld(router_world.World):
         return backend
 
     def get(self, host: str, path: str = "/", *, headers: Mapping[str, str] = {}) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.http, timeout=10)
+        connection = http.client.HTTPConnection(self.host, self.http, timeout=10)
         connection.request("GET", path, headers={"Host": host, **headers})
         return _answer(connection)
 
@@ -67,8 +68,8 @@ class EdgeWorld(router_world.World):
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         if client:
             context.load_cert_chain(client)
-        connection = http.client.HTTPConnection("127.0.0.1", self.https, timeout=10)
-        plain = socket.create_connection(("127.0.0.1", self.https), timeout=10)
+        connection = http.client.HTTPConnection(self.host, self.https, timeout=10)
+        plain = socket.create_connection((self.host, self.https), timeout=10)
         connection.sock = context.wrap_socket(plain, server_hostname=name)
         shown = connection.sock.getpeercert(binary_form=True)
         connection.request("GET", path, headers={"Host": host or name})
@@ -76,7 +77,7 @@ class EdgeWorld(router_world.World):
 
     def raw(self, request: str) -> bytes:
         """Return what is answered to ``request`` until the connection ends."""
-        with socket.create_connection(("127.0.0.1", self.http), timeout=5) as one:
+        with socket.create_connection((self.host, self.http), timeout=5) as one:
             one.sendall(request.encode())
             parts = []
             while part := one.recv(65_536):

@@ -98,15 +98,19 @@ def refused(address: Address, error: OSError, describe: Describe, own_pids: Coll
         hint = "end it, or choose another address"
         return RouterError(f"cannot listen on '{address}': {who} has the port", hint=hint)
     if error.errno == errno.EADDRNOTAVAIL:
-        hint = "'ip address' shows which it has; 0.0.0.0 stands for all of them"
+        every = "[::]" if address.version == 6 else "0.0.0.0"  # noqa: S104  told, not listened on
+        hint = f"'ip address' shows which it has; {every} stands for all of them"
         return RouterError(f"cannot listen on '{address}': this machine does not have that address", hint=hint)
     return RouterError(f"cannot listen on '{address}': {error.strerror}")
 
 
 def _bare(address: Address) -> socket.socket:
-    """Return a socket that an earlier one's dying connections don't keep from ``address``."""
+    """Return a socket that an earlier one's dying connections don't keep from ``address``. Raises RouterError."""
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    one = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        one = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:  # a kernel without IPv6
+        raise RouterError(f"cannot listen on '{address}': {error.strerror}") from error
     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if address.version == 6:
         one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
