@@ -39,7 +39,8 @@ def watch() -> None:
 
     def began(session: Session, part: str) -> None:
         begin(session, part)
-        _of_thread.open.add(id(session))
+        if session._depth == 1:
+            _of_thread.open.add(id(session))
 
     def ended(session: Session, part: str) -> None:
         _forget(session)
