@@ -315,7 +315,7 @@ class DamageFound(Happening):
 
     what: str
     cause: str
-    machine: str | None = None
+    machine: str | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
