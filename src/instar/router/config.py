@@ -256,7 +256,7 @@ def _global(plan: Plan, confined: bool) -> str:
     lines = [
         "global",
         "  maxconn 8192",
-        "  nbthread 2",
+        f"  nbthread {1 if bodies.counted(plan.requests) else 2}",  # two that filter in one Lua crash HAProxy 2.6
         "  no strict-limits",
         f"  hard-stop-after {longest_ms}ms",
         f'  stats socket "unix@${{{SOCKET}}}" mode 600 level admin expose-fd listeners',
