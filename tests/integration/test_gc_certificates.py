@@ -12,7 +12,7 @@ from leftovers import remove_state
 
 from instar import locks
 from instar.certificates.own_authority import OwnAuthority
-from instar.certificates.record import Order, Record
+from instar.certificates.record import CertificateRecord, Order
 from instar.certificates.store import CertificateFolder, CertificateStore
 from instar.model.certificate import Source, WantedCertificate
 from instar.model.environment import HostNames, Settings, Tls
@@ -53,7 +53,7 @@ class Home:
     def hold(self, name: str, *, source: Source = "acme", issued: datetime = NOW, written: datetime = NOW) -> None:
         """Keep a certificate of 30 days that was issued then, and of which something was written last then."""
         pair = self._authority.issue([name], issued)
-        self.folder(name, source=source).put(pair.chain, pair.key, Record(certificate=pair.certificate))
+        self.folder(name, source=source).put(pair.chain, pair.key, CertificateRecord(certificate=pair.certificate))
         self.touch(name, written, source)
 
     def touch(self, name: str, at: datetime, source: Source = "acme") -> None:

@@ -18,7 +18,7 @@ from instar.certificates import pem
 from instar.certificates.fingerprint import fingerprint_of
 from instar.certificates.own_authority import LIFE, OwnAuthority
 from instar.certificates.pem import Unfit, read_pair
-from instar.certificates.record import Order, Record
+from instar.certificates.record import CertificateRecord, Order
 from instar.certificates.renewals import Renewals
 from instar.certificates.store import CertificateStore
 from instar.errors import HostError
@@ -165,10 +165,10 @@ def test_internal_certificates_are_renewed_alike_and_never_without_need(tmp_path
 def test_damaged_notes_are_none(tmp_path: Path, data: bytes) -> None:
     folder = CertificateStore(tmp_path).folder(wanted("shop.internal"))
     folder.begin_order(Order(authority="a", names=("shop.internal",)), b"key")
-    folder.note(Record(failures=3))
+    folder.note(CertificateRecord(failures=3))
     for name in ("order.json", "record.json"):
         (folder.path / name).write_bytes(data)
-    assert folder.order() is None and folder.record() == Record()
+    assert folder.order() is None and folder.record() == CertificateRecord()
 
 
 def test_a_folder_in_the_place_of_a_file_is_told(tmp_path: Path) -> None:

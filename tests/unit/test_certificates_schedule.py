@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instar.certificates import schedule
-from instar.certificates.record import Record
+from instar.certificates.record import CertificateRecord
 from instar.model.certificate import Certificate, WantedCertificate, matches
 from instar.model.release import EnvironmentId
 
@@ -35,27 +35,27 @@ def held(
     )
 
 
-def at(record: Record, *, authority: str = "A", now: datetime = NOW) -> datetime:
+def at(record: CertificateRecord, *, authority: str = "A", now: datetime = NOW) -> datetime:
     return schedule.order_at(WANTED, record, authority, now)
 
 
 def test_what_is_missing_or_not_as_wanted_is_ordered_now() -> None:
-    assert at(Record()) == NOW
-    assert at(Record(certificate=held(), authority="B")) == NOW
-    assert at(Record(certificate=held())) > NOW + 50 * DAY  # its record was damaged
-    assert at(Record(certificate=held(names=("other.example",)), authority="A")) == NOW
-    assert at(Record(certificate=held(names=("*.example", "shop.example")), authority="A")) > NOW + 50 * DAY
+    assert at(CertificateRecord()) == NOW
+    assert at(CertificateRecord(certificate=held(), authority="B")) == NOW
+    assert at(CertificateRecord(certificate=held())) > NOW + 50 * DAY  # its record was damaged
+    assert at(CertificateRecord(certificate=held(names=("other.example",)), authority="A")) == NOW
+    assert at(CertificateRecord(certificate=held(names=("*.example", "shop.example")), authority="A")) > NOW + 50 * DAY
 
 
 def test_nothing_is_tried_before_its_pause_is_over() -> None:
-    assert at(Record(retry_at=NOW + DAY)) == NOW + DAY
-    assert at(Record(certificate=held(), authority="A", retry_at=NOW + DAY)) > NOW + 50 * DAY
+    assert at(CertificateRecord(retry_at=NOW + DAY)) == NOW + DAY
+    assert at(CertificateRecord(certificate=held(), authority="A", retry_at=NOW + DAY)) > NOW + 50 * DAY
 
 
 @given(LIVES, PRINTS)
 def test_it_is_renewed_a_little_before_two_thirds_of_any_life(life: timedelta, fingerprint: str) -> None:
     one = held(life=life, fingerprint=fingerprint)
-    renewed = at(Record(certificate=one, authority="A")) - NOW
+    renewed = at(CertificateRecord(certificate=one, authority="A")) - NOW
     assert life * 0.63 <= renewed <= life * (2 / 3) + timedelta(seconds=1)
 
 
@@ -64,7 +64,7 @@ def test_what_the_authority_says_counts_but_never_so_long_that_it_would_end(
     life: timedelta, fingerprint: str, said: timedelta
 ) -> None:
     one = held(life=life, fingerprint=fingerprint)
-    moment = at(Record(certificate=one, authority="A", renew_at=NOW + said))
+    moment = at(CertificateRecord(certificate=one, authority="A", renew_at=NOW + said))
     assert moment <= NOW + max(said, timedelta(0)) or said < timedelta(0)
     assert moment < one.not_after
 
@@ -102,7 +102,7 @@ def test_a_pause_that_the_authority_asks_for_is_kept_but_not_for_ever() -> None:
 def test_it_is_late_when_little_of_its_life_is_left(life: timedelta, late_after: timedelta) -> None:
     assert not schedule.is_late(held(life=life), NOW + late_after - timedelta(hours=1))
     assert schedule.is_late(held(life=life), NOW + late_after)
-    renewed = at(Record(certificate=held(life=life), authority="A"))
+    renewed = at(CertificateRecord(certificate=held(life=life), authority="A"))
     assert not schedule.is_late(held(life=life), renewed)
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from instar.certificates.record import Record
+from instar.certificates.record import CertificateRecord
 from instar.certificates.unneeded import is_of_no_use
 from instar.model.certificate import Certificate
 
@@ -14,12 +14,12 @@ NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def held(ends: datetime) -> Record:
+def held(ends: datetime) -> CertificateRecord:
     begins = ends - 90 * DAY
     one = Certificate(
         names=("shop.example",), issuer="R3", fingerprint="ab" * 32, not_before=begins, not_after=ends, renewal_id="a.b"
     )
-    return Record(certificate=one)
+    return CertificateRecord(certificate=one)
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,13 @@ def held(ends: datetime) -> Record:
         (held(NOW), NOW - 90 * DAY, True),
         (held(NOW - DAY), NOW - 7 * DAY, False),  # its renewal was tried, and may be under way
         (held(NOW - DAY), NOW - 8 * DAY, True),
-        (Record(), NOW, False),
-        (Record(failures=3, error="refused"), NOW - 7 * DAY, False),
-        (Record(failures=3, error="refused"), NOW - 8 * DAY, True),
+        (CertificateRecord(), NOW, False),
+        (CertificateRecord(failures=3, error="refused"), NOW - 7 * DAY, False),
+        (CertificateRecord(failures=3, error="refused"), NOW - 8 * DAY, True),
     ],
 )
 def test_one_of_acme_is_kept_while_a_name_that_came_back_could_use_it(
-    record: Record, written_at: datetime, gone: bool
+    record: CertificateRecord, written_at: datetime, gone: bool
 ) -> None:
     assert is_of_no_use("acme", record, written_at, NOW) is gone
 

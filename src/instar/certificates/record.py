@@ -9,7 +9,7 @@ from instar.model.certificate import Certificate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class CertificateRecord:
     """What is known of a certificate besides its bytes.
 
     ``authority`` is whom it is from. ``failures`` came in a row, the last because of ``error``; nothing is tried before

@@ -15,7 +15,7 @@ from instar.certificates import schedule
 from instar.certificates.door import Door
 from instar.certificates.fingerprint import fingerprint_of
 from instar.certificates.reachability import PORT, addresses_of, require_here
-from instar.certificates.record import Record
+from instar.certificates.record import CertificateRecord
 from instar.certificates.store import CertificateStore, read_state
 from instar.errors import (
     AuthorityBusy,
@@ -47,7 +47,7 @@ class Renewal:
 
     wanted: WantedCertificate
     outcome: Literal["kept", "renewed", "failed"]
-    record: Record
+    record: CertificateRecord
     error: InstarError | None = None
 
     @property
@@ -190,12 +190,12 @@ class Renewals:
 
         return OwnAuthority(self._store.authority, self._machine).root(self._now())
 
-    def _is_needed(self, wanted: WantedCertificate, record: Record, *, asked: bool) -> bool:
+    def _is_needed(self, wanted: WantedCertificate, record: CertificateRecord, *, asked: bool) -> bool:
         if not asked:
             return self.is_due(wanted)
         return schedule.needed_at(wanted, record, self._authority(wanted), self._now()) <= self._now()
 
-    def record(self, wanted: WantedCertificate) -> Record:
+    def record(self, wanted: WantedCertificate) -> CertificateRecord:
         """Return what is known of it. Raises HostError."""
         return self._store.folder(wanted).record()
 
@@ -205,7 +205,7 @@ class Renewals:
         root = read_state(self._store.authority / "root.pem")
         return f"{INTERNAL} {fingerprint_of(root or b'') or ''}".strip()
 
-    def _new(self, wanted: WantedCertificate, record: Record, door: Door | None, *, force: bool) -> Pair:
+    def _new(self, wanted: WantedCertificate, record: CertificateRecord, door: Door | None, *, force: bool) -> Pair:
         if wanted.source == INTERNAL:
             from instar.certificates.own_authority import OwnAuthority
 
@@ -218,7 +218,7 @@ class Renewals:
                 require_here(name, door, port=self._port, resolve=self._resolve)
         return self._order(wanted, record, door)
 
-    def _order(self, wanted: WantedCertificate, record: Record, door: Door) -> Pair:
+    def _order(self, wanted: WantedCertificate, record: CertificateRecord, door: Door) -> Pair:
         directory = self._acme()
         door.answer_challenges(directory.thumbprint)
         from instar.certificates.dns_command import DnsCommand
@@ -249,8 +249,8 @@ class Renewals:
             self._directory = AcmeDirectory(self._settings, self._store)
         return self._directory
 
-    def _renewed(self, wanted: WantedCertificate, before: Record, pair: Pair, door: Door | None) -> Renewal:
-        record = Record(
+    def _renewed(self, wanted: WantedCertificate, before: CertificateRecord, pair: Pair, door: Door | None) -> Renewal:
+        record = CertificateRecord(
             certificate=pair.certificate,
             authority=self._authority(wanted),
             recorded=before.recorded,
@@ -260,7 +260,7 @@ class Renewals:
         self.show(wanted, door)
         return Renewal(wanted=wanted, outcome="renewed", record=record)
 
-    def _failed(self, wanted: WantedCertificate, record: Record, error: InstarError) -> Renewal:
+    def _failed(self, wanted: WantedCertificate, record: CertificateRecord, error: InstarError) -> Renewal:
         asked_for = None
         if isinstance(error, AuthorityBusy) and error.retry_after_s is not None:
             asked_for = timedelta(seconds=error.retry_after_s)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from instar.certificates.record import Record
+from instar.certificates.record import CertificateRecord
 from instar.model.certificate import Certificate, WantedCertificate
 
 _JITTER: Final = 1 / 30  # of the life: certificates of one day are not all renewed in one minute
@@ -25,13 +25,13 @@ _LATE_AT_MOST: Final = timedelta(days=21)
 ASK_EVERY: Final = timedelta(hours=6)
 
 
-def order_at(wanted: WantedCertificate, record: Record, authority: str, now: datetime) -> datetime:
+def order_at(wanted: WantedCertificate, record: CertificateRecord, authority: str, now: datetime) -> datetime:
     """Return when ``wanted`` is ordered (of ``authority``), or tried again: ``now`` or before when it is time."""
     due = needed_at(wanted, record, authority, now)
     return max(due, record.retry_at) if record.retry_at is not None else due
 
 
-def needed_at(wanted: WantedCertificate, record: Record, authority: str, now: datetime) -> datetime:
+def needed_at(wanted: WantedCertificate, record: CertificateRecord, authority: str, now: datetime) -> datetime:
     """Return the same, whatever has failed before."""
     held = record.certificate
     if held is None or record.authority not in (None, authority) or not held.covers(wanted.names):
@@ -39,7 +39,7 @@ def needed_at(wanted: WantedCertificate, record: Record, authority: str, now: da
     return renewal_at(held, record)
 
 
-def renewal_at(held: Certificate, record: Record) -> datetime:
+def renewal_at(held: Certificate, record: CertificateRecord) -> datetime:
     """Return when a certificate that is held is renewed."""
     latest = held.not_after - held.life * _LATE
     if record.renew_at is not None:
@@ -57,7 +57,7 @@ def share(fingerprint: str) -> float:
     return int(fingerprint[:8], 16) / 0xFFFFFFFF
 
 
-def asks_at(record: Record) -> datetime | None:
+def asks_at(record: CertificateRecord) -> datetime | None:
     """Return when renewal information is asked for; None of a certificate that has none."""
     if record.certificate is None or record.certificate.renewal_id is None:
         return None

@@ -27,7 +27,7 @@ from typing import Any, Final, TypeVar
 
 from instar import durable
 from instar.certificates.fingerprint import fingerprint_of
-from instar.certificates.record import Order, Record
+from instar.certificates.record import CertificateRecord, Order
 from instar.errors import HostError
 from instar.model.certificate import SOURCES, Certificate, Source, WantedCertificate
 from instar.model.codec import from_json, parse, to_json
@@ -42,14 +42,14 @@ class CertificateFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def record(self) -> Record:
+    def record(self) -> CertificateRecord:
         """Return what is known of it: nothing where there is nothing, or it is damaged. Raises HostError."""
-        found = self._read_json("record.json", Record) or Record()
+        found = self._read_json("record.json", CertificateRecord) or CertificateRecord()
         pem = self.pem()
         held = fingerprint_of(pem) if pem is not None else None
         if (found.certificate.fingerprint if found.certificate else None) == held:
             return found
-        return Record(certificate=_facts(pem), authority=found.authority, recorded=found.recorded)
+        return CertificateRecord(certificate=_facts(pem), authority=found.authority, recorded=found.recorded)
 
     def pem(self) -> bytes | None:
         """Return the certificate, those that lead to its root, and its key; None where there is none that is whole."""
@@ -58,14 +58,14 @@ class CertificateFolder:
             found if found is not None and fingerprint_of(found) is not None and b"PRIVATE KEY-----" in found else None
         )
 
-    def put(self, chain: bytes, key: bytes, record: Record) -> None:
+    def put(self, chain: bytes, key: bytes, record: CertificateRecord) -> None:
         """Make this the certificate, whose order has ended. Raises HostError."""
         with self._writing():
             durable.write(self.path / "certificate.pem", chain + key)
             self._write_record(record)
             self.drop_order()
 
-    def note(self, record: Record) -> None:
+    def note(self, record: CertificateRecord) -> None:
         """Keep what is known of it. Raises HostError."""
         with self._writing():
             self._write_record(record)
@@ -105,7 +105,7 @@ class CertificateFolder:
         except OSError as error:
             raise HostError(f"cannot remove '{self.path}': {error.strerror}") from error
 
-    def _write_record(self, record: Record) -> None:
+    def _write_record(self, record: CertificateRecord) -> None:
         durable.write(self.path / "record.json", _json(record))
 
     def _read_json(self, name: str, kind: type[T]) -> T | None:

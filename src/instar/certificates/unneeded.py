@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from instar.certificates.record import Record
+from instar.certificates.record import CertificateRecord
 from instar.model.certificate import Source
 
 _UNDER_WAY: Final = timedelta(days=8)  # an order can be gone on with no longer, nor does an authority bar others longer
 
 
-def is_of_no_use(source: Source, record: Record, written_at: datetime, now: datetime) -> bool:
+def is_of_no_use(source: Source, record: CertificateRecord, written_at: datetime, now: datetime) -> bool:
     """Tell whether a certificate that no name needs would be of use to none that came back.
 
     One of ACME's would until it ends: authorities allow few orders. So would an order that is under way, and what
