@@ -44,7 +44,7 @@ _WRITTEN_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class HolderRecord:
     """What a living holder says: itself, its HAProxy, and those that end when they have served what they have."""
 
     process: Process
@@ -108,13 +108,13 @@ class HaproxyFiles:
         for path in (self.next, *self.directory.glob("*.new"), *durable.leftovers(self.directory)):
             path.unlink(missing_ok=True)
 
-    def record(self) -> Record | None:
+    def record(self) -> HolderRecord | None:
         """Return what the living holder says, None when there is none: a holder has its file locked while it lives."""
 
-        def said() -> tuple[Record | None] | None:
+        def said() -> tuple[HolderRecord | None] | None:
             text = self._locked_text()
             with contextlib.suppress(ValueError):
-                return (None if text is None else from_json(Record, parse(text)),)
+                return (None if text is None else from_json(HolderRecord, parse(text)),)
             return None
 
         found = until(said, Deadline.after(_WRITTEN_WITHIN_S))

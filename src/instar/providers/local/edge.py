@@ -33,7 +33,7 @@ from instar.router.address import Address
 from instar.router.components import confinement_possible, haproxy_owner
 from instar.router.edge import answers, certificates, config, maps, names, tickets
 from instar.router.edge.files import EdgeFiles
-from instar.router.files import Record
+from instar.router.files import HolderRecord
 
 _LOCK_WAIT_S: Final = 30.0
 _TRIES: Final = 3
@@ -237,7 +237,7 @@ class LocalEdge:
             self.haproxy.put(text, listening, record, {config.ROOT: str(self.files.root)})
 
     @contextlib.contextmanager
-    def _listening(self, plan: config.EdgePlan, record: Record | None) -> Iterator[list[socket.socket]]:
+    def _listening(self, plan: config.EdgePlan, record: HolderRecord | None) -> Iterator[list[socket.socket]]:
         """Yield the listening sockets of the plan's addresses: those that are open now, and new ones."""
         with contextlib.ExitStack() as stack:
             found: dict[Address, socket.socket] = {}

@@ -27,7 +27,7 @@ from instar.process import Process
 from instar.router import admin_socket, config, holder
 from instar.router.admin_socket import Statistics
 from instar.router.components import haproxy_user
-from instar.router.files import HaproxyFiles, Record
+from instar.router.files import HaproxyFiles, HolderRecord
 from instar.waiting import Deadline
 
 _HAPROXY = "haproxy"
@@ -104,7 +104,7 @@ class HeldHaproxy:
         self,
         text: str,
         listening: Mapping[str, socket.socket],
-        record: Record | None,
+        record: HolderRecord | None,
         variables: Mapping[str, str] | None = None,
     ) -> None:
         """Start HAProxy under a new holder with the file ``text``, in place of what runs, without losing a request.
@@ -152,7 +152,7 @@ class HeldHaproxy:
             text = f"cannot configure {self._files.whose}: HAProxy refuses its file: {error.output}"
             raise RouterError(text, hint=hint) from error
 
-    def _start(self, record: Record | None, environment: Mapping[str, str], descriptors: Sequence[int]) -> None:
+    def _start(self, record: HolderRecord | None, environment: Mapping[str, str], descriptors: Sequence[int]) -> None:
         order = {
             "sockets": str(self._files.sockets),
             "groups": [str(group) for group in cgroups.leaves(self._group)] if os.geteuid() == 0 else [],

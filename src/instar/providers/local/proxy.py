@@ -21,7 +21,7 @@ from instar.router import admin_socket, config, listener, served, slots, tcp_tab
 from instar.router.address import Address
 from instar.router.components import confinement_possible, haproxy_owner
 from instar.router.edge.files import door
-from instar.router.files import Record, RouterFiles
+from instar.router.files import HolderRecord, RouterFiles
 from instar.router.slots import Live, Slots
 
 _TRIES = 5
@@ -75,7 +75,7 @@ class Proxy(HeldHaproxy):
 
     # -- what retired HAProxies still serve ------------------------------------------------------------------------
 
-    def retired(self, record: Record | None) -> tuple[Process, ...]:
+    def retired(self, record: HolderRecord | None) -> tuple[Process, ...]:
         return tuple(one for one in record.retired if processes.lives(one)) if record else ()
 
     def leftover(self, retired: Sequence[Process], targets: Sequence[Address]) -> Mapping[Address, int]:
@@ -124,7 +124,7 @@ class Proxy(HeldHaproxy):
         return seen if plan.door else {}
 
     @contextlib.contextmanager
-    def _listening(self, plan: config.Plan, record: Record | None) -> Iterator[list[socket.socket]]:
+    def _listening(self, plan: config.Plan, record: HolderRecord | None) -> Iterator[list[socket.socket]]:
         """Yield the plan's listening sockets in its order: those that are open now, and new ones."""
         with contextlib.ExitStack() as stack:
             found: dict[Address, socket.socket] = {}
@@ -140,7 +140,7 @@ class Proxy(HeldHaproxy):
                 listener.prepare(each)
             yield [*wanted, *([stack.enter_context(self._door(record))] if plan.door else ())]
 
-    def _door(self, record: Record | None) -> socket.socket:
+    def _door(self, record: HolderRecord | None) -> socket.socket:
         """Return the socket where the edge asks: the one that is listened on now, unless its path is gone."""
         if (self.door / listener.DOOR).is_socket():
             for one in (record.process,) if record else self.haproxies():

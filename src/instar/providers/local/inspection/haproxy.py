@@ -18,7 +18,7 @@ from instar.process import Process
 from instar.providers.local.held_haproxy import HeldHaproxy
 from instar.providers.local.proxy import Proxy
 from instar.router import admin_socket, maintenance, previews
-from instar.router.files import Record
+from instar.router.files import HolderRecord
 from instar.router.slots import BACKEND, Slots
 
 _RATES: Final = ("ConnRateLimit", "SessRateLimit", "SslRateLimit")
@@ -72,7 +72,7 @@ def in_force(haproxy: HeldHaproxy, file: Path, text: str | None) -> Iterator[Fin
 _TRACED: Final = re.compile(r"^ *\[[^.\]]\] (\S+)", re.MULTILINE | re.ASCII)  # waiting for its beginning, or running
 
 
-def processes(record: Record | None) -> Iterator[Finding]:
+def processes(record: HolderRecord | None) -> Iterator[Finding]:
     """Yield what is done to the router's processes from outside. A holder gives HAProxy all that it has itself."""
     if record is None:
         return

@@ -17,7 +17,7 @@ from instar.providers.local.inspection import haproxy
 from instar.providers.local.proxy import Proxy
 from instar.router import config, listener, slots
 from instar.router.address import Address
-from instar.router.files import HaproxyFiles, Record
+from instar.router.files import HaproxyFiles, HolderRecord
 from instar.router.slots import FREE, Live, Server, Slots
 
 _FILE: Final = "haproxy.cfg"
@@ -61,7 +61,7 @@ def _text(proxy: Proxy) -> tuple[str | None, Finding | None]:
     return text, None if text is not None else _finding(_FILE, "what Instar wrote", "it is not there")
 
 
-def held_by(files: HaproxyFiles) -> tuple[Record | None, Finding | None]:
+def held_by(files: HaproxyFiles) -> tuple[HolderRecord | None, Finding | None]:
     """Return what the holder says of itself, and what is wrong with it."""
     wanted = "its holder has it locked, and says there who it is"
     try:
