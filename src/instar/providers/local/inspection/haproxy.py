@@ -30,7 +30,7 @@ _COMPARED: Final = ("eq", "ge", "gt", "le", "lt")  # numbers, which are not show
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class ConnectionLimits:
     """The connections that a file allows: all, those of a frontend without a limit of its own, and of the others."""
 
     all: int | None
@@ -104,7 +104,7 @@ def _process(noun: str, process: Process) -> Iterator[Finding]:
         yield _finding(f"{noun} (process {process.pid})", "it runs", "it is stopped")
 
 
-def _info(info: Mapping[str, str], limits: Limits) -> Iterator[Finding]:
+def _info(info: Mapping[str, str], limits: ConnectionLimits) -> Iterator[Finding]:
     wanted = info.get("Hard_maxconn", "")
     if limits.all is not None:
         wanted = str(min(limits.all, int(wanted or limits.all)))
@@ -115,7 +115,7 @@ def _info(info: Mapping[str, str], limits: Limits) -> Iterator[Finding]:
             yield _finding(name, "no limit", info[name])
 
 
-def _frontend(name: str, columns: Mapping[str, str], limits: Limits) -> Iterator[Finding]:
+def _frontend(name: str, columns: Mapping[str, str], limits: ConnectionLimits) -> Iterator[Finding]:
     """HAProxy's own frontends, which are in no file, are told of too: nobody but Instar speaks to it."""
     if columns["status"] not in (_OPEN, _FULL):
         yield _finding(f"frontend {name}", "open", columns["status"].lower())
@@ -126,7 +126,7 @@ def _frontend(name: str, columns: Mapping[str, str], limits: Limits) -> Iterator
         yield _finding(f"frontend {name}, its rate", "no limit", columns["rate_lim"])
 
 
-def _limits(text: str) -> Limits:
+def _limits(text: str) -> ConnectionLimits:
     section, name, found = "", "", dict[tuple[str, str], int]()
     for line in text.splitlines():
         if line and not line[0].isspace():
@@ -135,7 +135,7 @@ def _limits(text: str) -> Limits:
         if words[:1] == ["maxconn"] and len(words) > 1 and words[1].isdigit():
             found[section, name.strip()] = int(words[1])
     everything = found.get(("global", ""))
-    return Limits(
+    return ConnectionLimits(
         all=everything,
         usual=found.get(("defaults", ""), everything),
         frontends={name: count for (section, name), count in found.items() if section == "frontend"},
