@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from instar.control.loop import Loop, Run
 from instar.control.steps import waits_for_somebody
-from instar.model.environment import Replace, Rollout, Settings
+from instar.model.environment import Replace, RolloutRules, Settings
 from instar.model.happenings import RolloutAborted, RolloutResumed
 from instar.model.progress import silent
 from instar.model.release import RolloutKind
@@ -32,7 +32,7 @@ class Machine:
     effects: Effects
     fields: dict[str, object]
     instances: int = 2
-    policy: Rollout = Rollout()
+    policy: RolloutRules = RolloutRules()
     preview: str | None = None
     agent: bool = False  # the loop is carried on by the agent, not by a command
     replace: Replace = Replace()

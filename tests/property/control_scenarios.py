@@ -8,7 +8,7 @@ from collections.abc import Callable
 from control_machine import Machine
 
 from instar.model.definition import Health, Task
-from instar.model.environment import Analysis, Check, Replace, Rollout, Step
+from instar.model.environment import Analysis, Check, Replace, RolloutRules, Step
 from instar.model.happenings import RolloutPaused
 from simulated import Behaviour
 from simulated.values import ENV
@@ -88,7 +88,7 @@ def gone(machine: Machine) -> None:
 
 def unsteady(machine: Machine) -> None:
     """A release of which an instance ends after its rollout, while it is watched."""
-    machine.agent, machine.policy = True, Rollout(watch_ms=60_000)
+    machine.agent, machine.policy = True, RolloutRules(watch_ms=60_000)
     machine.world.runtime.behave("guestbook-dev-2-1", Behaviour(dies_after_s=6))
     machine.want("deploy", version="2")
 
@@ -112,7 +112,7 @@ def careful(machine: Machine) -> None:
     counted = Analysis(min_requests=1, checks=(Check(kind="url", url="http://example.test/"),))
     analysis = counted if machine.world.provider.counts is not None else None
     steps = (Step(weight_percent=20, pause_ms=400), Step(weight_percent=60, pause_ms=400))
-    machine.policy, machine.preview = Rollout(strategy="canary", steps=steps, analysis=analysis), None
+    machine.policy, machine.preview = RolloutRules(strategy="canary", steps=steps, analysis=analysis), None
     if machine.world.provider.previews is not None:
         machine.preview = "header"
     machine.fields |= {
@@ -169,7 +169,7 @@ def paused(machine: Machine) -> None:
 
 
 def batches(machine: Machine) -> None:
-    machine.policy = Rollout(strategy="rolling", batch=1)
+    machine.policy = RolloutRules(strategy="rolling", batch=1)
     machine.want("deploy", version="2")
 
 
@@ -179,7 +179,7 @@ def bad_batches(machine: Machine) -> None:
 
 
 def batches_back(machine: Machine) -> None:
-    machine.policy = Rollout(strategy="rolling", batch=1)
+    machine.policy = RolloutRules(strategy="rolling", batch=1)
     machine.want("rollback", target=1)
 
 

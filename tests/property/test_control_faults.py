@@ -30,7 +30,7 @@ from instar.control.replace import counted_for
 from instar.control.steps import waits_for_somebody
 from instar.errors import InstarError
 from instar.model.definition import Task
-from instar.model.environment import Analysis, Check, Replace, Rollout, Settings, Step
+from instar.model.environment import Analysis, Check, Replace, RolloutRules, Settings, Step
 from instar.model.happenings import RolloutAborted, RolloutPaused, RolloutResumed
 from instar.model.progress import silent
 from instar.model.release import TaintKind
@@ -42,12 +42,12 @@ from simulated.values import ENV, configuration, image
 FEW, MANY, PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 150, 10_000, 6, 15, 1000
 STEPS = (Step(weight_percent=20, pause_ms=300), Step(weight_percent=60, pause_ms=None))
 POLICIES = {
-    "blue-green": Rollout(),
-    "watched": Rollout(watch_ms=20_000),
-    "canary": Rollout(strategy="canary", steps=STEPS),
-    "judged": Rollout(strategy="canary", steps=STEPS[:1], analysis=Analysis(min_requests=1, wait_ms=2_000)),
-    "rolling": Rollout(strategy="rolling", batch=1),
-    "rolling, judged": Rollout(strategy="rolling", batch=2, analysis=Analysis(min_requests=1, wait_ms=2_000)),
+    "blue-green": RolloutRules(),
+    "watched": RolloutRules(watch_ms=20_000),
+    "canary": RolloutRules(strategy="canary", steps=STEPS),
+    "judged": RolloutRules(strategy="canary", steps=STEPS[:1], analysis=Analysis(min_requests=1, wait_ms=2_000)),
+    "rolling": RolloutRules(strategy="rolling", batch=1),
+    "rolling, judged": RolloutRules(strategy="rolling", batch=2, analysis=Analysis(min_requests=1, wait_ms=2_000)),
 }
 BEHAVIOURS = {
     "well": Behaviour(),

@@ -13,7 +13,7 @@ from instar.definition.schema import DEFINITION
 from instar.definition.section import Section
 from instar.definition.shapes import Either, ListOf, MapOf, OneOrMore, Shape
 from instar.errors import DefinitionError
-from instar.model.environment import Analysis, Check, Rollout, Step
+from instar.model.environment import Analysis, Check, RolloutRules, Step
 
 WORDS = [
     "x", "a b", "", "root", "debian:bookworm", "/srv", "/", "..", "500ms", "256M", "0644", "yes", "true", "null", "~",
@@ -99,9 +99,9 @@ STEPS = st.lists(st.integers(1, 99), min_size=1, unique=True).map(sorted).flatma
     )
 )  # fmt: skip
 ROLLOUTS = (
-    st.builds(Rollout)
-    | st.builds(Rollout, strategy=st.just("canary"), steps=STEPS, analysis=st.none() | ANALYSES)
-    | st.builds(Rollout, strategy=st.just("rolling"), batch=st.integers(1, 99), analysis=st.none() | ANALYSES)
+    st.builds(RolloutRules)
+    | st.builds(RolloutRules, strategy=st.just("canary"), steps=STEPS, analysis=st.none() | ANALYSES)
+    | st.builds(RolloutRules, strategy=st.just("rolling"), batch=st.integers(1, 99), analysis=st.none() | ANALYSES)
 )
 
 
@@ -111,7 +111,7 @@ def written_check(check: Check) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def written_rollout(rollout: Rollout) -> dict[str, Any]:
+def written_rollout(rollout: RolloutRules) -> dict[str, Any]:
     written: dict[str, Any] = {"strategy": rollout.strategy}
     if rollout.strategy == "canary":
         written["steps"] = [
@@ -132,7 +132,7 @@ def written_rollout(rollout: Rollout) -> dict[str, Any]:
 
 
 @given(ROLLOUTS)
-def test_rollouts_are_read_as_they_are_written(rollout: Rollout) -> None:
+def test_rollouts_are_read_as_they_are_written(rollout: RolloutRules) -> None:
     value = {
         "name": "a",
         "image": {"base": "debian:bookworm"},

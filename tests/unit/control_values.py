@@ -11,7 +11,7 @@ from instar.control.snapshot import GroupView, Snapshot, wanted_plan
 from instar.model.definition import Health, Service, Volume
 from instar.model.digest import Digest
 from instar.model.environment import Keep, Replace, Settings
-from instar.model.environment import Rollout as Policy
+from instar.model.environment import RolloutRules as Policy
 from instar.model.release import (
     Configuration,
     EnvironmentId,

@@ -28,13 +28,13 @@ from instar.control.decide import decide
 from instar.control.report import RolloutReport
 from instar.control.snapshot import GroupView, Snapshot
 from instar.control.steps import awaited, waits_for_somebody
-from instar.model.environment import Analysis, Check, Rollout, Settings, Step
+from instar.model.environment import Analysis, Check, RolloutRules, Settings, Step
 from instar.model.progress import Progress
 from instar.model.release import Served, Stage
 from instar.model.status import AwaitedRequests
 
 STEPS = (Step(weight_percent=20, pause_ms=30_000), Step(weight_percent=50, pause_ms=None))
-CANARY = Rollout(strategy="canary", steps=STEPS)
+CANARY = RolloutRules(strategy="canary", steps=STEPS)
 JUDGED = dataclasses.replace(CANARY, analysis=Analysis(min_requests=10))
 RELEASES = [release(1, ran_well=True, last=600), release(2)]
 
@@ -43,7 +43,7 @@ def at(
     stage: Stage,
     groups: Sequence[GroupView],
     *,
-    policy: Rollout = CANARY,
+    policy: RolloutRules = CANARY,
     active: int = 1,
     **fields: Any,
 ) -> Snapshot:

@@ -13,7 +13,7 @@ from instar.control.observe import observe
 from instar.errors import ProviderError
 from instar.ledger import Ledger
 from instar.model.definition import Data, Task
-from instar.model.environment import Rollout, Settings
+from instar.model.environment import RolloutRules, Settings
 from instar.model.progress import Progress, silent
 from instar.providers.base import Probe
 from simulated import Behaviour, Simulation
@@ -132,7 +132,7 @@ def test_a_hot_instance_that_the_router_does_not_know_is_asked_by_who_looks_on(
 
 
 def test_a_watched_release_that_does_not_stay_well_is_left_and_stays_left(world: Simulation, ledger: Ledger) -> None:
-    watched = dataclasses.replace(ONE, rollout=Rollout(watch_ms=60_000))
+    watched = dataclasses.replace(ONE, rollout=RolloutRules(watch_ms=60_000))
     deploy(world, ledger, "1", watched)
     deploy(world, ledger, "2", watched)
     passes(world, ledger)
@@ -155,7 +155,7 @@ def test_a_watched_release_that_does_not_stay_well_is_left_and_stays_left(world:
 
 
 def test_after_the_watch_an_instance_that_ends_is_replaced_as_ever(world: Simulation, ledger: Ledger) -> None:
-    watched = dataclasses.replace(ONE, rollout=Rollout(watch_ms=60_000))
+    watched = dataclasses.replace(ONE, rollout=RolloutRules(watch_ms=60_000))
     for version in ("1", "2"):
         deploy(world, ledger, version, watched)
     world.clock.sleep(61)
@@ -169,7 +169,7 @@ def test_after_the_watch_an_instance_that_ends_is_replaced_as_ever(world: Simula
 def test_where_the_data_changed_somebody_is_called_and_what_ended_is_replaced(
     world: Simulation, ledger: Ledger
 ) -> None:
-    watched = dataclasses.replace(ONE, rollout=Rollout(watch_ms=60_000))
+    watched = dataclasses.replace(ONE, rollout=RolloutRules(watch_ms=60_000))
     deploy(world, ledger, "1", watched)
     deploy(world, ledger, "2", watched, data=Data(version=2, reads=(1, 2)))
     world.runtime.kill("guestbook-dev-2-2")
@@ -185,7 +185,7 @@ def test_a_deploy_that_goes_to_a_release_that_falls_at_once_ends_where_it_began(
     world: Simulation, ledger: Ledger
 ) -> None:
     """The command's own loop sees it too, if it is still there."""
-    watched = dataclasses.replace(ONE, rollout=Rollout(watch_ms=60_000))
+    watched = dataclasses.replace(ONE, rollout=RolloutRules(watch_ms=60_000))
     deploy(world, ledger, "1", watched)
     deploy(world, ledger, "2", watched)
     world.runtime.kill("guestbook-dev-2-1")

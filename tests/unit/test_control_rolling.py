@@ -12,10 +12,10 @@ from control_values import DATABASE, WORKER, ago, group, names, ready, release, 
 from instar.control.actions import Create, Fail, Finish, Judge, Plan, Retire, Route, Share, Shift, Start, TakeStep, Wait
 from instar.control.decide import decide
 from instar.control.snapshot import GroupView, Snapshot
-from instar.model.environment import Analysis, Rollout
+from instar.model.environment import Analysis, RolloutRules
 from instar.model.release import Served, Stage
 
-ROLLING = Rollout(strategy="rolling", batch=1)
+ROLLING = RolloutRules(strategy="rolling", batch=1)
 RELEASES = [release(1, ran_well=True, last=600), release(2)]
 
 

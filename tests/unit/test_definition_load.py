@@ -24,7 +24,7 @@ from instar.model.definition import (
     User,
     Volume,
 )
-from instar.model.environment import Environment, Keep, Rollout, Step
+from instar.model.environment import Environment, Keep, RolloutRules, Step
 
 EXAMPLE = """\
 name: guestbook
@@ -104,7 +104,9 @@ def test_the_example_of_the_design() -> None:
                 promote_from="dev",
                 config={"GREETING": "hello"},
                 secrets={"TOKEN": "secrets/token"},
-                rollout=Rollout(strategy="canary", steps=tuple(Step(weight_percent=weight) for weight in (5, 25, 50))),
+                rollout=RolloutRules(
+                    strategy="canary", steps=tuple(Step(weight_percent=weight) for weight in (5, 25, 50))
+                ),
                 keep=Keep(hot=1, releases=5),
             ),
         },

@@ -5,7 +5,7 @@ import pytest
 from instar.definition import parse
 from instar.errors import DefinitionError
 from instar.model.definition import Data, Service, Task
-from instar.model.environment import Analysis, Check, Environment, Replace, Rollout, Step
+from instar.model.environment import Analysis, Check, Environment, Replace, RolloutRules, Step
 
 VERDICT = "it could never have a verdict: "
 VOLUME = "port: 80, volumes: [{name: data, path: /data}]"
@@ -50,32 +50,32 @@ def test_what_is_left_out_is_the_model_s() -> None:
 @pytest.mark.parametrize(
     ("rollout", "expected"),
     [
-        ("{}", Rollout()),
-        ("{strategy: blue-green}", Rollout()),
-        ("{strategy: canary}", Rollout(strategy="canary", steps=steps(10, 50))),
-        ("{strategy: canary, pause: manual}", Rollout(strategy="canary", steps=steps(10, 50, pause_ms=None))),
-        ("{strategy: canary, steps: [1, 99]}", Rollout(strategy="canary", steps=steps(1, 99))),
+        ("{}", RolloutRules()),
+        ("{strategy: blue-green}", RolloutRules()),
+        ("{strategy: canary}", RolloutRules(strategy="canary", steps=steps(10, 50))),
+        ("{strategy: canary, pause: manual}", RolloutRules(strategy="canary", steps=steps(10, 50, pause_ms=None))),
+        ("{strategy: canary, steps: [1, 99]}", RolloutRules(strategy="canary", steps=steps(1, 99))),
         (
             "{strategy: canary, pause: 5s, steps: [5, {weight: 25}, {weight: 50, pause: manual}, "
             "{weight: 60, pause: 1m}]}",
-            Rollout(
+            RolloutRules(
                 strategy="canary",
                 steps=(*steps(5, 25, pause_ms=5_000), *steps(50, pause_ms=None), *steps(60, pause_ms=60_000)),
             ),
         ),
         ("{strategy: canary, pause: manual, steps: [5, {weight: 25, pause: 1s}]}",
-         Rollout(strategy="canary", steps=(*steps(5, pause_ms=None), *steps(25, pause_ms=1_000)))),
-        ("{watch: 2m}", Rollout(watch_ms=120_000)),
+         RolloutRules(strategy="canary", steps=(*steps(5, pause_ms=None), *steps(25, pause_ms=1_000)))),
+        ("{watch: 2m}", RolloutRules(watch_ms=120_000)),
         ("{strategy: canary, analysis: {quiet: pass}}",
-         Rollout(strategy="canary", steps=steps(10, 50), analysis=Analysis(quiet="pass"))),
-        ("{strategy: canary, analysis: {}}", Rollout(strategy="canary", steps=steps(10, 50), analysis=Analysis())),
-        ("{strategy: rolling}, instances: 3", Rollout(strategy="rolling")),
-        ("{strategy: rolling, batch: 3}, instances: 3", Rollout(strategy="rolling", batch=3)),
+         RolloutRules(strategy="canary", steps=steps(10, 50), analysis=Analysis(quiet="pass"))),
+        ("{strategy: canary, analysis: {}}", RolloutRules(strategy="canary", steps=steps(10, 50), analysis=Analysis())),
+        ("{strategy: rolling}, instances: 3", RolloutRules(strategy="rolling")),
+        ("{strategy: rolling, batch: 3}, instances: 3", RolloutRules(strategy="rolling", batch=3)),
         ("{strategy: rolling, batch: 2, analysis: {}}, instances: 3",
-         Rollout(strategy="rolling", batch=2, analysis=Analysis())),
+         RolloutRules(strategy="rolling", batch=2, analysis=Analysis())),
     ],
 )  # fmt: skip
-def test_rollouts(rollout: str, expected: Rollout) -> None:
+def test_rollouts(rollout: str, expected: RolloutRules) -> None:
     assert environment_of(f"rollout: {rollout}").rollout == expected
 
 

@@ -12,7 +12,7 @@ from instar.host.network.firewall import Guest
 from instar.model.codec import ADDED, canonical, from_json, hints, to_json, written_as
 from instar.model.definition import Data, Definition, Health, Limits, Service, Stop, Task, Timeouts, Tmp, Volume
 from instar.model.digest import Digest
-from instar.model.environment import Check, Environment, Rollout
+from instar.model.environment import Check, Environment, RolloutRules
 from instar.model.release import Configuration, EnvironmentState, Instance
 
 SMALL = Configuration(service=Service(command=("serve",), health=Health(kind="none")))
@@ -79,7 +79,7 @@ def test_a_field_is_read_and_written_under_the_name_that_older_versions_have() -
     assert from_json(Guest, written).environment == "web/dev", "a guest of an instance that an older version made"
 
 
-@pytest.mark.parametrize("cls", [Definition, Environment, Rollout, Service, EnvironmentState, Instance])
+@pytest.mark.parametrize("cls", [Definition, Environment, RolloutRules, Service, EnvironmentState, Instance])
 def test_types_are_those_that_typing_finds(cls: type) -> None:
     assert list(hints(cls).items()) == list(typing.get_type_hints(cls).items())
 

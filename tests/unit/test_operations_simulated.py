@@ -14,7 +14,7 @@ import pytest
 from instar.cancellation import Cancellation
 from instar.errors import Refused
 from instar.ledger import Ledger
-from instar.model.environment import Analysis, Network, Rollout, Settings, Step
+from instar.model.environment import Analysis, Network, RolloutRules, Settings, Step
 from instar.model.progress import Progress
 from instar.model.state import StateDirectory
 from instar.operations import converge, deploy
@@ -26,7 +26,7 @@ THREE = Settings(listen=("127.0.0.1:8080",), instances=3)
 CANARY = Settings(
     listen=("127.0.0.1:8080",),
     instances=3,
-    rollout=Rollout(strategy="canary", steps=(Step(weight_percent=20, pause_ms=300),)),
+    rollout=RolloutRules(strategy="canary", steps=(Step(weight_percent=20, pause_ms=300),)),
 )
 
 
@@ -114,7 +114,7 @@ def test_what_a_provider_has_not_is_one_sentence() -> None:
     [
         ({"preview": "header"}, "show a release before it has traffic"),
         ({"network": Network(connections=100)}, "say what instances may reach"),
-        ({"rollout": Rollout(strategy="canary", analysis=Analysis())}, "judge a canary"),
+        ({"rollout": RolloutRules(strategy="canary", analysis=Analysis())}, "judge a canary"),
     ],
 )
 def test_settings_that_an_engine_cannot_give_are_refused(tmp_path: Path, settings: dict[str, Any], what: str) -> None:

@@ -81,12 +81,12 @@ def _rollout(
     pause: int | None = environment.PAUSE_MS,
     strategy: str = "blue-green",
     **values: Any,
-) -> environment.Rollout:
+) -> environment.RolloutRules:
     """A step without a pause of its own has that of the rollout, a canary without steps the usual ones."""
     written = (steps or DEFAULT_STEPS) if strategy == "canary" else ()
     each = [step if isinstance(step, dict) else {"weight_percent": step} for step in written]
     made = tuple(environment.Step(**{"pause_ms": pause, **step}) for step in each)
-    return environment.Rollout(strategy=strategy, steps=made, **values)  # type: ignore[arg-type]
+    return environment.RolloutRules(strategy=strategy, steps=made, **values)  # type: ignore[arg-type]
 
 
 def _provider_sections() -> dict[str, Key]:
@@ -165,7 +165,7 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
         check=rules.tls),
     environment.SecretFile: About("a section such as {file: secrets/token}", make=_file_of,
         elsewhere=_SECRET_ELSEWHERE),
-    environment.Rollout: About("a section such as {strategy: canary, steps: [5, 25, 50]}", make=_rollout,
+    environment.RolloutRules: About("a section such as {strategy: canary, steps: [5, 25, 50]}", make=_rollout,
         check=rollout_rules.rollout),
     environment.Step: About("a section such as {weight: 50, pause: manual}", make=dict),
     environment.Analysis: About("a section such as {max_failed: 1.0}, or {} for the defaults"),

@@ -83,7 +83,7 @@ class Analysis:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rollout:
+class RolloutRules:
     """How the traffic moves. ``steps`` are of a canary, ``batch`` of a rolling one (instances at a time). ``watch_ms``:
     for how long afterwards the release is watched, which goes back by itself where it does not stay well."""
 
@@ -294,7 +294,7 @@ class Settings:
         "Which answers the router compresses, by gzip, for clients that take it; `{}`: those of the usual types. A "
         "change applies at once, and makes no release.", default_about="none", added=True))
     instances: int = field(default=1, metadata=key("How many instances run.", low=1, high=100))
-    rollout: Rollout = field(default=Rollout(), metadata=key("How the traffic moves to a new release."))
+    rollout: RolloutRules = field(default=RolloutRules(), metadata=key("How the traffic moves to a new release."))
     preview: str | None = field(default=None, metadata=key(
         "Where a candidate is reached before it gets traffic, of a service of http: an address of its own, or "
         "`header`: the service's own address, for requests with `X-Instar-Release: NUMBER`.", "preview"))
