@@ -8,7 +8,7 @@ from collections.abc import Callable
 from control_machine import Machine
 
 from instar.model.definition import Health, Task
-from instar.model.environment import Analysis, Check, Replace, RolloutRules, Step
+from instar.model.environment import Analysis, Check, Replace, RolloutRules, RolloutStep
 from instar.model.happenings import RolloutPaused
 from simulated import Behaviour
 from simulated.values import ENV
@@ -111,7 +111,7 @@ def careful(machine: Machine) -> None:
     """The next deploy is a canary with everything that there is."""
     counted = Analysis(min_requests=1, checks=(Check(kind="url", url="http://example.test/"),))
     analysis = counted if machine.world.provider.counts is not None else None
-    steps = (Step(weight_percent=20, pause_ms=400), Step(weight_percent=60, pause_ms=400))
+    steps = (RolloutStep(weight_percent=20, pause_ms=400), RolloutStep(weight_percent=60, pause_ms=400))
     machine.policy, machine.preview = RolloutRules(strategy="canary", steps=steps, analysis=analysis), None
     if machine.world.provider.previews is not None:
         machine.preview = "header"

@@ -30,7 +30,7 @@ from instar.control.replace import counted_for
 from instar.control.steps import waits_for_somebody
 from instar.errors import InstarError
 from instar.model.definition import Task
-from instar.model.environment import Analysis, Check, Replace, RolloutRules, Settings, Step
+from instar.model.environment import Analysis, Check, Replace, RolloutRules, RolloutStep, Settings
 from instar.model.happenings import RolloutAborted, RolloutPaused, RolloutResumed
 from instar.model.progress import silent
 from instar.model.release import TaintKind
@@ -40,7 +40,7 @@ from simulated import Behaviour, Crash, Effects, EngineSimulation, FaultyLedger,
 from simulated.values import ENV, configuration, image
 
 FEW, MANY, PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 150, 10_000, 6, 15, 1000
-STEPS = (Step(weight_percent=20, pause_ms=300), Step(weight_percent=60, pause_ms=None))
+STEPS = (RolloutStep(weight_percent=20, pause_ms=300), RolloutStep(weight_percent=60, pause_ms=None))
 POLICIES = {
     "blue-green": RolloutRules(),
     "watched": RolloutRules(watch_ms=20_000),

@@ -13,7 +13,7 @@ from instar.definition.schema import DEFINITION
 from instar.definition.section import Section
 from instar.definition.shapes import Either, ListOf, MapOf, OneOrMore, Shape
 from instar.errors import DefinitionError
-from instar.model.environment import Analysis, Check, RolloutRules, Step
+from instar.model.environment import Analysis, Check, RolloutRules, RolloutStep
 
 WORDS = [
     "x", "a b", "", "root", "debian:bookworm", "/srv", "/", "..", "500ms", "256M", "0644", "yes", "true", "null", "~",
@@ -93,11 +93,18 @@ ANALYSES = st.builds(
     max_slower_milli=st.integers(1_000, 10**6), slower_than_ms=st.integers(1, 10**6), wait_ms=st.integers(1, 10**9),
     checks=st.lists(CHECKS, max_size=3).map(tuple),
 )  # fmt: skip
-STEPS = st.lists(st.integers(1, 99), min_size=1, unique=True).map(sorted).flatmap(
-    lambda weights: st.tuples(
-        *(st.builds(Step, weight_percent=st.just(each), pause_ms=st.none() | st.integers(1, 10**9)) for each in weights)
+STEPS = (
+    st.lists(st.integers(1, 99), min_size=1, unique=True)
+    .map(sorted)
+    .flatmap(
+        lambda weights: st.tuples(
+            *(
+                st.builds(RolloutStep, weight_percent=st.just(each), pause_ms=st.none() | st.integers(1, 10**9))
+                for each in weights
+            )
+        )
     )
-)  # fmt: skip
+)
 ROLLOUTS = (
     st.builds(RolloutRules)
     | st.builds(RolloutRules, strategy=st.just("canary"), steps=STEPS, analysis=st.none() | ANALYSES)

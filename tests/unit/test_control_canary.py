@@ -28,12 +28,12 @@ from instar.control.decide import decide
 from instar.control.report import RolloutReport
 from instar.control.snapshot import GroupView, Snapshot
 from instar.control.steps import awaited, waits_for_somebody
-from instar.model.environment import Analysis, Check, RolloutRules, Settings, Step
+from instar.model.environment import Analysis, Check, RolloutRules, RolloutStep, Settings
 from instar.model.progress import Progress
 from instar.model.release import Served, Stage
 from instar.model.status import AwaitedRequests
 
-STEPS = (Step(weight_percent=20, pause_ms=30_000), Step(weight_percent=50, pause_ms=None))
+STEPS = (RolloutStep(weight_percent=20, pause_ms=30_000), RolloutStep(weight_percent=50, pause_ms=None))
 CANARY = RolloutRules(strategy="canary", steps=STEPS)
 JUDGED = dataclasses.replace(CANARY, analysis=Analysis(min_requests=10))
 RELEASES = [release(1, ran_well=True, last=600), release(2)]
@@ -157,7 +157,7 @@ def test_a_stable_copy_that_cannot_answer_leaves_its_share_to_the_others() -> No
 
 
 def test_a_step_of_nothing_is_for_looking_and_is_not_judged() -> None:
-    policy = dataclasses.replace(JUDGED, steps=(Step(weight_percent=0, pause_ms=30_000), *STEPS))
+    policy = dataclasses.replace(JUDGED, steps=(RolloutStep(weight_percent=0, pause_ms=30_000), *STEPS))
     groups = [*serving(1, 1), *ready(2, 1)]
     assert decide(at(Stage(), groups, policy=policy)) == (TakeStep(1, 0, ((groups[0].id, 100),)),)
     assert isinstance(decide(at(step(1), groups, policy=policy))[0], Wait)

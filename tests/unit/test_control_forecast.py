@@ -9,13 +9,13 @@ from control_values import DATABASE, HTTP, WORKER, release
 
 from instar.control.forecast import forecast
 from instar.model.definition import Service, Task, Timeouts
-from instar.model.environment import Analysis, RolloutRules, Settings, Step
+from instar.model.environment import Analysis, RolloutRules, RolloutStep, Settings
 
 OLD = release(1, ran_well=True)
 
 
 def canary(analysis: Analysis | None) -> Settings:
-    return Settings(rollout=RolloutRules(strategy="canary", steps=(Step(weight_percent=10),), analysis=analysis))
+    return Settings(rollout=RolloutRules(strategy="canary", steps=(RolloutStep(weight_percent=10),), analysis=analysis))
 
 
 def test_a_canary_that_needs_requests_says_so_and_how_to_do_without() -> None:

@@ -19,7 +19,7 @@ from instar.errors import (
     RouterUnreachable,
 )
 from instar.ledger import Ledger
-from instar.model.environment import RolloutRules, Settings, Step
+from instar.model.environment import RolloutRules, RolloutStep, Settings
 from instar.model.progress import silent
 from simulated import Effects, Simulation, guarded
 from simulated.effects import CrashableLedger
@@ -31,7 +31,7 @@ BUSY = ProviderUnavailable("cannot create 'x': try again")
 TWO = Settings(
     listen=("127.0.0.1:8080",),
     instances=2,
-    rollout=RolloutRules(strategy="canary", steps=(Step(weight_percent=20, pause_ms=300),)),
+    rollout=RolloutRules(strategy="canary", steps=(RolloutStep(weight_percent=20, pause_ms=300),)),
 )
 
 

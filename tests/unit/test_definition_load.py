@@ -24,7 +24,7 @@ from instar.model.definition import (
     User,
     Volume,
 )
-from instar.model.environment import Environment, Keep, RolloutRules, Step
+from instar.model.environment import Environment, Keep, RolloutRules, RolloutStep
 
 EXAMPLE = """\
 name: guestbook
@@ -105,7 +105,7 @@ def test_the_example_of_the_design() -> None:
                 config={"GREETING": "hello"},
                 secrets={"TOKEN": "secrets/token"},
                 rollout=RolloutRules(
-                    strategy="canary", steps=tuple(Step(weight_percent=weight) for weight in (5, 25, 50))
+                    strategy="canary", steps=tuple(RolloutStep(weight_percent=weight) for weight in (5, 25, 50))
                 ),
                 keep=Keep(hot=1, releases=5),
             ),

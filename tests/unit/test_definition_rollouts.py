@@ -5,7 +5,7 @@ import pytest
 from instar.definition import parse
 from instar.errors import DefinitionError
 from instar.model.definition import Data, Service, Task
-from instar.model.environment import Analysis, Check, Environment, Replace, RolloutRules, Step
+from instar.model.environment import Analysis, Check, Environment, Replace, RolloutRules, RolloutStep
 
 VERDICT = "it could never have a verdict: "
 VOLUME = "port: 80, volumes: [{name: data, path: /data}]"
@@ -37,8 +37,8 @@ def environment_of(rest: str, service: str = "port: 80") -> Environment:
     return parse(text_of(rest, service), "f").definition.environments["a"]
 
 
-def steps(*weights: int, pause_ms: int | None = 30_000) -> tuple[Step, ...]:
-    return tuple(Step(weight_percent=weight, pause_ms=pause_ms) for weight in weights)
+def steps(*weights: int, pause_ms: int | None = 30_000) -> tuple[RolloutStep, ...]:
+    return tuple(RolloutStep(weight_percent=weight, pause_ms=pause_ms) for weight in weights)
 
 
 def test_what_is_left_out_is_the_model_s() -> None:

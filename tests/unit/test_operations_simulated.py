@@ -14,7 +14,7 @@ import pytest
 from instar.cancellation import Cancellation
 from instar.errors import Refused
 from instar.ledger import Ledger
-from instar.model.environment import Analysis, Network, RolloutRules, Settings, Step
+from instar.model.environment import Analysis, Network, RolloutRules, RolloutStep, Settings
 from instar.model.progress import Progress
 from instar.model.state import StateDirectory
 from instar.operations import converge, deploy
@@ -26,7 +26,7 @@ THREE = Settings(listen=("127.0.0.1:8080",), instances=3)
 CANARY = Settings(
     listen=("127.0.0.1:8080",),
     instances=3,
-    rollout=RolloutRules(strategy="canary", steps=(Step(weight_percent=20, pause_ms=300),)),
+    rollout=RolloutRules(strategy="canary", steps=(RolloutStep(weight_percent=20, pause_ms=300),)),
 )
 
 

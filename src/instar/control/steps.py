@@ -8,7 +8,7 @@ from instar.control.actions import Action, Fail, Judge, Wait
 from instar.control.analysis import Verdict, answered, judge, judge_few
 from instar.control.snapshot import Snapshot
 from instar.control.target import PAUSED_S
-from instar.model.environment import Analysis, Step
+from instar.model.environment import Analysis, RolloutStep
 from instar.model.release import EnvironmentState, Release, Rollout
 from instar.model.status import AwaitedRequests
 
@@ -44,7 +44,7 @@ def awaited(snapshot: Snapshot) -> AwaitedRequests | None:
     )
 
 
-def step_over(snapshot: Snapshot, rollout: Rollout, step: Step) -> bool:
+def step_over(snapshot: Snapshot, rollout: Rollout, step: RolloutStep) -> bool:
     """Tell whether a step has lasted as long as it shall."""
     if rollout.stage.resumed:
         return True
@@ -88,7 +88,7 @@ def _ms(milliseconds: int) -> timedelta:
     return timedelta(milliseconds=milliseconds)
 
 
-def left_s(snapshot: Snapshot, rollout: Rollout, step: Step) -> float:
+def left_s(snapshot: Snapshot, rollout: Rollout, step: RolloutStep) -> float:
     began = rollout.stage.step_at
     if rollout.stage.paused or step.pause_ms is None or began is None:
         return PAUSED_S

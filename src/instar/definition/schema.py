@@ -85,7 +85,7 @@ def _rollout(
     """A step without a pause of its own has that of the rollout, a canary without steps the usual ones."""
     written = (steps or DEFAULT_STEPS) if strategy == "canary" else ()
     each = [step if isinstance(step, dict) else {"weight_percent": step} for step in written]
-    made = tuple(environment.Step(**{"pause_ms": pause, **step}) for step in each)
+    made = tuple(environment.RolloutStep(**{"pause_ms": pause, **step}) for step in each)
     return environment.RolloutRules(strategy=strategy, steps=made, **values)  # type: ignore[arg-type]
 
 
@@ -167,7 +167,7 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
         elsewhere=_SECRET_ELSEWHERE),
     environment.RolloutRules: About("a section such as {strategy: canary, steps: [5, 25, 50]}", make=_rollout,
         check=rollout_rules.rollout),
-    environment.Step: About("a section such as {weight: 50, pause: manual}", make=dict),
+    environment.RolloutStep: About("a section such as {weight: 50, pause: manual}", make=dict),
     environment.Analysis: About("a section such as {max_failed: 1.0}, or {} for the defaults"),
     environment.Replace: About("a section such as {budget: 5, within: 10m}"),
     environment.Drift: About("a section such as {check: 60s, action: replace}"),

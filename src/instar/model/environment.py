@@ -46,7 +46,7 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+class RolloutStep:
     """A candidate's share of new requests, and for how long; ``pause_ms`` None: until somebody says resume."""
 
     weight_percent: int = field(metadata=key(
@@ -90,8 +90,8 @@ class RolloutRules:
     strategy: Literal["blue-green", "canary", "rolling"] = field(default="blue-green", metadata=key(
         "`blue-green`: all traffic moves at once, when every new instance is healthy. `canary`: it moves share by "
         "share. `rolling`: instances are replaced some at a time."))
-    steps: tuple[Step, ...] = field(default=(), metadata=key(
-        "Shares of a canary in percent, rising; the last one, 100, comes by itself.", ("share", Step), minimum=1,
+    steps: tuple[RolloutStep, ...] = field(default=(), metadata=key(
+        "Shares of a canary in percent, rising; the last one, 100, comes by itself.", ("share", RolloutStep), minimum=1,
         expected="a list such as [5, 25, {weight: 50, pause: manual}]", default_about="`[10, 50]` of a canary"))
     pause: ClassVar[Any] = key("How long a step of a canary lasts, or `manual`: until `instar rollout resume`.",
         "pause", default=PAUSE_MS)
