@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instar.router.address import Address
-from instar.router.config import RouterPlan, read_slots, render
+from instar.router.config import RouterFilePlan, read_slots, render
 from instar.router.slots import FREE, FULL_HEALTH, Live, Server, Slots, attached, commands, find, weighted, without
 
-PLAN = RouterPlan(
+PLAN = RouterFilePlan(
     listen=("127.0.0.1:80",),
     protocol="http",
     request_timeout_ms=1,

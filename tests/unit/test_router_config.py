@@ -12,10 +12,10 @@ from instar.errors import RouterError
 from instar.model.definition import Headers
 from instar.model.requests import Compression, Rate, Requests
 from instar.router.address import Address, parse
-from instar.router.config import FORM, RouterPlan, frame, read_plan, read_slots, refilled, render
+from instar.router.config import FORM, RouterFilePlan, frame, read_plan, read_slots, refilled, render
 from instar.router.slots import Server, Slots, padded
 
-PLAN = RouterPlan(
+PLAN = RouterFilePlan(
     listen=("127.0.0.1:8080", "[::1]:8080"),
     protocol="http",
     request_timeout_ms=60_000,

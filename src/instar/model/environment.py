@@ -320,7 +320,7 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Maintenance:
+class MaintenancePage:
     """What `instar maintenance ENV on` shows. ``page`` None: a plain page of Instar's own."""
 
     page: str | None = field(default=None, metadata=key(
@@ -339,5 +339,5 @@ class Environment(Settings):
         "Environment variables of the instances here. A change makes a new release of the same image.", "variables"))
     secrets: Mapping[str, str] = field(default_factory=dict, metadata=key("Secrets of the instances here, by name.",
         SecretFile, expected="a section such as {TOKEN: {file: secrets/token}}"))
-    maintenance: Maintenance = field(default=Maintenance(), metadata=key(
+    maintenance: MaintenancePage = field(default=MaintenancePage(), metadata=key(
         "What `instar maintenance ENV on` answers requests with."))

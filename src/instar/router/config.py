@@ -45,7 +45,7 @@ _SERVER = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RouterPlan:
+class RouterFilePlan:
     """All about a router besides its servers. ``health_path`` None: its own check is a TCP connection.
 
     ``also`` are addresses that it listens on from before, each part of one of ``listen`` ("every address"): closing a
@@ -99,14 +99,14 @@ class RouterPlan:
         """All that it listens on, that of the preview last."""
         return (*self.public, *((self.preview_address,) if self.preview_address else ()))
 
-    def after(self, before: RouterPlan) -> RouterPlan:
+    def after(self, before: RouterFilePlan) -> RouterFilePlan:
         """Return this plan as it follows ``before`` while that one's router runs."""
         new = self.addresses
         kept = [old for old in before.public if old not in new and any(wide.covers(old) for wide in self.public)]
         return replace(self, also=tuple(map(str, kept)))
 
 
-def render(plan: RouterPlan, slots: Slots, *, confined: bool) -> str:
+def render(plan: RouterFilePlan, slots: Slots, *, confined: bool) -> str:
     """Return the file. ``confined``: HAProxy gives root up and sees an empty root directory (Debian's user for it).
 
     Raises RouterError for anything that may not stand in it.
@@ -135,11 +135,11 @@ def frame(text: str) -> str:
     return "\n".join(line for line in lines if not line.startswith(_PLAN))
 
 
-def read_plan(text: str) -> RouterPlan:
+def read_plan(text: str) -> RouterFilePlan:
     """Return the plan that a file was made from. Raises RouterError."""
     line = text.partition("\n")[0]
     try:
-        return from_json(RouterPlan, parse(line.removeprefix(_PLAN)))
+        return from_json(RouterFilePlan, parse(line.removeprefix(_PLAN)))
     except ValueError as error:
         raise _damaged("its first line is not a plan") from error
 
@@ -154,14 +154,14 @@ def read_slots(text: str) -> Slots:
     return tuple(_held(match) for match in found if match)
 
 
-def variables(plan: RouterPlan) -> tuple[str, ...]:
+def variables(plan: RouterFilePlan) -> tuple[str, ...]:
     """Return the names of the environment variables that hold the descriptors of its addresses, in their order, and
     of its door."""
     doors = (DOOR,) if plan.door else ()
     return (*(f"{LISTEN}{index}" for index, _ in enumerate(plan.addresses)), *doors)
 
 
-def scripts(plan: RouterPlan) -> Mapping[str, str]:
+def scripts(plan: RouterFilePlan) -> Mapping[str, str]:
     """Return what HAProxy reads besides when it starts: the names of files beside its own, and what is in them."""
     waits = {waiting.SCRIPT: waiting.TEXT} if plan.wait_ms else {}
     return {**waits, **({bodies.SCRIPT: bodies.TEXT} if bodies.counted(plan.requests) else {})}
@@ -181,7 +181,7 @@ def _damaged(why: str) -> RouterError:
     )
 
 
-def _require(plan: RouterPlan) -> None:
+def _require(plan: RouterFilePlan) -> None:
     if not (plan.listen or plan.door) or len(set(plan.addresses)) != len(plan.addresses):
         raise RouterError("cannot configure a router: it needs addresses to listen on, each one once")
     preview = plan.preview_address
@@ -201,7 +201,7 @@ def _require(plan: RouterPlan) -> None:
             raise RouterError(f"cannot configure a router: {network!r} is no address of a server in front")
 
 
-def _require_check(plan: RouterPlan) -> None:
+def _require_check(plan: RouterFilePlan) -> None:
     if plan.health_path is not None and not checking.PATH.fullmatch(plan.health_path):
         raise RouterError(
             f"cannot configure a router: {plan.health_path!r} is no path for its health check",
@@ -211,7 +211,7 @@ def _require_check(plan: RouterPlan) -> None:
         raise RouterError(f"cannot configure a router: {plan.health_host!r} is no host for its health check")
 
 
-def _require_numbers(plan: RouterPlan) -> None:
+def _require_numbers(plan: RouterFilePlan) -> None:
     for timeout_ms in (plan.request_timeout_ms, plan.tunnel_timeout_ms):
         if not 0 < timeout_ms <= LONGEST_MS:
             raise RouterError(f"cannot configure a router: no time-out can be {timeout_ms} ms")
@@ -226,7 +226,7 @@ def _require_numbers(plan: RouterPlan) -> None:
         )
 
 
-def _require_requests(plan: RouterPlan) -> None:
+def _require_requests(plan: RouterFilePlan) -> None:
     asked = plan.requests
     if not plan.http and (asked != Requests() or plan.compression or plan.stream_timeout_ms):
         raise RouterError("cannot configure a router: it does not read what is not of http")
@@ -250,7 +250,7 @@ def _is_network(text: str) -> bool:
         return False
 
 
-def _global(plan: RouterPlan, confined: bool) -> str:
+def _global(plan: RouterFilePlan, confined: bool) -> str:
     """Old processes, after a reload, live as long as what they serve: until their longest time-out has passed."""
     longest_ms = max(_answer_ms(plan), plan.tunnel_timeout_ms, KEEP_ALIVE_MS, plan.wait_ms)
     lines = [
@@ -273,12 +273,12 @@ def _global(plan: RouterPlan, confined: bool) -> str:
     return "\n".join(lines)
 
 
-def _answer_ms(plan: RouterPlan) -> int:
+def _answer_ms(plan: RouterFilePlan) -> int:
     """Return how long whoever answers or asks may be silent, at the most."""
     return max(plan.request_timeout_ms, plan.stream_timeout_ms)
 
 
-def _defaults(plan: RouterPlan) -> str:
+def _defaults(plan: RouterFilePlan) -> str:
     """A request that was sent is never sent again, as only its connection is tried again."""
     request_ms = plan.request_timeout_ms
     client_ms = request_ms if plan.form == 1 else max(_answer_ms(plan), CLIENT_MS, plan.wait_ms)
@@ -306,7 +306,7 @@ def _defaults(plan: RouterPlan) -> str:
     return "\n".join(lines)
 
 
-def _frontends(plan: RouterPlan) -> str:
+def _frontends(plan: RouterFilePlan) -> str:
     names = variables(plan)
     limits = [*rates.rules(plan.requests.rate), *bodies.rules(plan.requests, grpc=plan.protocol == "h2")]
     sent = headers.rules(plan.form, proxied=bool(plan.accept_proxy)) if plan.http else ()
@@ -322,7 +322,7 @@ def _frontends(plan: RouterPlan) -> str:
     return "\n".join(lines)
 
 
-def _selection(plan: RouterPlan) -> list[str]:
+def _selection(plan: RouterFilePlan) -> list[str]:
     """Return where a frontend's requests go, and which of them wait before."""
     only = ["!{ req.fhdr(X-Instar-Release) -m found }"] if plan.preview == previews.HEADER else []
     only += [maintenance.HELD] if plan.maintained else []
@@ -340,13 +340,13 @@ def _selection(plan: RouterPlan) -> list[str]:
 _DOOR: Final = (f'  bind "fd@${{{DOOR}}}" accept-proxy', f"  timeout http-keep-alive {10 * KEEP_ALIVE_MS}ms")
 
 
-def _in_front(plan: RouterPlan) -> list[str]:
+def _in_front(plan: RouterFilePlan) -> list[str]:
     """Return the rules about servers in front that tell who connected to them. Nobody else is asked for it."""
     lines = [f"  acl in-front src {network}" for network in plan.accept_proxy]
     return [*lines, "  tcp-request connection expect-proxy layer4 if in-front"] if lines else []
 
 
-def _backends(plan: RouterPlan) -> str:
+def _backends(plan: RouterFilePlan) -> str:
     """The last is that of the slots, whose ``server`` lines follow."""
     rules, words = connections.elsewhere(plan.protocol, plan.keep_alive_ms)
     types = plan.compression.types if plan.compression else ()

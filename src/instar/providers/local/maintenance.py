@@ -58,7 +58,7 @@ def converge(proxy: Proxy) -> None:
     raise RouterError(f"cannot change the router's maintenance: it does not keep what it is told: {todo[0]!r}")
 
 
-def write_files(proxy: Proxy, plan: config.RouterPlan) -> None:
+def write_files(proxy: Proxy, plan: config.RouterFilePlan) -> None:
     """Write what HAProxy reads of it when it starts, where it is missing: then what HAProxy does counts."""
     if not plan.maintained:
         return
@@ -76,7 +76,7 @@ def _seen(proxy: Proxy) -> bool:
         return False
 
 
-def _require_room(plan: config.RouterPlan, page: str) -> None:
+def _require_room(plan: config.RouterFilePlan, page: str) -> None:
     room = min(maintenance.LARGEST_BYTES, headers.buffer_bytes(plan.headers) // 2)
     size = len(page.encode())
     if not 0 < size <= room:

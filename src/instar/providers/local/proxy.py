@@ -102,10 +102,10 @@ class Proxy(HeldHaproxy):
 
     # -- starting, replacing, ending -------------------------------------------------------------------------------
 
-    def render(self, plan: config.RouterPlan, held: Slots) -> str:
+    def render(self, plan: config.RouterFilePlan, held: Slots) -> str:
         return config.render(plan, held, confined=os.geteuid() == 0 and confinement_possible())
 
-    def replace(self, plan: config.RouterPlan, held: Slots) -> None:
+    def replace(self, plan: config.RouterFilePlan, held: Slots) -> None:
         """Start HAProxy under a new holder with this file, in place of what runs, without losing a request.
 
         Raises RouterError, and what runs goes on as it was, when the file or an address is refused.
@@ -117,14 +117,14 @@ class Proxy(HeldHaproxy):
             listening = dict(zip(config.variables(plan), sockets, strict=True))
             self.put(self.render(plan, held), listening, record, self._seen(plan))
 
-    def _seen(self, plan: config.RouterPlan) -> dict[str, str]:
+    def _seen(self, plan: config.RouterFilePlan) -> dict[str, str]:
         """Return what the file of a router with a door leaves to variables: what HAProxy sees of that."""
         inside = "/" if confinement_possible() else f"{self.door}/"
         seen = {config.DOOR_ROOT: str(self.door), waiting.DOOR_PATH: f"{inside}{listener.DOOR}"}
         return seen if plan.door else {}
 
     @contextlib.contextmanager
-    def _listening(self, plan: config.RouterPlan, record: HolderRecord | None) -> Iterator[list[socket.socket]]:
+    def _listening(self, plan: config.RouterFilePlan, record: HolderRecord | None) -> Iterator[list[socket.socket]]:
         """Yield the plan's listening sockets in its order: those that are open now, and new ones."""
         with contextlib.ExitStack() as stack:
             found: dict[Address, socket.socket] = {}
@@ -148,7 +148,7 @@ class Proxy(HeldHaproxy):
                     return found
         return listener.door_opened(self.door, *haproxy_owner())
 
-    def write_scripts(self, plan: config.RouterPlan) -> None:
+    def write_scripts(self, plan: config.RouterFilePlan) -> None:
         """HAProxy reads them whenever it starts, so they are there before a file names them."""
         for name, text in config.scripts(plan).items():
             self.files.make()

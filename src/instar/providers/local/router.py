@@ -243,7 +243,7 @@ class LocalRouter:
         if text is not None:
             self._fill(proxy, slots.weighted(config.read_slots(text), {}))
 
-    def _release(self, proxy: Proxy, plan: config.RouterPlan, held: Slots, names: Sequence[str]) -> int:
+    def _release(self, proxy: Proxy, plan: config.RouterFilePlan, held: Slots, names: Sequence[str]) -> int:
         """Take servers from HAProxy and then from the file; return how many sessions that cut."""
         after = slots.without(held, names)
         self._preview(proxy, plan, _previews(proxy, after))
@@ -255,7 +255,7 @@ class LocalRouter:
             proxy.converge(after)  # an HAProxy that died in between has read the file as it was before
         return cut
 
-    def _preview(self, proxy: Proxy, plan: config.RouterPlan, wanted: Previews) -> None:
+    def _preview(self, proxy: Proxy, plan: config.RouterFilePlan, wanted: Previews) -> None:
         """Preview what is ``wanted``: in the file and then in HAProxy."""
         if plan.preview is None:
             proxy.files.previews.unlink(missing_ok=True)
@@ -293,7 +293,7 @@ def _held(proxy: Proxy, text: str | None) -> Slots:
     return ()
 
 
-def _write_previews_anew(proxy: Proxy, plan: config.RouterPlan, held: Slots) -> None:
+def _write_previews_anew(proxy: Proxy, plan: config.RouterFilePlan, held: Slots) -> None:
     if plan.preview:
         proxy.files.make()
         _write_previews(proxy, plan.preview, _previews(proxy, held))
@@ -376,10 +376,10 @@ def _sessions(statistics: served.Statistics) -> dict[int, int]:
     }
 
 
-def _inner(plan: RouterPlan) -> config.RouterPlan:
+def _inner(plan: RouterPlan) -> config.RouterFilePlan:
     door = bool(plan.names.sites or plan.expected)
-    return replace(from_json(config.RouterPlan, to_json(plan)), form=config.FORM, door=door)
+    return replace(from_json(config.RouterFilePlan, to_json(plan)), form=config.FORM, door=door)
 
 
-def _outer(plan: config.RouterPlan, environment: EnvironmentId) -> RouterPlan:
+def _outer(plan: config.RouterFilePlan, environment: EnvironmentId) -> RouterPlan:
     return from_json(RouterPlan, {**to_json(plan), "environment": to_json(environment)})
