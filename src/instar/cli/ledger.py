@@ -74,7 +74,7 @@ def export_() -> None:
     """Print this machine's key, for another that shares the ledger. Who has it, and the ledger, has all secrets.
 
     \b
-    instar ledger key export | ssh OTHER sudo instar ledger key import
+    sudo instar ledger key export | ssh OTHER sudo instar ledger key import
     """
     from instar.operations.secret_key import export_key
 

@@ -38,7 +38,8 @@ def take_over_option(command: F) -> F:
     return click.option(
         "--take-over",
         is_flag=True,
-        help="End the process that is working on the environment, and continue where it stopped.",
+        help="End the process that is working on the environment, and continue where it stopped; in a shared ledger "
+        "also where another machine holds it, or says that it is this one.",
     )(command)
 
 
