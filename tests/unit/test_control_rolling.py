@@ -13,7 +13,7 @@ from instar.control.actions import Create, Fail, Finish, Judge, Plan, Retire, Ro
 from instar.control.decide import decide
 from instar.control.snapshot import GroupView, Snapshot
 from instar.model.environment import Analysis, RolloutRules
-from instar.model.release import Served, Stage
+from instar.model.release import Ending, Served, Stage
 
 ROLLING = RolloutRules(strategy="rolling", batch=1)
 RELEASES = [release(1, ran_well=True, last=600), release(2)]
@@ -56,6 +56,16 @@ def test_who_was_replaced_goes_before_the_next_are_launched() -> None:
     (action,) = decide(roll([*stay, gone, taken], stage=Stage(step=1)))
     assert action == Retire((gone.id,), "another release took its place")
     assert decide(roll([*stay, taken], stage=Stage(step=1))) == (Plan(2, (1,)),)
+
+
+def test_the_next_are_launched_when_who_was_replaced_has_ended() -> None:
+    taken = [*serving(1, 2), group(2, weight=100)]
+    (action,) = decide(roll([*taken, ending(group(1, serial=3))], stage=Stage(step=1)))
+    assert isinstance(action, Wait) and action.ends, "others may act meanwhile"
+    launched = [*taken, group(2, weight=0, healthy=False, serial=2)]
+    (action,) = decide(roll([*launched, ending(group(1, serial=3))], stage=Stage(step=1)))
+    assert isinstance(action, Wait) and not action.ends, "they run already"
+    assert decide(roll(taken, stage=Stage(step=1))) == (Plan(2, (1,)),)
 
 
 def test_who_drains_for_too_long_goes_all_the_same() -> None:
@@ -162,17 +172,28 @@ def done(groups: list[GroupView], snapshot: Snapshot) -> list[GroupView]:
                     for one in groups
                 ]
             case TakeStep() | Share():
-                groups = [weigh(one, dict(action.weights).get(one.id, 0)) for one in groups]
+                groups = [share(one, dict(action.weights).get(one.id, 0)) for one in groups]
             case Shift():
-                groups = [weigh(one, 100 if one.id in action.instances else 0) for one in groups]
+                groups = [share(one, 100 if one.id in action.instances else 0) for one in groups]
             case Retire():
-                groups = [one for one in groups if one.id not in action.instances]
+                groups = [ending(one) if one.id in action.instances else one for one in groups]
+            case Wait(ends=True):
+                groups = [one for one in groups if one.state != "ending"]
             case _:
-                groups = [weigh(one, one.weight) for one in groups]
+                groups = [share(one, one.weight) for one in groups]
     return groups
 
 
-def weigh(one: GroupView, weight: int) -> GroupView:
+def ending(one: GroupView) -> GroupView:
+    """Return ``one`` as it was told to end, and has time to."""
+    told = Ending(reason="instar", at=ago(1), why="another release took its place")
+    gone = group(one.release, "ending", serial=one.instance.serial % 100)
+    return dataclasses.replace(gone, instance=dataclasses.replace(gone.instance, ending=told))
+
+
+def share(one: GroupView, weight: int) -> GroupView:
+    if one.state == "ending":
+        return one
     return group(one.release, healthy=True, weight=weight, serial=one.instance.serial % 100, age_s=3)
 
 
@@ -186,8 +207,8 @@ def test_never_more_than_a_batch_too_many_run_and_never_fewer_serve(batch: int, 
         assert moves < 100, "it never ends"
         active = 2 if any(isinstance(action, Shift) for action in decide(made)) else active
         groups = done(list(groups), made)
-        running = [one for one in groups if one.state == "running"]
-        assert len(running) <= instances + batch
+        running = [one for one in groups if one.is_there]
+        assert len(running) <= instances + batch, "also those that have their time to end"
         assert sum(1 for one in running if one.weight) >= instances
     assert sum(1 for one in groups if one.release == 2 and one.weight) == instances
 

@@ -42,6 +42,8 @@ def rolling(snapshot: Snapshot) -> tuple[Action, ...]:
         if judged:
             return judged
     count = min(len(snapshot.layout(target)), done + snapshot.environment.settings.rollout.batch)
+    if _is_full(snapshot, source, target, count):
+        return (Wait(snapshot.traits.poll_s, ends=True),)
     readiness = prepare(snapshot, rollout, target, count)
     if readiness.cause:
         return (Fail(readiness.cause, readiness.culprits),)
@@ -59,6 +61,12 @@ def _give_way(snapshot: Snapshot, target: Release, source: Release, stay: int) -
         if not has_weights(snapshot, weights):
             return (Share(tuple(weights.items())),)
     return retire(snapshot, surplus, "another release took its place")
+
+
+def _is_full(snapshot: Snapshot, source: Release, target: Release, count: int) -> bool:
+    """More of the target's groups are to run, and the room for them is taken by groups that have their time to end."""
+    run = sum(1 for group in snapshot.of(target) if group.state == "running")
+    return run < count and any(group.state == "ending" for group in (*snapshot.of(source), *snapshot.of(target)))
 
 
 def _next_batch(
