@@ -12,7 +12,7 @@ import pytest
 from instar.control.snapshot import Snapshot
 from instar.definition import Loaded, load
 from instar.drift.check import Checked
-from instar.errors import Cancelled, NotFound, Refused, UsageError
+from instar.errors import Cancelled, HostError, InstarError, NotFound, Refused, RouterError, UsageError
 from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.happenings import RolloutAborted
@@ -168,6 +168,30 @@ def test_maintenance_is_recorded_shown_and_said_by_who_deploys(workspace: Simula
     assert workspace.simulation.router.pages == {DEV: "<p>soon"}, "the page of before"
     assert workspace.simulation.router.request(DEV) is not None
     workspace.ledger.verify()
+
+
+@pytest.mark.parametrize("error", [RouterError("it refuses"), HostError("no space left")])
+def test_maintenance_that_could_not_be_set_is_taken_back(
+    workspace: SimulatedWorkspace, loaded: Loaded, monkeypatch: pytest.MonkeyPatch, error: InstarError
+) -> None:
+    def fails(*arguments: object, **named: object) -> None:
+        raise error
+
+    def set_it(*, on: bool) -> None:
+        set_maintenance(workspace, workspace.ledger.get_environment(DEV), on=on, page=None)
+
+    deployed(workspace, loaded, "one")
+    with monkeypatch.context() as broken:
+        broken.setattr(workspace.simulation.router, "set_maintenance", fails)
+        with pytest.raises(type(error)):
+            set_it(on=True)
+        with pytest.raises(type(error)):
+            set_it(on=False)
+    told = [event.detail["on"] for event in workspace.ledger.history(DEV) if event.kind == "maintenance"]
+    assert told == [True, False], "what was not said is not taken back"
+    assert not workspace.ledger.get_environment(DEV).maintenance.on
+    set_it(on=True)
+    assert workspace.ledger.get_environment(DEV).maintenance.on
 
 
 def test_there_is_no_maintenance_without_requests_of_http(workspace: SimulatedWorkspace, tmp_path: Path) -> None:

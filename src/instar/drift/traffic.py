@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from instar.model.drift import Finding
 from instar.model.release import EnvironmentState, Instance, Release
 from instar.providers.base import Provider, RoutedTarget, RouterState, Target
+
+_SAID: Final = {False: "off", True: "on"}
 
 
 def compare(
@@ -51,7 +54,7 @@ def maintenance_differences(provider: Provider, state: EnvironmentState) -> Iter
         return
     is_on, page = maintains.maintenance(state.id), maintains.maintenance_page(state.id)
     if is_on != said.on:
-        expected, observed = (("off", "on"), ("on", "off"))[said.on]
+        expected, observed = _SAID[said.on], _SAID[is_on]
         yield Finding(instance=None, kind="router", path="maintenance", expected=expected, observed=observed)
     if said.is_page_known and page != said.page:
         expected = "the usual one" if said.page is None else "the one that was given"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from instar import durable
 from instar.drift.traffic import maintenance_differences
-from instar.errors import EnvironmentBusy, Refused, RouterError
+from instar.errors import InstarError, Refused
 from instar.model.outcome import MaintenanceChange
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState
@@ -25,8 +25,8 @@ def set_maintenance(
     """Answer the requests of ``environment`` with a page (None: the one before), or no longer. A rollout that is under
     way goes on. Raises Refused where nothing is there that could be answered for, RouterError.
 
-    The ledger is told first: who is killed then is gone on with by whoever puts the router right. What the router
-    refuses is taken back there.
+    The ledger is told first: who is killed then is gone on with by whoever puts the router right. What could not be
+    done is taken back there.
     """
     environment_id, provider = environment.id, workspace.provider(environment.settings.provider)
     require_root_for(workspace, environment.settings.provider, "maintenance")
@@ -35,12 +35,14 @@ def set_maintenance(
     changed, said = maintains.maintenance(environment_id) != on, environment.maintenance
     before = said.page if said.is_page_known else maintains.maintenance_page(environment_id)
     page = before if page is None else page
-    if changed or (said.on, said.page, said.is_page_known) != (on, page, True):
+    is_news = changed or (said.on, said.page, said.is_page_known) != (on, page, True)
+    if is_news:
         workspace.ledger.set_maintenance(environment_id, on=on, page=page)
     try:
         maintains.set_maintenance(environment_id, on=on, page=page)
-    except (RouterError, EnvironmentBusy):
-        workspace.ledger.set_maintenance(environment_id, on=said.on, page=before)
+    except InstarError:
+        if is_news:
+            workspace.ledger.set_maintenance(environment_id, on=said.on, page=before)
         raise
     return MaintenanceChange(environment=environment_id, on=on, changed=changed)
 
