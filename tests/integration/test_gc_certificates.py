@@ -125,6 +125,18 @@ def test_an_order_that_can_be_gone_on_with_stays_and_one_that_is_made_is_left_al
     assert home.gc().certificates == ("acme/shop.test",)
 
 
+def test_one_that_cannot_be_read_keeps_no_other_from_going(home: Home) -> None:
+    for name in ("a.test", "b.test", "c.test"):
+        home.hold(name, source="internal")
+    blocked = home.folder("b.test", source="internal").path / "record.json"
+    blocked.unlink()
+    blocked.mkdir()
+    assert home.gc().certificates == ("internal/a.test", "internal/c.test")
+    assert "certificate internal/b.test stays: cannot read" in home.told[-1].text
+    blocked.rmdir()
+    assert home.gc().certificates == ("internal/b.test",)
+
+
 def test_what_is_damaged_and_needed_by_nobody_goes_too(home: Home) -> None:
     home.hold("shop.test", written=NOW - 9 * DAY)
     (home.folder("shop.test").path / "certificate.pem").write_bytes(b"\0")

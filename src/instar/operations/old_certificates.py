@@ -10,10 +10,11 @@ from collections.abc import Iterator
 
 from instar import locks
 from instar.certificates.renewals import now_utc
-from instar.certificates.store import CertificateStore
+from instar.certificates.store import CertificateFolder, CertificateStore
 from instar.certificates.unneeded import is_of_no_use
 from instar.certificates.wanted import wanted_of
-from instar.errors import EnvironmentBusy, RouterError
+from instar.errors import EnvironmentBusy, HostError, RouterError
+from instar.model.certificate import Source
 from instar.model.progress import Progress
 from instar.operations.certificates import doors_here, settings_here
 from instar.operations.workspace import Workspace
@@ -23,7 +24,8 @@ def remove_old_certificates(workspace: Workspace, *, dry_run: bool, everything: 
     """Remove each certificate that no name needs, and that would be of use to none that came back; return them as
     SOURCE/NAME. The caller holds the store.
 
-    ``everything``: also those that would be. None where it can't be told which the edge shows, or one is being ordered.
+    ``everything``: also those that would be. All stay where it can't be told which the edge shows, or one is being
+    ordered; one that can't be read or removed stays alone.
     """
     store = CertificateStore(workspace.state.certificates)
     if not any(True for _ in store.held()):
@@ -42,14 +44,25 @@ def _remove(workspace: Workspace, store: CertificateStore, *, dry_run: bool, eve
     needed = {(one.source, one.key) for one in wanted}
     shown = _shown(workspace, {name for one in wanted for name in one.names}, dry_run=dry_run)
     for source, folder in store.held():
-        record = folder.record()
-        held = record.certificate.fingerprint if record.certificate is not None else None
-        if (source, folder.path.name) in needed or held in shown:
+        name = f"{source}/{folder.path.name}"
+        if (source, folder.path.name) in needed:
             continue
-        if everything or is_of_no_use(source, record, folder.written_at(), now_utc()):
-            if not dry_run:
+        try:
+            goes = _goes(source, folder, shown, everything=everything)
+            if goes and not dry_run:
                 folder.remove()
-            yield f"{source}/{folder.path.name}"
+        except HostError as error:
+            workspace.report(Progress(stage="note", text=f"certificate {name} stays: {error}", kind="warning"))
+        else:
+            if goes:
+                yield name
+
+
+def _goes(source: Source, folder: CertificateFolder, shown: set[str], *, everything: bool) -> bool:
+    record = folder.record()
+    if record.certificate is not None and record.certificate.fingerprint in shown:
+        return False
+    return everything or is_of_no_use(source, record, folder.written_at(), now_utc())
 
 
 def _shown(workspace: Workspace, names: set[str], *, dry_run: bool) -> set[str]:
