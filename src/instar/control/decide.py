@@ -75,7 +75,7 @@ def _decide(snapshot: Snapshot) -> tuple[Action, ...]:
 def _see_through(snapshot: Snapshot) -> tuple[Action, ...]:
     """End what has had its time to, and take from the ledger what is gone: that was decided, whatever goes on now."""
     late = tuple(group.id for group in snapshot.groups if group.instance.ending is not None and group.state == "dead")
-    return (Retire(late, "its end was decided"),) if late else ()
+    return (Retire(late, "it ended"),) if late else ()
 
 
 def _until_ended(snapshot: Snapshot) -> tuple[Action, ...]:

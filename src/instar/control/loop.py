@@ -170,9 +170,14 @@ class Run:
         return self.wait is not None and self.wait.ends
 
     @property
+    def only_ends(self) -> bool:
+        """All is as wanted, but for groups that have their time to end yet."""
+        return self.wait is not None and self.wait.last
+
+    @property
     def may_be_left(self) -> bool:
-        """All is as wanted, but for groups that have their time to end yet, and somebody else sees to these."""
-        return self.wait is not None and self.wait.last and self.loop.leaves_ends()
+        """The same, and somebody else sees to these."""
+        return self.only_ends and self.loop.leaves_ends()
 
     def undo(self) -> bool:
         """Fail the running rollout if its target has not all traffic yet; False when there is nothing to undo."""

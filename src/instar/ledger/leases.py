@@ -67,7 +67,7 @@ class Leases:
     def come(self, machine: str, boot: str, *, take_over: bool = False) -> float:
         """Be ``boot`` of ``machine`` from now on; return 0, or for how many seconds to wait before asking again.
 
-        Raises MachineDoubled where another boot of it acts, or has since this one did, unless they ``take_over``.
+        Raises MachineDoubled where another boot of it acts, or has since this one did, unless it is to ``take_over``.
         """
         with self._guard, self._transaction() as engine:
             wait_s = self._boots.come(engine, machine, boot, take_over=take_over)

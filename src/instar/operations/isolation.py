@@ -52,7 +52,7 @@ def isolate(workspace: Workspace, instance: Instance) -> None:
         seconds = run.advance()
         if not _weight(workspace, instance):
             return
-        if seconds is None or time.monotonic() > until:
+        if seconds is None or run.only_ends or time.monotonic() > until:
             raise ProviderError(
                 f"cannot isolate '{instance.id}': no other instance could serve in its place",
                 hint="it serves on, tainted, and no shell was opened; "

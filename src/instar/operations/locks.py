@@ -52,10 +52,11 @@ def hold_needs(workspace: Workspace, *, to_remove: bool = False) -> Iterator[Non
     """Look for an image or a secret inside, and write down who needs it from now on; or, ``to_remove``, read what is
     needed, and take away what is not.
 
-    Who begins to need one is so either seen by who removes it, or finds it gone. Inside nobody waits for anybody: a
-    rollback, which holds neither the store nor gc off for long, waits for no longer than that takes.
+    Who begins to need one is so either seen by who removes it, or finds it gone. Inside nobody waits for anybody, so
+    that a rollback, which does not wait for the store, waits for no longer than it takes to read what is needed.
     """
-    with _patiently(workspace, workspace.state.locks / "needs", shared=not to_remove):
+    doing = "looks for an image or a secret" if to_remove else "removes what nobody needs"
+    with _patiently(workspace, workspace.state.locks / "needs", shared=not to_remove, doing=doing):
         yield
 
 
@@ -64,14 +65,13 @@ def _gc_lock(workspace: Workspace, *, shared: bool) -> contextlib.AbstractContex
 
 
 @contextlib.contextmanager
-def _patiently(workspace: Workspace, path: Path, *, shared: bool) -> Iterator[None]:
+def _patiently(workspace: Workspace, path: Path, *, shared: bool, doing: str = "bakes or collects") -> Iterator[None]:
     what = "the image store"
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(locks.hold(path, what, wait_s=_QUIETLY_S, shared=shared))
         except EnvironmentBusy as error:
-            text = f"for process {error.pid or '(unknown)'}, which bakes or collects"
-            workspace.report(Progress(stage="wait", text=text))
+            workspace.report(Progress(stage="wait", text=f"for process {error.pid or '(unknown)'}, which {doing}"))
             held.enter_context(_held_in_time(workspace, path, what, _STORE_PATIENCE_S, shared=shared))
         yield
 

@@ -16,7 +16,7 @@ from instar.model.requests import Requests
 from instar.router import connections
 
 LARGEST_BYTES: Final = 1 << 50
-LONGEST_MS: Final = 2**31 - 1
+_WITHOUT_END_MS: Final = 2**31 - 1
 SCRIPT: Final = "body.lua"
 TEXT: Final = """\
 -- Count the bodies of requests, and the time that they take. Written by Instar, not meant to be edited.
@@ -77,7 +77,7 @@ def rules(requests: Requests, *, grpc: bool) -> Sequence[str]:
         return ()
     largest, within_ms = requests.largest_body_bytes, requests.body_within_ms
     lines = [
-        f"  filter lua.body {largest or LARGEST_BYTES} {within_ms or LONGEST_MS}",
+        f"  filter lua.body {largest or LARGEST_BYTES} {within_ms or _WITHOUT_END_MS}",
         '  http-error status 400 content-type text/plain string "the request, or its body, is not as it should be\\n"',
     ]
     if largest:

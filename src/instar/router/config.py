@@ -235,7 +235,8 @@ def _require_requests(plan: RouterFilePlan) -> None:
     if asked.body_within_ms is not None and not 0 < asked.body_within_ms <= LONGEST_MS:
         raise RouterError(f"cannot configure a router: no body can take {asked.body_within_ms} ms at the most")
     if asked.rate and not (0 < asked.rate.requests <= rates.MOST and 0 < asked.rate.within_ms <= rates.LONGEST_MS):
-        raise RouterError("cannot configure a router: no client can be counted as that")
+        rate = f"{asked.rate.requests} requests in {asked.rate.within_ms} ms"
+        raise RouterError(f"cannot configure a router: clients cannot be held to {rate}")
     if not 0 <= plan.stream_timeout_ms <= LONGEST_MS - plan.wait_ms:
         raise RouterError(f"cannot configure a router: no time-out can be {plan.stream_timeout_ms} ms")
     types = plan.compression.types if plan.compression else ()

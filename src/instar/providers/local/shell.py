@@ -151,8 +151,10 @@ class _Begun:
 def open_shell(names: InstanceNames, release: Release, *, with_tools: bool) -> LocalShell:
     """Find the way to a shell in a running instance. Raises ProviderError, ComponentMissing, HostError."""
     process = allocations.process_of(names)
-    if observation.observe(names).state != "running" or process is None:
-        raise ProviderError(f"cannot open a shell in '{names.name}': it does not run")
+    state = observation.observe(names).state
+    if state != "running" or process is None:
+        why = "it was told to end, and is ending" if state == "ending" else "it does not run"
+        raise ProviderError(f"cannot open a shell in '{names.name}': {why}")
     volumes = tuple(volume.path for volume in release.service.volumes)
     tools = toolbox.provide(names.of.state.toolbox) if with_tools else None
     if tools is None:
