@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -15,10 +16,14 @@ from instar.ledger.copying import move
 from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
 from instar.model.progress import silent
+from instar.model.release import Instance
+from instar.operations.converge import clear_orphans
+from instar.operations.gc import gc, remove_image
 from instar.operations.ledger import require_in_ledger, which_ledger
 from instar.operations.locks import hold_environment, is_here
 from instar.operations.secret_key import export_key, import_key, require_key
 from instar.operations.secrets import keep_secrets
+from instar.providers.base import Provider
 from instar.workspace import MachineWorkspace
 from postgres import PostgresServer
 from simulated import Simulation
@@ -149,6 +154,36 @@ def test_which_ledger_is_read_and_which_is_not(machines: Machines, address: str)
     with pytest.raises(Refused, match="this ledger was moved"):
         alone.ledger.save_settings(ENV, Settings(instances=2))
     alone.ledger.close()
+
+
+class Swept:
+    """A provider of which only is known that it was swept."""
+
+    def __init__(self) -> None:
+        self.sweeps, self.known = self, list[tuple[str, ...]]()
+
+    def sweep(self, groups: Callable[[], Sequence[Instance]], environments: object) -> tuple[str, ...]:
+        self.known.append(tuple(one.id for one in groups()))
+        return ()
+
+
+def test_nothing_is_cleared_away_that_the_ledger_knows_which_is_not_read(machines: Machines) -> None:
+    one, provider = machines.one, Swept()
+    with Ledger(one.state.ledger, actor="ann") as own:
+        own.save_settings(ENV, Settings())
+        does: tuple[Callable[[], object], ...] = (
+            lambda: clear_orphans(one, cast(Provider, provider)),
+            lambda: gc(one, dry_run=False),
+            lambda: remove_image(one, "guestbook"),
+        )
+        for do in does:
+            with pytest.raises(Refused, match=f"this machine's own ledger, .* has {ENV}") as caught:
+                do()
+            assert caught.value.hint and "instar ledger copy" in caught.value.hint
+        assert provider.known == []
+        move(own, one.ledger, {"local": one.machine})
+    clear_orphans(one, cast(Provider, provider))
+    assert provider.known == [()]
 
 
 def keep(workspace: MachineWorkspace, folder: Path) -> Mapping[str, Digest]:

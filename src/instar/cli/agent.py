@@ -77,10 +77,11 @@ def agent(
     """Keep every environment of this machine as its ledger says, until it is ended.
 
     It replaces instances that ended, no longer answer or are too old, the new one first; restores everything after a
-    reboot; restarts routers; carries on with rollouts whose command is gone. It stops and raises an alarm when
-    replacements keep failing. Ending it, or upgrading it, touches nothing that runs.
+    reboot; restarts routers; carries on with rollouts whose command is gone; orders and renews certificates. It stops
+    and raises an alarm when replacements keep failing. Ending it, or upgrading it, touches nothing that runs.
 
-    What no option says is taken from the machine's own file (/etc/instar/config.yaml, docs/machine.md).
+    What no option says is taken from the machine's own file (/etc/instar/config.yaml, docs/machine.md), as it is when
+    the agent starts.
     """
     if unit:
         chosen = {"--metrics": metrics, "--notify-command": notify_command, "--notify-url": notify_url}

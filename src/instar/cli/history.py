@@ -27,7 +27,7 @@ from instar.model.progress import Progress
 @file_option
 @json_option
 @click.option("-n", "--last", type=click.IntRange(min=1), metavar="N", help="Only the last N events.")
-@click.option("--verify", is_flag=True, help="Check the whole ledger's chain of hashes.")
+@click.option("--verify", is_flag=True, help="Check the whole ledger: its chains of hashes, and that all else follows.")
 def history(environment: str | None, file: Path, as_json: bool, last: int | None, verify: bool) -> None:
     """Show what happened to ENV (or to all), oldest first: who did what, when. ENV may be gone."""
     from instar.operations.environments import find_environment_id

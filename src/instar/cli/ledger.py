@@ -14,7 +14,8 @@ from instar.cli.screen import say, say_json
 def ledger() -> None:
     """The ledger: where what is decided is written down.
 
-    It is a file of this machine, or a PostgreSQL database that several share: INSTAR_LEDGER=postgresql://…
+    It is a file of this machine, or a PostgreSQL database that several share: 'ledger' in /etc/instar/config.yaml, or
+    INSTAR_LEDGER=postgresql://…
     """
 
 

@@ -47,7 +47,7 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
         workspace.report(Progress(stage="ledger", text=text))
     if workspace.ledger.shared:
         for state in (state for state in states if not is_here(workspace, state)):
-            workspace.report(Progress(stage="elsewhere", text=f"{state.id} is on {state.machine}: ask there"))
+            workspace.report(Progress(stage="other", text=f"{state.id} is on {state.machine}: ask there"))
     if as_json:
         say_json([status_json(one) for one in everything])
     elif everything:

@@ -173,9 +173,12 @@ def _missing(report: RolloutReport) -> str | None:
 
 
 def clear_orphans(workspace: Workspace, provider: Provider) -> None:
-    """Remove what a killed process left behind and no record knows."""
+    """Remove what a killed process left behind and no record knows. Raises Refused where another ledger knows more."""
+    from instar.operations.ledger import require_none_unread
+
     if provider.sweeps is None:
         return
+    require_none_unread(workspace)
     ledger = workspace.ledger
     names = provider.sweeps.sweep(ledger.instances, lambda: [state.id for state in ledger.environments()])
     if names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from instar.control.lease import with_lease
 from instar.model.release import EnvironmentState
 from instar.operations.converge import clear_orphans, make_loop
+from instar.operations.ledger import require_none_unread
 from instar.operations.locks import hold_environment
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
@@ -14,6 +15,7 @@ from instar.operations.workspace import Workspace
 def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: bool, take_over: bool = False) -> None:
     """Remove ``environment``. Killed in the middle, it is gone on with by asking again."""
     require_root_for(workspace, environment.settings.provider, "destroy")
+    require_none_unread(workspace)
     environment_id = environment.id
     provider = workspace.provider(environment.settings.provider)
     with hold_environment(workspace, environment_id, take_over=take_over):

@@ -25,6 +25,7 @@ from instar.model.happenings import GarbageCollected
 from instar.model.progress import Progress
 from instar.operations import recordings, retention
 from instar.operations.layers import layers_in_use
+from instar.operations.ledger import require_none_unread
 from instar.operations.locks import hold_needs, hold_store
 from instar.operations.old_certificates import remove_old_certificates
 from instar.operations.old_secrets import remove_old_secrets
@@ -40,6 +41,7 @@ def gc(workspace: Workspace, *, dry_run: bool, everything: bool = False) -> Coll
     ``everything``: also the newest bakes of services that have no environment, all that was fetched, and certificates
     that would be of use to a name that came back.
     """
+    require_none_unread(workspace)
     with hold_store(workspace, to_remove=True):
         services = {state.id.service for state in workspace.ledger.environments()}
         keep, collected = _collect(workspace, services if everything else None, dry_run=dry_run)
@@ -81,6 +83,7 @@ def gc(workspace: Workspace, *, dry_run: bool, everything: bool = False) -> Coll
 
 def remove_image(workspace: Workspace, word: str) -> Digest:
     """Take one image out of the store; its blobs go with the next gc. Raises Refused when a release needs it."""
+    require_none_unread(workspace)
     with hold_store(workspace, to_remove=True), hold_needs(workspace, to_remove=True):
         image = workspace.store.find(word)
         with workspace.ledger.transaction():

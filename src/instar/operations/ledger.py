@@ -47,25 +47,42 @@ def which_ledger(workspace: Workspace) -> Iterator[str]:
             yield f"{workspace.ledger.address} was moved, and goes on at {to}: that one is not read here"
         return
     yield f"{workspace.ledger.address} is read"
-    own = workspace.state.ledger
-    if own.exists():
-        with Ledger(own, actor=workspace.actor) as other:
-            if moved_to(other) is None and other.environments():
-                names = ", ".join(str(state.id) for state in other.environments())
-                yield f"{own} is not, with {names}: instar ledger copy {own} {workspace.ledger.address}"
+    unread = _unread(workspace)
+    if unread:
+        own, names = workspace.state.ledger, ", ".join(map(str, unread))
+        yield f"{own} is not, with {names}: instar ledger copy {own} {workspace.ledger.address}"
 
 
 def require_in_ledger(workspace: Workspace, environment: EnvironmentId) -> None:
     """Raise Refused where an environment is in the machine's own ledger, and another is read."""
+    if workspace.ledger.find_environment(environment) is None and environment in _unread(workspace):
+        own = workspace.state.ledger
+        raise Refused(
+            f"cannot promote '{environment}': it is in another ledger, {own}",
+            hint=f"a promotion is within one ledger; move that one: instar ledger copy {own} TO",
+        )
+
+
+def require_none_unread(workspace: Workspace) -> None:
+    """Raise Refused where the machine's own ledger has environments, and another is read: what runs of them is unknown
+    there, and would be cleared away as nobody's."""
+    unread = _unread(workspace)
+    if unread:
+        own = workspace.state.ledger
+        raise Refused(
+            f"cannot go by {workspace.ledger.address}: this machine's own ledger, '{own}', has "
+            f"{', '.join(map(str, unread))}",
+            hint=f"what runs goes on; move them (instar ledger copy {own} TO), or destroy them before another is named",
+        )
+
+
+def _unread(workspace: Workspace) -> tuple[EnvironmentId, ...]:
+    """Return the environments of the machine's own ledger, where another is read and it was not moved."""
     own = workspace.state.ledger
-    if not workspace.ledger.shared or not own.exists() or workspace.ledger.find_environment(environment) is not None:
-        return
+    if not workspace.ledger.shared or not own.exists():
+        return ()
     with Ledger(own, actor=workspace.actor) as other:
-        if moved_to(other) is None and other.find_environment(environment) is not None:
-            raise Refused(
-                f"cannot promote '{environment}': it is in another ledger, {own}",
-                hint=f"a promotion is within one ledger; move that one: instar ledger copy {own} TO",
-            )
+        return tuple(state.id for state in other.environments()) if moved_to(other) is None else ()
 
 
 def _nothing(ledger: Ledger) -> None:
