@@ -15,6 +15,7 @@ import pytest
 
 from instar.errors import LedgerError, MachineDoubled
 from instar.ledger import boots
+from instar.ledger.postgresql import IDLE_AT_MOST_S, PostgreSQL
 from instar.model.environment import Settings
 from instar.model.progress import Progress
 from instar.operations import locks
@@ -97,11 +98,38 @@ def test_several_processes_of_one_boot_are_one_machine(world: World) -> None:
     assert world.acts() == 4
 
 
+def test_who_is_stopped_while_it_comes_keeps_no_other_machine_waiting(world: World) -> None:
+    one = world.boot("first")
+    one.act()
+    stopped = PostgreSQL(world.address)
+    try:
+        stopped.begin_beside()
+        assert boots.Boots().act_as(stopped, "another machine", "its boot", take_over=False) == 0
+        began = time.monotonic()
+        one.act()
+        assert time.monotonic() - began < IDLE_AT_MOST_S / 3, "it waited for the other's transaction"
+        stopped.rollback()
+    finally:
+        stopped.close()
+    assert world.acts() == 2
+
+
+def test_a_boot_of_many_knows_its_own_and_the_newest(world: World) -> None:
+    machine = world.boot("first")
+    machine.act()
+    for number in range(3):
+        world.boot(f"later {number}").act(take_over=True)
+    with pytest.raises(MachineDoubled, match="boot later 2 acted last"):
+        machine.act()
+    world.boot("later 2").act()
+    assert world.acts() == 5
+
+
 def test_a_copy_that_begins_while_the_other_acts_is_refused(world: World) -> None:
     one, copy = world.boot("11111111-one"), world.boot("22222222-copy")
     one.act()
     assert copy.workspace.ledger.leases is not None and one.workspace.ledger.leases is not None
-    assert copy.workspace.ledger.leases.come(copy.workspace.machine, copy.boot) > 0
+    assert copy.workspace.ledger.leases.act_as(copy.workspace.machine, copy.boot) > 0
     one.act()
     with pytest.raises(MachineDoubled, match="two machines say that they are it") as caught:
         copy.act()
@@ -135,10 +163,10 @@ def test_who_holds_a_lease_is_heard_of_as_it_renews_it(world: World, monkeypatch
     assert leases is not None and other is not None
     monkeypatch.setattr(locks, "boot_id", lambda: "one")
     with hold_environment(one.workspace, ENV):
-        assert other.come(copy.workspace.machine, "copy") > 0
+        assert other.act_as(copy.workspace.machine, "copy") > 0
         leases.renew()
         with pytest.raises(MachineDoubled):
-            other.come(copy.workspace.machine, "copy")
+            other.act_as(copy.workspace.machine, "copy")
 
 
 def test_a_clock_of_the_database_that_was_set_back_keeps_no_reboot_waiting(

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from instar.ledger.leases import SharedEngine
 
 RESTS_AT_MOST_S = 12.0  # who holds a lease, or runs an agent that looks every five seconds, is heard of by then
-_KEY = 0x696E7374
-_ALONE = f"SELECT pg_advisory_xact_lock({_KEY}, 2)"
-_BOOTS = """
+_KEY = 0x626F6F74  # of the advisory locks that boots hold, each machine's beside those of others
+_ALONE = f"SELECT pg_advisory_xact_lock({_KEY}, hashtext(:machine))"
+_NEWEST_AND_OWN = """
     SELECT boot, number, last_at, extract(epoch FROM clock_timestamp() - last_at)::float8 AS rested_s
-      FROM boots WHERE machine = :machine ORDER BY number DESC"""
+      FROM boots
+     WHERE machine = :machine AND (boot = :boot OR number = (SELECT max(number) FROM boots WHERE machine = :machine))
+     ORDER BY number DESC"""
 _ACT = """
     INSERT INTO boots (machine, boot, number) VALUES (:machine, :boot, :number)
     ON CONFLICT (machine, boot) DO UPDATE SET number = excluded.number, last_at = clock_timestamp()"""
@@ -38,14 +40,14 @@ class Boots:
         self._doubted: tuple[str, datetime] | None = None  # the boot before, and when it had acted last
         self._doubted_at = 0.0  # by this machine's own clock: the database's may be set back
 
-    def come(self, engine: SharedEngine, machine: str, boot: str, *, take_over: bool) -> float:
+    def act_as(self, engine: SharedEngine, machine: str, boot: str, *, take_over: bool) -> float:
         """Write down that ``boot`` of ``machine`` acts, inside a transaction of ``engine``; return 0.
 
         Returns for how many seconds to wait, and ask again, where the boot before has acted only just now: it may
-        still be there. ``take_over``: nobody is waited for. Raises MachineDoubled where it is.
+        still be there. ``take_over``: nobody is waited for, nor refused. Raises MachineDoubled where it is there.
         """
-        engine.execute(_ALONE, {}, "write")
-        known = engine.execute(_BOOTS, {"machine": machine})
+        engine.execute(_ALONE, {"machine": machine}, "write")
+        known = engine.execute(_NEWEST_AND_OWN, {"machine": machine, "boot": boot})
         newest = known[0] if known else None
         number = newest["number"] if newest is not None else 1
         if newest is not None and newest["boot"] != boot:

@@ -64,13 +64,13 @@ class Leases:
         self._boots = Boots()
         self._boot: dict[str, str] | None = None  # of this machine, as it has acted here
 
-    def come(self, machine: str, boot: str, *, take_over: bool = False) -> float:
+    def act_as(self, machine: str, boot: str, *, take_over: bool = False) -> float:
         """Be ``boot`` of ``machine`` from now on; return 0, or for how many seconds to wait before asking again.
 
         Raises MachineDoubled where another boot of it acts, or has since this one did, unless it is to ``take_over``.
         """
         with self._guard, self._transaction() as engine:
-            wait_s = self._boots.come(engine, machine, boot, take_over=take_over)
+            wait_s = self._boots.act_as(engine, machine, boot, take_over=take_over)
         if not wait_s:
             self._boot = {"machine": machine, "boot": boot}
         return wait_s

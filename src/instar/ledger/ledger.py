@@ -19,7 +19,7 @@ from instar.ledger.events import Clock, Events
 from instar.ledger.instances import Instances
 from instar.ledger.leases import Leases
 from instar.ledger.names import NameClaims
-from instar.ledger.notices import TellsOf
+from instar.ledger.notices import NoticeClaims
 from instar.ledger.releases import Releases
 from instar.ledger.rollouts import Rollouts
 from instar.ledger.schema import latest
@@ -127,9 +127,9 @@ class Ledger:
         return self.leases is not None
 
     @property
-    def notices(self) -> TellsOf:
+    def notices(self) -> NoticeClaims:
         """Who tells of which event."""
-        return TellsOf(self.session, self._events, shared=self.shared)
+        return NoticeClaims(self.session, self._events, shared=self.shared)
 
     def require_lease(self, environment: EnvironmentId) -> None:
         """Raise LeaseLost where this process held the lease on ``environment``, and no longer does."""

@@ -15,7 +15,7 @@ _CLAIM = "INSERT INTO notices (event, machine) VALUES (:event, :machine) ON CONF
 _CLAIMED = "SELECT machine FROM notices WHERE event = :event"
 
 
-class TellsOf:
+class NoticeClaims:
     """A ledger of one machine is told of by that one, all of it."""
 
     def __init__(self, session: Session, events: Events, *, shared: bool) -> None:

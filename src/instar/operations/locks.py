@@ -135,7 +135,7 @@ def _require_own_boot(workspace: Workspace, leases: Leases, boot: str, *, take_o
     """See to it that no other machine says that it is this one. Just after a boot that takes some seconds, in which the
     one before would be heard of. Raises MachineDoubled, and Cancelled meanwhile."""
     said = False
-    while wait_s := leases.come(workspace.machine, boot, take_over=take_over):
+    while wait_s := leases.act_as(workspace.machine, boot, take_over=take_over):
         if not said:
             text = f"for {wait_s:.0f} s at most, until it is certain that the boot before of this machine has ended"
             workspace.report(Progress(stage="wait", text=text))
