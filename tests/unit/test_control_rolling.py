@@ -145,6 +145,10 @@ def test_what_is_hot_sleeps() -> None:
     assert action == Retire((awake.id,), "it is no longer needed")
     asleep = group(1, "created")
     assert decide(snapshot(releases, [asleep, *serving(2, 1)], active=2, policy=policy)) == ()
+    going = ending(group(1, serial=2))
+    assert decide(snapshot(releases, [going, *serving(2, 1)], active=2, policy=policy)) == (
+        Plan(1, (1,), replacing="hot"),
+    ), "what ends is none of those that are kept"
 
 
 def test_a_rolling_rollback_wakes_a_batch_at_a_time() -> None:

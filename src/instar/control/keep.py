@@ -129,9 +129,8 @@ def _put_to_sleep(snapshot: Snapshot, release: Release) -> tuple[Action, ...]:
     """Have groups of a hot release that must not run made, but not started."""
     if not snapshot.traits.waits_to_begin:
         return ()
-    groups, missing = fill(
-        snapshot.layout(release), [group for group in snapshot.of(release) if not is_due(snapshot, group)]
-    )
+    staying = [group for group in snapshot.of(release) if group.lives and not is_due(snapshot, group)]
+    groups, missing = fill(snapshot.layout(release), staying)
     if missing:
         return () if snapshot.tried_for(release, "hot") else (Plan(release.number, missing, replacing="hot"),)
     planned = tuple(group.id for group in groups if group.state == "planned")
