@@ -78,10 +78,9 @@ def require_none_unread(workspace: Workspace) -> None:
 
 def _unread(workspace: Workspace) -> tuple[EnvironmentId, ...]:
     """Return the environments of the machine's own ledger, where another is read and it was not moved."""
-    own = workspace.state.ledger
-    if not workspace.ledger.shared or not own.exists():
+    if not workspace.ledger.shared or not workspace.state.ledger.exists():
         return ()
-    with Ledger(own, actor=workspace.actor) as other:
+    with Ledger(workspace.state.ledger, actor=workspace.actor) as other:
         return tuple(state.id for state in other.environments()) if moved_to(other) is None else ()
 
 
