@@ -44,7 +44,11 @@ def running(project: Project, environment: str = "dev") -> dict[str, int]:
         for one in release["instances"]
         if release["number"] == status["active"] and one["healthy"]
     }
-    return {name: project.pid(name) for name in sorted(healthy)}
+    found = {}
+    for name in sorted(healthy):
+        with contextlib.suppress(FileNotFoundError):  # it was removed since
+            found[name] = project.pid(name)
+    return found
 
 
 def kinds(project: Project) -> list[str]:

@@ -10,11 +10,12 @@ import pytest
 
 from instar.control.lease import with_lease
 from instar.control.loop import Loop
-from instar.errors import EnvironmentBusy, LeaseLost, Refused, UsageError
+from instar.errors import EnvironmentBusy, ImageNotFound, LeaseLost, Refused, UsageError
 from instar.ledger import Ledger
 from instar.ledger.copying import move
 from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
+from instar.model.happenings import VolumeRemoved
 from instar.model.progress import silent
 from instar.model.release import Instance
 from instar.operations.converge import clear_orphans
@@ -184,6 +185,49 @@ def test_nothing_is_cleared_away_that_the_ledger_knows_which_is_not_read(machine
         move(own, one.ledger, {"local": one.machine})
     clear_orphans(one, cast(Provider, provider))
     assert provider.known == [()]
+
+
+def test_nothing_is_cleared_away_by_another_shared_ledger(machines: Machines, postgres: PostgresServer) -> None:
+    one, provider = machines.one, cast(Provider, Swept())
+    one.state.root.mkdir()
+    one.ledger.save_settings(ENV, Settings())
+    clear_orphans(one, provider)
+    (one.state.routers / ENV.service / ENV.name).mkdir(parents=True)
+    misnamed = MachineWorkspace(
+        {
+            "INSTAR_HOME": str(one.state.root),
+            "INSTAR_LEDGER": postgres.address(postgres.database(template=postgres.template)),
+        },
+        silent,
+    )
+    try:
+        for _ in range(2):
+            with pytest.raises(Refused, match="what runs on this machine was deployed by another ledger") as caught:
+                clear_orphans(misnamed, provider)
+            assert one.ledger.address in caught.value.message
+            assert str(one.state.shared_ledger) in (caught.value.hint or "")
+            with pytest.raises(Refused):
+                gc(misnamed, dry_run=True)
+            misnamed.ledger.record(VolumeRemoved(volume="v"))  # it need not be empty
+        (one.state.routers / ENV.service / ENV.name).rmdir()
+        clear_orphans(misnamed, provider)
+        (one.state.routers / ENV.service / ENV.name).mkdir()
+        clear_orphans(misnamed, provider)
+    finally:
+        misnamed.ledger.close()
+    with pytest.raises(Refused):
+        clear_orphans(one, provider)
+
+
+def test_what_runs_on_another_machine_needs_no_image_here(machines: Machines) -> None:
+    one, other = machines.one, machines.other
+    one.ledger.save_settings(ENV, Settings())
+    one.ledger.set_machine(ENV, one.machine)
+    one.ledger.add_release(ENV, image().digest, configuration())
+    one.ledger.begin_rollout(ENV, "deploy", 1)
+    assert gc(other, dry_run=False).images == ()
+    with pytest.raises(ImageNotFound):
+        gc(one, dry_run=False)
 
 
 def keep(workspace: MachineWorkspace, folder: Path) -> Mapping[str, Digest]:

@@ -187,9 +187,10 @@ def test_requests_that_come_by_name_are_counted_too(tmp_path: Path, sink: Sink) 
         until(lambda: send(edge, 5)[0] == 200)
         assert send(edge, LARGEST) == (200, b"100000")
         asked = sink.asked
-        assert send(edge, LARGEST + 1)[0] == 413 and sink.asked == asked
+        # the router may end the connection while the edge still sends, and nobody hears why
+        assert send(edge, LARGEST + 1)[0] in (413, 0) and sink.asked == asked
         assert send_chunks(edge, LARGEST, 5_000) == (200, b"100000")
-        for _ in range(5):  # the router may end the connection while the edge still sends, and nobody hears why
+        for _ in range(5):
             assert send_chunks(edge, 10 * LARGEST, 5_000)[0] in (413, 0)
         assert max(sink.bodies) == LARGEST and max(sink.cut) <= LARGEST
         assert here.router.inspect(SHOP) == ()

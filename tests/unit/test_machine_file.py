@@ -68,6 +68,7 @@ def test_the_schema_is_strict() -> None:
         ("agent: {check: 2h}\n", "1:16: agent.check: expected 500ms to 1h, found '2h'"),
         ("agent: {log_format: xml}\n", "1:21: agent.log_format: expected text or json, found 'xml'"),
         ("acme: {directory: 'http://a.example/dir'}\n", "1:19: acme.directory: expected an address such as"),
+        ("acme: {directory: 'https://ann:pw@a.example/dir'}\n", "nobody's name and password stand in it"),
         ("acme: {contact: nobody}\n", "1:17: acme.contact: expected a mail address"),
         ("acme: {ca: ca.pem}\n", "1:12: acme.ca: expected an absolute path"),
         ("acme: {check: 'no'}\n", "1:15: acme.check: expected true or false"),
@@ -92,6 +93,7 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, told: s
         load_machine(written(tmp_path, text))
     assert caught.value.code == "machine-file"
     assert any(told in str(problem) for problem in caught.value.problems), str(caught.value)
+    assert ":pw@" not in str(caught.value), "a password is repeated by no message"
     assert all(problem.file == str(tmp_path / "config.yaml") for problem in caught.value.problems)
 
 

@@ -48,6 +48,10 @@ class Misfit(ValueError):
     """The text has not the form that is expected. Its message is advice, and may be empty."""
 
 
+class SecretMisfit(Misfit):
+    """The same of a text that holds a secret, which no message repeats."""
+
+
 def fits(pattern: str, text: str) -> re.Match[str] | None:
     return re.fullmatch(pattern, text, re.ASCII)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlsplit
 
-from instar.definition.forms import Misfit, fits, url
+from instar.definition.forms import Misfit, SecretMisfit, fits, url
 
 MAIL_ADDRESS: Final = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+\.[A-Za-z0-9-]+"
 PLAIN_WORD: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -20,7 +20,7 @@ def database(text: str) -> str:
     if parts.scheme not in ("postgresql", "postgres") or not text.startswith(f"{parts.scheme}://"):
         raise Misfit("a ledger of this machine alone needs none; remove it" if text.startswith("/") else "")
     if parts.password is not None or "password=" in parts.query:
-        raise Misfit("a password does not stand here: name a file with '?passfile=FILE', or a service entry")
+        raise SecretMisfit("a password does not stand here: name a file with '?passfile=FILE', or a service entry")
     return text
 
 
@@ -32,7 +32,7 @@ def webhook(text: str) -> str:
     except ValueError:
         raise Misfit from None
     if parts.username is not None:
-        raise Misfit("its address has a user in it; name a program that calls it, with 'command'")
+        raise SecretMisfit("its address has a user in it; name a program that calls it, with 'command'")
     if not usable:
         raise Misfit
     return text
@@ -42,9 +42,11 @@ def secure_url(text: str) -> str:
     """An address of https, with nobody's name and password in it."""
     try:
         parts = urlsplit(url(text))
-        usable = bool(parts.hostname) and parts.port != 0 and parts.username is None
+        usable = bool(parts.hostname) and parts.port != 0
     except ValueError:
         raise Misfit from None
+    if parts.username is not None:
+        raise SecretMisfit("nobody's name and password stand in it")
     if parts.scheme != "https" or not usable:
         raise Misfit("it has to begin with 'https://'" if parts.scheme != "https" else "")
     return text

@@ -48,9 +48,9 @@ class Shape:
         """Return ``value`` as one writes it, in the terms of JSON."""
         return value
 
-    def misfit(self, node: Node, path: str, problems: Problems, advice: str = "") -> _Failed:
+    def misfit(self, node: Node, path: str, problems: Problems, advice: str = "", *, found: str = "") -> _Failed:
         if not isinstance(node, Unusable):
-            message = told(path, f"expected {self.expected}, found {describe(node)}")
+            message = told(path, f"expected {self.expected}, found {found or describe(node)}")
             problems.add(node.mark, f"{message}; {advice}" if advice else message)
         return FAILED
 
@@ -85,6 +85,8 @@ class Text(Shape):
             if kind != "nothing":
                 self.form(node.text)
                 return self.misfit(node, path, problems, f'as a text it stands in quotes: "{node.text}"')
+        except forms.SecretMisfit as misfit:
+            return self.misfit(node, path, problems, str(misfit), found="one with a secret in it")
         except forms.Misfit as misfit:
             return self.misfit(node, path, problems, str(misfit))
         return self.misfit(node, path, problems, 'the empty text is ""' if self.form is str else "")

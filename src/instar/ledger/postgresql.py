@@ -266,7 +266,7 @@ class PostgreSQL:
         if pgconn is not None and pgconn.needs_password:
             hint = f"it asks for a password, and there is none for this user: {_BY_A_FILE}"
         elif pgconn is not None and pgconn.used_password:
-            hint = f"look at the password that is kept for this user: {_BY_A_FILE}"
+            hint = f"what runs goes on without it; where it is the password that is refused: {_BY_A_FILE}"
         return LedgerUnreachable(f"cannot open '{self.address}': {_first_line(error)}", hint=hint)
 
 

@@ -15,6 +15,7 @@
 ├── allocations/INSTANCE.json                        (providers/local)
 ├── routers/SERVICE/ENV/   haproxy.cfg, the holder's files
 ├── crashes/               what no command foresaw, the newest (cli/)
+├── shared-ledger          which ledger the machine works by, where it shares one (operations/)
 ├── notified               number of the last event that the agent told of (telemetry/)
 └── id                     six hexadecimal digits that mark everything global to the host as ours
 /run/instar                or $INSTAR_HOME/run       gone after a reboot
@@ -78,6 +79,15 @@ class StateDirectory:
     @property
     def ledger(self) -> Path:
         return self.root / "ledger" / "instar.db"
+
+    @property
+    def shared_ledger(self) -> Path:
+        """By which ledger the machine works, where it shares one."""
+        return self.root / "shared-ledger"
+
+    @property
+    def allocations(self) -> Path:
+        return self.root / "allocations"
 
     @property
     def secrets(self) -> Path:

@@ -26,7 +26,7 @@ from instar.model.progress import Progress
 from instar.operations import recordings, retention
 from instar.operations.layers import layers_in_use
 from instar.operations.ledger import require_none_unread
-from instar.operations.locks import hold_needs, hold_store
+from instar.operations.locks import hold_needs, hold_store, is_here
 from instar.operations.old_certificates import remove_old_certificates
 from instar.operations.old_secrets import remove_old_secrets
 from instar.operations.retention import environments_with_releases, kept_releases
@@ -115,15 +115,19 @@ def _collect(workspace: Workspace, services: set[str] | None, *, dry_run: bool) 
 def _needed(workspace: Workspace) -> set[Digest]:
     """Return the images of the kept releases.
 
-    What an earlier gc took, when less was to be kept, is not among them; but what is half there is made whole.
+    What an earlier gc took, when less was to be kept, is not among them; but what is half there is made whole. Of
+    environments that are on another machine, those that are here: what they run with is there.
     """
     needed = set[Digest]()
     with workspace.ledger.transaction():
         environments = tuple(environments_with_releases(workspace.ledger))
     for one in environments:
         kept, required = (rule(one.state, one.releases, one.present) for rule in (retention.kept, retention.required))
+        here = is_here(workspace, one.state)
         for release in one.releases:
-            if release.number in required or (release.number in kept and workspace.store.enter_again(release.image)):
+            if (here and release.number in required) or (
+                release.number in kept and workspace.store.enter_again(release.image)
+            ):
                 needed.add(release.image)
     return needed
 

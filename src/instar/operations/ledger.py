@@ -6,10 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from instar import durable
 from instar.errors import Refused, UsageError
 from instar.ledger import Ledger
 from instar.ledger.copying import move, moved_to
 from instar.model.release import EnvironmentId
+from instar.model.state import StateDirectory
 from instar.operations.locks import hold_environment
 from instar.operations.privilege import require_root
 from instar.operations.retention import kept_releases
@@ -64,8 +66,9 @@ def require_in_ledger(workspace: Workspace, environment: EnvironmentId) -> None:
 
 
 def require_none_unread(workspace: Workspace) -> None:
-    """Raise Refused where the machine's own ledger has environments, and another is read: what runs of them is unknown
-    there, and would be cleared away as nobody's."""
+    """Raise Refused where another ledger than the one that is read has environments of this machine: what runs of them
+    is unknown here, and would be cleared away as nobody's."""
+    _require_the_same(workspace)
     unread = _unread(workspace)
     if unread:
         own = workspace.state.ledger
@@ -74,6 +77,28 @@ def require_none_unread(workspace: Workspace) -> None:
             f"{', '.join(map(str, unread))}",
             hint=f"what runs goes on; move them (instar ledger copy {own} TO), or destroy them before another is named",
         )
+
+
+def _require_the_same(workspace: Workspace) -> None:
+    """Write down by which shared ledger this machine works. Raises Refused where it worked by another one, whatever the
+    two are called, and something runs here."""
+    if not workspace.ledger.shared:
+        return
+    file, found = workspace.state.shared_ledger, workspace.ledger.identity()
+    known, _, address = durable.read_text(file, "replace").partition("\n") if file.exists() else ("", "", "")
+    if known and known != found and _something_runs(workspace.state):
+        raise Refused(
+            f"cannot go by {workspace.ledger.address}: what runs on this machine was deployed by another ledger, "
+            f"then at {address.strip()}",
+            hint="name that one again (INSTAR_LEDGER, or 'ledger' in the machine's file), and destroy there what runs "
+            f"here before another is named; where it is lost for good, stop what runs and remove '{file}'",
+        )
+    if found and known != found and file.parent.exists():
+        durable.write(file, f"{found}\n{workspace.ledger.address}\n".encode())
+
+
+def _something_runs(state: StateDirectory) -> bool:
+    return any(state.instances.glob("[!.]*")) or any(state.allocations.glob("*.json")) or any(state.routers.glob("*/*"))
 
 
 def _unread(workspace: Workspace) -> tuple[EnvironmentId, ...]:

@@ -125,7 +125,7 @@ class Names:
 
     @property
     def allocations(self) -> Path:
-        return self.state.root / "allocations"
+        return self.state.allocations
 
     @property
     def last_address(self) -> Path:
