@@ -57,9 +57,14 @@ class MachineWorkspace:
         if self._shared_ledger is not None:
             return Ledger(self._shared_ledger, actor=self.actor)
         if self.state.id_file.exists() and not self.state.ledger.exists():
+            from instar.operations.ledger import last_shared
+
+            _, address = last_shared(self.state)
+            again = f"this machine worked by {address}: name it again, in the machine's file or INSTAR_LEDGER"
+            back = again if address else "put it back from a copy"
             raise LedgerDamaged(
                 f"cannot find the ledger '{self.state.ledger}': what runs here would be taken for leftovers",
-                hint=f"put it back from a copy; or, to begin anew, stop what runs and remove '{self.state.id_file}'",
+                hint=f"{back}; or, to begin anew, stop what runs and remove '{self.state.id_file}'",
             )
         self._require_nobody_on_an_older_one()
         return Ledger(self.state.ledger, actor=self.actor)

@@ -10,7 +10,7 @@ import pytest
 
 from instar.control.lease import with_lease
 from instar.control.loop import Loop
-from instar.errors import EnvironmentBusy, ImageNotFound, LeaseLost, Refused, UsageError
+from instar.errors import EnvironmentBusy, ImageNotFound, LeaseLost, LedgerDamaged, Refused, UsageError
 from instar.ledger import Ledger
 from instar.ledger.copying import move
 from instar.model.digest import Digest
@@ -217,6 +217,18 @@ def test_nothing_is_cleared_away_by_another_shared_ledger(machines: Machines, po
         misnamed.ledger.close()
     with pytest.raises(Refused):
         clear_orphans(one, provider)
+
+
+def test_a_machine_that_lost_the_name_of_its_ledger_is_told_it(machines: Machines) -> None:
+    one = machines.one
+    one.state.root.mkdir()
+    one.state.id_file.write_text("0a1b2c\n")
+    one.ledger.save_settings(ENV, Settings())
+    clear_orphans(one, cast(Provider, Swept()))
+    alone = MachineWorkspace({"INSTAR_HOME": str(one.state.root)}, silent)
+    with pytest.raises(LedgerDamaged, match="cannot find the ledger") as caught:
+        alone.ledger.environments()
+    assert f"this machine worked by {one.ledger.address}: name it again" in (caught.value.hint or "")
 
 
 def test_what_runs_on_another_machine_needs_no_image_here(machines: Machines) -> None:

@@ -247,6 +247,8 @@ def size(text: str) -> int:
         as_others_write = fits(r"(\d{1,13}) ?([KMGTkmgt])(i?[Bb])?", text)
         if as_others_write:
             raise Misfit(f"write '{as_others_write[1]}{as_others_write[2].upper()}'")
+        if fits(r"0{1,9}", text):
+            raise Misfit("it has to be more than nothing")
         raise Misfit(f"a unit is missing; did you mean '{text}M'?" if fits(r"\d{1,9}", text) else "")
     total = int(found[1]) * _UNIT_BYTES[found[2]]
     if total > LARGEST_SIZE_BYTES:
@@ -257,7 +259,7 @@ def size(text: str) -> int:
 def show_size(size_bytes: int) -> str:
     """Return the text that :func:`size` turns into ``size_bytes`` (whole kibibytes)."""
     for unit, each in reversed(_UNIT_BYTES.items()):
-        if size_bytes % each == 0:
+        if size_bytes and size_bytes % each == 0:
             return f"{size_bytes // each}{unit}"
     return f"{size_bytes // 1024}K"
 

@@ -103,7 +103,8 @@ def _discreet(key: Key, value: Any) -> str:
     if key.name in ("url", "ledger"):
         parts = urlsplit(value)
         return f"{parts.scheme}://{parts.hostname or ''}/…"
-    return str(key.shape.written(value))
+    written = key.shape.written(value)
+    return " ".join(map(str, written)) if isinstance(written, tuple | list) else str(written)
 
 
 def _opened(path: Path) -> AuthorFile:

@@ -85,16 +85,25 @@ def _require_the_same(workspace: Workspace) -> None:
     if not workspace.ledger.shared:
         return
     file, found = workspace.state.shared_ledger, workspace.ledger.identity()
-    known, _, address = durable.read_text(file, "replace").partition("\n") if file.exists() else ("", "", "")
+    known, address = last_shared(workspace.state)
     if known and known != found and _something_runs(workspace.state):
         raise Refused(
             f"cannot go by {workspace.ledger.address}: what runs on this machine was deployed by another ledger, "
-            f"then at {address.strip()}",
+            f"then at {address}",
             hint="name that one again (INSTAR_LEDGER, or 'ledger' in the machine's file), and destroy there what runs "
             f"here before another is named; where it is lost for good, stop what runs and remove '{file}'",
         )
     if found and known != found and file.parent.exists():
         durable.write(file, f"{found}\n{workspace.ledger.address}\n".encode())
+
+
+def last_shared(state: StateDirectory) -> tuple[str, str]:
+    """Return the identity of the shared ledger by which the machine worked last, and its address then; "" for none."""
+    try:
+        identity, _, address = durable.read_text(state.shared_ledger, "replace").partition("\n")
+    except FileNotFoundError:
+        return "", ""
+    return identity, address.strip()
 
 
 def _something_runs(state: StateDirectory) -> bool:

@@ -43,7 +43,9 @@ def export_key(workspace: Workspace) -> str:
     require_root("ledger key export", "it reads the key of the machine's secrets")
     key = find_key(workspace.state)
     if key is None:
-        raise Refused("cannot export the key: this machine has none yet", hint="it is made with the first secret")
+        known = workspace.ledger.find_secret_key() is not None
+        hint = IMPORT_KEY if known else "it is made with the first secret"
+        raise Refused("cannot export the key: this machine has none yet", hint=hint)
     return key.hex()
 
 
