@@ -10,6 +10,7 @@ import pytest
 
 from instar.control.lease import with_lease
 from instar.control.loop import Loop
+from instar.definition import parse
 from instar.errors import EnvironmentBusy, ImageNotFound, LeaseLost, LedgerDamaged, Refused, UsageError
 from instar.ledger import Ledger
 from instar.ledger.copying import move
@@ -22,6 +23,8 @@ from instar.operations.converge import clear_orphans
 from instar.operations.gc import gc, remove_image
 from instar.operations.ledger import require_in_ledger, which_ledger
 from instar.operations.locks import hold_environment, is_here
+from instar.operations.plan import plan
+from instar.operations.promote import promoted
 from instar.operations.secret_key import export_key, import_key, require_key
 from instar.operations.secrets import keep_secrets
 from instar.providers.base import Provider
@@ -240,6 +243,34 @@ def test_what_runs_on_another_machine_needs_no_image_here(machines: Machines) ->
     assert gc(other, dry_run=False).images == ()
     with pytest.raises(ImageNotFound):
         gc(one, dry_run=False)
+
+
+DEFINITION = f"""
+name: {ENV.service}
+image: {{base: debian:bookworm}}
+service: {{command: [serve]}}
+environments:
+  {ENV.name}: {{}}
+  next: {{promote_from: {ENV.name}}}
+"""
+
+
+def test_what_another_machine_would_refuse_its_plan_refuses(machines: Machines, tmp_path: Path) -> None:
+    one, other = machines.one, machines.other
+    loaded = parse(DEFINITION, str(tmp_path / "instar.yaml"))
+    one.ledger.save_settings(ENV, Settings())
+    one.ledger.set_machine(ENV, one.machine)
+    release = one.ledger.add_release(ENV, image().digest, configuration())
+    one.ledger.begin_rollout(ENV, "deploy", release.number)
+    with pytest.raises(Refused, match="its instances are on"):
+        plan(other, loaded, ENV.name)
+    one.ledger.set_active(ENV, release.number)
+    with pytest.raises(ImageNotFound) as caught:
+        promoted(other, loaded, ENV.name, "next")
+    assert caught.value.hint and "instar bake" in caught.value.hint and str(one.machine) in caught.value.hint
+    with pytest.raises(ImageNotFound) as caught:
+        promoted(one, loaded, ENV.name, "next")
+    assert "instar bake" not in (caught.value.hint or "").removeprefix("the store is empty: ")
 
 
 def keep(workspace: MachineWorkspace, folder: Path) -> Mapping[str, Digest]:

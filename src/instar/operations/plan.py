@@ -17,6 +17,7 @@ from instar.operations.bake import plan as plan_bake
 from instar.operations.connections import cut_connections
 from instar.operations.deploy import get_declared, require_promotion
 from instar.operations.lock import is_locked
+from instar.operations.locks import require_here
 from instar.operations.names import require_names
 from instar.operations.project import require_own
 from instar.operations.promote import promoted
@@ -48,6 +49,7 @@ def plan(
     """Compare what the definition asks for with what is active in ``name``. Raises what a deploy would refuse."""
     environment = get_declared(loaded, name)
     environment_id = EnvironmentId(service=loaded.definition.name, name=name)
+    require_here(workspace, environment_id)
     require_own(workspace, environment_id, loaded, adopt=adopt_name)
     require_names(workspace, environment_id, environment, take=take_names)
     if not break_promotion:
@@ -66,9 +68,10 @@ def plan_promotion(
     take_names: bool = False,
 ) -> DeployPlan:
     """Compare what a promotion of ``source`` would bring with what is active in ``name``. Raises what one would."""
-    require_own(workspace, EnvironmentId(service=loaded.definition.name, name=name), loaded, adopt=adopt_name)
-    environment, release = promoted(workspace, loaded, source, name)
     environment_id = EnvironmentId(service=loaded.definition.name, name=name)
+    require_here(workspace, environment_id)
+    require_own(workspace, environment_id, loaded, adopt=adopt_name)
+    environment, release = promoted(workspace, loaded, source, name)
     require_names(workspace, environment_id, environment, take=take_names)
     configuration = replace(configuration_of(workspace, loaded, environment), service=release.service)
     return _compared(workspace, loaded, environment, PlannedImage(digest=release.image), configuration)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from instar.definition import Loaded
-from instar.errors import Refused
+from instar.errors import ImageNotFound, Refused
 from instar.model.environment import Environment, Settings
 from instar.model.outcome import RolloutOutcome
 from instar.model.release import Configuration, EnvironmentId, Release
@@ -13,7 +13,7 @@ from instar.operations.certificates import bring_certificates, read_files
 from instar.operations.converge import converge, leave
 from instar.operations.deploy import begin, get_declared, require_agent
 from instar.operations.ledger import require_in_ledger
-from instar.operations.locks import hold_environment, keep_from_gc
+from instar.operations.locks import hold_environment, is_here, keep_from_gc
 from instar.operations.names import require_names
 from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
@@ -69,7 +69,8 @@ def promote(
 
 
 def promoted(workspace: Workspace, loaded: Loaded, source: str, name: str) -> tuple[Environment, Release]:
-    """Return the environment ``name``, and the release of ``source`` that it would be given. Raises Refused."""
+    """Return the environment ``name``, and the release of ``source`` that it would be given. Raises Refused, and
+    ImageNotFound where the image is not on this machine."""
     get_declared(loaded, source)
     environment = get_declared(loaded, name)
     if environment.promote_from not in (None, source):
@@ -83,4 +84,13 @@ def promoted(workspace: Workspace, loaded: Loaded, source: str, name: str) -> tu
     require_own_source(workspace, origin.id, loaded)
     if origin.active is None:
         raise Refused(f"cannot promote '{source}': no release is active there", hint=f"instar deploy {source}")
-    return environment, workspace.ledger.get_release(origin.id, origin.active)
+    release = workspace.ledger.get_release(origin.id, origin.active)
+    try:
+        workspace.store.image(release.image)
+    except ImageNotFound as error:
+        if is_here(workspace, origin):
+            raise
+        bake = "the same definition and lock, baked here, are the same bytes: instar bake"
+        hint = f"'{source}' is on {origin.machine}; {bake}"
+        raise ImageNotFound(error.message, hint=hint) from error
+    return environment, release
