@@ -48,8 +48,8 @@ def test_a_service_by_name_from_its_first_release_to_its_end(project: Project, p
     assert get(port, "a.test") == "hello from version 1\n"
     status = project.json("status", "dev")
     assert status["listen"] == []
-    assert status["names"] == ["http://a.test", "http://b.test/x"]
-    assert "listens on http://a.test, http://b.test/x" in project.instar("status", "dev").out
+    assert status["names"] == [f"http://a.test:{port}", f"http://b.test:{port}/x"]
+    assert f"listens on http://a.test:{port}, http://b.test:{port}/x" in project.instar("status", "dev").out
     assert project.json("drift", "dev")["clean"]
 
     project.edit("GREETING: hello", "GREETING: hi")
@@ -120,8 +120,8 @@ def test_a_name_belongs_to_one_environment_and_moves_without_losing_a_request(pr
     assert seen == {"hello from version 1\n", "good day from version 1\n"}
     project.instar("agent", "--once")
     assert get(port, "a.test") == "good day from version 1\n"
-    assert project.json("status", "dev")["names"] == ["http://dev.test"]
-    assert project.json("status", "production")["names"] == ["http://a.test"]
+    assert project.json("status", "dev")["names"] == [f"http://dev.test:{port}"]
+    assert project.json("status", "production")["names"] == [f"http://a.test:{port}"]
     project.instar("history", "--verify")
 
 

@@ -9,6 +9,7 @@ from instar.control.observe import observe
 from instar.control.snapshot import GroupView, Snapshot
 from instar.control.steps import awaited, waits_for_somebody
 from instar.model.environment import HostNames
+from instar.model.machine import EdgeSettings, MachineSettings
 from instar.model.release import EnvironmentState, Release
 from instar.model.status import EnvironmentStatus, InstanceStatus, ReleaseStatus, RolloutStatus, TaintStatus
 from instar.operations.layers import guarantee
@@ -30,7 +31,10 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
     return EnvironmentStatus(
         environment=environment.id,
         listen=environment.settings.listen,
-        names=_addresses(environment.settings.names.only(environment.names.held)),
+        names=reached_at(
+            environment.settings.names.only(environment.names.held),
+            (workspace.machine_settings or MachineSettings()).edge,
+        ),
         active=environment.active,
         unfinished=environment.rollout.target if environment.rollout else None,
         router=snapshot.router_plan is not None,
@@ -46,10 +50,17 @@ def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentSt
     )
 
 
-def _addresses(names: HostNames) -> tuple[str, ...]:
+def reached_at(names: HostNames, edge: EdgeSettings) -> tuple[str, ...]:
     """Return where each name is reached, as a browser has it."""
     secure = {*names.https, *(source for source in names.redirect if source in names.secure_hosts)}
-    return tuple(f"{'https' if site in secure else 'http'}://{site}" for site in names.sites)
+    http, https = (each[0].rpartition(":")[2] for each in (edge.http_addresses, edge.https_addresses))
+    ports = {"http": "" if http == "80" else f":{http}", "https": "" if https == "443" else f":{https}"}
+
+    def address(site: str) -> str:
+        (host, slash, path), scheme = site.partition("/"), "https" if site in secure else "http"
+        return f"{scheme}://{host}{ports[scheme]}{slash}{path}"
+
+    return tuple(map(address, names.sites))
 
 
 def _percents(weights: Mapping[int, int]) -> Mapping[int, int]:
