@@ -16,6 +16,7 @@ from instar.host.processes import processes
 from instar.model.definition import Stop
 from instar.model.release import Instance, Release
 from instar.providers.local import record
+from instar.waiting import Deadline, until
 
 pytestmark = pytest.mark.root
 GRACE_S = 3.0
@@ -73,7 +74,7 @@ def test_a_signal_that_comes_with_the_start_is_not_lost(world: TinyWorld) -> Non
 
 def test_what_does_not_hear_is_killed_after_its_grace(world: TinyWorld) -> None:
     instance, release = stubborn(world, 0.2)
-    assert world.runtime.destroy(instance, release)
+    assert until(lambda: world.runtime.destroy(instance, release), Deadline.after(10)), "its grace is over"
     assert world.traces() == []
 
 

@@ -99,11 +99,11 @@ TWICE = [
     "rollback to a retired release",
     "second deploy, exclusive",
     "canary",
-    "canary that is left to the agent",
-    "canary that fails its analysis",
-    "rolling",
     "rolling that is left to the agent",
     "an instance that died",
+    pytest.param("canary that is left to the agent", marks=pytest.mark.long),
+    pytest.param("canary that fails its analysis", marks=pytest.mark.long),
+    pytest.param("rolling", marks=pytest.mark.long),
 ]
 
 
