@@ -213,7 +213,7 @@ def new_project(folder: Path, home: Path, *, lock: Path | None = None) -> Projec
     return Project(folder=folder, home=home, ports=ports)
 
 
-def wait_for(condition: Callable[[], bool], otherwise: str | Callable[[], str], *, timeout_s: float = 10) -> None:
+def wait_for(condition: Callable[[], bool], otherwise: str | Callable[[], str], *, timeout_s: float = 30) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:

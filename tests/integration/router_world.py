@@ -246,7 +246,7 @@ def world(home: Path) -> Iterator[World]:
         assert list(made.groups()) == []
 
 
-def until(condition: Callable[[], object], within_s: float = 20) -> None:
+def until(condition: Callable[[], object], within_s: float = 40) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "it did not become so"

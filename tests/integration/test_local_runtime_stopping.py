@@ -20,7 +20,7 @@ from instar.waiting import Deadline, until
 
 pytestmark = pytest.mark.root
 GRACE_S = 3.0
-SOON_S = 2.0  # a call that waits for no grace has returned by then, on a busy machine too
+SOON_S = 3.0  # a call that waits for no grace has returned by then, on a busy machine too
 
 
 @pytest.fixture(scope="module")

@@ -44,4 +44,4 @@ def test_python_and_a_framework_are_locked_fetched_and_then_need_no_network(
     assert resolve(loaded, cache.root, lock, None, silent) == lock
     require_fit(read(tmp_path / "instar.lock"), loaded)
     fetch_all(lock, loaded.definition, cache, silent)
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - begun < 5

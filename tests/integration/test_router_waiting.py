@@ -79,7 +79,7 @@ def test_requests_in_the_gap_are_answered_when_it_is_over(here: World, protocol:
         assert asked.answers == []
         moment = opened(here, "new")
     assert asked.answers == [(200, b"new")] * 50
-    assert time.monotonic() - moment < 1
+    assert time.monotonic() - moment < WAIT_MS / 1000 - 2
     assert here.router.counters(ENV) == Counters(requests=50, failed=0)
 
 
@@ -90,7 +90,7 @@ def test_a_gap_longer_than_the_time_is_said(here: World, protocol: str) -> None:
     with Waiting(here, 5) as asked:
         pass
     assert asked.answers == [(503 if protocol == "http" else 0, asked.answers[0][1])] * 5
-    assert all(0.9 < seconds < 2 for seconds in asked.seconds)
+    assert all(0.9 < seconds < 8 for seconds in asked.seconds)
 
 
 def test_requests_over_kept_connections_wait_too(here: World) -> None:

@@ -61,16 +61,12 @@ def test_reasons_that_lead_nowhere_are_none() -> None:
 
 
 def test_a_long_chain_takes_as_long_as_it_is() -> None:
-    """By processor time: four times the entries may take ten times as long, never sixteen."""
-
-    def seconds(count: int) -> float:
-        reasons = {f"p{number}": f"needed by p{number - 1}" for number in range(count, 0, -1)} | {"p0": ASKED}
-        begun = time.process_time()
-        assert groundless(reasons, {ASKED: {"p0"}}) == ()
-        return time.process_time() - begun
-
-    seconds(1000)
-    assert seconds(200_000) < 20 * max(min(seconds(50_000) for _ in range(3)), 0.01)
+    """A second or less of processor time; to go along the chain once for each of its entries would take an hour."""
+    count = 200_000
+    reasons = {f"p{number}": f"needed by p{number - 1}" for number in range(count, 0, -1)} | {"p0": ASKED}
+    begun = time.process_time()
+    assert groundless(reasons, {ASKED: {"p0"}}) == ()
+    assert time.process_time() - begun < 60
 
 
 def test_a_paragraph_is_read_as_dpkg_reads_it() -> None:

@@ -4,6 +4,10 @@ HAProxy queues only where a server is there that is busy; where none is, as in t
 answers 503. So a few lines of Lua, which HAProxy reads when it starts, hold a request that comes then and look again
 and again. One that a retired HAProxy holds would never see a server: it goes through the door once more, to the one in
 force. ``wait.lua`` beside haproxy.cfg is always the same text.
+
+It looks ten times a second and not more often: where a sleep is over before HAProxy has noted it, as one of a few
+milliseconds can be on a busy machine, a connection of TCP (no request of HTTP) is looked at again when all its time is
+over.
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ core.register_action("wait", {{"tcp-req", "http-req"}}, function(txn, longest_ms
       txn:set_var("txn.again", true)
       return
     end
-    core.msleep(math.min(100, 10 + (now - began) // 20, deadline - now))
+    core.msleep(math.min(100, deadline - now))
   end
 end, 1)
 """
