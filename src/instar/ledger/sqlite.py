@@ -14,10 +14,10 @@ The file is only ever opened through SQLite: closing any other descriptor of it 
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import hashlib
-import os
 import sqlite3
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -133,7 +133,8 @@ class SQLite:
         except (OverflowError, UnicodeEncodeError) as error:
             raise LedgerError(f"cannot {verb} '{self._path}': a value that it cannot hold: {error}") from error
         except OSError as error:
-            raise LedgerError(f"cannot {verb} '{self._path}': {error.strerror}", hint=_hint(error)) from error
+            hint = _hint(error, self._path.parent)
+            raise LedgerError(f"cannot {verb} '{self._path}': {error.strerror}", hint=hint) from error
 
 
 def check_version() -> None:
@@ -187,12 +188,18 @@ def objects(connection: sqlite3.Connection) -> frozenset[tuple[str, str, str]]:
 
 def expected_objects() -> frozenset[tuple[str, str, str]]:
     """Return what :func:`objects` gives for a new ledger."""
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    try:
+    return _new(schema.latest("sqlite"))[1]
+
+
+@functools.cache
+def _new(number: int) -> tuple[bytes, frozenset[tuple[str, str, str]]]:
+    """Return a new ledger's file, of the schema of that number, and what its schema has.
+
+    It is made in memory: on a disk each step of its schema would be waited for.
+    """
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection)
-        return objects(connection)
-    finally:
-        connection.close()
+        return connection.serialize(), objects(connection)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -214,29 +221,8 @@ def _make(path: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.with_name(f"{path.name}-journal").exists():  # SQLite would play it back into the new file
         raise _damaged(path, "open", "the file is gone, its journal is still there")
-    name = path.with_name(f".new-{os.getpid()}-{threading.get_ident()}")
-    name.unlink(missing_ok=True)
-    os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    try:
-        connection = _connect(name)
-        try:
-            migrate(connection)
-        finally:
-            connection.close()
-        with contextlib.suppress(FileExistsError):  # another process was first
-            os.link(name, path)
-    finally:
-        name.unlink()
-    for folder in (path.parent, path.parent.parent):
-        _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    durable.write_once(path, _new(schema.latest("sqlite"))[0])
+    durable.sync(path.parent.parent)
 
 
 def _translate(error: sqlite3.Error, verb: str, path: Path) -> LedgerError:
@@ -271,7 +257,9 @@ def _damaged(path: Path, verb: str, cause: str) -> LedgerDamaged:
     )
 
 
-def _hint(error: OSError) -> str | None:
+def _hint(error: OSError, folder: Path) -> str | None:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"make room on the file system of {folder}"
     return "run as root (sudo)" if isinstance(error, PermissionError) else None
 
 

@@ -11,22 +11,25 @@ written under another name than its own, because files of older versions have th
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from json import JSONDecoder
 
 T = TypeVar("T")
 
+Build: TypeAlias = "Callable[[Any], Any]"  # of what JSON says, a value
+
 ADDED: Final = {"added": True}
+_ALWAYS: Final = object()
+_AS_THEY_ARE: Final = frozenset({str, int, bool, float})
 
 
 def written_as(key: str) -> Mapping[str, str]:
@@ -36,8 +39,12 @@ def written_as(key: str) -> Mapping[str, str]:
 
 def to_json(value: Any) -> Any:
     """Turn a value of frozen dataclasses, tuples, mappings and scalars into what ``json`` writes."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {_key(field): to_json(getattr(value, field.name)) for field in _told(value)}
+    kind = type(value)
+    if value is None or kind in _AS_THEY_ARE:
+        return value
+    if dataclasses.is_dataclass(kind):
+        fields = ((key, getattr(value, name), default) for name, key, default in _written(kind))
+        return {key: to_json(item) for key, item, default in fields if default is _ALWAYS or item != default}
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
@@ -82,22 +89,24 @@ def from_json(cls: type[T], data: Any) -> T:
     Raises ValueError when a key is missing or a value has the wrong type.
     """
     try:
-        return typing.cast(T, _build(cls, data))
+        return typing.cast(T, _builder(cls)(data))
     except (TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(f"not a {cls.__name__}: {error}") from error
 
 
-def _told(value: Any) -> Iterator[dataclasses.Field[Any]]:
-    for field in dataclasses.fields(value):
-        if "added" not in field.metadata or getattr(value, field.name) != _default(field):
-            yield field
+@functools.cache
+def _written(cls: type) -> tuple[tuple[str, str, Any], ...]:
+    """Return each field's name, how JSON calls it, and with which value it is left out."""
+    return tuple((field.name, _key(field), _left_out(field)) for field in dataclasses.fields(cls))
 
 
 def _key(field: dataclasses.Field[Any]) -> str:
     return str(field.metadata.get("written_as", field.name))
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
+def _left_out(field: dataclasses.Field[Any]) -> Any:
+    if "added" not in field.metadata:
+        return _ALWAYS
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
@@ -133,38 +142,51 @@ def _type(text: str, module: str) -> Any:
 
 
 @functools.cache
-def _of_fields(cls: type) -> dict[str, tuple[str, Any]]:
-    """Return how JSON calls each field, and of which type it is."""
-    return {field.name: (_key(field), hints(cls)[field.name]) for field in dataclasses.fields(cls)}
+def _fields(cls: type) -> tuple[tuple[str, str, Build], ...]:
+    """Return each field's name, how JSON calls it, and what builds its value."""
+    return tuple((field.name, _key(field), _builder(hints(cls)[field.name])) for field in dataclasses.fields(cls))
 
 
-def _build(kind: Any, data: Any) -> Any:
-    origin = typing.get_origin(kind)
+def _builder(kind: Any) -> Build:
+    """Return what builds a value of that type of what JSON says."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
-        _require(data, dict, "a section")
-        fields = _of_fields(typing.cast(type, kind))
-        known = {name: _build(hint, data[key]) for name, (key, hint) in fields.items() if key in data}
-        return typing.cast(Any, kind)(**known)
+        return functools.partial(_of_a_class, kind)
     if origin in (typing.Union, types.UnionType):
-        return None if data is None else _of_a_union(kind, data)
+        return functools.partial(_of_a_union, tuple(_builder(item) for item in inner if item is not type(None)))
     if origin is tuple:
-        _require(data, list, "a list")
-        return tuple(_build(typing.get_args(kind)[0], item) for item in data)
+        return functools.partial(_of_a_list, _builder(inner[0]))
     if origin is typing.Literal:
-        return _literal(kind, data)
+        return functools.partial(_literal, inner)
     if origin is not None and issubclass(origin, Mapping):
-        item_kind = typing.get_args(kind)[1]
-        return {key: _build(item_kind, item) for key, item in data.items()}
-    return _scalar(kind, data)
+        return functools.partial(_of_a_mapping, _builder(inner[1]))
+    return functools.partial(_scalar, kind, str if kind is not Any and issubclass(kind, str) else kind)
 
 
-def _of_a_union(kind: Any, data: Any) -> Any:
+def _of_a_class(kind: Any, data: Any) -> Any:
+    _require(data, dict, "a section")
+    return kind(**{name: build(data[key]) for name, key, build in _fields(kind) if key in data})
+
+
+def _of_a_union(builders: tuple[Build, ...], data: Any) -> Any:
     """Build the first of the types that ``data`` fits."""
-    *others, last = (item for item in typing.get_args(kind) if item is not type(None))
-    for one in others:
-        with contextlib.suppress(TypeError, ValueError, KeyError, AttributeError):
-            return _build(one, data)
-    return _build(last, data)
+    if data is None:
+        return None
+    for build in builders[:-1]:
+        try:
+            return build(data)
+        except (TypeError, ValueError, KeyError, AttributeError):
+            continue
+    return builders[-1](data)
+
+
+def _of_a_list(build: Build, data: Any) -> Any:
+    _require(data, list, "a list")
+    return tuple(build(item) for item in data)
+
+
+def _of_a_mapping(build: Build, data: Any) -> Any:
+    return {key: build(item) for key, item in data.items()}
 
 
 def _require(data: Any, kind: type, name: str) -> None:
@@ -172,18 +194,17 @@ def _require(data: Any, kind: type, name: str) -> None:
         raise TypeError(f"{data!r:.60} is not {name}")
 
 
-def _literal(kind: Any, data: Any) -> Any:
-    if data not in typing.get_args(kind):
-        raise TypeError(f"{data!r} is none of {typing.get_args(kind)}")
+def _literal(allowed: tuple[Any, ...], data: Any) -> Any:
+    if data not in allowed:
+        raise TypeError(f"{data!r} is none of {allowed}")
     return data
 
 
-def _scalar(kind: Any, data: Any) -> Any:
+def _scalar(kind: Any, base: Any, data: Any) -> Any:
     if kind is Any:
         return data
     if kind is datetime:
         return datetime.fromisoformat(data)
-    base = str if issubclass(kind, str) else kind
     if not isinstance(data, base) or (base is int and isinstance(data, bool)):
         raise TypeError(f"{data!r} is not {kind.__name__}")
     return data if kind is base else kind(data)
