@@ -186,6 +186,54 @@ def test_a_database_that_is_not_there(postgres: PostgresServer, password_file: P
     assert caught.value.hint and "what runs goes on without it" in caught.value.hint
 
 
+def test_a_database_that_does_not_exist_has_its_own_hint(postgres: PostgresServer, password_file: Path) -> None:
+    for address in (
+        postgres.address("nowhere"),
+        postgres.tcp_address("nowhere", user="ann", passfile=password_file),
+    ):
+        with pytest.raises(LedgerUnreachable) as caught:
+            Ledger(address, actor="ann")
+        assert caught.value.hint is not None
+        assert "createdb -E UTF8 -T template0 nowhere" in caught.value.hint
+        assert "password" not in caught.value.hint and "instar ledger role" in caught.value.hint
+
+
+def test_why_there_is_no_password_is_said(postgres: PostgresServer, database: str, tmp_path: Path) -> None:
+    file = tmp_path / "pass"
+
+    def hint() -> str:
+        with pytest.raises(LedgerUnreachable) as caught:
+            Ledger(postgres.tcp_address(database, user="ann", passfile=file), actor="ann")
+        assert caught.value.hint is not None and "hunter2" not in caught.value.hint
+        return caught.value.hint
+
+    assert f"there is no file '{file}'" in hint()
+    file.write_text(f"127.0.0.1:{postgres.port}:{database}:ben:hunter2\n# a:b:c:d:e\n\n")
+    file.chmod(0o640)
+    assert f"chmod 0600 '{file}'" in hint()
+    file.chmod(0o600)
+    assert f"'{file}' has no line of 127.0.0.1:{postgres.port}:{database}:ann:PASSWORD" in hint()
+    file.write_text(f"127.0.0.1:{postgres.port}:*:\\ann:hunter2\n")
+    assert "where it is the password of 'ann' that is refused" in hint()
+    file.unlink()
+    file.mkdir(mode=0o700)
+    assert f"'{file}' cannot be read (is a directory)" in hint()
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("postgresql://db.example/instar?sslmod=require", "no parameter 'sslmod'; did you mean 'sslmode'?"),
+        ("postgresql://db.example/instar?sslmode=require&pasfile=/x", "'pasfile'; did you mean 'passfile'?"),
+        ("postgresql://db.example/instar?hunter2=x", "it is not one that libpq can read"),
+    ],
+)
+def test_a_misspelt_parameter_is_named_with_its_nearest_word(address: str, told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Ledger(address, actor="ann")
+    assert told in caught.value.message and "hunter2" not in caught.value.message
+
+
 def test_a_newer_ledger_is_refused_and_left_alone(postgres: PostgresServer, database: str, address: str) -> None:
     postgres.execute("UPDATE instar.ledger SET version = 99", database=database)
     with pytest.raises(LedgerNewer, match="schema 99, this one knows"):
@@ -240,9 +288,9 @@ def test_the_printed_roles_are_all_that_it_needs(postgres: PostgresServer) -> No
     database = postgres.database()
     postgres.execute(schema.role_script(), database=database)
     try:
-        with pytest.raises(LedgerError, match="permission denied") as caught:
+        with pytest.raises(LedgerError, match=r"cannot use .*: it has no schema yet \(permission denied") as caught:
             Ledger(postgres.address(database, user="instar"), actor="ann")
-        assert caught.value.hint and "instar ledger upgrade" in caught.value.hint
+        assert caught.value.hint and "instar ledger upgrade" in caught.value.hint and "ledger copy" in caught.value.hint
         Ledger(postgres.address(database, user="instar_owner"), actor="ann").close()
         with Ledger(postgres.address(database, user="instar"), actor="ann") as ledger:
             ledger.save_settings(DEV, Settings())

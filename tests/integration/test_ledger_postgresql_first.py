@@ -12,7 +12,7 @@ import pytest
 from leftovers import remove_state
 
 from cutting_proxy import CuttingProxy
-from instar.errors import LedgerUnreachable
+from instar.errors import LedgerError, LedgerUnreachable
 from instar.ledger import Ledger, schema
 from instar.model.environment import Settings
 from instar.model.progress import silent
@@ -108,6 +108,22 @@ def test_it_goes_on_in_the_middle_of_its_rollout(address: str) -> None:
         assert ledger.add_instances(DEV, 2, 1)[0].id == "guestbook-dev-2-3"
         assert ledger.add_release(DEV, first.image, first.configuration).number == 3
         ledger.verify()
+
+
+def test_a_role_that_may_not_upgrade_it_is_told_who_may(postgres: PostgresServer, database: str) -> None:
+    postgres.execute(
+        "DROP ROLE IF EXISTS dora",
+        "CREATE ROLE dora LOGIN",
+        "GRANT USAGE ON SCHEMA instar TO dora",
+        "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA instar TO dora",
+        database=database,
+    )
+    before = rows(postgres, database)
+    with pytest.raises(LedgerError, match=r"cannot use .*: its schema is number 5, this Instar needs \d+ ") as caught:
+        Ledger(postgres.address(database, user="dora"), actor="dora")
+    assert caught.value.hint and "instar ledger upgrade" in caught.value.hint and "instar_owner@" in caught.value.hint
+    assert rows(postgres, database) == before
+    postgres.execute("DROP OWNED BY dora", "DROP ROLE dora", database=database)
 
 
 @pytest.mark.root

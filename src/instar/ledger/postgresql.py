@@ -4,9 +4,6 @@ Everything of it is in the schema ``instar``. One transaction writes at a time (
 locked), so that events have one order. A connection that is lost outside a transaction is made again. One that is lost
 inside has written nothing. One that is lost while it commits is asked for afterwards, by the transaction's number: what
 was decided is neither lost nor done twice.
-
-Where a password comes from is libpq's business (``passfile``, a service's entry, a certificate): an address with one in
-it is refused, since addresses are shown.
 """
 
 from __future__ import annotations
@@ -20,12 +17,11 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg.types.string import TextLoader
 
-from instar.errors import LedgerDamaged, LedgerError, LedgerUnreachable, UsageError
-from instar.ledger import schema
+from instar.errors import LedgerDamaged, LedgerError, LedgerUnreachable
+from instar.ledger import database_address, schema
 from instar.ledger.session import Row
 
 SCHEMA = "instar"
@@ -38,19 +34,15 @@ _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _SESSION = f"""
     SET search_path = {SCHEMA}; SET timezone = 'UTC'; SET lock_timeout = '{LOCK_TIMEOUT_S}s';
     SET standard_conforming_strings = on; SET idle_in_transaction_session_timeout = """
-_DEFAULTS = {  # where the address doesn't say otherwise: a server that has gone is missed within twenty seconds
-    "connect_timeout": "10",
-    "keepalives_idle": "5",
-    "keepalives_interval": "5",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "15000",
-    "application_name": "instar",
-}
 _VERSION = "SELECT to_regclass('instar.ledger') IS NOT NULL"
 _COMMIT_KNOWN_WITHIN_S = 15.0
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
-_BY_A_FILE = "name a file with it (?passfile=/etc/instar/ledger.pass, 0600), or a service: docs/ledger.md"
 _NOT_WRITTEN = "this was not written down"
+_AS_OWNER = (
+    "the role that owns it makes it, and brings it up for each version of Instar: instar ledger upgrade, or instar ledger "
+    "copy, with that role in the address (postgresql://instar_owner@…); a new database gets its roles by: instar ledger "
+    "role | psql DATABASE"
+)
 
 
 class PostgreSQL:
@@ -65,8 +57,8 @@ class PostgreSQL:
             LedgerNewer: a newer Instar wrote it.
             LedgerError: the role may not do what has to be done.
         """
-        self._conninfo = _read(address)
-        self._address = _shown(self._conninfo)
+        self._conninfo = database_address.read(address)
+        self._address = database_address.shown(self._conninfo)
         self._transaction: str | None = None  # the number of the one that is open
         self._connection = self._connect()
         try:
@@ -169,7 +161,20 @@ class PostgreSQL:
         found = self._version()
         schema.require_known("postgresql", self.address, found)
         for file in schema.after("postgresql", found):
-            self._migrate(file.read_text("utf-8"), schema.number(file))
+            try:
+                self._migrate(file.read_text("utf-8"), schema.number(file))
+            except LedgerUnreachable:
+                raise
+            except LedgerError as error:
+                raise self._not_upgraded(found, error) from error
+
+    def _not_upgraded(self, found: int, error: LedgerError) -> LedgerError:
+        needed = schema.latest("postgresql")
+        state = f"its schema is number {found}, this Instar needs {needed}" if found else "it has no schema yet"
+        cause = error.__cause__
+        denied = isinstance(cause, psycopg.Error) and cause.sqlstate == "42501"
+        why = f" ({database_address.first_line(cause)})" if isinstance(cause, psycopg.Error) else ""
+        return type(error)(f"cannot use '{self.address}': {state}{why}", hint=_AS_OWNER if denied else error.hint)
 
     def _version(self) -> int:
         if not self.execute(_VERSION, {})[0][0]:
@@ -256,18 +261,13 @@ class PostgreSQL:
     def _unreachable(self, verb: str, error: psycopg.Error) -> LedgerUnreachable:
         left = _NOT_WRITTEN if verb != "read" else "nothing was changed"
         return LedgerUnreachable(
-            f"cannot {verb} '{self.address}': the connection was lost ({_first_line(error)})",
+            f"cannot {verb} '{self.address}': the connection was lost ({database_address.first_line(error)})",
             hint=f"{left}; do it again when the database answers: what runs goes on meanwhile",
         )
 
     def _not_connected(self, error: psycopg.Error) -> LedgerUnreachable:
-        pgconn = getattr(error, "pgconn", None)
-        hint = "what runs goes on without it; look at the database, the address and the network between"
-        if pgconn is not None and pgconn.needs_password:
-            hint = f"it asks for a password, and there is none for this user: {_BY_A_FILE}"
-        elif pgconn is not None and pgconn.used_password:
-            hint = f"what runs goes on without it; where it is the password that is refused: {_BY_A_FILE}"
-        return LedgerUnreachable(f"cannot open '{self.address}': {_first_line(error)}", hint=hint)
+        cause, hint = database_address.first_line(error), database_address.what_to_do(error)
+        return LedgerUnreachable(f"cannot open '{self.address}': {cause}", hint=hint)
 
 
 _DAMAGE = ("42P01", "42703", "XX")
@@ -334,32 +334,3 @@ def _translated(statement: str) -> bytes:
     if not _PARAMETER.search(statement):
         return statement.encode()
     return _PARAMETER.sub(r"%(\1)s", statement.replace("%", "%%")).encode()
-
-
-def _read(address: str) -> dict[str, Any]:
-    try:
-        found = conninfo_to_dict(address)
-    except psycopg.Error:  # its text may hold what is in the address
-        raise UsageError(
-            "cannot read the ledger's address: it is not one that libpq can read",
-            hint="postgresql://USER@HOST/DATABASE, or postgresql:///?service=NAME",
-        ) from None
-    if found.get("password") or found.get("sslpassword"):
-        raise UsageError("cannot use the ledger's address: there is a password in it", hint=_BY_A_FILE)
-    return {**{name: value for name, value in _DEFAULTS.items() if name not in found}, **found}
-
-
-def _shown(conninfo: Mapping[str, Any]) -> str:
-    """Return an address as messages show it."""
-    host = str(conninfo.get("host", ""))
-    where = "" if host.startswith("/") else host
-    port = f":{conninfo['port']}" if "port" in conninfo and where else ""
-    user = f"{conninfo['user']}@" if "user" in conninfo else ""
-    more = [f"host={host}"] if host.startswith("/") else []
-    more += [f"{name}={conninfo[name]}" for name in ("service",) if name in conninfo]
-    return f"postgresql://{user}{where}{port}/{conninfo.get('dbname', '')}" + (f"?{'&'.join(more)}" if more else "")
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
