@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from instar import durable
 from instar.cancellation import Cancellation
 from instar.entry_points import find_provider, provider_names
-from instar.errors import EnvironmentBusy, HostError, LedgerDamaged, NotRoot, UsageError
+from instar.errors import EnvironmentBusy, HostError, InstarError, LedgerDamaged, NotRoot, UsageError
 from instar.model.progress import Progress, Report
 from instar.model.state import ROOTS_STATE, StateDirectory
 
@@ -56,18 +56,38 @@ class MachineWorkspace:
         self._require_own_state()
         if self._shared_ledger is not None:
             return Ledger(self._shared_ledger, actor=self.actor)
-        if self.state.id_file.exists() and not self.state.ledger.exists():
-            from instar.operations.ledger import last_shared
-
-            _, address = last_shared(self.state)
-            again = f"this machine worked by {address}: name it again, in the machine's file or INSTAR_LEDGER"
-            back = again if address else "put it back from a copy"
-            raise LedgerDamaged(
-                f"cannot find the ledger '{self.state.ledger}': what runs here would be taken for leftovers",
-                hint=f"{back}; or, to begin anew, stop what runs and remove '{self.state.id_file}'",
-            )
+        self._require_not_lost()
         self._require_nobody_on_an_older_one()
         return Ledger(self.state.ledger, actor=self.actor)
+
+    def _require_not_lost(self) -> None:
+        """Raise LedgerDamaged where the machine had a ledger of its own, or a shared one, and has neither now."""
+        if not self.state.id_file.exists() or self.state.ledger.exists():
+            return
+        from instar.operations.ledger import last_shared
+
+        _, address = last_shared(self.state)
+        again = f"this machine worked by {address}: name it again, in the machine's file or INSTAR_LEDGER"
+        back = again if address else "put it back from a copy"
+        raise LedgerDamaged(
+            f"cannot find the ledger '{self.state.ledger}': what runs here would be taken for leftovers",
+            hint=f"{back}; or, to begin anew, stop what runs and remove '{self.state.id_file}'",
+        )
+
+    def _ledger_component(self) -> Component:
+        """Return the ledger as ``doctor`` lists it: one that a command would not get is missing."""
+        from instar.ledger import look
+        from instar.model.component import Component
+
+        listed = functools.partial(Component, name="ledger", purpose="holds what is decided and done")
+        try:
+            if self._shared_ledger is None:
+                self._require_not_lost()
+                if not self.state.ledger.exists():
+                    return listed(found="none yet", get="")
+            return listed(found=f"schema {look(self._shared_ledger or self.state.ledger)}", get="")
+        except InstarError as error:
+            return listed(found=None, get=": ".join(filter(None, (error.message, error.hint))))
 
     def _require_nobody_on_an_older_one(self) -> None:
         """Before the ledger gets the schema of this version: a command of the version before would be refused by it in
@@ -196,7 +216,8 @@ class MachineWorkspace:
         from instar.fetch.components import components as fetch
 
         own = as_component(machine_file(self._environ), self.machine_settings)
-        return (*(one for package in self._packages() for one in package.components()), *fetch(), *certificates(), own)
+        provided = (one for package in self._packages() for one in package.components())
+        return (*provided, *fetch(), *certificates(), own, self._ledger_component())
 
     def warnings(self) -> tuple[str, ...]:
         """Return what on this machine will get in the way of instances. Makes nothing."""

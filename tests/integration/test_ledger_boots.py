@@ -14,15 +14,19 @@ from pathlib import Path
 import pytest
 
 from instar.errors import LedgerError, MachineDoubled
-from instar.ledger import boots
+from instar.ledger import Ledger, boots
 from instar.ledger.postgresql import IDLE_AT_MOST_S, PostgreSQL
 from instar.model.environment import Settings
 from instar.model.progress import Progress
 from instar.operations import locks
+from instar.operations.agent import Agent
 from instar.operations.locks import hold_environment
+from instar.waiting import Deadline, until
 from instar.workspace import MachineWorkspace
 from postgres import PostgresServer
+from simulated.listener import Heard
 from simulated.values import ENV
+from simulated.workspace import SimulatedWorkspace
 
 RESTS_S = 0.6
 
@@ -78,6 +82,28 @@ def test_a_reboot_waits_for_an_instant_at_most_and_says_so(world: World) -> None
     second.act()
     world.boot("second").act()
     assert len(second.told) == 1 and world.acts() == 4
+
+
+def test_an_agent_that_waits_for_the_boot_before_hears_that_it_is_to_stop(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boots, "RESTS_AT_MOST_S", 600.0)
+    with Ledger(world.address, actor="ann") as ledger:
+        workspace, heard = SimulatedWorkspace(tmp_path / "home", ledger=ledger), Heard()
+        monkeypatch.setattr(locks, "boot_id", lambda: "first")
+        with hold_environment(workspace, ENV):
+            ledger.save_settings(ENV, Settings())
+        monkeypatch.setattr(locks, "boot_id", lambda: "second")
+        agent = Agent(workspace, heard)
+        thread = threading.Thread(target=agent.run)
+        thread.start()
+        try:
+            waits = until(lambda: "wait" in [one.stage for one in workspace.told], Deadline.after(60), every_s=0.01)
+            assert waits, heard.errors
+        finally:
+            agent.stop()
+            thread.join(60)
+        assert not thread.is_alive() and not heard.errors
 
 
 def test_a_reboot_after_a_rest_waits_for_nothing(world: World) -> None:

@@ -222,6 +222,38 @@ def test_nothing_is_cleared_away_by_another_shared_ledger(machines: Machines, po
         clear_orphans(one, provider)
 
 
+def test_nothing_is_cleared_away_by_the_ledger_that_was_moved(machines: Machines, address: str) -> None:
+    one, provider = machines.one, Swept()
+    with Ledger(one.state.ledger, actor="ann") as own:
+        own.save_settings(ENV, Settings())
+        move(own, one.ledger, {"local": one.machine})
+    clear_orphans(one, cast(Provider, provider))
+    alone = MachineWorkspace({"INSTAR_HOME": str(one.state.root)}, silent)
+    try:
+        for do in (lambda: clear_orphans(alone, cast(Provider, provider)), lambda: gc(alone, dry_run=True)):
+            with pytest.raises(Refused, match="this ledger was moved, and goes on at postgresql://"):
+                do()
+    finally:
+        alone.ledger.close()
+    assert provider.known == [()] and one.state.shared_ledger.exists()
+
+
+def test_a_machine_that_goes_back_to_a_ledger_of_its_own_forgets_the_shared_one(machines: Machines) -> None:
+    one, provider = machines.one, cast(Provider, Swept())
+    one.state.root.mkdir()
+    one.ledger.save_settings(ENV, Settings())
+    clear_orphans(one, provider)
+    (one.state.routers / ENV.service / ENV.name).mkdir(parents=True)
+    Ledger(one.state.ledger, actor="ann").close()
+    alone = MachineWorkspace({"INSTAR_HOME": str(one.state.root)}, silent)
+    with pytest.raises(Refused, match="what runs on this machine was deployed by another ledger"):
+        clear_orphans(alone, provider)
+    move(one.ledger, alone.ledger, {})
+    clear_orphans(alone, provider)
+    alone.ledger.close()
+    assert not one.state.shared_ledger.exists()
+
+
 def test_a_machine_that_lost_the_name_of_its_ledger_is_told_it(machines: Machines) -> None:
     one = machines.one
     one.state.root.mkdir()

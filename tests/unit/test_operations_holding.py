@@ -12,10 +12,7 @@ from typing import Any
 import pytest
 
 from instar import locks
-from instar.control.snapshot import Snapshot
 from instar.definition import Loaded, load
-from instar.drift.check import Checked
-from instar.model.progress import Report, silent
 from instar.model.release import EnvironmentId
 from instar.operations.agent import Agent
 from instar.operations.deploy import deploy
@@ -25,6 +22,7 @@ from instar.operations.plan import plan
 from instar.operations.taint import taint
 from instar.waiting import Deadline, until
 from simulated import Behaviour
+from simulated.listener import Heard
 from simulated.workspace import SimulatedWorkspace
 
 DEV, STAGING = (EnvironmentId(service="web", name=name) for name in ("dev", "staging"))
@@ -42,31 +40,6 @@ environments:
   dev: {{listen: 127.0.0.1:8080, keep: {{hot: 0}}}}
   staging: {{listen: 127.0.0.1:8090}}
 """
-
-
-class Heard:
-    """Implements ``operations.agent.AgentListener``."""
-
-    def __init__(self) -> None:
-        self.errors: list[Exception] = []
-        self.seen: list[EnvironmentId] = []
-
-    def saw(self, snapshot: Snapshot, seconds: float) -> None:
-        self.seen.append(snapshot.environment.id)
-
-    def checked(self, checked: Checked) -> None: ...
-
-    def failed(self, environment: EnvironmentId, error: Exception) -> None:
-        self.errors.append(error)
-
-    def forgot(self, environment: EnvironmentId) -> None: ...
-
-    def certified(self, found: object) -> None: ...
-
-    def beat(self) -> None: ...
-
-    def report_for(self, environment: EnvironmentId) -> Report:
-        return silent
 
 
 @pytest.fixture

@@ -9,15 +9,13 @@ from typing import Any
 
 import pytest
 
-from instar.control.snapshot import Snapshot
 from instar.definition import Loaded, load
-from instar.drift.check import Checked
 from instar.errors import Cancelled, HostError, InstarError, NotFound, Refused, RouterError, UsageError
 from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.happenings import RolloutAborted
 from instar.model.plan import PlannedChange
-from instar.model.progress import Progress, Report, silent
+from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
 from instar.operations.agent import Agent
 from instar.operations.converge import converge
@@ -38,6 +36,7 @@ from instar.views.findings import drift_json, drift_page
 from instar.views.outcomes import maintenance_json, outcome_json, outcome_lines
 from instar.views.status import status_json, status_page
 from simulated import Behaviour
+from simulated.listener import Heard
 from simulated.values import configuration
 from simulated.workspace import SimulatedWorkspace
 
@@ -336,29 +335,6 @@ def test_drift_of_what_the_provider_finds(workspace: SimulatedWorkspace, loaded:
     deployed(workspace, loaded, "one")
     report = drift(workspace, workspace.ledger.get_environment(DEV))
     assert report.checked.instances == ("web-dev-1-1", "web-dev-1-2") and report.releases["web-dev-1-1"] == 1
-
-
-class Heard:
-    """Implements ``operations.agent.AgentListener``."""
-
-    def __init__(self) -> None:
-        self.errors: list[Exception] = []
-
-    def saw(self, snapshot: Snapshot, seconds: float) -> None: ...
-
-    def checked(self, checked: Checked) -> None: ...
-
-    def failed(self, environment: EnvironmentId, error: Exception) -> None:
-        self.errors.append(error)
-
-    def forgot(self, environment: EnvironmentId) -> None: ...
-
-    def certified(self, found: object) -> None: ...
-
-    def beat(self) -> None: ...
-
-    def report_for(self, environment: EnvironmentId) -> Report:
-        return silent
 
 
 def test_the_agent_replaces_what_ended_and_what_was_tainted(workspace: SimulatedWorkspace, loaded: Loaded) -> None:

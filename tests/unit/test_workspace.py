@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import stat
 from pathlib import Path
 
 import pytest
 
 from instar.errors import HostError
+from instar.ledger import Ledger
+from instar.ledger.schema import latest
+from instar.model.component import Component
 from instar.model.state import StateDirectory
 from instar.operations.doctor import doctor
 from instar.workspace import MachineWorkspace
@@ -43,3 +48,34 @@ def test_the_doctor_makes_nothing(tmp_path: Path) -> None:
     assert doctor(workspace).components
     assert all(isinstance(warning, str) for warning in workspace.warnings())
     assert not (tmp_path / "home").exists()
+
+
+def ledger_of(home: Path, **environ: str) -> Component:
+    workspace = MachineWorkspace({"INSTAR_HOME": str(home), **environ}, lambda progress: None)
+    (found,) = (one for one in workspace.components() if one.name == "ledger")
+    return found
+
+
+def test_the_doctor_says_whether_a_command_would_get_the_ledger(tmp_path: Path) -> None:
+    assert ledger_of(tmp_path).found == "none yet"
+    Ledger(tmp_path / "ledger/instar.db", actor="ann").close()
+    assert ledger_of(tmp_path).found == f"schema {latest('sqlite')}"
+    (tmp_path / "ledger/instar.db").write_text("no ledger")
+    damaged = ledger_of(tmp_path)
+    assert damaged.found is None and damaged.required and "put a copy back" in damaged.get
+    (tmp_path / "ledger/instar.db").unlink()
+    (tmp_path / "id").write_text("0a1b2c\n")
+    assert "cannot find the ledger" in ledger_of(tmp_path).get
+    unreached = ledger_of(tmp_path, INSTAR_LEDGER="postgresql://ann@127.0.0.1:1/instar")
+    assert unreached.found is None and "refused" in unreached.get
+    assert ledger_of(tmp_path, INSTAR_LEDGER="instar").found is None
+
+
+def test_the_doctor_upgrades_no_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "ledger/instar.db"
+    Ledger(path, actor="ann").close()
+    with contextlib.closing(sqlite3.connect(path)) as older:
+        older.execute("PRAGMA user_version = 7")
+    before = path.read_bytes()
+    assert ledger_of(tmp_path).found == "schema 7"
+    assert path.read_bytes() == before

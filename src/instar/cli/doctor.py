@@ -15,7 +15,8 @@ from instar.errors import ComponentMissing
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Check every component that instar depends on; exit 69 when a required one is missing."""
+    """Check every component that instar depends on; exit 69 when a required one is missing, or the ledger is out of
+    reach."""
     from instar.operations.doctor import doctor as look
     from instar.views.components import diagnosis_json, diagnosis_page
 

@@ -1,5 +1,5 @@
 """Releases, rollouts, instances, events: SQL and nothing else."""
 
-from instar.ledger.ledger import Ledger
+from instar.ledger.ledger import Ledger, look
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "look"]

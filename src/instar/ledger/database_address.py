@@ -87,8 +87,8 @@ def what_to_do(error: psycopg.Error) -> str:
     database, user = pgconn.db.decode(), pgconn.user.decode()
     if f'database "{database}" does not exist' in str(error):
         return (
-            f"where that is its name, make it (createdb -E UTF8 -T template0 {database}), then its roles (instar ledger "
-            "role) and its schema (instar ledger upgrade): docs/ledger.md, Setting one up"
+            f"where that is its name, make it (createdb -E UTF8 -T template0 {database}), then its roles (instar "
+            "ledger role) and its schema (instar ledger upgrade): docs/ledger.md, Setting one up"
         )
     if pgconn.needs_password:
         return f"it asks for a password, and there is none for this user: {_missing(pgconn)}"

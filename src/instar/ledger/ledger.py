@@ -24,12 +24,14 @@ from instar.ledger.releases import Releases
 from instar.ledger.rollouts import Rollouts
 from instar.ledger.schema import latest
 from instar.ledger.secrets import Secrets
-from instar.ledger.session import Engine, Session
+from instar.ledger.session import Session
 from instar.ledger.tasks import Tasks
 from instar.model.happenings import DestructionBegun, EnvironmentRemoved
 from instar.model.release import EnvironmentId
 
 if TYPE_CHECKING:
+    from instar.ledger.postgresql import PostgreSQL
+    from instar.ledger.sqlite import SQLite
     from instar.ledger.verification import Verified
 
 _DESTROYING = "UPDATE environments SET destroying = 1 WHERE id = :id"
@@ -193,11 +195,21 @@ def _leases(session: Session, address: Path | str | Session) -> Leases | None:
     return Leases(session, lambda: PostgreSQL(str(address)))
 
 
-def _open(address: Path | str) -> Engine:
+def look(address: Path | str) -> int:
+    """Return the number of the schema that the ledger at ``address`` has, changing nothing. Raises what opening it
+    raises, and where a shared one is not of this version."""
+    engine = _open(address, as_it_is=True)
+    try:
+        return engine.version()
+    finally:
+        engine.close()
+
+
+def _open(address: Path | str, *, as_it_is: bool = False) -> SQLite | PostgreSQL:
     if isinstance(address, str) and address.startswith(("postgresql://", "postgres://")):
         from instar.ledger.postgresql import PostgreSQL  # its library is imported only where it is used
 
-        return PostgreSQL(address)
+        return PostgreSQL(address, as_it_is=as_it_is)
     from instar.ledger.sqlite import SQLite
 
-    return SQLite(Path(address))
+    return SQLite(Path(address), as_it_is=as_it_is)

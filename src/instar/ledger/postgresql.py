@@ -39,17 +39,19 @@ _COMMIT_KNOWN_WITHIN_S = 15.0
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 _NOT_WRITTEN = "this was not written down"
 _AS_OWNER = (
-    "the role that owns it makes it, and brings it up for each version of Instar: instar ledger upgrade, or instar ledger "
-    "copy, with that role in the address (postgresql://instar_owner@…); a new database gets its roles by: instar ledger "
-    "role | psql DATABASE"
+    "the role that owns it makes it, and brings it up for each version of Instar: instar ledger upgrade, or instar "
+    "ledger copy, with that role in the address (postgresql://instar_owner@…); a new database gets its roles by: "
+    "instar ledger role | psql DATABASE"
 )
 
 
 class PostgreSQL:
     """One connection to a ledger's database. Source: session.Engine"""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, as_it_is: bool = False) -> None:
         """Open the ledger at ``address`` (postgresql://…, as libpq reads it), and bring its schema up.
+
+        ``as_it_is``: it has to be of this version already, to look at it only.
 
         Raises:
             UsageError: it is no address, or a password is in it.
@@ -62,7 +64,7 @@ class PostgreSQL:
         self._transaction: str | None = None  # the number of the one that is open
         self._connection = self._connect()
         try:
-            self._check()
+            self._check(as_it_is=as_it_is)
         except BaseException:
             self._connection.close()
             raise
@@ -157,26 +159,28 @@ class PostgreSQL:
             raise self._not_connected(error) from error
         return connection
 
-    def _check(self) -> None:
-        found = self._version()
+    def _check(self, *, as_it_is: bool) -> None:
+        found = self.version()
         schema.require_known("postgresql", self.address, found)
         for file in schema.after("postgresql", found):
+            if as_it_is:
+                raise LedgerError(self._behind(found), hint=_AS_OWNER)
             try:
                 self._migrate(file.read_text("utf-8"), schema.number(file))
             except LedgerUnreachable:
                 raise
             except LedgerError as error:
-                raise self._not_upgraded(found, error) from error
+                cause = error.__cause__
+                denied = isinstance(cause, psycopg.Error) and cause.sqlstate == "42501"
+                why = f" ({database_address.first_line(cause)})" if isinstance(cause, psycopg.Error) else ""
+                raise type(error)(self._behind(found) + why, hint=_AS_OWNER if denied else error.hint) from error
 
-    def _not_upgraded(self, found: int, error: LedgerError) -> LedgerError:
+    def _behind(self, found: int) -> str:
         needed = schema.latest("postgresql")
         state = f"its schema is number {found}, this Instar needs {needed}" if found else "it has no schema yet"
-        cause = error.__cause__
-        denied = isinstance(cause, psycopg.Error) and cause.sqlstate == "42501"
-        why = f" ({database_address.first_line(cause)})" if isinstance(cause, psycopg.Error) else ""
-        return type(error)(f"cannot use '{self.address}': {state}{why}", hint=_AS_OWNER if denied else error.hint)
+        return f"cannot use '{self.address}': {state}"
 
-    def _version(self) -> int:
+    def version(self) -> int:
         if not self.execute(_VERSION, {})[0][0]:
             return 0
         return int(self.execute("SELECT version FROM ledger", {})[0][0])
@@ -185,7 +189,7 @@ class PostgreSQL:
         """Apply one migration. Two processes can do it at once: the second finds nothing left to do."""
         self.begin()
         try:
-            if self._version() < number:
+            if self.version() < number:
                 with self._wrapped("upgrade"):
                     self._make_schema()
                     self._connection.execute(script.encode())

@@ -36,8 +36,10 @@ _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, 
 class SQLite:
     """One connection to a ledger's file. Source: session.Engine"""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, as_it_is: bool = False) -> None:
         """Open the ledger at ``path``, making it (and its directory) when there is none, and bring its schema up.
+
+        ``as_it_is``: neither, to look at it only.
 
         Raises:
             LedgerNewer: a newer Instar wrote it.
@@ -47,13 +49,13 @@ class SQLite:
         self._path = path
         check_version()
         with self._wrapped("open"):
-            if not path.exists():
+            if not path.exists() and not as_it_is:
                 _make(path)
             if not path.is_file():
                 raise _damaged(path, "open", "it is not a regular file")
             self.connection = _connect(path)
             try:
-                self._check()
+                self._check(as_it_is=as_it_is)
             except BaseException:
                 self.connection.close()
                 raise
@@ -105,13 +107,17 @@ class SQLite:
     def close(self) -> None:
         self.connection.close()
 
-    def _check(self) -> None:
+    def version(self) -> int:
+        return version(self.connection)
+
+    def _check(self, *, as_it_is: bool) -> None:
         if not is_ledger(self.connection):
             raise _damaged(self._path, "open", "it is not an Instar ledger")
         found = version(self.connection)
         schema.require_known("sqlite", self.address, found)
         try:
-            migrate(self.connection)
+            if not as_it_is:
+                migrate(self.connection)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
                 raise

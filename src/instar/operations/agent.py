@@ -25,7 +25,7 @@ from instar.control.loop import Loop, Run
 from instar.control.snapshot import Snapshot
 from instar.drift.check import Checked
 from instar.end_watch import EndWatch
-from instar.errors import EnvironmentBusy, InstarError, Refused
+from instar.errors import Cancelled, EnvironmentBusy, InstarError, Refused
 from instar.model.certificate import CertificateStatus
 from instar.model.progress import Report
 from instar.model.release import EnvironmentId, EnvironmentState
@@ -107,6 +107,7 @@ class Agent:
     def stop(self) -> None:
         """Have :meth:`run` return as soon as what is under way has ended. May be called by a signal handler."""
         self._stop.set()
+        self._workspace.cancellation.request()
         self._certificates.stop()
         self._ends.wake()
 
@@ -201,7 +202,7 @@ class Agent:
             self._check_drift(tracked)
             with hold_environment(self._workspace, tracked.environment, patient=False):
                 seconds = self._advance(tracked)
-        except EnvironmentBusy:
+        except (EnvironmentBusy, Cancelled):
             return _BUSY_S
         except Exception as error:  # what nobody foresaw, too: it is one environment's, and the others have their turn
             self._listener.failed(tracked.environment, error)

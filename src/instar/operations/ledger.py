@@ -10,6 +10,7 @@ from instar import durable
 from instar.errors import Refused, UsageError
 from instar.ledger import Ledger
 from instar.ledger.copying import move, moved_to
+from instar.ledger.events import moved
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
 from instar.operations.locks import hold_environment
@@ -80,21 +81,25 @@ def require_none_unread(workspace: Workspace) -> None:
 
 
 def _require_the_same(workspace: Workspace) -> None:
-    """Write down by which shared ledger this machine works. Raises Refused where it worked by another one, whatever the
-    two are called, and something runs here."""
-    if not workspace.ledger.shared:
-        return
-    file, found = workspace.state.shared_ledger, workspace.ledger.identity()
+    """Write down by which shared ledger this machine works, if by one. Raises Refused where it was moved, or where the
+    machine worked by another one, whatever the two are called, and something runs here."""
+    ledger, file = workspace.ledger, workspace.state.shared_ledger
     known, address = last_shared(workspace.state)
+    to = None if ledger.shared else moved_to(ledger)
+    if to is not None:
+        raise moved(ledger.address, to)
+    found = ledger.identity()
     if known and known != found and _something_runs(workspace.state):
         raise Refused(
-            f"cannot go by {workspace.ledger.address}: what runs on this machine was deployed by another ledger, "
+            f"cannot go by {ledger.address}: what runs on this machine was deployed by another ledger, "
             f"then at {address}",
             hint="name that one again (INSTAR_LEDGER, or 'ledger' in the machine's file), and destroy there what runs "
             f"here before another is named; where it is lost for good, stop what runs and remove '{file}'",
         )
-    if found and known != found and file.parent.exists():
-        durable.write(file, f"{found}\n{workspace.ledger.address}\n".encode())
+    if not ledger.shared:
+        file.unlink(missing_ok=True)
+    elif found and known != found and file.parent.exists():
+        durable.write(file, f"{found}\n{ledger.address}\n".encode())
 
 
 def last_shared(state: StateDirectory) -> tuple[str, str]:

@@ -106,8 +106,9 @@ class Notices:
             if self._channels and _worth_telling(event) and self._ledger.notices.is_to_tell(event, self._machine):
                 if not all(self._deliver(channel, event) for channel in self._channels):
                     return 0  # it was told to stop
-                self._write(event.seq)
-        if events:
+                last = event.seq
+                self._write(last)
+        if events and last != events[-1].seq:
             self._write(events[-1].seq)
         return len(events)
 

@@ -1,0 +1,33 @@
+"""What an agent tells of its work, as a test hears it."""
+
+from __future__ import annotations
+
+from instar.control.snapshot import Snapshot
+from instar.drift.check import Checked
+from instar.model.progress import Report, silent
+from instar.model.release import EnvironmentId
+
+
+class Heard:
+    """Implements ``operations.agent.AgentListener``."""
+
+    def __init__(self) -> None:
+        self.errors: list[Exception] = []
+        self.seen: list[EnvironmentId] = []
+
+    def saw(self, snapshot: Snapshot, seconds: float) -> None:
+        self.seen.append(snapshot.environment.id)
+
+    def checked(self, checked: Checked) -> None: ...
+
+    def failed(self, environment: EnvironmentId, error: Exception) -> None:
+        self.errors.append(error)
+
+    def forgot(self, environment: EnvironmentId) -> None: ...
+
+    def certified(self, found: object) -> None: ...
+
+    def beat(self) -> None: ...
+
+    def report_for(self, environment: EnvironmentId) -> Report:
+        return silent
