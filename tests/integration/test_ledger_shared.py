@@ -8,10 +8,19 @@ from typing import cast
 
 import pytest
 
+from cutting_proxy import CuttingProxy
 from instar.control.lease import with_lease
 from instar.control.loop import Loop
 from instar.definition import parse
-from instar.errors import EnvironmentBusy, ImageNotFound, LeaseLost, LedgerDamaged, Refused, UsageError
+from instar.errors import (
+    EnvironmentBusy,
+    ImageNotFound,
+    LeaseLost,
+    LedgerDamaged,
+    LedgerUnreachable,
+    Refused,
+    UsageError,
+)
 from instar.ledger import Ledger
 from instar.ledger.copying import move
 from instar.model.digest import Digest
@@ -20,6 +29,7 @@ from instar.model.happenings import VolumeRemoved
 from instar.model.progress import silent
 from instar.model.release import Instance
 from instar.operations.converge import clear_orphans
+from instar.operations.deploy import deploy
 from instar.operations.gc import gc, remove_image
 from instar.operations.ledger import require_in_ledger, which_ledger
 from instar.operations.locks import hold_environment, is_here
@@ -29,9 +39,10 @@ from instar.operations.secret_key import export_key, import_key, require_key
 from instar.operations.secrets import keep_secrets
 from instar.providers.base import Provider
 from instar.workspace import MachineWorkspace
-from postgres import PostgresServer
-from simulated import Simulation
+from postgres import PASSWORD, PostgresServer
+from simulated import Behaviour, Simulation
 from simulated.values import ENV, configuration, image
+from simulated.workspace import SimulatedWorkspace
 
 
 @pytest.fixture
@@ -254,6 +265,37 @@ def test_a_machine_that_goes_back_to_a_ledger_of_its_own_forgets_the_shared_one(
     assert not one.state.shared_ledger.exists()
 
 
+def test_a_database_that_goes_away_in_a_rollout_says_what_goes_on_with_it(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    database, world = postgres.wiped(), Simulation()
+    password, proxy = tmp_path / "pass", CuttingProxy(postgres.port)
+    password.write_text(f"*:*:*:*:{PASSWORD}\n")
+    password.chmod(0o600)
+    postgres.execute("DROP ROLE IF EXISTS fay", f"CREATE ROLE fay LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
+    loaded = parse(SERVED, str(tmp_path / "instar.yaml"))
+
+    def gone() -> None:
+        proxy.close()
+        proxy.cut_all()
+
+    address = postgres.tcp_address(database, user="fay", port=proxy.port, passfile=password)
+    with Ledger(address, actor="ann", clock=world.clock.now) as ledger:
+        workspace = SimulatedWorkspace(tmp_path / "home", world, ledger=ledger)
+        digest = workspace.bake("one").digest
+        world.runtime.behave(1, Behaviour(healthy_after_probes=3))
+        workspace.meanwhile = gone
+        with pytest.raises(
+            LedgerUnreachable, match="the rollout to release 1 of 'web/dev' is half way there"
+        ) as caught:
+            deploy(workspace, loaded, "dev", image=digest)
+    assert "No traffic moves until" in (caught.value.hint or "")
+    with Ledger(postgres.address(database), actor="ann", clock=world.clock.now) as ledger:
+        workspace = SimulatedWorkspace(tmp_path / "home", world, ledger=ledger)
+        outcome = deploy(workspace, loaded, "dev", image=digest)
+        assert (outcome.outcome, outcome.release) == ("done", 1)
+
+
 def test_a_machine_that_lost_the_name_of_its_ledger_is_told_it(machines: Machines) -> None:
     one = machines.one
     one.state.root.mkdir()
@@ -303,6 +345,15 @@ def test_what_another_machine_would_refuse_its_plan_refuses(machines: Machines, 
     with pytest.raises(ImageNotFound) as caught:
         promoted(one, loaded, ENV.name, "next")
     assert "instar bake" not in (caught.value.hint or "").removeprefix("the store is empty: ")
+
+
+SERVED = """
+name: web
+image: {base: debian:bookworm}
+service: {command: [serve], port: 8080, health: {path: /healthz}}
+environments:
+  dev: {listen: 127.0.0.1:8080}
+"""
 
 
 def keep(workspace: MachineWorkspace, folder: Path) -> Mapping[str, Digest]:

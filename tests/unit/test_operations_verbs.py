@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from instar.definition import Loaded, load
-from instar.errors import Cancelled, HostError, InstarError, NotFound, Refused, RouterError, UsageError
+from instar.errors import Cancelled, HostError, InstarError, LedgerError, NotFound, Refused, RouterError, UsageError
 from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.happenings import RolloutAborted
@@ -35,7 +35,8 @@ from instar.views.events import sentence
 from instar.views.findings import drift_json, drift_page
 from instar.views.outcomes import maintenance_json, outcome_json, outcome_lines
 from instar.views.status import status_json, status_page
-from simulated import Behaviour
+from simulated import Behaviour, Simulation
+from simulated.effects import FaultyLedger
 from simulated.listener import Heard
 from simulated.values import configuration
 from simulated.workspace import SimulatedWorkspace
@@ -110,6 +111,24 @@ def test_a_bad_release_is_undone_with_the_reason_and_the_last_lines(
     assert "GET /healthz answered 500" in failed.reason
     assert [line.split(" ", 2)[-1] for line in failed.last_lines] == ["Traceback", "no module named redis"]
     assert serving(workspace, DEV) == {"web-dev-1-1", "web-dev-1-2"}
+
+
+@pytest.mark.parametrize("room", range(1, 6))
+def test_a_ledger_that_fails_in_a_rollout_says_what_goes_on_with_it(tmp_path: Path, loaded: Loaded, room: int) -> None:
+    simulation = Simulation()
+    ledger = FaultyLedger(tmp_path / "home/ledger/instar.db", actor="ann", clock=simulation.clock.now)
+    workspace = SimulatedWorkspace(tmp_path / "home", simulation, ledger=ledger)
+    deployed(workspace, loaded, "one")
+    image = workspace.bake("two").digest
+    ledger.session.room = room
+    with pytest.raises(LedgerError) as caught:
+        deploy(workspace, loaded, "dev", image=image)
+    ledger.session.room = None
+    assert caught.value.message.endswith("the rollout to release 2 of 'web/dev' is half way there")
+    told = caught.value.hint or ""
+    assert "then the same command goes on with it" in told and "instar rollout abort web/dev" in told
+    assert deploy(workspace, loaded, "dev", image=image).outcome == "done" and len(ledger.releases(DEV)) == 2
+    ledger.close()
 
 
 def test_a_rollback_goes_to_what_served_last_and_starts_nothing(workspace: SimulatedWorkspace, loaded: Loaded) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from instar.control.loop import Loop
 from instar.control.report import RolloutReport
-from instar.errors import Refused
+from instar.errors import LeaseLost, LedgerError, MachineDoubled, NotFound, Refused
 from instar.model.definition import Service
 from instar.model.environment import Settings
 from instar.model.outcome import RolloutOutcome
@@ -91,6 +92,27 @@ def make_loop(workspace: Workspace, provider: Provider) -> Loop:
     )
 
 
+@contextlib.contextmanager
+def half_way(workspace: Workspace, release: Release) -> Iterator[None]:
+    """Say, where the ledger fails inside, that the rollout to ``release``, which is written there, is half way there,
+    and what goes on with it. Raises LedgerError, of the kind that it is."""
+    try:
+        yield
+    except (LeaseLost, MachineDoubled, NotFound):
+        raise
+    except LedgerError as error:
+        environment, agent = release.environment, agent_pid(workspace)
+        who = (
+            f"the agent (process {agent}) goes on with it" if agent is not None else "the same command goes on with it"
+        )
+        why = f"{error.hint}. " if error.hint else ""
+        raise type(error)(
+            f"{error.message}; the rollout to release {release.number} of '{environment}' is half way there",
+            hint=f"{why}No traffic moves until the ledger can be read and written again; then {who} goes on with it. "
+            f"To give it up: instar rollout abort {environment}",
+        ) from error
+
+
 def converge(workspace: Workspace, release: Release, began: float, *, watch: bool = False) -> RolloutOutcome:
     """Run the loop until the release's environment is as wanted, and say how the rollout to it ended.
 
@@ -100,7 +122,8 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
     before = workspace.ledger.get_environment(environment)
     provider = workspace.provider(before.settings.provider)
     counted = _counted(provider, environment)
-    report, back = _carried_out(workspace, make_loop(workspace, provider), before, watch=watch)
+    with half_way(workspace, release):
+        report, back = _carried_out(workspace, make_loop(workspace, provider), before, watch=watch)
     tell_maintenance(workspace, provider, environment)
     served = _counted(provider, environment)
     ended = workspace.ledger.get_rollout(before.rollout.id) if before.rollout else None

@@ -20,6 +20,7 @@ from instar.model.release import Configuration, EnvironmentId, EnvironmentState,
 from instar.operations.converge import (
     clear_orphans,
     converge,
+    half_way,
     leave,
     refuse_destroying,
     refuse_other_protocol,
@@ -91,7 +92,8 @@ def deploy(
                 detail={"break_promotion": True} if break_promotion else None,
                 take_names=take_names,
             )
-        bring_certificates(workspace, environment_id, environment, certificate)
+        with half_way(workspace, release):
+            bring_certificates(workspace, environment_id, environment, certificate)
         if detach:
             return leave(workspace, release, began)
         outcome = converge(workspace, release, began, watch=watch)
