@@ -86,14 +86,18 @@ def load_definition(file: Path) -> Loaded:
     return load(file)
 
 
-def find_environment(workspace: MachineWorkspace, word: str, file: Path) -> EnvironmentState:
-    """Return the environment that ``word`` names (ENV or SERVICE/ENV), with the help of a definition if one is here."""
+def find_environment(workspace: MachineWorkspace, word: str, file: Path, *, anywhere: bool = False) -> EnvironmentState:
+    """Return the environment that ``word`` names (ENV or SERVICE/ENV), with the help of a definition if one is here.
+
+    Raises Refused where its instances are on another machine, unless it may be ``anywhere``.
+    """
     from instar.operations.environments import find_environment as find
     from instar.operations.locks import require_here
 
     with saying_whose(workspace):
         found = find(workspace.ledger, word, service_beside(word, file))
-    require_here(workspace, found.id)
+    if not anywhere:
+        require_here(workspace, found.id)
     return found
 
 
@@ -108,12 +112,14 @@ def saying_whose(workspace: MachineWorkspace) -> Iterator[None]:
         raise
 
 
-def find_own_environment(workspace: MachineWorkspace, word: str, file: Path) -> EnvironmentState:
+def find_own_environment(
+    workspace: MachineWorkspace, word: str, file: Path, *, anywhere: bool = False
+) -> EnvironmentState:
     """Return the environment that ``word`` names, to do something to it.
 
     Raises Refused when ENV, without SERVICE/, would be another project's than the definition's here.
     """
-    found = find_environment(workspace, word, file)
+    found = find_environment(workspace, word, file, anywhere=anywhere)
     if "/" not in word:
         from instar.operations.project import require_own_beside
 

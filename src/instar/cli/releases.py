@@ -169,28 +169,48 @@ def rollback(environment: str, file: Path, as_json: bool, take_over: bool, to: i
 @file_option
 @take_over_option
 @click.option("--volumes", is_flag=True, help="Remove the volumes too: the data in them is gone for ever.")
+@click.option(
+    "--lost-machine",
+    metavar="NAME",
+    help="Where ENV is on a machine that is gone for good: remove it from the ledger that was shared with it. It is "
+    "recorded.",
+)
 @click.option("--yes", is_flag=True, help="Don't ask.")
-def destroy(environment: str, file: Path, take_over: bool, volumes: bool, yes: bool) -> None:
+def destroy(environment: str, file: Path, take_over: bool, volumes: bool, lost_machine: str | None, yes: bool) -> None:
     """Remove ENV: its instances, its router, its logs. Volumes stay unless --volumes; what happened stays written."""
     from instar.operations.destroy import destroy as run
+    from instar.operations.destroy import give_up
 
+    if lost_machine is not None and (volumes or take_over):
+        raise click.UsageError("--lost-machine does nothing on that machine: leave --volumes and --take-over away")
     workspace = open_workspace()
-    found = find_own_environment(workspace, environment, file)
+    found = find_own_environment(workspace, environment, file, anywhere=lost_machine is not None)
     if not yes:
         what = "and its volumes, with all data in them" if volumes else "(its volumes stay)"
-        try:
-            answer = click.prompt(f"This removes {found.id} {what}. Type '{environment}' to go on", err=True)
-        except click.Abort:
-            if sys.stdin.isatty():
-                raise
-            hint = "there is no terminal to ask on, so nothing was removed; to skip the question, add --yes"
-            raise click.UsageError(hint) from None
-        if answer != environment:
-            raise click.UsageError("the name differs: nothing was removed")
+        what = what if lost_machine is None else f"from the ledger, and does nothing on {found.machine}"
+        _ask(f"This removes {found.id} {what}.", environment)
+    if lost_machine is not None:
+        give_up(workspace, found, lost_machine)
+        back = "should that come back, its agent ends what still runs of it there"
+        workspace.report(Progress(stage="done", text=f"{found.id} is gone with {found.machine}; {back}"))
+        return
     run(workspace, found, volumes=volumes, take_over=take_over)
     kept = workspace.state.volumes / found.id.service / found.id.name
     stays = f"; its volumes stay in {kept}" if kept.exists() else ""
     workspace.report(Progress(stage="done", text=f"{found.id} is gone{stays}; instar history shows what was"))
+
+
+def _ask(what: str, word: str) -> None:
+    """Have somebody type ``word`` before it is gone on. Raises click.UsageError where nobody does."""
+    try:
+        answer = click.prompt(f"{what} Type '{word}' to go on", err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        hint = "there is no terminal to ask on, so nothing was removed; to skip the question, add --yes"
+        raise click.UsageError(hint) from None
+    if answer != word:
+        raise click.UsageError("the name differs: nothing was removed")
 
 
 @click.command()

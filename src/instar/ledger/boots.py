@@ -13,8 +13,8 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from instar.errors import MachineDoubled
-from instar.ledger.session import Row
+from instar.errors import MachineDoubled, Refused
+from instar.ledger.session import Row, Session
 
 if TYPE_CHECKING:
     from instar.ledger.leases import SharedEngine
@@ -30,6 +30,10 @@ _NEWEST_AND_OWN = """
 _ACT = """
     INSERT INTO boots (machine, boot, number) VALUES (:machine, :boot, :number)
     ON CONFLICT (machine, boot) DO UPDATE SET number = excluded.number, last_at = clock_timestamp()"""
+SILENT_FOR_S = 600.0  # before a machine may be taken for lost
+_HEARD = """
+    SELECT max(last_at) AS at, extract(epoch FROM clock_timestamp() - max(last_at))::float8 AS rested_s
+      FROM boots WHERE machine = :machine"""
 ACT_ON = "UPDATE boots SET last_at = clock_timestamp() WHERE machine = :machine AND boot = :boot"
 
 
@@ -71,6 +75,18 @@ class Boots:
     def _has_acted(self, boot: str, at: datetime) -> bool:
         """Tell whether the boot before has acted since it was first seen here."""
         return self._doubted is not None and self._doubted != (boot, at)
+
+
+def require_silent(session: Session, machine: str) -> datetime | None:
+    """Return when ``machine`` acted last, None where it never did. Raises Refused where it has lately."""
+    heard = session.rows(_HEARD, machine=machine)[0]
+    at: datetime | None = heard["at"]
+    if at is not None and heard["rested_s"] < SILENT_FOR_S:
+        raise Refused(
+            f"cannot give up what is on {machine}: it acted last {max(heard['rested_s'], 0):.0f} s ago",
+            hint=f"one that is gone for good has not for {SILENT_FOR_S / 60:g} minutes; while it lives, ask there",
+        )
+    return at
 
 
 def _doubled(machine: str, boot: str, other: str, at: datetime) -> MachineDoubled:

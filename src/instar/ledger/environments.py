@@ -49,6 +49,7 @@ _SET_ALARM = "UPDATE environments SET alarm = :alarm, alarm_holds = :holds WHERE
 _SET_PROJECT = "UPDATE environments SET project = :project WHERE id = :id"
 _UNPROVABLE = "SELECT id, service, environment FROM environments WHERE provable_from IS NULL AND removed_at IS NULL"
 _SET_PROVABLE = "UPDATE environments SET provable_from = :seq WHERE id = :id"
+_LEFT = "SELECT DISTINCT service, environment FROM environments WHERE machine = :machine AND removed_at IS NOT NULL"
 _SET_MACHINE = "UPDATE environments SET machine = :machine WHERE id = :id"
 _SET_MAINTENANCE = "UPDATE environments SET maintenance = :maintenance WHERE id = :id"
 _COUNT_ANEW = "UPDATE environments SET counted_since = :now WHERE id = :id"
@@ -66,7 +67,8 @@ def elsewhere(environment: EnvironmentId, machine: str) -> Refused:
     """Return the refusal to work on an environment that another machine has."""
     return Refused(
         f"cannot work on '{environment}' here: its instances are on {machine}",
-        hint="ask there; what is written down about it can be read here: instar history",
+        hint="ask there; what is written down about it can be read here: instar history. Where that machine is gone "
+        f"for good: instar destroy {environment} --lost-machine '{machine}'",
     )
 
 
@@ -147,6 +149,11 @@ class Environments:
                 raise elsewhere(environment, state.machine)
             self._session.write(_SET_MACHINE, id=row_id, machine=machine)
             self._events.record(MachineKnown(machine=machine), environment)
+
+    def left(self, machine: str) -> frozenset[EnvironmentId]:
+        """Return those that were on ``machine`` once; they may be there again, or on another."""
+        rows = self._session.rows(_LEFT, machine=machine)
+        return frozenset(EnvironmentId(service=row["service"], name=row["environment"]) for row in rows)
 
     def set_maintenance(self, environment: EnvironmentId, *, on: bool, page: str | None) -> Maintenance:
         """Write whether requests of ``environment`` are answered with a page from now on, and with which (None: the

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from instar.errors import LedgerError, Refused
+from instar.ledger import boots
 from instar.ledger.environments import Environments
 from instar.ledger.events import Clock, Events
 from instar.ledger.instances import Instances
@@ -22,11 +23,12 @@ from instar.ledger.names import NameClaims
 from instar.ledger.notices import NoticeClaims
 from instar.ledger.releases import Releases
 from instar.ledger.rollouts import Rollouts
+from instar.ledger.rows import time_text
 from instar.ledger.schema import latest
 from instar.ledger.secrets import Secrets
 from instar.ledger.session import Session
 from instar.ledger.tasks import Tasks
-from instar.model.happenings import DestructionBegun, EnvironmentRemoved
+from instar.model.happenings import DestructionBegun, EnvironmentRemoved, MachineLost
 from instar.model.release import EnvironmentId
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ class Ledger:
         self.get_environment, self.save_settings = environments.get_environment, environments.save_settings
         self.set_alarm, self.set_project = environments.set_alarm, environments.set_project
         self.set_machine, self.set_maintenance = environments.set_machine, environments.set_maintenance
+        self.left = environments.left
         self.names = NameClaims(session, events, environments)
         self.add_release, self.releases, self.get_release = (
             releases.add_release,
@@ -174,6 +177,23 @@ class Ledger:
             self.set_destroying(environment)
             self.session.write(_REMOVE, id=self._environments.row_id(environment), now=self._clock.text())
             self.record(EnvironmentRemoved(), environment)
+
+    def give_up_environment(self, environment: EnvironmentId) -> None:
+        """Write that ``environment`` is gone with its machine, which is lost: all that was there of it. Its events
+        stay, and its name is free.
+
+        Raises Refused where its machine has acted lately.
+        """
+        with self.transaction():
+            state = self.get_environment(environment)
+            assert state.machine is not None
+            heard_at = boots.require_silent(self.session, state.machine) if self.shared else None
+            lost = MachineLost(machine=state.machine, heard_at=heard_at and time_text(heard_at))
+            self.set_destroying(environment)
+            self.record(lost, environment, state.active)
+            for instance in self.instances(environment):
+                self.remove_instance(instance.id, "its machine is gone for good")
+            self.remove_environment(environment)
 
     def verify(self) -> Verified:
         """Check every page, the chain of events, and that releases and traffic are what the events say.

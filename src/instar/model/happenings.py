@@ -52,6 +52,15 @@ class MachineKnown(Happening):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MachineLost(Happening):
+    """An environment is given up with its machine, which is gone for good: nothing on it was touched. ``heard_at`` is
+    when it had acted last, where that is known."""
+
+    machine: str
+    heard_at: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SettingsChanged(Happening):
     old: Mapping[str, Any]
     new: Mapping[str, Any]

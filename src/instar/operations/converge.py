@@ -16,7 +16,7 @@ from instar.model.environment import Settings
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState, Release, RolloutKind
-from instar.operations.locks import agent_pid
+from instar.operations.locks import agent_pid, is_here
 from instar.operations.maintenance import tell_maintenance
 from instar.operations.secret_values import bring_values
 from instar.operations.watch import warn_unwatched, watch_release
@@ -203,7 +203,13 @@ def clear_orphans(workspace: Workspace, provider: Provider) -> None:
         return
     require_none_unread(workspace)
     ledger = workspace.ledger
-    names = provider.sweeps.sweep(ledger.instances, lambda: [state.id for state in ledger.environments()])
+
+    def here() -> list[EnvironmentId]:
+        """Return all but those that were given up here, and made on another machine."""
+        left = ledger.left(workspace.machine) if ledger.shared else frozenset()
+        return [one.id for one in ledger.environments() if one.id not in left or is_here(workspace, one)]
+
+    names = provider.sweeps.sweep(ledger.instances, here)
     if names:
         text = f"cleaned up after an interrupted run: {', '.join(names)}"
         workspace.report(Progress(stage="note", text=text, kind="warning"))

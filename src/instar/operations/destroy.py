@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from instar.control.lease import with_lease
+from instar.errors import Refused
 from instar.model.release import EnvironmentState
 from instar.operations.converge import clear_orphans, make_loop
 from instar.operations.ledger import require_none_unread
@@ -26,3 +27,17 @@ def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: boo
         workspace.ledger.remove_environment(environment_id)
         clear_orphans(workspace, provider)
     remove_old_secrets_if_free(workspace)
+
+
+def give_up(workspace: Workspace, environment: EnvironmentState, machine: str) -> None:
+    """Have ``environment`` gone with its ``machine``, which is lost for good: nothing is done there, and its name is
+    free. Raises Refused where it is another machine's, this one's, or that machine has acted lately."""
+    own = environment.machine
+    if own is None or own == workspace.machine or machine not in (own, own.rpartition(" (")[0]):
+        where = f"its instances are on {own}" if own else "it is on no machine of its own"
+        raise Refused(
+            f"cannot give up '{environment.id}' with the machine '{machine}': {where}",
+            hint=f"here it is removed by: instar destroy {environment.id}" if own == workspace.machine else None,
+        )
+    with hold_environment(workspace, environment.id, anywhere=True):
+        workspace.ledger.give_up_environment(environment.id)

@@ -94,9 +94,16 @@ def _held_in_time(workspace: Workspace, path: Path, what: str, patience_s: float
 
 @contextlib.contextmanager
 def hold_environment(
-    workspace: Workspace, environment: EnvironmentId, *, take_over: bool = False, patient: bool = True
+    workspace: Workspace,
+    environment: EnvironmentId,
+    *,
+    take_over: bool = False,
+    patient: bool = True,
+    anywhere: bool = False,
 ) -> Iterator[None]:
     """Be the one who acts on ``environment`` inside. ``take_over`` ends the holder first.
+
+    ``anywhere``: also where its instances are on another machine.
 
     A ``patient`` caller waits for the agent, which holds an environment only for as long as it acts, and for the end
     of what a process began that is dead. Raises EnvironmentBusy, which says what is done there.
@@ -112,6 +119,8 @@ def hold_environment(
                 raise _busy(workspace, environment, error) from error
             held.enter_context(_after(whom, workspace, environment, path))
         if workspace.ledger.leases is not None:
+            if not anywhere:
+                require_here(workspace, environment)
             held.enter_context(_lease(workspace, workspace.ledger.leases, environment, take_over=take_over))
         if pid:
             workspace.ledger.record(TakenOver(pid=pid), environment)
@@ -122,7 +131,6 @@ def hold_environment(
 def _lease(workspace: Workspace, leases: Leases, environment: EnvironmentId, *, take_over: bool) -> Iterator[None]:
     """Hold the lease of a shared ledger inside, by who has this machine's lock. After a boot nothing of it is held by
     this lock, and another machine that says that it is this one has another boot."""
-    require_here(workspace, environment)
     boot = boot_id()
     _require_own_boot(workspace, leases, boot, take_over=take_over)
     machine = f"{workspace.machine}, boot {boot}"
