@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from router_world import ENV, World, free_port, until, world
 
-from instar.errors import RouterError
+from instar.errors import HostError, RouterError
 from instar.model.release import EnvironmentId
 from instar.providers.base import Counters, RouterState, Target
 from instar.providers.local.router import LocalRouter
@@ -165,6 +165,23 @@ def test_nothing_is_left_after_remove(here: World) -> None:
     assert here.router.counters(ENV) == Counters(requests=0, failed=0)
     assert here.router.route(ENV, {}) == 0.0
     assert here.router.detach(ENV, ["a"]) == 0
+
+
+def test_a_router_of_a_copy_is_named(here: World, tmp_path_factory: pytest.TempPathFactory) -> None:
+    copy = World(tmp_path_factory.mktemp("copy"))
+    copy.router = LocalRouter(copy.state, here.id)
+    here.router.ensure(here.plan())
+    copy.router.ensure(copy.plan())
+    try:
+        with pytest.raises(HostError, match=f"{copy.directory}', of another state directory") as caught:
+            here.router.remove(ENV)
+        assert caught.value.hint is not None
+        assert f"kill {' '.join(map(str, sorted(copy.processes())))}," in caught.value.hint
+    finally:
+        for pid in copy.processes():
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: not copy.processes())
+    here.router.remove(ENV)
 
 
 def test_orphans_are_cleared_and_others_are_not(here: World, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from instar import process
-from instar.errors import CommandFailed, RouterError, RouterUnreachable
+from instar.errors import CommandFailed, HostError, RouterError, RouterUnreachable
 from instar.host.kernel import cgroups
 from instar.host.processes import processes
 from instar.process import Process
@@ -132,7 +132,24 @@ class HeldHaproxy:
         for one in self.haproxies():
             if not processes.wait(one, _END_S) and not processes.kill(one):
                 raise RouterError(f"cannot stop {self._files.whose}: process {one.pid} does not end")
-        cgroups.remove_leaf(self._group)
+        try:
+            cgroups.remove_leaf(self._group)
+        except HostError as error:
+            raise self._in_use(error) from error
+
+    def _in_use(self, error: HostError) -> HostError:
+        """Say of a group that is in use whose processes those are: a copy of the state directory has its id."""
+        found = {pid: directory_of(processes.command_line(pid)) for pid in sorted(cgroups.members(self._group))}
+        others = {pid: where for pid, where in found.items() if where not in (None, self._files.directory)}
+        if not others:
+            return error
+        pids, where = " ".join(map(str, others)), next(iter(others.values()))
+        return HostError(
+            f"cannot remove {self._files.whose}: '{where}', of another state directory with this one's id, has an "
+            f"HAProxy in its group (processes {pids})",
+            hint=f"one of the two directories is a copy of the other, and only one may act here: end what the copy has "
+            f"(kill {pids}, if nobody needs it), move the copy away, then ask again",
+        )
 
     def _environment(self, listening: Mapping[str, socket.socket]) -> dict[str, str]:
         numbers = {name: str(one.fileno()) for name, one in listening.items()}
