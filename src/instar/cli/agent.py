@@ -32,7 +32,7 @@ _LOGGED = {
 }
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from instar.control.snapshot import Snapshot
     from instar.drift.check import Checked
@@ -81,7 +81,7 @@ def agent(
     and raises an alarm when replacements keep failing. Ending it, or upgrading it, touches nothing that runs.
 
     What no option says is taken from the machine's own file (/etc/instar/config.yaml, docs/machine.md), as it is when
-    the agent starts.
+    the agent starts, and again on SIGHUP (systemctl reload), unless there is something wrong in it.
     """
     if unit:
         chosen = {"--metrics": metrics, "--notify-command": notify_command, "--notify-url": notify_url}
@@ -115,6 +115,7 @@ class AgentReporter:
 
     def __init__(self, log: Log, metrics: Metrics, server: MetricsServer | None) -> None:
         self.log, self.metrics, self.server = log, metrics, server
+        self.each_round: Callable[[], None] = lambda: None
         self.began = datetime.now(UTC)
 
     def saw(self, snapshot: Snapshot, seconds: float) -> None:
@@ -139,6 +140,7 @@ class AgentReporter:
         from instar.telemetry import systemd
 
         systemd.notify(os.environ, "WATCHDOG=1")
+        self.each_round()
         if self.server is not None:
             self.server.beat()
 
@@ -160,6 +162,7 @@ class AgentReporter:
 
 def _work(workspace: MachineWorkspace, work: object, reporter: AgentReporter, channels: list[Channel]) -> None:
     """Run the agent with its notices until a signal ends it."""
+    from instar.cli.reload import Reload
     from instar.operations.agent import Agent
     from instar.telemetry import systemd
     from instar.telemetry.notices import Notices
@@ -176,8 +179,11 @@ def _work(workspace: MachineWorkspace, work: object, reporter: AgentReporter, ch
         heard=reporter.happened,
         told=metrics.noticed,
     )
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: work.stop())
+    reload = Reload(os.environ, reporter.log, work.stop)
+    reload.install()
+    reporter.each_round = reload.look
 
     def begun() -> None:
         notices.start()
@@ -185,10 +191,13 @@ def _work(workspace: MachineWorkspace, work: object, reporter: AgentReporter, ch
         systemd.notify(os.environ, "READY=1")
 
     work.run(begun)
-    systemd.notify(os.environ, "STOPPING=1")
+    if not reload.accepted:
+        systemd.notify(os.environ, "STOPPING=1")
     notices.stop()
     if reporter.server is not None:
         reporter.server.close()
+    if reload.accepted:
+        reload.start_again()
     reporter.log.say("info", "ended", "instances keep running")
 
 
