@@ -27,7 +27,7 @@ from project import Project, baked_project, copied_project, end, free_port, wait
 pytestmark = pytest.mark.root
 
 # The version that machines run now. When a version is released, its commit comes here.
-BEFORE = "415e458c050c5a919df86b7ca8c2e69581b034c1"
+BEFORE = "17ed1412d6a780334563e5da6b090cec4fefc4f1"
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = ("hello/dev", "hello/production", "queue/dev")
