@@ -18,6 +18,7 @@ from instar.ledger import Ledger, schema
 from instar.ledger.postgresql import PostgreSQL
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
+from instar.waiting import Deadline
 from postgres import PASSWORD, PostgresServer
 from simulated.values import NOTE, OTHER, configuration, image, note, other
 
@@ -196,6 +197,30 @@ def test_a_database_that_does_not_exist_has_its_own_hint(postgres: PostgresServe
         assert caught.value.hint is not None
         assert "createdb -E UTF8 -T template0 nowhere" in caught.value.hint
         assert "password" not in caught.value.hint and "instar ledger role" in caught.value.hint
+
+
+def test_a_role_that_is_not_there_and_a_machine_that_is_not_let_in_have_theirs(
+    postgres: PostgresServer, database: str
+) -> None:
+    with pytest.raises(LedgerUnreachable, match='role "nobody" does not exist') as caught:
+        Ledger(postgres.address(database, user="nobody"), actor="ann")
+    assert caught.value.hint == f"the roles of a ledger are made by: instar ledger role | psql {database}"
+    rules = postgres.data / "pg_hba.conf"
+    before = rules.read_text()
+    rules.write_text(before.replace("host all", "hostssl all"))
+    postgres.execute("SELECT pg_reload_conf()")
+    try:
+        refused = Deadline.after(30)
+        while True:
+            with pytest.raises(LedgerUnreachable) as caught:
+                Ledger(postgres.tcp_address(database, user="ann"), actor="ann")
+            if "no pg_hba.conf entry" in caught.value.message or refused.is_over:
+                break
+        assert caught.value.hint and f"whether the name '{database}' is right" in caught.value.hint
+        assert "hostssl with ?sslmode=require" in caught.value.hint
+    finally:
+        rules.write_text(before)
+        postgres.execute("SELECT pg_reload_conf()")
 
 
 def test_why_there_is_no_password_is_said(postgres: PostgresServer, database: str, tmp_path: Path) -> None:

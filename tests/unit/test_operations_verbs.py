@@ -124,10 +124,16 @@ def test_a_ledger_that_fails_in_a_rollout_says_what_goes_on_with_it(tmp_path: Pa
     with pytest.raises(LedgerError) as caught:
         deploy(workspace, loaded, "dev", image=image)
     ledger.session.room = None
-    assert caught.value.message.endswith("the rollout to release 2 of 'web/dev' is half way there")
+    assert caught.value.message.endswith("the rollout to release 2 of 'web/dev' is half done")
     told = caught.value.hint or ""
     assert "then the same command goes on with it" in told and "instar rollout abort web/dev" in told
     assert deploy(workspace, loaded, "dev", image=image).outcome == "done" and len(ledger.releases(DEV)) == 2
+    ledger.session.room = min(room, 2)
+    with pytest.raises(LedgerError, match="the destruction of 'web/dev' is half done"):
+        destroy(workspace, ledger.get_environment(DEV), volumes=False)
+    ledger.session.room = None
+    destroy(workspace, ledger.get_environment(DEV), volumes=False)
+    assert ledger.find_environment(DEV) is None
     ledger.close()
 
 

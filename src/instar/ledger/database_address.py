@@ -85,11 +85,21 @@ def what_to_do(error: psycopg.Error) -> str:
     if pgconn is None:
         return _LOOK
     database, user = pgconn.db.decode(), pgconn.user.decode()
-    if f'database "{database}" does not exist' in str(error):
-        return (
+    for phrase, hint in (
+        (
+            f'database "{database}" does not exist',
             f"where that is its name, make it (createdb -E UTF8 -T template0 {database}), then its roles (instar "
-            "ledger role) and its schema (instar ledger upgrade): docs/ledger.md, Setting one up"
-        )
+            "ledger role) and its schema (instar ledger upgrade): docs/ledger.md, Setting one up",
+        ),
+        (f'role "{user}" does not exist', f"the roles of a ledger are made by: instar ledger role | psql {database}"),
+        (
+            "pg_hba.conf",
+            f"look whether the name '{database}' is right, and whether pg_hba.conf there has a line of it, of '{user}' "
+            "and of this machine (of hostssl with ?sslmode=require): docs/ledger.md, Setting one up",
+        ),
+    ):
+        if phrase in str(error):
+            return hint
     if pgconn.needs_password:
         return f"it asks for a password, and there is none for this user: {_missing(pgconn)}"
     if pgconn.used_password:

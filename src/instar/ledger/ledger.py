@@ -71,9 +71,7 @@ class Ledger:
         return view
 
     def _take(self, session: Session, actor: str, clock: Clock, leases: Leases | None) -> None:
-        self.session = session
-        self.leases = leases
-        self._clock = clock
+        self.session, self.leases, self._clock = session, leases, clock
         self._events = events = Events(session, actor, clock, leases)
         self._environments = environments = Environments(session, events)
         releases = Releases(session, events, environments)

@@ -1,7 +1,6 @@
 """What can happen: one value for each kind of event. The fields of a value are the keys of the event's detail.
 
-The kinds are a closed set (``events.KINDS``). A field that joined a kind later, or that only some events of it have, is
-``ADDED``, or has a default.
+The kinds are a closed set (``events.KINDS``). A field that only some events of one have is ``ADDED``, or has a default.
 """
 
 from __future__ import annotations
@@ -52,11 +51,9 @@ class MachineKnown(Happening):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MachineLost(Happening):
-    """An environment is given up with its machine, which is gone for good: nothing on it was touched. ``heard_at`` is
-    when it had acted last, where that is known."""
+class MachineLost(MachineKnown):
+    """An environment is given up with its machine, which had acted last at ``heard_at``, if that is known."""
 
-    machine: str
     heard_at: str | None
 
 

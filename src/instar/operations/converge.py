@@ -93,24 +93,27 @@ def make_loop(workspace: Workspace, provider: Provider) -> Loop:
 
 
 @contextlib.contextmanager
-def half_way(workspace: Workspace, release: Release) -> Iterator[None]:
-    """Say, where the ledger fails inside, that the rollout to ``release``, which is written there, is half way there,
-    and what goes on with it. Raises LedgerError, of the kind that it is."""
+def half_way(workspace: Workspace, what: str, *, give_up: str = "") -> Iterator[None]:
+    """Say, where the ledger fails inside, that ``what``, which is written there, is half done, and what goes on.
+
+    Raises LedgerError, of the kind that it is.
+    """
     try:
         yield
     except (LeaseLost, MachineDoubled, NotFound):
         raise
     except LedgerError as error:
-        environment, agent = release.environment, agent_pid(workspace)
-        who = (
-            f"the agent (process {agent}) goes on with it" if agent is not None else "the same command goes on with it"
-        )
-        why = f"{error.hint}. " if error.hint else ""
-        raise type(error)(
-            f"{error.message}; the rollout to release {release.number} of '{environment}' is half way there",
-            hint=f"{why}No traffic moves until the ledger can be read and written again; then {who} goes on with it. "
-            f"To give it up: instar rollout abort {environment}",
-        ) from error
+        agent = agent_pid(workspace)
+        who = f"the agent (process {agent})" if agent is not None else "the same command"
+        waits = "nothing is moved or removed until the ledger can be read and written again"
+        hint = "; ".join(filter(None, (error.hint, waits, f"then {who} goes on with it", give_up)))
+        raise type(error)(f"{error.message}; {what} is half done", hint=hint) from error
+
+
+def rollout_half_way(workspace: Workspace, release: Release) -> contextlib.AbstractContextManager[None]:
+    """The same of the rollout to ``release``."""
+    what = f"the rollout to release {release.number} of '{release.environment}'"
+    return half_way(workspace, what, give_up=f"to give it up: instar rollout abort {release.environment}")
 
 
 def converge(workspace: Workspace, release: Release, began: float, *, watch: bool = False) -> RolloutOutcome:
@@ -122,7 +125,7 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
     before = workspace.ledger.get_environment(environment)
     provider = workspace.provider(before.settings.provider)
     counted = _counted(provider, environment)
-    with half_way(workspace, release):
+    with rollout_half_way(workspace, release):
         report, back = _carried_out(workspace, make_loop(workspace, provider), before, watch=watch)
     tell_maintenance(workspace, provider, environment)
     served = _counted(provider, environment)

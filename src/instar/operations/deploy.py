@@ -20,10 +20,10 @@ from instar.model.release import Configuration, EnvironmentId, EnvironmentState,
 from instar.operations.converge import (
     clear_orphans,
     converge,
-    half_way,
     leave,
     refuse_destroying,
     refuse_other_protocol,
+    rollout_half_way,
     start_rollout,
 )
 from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc
@@ -92,7 +92,7 @@ def deploy(
                 detail={"break_promotion": True} if break_promotion else None,
                 take_names=take_names,
             )
-        with half_way(workspace, release):
+        with rollout_half_way(workspace, release):
             bring_certificates(workspace, environment_id, environment, certificate)
         if detach:
             return leave(workspace, release, began)

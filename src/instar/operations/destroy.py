@@ -5,7 +5,7 @@ from __future__ import annotations
 from instar.control.lease import with_lease
 from instar.errors import Refused
 from instar.model.release import EnvironmentState
-from instar.operations.converge import clear_orphans, make_loop
+from instar.operations.converge import clear_orphans, half_way, make_loop
 from instar.operations.ledger import require_none_unread
 from instar.operations.locks import hold_environment
 from instar.operations.old_secrets import remove_old_secrets_if_free
@@ -21,10 +21,11 @@ def destroy(workspace: Workspace, environment: EnvironmentState, *, volumes: boo
     provider = workspace.provider(environment.settings.provider)
     with hold_environment(workspace, environment_id, take_over=take_over):
         workspace.ledger.set_destroying(environment_id)
-        make_loop(workspace, provider).run(environment_id)
-        provider = with_lease(workspace.ledger, provider, environment_id)
-        provider.forget(environment_id, workspace.ledger.instance_names(environment_id), volumes=volumes)
-        workspace.ledger.remove_environment(environment_id)
+        with half_way(workspace, f"the destruction of '{environment_id}'"):
+            make_loop(workspace, provider).run(environment_id)
+            leased = with_lease(workspace.ledger, provider, environment_id)
+            leased.forget(environment_id, workspace.ledger.instance_names(environment_id), volumes=volumes)
+            workspace.ledger.remove_environment(environment_id)
         clear_orphans(workspace, provider)
     remove_old_secrets_if_free(workspace)
 

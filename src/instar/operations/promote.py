@@ -10,7 +10,7 @@ from instar.model.environment import Environment, Settings
 from instar.model.outcome import RolloutOutcome
 from instar.model.release import Configuration, EnvironmentId, Release
 from instar.operations.certificates import bring_certificates, read_files
-from instar.operations.converge import converge, half_way, leave
+from instar.operations.converge import converge, leave, rollout_half_way
 from instar.operations.deploy import begin, get_declared, require_agent
 from instar.operations.ledger import require_in_ledger
 from instar.operations.locks import hold_environment, is_here, keep_from_gc
@@ -60,7 +60,7 @@ def promote(
                 project=project,
                 take_names=take_names,
             )
-        with half_way(workspace, begun):
+        with rollout_half_way(workspace, begun):
             bring_certificates(workspace, environment_id, environment, certificate)
         if detach:
             return leave(workspace, begun, began)
