@@ -186,7 +186,7 @@ class Ledger:
             state = self.get_environment(environment)
             assert state.machine is not None
             heard_at = boots.require_silent(self.session, state.machine) if self.shared else None
-            lost = MachineLost(machine=state.machine, heard_at=heard_at and time_text(heard_at))
+            lost = MachineLost(machine=state.machine, heard_at=time_text(heard_at) if heard_at else None)
             self.set_destroying(environment)
             self.record(lost, environment, state.active)
             for instance in self.instances(environment):
