@@ -15,7 +15,7 @@ import load
 import pytest
 from project import INSTAR, Project, Result
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.thorough]
 
 SOURCE = Path(__file__).with_name("failing_disk.c")
 FILES = {"ledger": "/ledger/instar.db", "router": "/routers/hello/"}

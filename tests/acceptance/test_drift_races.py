@@ -19,7 +19,7 @@ from project import Project, wait_for
 from instar.drift.check import Checked
 from instar.errors import NotFound
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.thorough]
 
 ROUNDS = [1, pytest.param(15, marks=pytest.mark.long)]
 STRATEGIES = {

@@ -10,7 +10,7 @@ import load
 import pytest
 from project import Project, end
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.thorough]
 
 
 def test_deploy_and_rollback_killed_again_and_again(project: Project) -> None:

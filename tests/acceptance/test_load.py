@@ -18,7 +18,7 @@ import load
 import pytest
 from project import Project
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.thorough]
 
 SERVER = """\
 import asyncio, os

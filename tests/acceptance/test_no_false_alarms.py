@@ -15,7 +15,7 @@ from busy import Checker
 from leftovers import remove_state
 from project import Project, wait_for
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.thorough]
 
 COUNTS = [12, pytest.param(250, marks=pytest.mark.long)]
 Make = Callable[..., Project]

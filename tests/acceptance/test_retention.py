@@ -122,6 +122,7 @@ def test_more_can_be_kept_again(aged: Project) -> None:
     assert not any(aged.json("gc").values())
 
 
+@pytest.mark.thorough
 def test_gc_killed_here_and_there_costs_nothing(project: Project) -> None:
     project.edit("config: {GREETING: hello}", "keep: {hot: 0, releases: 1}\n    config: {GREETING: hello}")
     for version in "123":

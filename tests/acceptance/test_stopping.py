@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from project import Project, end, wait_for
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.thorough]
 GRACE_S = 30.0
 SOON_S = 2.0
 

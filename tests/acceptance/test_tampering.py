@@ -202,6 +202,7 @@ def test_what_cannot_be_looked_at_is_found_and_hides_nothing_else(project: Proje
     assert "a secret" not in str(found)
 
 
+@pytest.mark.thorough
 def test_a_router_that_runs_and_does_not_answer_is_found(project: Project) -> None:
     project.instar("deploy", "dev")
     (pid,) = intruder_around.haproxies(project)

@@ -24,7 +24,7 @@ import load
 import pytest
 from project import Project, baked_project, copied_project, end, free_port, wait_for
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.thorough]
 
 # The version that machines run now. When a version is released, its commit comes here.
 BEFORE = "17ed1412d6a780334563e5da6b090cec4fefc4f1"

@@ -127,6 +127,7 @@ def test_what_exclude_names_is_not_in_the_image(world: World) -> None:
 
 
 @pytest.mark.parametrize("bake_format", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.thorough
 def test_many_small_files_are_no_full_disk(world: World, bake_format: int) -> None:
     for outer in range(20):
         (world.folder / f"app/{outer}").mkdir()

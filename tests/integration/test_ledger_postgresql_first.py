@@ -149,6 +149,7 @@ def test_its_instances_are_taken_over_by_their_provider(address: str, tmp_path: 
         remove_state(home)
 
 
+@pytest.mark.thorough
 def test_an_upgrade_that_is_cut_at_any_statement_loses_nothing_and_doubles_nothing(
     postgres: PostgresServer, database: str, tmp_path: Path
 ) -> None:

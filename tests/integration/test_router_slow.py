@@ -167,6 +167,7 @@ def events(address: tuple[str, int], *heads: str) -> bytes:
     return text
 
 
+@pytest.mark.thorough
 def test_a_stream_of_events_may_be_silent_for_longer_than_a_request(tmp_path: Path) -> None:
     served, here = Events(silent_s=2.5), EdgeWorld(tmp_path)
     times = {"request_timeout_ms": 1_000, "stream_timeout_ms": 5_000}

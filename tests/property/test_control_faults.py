@@ -5,9 +5,9 @@ fault took the last copy that could answer, somebody answers; no task runs twice
 Held when the faults are over: the rollout has ended, the active release has all traffic and all its copies, nothing is
 orphaned, and the ledger verifies.
 
-The normal run makes a few hundred sequences, ``scripts/test --long`` ten thousand (``INSTAR_SEQUENCES`` says
-otherwise). A failure prints its steps and ``@reproduce_failure(…)``: put that above ``run_sequences`` to replay it, or
-run with ``--hypothesis-seed=N`` and the seed that pytest prints.
+The normal run makes thirty sequences, ``scripts/test --thorough`` a hundred more, ``--long`` ten thousand
+(``INSTAR_SEQUENCES`` says otherwise). A failure prints its steps and ``@reproduce_failure(…)``: put that above
+``run_sequences`` to replay it, or run with ``--hypothesis-seed=N`` and the seed that pytest prints.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from instar.operations.deploy import begin
 from simulated import Behaviour, Crash, Effects, EngineSimulation, FaultyLedger, Simulation, guarded
 from simulated.values import ENV, configuration, image
 
-FEW, MANY, PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 150, 10_000, 6, 15, 1000
+FEW, MORE, MANY, PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 30, 100, 10_000, 6, 15, 1000
 STEPS = (RolloutStep(weight_percent=20, pause_ms=300), RolloutStep(weight_percent=60, pause_ms=None))
 POLICIES = {
     "blue-green": RolloutRules(),
@@ -424,8 +424,13 @@ def run_sequences(machine: type[Faults], count: int) -> None:
     run_state_machine_as_test(machine, settings=profile)
 
 
-def test_a_few_hundred_sequences_of_verbs_and_faults() -> None:
+def test_a_few_sequences_of_verbs_and_faults() -> None:
     run_sequences(Faults, FEW)
+
+
+@pytest.mark.thorough
+def test_a_hundred_sequences_of_verbs_and_faults() -> None:
+    run_sequences(Faults, MORE)
 
 
 @pytest.mark.long

@@ -83,7 +83,7 @@ def event_value(row: Row) -> Event:
 def state_value(row: Row) -> EnvironmentState:
     """``row`` has the columns of environments, its settings, and those of its running rollout."""
     environment = EnvironmentId(service=row["service"], name=row["environment"])
-    settings = from_json(Settings, parse(row["settings"]))
+    settings = _settings(row["settings"])
     return EnvironmentState(
         id=environment,
         settings=settings,
@@ -99,6 +99,12 @@ def state_value(row: Row) -> EnvironmentState:
         counted_since=_time_or_none(row["counted_since"]),
         alarm_holds=bool(row["alarm_holds"]),
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _settings(text: str) -> Settings:
+    """Who looks again and again reads the same text."""
+    return from_json(Settings, parse(text))
 
 
 def _own_names(text: str | None, settings: Settings) -> OwnNames:
