@@ -57,6 +57,7 @@ def door_opened(directory: Path, owner: int, group: int) -> socket.socket:
     try:
         for folder, mode in ((directory.parent.parent, 0o700), (directory.parent, 0o710), (directory, 0o710)):
             folder.mkdir(exist_ok=True, mode=mode)
+            folder.chmod(mode)  # whatever the umask
         (directory / DOOR).unlink(missing_ok=True)
         holder = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # a socket's path is short
         try:

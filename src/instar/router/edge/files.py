@@ -85,6 +85,7 @@ class EdgeFiles(HaproxyFiles):
         for path in (self.directory / certificates.FOLDER, self.directory / certificates.CLIENTS):
             path.mkdir(exist_ok=True, mode=0o700)
         self.root.mkdir(exist_ok=True, mode=0o710)
+        self.root.chmod(0o710)  # whatever the umask
 
     def certificate(self, name: str) -> Path:
         return self.directory / certificates.file_of(name)
