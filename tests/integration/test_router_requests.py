@@ -114,7 +114,7 @@ def ask(
 
 SPELT = (
     *("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded", "Forwarded"),
-    *("X-Real-IP", "X-Client-IP", "Client-IP", "X-Cluster-Client-IP", "Proxy"),
+    *("X-Real-IP", "X-Client-IP", "Client-IP", "X-Cluster-Client-IP", "Client-Cert", "Client-Cert-Chain", "Proxy"),
 )
 AS_THE_SAME = (str.upper, str.lower, *(lambda name, sign=sign: name.replace("-", sign) for sign in "_.!*'~|+$&^`%#"))
 

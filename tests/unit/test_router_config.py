@@ -245,3 +245,11 @@ def test_addresses_have_one_form() -> None:
     assert parse("0.0.0.0:80").overlaps(parse("127.0.0.1:80"))
     assert not parse("127.0.0.2:80").overlaps(parse("127.0.0.1:80"))
     assert not parse("0.0.0.0:81").overlaps(parse("127.0.0.1:80"))
+
+
+def test_no_line_has_more_words_than_haproxy_takes() -> None:
+    types = tuple(f"text/x{number}" for number in range(130))
+    text = render(replace(PLAN, form=FORM, compression=Compression(types=types)), HELD, confined=True)
+    lines = [line.split() for line in text.splitlines() if line.startswith("  compression type ")]
+    assert [word for line in lines for word in line[2:]] == list(types)
+    assert max(map(len, lines)) <= 64

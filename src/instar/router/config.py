@@ -34,7 +34,7 @@ LONGEST_MS: Final = 2**31 - 1  # Source: HAProxy 2.6 configuration manual, 2.5 "
 KEEP_ALIVE_MS: Final = 60_000
 SENT_AHEAD_BYTES: Final = 128 * 1024  # more of it than a service reads would look as if it read nothing
 CLIENT_MS: Final = 60_000  # a client may be silent so long, however soon a service has to answer
-FORM: Final = 4  # of the files that are written now; 1 is that of the first Instar
+FORM: Final = 5  # of the files that are written now; 1 is that of the first Instar
 WITH_MAINTENANCE: Final = 4  # and those after it
 CHECK_INTERVAL_MS: Final = 200  # a new server waits so long for its first check, whatever fastinter says
 

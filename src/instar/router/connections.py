@@ -22,6 +22,7 @@ _EVENTS: Final = "{ req.fhdr(Accept) -i -m sub text/event-stream }"
 Protocol = Literal["http", "h2", "tcp"]
 
 _MANY: Final = 8_192  # as many as there can be requests at a time
+_WORDS: Final = 60  # HAProxy takes 64 in a line
 _PURGE_MS: Final = 250  # a retired HAProxy has idle ones too: while it has them, their servers have not drained
 
 
@@ -66,4 +67,5 @@ def streams(stream_ms: int) -> Sequence[str]:
 
 def compression(types: Sequence[str]) -> Sequence[str]:
     """Return the rules of a backend: none where no type of answers is compressed."""
-    return ("  compression algo gzip", f"  compression type {' '.join(types)}") if types else ()
+    lines = (f"  compression type {' '.join(types[at : at + _WORDS])}" for at in range(0, len(types), _WORDS))
+    return ("  compression algo gzip", *lines) if types else ()

@@ -54,6 +54,7 @@ _SAID_BY_OTHERS: Final = (
     "  http-request del-header X-Cluster-Client-IP unless local",
     "  http-request del-header Client-IP unless local",
 )
+_CERTIFICATE: Final = "  http-request del-header Client-Cert -m beg unless local"
 _SAID: Final = (
     "  http-request set-header X-Forwarded-For %[src] unless { req.fhdr(X-Forwarded-For) -m found }",
     "  http-request set-header X-Forwarded-Host %[req.fhdr(Host)] unless { req.fhdr(X-Forwarded-Host) -m found }",
@@ -67,16 +68,17 @@ def rules(form: int, *, proxied: bool) -> Sequence[str]:
         return _FIRST
     https = [_PROTO.format("https") + " or !{ dst_port 443 }"] if proxied else []
     first = [_NO_TUNNEL] if form > 2 else []
-    return (_LOCAL, *first, *_DROPPED, *_CONNECTION, *_SAID_BY_OTHERS, *_SAID, *https, _PROTO.format("http"))
+    others = [*_SAID_BY_OTHERS, *([_CERTIFICATE] if form > 4 else ())]
+    return (_LOCAL, *first, *_DROPPED, *_CONNECTION, *others, *_SAID, *https, _PROTO.format("http"))
 
 
 def rules_of_the_edge() -> Sequence[str]:
     """Return the rules of the machine's edge, whose clients are believed nothing, wherever they are. A router that it
     asks needs none: no request comes to it otherwise. (Names with other signs the edge drops by an option.)"""
-    unsaid = (line.removesuffix(" unless local") for line in _SAID_BY_OTHERS)
+    unsaid = (line.removesuffix(" unless local") for line in (*_SAID_BY_OTHERS, _CERTIFICATE))
     here = ("For %[src]", "Host %[req.fhdr(Host)]", "Port %[dst_port]")
     said = (f"  http-request set-header X-Forwarded-{what}" for what in here)
-    return (*_DROPPED[1:], *_CONNECTION, *unsaid, "  http-request del-header Client-Cert -m beg", *said)
+    return (*_DROPPED[1:], *_CONNECTION, *unsaid, *said)
 
 
 def room(headers: Headers) -> Sequence[str]:

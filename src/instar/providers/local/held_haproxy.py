@@ -158,7 +158,7 @@ class HeldHaproxy:
     def _check(self, environment: Mapping[str, str], descriptors: Sequence[int]) -> None:
         try:
             process.run(
-                [_HAPROXY, "-c", "-q", "-L", self._label, "-f", self._files.next],
+                [_HAPROXY, "-c", "-L", self._label, "-f", self._files.next],
                 timeout_s=20,
                 env=environment,
                 pass_fds=descriptors,
