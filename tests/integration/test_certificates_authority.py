@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import ssl
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,9 +17,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from instar.certificates import pem
+from instar.certificates.acme_directory import AcmeDirectory
 from instar.certificates.renewals import Renewal
 from instar.certificates.store import CertificateStore
 from instar.errors import AuthorityUnavailable
+from instar.model.machine import AcmeSettings
 from pebble import Pebble
 from simulated.door import SimulatedDoor
 from tampering_authority import Answer, Tamper, TamperingAuthority
@@ -160,3 +166,64 @@ def test_an_authority_that_is_not_trusted_is_not_asked(pebble: Pebble, tmp_path:
     assert found.outcome == "failed"
     found = World(tmp_path, pebble, door, ca="/nowhere.pem").renewals.renew(wanted("trust.test"), door, force=True)
     assert found.error is not None and "/nowhere.pem" in found.error.message
+
+
+@pytest.mark.parametrize("place", ["Location", "authorizations", "finalize", "certificate"])
+def test_an_address_without_tls_is_not_asked(
+    authority: TamperingAuthority, tmp_path: Path, door: SimulatedDoor, place: str
+) -> None:
+    def tamper(path: str, answer: Answer) -> None:
+        if answer.status >= 400:
+            return
+        if place == "Location" and path == "/dir":
+            answer.status, answer.headers["Location"], answer.body = 302, "http://127.0.0.1:9/dir", b""
+        elif path.startswith(("/order-plz", "/my-order")):
+            body = json.loads(answer.body)
+            if place in body:
+                there = "http://127.0.0.1:9/x"
+                body[place] = [there] if place == "authorizations" else there
+            answer.body = json.dumps(body).encode()
+
+    found, _ = failed_at(authority, tmp_path, door, f"{place.lower()}.test", tamper)
+    assert found.error is not None
+    assert "an address that is not of https: http://127.0.0.1:9/" in found.error.message
+
+
+def test_an_answer_nested_without_end_is_no_answer(
+    authority: TamperingAuthority, tmp_path: Path, door: SimulatedDoor
+) -> None:
+    def tamper(path: str, answer: Answer) -> None:
+        if path.startswith("/my-order"):
+            answer.body = b"[" * 200_000
+
+    found, _ = failed_at(authority, tmp_path, door, "nested.test", tamper)
+    assert found.error is not None and "does not answer as ACME has it" in found.error.message
+
+
+def test_an_answer_that_comes_a_byte_at_a_time_is_given_up(
+    tmp_path: Path, door: SimulatedDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte comes in time, and the head never ends."""
+    monkeypatch.setattr("instar.certificates.acme_directory._ANSWER_S", 1.0)
+    key = pem.new_key()
+    made, trusted = tmp_path / "own.pem", tmp_path / "trusted.pem"
+    made.write_bytes(signed_by_nobody(["localhost"], key) + key)
+    trusted.write_bytes(signed_by_nobody(["localhost"], key))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made)
+    ended = threading.Event()
+
+    def trickle(listening: socket.socket) -> None:
+        with contextlib.suppress(OSError), context.wrap_socket(listening.accept()[0], server_side=True) as one:
+            one.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while not ended.wait(0.05):
+                one.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=trickle, args=(listening,), daemon=True)
+        server.start()
+        settings = AcmeSettings(directory=f"https://localhost:{listening.getsockname()[1]}/dir", ca=str(trusted))
+        with pytest.raises(AuthorityUnavailable, match="is not available"):
+            AcmeDirectory(settings, CertificateStore(tmp_path / "certificates")).url("newOrder", what="ask")
+        ended.set()
+        server.join(10)

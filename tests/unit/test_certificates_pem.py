@@ -80,6 +80,34 @@ def of_ed25519() -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 
 
+def bare(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        (bare(rsa.generate_private_key(65537, 1024)), "it has 1024 bits of RSA, and must have 2048 to 4096"),
+        (bare(ec.generate_private_key(ec.SECP521R1())), "its curve is secp521r1; all clients take P-256 and P-384"),
+        (bare(ec.generate_private_key(ec.SECP256K1())), "its curve is secp256k1"),
+    ],
+)
+def test_a_key_that_is_weak_or_that_few_take_is_refused(key: bytes, told: str) -> None:
+    with pytest.raises(pem.UnfitKey, match=told):
+        pem.read_key(key)
+
+
+def test_what_is_too_large_to_be_shown_is_refused() -> None:
+    names = [f"{number:04}.{'long-' * 8}name.example" for number in range(600)]
+    chain, key = made(names)
+    with pytest.raises(Unfit, match="with its key it is larger than 32,768 bytes"):
+        read_pair(chain, key, names[:1], NOW)
+    chain, key = made(names[:300])
+    assert len(read_pair(chain, key, names[:1], NOW).chain) > 20_000
+
+
 CHAIN, KEY = made(["shop.example"])
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -27,6 +29,8 @@ from josepy.json_util import JSONObjectWithFields
 from josepy.jwa import ES256
 from josepy.jwk import JWK, JWKEC
 from requests.adapters import HTTPAdapter
+from urllib3 import HTTPResponse, HTTPSConnectionPool
+from urllib3.connection import HTTPSConnection
 
 from instar import __version__, durable
 from instar.certificates import pem
@@ -153,7 +157,7 @@ class AcmeDirectory:
             raise CertificateError(
                 f"cannot {what}: {printable(str(error))}", hint="see 'acme.ca' in the machine's file"
             ) from error
-        except (JoseError, errors.Error, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (JoseError, errors.Error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _no_acme(what, host, error) from error
 
     def _problem(self, what: str, host: str, error: messages.Error) -> CertificateError:
@@ -184,8 +188,8 @@ class _Network(ClientNetwork):
         super().__init__(key, alg=ES256, timeout=_TIMEOUT_S, user_agent=f"instar/{__version__}")
         self.verify_ssl = verify  # type: ignore[assignment]  # requests takes the path of a file as well
         self.session.max_redirects = 3
-        for scheme in ("http://", "https://"):
-            self.session.mount(scheme, _Bounded())
+        self.session.mount("https://", _Bounded())
+        self.session.mount("http://", _Refused())
         self.status: int | None = None
         self.retry_after_s: int | None = None
 
@@ -206,8 +210,41 @@ class _Network(ClientNetwork):
         return answer
 
 
+class _Refused(HTTPAdapter):
+    """Asks nobody: all of ACME is of https, wherever an authority sends us. Source: RFC 8555, 6.1."""
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        raise ValueError(f"it sends us to an address that is not of https: {request.url}")
+
+
+class _Connection(HTTPSConnection):
+    """One whose answers have begun in time: a time-out of its socket begins anew with every byte."""
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as the library itself has it
+        timer = threading.Timer(_ANSWER_S, _cut, [self.sock])
+        timer.daemon = True
+        timer.start()
+        try:
+            return super().getresponse()
+        finally:
+            timer.cancel()
+
+
+class _Connections(HTTPSConnectionPool):
+    ConnectionCls = _Connection
+
+
+def _cut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # TLS's own would take its state from under who reads
+
+
 class _Bounded(HTTPAdapter):
     """Reads answers to their end, within bounds: requests' own time-out begins anew with every byte."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"https": _Connections}
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs["stream"] = True

@@ -21,7 +21,10 @@ from instar.frozen import dataclass
 from instar.model.certificate import Certificate
 
 LIMIT_BYTES: Final = 256 * 1024
+LARGEST_PAIR_BYTES: Final = 32 * 1024  # what the edge can show
 _LONGEST_CHAIN: Final = 10
+_RSA_BITS: Final = range(2048, 4096 + 1)  # of less nobody thinks much, and of more each handshake costs all names time
+_CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
 _KEYS = (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)
 
@@ -63,6 +66,10 @@ def read_key(data: bytes) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:
         raise UnfitKey("there is no private key in PEM in it") from error
     if not isinstance(key, _KEYS):
         raise UnfitKey("it is neither of ECDSA nor of RSA, which all clients take")
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size not in _RSA_BITS:
+        raise UnfitKey(f"it has {key.key_size} bits of RSA, and must have {_RSA_BITS.start} to {_RSA_BITS.stop - 1}")
+    if isinstance(key, ec.EllipticCurvePrivateKey) and not isinstance(key.curve, _CURVES):
+        raise UnfitKey(f"its curve is {key.curve.name}; all clients take P-256 and P-384")
     return key
 
 
@@ -88,6 +95,10 @@ def read_pair(chain: bytes, key: bytes, names: Sequence[str], now: datetime) -> 
         raise Unfit(f"it does not cover {_listed(missing)}, but {_listed(found.names) or 'no name'}")
     ordered = [leaf, *_issuers(leaf, [one for one in certificates if one is not leaf])]
     text = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in ordered)
+    if len(text) + len(key_text(private)) > LARGEST_PAIR_BYTES:
+        raise Unfit(
+            f"with its key it is larger than {LARGEST_PAIR_BYTES:,} bytes: it has too many names, or certificates"
+        )
     return Pair(certificate=found, chain=text, key=key_text(private))
 
 
