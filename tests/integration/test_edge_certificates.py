@@ -16,6 +16,7 @@ from edge_world import BLOG, SHOP, EdgeWorld, certificate
 from router_world import until
 
 from instar.errors import RouterError
+from instar.model.definition import Headers
 from instar.model.environment import HostNames
 from instar.providers.base import EdgeCertificate
 from instar.router.edge.certificates import first_certificate
@@ -162,8 +163,12 @@ def test_challenges_and_nonces_are_answered_where_they_are_asked_for(world: Edge
     world.edge.answer_challenges(thumbprint)
     for name in ("a.test", "w.test"):
         assert world.get(name, path).body == f"tok_en-1.{thumbprint}".encode()
-    assert world.get("a.test", path + "/x").status == 308
-    assert world.get("a.test", "/.well-known/acme-challenge/a%0d%0ab").status == 308
+    for strange in ("/x", "%0d%0ab", "<b>", ""):
+        assert world.get("a.test", path + strange).body in (b"no challenge\n", f"tok_en-1.{thumbprint}".encode())
+    world.open(BLOG, HostNames(http=("a.test/.well-known", "c.test"), https=("c.test/x",)))
+    for name in ("a.test", "c.test"):  # whoever answers here can have certificates of the name
+        assert world.get(name, path).body == f"tok_en-1.{thumbprint}".encode()
+    assert world.get("a.test", "/.well-known/x").body == b"blog"
     assert world.get("b.test", path).body == b"shop"  # a service may have its own
     assert world.get("unknown.test", path).status == 404
     world.edge.answer_nonce("nonce-1234")
@@ -176,3 +181,27 @@ def test_challenges_and_nonces_are_answered_where_they_are_asked_for(world: Edge
     assert world.get("a.test", path).status == 404
     with pytest.raises(RouterError, match="cannot answer with"):
         world.edge.answer_nonce("a b\nshow info")
+
+
+def test_a_large_certificate_comes_through_whatever_heads_the_service_takes(world: EdgeWorld, tmp_path: Path) -> None:
+    world.open(SHOP, HostNames(https=("a.test",)), headers=Headers(size_bytes=1_024, count=10))
+    names = [f"{number}.{'long-' * 8}name.test" for number in range(350)]
+    made = certificate(tmp_path, "a.test", *names)
+    assert 24_000 < len(made.chain) < 32_000
+    world.edge.serve(EdgeCertificate(names=("a.test",), chain=made.chain, key=made.key))
+    assert world.get_secure("a.test")[0].body == b"shop"
+    with pytest.raises(RouterError, match="has more than 32 kB"):
+        world.edge.serve(EdgeCertificate(names=("a.test",), chain=made.chain + made.chain, key=made.key))
+
+
+@pytest.mark.long
+def test_who_never_begins_to_speak_is_not_waited_for(world: EdgeWorld, tmp_path: Path) -> None:
+    """Connections whose handshake does not come would take all that the edge can have, for as long as it waits."""
+    world.open(SHOP, HostNames(https=("a.test",)))
+    world.edge.serve(certificate(tmp_path, "a.test"))
+    hello = bytes.fromhex("16030100c8010000c4")  # the beginning of one
+    silent = [socket.create_connection(("127.0.0.1", world.https), timeout=240) for _ in range(2)]
+    silent[1].sendall(hello)
+    for one in silent:
+        with one:
+            assert one.recv(1) == b""

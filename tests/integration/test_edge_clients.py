@@ -111,3 +111,66 @@ def test_a_session_of_another_name_gives_nobody_a_client_certificate(
     assert again or version == "-tls1_2"
     assert "shop" not in ask("a.test", *again)
     assert "blog" in ask("b.test", *again)
+
+
+def test_a_certificate_that_comes_later_is_shown_and_asks_for_clients(world: EdgeWorld, tmp_path: Path) -> None:
+    known = Authority(tmp_path, "known")
+    world.open(SHOP, HostNames(https=("a.test",), client_ca=known.certificate.read_text()))
+    assert world.get("a.test").status == 503
+    world.edge.serve(certificate(tmp_path, "a.test"))
+    assert world.get("a.test").status == 308
+    with pytest.raises((ssl.SSLError, OSError)):
+        world.get_secure("a.test")
+    assert world.get_secure("a.test", client=known.client())[0].body == b"shop"
+    assert world.edge.inspect() == ()
+    record = world.edge.files.record()
+    world.edge.serve(certificate(tmp_path, "a.test"))
+    assert world.edge.files.record() == record
+    world.edge.withdraw(["a.test"])
+    with pytest.raises((ssl.SSLError, OSError)):
+        world.get_secure("a.test", client=known.client())
+    assert world.edge.inspect() == ()
+
+
+def test_a_wildcard_lets_nobody_in_to_a_name_that_asks_for_certificates(world: EdgeWorld, tmp_path: Path) -> None:
+    """As long as the name has no certificate of its own, the wildcard's is shown, and nobody is asked for one."""
+    known = Authority(tmp_path, "known")
+    world.open(SHOP, HostNames(https=("*.a.test",)))
+    world.edge.serve(certificate(tmp_path, "*.a.test"))
+    world.open(BLOG, HostNames(https=("x.a.test",), client_ca=known.certificate.read_text()))
+    assert world.get_secure("y.a.test")[0].body == b"shop"
+    assert world.get_secure("x.a.test")[0].status == 503
+    world.edge.serve(certificate(tmp_path, "x.a.test"))
+    with pytest.raises((ssl.SSLError, OSError)):
+        world.get_secure("x.a.test")
+    with pytest.raises((ssl.SSLError, OSError)):
+        world.get_secure("x.a.test", client=Authority(tmp_path, "other").client())
+    assert world.get_secure("x.a.test", client=known.client())[0].body == b"blog"
+    assert world.get_secure("y.a.test", host="x.a.test")[0].status == 421
+
+
+def test_a_name_that_leaves_asks_for_certificates_until_it_is_gone(world: EdgeWorld, tmp_path: Path) -> None:
+    known = Authority(tmp_path, "known")
+    world.edge.serve(certificate(tmp_path, "a.test", "b.test"))
+    world.open(SHOP, HostNames(https=("a.test", "b.test"), client_ca=known.certificate.read_text()))
+    world.expose(BLOG, HostNames(), expected=("a.test",))
+    for names in (HostNames(https=("b.test",)), HostNames(), HostNames(http=("c.test",))):
+        world.expose(SHOP, names)
+        with pytest.raises((ssl.SSLError, OSError)):
+            world.get_secure("a.test")
+        assert world.get_secure("a.test", client=known.client())[0].body == b"shop"
+
+
+def test_part_of_a_name_says_nothing_about_the_clients_of_the_rest(world: EdgeWorld, tmp_path: Path) -> None:
+    known, other = Authority(tmp_path, "known"), Authority(tmp_path, "other")
+    world.edge.serve(certificate(tmp_path, "a.test", "b.test"))
+    world.open(SHOP, HostNames(https=("a.test",), client_ca=known.certificate.read_text()))
+    world.open(BLOG, HostNames(https=("a.test/x", "b.test"), client_ca=other.certificate.read_text()))
+    with pytest.raises((ssl.SSLError, OSError)):
+        world.get_secure("a.test", client=other.client())
+    assert world.get_secure("a.test", client=known.client())[0].body == b"shop"
+    assert world.get_secure("a.test", "/x", client=known.client())[0].status == 503  # clients that BLOG does not know
+    assert world.get_secure("b.test", client=other.client())[0].body == b"blog"
+    world.expose(SHOP, HostNames(https=("a.test",)))
+    assert world.get_secure("a.test")[0].body == b"shop"
+    assert world.get_secure("a.test", "/x")[0].status == 503

@@ -58,6 +58,67 @@ def test_who_asks_for_an_unknown_name_learns_nothing(world: EdgeWorld) -> None:
     assert world.raw(tunnel).startswith(b"HTTP/1.1 405 ")
 
 
+def test_a_host_is_a_name_and_nothing_else(world: EdgeWorld) -> None:
+    """A path in it would lead past the paths that an environment has, and what goes before it into a redirect."""
+    world.open(SHOP, HostNames(http=("a.test",), https=("*.b.test",)))
+    world.open(BLOG, HostNames(http=("a.test/blog",)))
+    for host in (
+        "a.test/blog",
+        "evil/.b.test",
+        "evil@x.b.test",
+        "a.test,a.test",
+        "a%2etest",
+        '"a.test"',
+        "[::1]/a.test",
+    ):
+        found = world.raw(f"GET /x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+        assert found.startswith(b"HTTP/1.1 400 "), (host, found)
+        assert b"location" not in found
+    both = world.raw("GET /x HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\nConnection: close\r\n\r\n")
+    assert both.startswith(b"HTTP/1.1 400 ")
+    assert world.get("my_x.b.test").status == 308
+
+
+def test_nobody_climbs_out_of_the_path_that_an_environment_has(world: EdgeWorld) -> None:
+    world.open(SHOP, HostNames(http=("a.test", "s.test/only")))
+    world.open(BLOG, HostNames(http=("a.test/blog", "b.test")))
+    for path in (
+        "/..",
+        "/../x",
+        "/a/../../x",
+        "/%2e%2E/x",
+        "/.%2e/x",
+        "/..;/x",
+        "/..;x=1/x",
+        "/..%2fx",
+        "/x%2f..",
+        "/\\..\\x",
+    ):
+        assert world.get("a.test", f"/blog{path}").status == 400, path
+        assert world.get("s.test", f"/only{path}").status == 400, path
+        assert world.get("b.test", f"/blog{path}").body == b"blog"  # all of it is its own
+        assert world.get("a.test", f"/x{path}?blog/../").body == b"shop"
+    for path in ("/...", "/..x", "/x..", "/x?y=/../", "/.", "/%2e"):
+        assert world.get("a.test", f"/blog{path}").body == b"blog", path
+
+
+def test_the_file_of_names_has_no_line_that_is_too_long_to_be_one(world: EdgeWorld) -> None:
+    """HAProxy takes what is beyond its buffer for an entry of its own."""
+    many = tuple(f"{number}.{'long-' * 8}name.test" for number in range(900))
+    world.open(SHOP, HostNames(http=(*many, "a.test")))
+    assert len(world.edge.files.names.read_text()) > 3 * 16_384
+    world.open(BLOG, HostNames(http=("b.test",)))
+    assert world.get("b.test").body == b"blog"
+    assert world.get(many[-1]).body == b"shop"
+    record = world.edge.files.record()
+    assert record is not None
+    os.kill(record.haproxy.pid, signal.SIGKILL)
+    until(lambda: (now := world.edge.files.record()) is not None and now.haproxy != record.haproxy)
+    world.expose(BLOG, HostNames(http=("b.test", "c.test")))
+    assert world.get("c.test").body == b"blog"
+    assert world.edge.inspect() == ()
+
+
 def test_nobody_can_say_where_he_comes_from(world: EdgeWorld) -> None:
     world.open(SHOP, HostNames(http=("a.test",)))
     said = {
@@ -139,6 +200,16 @@ def test_nobody_else_comes_to_the_routers_sockets(world: EdgeWorld) -> None:
     assert (door / "door.sock").stat().st_mode & 0o777 == 0o600
     assert door.stat().st_mode & 0o777 == 0o710
     assert world.edge.files.root.stat().st_mode & 0o007 == 0
+
+
+def test_the_umask_of_whoever_opens_it_makes_no_difference(world: EdgeWorld) -> None:
+    before = os.umask(0o077)
+    try:
+        world.open(SHOP, HostNames(http=("a.test",)))
+    finally:
+        os.umask(before)
+    assert world.get("a.test").body == b"shop"
+    assert world.edge.files.root.stat().st_mode & 0o777 == 0o710
 
 
 def test_requests_wait_and_go_over_to_another_router(world: EdgeWorld) -> None:

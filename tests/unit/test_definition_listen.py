@@ -67,6 +67,9 @@ def test_an_environment_without_names_is_written_down_as_before() -> None:
     ("site", "expected"),
     [
         ("Shop.example", "write it as 'shop.example'"),
+        ("a.test/.well-known/acme-challenge", "the edge answers itself"),
+        ("a.test/.well-known/acme-challenge/x", "the edge answers itself"),
+        ("a.test/.well-known/instar", "the edge answers itself"),
         ("Shop_1.example", "did you mean 'shop-1.example'?"),
         ("localhost:80", "ports are the machine's business; write 'localhost'"),
         ("https://shop.example", "write it without 'https://'"),

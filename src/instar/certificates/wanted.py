@@ -5,6 +5,7 @@ other from it, and a name that moves to another environment takes its certificat
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from instar.model.certificate import WantedCertificate
 from instar.model.environment import Settings
@@ -20,17 +21,19 @@ def wanted_of(environment: EnvironmentId, settings: Settings) -> tuple[WantedCer
 
 
 def wanted_certificates(environments: Iterable[tuple[EnvironmentId, Settings]]) -> tuple[WantedCertificate, ...]:
-    """Return the certificates that all of them need, each once.
+    """Return the certificates that all of them need: of each name one.
 
-    Of a name that several have (its paths are apart), the certificate is that of the environment with the whole site.
+    Of a name that several have (its paths are apart), the certificate is that of the environment with the whole of it;
+    where all have parts, that of the first. Nobody else's is shown for it.
     """
-    found: dict[str, WantedCertificate] = {}
-    for environment, settings in sorted(environments, key=lambda one: (_has_parts_only(one[1]), str(one[0]))):
+    whole: dict[str, WantedCertificate] = {}
+    parts: dict[str, WantedCertificate] = {}
+    for environment, settings in environments:
         for wanted in wanted_of(environment, settings):
-            if any(name not in found for name in wanted.names):
-                found |= {name: wanted for name in wanted.names if name not in found}
-    return tuple(dict.fromkeys(found.values()))
-
-
-def _has_parts_only(settings: Settings) -> bool:
-    return all("/" in site for site in settings.names.https)
+            for name in wanted.names:
+                is_whole = name in settings.names.https or name in settings.names.redirect
+                (whole if is_whole else parts).setdefault(name, wanted)
+    chosen: dict[WantedCertificate, list[str]] = {}
+    for name, wanted in {**parts, **whole}.items():
+        chosen.setdefault(wanted, []).append(name)
+    return tuple(replace(wanted, names=tuple(names)) for wanted, names in chosen.items())

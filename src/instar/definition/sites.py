@@ -9,6 +9,7 @@ from instar.definition.forms import Misfit, fits
 HOST_NAME: Final = r"(?!.*\.[0-9]+$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 SITE_PATH: Final = r"(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+)*"
 SITE: Final = rf"{HOST_NAME}(?:/{SITE_PATH})?"
+_OWN_PATH: Final = r"\.well-known/(?:acme-challenge|instar)(?:/.*)?"
 LONGEST_HOST: Final = 253
 LONGEST_PATH: Final = 256
 
@@ -21,6 +22,8 @@ def site(text: str) -> str:
     found = host_name(name)
     if slash and not path:
         raise Misfit(f"write it as '{found}'")
+    if fits(_OWN_PATH, path):
+        raise Misfit("what is below that path the edge answers itself: it proves that names are yours")
     if len(path) > LONGEST_PATH or (path and not fits(SITE_PATH, path)):
         clean = "/".join(part for part in path.split("/") if part)
         better = fits(SITE_PATH, clean) and clean != path

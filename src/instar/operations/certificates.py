@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from instar import locks
 from instar.certificates.renewals import Renewal, Renewals
 from instar.certificates.store import CertificateStore
-from instar.certificates.wanted import wanted_certificates, wanted_of
+from instar.certificates.wanted import wanted_certificates
 from instar.errors import DefinitionError, InstarError, NotFound, Problem
 from instar.model.certificate import CertificateStatus, WantedCertificate
-from instar.model.environment import Environment, Settings
+from instar.model.environment import Environment, HostNames, Settings
 from instar.model.happenings import CertificateFailed, CertificateHeld
 from instar.model.machine import MachineSettings
 from instar.model.progress import Progress
-from instar.model.release import EnvironmentId
+from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.locks import agent_pid, is_here
 from instar.operations.workspace import Workspace
 from instar.providers.base import EdgeCertificate
@@ -62,17 +63,35 @@ def open_renewals(workspace: Workspace, cancellation: Cancellation | None = None
 
 
 def wanted_here(workspace: Workspace) -> tuple[WantedCertificate, ...]:
-    """Return the certificates that the environments of this machine need."""
-    return wanted_certificates(settings_here(workspace))
+    """Return the certificates that the environments of this machine need for the names that they have, or expect: who
+    expects one says what it is to be shown with."""
+    states = sorted(_here(workspace), key=lambda one: not one.names.expected)
+    return wanted_certificates(
+        (one.id, replace(settings, names=_without_others(settings.names, one, states)))
+        for one in states
+        for settings in _settings_of(one)
+    )
+
+
+def _without_others(names: HostNames, state: EnvironmentState, states: Iterable[EnvironmentState]) -> HostNames:
+    others = {site for one in states if one.id != state.id for site in one.names.held} - set(state.names.expected)
+    return names.only([site for site in names.sites if site not in others])
 
 
 def settings_here(workspace: Workspace) -> Iterator[tuple[EnvironmentId, Settings]]:
     """Yield the settings of the environments here, and those that one falls back to whose rollout fails."""
-    for state in workspace.ledger.environments():
-        if is_here(workspace, state) and not state.destroying:
-            yield state.id, state.settings
-            if state.rollout is not None and state.rollout.stage.settings_before is not None:
-                yield state.id, state.rollout.stage.settings_before
+    yield from ((state.id, settings) for state in _here(workspace) for settings in _settings_of(state))
+
+
+def _here(workspace: Workspace) -> Iterator[EnvironmentState]:
+    states = workspace.ledger.environments()
+    yield from (state for state in states if is_here(workspace, state) and not state.destroying)
+
+
+def _settings_of(state: EnvironmentState) -> Iterator[Settings]:
+    yield state.settings
+    if state.rollout is not None and state.rollout.stage.settings_before is not None:
+        yield state.rollout.stage.settings_before
 
 
 def doors_here(workspace: Workspace) -> tuple[Door, ...]:
@@ -196,17 +215,16 @@ def _wrong(loaded: Loaded, environment: Environment, key: str, message: str) -> 
     return DefinitionError([Problem(file=loaded.file, line=line, column=column, message=text)])
 
 
-def bring_certificates(
-    workspace: Workspace, environment: EnvironmentId, settings: Settings, files: Pair | None
-) -> None:
+def bring_certificates(workspace: Workspace, environment: EnvironmentId, files: Pair | None) -> None:
     """See to the certificates that a deploy's names need: those of ``files`` and of the machine's own authority are
     there at once; others are ordered by the agent, which no deploy waits for, and it is said so.
 
     What can't be shown yet is told, and shown by the agent.
     """
-    wanted, renewals = wanted_of(environment, settings), open_renewals(workspace)
+    wanted = [one for one in wanted_here(workspace) if one.environment == environment]
     if not wanted:
         return
+    renewals = open_renewals(workspace)
     try:
         for one in wanted:
             _bring(workspace, renewals, one, files)

@@ -93,7 +93,7 @@ def deploy(
                 take_names=take_names,
             )
         with rollout_half_way(workspace, release):
-            bring_certificates(workspace, environment_id, environment, certificate)
+            bring_certificates(workspace, environment_id, certificate)
         if detach:
             return leave(workspace, release, began)
         outcome = converge(workspace, release, began, watch=watch)

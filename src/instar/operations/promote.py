@@ -61,7 +61,7 @@ def promote(
                 take_names=take_names,
             )
         with rollout_half_way(workspace, begun):
-            bring_certificates(workspace, environment_id, environment, certificate)
+            bring_certificates(workspace, environment_id, certificate)
         if detach:
             return leave(workspace, begun, began)
         outcome = converge(workspace, begun, began)

@@ -18,7 +18,6 @@ from typing import Final
 
 from instar import locks
 from instar.errors import RouterError
-from instar.model.definition import Headers
 from instar.model.drift import Finding
 from instar.model.machine import EdgeSettings
 from instar.model.release import EnvironmentId
@@ -53,7 +52,7 @@ class LocalEdge:
     def check(self) -> None:
         """Raise RouterError when its addresses cannot be had: who has them is named."""
         own = {one.pid for one in (*self.haproxy.haproxies(), *self.haproxy.holders())}
-        for address in self._plan(names.NONE, None, Headers()).addresses:
+        for address in self._plan(names.NONE, None).addresses:
             listener.require_free(address, own, describe)
 
     def ensure(self, plan: RouterPlan) -> bool:
@@ -65,7 +64,7 @@ class LocalEdge:
             if not (plan.names.sites or plan.expected) and environment not in before:
                 return False
             after = names.settled(before, environment, plan.names, plan.expected)
-            self._settle(after, plan.headers)
+            self._settle(after, plan)
             return environment in after and bool(after[environment].leaving.sites)
 
     def passed(self, environment: EnvironmentId) -> names.Passed | None:
@@ -85,7 +84,7 @@ class LocalEdge:
         with self._changing():
             before = self._environments()
             if str(environment) in before:
-                self._settle(names.without(before, str(environment)), Headers())
+                self._settle(names.without(before, str(environment)))
 
     def clear_orphans(self, known: Callable[[], Sequence[EnvironmentId]]) -> tuple[str, ...]:
         """Pass nothing to environments that are none of ``known()``; return what of it went."""
@@ -96,7 +95,7 @@ class LocalEdge:
             there = {str(one) for one in known()}
             after = {name: one for name, one in before.items() if name in there}
             if after != before or not after:
-                self._settle(after, Headers())
+                self._settle(after)
             else:
                 self._rotate_tickets()
         return tuple(f"names of {name}" for name in before if name not in there)
@@ -122,15 +121,15 @@ class LocalEdge:
                 before = self._environments()
             after = names.settled(before, str(plan.environment), plan.names, plan.expected)
             if not self.files.read():
-                self.files.write(config.render(self._plan(after, None, plan.headers), confined=self._confined))
-            self._settle(after, plan.headers)
+                self.files.write(config.render(self._plan(after, None, plan), confined=self._confined))
+            self._settle(after, plan)
             if any(edge.differences(self)):
                 text = self.rendered(self.files.read() or "")
                 self._replace(config.read_plan(text), text)
 
     def rendered(self, text: str) -> str:
         """Return the file as it would be written now, where ``text`` is in force."""
-        return config.render(self._plan(self._environments(), text, Headers()), confined=self._confined)
+        return config.render(self._plan(self._environments(), text), confined=self._confined)
 
     def rendered_list(self) -> str:
         """Return the list of certificates as it would be written now."""
@@ -148,19 +147,41 @@ class LocalEdge:
             self.files.make()
             for name in certificate.names:
                 shown_certificates.keep(self.files, name, pem)
-            self._write(self.files.list, certificates.render(self._authorities(self._environments())))
+            environments = self._environments()
+            authorities = self._authorities(environments)
+            self._write(self.files.list, certificates.render(authorities))
             if self.haproxy.exists():
-                shown_certificates.show(self.haproxy, certificate.names, pem, self._authorities(self._environments()))
+                self._show(certificate.names, pem, authorities)
+                self._open(environments)
 
     def withdraw(self, names: Sequence[str]) -> None:
         with self._changing():
             gone = [name for name in names if self.files.certificate(name).exists()]
             for name in gone:
                 self.files.certificate(name).unlink(missing_ok=True)
+            environments = self._environments()
             if self.files.directory.exists():
-                self._write(self.files.list, certificates.render(self._authorities(self._environments())))
+                self._write(self.files.list, certificates.render(self._authorities(environments)))
             if self.haproxy.exists():
+                self._open(environments)
                 shown_certificates.hide(self.haproxy, names)
+
+    def _show(self, names: Sequence[str], pem: str, authorities: Mapping[str, str | None]) -> None:
+        """Have HAProxy show a certificate. For a name that asks clients for theirs and had none, it is started anew: it
+        reads an authority's file only then."""
+        listed = certificates.listed(self.haproxy.ask(certificates.SHOW)[0])
+        if any(authorities.get(name) and name not in listed for name in names):
+            text = self.rendered(self.files.read() or "")
+            self._replace(config.read_plan(text), text)
+        else:
+            shown_certificates.show(self.haproxy, names, pem, authorities)
+
+    def _open(self, environments: names.Environments) -> None:
+        """Have the map as the certificates that there are allow it."""
+        if environments:
+            certified = self.files.certified()
+            self._write(self.files.names, names.render(environments, certified))
+            self._converge(names.MAP, names.entries(environments, certified))
 
     def served(self) -> Mapping[str, str]:
         return shown_certificates.fingerprints(self.files, self.haproxy) if self.haproxy.exists() else {}
@@ -195,7 +216,7 @@ class LocalEdge:
 
     # -- how it comes to be as wanted ------------------------------------------------------------------------------
 
-    def _settle(self, environments: names.Environments, headers: Headers) -> None:
+    def _settle(self, environments: names.Environments, router: RouterPlan | None = None) -> None:
         if not environments:
             self.haproxy.end()
             self.files.remove()
@@ -203,15 +224,16 @@ class LocalEdge:
         authorities = self._authorities(environments)
         self._prepare(environments, authorities)
         text = self.files.read()
-        new = config.render(self._plan(environments, text, headers), confined=self._confined)
+        new = config.render(self._plan(environments, text, router), confined=self._confined)
         listed = certificates.render(authorities)
         is_listed = self._write(self.files.list, listed)
-        self._write(self.files.names, names.render(environments))
+        certified = self.files.certified()
+        self._write(self.files.names, names.render(environments, certified))
         if text is None or config.frame(text) != config.frame(new) or not is_listed or not self.haproxy.current():
             self._replace(config.read_plan(new), new)
         elif text != new:
             self.files.write(new)
-        self._converge(names.MAP, names.entries(environments))
+        self._converge(names.MAP, names.entries(environments, certified))
         self.files.unlink({one.slot for one in environments.values()})
 
     def _prepare(self, environments: names.Environments, authorities: Mapping[str, str | None]) -> None:
@@ -221,10 +243,8 @@ class LocalEdge:
         for name, one in environments.items():
             service, _, environment = name.partition("/")
             self.files.link(one.slot, EnvironmentId(service=service, name=environment))
-            if one.names.client_ca is not None:
-                self._write(
-                    self.files.directory / certificates.authority_file(one.names.client_ca), one.names.client_ca
-                )
+        for pem in set(names.authorities(environments).values()):
+            self._write(self.files.directory / certificates.authority_file(pem), pem)
         if self.files.read(self.files.answers) is None:
             self._write(self.files.answers, "")
         if not tickets.usable(self.files.read(self.files.tickets)):
@@ -260,22 +280,22 @@ class LocalEdge:
             self.haproxy.ask(*todo)
         raise RouterError(f"cannot change the edge: it does not keep what it is told: {todo[0]!r}")
 
-    def _plan(self, environments: names.Environments, text: str | None, headers: Headers) -> config.EdgePlan:
-        """Return the plan: what it has room for never gets less while it runs."""
-        plan = config.EdgePlan(
-            http=self._settings.http_addresses, https=self._settings.https_addresses, headers=headers
-        )
+    def _plan(
+        self, environments: names.Environments, text: str | None, router: RouterPlan | None = None
+    ) -> config.EdgePlan:
+        """Return the plan, with what ``router`` needs: what it has room for never gets less while it runs."""
+        plan = config.EdgePlan(http=self._settings.http_addresses, https=self._settings.https_addresses)
+        if router is not None:
+            times_ms = (router.request_timeout_ms, router.stream_timeout_ms, router.wait_ms)
+            plan = plan.with_room(router.headers, config.silent_ms(*times_ms))
         with contextlib.suppress(RouterError):
             before = config.read_plan(text or "")
-            size = max(headers.size_bytes, before.headers.size_bytes)
-            count = max(headers.count, before.headers.count)
-            plan = replace(plan, slots=before.slots, headers=Headers(size_bytes=size, count=count))
+            plan = replace(plan.with_room(before.headers, before.silent_ms), slots=before.slots)
         needed = max((one.slot for one in environments.values()), default=0)
         slots = plan.slots
         while slots < needed:
             slots *= 2
-        clients = any(one.names.client_ca is not None for one in environments.values())
-        return replace(plan, slots=slots, clients=clients)
+        return replace(plan, slots=slots, clients=bool(names.authorities(environments)))
 
     def _environments(self) -> names.Environments:
         text = self.files.read(self.files.names)
@@ -283,12 +303,8 @@ class LocalEdge:
 
     def _authorities(self, environments: names.Environments) -> Mapping[str, str | None]:
         """Return, of each name that has a certificate, the file of what its clients' must be signed by."""
-        of_names: dict[str, str | None] = {}
-        for one in environments.values():
-            if one.names.client_ca is not None:
-                file = certificates.authority_file(one.names.client_ca)
-                of_names.update(dict.fromkeys(one.names.secure_hosts, file))
-        return {name: of_names.get(name) for name in self.files.certified()}
+        files = {name: certificates.authority_file(pem) for name, pem in names.authorities(environments).items()}
+        return {name: files.get(name) for name in self.files.certified()}
 
     def _write(self, path: Path, text: str) -> bool:
         """Have ``text`` in a file; return whether it was there already."""

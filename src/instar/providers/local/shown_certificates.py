@@ -17,7 +17,7 @@ def checked(certificate: EdgeCertificate) -> str:
     """Return a certificate and its key as one text of PEM. Raises RouterError when they don't belong together."""
     import ssl
 
-    pem = certificates.normal(certificate.chain) + certificates.normal(certificate.key)
+    pem = certificates.normal(f"{certificate.chain}\n{certificate.key}")
     try:
         with os.fdopen(os.memfd_create("certificate"), "w") as file:  # the key is on no disk but where it is kept
             file.write(pem)

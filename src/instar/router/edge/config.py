@@ -6,7 +6,7 @@ Like a router's, it says in its first line the plan that it was made from, and i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Final
 
 from instar.errors import RouterError
@@ -26,7 +26,8 @@ FEWEST_SLOTS: Final = 64
 MOST_SLOTS: Final = 4096
 _PLAN: Final = "# plan "
 _STOP_MS: Final = 24 * 3_600_000  # so long a retired HAProxy may finish what it has
-_CLIENT_MS: Final = 3_600_000  # a router decides how long a request may take; this is for who is gone without a word
+LEAST_SILENT_MS, LONGEST_SILENT_MS = 70_000, 3_600_000
+_LATER_MS: Final = 10_000  # than a router, which says why it ends a request
 _KEEP_ALIVE_MS: Final = 60_000
 
 # Source: Mozilla's "Server Side TLS" 5.7, intermediate, without what needs Diffie-Hellman parameters.
@@ -41,6 +42,8 @@ _HOST: Final = (
     "  http-request deny deny_status 405 if { method CONNECT }",
     '  http-request return status 400 content-type text/plain string "no host\\n" unless { req.fhdr(Host) -m found }',
     "  http-request set-var(txn.host) req.fhdr(Host),host_only,lower,rtrim(.)",
+    '  http-request return status 400 content-type text/plain string "no such host\\n"'
+    " unless { var(txn.host) -m reg ^([a-z0-9._-]+|\\[[0-9a-f:.]+\\])$ }",
 )
 _NONCE: Final = (
     f"  http-request set-var(txn.nonce) str(nonce),map_str({ANSWERS})",
@@ -63,13 +66,26 @@ _ENTRY: Final = (
     f"  http-request set-var(txn.entry) var(txn.key),map_beg({names.MAP}) unless known",
     '  http-request return status 404 content-type text/plain string "nothing here by that name\\n" unless known',
 )
+# A service that takes "/blog/../x", or what it is when it is decoded, for "/x" would be reached where it is not to be.
+_INSIDE: Final = (
+    r"  acl climbs path -m reg -i '(^|[/\\]|%2f|%5c)(\.|%2e){2}([/\\;]|%2f|%5c|%3b|$)'",
+    f"  http-request set-var(txn.whole) var(txn.host),concat(/),map_str({names.MAP}) if climbs",
+    f"  http-request set-var(txn.whole) str(*.),concat(,txn.host),regsub(^..[^.]*,*),concat(/),map_str({names.MAP})"
+    " if climbs !{ var(txn.whole) -m found }",
+    '  http-request return status 400 content-type text/plain string "a path without .. is asked for here\\n"'
+    " if climbs !{ var(txn.entry),strcmp(txn.whole) eq 0 }",
+)
 _CHALLENGE: Final = (
     f"  http-request set-var(txn.thumbprint) str(thumbprint),map_str({ANSWERS})",
-    "  acl challenged path -m reg ^/\\.well-known/acme-challenge/[A-Za-z0-9_-]+$",
-    "  acl secure var(txn.entry) -m beg https/",
     "  http-request return status 200 content-type text/plain lf-string"
-    ' "%[path,field(4,/)].%[var(txn.thumbprint)]" if secure challenged { var(txn.thumbprint) -m found }',
-    '  http-request return status 404 content-type text/plain string "no challenge\\n" if secure challenged',
+    ' "%[path,field(4,/)].%[var(txn.thumbprint)]" if { var(txn.entry) -m str https/challenge }'
+    " { path -m reg ^/\\.well-known/acme-challenge/[A-Za-z0-9_-]+$ } { var(txn.thumbprint) -m found }",
+)
+_NOBODYS: Final = (
+    '  http-request return status 404 content-type text/plain string "no challenge\\n"'
+    " if { var(txn.entry) -m str https/challenge }",
+    '  http-request return status 503 content-type text/plain string "nothing can be asked here by https yet\\n"'
+    " if { var(txn.entry) -m str https/closed }",
 )
 _REDIRECT: Final = (
     "  http-request redirect code 308 location {scheme}://%[var(txn.entry),field(3,/)]{port}%[pathq] if"
@@ -95,6 +111,9 @@ _BACKEND: Final = "  use_backend %[var(txn.entry),field(3,/)]"
 class EdgePlan:
     """All about the edge besides names and certificates. ``headers``: the largest heads that any service takes.
 
+    ``silent_ms``: how long a client may be silent: a little longer than any router lets it, which says so. It is also
+    how long HAProxy 2.6 waits for the handshake of a client that never sends one, and keeps a connection for it.
+
     ``clients``: some name asks clients for certificates. Then no TLS session is taken up again: one that was begun for
     a name that asks for none, or for another authority's, would be taken for a name that does.
     """
@@ -104,7 +123,16 @@ class EdgePlan:
     slots: int = FEWEST_SLOTS
     headers: Headers = Headers()
     clients: bool = False
+    silent_ms: int = field(default=LEAST_SILENT_MS, metadata=ADDED)
     form: int = field(default=1, metadata=ADDED)
+
+    def with_room(self, headers: Headers, silent_ms: int) -> EdgePlan:
+        """Return the plan with room for such heads, and for clients that are silent so long, besides what it has. It
+        never has less than usual: certificates come through the same buffers."""
+        size_bytes = max(self.headers.size_bytes, headers.size_bytes)
+        count = max(self.headers.count, headers.count)
+        wide = Headers(size_bytes=size_bytes, count=count)
+        return replace(self, headers=wide, silent_ms=max(self.silent_ms, silent_ms))
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -122,6 +150,12 @@ class EdgePlan:
         return "" if port == 80 else f":{port}"
 
 
+def silent_ms(answer_ms: int, stream_ms: int, wait_ms: int) -> int:
+    """Return how long a client of a router with those time-outs may be silent."""
+    longest_ms = max(answer_ms, stream_ms, wait_ms) + _LATER_MS
+    return min(max(longest_ms, LEAST_SILENT_MS), LONGEST_SILENT_MS)
+
+
 def variables(plan: EdgePlan) -> tuple[str, ...]:
     """Return the names of the variables that hold the descriptors of its addresses, in their order."""
     return tuple(f"{LISTEN}{index}" for index, _ in enumerate(plan.addresses))
@@ -134,9 +168,9 @@ def render(plan: EdgePlan, *, confined: bool) -> str:
     """
     _require(plan)
     numbered = list(zip(variables(plan), plan.addresses, strict=True))
-    lines = [f"{_PLAN}{canonical(plan).decode()}", *_global(plan, confined), *_DEFAULTS]
+    lines = [f"{_PLAN}{canonical(plan).decode()}", *_global(plan, confined), *_defaults(plan)]
     lines += ["frontend http", *(f'  bind "fd@${{{name}}}" # {where}' for name, where in numbered[: len(plan.http)])]
-    lines += [*_HOST, *_NONCE, *_ENTRY, *_CHALLENGE, _TO_HTTPS.format(port=plan.https_port)]
+    lines += [*_HOST, *_NONCE, *_ENTRY, *_INSIDE, *_CHALLENGE, *_NOBODYS, _TO_HTTPS.format(port=plan.https_port)]
     lines += [
         *_redirects(plan),
         *headers.rules_of_the_edge(),
@@ -149,7 +183,9 @@ def render(plan: EdgePlan, *, confined: bool) -> str:
         *_SNI,
         *(_NOT_RESUMED if plan.clients else ()),
         *_ENTRY,
+        *_INSIDE,
         *_NOT_SECURE,
+        *_NOBODYS,
         *_redirects(plan),
         *headers.rules_of_the_edge(),
         *_CLIENT,
@@ -178,23 +214,24 @@ def read_plan(text: str) -> EdgePlan:
         ) from error
 
 
-_DEFAULTS: Final = (
-    "defaults",
-    "  mode http",
-    "  timeout connect 2s",
-    f"  timeout client {_CLIENT_MS}ms",
-    f"  timeout server {_STOP_MS}ms",
-    "  timeout client-fin 30s",
-    "  timeout server-fin 30s",
-    f"  timeout tunnel {_STOP_MS}ms",
-    "  timeout http-request 10s",
-    f"  timeout http-keep-alive {_KEEP_ALIVE_MS}ms",
-    "  option clitcpka",
-    "  http-reuse never",  # a connection to a router is one client's, who is told at its beginning
-    "  option http-restrict-req-hdr-names delete",  # but letters, digits and "-": an application may read X_Y as X-Y
-    "  option idle-close-on-response",
-    "  retries 3",
-)
+def _defaults(plan: EdgePlan) -> Sequence[str]:
+    return (
+        "defaults",
+        "  mode http",
+        "  timeout connect 2s",
+        f"  timeout client {plan.silent_ms}ms",
+        f"  timeout server {_STOP_MS}ms",
+        "  timeout client-fin 30s",
+        "  timeout server-fin 30s",
+        f"  timeout tunnel {_STOP_MS}ms",
+        "  timeout http-request 10s",
+        f"  timeout http-keep-alive {_KEEP_ALIVE_MS}ms",
+        "  option clitcpka",
+        "  http-reuse never",  # a connection to a router is one client's, who is told at its beginning
+        "  option http-restrict-req-hdr-names delete",  # but letters, digits and "-": X_Y may be read as X-Y
+        "  option idle-close-on-response",
+        "  retries 3",
+    )
 
 
 def _global(plan: EdgePlan, confined: bool) -> Iterator[str]:
@@ -242,3 +279,5 @@ def _require(plan: EdgePlan) -> None:
         raise RouterError(f"cannot configure the edge: it cannot pass requests to {plan.slots} environments")
     if not (0 < plan.headers.size_bytes <= headers.LARGEST_BYTES and 0 < plan.headers.count <= headers.MOST):
         raise RouterError("cannot configure the edge: no heads can be as large as that")
+    if not LEAST_SILENT_MS <= plan.silent_ms <= LONGEST_SILENT_MS:
+        raise RouterError(f"cannot configure the edge: no client may be silent for {plan.silent_ms} ms")

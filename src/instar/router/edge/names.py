@@ -1,21 +1,25 @@
 """Which environment's router a request goes to, by its name: a map of HAProxy's, changed while it runs. Pure.
 
-``names.map`` is what HAProxy reads when it starts. Its first line says, in a comment, which environments there are;
-all other lines follow from it::
+``names.map`` is what HAProxy reads when it starts. Its first lines say, in comments, which environments there are; all
+others follow from them::
 
-    # environments {"shop/production": {"slot": 7, …}}
+    # environments {"shop/production": {"slot": 7, …
+    # …}}
     shop.example/ https/to/e7/15552000
+    shop.example/.well-known/acme-challenge/ https/challenge
     shop.example/api/ https/to/e9/0
     www.shop.example/ https/redirect/shop.example
 
 A key is a name and the path that requests are below; of several the longest counts. A slot is a backend that HAProxy
-has from its beginning, so that an environment that comes needs no other HAProxy.
+has from its beginning, so that an environment that comes needs no other HAProxy. Of a line longer than its buffer
+HAProxy would read each further part as an entry, so none is.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -27,10 +31,12 @@ from instar.model.environment import HostNames
 MAP: Final = "names.map"
 ENTRY: Final = (  # the allow-list of what may be in a line, and on the socket
     r"(?:\*\.)?[a-z0-9][a-z0-9.-]{0,252}/(?:[A-Za-z0-9._~-]{1,256}/)*",
-    r"(?:https?/to/e[1-9][0-9]{0,3}/[0-9]{1,10}|https?/redirect/[a-z0-9][a-z0-9.-]{0,252})",
+    r"(?:https?/to/e[1-9][0-9]{0,3}/[0-9]{1,10}|https?/redirect/[a-z0-9][a-z0-9.-]{0,252}|https/(?:challenge|closed))",
 )
+CHALLENGES: Final = ".well-known/acme-challenge"
 
-_FIRST: Final = "# environments "
+_FIRST, _MORE = "# environments ", "# "
+_WIDTH: Final = 4_000  # HAProxy reads no line of more than 16,383 bytes as one
 _LINE = re.compile(rf"({ENTRY[0]}) ({ENTRY[1]})", re.ASCII)
 
 
@@ -63,7 +69,7 @@ def settled(environments: Environments, environment: str, names: HostNames, expe
     wanted = {site for one in others.values() for site in one.expected} | set(expected)
     had = () if before is None else (*before.names.sites, *before.leaving.sites)
     left = [site for site in had if site in wanted and site not in names.sites]
-    leaving = HostNames() if before is None else _together(before.names, before.leaving).only(left)
+    leaving = HostNames() if before is None else _together(before.names.only(left), before.leaving.only(left))
     slot = _free_slot(others) if before is None else before.slot
     gone = {name: _without(one, names.sites) for name, one in others.items()}
     own = Passed(slot=slot, names=names, expected=tuple(expected), leaving=leaving)
@@ -75,28 +81,50 @@ def without(environments: Environments, environment: str) -> Environments:
     return _tidy({name: one for name, one in environments.items() if name != environment})
 
 
-def entries(environments: Environments) -> Mapping[str, str]:
-    """Return the map: key → what is done with its requests."""
-    found: dict[str, str] = {}
+def authorities(environments: Environments) -> Mapping[str, str]:
+    """Return what the certificates of clients must be signed by, PEM, of each name of https that asks for them.
+
+    Where several environments have parts of a name, the one that has the whole of it decides; where none has, one that
+    asks does.
+    """
+    of_whole: dict[str, str | None] = {}
+    of_parts: dict[str, str] = {}
     for one in environments.values():
         for names in (one.leaving, one.names):
-            found.update(_entries(names, one.slot))
+            for host in names.secure_hosts:
+                if host in names.https or host in names.redirect:
+                    of_whole[host] = names.client_ca
+                elif names.client_ca is not None:
+                    of_parts.setdefault(host, names.client_ca)
+    return {host: found for host, found in {**of_parts, **of_whole}.items() if found is not None}
+
+
+def entries(environments: Environments, certified: Collection[str]) -> Mapping[str, str]:
+    """Return the map: key → what is done with its requests. ``certified``: the names that have a certificate."""
+    found: dict[str, str] = {}
+    asked = authorities(environments)
+    for one in environments.values():
+        for names in (one.leaving, one.names):
+            found.update(_entries(names, one.slot, _closed(names, asked, certified)))
     return dict(sorted(found.items()))
 
 
-def render(environments: Environments) -> str:
+def render(environments: Environments, certified: Collection[str]) -> str:
     """Return the file. Raises RouterError for anything that may not stand in it."""
-    lines = [f"{key} {value}" for key, value in entries(environments).items()]
+    lines = [f"{key} {value}" for key, value in entries(environments, certified).items()]
     for line in lines:
         if not _LINE.fullmatch(line):
             raise RouterError(f"cannot pass requests by name: {line!r} is no entry of the map")
-    return "\n".join([_FIRST + canonical(environments).decode(), *lines]) + "\n"
+    said = canonical(environments).decode()
+    more = (said[at : at + _WIDTH] for at in range(_WIDTH, len(said), _WIDTH))
+    return "\n".join([_FIRST + said[:_WIDTH], *(_MORE + part for part in more), *lines]) + "\n"
 
 
 def read(text: str) -> Environments:
     """Read what :func:`render` wrote. Raises RouterError."""
+    lines = itertools.takewhile(lambda line: line.startswith(_MORE), text.split("\n"))
     try:
-        found = parse(text.partition("\n")[0].removeprefix(_FIRST))
+        found = parse("\n".join(lines).removeprefix(_FIRST).replace(f"\n{_MORE}", ""))
         return {str(name): from_json(Passed, one) for name, one in found.items()}
     except (ValueError, AttributeError) as error:
         raise RouterError(
@@ -105,17 +133,36 @@ def read(text: str) -> Environments:
         ) from error
 
 
-def _entries(names: HostNames, slot: int) -> Iterator[tuple[str, str]]:
+def _closed(names: HostNames, asked: Mapping[str, str], certified: Collection[str]) -> Collection[str]:
+    """Return those hosts of ``names`` that nobody reaches: another authority's clients would be let in, or, as long as
+    a name has no certificate of its own, whoever a wildcard lets in."""
+    return {
+        host
+        for host in names.secure_hosts
+        if (host in asked and host not in certified) or names.client_ca not in (None, asked.get(host))
+    }
+
+
+def _entries(names: HostNames, slot: int, closed: Collection[str]) -> Iterator[tuple[str, str]]:
     secure = {site.partition("/")[0] for site in names.https}
     for source, to in names.redirect.items():
         yield f"{source}/", f"{'https' if to in secure else 'http'}/redirect/{to}"
     for site in names.http:
         yield f"{site}/", f"http/to/{backend(slot)}/0"
     for site in names.https:
-        yield f"{site}/", f"https/to/{backend(slot)}/{(names.hsts_ms or 0) // 1000}"
+        to = f"https/to/{backend(slot)}/{(names.hsts_ms or 0) // 1000}"
+        yield f"{site}/", "https/closed" if site.partition("/")[0] in closed else to
+    for host in names.secure_hosts:
+        if not host.startswith("*."):
+            yield f"{host}/{CHALLENGES}/", "https/challenge"
 
 
 def _together(one: HostNames, other: HostNames) -> HostNames:
+    """Return both; the first alone where clients of the other need certificates of another authority."""
+    if not one.sites:
+        return other
+    if other.client_ca != one.client_ca:
+        return one
     return replace(
         one, http=one.http + other.http, https=one.https + other.https, redirect={**other.redirect, **one.redirect}
     )

@@ -63,10 +63,10 @@ def _names(edge: LocalEdge) -> Iterator[Finding]:
         yield _finding(f"edge: {names.MAP}", _WRITTEN, _GONE)
         return
     environments = names.read(text)
-    expected = names.render(environments)
+    expected = names.render(environments, edge.files.certified())
     if text != expected:
         yield changed_line(f"edge: {names.MAP}", expected, text)
-    yield from _map(edge, names.MAP, names.entries(environments))
+    yield from _map(edge, names.MAP, names.entries(environments, edge.files.certified()))
     yield from _map(edge, answers.ANSWERS, answers.read(edge.files.read(edge.files.answers) or ""))
 
 
