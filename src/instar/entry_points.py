@@ -18,10 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from instar.errors import UsageError
+from instar.errors import ProviderMissing
 
 GROUP: Final = "instar.providers"
-_LINE: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)\s*=\s*([\w.]+):([\w.]+)")
+_LINE: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)\s*=\s*([\w.]+:[\w.]+)")
 
 
 def provider_names() -> tuple[str, ...]:
@@ -32,29 +32,41 @@ def provider_names() -> tuple[str, ...]:
 def find_provider(name: str) -> Any | None:
     """Return what the entry point of a provider names (a ``providers.package.ProviderPackage``); None: there is none.
 
-    Raises UsageError when it cannot be had.
+    Raises ProviderMissing when it cannot be had, or several packages say that they are it.
     """
     found = _declared(tuple(sys.path)).get(name)
     if found is None:
         return None
-    module, attribute = found
+    if len(found) > 1:
+        listed = ", ".join(f"{file.parent.name} ({target})" for target, file in found.items())
+        raise ProviderMissing(
+            f"cannot use provider '{name}': several packages have one of that name: {listed}",
+            hint="uninstall all but one of them, from the virtual environment that Instar is in",
+        )
+    ((target, _),) = found.items()
+    module, _, attribute = target.partition(":")
     try:
         return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"cannot use provider '{name}', which '{module}:{attribute}' is to be: {error}") from error
+    except Exception as error:  # whatever a package of somebody else's does when it is imported
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ProviderMissing(
+            f"cannot use provider '{name}', which '{target}' is to be: {cause:.300}",
+            hint="mend that package, or uninstall it from the virtual environment that Instar is in",
+        ) from error
 
 
 @functools.cache
-def _declared(path: Sequence[str]) -> Mapping[str, tuple[str, str]]:
-    """Return module and attribute of each by name. Who comes first on the path has the name, as with imports.
+def _declared(path: Sequence[str]) -> Mapping[str, Mapping[str, Path]]:
+    """Return of each name what is declared for it, and in which file, as it comes on the path: more than one where
+    packages differ about it. One and the same that is found twice is one.
 
     What is installed later is found by the next process, as with imports.
     """
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, dict[str, Path]] = {}
     for folder in dict.fromkeys(path):
         for file in _files(Path(folder or ".")):
             for name, target in _entries(file.read_text("utf-8", "replace")):
-                found.setdefault(name, target)
+                found.setdefault(name, {}).setdefault(target, file)
     return found
 
 
@@ -68,7 +80,7 @@ def _files(folder: Path) -> Iterator[Path]:
             yield file
 
 
-def _entries(text: str) -> Iterator[tuple[str, tuple[str, str]]]:
+def _entries(text: str) -> Iterator[tuple[str, str]]:
     if GROUP not in text:
         return
     inside = False
@@ -76,4 +88,4 @@ def _entries(text: str) -> Iterator[tuple[str, tuple[str, str]]]:
         if line.startswith("["):
             inside = line == f"[{GROUP}]"
         elif inside and (match := _LINE.fullmatch(line)):
-            yield match[1], (match[2], match[3])
+            yield match[1], match[2]

@@ -6,6 +6,7 @@ transient where it is raised.
 
 InstarError
 ├── UsageError               64  the words on the command line don't fit
+│   └── ProviderMissing          a provider is not installed here, or its package is of no use
 ├── ComponentMissing         69  a program or kernel feature is not here
 ├── EnvironmentBusy        ~ 75  another loop holds the environment
 ├── NotRoot                   1  the operation needs root
@@ -75,6 +76,10 @@ class InstarError(Exception):
 class UsageError(InstarError):
     code = "usage"
     exit_status = 64
+
+
+class ProviderMissing(UsageError):
+    code = "provider-missing"
 
 
 class ComponentMissing(InstarError):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pwd
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instar import durable
 from instar.cancellation import Cancellation
 from instar.entry_points import find_provider, provider_names
-from instar.errors import EnvironmentBusy, HostError, InstarError, LedgerDamaged, NotRoot, UsageError
+from instar.errors import EnvironmentBusy, HostError, InstarError, LedgerDamaged, NotRoot, ProviderMissing, UsageError
 from instar.model.progress import Progress, Report
 from instar.model.state import ROOTS_STATE, StateDirectory
 
@@ -55,7 +57,9 @@ class MachineWorkspace:
 
         self._require_own_state()
         if self._shared_ledger is not None:
-            return Ledger(self._shared_ledger, actor=self.actor)
+            from instar.definition.kept import require_kept
+
+            return Ledger(self._shared_ledger, actor=self.actor, check=require_kept)
         self._require_not_lost()
         self._require_nobody_on_an_older_one()
         return Ledger(self.state.ledger, actor=self.actor)
@@ -180,7 +184,7 @@ class MachineWorkspace:
         return self.machine if self.provider_package(provider).traits.of_one_machine else None
 
     def provider(self, name: str) -> Provider:
-        """Return the provider called ``name``. Raises UsageError when there is none."""
+        """Return the provider called ``name``. Raises ProviderMissing when there is none."""
         if name not in self._providers:
             package = self.provider_package(name)
             if package.traits.needs_root and os.geteuid() != 0:
@@ -189,6 +193,7 @@ class MachineWorkspace:
                     hint="ask again with sudo",
                 )
             self.ledger  # noqa: B018  a mark without a ledger is taken for a lost ledger
+            self.state_id  # noqa: B018  once anything is made, whoever made it, a missing one is taken for lost
             self._providers[name] = package.open(self)
         return self._providers[name]
 
@@ -196,18 +201,25 @@ class MachineWorkspace:
         return self.ledger.provider_records(provider, self.machine)
 
     def provider_package(self, name: str) -> ProviderPackage:
-        """Return what is known of a provider before it is opened. Raises UsageError when there is none."""
+        """Return what is known of a provider before it is opened. Raises ProviderMissing when there is none."""
         found: ProviderPackage | None = find_provider(name)
         if found is None:
             known = ", ".join(f"'{one}'" for one in provider_names()) or "none"
-            raise UsageError(
+            raise ProviderMissing(
                 f"cannot find provider '{name}': installed here: {known}",
-                hint="a provider is a package beside Instar, found by its entry point: docs/providers.md",
+                hint=f"install its package again beside Instar, into {sys.prefix}: docs/providers.md",
             )
         return found
 
-    def _packages(self) -> Iterator[ProviderPackage]:
-        return map(self.provider_package, provider_names())
+    def _components_of(self, name: str) -> tuple[Component, ...]:
+        """Return what a provider needs; of a package that is of no use, that it isn't."""
+        from instar.model.component import Component
+
+        try:
+            return self.provider_package(name).components()
+        except ProviderMissing as error:
+            use, get = f"runs what names 'provider: {name}'", " → ".join(filter(None, (error.message, error.hint)))
+            return (Component(name=f"provider {name}", purpose=use, found=None, get=get),)
 
     def components(self) -> tuple[Component, ...]:
         """Return every component that some room or provider stands on."""
@@ -216,12 +228,16 @@ class MachineWorkspace:
         from instar.fetch.components import components as fetch
 
         own = as_component(machine_file(self._environ), self.machine_settings)
-        provided = (one for package in self._packages() for one in package.components())
+        provided = (one for name in provider_names() for one in self._components_of(name))
         return (*provided, *fetch(), *certificates(), own, self._ledger_component())
 
     def warnings(self) -> tuple[str, ...]:
         """Return what on this machine will get in the way of instances. Makes nothing."""
-        return tuple(one for package in self._packages() for one in package.warnings(self))
+        found: list[str] = []
+        for name in provider_names():
+            with contextlib.suppress(ProviderMissing):  # told among the components
+                found += self.provider_package(name).warnings(self)
+        return tuple(found)
 
     def find_state_id(self) -> str | None:
         return _find_id(self.state.id_file)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from instar.cancellation import Cancellation
-from instar.errors import UsageError
+from instar.errors import ProviderMissing
 from instar.fetch.cache import Cache
 from instar.host.filesystems.layers import LayerImages
 from instar.ledger import Ledger
@@ -61,7 +61,7 @@ class SimulatedWorkspace:
 
     def provider(self, name: str) -> Provider:
         if name != "local":
-            raise UsageError(f"cannot find provider '{name}'")
+            raise ProviderMissing(f"cannot find provider '{name}'")
         return self.simulation.provider
 
     def components(self) -> tuple[Component, ...]:

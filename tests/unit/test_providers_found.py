@@ -11,7 +11,7 @@ import pytest
 
 from instar import entry_points
 from instar.definition import json_schema, parse, reference
-from instar.errors import DefinitionError, UsageError
+from instar.errors import DefinitionError, ProviderMissing, UsageError
 from instar.model.codec import from_json, to_json
 from instar.model.environment import Settings
 from instar.workspace import MachineWorkspace
@@ -86,9 +86,46 @@ def test_a_provider_that_cannot_be_had_is_told(tmp_path: Path, monkeypatch: pyte
     declare(tmp_path, "broken", "instar_broken.nowhere:X")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(
-        UsageError, match=r"cannot use provider 'broken', which 'instar_broken.nowhere:X' is to be: No mod"
+        UsageError, match=r"cannot use provider 'broken', which 'instar_broken.nowhere:X' is to be: Mod"
     ):
         entry_points.find_provider("broken")
+
+
+def test_whatever_its_package_does_when_it_is_imported_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "instar_sick.py").write_text("raise RuntimeError('no\\nway')\n")
+    declare(tmp_path, "sick", "instar_sick:X")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ProviderMissing, match=r"cannot use provider 'sick', .* is to be: RuntimeError: no way") as told:
+        entry_points.find_provider("sick")
+    assert "uninstall it" in str(told.value.hint)
+    with pytest.raises(ProviderMissing):
+        json_schema()
+    workspace = MachineWorkspace({"INSTAR_HOME": str(tmp_path / "home")}, lambda progress: None)
+    (sick,) = (one for one in workspace.components() if one.name == "provider sick")
+    assert sick.found is None and sick.required and "RuntimeError: no way" in sick.get
+    assert any(one.name == "runc" for one in workspace.components()) and workspace.warnings() is not None
+
+
+def test_two_packages_of_one_name_are_refused_and_no_one_takes_the_place_of_local(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(tmp_path, "local", "instar_evil:X")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ProviderMissing, match=r"several packages have one of that name: .*instar_local.*instar_evil:X"):
+        entry_points.find_provider("local")
+
+
+def test_a_key_of_its_settings_that_names_no_value_is_told_as_its_package_s(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (toy / "instar_other.py").write_text(SOURCE.replace('"name"))', '"a path"))'))
+    declare(toy, "other", "instar_other:TOY")
+    monkeypatch.delitem(sys.modules, "instar_other", raising=False)
+    entry_points._declared.cache_clear()
+    with pytest.raises(
+        ProviderMissing, match="the settings that provider 'other' declares: no value is called 'a path"
+    ):
+        json_schema()
 
 
 def test_the_workspace_opens_whom_it_finds(toy: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
     """
     from instar.model.progress import Progress
     from instar.operations.ledger import which_ledger
-    from instar.operations.locks import is_here
+    from instar.operations.status import overview
     from instar.operations.status import status as look
     from instar.views.status import overview_page, status_json, status_page
 
@@ -41,19 +41,22 @@ def status(environment: str | None, file: Path, as_json: bool) -> None:
             show(status_page(found, datetime.now(UTC)))
         return
     service = service_name(file)
-    states = workspace.ledger.environments(service)
-    everything = [look(workspace, state) for state in states if is_here(workspace, state)]
+    seen = overview(workspace, service)
     for text in which_ledger(workspace):
         workspace.report(Progress(stage="ledger", text=text))
-    if workspace.ledger.shared:
-        for state in (state for state in states if not is_here(workspace, state)):
-            workspace.report(Progress(stage="other", text=f"{state.id} is on {state.machine}: ask there"))
+    for state in seen.elsewhere:
+        workspace.report(Progress(stage="other", text=f"{state.id} is on {state.machine}: ask there"))
     if as_json:
-        say_json([status_json(one) for one in everything])
-    elif everything:
-        show(overview_page(everything, datetime.now(UTC)))
-    else:
+        say_json([status_json(one) for one in seen.here])
+    elif seen.here:
+        show(overview_page(seen.here, datetime.now(UTC)))
+    elif not seen.unknown:
         before = "; what was: instar history" if workspace.ledger.history(None, last=1) else ""
         say(f"nothing is deployed{f' of {service!r}' if service else ''} now: instar deploy ENV{before}")
-    if environment is None and workspace.other_state is not None:
+    if workspace.other_state is not None:
         workspace.report(Progress(stage="root", text=workspace.other_state))
+    for name, error in seen.unknown.items():
+        text = f"{name}: nobody can tell how it is: {error}"
+        workspace.report(Progress(stage="unknown", text=text, kind="warning"))
+    if seen.unknown:
+        raise next(iter(seen.unknown.values()))

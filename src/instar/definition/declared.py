@@ -109,6 +109,8 @@ class Sections:
     def _named(self, value: Any) -> Shape:
         if isinstance(value, Shape):
             return value
+        if value not in VALUES and value not in self._about and not dataclasses.is_dataclass(value):
+            raise TypeError(f"no value is called {value!r}; there are: {', '.join(VALUES)}")
         return VALUES[value] if value in VALUES else self.of(value)
 
     def _of_hint(self, hint: Any, declared: Declaration, field: str) -> Shape:

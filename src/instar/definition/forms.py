@@ -11,9 +11,10 @@ from datetime import date
 from typing import Final
 
 from instar.definition.problems import nearest
+from instar.model import names
 from instar.model.environment import MACHINE
 
-NAME: Final = r"[a-z][a-z0-9-]{0,30}"
+NAME: Final = names.NAME.pattern
 VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 USER: Final = r"[a-z_][a-z0-9_-]{0,30}"
 BASE: Final = r"debian:[a-z][a-z0-9-]{0,39}"

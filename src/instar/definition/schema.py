@@ -14,6 +14,7 @@ from instar.definition import rollout_rules, rules
 from instar.definition.declared import About, Sections
 from instar.definition.section import Key
 from instar.entry_points import find_provider, provider_names
+from instar.errors import ProviderMissing
 from instar.model import definition as model
 from instar.model import environment
 from instar.model.codec import to_json
@@ -100,7 +101,14 @@ def _section_of(name: str, settings: type[Any]) -> Key:
     def make(**values: Any) -> Any:
         return to_json(settings(**values))
 
-    section = Sections({settings: About(make=make)}).of(settings)
+    try:
+        section = Sections({settings: About(make=make)}).of(settings)
+        section.keys  # noqa: B018  what its package declares is read here, and not in the middle of a definition
+    except Exception as error:  # whatever somebody else's package has in the place of a declaration
+        raise ProviderMissing(
+            f"cannot read the settings that provider '{name}' declares: {error}",
+            hint="mend that package, or uninstall it: docs/providers.md says how keys are declared",
+        ) from error
     about = f"Settings of the provider `{name}`, for an environment of it."
     return Key(name, section, about, field="provider_settings", default=None)
 

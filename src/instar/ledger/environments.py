@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from instar.errors import NotFound, Refused
+from instar.errors import LedgerDamaged, NotFound, Refused
 from instar.ledger.events import Events
-from instar.ledger.rows import state_value
+from instar.ledger.rows import Check, environment_value, held_against, state_value
 from instar.ledger.session import Row, Session
 from instar.model.codec import canonical, parse, to_json
 from instar.model.environment import Settings
@@ -52,6 +53,7 @@ _SET_PROVABLE = "UPDATE environments SET provable_from = :seq WHERE id = :id"
 _LEFT = "SELECT DISTINCT service, environment FROM environments WHERE machine = :machine AND removed_at IS NOT NULL"
 _SET_MACHINE = "UPDATE environments SET machine = :machine WHERE id = :id"
 _SET_MAINTENANCE = "UPDATE environments SET maintenance = :maintenance WHERE id = :id"
+_CHECKED_AT_MOST = 4096
 _COUNT_ANEW = "UPDATE environments SET counted_since = :now WHERE id = :id"
 
 
@@ -75,18 +77,43 @@ def elsewhere(environment: EnvironmentId, machine: str) -> Refused:
 class Environments:
     """Which environments there are."""
 
-    def __init__(self, session: Session, events: Events) -> None:
+    def __init__(self, session: Session, events: Events, check: Check) -> None:
         self._session = session
         self._events = events
+        self._check = check
+        self._checked = set[tuple[str, str, str]]()  # what rows said that was held against it
 
     def environments(self, service: str | None = None) -> tuple[EnvironmentState, ...]:
-        """Return all environments (of ``service``), by name."""
-        rows = self._session.rows(_OF_SERVICE, service=service) if service else self._session.rows(_ALL)
-        return tuple(state_value(row) for row in rows)
+        """Return all environments (of ``service``), by name. Raises LedgerDamaged when one of them can't be read."""
+        return tuple(self._value(row) for row in self._rows(service))
+
+    def readable(self, service: str | None = None) -> tuple[tuple[EnvironmentState, ...], Mapping[str, LedgerDamaged]]:
+        """Return those of them that can be read, and of each other one, by SERVICE/ENV, why not."""
+        found, damaged = list[EnvironmentState](), dict[str, LedgerDamaged]()
+        for row in self._rows(service):
+            try:
+                found.append(self._value(row))
+            except LedgerDamaged as error:
+                damaged[f"{row['service']}/{row['environment']}"] = error
+        return tuple(found), damaged
+
+    def _value(self, row: Row) -> EnvironmentState:
+        state = state_value(row)
+        said = (row["settings"], row["names"] or "", row["stage"] or "")
+        if said not in self._checked:
+            before = state.rollout.stage.settings_before if state.rollout else None
+            held_against(self._check, str(state.id), state.settings, state.names, *([before] if before else ()))
+            if len(self._checked) >= _CHECKED_AT_MOST:
+                self._checked.clear()
+            self._checked.add(said)
+        return state
+
+    def _rows(self, service: str | None) -> Sequence[Row]:
+        return self._session.rows(_OF_SERVICE, service=service) if service else self._session.rows(_ALL)
 
     def find_environment(self, environment: EnvironmentId) -> EnvironmentState | None:
         row = self._session.row(_ONE, service=environment.service, environment=environment.name)
-        return state_value(row) if row else None
+        return self._value(row) if row else None
 
     def get_environment(self, environment: EnvironmentId) -> EnvironmentState:
         """Raises NotFound, which names the environments there are, the nearest first."""
@@ -153,7 +180,7 @@ class Environments:
     def left(self, machine: str) -> frozenset[EnvironmentId]:
         """Return those that were on ``machine`` once; they may be there again, or on another."""
         rows = self._session.rows(_LEFT, machine=machine)
-        return frozenset(EnvironmentId(service=row["service"], name=row["environment"]) for row in rows)
+        return frozenset(environment_value(row) for row in rows)
 
     def set_maintenance(self, environment: EnvironmentId, *, on: bool, page: str | None) -> Maintenance:
         """Write whether requests of ``environment`` are answered with a page from now on, and with which (None: the
@@ -181,7 +208,7 @@ class Environments:
 
         with self._events.transaction():
             for row in self._session.rows(_UNPROVABLE):
-                environment = EnvironmentId(service=row["service"], name=row["environment"])
+                environment = environment_value(row)
                 tables = read_tables(self._session.engine, row["id"], open_only=True)
                 event = self._events.record(Checkpoint(tables=tables), environment)
                 self._session.write(_SET_PROVABLE, id=row["id"], seq=event.seq)
@@ -219,7 +246,7 @@ class Environments:
     def _no_environment(self, environment: EnvironmentId) -> NotFound:
         from difflib import get_close_matches  # only here: its import is slow
 
-        known = [str(state.id) for state in self.environments()]
+        known = [str(state.id) for state in self.readable()[0]]
         near = get_close_matches(str(environment), known, n=1)
         ask = f"did you mean {near[0]}? " if near else ""
         hint = f"{ask}there are: {', '.join(near + [name for name in known if name not in near])}"

@@ -15,6 +15,8 @@ from instar.ledger.releases import Releases
 from instar.ledger.rows import (
     INSTANCE,
     ending_value,
+    environment_value,
+    instance_id_value,
     instance_value,
     instance_values,
     record_value,
@@ -171,21 +173,20 @@ class Instances:
     def instance_names(self, environment: EnvironmentId) -> tuple[str, ...]:
         """Return the ids of all instances that ``environment`` ever had, oldest first; of removed ones too."""
         rows = self._session.rows(_EVER, service=environment.service, environment=environment.name)
-        return tuple(row["id"] for row in rows)
+        return tuple(instance_id_value(row, environment) for row in rows)
 
     def instance_releases(self, environment: EnvironmentId) -> tuple[tuple[str, int], ...]:
         """Return (id, release) of all instances of the present ``environment`` there ever were."""
         present = self._environments.find_row(environment)
         if present is None:
             return ()
-        return tuple((row["id"], row["release"]) for row in self._session.rows(_RELEASE_OF, environment=present["id"]))
+        rows = self._session.rows(_RELEASE_OF, environment=present["id"])
+        return tuple((instance_id_value(row, environment), row["release"]) for row in rows)
 
     def instances_of_removed(self) -> tuple[tuple[str, EnvironmentId, str], ...]:
         """Return (provider, environment, id) of all instances of environments that are removed."""
-        return tuple(
-            (row["provider"], EnvironmentId(service=row["service"], name=row["environment"]), row["id"])
-            for row in self._session.rows(_OF_REMOVED)
-        )
+        found = ((row, environment_value(row)) for row in self._session.rows(_OF_REMOVED))
+        return tuple((row["provider"], of, instance_id_value(row, of)) for row, of in found)
 
     def provider_records(self, provider: str, machine: str) -> tuple[tuple[Instance, Mapping[str, Any]], ...]:
         """Return what an older Instar wrote here of ``provider``'s instances on ``machine``, for it to take over: of

@@ -23,7 +23,7 @@ from instar.ledger.names import NameClaims
 from instar.ledger.notices import NoticeClaims
 from instar.ledger.releases import Releases
 from instar.ledger.rollouts import Rollouts
-from instar.ledger.rows import time_text
+from instar.ledger.rows import Check, time_text
 from instar.ledger.schema import latest
 from instar.ledger.secrets import Secrets
 from instar.ledger.session import Session
@@ -49,16 +49,22 @@ class Ledger:
     """
 
     def __init__(
-        self, address: Path | str | Session, *, actor: str, clock: Callable[[], datetime] | None = None
+        self,
+        address: Path | str | Session,
+        *,
+        actor: str,
+        clock: Callable[[], datetime] | None = None,
+        check: Check = lambda value: None,
     ) -> None:
         """Open the ledger at ``address``: a file (made when there is none), or postgresql://…; or take an open session.
 
-        ``actor`` is who acts, ``clock`` gives aware times; without one it is the engine's.
+        ``actor`` is who acts, ``clock`` gives aware times; without one it is the engine's. ``check`` raises ValueError
+        for settings and configurations that no definition can have said, where others write the ledger too.
 
         Raises LedgerNewer, LedgerDamaged (a quick look only, :meth:`verify` looks at everything), LedgerError.
         """
         session = address if isinstance(address, Session) else Session(_open(address))
-        self._take(session, actor, Clock(session, clock), _leases(session, address))
+        self._take(session, actor, Clock(session, clock), _leases(session, address), check)
         with contextlib.suppress(
             LedgerError
         ):  # one that can only be read is read, and stays unprovable until it is not
@@ -67,14 +73,14 @@ class Ledger:
     def acting_as(self, actor: str) -> Ledger:
         """Return the same ledger, open as it is, as ``actor`` writes it."""
         view = object.__new__(type(self))
-        view._take(self.session, actor, self._clock, self.leases)
+        view._take(self.session, actor, self._clock, self.leases, self._check)
         return view
 
-    def _take(self, session: Session, actor: str, clock: Clock, leases: Leases | None) -> None:
-        self.session, self.leases, self._clock = session, leases, clock
+    def _take(self, session: Session, actor: str, clock: Clock, leases: Leases | None, check: Check) -> None:
+        self.session, self.leases, self._clock, self._check = session, leases, clock, check
         self._events = events = Events(session, actor, clock, leases)
-        self._environments = environments = Environments(session, events)
-        releases = Releases(session, events, environments)
+        self._environments = environments = Environments(session, events, check)
+        releases = Releases(session, events, environments, check)
         rollouts = Rollouts(session, events, environments, releases)
         instances = Instances(session, events, environments, releases)
         tasks = Tasks(session, events, environments, releases, instances)
@@ -82,17 +88,15 @@ class Ledger:
         self.transaction = events.transaction
         self.now = clock.now
         self.record, self.history, self.events_after = events.record, events.history, events.after
-        self.environments, self.find_environment = environments.environments, environments.find_environment
+        self.environments, self.readable_environments = environments.environments, environments.readable
+        self.find_environment = environments.find_environment
         self.get_environment, self.save_settings = environments.get_environment, environments.save_settings
         self.set_alarm, self.set_project = environments.set_alarm, environments.set_project
         self.set_machine, self.set_maintenance = environments.set_machine, environments.set_maintenance
         self.left = environments.left
         self.names = NameClaims(session, events, environments)
-        self.add_release, self.releases, self.get_release = (
-            releases.add_release,
-            releases.releases,
-            releases.get_release,
-        )
+        self.add_release, self.get_release = releases.add_release, releases.get_release
+        self.releases = releases.releases
         self.recent, self.pinned, self.set_pinned = releases.recent, releases.pinned, releases.set_pinned
         self.set_active = releases.set_active
         self.begin_rollout, self.end_rollout = rollouts.begin_rollout, rollouts.end_rollout

@@ -53,7 +53,7 @@ class NameClaims:
     ) -> dict[str, EnvironmentId]:
         """Return the names of ``names`` that others on the same machine have or expect, with whose they are."""
         found = {}
-        for other in self._others(environment, machine):
+        for other in self._others(environment, machine) if names else ():
             theirs = {*other.names.held, *other.names.expected}
             found.update({name: other.id for name in names if name in theirs})
         return found

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from instar.errors import NotFound
 from instar.ledger.environments import Environments
 from instar.ledger.events import NO_LIMIT, Events
-from instar.ledger.rows import release_value
-from instar.ledger.session import Session
+from instar.ledger.rows import Check, held_against, release_value
+from instar.ledger.session import Row, Session
 from instar.model.codec import canonical
 from instar.model.digest import Digest
 from instar.model.happenings import ReleaseMade, ReleasePinned, ReleaseUnpinned, TrafficShifted
@@ -38,10 +38,12 @@ _PIN = "UPDATE releases SET pinned = :pinned WHERE environment = :environment AN
 class Releases:
     """What was released, and which release has the traffic."""
 
-    def __init__(self, session: Session, events: Events, environments: Environments) -> None:
+    def __init__(self, session: Session, events: Events, environments: Environments, check: Check) -> None:
         self._session = session
         self._events = events
         self._environments = environments
+        self._check = check
+        self._checked = set[str]()  # digests of configurations
 
     def add_release(self, environment_id: EnvironmentId, image: Digest, configuration: Configuration) -> Release:
         """Write the next release of ``environment_id``. Its number was never used before, not even before a
@@ -71,7 +73,7 @@ class Releases:
         if row is None:
             return ()
         rows = self._session.rows(_ALL, environment=row["id"], last=NO_LIMIT if last is None else last)
-        return tuple(release_value(found, environment) for found in rows)
+        return tuple(self._value(found, environment) for found in rows)
 
     def recent(self, environment: EnvironmentId, count: int) -> tuple[Release, ...]:
         """Return the ``count`` releases that ran well and had the traffic last, the latest first."""
@@ -79,14 +81,14 @@ class Releases:
         if row is None:
             return ()
         rows = self._session.rows(_RECENT, environment=row["id"], count=count)
-        return tuple(release_value(found, environment) for found in rows)
+        return tuple(self._value(found, environment) for found in rows)
 
     def pinned(self, environment: EnvironmentId) -> tuple[Release, ...]:
         """Return the releases that are kept until somebody unpins them, newest first."""
         row = self._environments.find_row(environment)
         if row is None:
             return ()
-        return tuple(release_value(found, environment) for found in self._session.rows(_PINNED, environment=row["id"]))
+        return tuple(self._value(found, environment) for found in self._session.rows(_PINNED, environment=row["id"]))
 
     def get_release(self, environment_id: EnvironmentId, number: int) -> Release:
         """Raises NotFound, which names those there are; LedgerDamaged when what is written is not what was released."""
@@ -94,7 +96,7 @@ class Releases:
         row = self._session.row(_ONE, environment=environment, number=number)
         if row is None:
             raise self._no_release(environment, environment_id, number)
-        return release_value(row, environment_id)
+        return self._value(row, environment_id)
 
     def set_pinned(self, environment_id: EnvironmentId, number: int, pinned: bool) -> Release:
         """Write that a release is kept whatever ``keep`` says, or no longer. Nothing when it is so already."""
@@ -135,6 +137,13 @@ class Releases:
             names = None if instances is None else tuple(instances)
             shifted = TrafficShifted(source=old, instances=names, reason=reason)
             self._events.record(shifted, environment_id, number, image)
+
+    def _value(self, row: Row, environment: EnvironmentId) -> Release:
+        release = release_value(row, environment)
+        if row["configuration_digest"] not in self._checked:
+            held_against(self._check, str(environment), release.configuration)
+            self._checked.add(row["configuration_digest"])
+        return release
 
     def _no_release(self, environment: int, environment_id: EnvironmentId, number: int) -> NotFound:
         numbers = [str(row["number"]) for row in self._session.rows(_NUMBERS, environment=environment)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
@@ -12,6 +13,7 @@ from instar.model.codec import from_json, parse
 from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.events import Event
+from instar.model.names import NAME
 from instar.model.release import (
     Configuration,
     Ending,
@@ -28,9 +30,11 @@ from instar.model.release import (
 )
 
 Row = Any  # sqlite3.Row or a dict: both are read by column name
+Check = Callable[[Settings | Configuration | OwnNames], None]  # raises ValueError for what no definition can say
 P = ParamSpec("P")
 T = TypeVar("T")
 _YEARS = (1970, 9000)
+_NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 def _damage_known(read: Callable[P, T]) -> Callable[P, T]:
@@ -48,6 +52,18 @@ def _damage_known(read: Callable[P, T]) -> Callable[P, T]:
             ) from error
 
     return value
+
+
+def held_against(check: Check, of: str, *values: Settings | Configuration | OwnNames) -> None:
+    """Raise LedgerDamaged where one of ``values`` of SERVICE/ENV ``of`` is none that ``check`` lets pass."""
+    try:
+        for value in values:
+            check(value)
+    except ValueError as error:
+        raise LedgerDamaged(
+            f"cannot go by what the ledger says of '{of}': no definition can say so: {error}",
+            hint=f"whoever can write the ledger wrote it: see who has its role, and instar history {of}",
+        ) from error
 
 
 def time_text(at: datetime) -> str:
@@ -82,7 +98,13 @@ def event_value(row: Row) -> Event:
 @_damage_known
 def state_value(row: Row) -> EnvironmentState:
     """``row`` has the columns of environments, its settings, and those of its running rollout."""
-    environment = EnvironmentId(service=row["service"], name=row["environment"])
+    try:
+        return _state(row, environment_id(row["service"], row["environment"]))
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"'{row['service']}/{row['environment']}': {error}") from error
+
+
+def _state(row: Row, environment: EnvironmentId) -> EnvironmentState:
     settings = _settings(row["settings"])
     return EnvironmentState(
         id=environment,
@@ -139,7 +161,7 @@ def rollout_value(row: Row, environment: EnvironmentId | None = None) -> Rollout
     """``row`` has the columns of rollouts, its id as ``rollout_id``, and ``environment`` where that is not given."""
     return Rollout(
         id=row["rollout_id"],
-        environment=environment or _place(row["place"]),
+        environment=environment or environment_id(*row["place"].split("/", 1)),
         kind=row["kind"],
         source=row["source"],
         target=row["target"],
@@ -177,7 +199,7 @@ def instance_values(rows: Iterable[Row], environment: EnvironmentId) -> tuple[In
 @_damage_known
 def instance_value(row: Row) -> Instance:
     """``row`` begins with the columns of ``INSTANCE``, and has ``environment``."""
-    return _instance(_place(row["place"]), *tuple(row)[: INSTANCE.count(",") + 1])
+    return _instance(environment_id(*row["place"].split("/", 1)), *tuple(row)[: INSTANCE.count(",") + 1])
 
 
 @functools.lru_cache(maxsize=1 << 14)  # one and the same is read at every look
@@ -199,7 +221,7 @@ def _instance(
 ) -> Instance:
     """Take columns by their order: there can be thousands of rows, and names take longer."""
     return Instance(
-        id=name,
+        id=_instance_id(name, environment),
         serial=serial,
         environment=environment,
         release=release,
@@ -249,6 +271,34 @@ def _time_or_none(text: str | None) -> datetime | None:
 def _place(text: str) -> EnvironmentId:
     service, _, environment = text.partition("/")
     return EnvironmentId(service=service, name=environment)
+
+
+@functools.lru_cache(maxsize=256)
+def environment_id(service: str, environment: str) -> EnvironmentId:
+    """Return who an environment is: its names become parts of paths. Raises ValueError for what no definition says."""
+    for name in (service, environment):
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r:.60} is no name of a service or an environment")
+    return EnvironmentId(service=service, name=environment)
+
+
+@_damage_known
+def environment_value(row: Row) -> EnvironmentId:
+    """``row`` has ``service`` and ``environment``."""
+    return environment_id(row["service"], row["environment"])
+
+
+@_damage_known
+def instance_id_value(row: Row, environment: EnvironmentId) -> str:
+    """``row`` has the ``id`` of an instance of ``environment``: it becomes a part of paths."""
+    return _instance_id(row["id"], environment)
+
+
+def _instance_id(name: str, environment: EnvironmentId) -> str:
+    release, _, k = name.removeprefix(f"{environment.service}-{environment.name}-").partition("-")
+    if not (_NUMBER.fullmatch(release) and _NUMBER.fullmatch(k)):
+        raise ValueError(f"{name!r:.90} is no instance of '{environment}'")
+    return name
 
 
 @functools.lru_cache(maxsize=256)  # most releases share a configuration with the one before

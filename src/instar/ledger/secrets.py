@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from instar.ledger.environments import Environments
 from instar.ledger.events import Events
+from instar.ledger.rows import environment_value
 from instar.ledger.session import Session
 from instar.model.digest import Digest
 from instar.model.happenings import SecretKeyKnown
@@ -83,7 +84,7 @@ class Secrets:
         gone = set[Digest]()
         with self._events.transaction():
             for row in self._session.rows(_ALL):
-                environment = EnvironmentId(service=row["service"], name=row["environment"])
+                environment = environment_value(row)
                 secret = SecretName(environment, row["name"], Digest(row["digest"]))
                 if row["removed_at"] is None and secret in needed:
                     continue

@@ -25,13 +25,14 @@ from instar.control.loop import Loop, Run
 from instar.control.snapshot import Snapshot
 from instar.drift.check import Checked
 from instar.end_watch import EndWatch
-from instar.errors import Cancelled, EnvironmentBusy, InstarError, Refused
+from instar.errors import Cancelled, EnvironmentBusy, InstarError, LedgerDamaged, Refused
 from instar.model.certificate import CertificateStatus
 from instar.model.progress import Report
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.certificate_rounds import CertificateRounds
 from instar.operations.converge import clear_orphans
 from instar.operations.drift_response import DriftMemory, check_when_due, respond_to_drift
+from instar.operations.installed import installed_providers
 from instar.operations.locks import LONGEST_HOLD_S, agent_lock, agent_pid, hold_environment, is_here
 from instar.operations.privilege import require_root_for
 from instar.operations.scrub import PAUSE_S, Scrub
@@ -96,6 +97,7 @@ class Agent:
         self._listener = listener
         self._check_s = check_s
         self._tracked: dict[EnvironmentId, TrackedEnvironment] = {}
+        self._damaged: dict[str, str] = {}
         self._orphans_due = 0.0
         self._scrub = Scrub(workspace, workspace.report)
         self._scrub_due = time.monotonic() + PAUSE_S
@@ -135,11 +137,12 @@ class Agent:
             self._certificates.round()
             for tracked in self._tracked.values():
                 tracked.due = time.monotonic() + self._pass(tracked)
-        return not any(tracked.errors for tracked in self._tracked.values())
+        return not self._damaged and not any(tracked.errors for tracked in self._tracked.values())
 
     def _look_around(self) -> None:
         """Learn which environments there are, and now and then clear what dead processes left."""
-        found = self._workspace.ledger.environments()
+        found, damaged = self._workspace.ledger.readable_environments()
+        self._tell_damaged(damaged)
         states = {state.id: state for state in found if is_here(self._workspace, state)}
         for environment in self._tracked.keys() - states.keys():
             if self._tracked[environment].working is None:
@@ -153,6 +156,15 @@ class Agent:
         if time.monotonic() >= self._orphans_due:
             self._orphans_due = time.monotonic() + _ORPHANS_S
             self._clear_orphans(list(states.values()))
+
+    def _tell_damaged(self, damaged: Mapping[str, LedgerDamaged]) -> None:
+        """Tell once of environments that can't be read: they are left alone, and all others have their turn."""
+        told = {name: str(error) for name, error in damaged.items()}
+        for name, error in damaged.items():
+            if self._damaged.get(name) != told[name]:
+                service, _, environment = name.partition("/")
+                self._listener.failed(EnvironmentId(service=service, name=environment), error)
+        self._damaged = told
 
     def _clear_orphans(self, states: list[EnvironmentState]) -> None:
         for name in {state.settings.provider for state in states}:
@@ -282,8 +294,9 @@ class Agent:
 @contextlib.contextmanager
 def _alone(workspace: Workspace) -> Iterator[None]:
     """Be the only agent of this state directory inside. Raises Refused."""
-    for state in workspace.ledger.environments():
-        require_root_for(workspace, state.settings.provider, "agent")
+    states, _ = workspace.ledger.readable_environments()
+    for name in installed_providers(workspace, states):
+        require_root_for(workspace, name, "agent")
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(locks.hold(agent_lock(workspace), "the agent", inherited=False))

@@ -22,6 +22,7 @@ from instar.model.happenings import CertificateFailed, CertificateHeld
 from instar.model.machine import MachineSettings
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState
+from instar.operations.installed import installed_providers
 from instar.operations.locks import agent_pid, is_here
 from instar.operations.workspace import Workspace
 from instar.providers.base import EdgeCertificate
@@ -84,7 +85,7 @@ def settings_here(workspace: Workspace) -> Iterator[tuple[EnvironmentId, Setting
 
 
 def _here(workspace: Workspace) -> Iterator[EnvironmentState]:
-    states = workspace.ledger.environments()
+    states, _ = workspace.ledger.readable_environments()
     yield from (state for state in states if is_here(workspace, state) and not state.destroying)
 
 
@@ -96,8 +97,9 @@ def _settings_of(state: EnvironmentState) -> Iterator[Settings]:
 
 def doors_here(workspace: Workspace) -> tuple[Door, ...]:
     """Return the edges of all providers that have environments here."""
-    states = (state for state in workspace.ledger.environments() if is_here(workspace, state))
-    edges = (workspace.provider(name).edge for name in sorted({state.settings.provider for state in states}))
+    known, _ = workspace.ledger.readable_environments()
+    states = (state for state in known if is_here(workspace, state))
+    edges = (provider.edge for provider in installed_providers(workspace, states).values())
     return tuple(EdgeDoor(edge) for edge in edges if edge is not None)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from instar.control.loop import Loop
 from instar.control.report import RolloutReport
-from instar.errors import LeaseLost, LedgerError, MachineDoubled, NotFound, Refused
+from instar.errors import LeaseLost, LedgerDamaged, LedgerError, MachineDoubled, NotFound, Refused
 from instar.model.definition import Service
 from instar.model.environment import Settings
 from instar.model.outcome import RolloutOutcome
@@ -30,6 +30,18 @@ def refuse_destroying(state: EnvironmentState | None) -> None:
         raise Refused(
             f"cannot change '{state.id}': it is being destroyed",
             hint=f"finish that first: instar destroy {state.id}",
+        )
+
+
+def refuse_other_provider(state: EnvironmentState | None, settings: Settings) -> None:
+    """Raise Refused where ``settings`` name another provider than the one that runs an environment: the other would
+    know nothing of what runs, and nobody would end it."""
+    if state is not None and state.settings.provider != settings.provider:
+        was, wanted, name = state.settings.provider, settings.provider, state.id.name
+        raise Refused(
+            f"cannot move '{state.id}' from provider '{was}' to '{wanted}': what runs there is '{was}''s",
+            hint=f"deploy an environment of another name to '{wanted}', and move the traffic there; "
+            f"or: instar destroy {name}, then deploy",
         )
 
 
@@ -199,7 +211,10 @@ def _missing(report: RolloutReport) -> str | None:
 
 
 def clear_orphans(workspace: Workspace, provider: Provider) -> None:
-    """Remove what a killed process left behind and no record knows. Raises Refused where another ledger knows more."""
+    """Remove what a killed process left behind and no record knows; nothing where a record can't be read.
+
+    Raises Refused where another ledger knows more.
+    """
     from instar.operations.ledger import require_none_unread
 
     if provider.sweeps is None:
@@ -212,7 +227,12 @@ def clear_orphans(workspace: Workspace, provider: Provider) -> None:
         left = ledger.left(workspace.machine) if ledger.shared else frozenset()
         return [one.id for one in ledger.environments() if one.id not in left or is_here(workspace, one)]
 
-    names = provider.sweeps.sweep(ledger.instances, here)
+    try:
+        names = provider.sweeps.sweep(ledger.instances, here)
+    except LedgerDamaged as error:
+        text = f"what interrupted runs may have left is not cleared away: {error}"
+        workspace.report(Progress(stage="note", text=text, kind="warning"))
+        return
     if names:
         text = f"cleaned up after an interrupted run: {', '.join(names)}"
         workspace.report(Progress(stage="note", text=text, kind="warning"))

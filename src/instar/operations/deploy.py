@@ -23,6 +23,7 @@ from instar.operations.converge import (
     leave,
     refuse_destroying,
     refuse_other_protocol,
+    refuse_other_provider,
     rollout_half_way,
     start_rollout,
 )
@@ -189,6 +190,7 @@ def begin(
     provider = workspace.provider(settings.provider)
     state = workspace.ledger.find_environment(environment)
     refuse_destroying(state)
+    refuse_other_provider(state, settings)
     refuse_other_protocol(workspace, environment, configuration.service)
     refuse_what_is_missing(provider, environment, settings)
     clear_orphans(workspace, provider)

@@ -19,19 +19,19 @@ def find_environment(ledger: Ledger, word: str, service: str | None) -> Environm
         return _get(ledger, EnvironmentId(service=name, name=environment))
     if service is not None:
         return _get(ledger, EnvironmentId(service=service, name=word))
-    found = [state for state in ledger.environments() if state.id.name == word]
+    found = [state for state in ledger.readable_environments()[0] if state.id.name == word]
     if len(found) > 1:
         names = ", ".join(str(state.id) for state in found)
         raise UsageError(f"cannot tell which '{word}' is meant: {names}", hint="write SERVICE/ENV")
     if not found:
-        raise no_environment(word, [str(state.id) for state in ledger.environments()])
+        raise no_environment(word, [str(state.id) for state in ledger.readable_environments()[0]])
     return found[0]
 
 
 def _get(ledger: Ledger, environment: EnvironmentId) -> EnvironmentState:
     found = ledger.find_environment(environment)
     if found is None:
-        raise no_environment(str(environment), [str(state.id) for state in ledger.environments()])
+        raise no_environment(str(environment), [str(state.id) for state in ledger.readable_environments()[0]])
     return found
 
 

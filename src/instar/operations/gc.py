@@ -24,6 +24,7 @@ from instar.model.garbage import Collection
 from instar.model.happenings import GarbageCollected
 from instar.model.progress import Progress
 from instar.operations import recordings, retention
+from instar.operations.installed import find_provider
 from instar.operations.layers import layers_in_use
 from instar.operations.ledger import require_none_unread
 from instar.operations.locks import hold_needs, hold_store, is_here
@@ -133,7 +134,8 @@ def _needed(workspace: Workspace) -> set[Digest]:
 
 
 def _logs(workspace: Workspace, dry_run: bool) -> Iterator[str]:
-    """Remove the logs of instances of releases that are not kept; yield the instances.
+    """Remove the logs of instances of releases that are not kept; yield the instances. Those stay whose provider is not
+    installed here.
 
     Which instances there are is read first: one that is made after that is not among them, whatever it is of.
     """
@@ -141,10 +143,10 @@ def _logs(workspace: Workspace, dry_run: bool) -> Iterator[str]:
     for one in environments_with_releases(workspace.ledger):
         environment = one.state.id
         numbers = retention.with_logs(one.state, one.releases, one.present)
-        keeper = workspace.provider(one.state.settings.provider)
+        keeper = find_provider(workspace, one.state.settings.provider)
         old = (name for name, number in instances.get(environment, ()) if number not in numbers)
-        there = [name for name in old if keeper.has_log(name)]
-        if there and not dry_run:
+        there = [name for name in old if keeper is not None and keeper.has_log(name)]
+        if keeper is not None and there and not dry_run:
             keeper.forget_logs(there)
         yield from there
 
@@ -152,8 +154,8 @@ def _logs(workspace: Workspace, dry_run: bool) -> Iterator[str]:
 def _logs_of_removed(workspace: Workspace, dry_run: bool) -> Iterator[str]:
     """Remove the logs that destroyed environments left; yield the instances."""
     for provider, _, name in workspace.ledger.instances_of_removed():
-        keeper = workspace.provider(provider)
-        if keeper.has_log(name):
+        keeper = find_provider(workspace, provider)
+        if keeper is not None and keeper.has_log(name):
             if not dry_run:
                 keeper.forget_logs([name])
             yield name

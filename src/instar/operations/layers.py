@@ -9,6 +9,7 @@ from instar.errors import LedgerError, StoreError
 from instar.model.digest import Digest
 from instar.model.release import EnvironmentId
 from instar.model.status import LayerGuarantee
+from instar.operations.installed import installed_providers
 from instar.operations.workspace import Workspace
 
 
@@ -28,6 +29,5 @@ def guarantee(workspace: Workspace, environment: EnvironmentId) -> LayerGuarante
 
 def layers_in_use(workspace: Workspace) -> Iterator[Digest]:
     """Yield the diff ID of every layer that an instance stands on; each image's, and the plates that are in none."""
-    for name in {state.settings.provider for state in workspace.ledger.environments()}:
-        layers = workspace.provider(name).layers
-        yield from layers.layers_in_use() if layers is not None else ()
+    for provider in installed_providers(workspace, workspace.ledger.environments()).values():
+        yield from provider.layers.layers_in_use() if provider.layers is not None else ()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from instar import durable
+from instar.definition.kept import require_kept
 from instar.errors import Refused, UsageError
 from instar.ledger import Ledger
 from instar.ledger.copying import move, moved_to
@@ -32,14 +33,23 @@ def move_ledger(workspace: Workspace, source: str, target: str) -> int:
         why = "it is the same" if source == target else f"there is no '{source}'"
         raise UsageError(f"cannot copy the ledger: {why}")
     with contextlib.ExitStack() as held:
-        old = held.enter_context(Ledger(_address(source), actor=workspace.actor))
-        new = held.enter_context(Ledger(_address(target), actor=workspace.actor))
+        old = held.enter_context(Ledger(_address(source), actor=workspace.actor, check=require_kept))
+        new = held.enter_context(Ledger(_address(target), actor=workspace.actor, check=require_kept))
+        _require_readable(old)
         if source == str(workspace.state.ledger):
             for state in old.environments():
                 held.enter_context(hold_environment(workspace, state.id, patient=False))
         providers = {state.settings.provider for state in old.environments()}
         complete = _secrets_of(workspace) if new.shared and source == str(workspace.state.ledger) else _nothing
         return move(old, new, {name: workspace.machine_of(name) for name in providers}, complete)
+
+
+def _require_readable(ledger: Ledger) -> None:
+    """Raise LedgerDamaged where a ledger that may be somebody else's says what no definition can."""
+    ledger.instances_of_removed()
+    for state in ledger.environments():
+        ledger.releases(state.id)
+        ledger.instance_names(state.id)
 
 
 def which_ledger(workspace: Workspace) -> Iterator[str]:

@@ -15,6 +15,7 @@ from instar.model.plan import DeployPlan, PlannedChange
 from instar.model.release import Configuration, EnvironmentId, EnvironmentState
 from instar.operations.bake import plan as plan_bake
 from instar.operations.connections import cut_connections
+from instar.operations.converge import refuse_other_provider
 from instar.operations.deploy import get_declared, require_promotion
 from instar.operations.lock import is_locked
 from instar.operations.locks import require_here
@@ -100,7 +101,8 @@ def _compared(
     workspace: Workspace, loaded: Loaded, environment: Environment, image: PlannedImage, configuration: Configuration
 ) -> DeployPlan:
     environment_id = EnvironmentId(service=loaded.definition.name, name=environment.name)
-    state = workspace.ledger.find_environment(environment_id)
+    state, settings = workspace.ledger.find_environment(environment_id), Settings.of(environment)
+    refuse_other_provider(state, settings)
     active = workspace.ledger.get_release(environment_id, state.active) if state and state.active is not None else None
     changes = []
     if active is None or image.digest != active.image:
@@ -111,7 +113,6 @@ def _compared(
     release = bool(changes)
     if state is not None and not release:
         changes += _not_as_wanted(workspace, state)
-    settings = Settings.of(environment)
     after_settings = to_json(settings)
     nothing = {name: item for name, item in after_settings.items() if name != "listen"}
     changes += _differences(to_json(state.settings) if state else nothing, after_settings, "settings.")

@@ -8,13 +8,39 @@ from instar.control.endings import why_ended
 from instar.control.observe import observe
 from instar.control.snapshot import GroupView, Snapshot
 from instar.control.steps import awaited, waits_for_somebody
+from instar.errors import InstarError, LedgerDamaged, ProviderMissing
+from instar.frozen import dataclass
 from instar.model.environment import HostNames
 from instar.model.machine import EdgeSettings, MachineSettings
 from instar.model.release import EnvironmentState, Release
 from instar.model.status import EnvironmentStatus, InstanceStatus, ReleaseStatus, RolloutStatus, TaintStatus
 from instar.operations.layers import guarantee
-from instar.operations.locks import agent_pid
+from instar.operations.locks import agent_pid, is_here
 from instar.operations.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overview:
+    """All environments at a glance. ``elsewhere``: those that are on other machines; ``unknown``: SERVICE/ENV → why
+    nobody can tell how it is."""
+
+    here: tuple[EnvironmentStatus, ...]
+    elsewhere: tuple[EnvironmentState, ...]
+    unknown: Mapping[str, InstarError]
+
+
+def overview(workspace: Workspace, service: str | None) -> Overview:
+    """Return how each environment (of ``service``) is. What one can't tell keeps nobody from being told of another."""
+    states, damaged = workspace.ledger.readable_environments(service)
+    unknown, found = dict[str, InstarError](damaged), list[EnvironmentStatus]()
+    here = [state for state in states if is_here(workspace, state)]
+    for state in here:
+        try:
+            found.append(status(workspace, state))
+        except (ProviderMissing, LedgerDamaged) as error:
+            unknown[str(state.id)] = error
+    elsewhere = tuple(state for state in states if state not in here)
+    return Overview(here=tuple(found), elsewhere=elsewhere, unknown=unknown)
 
 
 def status(workspace: Workspace, environment: EnvironmentState) -> EnvironmentStatus:

@@ -15,8 +15,9 @@ class Table:
     header: Sequence[str] | None = None
 
     def lines(self) -> Iterator[str]:
-        """Yield the header, if there is one, and the rows, each as a line."""
-        cells = [self.header, *self.rows] if self.header else list(self.rows)
+        """Yield the header, if there is one, and the rows, each as a line, whatever is in its cells."""
+        rows = [[cell.replace("\n", " ") for cell in row] for row in self.rows]
+        cells = [self.header, *rows] if self.header else rows
         widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))] if cells else []
         for row in cells:
             yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
