@@ -1,5 +1,5 @@
-"""Requests through the machine's edge and a router behind it, beside nginx that does the same with TLS, all in front of
-one nginx that answers by itself. wrk asks; both are unpacked from Debian's packages, not installed."""
+"""Requests through the machine's edge and a router behind it, and through a router alone, beside what people use for
+the same (``proxies``), all in front of one nginx that answers by itself. wrk asks, over kept connections."""
 
 from __future__ import annotations
 
@@ -17,30 +17,14 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/integration")]
 
 from edge_world import SHOP, EdgeWorld, certificate  # noqa: E402
-from peer import unpack  # noqa: E402
+from proxies import Proxies, Way  # noqa: E402
 
-from free_ports import free_port  # noqa: E402
 from instar.model.environment import HostNames  # noqa: E402
 from instar.model.release import EnvironmentId  # noqa: E402
 from instar.providers.base import EdgeCertificate, Target  # noqa: E402
 
 NAME = "localhost"  # wrk takes the name of the handshake from the address
 ENVIRONMENTS, NAMES_EACH = 20, 5
-_PACKAGES = ("wrk", "libluajit-5.1-2", "libluajit-5.1-common", "nginx")
-_HEAD = """\
-daemon off; worker_processes 2; error_log /dev/null; pid {folder}/{name}.pid; events {{worker_connections 4096;}}
-http {{
-access_log off; keepalive_requests 1000000;
-client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u;
-scgi_temp_path {folder}/s;
-"""
-_ANSWER = 'server {{listen 127.0.0.1:{port} backlog=4096; location / {{return 200 "hello world hello world\\n";}}}}}}'
-_PROXY = """\
-upstream u {{server 127.0.0.1:{to}; keepalive 64;}}
-server {{listen 127.0.0.1:{port} {tls} backlog=4096; {more}
-location / {{proxy_pass http://u; proxy_http_version 1.1; proxy_set_header Connection "";
-proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr;}}}}}}
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,36 +37,30 @@ class Asked:
 
 
 class Bench:
-    """``ways`` are what is asked: name → address and the processes that answer."""
+    """``ways`` are what is asked, by name."""
 
     def __init__(self, tools: Path, folder: Path, stack: ExitStack) -> None:
-        unpack(tools, _PACKAGES, "usr/bin/wrk")
-        self._tools, self._folder, self._stack = tools / "root", folder, stack
+        self._tools = tools / "root"
         self.world = EdgeWorld(folder / "edge")
         stack.callback(self.world.provider.close, SHOP)
         made = certificate(folder, NAME)
         (folder / "chain").write_text(made.chain)
         (folder / "key").write_text(made.key)
-        last, ports = free_port(), [free_port() for _ in range(3)]
-        self._nginx("last", _ANSWER.format(port=last))
-        one = self._proxy("one", ports[0], last, tls=True)
-        behind = self._proxy("behind", ports[1], last, tls=False)
-        front = self._proxy("front", ports[2], ports[1], tls=True)
-        self._serve(made, last)
+        peers = Proxies(tools, folder, NAME, stack)
+        self._serve(made, peers.answering)
         router = [process.pid for process in self.world.router._proxy(SHOP).haproxies()]
         record = self.world.edge.files.record()
         assert record is not None
         host, port = self.world.address
         self.ways = {
-            "edge": (f"https://{NAME}:{self.world.https}/", [record.haproxy.pid, *router]),
-            "router": (f"http://{host}:{port}/", router),
-            "nginx": (f"https://{NAME}:{ports[0]}/", one),
-            "two nginx": (f"https://{NAME}:{ports[2]}/", [*front, *behind]),
+            "edge": Way(url=f"https://{NAME}:{self.world.https}/", pids=[record.haproxy.pid, *router]),
+            "router": Way(url=f"http://{host}:{port}/", pids=router),
+            **peers.ways(),
         }
 
     def ask(self, way: str, seconds: int = 3) -> Asked:
-        url, processes = self.ways[way]
-        before = sum(map(_cpu_s, processes))
+        one = self.ways[way]
+        before = sum(map(_cpu_s, one.pids))
         argv = [
             str(self._tools / "usr/bin/wrk"),
             "-t1",
@@ -91,7 +69,7 @@ class Bench:
             "--latency",
             "-H",
             f"Host: {NAME}",
-            url,
+            one.url,
         ]
         library = next((self._tools / "usr/lib").glob("*-linux-gnu"))
         done = subprocess.run(argv, env={"LD_LIBRARY_PATH": str(library)}, capture_output=True, text=True, check=True)
@@ -105,7 +83,7 @@ class Bench:
         return Asked(
             each_us=1e6 / rate,
             slowest_ms=slowest_ms,
-            cpu_us=(sum(map(_cpu_s, processes)) - before) / count * 1e6,
+            cpu_us=(sum(map(_cpu_s, one.pids)) - before) / count * 1e6,
         )
 
     def _serve(self, made: EdgeCertificate, port: int) -> None:
@@ -115,22 +93,6 @@ class Bench:
         self.world.provider._ensure(plan)
         self.world.router.attach(SHOP, [Target(name="last", address="127.0.0.1", port=port)])
         self.world.router.route(SHOP, {"last": 100})
-
-    def _proxy(self, name: str, port: int, to: int, *, tls: bool) -> list[int]:
-        more = f"ssl_certificate {self._folder}/chain; ssl_certificate_key {self._folder}/key;" if tls else ""
-        return self._nginx(name, _PROXY.format(port=port, to=to, tls="ssl" if tls else "", more=more))
-
-    def _nginx(self, name: str, rest: str) -> list[int]:
-        """Start one, and return its processes."""
-        file = self._folder / f"{name}.conf"
-        file.write_text(_HEAD.format(folder=self._folder, name=name) + rest)
-        argv = [str(self._tools / "usr/sbin/nginx"), "-p", str(self._folder), "-c", str(file)]
-        started = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
-        self._stack.callback(started.wait)
-        self._stack.callback(started.terminate)
-        time.sleep(0.5)
-        children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
-        return [started.pid, *map(int, children)]
 
 
 class Names:
