@@ -4,43 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 from collections.abc import Iterator
 
-from instar.providers.base import Target
+from accepting import Accepting
 
 
-class Sink:
+class Sink(Accepting):
     """``bodies``: the lengths of all that came whole; ``cut``: what came of those that did not."""
 
     def __init__(self) -> None:
         self.bodies: list[int] = []
         self.cut: list[int] = []
         self.asked = 0
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self._accept = threading.Thread(target=self._serve, daemon=True)
-        self._accept.start()
+        super().__init__("sink")
 
-    @property
-    def target(self) -> Target:
-        return Target(name="sink", address="127.0.0.1", port=self._listening.getsockname()[1])
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._accept.join()
-        self._listening.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
-
-    def _answer(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as stream, contextlib.suppress(ConnectionResetError):
+    def answer(self, connection: socket.socket) -> None:
+        with connection.makefile("rb") as stream:
             head = b"".join(iter(stream.readline, b"\r\n")) if stream.peek(1) else b""
             if not head or b"/healthz" in head:
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" if head else b"")

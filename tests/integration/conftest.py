@@ -1,12 +1,14 @@
-"""A real authority for the tests of certificates, and a machine that asks it."""
+"""A router of its own for each test of routers, and a real authority for those of certificates."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import acme_world
 import pytest
-from acme_world import World
+import router_world
+from body_server import Sink
 
 from pebble import Pebble, running
 from simulated.door import SimulatedDoor
@@ -31,5 +33,18 @@ def answering(door: SimulatedDoor) -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path, pebble: Pebble, door: SimulatedDoor) -> World:
-    return World(tmp_path, pebble, door)
+def world(tmp_path: Path, pebble: Pebble, door: SimulatedDoor) -> acme_world.World:
+    return acme_world.World(tmp_path, pebble, door)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[router_world.World]:
+    with router_world.world(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    made = Sink()
+    yield made
+    made.close()

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from accepting import Accepting
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, Event, RequestReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
@@ -22,48 +22,28 @@ ENDED = ("grpc-status", "0")
 PREFACE = b"PRI * HTTP/2.0"
 
 
-class EchoServer:
+class EchoServer(Accepting):
     """Answers calls; what does not begin as HTTP/2 is counted in ``refused``."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.seen: list[dict[str, str]] = []
         self.connections = self.open = self.refused = 0
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self._accepting = threading.Thread(target=self._serve, daemon=True)
-        self._accepting.start()
+        super().__init__("echo")
 
-    @property
-    def port(self) -> int:
-        return int(self._listening.getsockname()[1])
+    def answer(self, connection: socket.socket) -> None:
+        text = connection.recv(65_536)
+        if not text.startswith(PREFACE):
+            self.refused += bool(text)
+            return
+        self.connections, self.open = self.connections + 1, self.open + 1
+        try:
+            with contextlib.suppress(StreamClosedError):
+                self._echo(connection, text)
+        finally:
+            self.open -= 1
 
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._accepting.join()
-        self._listening.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
-
-    def _talk(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError, StreamClosedError):
-            text = connection.recv(65_536)
-            if not text.startswith(PREFACE):
-                self.refused += bool(text)
-                return
-            self.connections, self.open = self.connections + 1, self.open + 1
-            try:
-                self._answer(connection, text)
-            finally:
-                self.open -= 1
-
-    def _answer(self, connection: socket.socket, text: bytes) -> None:
+    def _echo(self, connection: socket.socket, text: bytes) -> None:
         speaking = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
         speaking.initiate_connection()
         while text:

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from accepting import Accepting
+
 from free_ports import free_port
 from instar.model.release import EnvironmentId
 from instar.model.state import StateDirectory
@@ -23,68 +25,47 @@ ENV = EnvironmentId(service="guestbook", name="dev")
 _hosts = (f"127.{10 + os.getpid() % 200}.{number // 250}.{number % 250 + 1}" for number in itertools.count())
 
 
-class Backend:
+class Backend(Accepting):
     """A small server that answers with its name. ``/slow`` waits until ``release`` is set; ``/echo`` shows the request;
     ``/cut`` ends in the middle of its answer, ``/none`` before it. ``healthy`` False: its checks get 500; ``ill``: they
     get that; ``failing`` True: other requests get 500, each after ``delay_s``."""
 
     def __init__(self, name: str, host: str | None = None) -> None:
-        self.name = name
         self.healthy = True
         self.ill = ""
         self.failing = False
         self.delay_s = 0.0
         self.release = threading.Event()
         self.seen: Counter[str] = Counter()
-        family = socket.AF_INET6 if host and ":" in host else socket.AF_INET
-        self._listening = socket.create_server((host or next(_hosts), 0), family=family, backlog=1024)
-        self._accept = threading.Thread(target=self._serve, daemon=True)
-        self._accept.start()
-
-    @property
-    def target(self) -> Target:
-        host, port = self._listening.getsockname()[:2]
-        return Target(name=self.name, address=host, port=port)
+        super().__init__(name, host or next(_hosts))
 
     def close(self) -> None:
         self.release.set()
-        with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._accept.join()
-        self._listening.close()
+        super().close()
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
+    def answer(self, connection: socket.socket) -> None:
+        request = b""
+        while b"\r\n\r\n" not in request:
+            part = connection.recv(65_536)
+            if not part:
                 return
-            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
-
-    def _answer(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            request = b""
-            while b"\r\n\r\n" not in request:
-                part = connection.recv(65_536)
-                if not part:
-                    return
-                request += part
-            path = request.split(b" ", 2)[1].decode()
-            self.seen[path] += 1
-            if path == "/slow":
-                self.release.wait(30)
-            if path == "/none":
-                return
-            if path == "/healthz" and self.ill:
-                connection.sendall(self.ill.encode())
-                return
-            ill = not self.healthy if path == "/healthz" else self.failing
-            if path != "/healthz":
-                time.sleep(self.delay_s)
-            status = "500 No" if ill else "200 OK"
-            body = request if path == "/echo" else self.name.encode()
-            head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body) + (9 if path == '/cut' else 0)}\r\n\r\n"
-            connection.sendall(head.encode() + body)
+            request += part
+        path = request.split(b" ", 2)[1].decode()
+        self.seen[path] += 1
+        if path == "/slow":
+            self.release.wait(30)
+        if path == "/none":
+            return
+        if path == "/healthz" and self.ill:
+            connection.sendall(self.ill.encode())
+            return
+        ill = not self.healthy if path == "/healthz" else self.failing
+        if path != "/healthz":
+            time.sleep(self.delay_s)
+        status = "500 No" if ill else "200 OK"
+        body = request if path == "/echo" else self.name.encode()
+        head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body) + (9 if path == '/cut' else 0)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
 
 
 class Client:
@@ -198,6 +179,16 @@ class World:
         self.router.attach(ENV, [one.target for one in backends])
         self.router.route(ENV, {names[0]: 100})
         return backends
+
+    def serve(self, target: Target, **changes: object) -> None:
+        """Have the router, with its one server there."""
+        self.router.ensure(self.plan(**changes))
+        self.send_to(target)
+
+    def send_to(self, target: Target, environment: EnvironmentId = ENV) -> None:
+        """Let a server have all the traffic."""
+        self.router.attach(environment, [target])
+        self.router.route(environment, {target.name: 100})
 
     def load(self, clients: int = 6) -> Load:
         return Load(self.address, clients)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from edge_world import SHOP, EdgeWorld
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ResponseReceived
-from router_world import ENV, World, until, world
+from router_world import ENV, World, until
 
 from instar.model.environment import HostNames
 from instar.model.requests import Requests
@@ -24,25 +23,6 @@ pytestmark = pytest.mark.root
 
 LARGEST = 100_000
 LIMITED = Requests(largest_body_bytes=LARGEST)
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def sink() -> Iterator[Sink]:
-    made = Sink()
-    yield made
-    made.close()
-
-
-def open_to(here: World, sink: Sink, requests: Requests = LIMITED, **changes: object) -> None:
-    here.router.ensure(here.plan(requests=requests, **changes))
-    here.router.attach(ENV, [sink.target])
-    here.router.route(ENV, {"sink": 100})
 
 
 def send(address: tuple[str, int], length: int, *heads: str) -> tuple[int, bytes]:
@@ -84,7 +64,7 @@ def send_http_2(address: tuple[str, int], length: int, *heads: tuple[str, str], 
 
 @pytest.mark.parametrize("wait_ms", [0, 5_000])
 def test_no_body_is_larger_than_it_may_be(here: World, sink: Sink, wait_ms: int) -> None:
-    open_to(here, sink, wait_ms=wait_ms)
+    here.serve(sink.target, requests=LIMITED, wait_ms=wait_ms)
     assert send(here.address, LARGEST) == (200, b"100000")
     assert send_chunks(here.address, LARGEST, 7_000) == send_chunks(here.address, LARGEST, 99_999) == (200, b"100000")
     assert send_http_2(here.address, LARGEST) == "200"
@@ -108,7 +88,7 @@ def test_no_body_is_larger_than_it_may_be(here: World, sink: Sink, wait_ms: int)
 
 @pytest.mark.parametrize("length", [2**31 + 1, 2**32 + 1, 2**32 + LARGEST, 10**15])
 def test_a_length_of_more_than_32_bits_is_too_long_too(here: World, sink: Sink, length: int) -> None:
-    open_to(here, sink)
+    here.serve(sink.target, requests=LIMITED)
     with Sender(here.address, f"Content-Length: {length}") as one:
         one.send(b"x")
         assert one.answer() == (413, b"the body is too long\n")
@@ -138,9 +118,7 @@ def test_what_is_no_body_is_not_counted(here: World) -> None:
             return
 
     threading.Thread(target=serve, daemon=True).start()
-    here.router.ensure(here.plan(requests=LIMITED))
-    here.router.attach(ENV, [Target(name="socket", address="127.0.0.1", port=listening.getsockname()[1])])
-    here.router.route(ENV, {"socket": 100})
+    here.serve(Target(name="socket", address="127.0.0.1", port=listening.getsockname()[1]), requests=LIMITED)
     with socket.create_connection(here.address, timeout=20) as client:
         asked = "Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
         client.sendall(f"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\n{asked}\r\n".encode())
@@ -164,7 +142,7 @@ def test_it_comes_goes_and_changes_without_losing_a_request(here: World, sink: S
 
 
 def test_a_changed_script_is_found_and_put_right(here: World, sink: Sink) -> None:
-    open_to(here, sink)
+    here.serve(sink.target, requests=LIMITED)
     assert here.router.inspect(ENV) == ()
     script = here.directory / bodies.SCRIPT
     script.write_text(bodies.TEXT.replace("self.seen > self.largest", "false"))
@@ -181,8 +159,7 @@ def test_requests_that_come_by_name_are_counted_too(tmp_path: Path, sink: Sink) 
     here = EdgeWorld(tmp_path)
     try:
         here.expose(SHOP, HostNames(http=("shop.test",)), requests=LIMITED)
-        here.router.attach(SHOP, [sink.target])
-        here.router.route(SHOP, {"sink": 100})
+        here.send_to(sink.target, SHOP)
         edge = ("127.0.0.1", here.http)
         until(lambda: send(edge, 5)[0] == 200)
         assert send(edge, LARGEST) == (200, b"100000")

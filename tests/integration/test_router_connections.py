@@ -9,22 +9,15 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import closing_server
 import pytest
 from h2_peers import ENDED, Caller, EchoServer
-from router_world import ENV, World, until, world
+from router_world import ENV, World, until
 
 from instar.providers.base import Target
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        yield made
 
 
 @contextlib.contextmanager
@@ -43,14 +36,12 @@ def started(idle_s: float) -> Iterator[int]:
 def closing(here: World, idle_s: float, **changes: object) -> Iterator[int]:
     """Route to such a server."""
     with started(idle_s) as port:
-        here.router.ensure(here.plan(**changes))
-        attach(here, "closing", port)
-        here.router.route(ENV, {"closing": 100})
+        here.serve(at("closing", port), **changes)
         yield port
 
 
-def attach(here: World, name: str, port: int) -> None:
-    here.router.attach(ENV, [Target(name=name, address="127.0.0.1", port=port)])
+def at(name: str, port: int) -> Target:
+    return Target(name=name, address="127.0.0.1", port=port)
 
 
 def ask(here: World, count: int) -> list[str]:
@@ -107,7 +98,7 @@ def test_idle_connections_are_nobodys_requests(here: World) -> None:
     with closing(here, 30.0, **changes) as first, started(30.0) as second, started(30.0) as third:
         assert ask(here, 20) == []
         assert sessions(here) == {"closing": 0}
-        attach(here, "second", second)
+        here.router.attach(ENV, [at("second", second)])
         here.router.route(ENV, {"second": 100})
         assert ask(here, 20) == []
         assert sessions(here) == {"closing": 0, "second": 0}
@@ -118,7 +109,7 @@ def test_idle_connections_are_nobodys_requests(here: World) -> None:
             until(lambda: sessions(here) == {"closing": 0, "second": 0})  # which closes those that it needs no more
             assert len(here.haproxies()) == 2
         assert here.router.detach(ENV, ["closing"]) == 0
-        attach(here, "third", third)
+        here.router.attach(ENV, [at("third", third)])
         here.router.route(ENV, {"third": 100})
         assert ask(here, 20) == []
         assert [counted(port)["posts"] for port in (first, second, third)] == [20, 20, 20]
@@ -131,9 +122,7 @@ def echoing(here: World, **changes: object) -> Iterator[EchoServer]:
     """Route to a server that speaks HTTP/2 alone."""
     server = EchoServer()
     try:
-        here.router.ensure(here.plan(protocol="h2", health_path=None, **changes))
-        attach(here, "echo", server.port)
-        here.router.route(ENV, {"echo": 100})
+        here.serve(server.target, protocol="h2", health_path=None, **changes)
         yield server
     finally:
         server.close()

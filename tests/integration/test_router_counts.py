@@ -6,21 +6,13 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from router_world import ENV, World, until, world
+from router_world import ENV, World, until
 
 from instar.model.release import Served
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        yield made
 
 
 def served(here: World, name: str) -> Served:

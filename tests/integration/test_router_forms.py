@@ -5,24 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from router_world import ENV, World, until, world
+from router_world import ENV, World, until
 
 from instar.providers.local import router as local_router
 from instar.providers.local.proxy import Proxy
 from instar.router import config
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        yield made
 
 
 def started_by_an_earlier_instar(here: World, monkeypatch: pytest.MonkeyPatch, form: int = 1) -> str:

@@ -11,7 +11,6 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,12 +45,6 @@ with world(Path(sys.argv[2])) as here:
             answers.append(connection.recv(65536).decode().lower())
 print(json.dumps(answers))
 """
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        yield made
 
 
 def test_ensure_twice_starts_once(here: World) -> None:

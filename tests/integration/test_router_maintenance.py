@@ -6,11 +6,9 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from router_world import ENV, World, until, world
+from router_world import ENV, World, until
 
 from instar.errors import RouterError
 from instar.model.definition import Headers
@@ -21,12 +19,6 @@ from instar.router import config
 pytestmark = pytest.mark.root
 
 PAGE = '<h1>Back at three: 100 %, "sure" — ünd ${HOME}</h1>\n'
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        yield made
 
 
 def answer(here: World, path: str = "/") -> tuple[str, str]:

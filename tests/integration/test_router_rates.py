@@ -6,27 +6,19 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from edge_world import SHOP, EdgeWorld
 from h2_peers import Caller, EchoServer
-from router_world import ENV, Client, World, world
+from router_world import ENV, Client, World
 
 from instar.model.environment import HostNames
 from instar.model.requests import Rate, Requests
-from instar.providers.base import Target
 
 pytestmark = pytest.mark.root
 
 LIMITED = Requests(rate=Rate(requests=20, within_ms=60_000))  # long enough to count in
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        yield made
 
 
 def ask(address: tuple[str, int], count: int, *heads: str, before: bytes = b"", source: str = "") -> Counter[int]:
@@ -92,11 +84,8 @@ def test_who_asks_too_often_has_as_many_answers_as_anybody(here: World) -> None:
 
 def test_calls_over_one_connection_are_counted_each(here: World) -> None:
     server = EchoServer()
-    target = Target(name="echo", address="127.0.0.1", port=server.port)
     try:
-        here.router.ensure(here.plan(protocol="h2", health_path=None, requests=LIMITED))
-        here.router.attach(ENV, [target])
-        here.router.route(ENV, {"echo": 100})
+        here.serve(server.target, protocol="h2", health_path=None, requests=LIMITED)
         with Caller(here.address) as caller:
             found = Counter(caller.call("/shop.Orders/Get", [b"a"]).headers[":status"] for _ in range(25))
     finally:

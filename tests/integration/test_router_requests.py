@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
-from router_world import ENV, World, world
+from router_world import ENV, World
 
 from instar.errors import RouterError
 from instar.model.definition import Headers
@@ -71,12 +71,6 @@ def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         headers += [(f"X-{index}", "v") for index in range(int(number))]
     start_response("200 OK", headers)
     return [json.dumps(seen).encode()]
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        yield made
 
 
 @contextlib.contextmanager

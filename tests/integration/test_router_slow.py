@@ -5,44 +5,24 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from accepting import Accepting
 from body_server import Sender, Sink, chunk
 from edge_world import SHOP, EdgeWorld
 from h2_peers import ENDED, Caller, EchoServer
-from router_world import ENV, World, until, world
+from router_world import ENV, World, until
 
 from instar.model.environment import HostNames
 from instar.model.requests import Requests
-from instar.providers.base import Target
 
 pytestmark = pytest.mark.root
 
 WITHIN_MS = 1_500
 HURRIED = Requests(body_within_ms=WITHIN_MS)
 LARGE = 200_000  # more than the router keeps
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def sink() -> Iterator[Sink]:
-    made = Sink()
-    yield made
-    made.close()
-
-
-def open_to(here: World, target: Target, **changes: object) -> None:
-    here.router.ensure(here.plan(**changes))
-    here.router.attach(ENV, [target])
-    here.router.route(ENV, {target.name: 100})
 
 
 def trickle(one: Sender, data: bytes, every_s: float = 0.1) -> tuple[int, bytes, float]:
@@ -62,7 +42,7 @@ def trickle(one: Sender, data: bytes, every_s: float = 0.1) -> tuple[int, bytes,
 
 
 def test_a_head_that_does_not_come_gets_408(here: World, sink: Sink) -> None:
-    open_to(here, sink.target)
+    here.serve(sink.target)
     with socket.create_connection(here.address, timeout=20) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: shop.test\r\n")
         began, text = time.monotonic(), b""
@@ -77,7 +57,7 @@ def test_a_head_that_does_not_come_gets_408(here: World, sink: Sink) -> None:
 
 @pytest.mark.parametrize("head", ["Content-Length: 20000", "Transfer-Encoding: chunked"])
 def test_a_small_body_that_comes_slowly_is_nobodys_but_the_routers(here: World, sink: Sink, head: str) -> None:
-    open_to(here, sink.target, requests=HURRIED)
+    here.serve(sink.target, requests=HURRIED)
     with Sender(here.address, head) as slow:
         part = chunk(b"x") if "chunked" in head else b"x"
         status, _, took_s = trickle(slow, part)
@@ -92,7 +72,7 @@ def test_a_small_body_that_comes_slowly_is_nobodys_but_the_routers(here: World, 
 
 @pytest.mark.parametrize("head", [f"Content-Length: {10 * LARGE}", "Transfer-Encoding: chunked"])
 def test_a_large_body_that_comes_slowly_is_ended(here: World, sink: Sink, head: str) -> None:
-    open_to(here, sink.target, requests=HURRIED)
+    here.serve(sink.target, requests=HURRIED)
     with Sender(here.address, head) as slow:
         chunked = "chunked" in head
         slow.send(chunk(b"x" * LARGE) if chunked else b"x" * LARGE)
@@ -110,8 +90,7 @@ def test_a_slow_body_that_comes_by_name_is_ended_too(tmp_path: Path, sink: Sink)
     here = EdgeWorld(tmp_path)
     try:
         here.expose(SHOP, HostNames(http=("shop.test",)), requests=HURRIED)
-        here.router.attach(SHOP, [sink.target])
-        here.router.route(SHOP, {"sink": 100})
+        here.send_to(sink.target, SHOP)
         with Sender(("127.0.0.1", here.http), "Content-Length: 20000") as slow:
             status, _, took_s = trickle(slow, b"x")
         assert status == 408 and took_s < WITHIN_MS / 1000 + 1
@@ -120,41 +99,24 @@ def test_a_slow_body_that_comes_by_name_is_ended_too(tmp_path: Path, sink: Sink)
         here.end()
 
 
-class Events:
+class Events(Accepting):
     """A server of events: one at once, and one after each silence of ``silent_s``."""
 
     def __init__(self, silent_s: float) -> None:
         self._silent_s = silent_s
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
-        threading.Thread(target=self._serve, daemon=True).start()
+        super().__init__("events")
 
-    @property
-    def target(self) -> Target:
-        return Target(name="events", address="127.0.0.1", port=self._listening.getsockname()[1])
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self._listening.accept()
-                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
-
-    def _answer(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError):
-            head = connection.recv(65_536)
-            if b"/healthz" in head:
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-                return
-            chunked = b"Transfer-Encoding: chunked\r\n\r\n"
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + chunked)
-            for number in range(3):
-                connection.sendall(chunk(b"data: %d\n\n" % number))
-                time.sleep(self._silent_s if number < 2 else 0)
-            connection.sendall(chunk(b""))
+    def answer(self, connection: socket.socket) -> None:
+        head = connection.recv(65_536)
+        if b"/healthz" in head:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            return
+        chunked = b"Transfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + chunked)
+        for number in range(3):
+            connection.sendall(chunk(b"data: %d\n\n" % number))
+            time.sleep(self._silent_s if number < 2 else 0)
+        connection.sendall(chunk(b""))
 
 
 def events(address: tuple[str, int], *heads: str) -> bytes:
@@ -173,17 +135,14 @@ def test_a_stream_of_events_may_be_silent_for_longer_than_a_request(tmp_path: Pa
     times = {"request_timeout_ms": 1_000, "stream_timeout_ms": 5_000}
     asked = "Accept: text/event-stream"
     try:
-        here.router.ensure(here.plan(request_timeout_ms=1_000))
-        here.router.attach(ENV, [served.target])
-        here.router.route(ENV, {"events": 100})
+        here.serve(served.target, request_timeout_ms=1_000)
         assert b"data: 1" not in events(here.address, asked), "as it was"
         here.router.ensure(here.plan(**times))
         assert events(here.address, asked).count(b"data: ") == 3
         assert events(here.address, "Accept: text/html, Text/Event-Stream;q=0.9").count(b"data: ") == 3
         assert b"data: 1" not in events(here.address, "Accept: */*"), "of any other request"
         here.expose(SHOP, HostNames(http=("shop.test",)), **times)
-        here.router.attach(SHOP, [served.target])
-        here.router.route(SHOP, {"events": 100})
+        here.send_to(served.target, SHOP)
         assert events(("127.0.0.1", here.http), asked).count(b"data: ") == 3
         assert here.router.inspect(ENV) == here.router.inspect(SHOP) == ()
     finally:
@@ -196,9 +155,8 @@ def test_a_call_may_be_silent_for_longer_than_a_request(here: World, requests: R
     """Of both sides: the client sends a message, is answered, and says nothing for a while."""
     server = EchoServer()
     times = {"request_timeout_ms": 1_000, "stream_timeout_ms": 5_000}
-    target = Target(name="echo", address="127.0.0.1", port=server.port)
     try:
-        open_to(here, target, protocol="h2", health_path=None, requests=requests, **times)
+        here.serve(server.target, protocol="h2", health_path=None, requests=requests, **times)
         with Caller(here.address) as caller:
             answer = caller.call("/shop.Orders/Watch", [b"a", b"b"], pause_s=2.5)
             assert (answer.data, answer.trailers, answer.reset) == (b"ab", dict([ENDED]), False)

@@ -8,19 +8,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from router_world import ENV, World, free_port, until, world
+from router_world import ENV, World, free_port, until
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        yield made
 
 
 def test_fifty_switches_fail_no_request_and_take_milliseconds(here: World) -> None:

@@ -7,11 +7,9 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from router_world import ENV, World, until, world
+from router_world import ENV, World, until
 
 from instar.providers.base import Counters
 from instar.router import waiting
@@ -19,12 +17,6 @@ from instar.router import waiting
 pytestmark = pytest.mark.root
 
 WAIT_MS = 10_000
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        yield made
 
 
 class Waiting:
