@@ -37,7 +37,11 @@ def test_the_page_and_its_example_are_current() -> None:
         notices=NoticeSettings(
             command=("/usr/local/bin/page", "--severity", "high"), url="https://hooks.example.org/instar"
         ),
-        edge=EdgeSettings(http=("0.0.0.0:80", "[::]:80"), https=("0.0.0.0:443", "[::]:443")),
+        edge=EdgeSettings(
+            http=("0.0.0.0:80", "[::]:80"),
+            https=("0.0.0.0:443", "[::]:443"),
+            accept_proxy=("10.0.0.7", "10.1.0.0/24"),
+        ),
         acme=AcmeSettings(
             contact="ops@example.org",
             dns=DnsSettings(command=("/usr/local/bin/dns-record", "--zone", "example.org"), wait_ms=60_000),
@@ -74,6 +78,8 @@ def test_the_schema_is_strict() -> None:
         ("acme: {check: 'no'}\n", "1:15: acme.check: expected true or false"),
         ("acme: {dns: {command: run it}}\n", "1:23: acme.dns.command: expected a list of words"),
         ("acme: {dns: {timeout: 500ms}}\n", "1:23: acme.dns.timeout: expected 1s to 1h"),
+        ("edge: {accept_proxy: 10.0.0.7/8}\n", "found '10.0.0.7/8'; did you mean '10.0.0.0/8'?"),
+        ("edge: {accept_proxy: [lb.example]}\n", "expected an address or a network, such as '10.0.0.7'"),
         ("acme: {email: a@b.example}\n", "1:8: acme: unknown key 'email'"),
         ("agent: {}\nagent: {}\n", "2:1: the key 'agent' stands here twice, first in line 1"),
         ("agent: &a {}\nnotices: *a\n", "2:10: '*a' is a YAML alias, and there are none in a machine's file"),

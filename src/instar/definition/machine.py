@@ -36,7 +36,7 @@ MACHINE: Final = Sections(
     {
         model.MachineSettings: About("a section such as {agent: {metrics: '127.0.0.1:9464'}}", elsewhere=_ELSEWHERE),
         model.AgentSettings: About("a section {metrics, check, log_format}"),
-        model.EdgeSettings: About("a section {http, https}"),
+        model.EdgeSettings: About("a section {http, https, accept_proxy}"),
         model.NoticeSettings: About("a section {command, url}"),
         model.AcmeSettings: About("a section {directory, contact, ca, profile, check, dns}"),
         model.DnsSettings: About("a section {command, timeout, wait}"),

@@ -72,13 +72,17 @@ class AcmeSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EdgeSettings:
-    """Where the machine's edge listens; () for every address of the machine."""
+    """Where the machine's edge listens; () for every address of the machine. ``accept_proxy``: networks."""
 
     http: tuple[str, ...] = field(default=(), metadata=key(
         "Where names of `http` are reached, and those of `https` are sent on.", "address", or_one=True,
         default_about="port 80 of every address"))
     https: tuple[str, ...] = field(default=(), metadata=key(
         "Where names of `https` are reached.", "address", or_one=True, default_about="port 443 of every address"))
+    accept_proxy: tuple[str, ...] = field(default=(), metadata=key(
+        "Servers in front, by address or network: their connections begin with the PROXY protocol's header (version 1 "
+        "or 2), which says who asks. Nobody else's do.", "network", or_one=True,
+        expected="an address such as '10.0.0.7', or a list of them", default_about="none"))
 
     @property
     def http_addresses(self) -> tuple[str, ...]:

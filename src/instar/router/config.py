@@ -10,7 +10,6 @@ is, and is held against what that one wrote, until HAProxy is started anew for a
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import field, replace
@@ -21,7 +20,19 @@ from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical, from_json, parse
 from instar.model.definition import Headers
 from instar.model.requests import Compression, Requests
-from instar.router import address, bodies, checking, connections, headers, maintenance, previews, rates, served, waiting
+from instar.router import (
+    address,
+    bodies,
+    checking,
+    connections,
+    headers,
+    in_front,
+    maintenance,
+    previews,
+    rates,
+    served,
+    waiting,
+)
 from instar.router.address import Address
 from instar.router.slots import BACKEND, FALL, FREE, HEAVIEST, RISE, Server, Slots
 
@@ -196,9 +207,7 @@ def _require(plan: RouterFilePlan) -> None:
         raise RouterError("cannot configure a router: there is no preview of a service that does not speak http")
     if plan.protocol not in get_args(connections.Protocol):
         raise RouterError(f"cannot configure a router: it speaks http, h2 or tcp, not {plan.protocol!r}")
-    for network in plan.accept_proxy:
-        if not _is_network(network):
-            raise RouterError(f"cannot configure a router: {network!r} is no address of a server in front")
+    in_front.require(plan.accept_proxy, "a router")
 
 
 def _require_check(plan: RouterFilePlan) -> None:
@@ -242,13 +251,6 @@ def _require_requests(plan: RouterFilePlan) -> None:
     types = plan.compression.types if plan.compression else ()
     if not all(connections.MEDIA_TYPE.fullmatch(one) for one in types):
         raise RouterError(f"cannot configure a router: {types!r} are no types of answers")
-
-
-def _is_network(text: str) -> bool:
-    try:
-        return str(ipaddress.ip_network(text)) in (text, f"{text}/32", f"{text}/128")
-    except ValueError:
-        return False
 
 
 def _global(plan: RouterFilePlan, confined: bool) -> str:
@@ -311,7 +313,7 @@ def _frontends(plan: RouterFilePlan) -> str:
     names = variables(plan)
     limits = [*rates.rules(plan.requests.rate), *bodies.rules(plan.requests, grpc=plan.protocol == "h2")]
     sent = headers.rules(plan.form, proxied=bool(plan.accept_proxy)) if plan.http else ()
-    rules = [*_in_front(plan), *limits, *sent]
+    rules = [*in_front.rules(plan.accept_proxy), *limits, *sent]
     lines: list[str] = []
     if plan.public:
         binds = [f'  bind "fd@${{{name}}}" # {where}' for name, where in zip(names, plan.public, strict=False)]
@@ -339,12 +341,6 @@ def _selection(plan: RouterFilePlan) -> list[str]:
 
 # The edge alone can reach it, and closes what is idle first: a request is never sent on what is closed meanwhile.
 _DOOR: Final = (f'  bind "fd@${{{DOOR}}}" accept-proxy', f"  timeout http-keep-alive {10 * KEEP_ALIVE_MS}ms")
-
-
-def _in_front(plan: RouterFilePlan) -> list[str]:
-    """Return the rules about servers in front that tell who connected to them. Nobody else is asked for it."""
-    lines = [f"  acl in-front src {network}" for network in plan.accept_proxy]
-    return [*lines, "  tcp-request connection expect-proxy layer4 if in-front"] if lines else []
 
 
 def _backends(plan: RouterFilePlan) -> str:

@@ -73,11 +73,17 @@ class LocalEdge:
         return None if found is None or self.files.record() is None or not self._listens_as_told() else found
 
     def _listens_as_told(self) -> bool:
-        """Tell whether it was started for the addresses that the machine's file says now."""
+        """Tell whether it was started for what the machine's file says now."""
         with contextlib.suppress(RouterError):
             plan = config.read_plan(self.files.read() or "")
-            return (plan.http, plan.https) == (self._settings.http_addresses, self._settings.https_addresses)
+            return plan == self._told(plan)
         return False
+
+    def _told(self, plan: config.EdgePlan) -> config.EdgePlan:
+        """Return the plan with what the machine's file says."""
+        told = self._settings
+        http, https = told.http_addresses, told.https_addresses
+        return replace(plan, http=http, https=https, accept_proxy=told.accept_proxy)
 
     def remove(self, environment: EnvironmentId) -> None:
         """Pass nothing to an environment any more."""
@@ -284,7 +290,7 @@ class LocalEdge:
         self, environments: names.Environments, text: str | None, router: RouterPlan | None = None
     ) -> config.EdgePlan:
         """Return the plan, with what ``router`` needs: what it has room for never gets less while it runs."""
-        plan = config.EdgePlan(http=self._settings.http_addresses, https=self._settings.https_addresses)
+        plan = self._told(config.EdgePlan(http=(), https=()))
         if router is not None:
             times_ms = (router.request_timeout_ms, router.stream_timeout_ms, router.wait_ms)
             plan = plan.with_room(router.headers, config.silent_ms(*times_ms))

@@ -13,7 +13,7 @@ from instar.errors import RouterError
 from instar.frozen import dataclass
 from instar.model.codec import ADDED, canonical, from_json, parse
 from instar.model.definition import Headers
-from instar.router import address, headers
+from instar.router import address, headers, in_front
 from instar.router.address import Address
 from instar.router.config import LISTEN, SOCKET
 from instar.router.edge import names
@@ -115,7 +115,8 @@ class EdgePlan:
     how long HAProxy 2.6 waits for the handshake of a client that never sends one, and keeps a connection for it.
 
     ``clients``: some name asks clients for certificates. Then no TLS session is taken up again: one that was begun for
-    a name that asks for none, or for another authority's, would be taken for a name that does.
+    a name that asks for none, or for another authority's, would be taken for a name that does. ``accept_proxy``: the
+    servers in front that say who asks.
     """
 
     http: tuple[str, ...]
@@ -124,6 +125,7 @@ class EdgePlan:
     headers: Headers = Headers()
     clients: bool = False
     silent_ms: int = field(default=LEAST_SILENT_MS, metadata=ADDED)
+    accept_proxy: tuple[str, ...] = field(default=(), metadata=ADDED)
     form: int = field(default=1, metadata=ADDED)
 
     def with_room(self, headers: Headers, silent_ms: int) -> EdgePlan:
@@ -170,7 +172,8 @@ def render(plan: EdgePlan, *, confined: bool) -> str:
     numbered = list(zip(variables(plan), plan.addresses, strict=True))
     lines = [f"{_PLAN}{canonical(plan).decode()}", *_global(plan, confined), *_defaults(plan)]
     lines += ["frontend http", *(f'  bind "fd@${{{name}}}" # {where}' for name, where in numbered[: len(plan.http)])]
-    lines += [*_HOST, *_NONCE, *_ENTRY, *_INSIDE, *_CHALLENGE, *_NOBODYS, _TO_HTTPS.format(port=plan.https_port)]
+    said = in_front.rules(plan.accept_proxy)
+    lines += [*said, *_HOST, *_NONCE, *_ENTRY, *_INSIDE, *_CHALLENGE, *_NOBODYS, _TO_HTTPS.format(port=plan.https_port)]
     lines += [
         *_redirects(plan),
         *headers.rules_of_the_edge(),
@@ -179,6 +182,7 @@ def render(plan: EdgePlan, *, confined: bool) -> str:
     ]
     lines += ["frontend https", *(_bind(plan, name, where) for name, where in numbered[len(plan.http) :])]
     lines += [
+        *said,
         *_HOST,
         *_SNI,
         *(_NOT_RESUMED if plan.clients else ()),
@@ -275,6 +279,7 @@ def _require(plan: EdgePlan) -> None:
         raise RouterError(f"cannot read the edge's file: a newer Instar wrote it (form {plan.form})")
     if not (plan.http and plan.https) or len(set(plan.addresses)) != len(plan.addresses):
         raise RouterError("cannot configure the edge: it needs addresses for http and https, each one once")
+    in_front.require(plan.accept_proxy, "the edge")
     if not FEWEST_SLOTS <= plan.slots <= MOST_SLOTS:
         raise RouterError(f"cannot configure the edge: it cannot pass requests to {plan.slots} environments")
     if not (0 < plan.headers.size_bytes <= headers.LARGEST_BYTES and 0 < plan.headers.count <= headers.MOST):
