@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from instar.model.release import Instance
     from instar.providers.base import Provider
     from instar.providers.package import ProviderPackage
+    from instar.registry.registries import Registries
     from instar.store import Store
     from instar.store.hashed_files import HashedFiles
 
@@ -155,6 +156,13 @@ class MachineWorkspace:
         from instar.fetch.cache import Cache
 
         return Cache(self.state.cache)
+
+    @functools.cached_property
+    def registries(self) -> Registries:
+        from instar.registry.registries import Registries
+
+        settings = self.machine_settings.registries if self.machine_settings else {}
+        return Registries(settings, self._environ, self.cancellation, self.report)
 
     @functools.cached_property
     def hashed_files(self) -> HashedFiles:

@@ -17,7 +17,15 @@ from instar.cli.main import instar as instar_command
 from instar.definition.machine import as_component, load_machine, machine_file, parse_machine
 from instar.definition.published import machine_json_schema, machine_reference
 from instar.errors import HostError, InstarError, LedgerUnreachable, MachineFileError
-from instar.model.machine import AcmeSettings, AgentSettings, DnsSettings, EdgeSettings, MachineSettings, NoticeSettings
+from instar.model.machine import (
+    AcmeSettings,
+    AgentSettings,
+    DnsSettings,
+    EdgeSettings,
+    MachineSettings,
+    NoticeSettings,
+    RegistrySettings,
+)
 from instar.workspace import MachineWorkspace
 
 DOCS = Path(__file__).parents[2] / "docs" / "machine.md"
@@ -46,6 +54,12 @@ def test_the_page_and_its_example_are_current() -> None:
             contact="ops@example.org",
             dns=DnsSettings(command=("/usr/local/bin/dns-record", "--zone", "example.org"), wait_ms=60_000),
         ),
+        registries={
+            "registry.example.org": RegistrySettings(
+                ca="/etc/instar/registry-ca.pem", mirrors=("mirror.example.org/hub",)
+            ),
+            "10.0.0.5:5000": RegistrySettings(http=True),
+        },
     )
 
 
@@ -57,6 +71,7 @@ def test_the_schema_is_strict() -> None:
         "notices",
         "acme",
         "edge",
+        "registries",
     }
     assert schema["properties"]["agent"]["properties"]["check"]["default"] == "5s"
     answer = CliRunner().invoke(instar_command, ["schema", "--machine"], standalone_mode=False)
@@ -88,7 +103,13 @@ def test_the_schema_is_strict() -> None:
         ("notices: {url: 'https://ann:pw@x'}\n", "its address has a user in it; name a program that calls it"),
         ("ledger: /var/lib/x\n", "1:9: ledger: expected the address of a PostgreSQL database"),
         ("ledger: 'postgresql://ann:pw@db/x'\n", "a password does not stand here: name a file with '?passfile=FILE'"),
-        ("registries: {}\n", "1:1: there is no 'registries' here; it is not in this version"),
+        ("indexes: {}\n", "1:1: there is no 'indexes' here; it is not in this version"),
+        ("registries: {shop: {}}\n", "1:14: registries: expected the host of a registry"),
+        ("registries: {'https://a.example': {}}\n", "write it without 'https://' and without a path"),
+        ("registries: {a.example: {http: 'yes'}}\n", "registries.a.example.http: expected true or false"),
+        ("registries: {a.example: {ca: ca.pem}}\n", "registries.a.example.ca: expected an absolute path"),
+        ("registries: {a.example: {mirrors: [hub]}}\n", "registries.a.example.mirrors: expected a registry such as"),
+        ("registries: {a.example: {password: x}}\n", "registries.a.example: unknown key 'password'"),
         ("name: shop\n", "1:1: there is no 'name' here; a service stands in its own instar.yaml"),
         ("- agent\n", "1:1: expected a section such as"),
         ("agent: {}\n---\nagent: {}\n", "a file holds one machine's file"),

@@ -29,7 +29,7 @@ VARIABLE: Final = "INSTAR_CONFIG"
 
 _ELSEWHERE: Final = {
     **dict.fromkeys(("state", "home", "state_directory"), "where state is kept is said by INSTAR_HOME"),
-    **dict.fromkeys(("registries", "commands", "indexes"), "it is not in this version"),
+    **dict.fromkeys(("commands", "indexes"), "it is not in this version"),
     **dict.fromkeys(("name", "image", "service", "environments"), "a service stands in its own instar.yaml"),
 }
 MACHINE: Final = Sections(
@@ -40,6 +40,7 @@ MACHINE: Final = Sections(
         model.NoticeSettings: About("a section {command, url}"),
         model.AcmeSettings: About("a section {directory, contact, ca, profile, check, dns}"),
         model.DnsSettings: About("a section {command, timeout, wait}"),
+        model.RegistrySettings: About("a section {ca, http, tokens, mirrors}"),
     }
 ).of(model.MachineSettings)
 
@@ -103,6 +104,8 @@ def _discreet(key: Key, value: Any) -> str:
     if key.name in ("url", "ledger"):
         parts = urlsplit(value)
         return f"{parts.scheme}://{parts.hostname or ''}/…"
+    if isinstance(value, Mapping):
+        return ", ".join(value)
     written = key.shape.written(value)
     return " ".join(map(str, written)) if isinstance(written, tuple | list) else str(written)
 

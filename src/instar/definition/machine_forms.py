@@ -6,6 +6,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from instar.definition.forms import Misfit, SecretMisfit, fits, url
+from instar.model.reference import is_host
+from instar.model.reference import repository as read_repository
 
 MAIL_ADDRESS: Final = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+\.[A-Za-z0-9-]+"
 PLAIN_WORD: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -69,3 +71,23 @@ def machine_path(text: str) -> str:
     if not text.startswith("/") or not text.isprintable():
         raise Misfit("a relative one would depend on where the command is called" if text.isprintable() else "")
     return text
+
+
+def registry(text: str) -> str:
+    """The host of a registry, as the names of its images begin."""
+    if not is_host(text):
+        raise Misfit("write it without 'https://' and without a path" if "/" in text else "")
+    return text
+
+
+def mirror(text: str) -> str:
+    """A registry, or a part of one that has another's images under their names."""
+    return registry(text) if "/" not in text else repository(text)
+
+
+def repository(text: str) -> str:
+    """A repository of a registry, with its host."""
+    try:
+        return str(read_repository(text))
+    except ValueError as error:
+        raise Misfit(str(error)) from error

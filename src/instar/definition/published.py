@@ -69,8 +69,8 @@ error in it is refused then, with a message in the agent's log, and the agent go
 - **An option of the command line wins**, key by key.
 - **`INSTAR_CONFIG=FILE`** names another file, which then has to be there. With `INSTAR_HOME` set it is
   `$INSTAR_HOME/config.yaml`: what is kept apart has settings of its own.
-- **`registries`, `indexes`**, and `commands` that definitions refer to by name, come with what uses them. Until
-  then they are refused, like any key that would do nothing.
+- **`indexes`**, and `commands` that definitions refer to by name, come with what uses them. Until then they are
+  refused, like any key that would do nothing.
 """
 
 

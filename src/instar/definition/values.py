@@ -8,6 +8,7 @@ from typing import Final
 from instar.definition import forms, machine_forms, sites
 from instar.definition.shapes import Choice, Decimal, Flag, Installed, ListOf, MapOf, Shape, Text, Whole
 from instar.entry_points import provider_names
+from instar.model import reference
 from instar.model.definition import CAPABILITIES, User
 from instar.model.drift import KINDS
 
@@ -31,6 +32,8 @@ NAME: Final = Text(
     pattern=forms.NAME,
 )
 HOST_NAME: Final = Text("a name such as 'www.shop.example'", sites.host_name, pattern=sites.HOST_NAME)
+_REGISTRY: Final = Text("the host of a registry, such as 'registry.example.org' or '10.0.0.5:5000'",
+    machine_forms.registry, pattern=reference.HOST)  # fmt: skip
 _VALUE: Final = Text(
     "a text, a number, or true or false, taken as it is written", kinds=("string", "number", "boolean")
 )
@@ -41,7 +44,7 @@ _SIZE: Final = Text("a size such as '64K', '256M' or '1G'", forms.size, pattern=
 # of numbers, by the unit in the name of their field
 BY_UNIT: Final = {"_ms": _DURATION, "_bytes": _SIZE}
 # of names that the author gives: the keys of a section of his own
-NAMES: Final = {"variable": VARIABLE, "name": NAME, "host name": HOST_NAME}
+NAMES: Final = {"variable": VARIABLE, "name": NAME, "host name": HOST_NAME, "registry": _REGISTRY}
 
 # A value reads as a line or two: its name, what a wrong one is told, its form.
 # fmt: off
@@ -94,6 +97,11 @@ VALUES: Final[dict[str, Shape]] = {
         pattern="/.*"),
     "word": Text("a word of letters, digits, '-', '_' and '.'", machine_forms.plain_word,
         pattern=machine_forms.PLAIN_WORD),
+    "registry": _REGISTRY,
+    "mirror": Text("a registry such as 'mirror.example.org', or 'mirror.example.org/hub'", machine_forms.mirror,
+        pattern=rf"{reference.HOST}(?:/{reference.PATH})?"),
+    "repository": Text("a repository such as 'registry.example.org/team/shop'", machine_forms.repository,
+        pattern=rf"{reference.HOST}/{reference.PATH}"),
     "path of a request": Text("a path such as '/healthz'", forms.health_path, pattern=forms.HEALTH_PATH),
     "host name": HOST_NAME,
     "site": Text("a name such as 'shop.example' or 'shop.example/api'", sites.site, pattern=sites.SITE),

@@ -294,5 +294,8 @@ class Definition:
     name: str = field(metadata=key("Name of the service.", "name"))
     image: ImageSpec = field(metadata=key("What the image is made of. Changing it makes a new image."))
     service: Service = field(metadata=key("How an instance runs. Changing it makes a new release."))
+    registry: str | None = field(default=None, metadata=key(
+        "The repository that its images are pushed to, and pulled from by a machine that is to run one and has not "
+        "got it.", "repository", default_about="none: each machine bakes", added=True))
     environments: Mapping[str, Environment] = field(metadata=key("Where releases run, by name.", default={},
         names="name", expected="a section with one section for each environment, such as 'dev'"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Final, Literal
@@ -100,6 +101,24 @@ def _everywhere(port: int) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RegistrySettings:
+    """How one registry is reached. ``http`` None: only where it is on a loopback address, and has no ``ca``."""
+
+    ca: str | None = field(default=None, metadata=key(
+        "A file in PEM with the certificates to trust when asking this registry, and no others.",
+        "file of the machine", default_about="those that this machine trusts"))
+    http: bool | None = field(default=None, metadata=key(
+        "Whether it is asked without TLS. What it is asked for is checked by its digest all the same, but everybody on "
+        "the way reads the passwords.", default_about="only on an address of this machine's loopback"))
+    tokens: str | None = field(default=None, metadata=key(
+        "Another host that this registry has its tokens made by. Passwords for the registry are sent there too.",
+        "registry", default_about="passwords are sent to the registry alone"))
+    mirrors: tuple[str, ...] = field(default=(), metadata=key(
+        "Where images of this registry are looked for first, in this order, each by its own settings and passwords.",
+        "mirror", expected="a list of registries, such as [mirror.example.org]", unique=True))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MachineSettings:
     """``ledger``: the address of the database that this machine shares with others, None where it has its own file."""
 
@@ -114,3 +133,6 @@ class MachineSettings:
         "Where the agent's notices go unless its options say otherwise."))
     acme: AcmeSettings = field(default=AcmeSettings(), metadata=key(
         "Where certificates of https names come from."))
+    registries: Mapping[str, RegistrySettings] = field(default_factory=dict, metadata=key(
+        "How registries of images are reached, by their hosts. One that is not named is asked by TLS.",
+        names="registry", expected="a section with one section for each registry, such as 'registry.example.org'"))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from instar.model.state import StateDirectory
     from instar.providers.base import Provider
     from instar.providers.package import ProviderPackage
+    from instar.registry.registries import Registries
     from instar.store import Store
     from instar.store.hashed_files import HashedFiles
     from instar.store.mountable import MountableLayers
@@ -41,6 +42,9 @@ class Workspace(Protocol):
 
     @property
     def cache(self) -> Cache: ...
+
+    @property
+    def registries(self) -> Registries: ...
 
     @property
     def hashed_files(self) -> HashedFiles: ...

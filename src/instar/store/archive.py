@@ -23,7 +23,7 @@ from instar.store.faults import reported
 from instar.store.header import BLOCK, DIRECTORY, REGULAR, Entry, encode, padding
 from instar.store.index import LAYOUT, entered, index_json
 from instar.store.layers import checked, explained
-from instar.store.manifest import GZIP_LAYER_TYPE, MANIFEST_TYPE, ZSTD_LAYER_TYPE, descriptor, manifest_json
+from instar.store.manifest import GZIP_LAYER_TYPE, ZSTD_LAYER_TYPE, descriptor, manifest_json, media_type
 
 _READ_BYTES: Final = 1 << 20
 
@@ -93,7 +93,8 @@ def _write(file: Path, manifest: _Blob, others: Sequence[_Blob], tag: str | None
 
 
 def _tar(manifest: _Blob, others: Sequence[_Blob], tag: str | None, created: int) -> Iterator[bytes]:
-    index = [entered(descriptor(MANIFEST_TYPE, manifest.digest, manifest.size_bytes), tag)]
+    kind = media_type(b"".join(manifest.chunks()))
+    index = [entered(descriptor(kind, manifest.digest, manifest.size_bytes), tag)]
     small = {b"index.json": _bytes(index_json(index)), b"oci-layout": _bytes(LAYOUT)}
     named: dict[bytes, Any] = {b"blobs/sha256/" + blob.digest.hex.encode(): blob for blob in (manifest, *others)}
     for name in (b"blobs/", b"blobs/sha256/"):

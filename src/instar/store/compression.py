@@ -75,6 +75,27 @@ def gzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield encoder.flush()
 
 
+def gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield what the gzip members in ``chunks`` hold, at most 1 MiB at a time. Raises ValueError for other bytes."""
+    decoder, began = zlib.decompressobj(wbits=31), False
+    try:
+        for chunk in filter(None, chunks):
+            rest = chunk
+            while rest:
+                if decoder.eof:  # another member follows
+                    decoder, began = zlib.decompressobj(wbits=31), False
+                began = True
+                if piece := decoder.decompress(rest, _READ_BYTES):
+                    yield piece
+                rest = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
+            while not decoder.eof and (piece := decoder.decompress(b"", _READ_BYTES)):
+                yield piece
+    except zlib.error as error:
+        raise ValueError(f"it is not gzip: {error}") from error
+    if not (began and decoder.eof):
+        raise ValueError("it is not gzip: it ends in the middle")
+
+
 class _Source:
     """The one method of a file that the decoder calls. It takes pieces of any length; an empty one is the end."""
 

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,14 +14,25 @@ from instar.errors import StoreError
 from instar.model.digest import Digest
 from instar.model.image import Layer
 from instar.store.blobs import Blobs, damaged
-from instar.store.compression import compressed, plain, require_encoder
+from instar.store.compression import compressed, gunzipped, plain, require_encoder
 from instar.store.extraction import Extraction
 from instar.store.faults import reported
-from instar.store.manifest import ZSTD_LAYER_TYPE
+from instar.store.manifest import (
+    DOCKER_LAYER_TYPE,
+    GZIP_LAYER_TYPE,
+    TAR_LAYER_TYPE,
+    ZSTD_LAYER_TYPE,
+)
 from instar.store.members import Malformed, Members, Stream
 from instar.store.tree import archive
 
 UNPACK_LIMIT_BYTES: Final = 64 << 30
+_DECODERS: Final[Mapping[str, Callable[[Iterator[bytes]], Iterator[bytes]]]] = {
+    ZSTD_LAYER_TYPE: plain,
+    GZIP_LAYER_TYPE: gunzipped,
+    DOCKER_LAYER_TYPE: gunzipped,
+    TAR_LAYER_TYPE: iter,
+}
 
 
 def pack(blobs: Blobs, tree: Path, *, step: str, epoch: int) -> Layer:
@@ -34,8 +45,8 @@ def pack(blobs: Blobs, tree: Path, *, step: str, epoch: int) -> Layer:
 
 def unpack(blobs: Blobs, layer: Layer, into: Path, *, limit_bytes: int) -> None:
     action = f"unpack layer '{layer.digest.short}'"
-    if layer.media_type != ZSTD_LAYER_TYPE:
-        raise StoreError(f"cannot {action}: its type is {layer.media_type}, and only {ZSTD_LAYER_TYPE} is unpacked")
+    if layer.media_type not in _DECODERS:
+        raise StoreError(f"cannot {action}: its type is {layer.media_type}, and only OCI's and Docker's are unpacked")
     with reported(action, into), explained(action, blobs, layer):
         into.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(into.iterdir()):
@@ -46,11 +57,11 @@ def unpack(blobs: Blobs, layer: Layer, into: Path, *, limit_bytes: int) -> None:
 def checked(blobs: Blobs, layer: Layer) -> Iterator[bytes]:
     """Yield a layer's tar, and raise BlobDamaged at its end when blob or tar aren't what the layer says.
 
-    Raises ValueError for a blob that isn't zstd.
+    Raises ValueError for a blob that isn't compressed as the layer says.
     """
     seen = hashlib.sha256()
     stored = blobs.chunks(layer.digest)
-    yield from _hashed(plain(stored), seen)
+    yield from _hashed(_DECODERS[layer.media_type](stored), seen)
     for _ in stored:
         pass
     if seen.hexdigest() != layer.diff_id.hex:

@@ -14,6 +14,7 @@ store knows nothing of releases: who calls ``collect`` says what to keep.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +26,7 @@ from instar.store.blobs import Blobs, damaged
 from instar.store.faults import reported
 from instar.store.garbage import Collected
 from instar.store.index import Index
+from instar.store.parts import Part, open_part
 
 _PREFIX_LENGTH = 6  # of a digest that find() takes
 _NAMED_IN_HINT = 5
@@ -74,6 +76,35 @@ class Store:
             digest, size = self._blobs.add([pointer])
             index.enter(descriptors, manifest.descriptor(manifest.MANIFEST_TYPE, digest, size))
         return manifest.image(digest, pointer, data)
+
+    def part(self, digest: Digest, size_bytes: int) -> AbstractContextManager[Part | None]:
+        """Give what is there so far of a blob that comes from elsewhere; None while another process adds to it."""
+        return open_part(self._blobs, digest, size_bytes)
+
+    def add_manifest(self, data: bytes) -> Image:
+        """Enter an image that was made elsewhere, whose manifest is ``data`` to the byte; all else of it is stored.
+
+        Atomic and idempotent. Raises BlobDamaged where a part of it isn't there with its size, ValueError for what is
+        no manifest, or does not fit its configuration.
+        """
+        digest = Digest.of(data)
+        parts = manifest.descriptors(data)
+        with self._index.changed() as descriptors:
+            for one in parts:
+                if not self._blobs.holds(one.digest, one.size_bytes):
+                    raise BlobDamaged(f"cannot store an image: its part '{one.digest.short}' is missing or short")
+            found = manifest.image(digest, data, self._blobs.read(parts[0].digest))
+            self._blobs.add([data])
+            index.enter(descriptors, manifest.descriptor(manifest.media_type(data), digest, len(data)))
+        return found
+
+    def manifest(self, digest: Digest) -> bytes:
+        """Return an image's manifest, checked, to the byte. Raises BlobDamaged."""
+        return self._blobs.read(digest)
+
+    def holds_blob(self, digest: Digest, size_bytes: int) -> bool:
+        """Whether a blob is there with that size; its bytes are not read."""
+        return self._blobs.holds(digest, size_bytes)
 
     def image(self, digest: Digest) -> Image:
         """Return an image. Raises ImageNotFound, or BlobDamaged when its manifest or configuration is."""
@@ -141,7 +172,7 @@ class Store:
                 self._require(manifest.image(digest, data, self._blobs.read(config)).layers)
             except (BlobDamaged, ValueError):
                 return False
-            index.enter(descriptors, manifest.descriptor(manifest.MANIFEST_TYPE, digest, len(data)))
+            index.enter(descriptors, manifest.descriptor(manifest.media_type(data), digest, len(data)))
         return True
 
     def remove(self, *gone: Digest) -> None:

@@ -7,10 +7,11 @@ Source: OCI image-spec 1.1, manifest.md and config.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from instar.frozen import dataclass
 from instar.model.codec import canonical, parse
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
@@ -20,6 +21,26 @@ CONFIG_TYPE: Final = "application/vnd.oci.image.config.v1+json"
 INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 ZSTD_LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar+zstd"
 GZIP_LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
+TAR_LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar"
+DOCKER_MANIFEST_TYPE: Final = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX_TYPE: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_LAYER_TYPE: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+LAYER_TYPES: Final = (ZSTD_LAYER_TYPE, GZIP_LAYER_TYPE, TAR_LAYER_TYPE, DOCKER_LAYER_TYPE)
+CONFIG_TYPES: Final = (CONFIG_TYPE, "application/vnd.docker.container.image.v1+json")
+MANIFEST_TYPES: Final = (MANIFEST_TYPE, DOCKER_MANIFEST_TYPE)
+INDEX_TYPES: Final = (INDEX_TYPE, DOCKER_INDEX_TYPE)
+_CONFIG_LIMIT_BYTES = 4 << 20
+_LAYER_LIMIT_BYTES = 1 << 40
+_LAYERS_LIMIT = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Descriptor:
+    """What a manifest points at."""
+
+    digest: Digest
+    size_bytes: int
+    media_type: str
 
 
 def config_json(config: ImageConfig, layers: Sequence[Layer], *, created: int) -> bytes:
@@ -61,6 +82,57 @@ def references(manifest: bytes) -> tuple[Digest, ...]:
         return tuple(Digest(item["digest"]) for item in (data["config"], *data["layers"]))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an image manifest: {error!r}") from error
+
+
+def media_type(manifest: bytes) -> str:
+    """Return what a manifest says that it is; OCI's where it says nothing. Raises ValueError."""
+    return str(_object(manifest).get("mediaType") or MANIFEST_TYPE)
+
+
+def descriptors(manifest: bytes) -> tuple[Descriptor, ...]:
+    """Return what the manifest of an image from elsewhere points at: its configuration, then its layers, each once.
+
+    Raises ValueError for what is no image's manifest, and for what no image here can have.
+    """
+    data = _object(manifest)
+    kind = media_type(manifest)
+    if kind in INDEX_TYPES or "manifests" in data:
+        raise ValueError(_of_index(data))
+    if kind not in MANIFEST_TYPES or data.get("schemaVersion") != 2:
+        raise ValueError(f"it is a manifest of type {kind:.80}, version {data.get('schemaVersion')!r:.20}")
+    layers = data.get("layers")
+    if not isinstance(layers, list) or not layers or len(layers) > _LAYERS_LIMIT:
+        raise ValueError(f"it has no list of at most {_LAYERS_LIMIT} layers")
+    found = [_descriptor(data.get("config"), CONFIG_TYPES, _CONFIG_LIMIT_BYTES)]
+    found += [_descriptor(one, LAYER_TYPES, _LAYER_LIMIT_BYTES) for one in layers]
+    sizes: dict[Digest, int] = {}
+    for one in found:
+        if sizes.setdefault(one.digest, one.size_bytes) != one.size_bytes:
+            raise ValueError(f"it says two sizes of {one.digest.short}")
+    return tuple({one.digest: one for one in reversed(found)}[digest] for digest in sizes)
+
+
+def _of_index(data: Mapping[str, Any]) -> str:
+    """Say what to take instead of an index: the images of it, by their platforms."""
+    lines = []
+    for one in data["manifests"] if isinstance(data.get("manifests"), list) else ():
+        platform = one.get("platform") if isinstance(one, dict) else None
+        if isinstance(platform, dict):
+            lines.append(f"{platform.get('os')}/{platform.get('architecture')} is {one.get('digest')}"[:120])
+    return f"it is an index of several images: {', '.join(lines[:8]) or 'of none'}"
+
+
+def _descriptor(data: Any, types: Collection[str], limit_bytes: int) -> Descriptor:
+    if not isinstance(data, dict):
+        raise ValueError("a part of it has no descriptor")
+    kind, size, digest = data.get("mediaType"), data.get("size"), data.get("digest")
+    if not isinstance(kind, str) or kind not in types:
+        raise ValueError(f"a part of it has the type {kind!r:.90}, which is none of an image's")
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= limit_bytes:
+        raise ValueError(f"a part of it has the size {size!r:.40}")
+    if not isinstance(digest, str):
+        raise ValueError("a part of it has no digest")
+    return Descriptor(digest=Digest(digest[:100]), size_bytes=size, media_type=kind)
 
 
 def image(digest: Digest, manifest: bytes, config: bytes) -> Image:
@@ -126,6 +198,7 @@ def _layers(descriptors: Sequence[Mapping[str, Any]], data: Mapping[str, Any]) -
 
 
 def _seconds(created: str | None) -> int:
+    """Return the Unix seconds of a time, which others write with nanoseconds."""
     return int(datetime.fromisoformat(created).timestamp()) if created else 0
 
 

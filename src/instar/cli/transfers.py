@@ -1,0 +1,75 @@
+"""Commands that bring images to registries and from them: push, pull."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from instar.cli.options import file_option, json_option, load_definition, open_workspace
+from instar.cli.screen import say_json, show
+
+if TYPE_CHECKING:
+    from instar.model.transfer import Transfer
+
+
+@click.command()
+@click.argument("image")
+@click.argument("name", required=False)
+@file_option
+@json_option
+def push(image: str, name: str | None, file: Path, as_json: bool) -> None:
+    """Bring an image to a registry, under the digest that it has here.
+
+    IMAGE is a digest, the beginning of one, or a service's name (its newest bake). NAME is HOST/PATH, such as
+    registry.example.org/team/shop; without it, 'registry' of the definition. HOST/PATH:TAG also gives the image that
+    tag there, as a label for people: Instar deploys digests only.
+
+    Only what the registry has not got is sent. Who you are there is said by podman login, or docker login.
+    """
+    from instar.model.reference import tagged
+    from instar.operations.transfers import push as run
+
+    try:
+        repository, tag = tagged(name or _declared(file))
+    except ValueError as error:
+        raise click.UsageError(f"cannot push to '{name}': {error}") from error
+    _say(run(open_workspace(), image, repository, tag=tag), as_json=as_json)
+
+
+@click.command()
+@click.argument("reference", metavar="NAME@DIGEST")
+@json_option
+def pull(reference: str, as_json: bool) -> None:
+    """Bring an image from a registry into the store. Every byte of it is checked by its digest.
+
+    NAME@DIGEST is HOST/PATH@sha256:…, as push prints it. Only what is not here is fetched; what was cut off goes on
+    where it ended. The image stays until the next gc, unless a release comes to need it.
+    """
+    from instar.model.reference import reference as read
+    from instar.operations.transfers import pull as run
+
+    try:
+        what = read(reference)
+    except ValueError as error:
+        raise click.UsageError(f"cannot pull '{reference}': {error}") from error
+    _say(run(open_workspace(), what), as_json=as_json)
+
+
+def _declared(file: Path) -> str:
+    from instar.definition.author_files import has_author_file
+
+    found = load_definition(file).definition.registry if has_author_file(file.parent, file.name) else None
+    if found is None:
+        raise click.UsageError(f"write where to push it: IMAGE HOST/PATH, or 'registry: HOST/PATH' in {file}")
+    return found
+
+
+def _say(done: Transfer, *, as_json: bool) -> None:
+    from instar.views.transfers import transfer_json, transfer_page
+
+    if as_json:
+        say_json(transfer_json(done))
+    else:
+        show(transfer_page(done))

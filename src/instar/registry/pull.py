@@ -1,0 +1,177 @@
+"""A registry → the store: the blobs of an image that are not there, several at once, and the image last.
+
+What comes is hashed on its way into a part (``store/parts.py``), which a later attempt goes on with; it becomes a blob
+when all of it is there and has the digest. Killed at any moment, a pull leaves parts and blobs that nobody names.
+
+Mirrors are asked first. One that has not got what is wanted, or has other bytes, is not asked again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from instar.cancellation import Cancellation
+from instar.errors import FetchError, HashMismatch, ImageNotFound, InstarError, SourceUnreachable
+from instar.model.progress import Progress, Report
+from instar.model.reference import Reference
+from instar.model.sizes import size_text
+from instar.model.transfer import Transfer
+from instar.registry.client import Client
+from instar.registry.workers import Meter, Workers
+from instar.store import Store
+from instar.store.manifest import Descriptor, descriptors
+from instar.store.parts import Part
+
+R = TypeVar("R")
+_ANOTHERS_PART_S = 0.2
+
+
+class Pull:
+    """One pull of the image ``what`` from the first of ``sources`` that has it; the last is the registry itself."""
+
+    def __init__(
+        self,
+        what: Reference,
+        sources: Sequence[Client],
+        store: Store,
+        cancellation: Cancellation,
+        report: Report,
+    ) -> None:
+        self._what = what
+        self._sources = list(sources)
+        self._store = store
+        self._cancellation = cancellation
+        self._report = report
+        self._meter = Meter(0)
+        self._moved = 0
+
+    def run(self) -> Transfer:
+        """Have the image in the store at the end, whatever of it was there before.
+
+        Raises ImageNotFound, HashMismatch, SourceUnreachable, FetchError, StoreError, Cancelled.
+        """
+        began = time.monotonic()
+        data = self._from_any(lambda source: source.manifest(self._what.digest))
+        try:
+            parts = descriptors(data)
+        except ValueError as error:
+            raise FetchError(f"cannot pull '{self._what}': {error}") from error
+        total = sum(one.size_bytes for one in parts)
+        self._meter = Meter(total)
+        missing = [one for one in parts if not self._store.holds_blob(one.digest, one.size_bytes)]
+        self._meter.bytes = total - sum(one.size_bytes for one in missing)
+        if missing:
+            largest_first = sorted(missing, key=lambda one: -one.size_bytes)
+            Workers(self._fetch, largest_first, self._meter).run(self._cancellation, self._show)
+        self._enter(data)
+        return Transfer(
+            repository=self._what.repository,
+            digest=self._what.digest,
+            blobs=len(parts),
+            size_bytes=total,
+            moved=self._moved,
+            moved_bytes=self._meter.moved_bytes,
+            seconds=time.monotonic() - began,
+        )
+
+    def _enter(self, data: bytes) -> None:
+        try:
+            self._store.add_manifest(data)
+        except ValueError as error:
+            raise FetchError(f"cannot pull '{self._what}': {error}") from error
+
+    def _show(self) -> None:
+        text = f"{size_text(self._meter.bytes)} of {size_text(self._meter.total_bytes)}"
+        self._report(Progress(stage="pull", text=text, kind="running"))
+
+    def _from_any(self, ask: Callable[[Client], R]) -> R:
+        """Return what the first source answers that has an answer."""
+        while True:
+            source, *others = self._sources
+            try:
+                return ask(source)
+            except (FetchError, ImageNotFound) as error:
+                if not others:
+                    raise
+                self._give_up(source, error)
+
+    def _give_up(self, source: Client, error: InstarError) -> None:
+        if source in self._sources:
+            self._sources.remove(source)
+            text = f"the mirror '{source.repository}' is of no use: {error.message}"
+            self._report(Progress(stage="note", text=text, kind="warning"))
+
+    def _fetch(self, one: Descriptor) -> None:
+        while True:
+            with self._store.part(one.digest, one.size_bytes) as part:
+                if self._store.holds_blob(one.digest, one.size_bytes):  # another pull was quicker
+                    if part is not None:
+                        part.drop()
+                    self._meter.add(one.size_bytes, moved=False)
+                    return
+                if part is not None:
+                    self._meter.add(part.have_bytes, moved=False)
+                    self._from_any(lambda source: _Filling(source, one, part, self._meter).run())
+                    self._moved += 1
+                    return
+            self._cancellation.pause(_ANOTHERS_PART_S)
+            self._meter.add(0)
+
+
+class _Filling:
+    """Adds to a part until it is the blob that it is a part of."""
+
+    def __init__(self, source: Client, one: Descriptor, part: Part, meter: Meter) -> None:
+        self._source = source
+        self._one = one
+        self._part = part
+        self._meter = meter
+
+    def run(self) -> None:
+        """Raises HashMismatch when the bytes are others, though they were all read anew."""
+        part, tries, joined = self._part, self._source.tries(), self._part.have_bytes > 0
+        while not part.store():
+            if part.have_bytes == self._one.size_bytes:
+                if not joined:
+                    found = part.found()
+                    part.drop()
+                    part.restart()
+                    raise HashMismatch(
+                        f"cannot pull '{self._one.digest.short}' of '{self._source.repository}': {found} came"
+                    )
+                self._restart()  # what was joined may be of two
+                joined = False
+            before = part.have_bytes
+            try:
+                self._go_on()
+            except SourceUnreachable as error:
+                tries.came(part.have_bytes - before)
+                tries.after(error)
+                joined = part.have_bytes > 0
+
+    def _go_on(self) -> None:
+        part, size_bytes = self._part, self._one.size_bytes
+        if part.have_bytes == size_bytes:
+            return
+        with self._source.blob(self._one.digest, size_bytes, part.have_bytes) as (start, chunks):
+            if start != part.have_bytes:
+                self._restart()
+            for chunk in chunks:
+                if part.have_bytes + len(chunk) > size_bytes:
+                    raise HashMismatch(
+                        f"cannot pull '{self._one.digest.short}' of '{self._source.repository}': "
+                        f"it is more than {size_bytes:,} bytes"
+                    )
+                part.write(chunk)
+                self._meter.add(len(chunk))
+        if part.have_bytes < size_bytes:
+            raise SourceUnreachable(
+                f"cannot pull '{self._one.digest.short}' of '{self._source.repository}': it broke off after "
+                f"{part.have_bytes:,} of {size_bytes:,} bytes"
+            )
+
+    def _restart(self) -> None:
+        self._meter.add(-self._part.have_bytes, moved=False)
+        self._part.restart()

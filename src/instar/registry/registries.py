@@ -1,0 +1,61 @@
+"""The registries that this machine knows: how each is reached, and which mirrors it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from instar.cancellation import Cancellation
+from instar.model.digest import Digest
+from instar.model.machine import RegistrySettings
+from instar.model.progress import Report
+from instar.model.reference import Reference, Repository
+from instar.model.transfer import Transfer
+from instar.registry.client import Client
+from instar.registry.pull import Pull
+from instar.registry.push import Push
+from instar.registry.transport import Patience, Transport
+from instar.store import Store
+
+
+class Registries:
+    """By the machine's file (``settings``), with the proxies and the credentials of ``environ``."""
+
+    def __init__(
+        self,
+        settings: Mapping[str, RegistrySettings],
+        environ: Mapping[str, str],
+        cancellation: Cancellation,
+        report: Report,
+        patience: Patience | None = None,
+    ) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._cancellation = cancellation
+        self._report = report
+        self._transport = Transport(settings, patience or Patience(), environ)
+
+    def push(self, store: Store, digest: Digest, to: Repository, *, tag: str | None = None) -> Transfer:
+        """Bring an image of the store to a repository, to the byte; see :meth:`instar.registry.push.Push.run`."""
+        target = self._client(to, actions="pull,push")
+        return Push(digest, target, store, self._cancellation, self._report, tag=tag).run()
+
+    def pull(self, store: Store, what: Reference) -> Transfer:
+        """Bring an image to the store; see :meth:`instar.registry.pull.Pull.run`."""
+        return Pull(what, self._sources(what.repository), store, self._cancellation, self._report).run()
+
+    def has(self, what: Reference) -> bool:
+        """Ask whether a registry, or a mirror of it, has an image. Raises SourceUnreachable, FetchError."""
+        *mirrors, own = self._sources(what.repository)
+        return own.has_manifest(what.digest) or any(one.has_manifest(what.digest) for one in mirrors)
+
+    def _sources(self, repository: Repository) -> list[Client]:
+        """Return whom to ask for what is in a repository: its mirrors, and the registry itself."""
+        settings = self._settings.get(repository.host, RegistrySettings())
+        mirrored = []
+        for mirror in settings.mirrors:
+            host, _, path = mirror.partition("/")
+            mirrored.append(Repository(host=host, path=f"{path}/{repository.path}" if path else repository.path))
+        return [self._client(one, actions="pull") for one in (*mirrored, repository)]
+
+    def _client(self, repository: Repository, *, actions: str) -> Client:
+        return Client(repository, self._transport, self._cancellation, actions=actions, environ=self._environ)

@@ -1,0 +1,240 @@
+"""One request and its answer, by HTTP: to whom without TLS, whom to trust, by which proxy, and how long to wait.
+
+urllib3 does the talking. Redirects are not followed here, nothing is tried again, and no body is taken for anything
+else than the bytes that came.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+import time
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
+
+from instar.errors import FetchError, HostError, SourceUnreachable
+from instar.frozen import dataclass
+from instar.model.machine import RegistrySettings
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse, PoolManager
+
+_PIECE_BYTES: Final = 1 << 18
+_CONNECTIONS: Final = 8
+_LEAST_BYTES_A_SECOND: Final = 1024
+_NO_SETTINGS: Final = RegistrySettings()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patience:
+    """How long is waited for a registry, and how often one is asked again.
+
+    ``read_s``: for the next bytes, and as long an answer may come more slowly than 1 KiB a second. ``tries``: without
+    anything that came of them. ``longest_pause_s``: a registry that wants to be left alone for longer is.
+    """
+
+    connect_s: float = 20.0
+    read_s: float = 60.0
+    tries: int = 5
+    first_pause_s: float = 0.5
+    longest_pause_s: float = 60.0
+
+
+class Transport:
+    """Whom to ask in which way, by the ``settings`` of registries and the proxies of ``environ``. Safe for threads."""
+
+    def __init__(
+        self, settings: Mapping[str, RegistrySettings], patience: Patience, environ: Mapping[str, str] = os.environ
+    ) -> None:
+        self._settings = settings
+        self.patience = patience
+        self._proxies = _proxies(environ)
+        self._managers: dict[tuple[str, str], PoolManager] = {}
+
+    def settings(self, host: str) -> RegistrySettings:
+        return self._settings.get(host, _NO_SETTINGS)
+
+    def is_plain(self, host: str) -> bool:
+        """Tell whether a host is asked without TLS."""
+        settings = self.settings(host)
+        if settings.http is not None:
+            return settings.http
+        return settings.ca is None and is_loopback(host)
+
+    def root(self, host: str) -> str:
+        return f"http://{host}" if self.is_plain(host) else f"https://{host}"
+
+    def require_allowed(self, url: str, *, sent_by: str) -> None:
+        """Hold an address that a registry has sent us to against what it may be. Raises FetchError."""
+        try:
+            parts, was = urlsplit(url), urlsplit(sent_by)
+            port = parts.port
+        except ValueError as error:
+            raise FetchError(f"cannot ask '{was_host(sent_by)}': it sends us to what is no address") from error
+        plain = parts.scheme == "http" and was.scheme == "http" and self.is_plain(parts.netloc)
+        if parts.hostname and port != 0 and parts.username is None and (parts.scheme == "https" or plain):
+            return
+        where = f"{parts.scheme}://{parts.hostname or ''}"
+        raise FetchError(
+            f"cannot ask '{was.netloc}': it sends us to '{where}', which would be without TLS or is no web address",
+            hint="registries.HOST.http in the machine's file allows a host without TLS, where we are sent from one",
+        )
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | Iterable[bytes] | None = None,
+    ) -> BaseHTTPResponse:
+        """Return the head of an answer; its body is read by :func:`pieces`, or closed.
+
+        Raises SourceUnreachable where none came, FetchError where TLS is not to be trusted.
+        """
+        import urllib3
+        from urllib3 import exceptions
+
+        host = urlsplit(url).netloc
+        ours = {"User-Agent": "instar", "Accept-Encoding": "identity", **headers}
+        timeout = urllib3.Timeout(connect=self.patience.connect_s, read=self.patience.read_s)
+        try:
+            return self._manager(url).urlopen(
+                method,
+                url,
+                headers=ours,
+                body=body,
+                timeout=timeout,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+            )
+        except exceptions.SSLError as error:
+            raise _tls_error(host, error) from error
+        except (exceptions.HTTPError, OSError, ValueError) as error:
+            raise SourceUnreachable(
+                f"cannot reach '{host}': {_cause(error)}", hint="check the registry's name, the network and its proxy"
+            ) from error
+
+    def _manager(self, url: str) -> PoolManager:
+        parts = urlsplit(url)
+        ca = self.settings(parts.netloc).ca or ""
+        proxy = self._proxy(parts.scheme, parts.netloc)
+        if (ca, proxy) not in self._managers:
+            self._managers[ca, proxy] = _pools(ca, proxy)
+        return self._managers[ca, proxy]
+
+    def _proxy(self, scheme: str, host: str) -> str:
+        proxy = self._proxies.get(scheme) or self._proxies.get("all") or ""
+        if is_loopback(host) or urllib.request.proxy_bypass_environment(host, self._proxies):  # type: ignore[attr-defined]
+            return ""
+        return proxy if "://" in proxy or not proxy else f"http://{proxy}"
+
+
+def pieces(response: BaseHTTPResponse, host: str, patience: Patience) -> Iterator[bytes]:
+    """Yield what comes of a body, as it comes. Raises SourceUnreachable when it breaks off, or all but stands still."""
+    from urllib3 import exceptions
+
+    began, came = time.monotonic(), 0
+    try:
+        while piece := response.read1(_PIECE_BYTES):
+            yield piece
+            came += len(piece)
+            since_s = time.monotonic() - began
+            if since_s > patience.read_s:
+                if came < since_s * _LEAST_BYTES_A_SECOND:
+                    raise SourceUnreachable(f"cannot read from '{host}': {came:,} bytes in {since_s:.0f} s")
+                began, came = time.monotonic(), 0
+    except (exceptions.HTTPError, OSError, ValueError) as error:
+        raise SourceUnreachable(f"cannot read from '{host}': {_cause(error)}") from error
+
+
+def whole(response: BaseHTTPResponse, host: str, patience: Patience, limit_bytes: int) -> bytes:
+    """Return a small body. Raises SourceUnreachable, and FetchError for one that is larger than ``limit_bytes``."""
+    data = bytearray()
+    for piece in pieces(response, host, patience):
+        data += piece
+        if len(data) > limit_bytes:
+            response.close()
+            raise FetchError(f"cannot read from '{host}': its answer has more than {limit_bytes:,} bytes")
+    response.release_conn()
+    return bytes(data)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host, with its port or without, is this machine by its very name."""
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def was_host(url: str) -> str:
+    return url.partition("://")[2].partition("/")[0]
+
+
+def _pools(ca: str, proxy: str) -> PoolManager:
+    import urllib3
+
+    try:
+        context = ssl.create_default_context(cafile=ca or None)
+    except (OSError, ssl.SSLError) as error:
+        raise HostError(
+            f"cannot use the certificates in '{ca}', which the machine's file names: {error.strerror or error}"
+        ) from error
+    options = {"maxsize": _CONNECTIONS, "ssl_context": context}
+    if not proxy:
+        return urllib3.PoolManager(**options)  # type: ignore[arg-type]
+    parts = urlsplit(proxy)
+    named = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+    headers = urllib3.make_headers(proxy_basic_auth=named) if named else None
+    return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)  # type: ignore[arg-type]
+
+
+def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    found = {name: environ.get(f"{name}_proxy") or environ.get(f"{name.upper()}_PROXY") for name in _PROXIED}
+    return {name: value for name, value in found.items() if value}
+
+
+_PROXIED: Final = ("http", "https", "all", "no")
+
+
+def _tls_error(host: str, error: Exception) -> FetchError:
+    text = _cause(error)
+    if "CERTIFICATE_VERIFY_FAILED" in str(error) or "doesn't match" in str(error):
+        return FetchError(
+            f"cannot trust '{host}': {text}", hint=f"registries.'{host}'.ca in the machine's file names whom to trust"
+        )
+    if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER" in str(error):
+        return FetchError(
+            f"cannot speak TLS with '{host}': it answers without",
+            hint=f"if that is meant, say so in the machine's file: registries: {{'{host}': {{http: true}}}}",
+        )
+    return SourceUnreachable(f"cannot speak TLS with '{host}': {text}")
+
+
+def _cause(error: BaseException) -> str:
+    """Return what lies at the ground of an error, in a few words, and nothing of what was sent."""
+    seen: BaseException = error
+    while (below := getattr(seen, "original_error", None) or seen.__cause__) is not None and below is not seen:
+        seen = below
+    if isinstance(seen, ssl.SSLCertVerificationError):
+        return str(seen.verify_message)
+    if isinstance(seen, OSError) and seen.strerror:
+        return str(seen.strerror)
+    kind = type(seen).__name__
+    names = {
+        "ReadTimeoutError": "no answer in time",
+        "ConnectTimeoutError": "no answer in time",
+        "TimeoutError": "no answer in time",
+        "RemoteDisconnected": "it closed the connection without an answer",
+        "IncompleteRead": "it broke off",
+        "NameResolutionError": "no such host is known",
+        "gaierror": "no such host is known",
+    }
+    return names.get(kind, f"no answer that is HTTP ({kind})")

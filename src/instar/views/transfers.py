@@ -1,0 +1,25 @@
+"""What a push or a pull did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from instar.model.transfer import Transfer
+from instar.views.page import Page
+
+
+def transfer_json(done: Transfer) -> dict[str, Any]:
+    return {
+        "digest": done.digest,
+        "name": str(done.repository),
+        "tag": done.tag,
+        "blobs": done.blobs,
+        "size": done.size_bytes,
+        "moved": done.moved,
+        "moved_bytes": done.moved_bytes,
+        "seconds": round(done.seconds, 3),
+    }
+
+
+def transfer_page(done: Transfer) -> Page:
+    yield f"{done.repository}@{done.digest}"
