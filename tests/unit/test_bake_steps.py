@@ -140,7 +140,7 @@ def test_names_that_are_no_utf_8_have_keys_of_their_own(folder: Path) -> None:
 
 def test_another_version_of_a_steps_code_runs_it_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = keys(folder)
-    monkeypatch.setitem(steps._VERSIONS, "user", 99)
+    monkeypatch.setitem(steps.VERSIONS, "user", 99)
     assert first_changed(before, keys(folder)) == "user"
 
 

@@ -7,12 +7,14 @@ is mounted and no blob is read.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar import durable
+from instar.bake.explained import explain, remember
 from instar.bake.image import configure
 from instar.bake.records import Records
 from instar.bake.steps import Step, plan_steps
@@ -36,10 +38,13 @@ _FETCHING = frozenset({"base", "packages", "python", "fetch"})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BakedStep:
+    """``why`` it was run, where that was asked for."""
+
     step: str
     layer: Layer
     cached: bool
     seconds: float
+    why: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,12 +56,14 @@ class Baked:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedStep:
-    """``layer`` is what the step gave before, None when it has to run; ``user`` the numbers that it found or made."""
+    """``layer`` is what the step gave before, None when it has to run; ``user`` the numbers that it found or made;
+    ``why`` it has to run, where that was asked for."""
 
     step: str
     layer: Layer | None
     user: tuple[int, int] | None = None
     work: Step
+    why: str = ""
 
     @property
     def cached(self) -> bool:
@@ -76,10 +83,13 @@ class Planned:
         return any(not step.cached and step.work.kind in _FETCHING for step in self.steps)
 
 
-def plan(loaded: Loaded, *, lock: Lock, store: Store, state: StateDirectory) -> Planned:
-    """Say what a bake would do; nothing is run or written. Raises StepFailed, BakeError."""
+def plan(loaded: Loaded, *, lock: Lock, store: Store, state: StateDirectory, explained: bool = False) -> Planned:
+    """Say what a bake would do; nothing is run or written. ``explained``: and why. Raises StepFailed, BakeError."""
     records = Records(state.steps, store)
     steps = tuple(_planned(step, records) for step in plan_steps(loaded, lock))
+    if explained:
+        causes = explain(state.steps, loaded.definition.name, [(step.work, step.cached) for step in steps], lock)
+        steps = tuple(dataclasses.replace(step, why=why) for step, why in zip(steps, causes, strict=True))
     layers = [step.layer for step in steps if step.layer is not None]
     if len(layers) < len(steps):
         return Planned(steps=steps, image=None)
@@ -122,10 +132,11 @@ def bake(
         made = [(task.layer, task.seconds) for task in tasks]
         user = [task.user for task in tasks]
     steps = tuple(
-        BakedStep(step=step.step, layer=layer, cached=step.cached, seconds=seconds)
+        BakedStep(step=step.step, layer=layer, cached=step.cached, seconds=seconds, why=step.why)
         for step, (layer, seconds) in zip(planned.steps, made, strict=True)
         if layer is not None
     )
+    remember(state.steps, loaded.definition.name, [step.work for step in planned.steps], lock)
     config = configure(loaded.definition, lock, _user(user))
     image = _image(store, config, [step.layer for step in steps], lock.epoch)
     return Baked(image=image, steps=steps, seconds=time.monotonic() - started)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from instar.bake.scratch import Room
     from instar.definition import Loaded
 
-_VERSIONS = {"base": 1, "packages": 1, "python": 1, "fetch": 1, "user": 1, "files": 1, "run": 1}
+VERSIONS = {"base": 1, "packages": 1, "python": 1, "fetch": 1, "user": 1, "files": 1, "run": 1}
 _LINE_CHARACTERS = 60
 _PAGE_BYTES = 4096  # what the least of files takes of memory
 _NAMED_SURPRISES = 3
@@ -39,8 +39,9 @@ class Step:
     """``name`` is for people; ``place`` is where the definition asks for it; ``work`` does it in a room.
 
     ``input`` is all that it depends on besides the steps before; ``size_bytes`` what it will take of memory, if that is
-    known; ``notes`` are what the author has to hear whether it is run or not; ``user`` the numbers of the image's user
-    and its group, of the step that makes it, where they are known without running it.
+    known; ``notes`` are what the author has to hear whether it is run or not; ``copies`` are the files that it copies;
+    ``user`` the numbers of the image's user and its group, of the step that makes it, where they are known without
+    running it.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Step:
     size_bytes: int | None = None
     notes: tuple[str, ...] = ()
     user: tuple[int, int] | None = None
+    copies: tuple[Copy, ...] = ()
     key: str = ""
 
 
@@ -75,7 +77,7 @@ def _key(step: Step, lock: Lock, before: str) -> str:
         "architecture": lock.architecture,
         "epoch": lock.epoch,
         "kind": step.kind,
-        "version": _VERSIONS[step.kind],
+        "version": VERSIONS[step.kind],
         "input": step.input,
         "before": before,
     }
@@ -200,6 +202,7 @@ def _files(loaded: Loaded, bake_format: int) -> Step:
         input=given,
         work=work,
         size_bytes=size_bytes,
+        copies=tuple(copies),
         notes=tuple(filter(None, notes)),
     )
 

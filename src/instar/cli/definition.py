@@ -102,8 +102,11 @@ def _check_lock(loaded: Loaded, update: frozenset[str] | Literal["all"] | None, 
 @click.option(
     "--check", is_flag=True, help="Bake everything once more, elsewhere, and say which files differ (then: 2)."
 )
+@click.option(
+    "--explain", is_flag=True, help="Say of each step that runs which of its inputs changed since the last bake."
+)
 @click.pass_context
-def bake(ctx: click.Context, file: Path, as_json: bool, check: bool) -> None:
+def bake(ctx: click.Context, file: Path, as_json: bool, check: bool, explain: bool) -> None:
     """Bake the definition into an image. Steps whose input is known are not run again."""
     from instar.operations.bake import bake as run
     from instar.views.bakes import baked_json
@@ -112,7 +115,7 @@ def bake(ctx: click.Context, file: Path, as_json: bool, check: bool) -> None:
     if check:
         _check(ctx, load_definition(file), as_json=as_json)
         return
-    baked = run(workspace, load_definition(file))
+    baked = run(workspace, load_definition(file), explained=explain)
     if as_json:
         say_json(baked_json(baked))
     else:

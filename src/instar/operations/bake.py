@@ -19,15 +19,19 @@ from instar.operations.privilege import require_root
 from instar.operations.workspace import Workspace
 
 
-def bake(workspace: Workspace, loaded: Loaded, *, to_deploy: bool = False) -> Baked:
+def bake(workspace: Workspace, loaded: Loaded, *, to_deploy: bool = False, explained: bool = False) -> Baked:
     """Bake what isn't baked yet; return the image and how each step went.
 
     Locks first when there is no lock. ``to_deploy``: the caller holds the store, and will mount the layers at once.
+    ``explained``: say of each step, before it is run, why it is.
     """
     require_root("bake")
     lock = fitting_lock(loaded, cache=workspace.state.cache, report=workspace.report)
     with contextlib.nullcontext() if to_deploy else hold_store(workspace):
-        planned = plan_bake(loaded, lock=lock, store=workspace.store, state=workspace.state)
+        planned = plan_bake(loaded, lock=lock, store=workspace.store, state=workspace.state, explained=explained)
+        for step in planned.steps if explained else ():
+            why = f"runs: {step.why}" if step.why else "is cached"
+            workspace.report(Progress(stage="bake", text=f"'{step.step}' {why}"))
         needed = note_needs(workspace.state.cache, loaded, lock)
         workspace.cancellation.check()
         if planned.fetches:

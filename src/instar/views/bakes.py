@@ -19,6 +19,7 @@ def baked_json(baked: Baked) -> dict[str, Any]:
             "diff_id": step.layer.diff_id,
             "size": step.layer.size_bytes,
             "cached": step.cached,
+            **({"why": step.why} if step.why else {}),
         }
         for step in baked.steps
     ]
