@@ -34,7 +34,7 @@ from instar.operations.gc import gc, remove_image
 from instar.operations.ledger import require_in_ledger, which_ledger
 from instar.operations.locks import hold_environment, is_here
 from instar.operations.plan import plan
-from instar.operations.promote import promoted
+from instar.operations.promote import image_of, promoted
 from instar.operations.secret_key import export_key, import_key, require_key
 from instar.operations.secrets import keep_secrets
 from instar.providers.base import Provider
@@ -338,10 +338,10 @@ def test_what_another_machine_would_refuse_its_plan_refuses(machines: Machines, 
         plan(other, loaded, ENV.name)
     one.ledger.set_active(ENV, release.number)
     with pytest.raises(ImageNotFound) as caught:
-        promoted(other, loaded, ENV.name, "next")
+        image_of(other, loaded, promoted(other, loaded, ENV.name, "next")[1])
     assert caught.value.hint and "instar bake" in caught.value.hint and str(one.machine) in caught.value.hint
     with pytest.raises(ImageNotFound) as caught:
-        promoted(one, loaded, ENV.name, "next")
+        image_of(one, loaded, promoted(one, loaded, ENV.name, "next")[1])
     assert "instar bake" not in (caught.value.hint or "").removeprefix("the store is empty: ")
 
 

@@ -17,6 +17,7 @@ from instar.model.image import Image, ImageConfig
 from instar.model.progress import Progress
 from instar.model.state import StateDirectory
 from instar.providers.base import Provider
+from instar.registry.registries import Registries
 from instar.store import Store
 from instar.store.hashed_files import HashedFiles
 from simulated.effects import CrashableLedger
@@ -43,6 +44,7 @@ class SimulatedWorkspace:
         self.store = Store(self.state.store)
         self.cache = Cache(self.state.cache)
         self.hashed_files = HashedFiles(self.state.sealed)
+        self.registries = Registries({}, {}, self.cancellation, self.report)
         self.layers = LayerImages(self.store, self.state.layers, self.state.mounts, self.hashed_files)
 
     def report(self, progress: Progress) -> None:

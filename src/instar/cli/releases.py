@@ -39,7 +39,11 @@ number_argument = click.argument("number", metavar="N", type=click.IntRange(1, 2
 @detach_option
 @adopt_name_option
 @take_names_option
-@click.option("--image", metavar="DIGEST", help="Deploy this image from the store instead of baking.")
+@click.option(
+    "--image",
+    metavar="DIGEST",
+    help="Deploy this image, from the store or the definition's registry, instead of baking.",
+)
 @plan_option
 @click.option("--break-promotion", is_flag=True, help="Also where ENV takes its releases from another. It is recorded.")
 @click.option(

@@ -53,7 +53,7 @@ def deploy(
     take_names: bool = False,
     watch: bool = False,
 ) -> RolloutOutcome:
-    """Bake if needed (or take ``image`` from the store) and roll it out to environment ``name``.
+    """Bake if needed, or take ``image`` from the store or the definition's registry; roll it out to ``name``.
 
     ``detach``: leave the rollout to the agent once it is written down. ``adopt_name``: also where the environment is
     another project's. ``break_promotion``: also where it takes its releases from another environment; both are
@@ -80,7 +80,7 @@ def deploy(
         digests_of(workspace, loaded.folder, environment)  # a missing one is found before the bake
         certificate = read_files(loaded, environment)
         with keep_from_gc(workspace):
-            found = workspace.store.find(image) if image else _baked(workspace, loaded)
+            found = _image(workspace, loaded, image)
             configuration = configure(workspace, loaded, environment)
             release = begin(
                 workspace,
@@ -122,6 +122,15 @@ def require_promotion(
         hint=f"instar promote {environment.promote_from} {environment.name}{' --plan' * planned}, also when only its "
         "config or settings changed; in an emergency: --break-promotion, which is recorded",
     )
+
+
+def _image(workspace: Workspace, loaded: Loaded, word: str | None) -> Image:
+    """Return the image that is asked for by ``word``, pulled where it must be; else the definition's."""
+    if word is None:
+        return _baked(workspace, loaded)
+    from instar.operations.transfers import image_for_release
+
+    return image_for_release(workspace, loaded, word)
 
 
 def _baked(workspace: Workspace, loaded: Loaded) -> Image:

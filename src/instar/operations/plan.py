@@ -12,6 +12,7 @@ from instar.model.codec import to_json
 from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
 from instar.model.plan import DeployPlan, PlannedChange
+from instar.model.reference import Repository
 from instar.model.release import Configuration, EnvironmentId, EnvironmentState
 from instar.operations.bake import plan as plan_bake
 from instar.operations.connections import cut_connections
@@ -21,8 +22,10 @@ from instar.operations.lock import is_locked
 from instar.operations.locks import require_here
 from instar.operations.names import require_names
 from instar.operations.project import require_own
+from instar.operations.promote import image_of as promoted_image
 from instar.operations.promote import promoted
 from instar.operations.secret_values import digests_of
+from instar.operations.transfers import digest_for_release
 from instar.operations.workspace import Workspace
 
 _NOTHING = "—"
@@ -30,9 +33,11 @@ _NOTHING = "—"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedImage:
-    """``digest`` is None while it can't be known: steps are to be run first, or inputs to be locked."""
+    """``digest`` is None while it can't be known: steps are to be run first, or inputs to be locked. ``pulled_from``:
+    it is not here yet."""
 
     digest: Digest | None
+    pulled_from: Repository | None = None
     steps: tuple[str, ...] = ()
     locked: bool = True
 
@@ -75,13 +80,16 @@ def plan_promotion(
     environment, release = promoted(workspace, loaded, source, name)
     require_names(workspace, environment_id, environment, take=take_names)
     configuration = replace(configuration_of(workspace, loaded, environment), service=release.service)
-    return _compared(workspace, loaded, environment, PlannedImage(digest=release.image), configuration)
+    digest, repository = promoted_image(workspace, loaded, release)
+    image = PlannedImage(digest=digest, pulled_from=repository)
+    return _compared(workspace, loaded, environment, image, configuration)
 
 
 def image_of(workspace: Workspace, loaded: Loaded, word: str | None) -> PlannedImage:
     """Return the image of the definition, as far as it is known before it is baked; or that which ``word`` names."""
     if word:
-        return PlannedImage(digest=workspace.store.find(word).digest)
+        digest, repository = digest_for_release(workspace, loaded, word)
+        return PlannedImage(digest=digest, pulled_from=repository)
     if not is_locked(loaded):
         return PlannedImage(digest=None, locked=False)
     planned = plan_bake(workspace, loaded)
@@ -124,6 +132,7 @@ def _compared(
         release=release,
         changes=tuple(changes),
         warnings=(
+            *((f"the image is not here: it is pulled from {image.pulled_from} first",) if image.pulled_from else ()),
             *(forecast(settings, active, configuration.service) if release else ()),
             *cut_connections(workspace, state, settings),
         ),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 
 from instar.definition import Loaded
-from instar.errors import ImageNotFound, Refused
+from instar.errors import Refused
+from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
 from instar.model.outcome import RolloutOutcome
+from instar.model.reference import Repository
 from instar.model.release import Configuration, EnvironmentId, Release
 from instar.operations.certificates import bring_certificates, read_files
 from instar.operations.converge import converge, leave, rollout_half_way
@@ -19,6 +21,7 @@ from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
 from instar.operations.project import project_of, require_own, require_own_source
 from instar.operations.secret_values import keep_values
+from instar.operations.transfers import digest_for_release, image_for_release
 from instar.operations.workspace import Workspace
 
 
@@ -47,7 +50,7 @@ def promote(
         with keep_from_gc(workspace):  # from here on no gc comes between a secret and its release
             secrets = keep_values(workspace, loaded.folder, environment)
             configuration = Configuration(service=release.service, config=environment.config, secrets=secrets)
-            image = workspace.store.image(release.image)
+            image = image_for_release(workspace, loaded, release.image, made_on=_machine_of(workspace, release))
             project = project_of(workspace, environment_id, loaded)
             certificate = read_files(loaded, environment)
             begun = begin(
@@ -70,8 +73,7 @@ def promote(
 
 
 def promoted(workspace: Workspace, loaded: Loaded, source: str, name: str) -> tuple[Environment, Release]:
-    """Return the environment ``name``, and the release of ``source`` that it would be given. Raises Refused, and
-    ImageNotFound where the image is not on this machine."""
+    """Return the environment ``name``, and the release of ``source`` that it would be given. Raises Refused."""
     get_declared(loaded, source)
     environment = get_declared(loaded, name)
     if environment.promote_from not in (None, source):
@@ -85,13 +87,16 @@ def promoted(workspace: Workspace, loaded: Loaded, source: str, name: str) -> tu
     require_own_source(workspace, origin.id, loaded)
     if origin.active is None:
         raise Refused(f"cannot promote '{source}': no release is active there", hint=f"instar deploy {source}")
-    release = workspace.ledger.get_release(origin.id, origin.active)
-    try:
-        workspace.store.image(release.image)
-    except ImageNotFound as error:
-        if is_here(workspace, origin):
-            raise
-        bake = "the same definition and lock, baked here, are the same bytes: instar bake"
-        hint = f"'{source}' is on {origin.machine}; {bake}"
-        raise ImageNotFound(error.message, hint=hint) from error
-    return environment, release
+    return environment, workspace.ledger.get_release(origin.id, origin.active)
+
+
+def image_of(workspace: Workspace, loaded: Loaded, release: Release) -> tuple[Digest, Repository | None]:
+    """Return the image of a release that is promoted, and where it would be pulled from, None: it is here. Raises
+    ImageNotFound where neither has it."""
+    return digest_for_release(workspace, loaded, release.image, made_on=_machine_of(workspace, release))
+
+
+def _machine_of(workspace: Workspace, release: Release) -> str | None:
+    """Return the machine that a release runs on, if that is another one."""
+    origin = workspace.ledger.get_environment(release.environment)
+    return None if is_here(workspace, origin) else origin.machine

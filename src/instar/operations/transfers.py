@@ -1,16 +1,25 @@
-"""``instar push`` and ``instar pull``: an image to a registry and from one, under the same digest."""
+"""``instar push`` and ``instar pull``: an image to a registry and from one, under the same digest.
+
+And the pull of what a release is to be of, where this machine has not got it and the definition names a registry.
+"""
 
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from instar.errors import BlobDamaged, ImageNotFound
+from instar.model.digest import Digest
 from instar.model.progress import Progress
-from instar.model.reference import Reference, Repository
+from instar.model.reference import Reference, Repository, repository
 from instar.model.sizes import size_text
 from instar.model.transfer import Transfer
 from instar.operations.locks import keep_from_gc
 from instar.operations.workspace import Workspace
+
+if TYPE_CHECKING:
+    from instar.definition import Loaded
+    from instar.model.image import Image
 
 
 def push(workspace: Workspace, word: str, to: Repository, *, tag: str | None = None) -> Transfer:
@@ -35,6 +44,64 @@ def pull(workspace: Workspace, what: Reference) -> Transfer:
         done = _there(workspace, what) or workspace.registries.pull(workspace.store, what)
     _tell(workspace, "pull", done)
     return done
+
+
+def image_for_release(workspace: Workspace, loaded: Loaded, word: str, *, made_on: str | None = None) -> Image:
+    """Return the image that ``word`` means, pulled if it is a digest that is not here, from the definition's registry.
+
+    The caller keeps gc away. ``made_on``: the machine that is known to have it. Raises ImageNotFound, and what a pull
+    does.
+    """
+    what = _to_pull(workspace, loaded, word, made_on)
+    if what is None:
+        return workspace.store.find(word)
+    try:
+        _tell(workspace, "pull", workspace.registries.pull(workspace.store, what))
+    except ImageNotFound as error:
+        raise _nowhere(error.message, what, made_on) from error
+    return workspace.store.image(what.digest)
+
+
+def digest_for_release(
+    workspace: Workspace, loaded: Loaded, word: str, *, made_on: str | None = None
+) -> tuple[Digest, Repository | None]:
+    """Return which image ``word`` means, and where :func:`image_for_release` would pull it from, None: it is here.
+
+    Raises what that would, as far as a question to the registry tells.
+    """
+    what = _to_pull(workspace, loaded, word, made_on)
+    if what is None:
+        return workspace.store.find(word).digest, None
+    if not workspace.registries.has(what):
+        raise _nowhere(f"cannot find image '{what.digest}': neither here nor in '{what.repository}'", what, made_on)
+    return what.digest, what.repository
+
+
+def _to_pull(workspace: Workspace, loaded: Loaded, word: str, made_on: str | None) -> Reference | None:
+    """Return what to pull to have the image that ``word`` means; None where nothing is, or it is no digest."""
+    try:
+        digest = Digest(word)
+    except ValueError:
+        return None
+    try:
+        image = workspace.store.image(digest)
+    except ImageNotFound as error:
+        if loaded.definition.registry is not None:
+            return Reference(repository=repository(loaded.definition.registry), digest=digest)
+        if made_on is None:
+            raise
+        ways = "the same definition and lock, baked here, are the same bytes: instar bake; or give the definition a"
+        raise ImageNotFound(
+            error.message, hint=f"it is on {made_on}; {ways} 'registry', and push it from there: instar push"
+        ) from error
+    if loaded.definition.registry is None or all(map(workspace.store.holds, image.layers)):
+        return None
+    return Reference(repository=repository(loaded.definition.registry), digest=digest)
+
+
+def _nowhere(message: str, what: Reference, made_on: str | None) -> ImageNotFound:
+    """Return the error for an image that its registry has not got, with how it gets there."""
+    return ImageNotFound(message, hint=f"on {made_on or 'the machine that has it'}: instar push {what.digest.short}")
 
 
 def _there(workspace: Workspace, what: Reference) -> Transfer | None:
