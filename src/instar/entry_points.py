@@ -65,7 +65,7 @@ def _declared(path: Sequence[str]) -> Mapping[str, Mapping[str, Path]]:
     found: dict[str, dict[str, Path]] = {}
     for folder in dict.fromkeys(path):
         for file in _files(Path(folder or ".")):
-            for name, target in _entries(file.read_text("utf-8", "replace")):
+            for name, target in _entries(_text(file)):
                 found.setdefault(name, {}).setdefault(target, file)
     return found
 
@@ -78,6 +78,14 @@ def _files(folder: Path) -> Iterator[Path]:
     for name in names:
         if (file := folder / name / "entry_points.txt").is_file():
             yield file
+
+
+def _text(file: Path) -> str:
+    """Return what is declared; nothing where whoever asks may not read it."""
+    try:
+        return file.read_text("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _entries(text: str) -> Iterator[tuple[str, str]]:

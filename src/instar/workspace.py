@@ -125,9 +125,11 @@ class MachineWorkspace:
         return load_machine(self._environ)
 
     def _require_own_state(self) -> None:
-        """Make the state directory of a user without root, theirs alone. Raises NotRoot where it is somebody else's."""
+        """Make the state directory of a user without root, theirs alone. Raises NotRoot where it is somebody else's;
+        HostError, to root, where anybody else could have written what is in it."""
         folder = self.state.root
         if os.geteuid() == 0:
+            _require_roots(folder)
             return
         if not os.access(folder, os.F_OK):
             _close(self.state)
@@ -268,6 +270,32 @@ class MachineWorkspace:
                 f"cannot find '{self.state.id_file}': what runs here carries the six digits in it",
                 hint=f"what runs goes on; put the file back from a copy, or write them into it: {_SHOW_ID}",
             )
+
+
+def _require_roots(folder: Path) -> None:
+    """Raise HostError where somebody besides root could have written what is in the state directory that root works
+    in. One of root's with nothing in it is closed."""
+    try:
+        found = folder.stat()
+        if found.st_uid == 0 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return
+        if found.st_uid == 0:
+            before = any(folder.iterdir())
+            folder.chmod(0o700)
+            if not before and not any(folder.iterdir()):
+                return
+            folder.chmod(stat.S_IMODE(found.st_mode))
+    except OSError:
+        return  # it is still to be made, or whoever makes it says why not
+    from instar.definition.permissions import other_writer
+
+    who = other_writer(os.stat_result((found.st_mode & ~stat.S_ISVTX, *found[1:])))
+    if who is not None:
+        raise HostError(
+            f"cannot use the state directory '{folder}': {who} may write to it, and it decides what root runs",
+            hint="without root, whose it is can work with it; if all that is in it is right, and it is to be root's: "
+            f"chown -R root: '{folder}' && chmod 0700 '{folder}'",
+        )
 
 
 def ledger_address(environ: Mapping[str, str], configured: str | None) -> str | None:

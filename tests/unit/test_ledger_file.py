@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -106,7 +107,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with 256 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "instar-test", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "instar-test", folder], check=True)
     yield folder
     subprocess.run(["umount", folder], check=True)
 
@@ -196,3 +197,31 @@ def test_where_nothing_was_the_folders_are_root_s_alone(tmp_path: Path) -> None:
     Ledger(tmp_path / "home" / "ledger" / "instar.db", actor="ann").close()
     for folder in (tmp_path / "home", tmp_path / "home" / "ledger"):
         assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("whose", ["file", "folder"])
+def test_root_opens_no_ledger_that_somebody_else_wrote(path: Path, whose: str) -> None:
+    os.chown(path if whose == "file" else path.parent, 65534, 65534)
+    with pytest.raises(LedgerError, match=r"others than root may write to .*, and root acts by what it says"):
+        Ledger(path, actor="root")
+
+
+@pytest.mark.root
+def test_root_plays_no_journal_that_somebody_else_wrote(path: Path) -> None:
+    """SQLite removes the file that a journal names as the one above it, whatever that is."""
+    victim = path.parent.parent / "victim"
+    victim.write_text("precious")
+    name = str(victim).encode()
+    page = path.read_bytes()[16:18]
+    size = int.from_bytes(page, "big")
+    pages = path.stat().st_size // size
+    magic = bytes.fromhex("d9d505f920a163d7")
+    header = magic + bytes(4) + bytes(4) + pages.to_bytes(4, "big") + (512).to_bytes(4, "big") + page.rjust(4, b"\0")
+    above = ((1 << 30) // size + 1).to_bytes(4, "big") + name + len(name).to_bytes(4, "big")
+    above += sum(name).to_bytes(4, "big") + magic
+    path.with_name("instar.db-journal").write_bytes(header.ljust(512, b"\0") + above)
+    os.chown(path.parent, 65534, 65534)
+    with contextlib.suppress(LedgerError):
+        Ledger(path, actor="root").close()
+    assert victim.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import stat
 from pathlib import Path
@@ -79,3 +80,29 @@ def test_the_doctor_upgrades_no_ledger(tmp_path: Path) -> None:
     before = path.read_bytes()
     assert ledger_of(tmp_path).found == "schema 7"
     assert path.read_bytes() == before
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("owner", "mode", "who"), [(65534, 0o700, "nobody"), (0, 0o777, "everybody"), (0, 0o1777, "e")]
+)
+def test_root_works_in_no_state_directory_that_others_wrote_to(tmp_path: Path, owner: int, mode: int, who: str) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "planted").touch()
+    home.chmod(mode)
+    os.chown(home, owner, owner)
+    workspace = MachineWorkspace({"INSTAR_HOME": str(home)}, lambda progress: None)
+    for part in ("ledger", "store"):
+        with pytest.raises(HostError, match=f"cannot use the state directory '{home}': {who}.*decides what root runs"):
+            getattr(workspace, part)
+    assert [one.name for one in home.iterdir()] == ["planted"]
+    assert stat.S_IMODE(home.stat().st_mode) == mode
+
+
+@pytest.mark.root
+def test_an_empty_state_directory_of_root_s_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home").chmod(0o1777)
+    with MachineWorkspace({"INSTAR_HOME": str(tmp_path / "home")}, lambda progress: None).ledger:
+        assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700

@@ -87,7 +87,7 @@ def import_() -> None:
     """Read from stdin the key that another machine has exported, and make it this one's."""
     from instar.operations.secret_key import import_key
 
-    import_key(open_workspace(), sys.stdin.read(1024).strip())
+    import_key(open_workspace(), sys.stdin.buffer.read(1024).decode("ascii", "replace").strip())
     say("this machine works with that key now")
 
 

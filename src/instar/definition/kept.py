@@ -62,6 +62,7 @@ def _require_one(value: Any, declared: Declaration | None, path: str) -> None:
     if dataclasses.is_dataclass(value):
         _require(value, path)
     elif isinstance(value, str):
+        value.encode()  # half of a character can be written to no file
         _require_text(value, list(_shapes(declared)), path)
     elif isinstance(value, int) and declared is not None:
         low, high = declared.low or 0, declared.high

@@ -17,7 +17,9 @@ import contextlib
 import errno
 import functools
 import hashlib
+import os
 import sqlite3
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +51,7 @@ class SQLite:
         self._path = path
         check_version()
         with self._wrapped("open"):
+            _require_roots(path)
             if not path.exists() and not as_it_is:
                 _make(path)
             if not path.is_file():
@@ -141,6 +144,20 @@ class SQLite:
         except OSError as error:
             hint = _hint(error, self._path.parent)
             raise LedgerError(f"cannot {verb} '{self._path}': {error.strerror}", hint=hint) from error
+
+
+def _require_roots(path: Path) -> None:
+    """Raise LedgerError to root where anybody else could have written the file, or what lies beside it: its journal
+    names files that SQLite removes, and what it says is what root does."""
+    if os.geteuid() != 0:
+        return
+    for what in (one for one in (path, path.parent) if one.exists()):
+        found = what.stat()
+        if found.st_uid != 0 or found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != 0):
+            raise LedgerError(
+                f"cannot open '{path}': others than root may write to '{what}', and root acts by what it says",
+                hint="one that you trust goes, without what lies beside it, into a folder that is root's alone",
+            )
 
 
 def check_version() -> None:

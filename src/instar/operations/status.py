@@ -8,7 +8,7 @@ from instar.control.endings import why_ended
 from instar.control.observe import observe
 from instar.control.snapshot import GroupView, Snapshot
 from instar.control.steps import awaited, waits_for_somebody
-from instar.errors import InstarError, LedgerDamaged, ProviderMissing
+from instar.errors import Cancelled, InstarError, LedgerUnreachable
 from instar.frozen import dataclass
 from instar.model.environment import HostNames
 from instar.model.machine import EdgeSettings, MachineSettings
@@ -37,7 +37,9 @@ def overview(workspace: Workspace, service: str | None) -> Overview:
     for state in here:
         try:
             found.append(status(workspace, state))
-        except (ProviderMissing, LedgerDamaged) as error:
+        except (LedgerUnreachable, Cancelled):
+            raise
+        except InstarError as error:
             unknown[str(state.id)] = error
     elsewhere = tuple(state for state in states if state not in here)
     return Overview(here=tuple(found), elsewhere=elsewhere, unknown=unknown)
