@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,26 @@ def test_no_body_is_larger_than_it_may_be(here: World, sink: Sink, wait_ms: int)
     assert here.router.inspect(ENV) == ()
 
 
+def test_what_is_too_long_by_its_own_word_is_read_for_a_while(
+    here: World, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that its sender sees the answer: at once, and whatever he sends; but nobody keeps a connection by it."""
+    monkeypatch.setattr(bodies, "TEXT", bodies.TEXT.replace("LINGER_MS = 10000", "LINGER_MS = 1000"))
+    here.serve(sink.target, requests=LIMITED)
+    with Sender(here.address, f"Content-Length: {LARGEST + 1}") as one:
+        assert one.answer() == (413, b"the body is too long\n"), "before its body"
+        assert one.send(b"x" * (LARGEST + 1))
+        one.send(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+        assert one.answer() == (200, b"0"), "the connection can be used again"
+    with Sender(here.address, f"Content-Length: {LARGEST * 1_000}") as one:
+        assert one.answer()[0] == 413
+        began = time.monotonic()
+        while one.send(b"x" * LARGEST):
+            assert time.monotonic() - began < 20
+            time.sleep(0.01)
+    assert sink.asked == 1 and here.router.counters(ENV).failed == 0, "what is thrown away is nobody's"
+
+
 @pytest.mark.parametrize("length", [2**31 + 1, 2**32 + 1, 2**32 + LARGEST, 10**15])
 def test_a_length_of_more_than_32_bits_is_too_long_too(here: World, sink: Sink, length: int) -> None:
     here.serve(sink.target, requests=LIMITED)
@@ -164,10 +185,12 @@ def test_requests_that_come_by_name_are_counted_too(tmp_path: Path, sink: Sink) 
         until(lambda: send(edge, 5)[0] == 200)
         assert send(edge, LARGEST) == (200, b"100000")
         asked = sink.asked
-        # the router may end the connection while the edge still sends, and nobody hears why
-        assert send(edge, LARGEST + 1)[0] in (413, 0) and sink.asked == asked
+        for length in (LARGEST + 1, *([20 * LARGEST] * 20)):
+            assert send(edge, length) == (413, b"the body is too long\n")
+        assert send(edge, LARGEST + 1, "Expect: 100-continue")[0] == 413
+        assert sink.asked == asked
         assert send_chunks(edge, LARGEST, 5_000) == (200, b"100000")
-        for _ in range(5):
+        for _ in range(5):  # the router ends the connection while the edge still sends, and it may not hear why
             assert send_chunks(edge, 10 * LARGEST, 5_000)[0] in (413, 0)
         assert max(sink.bodies) == LARGEST and max(sink.cut) <= LARGEST
         assert here.router.inspect(SHOP) == ()

@@ -18,8 +18,11 @@ from instar.router import connections
 LARGEST_BYTES: Final = 1 << 50
 _WITHOUT_END_MS: Final = 2**31 - 1
 SCRIPT: Final = "body.lua"
+FOLDER: Final = "INSTAR_FOLDER"  # the variable of the directory that has it
+WITH_A_LUA_EACH: Final = 5  # the form of a router's file from which on each thread has its own
 TEXT: Final = """\
 -- Count the bodies of requests, and the time that they take. Written by Instar, not meant to be edited.
+local LINGER_MS = 10000
 local Body = {id = "body", flags = filter.FLT_CFG_FL_HTX}
 Body.__index = Body
 
@@ -47,12 +50,27 @@ function Body:http_payload(txn, message)
   local before = self.seen
   self.seen = before + message:input() -- with what ends a body, so the last part is measured when it matters
   if self.seen > self.largest and before + #(message:body() or "") > self.largest then
-    refuse(txn, "large", 413)
+    if not txn:get_var("txn.said") then
+      refuse(txn, "large", 413)
+    end
+    self.largest, self.within = math.huge, math.min(self.within, LINGER_MS)
   end
   if now_ms() - self.began > self.within and not txn:get_var("txn.stream") then
     refuse(txn, "late", 408)
   end
 end
+
+-- One that says beforehand that it is too long is answered at once, and then read for a while: who sends would not see
+-- the answer if the connection ended under what is sent.
+core.register_service("too-long", "http", function(applet)
+  local why = "the body is too long\\n"
+  applet:set_status(413, "Payload Too Large")
+  applet:add_header("content-type", "text/plain")
+  applet:add_header("content-length", tostring(#why))
+  applet:start_response()
+  applet:send(why)
+  while #applet:receive(16384) > 0 do end
+end)
 
 core.register_filter("body", Body, function(body, words)
   body.largest, body.within = tonumber(words[1]), tonumber(words[2])
@@ -60,6 +78,7 @@ core.register_filter("body", Body, function(body, words)
 end)
 """
 
+_SAID: Final = "{ var(txn.said) -m bool }"
 _STATUS: Final = "  http-after-response set-status {} if {{ var(txn.refused) -m str {} }}"
 
 
@@ -67,11 +86,20 @@ def counted(requests: Requests) -> bool:
     return requests.largest_body_bytes is not None or requests.body_within_ms is not None
 
 
-def load(requests: Requests) -> Sequence[str]:
-    return (f"  lua-load {SCRIPT}",) if counted(requests) else ()
+def threads(form: int, requests: Requests) -> int:
+    """Return how many threads HAProxy has. Two that filter in one Lua crash it."""
+    return 1 if form < WITH_A_LUA_EACH and counted(requests) else 2
 
 
-def rules(requests: Requests, *, grpc: bool) -> Sequence[str]:
+def load(form: int, requests: Requests) -> Sequence[str]:
+    """Return what loads the script: each thread has a Lua of its own for it, beside the one that all of them share. No
+    thread but the first finds a file by ``default-path``."""
+    if not counted(requests):
+        return ()
+    return (f"  lua-load {SCRIPT}",) if form < WITH_A_LUA_EACH else (f'  lua-load-per-thread "${{{FOLDER}}}/{SCRIPT}"',)
+
+
+def rules(form: int, requests: Requests, *, grpc: bool) -> Sequence[str]:
     """Return the rules of a frontend. ``grpc``: there are calls, whose bodies last as long as they do themselves."""
     if not counted(requests):
         return ()
@@ -83,7 +111,14 @@ def rules(requests: Requests, *, grpc: bool) -> Sequence[str]:
     if largest:
         too_long = f"{{ req.fhdr(Content-Length),add(0) gt {largest} }}"
         said = 'content-type text/plain string "the body is too long\\n"'
-        lines.append(f"  http-request return status 413 {said} if {too_long}")
+        if form < WITH_A_LUA_EACH:
+            lines.append(f"  http-request return status 413 {said} if {too_long}")
+        else:
+            lines += [
+                f"  http-request set-var(txn.said) bool(true) if {too_long}",
+                f"  http-request return status 413 {said} if {_SAID} {{ req.fhdr(Expect) -m found }}",
+                f"  http-request use-service lua.too-long if {_SAID}",
+            ]
         lines.append(_STATUS.format('413 reason "Payload Too Large"', "large"))
     if within_ms:
         if grpc:

@@ -259,7 +259,7 @@ def _global(plan: RouterFilePlan, confined: bool) -> str:
     lines = [
         "global",
         "  maxconn 8192",
-        f"  nbthread {1 if bodies.counted(plan.requests) else 2}",  # two that filter in one Lua crash HAProxy 2.6
+        f"  nbthread {bodies.threads(plan.form, plan.requests)}",
         "  no strict-limits",
         f"  hard-stop-after {longest_ms}ms",
         f'  stats socket "unix@${{{SOCKET}}}" mode 600 level admin expose-fd listeners',
@@ -269,7 +269,7 @@ def _global(plan: RouterFilePlan, confined: bool) -> str:
         lines.append(f"  tune.sndbuf.server {SENT_AHEAD_BYTES}")
     if plan.preview or plan.maintained or scripts(plan):
         lines.append("  default-path config")  # where the maps, the scripts and the page are
-    lines += [*waiting.load(plan.wait_ms), *bodies.load(plan.requests)]
+    lines += [*waiting.load(plan.wait_ms), *bodies.load(plan.form, plan.requests)]
     if confined:
         root = f'"${{{DOOR_ROOT}}}"' if plan.door else "/var/lib/haproxy"
         lines += ["  user haproxy", "  group haproxy", f"  chroot {root}"]
@@ -311,7 +311,7 @@ def _defaults(plan: RouterFilePlan) -> str:
 
 def _frontends(plan: RouterFilePlan) -> str:
     names = variables(plan)
-    limits = [*rates.rules(plan.requests.rate), *bodies.rules(plan.requests, grpc=plan.protocol == "h2")]
+    limits = [*rates.rules(plan.requests.rate), *bodies.rules(plan.form, plan.requests, grpc=plan.protocol == "h2")]
     sent = headers.rules(plan.form, proxied=bool(plan.accept_proxy)) if plan.http else ()
     rules = [*in_front.rules(plan.accept_proxy), *limits, *sent]
     lines: list[str] = []

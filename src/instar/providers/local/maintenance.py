@@ -37,7 +37,7 @@ def switch(proxy: Proxy, text: str, *, on: bool, page: str) -> None:
     converge(proxy)  # nobody is let in while HAProxy is started anew
     changed = page != (proxy.files.read(proxy.files.page) or maintenance.USUAL_PAGE)
     proxy.files.write(page, proxy.files.page)
-    if proxy.exists() and (changed or (on and plan.form < config.FORM)):
+    if proxy.exists() and (changed or (on and not plan.maintained)):
         held = config.read_slots(text)
         write_files(proxy, wanted)
         proxy.replace(wanted, held)
