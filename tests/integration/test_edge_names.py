@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -210,6 +211,43 @@ def test_the_umask_of_whoever_opens_it_makes_no_difference(world: EdgeWorld) -> 
         os.umask(before)
     assert world.get("a.test").body == b"shop"
     assert world.edge.files.root.stat().st_mode & 0o777 == 0o710
+
+
+def test_nobody_has_all_connections_for_himself(world: EdgeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("instar.router.edge.config.MOST_OF_ONE", 3)
+    world.open(SHOP, HostNames(http=("a.test",)))
+
+    def come(source: str) -> list[socket.socket]:
+        """Open five connections that say nothing."""
+        for _ in range(5):
+            held.append(one := socket.socket())
+            one.settimeout(5)
+            one.bind((source, 0))
+            with contextlib.suppress(ConnectionResetError):
+                one.connect(("127.0.0.1", world.http))
+        return held[-5:]
+
+    held: list[socket.socket] = []
+    try:
+        for source in ("127.0.0.1", "127.0.0.2"):
+            came = come(source)
+            until(lambda came=came: sum(map(_is_open, came)) == 3)
+            assert sum(map(_is_open, came)) == 3
+    finally:
+        for one in held:
+            one.close()
+    until(lambda: world.edge.haproxy.statistics()["http", "FRONTEND"]["scur"] == "0")
+    assert world.get("a.test").body == b"shop"
+
+
+def _is_open(one: socket.socket) -> bool:
+    one.setblocking(False)
+    try:
+        return one.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 def test_requests_wait_and_go_over_to_another_router(world: EdgeWorld) -> None:

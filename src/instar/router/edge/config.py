@@ -25,6 +25,9 @@ TICKETS: Final = "tickets"
 FEWEST_SLOTS: Final = 64
 MOST_SLOTS: Final = 4096
 _PLAN: Final = "# plan "
+_MOST: Final = 16_384  # connections at a time
+MOST_OF_ONE: Final = _MOST // 2  # of one address, or one network /64 of IPv6
+_CLIENTS: Final = "clients"
 _STOP_MS: Final = 24 * 3_600_000  # so long a retired HAProxy may finish what it has
 LEAST_SILENT_MS, LONGEST_SILENT_MS = 70_000, 3_600_000
 _LATER_MS: Final = 10_000  # than a router, which says why it ends a request
@@ -172,7 +175,7 @@ def render(plan: EdgePlan, *, confined: bool) -> str:
     numbered = list(zip(variables(plan), plan.addresses, strict=True))
     lines = [f"{_PLAN}{canonical(plan).decode()}", *_global(plan, confined), *_defaults(plan)]
     lines += ["frontend http", *(f'  bind "fd@${{{name}}}" # {where}' for name, where in numbered[: len(plan.http)])]
-    said = in_front.rules(plan.accept_proxy)
+    said = [*in_front.rules(plan.accept_proxy), *_shared(plan)]
     lines += [*said, *_HOST, *_NONCE, *_ENTRY, *_INSIDE, *_CHALLENGE, *_NOBODYS, _TO_HTTPS.format(port=plan.https_port)]
     lines += [
         *_redirects(plan),
@@ -195,6 +198,7 @@ def render(plan: EdgePlan, *, confined: bool) -> str:
         *_CLIENT,
     ]
     lines += ["  http-request set-header X-Forwarded-Proto https", _BACKEND]
+    lines += [f"backend {_CLIENTS}", "  stick-table type ipv6 size 100k expire 1m store conn_cur"]
     for slot in range(1, plan.slots + 1):
         name = names.backend(slot)
         where = f"unix@/{name}" if confined else f'"unix@${{{ROOT}}}/{name}"'
@@ -241,7 +245,7 @@ def _defaults(plan: EdgePlan) -> Sequence[str]:
 def _global(plan: EdgePlan, confined: bool) -> Iterator[str]:
     yield from (
         "global",
-        "  maxconn 16384",
+        f"  maxconn {_MOST}",
         "  nbthread 2",
         "  no strict-limits",
         f"  hard-stop-after {_STOP_MS}ms",
@@ -256,6 +260,15 @@ def _global(plan: EdgePlan, confined: bool) -> Iterator[str]:
         yield "  tune.ssl.cachesize 0"
     if confined:
         yield from ("  user haproxy", "  group haproxy", f'  chroot "${{{ROOT}}}"')
+
+
+def _shared(plan: EdgePlan) -> Sequence[str]:
+    """Nobody has all connections for himself alone, with nothing but sockets that are silent."""
+    others = " !in-front" if plan.accept_proxy else ""
+    return (
+        f"  tcp-request connection track-sc0 src,ipmask(32,64) table {_CLIENTS}",
+        f"  tcp-request connection reject if {{ sc_conn_cur(0) gt {MOST_OF_ONE} }}{others}",
+    )
 
 
 def _bind(plan: EdgePlan, name: str, where: Address) -> str:
