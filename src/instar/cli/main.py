@@ -24,6 +24,7 @@ _COMMANDS = {
     "export": "images",
     "push": "transfers",
     "pull": "transfers",
+    "import": "transfers",
     "deploy": "releases",
     "promote": "releases",
     "rollback": "releases",
@@ -46,6 +47,7 @@ _COMMANDS = {
     "ledger": "ledger",
     "doctor": "doctor",
 }
+_IN_PYTHON = {"import": "import_image"}  # what a word is called that Python has for itself
 
 
 # what other tools call it, and what it is here
@@ -78,7 +80,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"instar.cli.{_COMMANDS[name]}"), name)
+        module = importlib.import_module(f"instar.cli.{_COMMANDS[name]}")
+        command: click.Command = getattr(module, _IN_PYTHON.get(name, name))
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:

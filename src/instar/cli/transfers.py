@@ -1,4 +1,4 @@
-"""Commands that bring images to registries and from them: push, pull."""
+"""Commands that bring images to registries and from them, and from files: push, pull, import."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from instar.cli.options import file_option, json_option, load_definition, open_workspace
-from instar.cli.screen import say_json, show
+from instar.cli.screen import say, say_json, show
 
 if TYPE_CHECKING:
     from instar.model.transfer import Transfer
@@ -55,6 +55,27 @@ def pull(reference: str, as_json: bool) -> None:
     except ValueError as error:
         raise click.UsageError(f"cannot pull '{reference}': {error}") from error
     _say(run(open_workspace(), what), as_json=as_json)
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path, exists=True))
+@click.option("--image", "which", metavar="NAME", help="Which of several images: its name, tag or digest in FILE.")
+@json_option
+def import_image(file: Path, which: str | None, as_json: bool) -> None:
+    """Bring an image that another tool has written into the store.
+
+    FILE is an OCI archive, the folder of an OCI image layout, or what docker save writes; an archive may be compressed
+    by gzip or zstd. An OCI image keeps its digest; one of docker save gets one, the same on every machine. Nothing in
+    FILE is trusted: every layer is unpacked, as guardedly as for an instance, before the image is in the store.
+    """
+    from instar.operations.transfers import import_image as run
+    from instar.views.transfers import imported_json
+
+    image = run(open_workspace(), file, which)
+    if as_json:
+        say_json(imported_json(image))
+    else:
+        say(image.digest)
 
 
 def _declared(file: Path) -> str:

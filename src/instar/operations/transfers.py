@@ -5,8 +5,10 @@ And the pull of what a release is to be of, where this machine has not got it an
 
 from __future__ import annotations
 
+import os
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from instar.errors import BlobDamaged, ImageNotFound
 from instar.model.digest import Digest
@@ -15,11 +17,14 @@ from instar.model.reference import Reference, Repository, repository
 from instar.model.sizes import size_text
 from instar.model.transfer import Transfer
 from instar.operations.locks import keep_from_gc
+from instar.operations.privilege import require_root
 from instar.operations.workspace import Workspace
 
 if TYPE_CHECKING:
     from instar.definition import Loaded
     from instar.model.image import Image
+
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}  # the kernel's name → OCI's
 
 
 def push(workspace: Workspace, word: str, to: Repository, *, tag: str | None = None) -> Transfer:
@@ -44,6 +49,30 @@ def pull(workspace: Workspace, what: Reference) -> Transfer:
         done = _there(workspace, what) or workspace.registries.pull(workspace.store, what)
     _tell(workspace, "pull", done)
     return done
+
+
+def import_image(workspace: Workspace, path: Path, which: str | None = None) -> Image:
+    """Bring an image that others have written to a file or a folder into the store; ``which`` of several, by a name or
+    a digest that it has there.
+
+    Its layers are unpacked, as safely as any, before the image is one. Raises NotRoot, StoreError, HostError,
+    Cancelled.
+    """
+    require_root("import", "it unpacks layers, with the owners of their files")
+    began = time.monotonic()
+    with keep_from_gc(workspace):
+        data = workspace.store.receive(path, which)
+        for layer in workspace.store.layers_of(data):
+            workspace.cancellation.check()
+            workspace.layers.provide(layer)
+        image = workspace.store.add_manifest(data)
+    here = _ARCHITECTURES.get(os.uname().machine, os.uname().machine)
+    if image.config.architecture != here:
+        text = f"the image is for {image.config.architecture:.40}, and this machine is {here}: it does not run here"
+        workspace.report(Progress(stage="note", text=text, kind="warning"))
+    text = f"{len(image.layers)} layers · {size_text(image.size_bytes)} · {time.monotonic() - began:.2f} s"
+    workspace.report(Progress(stage="import", text=text, aside=f"sha256:{image.digest.short}"))
+    return image
 
 
 def image_for_release(workspace: Workspace, loaded: Loaded, word: str, *, made_on: str | None = None) -> Image:

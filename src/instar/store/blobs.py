@@ -50,13 +50,15 @@ class Blobs:
     def path(self, digest: Digest) -> Path:
         return self._blobs / digest.hex
 
-    def add(self, chunks: Iterable[bytes]) -> tuple[Digest, int]:
+    def add(self, chunks: Iterable[bytes], expected: Digest | None = None) -> tuple[Digest, int]:
         """Store ``chunks`` as one blob; return its digest and size in bytes. Returning means stored, after a crash too.
 
-        Whole or not at all, and idempotent. Raises StoreError.
+        Whole or not at all, and idempotent. Raises StoreError, and ValueError for others than those of ``expected``.
         """
         with reported("store a blob", self.partial), self.scratch() as scratch:
             digest, size_bytes = written(chunks, scratch.descriptor)
+            if expected not in (None, digest):
+                raise ValueError(f"the bytes of '{expected}' have the digest {digest}")
             os.fchmod(scratch.descriptor, 0o400)
             durable.move(scratch.path, self.path(digest))
         return digest, size_bytes

@@ -18,10 +18,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
-from instar.errors import BlobDamaged, ImageNotFound
+from instar.errors import BlobDamaged, ImageNotFound, StoreError
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
-from instar.store import archive, garbage, index, layers, manifest
+from instar.store import archive, garbage, importing, index, layers, manifest
 from instar.store.blobs import Blobs, damaged
 from instar.store.faults import reported
 from instar.store.garbage import Collected
@@ -81,6 +81,12 @@ class Store:
         """Give what is there so far of a blob that comes from elsewhere; None while another process adds to it."""
         return open_part(self._blobs, digest, size_bytes)
 
+    def layers_of(self, data: bytes) -> tuple[Layer, ...]:
+        """Return the layers that a manifest says, with its configuration, which is stored. Raises ValueError,
+        BlobDamaged."""
+        config, *_ = manifest.descriptors(data)
+        return manifest.image_of_others(data, self._blobs.read(config.digest)).layers
+
     def add_manifest(self, data: bytes) -> Image:
         """Enter an image that was made elsewhere, whose manifest is ``data`` to the byte; all else of it is stored.
 
@@ -93,10 +99,25 @@ class Store:
             for one in parts:
                 if not self._blobs.holds(one.digest, one.size_bytes):
                     raise BlobDamaged(f"cannot store an image: its part '{one.digest.short}' is missing or short")
-            found = manifest.image(digest, data, self._blobs.read(parts[0].digest))
+            found = manifest.image_of_others(data, self._blobs.read(parts[0].digest))
             self._blobs.add([data])
             index.enter(descriptors, manifest.descriptor(manifest.media_type(data), digest, len(data)))
         return found
+
+    def receive(self, path: Path, which: str | None = None) -> bytes:
+        """Store the blobs of an image that others have written to ``path``; return its manifest for ``add_manifest``.
+
+        ``path``: an OCI image layout, in a folder or a tar, or what ``docker save`` writes. ``which``: a name or digest
+        there, where it holds several. Nothing is in the index yet. Raises StoreError, for whatever is wrong with it.
+        """
+        action = f"import '{path}'"
+        with reported(action, self._blobs.partial):
+            try:
+                data = importing.receive(self._blobs, path, which)
+                self.layers_of(data)
+                return data
+            except ValueError as error:
+                raise StoreError(f"cannot {action}: {error}") from error
 
     def manifest(self, digest: Digest) -> bytes:
         """Return an image's manifest, checked, to the byte. Raises BlobDamaged."""

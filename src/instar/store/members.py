@@ -53,6 +53,10 @@ class Stream:
             return piece
         return b"".join(self.pieces(count))
 
+    def skip(self, count: int) -> None:
+        for _ in self.pieces(count):
+            pass
+
     def ended(self) -> bool:
         return not self._chunk and not self._next()
 
@@ -158,8 +162,7 @@ class Members:
             if not _is_checked(block):
                 raise Malformed("a header's checksum is wrong")
             yield block
-            for _ in self._stream.pieces(self._missing + self._padding):
-                pass
+            self._stream.skip(self._missing + self._padding)
             self._missing = self._padding = 0
         self._stream.drain()
 

@@ -1,9 +1,10 @@
-"""What a push or a pull did."""
+"""What a push, a pull or an import did."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from instar.model.image import Image
 from instar.model.transfer import Transfer
 from instar.views.page import Page
 
@@ -23,3 +24,8 @@ def transfer_json(done: Transfer) -> dict[str, Any]:
 
 def transfer_page(done: Transfer) -> Page:
     yield f"{done.repository}@{done.digest}"
+
+
+def imported_json(image: Image) -> dict[str, Any]:
+    layers = [{"digest": one.digest, "diff_id": one.diff_id, "size": one.size_bytes} for one in image.layers]
+    return {"digest": image.digest, "architecture": image.config.architecture, "layers": layers}

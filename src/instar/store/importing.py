@@ -1,0 +1,196 @@
+"""An image of somebody else's → the blobs of one: from an OCI image layout, in a folder or a tar, and from what
+``docker save`` writes.
+
+What is OCI's is kept to the byte, under its digest. Docker's older form has no manifest and no compressed layers: each
+layer is held against the diff ID in the configuration and compressed as a bake does, so that the same archive gives the
+same image. Source: OCI image-spec 1.1, image-layout.md; Docker's image specification v1.2, "Combined Image JSON".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from instar.frozen import dataclass
+from instar.model.codec import parse
+from instar.model.digest import Digest
+from instar.model.image import Layer
+from instar.store import source
+from instar.store.blobs import Blobs
+from instar.store.compression import compressed, gunzipped, require_encoder
+from instar.store.layers import UNPACK_LIMIT_BYTES
+from instar.store.manifest import (
+    INDEX_TYPES,
+    ZSTD_LAYER_TYPE,
+    Descriptor,
+    descriptors,
+    manifest_json,
+    of_index,
+)
+from instar.store.members import Malformed
+from instar.store.source import Content, Source
+
+_JSON_LIMIT_BYTES: Final = 4 << 20
+_NAME: Final = "org.opencontainers.image.ref.name"
+_SHOWN: Final = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """An image of a source: what people call it there (tags, names), and how to get it."""
+
+    names: tuple[str, ...]
+    digest: Digest | None  # None where the form has none
+    entry: Mapping[str, Any]
+
+    @property
+    def shown(self) -> str:
+        return ", ".join((*self.names, *([self.digest.short] if self.digest else [])))[:120] or "one without a name"
+
+    def is_called(self, word: str) -> bool:
+        return word in self.names or (self.digest is not None and word in (self.digest, self.digest.short))
+
+
+def receive(blobs: Blobs, path: Path, which: str | None) -> bytes:
+    """Store the blobs of an image at ``path``; return its manifest, to the byte, which is not stored yet.
+
+    ``which`` is a name or a digest, where there are several. Raises Malformed for what is no image, or not whole, or
+    other than it says; OSError, StoreError.
+    """
+    with source.opened(path, blobs) as found:
+        if found.find("oci-layout") is not None:
+            return _from_layout(blobs, found, which)
+        if found.find("manifest.json") is not None:
+            return _from_docker(blobs, found, which)
+    raise Malformed("there is neither 'oci-layout' nor 'manifest.json' in it: it holds no image")
+
+
+def _from_layout(blobs: Blobs, found: Source, which: str | None) -> bytes:
+    version = _json(found, "oci-layout")
+    if not isinstance(version, dict) or version.get("imageLayoutVersion") != "1.0.0":
+        raise Malformed("its 'oci-layout' is of no version that is known")
+    index = _json(found, "index.json")
+    entries = index.get("manifests") if isinstance(index, dict) else None
+    chosen = _chosen([_of_layout(one) for one in _sections(entries, "index.json")], which)
+    assert chosen.digest is not None  # _of_layout sees to it
+    if chosen.entry.get("mediaType") in INDEX_TYPES:
+        inner = parse(_blob(found, chosen.digest).read(_JSON_LIMIT_BYTES))
+        raise Malformed(of_index(inner if isinstance(inner, dict) else {}))
+    data = _blob(found, chosen.digest).read(_JSON_LIMIT_BYTES)
+    if Digest.of(data) != chosen.digest or chosen.entry.get("size", len(data)) != len(data):
+        raise Malformed(f"the bytes of its manifest have the digest {Digest.of(data)}, and not {chosen.digest}")
+    for one in descriptors(data):
+        _keep(blobs, found, one)
+    return data
+
+
+def _keep(blobs: Blobs, found: Source, one: Descriptor) -> None:
+    content = _blob(found, one.digest)
+    if content.size_bytes != one.size_bytes:
+        raise Malformed(f"'{one.digest.short}' has {content.size_bytes:,} bytes, and not {one.size_bytes:,}")
+    if not blobs.holds(one.digest, one.size_bytes):
+        blobs.add(content.chunks(), one.digest)
+
+
+def _blob(found: Source, digest: Digest) -> Content:
+    content = found.find(f"blobs/sha256/{digest.hex}")
+    if content is None:
+        raise Malformed(f"'{digest.short}' is missing")
+    return content
+
+
+def _of_layout(entry: Mapping[str, Any]) -> Found:
+    annotations = entry.get("annotations")
+    name = annotations.get(_NAME) if isinstance(annotations, dict) else None
+    digest = entry.get("digest")
+    return Found(
+        names=(name,) if isinstance(name, str) else (),
+        digest=Digest(digest if isinstance(digest, str) else ""),
+        entry=entry,
+    )
+
+
+def _from_docker(blobs: Blobs, found: Source, which: str | None) -> bytes:
+    entries = _sections(_json(found, "manifest.json"), "manifest.json")
+    chosen = _chosen([_of_docker(one) for one in entries], which).entry
+    config = _file(found, chosen.get("Config")).read(_JSON_LIMIT_BYTES)
+    named = re.search(r"[0-9a-f]{64}", str(chosen.get("Config")))
+    if named and Digest.of(config).hex != named[0]:
+        raise Malformed("the bytes of its configuration are not those that its name says")
+    data = parse(config)
+    rootfs = data.get("rootfs") if isinstance(data, dict) else None
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    names = chosen.get("Layers")
+    if not isinstance(diff_ids, list) or not isinstance(names, list) or not names or len(names) != len(diff_ids):
+        raise Malformed("its configuration does not fit its layers")
+    require_encoder()
+    layers = [
+        _layer(blobs, _file(found, name), Digest(str(diff_id))) for name, diff_id in zip(names, diff_ids, strict=True)
+    ]
+    digest, size_bytes = blobs.add([config])
+    manifest = manifest_json(digest, size_bytes, layers)
+    descriptors(manifest)
+    return manifest
+
+
+def _of_docker(entry: Mapping[str, Any]) -> Found:
+    tags = entry.get("RepoTags")
+    names = tuple(one for one in tags if isinstance(one, str)) if isinstance(tags, list) else ()
+    return Found(names=names, digest=None, entry=entry)
+
+
+def _file(found: Source, name: Any) -> Content:
+    content = found.find(name) if isinstance(name, str) else None
+    if content is None:
+        raise Malformed(f"'{str(name)[:100]}' is missing")
+    return content
+
+
+def _layer(blobs: Blobs, content: Content, diff_id: Digest) -> Layer:
+    seen = hashlib.sha256()
+    digest, size_bytes = blobs.add(compressed(_checked(content, seen, diff_id)))
+    return Layer(digest=digest, diff_id=diff_id, size_bytes=size_bytes, media_type=ZSTD_LAYER_TYPE)
+
+
+def _checked(content: Content, seen: hashlib._Hash, diff_id: Digest) -> Iterator[bytes]:
+    """Yield a layer's tar. Raises Malformed at its end when it is another than the configuration says."""
+    chunks, came = content.chunks(), 0
+    start = next(chunks, b"")
+    chunks = itertools.chain((start,), chunks)
+    for chunk in gunzipped(chunks) if start.startswith(b"\x1f\x8b") else chunks:
+        seen.update(chunk)
+        came += len(chunk)
+        if came > UNPACK_LIMIT_BYTES:
+            raise Malformed(f"a layer unfolds to more than the {UNPACK_LIMIT_BYTES:,} bytes that are allowed")
+        yield chunk
+    if seen.hexdigest() != diff_id.hex:
+        raise Malformed(f"a layer's tar has the digest sha256:{seen.hexdigest()}, and not {diff_id}")
+
+
+def _chosen(images: Sequence[Found], which: str | None) -> Found:
+    wanted = [one for one in images if which is None or one.is_called(which)]
+    if len(wanted) == 1 or (wanted and len({one.digest for one in wanted}) == 1 and wanted[0].digest is not None):
+        return wanted[0]
+    there = "; ".join(one.shown for one in images[:_SHOWN])
+    if not wanted:
+        raise Malformed(
+            f"there is no image '{which}' in it; there are: {there or 'none'}" if which else "it holds no image"
+        )
+    raise Malformed(f"there are {len(wanted)} images in it, and one has to be named: {there}")
+
+
+def _sections(data: Any, name: str) -> list[Mapping[str, Any]]:
+    if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):
+        raise Malformed(f"its '{name}' is no list of images")
+    return data
+
+
+def _json(found: Source, name: str) -> Any:
+    content = found.find(name)
+    if content is None:
+        raise Malformed(f"'{name}' is missing")
+    return parse(content.read(_JSON_LIMIT_BYTES))
