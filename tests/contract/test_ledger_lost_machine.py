@@ -12,10 +12,12 @@ from instar.errors import EnvironmentBusy, Refused
 from instar.ledger import Ledger, boots
 from instar.model.happenings import MachineLost
 from instar.model.release import EnvironmentId
+from instar.operations.agent import Agent
 from instar.operations.converge import clear_orphans
 from instar.operations.deploy import deploy
 from instar.operations.destroy import give_up
 from instar.operations.locks import hold_environment
+from simulated.listener import Heard
 from simulated.workspace import SimulatedWorkspace
 
 DEV, STAGING = (EnvironmentId(service="web", name=name) for name in ("dev", "staging"))
@@ -99,6 +101,18 @@ def test_one_that_comes_back_ends_what_it_still_runs_of_it(machines: tuple[Machi
         with pytest.raises(Refused, match=r"its instances are on there"), hold_environment(lost, DEV):
             pass
     assert set(there.simulation.router.serving(DEV)) == {"web-dev-2-1", "web-dev-2-2"}
+
+
+@pytest.mark.usefixtures("silent")
+def test_its_agent_ends_that_also_where_it_has_nothing_else(machines: tuple[Machine, Machine]) -> None:
+    lost, there = machines
+    for environment in (DEV, STAGING):
+        give_up(there, there.ledger.get_environment(environment), LOST)
+    heard = Heard()
+    agent = Agent(lost, heard)
+    assert agent.once() and not heard.errors
+    if lost.ledger.shared:
+        assert lost.simulation.runtime.traces() == ()
 
 
 @pytest.mark.usefixtures("silent")

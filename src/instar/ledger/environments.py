@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from instar.errors import LedgerDamaged, NotFound, Refused
 from instar.ledger.events import Events
-from instar.ledger.rows import Check, environment_value, held_against, state_value
+from instar.ledger.rows import Check, environment_value, held_against, provider_value, state_value
 from instar.ledger.session import Row, Session
 from instar.model.codec import canonical, parse, to_json
 from instar.model.environment import Settings
@@ -50,7 +50,10 @@ _SET_ALARM = "UPDATE environments SET alarm = :alarm, alarm_holds = :holds WHERE
 _SET_PROJECT = "UPDATE environments SET project = :project WHERE id = :id"
 _UNPROVABLE = "SELECT id, service, environment FROM environments WHERE provable_from IS NULL AND removed_at IS NULL"
 _SET_PROVABLE = "UPDATE environments SET provable_from = :seq WHERE id = :id"
-_LEFT = "SELECT DISTINCT service, environment FROM environments WHERE machine = :machine AND removed_at IS NOT NULL"
+_LEFT = """
+    SELECT e.service, e.environment, s.value AS settings FROM environments e JOIN settings s ON s.environment = e.id
+     WHERE e.machine = :machine AND e.removed_at IS NOT NULL
+       AND s.version = (SELECT max(version) FROM settings WHERE environment = e.id)"""
 _SET_MACHINE = "UPDATE environments SET machine = :machine WHERE id = :id"
 _SET_MAINTENANCE = "UPDATE environments SET maintenance = :maintenance WHERE id = :id"
 _CHECKED_AT_MOST = 4096
@@ -177,10 +180,10 @@ class Environments:
             self._session.write(_SET_MACHINE, id=row_id, machine=machine)
             self._events.record(MachineKnown(machine=machine), environment)
 
-    def left(self, machine: str) -> frozenset[EnvironmentId]:
-        """Return those that were on ``machine`` once; they may be there again, or on another."""
+    def left(self, machine: str) -> Mapping[EnvironmentId, str]:
+        """Return those that were on ``machine`` once, with their providers; they may be there again, or on another."""
         rows = self._session.rows(_LEFT, machine=machine)
-        return frozenset(environment_value(row) for row in rows)
+        return {environment_value(row): provider_value(row) for row in rows}
 
     def set_maintenance(self, environment: EnvironmentId, *, on: bool, page: str | None) -> Maintenance:
         """Write whether requests of ``environment`` are answered with a page from now on, and with which (None: the

@@ -123,6 +123,12 @@ def _state(row: Row, environment: EnvironmentId) -> EnvironmentState:
     )
 
 
+@_damage_known
+def provider_value(row: Row) -> str:
+    """``row`` has an environment's settings."""
+    return _settings(row["settings"]).provider
+
+
 @functools.lru_cache(maxsize=64)
 def _settings(text: str) -> Settings:
     """Who looks again and again reads the same text."""

@@ -167,7 +167,12 @@ class Agent:
         self._damaged = told
 
     def _clear_orphans(self, states: list[EnvironmentState]) -> None:
-        for name in {state.settings.provider for state in states}:
+        """Clear what nobody knows of those that are here, and of those that were: somebody may have given one up while
+        this machine was away."""
+        ledger, providers = self._workspace.ledger, {state.settings.provider for state in states}
+        with contextlib.suppress(InstarError):
+            providers |= {*ledger.left(self._workspace.machine).values()} if ledger.shared else set()
+        for name in providers:
             with contextlib.suppress(InstarError):
                 clear_orphans(self._workspace, self._workspace.provider(name))
 

@@ -224,7 +224,7 @@ def clear_orphans(workspace: Workspace, provider: Provider) -> None:
 
     def here() -> list[EnvironmentId]:
         """Return all but those that were given up here, and made on another machine."""
-        left = ledger.left(workspace.machine) if ledger.shared else frozenset()
+        left = ledger.left(workspace.machine) if ledger.shared else ()
         return [one.id for one in ledger.environments() if one.id not in left or is_here(workspace, one)]
 
     try:
