@@ -12,7 +12,7 @@ from project import Project, copied_project
 
 from postgres import PostgresServer
 
-pytestmark = [pytest.mark.root, pytest.mark.long]  # three deploys and an agent
+pytestmark = [pytest.mark.root, pytest.mark.thorough]
 
 
 @pytest.fixture
