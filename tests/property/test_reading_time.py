@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from instar.adopt.dockerfile import carry_dockerfile
+from instar.adopt.procfile import carry_procfile
 from instar.bake.distribution import read_distribution
 from instar.bake.dpkg import in_order_of_need
 from instar.bake.root import Written
@@ -104,6 +106,14 @@ def definition(text: str) -> object:
     return parse(text, str(FOLDER / "instar.yaml"))
 
 
+def dockerfile(text: str) -> str:
+    return carry_dockerfile(text, FOLDER, "shop", "Dockerfile").text()
+
+
+def procfile(text: str) -> str:
+    return carry_procfile(text, FOLDER, "shop", "Procfile").text()
+
+
 def sources(suffix: str) -> Callable[[str], object]:
     def reading(text: str) -> object:
         path = FOLDER / f"s{suffix}"
@@ -178,6 +188,16 @@ NO_SOURCES = Sources(archives=(), lines="", stanzas="", files=())
 BEGUN = "name: x\nimage: {base: 'debian:bookworm'}\nservice: {command: [x]}\n"
 
 READERS = [
+    Reader(name="dockerfile: lines that go on", read=dockerfile, text=repeated("\\\n", "FROM x\nRUN a ")),
+    Reader(name="dockerfile: variables", read=dockerfile, text=repeated("${A:-", "FROM x\nENV A=")),
+    Reader(name="dockerfile: pairs", read=dockerfile, text=repeated('a="', "FROM x\nENV A=b ")),
+    Reader(name="dockerfile: flags", read=dockerfile, text=repeated("--a ", "FROM x\nRUN ")),
+    Reader(name="dockerfile: commands", read=dockerfile, text=repeated("a && ", "FROM x\nRUN ", "b"), limit=1 << 16),
+    Reader(name="dockerfile: paths", read=dockerfile, text=repeated("/tmp/", "FROM x\nRUN rm -rf ", "x y")),
+    Reader(name="dockerfile: instructions", read=dockerfile, text=repeated("EXPOSE 1\n", "FROM x\n"), limit=1 << 18),
+    Reader(name="dockerfile: checks", read=dockerfile, text=repeated("http://localhost:1", "FROM x\nHEALTHCHECK CMD ")),
+    Reader(name="dockerfile: a document", read=dockerfile, text=repeated("<<A", "FROM x\nRUN ")),
+    Reader(name="procfile", read=procfile, text=repeated(" ", "web:", "x")),
     Reader(name="requirements: spaces", read=requirements, text=repeated(" ", "flask", "x")),
     Reader(name="requirements: tabs and comments", read=requirements, text=repeated("\t #", "flask", "\n")),
     Reader(name="requirements: lines that go on", read=requirements, text=repeated("\\\n", "flask")),

@@ -17,15 +17,26 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=".")
 @click.option("--name", help="The service's name; the folder's by default.")
-def init(folder: Path, name: str | None) -> None:
+@click.option(
+    "--from", "source", type=click.Path(dir_okay=False, path_type=Path),
+    help="Make it of a Dockerfile, a compose file or a Procfile, and say what could not be carried over.",
+)  # fmt: skip
+@click.option("--service", help="Of a compose file: which of its services.")
+def init(folder: Path, name: str | None, source: Path | None, service: str | None) -> None:
     """Write a first definition, commented, that deploys as it is.
 
     FOLDER is where (default: here).
     """
     from instar.operations.init import init as write_starter
-    from instar.operations.init import suggest_name
+    from instar.operations.init import init_from, suggest_name
+    from instar.views.bakes import carried_over_page
 
     chosen = name or suggest_name(folder)
+    if source is not None:
+        show(carried_over_page(init_from(source, folder, chosen, service)))
+        return
+    if service is not None:
+        raise click.UsageError("--service goes with --from and a compose file")
     for path in write_starter(folder, chosen):
         say(f"wrote {path}")
     go = "" if folder.absolute() == Path.cwd() else f"cd {folder} && "

@@ -1,11 +1,18 @@
-"""``instar init``: a first definition that validates and deploys as it is."""
+"""``instar init``: a first definition, which deploys as it is, or is made of what somebody had before."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from instar.errors import Refused
+from instar.errors import DefinitionError, Refused
+
+if TYPE_CHECKING:
+    from instar.adopt import CarriedOver
+
+
+_DEFINITION = "instar.yaml"
 
 
 def suggest_name(folder: Path) -> str:
@@ -32,6 +39,32 @@ def init(folder: Path, name: str) -> tuple[Path, ...]:
         except OSError as error:
             raise Refused(f"cannot write '{folder / relative}': {error.strerror}") from error
     return tuple(folder / relative for relative in files)
+
+
+def init_from(source: Path, folder: Path, name: str, service: str | None = None) -> CarriedOver:
+    """Write a definition made of a Dockerfile, a compose file (of its ``service``) or a Procfile into ``folder``.
+
+    Raises Refused: there is one, or nothing can be made of ``source``.
+    """
+    from instar.adopt import CarriedOver, carry_over
+    from instar.definition import parse
+    from instar.definition.author_files import has_author_file, write_author_file
+
+    if has_author_file(folder, _DEFINITION):
+        raise _there(_DEFINITION)
+    draft = carry_over(source, folder, name, service)
+    path, text, problems = folder / _DEFINITION, draft.text(), list[str]()
+    try:
+        parse(text, str(path))
+    except DefinitionError as error:
+        problems = [str(problem) for problem in error.problems]
+    try:
+        write_author_file(folder, _DEFINITION, text.encode())
+    except FileExistsError as error:
+        raise _there(_DEFINITION) from error
+    except OSError as error:
+        raise Refused(f"cannot write '{path}': {error.strerror}") from error
+    return CarriedOver(path=path, left=draft.left, problems=problems)
 
 
 def _there(relative: str) -> Refused:

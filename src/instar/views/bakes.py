@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from instar.adopt import CarriedOver
 from instar.bake import Baked
 from instar.bake.checking import BakeCheck
 from instar.model.lock import Locked
@@ -39,6 +40,18 @@ def bake_check_page(checked: BakeCheck) -> Page:
     for one in checked.differences:
         yield f"{one.step}: {one.path}: {one.why}"
     yield str(checked.baked.image.digest)
+
+
+def carried_over_page(carried: CarriedOver) -> Page:
+    yield f"wrote {carried.path}"
+    for where, why in carried.left:
+        yield f"left: {where}"
+        yield f"      {why}"
+    for problem in carried.problems:
+        yield f"to mend: {problem}"
+    yield (
+        "next: look at it, then instar validate" if carried.problems or carried.left else "next: sudo instar deploy dev"
+    )
 
 
 def locked_json(locked: Locked) -> dict[str, Any]:

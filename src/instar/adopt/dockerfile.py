@@ -1,0 +1,386 @@
+"""A Dockerfile → a draft of a definition: its last stage, with those that this one begins with."""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from instar.adopt.commands import carry_line
+from instar.adopt.draft import Draft, File, Origin, Part, scalar, time
+from instar.adopt.instructions import Instruction, instructions, pairs, substituted, words
+from instar.definition import forms
+from instar.definition.author_files import read_author_file
+
+_SUITES: Final = ("bookworm", "trixie", "bullseye", "forky")
+_NUMBERS: Final = {"11": "bullseye", "12": "bookworm", "13": "trixie"}
+_WITH_PACKAGES: Final = {
+    "python": ("python3",),
+    "node": ("nodejs",),
+    "golang": ("golang",),
+    "rust": ("rustc", "cargo"),
+    "ruby": ("ruby",),
+    "php": ("php-cli",),
+    "perl": ("perl",),
+    "nginx": ("nginx-light",),
+    "httpd": ("apache2",),
+    "redis": ("redis-server",),
+    "openjdk": ("default-jre-headless",),
+    "eclipse-temurin": ("default-jre-headless",),
+    "amazoncorretto": ("default-jre-headless",),
+    "maven": ("maven", "default-jdk-headless"),
+}
+_LARGEST_BYTES: Final = 1 << 16
+_PATTERNS: Final = 200
+_ARCHIVES: Final = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+_SIGNALS: Final = re.compile(r"SIG[A-Z0-9+]+")
+_ASKS: Final = re.compile(r"\b(curl|wget)\b")
+_ASKED: Final = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::([0-9]{1,5}))?(/[^\s\"'|;&]*)?")
+
+Carry = Callable[["Reading", Instruction, Origin], None]
+
+
+class Reading:
+    """What is known while the instructions of a stage are read, one after the other."""
+
+    def __init__(self, draft: Draft, folder: Path, arguments: Mapping[str, str]) -> None:
+        self.draft = draft
+        self.folder = folder
+        self.variables = dict(arguments)
+        self.workdir = "/"
+        self.entrypoint: tuple[Sequence[str], Origin] | None = None
+        self.cmd: tuple[Sequence[str], Origin] | None = None
+        self.user: tuple[str, Origin] | None = None
+
+    def path(self, text: str) -> str:
+        """Return a path in the image, seen from the folder that the instruction works in."""
+        return posixpath.normpath(posixpath.join(self.workdir, text))
+
+
+def carry_dockerfile(text: str, folder: Path, name: str, file: str) -> Draft:
+    """Return the draft. ``folder`` is looked at to tell files from folders; ``file`` is what the text is called.
+
+    Raises ValueError for a text that has no FROM.
+    """
+    found = list(instructions(text))
+    arguments = dict[str, str]()
+    stages: list[tuple[str, str, Instruction, list[Instruction]]] = []  # name, what it begins with, FROM, the rest
+    for one in found:
+        if one.name == "FROM":
+            words = substituted(one.text, arguments).split()
+            stages.append((words[2] if len(words) > 2 else str(len(stages)), words[0] if words else "", one, []))
+        elif stages:
+            stages[-1][3].append(one)
+        elif one.name == "ARG":
+            arguments.update(_argument(one, arguments))
+    if not stages:
+        raise ValueError("there is no FROM in it")
+    chain, names = [stages[-1]], {stage[0].lower(): stage for stage in stages[:-1]}
+    while (below := names.pop(chain[0][1].lower(), None)) is not None:
+        chain.insert(0, below)
+    first = chain[0][2]
+    origin = Origin(where=f"{file}:{first.line}", text=f"FROM {first.text}")
+    draft = Draft(name=name, base=Part(yaml="debian:bookworm", origin=origin))
+    _begin(draft, chain[0][1], origin)
+    for stage, begins_with, one, _ in stages:
+        if all(stage != each[0] for each in chain):
+            why = f"stage '{stage}' (of {begins_with}): do what it does before the bake, and copy what comes of it"
+            draft.leave(Origin(where=f"{file}:{one.line}", text=f"FROM {one.text}"), why)
+    reading = Reading(draft, folder, arguments)
+    for _, _, _, rest in chain:
+        for one in rest:
+            _carry(reading, one, file)
+    _finish(reading)
+    return draft
+
+
+def _begin(draft: Draft, image: str, origin: Origin) -> None:
+    """Choose the Debian, and the packages for what an image is known to bring."""
+    whole, _, tag = image.partition("@")[0].partition(":")
+    name = whole.rpartition("/")[2]
+    suite = next((one for one in _SUITES if one in tag), None)
+    if name == "debian":
+        suite = suite or next((_NUMBERS[number] for number in _NUMBERS if tag.startswith(number)), None)
+    draft.base = Part(yaml=f"debian:{suite or 'bookworm'}", origin=origin)
+    for package in _WITH_PACKAGES.get(name, ()):
+        draft.packages[package] = origin
+    if name in _WITH_PACKAGES:
+        draft.leave(origin, f"the version of '{image}': Debian {suite or 'bookworm'} has one of its own")
+    elif name != "debian":
+        draft.leave(origin, f"what '{image}' brings: this image stands on Debian, name what is missing as packages")
+
+
+def _carry(reading: Reading, one: Instruction, file: str) -> None:
+    flags = "".join(f" --{flag}={value}" for flag, value in one.flags.items())
+    origin = Origin(where=f"{file}:{one.line}", text=f"{one.name}{flags} {one.text}".strip())
+    carry = _INSTRUCTIONS.get(one.name)
+    if carry is not None:
+        carry(reading, one, origin)
+    elif one.name not in ("LABEL", "MAINTAINER"):
+        reading.draft.leave(origin, "there is no key for it")
+
+
+def _run(reading: Reading, one: Instruction, origin: Origin) -> None:
+    words = one.words
+    if one.document is not None:
+        lines = [line for line in one.document.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    else:
+        lines = [shlex.join(words) if words is not None else one.text]
+    if reading.user is not None and reading.user[0].partition(":")[0] not in ("root", "0"):
+        reading.draft.leave(origin, "it ran as another user than root: lines of a bake run as root")
+    for line in lines:
+        carry_line(reading.draft, line, reading.workdir, origin)
+
+
+def _copy(reading: Reading, one: Instruction, origin: Origin) -> None:
+    draft = reading.draft
+    words = [substituted(word, reading.variables) for word in one.words or _split(one.text)]
+    if "from" in one.flags:
+        draft.leave(origin, f"it comes out of '{one.flags['from']}': have it beside the definition, and copy it: "
+                            f"{{from: …, to: {reading.path(words[-1]) if words else '…'}}}")  # fmt: skip
+        return
+    if one.document is not None or len(words) < 2:
+        draft.leave(origin, "write it into a file beside the definition, and copy that")
+        return
+    *sources, to = words
+    into = to.endswith("/") or to in (".", "..") or len(sources) > 1
+    for source in sources:
+        for path in _matching(reading.folder, source):
+            _copy_one(reading, one, path, reading.path(to), into, origin)
+
+
+def _copy_one(reading: Reading, one: Instruction, source: str, to: str, into: bool, origin: Origin) -> None:
+    draft, folder = reading.draft, reading.folder
+    if "://" in source or source.startswith("git@"):
+        draft.leave(origin, "name it in image.fetch, with its sha256")
+        return
+    try:
+        path = forms.author_path(source.lstrip("/"))
+    except ValueError as error:
+        draft.leave(origin, f"'{source}' cannot be copied: {error}")
+        return
+    is_folder = path == "." or (folder / path).is_dir()
+    if not is_folder and not (folder / path).is_file():
+        draft.leave(origin, f"there is no '{path}' here: when it is there, copy it")
+        return
+    if one.name == "ADD" and path.endswith(_ARCHIVES):
+        draft.leave(origin, f"'{path}' was unpacked: copy the files that are in it")
+        return
+    target = posixpath.join(to, posixpath.basename(path)) if into and not is_folder else to
+    if target == "/":
+        draft.leave(origin, "name the folders one by one: nothing is copied over the whole image")
+        return
+    mode = one.flags.get("chmod")
+    draft.files.append(
+        File(
+            source=path,
+            to=target,
+            owner=one.flags.get("chown"),
+            mode=mode if mode and re.fullmatch(r"0?[0-7]{3}", mode) else None,
+            exclude=_ignored(folder) if path == "." else (),
+            origin=origin,
+        )
+    )
+
+
+def _env(reading: Reading, one: Instruction, origin: Origin) -> None:
+    for name, value in pairs(one.text, reading.variables).items():
+        reading.variables[name] = value
+        try:
+            reading.draft.env[forms.variable(name)] = Part(yaml=_text(value), origin=origin)
+        except ValueError:
+            reading.draft.leave(origin, f"'{name}' is no name of a variable")
+
+
+def _arg(reading: Reading, one: Instruction, origin: Origin) -> None:
+    reading.variables.update(_argument(one, reading.variables))
+
+
+def _argument(one: Instruction, variables: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what ARG declares, with its default; one that is known already stays."""
+    found = {}
+    for word in _split(one.text):
+        name, given, value = word.partition("=")
+        if given:
+            found[name] = substituted(value, variables)
+        elif name in variables:
+            found[name] = variables[name]
+    return found
+
+
+def _workdir(reading: Reading, one: Instruction, origin: Origin) -> None:
+    reading.workdir = reading.path(substituted(one.text, reading.variables))
+    if reading.workdir != "/":
+        reading.draft.workdir = Part(yaml=scalar(reading.workdir), origin=origin)
+
+
+def _as_user(reading: Reading, one: Instruction, origin: Origin) -> None:
+    reading.user = (substituted(one.text, reading.variables).strip(), origin)
+
+
+def _expose(reading: Reading, one: Instruction, origin: Origin) -> None:
+    for word in substituted(one.text, reading.variables).split():
+        number, _, protocol = word.partition("/")
+        if protocol == "udp" or not number.isdigit() or not 0 < int(number) < 65536:
+            reading.draft.leave(origin, f"'{word}': a service has one port, of TCP")
+        elif reading.draft.port is None:
+            reading.draft.port = (int(number), origin)
+        else:
+            reading.draft.leave(origin, f"'{word}': a service has one port, {reading.draft.port[0]} here")
+
+
+def _cmd(reading: Reading, one: Instruction, origin: Origin) -> None:
+    reading.cmd = (_command(one), origin)
+
+
+def _entrypoint(reading: Reading, one: Instruction, origin: Origin) -> None:
+    reading.entrypoint, reading.cmd = (_command(one), origin), None
+
+
+def _command(one: Instruction) -> Sequence[str]:
+    return one.words if one.words is not None else ["sh", "-c", one.text]
+
+
+def _volume(reading: Reading, one: Instruction, origin: Origin) -> None:
+    for word in one.words or _split(substituted(one.text, reading.variables)):
+        reading.draft.volumes.setdefault(reading.path(word), origin)
+
+
+def _stop_signal(reading: Reading, one: Instruction, origin: Origin) -> None:
+    if _SIGNALS.fullmatch(one.text):
+        reading.draft.stop["signal"] = Part(yaml=one.text, origin=origin)
+    else:
+        reading.draft.leave(origin, "name the signal under service.stop")
+
+
+def _health(reading: Reading, one: Instruction, origin: Origin) -> None:
+    kind, _, rest = one.text.partition(" ")
+    if kind.upper() != "CMD":
+        return
+    keys = [f"{key}: {one.flags[flag]}" for flag, key in (("interval", "interval"), ("timeout", "timeout"))
+            if flag in one.flags and time(one.flags[flag])]  # fmt: skip
+    command = Instruction(line=one.line, name="CMD", flags={}, text=rest.strip())
+    reading.draft.health = Part(yaml=health(_command(command), keys), origin=origin)
+
+
+def health(command: Sequence[str], keys: Sequence[str] = ()) -> str:
+    """Return how a check by command is asked: what gets a page of the service itself is asked without it."""
+    line, how = " ".join(command), f"command: [{', '.join(map(scalar, command))}]"
+    asked = _ASKED.search(line) if _ASKS.search(line) else None
+    if asked is not None:
+        with contextlib.suppress(ValueError):
+            how = f"path: {scalar(forms.health_path(asked[2] or '/'))}"
+    return f"{{{', '.join([how, *keys])}}}"
+
+
+def _finish(reading: Reading) -> None:
+    """Write down what is only known at the end: the command, the user, and where pip's requirements come from."""
+    draft = reading.draft
+    first, last = reading.entrypoint, reading.cmd
+    if first is not None or last is not None:
+        origin = (last or first or ((), draft.base.origin))[1]
+        draft.command = ([*(first[0] if first else ()), *(last[0] if last else ())], origin)
+    if draft.workdir is not None and draft.workdir.yaml == "/":
+        draft.workdir = None
+    name_user(draft, reading.user)
+    name_requirements(draft, reading.folder)
+
+
+def name_user(draft: Draft, user: tuple[str, Origin] | None) -> None:
+    """Put in who the service runs as, where that can be."""
+    if user is None:
+        return
+    text, origin = user
+    name, _, group = text.partition(":")
+    uid, gid = draft.users.get(name, (None, None))
+    if name.isdigit():
+        uid, gid = int(name), int(group) if group.isdigit() else None
+        name = next((made for made, numbers in draft.users.items() if numbers[0] == uid), "app")
+    numbers = (number for number in (uid, gid) if number is not None)
+    try:
+        if all(0 < number < 65534 for number in numbers):
+            draft.user = (forms.user_name(name), uid, gid, origin)
+            return
+    except ValueError:
+        pass
+    draft.leave(origin, f"'{text}': a service runs as 'app' (10001) where nothing else is said, and never as root")
+
+
+def name_requirements(draft: Draft, folder: Path) -> None:
+    """Name the requirements file that is beside the definition; what was named without one goes into it by hand."""
+    named = [(one, origin) for one, origin in draft.requirements.items() if one.startswith("-r ")]
+    for one, origin in named:
+        path = next((path for path in _tails(one.removeprefix("-r ")) if (folder / path).is_file()), None)
+        if path is not None and draft.python is None:
+            draft.python = Part(yaml=scalar(path), origin=origin)
+            draft.packages.setdefault("python3", origin)
+        else:
+            draft.leave(origin, f"'pip install {one}': one requirements file, beside the definition, is image.python")
+    for one, origin in draft.requirements.items():
+        if not one.startswith("-r "):
+            into = draft.python.yaml if draft.python is not None else "a file that image.python names"
+            draft.leave(origin, f"'pip install {one}': write it into {into}")
+
+
+def _tails(path: str) -> Iterable[str]:
+    parts = [part for part in path.split("/") if part not in ("", ".", "..")]
+    return ("/".join(parts[number:]) for number in range(len(parts)))
+
+
+def _matching(folder: Path, source: str) -> Sequence[str]:
+    """Return what a pattern stands for in the folder; any other path stands for itself."""
+    if not re.search(r"[*?\[]", source) or ".." in source.split("/"):
+        return [source]
+    found = sorted(str(path.relative_to(folder)) for path in folder.glob(source.strip("/")))
+    return found or [source]
+
+
+def _ignored(folder: Path) -> Sequence[str]:
+    """Return the patterns of .dockerignore that .gitignore would read in the same way."""
+    try:
+        lines = read_author_file(folder, ".dockerignore", _LARGEST_BYTES).decode().splitlines()[:_PATTERNS]
+    except (OSError, ValueError):
+        return ("Dockerfile", ".dockerignore")
+    found = list[str]()
+    for line in lines:
+        pattern = line.strip()
+        if pattern and not pattern.startswith("#"):
+            negated, pattern = ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
+            anchored = f"{negated}/{pattern.strip('/')}" if not pattern.startswith("**") else negated + pattern
+            try:
+                found.append(forms.exclude(anchored))
+            except ValueError:
+                continue
+    return tuple(dict.fromkeys([*found, "Dockerfile", ".dockerignore"]))
+
+
+def _split(text: str) -> Sequence[str]:
+    try:
+        return words(text)
+    except ValueError:
+        return text.split()
+
+
+def _text(value: str) -> str:
+    return scalar(value) if value else '""'
+
+
+_INSTRUCTIONS: Final[Mapping[str, Carry]] = {
+    "RUN": _run,
+    "COPY": _copy,
+    "ADD": _copy,
+    "ENV": _env,
+    "ARG": _arg,
+    "WORKDIR": _workdir,
+    "USER": _as_user,
+    "EXPOSE": _expose,
+    "CMD": _cmd,
+    "ENTRYPOINT": _entrypoint,
+    "VOLUME": _volume,
+    "STOPSIGNAL": _stop_signal,
+    "HEALTHCHECK": _health,
+}

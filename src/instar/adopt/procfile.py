@@ -1,0 +1,54 @@
+"""A Procfile → a draft of a definition: its ``web`` process, or the first one where there is none."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from instar.adopt.dockerfile import name_requirements
+from instar.adopt.draft import Draft, File, Origin, Part
+
+_LINE: Final = re.compile(r"\s*([A-Za-z0-9_-]+)\s*:\s*(.+?)\s*\Z")
+_BY_FILE: Final = {
+    "package.json": ("nodejs",),
+    "Gemfile": ("ruby", "bundler"),
+    "composer.json": ("php-cli",),
+    "pom.xml": ("default-jre-headless",),
+}
+_HOME: Final = "/srv/app"
+_PORT: Final = 8080
+
+
+def carry_procfile(text: str, folder: Path, name: str, file: str) -> Draft:
+    """Return the draft. Raises ValueError for a text that names no process."""
+    found = dict[str, tuple[str, Origin]]()
+    for number, line in enumerate(text.splitlines(), 1):
+        if (match := _LINE.match(line)) and not line.lstrip().startswith("#"):
+            found.setdefault(match[1], (match[2], Origin(where=f"{file}:{number}", text=line.strip())))
+    if not found:
+        raise ValueError("there is no process in it")
+    chosen = "web" if "web" in found else next(iter(found))
+    command, origin = found.pop(chosen)
+    draft = Draft(name=name, base=Part(yaml="debian:bookworm", origin=Origin(where="")))
+    draft.command = (["sh", "-c", f"exec {command}" if not re.search(r"[;&|]", command) else command], origin)
+    draft.workdir = Part(yaml=_HOME, origin=origin)
+    draft.files.append(File(source=".", to=_HOME, exclude=(file, "instar.*"), origin=Origin(where="")))
+    if chosen == "web":
+        draft.port = (_PORT, origin)
+        draft.env["PORT"] = Part(yaml=f'"{_PORT}"', origin=Origin(where=f"{file} has $PORT"))
+    if (folder / "requirements.txt").is_file():
+        draft.requirements["-r requirements.txt"] = Origin(where="requirements.txt")
+        name_requirements(draft, folder)
+    for told, packages in _BY_FILE.items():
+        if (folder / told).is_file():
+            draft.packages |= dict.fromkeys(packages, Origin(where=told))
+            draft.leave(Origin(where=told), "what it names is not installed: install it before, and copy it")
+    for other, (_, where) in found.items():
+        what = (
+            "a rollout's task: service.before"
+            if other == "release"
+            else "a process of its own: a definition of its own"
+        )
+        draft.leave(where, f"'{other}' is {what}")
+    return draft

@@ -1,0 +1,116 @@
+"""Compose files and Procfiles → definitions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from instar.adopt import carry_over
+from instar.definition import parse
+from instar.errors import Refused
+from instar.operations.init import init_from
+
+COMPOSE = """
+services:
+  web:
+    build: .
+    ports: ["127.0.0.1:8081:8000", "9000:9000"]
+    environment: {GREETING: hello, DB_PASSWORD: x, DEBUG: false, FROM_HOST: "${X}"}
+    volumes: ["data:/data", "./conf:/etc/conf:ro", {type: tmpfs, target: /x}]
+    depends_on: [db]
+    command: python3 -m http.server 8000
+    user: "1001:1001"
+    stop_grace_period: 20s
+    deploy: {replicas: 2, resources: {limits: {memory: 512M, cpus: "0.5"}}}
+    healthcheck: {test: ["CMD-SHELL", "wget -qO- http://127.0.0.1:8000/healthz"], interval: 10s}
+    networks: [x]
+    privileged: true
+  db: {image: "postgres:16"}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "Dockerfile").write_text("FROM python:3.11\nEXPOSE 7000\nCMD python3 app.py\n")
+    return tmp_path
+
+
+def test_the_service_that_is_built_is_carried_over(folder: Path) -> None:
+    (folder / "compose.yaml").write_text(COMPOSE)
+    draft = carry_over(folder / "compose.yaml", folder, "shop")
+    definition = parse(draft.text(), str(folder / "instar.yaml")).definition
+    service, dev = definition.service, definition.environments["dev"]
+    assert service.command == ("python3", "-m", "http.server", "8000")
+    assert (service.port, [str(one) for one in dev.listen]) == (8000, ["127.0.0.1:8081"])
+    assert (dev.instances, dict(dev.config)) == (2, {"GREETING": "hello", "DEBUG": "false"})
+    assert (service.limits.memory_bytes, service.limits.cpus_milli) == (512 << 20, 500)
+    assert (service.health.path, service.health.interval_ms, service.stop.grace_ms) == ("/healthz", 10_000, 20_000)
+    assert [(one.path, one.access) for one in service.volumes] == [("/data", "shared")]
+    assert (definition.image.user.uid, definition.image.user.gid) == (1001, 1001)
+    left = {origin.where.removeprefix("compose.yaml: services."): why for origin, why in draft.left}
+    assert set(left) == {
+        "web.ports[1]", "web.environment.DB_PASSWORD", "web.environment.FROM_HOST", "web.volumes[1]", "web.volumes[2]",
+        "web.networks", "web.privileged", "db", "Dockerfile:1",
+    }  # fmt: skip
+    assert "secrets/db_password" in left["web.environment.DB_PASSWORD"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: [", "it is no YAML, in line 1"),
+        ("[]", "there are no 'services' in it"),
+        ("services: {}", "there are no 'services' in it"),
+        ("services: {a: {image: x}, b: {image: y}}", r"several services in it \(a, b\): choose one with --service"),
+        ("services: {a: {build: ../up}}", "leads out of"),
+        ("services: {a: {build: ./sub}}", "make its definition there"),
+        ("services: {a: {build: {dockerfile: none}}}", "its 'none' cannot be read"),
+        ("services: !!python/object:os.system {}", "it is no YAML"),
+    ],
+)
+def test_what_is_none_is_refused(folder: Path, text: str, says: str) -> None:
+    (folder / "compose.yaml").write_text(text)
+    with pytest.raises(Refused, match=says):
+        carry_over(folder / "compose.yaml", folder, "shop")
+
+
+def test_a_service_is_chosen_by_name(folder: Path) -> None:
+    (folder / "compose.yaml").write_text(COMPOSE)
+    assert "postgres" in carry_over(folder / "compose.yaml", folder, "shop", "db").text()
+    with pytest.raises(Refused, match="there is no service 'x' in it, but web, db"):
+        carry_over(folder / "compose.yaml", folder, "shop", "x")
+    with pytest.raises(Refused, match="--service goes with a compose file"):
+        carry_over(folder / "Dockerfile", folder, "shop", "x")
+
+
+def test_whatever_a_compose_file_holds_is_no_error_of_python(folder: Path) -> None:
+    for value in ("1", "text", "[1, {}]", "{a: [b]}", "null", "2001-01-01", "1e400", "&a [*a]"):
+        keys = ("build", "image", "ports", "environment", "volumes", "command", "entrypoint", "healthcheck", "user",
+                "working_dir", "deploy", "mem_limit", "cpus", "stop_grace_period", "stop_signal")  # fmt: skip
+        for key in keys:
+            (folder / "compose.yaml").write_text(f"services: {{a: {{{key}: {value}}}}}")
+            try:
+                carry_over(folder / "compose.yaml", folder, "shop").text()
+            except Refused:
+                continue
+
+
+def test_a_procfile(folder: Path) -> None:
+    (folder / "Procfile").write_text("web: gunicorn app:app --bind 0.0.0.0:$PORT\nworker: python worker.py\n")
+    (folder / "requirements.txt").write_text("gunicorn\n")
+    draft = carry_over(folder / "Procfile", folder, "shop")
+    definition = parse(draft.text(), str(folder / "instar.yaml")).definition
+    assert definition.service.command == ("sh", "-c", "exec gunicorn app:app --bind 0.0.0.0:$PORT")
+    assert (definition.image.python, definition.service.port) == ("requirements.txt", 8080)
+    assert dict(definition.image.env) == {"PORT": "8080"}
+    assert [origin.where for origin, _ in draft.left] == ["Procfile:2"]
+
+
+def test_what_the_author_has_to_mend_is_said_and_no_definition_overwritten(folder: Path) -> None:
+    (folder / "Dockerfile").write_text("FROM nginx\n")
+    made = init_from(folder / "Dockerfile", folder, "shop")
+    assert made.path.read_text().startswith("# Made from what was here before")
+    assert any("service.command" in problem for problem in made.problems)
+    with pytest.raises(Refused, match="it exists"):
+        init_from(folder / "Dockerfile", folder, "shop")
