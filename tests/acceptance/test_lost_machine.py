@@ -53,5 +53,3 @@ def test_what_was_given_up_is_made_elsewhere_and_ended_where_it_comes_back(
     assert there.get("dev") == "hello from version 1\n"
     assert there.try_instar("drift", "dev").status == 0
     there.instar("history", "--verify")
-    there.instar("destroy", "dev", "--yes")
-    lost.instar("agent", "--once")  # what instances share goes with the last one that the ledger knows

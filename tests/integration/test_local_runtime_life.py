@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from tiny_world import TinyWorld, tiny_tree, wait_until
 from instar.errors import HostError, ProviderError
 from instar.host.kernel import mounts
 from instar.model.definition import Health, Limits, Stop, Volume
+from instar.providers.local.names import Names
 
 pytestmark = pytest.mark.root
 QUICK = Stop(grace_ms=2_000)
@@ -317,6 +319,18 @@ def test_orphans_are_found_and_only_ours(world: TinyWorld) -> None:
     assert world.observe(lost).state == "absent"
     assert not any(lost.id in trace for trace in world.traces())
     world.destroy(kept, release)
+
+
+def test_what_instances_share_stays_for_none_that_was_made_on_another_machine(world: TinyWorld) -> None:
+    release = world.release(["sleep", "1000"], stop=QUICK)
+    instance = world.run(release)
+    planned = dataclasses.replace(instance, id="tiny-dev-1-9", serial=9)
+    runtime, bridge = world.another_runtime(), Path("/sys/class/net", Names(world.state, world.id).bridge)
+    world.destroy(instance, release)
+    runtime.clear_orphans(lambda: [planned])
+    assert bridge.exists(), "one that is planned may be made here in a moment"
+    runtime.clear_orphans(lambda: [dataclasses.replace(planned, made=True)])
+    assert not bridge.exists()
 
 
 def test_what_lost_its_folder_is_found_too(world: TinyWorld) -> None:

@@ -176,13 +176,19 @@ class LocalRuntime:
     def clear_orphans(self, known: Callable[[], Sequence[Instance]]) -> tuple[str, ...]:
         with locks.hold(self._names.machine_lock, "this machine", wait_s=_MACHINE_PATIENCE_S):
             found = tuple(removal.clear_orphans(self._names, known))
-            if not known() and not record.all_intents(self._names):
+            if not self._needed(known()):
                 removal.remove_shared(self._names)
                 self._unmount_layers()
                 self._subnet.remove()
             else:
                 logs.ensure_keeper(self._names)
         return found
+
+    def _needed(self, known: Sequence[Instance]) -> bool:
+        """Tell whether there are instances here, or may be in a moment: what was made on another machine of those that
+        share a ledger has left nothing here."""
+        here = allocations.all_allocations(self._names)
+        return bool(record.all_intents(self._names)) or any(not one.was_made or one.id in here for one in known)
 
     def _unmount_layers(self) -> None:
         """Unmount what no instance stands on, unless a bake does just now: then the next time does it."""
