@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,20 +25,12 @@ def suggest_name(folder: Path) -> str:
 def init(folder: Path, name: str) -> tuple[Path, ...]:
     """Write the starter's files into ``folder``; return them. Raises Refused when one of them is there already."""
     from instar.definition import starter
-    from instar.definition.author_files import has_author_file, write_author_file
 
     files = starter(name)
-    for relative in files:
-        if has_author_file(folder, relative):
-            raise _there(relative)
+    _require_none(folder, files)
     folder.mkdir(parents=True, exist_ok=True)
     for relative, text in files.items():
-        try:
-            write_author_file(folder, relative, text.encode())
-        except FileExistsError as error:
-            raise _there(relative) from error
-        except OSError as error:
-            raise Refused(f"cannot write '{folder / relative}': {error.strerror}") from error
+        _write(folder, relative, text)
     return tuple(folder / relative for relative in files)
 
 
@@ -48,23 +41,35 @@ def init_from(source: Path, folder: Path, name: str, service: str | None = None)
     """
     from instar.adopt import CarriedOver, carry_over
     from instar.definition import parse
-    from instar.definition.author_files import has_author_file, write_author_file
 
-    if has_author_file(folder, _DEFINITION):
-        raise _there(_DEFINITION)
+    _require_none(folder, [_DEFINITION])
     draft = carry_over(source, folder, name, service)
     path, text, problems = folder / _DEFINITION, draft.text(), list[str]()
     try:
         parse(text, str(path))
     except DefinitionError as error:
         problems = [str(problem) for problem in error.problems]
-    try:
-        write_author_file(folder, _DEFINITION, text.encode())
-    except FileExistsError as error:
-        raise _there(_DEFINITION) from error
-    except OSError as error:
-        raise Refused(f"cannot write '{path}': {error.strerror}") from error
+    _write(folder, _DEFINITION, text)
     return CarriedOver(path=path, left=draft.left, problems=problems)
+
+
+def _require_none(folder: Path, names: Iterable[str]) -> None:
+    from instar.definition.author_files import has_author_file
+
+    for name in names:
+        if has_author_file(folder, name):
+            raise _there(name)
+
+
+def _write(folder: Path, name: str, text: str) -> None:
+    from instar.definition.author_files import write_author_file
+
+    try:
+        write_author_file(folder, name, text.encode())
+    except FileExistsError as error:
+        raise _there(name) from error
+    except OSError as error:
+        raise Refused(f"cannot write '{folder / name}': {error.strerror}") from error
 
 
 def _there(relative: str) -> Refused:
