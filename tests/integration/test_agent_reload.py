@@ -64,6 +64,8 @@ def test_it_takes_what_the_file_says_then_and_not_one_with_an_error(agent: RealA
     agent.reload("agent: {log_formt: text}\n")
     refused = json.loads(agent.wait_for("it goes on as before"))
     assert refused["level"] == "error" and "did you mean 'log_format'" in refused["text"]
+    agent.reload("agent: {log_format: text}\nledger: postgresql://ann@127.0.0.1:1/instar\n")
+    assert "onnection refused" in json.loads(agent.wait_for("it goes on as before"))["text"]
     agent.reload("agent: {log_format: text}\n")
     agent.wait_for("the machine's own file is read again")
     line = agent.wait_for("looks after")

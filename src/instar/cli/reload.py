@@ -1,8 +1,8 @@
 """SIGHUP to an agent: the machine's own file is read again.
 
 An agent takes what the file says when it starts, in many places. So it is started again, in the process that it has: a
-new one has nothing that the old one knew, and nothing that runs notices either. A file that could not be read leaves
-the agent as it is.
+new one has nothing that the old one knew, and nothing that runs notices either. A file that could not be read, or names
+a ledger that is out of reach, leaves the agent as it is.
 """
 
 from __future__ import annotations
@@ -35,14 +35,19 @@ class Reload:
             signal.signal(signal.SIGHUP, lambda *_: self._stop() if of_terminal else self._ask())
 
     def look(self) -> None:
-        """Have the agent end, to be started again, where that was asked for and the file can be read."""
+        """Have the agent end, to be started again, where that was asked for and the file can be gone by."""
         from instar.definition.machine import load_machine
+        from instar.ledger import look
+        from instar.workspace import ledger_address
 
         if not self._asked or self.accepted:
             return
         self._asked = False
         try:
-            load_machine(self._environ)
+            settings = load_machine(self._environ)
+            shared = ledger_address(self._environ, settings.ledger if settings else None)
+            if shared is not None:
+                look(shared)
         except InstarError as error:
             self._log.say("error", "reload", f"it goes on as before: {error}{f' → {error.hint}' if error.hint else ''}")
         else:

@@ -61,7 +61,8 @@ It is read as strictly as a [definition](definition.md#how-it-is-read): an unkno
 that stands twice and a YAML alias are errors with line and column, told by every command that reads the file.
 `instar doctor` shows what the file sets, `instar schema --machine` prints its JSON Schema. A command reads it each
 time, the agent when it starts, and on SIGHUP: `sudo systemctl reload instar-agent` after a change. One that has an
-error in it is refused then, with a message in the agent's log, and the agent goes on with what it had.
+error in it, or names a ledger that is out of reach, is refused then, with a message in the agent's log, and the agent
+goes on with what it had.
 
 - **Only who is root decides what root runs.** The file and its folder belong to root, and nobody else may write to
   them; otherwise it is refused. Without root, one that belongs to whoever runs the command is read too. A link is
