@@ -109,6 +109,7 @@ def test_a_procfile(folder: Path) -> None:
 
 def test_what_the_author_has_to_mend_is_said_and_no_definition_overwritten(folder: Path) -> None:
     (folder / "Dockerfile").write_text("FROM nginx\n")
+    assert init_from(folder / "Dockerfile", folder / "new", "shop").path.exists()
     made = init_from(folder / "Dockerfile", folder, "shop")
     assert made.path.read_text().startswith("# Made from what was here before")
     assert any("service.command" in problem for problem in made.problems)

@@ -49,6 +49,7 @@ def init_from(source: Path, folder: Path, name: str, service: str | None = None)
         parse(text, str(path))
     except DefinitionError as error:
         problems = [str(problem) for problem in error.problems]
+    folder.mkdir(parents=True, exist_ok=True)
     _write(folder, _DEFINITION, text)
     return CarriedOver(path=path, left=draft.left, problems=problems)
 
