@@ -135,6 +135,18 @@ def test_a_server_in_front_on_this_machine_is_believed_but_not_with_what_it_lets
     assert "evil" not in asked.text and "root" not in asked.text
 
 
+@pytest.mark.parametrize("scheme", ["http://", "https://", "HTTPS://user:secret@", "ftp://"])
+@pytest.mark.parametrize(("path", "seen"), [("/a//b?c=http://d", "/a//b?c=http://d"), ("", "/"), ("/", "/")])
+def test_a_service_gets_the_path_of_a_whole_address(here: World, scheme: str, path: str, seen: str) -> None:
+    [backend] = here.start("one")
+    target = f"{scheme}shop.example{path}"
+    with socket.create_connection(here.address, timeout=20) as client:
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n".encode())
+        while client.recv(65_536):
+            pass
+    assert set(backend.seen) - {"/healthz"} == {seen}
+
+
 @pytest.mark.parametrize(
     "lines",
     [

@@ -90,6 +90,7 @@ def test_an_environment_without_names_is_written_down_as_before() -> None:
         (f"{'a' * 64}.example", "found"),
         ("a.1", "found 'a.1'"),
         (".".join(["a" * 60] * 5), "it is too long"),
+        (".".join(["a" * 60] * 4), "which has at most 230 characters"),
     ],
 )
 def test_what_is_no_name_is_told_what_to_write(site: str, expected: str) -> None:

@@ -11,6 +11,7 @@ SITE_PATH: Final = r"(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+(?:/(?!\.\.?(?:/|$))[A-Za-z
 SITE: Final = rf"{HOST_NAME}(?:/{SITE_PATH})?"
 _OWN_PATH: Final = r"\.well-known/(?:acme-challenge|instar)(?:/.*)?"
 LONGEST_HOST: Final = 253
+LONGEST_CERTIFIED: Final = 230  # with what a file that is being written has before and after it: 255
 LONGEST_PATH: Final = 256
 
 
@@ -33,10 +34,12 @@ def site(text: str) -> str:
 
 def secure_site(text: str) -> str:
     """Return the same, or a name that stands for all one level below it: "*.shop.example"."""
-    if not text.startswith("*."):
-        return site(text)
-    if "." not in site(text[2:]).partition("/")[0]:
+    is_wildcard = text.startswith("*.")
+    host = site(text[2 * is_wildcard :]).partition("/")[0]
+    if is_wildcard and "." not in host:
         raise Misfit("a wildcard stands for the names below one of two parts at least")
+    if len(host) > LONGEST_CERTIFIED:
+        raise Misfit(f"a certificate is kept under its name, which has at most {LONGEST_CERTIFIED} characters")
     return text
 
 

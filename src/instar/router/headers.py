@@ -46,6 +46,12 @@ _CONNECTION: Final = (
 )
 # It would make of the connection a tunnel to the server, whose requests would not pass here either.
 _NO_TUNNEL: Final = "  http-request deny deny_status 405 if { method CONNECT }"
+# Of "GET https://user@name/path" a service gets the path: it may believe what the client says of the way it came.
+_WHOLE: Final = "{ req.ver -m beg 1. } !{ url -m beg / } !{ url -m str * }"
+_ORIGIN: Final = (
+    f"  http-request set-uri / if {_WHOLE} !{{ path -m beg / }}",
+    f"  http-request set-uri %[pathq] if {_WHOLE}",
+)
 _SAID_BY_OTHERS: Final = (
     "  http-request del-header Forwarded unless local",
     "  http-request del-header X-Forwarded -m beg unless local",
@@ -67,7 +73,7 @@ def rules(form: int, *, proxied: bool) -> Sequence[str]:
     if form == 1:
         return _FIRST
     https = [_PROTO.format("https") + " or !{ dst_port 443 }"] if proxied else []
-    first = [_NO_TUNNEL] if form > 2 else []
+    first = [*([_NO_TUNNEL] if form > 2 else []), *(_ORIGIN if form > 4 else [])]
     others = [*_SAID_BY_OTHERS, *([_CERTIFICATE] if form > 4 else ())]
     return (_LOCAL, *first, *_DROPPED, *_CONNECTION, *others, *_SAID, *https, _PROTO.format("http"))
 
@@ -78,7 +84,7 @@ def rules_of_the_edge() -> Sequence[str]:
     unsaid = (line.removesuffix(" unless local") for line in (*_SAID_BY_OTHERS, _CERTIFICATE))
     here = ("For %[src]", "Host %[req.fhdr(Host)]", "Port %[dst_port]")
     said = (f"  http-request set-header X-Forwarded-{what}" for what in here)
-    return (*_DROPPED[1:], *_CONNECTION, *unsaid, *said)
+    return (*_ORIGIN, *_DROPPED[1:], *_CONNECTION, *unsaid, *said)
 
 
 def room(headers: Headers) -> Sequence[str]:
