@@ -153,3 +153,49 @@ def test_what_cannot_be_copied_points_at_its_line(folder: Path) -> None:
     with pytest.raises(StepFailed, match="cannot bake 'files': 'gone' is missing") as caught:
         plan_steps(load(folder, lambda text: text.replace("from: app", "from: gone")), lock())
     assert caught.value.place == f"{folder}/instar.yaml:8:11"
+
+
+def copied(folder: Path, change: Callable[[str], str] = lambda text: text) -> list[str]:
+    """Return what the step of the files copies, by its place in the image."""
+    (step,) = (step for step in plan_steps(load(folder, change), lock(bake_format=2)) if step.kind == "files")
+    return sorted(f"{copy.to}/{one.path}" for copy in step.copies for one in copy.found)
+
+
+def test_what_the_file_beside_the_definition_names_is_left_out_of_every_entry(folder: Path) -> None:
+    for path in (
+        "app/keep.log",
+        "app/some.log",
+        "app/deep/some.log",
+        "app/deep/x",
+        "app/two ",
+        "app/tests/y",
+        "b/main",
+    ):
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text("x")
+    (folder / ".instarignore").write_text("# none\n*.log\n!keep.log\n\n/app/tests/  \ndeep/x\n/app/deep/x\ntwo\\ \nb\n")
+    entries = "[{from: app, to: /srv}, {from: b, to: /b, exclude: [nothing]}]"
+    assert copied(folder, lambda text: text.replace("[{from: app, to: /srv}]", entries)) == [
+        "/b/main", "/srv/deep", "/srv/keep.log", "/srv/main"
+    ]  # fmt: skip
+    whole = copied(folder, lambda text: text.replace("[{from: app, to: /srv}]", "[{from: ., to: /srv}]"))
+    assert whole == ["/srv/app", "/srv/app/deep", "/srv/app/keep.log", "/srv/app/main"]
+
+
+def test_without_such_a_file_every_key_is_what_it_was(folder: Path) -> None:
+    before = keys(folder)
+    (folder / ".instarignore").write_text("# nothing\n")
+    assert keys(folder) == before
+
+
+@pytest.mark.parametrize("text", ["ok\na//b\n", "ok\n!\n"])
+def test_a_pattern_that_matches_nothing_is_refused_with_its_line(folder: Path, text: str) -> None:
+    (folder / ".instarignore").write_text(text)
+    with pytest.raises(StepFailed, match=r"'.instarignore': line 2: "):
+        copied(folder)
+
+
+def test_a_link_is_no_such_file(folder: Path) -> None:
+    (folder / ".instarignore").symlink_to("/etc/shadow")
+    with pytest.raises(StepFailed, match=r"'.instarignore': it is a link"):
+        copied(folder)

@@ -1,11 +1,15 @@
-"""What ``exclude`` leaves out, by bake format: as .gitignore has it, and as format 1 had it for ever."""
+"""What ``exclude`` leaves out, by bake format: as .gitignore has it, and as format 1 had it for ever; and what a file
+``.instarignore`` beside the definition leaves out of every entry, as .gitignore has it."""
 
 from __future__ import annotations
 
 import fnmatch
 import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from instar.model.patterns import Patterns
 
 
 class Excluded(Protocol):
@@ -25,6 +29,48 @@ class NamesAndPaths:
 
     def leave_out(self, path: str, *, is_folder: bool) -> bool:
         return bool(self._expression.match(path) or self._expression.match(path.rpartition("/")[2]))
+
+
+class Ignored:
+    """The patterns of ``.instarignore``, for what lies below ``source``: they see paths from the definition's folder.
+
+    ``exclude``: what the entry itself leaves out.
+    """
+
+    def __init__(self, patterns: Patterns, source: str, exclude: Excluded | None) -> None:
+        self._patterns = patterns
+        self._above = "" if source == "." else f"{source}/"
+        self._exclude = exclude
+
+    def leave_out(self, path: str, *, is_folder: bool) -> bool:
+        if self._exclude and self._exclude.leave_out(path, is_folder=is_folder):
+            return True
+        return self._patterns.leave_out(f"{self._above}{path}", is_folder=is_folder)
+
+
+def ignored(text: str) -> Patterns | None:
+    """Return the patterns that a file ``.instarignore`` has; None when there are none. Raises patterns.NoPattern."""
+    from instar.model.patterns import NoPattern, Patterns
+
+    lines = [(number, _pattern(line)) for number, line in enumerate(text.splitlines(), 1)]
+    found = [line for _, line in lines if line]
+    try:
+        return Patterns(found) if found else None
+    except NoPattern:
+        for number, line in lines:
+            try:
+                Patterns([line] if line else [])
+            except NoPattern as error:
+                raise NoPattern(f"line {number}: {error}") from error
+        raise
+
+
+def _pattern(line: str) -> str:
+    """Return the pattern of a line: a comment has none; blanks at its end count where a backslash is before them."""
+    if line.startswith("#"):
+        return ""
+    bare = line.rstrip(" \t")
+    return f"{bare} " if bare.endswith("\\") and bare != line else bare
 
 
 def excluded(texts: Sequence[str], bake_format: int) -> Excluded | None:

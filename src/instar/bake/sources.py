@@ -1,8 +1,8 @@
 """The author's files: which of them an image gets, and what is in them. Nothing is written here.
 
-Left out: ``.git``, ``__pycache__``, ``.env``, what ``exclude`` names (excluded.py), and always the definition, its lock
-and every declared secret. Which modes, owners and times the files have here doesn't count, but for the owner's execute
-bit.
+Left out: ``.git``, ``__pycache__``, ``.env``, what ``exclude`` and ``.instarignore`` name (excluded.py), and always the
+definition, its lock and every declared secret. Which modes, owners and times the files have here doesn't count, but for
+the owner's execute bit.
 
 Whoever owns the folder may change it while root reads. Links are followed once, on the way to what an entry names; from
 then on no directory is entered and no file opened through one.
@@ -24,7 +24,8 @@ from instar.frozen import dataclass
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ABOVE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # not to wait for the writer of a pipe
-_ALWAYS_OUT = frozenset({".git", "__pycache__", ".env"})
+IGNORE_FILE = ".instarignore"
+_ALWAYS_OUT = frozenset({".git", "__pycache__", ".env", IGNORE_FILE})
 _WHOLE_BYTES = 1 << 20
 LARGEST_BYTES = 64 << 30  # of all that one entry names: every byte of it is read, at each bake
 _KINDS = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}

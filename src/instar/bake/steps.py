@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instar.bake import sources
-from instar.bake.excluded import excluded, surprises
+from instar.bake.excluded import Ignored, excluded, ignored, surprises
 from instar.bake.image import environment
 from instar.bake.sources import Copy
 from instar.errors import BakeError, StepFailed
@@ -27,11 +27,13 @@ from instar.model.lock import BAKE_FORMATS, Lock, Package
 if TYPE_CHECKING:
     from instar.bake.scratch import Room
     from instar.definition import Loaded
+    from instar.model.patterns import Patterns
 
 VERSIONS = {"base": 1, "packages": 1, "python": 1, "fetch": 1, "user": 1, "files": 1, "run": 1}
 _LINE_CHARACTERS = 60
 _PAGE_BYTES = 4096  # what the least of files takes of memory
 _NAMED_SURPRISES = 3
+_PATTERNS_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,7 +184,8 @@ def _files(loaded: Loaded, bake_format: int) -> Step:
         bake_files(copies, room)
 
     never, specs = _never_copied(loaded), loaded.definition.image.files
-    copies = [_copy(loaded, number, spec, never, bake_format) for number, spec in enumerate(specs)]
+    ignore = _ignored(loaded)
+    copies = [_copy(loaded, number, spec, never, ignore, bake_format) for number, spec in enumerate(specs)]
     given = [
         {
             "to": copy.to,
@@ -239,9 +242,32 @@ def _surprise(copy: Copy, spec: Files) -> str:
     )
 
 
-def _copy(loaded: Loaded, number: int, spec: Files, never: frozenset[Path], bake_format: int) -> Copy:
+def _ignored(loaded: Loaded) -> Patterns | None:
+    """Return what ``.instarignore`` beside the definition leaves out, None where there is nothing of it."""
+    from instar.definition.author_files import has_author_file, read_author_file
+    from instar.model.patterns import NoPattern
+
+    if not has_author_file(loaded.folder, sources.IGNORE_FILE):
+        return None
+    place = loaded.places.place_text("image", "files")
+    try:
+        return ignored(
+            read_author_file(loaded.folder, sources.IGNORE_FILE, _PATTERNS_BYTES).decode(errors="surrogateescape")
+        )
+    except (OSError, NoPattern) as error:
+        cause = error.strerror if isinstance(error, OSError) else str(error)
+        raise StepFailed(
+            f"cannot bake 'files': '{sources.IGNORE_FILE}': {cause}", step="files", place=place, output=""
+        ) from error
+
+
+def _copy(
+    loaded: Loaded, number: int, spec: Files, never: frozenset[Path], ignore: Patterns | None, bake_format: int
+) -> Copy:
     place = loaded.places.place_text("image", "files", number)
     exclude = excluded(spec.exclude, bake_format)
+    if ignore is not None:
+        exclude = Ignored(ignore, spec.source.rstrip("/"), exclude)
     try:
         origin, found = sources.find(loaded.folder, spec.source, exclude=exclude, never=never)
     except sources.UnusableFile as error:
