@@ -412,6 +412,15 @@ def _drift_figures(found: Mapping[str, Sequence[float]]) -> list[Figure]:
     ]
 
 
+def pushed(bench: Bench) -> list[Figure]:
+    """Push of an image of which one layer has changed, to a registry."""
+    import push
+
+    ours, others = zip(*push.rounds(bench.fresh("push"), len(bench.times(7)), bench.stack), strict=True)
+    what = "push, one layer of 1 MB changed of 41 MB"
+    return [Figure(what=what, ours=ours, unit="s", beside=others, peer="skopeo copy", most=1.0)]
+
+
 ITEMS: Mapping[str, Callable[[Bench], list[Figure]]] = {
     "bake": bake,
     "cold": cold,
@@ -423,4 +432,5 @@ ITEMS: Mapping[str, Callable[[Bench], list[Figure]]] = {
     "agent": agent,
     "drift": drift_checks,
     "edge": by_name,
+    "push": pushed,
 }

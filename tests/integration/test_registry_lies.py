@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 from registry_kit import HASTY, Door, at, made, noise, of_blobs, parts
 
-from instar.errors import Cancelled, FetchError, HashMismatch, ImageNotFound, SourceUnreachable
+from instar.errors import Cancelled, FetchError, HashMismatch, ImageNotFound, SourceUnreachable, StoreError
 from instar.model.digest import Digest
 from instar.model.image import Image
+from instar.model.machine import RegistrySettings
 from instar.store import Store
 from instar.store.manifest import INDEX_TYPE
 from lying_registry import Handler, LyingRegistry, digest_of, serving
@@ -101,10 +103,21 @@ def test_a_lie_is_a_permanent_error(name: str, registry: LyingRegistry, other: S
     assert caught.value.retry_after_s is None
     assert registry.host in caught.value.message
     require_nothing(other)
+    assert image.layers[1].digest.hex not in parts(other)
 
     registry.lie = lambda handler: False
     Door().registries.pull(other, at(registry.host, image))
     assert other.image(image.digest) == image and not parts(other)
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_mirror_that_lies_is_passed_over(name: str, registry: LyingRegistry, other: Store, image: Image) -> None:
+    with serving(LyingRegistry()) as mirror:
+        mirror.blobs, mirror.manifests, mirror.lie = registry.blobs, registry.manifests, LIES[name]
+        door = Door({registry.host: RegistrySettings(mirrors=(mirror.host,))})
+        door.registries.pull(other, at(registry.host, image))
+    assert other.image(image.digest) == image and not parts(other)
+    assert len(door.warnings()) == 1 and mirror.host in door.warnings()[0]
 
 
 def manifest_of(registry: LyingRegistry, image: Image, **changed: object) -> Digest:
@@ -216,6 +229,7 @@ def test_parts_that_are_others_than_were_asked_for(registry: LyingRegistry, othe
     with pytest.raises(HashMismatch):
         Door().registries.pull(other, at(registry.host, image))
     require_nothing(other)
+    assert image.layers[1].digest.hex not in parts(other)
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
@@ -244,6 +258,7 @@ def test_a_registry_that_wants_to_be_left_alone_is(registry: LyingRegistry, othe
     with pytest.raises(SourceUnreachable) as caught:
         Door().registries.pull(other, at(registry.host, image))
     assert caught.value.retry_after_s == 3_600 and len(registry.asked) == 1
+    assert (caught.value.hint or "").startswith("try again in 3,600 s")
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 418])
@@ -340,3 +355,17 @@ def test_who_waits_for_a_silent_registry_can_be_interrupted(
         door.registries.pull(other, at(registry.host, image))
     assert time.monotonic() - began < 15  # and not for as long as one waits for an answer
     require_nothing(other)
+
+
+def test_a_full_disk_is_said_and_gets_its_room_back(registry: LyingRegistry, image: Image, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", small], check=True)
+    try:
+        other = Store(small / "store")
+        with pytest.raises(StoreError, match="is full"):
+            Door().registries.pull(other, at(registry.host, image))
+        require_nothing(other)
+        assert image.layers[1].digest.hex not in parts(other)
+    finally:
+        subprocess.run(["umount", small], check=True)

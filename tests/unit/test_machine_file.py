@@ -183,10 +183,14 @@ def test_bytes_that_are_no_text_are_told_with_their_place(tmp_path: Path) -> Non
 def test_doctor_shows_what_it_sets_and_no_secret(tmp_path: Path) -> None:
     environ = written(
         tmp_path,
-        "agent: {check: 2s}\nnotices: {command: [page, s3cret], url: 'https://hooks.example/s3cret?k=s3cret'}\n",
+        "agent: {check: 2s}\nnotices: {command: [page, s3cret], url: 'https://hooks.example/s3cret?k=s3cret'}\n"
+        "registries: {registry.example: {http: true}, '10.0.0.5:5000': {}}\n",
     )
     shown = as_component(tmp_path / "config.yaml", load_machine(environ))
-    assert shown.found == "agent.check 2s, notices.command page, notices.url https://hooks.example/…"
+    assert shown.found == (
+        "agent.check 2s, notices.command page, notices.url https://hooks.example/…, "
+        "registries registry.example, 10.0.0.5:5000"
+    )
     workspace = MachineWorkspace(environ, lambda progress: None)
     assert shown in workspace.components()
     assert as_component(tmp_path / "none.yaml", None).found is None

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from instar import locks
 from instar.errors import EnvironmentBusy
-from instar.ledger.environments import elsewhere
-from instar.model.happenings import TakenOver
 from instar.model.progress import Progress
 from instar.syscalls import boot_id
 
@@ -123,6 +121,8 @@ def hold_environment(
                 require_here(workspace, environment)
             held.enter_context(_lease(workspace, workspace.ledger.leases, environment, take_over=take_over))
         if pid:
+            from instar.model.happenings import TakenOver
+
             workspace.ledger.record(TakenOver(pid=pid), environment)
         yield
 
@@ -156,6 +156,8 @@ def require_here(workspace: Workspace, environment: EnvironmentId) -> None:
     """Raise Refused where the instances of an environment are on another machine of those that share the ledger."""
     state = workspace.ledger.find_environment(environment) if workspace.ledger.shared else None
     if state is not None and not is_here(workspace, state):
+        from instar.ledger.environments import elsewhere
+
         assert state.machine is not None
         raise elsewhere(environment, state.machine)
 

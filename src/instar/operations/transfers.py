@@ -47,6 +47,7 @@ def pull(workspace: Workspace, what: Reference) -> Transfer:
     """
     with keep_from_gc(workspace):
         done = _there(workspace, what) or workspace.registries.pull(workspace.store, what)
+        _tell_architecture(workspace, workspace.store.image(what.digest))
     _tell(workspace, "pull", done)
     return done
 
@@ -66,10 +67,7 @@ def import_image(workspace: Workspace, path: Path, which: str | None = None) -> 
             workspace.cancellation.check()
             workspace.layers.provide(layer)
         image = workspace.store.add_manifest(data)
-    here = _ARCHITECTURES.get(os.uname().machine, os.uname().machine)
-    if image.config.architecture != here:
-        text = f"the image is for {image.config.architecture:.40}, and this machine is {here}: it does not run here"
-        workspace.report(Progress(stage="note", text=text, kind="warning"))
+    _tell_architecture(workspace, image)
     text = f"{len(image.layers)} layers · {size_text(image.size_bytes)} · {time.monotonic() - began:.2f} s"
     workspace.report(Progress(stage="import", text=text, aside=f"sha256:{image.digest.short}"))
     return image
@@ -156,3 +154,11 @@ def _tell(workspace: Workspace, stage: str, done: Transfer) -> None:
     moved = f"{done.moved} of {done.blobs} blobs · {size_text(done.moved_bytes)}"
     text = f"{moved if done.moved else 'everything was there'} · {done.seconds:.2f} s"
     workspace.report(Progress(stage=stage, text=text, aside=f"sha256:{done.digest.short}"))
+
+
+def _tell_architecture(workspace: Workspace, image: Image) -> None:
+    """Warn of an image that cannot run here."""
+    here = _ARCHITECTURES.get(os.uname().machine, os.uname().machine)
+    if image.config.architecture != here:
+        text = f"the image is for {image.config.architecture:.40}, and this machine is {here}: it does not run here"
+        workspace.report(Progress(stage="note", text=text, kind="warning"))

@@ -59,6 +59,8 @@ class Tries:
         patience = self._patience
         told_s = error.retry_after_s if "retry_after_s" in vars(error) else None  # by the registry itself
         if self._failed >= patience.tries or (told_s or 0) > patience.longest_pause_s:
+            when = f" in {told_s:,.0f} s" if told_s else " later"
+            error.hint = f"try again{when}: what came so far is not lost" + (f"; {error.hint}" if error.hint else "")
             raise error
         own_s = min(patience.first_pause_s * 2 ** (self._failed - 1), patience.longest_pause_s)
         self._cancellation.pause(max(told_s or 0, own_s * random.uniform(0.75, 1.25)))  # noqa: S311
@@ -192,7 +194,7 @@ class Client:
                 raise self.refusal(response)
             yield response
         finally:
-            response.close() if response.length_remaining else response.release_conn()
+            leave(response)
 
     def once(
         self,
@@ -252,6 +254,11 @@ class Client:
         if response.status in (401, 403):
             return denied(self.repository, cause, self._authorisation.stranger)
         return FetchError(f"cannot use '{self.repository}': {cause}")
+
+
+def leave(response: BaseHTTPResponse) -> None:
+    """Give the connection back for the next request, unless more of this answer may come on it."""
+    response.release_conn() if response.length_remaining == 0 else response.close()
 
 
 def _start(response: BaseHTTPResponse, offset: int, size_bytes: int, what: str) -> int:

@@ -8,6 +8,7 @@ Mirrors are asked first. One that has not got what is wanted, or has other bytes
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -45,7 +46,7 @@ class Pull:
         self._cancellation = cancellation
         self._report = report
         self._meter = Meter(0)
-        self._moved = 0
+        self._guard = threading.Lock()
 
     def run(self) -> Transfer:
         """Have the image in the store at the end, whatever of it was there before.
@@ -71,7 +72,7 @@ class Pull:
             digest=self._what.digest,
             blobs=len(parts),
             size_bytes=total,
-            moved=self._moved,
+            moved=self._meter.moved,
             moved_bytes=self._meter.moved_bytes,
             seconds=time.monotonic() - began,
         )
@@ -98,7 +99,9 @@ class Pull:
                 self._give_up(source, error)
 
     def _give_up(self, source: Client, error: InstarError) -> None:
-        if source in self._sources:
+        with self._guard:
+            if source not in self._sources:
+                return
             self._sources.remove(source)
             text = f"the mirror '{source.repository}' is of no use: {error.message}"
             self._report(Progress(stage="note", text=text, kind="warning"))
@@ -113,11 +116,19 @@ class Pull:
                     return
                 if part is not None:
                     self._meter.add(part.have_bytes, moved=False)
-                    self._from_any(lambda source: _Filling(source, one, part, self._meter).run())
-                    self._moved += 1
+                    self._fill(one, part)
                     return
             self._cancellation.pause(_ANOTHERS_PART_S)
             self._meter.add(0)
+
+    def _fill(self, one: Descriptor, part: Part) -> None:
+        try:
+            self._from_any(lambda source: _Filling(source, one, part, self._meter).run())
+        except InstarError:
+            if not part.have_bytes:
+                part.drop()
+            raise
+        self._meter.count()
 
 
 class _Filling:
@@ -130,19 +141,10 @@ class _Filling:
         self._meter = meter
 
     def run(self) -> None:
-        """Raises HashMismatch when the bytes are others, though they were all read anew."""
-        part, tries, joined = self._part, self._source.tries(), self._part.have_bytes > 0
+        """Raises HashMismatch when the bytes are others, and were not put together of what came at several times, or
+        were read anew since."""
+        part, tries, joined, again = self._part, self._source.tries(), self._part.have_bytes > 0, False
         while not part.store():
-            if part.have_bytes == self._one.size_bytes:
-                if not joined:
-                    found = part.found()
-                    part.drop()
-                    part.restart()
-                    raise HashMismatch(
-                        f"cannot pull '{self._one.digest.short}' of '{self._source.repository}': {found} came"
-                    )
-                self._restart()  # what was joined may be of two
-                joined = False
             before = part.have_bytes
             try:
                 self._go_on()
@@ -150,20 +152,22 @@ class _Filling:
                 tries.came(part.have_bytes - before)
                 tries.after(error)
                 joined = part.have_bytes > 0
+            except HashMismatch:
+                self._restart()
+                if again or not joined:
+                    raise
+                joined, again = False, True
 
     def _go_on(self) -> None:
         part, size_bytes = self._part, self._one.size_bytes
         if part.have_bytes == size_bytes:
-            return
+            raise self._mismatch(f"{part.found()} came")
         with self._source.blob(self._one.digest, size_bytes, part.have_bytes) as (start, chunks):
             if start != part.have_bytes:
                 self._restart()
             for chunk in chunks:
                 if part.have_bytes + len(chunk) > size_bytes:
-                    raise HashMismatch(
-                        f"cannot pull '{self._one.digest.short}' of '{self._source.repository}': "
-                        f"it is more than {size_bytes:,} bytes"
-                    )
+                    raise self._mismatch(f"it is more than {size_bytes:,} bytes")
                 part.write(chunk)
                 self._meter.add(len(chunk))
         if part.have_bytes < size_bytes:
@@ -171,6 +175,9 @@ class _Filling:
                 f"cannot pull '{self._one.digest.short}' of '{self._source.repository}': it broke off after "
                 f"{part.have_bytes:,} of {size_bytes:,} bytes"
             )
+
+    def _mismatch(self, cause: str) -> HashMismatch:
+        return HashMismatch(f"cannot pull '{self._one.digest.short}' of '{self._source.repository}': {cause}")
 
     def _restart(self) -> None:
         self._meter.add(-self._part.have_bytes, moved=False)

@@ -18,7 +18,7 @@ from instar.model.digest import Digest
 from instar.model.progress import Progress, Report
 from instar.model.sizes import size_text
 from instar.model.transfer import Transfer
-from instar.registry.client import Client
+from instar.registry.client import Client, leave
 from instar.registry.workers import Meter, Workers
 from instar.store import Store
 from instar.store.manifest import Descriptor, descriptors
@@ -50,7 +50,6 @@ class Push:
         self._tag = tag
         self._chunk_bytes = chunk_bytes
         self._meter = Meter(0)
-        self._moved = 0
 
     def run(self) -> Transfer:
         """Returning means that the registry has said that it has all of the image.
@@ -72,7 +71,7 @@ class Push:
             digest=self._digest,
             blobs=len(parts),
             size_bytes=self._meter.total_bytes,
-            moved=self._moved,
+            moved=self._meter.moved,
             moved_bytes=self._meter.moved_bytes,
             seconds=time.monotonic() - began,
             tag=self._tag,
@@ -110,7 +109,7 @@ class Push:
                 if self._target.has_blob(one.digest, one.size_bytes):  # only the answer was lost
                     self._meter.add(one.size_bytes, moved=False)
                     break
-        self._moved += 1
+        self._meter.count()
 
 
 class _Upload:
@@ -189,7 +188,7 @@ class _Upload:
             if method == "PATCH":
                 self._url = self._target.resolved(url, response.headers.get("Location", url))
         finally:
-            response.close() if response.length_remaining else response.release_conn()
+            leave(response)
 
     def _pieces(self, offset: int, end: int) -> Iterator[bytes]:
         """Yield what is sent; asked for anew, after a registry wanted to know who sends it, it is not counted twice."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import ssl
+import threading
 import time
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
 from instar.errors import FetchError, HostError, SourceUnreachable
@@ -52,7 +52,8 @@ class Transport:
         self._settings = settings
         self.patience = patience
         self._proxies = _proxies(environ)
-        self._managers: dict[tuple[str, str], PoolManager] = {}
+        self._managers: dict[tuple[str | None, str], PoolManager] = {}
+        self._guard = threading.Lock()
 
     def settings(self, host: str) -> RegistrySettings:
         return self._settings.get(host, _NO_SETTINGS)
@@ -122,17 +123,22 @@ class Transport:
 
     def _manager(self, url: str) -> PoolManager:
         parts = urlsplit(url)
-        ca = self.settings(parts.netloc).ca or ""
-        proxy = self._proxy(parts.scheme, parts.netloc)
-        if (ca, proxy) not in self._managers:
-            self._managers[ca, proxy] = _pools(ca, proxy)
-        return self._managers[ca, proxy]
+        trusted = (self.settings(parts.netloc).ca or "") if parts.scheme == "https" else None
+        known = trusted, self._proxy(parts.scheme, parts.netloc)
+        with self._guard:
+            if known not in self._managers:
+                self._managers[known] = _pools(*known)
+            return self._managers[known]
 
     def _proxy(self, scheme: str, host: str) -> str:
         proxy = self._proxies.get(scheme) or self._proxies.get("all") or ""
-        if is_loopback(host) or urllib.request.proxy_bypass_environment(host, self._proxies):  # type: ignore[attr-defined]
+        if not proxy or is_loopback(host):
             return ""
-        return proxy if "://" in proxy or not proxy else f"http://{proxy}"
+        from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+
+        if proxy_bypass_environment(host, self._proxies):
+            return ""
+        return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def pieces(response: BaseHTTPResponse, host: str, patience: Patience) -> Iterator[bytes]:
@@ -178,22 +184,25 @@ def was_host(url: str) -> str:
     return url.partition("://")[2].partition("/")[0]
 
 
-def _pools(ca: str, proxy: str) -> PoolManager:
+def _pools(trusted: str | None, proxy: str) -> PoolManager:
+    """Return connections by TLS that trust the certificates in a file ("" for this machine's own), None: without, which
+    need not read them; through a proxy, "" for none."""
     import urllib3
 
-    try:
-        context = ssl.create_default_context(cafile=ca or None)
-    except (OSError, ssl.SSLError) as error:
-        raise HostError(
-            f"cannot use the certificates in '{ca}', which the machine's file names: {error.strerror or error}"
-        ) from error
-    options = {"maxsize": _CONNECTIONS, "ssl_context": context}
+    options: dict[str, Any] = {"maxsize": _CONNECTIONS}
+    if trusted is not None or proxy.startswith("https:"):
+        try:
+            options["ssl_context"] = ssl.create_default_context(cafile=trusted or None)
+        except (OSError, ssl.SSLError) as error:
+            raise HostError(
+                f"cannot use the certificates in '{trusted}', which the machine's file names: {error.strerror or error}"
+            ) from error
     if not proxy:
-        return urllib3.PoolManager(**options)  # type: ignore[arg-type]
+        return urllib3.PoolManager(**options)
     parts = urlsplit(proxy)
     named = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
     headers = urllib3.make_headers(proxy_basic_auth=named) if named else None
-    return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)  # type: ignore[arg-type]
+    return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
 
 
 def _proxies(environ: Mapping[str, str]) -> dict[str, str]:

@@ -27,6 +27,7 @@ class Meter:
         self.total_bytes = total_bytes
         self.bytes = 0  # that are there, or that went
         self.moved_bytes = 0  # by this command
+        self.moved = 0  # whole blobs
         self.moved_at = time.monotonic()
         self.ended = False
         self._guard = threading.Lock()
@@ -39,6 +40,11 @@ class Meter:
             self.moved_at = time.monotonic()
         if self.ended:
             raise Cancelled("interrupted")
+
+    def count(self) -> None:
+        """Count a blob that is there, or went."""
+        with self._guard:
+            self.moved += 1
 
 
 class Workers(Generic[T]):
