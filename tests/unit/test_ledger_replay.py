@@ -210,7 +210,8 @@ def test_where_a_rollout_is_that_an_older_version_began_is_said_to_be_unproven(t
         verify(path)
 
 
-def test_an_environment_that_was_made_again_follows_from_its_own_events(tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", [1, 2, 3])
+def test_an_environment_that_was_made_again_follows_from_its_own_events(tmp_path: Path, which: int) -> None:
     path = tmp_path / "instar.db"
     with Ledger(path, actor="ann", clock=VirtualClock().now) as ledger:
         for instances in (1, 2):
@@ -219,7 +220,7 @@ def test_an_environment_that_was_made_again_follows_from_its_own_events(tmp_path
             ledger.remove_environment(DEV)
         ledger.save_settings(DEV, Settings(instances=3))
         ledger.verify()
-    tamper(path, f"{LAST_SETTINGS} WHERE environment = 3")
+    tamper(path, f"{LAST_SETTINGS} WHERE environment = {which}")
     with pytest.raises(LedgerDamaged, match="setting 1 of guestbook/dev has another 'value'"):
         verify(path)
 

@@ -214,3 +214,33 @@ def test_the_system_log_gets_the_head_of_every_commit(path: Path) -> None:
     line, head, rest = seen.stdout.splitlines()
     assert re.search(r"instar\[\d+\]: ", line) and line.rstrip("\0").endswith(f"ledger {path} of - seq 9 head {head}")
     assert rest == "no more"
+
+
+NEW_SETTINGS = "INSERT INTO settings SELECT environment, version + 1, value, created_at FROM settings"
+
+
+def test_an_environment_that_no_event_tells_of(path: Path) -> None:
+    """Rows that the rules let in, from somebody who may add some."""
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "INSERT INTO environments (id, service, environment, created_at, provable_from) "
+            "SELECT 9, 'shop', 'production', created_at, 1 FROM environments"
+        )
+        connection.execute("INSERT INTO settings SELECT 9, version, value, created_at FROM settings")
+    with pytest.raises(LedgerDamaged, match="no event 1 tells how shop/production began"):
+        verify(path)
+
+
+def test_nobody_closes_a_chain_to_have_what_was_before_taken_for_older(tmp_path: Path) -> None:
+    """Where all events are of one environment, its chain is that of all: nothing but its beginning tells."""
+    path = tmp_path / "instar.db"
+    with Ledger(path, actor="ann") as ledger:
+        ledger.save_settings(DEV, Settings())
+    with sqlite3.connect(path) as connection:
+        last = connection.execute("SELECT seq, at, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+        row = (last[0] + 1, last[1], "eve", "chain-closed", None, None, None, "{}")
+        written = (*row, chain.link(last[2], *row))
+        connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", written)
+        connection.execute(NEW_SETTINGS)
+    with pytest.raises(LedgerDamaged, match="no event 1 tells how guestbook/dev began"):
+        verify(path)

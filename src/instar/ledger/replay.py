@@ -1,4 +1,5 @@
-"""The tables of an environment, made again from its events alone, and held against what they say now.
+"""The tables of an environment, from when it was made to its removal, made again from its events alone, and held
+against what they say now.
 
 Begins with the event that made the environment, or with its checkpoint. What had ended before a checkpoint is not in
 it, and not provable. Pure, but for reading.
@@ -19,7 +20,6 @@ from instar.model.happenings import StageChanged
 from instar.model.release import ONLY_ROLE, Maintenance, Stage
 from instar.model.stages import stage_after
 
-_ROWS = "SELECT id FROM environments WHERE service || '/' || environment = :place ORDER BY id DESC LIMIT 1"
 _ENDS: Final = {"rollouts": "ended_at", "instances": "removed_at", "tasks": "ended_at"}
 
 
@@ -46,15 +46,10 @@ class Replayed:
         """Return of how many rollouts nothing tells where they were."""
         return sum(1 for row in (self.tables or {}).get("rollouts", {}).values() if "stage" not in row)
 
-    def differences(self, engine: Engine) -> Iterator[str]:
-        """Yield what the tables say otherwise than the events."""
-        row = engine.execute(_ROWS, {"place": self.place})
-        if self.tables is None or not row:
-            if self.tables is not None:
-                yield f"event {self.seq} tells of {self.place}, which is not there"
-            return
-        actual = read_tables(engine, row[0]["id"])
-        for table, expected in self.tables.items():
+    def differences(self, engine: Engine, row_id: int) -> Iterator[str]:
+        """Yield what the tables say of the environment whose row has that id otherwise than the events."""
+        actual = read_tables(engine, row_id)
+        for table, expected in (self.tables or {}).items():
             for key in sorted({*expected, *actual[table]}):
                 found = actual[table].get(key)
                 if key in expected:

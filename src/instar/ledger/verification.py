@@ -32,6 +32,9 @@ _CLOSED = "SELECT seq FROM events WHERE kind = 'chain-closed' ORDER BY seq LIMIT
 _ACTIVE = """
     SELECT service || '/' || environment AS place, active FROM environments
      WHERE removed_at IS NULL ORDER BY service, environment"""
+_BEGINNINGS = """
+    SELECT id, service || '/' || environment AS place, provable_from FROM environments
+     WHERE provable_from IS NOT NULL"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +82,7 @@ class _Claims:
         self._releases: dict[tuple[str, int], tuple[int, str, str]] = {}  # seq, image, configuration's digest
         self._active: dict[str, tuple[int, int | None]] = {}  # seq, release
         self._replayed: dict[str, Replayed] = {}
+        self._ended: list[Replayed] = []  # of environments that were made again
         self._closed_at = closed_at
 
     def take(self, event: Row) -> None:
@@ -96,7 +100,11 @@ class _Claims:
             case EnvironmentMade() | TrafficShifted():
                 self._active[environment] = (seq, release)
         if environment is not None and seq > self._closed_at:
-            self._replayed.setdefault(environment, Replayed(environment)).take(event)
+            one = self._replayed.setdefault(environment, Replayed(environment))
+            if event["kind"] == "environment" and one.tables is not None:
+                self._ended.append(one)
+                one = self._replayed[environment] = Replayed(environment)
+            one.take(event)
 
     def older(self) -> dict[str, int]:
         """Return the environments that begin with a checkpoint, and its number."""
@@ -109,8 +117,15 @@ class _Claims:
 
     def differences(self, engine: Engine) -> Iterator[str]:
         """Yield what is not as the replayed events say."""
-        for _, one in sorted(self._replayed.items()):
-            yield from one.differences(engine)
+        began = {(row["place"], row["provable_from"]): row["id"] for row in engine.execute(_BEGINNINGS, {})}
+        told = {(one.place, one.seq): one for one in (*self._ended, *self._replayed.values()) if one.tables is not None}
+        for place, seq in sorted(began.keys() - told.keys()):
+            yield f"no event {seq} tells how {place} began"
+        for (place, seq), one in sorted(told.items()):
+            if (place, seq) in began:
+                yield from one.differences(engine, began[place, seq])
+            else:
+                yield f"event {seq} tells of {place}, which is not there"
 
     def changed_releases(self, engine: Engine) -> Iterator[str]:
         for row in engine.execute(_RELEASES, {}):
