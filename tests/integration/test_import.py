@@ -161,11 +161,30 @@ def is_manifest(data: bytes) -> bool:
     return b'"layers": [{' in data
 
 
-def platforms(files: Files) -> None:
+def platforms(files: Files, *more: dict[str, Any]) -> None:
+    """Have an index of platforms in place of the image; ``more`` are further entries of it."""
     entry = json.loads(files["index.json"])["manifests"][0]
-    inner = json.dumps({"manifests": [{**entry, "platform": {"os": "linux", "architecture": "arm64"}}]}).encode()
+    first = {**entry, "platform": {"os": "linux", "architecture": "amd64"}}
+    inner = json.dumps({"manifests": [first, *more]}).encode()
     files[f"blobs/sha256/{sha(inner)}"] = inner
     files["index.json"] = json.dumps({"manifests": [descriptor(INDEX_TYPE, inner)]}).encode()
+
+
+def test_an_index_of_platforms_is_asked_for_one_of_them(workspace: SimulatedWorkspace, tmp_path: Path) -> None:
+    """What docker writes with one image in it is taken for that: what is said of the image is none."""
+    files, two = layout(LAYER), layout(LAYER, config=config_of(LAYER, architecture="arm64"))
+    own, other = (json.loads(one["index.json"])["manifests"][0] for one in (files, two))
+    said = {**own, "digest": "sha256:" + "0" * 64, "platform": {"os": "unknown", "architecture": "unknown"}}
+    single = {**files}
+    platforms(single, said)
+    assert import_image(workspace, written(tmp_path, single)).digest == own["digest"]
+
+    files.update({name: data for name, data in two.items() if name.startswith("blobs/")})
+    platforms(files, {**other, "platform": {"os": "linux", "architecture": "arm64"}})
+    path = written(tmp_path, files)
+    with pytest.raises(StoreError, match=r"one has to be named: linux/amd64, .*; linux/arm64, "):
+        import_image(workspace, path)
+    assert import_image(workspace, path, other["digest"]).config.architecture == "arm64"
 
 
 LAYOUTS: dict[str, tuple[Files, str]] = {
@@ -196,7 +215,7 @@ LAYOUTS: dict[str, tuple[Files, str]] = {
         of_layout(lambda files: files.update({blob_of(files, is_manifest): files[blob_of(files, is_manifest)] + b" "})),
         "the bytes of its manifest have the digest",
     ),
-    "an index of platforms": (of_layout(platforms), "linux/arm64 is sha256:"),
+    "an index of an index": (of_layout(lambda files: (platforms(files), platforms(files))), "one within another"),
     "a manifest of version 1": (layout(LAYER, manifest=lambda data: data.update(schemaVersion=1)), "version 1"),
     "a layer of another kind": (
         layout(LAYER, manifest=lambda data: data["layers"][0].update(mediaType="application/x-layer")),

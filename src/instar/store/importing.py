@@ -29,13 +29,13 @@ from instar.store.manifest import (
     Descriptor,
     descriptors,
     manifest_json,
-    of_index,
 )
 from instar.store.members import Malformed
 from instar.store.source import Content, Source
 
 _JSON_LIMIT_BYTES: Final = 4 << 20
 _NAME: Final = "org.opencontainers.image.ref.name"
+_NO_PLATFORM: Final = "unknown/unknown"  # what is said of an image, such as who made it
 _SHOWN: Final = 8
 
 
@@ -46,10 +46,12 @@ class Found:
     names: tuple[str, ...]
     digest: Digest | None  # None where the form has none
     entry: Mapping[str, Any]
+    platform: str = ""
 
     @property
     def shown(self) -> str:
-        return ", ".join((*self.names, *([self.digest.short] if self.digest else [])))[:120] or "one without a name"
+        words = (*self.names, self.platform, self.digest.short if self.digest else "")
+        return ", ".join(filter(None, words))[:120] or "one without a name"
 
     def is_called(self, word: str) -> bool:
         return word in self.names or (self.digest is not None and word in (self.digest, self.digest.short))
@@ -74,12 +76,9 @@ def _from_layout(blobs: Blobs, found: Source, which: str | None) -> bytes:
     if not isinstance(version, dict) or version.get("imageLayoutVersion") != "1.0.0":
         raise Malformed("its 'oci-layout' is of no version that is known")
     index = _json(found, "index.json")
-    entries = index.get("manifests") if isinstance(index, dict) else None
-    chosen = _chosen([_of_layout(one) for one in _sections(entries, "index.json")], which)
+    entries = _sections(index.get("manifests") if isinstance(index, dict) else None, "index.json")
+    chosen = _chosen([one for entry in entries for one in _of_layout(found, entry)], which)
     assert chosen.digest is not None  # _of_layout sees to it
-    if chosen.entry.get("mediaType") in INDEX_TYPES:
-        inner = parse(_blob(found, chosen.digest).read(_JSON_LIMIT_BYTES))
-        raise Malformed(of_index(inner if isinstance(inner, dict) else {}))
     data = _blob(found, chosen.digest).read(_JSON_LIMIT_BYTES)
     if Digest.of(data) != chosen.digest or chosen.entry.get("size", len(data)) != len(data):
         raise Malformed(f"the bytes of its manifest have the digest {Digest.of(data)}, and not {chosen.digest}")
@@ -103,15 +102,25 @@ def _blob(found: Source, digest: Digest) -> Content:
     return content
 
 
-def _of_layout(entry: Mapping[str, Any]) -> Found:
+def _of_layout(
+    found: Source, entry: Mapping[str, Any], names: tuple[str, ...] = (), *, top: bool = True
+) -> list[Found]:
+    """Return the images that an entry of an index leads to: itself, or those of the index that it is."""
     annotations = entry.get("annotations")
     name = annotations.get(_NAME) if isinstance(annotations, dict) else None
-    digest = entry.get("digest")
-    return Found(
-        names=(name,) if isinstance(name, str) else (),
-        digest=Digest(digest if isinstance(digest, str) else ""),
-        entry=entry,
-    )
+    names = (name,) if isinstance(name, str) else names
+    digest = Digest(str(entry.get("digest")))
+    if entry.get("mediaType") not in INDEX_TYPES:
+        platform = entry.get("platform")
+        told = f"{platform.get('os')}/{platform.get('architecture')}" if isinstance(platform, dict) else ""
+        return [Found(names=names, digest=digest, entry=entry, platform=told)]
+    data = _blob(found, digest).read(_JSON_LIMIT_BYTES)
+    if Digest.of(data) != digest or not top:
+        raise Malformed(f"the bytes of its index '{digest.short}' are others, or it is one within another")
+    inner = parse(data)
+    below = _sections(inner.get("manifests") if isinstance(inner, dict) else None, digest.short)
+    images = [one for item in below for one in _of_layout(found, item, names, top=False)]
+    return [one for one in images if one.platform != _NO_PLATFORM]
 
 
 def _from_docker(blobs: Blobs, found: Source, which: str | None) -> bytes:

@@ -97,7 +97,7 @@ def descriptors(manifest: bytes) -> tuple[Descriptor, ...]:
     data = _object(manifest)
     kind = media_type(manifest)
     if kind in INDEX_TYPES or "manifests" in data:
-        raise ValueError(of_index(data))
+        raise ValueError(_of_index(data))
     if kind not in MANIFEST_TYPES or data.get("schemaVersion") != 2:
         raise ValueError(f"it is a manifest of type {kind:.80}, version {data.get('schemaVersion')!r:.20}")
     layers = data.get("layers")
@@ -112,7 +112,7 @@ def descriptors(manifest: bytes) -> tuple[Descriptor, ...]:
     return tuple({one.digest: one for one in reversed(found)}[digest] for digest in sizes)
 
 
-def of_index(data: Mapping[str, Any]) -> str:
+def _of_index(data: Mapping[str, Any]) -> str:
     """Say what to take instead of an index: the images of it, by their platforms."""
     lines = []
     for one in data["manifests"] if isinstance(data.get("manifests"), list) else ():
