@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,7 +76,10 @@ def test_a_deploy_pulls_what_is_not_here(
         plan(other, loaded, "dev", image=image.digest)
     assert not other.ledger.environments()
 
-    push(one, image.digest.short, Repository(host=registry.host, path="team/shop"))
+    push(one, image.digest.short, Repository(host=registry.host, path="team/shop"), tag="v1")
+    listed = ["skopeo", "list-tags", "--tls-verify=false", f"docker://{registry.host}/team/shop"]
+    tags = json.loads(subprocess.run(listed, check=True, capture_output=True).stdout)["Tags"]
+    assert set(tags) == {f"instar-{image.digest.short}", "v1"}  # a registry that clears away what has none leaves it
     planned = plan(other, loaded, "dev", image=image.digest)
     assert planned.image == image.digest and not other.store.digests()
     assert planned.warnings[0] == f"the image is not here: it is pulled from {registry.host}/team/shop first"

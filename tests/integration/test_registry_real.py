@@ -49,7 +49,7 @@ def test_an_image_is_the_same_at_the_other_end(
 ) -> None:
     image = made(store, tmp_path, b"base", noise(300_000), b"")
     what, door = at(registry.host, image), Door()
-    there = door.registries.push(store, image.digest, what.repository, tag="v1.2")
+    there = door.registries.push(store, image.digest, what.repository, tags=["v1.2"])
     assert (there.blobs, there.moved, there.moved_bytes) == (4, 4, there.size_bytes)
     assert not parts(store)
 

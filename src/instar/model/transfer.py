@@ -10,7 +10,7 @@ from instar.model.reference import Repository
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transfer:
     """An image, and the repository that it went to or came from. ``blobs`` and ``size_bytes`` are of all of it besides
-    its manifest, ``moved`` and ``moved_bytes`` of what went or came; ``tag`` is the label that a push gave it."""
+    its manifest, ``moved`` and ``moved_bytes`` of what went or came; ``tags`` are those that a push gave it."""
 
     repository: Repository
     digest: Digest
@@ -19,4 +19,4 @@ class Transfer:
     moved: int
     moved_bytes: int
     seconds: float
-    tag: str | None = None
+    tags: tuple[str, ...] = ()

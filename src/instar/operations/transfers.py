@@ -24,17 +24,20 @@ if TYPE_CHECKING:
     from instar.definition import Loaded
     from instar.model.image import Image
 
+_HOLDING: Final = "instar-"  # what a tag begins with that keeps an image, and means nothing to people
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}  # the kernel's name → OCI's
 
 
 def push(workspace: Workspace, word: str, to: Repository, *, tag: str | None = None) -> Transfer:
     """Bring the image that ``word`` means to a repository; only what that has not got is sent.
 
-    Raises ImageNotFound, BlobDamaged, SourceUnreachable, FetchError, Cancelled.
+    It gets ``tag`` there, and one of its own digest's, which stays when the other moves on to a newer image: many
+    registries clear away what has none. Raises ImageNotFound, BlobDamaged, SourceUnreachable, FetchError, Cancelled.
     """
     with keep_from_gc(workspace):
         image = workspace.store.find(word)
-        done = workspace.registries.push(workspace.store, image.digest, to, tag=tag)
+        tags = (f"{_HOLDING}{image.digest.short}", *([tag] if tag else []))
+        done = workspace.registries.push(workspace.store, image.digest, to, tags=tags)
     _tell(workspace, "push", done)
     return done
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from instar.cancellation import Cancellation
@@ -29,7 +29,7 @@ _CAME: Final = re.compile(r"(?:bytes=)?0-(\d{1,18})")
 
 
 class Push:
-    """One push of a stored image to the repository of ``target``; ``tag`` is a label for people there."""
+    """One push of a stored image to the repository of ``target``, where it gets ``tags`` besides its digest."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Push:
         cancellation: Cancellation,
         report: Report,
         *,
-        tag: str | None = None,
+        tags: Sequence[str] = (),
         chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
         self._digest = digest
@@ -47,7 +47,7 @@ class Push:
         self._store = store
         self._cancellation = cancellation
         self._report = report
-        self._tag = tag
+        self._tags = tuple(tags)
         self._chunk_bytes = chunk_bytes
         self._meter = Meter(0)
 
@@ -74,7 +74,7 @@ class Push:
             moved=self._meter.moved,
             moved_bytes=self._meter.moved_bytes,
             seconds=time.monotonic() - began,
-            tag=self._tag,
+            tags=self._tags,
         )
 
     def _show(self) -> None:
@@ -82,8 +82,8 @@ class Push:
         self._report(Progress(stage="push", text=text, kind="running"))
 
     def _enter(self, data: bytes) -> None:
-        """Give the registry the manifest, under its digest and as the tag. What is there is asked afterwards."""
-        for name in (self._digest, *([self._tag] if self._tag else [])):
+        """Give the registry the manifest, under its digest and as its tags. What is there is asked afterwards."""
+        for name in (self._digest, *self._tags):
             self._target.put_manifest(name, data)
         if not self._target.has_manifest(self._digest, len(data)):
             raise FetchError(

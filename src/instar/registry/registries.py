@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from instar.cancellation import Cancellation
 from instar.model.digest import Digest
@@ -34,10 +34,10 @@ class Registries:
         self._report = report
         self._transport = Transport(settings, patience or Patience(), environ)
 
-    def push(self, store: Store, digest: Digest, to: Repository, *, tag: str | None = None) -> Transfer:
+    def push(self, store: Store, digest: Digest, to: Repository, *, tags: Sequence[str] = ()) -> Transfer:
         """Bring an image of the store to a repository, to the byte; see :meth:`instar.registry.push.Push.run`."""
         target = self._client(to, actions="pull,push")
-        return Push(digest, target, store, self._cancellation, self._report, tag=tag).run()
+        return Push(digest, target, store, self._cancellation, self._report, tags=tags).run()
 
     def pull(self, store: Store, what: Reference) -> Transfer:
         """Bring an image to the store; see :meth:`instar.registry.pull.Pull.run`."""

@@ -13,7 +13,7 @@ def transfer_json(done: Transfer) -> dict[str, Any]:
     return {
         "digest": done.digest,
         "name": str(done.repository),
-        "tag": done.tag,
+        "tags": done.tags,
         "blobs": done.blobs,
         "size": done.size_bytes,
         "moved": done.moved,
