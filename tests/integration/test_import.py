@@ -380,6 +380,21 @@ def test_what_is_no_file_at_all(workspace: SimulatedWorkspace, tmp_path: Path) -
         import_image(workspace, tmp_path / "none")
 
 
+@pytest.mark.parametrize(
+    ("created", "seconds"),
+    [
+        ("0001-01-01T00:00:00Z", 0),
+        ("2024-02-03T04:05:06.123456789Z", 1_706_933_106),
+        ("9999-12-31T23:59:59Z", (1 << 33) - 1),
+    ],
+)
+def test_times_of_other_tools(created: str, seconds: int, workspace: SimulatedWorkspace, tmp_path: Path) -> None:
+    image = import_image(workspace, written(tmp_path, layout(LAYER, config=config_of(LAYER, created=created))))
+    assert image.created == seconds
+    workspace.store.export(image.digest, tmp_path / "again.tar")
+    assert import_image(workspace, tmp_path / "again.tar") == image
+
+
 def test_another_architecture_is_told(workspace: SimulatedWorkspace, tmp_path: Path) -> None:
     path = written(tmp_path, layout(LAYER, config=config_of(LAYER, architecture="s390x")))
     import_image(workspace, path)

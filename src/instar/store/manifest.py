@@ -32,6 +32,7 @@ INDEX_TYPES: Final = (INDEX_TYPE, DOCKER_INDEX_TYPE)
 _CONFIG_LIMIT_BYTES = 4 << 20
 _LAYER_LIMIT_BYTES = 1 << 40
 _LAYERS_LIMIT = 500
+_LATEST_S = 0o77777777777
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,8 +207,8 @@ def _layers(descriptors: Sequence[Mapping[str, Any]], data: Mapping[str, Any]) -
 
 
 def _seconds(created: str | None) -> int:
-    """Return the Unix seconds of a time, which others write with nanoseconds."""
-    return int(datetime.fromisoformat(created).timestamp()) if created else 0
+    """Return the Unix seconds of a time, as far as a tar can say them: some tools write the year 1."""
+    return min(max(0, int(datetime.fromisoformat(created).timestamp())), _LATEST_S) if created else 0
 
 
 def _object(text: bytes) -> dict[str, Any]:
