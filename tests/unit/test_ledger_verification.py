@@ -12,6 +12,7 @@ import pytest
 
 from instar.errors import LedgerDamaged, LedgerNewer
 from instar.ledger import Ledger, chain
+from instar.ledger.copying import moved_to
 from instar.model.codec import canonical
 from instar.model.environment import Settings
 from instar.model.events import read
@@ -168,7 +169,7 @@ def test_a_detail_that_is_no_object_is_damage_to_whoever_reads_it(path: Path) ->
     tamper(path, "UPDATE events SET detail = '[1]' WHERE seq = 7")
     with (
         Ledger(path, actor="ann") as ledger,
-        pytest.raises(LedgerDamaged, match="the detail of event 7 is no object"),
+        pytest.raises(LedgerDamaged, match="number 7: its detail is no object"),
     ):
         ledger.history()
 
@@ -244,3 +245,25 @@ def test_nobody_closes_a_chain_to_have_what_was_before_taken_for_older(tmp_path:
         connection.execute(NEW_SETTINGS)
     with pytest.raises(LedgerDamaged, match="no event 1 tells how guestbook/dev began"):
         verify(path)
+
+
+@pytest.mark.parametrize(
+    ("at", "detail"),
+    [("2026-99-01T00:00:00.000000Z", "{}"), ("2026-01-01T00:00:00.000000Z", f'{{"reason": {"9" * 5000}}}')],
+)
+def test_an_event_that_cannot_be_read_is_named_and_stops_nobody(path: Path, at: str, detail: str) -> None:
+    """The rules let it in; it stands in its chain for ever."""
+    with sqlite3.connect(path) as connection:
+        row = (8, at, "eve", "alarm", None, None, None, detail)
+        ((head,),) = connection.execute("SELECT hash FROM events WHERE place IS NULL ORDER BY seq DESC LIMIT 1")
+        written = (*row, chain.link(head, *row))
+        connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", written)
+    with Ledger(path, actor="ann") as ledger:
+        with pytest.raises(LedgerDamaged, match="cannot read 'event' in the ledger: it is damaged: number 8: "):
+            ledger.history()
+        assert moved_to(ledger) is None
+        ledger.set_active(DEV, None)
+        assert [event.seq for event in ledger.events_after(6, 10)] == [7, 9]
+        assert ledger.history(DEV)[-1].seq == 9
+        with pytest.raises(LedgerDamaged):
+            ledger.verify()

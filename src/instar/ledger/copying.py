@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from instar.errors import Refused
-from instar.ledger.events import moved
+from instar.ledger.events import MOVED, moved
 from instar.ledger.ledger import Ledger
 from instar.ledger.session import Row, Session
+from instar.model.codec import parse
+from instar.model.events import read
 from instar.model.happenings import LedgerCopied, LedgerMoved
 
 _TABLES = (
@@ -23,6 +25,7 @@ _ORDER = {
     **{"secret_keys": "one", "events": "seq"},
 }
 _LAST = "SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1"
+_LAST_KIND = "SELECT kind, detail FROM events ORDER BY seq DESC LIMIT 1"
 _AT = "SELECT hash FROM events WHERE seq = :seq"
 _PATIENT = "SET LOCAL idle_in_transaction_session_timeout = 0"  # it waits for the copy
 _ACTIVE = "UPDATE environments SET active = :active WHERE id = :id"
@@ -62,7 +65,8 @@ def move(
 
 def moved_to(ledger: Ledger) -> str | None:
     """Return where a ledger goes on that was moved; None of one that was not."""
-    what = next((event.what for event in ledger.history(last=1)), None)
+    row = ledger.session.row(_LAST_KIND)
+    what = read(row["kind"], parse(row["detail"])) if row is not None and row["kind"] == MOVED else None
     return what.to if isinstance(what, LedgerMoved) else None
 
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
-from instar.errors import Refused
+from instar.errors import LedgerDamaged, Refused
 from instar.ledger import chain, witness
 from instar.ledger.leases import Leases
 from instar.ledger.rows import event_value, time_text, time_value
@@ -60,7 +60,8 @@ class Clock:
     def _read(self) -> datetime:
         last, clock = self._session.row(_LAST), self._clock()
         if last is not None:
-            self._ahead = max(self._ahead, time_value(last["at"]) - clock)
+            with contextlib.suppress(LedgerDamaged):  # who reads that event is told
+                self._ahead = max(self._ahead, time_value(last["at"]) - clock)
         return clock + self._ahead
 
 
@@ -133,8 +134,13 @@ class Events:
         return tuple(event_value(row) for row in reversed(rows))
 
     def after(self, seq: int, most: int) -> tuple[Event, ...]:
-        """Return up to ``most`` events of everything that came after event ``seq``, oldest first."""
-        return tuple(event_value(row) for row in self._session.rows(_AFTER, seq=seq, most=most))
+        """Return up to ``most`` events of everything that came after event ``seq``, oldest first; none of those that
+        can't be read."""
+        found = list[Event]()
+        for row in self._session.rows(_AFTER, seq=seq, most=most):
+            with contextlib.suppress(LedgerDamaged):
+                found.append(event_value(row))
+        return tuple(found)
 
     def _head(self, place: str | None) -> tuple[int, str]:
         """Return the last event of a chain, and its hash: the one that the next is chained to."""

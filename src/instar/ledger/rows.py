@@ -79,9 +79,16 @@ def time_value(text: str) -> datetime:
 
 @_damage_known
 def event_value(row: Row) -> Event:
+    try:
+        return _event(row)
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"number {row['seq']}: {error}") from error
+
+
+def _event(row: Row) -> Event:
     detail = parse(row["detail"])
     if not isinstance(detail, dict):
-        raise TypeError(f"the detail of event {row['seq']} is no object of JSON's")
+        raise TypeError("its detail is no object of JSON's")
     return Event(
         seq=row["seq"],
         at=_time(row["at"]),
