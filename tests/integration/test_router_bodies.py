@@ -152,6 +152,25 @@ def test_what_is_no_body_is_not_counted(here: World) -> None:
     assert (sum(got), back) == (5 * LARGEST, 5 * LARGEST)
 
 
+def test_a_request_whose_body_is_counted_waits_for_an_instance_too(here: World, sink: Sink) -> None:
+    here.serve(sink.target, requests=LIMITED, wait_ms=20_000)
+    here.router.detach(ENV, ["sink"])
+    answers: list[tuple[int, bytes]] = []
+    bodies_of = (lambda: send(here.address, 5), lambda: send_chunks(here.address, 5, 5))
+    clients = [threading.Thread(target=lambda ask=ask: answers.append(ask())) for ask in 4 * bodies_of]
+    for client in clients:
+        client.start()
+    try:
+        until(lambda: int(here.router._proxy(ENV).statistics()["public", "FRONTEND"]["scur"]) == len(clients))
+        assert answers == []
+        here.send_to(sink.target)
+    finally:
+        for client in clients:
+            client.join()
+    assert answers == [(200, b"5")] * len(clients)
+    assert send(here.address, LARGEST + 1)[0] == 413
+
+
 def test_it_comes_goes_and_changes_without_losing_a_request(here: World, sink: Sink) -> None:
     here.start("a")
     with here.load() as load:

@@ -18,7 +18,6 @@ from instar.router import connections
 LARGEST_BYTES: Final = 1 << 50
 _WITHOUT_END_MS: Final = 2**31 - 1
 SCRIPT: Final = "body.lua"
-FOLDER: Final = "INSTAR_FOLDER"  # the variable of the directory that has it
 WITH_A_LUA_EACH: Final = 5  # the form of a router's file from which on each thread has its own
 TEXT: Final = """\
 -- Count the bodies of requests, and the time that they take. Written by Instar, not meant to be edited.
@@ -89,14 +88,6 @@ def counted(requests: Requests) -> bool:
 def threads(form: int, requests: Requests) -> int:
     """Return how many threads HAProxy has. Two that filter in one Lua crash it."""
     return 1 if form < WITH_A_LUA_EACH and counted(requests) else 2
-
-
-def load(form: int, requests: Requests) -> Sequence[str]:
-    """Return what loads the script: each thread has a Lua of its own for it, beside the one that all of them share. No
-    thread but the first finds a file by ``default-path``."""
-    if not counted(requests):
-        return ()
-    return (f"  lua-load {SCRIPT}",) if form < WITH_A_LUA_EACH else (f'  lua-load-per-thread "${{{FOLDER}}}/{SCRIPT}"',)
 
 
 def rules(form: int, requests: Requests, *, grpc: bool) -> Sequence[str]:

@@ -38,6 +38,7 @@ from instar.router.slots import BACKEND, FALL, FREE, HEAVIEST, RISE, Server, Slo
 
 SOCKET: Final = "INSTAR_SOCKET"  # the holder's environment names HAProxy's socket and the listening descriptors
 LISTEN: Final = "INSTAR_LISTEN_"
+FOLDER: Final = "INSTAR_FOLDER"  # the directory of the file
 DOOR: Final = "INSTAR_DOOR"  # the descriptor where the edge asks
 DOOR_ROOT: Final = "INSTAR_DOOR_ROOT"  # the directory of that socket, which is all that HAProxy sees
 FEWEST_SLOTS, SLOTS_PER_INSTANCE = 16, 6
@@ -269,11 +270,20 @@ def _global(plan: RouterFilePlan, confined: bool) -> str:
         lines.append(f"  tune.sndbuf.server {SENT_AHEAD_BYTES}")
     if plan.preview or plan.maintained or scripts(plan):
         lines.append("  default-path config")  # where the maps, the scripts and the page are
-    lines += [*waiting.load(plan.wait_ms), *bodies.load(plan.form, plan.requests)]
+    lines += _loaded(plan)
     if confined:
         root = f'"${{{DOOR_ROOT}}}"' if plan.door else "/var/lib/haproxy"
         lines += ["  user haproxy", "  group haproxy", f"  chroot {root}"]
     return "\n".join(lines)
+
+
+def _loaded(plan: RouterFilePlan) -> list[str]:
+    """Return what loads the scripts: into one Lua of all threads, or where bodies are counted into one for each, which
+    no thread but the first finds by ``default-path``. HAProxy 2.6 calls what is of one Lua in any other that a request
+    has begun with, so all of them are in the same."""
+    if plan.form >= bodies.WITH_A_LUA_EACH and bodies.counted(plan.requests):
+        return [f'  lua-load-per-thread "${{{FOLDER}}}/{name}"' for name in scripts(plan)]
+    return [f"  lua-load {name}" for name in scripts(plan)]
 
 
 def _answer_ms(plan: RouterFilePlan) -> int:

@@ -57,10 +57,6 @@ end, 1)
 _AGAIN: Final = "again"
 
 
-def load(wait_ms: int) -> Sequence[str]:
-    return (f"  lua-load {SCRIPT}",) if wait_ms else ()
-
-
 def hold(mode: str, wait_ms: int, *, only: Sequence[str] = ()) -> Sequence[str]:
     """Return the rules of the public frontend. ``only``: conditions of what is for the servers."""
     if not wait_ms:

@@ -24,7 +24,7 @@ from instar.errors import CommandFailed, HostError, RouterError, RouterUnreachab
 from instar.host.kernel import cgroups
 from instar.host.processes import processes
 from instar.process import Process
-from instar.router import admin_socket, bodies, config, holder
+from instar.router import admin_socket, config, holder
 from instar.router.admin_socket import Statistics
 from instar.router.components import haproxy_user
 from instar.router.files import HaproxyFiles, HolderRecord
@@ -154,7 +154,7 @@ class HeldHaproxy:
     def _environment(self, listening: Mapping[str, socket.socket]) -> dict[str, str]:
         numbers = {name: str(one.fileno()) for name, one in listening.items()}
         return process.clean_environment(
-            {**numbers, config.SOCKET: self._files.socket, bodies.FOLDER: str(self._files.directory)}
+            {**numbers, config.SOCKET: self._files.socket, config.FOLDER: str(self._files.directory)}
         )
 
     def _check(self, environment: Mapping[str, str], descriptors: Sequence[int]) -> None:
