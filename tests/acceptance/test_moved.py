@@ -42,6 +42,7 @@ def test_what_one_machine_bakes_another_runs(project: Project, other: Project, t
         assert other.json("pull", f"{registry.host}/team/hello@{digest}")["moved"] == 0
 
 
+@pytest.mark.long
 def test_what_other_tools_have_made_of_it_runs_too(project: Project, other: Project, tmp_path: Path) -> None:
     """As skopeo converts it: with layers in gzip, and as docker save would write it."""
     digest = project.json("bake")["digest"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import subprocess
@@ -27,6 +28,7 @@ from import_kit import (
 )
 from registry_kit import made
 from test_store_crashes import check_whole, until_unharmed
+from tiny_world import TinyWorld
 
 from instar.errors import ImageNotFound, InstarError, StoreError
 from instar.model.image import Image
@@ -127,6 +129,21 @@ def test_one_of_several_is_named(workspace: SimulatedWorkspace, tmp_path: Path) 
     saved = docker_save(LAYER, tags=["shop:v1", "shop:latest"])
     image = import_image(workspace, written(tmp_path, saved), "shop:latest")
     assert image.layers[0].diff_id == f"sha256:{sha(LAYER)}"
+
+
+def test_what_came_in_runs(tmp_path: Path) -> None:
+    """With a layer in gzip, as it is in the archive, and with one that was compressed here."""
+    world = TinyWorld(tmp_path / "world")
+    try:
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as made_by_others:
+            made_by_others.add(tmp_path / "world/tree", arcname=".")
+        tar = out.getvalue()
+        for number, files in enumerate((layout(tar), docker_save(tar))):
+            world.image = world.store.add_manifest(world.store.receive(written(tmp_path, files, f"{number}.tar")))
+            assert world.output("echo hello; touch /bin/x || echo read-only")[-1] == "read-only"
+    finally:
+        world.close()
 
 
 def test_links_within_an_archive_are_followed(workspace: SimulatedWorkspace, tmp_path: Path) -> None:
