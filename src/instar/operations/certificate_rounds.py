@@ -6,6 +6,7 @@ order, which the next one goes on with.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -17,16 +18,18 @@ from instar.cancellation import Cancellation
 from instar.certificates import schedule
 from instar.certificates.door import Door
 from instar.certificates.renewals import now_utc
-from instar.errors import Cancelled, EnvironmentBusy, InstarError
+from instar.errors import Cancelled, EnvironmentBusy, HostError, InstarError
 from instar.model.certificate import CertificateStatus, WantedCertificate
 from instar.model.happenings import CertificateExpiring
 from instar.model.progress import Progress, Report
 from instar.model.release import EnvironmentId
 from instar.operations.certificates import doors_here, find_door, open_renewals, renew_one, wanted_here
 from instar.operations.workspace import Workspace
+from instar.waiting import Deadline
 
 _LOOK_S = 1.0  # at which certificates are wanted
 _ROUND_S = 20.0  # from one look at all of them to the next
+_LONGEST_ROUND_S = 60.0  # what is begun by then is finished
 _AFTER_AN_ERROR_S = 10.0
 _TO_ITS_END_S = 5.0
 
@@ -70,13 +73,18 @@ class CertificateRounds:
             self._thread.join(_TO_ITS_END_S)
 
     def round(self) -> None:
-        """Look at every certificate that is needed here, once, and do what is due. Raises Cancelled."""
+        """Look at every certificate that is needed here, once, and do what is due: first what has not failed before,
+        and the rest for as long as a round may take. Names that lead to nobody who answers keep no other waiting.
+
+        Raises Cancelled.
+        """
         wanted, edges = wanted_here(self._workspace), dict[EnvironmentId, _Shown]()
-        found = []
-        for one in wanted:
+        found, deadline = [], Deadline.after(_LONGEST_ROUND_S)
+        for one in sorted(wanted, key=self._failures):
             try:
                 shown = edges.setdefault(one.environment, self._shown(one.environment, edges))
-                self._see_to(one, shown)
+                if not deadline.is_over:
+                    self._see_to(one, shown)
                 found.append(self._renewals.status(one, shown.served))
             except Cancelled:
                 raise
@@ -105,6 +113,11 @@ class CertificateRounds:
         provider = state.settings.provider
         found = next((one for one in known.values() if one.provider == provider), None)
         return found or _Shown(provider=provider, door=find_door(self._workspace, environment))
+
+    def _failures(self, wanted: WantedCertificate) -> int:
+        with contextlib.suppress(HostError):  # it is told when that one is looked at
+            return self._renewals.record(wanted).failures
+        return 0
 
     def _see_to(self, wanted: WantedCertificate, shown: _Shown) -> None:
         renewals, report = self._renewals, self._listener.report_for(wanted.environment)
