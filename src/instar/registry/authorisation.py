@@ -10,14 +10,16 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode, urlsplit
 
 from instar.errors import FetchError, SourceUnreachable
 from instar.model.codec import parse
 from instar.model.reference import Repository
-from instar.registry.credentials import Credentials
 from instar.registry.transport import Transport, whole
+
+if TYPE_CHECKING:
+    from instar.registry.credentials import Credentials
 
 PASSING: Final = (408, 425, 429, 500, 502, 503, 504)  # answers that may be another one next time
 _LIMIT_BYTES: Final = 1 << 20

@@ -22,12 +22,13 @@ from instar.model.codec import parse
 from instar.model.digest import Digest
 from instar.model.reference import Reference, Repository
 from instar.registry.authorisation import PASSING, Authorisation, denied
-from instar.registry.credentials import find_credentials
 from instar.registry.transport import Patience, Transport, pieces, whole
 from instar.store.manifest import INDEX_TYPES, MANIFEST_TYPES, media_type
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
+
+    from instar.registry.credentials import Credentials
 
 MANIFEST_LIMIT_BYTES: Final = 4 << 20
 _SOME_BYTES: Final = 1 << 16  # more than an answer can bring that is too slow
@@ -83,13 +84,17 @@ class Client:
         self.patience = transport.patience
         self._transport = transport
         self._cancellation = cancellation
-        self._authorisation = Authorisation(
-            transport, repository, actions, lambda: find_credentials(repository, environ)
-        )
+        self._environ = environ
+        self._authorisation = Authorisation(transport, repository, actions, self._credentials)
 
     @property
     def root(self) -> str:
         return self._transport.root(self.repository.host)
+
+    def _credentials(self) -> Credentials | None:
+        from instar.registry.credentials import find_credentials
+
+        return find_credentials(self.repository, self._environ)
 
     def tries(self) -> Tries:
         return Tries(self.patience, self._cancellation)
