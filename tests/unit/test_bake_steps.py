@@ -182,6 +182,19 @@ def test_what_the_file_beside_the_definition_names_is_left_out_of_every_entry(fo
     assert whole == ["/srv/app", "/srv/app/deep", "/srv/app/keep.log", "/srv/app/main"]
 
 
+def test_what_is_stripped_changes_the_steps_that_install_packages_and_those_after(folder: Path) -> None:
+    def stripped(text: str) -> Loaded:
+        return load(folder, lambda given: given.replace("  env: {A: a}", f"  env: {{A: a}}\n  strip: {text}"))
+
+    assert not set(plan_keys(stripped("[docs]"))) & set(plan_keys(load(folder)))
+    assert plan_keys(stripped("[docs, locales]")) == plan_keys(stripped("[locales, docs]"))
+    assert plan_keys(stripped("[]")) == plan_keys(load(folder))
+
+
+def plan_keys(loaded: Loaded) -> list[str]:
+    return [step.key for step in plan_steps(loaded, lock())]
+
+
 def test_without_such_a_file_every_key_is_what_it_was(folder: Path) -> None:
     before = keys(folder)
     (folder / ".instarignore").write_text("# nothing\n")

@@ -124,6 +124,8 @@ def _bake(steps: Sequence[Step], lock: Lock) -> BakeBefore:
 def _parts(step: Step) -> Iterator[tuple[str, str]]:
     """Yield the parts of a step's input as people call them."""
     given = step.input
+    if step.strip:
+        yield "what is stripped", ",".join(step.strip)
     if step.kind in ("base", "packages"):
         yield from ((name, f"{version} {architecture} {sha256}") for name, version, architecture, sha256 in given)
     elif step.kind == "python":

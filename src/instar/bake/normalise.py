@@ -14,9 +14,10 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from instar.bake.stripped import Stripped
 from instar.errors import BakeError
 
 # Regular expressions of whole paths. What ends in "/.*" is what is in a directory, not the directory.
@@ -56,11 +57,15 @@ class Strip(enum.Enum):
     INSTALLATION = enum.auto()  # and what installed packages made for themselves
 
 
-def normalise(upper: Path, *, epoch: int, strip: Strip) -> None:
-    """Normalise ``upper``, which is not mounted. Raises BakeError, naming the path, for what no image may hold."""
-    root = os.fsencode(upper)
+def normalise(upper: Path, *, epoch: int, strip: Strip, asked: Collection[str] = ()) -> None:
+    """Normalise ``upper``, which is not mounted. ``asked``: what the definition has stripped besides.
+
+    Raises BakeError, naming the path, for what no image may hold.
+    """
+    root, stripped = os.fsencode(upper), Stripped(asked)
     for path, inside, status in _walk(root, b""):
-        if strip != Strip.NOTHING and _goes(path, inside, status, installed=strip == Strip.INSTALLATION):
+        known = strip != Strip.NOTHING and _goes(path, inside, status, installed=strip == Strip.INSTALLATION)
+        if known or stripped.takes(path, inside, status):
             _remove(path, status)
         else:
             _settle(path, inside, status, epoch)

@@ -40,10 +40,10 @@ _PATTERNS_BYTES = 64 << 10
 class Step:
     """``name`` is for people; ``place`` is where the definition asks for it; ``work`` does it in a room.
 
-    ``input`` is all that it depends on besides the steps before; ``size_bytes`` what it will take of memory, if that is
-    known; ``notes`` are what the author has to hear whether it is run or not; ``copies`` are the files that it copies;
-    ``user`` the numbers of the image's user and its group, of the step that makes it, where they are known without
-    running it.
+    ``input`` is all that it depends on besides the steps before and ``strip``, which is taken out of what it installs;
+    ``size_bytes`` what it will take of memory, if that is known; ``notes`` are what the author has to hear whether it
+    is run or not; ``copies`` are the files that it copies; ``user`` the numbers of the image's user and its group, of
+    the step that makes it, where they are known without running it.
     """
 
     kind: str
@@ -55,6 +55,7 @@ class Step:
     notes: tuple[str, ...] = ()
     user: tuple[int, int] | None = None
     copies: tuple[Copy, ...] = ()
+    strip: tuple[str, ...] = ()
     key: str = ""
 
 
@@ -82,6 +83,7 @@ def _key(step: Step, lock: Lock, before: str) -> str:
         "version": VERSIONS[step.kind],
         "input": step.input,
         "before": before,
+        **({"strip": step.strip} if step.strip else {}),
     }
     return hashlib.sha256(canonical(whole)).hexdigest()
 
@@ -112,7 +114,8 @@ def _base(loaded: Loaded, lock: Lock) -> Step:
 
     packages = _of(lock, "base")
     place = loaded.places.place_text("image", "base")
-    return Step(kind="base", name="base", place=place, input=_identity(packages), work=work)
+    strip = _stripped(loaded)
+    return Step(kind="base", name="base", place=place, input=_identity(packages), work=work, strip=strip)
 
 
 def _packages(loaded: Loaded, lock: Lock) -> Step:
@@ -125,7 +128,12 @@ def _packages(loaded: Loaded, lock: Lock) -> Step:
 
     packages = _of(lock, "packages")
     place = loaded.places.place_text("image", "packages")
-    return Step(kind="packages", name="packages", place=place, input=_identity(packages), work=work)
+    strip = _stripped(loaded)
+    return Step(kind="packages", name="packages", place=place, input=_identity(packages), work=work, strip=strip)
+
+
+def _stripped(loaded: Loaded) -> tuple[str, ...]:
+    return tuple(sorted(loaded.definition.image.strip))
 
 
 def _python(loaded: Loaded, version: str, lock: Lock) -> Step:

@@ -126,7 +126,8 @@ class Worker:
                 settle_installation(room.upper, room)
             elif task.step.kind == "run":
                 warn_of_keys(room.upper, room)
-            normalise(room.upper, epoch=self._epoch, strip=_STRIP.get(task.step.kind, Strip.NOTHING))
+            strip = _STRIP.get(task.step.kind, Strip.NOTHING)
+            normalise(room.upper, epoch=self._epoch, strip=strip, asked=task.step.strip)
         task.seconds = time.monotonic() - started
         task.user = room.user if task.step.kind == "user" else None
         return room.upper

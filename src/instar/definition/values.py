@@ -81,6 +81,7 @@ VALUES: Final[dict[str, Shape]] = {
     "user's name": Text("a user name other than root", forms.user_name, pattern=forms.USER),
     "base": Text("'debian:' and a suite, such as 'debian:bookworm'", forms.base, pattern=forms.BASE),
     "package": Text("the name of a package, such as 'curl' or 'curl=7.88.1-10'", forms.package, pattern=forms.PACKAGE),
+    "part of packages": Choice(("docs", "locales")),
     "suite": Text("the name of a suite, such as 'bookworm-backports'", forms.suite, pattern=forms.SUITE),
     "sha256": Text("64 hexadecimal digits", forms.sha256, pattern=forms.SHA256),
     "address of a file": Text("an address such as 'https://example.org/tool.tar.gz'", forms.url, pattern=forms.URL),

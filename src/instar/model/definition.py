@@ -90,6 +90,10 @@ class ImageSpec:
     run_timeout_ms: int = field(default=600_000, metadata=key("How long one of them may take."))
     env: Mapping[str, str] = field(default_factory=dict, metadata=key(
         "Environment variables of every process in the image.", "variables"))
+    strip: tuple[str, ...] = field(default=(), metadata=key(
+        "What is left out of what packages bring: `docs` (manuals and documents; licences stay), `locales` (other "
+        "languages than English, and all encodings but UTF-8).", "part of packages", unique=True,
+        expected="a list such as [docs, locales]", added=True))
     user: User = field(default=User(), metadata=key("Who the service runs as. Never root.", ("user", User),
         default_about="`app`, which is new and has the numbers 10001"))
 
