@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from instar import durable
-from instar.definition.kept import require_kept
 from instar.errors import Refused, UsageError
 from instar.ledger import Ledger
 from instar.ledger.copying import move, moved_to
@@ -28,6 +27,8 @@ def move_ledger(workspace: Workspace, source: str, target: str) -> int:
 
     Raises EnvironmentBusy, and what :func:`instar.ledger.copying.move` raises.
     """
+    from instar.definition.kept import require_kept  # all commands import this, and few read a definition
+
     require_root("ledger copy", "it reads and writes the machine's ledger")
     if source == target or not (_is_shared(source) or Path(source).exists()):
         why = "it is the same" if source == target else f"there is no '{source}'"
