@@ -135,3 +135,11 @@ def test_an_environment_keeps_its_provider(workspace: SimulatedWorkspace, loaded
 def test_a_cell_is_on_its_own_line_whatever_is_in_it() -> None:
     table = Table(rows=[("a\nforged  row", "b"), ("c", "d\x1b[2J")])
     assert [printable(line) for line in table.lines()] == ["a forged  row  b", "c              d\ufffd[2J"]
+
+
+def test_a_plan_names_a_provider_s_settings_as_the_definition_does(
+    workspace: SimulatedWorkspace, loaded: Loaded
+) -> None:
+    workspace.ledger.save_settings(DEV, Settings(listen=("127.0.0.1:8080",), provider_settings={"nice": 3}))
+    found = plan(workspace, loaded, "dev", image=workspace.bake("one").digest)
+    assert [(one.what, one.before) for one in found.changes if "nice" in one.what] == [("settings.local.nice", "3")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from instar.control.forecast import forecast
 from instar.definition import Loaded
@@ -121,9 +122,9 @@ def _compared(
     release = bool(changes)
     if state is not None and not release:
         changes += _not_as_wanted(workspace, state)
-    after_settings = to_json(settings)
+    after_settings = _written(settings)
     nothing = {name: item for name, item in after_settings.items() if name != "listen"}
-    changes += _differences(to_json(state.settings) if state else nothing, after_settings, "settings.")
+    changes += _differences(_written(state.settings) if state else nothing, after_settings, "settings.")
     return DeployPlan(
         environment=environment_id,
         active=active.number if active else None,
@@ -138,6 +139,13 @@ def _compared(
         ),
         locked=image.locked,
     )
+
+
+def _written(settings: Settings) -> dict[str, Any]:
+    """Return settings as JSON, those of the provider under its name, as the definition has them."""
+    found = dict(to_json(settings))
+    own = found.pop("provider_settings", None)
+    return {**found, settings.provider: own} if own else found
 
 
 def _not_as_wanted(workspace: Workspace, state: EnvironmentState) -> list[PlannedChange]:
