@@ -132,7 +132,7 @@ def test_a_here_document_is_read_line_by_line(folder: Path) -> None:
         ("RUN npm ci", "npm", "needs the network"),
         ("RUN cd x && go build ./...", "go build", "needs the network"),
         ("RUN curl -fsSL https://example.org/x | sh", "curl", "in image.fetch"),
-        ("RUN apk add --no-cache tini", "tini", "which apk calls so"),
+        ("RUN apk add --no-cache tini gd", "gd", "which apk calls so"),
         ("RUN pip install flask==3", "flask==3", "write it into a file that image.python names"),
         ("RUN pip install -e .", "-e .", "name what it needs"),
         ("ADD https://example.org/x /x", "https", "in image.fetch"),
@@ -157,6 +157,14 @@ def test_a_line_that_is_more_than_a_list_of_commands_stays_whole(folder: Path) -
     lines = ("a || b && c", "if x; then apt-get update; fi", "(a; b) > c", 'echo "a && b" > c')
     definition, _ = carried(folder, "FROM debian\n" + "".join(f"RUN {line}\n" for line in lines) + 'CMD ["x"]\n')
     assert definition.image.run == lines
+
+
+@pytest.mark.parametrize(
+    "begins", ['"/sbin/tini", "--"', '"tini", "-g", "--"', '"/usr/bin/dumb-init"', '"dumb-init", "--"']
+)
+def test_a_little_init_is_left_out(folder: Path, begins: str) -> None:
+    definition, left = carried(folder, f'FROM debian\nRUN apk add tini\nENTRYPOINT [{begins}]\nCMD ["x", "--", "y"]\n')
+    assert definition.service.command == ("x", "--", "y") and left == {}
 
 
 def test_several_files_and_patterns_go_into_a_folder(folder: Path) -> None:

@@ -149,7 +149,7 @@ def _other_packages(draft: Draft, tool: str, words: Sequence[str], origin: Origi
     if not any(word in _OTHERS[tool] for word in words[1:3]):
         return True
     for package in _operands(words[1:]):
-        if package not in _OTHERS[tool] and not package.startswith("."):
+        if package not in _OTHERS[tool] and not package.startswith(".") and package not in ("tini", "dumb-init"):
             draft.leave(origin, f"the package '{package}', which {tool} calls so: name Debian's under image.packages")
     return True
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from instar.adopt.dockerfile import carry_dockerfile, health, name_user
+from instar.adopt.dockerfile import carry_dockerfile, health, name_user, without_init
 from instar.adopt.draft import Draft, Origin, Part, scalar, time
 from instar.adopt.instructions import words
 from instar.definition import forms
@@ -112,7 +112,7 @@ def _begun(service: Mapping[str, Any], folder: Path, name: str, origin: Origin) 
 def _process(draft: Draft, service: Mapping[str, Any], origin: Origin) -> None:
     command, entrypoint = _words(service.get("command")), _words(service.get("entrypoint"))
     if entrypoint is not None:
-        draft.command = ([*entrypoint, *(command or ())], _at(origin, "entrypoint"))
+        draft.command = (without_init([*entrypoint, *(command or ())]), _at(origin, "entrypoint"))
     elif command is not None:
         draft.command = (command, _at(origin, "command"))
     if isinstance(service.get("working_dir"), str):

@@ -37,6 +37,7 @@ _WITH_PACKAGES: Final = {
 _LARGEST_BYTES: Final = 1 << 16
 _PATTERNS: Final = 200
 _ARCHIVES: Final = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+_INITS: Final = frozenset({"tini", "dumb-init", "catatonit"})
 _SIGNALS: Final = re.compile(r"SIG[A-Z0-9+]+")
 _ASKS: Final = re.compile(r"\b(curl|wget)\b")
 _ASKED: Final = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::([0-9]{1,5}))?(/[^\s\"'|;&]*)?")
@@ -283,11 +284,22 @@ def _finish(reading: Reading) -> None:
     first, last = reading.entrypoint, reading.cmd
     if first is not None or last is not None:
         origin = (last or first or ((), draft.base.origin))[1]
-        draft.command = ([*(first[0] if first else ()), *(last[0] if last else ())], origin)
+        draft.command = (without_init([*(first[0] if first else ()), *(last[0] if last else ())]), origin)
     if draft.workdir is not None and draft.workdir.yaml == "/":
         draft.workdir = None
     name_user(draft, reading.user)
     name_requirements(draft, reading.folder)
+
+
+def without_init(command: Sequence[str]) -> Sequence[str]:
+    """Leave out the little init that a command begins with: every instance has one."""
+    if command and posixpath.basename(command[0]) in _INITS:
+        rest = list(command[1:])
+        while rest and rest[0].startswith("-"):
+            if rest.pop(0) == "--":
+                break
+        return rest or command
+    return command
 
 
 def name_user(draft: Draft, user: tuple[str, Origin] | None) -> None:
