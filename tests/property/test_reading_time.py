@@ -191,6 +191,7 @@ READERS = [
     Reader(name="dockerfile: lines that go on", read=dockerfile, text=repeated("\\\n", "FROM x\nRUN a ")),
     Reader(name="dockerfile: variables", read=dockerfile, text=repeated("${A:-", "FROM x\nENV A=")),
     Reader(name="dockerfile: pairs", read=dockerfile, text=repeated('a="', "FROM x\nENV A=b ")),
+    Reader(name="dockerfile: names", read=dockerfile, text=repeated("a", "FROM x\nENV ")),
     Reader(name="dockerfile: flags", read=dockerfile, text=repeated("--a ", "FROM x\nRUN ")),
     Reader(name="dockerfile: commands", read=dockerfile, text=repeated("a && ", "FROM x\nRUN ", "b"), limit=1 << 16),
     Reader(name="dockerfile: paths", read=dockerfile, text=repeated("/tmp/", "FROM x\nRUN rm -rf ", "x y")),

@@ -143,6 +143,11 @@ def test_a_here_document_is_read_line_by_line(folder: Path) -> None:
         ("USER root", "root", "never as root"),
         ("EXPOSE 53/udp", "53/udp", "one port, of TCP"),
         ("ONBUILD RUN x", "ONBUILD", "there is no key for it"),
+        ("RUN set -eux; if true; then npm ci; fi", "npm", "needs the network"),
+        ("RUN X=1 apt-get install -y gd || true", "gd", "under image.packages"),
+        ("RUN if true; then sudo pip install gd; fi", "gd", "as image.python"),
+        ("EXPOSE \u00b2", "\u00b2", "one port, of TCP"),
+        ("COPY **.py /x/", "**.py", "there is no '**.py' here"),
         ("what is this", "WHAT is this", "there is no key for it"),
     ],
 )
@@ -154,7 +159,8 @@ def test_what_cannot_be_carried_over_is_said_with_what_to_do(folder: Path, line:
 
 
 def test_a_line_that_is_more_than_a_list_of_commands_stays_whole(folder: Path) -> None:
-    lines = ("a || b && c", "if x; then apt-get update; fi", "(a; b) > c", 'echo "a && b" > c')
+    lines = ("a || b && c", "set -e; for i in a; do x; done", "apt-get update && if x; then y; fi", "a '",
+             "if x; then apt-get update; fi", "(a; b) > c", 'echo "a && b" > c')  # fmt: skip
     definition, _ = carried(folder, "FROM debian\n" + "".join(f"RUN {line}\n" for line in lines) + 'CMD ["x"]\n')
     assert definition.image.run == lines
 
@@ -180,6 +186,22 @@ def test_variables_are_put_in_as_docker_does(folder: Path) -> None:
     assert dict(definition.image.env) == {"B": "1-3", "D": "yes", "F": "$A"}
 
 
+def test_variables_that_stand_for_ever_more_are_refused(folder: Path) -> None:
+    (folder / "Dockerfile").write_text("FROM debian\nENV A=xx\n" + "ENV A=$A$A\n" * 60)
+    with pytest.raises(Refused, match=r"its variables stand for more than 65,536 characters"):
+        carry_over(folder / "Dockerfile", folder, "shop")
+
+
+def test_numbers_are_ascii_and_few(folder: Path) -> None:
+    definition, _ = carried(folder, f'FROM debian\nRUN useradd -u \u00b2 -g {"9" * 5000} web\nUSER web\nCMD ["x"]\n')
+    assert (definition.image.user.name, definition.image.user.uid) == ("web", None)
+
+
+def test_back_in_the_root_there_is_no_workdir_to_say(folder: Path) -> None:
+    definition, _ = carried(folder, 'FROM debian\nWORKDIR /srv\nWORKDIR /\nCMD ["x"]\n')
+    assert definition.service.workdir == "/"
+
+
 def test_patterns_of_dockerignore_are_kept(folder: Path) -> None:
     (folder / ".dockerignore").write_text("# no\n*.pyc\n!keep.pyc\n**/tests\n")
     definition, _ = carried(folder, 'FROM debian\nCOPY . /srv\nCMD ["x"]\n')
@@ -196,10 +218,12 @@ def test_without_a_command_the_author_is_asked_for_one(folder: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        'FROM debian\nENV A="x: y # z"\nCMD ["a: b", "#c", "- d", "yes", "1", "\\u001b[2J", "{e}", "\'", "\\""]\n',
+        'FROM debian\nENV A="x: y # z"\n'
+        'CMD ["a: b", "#c", "- d", "yes", "1", "\\u001b[2J", "\U0001f600 \u00e9", "{e}", "\'", "\\""]\n',
         'FROM debian\nRUN echo "\u2028 \x85 \x1b[2J"\nCMD ["x"]\n',
         "FROM debian\nLABEL x=y\nMAINTAINER z\nCMD x\n",
         "FROM debian\rRUN x\rCMD x\r",
+        f"FROM debian\nCMD {'[' * 20_000}\n",
     ],
 )
 def test_whatever_stands_in_it_stays_a_text(folder: Path, text: str) -> None:
@@ -207,7 +231,18 @@ def test_whatever_stands_in_it_stays_a_text(folder: Path, text: str) -> None:
     definition = parse(made, "instar.yaml").definition
     assert made.replace("\n", "").isprintable()
     if "a: b" in text:
-        assert definition.service.command == ("a: b", "#c", "- d", "yes", "1", "\x1b[2J", "{e}", "'", '"')
+        assert definition.service.command == (
+            "a: b",
+            "#c",
+            "- d",
+            "yes",
+            "1",
+            "\x1b[2J",
+            "\U0001f600 \u00e9",
+            "{e}",
+            "'",
+            '"',
+        )
 
 
 @pytest.mark.parametrize(

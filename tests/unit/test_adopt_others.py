@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +31,9 @@ services:
     privileged: true
   db: {image: "postgres:16"}
 """
+LAUGHS = "a: &a [xxxxxxxxxx]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in pairwise("abcdefghijkl")
+)
 
 
 @pytest.fixture
@@ -67,6 +73,9 @@ def test_the_service_that_is_built_is_carried_over(folder: Path) -> None:
         ("services: {a: {build: ./sub}}", "make its definition there"),
         ("services: {a: {build: {dockerfile: none}}}", "its 'none' cannot be read"),
         ("services: !!python/object:os.system {}", "it is no YAML"),
+        (LAUGHS + "services: {a: {image: x, ports: *l}}", "its aliases stand for more than"),
+        (LAUGHS + "services: {a: {image: x, ? *l : 1}}", "its aliases stand for more than"),
+        ("services: &a {a: {image: x, environment: *a}}", "its aliases stand for more than"),
     ],
 )
 def test_what_is_none_is_refused(folder: Path, text: str, says: str) -> None:
@@ -94,6 +103,27 @@ def test_whatever_a_compose_file_holds_is_no_error_of_python(folder: Path) -> No
                 carry_over(folder / "compose.yaml", folder, "shop").text()
             except Refused:
                 continue
+
+
+HOSTILE = "x\nregistry: evil.example/x\n#"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {"services": {HOSTILE: {"image": "debian", "command": ["x"], "ports": ["80"], "networks": []}}},
+        {"services": {"a": {"image": "debian", "command": ["x"], HOSTILE: 1}}},
+        {"services": {"a": {"image": "debian", "command": ["x"], "environment": {HOSTILE: "x"}}}},
+        {"services": {"a": {"image": "debian", "command": ["x"], "ports": [HOSTILE], "volumes": [HOSTILE]}}},
+        {"services": {"a": {"image": "debian", "command": ["x"]}, HOSTILE: {"image": "debian", "build": None}}},
+        {"services": {"a": {"image": f"debian{HOSTILE}", "command": [HOSTILE], "user": HOSTILE}}},
+    ],
+)
+def test_nothing_in_a_compose_file_becomes_a_key_of_the_definition(folder: Path, made: dict[str, Any]) -> None:
+    (folder / "compose.yaml").write_text(json.dumps(made))
+    draft = carry_over(folder / "compose.yaml", folder, "shop", next(iter(made["services"])))
+    assert not any(line.startswith("registry") for line in draft.text().splitlines())
+    assert parse(draft.text(), "instar.yaml").definition.registry is None
 
 
 def test_a_procfile(folder: Path) -> None:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from instar.adopt.draft import Draft, Origin, Part, scalar
+from instar.adopt.draft import Draft, Origin, Part, number, scalar
 from instar.adopt.instructions import LONGEST_LINE
 from instar.adopt.instructions import words as words_of
 from instar.definition import forms
@@ -34,6 +34,14 @@ _NEEDS_NETWORK: Final = {
     "poetry": "export its lock (poetry export -o requirements.txt), and name it as image.python",
     "pipenv": "export its lock (pipenv requirements > requirements.txt), and name it as image.python",
 }
+_INSTALLERS: Final = {
+    "apt": "name its packages under image.packages",
+    "apt-get": "name its packages under image.packages",
+    "pip": "name them in a requirements file, and that as image.python",
+    "pip3": "name them in a requirements file, and that as image.python",
+}
+_BEFORE_COMMANDS: Final = frozenset({"then", "do", "else", "elif", "!", "sudo", "exec"})
+_ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 _LEFTOVERS: Final = ("/var/lib/apt/lists", "/var/cache/apt", "/tmp/", "/var/tmp/", "/root/.cache")  # noqa: S108
 _OTHERS: Final = {"apk": ("add",), "yum": ("install",), "dnf": ("install",), "microdnf": ("install",)}
 _PIP: Final = re.compile(r"(?:python3? -m )?pip3?\Z")
@@ -42,10 +50,12 @@ _WITH_VALUE: Final = frozenset({"-t", "--target-release", "-o", "-c", "--virtual
 
 def carry_line(draft: Draft, line: str, workdir: str, origin: Origin) -> None:
     """Put what a line of RUN does into the draft."""
-    kept = list[str]()
-    for command in split(line):
-        if not _carried(draft, command, origin):
-            kept.append(command)
+    tokens = _tokens(line)
+    commands = _commands(tokens)
+    if commands is None:
+        kept = [] if _left(draft, tokens, origin) else [line]
+    else:
+        kept = [command for command in commands if not _carried(draft, command, origin)]
     if kept:
         text = " && ".join(kept)
         draft.run.append(
@@ -53,18 +63,22 @@ def carry_line(draft: Draft, line: str, workdir: str, origin: Origin) -> None:
         )
 
 
-def split(line: str) -> Sequence[str]:
-    """Return the commands of ``a && b; c``; a line that is more than such a list is one command."""
+def _tokens(line: str) -> Sequence[str]:
+    """Return the words of a line, and what is between its commands; nothing of one that cannot be told apart."""
     if len(line) > LONGEST_LINE:
-        return [line]
+        return ()
     lexer = shlex.shlex(line, posix=False, punctuation_chars=";&|")
     lexer.whitespace_split, lexer.commenters = True, ""
     try:
-        tokens = list(lexer)
+        return list(lexer)
     except ValueError:
-        return [line]
-    if any(token in _NOT_SPLIT or token in ("||", "|", "&") or token.startswith("(") for token in tokens):
-        return [line]
+        return ()
+
+
+def _commands(tokens: Sequence[str]) -> Sequence[str] | None:
+    """Return the commands of ``a && b; c``, None for a line that is more than such a list."""
+    if not tokens or any(token in _NOT_SPLIT or token in ("||", "|", "&") or token[0] == "(" for token in tokens):
+        return None
     found: list[list[str]] = [[]]
     for token in tokens:
         if token in ("&&", ";"):
@@ -72,6 +86,24 @@ def split(line: str) -> Sequence[str]:
         else:
             found[-1].append(token)
     return [" ".join(words) for words in found if words]
+
+
+def _left(draft: Draft, tokens: Sequence[str], origin: Origin) -> bool:
+    """Leave a line that is more than a list of commands, where a program in it needs the network."""
+    begins = True
+    for token in tokens:
+        name = token.lstrip("(")
+        why = _NEEDS_NETWORK.get(name) or (_INSTALLERS.get(name) if "install" in tokens else None)
+        if begins and why is not None:
+            _leave_networked(draft, name, why, origin)
+            return True
+        begins = set(token) <= set(";&|") or token in _NOT_SPLIT or token in _BEFORE_COMMANDS
+        begins = begins or _ASSIGNMENT.fullmatch(token) is not None
+    return False
+
+
+def _leave_networked(draft: Draft, name: str, why: str, origin: Origin) -> None:
+    draft.leave(origin, f"'{name}' needs the network, which no step of a bake has: {why}")
 
 
 def _carried(draft: Draft, command: str, origin: Origin) -> bool:
@@ -82,7 +114,7 @@ def _carried(draft: Draft, command: str, origin: Origin) -> bool:
         return False
     if _is_done_anyhow(words):
         return True
-    while words and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*=.*", words[0]):
+    while words and _ASSIGNMENT.fullmatch(words[0]):
         words = words[1:]
     words = words[1:] if words[:1] == ["sudo"] else words
     if not words:
@@ -97,7 +129,7 @@ def _carried(draft: Draft, command: str, origin: Origin) -> bool:
     if name in ("useradd", "adduser", "groupadd", "addgroup", "usermod"):
         return _user(draft, name, words[1:], origin)
     if name in _NEEDS_NETWORK and not (name == "git" and words[1:2] == ["config"]):
-        draft.leave(origin, f"'{name}' needs the network, which no step of a bake has: {_NEEDS_NETWORK[name]}")
+        _leave_networked(draft, name, _NEEDS_NETWORK[name], origin)
         return True
     return False
 
@@ -190,21 +222,22 @@ def _user(draft: Draft, tool: str, words: Sequence[str], origin: Origin) -> bool
     """Note the user that is made, whose numbers may be said; a group has none of its own here."""
     if tool not in ("useradd", "adduser"):
         return True
-    numbers = dict[str, int]()
+    uid: int | None = None
+    gid: int | None = None
     rest, names = iter(words), list[str]()
     for word in rest:
         key, _, value = word.partition("=")
         if key in ("-u", "--uid", "-g", "--gid", "-G", "-d", "--home", "--home-dir", "-s", "--shell", "-c", "--comment",
                    "--gecos", "-h", "-k", "--ingroup", "--groups"):  # fmt: skip
             value = value or next(rest, "")
-            if key in ("-u", "--uid") and value.isdigit():
-                numbers["uid"] = int(value)
-            elif key in ("-g", "--gid") and value.isdigit():
-                numbers["gid"] = int(value)
+            if key in ("-u", "--uid"):
+                uid = number(value)
+            elif key in ("-g", "--gid"):
+                gid = number(value)
         elif not word.startswith("-"):
             names.append(word)
     for name in names[:1]:
-        draft.users[name] = (numbers.get("uid"), numbers.get("gid"))
+        draft.users[name] = (uid, gid)
     return True
 
 

@@ -13,12 +13,13 @@ from typing import Any, Final
 import yaml
 
 from instar.adopt.dockerfile import carry_dockerfile, health, name_user, without_init
-from instar.adopt.draft import Draft, Origin, Part, scalar, time
+from instar.adopt.draft import Draft, Origin, Part, number, scalar, time
 from instar.adopt.instructions import words
 from instar.definition import forms
 from instar.definition.author_files import read_author_file
 
 _LARGEST_BYTES: Final = 1 << 20
+_LARGEST_MEANT: Final = 4 * _LARGEST_BYTES
 _SECRET: Final = re.compile(r"(?i)(pass(word|wd|phrase)?|secret|token|api_?key|private_?key)")
 _NOT_HERE: Final = {
     "networks": "instances reach the world and nothing else: environments.ENV.network.allow",
@@ -63,11 +64,7 @@ def carry_compose(text: str, folder: Path, name: str, file: str, wanted: str | N
 
 
 def _services(text: str) -> Mapping[str, Mapping[str, Any]]:
-    try:
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        raise ValueError(f"it is no YAML{f', in line {line + 1}' if line is not None else ''}") from error
+    data = _read(text)
     found = data.get("services") if isinstance(data, dict) else None
     if not isinstance(found, dict):
         raise ValueError("there are no 'services' in it")
@@ -75,6 +72,34 @@ def _services(text: str) -> Mapping[str, Mapping[str, Any]]:
     if not services:
         raise ValueError("there are no 'services' in it")
     return services
+
+
+def _read(text: str) -> Any:
+    """Return what YAML says. Raises ValueError, also where its aliases stand for far more than is written there."""
+    try:
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        small = root is None or _size(root, {}) <= _LARGEST_MEANT
+        data = loader.construct_document(root) if root is not None and small else None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        raise ValueError(f"it is no YAML{f', in line {line + 1}' if line is not None else ''}") from error
+    if not small:
+        raise ValueError(f"its aliases stand for more than {_LARGEST_MEANT:,} characters")
+    return data
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return how much a node is, in characters, where every alias is what it stands for."""
+    if id(node) not in known:
+        known[id(node)] = _LARGEST_MEANT + 1  # what stands for itself has no end
+        if isinstance(node, yaml.ScalarNode):
+            known[id(node)] = 1 + len(node.value)
+        elif isinstance(node, yaml.SequenceNode):
+            known[id(node)] = 1 + sum(_size(one, known) for one in node.value)
+        else:
+            known[id(node)] = 1 + sum(_size(key, known) + _size(value, known) for key, value in node.value)
+    return known[id(node)]
 
 
 def _chosen(services: Mapping[str, Mapping[str, Any]], wanted: str | None) -> str:
@@ -133,19 +158,20 @@ def _process(draft: Draft, service: Mapping[str, Any], origin: Origin) -> None:
 
 
 def _traffic(draft: Draft, service: Mapping[str, Any], origin: Origin) -> None:
-    for number, port in enumerate(_list(service.get("ports"))):
-        at = _at(origin, f"ports[{number}]")
+    for place, port in enumerate(_list(service.get("ports"))):
+        at = _at(origin, f"ports[{place}]")
         if isinstance(port, dict):
             inside, outside = str(port.get("target", "")), str(port.get("published", ""))
         else:
             outside, _, inside = str(port).rpartition(":")
         inside = inside.partition("/")[0]
-        if not inside.isdigit() or not 0 < int(inside) < 65536 or str(port).endswith("/udp"):
+        target = number(inside)
+        if target is None or not 0 < target < 65536 or str(port).endswith("/udp"):
             draft.leave(at, f"'{port}': a service has one port, of TCP")
         elif draft.listen is not None:
             draft.leave(at, f"'{port}': a service has one port, {draft.port[0] if draft.port else ''} here")
         else:
-            draft.port = (int(inside), at)
+            draft.port = (target, at)
             host, _, shown = outside.rpartition(":")
             listen = f"{host or '127.0.0.1'}:{shown or inside}"
             try:
@@ -184,8 +210,8 @@ def _environment(draft: Draft, service: Mapping[str, Any], origin: Origin) -> No
 
 
 def _volumes(draft: Draft, service: Mapping[str, Any], origin: Origin) -> None:
-    for number, volume in enumerate(_list(service.get("volumes"))):
-        at = _at(origin, f"volumes[{number}]")
+    for place, volume in enumerate(_list(service.get("volumes"))):
+        at = _at(origin, f"volumes[{place}]")
         if isinstance(volume, dict):
             kind, source, path = (
                 str(volume.get("type", "volume")),

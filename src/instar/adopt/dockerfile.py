@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from instar.adopt.commands import carry_line
-from instar.adopt.draft import Draft, File, Origin, Part, scalar, time
+from instar.adopt.draft import Draft, File, Origin, Part, number, scalar, time
 from instar.adopt.instructions import Instruction, instructions, pairs, substituted, words
 from instar.definition import forms
 from instar.definition.author_files import read_author_file
@@ -215,8 +215,7 @@ def _argument(one: Instruction, variables: Mapping[str, str]) -> Mapping[str, st
 
 def _workdir(reading: Reading, one: Instruction, origin: Origin) -> None:
     reading.workdir = reading.path(substituted(one.text, reading.variables))
-    if reading.workdir != "/":
-        reading.draft.workdir = Part(yaml=scalar(reading.workdir), origin=origin)
+    reading.draft.workdir = Part(yaml=scalar(reading.workdir), origin=origin) if reading.workdir != "/" else None
 
 
 def _as_user(reading: Reading, one: Instruction, origin: Origin) -> None:
@@ -225,11 +224,12 @@ def _as_user(reading: Reading, one: Instruction, origin: Origin) -> None:
 
 def _expose(reading: Reading, one: Instruction, origin: Origin) -> None:
     for word in substituted(one.text, reading.variables).split():
-        number, _, protocol = word.partition("/")
-        if protocol == "udp" or not number.isdigit() or not 0 < int(number) < 65536:
+        text, _, protocol = word.partition("/")
+        port = number(text)
+        if protocol == "udp" or port is None or not 0 < port < 65536:
             reading.draft.leave(origin, f"'{word}': a service has one port, of TCP")
         elif reading.draft.port is None:
-            reading.draft.port = (int(number), origin)
+            reading.draft.port = (port, origin)
         else:
             reading.draft.leave(origin, f"'{word}': a service has one port, {reading.draft.port[0]} here")
 
@@ -285,8 +285,6 @@ def _finish(reading: Reading) -> None:
     if first is not None or last is not None:
         origin = (last or first or ((), draft.base.origin))[1]
         draft.command = (without_init([*(first[0] if first else ()), *(last[0] if last else ())]), origin)
-    if draft.workdir is not None and draft.workdir.yaml == "/":
-        draft.workdir = None
     name_user(draft, reading.user)
     name_requirements(draft, reading.folder)
 
@@ -309,12 +307,12 @@ def name_user(draft: Draft, user: tuple[str, Origin] | None) -> None:
     text, origin = user
     name, _, group = text.partition(":")
     uid, gid = draft.users.get(name, (None, None))
-    if name.isdigit():
-        uid, gid = int(name), int(group) if group.isdigit() else None
+    if (said := number(name)) is not None:
+        uid, gid = said, number(group)
         name = next((made for made, numbers in draft.users.items() if numbers[0] == uid), "app")
-    numbers = (number for number in (uid, gid) if number is not None)
+    numbers = (one for one in (uid, gid) if one is not None)
     try:
-        if all(0 < number < 65534 for number in numbers):
+        if all(0 < one < 65534 for one in numbers):
             draft.user = (forms.user_name(name), uid, gid, origin)
             return
     except ValueError:
@@ -347,8 +345,9 @@ def _matching(folder: Path, source: str) -> Sequence[str]:
     """Return what a pattern stands for in the folder; any other path stands for itself."""
     if not re.search(r"[*?\[]", source) or ".." in source.split("/"):
         return [source]
-    found = sorted(str(path.relative_to(folder)) for path in folder.glob(source.strip("/")))
-    return found or [source]
+    with contextlib.suppress(ValueError):  # a pattern of Docker's, and none of Python's
+        return sorted(str(path.relative_to(folder)) for path in folder.glob(source.strip("/"))) or [source]
+    return [source]
 
 
 def _ignored(folder: Path) -> Sequence[str]:

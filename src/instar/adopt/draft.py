@@ -13,18 +13,23 @@ from instar.definition.forms import duration
 
 _SHOWN_CHARACTERS: Final = 110
 _PLAIN: Final = re.compile(r"[A-Za-z/][A-Za-z0-9/._-]*")
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _WORDS_OF_YAML: Final = frozenset({"true", "false", "null"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """``where``: "Dockerfile:3"; ``text``: what stands there."""
+    """``where``: "Dockerfile:3"; ``text``: what stands there. Both may be anything; as a text it is one line."""
 
     where: str
     text: str = ""
 
+    @property
+    def place(self) -> str:
+        return shown(self.where)
+
     def __str__(self) -> str:
-        return f"{self.where}: {shown(self.text)}" if self.text else self.where
+        return f"{self.place}: {shown(self.text)}" if self.text else self.place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +92,7 @@ class Draft:
         yield from ("", "image:", _line(2, "base", self.base))
         if self.packages:
             yield "  packages:"
-            yield from (f"    - {scalar(name)}  # {origin.where}" for name, origin in self.packages.items())
+            yield from (f"    - {scalar(name)}  # {origin.place}" for name, origin in self.packages.items())
         if self.python is not None:
             yield _line(2, "python", self.python)
         if self.files:
@@ -162,7 +167,12 @@ def scalar(text: str) -> str:
     """Return a text as YAML that can stand anywhere, on one line."""
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS_OF_YAML:
         return text
-    return json.dumps(text.encode("utf-8", "replace").decode())
+    return "".join(map(_escaped, json.dumps(text.encode("utf-8", "replace").decode(), ensure_ascii=False)))
+
+
+def number(text: str) -> int | None:
+    """Return a whole number, None for what is none, or has more digits than any that is meant here."""
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def shown(text: str) -> str:
@@ -179,6 +189,11 @@ def time(text: str) -> str | None:
     except ValueError:
         return None
     return text
+
+
+def _escaped(letter: str) -> str:
+    """Return a letter of a quoted text as YAML has it: JSON says those beyond 16 bits in another way."""
+    return letter if letter.isprintable() else f"\\U{ord(letter):08x}"
 
 
 def _line(indent: int, key: str, part: Part) -> str:

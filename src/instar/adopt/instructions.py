@@ -5,14 +5,16 @@ Source: docs.docker.com, Dockerfile reference (of syntax 1).
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from instar.model.codec import parse
+
 LONGEST_LINE: Final = 1 << 14
+_LONGEST_VALUE: Final = 1 << 16  # of a text with its variables put in: they may stand for one another
 _NAME: Final = re.compile(r"\s*([A-Za-z]+)(?:\s+(.*))?\Z", re.DOTALL)
 _FLAG: Final = re.compile(r"--([a-z][a-z-]*)(?:=(\S*))?\s*")
 _HERE: Final = re.compile(r"<<-?([\"']?)([A-Za-z_][A-Za-z0-9_]*)\1")
@@ -20,7 +22,7 @@ _ESCAPE: Final = re.compile(r"#\s*escape\s*=\s*(\S)\s*\Z", re.IGNORECASE)
 _VARIABLE: Final = re.compile(
     r"\\(?P<escaped>\$)|\$(?:(?P<plain>[A-Za-z_][A-Za-z0-9_]*)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?:(?P<how>:?[-+])(?P<word>[^{}]*))?\})"
 )
-_PAIR: Final = re.compile(r"\s*([^\s=]+)=((?:\"(?:\\.|[^\"\\])*\"|'[^']*'|\\.|[^\s\"'\\])*)", re.DOTALL)
+_PAIR: Final = re.compile(r"(?<!\S)([^\s=]+)=((?:\"(?:\\.|[^\"\\])*\"|'[^']*'|\\.|[^\s\"'\\])*)", re.DOTALL)
 _QUOTED: Final = re.compile(r"\"((?:\\.|[^\"\\])*)\"|'([^']*)'|\\(.)", re.DOTALL)
 
 
@@ -40,7 +42,7 @@ class Instruction:
         if not self.text.lstrip().startswith("["):
             return None
         try:
-            found = json.loads(self.text)
+            found = parse(self.text)
         except ValueError:
             return None
         return found if isinstance(found, list) and all(isinstance(word, str) for word in found) else None
@@ -73,21 +75,31 @@ def instructions(text: str) -> Iterator[Instruction]:
 
 def substituted(text: str, variables: Mapping[str, str]) -> str:
     """Return ``text`` with ``$NAME``, ``${NAME}``, ``${NAME:-WORD}`` and ``${NAME:+WORD}`` put in; what is not known
-    is empty, as Docker has it."""
+    is empty, as Docker has it. Raises ValueError where that is too long to be meant."""
+    length = 0
 
     def value(match: re.Match[str]) -> str:
-        if match["escaped"]:
-            return "$"
-        found = variables.get(match["plain"] or match["name"])
-        how, word = match["how"], match["word"] or ""
-        there = bool(found) if how and how.startswith(":") else found is not None
-        if how and how.endswith("-"):
-            return found if there and found is not None else word
-        if how and how.endswith("+"):
-            return word if there else ""
-        return found or ""
+        nonlocal length
+        found = _put_in(match, variables)
+        length += len(found)
+        if length > _LONGEST_VALUE:
+            raise ValueError(f"its variables stand for more than {_LONGEST_VALUE:,} characters")
+        return found
 
     return _VARIABLE.sub(value, text)
+
+
+def _put_in(match: re.Match[str], variables: Mapping[str, str]) -> str:
+    if match["escaped"]:
+        return "$"
+    found = variables.get(match["plain"] or match["name"])
+    how, word = match["how"], match["word"] or ""
+    there = bool(found) if how and how.startswith(":") else found is not None
+    if how and how.endswith("-"):
+        return found if there and found is not None else word
+    if how and how.endswith("+"):
+        return word if there else ""
+    return found or ""
 
 
 def pairs(text: str, variables: Mapping[str, str]) -> Mapping[str, str]:
