@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -179,8 +178,6 @@ def _work(workspace: MachineWorkspace, work: object, reporter: AgentReporter, ch
         heard=reporter.happened,
         told=metrics.noticed,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: work.stop())
     reload = Reload(os.environ, reporter.log, work.stop)
     reload.install()
     reporter.each_round = reload.look

@@ -28,11 +28,15 @@ class Reload:
         self._stop = stop
         self._asked = False
         self.accepted = False
+        self._ended = False
 
     def install(self) -> None:
+        """Take SIGHUP, and the signals that end the agent, also one that is about to be started again."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._end())
         of_terminal = sys.stdin is not None and sys.stdin.isatty()
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            signal.signal(signal.SIGHUP, lambda *_: self._stop() if of_terminal else self._ask())
+            signal.signal(signal.SIGHUP, lambda *_: self._end() if of_terminal else self._ask())
 
     def look(self) -> None:
         """Have the agent end, to be started again, where that was asked for and the file can be gone by."""
@@ -40,7 +44,7 @@ class Reload:
         from instar.ledger import look
         from instar.workspace import ledger_address
 
-        if not self._asked or self.accepted:
+        if not self._asked or self.accepted or self._ended:
             return
         self._asked = False
         try:
@@ -51,7 +55,7 @@ class Reload:
         except InstarError as error:
             self._log.say("error", "reload", f"it goes on as before: {error}{f' → {error.hint}' if error.hint else ''}")
         else:
-            self.accepted = True
+            self.accepted = not self._ended
             self._stop()
 
     def start_again(self) -> None:
@@ -62,3 +66,7 @@ class Reload:
 
     def _ask(self) -> None:
         self._asked = True
+
+    def _end(self) -> None:
+        self._ended, self.accepted = True, False
+        self._stop()
