@@ -100,7 +100,7 @@ def _require_the_same(workspace: Workspace) -> None:
     if to is not None:
         raise moved(ledger.address, to)
     found = ledger.identity()
-    if known and known != found and _something_runs(workspace.state):
+    if known and known != found and not _deploys_here(ledger) and _something_runs(workspace.state):
         raise Refused(
             f"cannot go by {ledger.address}: what runs on this machine was deployed by another ledger, "
             f"then at {address}",
@@ -111,6 +111,12 @@ def _require_the_same(workspace: Workspace) -> None:
         file.unlink(missing_ok=True)
     elif found and known != found and file.parent.exists():
         durable.write(file, f"{found}\n{ledger.address}\n".encode())
+
+
+def _deploys_here(ledger: Ledger) -> bool:
+    """Tell whether a machine's own ledger has environments: then what runs is theirs. By a shared one nothing was
+    deployed beside them, and an older Instar left ``shared-ledger`` there when a machine went back to its own."""
+    return not ledger.shared and any(ledger.readable_environments())
 
 
 def last_shared(state: StateDirectory) -> tuple[str, str]:
