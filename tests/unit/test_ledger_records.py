@@ -18,6 +18,7 @@ from instar.errors import LedgerDamaged, LedgerError
 from instar.ledger import Ledger
 from instar.model.environment import Settings
 from instar.model.release import EnvironmentId
+from ledger_tampering import tamper
 from simulated import VirtualClock
 from simulated.values import configuration, image, note
 
@@ -116,6 +117,15 @@ def test_a_row_that_cannot_be_read_back_is_damage(released: Ledger, path: Path) 
         connection.execute("UPDATE releases SET last_active_at = 'yesterday'")
     with pytest.raises(LedgerDamaged, match=r"cannot read 'release' in the ledger: .*yesterday"):
         released.releases(DEV)
+
+
+def test_events_that_cannot_be_read_hide_none_that_come_after_them(ledger: Ledger, path: Path) -> None:
+    for _ in range(5):
+        ledger.record(note())
+    tamper(path, "UPDATE events SET at = '2026-99-01T00:00:00.000000Z' WHERE seq IN (2, 3, 5)")
+    assert [event.seq for event in ledger.events_after(0, 2)] == [1]
+    assert [event.seq for event in ledger.events_after(1, 2)] == [4]
+    assert ledger.events_after(4, 2) == ()
 
 
 def test_an_interrupt_as_a_transaction_begins_leaves_nothing_open(ledger: Ledger, path: Path) -> None:

@@ -137,9 +137,11 @@ class Events:
         """Return up to ``most`` events of everything that came after event ``seq``, oldest first; none of those that
         can't be read."""
         found = list[Event]()
-        for row in self._session.rows(_AFTER, seq=seq, most=most):
-            with contextlib.suppress(LedgerDamaged):
-                found.append(event_value(row))
+        while not found and (rows := self._session.rows(_AFTER, seq=seq, most=most)):
+            for row in rows:
+                with contextlib.suppress(LedgerDamaged):
+                    found.append(event_value(row))
+            seq = rows[-1]["seq"]
         return tuple(found)
 
     def _head(self, place: str | None) -> tuple[int, str]:
