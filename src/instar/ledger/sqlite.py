@@ -151,7 +151,7 @@ def _require_roots(path: Path) -> None:
     names files that SQLite removes, and what it says is what root does."""
     if os.geteuid() != 0:
         return
-    for what in (one for one in (path, path.parent) if one.exists()):
+    for what in (one for one in (path, path.parent) if one.is_file() or one.is_dir()):
         found = what.stat()
         if found.st_uid != 0 or found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != 0):
             raise LedgerError(
