@@ -203,7 +203,8 @@ class MachineWorkspace:
                     hint="ask again with sudo",
                 )
             self.ledger  # noqa: B018  a mark without a ledger is taken for a lost ledger
-            self.state_id  # noqa: B018  once anything is made, whoever made it, a missing one is taken for lost
+            if self.find_state_id() is not None or not self._is_anything_made():
+                self.state_id  # noqa: B018  from then on a ledger that is missing is taken for lost
             self._providers[name] = package.open(self)
         return self._providers[name]
 
@@ -264,12 +265,15 @@ class MachineWorkspace:
     def _require_nothing_made(self) -> None:
         """Raise HostError where there is no id, and something was made with one: another would not know it for its
         own, and make a second bridge on the same network."""
-        network = self.state.root / "network.json"
-        if network.exists() or (self.state.ledger.exists() and self.ledger.instances()):
+        if self._is_anything_made():
             raise HostError(
                 f"cannot find '{self.state.id_file}': what runs here carries the six digits in it",
                 hint=f"what runs goes on; put the file back from a copy, or write them into it: {_SHOW_ID}",
             )
+
+    def _is_anything_made(self) -> bool:
+        network = self.state.root / "network.json"
+        return network.exists() or (self.state.ledger.exists() and bool(self.ledger.instances()))
 
 
 def _require_roots(folder: Path) -> None:
@@ -277,12 +281,10 @@ def _require_roots(folder: Path) -> None:
     in. One of root's with nothing in it is closed."""
     try:
         found = folder.stat()
-        if found.st_uid == 0 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            return
-        if found.st_uid == 0:
-            before = any(folder.iterdir())
+        is_open = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if found.st_uid == 0 and is_open and not any(folder.iterdir()):
             folder.chmod(0o700)
-            if not before and not any(folder.iterdir()):
+            if not any(folder.iterdir()):
                 return
             folder.chmod(stat.S_IMODE(found.st_mode))
     except OSError:
@@ -293,8 +295,8 @@ def _require_roots(folder: Path) -> None:
     if who is not None:
         raise HostError(
             f"cannot use the state directory '{folder}': {who} may write to it, and it decides what root runs",
-            hint="without root, whose it is can work with it; if all that is in it is right, and it is to be root's: "
-            f"chown -R root: '{folder}' && chmod 0700 '{folder}'",
+            hint="without root, whose it is can work with it; if nothing but Instar's is in it, all of that is right, "
+            f"and it is to be root's: chown root: '{folder}' && chmod 0700 '{folder}'",
         )
 
 

@@ -12,9 +12,12 @@ import pytest
 from instar import entry_points
 from instar.definition import json_schema, parse, reference
 from instar.errors import DefinitionError, ProviderMissing, UsageError
+from instar.ledger import Ledger
 from instar.model.codec import from_json, to_json
 from instar.model.environment import Settings
+from instar.model.release import EnvironmentId
 from instar.workspace import MachineWorkspace
+from simulated.values import configuration, image
 
 SOURCE = """\
 from dataclasses import dataclass, field
@@ -63,6 +66,27 @@ def problems(text: str) -> list[str]:
     with pytest.raises(DefinitionError) as caught:
         parse(BEFORE + text, "instar.yaml")
     return [str(problem) for problem in caught.value.problems]
+
+
+def test_what_was_made_before_there_was_an_id_goes_on(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that asks for none did not have one made by an older Instar."""
+    (toy / "instar_plain.py").write_text(SOURCE.replace("site.state_id", "site.find_state_id()"))
+    declare(toy, "plain", "instar_plain:TOY")
+    monkeypatch.delitem(sys.modules, "instar_plain", raising=False)
+    entry_points._declared.cache_clear()
+    environment = EnvironmentId(service="shop", name="dev")
+
+    def opened(home: str) -> object:
+        workspace = MachineWorkspace({"INSTAR_HOME": str(toy / home)}, lambda progress: None)
+        with workspace.ledger:
+            return workspace.provider("plain")
+
+    with Ledger(toy / "older/ledger/instar.db", actor="ann") as ledger:
+        ledger.save_settings(environment, Settings(provider="plain"))
+        ledger.add_release(environment, image().digest, configuration())
+        ledger.add_instances(environment, 1, 1)
+    assert opened("older") == ("opened", None)
+    assert opened("new") == ("opened", (toy / "new/id").read_text().strip())
 
 
 def test_what_is_declared_is_found_as_the_library_finds_it(toy: Path) -> None:

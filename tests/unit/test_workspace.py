@@ -94,8 +94,11 @@ def test_root_works_in_no_state_directory_that_others_wrote_to(tmp_path: Path, o
     os.chown(home, owner, owner)
     workspace = MachineWorkspace({"INSTAR_HOME": str(home)}, lambda progress: None)
     for part in ("ledger", "store"):
-        with pytest.raises(HostError, match=f"cannot use the state directory '{home}': {who}.*decides what root runs"):
+        with pytest.raises(
+            HostError, match=f"cannot use the state directory '{home}': {who}.*decides what root runs"
+        ) as caught:
             getattr(workspace, part)
+        assert "-R" not in str(caught.value.hint), "volumes are in it, whose files are their services'"
     assert [one.name for one in home.iterdir()] == ["planted"]
     assert stat.S_IMODE(home.stat().st_mode) == mode
 
@@ -106,3 +109,14 @@ def test_an_empty_state_directory_of_root_s_is_closed(tmp_path: Path) -> None:
     (tmp_path / "home").chmod(0o1777)
     with MachineWorkspace({"INSTAR_HOME": str(tmp_path / "home")}, lambda progress: None).ledger:
         assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
+
+
+@pytest.mark.root
+def test_a_state_directory_that_is_root_s_is_left_as_it_is(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    MachineWorkspace({"INSTAR_HOME": str(home)}, lambda progress: None).ledger.close()
+    os.chown(home, 0, 0)
+    home.chmod(0o770)
+    before = home.stat().st_ctime_ns
+    MachineWorkspace({"INSTAR_HOME": str(home)}, lambda progress: None).ledger.close()
+    assert home.stat().st_ctime_ns == before, "it was closed for a moment"
