@@ -14,6 +14,7 @@ from instar.model.environment import Replace, RolloutRules, Settings
 from instar.model.happenings import RolloutAborted, RolloutResumed
 from instar.model.progress import silent
 from instar.model.release import RolloutKind
+from instar.model.state import StateDirectory
 from instar.operations.converge import start_rollout
 from instar.operations.deploy import begin
 from simulated import CrashableLedger, Effects, EngineSimulation, Simulation, guarded
@@ -81,7 +82,8 @@ class Machine:
     def workspace(self) -> Any:
         """What the verbs' functions work with."""
         provider = guarded(self.world.provider, self.ledger.require_none_open)
-        return SimpleNamespace(ledger=self.ledger, provider=lambda name: provider, report=silent)
+        state = StateDirectory(self.path.with_suffix(".state"), self.path.with_suffix(".run"))
+        return SimpleNamespace(ledger=self.ledger, provider=lambda name: provider, report=silent, state=state)
 
     def settle(self) -> None:
         loop = Loop(

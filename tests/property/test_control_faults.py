@@ -34,6 +34,7 @@ from instar.model.environment import Analysis, Check, Replace, RolloutRules, Rol
 from instar.model.happenings import RolloutAborted, RolloutPaused, RolloutResumed
 from instar.model.progress import silent
 from instar.model.release import TaintKind
+from instar.model.state import StateDirectory
 from instar.operations.converge import start_rollout
 from instar.operations.deploy import begin
 from simulated import Behaviour, Crash, Effects, EngineSimulation, FaultyLedger, Simulation, guarded
@@ -152,7 +153,8 @@ class Faults(RuleBasedStateMachine):
     def workspace(self) -> Any:
         """What the verbs' functions work with."""
         provider = guarded(self.world.provider, self.ledger.require_none_open)
-        return SimpleNamespace(ledger=self.ledger, provider=lambda name: provider, report=silent)
+        state = StateDirectory(Path(self.folder.name, "state"), Path(self.folder.name, "run"))
+        return SimpleNamespace(ledger=self.ledger, provider=lambda name: provider, report=silent, state=state)
 
     @rule()
     def rollback(self) -> None:
