@@ -1,4 +1,4 @@
-"""A router of its own for each test of routers, and a real authority for those of certificates."""
+"""A router of its own for each test of routers, a real authority for those of certificates, and an image to move."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from pathlib import Path
 
 import acme_world
 import pytest
+import registry_kit
 import router_world
 from body_server import Sink
 
+from instar.model.image import Image
+from instar.store import Store
+from lying_registry import LyingRegistry, serving
 from pebble import Pebble, running
 from simulated.door import SimulatedDoor
 
@@ -48,3 +52,27 @@ def sink() -> Iterator[Sink]:
     made = Sink()
     yield made
     made.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Store:
+    """Return the store of another machine."""
+    return Store(tmp_path / "other")
+
+
+@pytest.fixture
+def image(store: Store, tmp_path: Path) -> Image:
+    return registry_kit.made(store, tmp_path, b"base", registry_kit.noise(3 << 20))
+
+
+@pytest.fixture
+def registry(store: Store, image: Image) -> Iterator[LyingRegistry]:
+    """Yield a registry that has the image, and may be told to lie; what a real one does is tested with one."""
+    with serving(LyingRegistry()) as found:
+        found.take(store.root, image.digest)
+        yield found

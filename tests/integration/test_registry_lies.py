@@ -6,11 +6,11 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from registry_kit import HASTY, Door, at, made, noise, of_blobs, parts
+from registry_kit import HASTY, Door, at, of_blobs, parts
 
 from instar.errors import Cancelled, FetchError, HashMismatch, ImageNotFound, SourceUnreachable, StoreError
 from instar.model.digest import Digest
@@ -21,28 +21,6 @@ from instar.store.manifest import INDEX_TYPE
 from lying_registry import Handler, LyingRegistry, digest_of, serving
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Store:
-    return Store(tmp_path / "other")
-
-
-@pytest.fixture
-def image(store: Store, tmp_path: Path) -> Image:
-    return made(store, tmp_path, b"base", noise(3 << 20))
-
-
-@pytest.fixture
-def registry(store: Store, image: Image) -> Iterator[LyingRegistry]:
-    with serving(LyingRegistry()) as found:
-        found.take(store.root, image.digest)
-        yield found
 
 
 def of_manifests(lie: Callable[[Handler, str, bytes], None]) -> Callable[[Handler], bool]:
@@ -68,6 +46,14 @@ def endless(handler: Handler, data: bytes) -> None:
         handler.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
 
 
+def of_length(text: str) -> Callable[[Handler], bool]:
+    def told(handler: Handler, digest: str, data: bytes) -> None:
+        handler.reply(200, flipped(data), Content_Length=text)
+        handler.close_connection = True
+
+    return of_blobs(told)
+
+
 def require_nothing(store: Store) -> None:
     """Of an image that could not be pulled there is at most what is whole, and the part that is gone on with."""
     assert store.digests() == ()
@@ -80,6 +66,8 @@ LIES = {
     "a shorter blob": of_blobs(lambda handler, digest, data: handler.reply(200, data[:-1])),
     "a longer blob": of_blobs(lambda handler, digest, data: handler.reply(200, data + b"x")),
     "a blob without an end": of_blobs(lambda handler, digest, data: endless(handler, data[: 1 << 16])),
+    "a length that is no number": of_length("\u00b2"),
+    "a length of thousands of digits": of_length("9" * 5_000),
     "another blob's digest": of_blobs(
         lambda handler, digest, data: handler.reply(200, data, Docker_Content_Digest=digest_of(b"other"))
     ),
@@ -118,6 +106,18 @@ def test_a_mirror_that_lies_is_passed_over(name: str, registry: LyingRegistry, o
         door.registries.pull(other, at(registry.host, image))
     assert other.image(image.digest) == image and not parts(other)
     assert len(door.warnings()) == 1 and mirror.host in door.warnings()[0]
+
+
+def test_a_mirror_is_asked_for_what_its_registry_cannot_tell(registry: LyingRegistry, image: Image) -> None:
+    with serving(LyingRegistry()) as past:
+        host = past.host
+    what = at(host, image)
+    settings = {host: RegistrySettings(mirrors=(registry.host,))}
+    assert Door(settings, patience=HASTY).registries.has(what)
+    away = {registry.host: RegistrySettings(mirrors=(host,))}
+    assert Door(away, patience=HASTY).registries.has(at(registry.host, image))
+    with pytest.raises(SourceUnreachable):
+        Door(patience=HASTY).registries.has(what)
 
 
 def manifest_of(registry: LyingRegistry, image: Image, **changed: object) -> Digest:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from registry_kit import Door, at, made, noise, of_blobs
+from registry_kit import Door, at, of_blobs
 
 from instar.errors import FetchError, InstarError
 from instar.model.image import Image
@@ -18,28 +18,6 @@ from instar.store import Store
 from lying_registry import Handler, LyingRegistry, serving
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Store:
-    return Store(tmp_path / "other")
-
-
-@pytest.fixture
-def image(store: Store, tmp_path: Path) -> Image:
-    return made(store, tmp_path, b"base", noise(3 << 20))
-
-
-@pytest.fixture
-def registry(store: Store, image: Image) -> Iterator[LyingRegistry]:
-    with serving(LyingRegistry()) as found:
-        found.take(store.root, image.digest)
-        yield found
 
 
 # pushes
@@ -265,6 +243,26 @@ def test_a_token_that_is_none(answer: bytes, registry: LyingRegistry, other: Sto
     with pytest.raises(FetchError) as caught:
         Door().registries.pull(other, at(registry.host, image))
     assert "cannot get a token" in caught.value.message
+
+
+def test_a_token_server_that_always_has_another_token_is_no_loop(
+    registry: LyingRegistry, other: Store, image: Image
+) -> None:
+    made_tokens: list[str] = []
+
+    def never(handler: Handler) -> bool:
+        if handler.path.startswith("/token"):
+            made_tokens.append(f"token-{len(made_tokens)}")
+            handler.reply(200, json.dumps({"token": made_tokens[-1]}).encode())
+        else:
+            status = 401 if len(made_tokens) < 50 else 500
+            handler.reply(status, WWW_Authenticate=f'Bearer realm="http://{handler.registry.host}/token"')
+        return True
+
+    registry.lie = never
+    with pytest.raises(FetchError) as caught:
+        Door().registries.pull(other, at(registry.host, image))
+    assert "log in" in str(caught.value.hint) and len(made_tokens) < 10
 
 
 def test_a_refusal_over_and_over_is_no_loop(

@@ -29,16 +29,6 @@ HTPASSWD = "ann:$2b$04$mKsHahJh9r1NlOS0VQfrfeMH0IOdQ4YcqKH/cscg8wq4oZI.F7.tS\n" 
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Store:
-    return Store(tmp_path / "other")
-
-
-@pytest.fixture
 def registry(tmp_path: Path) -> Iterator[RealRegistry]:
     with running(RealRegistry(tmp_path / "registry")) as found:
         yield found

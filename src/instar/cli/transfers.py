@@ -31,10 +31,11 @@ def push(image: str, name: str | None, file: Path, as_json: bool) -> None:
     from instar.model.reference import tagged
     from instar.operations.transfers import push as run
 
+    to = name or _declared(file)
     try:
-        repository, tag = tagged(name or _declared(file))
+        repository, tag = tagged(to)
     except ValueError as error:
-        raise click.UsageError(f"cannot push to '{name}': {error}") from error
+        raise click.UsageError(f"cannot push to '{to}': {error}") from error
     _say(run(open_workspace(), image, repository, tag=tag), as_json=as_json)
 
 

@@ -34,7 +34,9 @@ MANIFEST_LIMIT_BYTES: Final = 4 << 20
 _SOME_BYTES: Final = 1 << 16  # more than an answer can bring that is too slow
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS: Final = 5
+_MOST_LOGINS: Final = 4  # of one request: a token may have ended, and another thread been quicker
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{1,60}")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _DIGEST_HEADER: Final = "Docker-Content-Digest"
 _ACCEPT: Final = {"Accept": ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))}
@@ -144,8 +146,7 @@ class Client:
 
     def _has(self, path: str, digest: Digest, size_bytes: int | None) -> bool:
         with self.asking("HEAD", path, headers=_ACCEPT if path.startswith("manifests/") else None) as response:
-            length = response.headers.get("Content-Length", "")
-            same = size_bytes is None or not length.isdigit() or int(length) == size_bytes
+            same = size_bytes is None or _length(response) in (None, size_bytes)
             return response.status == 200 and same and response.headers.get(_DIGEST_HEADER, digest) == digest
 
     def put_manifest(self, name: str, data: bytes) -> None:
@@ -170,9 +171,9 @@ class Client:
             if response.status == 404:
                 raise ImageNotFound(f"cannot pull {what}: the registry does not have it")
             start = _start(response, offset, size_bytes, what)
-            told = response.headers.get("Content-Length", "")
-            if told.isdigit() and int(told) != size_bytes - start:
-                raise HashMismatch(f"cannot pull {what}: it is {start + int(told):,} bytes, and not {size_bytes:,}")
+            told = _length(response)
+            if told not in (None, size_bytes - start):
+                raise HashMismatch(f"cannot pull {what}: {told:,} bytes come, and not {size_bytes - start:,}")
             said = response.headers.get(_DIGEST_HEADER, digest)
             if said != digest:
                 raise HashMismatch(f"cannot pull {what}: the registry says that it gives another blob")
@@ -238,7 +239,7 @@ class Client:
         body: Callable[[], bytes | Iterator[bytes] | None],
     ) -> BaseHTTPResponse:
         own = url.startswith(f"{self.root}/")
-        while True:
+        for _ in range(_MOST_LOGINS):
             used = self._authorisation.header if own else None
             sent = {**headers, "Authorization": used} if used is not None else headers
             response = self._transport.send(method, url, headers=sent, body=body())
@@ -247,7 +248,8 @@ class Client:
             challenges = response.headers.get("WWW-Authenticate", "")
             response.close()
             if not self._authorisation.answer(challenges, used):
-                raise denied(self.repository, "it asks for another login", self._authorisation.stranger)
+                break
+        raise denied(self.repository, "it asks for another login", self._authorisation.stranger)
 
     def refusal(self, response: BaseHTTPResponse) -> FetchError:
         """Return what an answer means that was not wanted."""
@@ -264,6 +266,12 @@ class Client:
 def leave(response: BaseHTTPResponse) -> None:
     """Give the connection back for the next request, unless more of this answer may come on it."""
     response.release_conn() if response.length_remaining == 0 else response.close()
+
+
+def _length(response: BaseHTTPResponse) -> int | None:
+    """Return how many bytes an answer says that it has, None where it says nothing, or what is no such number."""
+    text = response.headers.get("Content-Length", "")
+    return int(text) if _LENGTH.fullmatch(text) else None
 
 
 def _start(response: BaseHTTPResponse, offset: int, size_bytes: int, what: str) -> int:

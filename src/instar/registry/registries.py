@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 from instar.cancellation import Cancellation
+from instar.errors import FetchError
 from instar.model.digest import Digest
 from instar.model.machine import RegistrySettings
 from instar.model.progress import Report
@@ -44,9 +46,16 @@ class Registries:
         return Pull(what, self._sources(what.repository), store, self._cancellation, self._report).run()
 
     def has(self, what: Reference) -> bool:
-        """Ask whether a registry, or a mirror of it, has an image. Raises SourceUnreachable, FetchError."""
+        """Ask whether a registry, or a mirror of it, has an image; a mirror that fails is passed over, as by a pull.
+
+        Raises SourceUnreachable, FetchError.
+        """
         *mirrors, own = self._sources(what.repository)
-        return own.has_manifest(what.digest) or any(one.has_manifest(what.digest) for one in mirrors)
+        for one in mirrors:
+            with contextlib.suppress(FetchError):
+                if one.has_manifest(what.digest):
+                    return True
+        return own.has_manifest(what.digest)
 
     def _sources(self, repository: Repository) -> list[Client]:
         """Return whom to ask for what is in a repository: its mirrors, and the registry itself."""

@@ -70,11 +70,12 @@ class Transport:
 
     def require_allowed(self, url: str, *, sent_by: str) -> None:
         """Hold an address that a registry has sent us to against what it may be. Raises FetchError."""
+        was = urlsplit(sent_by)
         try:
-            parts, was = urlsplit(url), urlsplit(sent_by)
+            parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise FetchError(f"cannot ask '{was_host(sent_by)}': it sends us to what is no address") from error
+            raise FetchError(f"cannot ask '{was.netloc}': it sends us to what is no address") from error
         plain = parts.scheme == "http" and was.scheme == "http" and self.is_plain(parts.netloc)
         if parts.hostname and port != 0 and parts.username is None and (parts.scheme == "https" or plain):
             return
@@ -178,10 +179,6 @@ def is_loopback(host: str) -> bool:
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-def was_host(url: str) -> str:
-    return url.partition("://")[2].partition("/")[0]
 
 
 def _pools(trusted: str | None, proxy: str) -> PoolManager:

@@ -98,6 +98,11 @@ def _locked(blobs: Blobs, digest: Digest, size_bytes: int, path: Path, descripto
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return None
-    if not os.fstat(descriptor).st_nlink or not os.path.samestat(os.fstat(descriptor), path.lstat()):
-        return None  # stored, or taken for stale, between the two calls
-    return Part(blobs, digest, size_bytes, path, descriptor)
+    return Part(blobs, digest, size_bytes, path, descriptor) if _is_at(descriptor, path) else None
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Tell whether an open file still has its name: it may have been stored, or taken for stale, meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    return False
