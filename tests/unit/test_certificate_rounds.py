@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from instar.model.environment import HostNames, Settings
 from instar.model.release import EnvironmentId
 from instar.operations import certificate_rounds
 from instar.operations.certificate_rounds import CertificateRounds
+from simulated.door import SimulatedDoor
 from simulated.workspace import SimulatedWorkspace
 
 EVIL, SHOP = (EnvironmentId(service=name, name="production") for name in ("evil", "shop"))
@@ -55,3 +57,22 @@ def test_a_round_that_takes_too_long_begins_nothing_more_and_tells_of_all(
     rounds.round()
     assert seen == []
     assert len(told[0]) == 3
+
+
+def test_a_name_that_nobody_has_is_shown_no_longer_unless_an_environment_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, door = SimulatedWorkspace(tmp_path), SimulatedDoor()
+    monkeypatch.setattr(certificate_rounds, "doors_here", lambda workspace: (door,))
+    workspace.ledger.save_settings(SHOP, Settings())
+    door.serve(["shop.test"], b"chain", b"key")
+    rounds = CertificateRounds(workspace, SimpleNamespace(certified=lambda found: None))  # type: ignore[arg-type]
+    with sqlite3.connect(workspace.state.ledger) as connection:
+        connection.execute("INSERT INTO settings SELECT environment, 2, '{\"keep\": 5}', created_at FROM settings")
+    rounds.round()
+    assert list(door.shown) == ["shop.test"], "it may be that environment's"
+    with sqlite3.connect(workspace.state.ledger) as connection:
+        connection.execute("INSERT INTO settings SELECT environment, 9, value, created_at FROM settings LIMIT 1")
+    rounds.round()
+    assert not door.shown
+    door.close()

@@ -65,6 +65,11 @@ def of_another_provider(workspace: SimulatedWorkspace) -> None:
 
 def damaged(workspace: SimulatedWorkspace) -> None:
     workspace.ledger.save_settings(STRANGE, Settings())
+    spoil_settings(workspace)
+
+
+def spoil_settings(workspace: SimulatedWorkspace) -> None:
+    """Have the settings of the newest environment be none."""
     with sqlite3.connect(workspace.state.ledger) as connection:
         connection.execute(
             "INSERT INTO settings SELECT environment, version + 1, '{\"keep\": 5}', created_at FROM "
@@ -75,9 +80,13 @@ def damaged(workspace: SimulatedWorkspace) -> None:
 class Heard:
     def __init__(self) -> None:
         self.failures: list[tuple[EnvironmentId, str]] = []
+        self.gone: list[EnvironmentId] = []
 
     def failed(self, environment: EnvironmentId, error: Exception) -> None:
         self.failures.append((environment, str(error)))
+
+    def forgot(self, environment: EnvironmentId) -> None:
+        self.gone.append(environment)
 
     def report_for(self, environment: EnvironmentId) -> Callable[[Any], None]:
         return lambda progress: None
@@ -110,6 +119,16 @@ def test_all_others_are_shown_deployed_and_kept(
     ), "what ended has a successor"
     destroy(workspace, find_environment(workspace.ledger, "dev", "web"), volumes=False)
     assert [str(one.environment) for one in overview(workspace, None).here] == []
+
+
+def test_one_that_can_be_read_no_longer_is_not_told_to_be_gone(workspace: SimulatedWorkspace, loaded: Loaded) -> None:
+    deployed(workspace, loaded, "one")
+    heard = Heard()
+    agent = Agent(workspace, heard)
+    assert agent.once()
+    spoil_settings(workspace)
+    assert not agent.once()
+    assert [environment for environment, _ in heard.failures] == [DEV] and heard.gone == []
 
 
 def seen_state(workspace: SimulatedWorkspace) -> Any:

@@ -191,7 +191,7 @@ def destroy(environment: str, file: Path, take_over: bool, volumes: bool, lost_m
     found = find_own_environment(workspace, environment, file, anywhere=lost_machine is not None)
     if not yes:
         what = "and its volumes, with all data in them" if volumes else "(its volumes stay)"
-        what = what if lost_machine is None else f"from the ledger, and does nothing on {found.machine}"
+        what = what if lost_machine is None else f"from the ledger, and does nothing on {lost_machine}"
         _ask(f"This removes {found.id} {what}.", environment)
     if lost_machine is not None:
         give_up(workspace, found, lost_machine)

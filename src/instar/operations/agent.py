@@ -147,7 +147,8 @@ class Agent:
         for environment in self._tracked.keys() - states.keys():
             if self._tracked[environment].working is None:
                 del self._tracked[environment]
-                self._listener.forgot(environment)
+                if str(environment) not in damaged:
+                    self._listener.forgot(environment)
         for environment, state in states.items():
             tracked = self._tracked.setdefault(environment, TrackedEnvironment(environment=environment))
             target = state.rollout.id if state.rollout else None

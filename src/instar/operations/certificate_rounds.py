@@ -149,7 +149,10 @@ class CertificateRounds:
         self._renewals.note(wanted, recorded=record.recorded, warned=held.fingerprint)
 
     def _withdraw(self, names: Collection[str]) -> None:
-        """Have no certificate shown for a name that no environment has any more."""
+        """Have no certificate shown for a name that no environment has any more; nothing while one can't be read, which
+        may have any name."""
+        if self._workspace.ledger.readable_environments()[1]:
+            return
         for door in doors_here(self._workspace):
             gone = sorted(door.served().keys() - names)
             if gone:
