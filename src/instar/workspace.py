@@ -86,6 +86,8 @@ class MachineWorkspace:
 
         listed = functools.partial(Component, name="ledger", purpose="holds what is decided and done")
         try:
+            if os.geteuid() == 0 and (self.state.id_file.exists() or self.state.ledger.exists()):
+                _require_roots(self.state.root)
             if self._shared_ledger is None:
                 self._require_not_lost()
                 if not self.state.ledger.exists():

@@ -104,6 +104,18 @@ def test_root_works_in_no_state_directory_that_others_wrote_to(tmp_path: Path, o
 
 
 @pytest.mark.root
+def test_the_doctor_says_that_root_works_in_no_such_directory(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    Ledger(home / "ledger/instar.db", actor="ann").close()
+    os.chown(home, 65534, 65534)
+    found = ledger_of(home)
+    assert found.found is None and "nobody may write to it" in found.get
+    (home / "id").write_text("0a1b2c\n")
+    unreached = ledger_of(home, INSTAR_LEDGER="postgresql://ann@127.0.0.1:1/instar")
+    assert "nobody may write to it" in unreached.get
+
+
+@pytest.mark.root
 def test_an_empty_state_directory_of_root_s_is_closed(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home").chmod(0o1777)
