@@ -126,6 +126,49 @@ def test_nothing_in_a_compose_file_becomes_a_key_of_the_definition(folder: Path,
     assert parse(draft.text(), "instar.yaml").definition.registry is None
 
 
+def test_a_command_of_compose_comes_after_the_images_entrypoint(folder: Path) -> None:
+    (folder / "Dockerfile").write_text('FROM debian\nENTRYPOINT ["tini", "--", "serve"]\nCMD ["one"]\n')
+    for said, command in (
+        ("command: two", ("serve", "two")),
+        ("command: two, entrypoint: [other]", ("other", "two")),
+        ("working_dir: /srv", ("serve", "one")),
+    ):
+        (folder / "compose.yaml").write_text(f"services: {{a: {{build: ., {said}}}}}")
+        draft = carry_over(folder / "compose.yaml", folder, "shop")
+        assert parse(draft.text(), "instar.yaml").definition.service.command == command
+
+
+@pytest.mark.parametrize(
+    ("test", "command"),
+    [
+        ('"ready || exit 1"', ("sh", "-c", "ready || exit 1")),
+        ('["CMD-SHELL", "ready || exit 1"]', ("sh", "-c", "ready || exit 1")),
+        ('["CMD", "ready", "-q"]', ("ready", "-q")),
+        ('["NONE"]', None),
+        ("[]", None),
+    ],
+)
+def test_a_check_by_a_command(folder: Path, test: str, command: tuple[str, ...] | None) -> None:
+    (folder / "compose.yaml").write_text(f"services: {{a: {{build: ., ports: [80], healthcheck: {{test: {test}}}}}}}")
+    draft = carry_over(folder / "compose.yaml", folder, "shop")
+    assert (draft.health is None) == (command is None)
+    assert parse(draft.text(), "instar.yaml").definition.service.health.command == command
+
+
+@pytest.mark.parametrize(
+    ("line", "run"),
+    [
+        ("A=1 B_2=$PORT serve", "exec env A=1 B_2=$PORT serve"),
+        ("serve --a=1", "exec serve --a=1"),
+        ("A=1 prepare && serve", "A=1 prepare && serve"),
+    ],
+)
+def test_a_process_is_in_the_place_of_its_shell(folder: Path, line: str, run: str) -> None:
+    (folder / "Procfile").write_text(f"web: {line}\n")
+    draft = carry_over(folder / "Procfile", folder, "shop")
+    assert draft.command is not None and draft.command[0] == ["sh", "-c", run]
+
+
 def test_a_procfile(folder: Path) -> None:
     (folder / "Procfile").write_text("web: gunicorn app:app --bind 0.0.0.0:$PORT\nworker: python worker.py\n")
     (folder / "requirements.txt").write_text("gunicorn\n")

@@ -139,7 +139,7 @@ def _process(draft: Draft, service: Mapping[str, Any], origin: Origin) -> None:
     if entrypoint is not None:
         draft.command = (without_init([*entrypoint, *(command or ())]), _at(origin, "entrypoint"))
     elif command is not None:
-        draft.command = (command, _at(origin, "command"))
+        draft.command = (without_init([*draft.entrypoint, *command]), _at(origin, "command"))
     if isinstance(service.get("working_dir"), str):
         draft.workdir = Part(yaml=scalar(service["working_dir"]), origin=_at(origin, "working_dir"))
     if "user" in service:
@@ -149,12 +149,17 @@ def _process(draft: Draft, service: Mapping[str, Any], origin: Origin) -> None:
     if (grace := time(str(service.get("stop_grace_period", "")))) is not None:
         draft.stop["grace"] = Part(yaml=grace, origin=_at(origin, "stop_grace_period"))
     check = service.get("healthcheck")
-    if isinstance(check, dict) and (command := _words(check.get("test"))) and command[0] != "NONE":
+    if isinstance(check, dict) and (asked := _asked(check.get("test"))):
         keys = [f"{key}: {check[key]}" for key in ("interval", "timeout") if time(str(check.get(key, "")))]
-        words = (
-            ["sh", "-c", *command[1:]] if command[0] == "CMD-SHELL" else command[1:] if command[0] == "CMD" else command
-        )
-        draft.health = Part(yaml=health(words, keys), origin=_at(origin, "healthcheck"))
+        draft.health = Part(yaml=health(asked, keys), origin=_at(origin, "healthcheck"))
+
+
+def _asked(test: Any) -> Sequence[str]:
+    """Return the command of a check, nothing where there is none: a text is a line of the shell."""
+    kind, *command = ["CMD-SHELL", test] if isinstance(test, str) and test else _words(test) or ["NONE"]
+    if kind == "CMD-SHELL":
+        return ["sh", "-c", *command]
+    return command if kind in ("CMD", "NONE") else [kind, *command]
 
 
 def _traffic(draft: Draft, service: Mapping[str, Any], origin: Origin) -> None:

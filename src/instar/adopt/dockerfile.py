@@ -284,7 +284,8 @@ def _finish(reading: Reading) -> None:
     first, last = reading.entrypoint, reading.cmd
     if first is not None or last is not None:
         origin = (last or first or ((), draft.base.origin))[1]
-        draft.command = (without_init([*(first[0] if first else ()), *(last[0] if last else ())]), origin)
+        draft.entrypoint = first[0] if first else ()
+        draft.command = (without_init([*draft.entrypoint, *(last[0] if last else ())]), origin)
     name_user(draft, reading.user)
     name_requirements(draft, reading.folder)
 

@@ -66,6 +66,7 @@ class Draft:
     env: dict[str, Part] = field(default_factory=dict)
     users: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)  # that are made: uid, gid
     user: tuple[str, int | None, int | None, Origin] | None = None
+    entrypoint: Sequence[str] = ()  # of the image: what a command that is said elsewhere comes after
     command: tuple[Sequence[str], Origin] | None = None
     workdir: Part | None = None
     port: tuple[int, Origin] | None = None

@@ -10,6 +10,7 @@ from instar.adopt.dockerfile import name_requirements
 from instar.adopt.draft import Draft, File, Origin, Part
 
 _LINE: Final = re.compile(r"\s*([A-Za-z0-9_-]+)\s*:\s*(.+?)\s*\Z")
+_ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _BY_FILE: Final = {
     "package.json": ("nodejs",),
     "Gemfile": ("ruby", "bundler"),
@@ -31,7 +32,7 @@ def carry_procfile(text: str, folder: Path, name: str, file: str) -> Draft:
     chosen = "web" if "web" in found else next(iter(found))
     command, origin = found.pop(chosen)
     draft = Draft(name=name, base=Part(yaml="debian:bookworm", origin=Origin(where="")))
-    draft.command = (["sh", "-c", f"exec {command}" if not re.search(r"[;&|]", command) else command], origin)
+    draft.command = (["sh", "-c", _line(command)], origin)
     draft.workdir = Part(yaml=_HOME, origin=origin)
     draft.files.append(File(source=".", to=_HOME, exclude=(file, "instar.*"), origin=Origin(where="")))
     if chosen == "web":
@@ -52,3 +53,10 @@ def carry_procfile(text: str, folder: Path, name: str, file: str) -> Draft:
         )
         draft.leave(where, f"'{other}' is {what}")
     return draft
+
+
+def _line(command: str) -> str:
+    """Return the line of the shell in whose place the process is, where it is one process."""
+    if re.search(r"[;&|]", command):
+        return command
+    return f"exec env {command}" if _ASSIGNMENT.match(command) else f"exec {command}"
