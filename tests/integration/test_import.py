@@ -204,9 +204,11 @@ def test_an_index_of_platforms_is_asked_for_one_of_them(workspace: SimulatedWork
     assert import_image(workspace, path, other["digest"]).config.architecture == "arm64"
 
 
+ENDLESS = json.dumps({"manifests": [{}] * 1_001}).encode()
 LAYOUTS: dict[str, tuple[Files, str]] = {
     "nothing": ({"x": b""}, "it holds no image"),
     "no index": (of_layout(lambda files: files.pop("index.json")), "'index.json' is missing"),
+    "an index without an end": ({**layout(LAYER), "index.json": ENDLESS}, "lists 1,001 images"),
     "an index that is none": (of_layout(lambda files: files.update({"index.json": b"[]"})), "no list of images"),
     "an index without images": (
         of_layout(lambda files: files.update({"index.json": b'{"manifests": []}'})),
@@ -274,6 +276,7 @@ SAVED: dict[str, tuple[Files, str]] = {
     "a missing layer": (
         {name: data for name, data in docker_save(LAYER).items() if not name.endswith(".tar")}, "is missing"
     ),
+    "a layer over and over": (docker_save(*[LAYER] * 501), "it has 501 layers"),
     "a path that leads out": (
         {"manifest.json": b'[{"Config": "../../../../etc/passwd", "Layers": ["x"]}]'}, "leads out of it"
     ),

@@ -8,7 +8,7 @@ import pytest
 
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
-from instar.store.manifest import config_json, image, manifest_json, references
+from instar.store.manifest import config_json, image, image_of_others, manifest_json, references
 
 LAYERS = (
     Layer(digest=Digest.of(b"z1"), diff_id=Digest.of(b"t1"), size_bytes=11, step="base"),
@@ -112,3 +112,10 @@ def test_what_is_no_manifest_is_refused(manifest: bytes) -> None:
 def test_what_is_no_configuration_is_refused(config: object) -> None:
     with pytest.raises(ValueError):
         image(Digest.of(b"m"), manifest_json(Digest.of(b"c"), 1, LAYERS), json.dumps(config).encode())
+
+
+@pytest.mark.parametrize("changed", [{"architecture": "\ud800"}, {"config": {"Env": ["A=\udfff"]}}])
+def test_what_nobody_could_write_down_is_no_image(changed: dict[str, object]) -> None:
+    config = json.dumps({**json.loads(config_json(CONFIG, LAYERS, created=0)), **changed}).encode()
+    with pytest.raises(ValueError, match="halves of letters"):
+        image_of_others(manifest_json(Digest.of(config), len(config), LAYERS), config)

@@ -25,6 +25,7 @@ from instar.store.compression import compressed, gunzipped, require_encoder
 from instar.store.layers import UNPACK_LIMIT_BYTES
 from instar.store.manifest import (
     INDEX_TYPES,
+    LAYERS_LIMIT,
     ZSTD_LAYER_TYPE,
     Descriptor,
     descriptors,
@@ -37,6 +38,7 @@ _JSON_LIMIT_BYTES: Final = 4 << 20
 _NAME: Final = "org.opencontainers.image.ref.name"
 _NO_PLATFORM: Final = "unknown/unknown"  # what is said of an image, such as who made it
 _SHOWN: Final = 8
+_IMAGES_LIMIT: Final = 1_000  # of one list: those of an index may each be an index
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +138,8 @@ def _from_docker(blobs: Blobs, found: Source, which: str | None) -> bytes:
     names = chosen.get("Layers")
     if not isinstance(diff_ids, list) or not isinstance(names, list) or not names or len(names) != len(diff_ids):
         raise Malformed("its configuration does not fit its layers")
+    if len(names) > LAYERS_LIMIT:
+        raise Malformed(f"it has {len(names):,} layers, more than the {LAYERS_LIMIT} that are allowed")
     require_encoder()
     layers = [
         _layer(blobs, _file(found, name), Digest(str(diff_id))) for name, diff_id in zip(names, diff_ids, strict=True)
@@ -195,6 +199,8 @@ def _chosen(images: Sequence[Found], which: str | None) -> Found:
 def _sections(data: Any, name: str) -> list[Mapping[str, Any]]:
     if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):
         raise Malformed(f"its '{name}' is no list of images")
+    if len(data) > _IMAGES_LIMIT:
+        raise Malformed(f"its '{name}' lists {len(data):,} images, more than the {_IMAGES_LIMIT:,} that are allowed")
     return data
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from instar.frozen import dataclass
-from instar.model.codec import canonical, parse
+from instar.model.codec import canonical, parse, to_json
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
 
@@ -31,7 +31,7 @@ MANIFEST_TYPES: Final = (MANIFEST_TYPE, DOCKER_MANIFEST_TYPE)
 INDEX_TYPES: Final = (INDEX_TYPE, DOCKER_INDEX_TYPE)
 _CONFIG_LIMIT_BYTES = 4 << 20
 _LAYER_LIMIT_BYTES = 1 << 40
-_LAYERS_LIMIT = 500
+LAYERS_LIMIT: Final = 500
 _LATEST_S = 0o77777777777
 
 
@@ -102,8 +102,8 @@ def descriptors(manifest: bytes) -> tuple[Descriptor, ...]:
     if kind not in MANIFEST_TYPES or data.get("schemaVersion") != 2:
         raise ValueError(f"it is a manifest of type {kind:.80}, version {data.get('schemaVersion')!r:.20}")
     layers = data.get("layers")
-    if not isinstance(layers, list) or not layers or len(layers) > _LAYERS_LIMIT:
-        raise ValueError(f"it has no list of at most {_LAYERS_LIMIT} layers")
+    if not isinstance(layers, list) or not layers or len(layers) > LAYERS_LIMIT:
+        raise ValueError(f"it has no list of at most {LAYERS_LIMIT} layers")
     found = [_descriptor(data.get("config"), CONFIG_TYPES, _CONFIG_LIMIT_BYTES)]
     found += [_descriptor(one, LAYER_TYPES, _LAYER_LIMIT_BYTES) for one in layers]
     sizes: dict[Digest, int] = {}
@@ -153,11 +153,17 @@ def image(digest: Digest, manifest: bytes, config: bytes) -> Image:
 
 
 def image_of_others(manifest: bytes, config: bytes) -> Image:
-    """Return an image that was made elsewhere. Raises ValueError, also for one of another system."""
+    """Return an image that was made elsewhere. Raises ValueError, also for one of another system, and for what is no
+    text: nobody could write it down."""
     system = _object(config).get("os", "linux")
     if system != "linux":
         raise ValueError(f"it is an image for {system!r:.40}, and not for Linux")
-    return image(Digest.of(manifest), manifest, config)
+    found = image(Digest.of(manifest), manifest, config)
+    try:
+        canonical(to_json(found))
+    except UnicodeEncodeError as error:
+        raise ValueError("its configuration has halves of letters in it, which are no text") from error
+    return found
 
 
 def _process(config: ImageConfig) -> dict[str, Any]:
