@@ -11,6 +11,7 @@ from typing import Final
 
 from instar.errors import RouterError, RouterUnreachable
 from instar.host.network import redirects
+from instar.model.digest import Digest
 from instar.model.drift import Finding
 from instar.providers.base import Target
 from instar.providers.local.inspection import haproxy
@@ -22,6 +23,11 @@ from instar.router.slots import FREE, Live, Server, Slots
 
 _FILE: Final = "haproxy.cfg"
 _HOLDER: Final = "holder.json"
+_SCRIPTS_OF: Final = 5  # the form of a router's file from which on its scripts are those of today
+_EARLIER_SCRIPTS: Final = (  # a router keeps them with its file
+    "sha256:463d72c44b4e524639b35c28103645b1402c317750de455310429c6e7a0d7d4f",
+    "sha256:72653cb72f44d290cb79d1a50727789d2e50ddbd934a8e04cc3adab5ea89f6bd",
+)
 
 
 def differences(proxy: Proxy) -> Iterator[Finding]:
@@ -42,7 +48,7 @@ def differences(proxy: Proxy) -> Iterator[Finding]:
             if text != expected:
                 yield changed_line(_FILE, expected, text)
             for name, script in config.scripts(plan).items():
-                yield from _changed_script(proxy, name, script)
+                yield from _changed_script(proxy, name, script, plan.form)
         except RouterError as error:
             yield _finding(_FILE, "what Instar wrote", error.message)
     if unsaid is not None:
@@ -149,8 +155,8 @@ def _weighted(server: Server | None, weight: int) -> Server | None:
     return None if server is None else replace(server, weight=weight)
 
 
-def _changed_script(proxy: Proxy, name: str, wanted: str) -> Iterator[Finding]:
-    """Yield what differs in a script that HAProxy reads when it starts."""
+def _changed_script(proxy: Proxy, name: str, wanted: str, form: int) -> Iterator[Finding]:
+    """Yield what differs in a script that HAProxy reads when it starts, beside a file of that form."""
     try:
         script = proxy.files.read(proxy.files.script(name))
     except RouterError as error:
@@ -158,7 +164,7 @@ def _changed_script(proxy: Proxy, name: str, wanted: str) -> Iterator[Finding]:
         return
     if script is None:
         yield _finding(name, "what Instar wrote", "it is gone")
-    elif script != wanted:
+    elif script != wanted and (form >= _SCRIPTS_OF or Digest.of(script.encode()) not in _EARLIER_SCRIPTS):
         yield changed_line(name, wanted, script)
 
 
