@@ -147,7 +147,7 @@ def test_a_here_document_is_read_line_by_line(folder: Path) -> None:
         ("RUN X=1 apt-get install -y gd || true", "gd", "under image.packages"),
         ("RUN if true; then sudo pip install gd; fi", "gd", "as image.python"),
         ("EXPOSE \u00b2", "\u00b2", "one port, of TCP"),
-        ("COPY **.py /x/", "**.py", "there is no '**.py' here"),
+        ("COPY **.no /x/", "**.no", "there is no '**.no' here"),
         ("what is this", "WHAT is this", "there is no key for it"),
     ],
 )
@@ -165,6 +165,13 @@ def test_a_line_that_is_more_than_a_list_of_commands_stays_whole(folder: Path) -
     assert definition.image.run == lines
 
 
+def test_where_a_command_prints_is_none_of_its_packages(folder: Path) -> None:
+    line = "RUN apt-get update -qq >/dev/null 2>&1 && apt-get install -y gd >/dev/null tini 2>&1 && x >&2 && y > /z"
+    definition, left = carried(folder, f'FROM debian\n{line} 2> /dev/null\nCMD ["x"]\n')
+    assert definition.image.packages == ("gd", "tini") and left == {}
+    assert definition.image.run == ("x >&2 && y > /z 2> /dev/null",)
+
+
 @pytest.mark.parametrize(
     "begins", ['"/sbin/tini", "--"', '"tini", "-g", "--"', '"/usr/bin/dumb-init"', '"dumb-init", "--"']
 )
@@ -174,7 +181,7 @@ def test_a_little_init_is_left_out(folder: Path, begins: str) -> None:
 
 
 def test_several_files_and_patterns_go_into_a_folder(folder: Path) -> None:
-    definition, _ = carried(folder, 'FROM debian\nWORKDIR /etc/x\nCOPY --chmod=640 *.conf ./\nCMD ["x"]\n')
+    definition, _ = carried(folder, 'FROM debian\nWORKDIR /etc/x\nCOPY --chmod=640 **.conf ./\nCMD ["x"]\n')
     assert [(one.source, one.to, one.mode) for one in definition.image.files] == [
         ("a.conf", "/etc/x/a.conf", 0o640), ("b.conf", "/etc/x/b.conf", 0o640)
     ]  # fmt: skip

@@ -45,6 +45,7 @@ _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 _LEFTOVERS: Final = ("/var/lib/apt/lists", "/var/cache/apt", "/tmp/", "/var/tmp/", "/root/.cache")  # noqa: S108
 _OTHERS: Final = {"apk": ("add",), "yum": ("install",), "dnf": ("install",), "microdnf": ("install",)}
 _PIP: Final = re.compile(r"(?:python3? -m )?pip3?\Z")
+_PRINTED: Final = re.compile(r"[0-9]?>>?")
 _WITH_VALUE: Final = frozenset({"-t", "--target-release", "-o", "-c", "--virtual", "--repository"})
 
 
@@ -69,10 +70,16 @@ def _tokens(line: str) -> Sequence[str]:
         return ()
     lexer = shlex.shlex(line, posix=False, punctuation_chars=";&|")
     lexer.whitespace_split, lexer.commenters = True, ""
+    found = list[str]()
     try:
-        return list(lexer)
+        for word in lexer:
+            if found and found[-1].endswith(">&" if word != "&" else ">"):  # 2>&1
+                found[-1] += word
+            else:
+                found.append(word)
     except ValueError:
         return ()
+    return found
 
 
 def _commands(tokens: Sequence[str]) -> Sequence[str] | None:
@@ -242,9 +249,10 @@ def _user(draft: Draft, tool: str, words: Sequence[str], origin: Origin) -> bool
 
 
 def _operands(words: Sequence[str]) -> Iterator[str]:
+    """Yield what a command is told, without options, and without where it prints."""
     rest = iter(words)
     for word in rest:
-        if word in _WITH_VALUE:
+        if word in _WITH_VALUE or _PRINTED.fullmatch(word):
             next(rest, None)
-        elif not word.startswith("-"):
+        elif not word.startswith("-") and not _PRINTED.match(word):
             yield word

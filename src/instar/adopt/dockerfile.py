@@ -343,12 +343,11 @@ def _tails(path: str) -> Iterable[str]:
 
 
 def _matching(folder: Path, source: str) -> Sequence[str]:
-    """Return what a pattern stands for in the folder; any other path stands for itself."""
+    """Return what a pattern stands for in the folder, where two stars are one; any other path stands for itself."""
     if not re.search(r"[*?\[]", source) or ".." in source.split("/"):
         return [source]
-    with contextlib.suppress(ValueError):  # a pattern of Docker's, and none of Python's
-        return sorted(str(path.relative_to(folder)) for path in folder.glob(source.strip("/"))) or [source]
-    return [source]
+    pattern = re.sub(r"\*+", "*", source.strip("/"))
+    return sorted(str(path.relative_to(folder)) for path in folder.glob(pattern)) or [source]
 
 
 def _ignored(folder: Path) -> Sequence[str]:

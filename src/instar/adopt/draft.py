@@ -89,7 +89,7 @@ class Draft:
     def _lines(self) -> Iterator[str]:
         yield "# Made from what was here before; each line says what it came from. Every key: docs/definition.md"
         yield from ("#", "# Look at it, then: instar validate, instar lock, sudo instar deploy dev", "")
-        yield f"name: {self.name}"
+        yield f"name: {scalar(self.name)}"
         yield from ("", "image:", _line(2, "base", self.base))
         if self.packages:
             yield "  packages:"
