@@ -143,6 +143,13 @@ def test_where_a_registry_may_send_us(was: str, to: str, allowed: bool) -> None:
     assert "word" not in caught.value.message
 
 
+def test_a_host_is_the_same_in_other_letters() -> None:
+    own = RegistrySettings(ca="/etc/ca.pem", tokens="auth.example")
+    transport = Transport({"Registry.example:5000": own}, Patience(), {})
+    assert transport.settings("rEGISTRY.Example:5000") == own
+    assert transport.settings("registry.example") == RegistrySettings()
+
+
 def test_what_a_registry_asks_for() -> None:
     told = (
         'Bearer realm="https://auth.example/token?a=1,2",service="it",scope="repository:a:pull,push", Basic realm="x"'

@@ -30,7 +30,6 @@ class Registries:
         report: Report,
         patience: Patience | None = None,
     ) -> None:
-        self._settings = settings
         self._environ = environ
         self._cancellation = cancellation
         self._report = report
@@ -59,9 +58,8 @@ class Registries:
 
     def _sources(self, repository: Repository) -> list[Client]:
         """Return whom to ask for what is in a repository: its mirrors, and the registry itself."""
-        settings = self._settings.get(repository.host, RegistrySettings())
         mirrored = []
-        for mirror in settings.mirrors:
+        for mirror in self._transport.settings(repository.host).mirrors:
             host, _, path = mirror.partition("/")
             mirrored.append(Repository(host=host, path=f"{path}/{repository.path}" if path else repository.path))
         return [self._client(one, actions="pull") for one in (*mirrored, repository)]

@@ -49,14 +49,15 @@ class Transport:
     def __init__(
         self, settings: Mapping[str, RegistrySettings], patience: Patience, environ: Mapping[str, str] = os.environ
     ) -> None:
-        self._settings = settings
+        self._settings = {host.lower(): one for host, one in settings.items()}
         self.patience = patience
         self._proxies = _proxies(environ)
         self._managers: dict[tuple[str | None, str], PoolManager] = {}
         self._guard = threading.Lock()
 
     def settings(self, host: str) -> RegistrySettings:
-        return self._settings.get(host, _NO_SETTINGS)
+        """Return what the machine's file says of a host, in whichever letters somebody else wrote its name."""
+        return self._settings.get(host.lower(), _NO_SETTINGS)
 
     def is_plain(self, host: str) -> bool:
         """Tell whether a host is asked without TLS."""
