@@ -160,6 +160,7 @@ def test_what_cannot_be_carried_over_is_said_with_what_to_do(folder: Path, line:
 
 def test_a_line_that_is_more_than_a_list_of_commands_stays_whole(folder: Path) -> None:
     lines = ("a || b && c", "set -e; for i in a; do x; done", "apt-get update && if x; then y; fi", "a '",
+             "if x; then git config a b; fi",
              "if x; then apt-get update; fi", "(a; b) > c", 'echo "a && b" > c')  # fmt: skip
     definition, _ = carried(folder, "FROM debian\n" + "".join(f"RUN {line}\n" for line in lines) + 'CMD ["x"]\n')
     assert definition.image.run == lines

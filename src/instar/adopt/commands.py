@@ -98,15 +98,22 @@ def _commands(tokens: Sequence[str]) -> Sequence[str] | None:
 def _left(draft: Draft, tokens: Sequence[str], origin: Origin) -> bool:
     """Leave a line that is more than a list of commands, where a program in it needs the network."""
     begins = True
-    for token in tokens:
+    for place, token in enumerate(tokens):
         name = token.lstrip("(")
-        why = _NEEDS_NETWORK.get(name) or (_INSTALLERS.get(name) if "install" in tokens else None)
+        why = _needs_network(name, tokens[place + 1 : place + 2]) or (
+            _INSTALLERS.get(name) if "install" in tokens else None
+        )
         if begins and why is not None:
             _leave_networked(draft, name, why, origin)
             return True
         begins = set(token) <= set(";&|") or token in _NOT_SPLIT or token in _BEFORE_COMMANDS
         begins = begins or _ASSIGNMENT.fullmatch(token) is not None
     return False
+
+
+def _needs_network(name: str, words: Sequence[str]) -> str | None:
+    """Return what to do instead of running a program in a bake, None for one that may work there."""
+    return None if name == "git" and words[:1] == ["config"] else _NEEDS_NETWORK.get(name)
 
 
 def _leave_networked(draft: Draft, name: str, why: str, origin: Origin) -> None:
@@ -135,8 +142,8 @@ def _carried(draft: Draft, command: str, origin: Origin) -> bool:
         return _pip(draft, words[3 if words[0].startswith("python") else 1 :], origin)
     if name in ("useradd", "adduser", "groupadd", "addgroup", "usermod"):
         return _user(draft, name, words[1:], origin)
-    if name in _NEEDS_NETWORK and not (name == "git" and words[1:2] == ["config"]):
-        _leave_networked(draft, name, _NEEDS_NETWORK[name], origin)
+    if (why := _needs_network(name, words[1:])) is not None:
+        _leave_networked(draft, name, why, origin)
         return True
     return False
 
