@@ -194,6 +194,7 @@ READERS = [
     Reader(name="dockerfile: names", read=dockerfile, text=repeated("a", "FROM x\nENV ")),
     Reader(name="dockerfile: flags", read=dockerfile, text=repeated("--a ", "FROM x\nRUN ")),
     Reader(name="dockerfile: commands", read=dockerfile, text=repeated("a && ", "FROM x\nRUN ", "b"), limit=1 << 16),
+    Reader(name="dockerfile: choices", read=dockerfile, text=repeated("a || ", "FROM x\nRUN ", "b"), limit=1 << 14),
     Reader(name="dockerfile: paths", read=dockerfile, text=repeated("/tmp/", "FROM x\nRUN rm -rf ", "x y")),
     Reader(name="dockerfile: instructions", read=dockerfile, text=repeated("EXPOSE 1\n", "FROM x\n"), limit=1 << 18),
     Reader(name="dockerfile: checks", read=dockerfile, text=repeated("http://localhost:1", "FROM x\nHEALTHCHECK CMD ")),

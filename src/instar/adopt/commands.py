@@ -97,12 +97,10 @@ def _commands(tokens: Sequence[str]) -> Sequence[str] | None:
 
 def _left(draft: Draft, tokens: Sequence[str], origin: Origin) -> bool:
     """Leave a line that is more than a list of commands, where a program in it needs the network."""
-    begins = True
+    begins, installers = True, _INSTALLERS if "install" in tokens else {}
     for place, token in enumerate(tokens):
         name = token.lstrip("(")
-        why = _needs_network(name, tokens[place + 1 : place + 2]) or (
-            _INSTALLERS.get(name) if "install" in tokens else None
-        )
+        why = _needs_network(name, tokens[place + 1 : place + 2]) or installers.get(name)
         if begins and why is not None:
             _leave_networked(draft, name, why, origin)
             return True
