@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -103,6 +104,21 @@ def test_a_way_that_was_taken_away_is_found_and_brought_back(world: EdgeWorld) -
     world.router.restore(world.named(SHOP, NAMES), [backend.target])
     assert world.router.inspect(SHOP) == ()
     assert world.get("b.test").body == b"shop"
+
+
+def test_an_edge_of_an_older_instar_is_no_drift_and_is_brought_up(world: EdgeWorld) -> None:
+    """Its file has no form, and says what it said then; nobody is told of a change, and no request is lost."""
+    files = world.edge.files
+    new, listed = files.read(), files.read(files.names)
+    plan = json.loads(new.partition("\n")[0].partition("{")[1] + new.partition("\n")[0].partition("{")[2])
+    assert plan.pop("form") == 2
+    older = new.replace(new.partition("\n")[0], f"{new.partition('{')[0]}{json.dumps(plan)}", 1)
+    files.write(older.replace("retries 3", "retries 2") + "# as it was then\n")
+    assert world.edge.inspect() == ()
+    assert world.edge.clear_orphans(lambda: (SHOP, BLOG)) == ()
+    assert (files.read(), files.read(files.names)) == (new, listed)
+    assert world.edge.inspect() == ()
+    assert world.get("b.test").body == b"shop" and world.get("c.test").body == b"blog"
 
 
 def test_everything_comes_back_after_a_reboot(world: EdgeWorld) -> None:

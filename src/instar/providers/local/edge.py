@@ -100,7 +100,7 @@ class LocalEdge:
             before = self._environments()
             there = {str(one) for one in known()}
             after = {name: one for name, one in before.items() if name in there}
-            if after != before or not after:
+            if after != before or not after or self.is_of_an_older_form:
                 self._settle(after)
             else:
                 self._rotate_tickets()
@@ -140,6 +140,13 @@ class LocalEdge:
     def rendered_list(self) -> str:
         """Return the list of certificates as it would be written now."""
         return certificates.render(self._authorities(self._environments()))
+
+    @property
+    def is_of_an_older_form(self) -> bool:
+        """Whether an older Instar wrote its files, which are written anew when leftovers are cleared away next."""
+        with contextlib.suppress(RouterError):
+            return config.read_plan(self.files.read() or "").form < config.FORM
+        return False
 
     @property
     def takes_no_session_up(self) -> bool:
@@ -290,7 +297,7 @@ class LocalEdge:
         self, environments: names.Environments, text: str | None, router: RouterPlan | None = None
     ) -> config.EdgePlan:
         """Return the plan, with what ``router`` needs: what it has room for never gets less while it runs."""
-        plan = self._told(config.EdgePlan(http=(), https=()))
+        plan = self._told(config.EdgePlan(http=(), https=(), form=config.FORM))
         if router is not None:
             times_ms = (router.request_timeout_ms, router.stream_timeout_ms, router.wait_ms)
             plan = plan.with_room(router.headers, config.silent_ms(*times_ms))

@@ -110,6 +110,9 @@ _CLIENT: Final = (
 _BACKEND: Final = "  use_backend %[var(txn.entry),field(3,/)]"
 
 
+FORM: Final = 2  # counted up with whatever changes of the files for the same plan
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EdgePlan:
     """All about the edge besides names and certificates. ``headers``: the largest heads that any service takes.
@@ -119,7 +122,7 @@ class EdgePlan:
 
     ``clients``: some name asks clients for certificates. Then no TLS session is taken up again: one that was begun for
     a name that asks for none, or for another authority's, would be taken for a name that does. ``accept_proxy``: the
-    servers in front that say who asks.
+    servers in front that say who asks. ``form``: of the file; one of an older form is written anew, never again.
     """
 
     http: tuple[str, ...]
@@ -288,7 +291,7 @@ def _redirects(plan: EdgePlan) -> Sequence[str]:
 
 
 def _require(plan: EdgePlan) -> None:
-    if plan.form != 1:
+    if plan.form > FORM:
         raise RouterError(f"cannot read the edge's file: a newer Instar wrote it (form {plan.form})")
     if not (plan.http and plan.https) or len(set(plan.addresses)) != len(plan.addresses):
         raise RouterError("cannot configure the edge: it needs addresses for http and https, each one once")
