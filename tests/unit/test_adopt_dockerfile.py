@@ -141,6 +141,7 @@ def test_a_here_document_is_read_line_by_line(folder: Path) -> None:
         ("COPY nothing /x", "nothing", "there is no 'nothing' here"),
         ("COPY . /", "COPY . /", "nothing is copied over the whole image"),
         ("USER root", "root", "never as root"),
+        ("ENV DB_PASSWORD=x", "DB_PASSWORD", "looks like a secret"),
         ("EXPOSE 53/udp", "53/udp", "one port, of TCP"),
         ("ONBUILD RUN x", "ONBUILD", "there is no key for it"),
         ("RUN set -eux; if true; then npm ci; fi", "npm", "needs the network"),

@@ -13,14 +13,13 @@ from typing import Any, Final
 import yaml
 
 from instar.adopt.dockerfile import carry_dockerfile, health, name_user, without_init
-from instar.adopt.draft import Draft, Origin, Part, number, scalar, time
+from instar.adopt.draft import Draft, Origin, Part, looks_secret, number, scalar, time
 from instar.adopt.instructions import words
 from instar.definition import forms
 from instar.definition.author_files import read_author_file
 
 _LARGEST_BYTES: Final = 1 << 20
 _LARGEST_MEANT: Final = 4 * _LARGEST_BYTES
-_SECRET: Final = re.compile(r"(?i)(pass(word|wd|phrase)?|secret|token|api_?key|private_?key)")
 _NOT_HERE: Final = {
     "networks": "instances reach the world and nothing else: environments.ENV.network.allow",
     "secrets": "name them under environments.ENV.secrets",
@@ -200,7 +199,7 @@ def _environment(draft: Draft, service: Mapping[str, Any], origin: Origin) -> No
     )
     for name, value in pairs:
         at = _at(origin, f"environment.{name}")
-        if _SECRET.search(name):
+        if looks_secret(name):
             draft.leave(
                 at, f"it looks like a secret: environments.dev.secrets: {{{name}: {{file: secrets/{name.lower()}}}}}"
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from instar.adopt.commands import carry_line
-from instar.adopt.draft import Draft, File, Origin, Part, number, scalar, time
+from instar.adopt.draft import Draft, File, Origin, Part, looks_secret, number, scalar, time
 from instar.adopt.instructions import Instruction, instructions, pairs, substituted, words
 from instar.definition import forms
 from instar.definition.author_files import read_author_file
@@ -191,6 +191,9 @@ def _copy_one(reading: Reading, one: Instruction, source: str, to: str, into: bo
 def _env(reading: Reading, one: Instruction, origin: Origin) -> None:
     for name, value in pairs(one.text, reading.variables).items():
         reading.variables[name] = value
+        if value and looks_secret(name):
+            reading.draft.leave(origin, f"'{name}' looks like a secret, which no image holds: environments.dev.secrets")
+            continue
         try:
             reading.draft.env[forms.variable(name)] = Part(yaml=_text(value), origin=origin)
         except ValueError:

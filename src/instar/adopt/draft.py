@@ -12,6 +12,7 @@ from typing import Final
 from instar.definition.forms import duration
 
 _SHOWN_CHARACTERS: Final = 110
+_SECRET: Final = re.compile(r"(?i)pass(word|wd|phrase)?(_|\Z)|secret|token|api_?key|private_?key")
 _PLAIN: Final = re.compile(r"[A-Za-z/][A-Za-z0-9/._-]*")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _WORDS_OF_YAML: Final = frozenset({"true", "false", "null"})
@@ -162,6 +163,11 @@ class CarriedOver:
     path: Path
     left: Sequence[tuple[Origin, str]]
     problems: Sequence[str]
+
+
+def looks_secret(name: str) -> bool:
+    """Tell whether a variable of that name is likely to hold a secret, which no definition and no image may."""
+    return _SECRET.search(name) is not None
 
 
 def scalar(text: str) -> str:

@@ -52,7 +52,7 @@ def ignored(text: str) -> Patterns | None:
     """Return the patterns that a file ``.instarignore`` has; None when there are none. Raises patterns.NoPattern."""
     from instar.model.patterns import NoPattern, Patterns
 
-    lines = [(number, _pattern(line)) for number, line in enumerate(text.splitlines(), 1)]
+    lines = [(number, _pattern(line)) for number, line in enumerate(text.split("\n"), 1)]
     found = [line for _, line in lines if line]
     try:
         return Patterns(found) if found else None
@@ -69,7 +69,7 @@ def _pattern(line: str) -> str:
     """Return the pattern of a line: a comment has none; blanks at its end count where a backslash is before them."""
     if line.startswith("#"):
         return ""
-    bare = line.rstrip(" \t")
+    bare = line.rstrip(" \t\r")
     return f"{bare} " if bare.endswith("\\") and bare != line else bare
 
 

@@ -6,6 +6,7 @@ there, and goes on. The old ledger's last event says where it goes on; from then
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 
 from instar.errors import Refused
@@ -66,8 +67,12 @@ def move(
 def moved_to(ledger: Ledger) -> str | None:
     """Return where a ledger goes on that was moved; None of one that was not."""
     row = ledger.session.row(_LAST_KIND)
-    what = read(row["kind"], parse(row["detail"])) if row is not None and row["kind"] == MOVED else None
-    return what.to if isinstance(what, LedgerMoved) else None
+    if row is None or row["kind"] != MOVED:
+        return None
+    with contextlib.suppress(ValueError):  # what nobody can read says of no other ledger
+        what = read(row["kind"], parse(row["detail"]))
+        return what.to if isinstance(what, LedgerMoved) else None
+    return None
 
 
 def _is_copied(target: Session, last: Row | None) -> bool:
