@@ -66,8 +66,8 @@ def explain(folder: Path, name: str, steps: Sequence[tuple[Step, bool]], lock: L
     now, old = _bake([step for step, _ in steps], lock), _numbered(before.steps)
     whole = "; ".join(_of_the_lock(before, now))
     told, otherwise = list[str](), whole
-    for (place, one), (step, known) in zip(_numbered(now.steps).items(), steps, strict=True):
-        told.append("" if known else _cause(one, old.get(place), otherwise))
+    for (which, one), (step, known) in zip(_numbered(now.steps).items(), steps, strict=True):
+        told.append("" if known else _cause(one, old.get(which), otherwise))
         otherwise = otherwise if known else f"'{step.name}' before it runs"
     return tuple(told)
 

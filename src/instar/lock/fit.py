@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from instar.definition import Loaded
 
 _SHOWN = 20
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # the kernel's name → Debian's and OCI's
 
 
 def require_fit(lock: Lock, loaded: Loaded) -> None:
@@ -49,9 +49,9 @@ def require_fit(lock: Lock, loaded: Loaded) -> None:
 def host_architecture() -> str:
     """Return this machine's architecture by Debian's name. Raises ResolveError when it is none that images have."""
     machine = os.uname().machine
-    if machine not in _ARCHITECTURES:
-        raise ResolveError(f"cannot lock for '{machine}': known are {', '.join(_ARCHITECTURES)}")
-    return _ARCHITECTURES[machine]
+    if machine not in ARCHITECTURES:
+        raise ResolveError(f"cannot lock for '{machine}': known are {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[machine]
 
 
 def requested(loaded: Loaded, requirements: Sequence[Requirement]) -> Requested:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from instar.model.image import Image
 
 _HOLDING: Final = "instar-"  # what a tag begins with that keeps an image, and means nothing to people
-_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}  # the kernel's name → OCI's
 
 
 def push(workspace: Workspace, word: str, to: Repository, *, tag: str | None = None) -> Transfer:
@@ -161,7 +160,9 @@ def _tell(workspace: Workspace, stage: str, done: Transfer) -> None:
 
 def _tell_architecture(workspace: Workspace, image: Image) -> None:
     """Warn of an image that cannot run here."""
-    here = _ARCHITECTURES.get(os.uname().machine, os.uname().machine)
+    from instar.lock.fit import ARCHITECTURES
+
+    here = ARCHITECTURES.get(os.uname().machine, os.uname().machine)
     if image.config.architecture != here:
         text = f"the image is for {image.config.architecture:.40}, and this machine is {here}: it does not run here"
         workspace.report(Progress(stage="note", text=text, kind="warning"))
