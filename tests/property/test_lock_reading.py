@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instar.errors import LockError
-from instar.lock.file import dump, read
+from instar.lock.file import read
+from instar.lock.written import dump
 from instar.model.digest import Digest
 from instar.model.lock import ASKED, ESSENTIAL, Lock, Package, Requested, Suite, Wheel, needed_by
 

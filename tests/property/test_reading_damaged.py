@@ -22,7 +22,8 @@ from instar.fetch.cache import Cache
 from instar.fetch.index import parse_index
 from instar.fetch.requirements import read_requirements
 from instar.fetch.sources import read_sources
-from instar.lock.file import dump, read
+from instar.lock.file import read
+from instar.lock.written import dump
 from instar.model.digest import Digest
 from instar.model.lock import ASKED, ESSENTIAL, Lock, Package, Requested, Suite, Wheel, needed_by
 

@@ -11,7 +11,8 @@ import pytest
 from lock_values import LOCK, package
 
 from instar.errors import LockError, LockMissing
-from instar.lock.file import dump, read, write
+from instar.lock.file import read, write
+from instar.lock.written import dump
 from instar.model.lock import ASKED, ESSENTIAL, needed_by, parent
 
 OLD = Path(__file__).with_name("lock-version-1.json")
@@ -150,7 +151,7 @@ def in_wheel(key: str, value: Any) -> str:
         ("{}", "it is not a lock"),
         ("[" * 100_000, "nested too deeply"),
         ('{"instar-lock": 1, "instar-lock": 1}', "'instar-lock' is there twice"),
-        (changed(lambda data: data.__setitem__("instar-lock", 3)), "made by a newer Instar"),
+        (changed(lambda data: data.__setitem__("instar-lock", 4)), "made by a newer Instar"),
         (changed(lambda data: data.__setitem__("instar-lock", "1")), "unknown version '1'"),
         (changed(lambda data: data.__setitem__("instar-lock", True)), "unknown version True"),
         (changed(lambda data: data.__setitem__("instar-lock", 2.0)), "unknown version 2.0"),

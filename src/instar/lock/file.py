@@ -1,7 +1,6 @@
 """instar.lock: a Lock as a file that people commit, review and merge.
 
-JSON with one line a package and a wheel, in a fixed order, so that a diff shows what changed and no more. What is
-read is checked to the last character, since names, versions and paths of it become addresses and arguments.
+JSON with one line a package and a wheel, in a fixed order, so that a diff shows what changed and no more.
 """
 
 from __future__ import annotations
@@ -9,55 +8,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn
 
 from instar import durable
 from instar.definition.author_files import AuthorFile, open_author_file, read_author_file
 from instar.errors import LockError, LockMissing
-from instar.lock.project_id import FORM, SIZE_LIMIT_BYTES
-from instar.model.digest import Digest
-from instar.model.lock import ASKED, BAKE_FORMATS, ESSENTIAL, Lock, Package, Requested, Suite, Wheel
+from instar.lock.parsed import Wrong, constant_of, int_of, lock_of, object_of
+from instar.lock.project_id import SIZE_LIMIT_BYTES
+from instar.lock.written import dump
+from instar.model.lock import Lock
 
-T = TypeVar("T")
-
-VERSION = 2
-VERSIONS = (1, VERSION)  # those that are read; version 1 has no ``id`` and no ``why``
-
-_KEYS = ("instar-lock", "bake-format", "architecture", "requested", "suites", "packages", "python", "wheels")
-_PACKAGE_KEYS = ("name", "version", "architecture", "size", "sha256", "label", "suite", "path", "step")
-_PACKAGE_SET = frozenset(_PACKAGE_KEYS)
-_WHEEL_KEYS = ("name", "version", "filename", "sha256")
-_SUITE_KEYS = ("label", "suite", "date")
-_REQUESTED_KEYS = ("base", "packages", "requirements")
 _HINT = "take the file from version control, or make it anew: instar lock"
-
-_PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*\Z")
-_PACKAGE_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+:~-]*\Z")
-_ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
-_LABEL = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,200}\Z")
-_SUITE = re.compile(r"[a-z0-9][A-Za-z0-9.-]*\Z")
-_PATH = re.compile(r"(?![./])(?!.*(?:/\.|//))[A-Za-z0-9.+:~_/%,=@-]+\.deb\Z")
-_STEP = re.compile(r"(?:base|packages)\Z")
-_WHEEL_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
-_WHEEL_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.!+_-]*\Z")
-_FILENAME = re.compile(r"(?=.{1,255}\Z)[A-Za-z0-9][A-Za-z0-9._+!]*-[A-Za-z0-9._+!-]+\.whl\Z")
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-_PYTHON = re.compile(r"3\.\d{1,3}\Z")
-_BASE = re.compile(r"[a-z]+:[a-z][a-z0-9-]*\Z")
-_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")
-_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*\Z")
-_ID = re.compile(FORM + r"\Z")
-_PACKAGE_WHY = re.compile(rf"(?:{ESSENTIAL}|{ASKED}|needed by [a-z0-9][a-z0-9+.-]*)\Z")
-_WHEEL_WHY = re.compile(rf"(?:{ASKED}|needed by [a-z0-9](?:[a-z0-9-]*[a-z0-9])?)\Z")
-_SHOWN_CHARACTERS = 100
-_DIGITS_LIMIT = 20
-
-
-class _Wrong(Exception):
-    """What is wrong with the file, to be told with its name."""
 
 
 def read(path: Path) -> Lock:
@@ -80,12 +42,12 @@ def read(path: Path) -> Lock:
 def _parsed(path: Path, data: bytes) -> Lock:
     text = _decoded(path, data)
     try:
-        return _lock(json.loads(text, object_pairs_hook=_object, parse_int=_int, parse_constant=_constant))
+        return lock_of(json.loads(text, object_pairs_hook=object_of, parse_int=int_of, parse_constant=constant_of))
     except json.JSONDecodeError as error:
         _refuse(path, f"line {error.lineno}: it is not JSON: {error.msg}", error)
     except RecursionError as error:
         _refuse(path, "it is not a lock: it is nested too deeply", error)
-    except _Wrong as error:
+    except Wrong as error:
         _refuse(path, str(error), error)
 
 
@@ -99,80 +61,6 @@ def write(path: Path, lock: Lock) -> None:
         durable.write(path, data, mode=0o644, as_folder=os.geteuid() == 0 and "SUDO_UID" in os.environ)
     except OSError as error:
         raise LockError(f"cannot write '{path}': {error.strerror or error}") from error
-
-
-def dump(lock: Lock) -> str:
-    """Return the text of the file."""
-    entries = {
-        "instar-lock": str(VERSION),
-        "bake-format": str(lock.bake_format),
-        **({"id": _json(lock.id)} if lock.id is not None else {}),
-        "architecture": _json(lock.architecture),
-        "requested": _requested(lock.requested),
-        "suites": _lines([_suite_entry(suite) for suite in lock.suites]),
-        "packages": _lines([_package_entry(package) for package in sorted(lock.packages, key=_package_order)]),
-        "python": _json(lock.python),
-        "wheels": _lines([_wheel_entry(wheel) for wheel in sorted(lock.wheels, key=lambda wheel: wheel.name)]),
-    }
-    return "{\n" + ",\n".join(f'  "{key}": {value}' for key, value in entries.items()) + "\n}\n"
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _lines(entries: Sequence[Any], indent: str = "    ") -> str:
-    if not entries:
-        return "[]"
-    return "[\n" + ",\n".join(indent + _json(entry) for entry in entries) + f"\n{indent[:-2]}]"
-
-
-def _requested(requested: Requested) -> str:
-    suites = f',\n    "suites": {_json(list(requested.suites))}' if requested.suites else ""
-    return (
-        f'{{\n    "base": {_json(requested.base)},\n    "packages": {_lines(requested.packages, "      ")},\n'
-        f'    "requirements": {_lines(requested.requirements, "      ")}{suites}\n  }}'
-    )
-
-
-def _suite_entry(suite: Suite) -> dict[str, Any]:
-    from datetime import UTC, datetime
-
-    date = datetime.fromtimestamp(suite.date, UTC).isoformat().replace("+00:00", "Z")
-    return {"label": suite.label, "suite": suite.suite, "date": date}
-
-
-def _package_entry(package: Package) -> dict[str, Any]:
-    return {
-        "name": package.name,
-        "version": package.version,
-        "architecture": package.architecture,
-        "size": package.size_bytes,
-        "sha256": package.sha256.hex,
-        "label": package.label,
-        "suite": package.suite,
-        "path": package.path,
-        "step": package.step,
-        **_why_entry(package.why),
-    }
-
-
-def _wheel_entry(wheel: Wheel) -> dict[str, Any]:
-    return {
-        "name": wheel.name,
-        "version": wheel.version,
-        "filename": wheel.filename,
-        "sha256": wheel.sha256.hex,
-        **_why_entry(wheel.why),
-    }
-
-
-def _why_entry(why: str | None) -> dict[str, str]:
-    return {} if why is None else {"why": why}
-
-
-def _package_order(package: Package) -> tuple[str, str]:
-    return package.step, package.name
 
 
 def _opened(path: Path) -> AuthorFile:
@@ -195,166 +83,3 @@ def _refuse(path: Path, cause: str, error: Exception | None = None) -> NoReturn:
     newer = "newer Instar" in cause
     hint = "use the Instar that made it, or a newer one" if newer else _HINT
     raise LockError(f"cannot read '{path}': {cause}", hint=hint) from error
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _Wrong(f"the key {_twice([key for key, _ in pairs])} is there twice")
-    return found
-
-
-def _int(text: str) -> int:
-    """Python itself refuses to read a number of more than some thousand digits, with an error of its own."""
-    if len(text) > _DIGITS_LIMIT:
-        raise _Wrong(f"a number has {len(text):,} digits")
-    return int(text)
-
-
-def _constant(text: str) -> NoReturn:
-    raise _Wrong(f"it is not JSON: {text} is no number")
-
-
-def _lock(data: Any) -> Lock:
-    if not isinstance(data, dict) or "instar-lock" not in data:
-        raise _Wrong("it is not a lock: expected an object with 'instar-lock'")
-    _require_versions(data)
-    is_first = data["instar-lock"] == 1
-    _require_keys(data, _KEYS, "the lock", optional=None if is_first else "id")
-    why = None if is_first else "why"
-    packages = _listed(data, "packages", lambda entry: _package(entry, why))
-    wheels = _listed(data, "wheels", lambda entry: _wheel(entry, why))
-    _require_unique([package.name for package in packages], "package")
-    _require_unique([wheel.name for wheel in wheels], "wheel")
-    python = None if data["python"] is None else _fit(data["python"], _PYTHON, "python")
-    if wheels and python is None:
-        raise _Wrong("there are wheels, and 'python' is null")
-    return Lock(
-        bake_format=data["bake-format"],
-        architecture=_fit(data["architecture"], _ARCHITECTURE, "architecture"),
-        requested=_read_requested(data["requested"], None if is_first else "suites"),
-        suites=tuple(_listed(data, "suites", _suite)),
-        packages=tuple(sorted(packages, key=_package_order)),
-        python=python,
-        wheels=tuple(sorted(wheels, key=lambda wheel: wheel.name)),
-        id=_fit(data["id"], _ID, "id") if "id" in data else None,
-    )
-
-
-def _require_versions(data: Mapping[str, Any]) -> None:
-    version, bake_format = data["instar-lock"], data.get("bake-format")
-    if type(version) is not int or version not in VERSIONS:
-        newer = type(version) is int and version > VERSION
-        raise _Wrong(
-            f"it was made by a newer Instar (version {version})" if newer else f"unknown version {_shown(version)}"
-        )
-    if type(bake_format) is not int or bake_format not in BAKE_FORMATS:
-        newer = type(bake_format) is int and bake_format > max(BAKE_FORMATS)
-        known = ", ".join(str(one) for one in BAKE_FORMATS)
-        why = "it was made by a newer Instar: " if newer else ""
-        raise _Wrong(f"{why}this one cannot bake format {_shown(bake_format)}, only {known}")
-
-
-def _require_keys(data: Any, keys: tuple[str, ...], where: str, *, optional: str | None = None) -> None:
-    if not isinstance(data, dict):
-        raise _Wrong(f"{where}: expected an object")
-    if missing := sorted(set(keys) - data.keys()):
-        raise _Wrong(f"{where}: {missing[0]!r} is missing")
-    if unknown := sorted(data.keys() - {*keys, optional}):
-        raise _Wrong(f"{where}: unknown key {_shown(unknown[0])}")
-
-
-def _listed(data: Mapping[str, Any], key: str, build: Callable[[Any], T]) -> list[T]:
-    entries = data[key]
-    if not isinstance(entries, list):
-        raise _Wrong(f"{key}: expected a list")
-    found = []
-    for number, entry in enumerate(entries, 1):
-        try:
-            found.append(build(entry))
-        except _Wrong as error:
-            name = entry.get("name") if isinstance(entry, dict) else None
-            is_name = isinstance(name, str) and len(name) <= _SHOWN_CHARACTERS and _LINE.match(name)
-            raise _Wrong(f"{key}, entry {number}{f' ({name})' if is_name else ''}: {error}") from error
-    return found
-
-
-def _package(entry: Any, why: str | None) -> Package:
-    if not isinstance(entry, dict) or entry.keys() != _PACKAGE_SET:
-        _require_keys(entry, _PACKAGE_KEYS, "package", optional=why)
-    size_bytes = entry["size"]
-    if type(size_bytes) is not int or size_bytes < 0:
-        raise _Wrong(f"size: expected a number of bytes, found {_shown(size_bytes)}")
-    return Package(
-        name=_fit(entry["name"], _PACKAGE_NAME, "name"),
-        version=_fit(entry["version"], _PACKAGE_VERSION, "version"),
-        architecture=_fit(entry["architecture"], _ARCHITECTURE, "architecture"),
-        size_bytes=size_bytes,
-        sha256=Digest.from_hex(_fit(entry["sha256"], _SHA256, "sha256")),
-        label=_fit(entry["label"], _LABEL, "label"),
-        suite=_fit(entry["suite"], _SUITE, "suite"),
-        path=_fit(entry["path"], _PATH, "path"),
-        step="base" if _fit(entry["step"], _STEP, "step") == "base" else "packages",
-        why=_fit(entry["why"], _PACKAGE_WHY, "why") if "why" in entry else None,
-    )
-
-
-def _wheel(entry: Any, why: str | None) -> Wheel:
-    _require_keys(entry, _WHEEL_KEYS, "wheel", optional=why)
-    return Wheel(
-        name=_fit(entry["name"], _WHEEL_NAME, "name"),
-        version=_fit(entry["version"], _WHEEL_VERSION, "version"),
-        filename=_fit(entry["filename"], _FILENAME, "filename"),
-        sha256=Digest.from_hex(_fit(entry["sha256"], _SHA256, "sha256")),
-        why=_fit(entry["why"], _WHEEL_WHY, "why") if "why" in entry else None,
-    )
-
-
-def _suite(entry: Any) -> Suite:
-    from datetime import datetime
-
-    _require_keys(entry, _SUITE_KEYS, "suite")
-    text = _fit(entry["date"], _DATE, "date")
-    try:
-        date = int(datetime.fromisoformat(text).timestamp())
-    except ValueError as error:
-        raise _Wrong(f"date: {text!r} is none") from error
-    return Suite(label=_fit(entry["label"], _LABEL, "label"), suite=_fit(entry["suite"], _SUITE, "suite"), date=date)
-
-
-def _read_requested(entry: Any, suites: str | None) -> Requested:
-    _require_keys(entry, _REQUESTED_KEYS, "requested", optional=suites)
-    return Requested(
-        base=_fit(entry["base"], _BASE, "base"),
-        packages=tuple(_listed(entry, "packages", lambda one: _fit(one, _LINE, "package"))),
-        requirements=tuple(_listed(entry, "requirements", lambda one: _fit(one, _LINE, "requirement"))),
-        suites=tuple(_listed(entry, "suites", lambda one: _fit(one, _SUITE, "suite")) if "suites" in entry else ()),
-    )
-
-
-def _fit(value: Any, form: re.Pattern[str], what: str) -> str:
-    if not isinstance(value, str):
-        raise _Wrong(f"{what}: expected text, found {_shown(value)}")
-    if not form.match(value):
-        raise _Wrong(f"{what}: {_shown(value)} has not the form of one")
-    return value
-
-
-def _require_unique(names: Sequence[str], what: str) -> None:
-    if len(set(names)) != len(names):
-        raise _Wrong(f"the {what} {_twice(names)} is there twice")
-
-
-def _twice(names: Sequence[str]) -> str:
-    seen = set[str]()
-    for name in names:
-        if name in seen:
-            break
-        seen.add(name)
-    return _shown(name)
-
-
-def _shown(value: Any) -> str:
-    """Return a value for a message: in one line, and not longer than one wants to read."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

@@ -58,6 +58,10 @@ class Package:
     why: Why | None = None  # None in a lock from before version 2
 
 
+def package_order(package: Package) -> tuple[str, str]:
+    return package.step, package.name
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wheel:
     name: str
@@ -85,7 +89,7 @@ class Lock:
     architecture: str  # Debian's name: amd64, arm64
     requested: Requested
     suites: tuple[Suite, ...]
-    packages: tuple[Package, ...]  # sorted by step, name
+    packages: tuple[Package, ...]  # in :func:`package_order`
     python: str | None = None  # "3.11" when there are wheels
     wheels: tuple[Wheel, ...] = ()  # sorted by name
     id: str | None = None  # None in a lock from before version 2

@@ -1,0 +1,84 @@
+"""A Lock → the text of its file: one line a package and a wheel, in a fixed order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from instar.model.lock import Lock, Package, Requested, Suite, Wheel, package_order
+
+
+def dump(lock: Lock) -> str:
+    """Return the text of the file."""
+    entries = {
+        "instar-lock": str(_version(lock)),
+        "bake-format": str(lock.bake_format),
+        **({"id": _json(lock.id)} if lock.id is not None else {}),
+        "architecture": _json(lock.architecture),
+        "requested": _requested(lock.requested),
+        "suites": _lines([_suite_entry(suite) for suite in lock.suites]),
+        "packages": _lines([_package_entry(package) for package in sorted(lock.packages, key=package_order)]),
+        "python": _json(lock.python),
+        "wheels": _lines([_wheel_entry(wheel) for wheel in sorted(lock.wheels, key=lambda wheel: wheel.name)]),
+    }
+    return "{\n" + ",\n".join(f'  "{key}": {value}' for key, value in entries.items()) + "\n}\n"
+
+
+def _version(lock: Lock) -> int:
+    """Return the least version that has what is in the lock, so that an older Instar reads all that it can bake."""
+    return 2
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _lines(entries: Sequence[Any], indent: str = "    ") -> str:
+    if not entries:
+        return "[]"
+    return "[\n" + ",\n".join(indent + _json(entry) for entry in entries) + f"\n{indent[:-2]}]"
+
+
+def _requested(requested: Requested) -> str:
+    suites = f',\n    "suites": {_json(list(requested.suites))}' if requested.suites else ""
+    return (
+        f'{{\n    "base": {_json(requested.base)},\n    "packages": {_lines(requested.packages, "      ")},\n'
+        f'    "requirements": {_lines(requested.requirements, "      ")}{suites}\n  }}'
+    )
+
+
+def _suite_entry(suite: Suite) -> dict[str, Any]:
+    from datetime import UTC, datetime
+
+    date = datetime.fromtimestamp(suite.date, UTC).isoformat().replace("+00:00", "Z")
+    return {"label": suite.label, "suite": suite.suite, "date": date}
+
+
+def _package_entry(package: Package) -> dict[str, Any]:
+    return {
+        "name": package.name,
+        "version": package.version,
+        "architecture": package.architecture,
+        "size": package.size_bytes,
+        "sha256": package.sha256.hex,
+        "label": package.label,
+        "suite": package.suite,
+        "path": package.path,
+        "step": package.step,
+        **_why_entry(package.why),
+    }
+
+
+def _wheel_entry(wheel: Wheel) -> dict[str, Any]:
+    return {
+        "name": wheel.name,
+        "version": wheel.version,
+        "filename": wheel.filename,
+        "sha256": wheel.sha256.hex,
+        **_why_entry(wheel.why),
+    }
+
+
+def _why_entry(why: str | None) -> dict[str, str]:
+    return {} if why is None else {"why": why}
