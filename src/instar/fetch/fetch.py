@@ -10,7 +10,7 @@ from functools import partial
 
 from instar.fetch.cache import Cache
 from instar.frozen import dataclass
-from instar.model.definition import Definition, Fetch
+from instar.model.definition import BuildStage, Definition, Fetch
 from instar.model.digest import Digest
 from instar.model.lock import Lock, Package, Wheel
 from instar.model.progress import Progress, Report
@@ -33,11 +33,20 @@ class _Batch:
 
 def inputs(lock: Lock, definition: Definition) -> tuple[Digest, ...]:
     """Return the digest of every file that a bake of ``definition`` with ``lock`` may need from the cache."""
-    return (
-        *(package.sha256 for package in lock.packages),
-        *(wheel.sha256 for wheel in lock.wheels),
-        *(Digest.from_hex(file.sha256) for file in definition.image.fetch),
+    return tuple(
+        digest
+        for made, locked in _parts(lock, definition)
+        for digest in (
+            *(package.sha256 for package in locked.packages),
+            *(wheel.sha256 for wheel in locked.wheels),
+            *(Digest.from_hex(file.sha256) for file in made.fetch),
+        )
     )
+
+
+def _parts(lock: Lock, definition: Definition) -> Iterable[tuple[BuildStage, Lock]]:
+    """Return the stages of the build and the image, each with what is locked for it."""
+    return *((made, lock.of(name)) for name, made in definition.build.items()), (definition.image, lock)
 
 
 def fetch_all(lock: Lock, definition: Definition, cache: Cache, report: Report, *, verify: bool = False) -> None:
@@ -54,11 +63,12 @@ def fetch_all(lock: Lock, definition: Definition, cache: Cache, report: Report, 
     missing = {digest for digest in dict.fromkeys(inputs(lock, definition)) if not there(digest)}
     if not missing:
         return
-    batches = [
-        *_package_batches([one for one in lock.packages if one.sha256 in missing], lock, cache),
-        *_wheel_batches([one for one in lock.wheels if one.sha256 in missing], lock, cache),
-        *_file_batches([one for one in definition.image.fetch if Digest.from_hex(one.sha256) in missing], cache),
-    ]
+    batches = list[_Batch]()
+    for made, locked in _parts(lock, definition):
+        batches += _package_batches([one for one in locked.packages if one.sha256 in missing], locked, cache)
+        batches += _wheel_batches([one for one in locked.wheels if one.sha256 in missing], locked, cache)
+        batches += _file_batches([one for one in made.fetch if Digest.from_hex(one.sha256) in missing], cache)
+        missing -= {digest for batch in batches for digest in batch.digests}  # each once, whoever needs it
     _work(batches, cache, report)
 
 

@@ -9,7 +9,7 @@ from instar.frozen import dataclass
 from instar.model.lock import PYTHON
 
 if TYPE_CHECKING:
-    from instar.definition import Loaded
+    from instar.definition.parts import ImagePart
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,8 +36,7 @@ def wanted_packages(packages: Sequence[str], place: Callable[[int], str], python
     return found
 
 
-def wanted_of(loaded: Loaded) -> list[Wanted]:
-    """Return what the definition asks for."""
-    image, place = loaded.definition.image, loaded.places.place_text
-    python_place = place("image", "python") if image.python is not None else None
-    return wanted_packages(image.packages, lambda number: place("image", "packages", number), python_place)
+def wanted_of(part: ImagePart) -> list[Wanted]:
+    """Return what the definition asks for in its image, or in a stage."""
+    python_place = part.place("python") if part.made.python is not None else None
+    return wanted_packages(part.made.packages, lambda number: part.place("packages", number), python_place)

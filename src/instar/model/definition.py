@@ -19,6 +19,7 @@ from instar.model.environment import (
 )  # fmt: skip
 
 NEW_UID: Final = 10001  # of a user that no package makes
+STAGES: Final = "build."  # and a stage's name: where ``files`` are taken out of one
 
 # A key reads as a paragraph: its type, its default, its words.
 # fmt: off
@@ -68,10 +69,10 @@ class Files:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ImageSpec:
-    """What an image is made of."""
+class BuildStage:
+    """What a stage of a build is made of. The image is the last of them, and has more to say."""
 
-    base: str = field(metadata=key("The Debian suite that the image stands on, bootstrapped from locked packages.",
+    base: str = field(metadata=key("The Debian suite that it stands on, bootstrapped from locked packages.",
         "base"))
     packages: tuple[str, ...] = field(default=(), metadata=key("Debian packages: `name`, or `name=version`.", "package",
         unique=True, expected="a list of packages, such as [curl, ca-certificates]"))
@@ -94,6 +95,12 @@ class ImageSpec:
         "What is left out of what packages bring: `docs` (manuals and documents; licences stay), `locales` (other "
         "languages than English, and all encodings but UTF-8).", "part of packages", unique=True,
         expected="a list such as [docs, locales]", added=True))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageSpec(BuildStage):
+    """What an image is made of."""
+
     user: User = field(default=User(), metadata=key("Who the service runs as. Never root.", ("user", User),
         default_about="`app`, which is new and has the numbers 10001"))
 
@@ -296,6 +303,7 @@ class Definition:
     """A service: what its image is made of, how an instance of it runs, and where."""
 
     name: str = field(metadata=key("Name of the service.", "name"))
+    build: Mapping[str, BuildStage] = field(default_factory=dict)
     image: ImageSpec = field(metadata=key("What the image is made of. Changing it makes a new image."))
     service: Service = field(metadata=key("How an instance runs. Changing it makes a new release."))
     registry: str | None = field(default=None, metadata=key(

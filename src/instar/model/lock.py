@@ -5,6 +5,8 @@ No host name is in a lock: a package is named by the label and suite of its arch
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -83,7 +85,10 @@ class Requested:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lock:
-    """``id`` is the project's own, given at its first lock and kept ever after; 32 hexadecimal digits."""
+    """``id`` is the project's own, given at its first lock and kept ever after; 32 hexadecimal digits.
+
+    ``build`` has what is locked for each stage, as a lock of its own without an ``id``; all else is of the image.
+    """
 
     bake_format: int
     architecture: str  # Debian's name: amd64, arm64
@@ -93,6 +98,11 @@ class Lock:
     python: str | None = None  # "3.11" when there are wheels
     wheels: tuple[Wheel, ...] = ()  # sorted by name
     id: str | None = None  # None in a lock from before version 2
+    build: Mapping[str, Lock] = field(default_factory=dict)  # in the definition's order
+
+    def of(self, stage: str | None) -> Lock:
+        """Return what is locked for a stage, or (None) for the image. Raises KeyError for a stage that is not there."""
+        return self if stage is None else self.build[stage]
 
     @property
     def epoch(self) -> int:
