@@ -114,6 +114,10 @@ def _to_pull(workspace: Workspace, loaded: Loaded, word: str, made_on: str | Non
         return None
     try:
         image = workspace.store.image(digest)
+    except BlobDamaged:
+        if loaded.definition.registry is None:
+            raise
+        return Reference(repository=repository(loaded.definition.registry), digest=digest)
     except ImageNotFound as error:
         if loaded.definition.registry is not None:
             return Reference(repository=repository(loaded.definition.registry), digest=digest)
@@ -139,7 +143,7 @@ def _there(workspace: Workspace, what: Reference) -> Transfer | None:
         image = workspace.store.image(what.digest)
     except (ImageNotFound, BlobDamaged):
         return None
-    if not all(workspace.store.holds(layer) for layer in image.layers):
+    if not all(workspace.store.holds_sound(layer.digest, layer.size_bytes) for layer in image.layers):
         return None
     return Transfer(
         repository=what.repository,
