@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from instar.fetch.cache import Cache
 from instar.frozen import dataclass
@@ -16,6 +17,9 @@ from instar.model.lock import Lock, Package, Wheel
 from instar.model.progress import Progress, Report
 from instar.model.sizes import size_text
 from instar.threads import carried
+
+if TYPE_CHECKING:
+    from instar.fetch.sources import Sources
 
 _WORKERS = 3
 _BATCH_FILES = 20
@@ -65,22 +69,32 @@ def fetch_all(lock: Lock, definition: Definition, cache: Cache, report: Report, 
         return
     batches = list[_Batch]()
     for made, locked in _parts(lock, definition):
-        batches += _package_batches([one for one in locked.packages if one.sha256 in missing], locked, cache)
+        batches += _package_batches([one for one in locked.packages if one.sha256 in missing], locked, made, cache)
         batches += _wheel_batches([one for one in locked.wheels if one.sha256 in missing], locked, cache)
         batches += _file_batches([one for one in made.fetch if Digest.from_hex(one.sha256) in missing], cache)
         missing -= {digest for batch in batches for digest in batch.digests}  # each once, whoever needs it
     _work(batches, cache, report)
 
 
-def _package_batches(packages: Sequence[Package], lock: Lock, cache: Cache) -> Iterable[_Batch]:
+def _package_batches(packages: Sequence[Package], lock: Lock, made: BuildStage, cache: Cache) -> Iterable[_Batch]:
     if not packages:
         return
     from instar.fetch.debs import fetch_packages
+
+    for archive in sorted({package.archive for package in packages}, key=str):
+        sources = _sources(archive, lock, made)
+        for batch in _by_size([package for package in packages if package.archive == archive]):
+            yield _Batch(tuple(one.sha256 for one in batch), partial(fetch_packages, batch, sources, cache))
+
+
+def _sources(archive: str | None, lock: Lock, made: BuildStage) -> Sources:
     from instar.fetch.sources import read_sources
 
-    sources = read_sources(lock.requested.base.partition(":")[2], more=lock.requested.suites)
-    for batch in _by_size(packages):
-        yield _Batch(tuple(one.sha256 for one in batch), partial(fetch_packages, batch, sources, cache))
+    if archive is None:
+        return read_sources(lock.requested.base.partition(":")[2], more=lock.requested.suites)
+    from instar.fetch.archives import archive_sources
+
+    return archive_sources(archive, made.archives[archive], b"")
 
 
 def _wheel_batches(wheels: Sequence[Wheel], lock: Lock, cache: Cache) -> Iterable[_Batch]:

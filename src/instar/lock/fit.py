@@ -11,6 +11,7 @@ from instar.definition.author_files import has_author_file
 from instar.definition.parts import ImagePart, parts_of
 from instar.errors import DefinitionError, LockStale, Problem, ResolveError
 from instar.fetch.requirements import Requirement, normal_name, read_requirements
+from instar.lock.archives import archives_of, moved_archives
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
 from instar.lock.wanted import wanted_of
 from instar.model.lock import Lock, Requested
@@ -59,7 +60,13 @@ def requested(part: ImagePart, requirements: Sequence[Requirement]) -> Requested
     """Return what a lock of this part is made for."""
     made = part.made
     lines = tuple(one.written for one in requirements)
-    return Requested(base=made.base, packages=made.packages, requirements=lines, suites=tuple(sorted(made.suites)))
+    return Requested(
+        base=made.base,
+        packages=made.packages,
+        requirements=lines,
+        suites=tuple(sorted(made.suites)),
+        archives=tuple(one.requested for one in archives_of(part)),
+    )
 
 
 def requirements_of(part: ImagePart) -> tuple[Requirement, ...]:
@@ -101,6 +108,8 @@ def _moved_packages(lock: Lock, part: ImagePart) -> Iterator[str]:
     if sorted(made.suites) != sorted(then.suites):
         had, has = ", ".join(then.suites) or "none", ", ".join(made.suites) or "none"
         yield f"{part.place('suites')}: suites were {had} when locked, and are {has}"
+    for place, text in moved_archives(then.archives, archives_of(part)):
+        yield f"{place or part.place('archives')}: {text}"
     locked = {_package_name(text): text for text in then.packages}
     for number, text in enumerate(made.packages):
         before = locked.pop(_package_name(text), None)

@@ -5,13 +5,26 @@ addresses and arguments.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from instar.definition import archive_forms
 from instar.lock.checked import LINE, Wrong, fit, listed, require_keys, require_unique, seconds_of, shown
 from instar.lock.project_id import FORM
+from instar.model import names
 from instar.model.digest import Digest
-from instar.model.lock import ASKED, BAKE_FORMATS, ESSENTIAL, Lock, Package, Requested, Suite, Wheel, package_order
+from instar.model.lock import (
+    ASKED,
+    BAKE_FORMATS,
+    ESSENTIAL,
+    Lock,
+    Package,
+    Requested,
+    RequestedArchive,
+    Suite,
+    Wheel,
+    package_order,
+)
 
 _ADDED: Mapping[int, tuple[str, ...]] = {1: (), 2: ("id",), 3: ("id",)}  # version → its keys besides those of the first
 VERSIONS = tuple(_ADDED)  # those that are read; version 1 has no ``why`` either
@@ -20,6 +33,7 @@ _KEYS = ("instar-lock", "bake-format", "architecture", "requested", "suites", "p
 _PACKAGE_KEYS = ("name", "version", "architecture", "size", "sha256", "label", "suite", "path", "step")
 _PACKAGE_SET = frozenset(_PACKAGE_KEYS)
 _WHEEL_KEYS = ("name", "version", "filename", "sha256")
+_ARCHIVE_KEYS = ("name", "suites", "components", "packages")
 _SUITE_KEYS = ("label", "suite", "date")
 _REQUESTED_KEYS = ("base", "packages", "requirements")
 
@@ -28,6 +42,8 @@ _PACKAGE_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+:~-]*\Z")
 _ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]*\Z")
 _LABEL = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,200}\Z")
 _SUITE = re.compile(r"[a-z0-9][A-Za-z0-9.-]*\Z")
+_SUITE_OF_OTHERS = re.compile(archive_forms.SUITE + r"\Z")
+_NAME = re.compile(names.NAME.pattern + r"\Z")
 _PATH = re.compile(r"(?![./])(?!.*(?:/\.|//))[A-Za-z0-9.+:~_/%,=@-]+\.deb\Z")
 _STEP = re.compile(r"(?:base|packages)\Z")
 _WHEEL_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
@@ -48,18 +64,24 @@ def lock_of(data: Any) -> Lock:
     is_first = data["instar-lock"] == 1
     require_keys(data, _KEYS, "the lock", optional=_ADDED[data["instar-lock"]])
     why = () if is_first else ("why",)
-    packages = listed(data, "packages", lambda entry: _package(entry, why))
+    archive = ("archive",) if data["instar-lock"] >= 3 else ()
+    packages = listed(data, "packages", lambda entry: _package(entry, (*why, *archive)))
     wheels = listed(data, "wheels", lambda entry: _wheel(entry, why))
     require_unique([package.name for package in packages], "package")
     require_unique([wheel.name for wheel in wheels], "wheel")
     python = None if data["python"] is None else fit(data["python"], _PYTHON, "python")
     if wheels and python is None:
         raise Wrong("there are wheels, and 'python' is null")
+    requested = _read_requested(
+        data["requested"], () if is_first else ("suites", "archives") if archive else ("suites",)
+    )
+    suites = listed(data, "suites", lambda entry: _suite(entry, archive))
+    _require_archives([*packages, *suites], requested)
     return Lock(
         bake_format=data["bake-format"],
         architecture=fit(data["architecture"], _ARCHITECTURE, "architecture"),
-        requested=_read_requested(data["requested"], () if is_first else ("suites",)),
-        suites=tuple(listed(data, "suites", _suite)),
+        requested=requested,
+        suites=tuple(suites),
         packages=tuple(sorted(packages, key=package_order)),
         python=python,
         wheels=tuple(sorted(wheels, key=lambda wheel: wheel.name)),
@@ -94,10 +116,11 @@ def _package(entry: Any, why: Collection[str]) -> Package:
         size_bytes=size_bytes,
         sha256=Digest.from_hex(fit(entry["sha256"], _SHA256, "sha256")),
         label=fit(entry["label"], _LABEL, "label"),
-        suite=fit(entry["suite"], _SUITE, "suite"),
+        suite=fit(entry["suite"], _SUITE_OF_OTHERS if "archive" in entry else _SUITE, "suite"),
         path=fit(entry["path"], _PATH, "path"),
         step="base" if fit(entry["step"], _STEP, "step") == "base" else "packages",
         why=fit(entry["why"], _PACKAGE_WHY, "why") if "why" in entry else None,
+        archive=fit(entry["archive"], _NAME, "archive") if "archive" in entry else None,
     )
 
 
@@ -112,17 +135,42 @@ def _wheel(entry: Any, why: Collection[str]) -> Wheel:
     )
 
 
-def _suite(entry: Any) -> Suite:
-    require_keys(entry, _SUITE_KEYS, "suite")
+def _suite(entry: Any, archive: Collection[str]) -> Suite:
+    require_keys(entry, _SUITE_KEYS, "suite", optional=archive)
     date = seconds_of(entry["date"], "date")
-    return Suite(label=fit(entry["label"], _LABEL, "label"), suite=fit(entry["suite"], _SUITE, "suite"), date=date)
+    return Suite(
+        label=fit(entry["label"], _LABEL, "label"),
+        suite=fit(entry["suite"], _SUITE_OF_OTHERS if "archive" in entry else _SUITE, "suite"),
+        date=date,
+        archive=fit(entry["archive"], _NAME, "archive") if "archive" in entry else None,
+    )
 
 
-def _read_requested(entry: Any, suites: Collection[str]) -> Requested:
-    require_keys(entry, _REQUESTED_KEYS, "requested", optional=suites)
+def _requested_archive(entry: Any) -> RequestedArchive:
+    require_keys(entry, _ARCHIVE_KEYS, "archive", optional=("key", "as-of"))
+    return RequestedArchive(
+        name=fit(entry["name"], _NAME, "name"),
+        suites=tuple(listed(entry, "suites", lambda one: fit(one, _SUITE_OF_OTHERS, "suite"))),
+        components=tuple(listed(entry, "components", lambda one: fit(one, LINE, "component"))),
+        packages=tuple(listed(entry, "packages", lambda one: fit(one, LINE, "package"))),
+        key=Digest.from_hex(fit(entry["key"], _SHA256, "key")) if "key" in entry else None,
+        as_of=fit(entry["as-of"], LINE, "as-of") if "as-of" in entry else None,
+    )
+
+
+def _require_archives(entries: Sequence[Package | Suite], requested: Requested) -> None:
+    require_unique([one.name for one in requested.archives], "archive")
+    unknown = {one.archive for one in entries if one.archive} - {one.name for one in requested.archives}
+    if unknown:
+        raise Wrong(f"the archive {shown(min(unknown))} is none that was asked for")
+
+
+def _read_requested(entry: Any, optional: Collection[str]) -> Requested:
+    require_keys(entry, _REQUESTED_KEYS, "requested", optional=optional)
     return Requested(
         base=fit(entry["base"], _BASE, "base"),
         packages=tuple(listed(entry, "packages", lambda one: fit(one, LINE, "package"))),
         requirements=tuple(listed(entry, "requirements", lambda one: fit(one, LINE, "requirement"))),
         suites=tuple(listed(entry, "suites", lambda one: fit(one, _SUITE, "suite")) if "suites" in entry else ()),
+        archives=tuple(listed(entry, "archives", _requested_archive) if "archives" in entry else ()),
     )

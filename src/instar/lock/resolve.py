@@ -14,6 +14,7 @@ from instar.errors import FetchError, LockMissing, ResolveError
 from instar.fetch.cache import Cache
 from instar.fetch.requirements import Requirement, normal_name
 from instar.fetch.target import WheelTarget, version_parts
+from instar.lock.archives import archives_of, require_no_older
 from instar.lock.debian import DebianRelease, resolve_packages
 from instar.lock.fit import host_architecture, requested, requirements_of
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
@@ -51,7 +52,9 @@ def resolve(
     def resolved(part: ImagePart) -> Lock:
         before = previous if part.stage is None or previous is None else previous.build.get(part.stage)
         kept = None if update == "all" else _same_platform(before, part)
-        return _resolve_part(part, kept, freed, cache, report, anew=anew)
+        found = _resolve_part(part, kept, freed, cache, report, anew=anew)
+        require_no_older(before, found.suites, archives_of(part))
+        return found
 
     stages = {part.stage: resolved(part) for part in parts_of(loaded) if part.stage is not None}
     image = resolved(image_of(loaded))
@@ -112,7 +115,9 @@ def _packages(
         report(Progress(stage="lock", text=part.named(f"{made.base} · {len(wanted)} named"), kind="running"))
         versions = {package.name: package.version for package in kept.packages} if kept is not None else {}
         keep = {name: version for name, version in versions.items() if name not in freed}
-        release = DebianRelease(base=made.base, place=part.place("base"), suites=made.suites)
+        release = DebianRelease(
+            base=made.base, place=part.place("base"), suites=made.suites, archives=archives_of(part)
+        )
         suites, packages = resolve_packages(release, wanted, host_architecture(), cache, keep)
         for text in _renamed(kept.suites if kept is not None else (), suites):
             report(Progress(stage="lock", text=text, kind="warning"))
@@ -137,8 +142,11 @@ def _renamed(before: Sequence[Suite], now: Sequence[Suite]) -> Iterator[str]:
 def _asks_the_same(kept: Lock, part: ImagePart, wanted: Sequence[Wanted]) -> bool:
     if sorted(kept.requested.suites) != sorted(part.made.suites):
         return False
+    if kept.requested.archives != tuple(one.requested for one in archives_of(part)):
+        return False
     before = wanted_packages(kept.requested.packages, lambda number: "", "" if kept.python is not None else None)
-    return {one.text for one in before} == {one.text for one in wanted}
+    named = {one.name for one in wanted if one.archive}
+    return {one.text for one in before if one.name not in named} == {one.text for one in wanted if not one.archive}
 
 
 def _explained(kept: tuple[Entry, ...], solve: Callable[[], tuple[Entry, ...]]) -> tuple[Entry, ...]:

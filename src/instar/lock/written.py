@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from instar.model.lock import Lock, Package, Requested, Suite, Wheel, package_order
+from instar.model.lock import Lock, Package, Requested, RequestedArchive, Suite, Wheel, package_order
 
 
 def dump(lock: Lock) -> str:
@@ -27,7 +27,7 @@ def dump(lock: Lock) -> str:
 
 def _version(lock: Lock) -> int:
     """Return the least version that has what is in the lock, so that an older Instar reads all that it can bake."""
-    return 2
+    return 3 if lock.requested.archives else 2
 
 
 def _json(value: Any) -> str:
@@ -42,17 +42,30 @@ def _lines(entries: Sequence[Any], indent: str = "    ") -> str:
 
 def _requested(requested: Requested) -> str:
     suites = f',\n    "suites": {_json(list(requested.suites))}' if requested.suites else ""
+    entries = [_archive_entry(archive) for archive in requested.archives]
+    archives = f',\n    "archives": {_lines(entries, "      ")}' if entries else ""
     return (
         f'{{\n    "base": {_json(requested.base)},\n    "packages": {_lines(requested.packages, "      ")},\n'
-        f'    "requirements": {_lines(requested.requirements, "      ")}{suites}\n  }}'
+        f'    "requirements": {_lines(requested.requirements, "      ")}{suites}{archives}\n  }}'
     )
+
+
+def _archive_entry(archive: RequestedArchive) -> dict[str, Any]:
+    return {
+        "name": archive.name,
+        "suites": archive.suites,
+        "components": archive.components,
+        "packages": archive.packages,
+        **({} if archive.key is None else {"key": archive.key.hex}),
+        **({} if archive.as_of is None else {"as-of": archive.as_of}),
+    }
 
 
 def _suite_entry(suite: Suite) -> dict[str, Any]:
     from datetime import UTC, datetime
 
     date = datetime.fromtimestamp(suite.date, UTC).isoformat().replace("+00:00", "Z")
-    return {"label": suite.label, "suite": suite.suite, "date": date}
+    return {"label": suite.label, "suite": suite.suite, "date": date, **_archive(suite.archive)}
 
 
 def _package_entry(package: Package) -> dict[str, Any]:
@@ -66,6 +79,7 @@ def _package_entry(package: Package) -> dict[str, Any]:
         "suite": package.suite,
         "path": package.path,
         "step": package.step,
+        **_archive(package.archive),
         **_why_entry(package.why),
     }
 
@@ -78,6 +92,10 @@ def _wheel_entry(wheel: Wheel) -> dict[str, Any]:
         "sha256": wheel.sha256.hex,
         **_why_entry(wheel.why),
     }
+
+
+def _archive(name: str | None) -> dict[str, str]:
+    return {} if name is None else {"archive": name}
 
 
 def _why_entry(why: str | None) -> dict[str, str]:

@@ -69,16 +69,42 @@ class Files:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Archive:
+    """An apt repository of somebody else's, in the terms of deb822. Without ``uris`` it is one of the machine's own."""
+
+    suites: tuple[str, ...] = field(metadata=key("Its suites, or a path that ends in `/` where it has none.",
+        "suite of an archive", or_one=True, expected="a suite such as 'stable', or a list of them"))
+    packages: tuple[str, ...] = field(metadata=key(
+        "What is installed from it, and from nowhere else. What these need comes from `base`, unless only this archive "
+        "has it.", "package", minimum=1, unique=True, expected="a list of packages, such as [nodejs]"))
+    uris: tuple[str, ...] = field(default=(), metadata=key(
+        "Where it is: by https, and without a password, which only this machine's apt knows (`/etc/apt/auth.conf.d`).",
+        "address of an archive", or_one=True, expected="an address such as 'https://deb.example.org/debian'",
+        default_about="this machine's own apt sources of these suites"))
+    components: tuple[str, ...] = field(default=(), metadata=key("Its components.", "component", or_one=True,
+        expected="a component such as 'main', or a list of them", default_about="`main`"))
+    signed_by: str | None = field(default=None, metadata=key(
+        "A file with the keys that it is signed by, ASCII-armoured or binary: these and no others.", "author's path",
+        default_about="the keys of the machine's own sources"))
+    as_of: str | None = field(default=None, metadata=key(
+        "Of a snapshot: the day that it is of. Then it may have expired since, and may not be newer.", "day"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BuildStage:
     """What a stage of a build is made of. The image is the last of them, and has more to say."""
 
     base: str = field(metadata=key("The Debian suite that it stands on, bootstrapped from locked packages.",
         "base"))
-    packages: tuple[str, ...] = field(default=(), metadata=key("Debian packages: `name`, or `name=version`.", "package",
-        unique=True, expected="a list of packages, such as [curl, ca-certificates]"))
+    packages: tuple[str, ...] = field(default=(), metadata=key(
+        "Debian packages: `name`, `name=version`, or `name=1.2*` for the newest of these.", "package", unique=True,
+        expected="a list of packages, such as [curl, ca-certificates]"))
     suites: tuple[str, ...] = field(default=(), metadata=key(
         "Suites that packages may come from besides those of `base`: as this machine's apt sources call them.", "suite",
         unique=True, expected="a list of suites, such as [bookworm-backports]", added=True))
+    archives: Mapping[str, Archive] = field(default_factory=dict, metadata=key(
+        "Archives of others, each by a name of yours, that some packages come from.", names="name", added=True,
+        expected="a section with one section for each archive, such as 'nodesource: {…}'"))
     python: str | None = field(default=None, metadata=key(
         "A requirements file; what it names is installed from locked wheels into `/opt/venv`, which is first on PATH.",
         "author's path"))

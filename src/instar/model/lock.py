@@ -37,11 +37,15 @@ def parent(why: Why) -> str | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Suite:
-    """One suite of an archive, as its Release file was when the lock was made. ``date`` is Unix seconds."""
+    """One suite of an archive, as its Release file was when the lock was made. ``date`` is Unix seconds.
+
+    ``archive``: the definition's name of it, None of those that the base is from.
+    """
 
     label: str
     suite: str
     date: int
+    archive: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +62,7 @@ class Package:
     path: str
     step: Literal["base", "packages"]
     why: Why | None = None  # None in a lock from before version 2
+    archive: str | None = None  # the definition's name of it, None of those that the base is from
 
 
 def package_order(package: Package) -> tuple[str, str]:
@@ -74,6 +79,18 @@ class Wheel:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RequestedArchive:
+    """An archive of others, as the definition asked for it. ``key`` is the SHA-256 of the file that it is signed by."""
+
+    name: str
+    suites: tuple[str, ...]
+    packages: tuple[str, ...]
+    components: tuple[str, ...] = ()
+    key: Digest | None = None  # None: of this machine's own sources
+    as_of: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Requested:
     """What the lock was made for: compared with the definition, so that a stale lock names the line that moved."""
 
@@ -81,6 +98,7 @@ class Requested:
     packages: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()  # the lines of the requirements file that mean something, in order
     suites: tuple[str, ...] = ()  # besides those of the base
+    archives: tuple[RequestedArchive, ...] = ()  # sorted by name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
