@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from instar.cancellation import Cancellation
@@ -39,17 +37,6 @@ def made(store: Store, tmp_path: Path, *contents: bytes) -> Image:
 def noise(size_bytes: int) -> bytes:
     """Return bytes that no compression makes fewer."""
     return os.urandom(size_bytes)
-
-
-@contextlib.contextmanager
-def small_disk(place: Path, size: str) -> Iterator[Path]:
-    """Give a file system of that size, in memory, which is gone afterwards."""
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", place], check=True)  # a ledger may be open there
 
 
 class Door:

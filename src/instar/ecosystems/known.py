@@ -1,0 +1,10 @@
+"""The ecosystems that there are."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from instar.ecosystems.npm import NPM
+from instar.ecosystems.protocol import Ecosystem
+
+ECOSYSTEMS: Final[tuple[Ecosystem, ...]] = (NPM,)
