@@ -4,7 +4,8 @@
 
 Half of what can go wrong while traffic moves shows on connections that stay open, the other half on new ones: so
 ``--closing`` of the ``--connections`` are opened anew for every request. A request fails when it is refused, cut,
-late, or answered outside of 200–399; nothing is tried twice. Ends after ``--seconds``, or earlier at SIGTERM or
+late, or answered outside of 200–399; nothing is tried twice. With ``https`` the certificate has to be one for
+``--name`` that ``--ca`` vouches for. Ends after ``--seconds``, or earlier at SIGTERM or
 SIGINT, and prints one JSON object:
 
     {"requests", "served", "failed", "reasons": {"503": 2}, "first_failures": [{"at_s", "reason"}], "seconds",
@@ -22,6 +23,7 @@ import contextlib
 import ipaddress
 import json
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -55,10 +57,12 @@ class Plan:
     rate: float  # requests a second in all; 0: as fast as it is answered
     timeout_s: float
     tally: str | None
+    name: str | None  # what the server is called, where that is not its address
+    tls: ssl.SSLContext | None
 
     def request(self, *, close: bool) -> bytes:
         end = "close" if close else "keep-alive"
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = self.name or (f"[{self.host}]" if ":" in self.host else self.host)
         return f"GET {self.path} HTTP/1.1\r\nHost: {host}:{self.port}\r\nConnection: {end}\r\n\r\n".encode()
 
 
@@ -156,7 +160,10 @@ class Client:
 
     async def _exchange(self) -> str | None:
         reader, writer = self._streams = self._streams or await asyncio.open_connection(
-            self._plan.host, self._plan.port
+            self._plan.host,
+            self._plan.port,
+            ssl=self._plan.tls,
+            server_hostname=self._plan.name if self._plan.tls else None,
         )
         writer.write(self._request)
         head = await self._read_head(reader)
@@ -282,7 +289,9 @@ def running(url: str, *options: str) -> Iterator[Running]:
 
 def parse(arguments: list[str]) -> Plan:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("url", help="http://127.0.0.1:PORT/PATH")
+    parser.add_argument("url", help="http://127.0.0.1:PORT/PATH, or https")
+    parser.add_argument("--name", help="what the server is called, in Host and in the TLS handshake")
+    parser.add_argument("--ca", metavar="FILE", help="who vouches for its certificate (default: the machine's)")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--closing", type=int, help="how many of them close after each request (default: half)")
@@ -291,8 +300,8 @@ def parse(arguments: list[str]) -> Plan:
     parser.add_argument("--tally", metavar="HEADER", help="count the values of this response header")
     options = parser.parse_args(arguments)
     parts = urlsplit(options.url)
-    if parts.scheme != "http" or not loopback(parts.hostname or "") or parts.port is None:
-        parser.error("the URL must be http://, a loopback address and a port")
+    if parts.scheme not in ("http", "https") or not loopback(parts.hostname or "") or parts.port is None:
+        parser.error("the URL must be http:// or https://, a loopback address and a port")
     if not (0 < options.seconds <= LONGEST_S and 0 < options.connections <= MOST_CONNECTIONS):
         parser.error(f"at most {LONGEST_S} seconds and {MOST_CONNECTIONS} connections")
     return Plan(
@@ -305,6 +314,8 @@ def parse(arguments: list[str]) -> Plan:
         rate=options.rate,
         timeout_s=options.timeout,
         tally=options.tally.lower() if options.tally else None,
+        name=options.name,
+        tls=ssl.create_default_context(cafile=options.ca) if parts.scheme == "https" else None,
     )
 
 

@@ -148,6 +148,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self._answer(self._put)
 
+    def do_DELETE(self) -> None:
+        self._answer(self._delete)
+
     def body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
@@ -163,7 +166,7 @@ class Handler(BaseHTTPRequestHandler):
         kind, _, name = urlsplit(self.path).path.rpartition("/")
         if kind.endswith("/manifests") and name in self.registry.manifests:
             data = self.registry.manifests[name]
-            self.reply(200, data, Content_Type=json.loads(data)["mediaType"], Docker_Content_Digest=name)
+            self.reply(200, data, Content_Type=json.loads(data)["mediaType"], Docker_Content_Digest=digest_of(data))
         elif kind.endswith("/blobs") and name in self.registry.blobs:
             data = self.registry.blobs[name]
             if self.command == "HEAD":
@@ -175,8 +178,23 @@ class Handler(BaseHTTPRequestHandler):
         elif kind.endswith("/uploads") and name in self.registry.uploads:
             came = len(self.registry.uploads[name])
             self.reply(204, Range=f"0-{max(came - 1, 0)}", Location=self.path, Content_Length="")
+        elif kind.endswith("/tags") and name == "list":
+            self._list()
         else:
             self.reply(404, b'{"errors": [{"code": "BLOB_UNKNOWN", "message": "secret-words"}]}')
+
+    def _list(self) -> None:
+        """In pages of two, as a registry may that is asked for more."""
+        last = parse_qs(urlsplit(self.path).query).get("last", [""])[0]
+        tags = sorted(name for name in self.registry.manifests if ":" not in name and name > last)
+        path = urlsplit(self.path).path
+        more = {"Link": f'<{path}?n=2&last={tags[1]}>; rel="next"'} if len(tags) > 2 else {}
+        self.reply(200, json.dumps({"name": "x", "tags": tags[:2]}).encode(), **more)
+
+    def _delete(self) -> None:
+        name = self.path.rpartition("/")[2]
+        there = self.registry.manifests.pop(name, None)
+        self.reply(202 if there is not None else 404)
 
     def _begin_upload(self) -> None:
         name = f"upload-{next(self.registry.numbers)}"

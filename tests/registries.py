@@ -20,9 +20,16 @@ _START_S = 60.0
 
 class RealRegistry:
     """One in ``folder``, with its blobs below it. ``user``: only who says that password (bcrypt, by Python's own
-    libraries there is none: htpasswd's file is given). ``tls``: a pair of PEM files."""
+    libraries there is none: htpasswd's file is given). ``tls``: a pair of PEM files. ``deletes``: as it is asked."""
 
-    def __init__(self, folder: Path, *, htpasswd: str | None = None, tls: tuple[Path, Path] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        htpasswd: str | None = None,
+        tls: tuple[Path, Path] | None = None,
+        deletes: bool = True,
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         self.host = f"127.0.0.1:{self.port}"
@@ -34,7 +41,7 @@ class RealRegistry:
             "log": {"accesslog": {"disabled": True}, "level": "warn"},
             "storage": {
                 "filesystem": {"rootdirectory": str(folder / "data")},
-                "delete": {"enabled": True},
+                "delete": {"enabled": deletes},
                 "maintenance": {"uploadpurging": {"enabled": False}},
             },
             "http": {"addr": self.host},

@@ -79,22 +79,28 @@ class MachineWorkspace:
             hint=f"{back}; or, to begin anew, stop what runs and remove '{self.state.id_file}'",
         )
 
+    def look_at_ledger(self) -> int | None:
+        """Return the number of the ledger's schema, None where there is none yet; change nothing. Raises what a command
+        would get that wants it."""
+        from instar.ledger import look
+
+        if os.geteuid() == 0 and (self.state.id_file.exists() or self.state.ledger.exists()):
+            _require_roots(self.state.root)
+        if self._shared_ledger is not None:
+            return look(self._shared_ledger)
+        self._require_not_lost()
+        return look(self.state.ledger) if self.state.ledger.exists() else None
+
     def _ledger_component(self) -> Component:
         """Return the ledger as ``doctor`` lists it: one that a command would not get is missing."""
-        from instar.ledger import look
         from instar.model.component import Component
 
         listed = functools.partial(Component, name="ledger", purpose="holds what is decided and done")
         try:
-            if os.geteuid() == 0 and (self.state.id_file.exists() or self.state.ledger.exists()):
-                _require_roots(self.state.root)
-            if self._shared_ledger is None:
-                self._require_not_lost()
-                if not self.state.ledger.exists():
-                    return listed(found="none yet", get="")
-            return listed(found=f"schema {look(self._shared_ledger or self.state.ledger)}", get="")
+            found = self.look_at_ledger()
         except InstarError as error:
             return listed(found=None, get=": ".join(filter(None, (error.message, error.hint))))
+        return listed(found="none yet" if found is None else f"schema {found}", get="")
 
     def _require_nobody_on_an_older_one(self) -> None:
         """Before the ledger gets the schema of this version: a command of the version before would be refused by it in

@@ -15,6 +15,8 @@ from email.utils import formatdate
 from functools import partial
 from pathlib import Path
 
+from signing import Signer
+
 from instar.lock.fit import host_architecture
 
 
@@ -58,6 +60,8 @@ class LocalArchive:
     label: str = "Test"
     codename: str | None = None  # another one than each suite's name
     more: tuple[str, ...] = ()  # suites besides
+    signer: Signer | None = None
+    extra: str = ""  # lines of the Release files
 
     def add(self, name: str, version: str, *, suite: str = "bookworm", content: bytes = b"", **fields: str) -> None:
         path = f"pool/{name}_{version.replace(':', '%3a')}.deb"
@@ -94,10 +98,14 @@ class LocalArchive:
                 f"Label: {self.label}{' Security' if suite.endswith('security') else ''}\n"
                 f"Origin: {self.label}\nSuite: old\nCodename: {self.codename or suite}\n"
                 f"Date: {formatdate(date, usegmt=True)}\nArchitectures: {host_architecture()}\nComponents: main\n"
+                f"{self.extra}"
                 f"SHA256:\n {hashlib.sha256(index).hexdigest()} {len(index)} {place}\n"
             )
+            if self.signer is not None:
+                self.signer.sign(release)
             self.edition += 1  # servers tell editions apart by whole seconds, and tests are faster
-            os.utime(release, (1_700_000_000 + self.edition,) * 2)
+            for file in release.parent.glob("*Release"):
+                os.utime(file, (1_700_000_000 + self.edition,) * 2)
 
     def sources(self, file: Path) -> Path:
         suites = ("bookworm", "bookworm-security", *self.more)

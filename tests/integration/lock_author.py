@@ -22,11 +22,14 @@ class Author:
     folder: Path
     archive: LocalArchive
 
-    def write(self, *packages: str, base: str = "debian:bookworm", python: str = "", suites: str = "") -> None:
+    def write(
+        self, *packages: str, base: str = "debian:bookworm", python: str = "", suites: str = "", archives: str = ""
+    ) -> None:
         (self.folder / "instar.yaml").write_text(
             f"name: web\nimage:\n  base: {base}\n  packages: [{', '.join(packages)}]\n"
             + ("  python: requirements.txt\n" if python else "")
             + (f"  suites: [{suites}]\n" if suites else "")
+            + (f"  archives:\n    {archives}\n" if archives else "")
             + 'service: {command: [sleep, "1"]}\nenvironments: {dev: {}}\n'
         )
         if python:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from instar.cancellation import Cancellation
@@ -37,6 +39,17 @@ def made(store: Store, tmp_path: Path, *contents: bytes) -> Image:
 def noise(size_bytes: int) -> bytes:
     """Return bytes that no compression makes fewer."""
     return os.urandom(size_bytes)
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, size: str) -> Iterator[Path]:
+    """Give a file system of that size, in memory, which is gone afterwards."""
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)  # a ledger may be open there
 
 
 class Door:

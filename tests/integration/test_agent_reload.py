@@ -6,13 +6,17 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from free_ports import free_port
 
 PATIENCE_S = 60
 
@@ -73,3 +77,20 @@ def test_it_takes_what_the_file_says_then_and_not_one_with_an_error(agent: RealA
     agent.process.send_signal(signal.SIGTERM)
     agent.wait_for("instances keep running")
     assert agent.process.wait(PATIENCE_S) == 0
+
+
+def test_one_that_is_told_all_the_time_ends_by_none_of_it(agent: RealAgent, capfd: pytest.CaptureFixture[str]) -> None:
+    """Also before the one that was started again has come so far that it takes the signal, and while it says so."""
+    port = free_port()
+    agent.wait_for("looks after")
+    agent.reload(f"agent: {{metrics: '127.0.0.1:{port}'}}\n")
+    agent.wait_for("the machine's own file is read again")
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        agent.process.send_signal(signal.SIGHUP)
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S):
+            pass  # somebody listens there all the time
+        assert agent.process.poll() is None
+    agent.process.send_signal(signal.SIGTERM)
+    assert agent.process.wait(PATIENCE_S) in (0, 130), "130: before it had begun anew"
+    assert "Traceback" not in capfd.readouterr().err

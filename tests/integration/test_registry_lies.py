@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from registry_kit import HASTY, Door, at, of_blobs, parts
+from registry_kit import HASTY, Door, at, of_blobs, parts, small_disk
 
 from instar.errors import Cancelled, FetchError, HashMismatch, ImageNotFound, SourceUnreachable, StoreError
 from instar.model.digest import Digest
@@ -358,14 +357,15 @@ def test_who_waits_for_a_silent_registry_can_be_interrupted(
 
 
 def test_a_full_disk_is_said_and_gets_its_room_back(registry: LyingRegistry, image: Image, tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", small], check=True)
-    try:
+    with small_disk(tmp_path / "small", "8m") as small:
         other = Store(small / "store")
+
+        def filling(handler: Handler, digest: str, data: bytes) -> None:
+            (small / "of somebody else").write_bytes(bytes(7 << 20))
+            handler.reply(200, data)
+
+        registry.lie = of_blobs(filling)
         with pytest.raises(StoreError, match="is full"):
             Door().registries.pull(other, at(registry.host, image))
         require_nothing(other)
         assert image.layers[1].digest.hex not in parts(other)
-    finally:
-        subprocess.run(["umount", small], check=True)

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from registry_kit import Door, at, made, noise, parts
+from registry_kit import Door, at, made, noise, parts, small_disk
 
 from instar.certificates.own_authority import OwnAuthority
-from instar.errors import BlobDamaged, FetchError, ImageNotFound
+from instar.errors import BlobDamaged, FetchError, ImageNotFound, StoreError
 from instar.model.machine import RegistrySettings
 from instar.model.reference import Repository
 from instar.registry.push import Push
@@ -152,9 +152,46 @@ def test_a_registry_with_a_certificate_of_ones_own(tmp_path: Path, store: Store,
         for settings in (RegistrySettings(ca=str(files["other.pem"])), RegistrySettings(http=False)):
             with pytest.raises(FetchError) as caught:
                 Door({host: settings}).registries.pull(Store(tmp_path / "none"), what)
-            assert caught.value.message.startswith(f"cannot trust '{host}'")
+            assert caught.value.message.startswith(f"cannot trust '{host}': ")
+            assert "certificate" in caught.value.message  # what is wrong with it, as TLS says
             assert caught.value.retry_after_s is None
             assert "registries" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("kind", ["manifest", "config", "layer"])
+def test_a_pull_mends_what_is_damaged_here(
+    kind: str, registry: RealRegistry, store: Store, other: Store, tmp_path: Path
+) -> None:
+    image = made(store, tmp_path, b"base", noise(1 << 20))
+    what = at(registry.host, image)
+    Door().registries.push(store, image.digest, what.repository)
+    Door().registries.pull(other, what)
+    digest = {"manifest": image.digest, "config": image.config_digest, "layer": image.layers[1].digest}[kind]
+    path = other.path(digest)
+    path.chmod(0o600)
+    with path.open("r+b") as file:  # of the same length
+        file.seek(20)
+        file.write(b"\xff\xfe")
+    with pytest.raises(BlobDamaged):
+        other.verify(digest)
+    done = Door().registries.pull(other, what)
+    assert done.moved == (0 if kind == "manifest" else 1)
+    assert other.image(image.digest) == image
+    for one in (image.digest, image.config_digest, *(layer.digest for layer in image.layers)):
+        other.verify(one)
+    assert not parts(other)
+
+
+def test_what_has_no_room_is_not_begun(registry: RealRegistry, store: Store, tmp_path: Path) -> None:
+    image = made(store, tmp_path, noise(4 << 20))
+    what = at(registry.host, image)
+    Door().registries.push(store, image.digest, what.repository)
+    with small_disk(tmp_path / "small", "3m") as small:
+        other = Store(small / "store")
+        with pytest.raises(StoreError, match=r"are to come, and the file system at '.*/small' has room for") as caught:
+            Door().registries.pull(other, what)
+        assert "free space there" in str(caught.value.hint)
+        assert not parts(other) and not other.digests()
 
 
 def test_tls_asked_of_who_has_none(registry: RealRegistry, store: Store, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from instar.bake.root import Written
 from instar.bake.wheel import Layout, install
 from instar.definition import parse
 from instar.errors import InstarError
-from instar.fetch import apt, debs, python, wheels
+from instar.fetch import apt, apt_errors, debs, python, wheels
 from instar.fetch.index import parse_index
 from instar.fetch.requirements import Requirement, normal_name, read_requirements
 from instar.fetch.sources import Sources, read_sources
@@ -270,12 +270,12 @@ READERS = [
     Reader(name="sources: empty lines", read=sources(".sources"), text=repeated(" \n", "Types: deb\n", "x")),
     Reader(name="sources: spaces", read=sources(".sources"), text=repeated(" ", "Types: deb\n", "x")),
     Reader(name="sources: which kind", read=sources(""), text=repeated("\n ")),
-    Reader(name="apt: no way", read=apt._explanation, text=repeated("E: x\n", "unmet dependencies\n")),
-    Reader(name="apt: failures", read=lambda text: apt._update_error(text, NO_SOURCES),
+    Reader(name="apt: no way", read=apt_errors.explanation, text=repeated("E: x\n", "unmet dependencies\n")),
+    Reader(name="apt: failures", read=lambda text: apt_errors.update_error(text, NO_SOURCES),
            text=repeated("Failed to fetch ", "", "x")),
-    Reader(name="apt: spaces", read=lambda text: apt._update_error(text, NO_SOURCES),
+    Reader(name="apt: spaces", read=lambda text: apt_errors.update_error(text, NO_SOURCES),
            text=repeated(" ", "Failed to fetch x", "")),
-    Reader(name="apt: a date", read=from_file(lambda path: apt._release_date(path.with_name("no"))),
+    Reader(name="apt: a date", read=from_file(lambda path: apt._release(path.with_name("no"))),
            text=repeated("Date:\n")),
     Reader(name="apt: downloads", read=debs._causes, text=repeated("E: Failed to fetch x mismatch\n")),
     Reader(name="apt: hashes", read=debs._causes,

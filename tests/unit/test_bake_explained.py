@@ -12,6 +12,7 @@ from test_bake_steps import lock, package
 from instar.bake.explained import explain, remember
 from instar.bake.steps import Step, plan_steps
 from instar.definition import parse
+from instar.definition.parts import image_of
 from instar.model.lock import Lock
 
 DEFINITION = """
@@ -38,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def planned(folder: Path, text: str = DEFINITION, locked: Lock | None = None) -> tuple[Step, ...]:
-    return plan_steps(parse(text, str(folder / "instar.yaml")), locked or lock(wheels=(), python=None))
+    return plan_steps(image_of(parse(text, str(folder / "instar.yaml"))), locked or lock(wheels=(), python=None))
 
 
 def why(folder: Path, text: str = DEFINITION, locked: Lock | None = None, known: int = 0) -> dict[str, str]:

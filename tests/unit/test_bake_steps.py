@@ -11,6 +11,7 @@ import pytest
 from instar.bake import steps
 from instar.bake.steps import plan_steps
 from instar.definition import Loaded, parse
+from instar.definition.parts import image_of
 from instar.errors import BakeError, StepFailed
 from instar.model.digest import Digest
 from instar.model.lock import Lock, Package, Requested, Suite, Wheel
@@ -60,7 +61,7 @@ def load(folder: Path, change: Callable[[str], str] = lambda text: text) -> Load
 
 
 def keys(folder: Path, change: Callable[[str], str] = lambda text: text, locked: Lock | None = None) -> dict[str, str]:
-    return {step.name: step.key for step in plan_steps(load(folder, change), locked or lock())}
+    return {step.name: step.key for step in plan_steps(image_of(load(folder, change)), locked or lock())}
 
 
 def first_changed(before: dict[str, str], after: dict[str, str]) -> str | None:
@@ -71,7 +72,7 @@ def test_steps_stand_in_their_order_and_empty_ones_are_left_out(folder: Path) ->
     assert list(keys(folder)) == ALL
     bare = "name: x\nimage: {base: debian:bookworm}\nservice: {command: [x]}\nenvironments: {dev: {}}\n"
     found = plan_steps(
-        parse(bare, str(folder / "x.yaml")), lock(packages=(package("dash", "base"),), wheels=(), python=None)
+        image_of(parse(bare, str(folder / "x.yaml"))), lock(packages=(package("dash", "base"),), wheels=(), python=None)
     )
     assert [step.name for step in found] == ["base", "user"]
 
@@ -146,18 +147,18 @@ def test_another_version_of_a_steps_code_runs_it_again(folder: Path, monkeypatch
 
 def test_another_bake_format_is_refused(folder: Path) -> None:
     with pytest.raises(BakeError, match="cannot bake format 3: this Instar bakes 1 and 2"):
-        plan_steps(load(folder), lock(bake_format=3))
+        plan_steps(image_of(load(folder)), lock(bake_format=3))
 
 
 def test_what_cannot_be_copied_points_at_its_line(folder: Path) -> None:
     with pytest.raises(StepFailed, match="cannot bake 'files': 'gone' is missing") as caught:
-        plan_steps(load(folder, lambda text: text.replace("from: app", "from: gone")), lock())
+        plan_steps(image_of(load(folder, lambda text: text.replace("from: app", "from: gone"))), lock())
     assert caught.value.place == f"{folder}/instar.yaml:8:11"
 
 
 def copied(folder: Path, change: Callable[[str], str] = lambda text: text) -> list[str]:
     """Return what the step of the files copies, by its place in the image."""
-    (step,) = (step for step in plan_steps(load(folder, change), lock(bake_format=2)) if step.kind == "files")
+    (step,) = (step for step in plan_steps(image_of(load(folder, change)), lock(bake_format=2)) if step.kind == "files")
     return sorted(f"{copy.to}/{one.path}" for copy in step.copies for one in copy.found)
 
 
@@ -192,7 +193,7 @@ def test_what_is_stripped_changes_the_steps_that_install_packages_and_those_afte
 
 
 def plan_keys(loaded: Loaded) -> list[str]:
-    return [step.key for step in plan_steps(loaded, lock())]
+    return [step.key for step in plan_steps(image_of(loaded), lock())]
 
 
 def test_without_such_a_file_every_key_is_what_it_was(folder: Path) -> None:

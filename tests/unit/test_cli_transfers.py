@@ -29,8 +29,13 @@ DEFINITION = "name: web\nimage: {base: debian:bookworm}\nservice: {command: [ser
         (["push", "web", "team/web"], "it begins with the registry's host"),
         (["push", "web", "registry.example/web:-x"], "can be no tag"),
         (["push", "web", f"registry.example/web@{DIGEST}"], "after the host stand words"),
-        (["push", "web"], "write where to push it"),
+        (["push", "web"], "write which repository: IMAGE HOST/PATH, or"),
         (["import", "none.tar"], "does not exist"),
+        (["gc", "--registry"], "write which repository: --registry HOST/PATH"),
+        (["gc", "--registry", "team/web"], "it begins with the registry's host"),
+        (["gc", "--registry", "registry.example/web", "--all"], "goes with nothing else"),
+        (["gc", "--registry", "registry.example/web", "--dry-run", "--yes"], "goes with nothing else"),
+        (["gc", "--yes"], "--yes is for --registry"),
     ],
 )
 def test_words_that_mean_nothing(words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

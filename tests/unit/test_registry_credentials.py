@@ -58,6 +58,13 @@ def test_which_entry_is_a_registrys(tmp_path: Path, key: str, known: bool) -> No
     assert user(written(tmp_path, {"auths": {key: entry("ann")}})) == ("ann" if known else None)
 
 
+@pytest.mark.parametrize("key", ["https://index.docker.io/v1/", "docker.io", "docker.io/library/shop"])
+def test_dockers_own_registry_goes_by_the_name_that_docker_login_writes(tmp_path: Path, key: str) -> None:
+    environ = written(tmp_path, {"auths": {key: entry("ann")}})
+    assert user(environ, Repository(host="docker.io", path="library/shop")) == "ann"
+    assert user(environ, Repository(host="index.docker.io.example", path="shop")) is None
+
+
 def test_the_longest_name_wins(tmp_path: Path) -> None:
     auths = {
         "registry.example:5000": entry("all"),
@@ -151,6 +158,18 @@ def test_the_helper_for_all_goes_after_what_the_file_has(helper: Path, tmp_path:
     assert user(environ) == "ann"
     found = find_credentials(Repository(host="b.example", path="x"), environ)
     assert found == Credentials(user="", password="", identity_token="identity")
+
+
+def test_a_helper_is_asked_for_dockers_own_registry_by_each_of_its_names(helper: Path, tmp_path: Path) -> None:
+    saying(helper, f"cat {helper}.asked >> {helper}.all; echo >> {helper}.all; echo credentials not found", 1)
+    shop = Repository(host="docker.io", path="library/shop")
+    assert user(written(tmp_path, {"credsStore": "test"}), shop) is None
+    names = ["https://index.docker.io/v1/", "index.docker.io", "docker.io"]
+    assert Path(f"{helper}.all").read_text().split() == names
+    saying(helper, """echo '{"Username": "ann", "Secret": "word"}'""")
+    for name in names:
+        assert user(written(tmp_path, {"credHelpers": {name: "test"}}), shop) == "ann"
+        assert Path(f"{helper}.asked").read_text() == name
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,32 @@ def test_names_that_are_none(text: str) -> None:
         reference(f"{text}@{DIGEST}")
 
 
+def test_dockers_own_registry_has_several_names_and_one_word_is_in_its_library() -> None:
+    for text, name in (
+        ("docker.io/shop", "docker.io/library/shop"),
+        ("index.docker.io/team/shop", "docker.io/team/shop"),
+        ("registry-1.docker.io/library/shop", "docker.io/library/shop"),
+        ("docker.io.example/shop", "docker.io.example/shop"),
+    ):
+        assert str(repository(text)) == name
+    for text, name in (("shop", "docker.io/library/shop"), ("team/shop", "docker.io/team/shop")):
+        with pytest.raises(ValueError, match=f"what Docker alone calls so is '{name}'"):
+            reference(f"{text}@{DIGEST}")
+
+
+def test_dockers_own_registry_is_asked_where_it_answers() -> None:
+    mirrored = {"Docker.io": RegistrySettings(mirrors=("mirror.example",), ca="/ca.pem")}
+    for settings in ({}, mirrored):
+        transport = Transport(settings, Patience(), {})
+        assert transport.root("docker.io") == "https://registry-1.docker.io"
+        assert transport.settings("docker.io").tokens == "auth.docker.io"
+    assert transport.settings("registry-1.docker.io") == transport.settings("docker.io")
+    assert (transport.settings("docker.io").ca, transport.settings("docker.io").mirrors) == (
+        "/ca.pem",
+        ("mirror.example",),
+    )
+
+
 @pytest.mark.parametrize("digest", ["sha256:" + "A" * 64, "sha256:" + "a" * 63, "sha512:" + "a" * 128, "md5:1", ""])
 def test_digests_that_are_none(digest: str) -> None:
     with pytest.raises(ValueError, match="digest"):

@@ -12,7 +12,7 @@ import pytest
 
 from instar.errors import HostError
 from instar.telemetry import server as room
-from instar.telemetry.server import MetricsServer
+from instar.telemetry.server import MetricsServer, listen_at
 
 
 @contextlib.contextmanager
@@ -23,7 +23,7 @@ def serving(text: object = b"instar_environments 1\n", **options: float) -> Iter
         assert isinstance(text, bytes)
         return text
 
-    made = MetricsServer("127.0.0.1", 0, page, **options)
+    made = MetricsServer(listen_at("127.0.0.1", 0), page, **options)
     try:
         yield made
     finally:
@@ -137,7 +137,7 @@ def test_a_taken_port_says_how_to_find_who_has_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(HostError, match=rf"cannot serve metrics on '127\.0\.0\.1:{port}'") as caught:
-            MetricsServer("127.0.0.1", port, lambda: b"")
+            listen_at("127.0.0.1", port)
     assert caught.value.hint == (
         f"'ss -ltnp sport = :{port}' shows which process has the port; end it, or choose another address with --metrics"
     )
@@ -145,4 +145,4 @@ def test_a_taken_port_says_how_to_find_who_has_it() -> None:
 
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(HostError, match=r"cannot serve metrics on '192\.0\.2\.1:9464'"):
-        MetricsServer("192.0.2.1", 9464, lambda: b"")
+        listen_at("192.0.2.1", 9464)

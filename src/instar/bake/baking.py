@@ -18,6 +18,7 @@ from instar.bake.explained import explain, remember
 from instar.bake.image import configure
 from instar.bake.records import Records
 from instar.bake.steps import Step, plan_steps
+from instar.definition.parts import image_of
 from instar.errors import BlobDamaged, ImageNotFound
 from instar.frozen import dataclass
 from instar.model.digest import Digest
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from instar.store import Store
     from instar.store.mountable import MountableLayers
 
-_FETCHING = frozenset({"base", "packages", "python", "fetch", "npm"})
+_FETCHING = frozenset({"base", "packages", "python", "fetch"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +87,7 @@ class Planned:
 def plan(loaded: Loaded, *, lock: Lock, store: Store, state: StateDirectory, explained: bool = False) -> Planned:
     """Say what a bake would do; nothing is run or written. ``explained``: and why. Raises StepFailed, BakeError."""
     records = Records(state.steps, store)
-    steps = tuple(_planned(step, records) for step in plan_steps(loaded, lock))
+    steps = tuple(_planned(step, records) for step in plan_steps(image_of(loaded), lock))
     if explained:
         causes = explain(state.steps, loaded.definition.name, [(step.work, step.cached) for step in steps], lock)
         steps = tuple(dataclasses.replace(step, why=why) for step, why in zip(steps, causes, strict=True))

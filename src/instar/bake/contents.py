@@ -34,7 +34,8 @@ def require_packages(packages: Sequence[Package], lock: Lock, cache: Cache) -> N
                 "package", package.name, f"it has {path.stat().st_size:,} bytes, locked are {package.size_bytes:,}"
             )
         _require_identity(package, controls[package.name])
-    asked = {text.partition("=")[0] for text in lock.requested.packages}
+    named = (text for archive in lock.requested.archives for text in archive.packages)
+    asked = {text.partition("=")[0] for text in (*lock.requested.packages, *named)}
     if lock.python is not None:
         asked.add(PYTHON)
     _require_grounds("package", packages, package_roots(controls, asked), needs(controls))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from instar.model.definition import Definition
+from instar.model.definition import BuildStage, Definition
 from instar.model.image import ImageConfig
 from instar.model.lock import Lock
 from instar.process import PATH
@@ -23,7 +23,7 @@ def configure(definition: Definition, lock: Lock, user: tuple[int, int]) -> Imag
         user=f"{user[0]}:{user[1]}",
         command=service.command,
         workdir=service.workdir,
-        env=environment(definition),
+        env=environment(definition.image),
         ports=(service.port,) if service.port is not None else (),
         labels={
             f"{_LABEL}.title": definition.name,
@@ -33,7 +33,7 @@ def configure(definition: Definition, lock: Lock, user: tuple[int, int]) -> Imag
     )
 
 
-def environment(definition: Definition) -> Mapping[str, str]:
-    """Return the image's environment: a virtual environment, where there is one, is first on PATH."""
-    path = f"{VENV}/bin:{PATH}" if definition.image.python else PATH
-    return {"PATH": path, **definition.image.env}
+def environment(made: BuildStage) -> Mapping[str, str]:
+    """Return the environment of an image or a stage: a virtual environment, where there is one, is first on PATH."""
+    path = f"{VENV}/bin:{PATH}" if made.python else PATH
+    return {"PATH": path, **made.env}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import sys
@@ -31,13 +32,14 @@ _LOGGED = {
 }
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
 
     from instar.control.snapshot import Snapshot
     from instar.drift.check import Checked
     from instar.model.certificate import CertificateStatus
     from instar.model.events import Event
-    from instar.model.machine import NoticeSettings
+    from instar.model.machine import MachineSettings, NoticeSettings
     from instar.model.progress import Report
     from instar.model.release import EnvironmentId
     from instar.telemetry.log import Log
@@ -87,6 +89,10 @@ def agent(
         chosen |= {"--check": f"{check:g}" if check is not None else None, "--log-format": log_format}
         say(_unit([word for name, value in chosen.items() if value is not None for word in (name, value)]))
         return 0
+    from instar.cli.reload import hold_back
+
+    if not once:
+        hold_back()
     from instar.model.machine import MachineSettings
     from instar.operations.agent import Agent
     from instar.telemetry import systemd
@@ -105,7 +111,7 @@ def agent(
     work = Agent(workspace, reporter, check_s=check or settings.agent.check_ms / 1000)
     if once:
         return 0 if work.once() else 1
-    _work(workspace, work, reporter, _channels(notify_command, notify_url, settings.notices))
+    _work(workspace, work, reporter, _channels(notify_command, notify_url, settings.notices), served_at=metrics)
     return 0
 
 
@@ -159,8 +165,15 @@ class AgentReporter:
         return self.log.report_for(environment)
 
 
-def _work(workspace: MachineWorkspace, work: object, reporter: AgentReporter, channels: list[Channel]) -> None:
-    """Run the agent with its notices until a signal ends it."""
+def _work(
+    workspace: MachineWorkspace,
+    work: object,
+    reporter: AgentReporter,
+    channels: list[Channel],
+    *,
+    served_at: str | None,
+) -> None:
+    """Run the agent with its notices until a signal ends it. ``served_at``: what an option says of metrics."""
     from instar.cli.reload import Reload
     from instar.operations.agent import Agent
     from instar.telemetry import systemd
@@ -178,7 +191,7 @@ def _work(workspace: MachineWorkspace, work: object, reporter: AgentReporter, ch
         heard=reporter.happened,
         told=metrics.noticed,
     )
-    reload = Reload(os.environ, reporter.log, work.stop)
+    reload = Reload(os.environ, reporter.log, work.stop, functools.partial(_next_listening, reporter.server, served_at))
     reload.install()
     reporter.each_round = reload.look
 
@@ -199,11 +212,32 @@ def _work(workspace: MachineWorkspace, work: object, reporter: AgentReporter, ch
 
 
 def _server(address: str, metrics: Metrics) -> MetricsServer:
+    from instar.cli.reload import handed_on
     from instar.router.address import parse
-    from instar.telemetry.server import MetricsServer
+    from instar.telemetry.server import MetricsServer, listen_at
 
     where = parse(address)
-    return MetricsServer(where.host, where.port, metrics.text)
+    listening = handed_on(os.environ, where.host, where.port) or listen_at(where.host, where.port)
+    return MetricsServer(listening, metrics.text)
+
+
+def _next_listening(
+    server: MetricsServer | None, option: str | None, settings: MachineSettings | None
+) -> socket.socket | None:
+    """Return the socket for the metrics of an agent that is started with ``settings``; None where it makes its own: it
+    serves none, or where only this one's is in its way."""
+    from instar.router.address import Address, parse
+    from instar.telemetry.server import listen_at
+
+    served_at = option or (settings.agent.metrics if settings else None)
+    if not served_at:
+        return None
+    where = parse(served_at)
+    if server is not None:
+        mine = Address.of(server.host, server.port)
+        if mine.overlaps(where):
+            return server.listening_still() if mine == where else None
+    return listen_at(where.host, where.port)
 
 
 def _channels(command: str | None, url: str | None, settings: NoticeSettings) -> list[Channel]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from instar.cli.options import json_option, open_workspace
+from instar.cli.options import declared_registry, file_option, json_option, open_workspace
 from instar.cli.screen import say, say_json, show
 
 
@@ -88,14 +88,36 @@ def export(image: str, file: Path, compression: Literal["zstd", "gzip"]) -> None
     is_flag=True,
     help="Also newest bakes of services without environments, downloads, and valid certificates that no name needs.",
 )
+@click.option(
+    "--registry",
+    "name",
+    is_flag=False,
+    flag_value="",
+    metavar="[HOST/PATH]",
+    help="Look at the tags of Instar's in a registry instead (without a name: the definition's 'registry').",
+)
+@click.option("--yes", is_flag=True, help="With --registry: remove there what nothing needs, and hold what is needed.")
+@file_option
 @json_option
-def gc(dry_run: bool, everything: bool, as_json: bool) -> None:
+def gc(dry_run: bool, everything: bool, name: str | None, yes: bool, file: Path, as_json: bool) -> None:
     """Remove images, layers, secrets, logs and fetched files that no kept release needs, and certificates that no name
     needs.
 
     Kept are all releases that run, the way back, those that are pinned, the newest keep.releases of each environment
     that ran well, the newest bake of each service, and certificates of ACME until they end.
+
+    With --registry: show the tags by which images are held in a registry, with who needs them here; --yes removes those
+    of images that were released by this machine's ledger and that no kept release needs. Everybody else's tags stay.
     """
+    if name is not None:
+        if (dry_run and yes) or everything:
+            raise click.UsageError(
+                "--registry shows what would go, or removes it with --yes; it goes with nothing else"
+            )
+        _in_registry(name, file, change=yes, as_json=as_json)
+        return
+    if yes:
+        raise click.UsageError("--yes is for --registry")
     from instar.operations.gc import gc as run
     from instar.views.images import collection_json, collection_page
 
@@ -104,3 +126,19 @@ def gc(dry_run: bool, everything: bool, as_json: bool) -> None:
         say_json(collection_json(collection))
     else:
         show(collection_page(collection, dry_run=dry_run))
+
+
+def _in_registry(name: str, file: Path, *, change: bool, as_json: bool) -> None:
+    from instar.model.reference import repository
+    from instar.operations.held import held_images as run
+    from instar.views.held import held_json, held_page
+
+    named = name or declared_registry(file, "--registry HOST/PATH")
+    try:
+        found = run(open_workspace(), repository(named), change=change)
+    except ValueError as error:
+        raise click.UsageError(f"cannot look into '{named}': {error}") from error
+    if as_json:
+        say_json(held_json(found))
+    else:
+        show(held_page(found))

@@ -119,9 +119,9 @@ def main() -> NoReturn:
     """Run the command line and leave the process with the exit status that its outcome has."""
     if os.geteuid() == 0:  # what root makes is nobody else's to write to, whatever the shell says
         os.umask(os.umask(0o022) | 0o022)
-    signals.install()
     crashes.install_hooks()
     try:
+        signals.install()
         status = instar.main(prog_name="instar", standalone_mode=False)
         _flush(sys.stdout)
     except (Exception, KeyboardInterrupt) as error:

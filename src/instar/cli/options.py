@@ -86,6 +86,16 @@ def load_definition(file: Path) -> Loaded:
     return load(file)
 
 
+def declared_registry(file: Path, words: str) -> str:
+    """Return the ``registry`` of the definition at ``file``. Raises UsageError, with the ``words`` to say instead."""
+    from instar.definition.author_files import has_author_file
+
+    found = load_definition(file).definition.registry if has_author_file(file.parent, file.name) else None
+    if found is None:
+        raise click.UsageError(f"write which repository: {words}, or 'registry: HOST/PATH' in {file}")
+    return found
+
+
 def find_environment(workspace: MachineWorkspace, word: str, file: Path, *, anywhere: bool = False) -> EnvironmentState:
     """Return the environment that ``word`` names (ENV or SERVICE/ENV), with the help of a definition if one is here.
 

@@ -14,10 +14,12 @@ CANCELLATION = Cancellation()
 
 
 def install() -> None:
-    """Have the signals cancel this process's verb; those that are ignored (nohup) stay so."""
+    """Have the signals cancel this process's verb; those that are ignored (nohup) stay so. What ends it is taken from
+    now on, also where the agent before this one had it wait."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _cancel)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
 def _cancel(number: int, frame: object) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from instar.cli.options import file_option, json_option, load_definition, open_workspace
+from instar.cli.options import declared_registry, file_option, json_option, open_workspace
 from instar.cli.screen import say, say_json, show
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def push(image: str, name: str | None, file: Path, as_json: bool) -> None:
     from instar.model.reference import tagged
     from instar.operations.transfers import push as run
 
-    to = name or _declared(file)
+    to = name or declared_registry(file, "IMAGE HOST/PATH")
     try:
         repository, tag = tagged(to)
     except ValueError as error:
@@ -77,15 +77,6 @@ def import_image(file: Path, which: str | None, as_json: bool) -> None:
         say_json(imported_json(image))
     else:
         say(image.digest)
-
-
-def _declared(file: Path) -> str:
-    from instar.definition.author_files import has_author_file
-
-    found = load_definition(file).definition.registry if has_author_file(file.parent, file.name) else None
-    if found is None:
-        raise click.UsageError(f"write where to push it: IMAGE HOST/PATH, or 'registry: HOST/PATH' in {file}")
-    return found
 
 
 def _say(done: Transfer, *, as_json: bool) -> None:

@@ -32,29 +32,30 @@ def fetch(reading: Reading, problems: Problems) -> None:
         blame(reading, "mode", problems, "it is for a file that is put, but this one is unpacked; remove it")
 
 
+def archive(reading: Reading, problems: Problems) -> None:
+    """One that is somewhere else has keys of its own; the machine's own sources have theirs already."""
+    uris, suites = reading.get("uris"), reading.get("suites")
+    if uris != () and "signed_by" not in reading.values:
+        advice = "a file with the keys that it is signed by, beside the definition"
+        problems.add(reading.node.mark, f"{reading.path}: 'signed_by' is missing; expected {advice}")
+    for name in ("signed_by", "as_of", "components"):
+        if uris == () and name in reading.values:
+            advice = "this machine's own sources are asked, which say that themselves; add 'uris', or remove it"
+            blame(reading, name, problems, advice)
+    flat = suites is not FAILED and any(one is not FAILED and one.endswith("/") for one in suites)
+    if flat and "components" in reading.values:
+        blame(reading, "components", problems, "a suite that is a path, ending in '/', has none; remove it")
+    if flat and len(suites) > 1:
+        blame(reading, "suites", problems, "a path, ending in '/', stands alone; write an archive for each")
+
+
 def files(reading: Reading, problems: Problems) -> None:
     _refuse_runtime_folder(reading, problems)
 
 
-def npm(reading: Reading, problems: Problems) -> None:
-    _refuse_runtime_folder(reading, problems)
-    if reading.get("to") == "/":
-        blame(reading, "to", problems, "expected the path of a folder of its own, found '/'")
-
-
 def image(reading: Reading, problems: Problems) -> None:
-    _check_owners(reading, problems)
-    taken: dict[str, Reading] = {}
-    for one in readings(reading.get("npm")):
-        to = one.get("to")
-        if to in taken:
-            blame(one, "to", problems, f"'{to}' is that of another, first in line {_line(taken[to], 'to')}")
-        elif to is not FAILED:
-            taken[to] = one
-
-
-def _check_owners(reading: Reading, problems: Problems) -> None:
     """Files belong to root, to the image's user or to numbers: no other name is sure to exist."""
+    _check_packages(reading, problems)
     user = reading.get("user")
     user = user.get("name") if isinstance(user, Reading) else getattr(user, "name", FAILED)
     if user is FAILED:
@@ -65,6 +66,22 @@ def _check_owners(reading: Reading, problems: Problems) -> None:
             near = nearest(owner, ("root", user))
             advice = f"did you mean '{near}'?" if near else "another owner is written as numbers, such as '33:33'"
             blame(one, "owner", problems, f"expected 'root' or the image's user '{user}', found '{owner}'; {advice}")
+
+
+def _check_packages(reading: Reading, problems: Problems) -> None:
+    """A package comes from one place."""
+    taken: dict[str, tuple[str, int]] = {}
+    archives = reading.get("archives")
+    named = {} if archives is FAILED else archives
+    sections = [("'image.packages'", reading), *((f"archive '{name}'", one) for name, one in named.items())]
+    for what, one in sections:
+        found = one.get("packages") if isinstance(one, Reading) else ()
+        for text in () if found is FAILED else found:
+            package = "" if text is FAILED else text.partition("=")[0]
+            if package in taken and taken[package][0] != what:
+                whose, line = taken[package]
+                blame(one, "packages", problems, f"'{package}' stands twice, first in line {line} ({whose})")
+            taken.setdefault(package or what, (what, _line(one, "packages")))
 
 
 def health(reading: Reading, problems: Problems) -> None:

@@ -117,6 +117,18 @@ def _file_of(*, file: str) -> str:
     return file
 
 
+_ARCHIVE_ELSEWHERE: Final = {
+    "types": "an image is made of binary packages; remove it",
+    "enabled": "it is used because it stands here; remove it",
+    "architectures": "packages are of the lock's architecture; remove it",
+    **dict.fromkeys(("signed-by", "signed_by_key", "key"), "its keys are a file beside the definition: 'signed_by'"),
+    **dict.fromkeys(("trusted", "allow-insecure", "allow-weak"), "an archive that nobody signed is never read"),
+    **dict.fromkeys(
+        ("check-valid-until", "valid-until-max"), "of a snapshot say which day it is of: 'as_of: 2026-01-31'"
+    ),
+    **dict.fromkeys(("password", "user", "login"), "passwords are this machine's: /etc/apt/auth.conf.d"),
+    **dict.fromkeys(("pin", "priority"), "only what 'packages' names, and what only it has, comes from an archive"),
+}
 _SERVICE_ELSEWHERE: Final = {
     **dict.fromkeys(
         ("env", "environment", "config"),
@@ -148,9 +160,10 @@ _LISTEN_ELSEWHERE: Final = {
 _ABOUT: Final[dict[type[Any] | str, About]] = {
     model.Definition: About("a definition, which begins with 'name: …'", make=_definition, check=rules.definition),
     model.ImageSpec: About("a section that says what the image is made of", check=rules.image),
+    model.Archive: About("a section such as {uris: …, suites: stable, signed_by: keys/vendor.asc, packages: […]}",
+        check=rules.archive, elsewhere=_ARCHIVE_ELSEWHERE),
     model.Fetch: About("a section such as {url: …, sha256: …, to: /opt/tool}", check=rules.fetch),
     model.Files: About("a section such as {from: app, to: /srv/app}", check=rules.files),
-    model.NpmPackages: About("a section such as {from: app, to: /srv/app}", check=rules.npm),
     model.Service: About("a section that says how the service runs", make=_service, check=rules.service,
         elsewhere=_SERVICE_ELSEWHERE),
     model.Health: About("a section such as {path: /healthz}, {tcp: true} or {command: [./check]}", make=_health,

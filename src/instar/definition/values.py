@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-from instar.definition import forms, machine_forms, sites
+from instar.definition import archive_forms, forms, machine_forms, sites
 from instar.definition.shapes import Choice, Decimal, Flag, Installed, ListOf, MapOf, Shape, Text, Whole
 from instar.entry_points import provider_names
 from instar.model import reference
@@ -80,11 +80,15 @@ VALUES: Final[dict[str, Shape]] = {
     "user": Text("the name of a user, such as 'app'", _user_named, pattern=forms.USER),
     "user's name": Text("a user name other than root", forms.user_name, pattern=forms.USER),
     "base": Text("'debian:' and a suite, such as 'debian:bookworm'", forms.base, pattern=forms.BASE),
-    "package": Text("the name of a package, such as 'curl' or 'curl=7.88.1-10'", forms.package, pattern=forms.PACKAGE),
+    "package": Text("the name of a package, such as 'curl', 'curl=7.88.1-10' or 'curl=7.88*'", forms.package,
+        pattern=forms.PACKAGE),
+    "suite of an archive": Text("a suite such as 'stable', or a path such as './'", archive_forms.suite,
+        pattern=archive_forms.SUITE),
+    "component": Text("a component such as 'main'", archive_forms.component, pattern=archive_forms.COMPONENT),
+    "address of an archive": Text("an address such as 'https://deb.example.org/debian'", archive_forms.address,
+        pattern=forms.URL),
     "part of packages": Choice(("docs", "locales")),
     "suite": Text("the name of a suite, such as 'bookworm-backports'", forms.suite, pattern=forms.SUITE),
-    "npm package": Text("the name of a package of npm, such as 'bcrypt' or '@scope/name'", forms.npm_package,
-        pattern=forms.NPM_PACKAGE),
     "sha256": Text("64 hexadecimal digits", forms.sha256, pattern=forms.SHA256),
     "address of a file": Text("an address such as 'https://example.org/tool.tar.gz'", forms.url, pattern=forms.URL),
     # what is asked, and of whom

@@ -10,6 +10,7 @@ Nothing is installed or downloaded here besides lists: what apt answers is name,
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import os
@@ -17,13 +18,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from instar import process
-from instar.errors import FetchError, ResolveError, SourceUnreachable
+from instar.errors import FetchError, ResolveError
+from instar.fetch.apt_errors import OTHER_RELEASE, explanation, text_of, update_error
+from instar.fetch.archives import Given
 from instar.fetch.cache import Cache
 from instar.fetch.network import CONNECT_TIMEOUT_S, RETRIES, network_environment
-from instar.fetch.sources import VARIABLE, Sources
+from instar.fetch.sources import Sources
+from instar.frozen import dataclass
 from instar.model.control import fields
 from instar.model.digest import Digest
 from instar.model.lock import Package, Suite
@@ -32,11 +36,8 @@ from instar.waiting import Deadline, until
 _UPDATE_TIMEOUT_S = 600
 _SOLVE_TIMEOUT_S = 120
 _WAIT_S = 300
-_SHOWN_LINES = 6
 _URI = re.compile(r"'([^']+)' (\S+) (\d+) SHA256:([0-9a-f]{64})\Z")
 _NAME = re.compile(r"(?<![\w+.-])[\w+-]+(?:\.\w[\w+-]*)*")  # of a package, in a sentence
-_FAILED = re.compile(r"Failed to fetch (\S+)\s+(.*)")
-_OTHER_RELEASE = re.compile(r"changed its 'Codename' value from '([^'\n]*)' to '([^'\n]*)'")
 
 # AllowReleaseInfoChange: what an archive calls itself is in the lock, for its reviewers; no machine is asked to agree.
 # ForceEssential: apt counts itself as essential unless told otherwise, and images have no apt.
@@ -87,6 +88,16 @@ Dir::State::status "{folder}/status";
 pkgCacheGen::ForceEssential ",";
 """
 
+# of an archive that a definition names: whatever this machine lets its own do
+_OF_OTHERS = """\
+Acquire::AllowDowngradeToInsecureRepositories "false";
+Acquire::AllowWeakRepositories "false";
+Acquire::Check-Date "true";
+Acquire::Check-Valid-Until "true";
+Dir::Etc::trusted "/dev/null";
+Dir::Etc::trustedparts "{folder}/keys";
+"""
+
 
 def transfer_options() -> list[str]:
     """Return apt's words for: short waits, few retries, no change of user."""
@@ -109,15 +120,25 @@ def open_apt(cache: Cache, sources: Sources, architecture: str) -> Iterator[Apt]
         SourceUnreachable: an archive does not answer.
         FetchError: an archive's answer is not one that this machine trusts.
     """
-    key = hashlib.sha256(f"{architecture}\n{sources.lines}\n{sources.stanzas}".encode()).hexdigest()[:16]
-    folder = cache.folder("apt") / key
-    for name in ("sources.d", "lists/partial", "cache/archives/partial", "state"):
+    whole = f"{architecture}\n{sources.lines}\n{sources.stanzas}".encode() + sources.key
+    folder = cache.folder("apt") / hashlib.sha256(whole).hexdigest()[:16]
+    for name in ("keys", "sources.d", "lists/partial", "cache/archives/partial", "state"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     with _held(folder / "in-use") as holding:
         _write_tree(folder, sources, architecture)
         apt = Apt(folder, sources, holding)
         apt.refresh()
         yield apt
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Index:
+    """A list of packages that was read and checked. ``release``: ``Date`` and ``Valid-Until``, as :func:`_release`."""
+
+    suite: str
+    label: str
+    file: Path
+    release: Mapping[str, int]
 
 
 class Apt:
@@ -128,15 +149,17 @@ class Apt:
         self._holding = holding
         self._sources = sources
         self._labels: dict[tuple[str, str], str] = {}
+        self._given: dict[str, Given] = {}
         self.suites: tuple[Suite, ...] = ()
+        self.indexes: tuple[Index, ...] = ()
 
     def refresh(self) -> None:
         done = self._run("apt-get", "update", "-qq", *transfer_options(), timeout_s=_UPDATE_TIMEOUT_S)
         if done.returncode != 0:
-            text = _text(done)
-            if _OTHER_RELEASE.search(text):
+            text = text_of(done)
+            if OTHER_RELEASE.search(text):
                 self._forget_lists()
-            raise _update_error(text, self._sources)
+            raise update_error(text, self._sources)
         self._read_suites()
 
     def _forget_lists(self) -> None:
@@ -144,11 +167,36 @@ class Apt:
         for path in (self._folder / "lists").glob("*_*"):
             path.unlink(missing_ok=True)
 
-    def versions(self, names: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-        """Return the versions that there are of each package, newest first; a name without any is left out."""
+    def add(self, archives: Sequence[Given]) -> None:
+        """Let the solver take what ``archives`` give. Nothing but their lists, which were checked, is looked at."""
+        self._given = {f"file:{self._folder}/given/{one.name}/": one for one in archives}
+        lines = []
+        for one in archives:
+            one.write(self._folder / "given" / one.name)
+            lines.append(f"deb [trusted=yes] file:{quote(str(self._folder))}/given/{one.name} ./\n")
+        listed = self._folder / "sources.d/given.list"
+        listed.write_text("".join(lines))
+        alone = (f"Dir::Etc::sourcelist={listed}", "Dir::Etc::sourceparts=/dev/null", "APT::Get::List-Cleanup=false")
+        done = self._run("apt-get", "update", "-qq", *(word for option in alone for word in ("-o", option)))
+        if done.returncode != 0:
+            raise update_error(text_of(done), self._sources)
+
+    def names(self) -> frozenset[str]:
+        """Return the names of all packages that the lists have, besides what was added."""
+        found = re.compile(rb"(?m)^Package: (\S+)")
+        texts = (index.file.read_bytes() for index in self.indexes)
+        return frozenset(name.decode("utf-8", "replace") for text in texts for name in found.findall(text))
+
+    def versions(self, names: Sequence[str], archive: str | None = None) -> Mapping[str, tuple[str, ...]]:
+        """Return the versions that there are of each package, newest first; a name without any is left out.
+
+        They are those of ``archive``, one that was added, or without it those of all but these.
+        """
         found: dict[str, dict[str, None]] = {}
-        for name, version, _, _ in self._places(names):
-            found.setdefault(name, {})[version] = None
+        for name, version, uri, _ in self._places(names):
+            given = self._given.get(uri.rstrip("/") + "/")
+            if (given.name if given else None) == archive:
+                found.setdefault(name, {})[version] = None
         return {name: tuple(versions) for name, versions in found.items()}
 
     def suites_of(self, name: str) -> Mapping[str, str]:
@@ -180,10 +228,10 @@ class Apt:
         ``keep`` names versions to prefer to newer ones where they still exist. Raises ResolveError with apt's own
         explanation, shortened, when no set of packages satisfies the wish.
         """
-        self._prefer(keep or {})
+        self._prefer(keep or {}, step)
         done = self._run("apt-get", "install", "--print-uris", "-q", "-y", "--", *wanted)
         if done.returncode != 0:
-            said = _explanation(_text(done))
+            said = explanation(text_of(done))
             raise ResolveError(said, about=_NAME.findall(said))
         found = [_URI.match(line) for line in done.stdout.decode().splitlines()]
         return self._located([match for match in found if match], step)
@@ -213,6 +261,9 @@ class Apt:
         step: Literal["base", "packages"],
     ) -> Package:
         name, version, architecture = _parts(match[2])
+        given = self._find_given(name, version, match)
+        if given is not None:
+            return dataclasses.replace(given, step=step)
         for uri, suite in places.get((name, version), ()):
             root = uri.rstrip("/") + "/"
             if match[1].startswith(root):
@@ -234,23 +285,42 @@ class Apt:
         lines = self._run("apt-cache", "madison", "--", *names).stdout.decode("utf-8", "replace").splitlines()
         for line in lines:
             columns = [column.strip() for column in line.split(" | ")]
-            if len(columns) == 3 and columns[2].endswith(" Packages"):
-                uri, index = columns[2].split(" ")[:2]
-                yield columns[0], columns[1], uri, index.split("/")[0]
+            words = columns[-1].split(" ")  # the address, which may have spaces; the index; of none but a path: the CPU
+            if len(columns) == 3 and len(words) > 2 and words[-1] == "Packages":
+                at = -2 if "/" in words[-2] else -3
+                yield columns[0], columns[1], " ".join(words[:at]), words[at].split("/")[0]
 
-    def _prefer(self, keep: Mapping[str, str]) -> None:
+    def _find_given(self, name: str, version: str, match: re.Match[str]) -> Package | None:
+        """Return the package where an archive that was added gives it: what only that has, or what it is named for."""
+        for root, given in self._given.items():
+            if name in given.named or match[1].startswith(root):
+                return given.packages.get((name, version, match[4]))
+        return None
+
+    def _prefer(self, keep: Mapping[str, str], step: Literal["base", "packages"]) -> None:
+        """Say which versions come before newer ones. What is named of an archive does before that of all others."""
         stanzas = [f"Package: {name}\nPin: version {version}\nPin-Priority: 1001\n" for name, version in keep.items()]
+        for given in self._given.values():
+            ours = f"Pin: release l={given.label}\n"
+            stanzas.append(f"Package: {' '.join(sorted(given.named))}\n{ours}Pin-Priority: 1000\n")
+            if step == "base":
+                stanzas.append(f"Package: *\n{ours}Pin-Priority: -1\n")
         (self._folder / "preferences").write_text("\n".join(stanzas))
 
     def _read_suites(self) -> None:
         columns = ("REPO_URI", "RELEASE", "LABEL", "METAKEY", "FILENAME")
         form = "\t".join(f"$({column})" for column in columns)
         dates: dict[tuple[str, str], int] = {}
-        for line in self._run("apt-get", "indextargets", "--format", form).stdout.decode().splitlines():
+        indexes = []
+        for line in (
+            self._run("apt-get", "indextargets", "--format", form).stdout.decode("utf-8", "replace").splitlines()
+        ):
             uri, suite, label, key, file = line.split("\t")
             self._labels[(uri, suite)] = label
-            released = _release_date(Path(file[: file.rindex(key.replace("/", "_"))]))
-            dates[(label, suite)] = max(released, dates.get((label, suite), 0))
+            released = _release(Path(file[: file.rindex(key.replace("/", "_"))]))
+            indexes.append(Index(suite=suite, label=label, file=Path(file), release=released))
+            dates[(label, suite)] = max(released["Date"], dates.get((label, suite), 0))
+        self.indexes = tuple(indexes)
         self.suites = tuple(
             Suite(label=label, suite=suite, date=date) for (label, suite), date in sorted(dates.items())
         )
@@ -263,12 +333,17 @@ class Apt:
 
 def _write_tree(folder: Path, sources: Sources, architecture: str) -> None:
     files = {
-        "apt.conf": _CONFIGURATION.format(folder=folder, architecture=architecture),
+        "apt.conf": (_CONFIGURATION + (_OF_OTHERS if sources.key else "")).format(
+            folder=folder, architecture=architecture
+        ),
         "preferences": "",
         "status": "",
         "sources.d/instar.list": sources.lines,
         "sources.d/instar.sources": sources.stanzas,
     }
+    (folder / "sources.d/given.list").unlink(missing_ok=True)
+    if sources.key:
+        (folder / f"keys/archive.{'asc' if sources.key.startswith(b'-') else 'gpg'}").write_bytes(sources.key)
     for name, text in files.items():
         path = folder / name
         if (
@@ -304,50 +379,16 @@ def _parts(file: str) -> tuple[str, str, str]:
     return name, version, architecture
 
 
-def _release_date(prefix: Path) -> int:
-    """Return the date of the Release file that stands beside an index; ``prefix`` is what their names begin with."""
+def _release(prefix: Path) -> Mapping[str, int]:
+    """Return the dates (Unix seconds) in the Release file that stands beside an index: ``Date``, and ``Valid-Until``
+    where it has that. ``prefix`` is what the names of both begin with."""
     from email.utils import parsedate_to_datetime
 
     for name in ("InRelease", "Release"):
         file = prefix.with_name(prefix.name + name)
         if file.is_file():
-            match = re.search(r"(?m)^Date: (.*)$", file.read_text("utf-8", "replace"))
-            if match:
-                return int(parsedate_to_datetime(match[1].strip()).timestamp())
+            found = re.findall(r"(?m)^(Date|Valid-Until): (.*)$", file.read_text("utf-8", "replace"))
+            dates = {name: int(parsedate_to_datetime(text.strip()).timestamp()) for name, text in reversed(found)}
+            if "Date" in dates:
+                return dates
     raise FetchError(f"cannot read the archive's Release file: there is none with a date beside '{prefix.name}'")
-
-
-def _text(done: process.Completed) -> str:
-    return (done.stdout + done.stderr).decode("utf-8", "replace")
-
-
-def _update_error(text: str, sources: Sources) -> FetchError:
-    files = ", ".join(str(file) for file in sources.files)
-    hint = f"check the network, its proxy, and {files}; ${VARIABLE} names another file of sources"
-    other = _OTHER_RELEASE.search(text)
-    if other:
-        return FetchError(
-            f"cannot read the package lists: an archive that was of release '{other[1]}' is of '{other[2]}' now",
-            hint=f"see what {files} name; if it is meant, run the command again",
-        )
-    failed = _FAILED.search(text)
-    if failed:
-        suite = next(
-            (one.suite for one in sources.archives if failed[1].startswith(one.url(f"dists/{one.suite}/"))), ""
-        )
-        cause = failed[2].strip().rstrip(".")
-        return SourceUnreachable(f"cannot read the archive of '{suite}': {failed[1]}: {cause}", hint=hint)
-    lines = [line for line in text.splitlines() if line.startswith("E: ")]
-    return FetchError(f"cannot read the package lists: {lines[0][3:] if lines else text.strip()[-300:]}", hint=hint)
-
-
-def _explanation(text: str) -> str:
-    """Return what apt says of an unsatisfiable wish, without what it says each time."""
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    marks = [number for number, line in enumerate(lines) if "unmet dependencies" in line]
-    if marks:
-        told = [line.strip() for line in lines[marks[0] + 1 :] if not line.startswith("E: ")]
-    else:
-        told = [line[3:] for line in lines if line.startswith("E: ")] or lines[-1:]
-    rest = len(told) - _SHOWN_LINES
-    return "\n".join((*told[:_SHOWN_LINES], *((f"and {rest} more",) if rest > 0 else ())))

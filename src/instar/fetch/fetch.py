@@ -7,25 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from instar.fetch.cache import Cache
 from instar.frozen import dataclass
-from instar.model.definition import Definition, Fetch
+from instar.model.definition import BuildStage, Definition, Fetch
 from instar.model.digest import Digest
-from instar.model.lock import Artifact, Lock, Package, Wheel
+from instar.model.lock import Lock, Package, Wheel
 from instar.model.progress import Progress, Report
 from instar.model.sizes import size_text
 from instar.threads import carried
 
+if TYPE_CHECKING:
+    from instar.fetch.sources import Sources
+
 _WORKERS = 3
-_OF_ECOSYSTEMS = 5  # more: many small files, each of which is waited for
 _BATCH_FILES = 20
 _BATCH_BYTES = 16 << 20
 _WHEEL_BATCHES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class _Batch:
     """Files that one downloader fetches together."""
 
     digests: tuple[Digest, ...]
@@ -34,27 +37,26 @@ class Batch:
 
 def inputs(lock: Lock, definition: Definition) -> tuple[Digest, ...]:
     """Return the digest of every file that a bake of ``definition`` with ``lock`` may need from the cache."""
-    return (
-        *(package.sha256 for package in lock.packages),
-        *(wheel.sha256 for wheel in lock.wheels),
-        *(artifact.sha256 for artifact in lock.artifacts),
-        *(Digest.from_hex(file.sha256) for file in definition.image.fetch),
+    return tuple(
+        digest
+        for made, locked in _parts(lock, definition)
+        for digest in (
+            *(package.sha256 for package in locked.packages),
+            *(wheel.sha256 for wheel in locked.wheels),
+            *(Digest.from_hex(file.sha256) for file in made.fetch),
+        )
     )
 
 
-def fetch_all(
-    lock: Lock,
-    definition: Definition,
-    cache: Cache,
-    report: Report,
-    *,
-    verify: bool = False,
-    of_ecosystems: Callable[[Sequence[Artifact], Cache], Iterable[Batch]] = lambda missing, cache: (),
-) -> None:
+def _parts(lock: Lock, definition: Definition) -> Iterable[tuple[BuildStage, Lock]]:
+    """Return the stages of the build and the image, each with what is locked for it."""
+    return *((made, lock.of(name)) for name, made in definition.build.items()), (definition.image, lock)
+
+
+def fetch_all(lock: Lock, definition: Definition, cache: Cache, report: Report, *, verify: bool = False) -> None:
     """Bring whatever is not in the cache into it. Idempotent; what came stays, also when something else fails.
 
-    ``verify`` hashes what is there first, and fetches damaged files anew. ``of_ecosystems`` gives what fetches the
-    files of other ecosystems.
+    ``verify`` hashes what is there first, and fetches damaged files anew.
 
     Raises:
         SourceUnreachable: an archive, the index or a URL does not answer.
@@ -65,44 +67,53 @@ def fetch_all(
     missing = {digest for digest in dict.fromkeys(inputs(lock, definition)) if not there(digest)}
     if not missing:
         return
-    artifacts = [one for one in lock.artifacts if one.sha256 in missing]
-    batches = [
-        *_package_batches([one for one in lock.packages if one.sha256 in missing], lock, cache),
-        *_wheel_batches([one for one in lock.wheels if one.sha256 in missing], lock, cache),
-        *_file_batches([one for one in definition.image.fetch if Digest.from_hex(one.sha256) in missing], cache),
-        *(of_ecosystems(artifacts, cache) if artifacts else ()),
-    ]
-    _work(batches, cache, report, workers=_WORKERS + (_OF_ECOSYSTEMS if artifacts else 0))
+    batches = list[_Batch]()
+    for made, locked in _parts(lock, definition):
+        batches += _package_batches([one for one in locked.packages if one.sha256 in missing], locked, made, cache)
+        batches += _wheel_batches([one for one in locked.wheels if one.sha256 in missing], locked, cache)
+        batches += _file_batches([one for one in made.fetch if Digest.from_hex(one.sha256) in missing], cache)
+        missing -= {digest for batch in batches for digest in batch.digests}  # each once, whoever needs it
+    _work(batches, cache, report)
 
 
-def _package_batches(packages: Sequence[Package], lock: Lock, cache: Cache) -> Iterable[Batch]:
+def _package_batches(packages: Sequence[Package], lock: Lock, made: BuildStage, cache: Cache) -> Iterable[_Batch]:
     if not packages:
         return
     from instar.fetch.debs import fetch_packages
+
+    for archive in sorted({package.archive for package in packages}, key=str):
+        sources = _sources(archive, lock, made)
+        for batch in _by_size([package for package in packages if package.archive == archive]):
+            yield _Batch(tuple(one.sha256 for one in batch), partial(fetch_packages, batch, sources, cache))
+
+
+def _sources(archive: str | None, lock: Lock, made: BuildStage) -> Sources:
     from instar.fetch.sources import read_sources
 
-    sources = read_sources(lock.requested.base.partition(":")[2], more=lock.requested.suites)
-    for batch in _by_size(packages):
-        yield Batch(tuple(one.sha256 for one in batch), partial(fetch_packages, batch, sources, cache))
+    if archive is None:
+        return read_sources(lock.requested.base.partition(":")[2], more=lock.requested.suites)
+    from instar.fetch.archives import archive_sources
+
+    return archive_sources(archive, made.archives[archive], b"")
 
 
-def _wheel_batches(wheels: Sequence[Wheel], lock: Lock, cache: Cache) -> Iterable[Batch]:
+def _wheel_batches(wheels: Sequence[Wheel], lock: Lock, cache: Cache) -> Iterable[_Batch]:
     if not wheels:
         return
     from instar.fetch.wheels import fetch_wheels
 
     for start in range(min(_WHEEL_BATCHES, len(wheels))):
         batch = wheels[start::_WHEEL_BATCHES]
-        yield Batch(tuple(one.sha256 for one in batch), partial(fetch_wheels, batch, lock.python or "3", cache))
+        yield _Batch(tuple(one.sha256 for one in batch), partial(fetch_wheels, batch, lock.python or "3", cache))
 
 
-def _file_batches(files: Sequence[Fetch], cache: Cache) -> Iterable[Batch]:
+def _file_batches(files: Sequence[Fetch], cache: Cache) -> Iterable[_Batch]:
     if not files:
         return
     from instar.fetch.files import fetch_file
 
     for file in {file.sha256: file for file in files}.values():
-        yield Batch((Digest.from_hex(file.sha256),), partial(fetch_file, file, cache))
+        yield _Batch((Digest.from_hex(file.sha256),), partial(fetch_file, file, cache))
 
 
 def _by_size(packages: Sequence[Package]) -> Iterable[list[Package]]:
@@ -118,13 +129,13 @@ def _by_size(packages: Sequence[Package]) -> Iterable[list[Package]]:
         yield batch
 
 
-def _work(batches: Sequence[Batch], cache: Cache, report: Report, *, workers: int) -> None:
+def _work(batches: Sequence[_Batch], cache: Cache, report: Report) -> None:
     """Run the batches, a few at a time. After the first failure, or ^C, no further one is begun."""
     from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
     files = sum(len(batch.digests) for batch in batches)
     report(Progress(stage="fetch", text=f"{files} {_files(files)}", kind="running"))
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="fetch")
+    pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="fetch")
     try:
         running = {pool.submit(carried(batch.fetch)): batch for batch in batches}
         done, size_bytes = 0, 0

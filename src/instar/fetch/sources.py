@@ -34,12 +34,16 @@ class Archive:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sources:
-    """The entries of a release. ``lines`` and ``stanzas`` are texts for apt, ``files`` where they came from."""
+    """The entries of a release. ``lines`` and ``stanzas`` are texts for apt, ``files`` where they came from.
+
+    ``key``: whose signature they have, of an archive that a definition names; empty, the keys are this machine's.
+    """
 
     archives: tuple[Archive, ...]
     lines: str
     stanzas: str
     files: tuple[Path, ...]
+    key: bytes = b""
 
     def of_suite(self, suite: str) -> tuple[Archive, ...]:
         return tuple(archive for archive in self.archives if archive.suite == suite)
@@ -61,12 +65,7 @@ def read_sources(
     suites = (*suites_of(release), *more)
     found = _selected(_files(environ, root), lambda suite: suite in suites)
     for suite in (release, *more):
-        if not found.of_suite(suite):
-            raise FetchError(
-                f"cannot find '{suite}': none of this machine's apt sources has it"
-                f" ({', '.join(str(file) for file in found.files) or 'there are none'})",
-                hint=f"write an apt source that names the suite {suite!r} into a file, and its path into ${VARIABLE}",
-            )
+        _require(found, suite)
     return found
 
 
@@ -77,6 +76,23 @@ def other_sources(
     suites = (*suites_of(release), *more)
     found = _selected(_files(environ, root), lambda suite: suite not in suites and not suite.endswith("/"))
     return found if found.archives else None
+
+
+def suite_sources(suites: Sequence[str], environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Sources:
+    """Return this machine's sources of ``suites``. Raises FetchError when a file cannot be read, or one has none."""
+    found = _selected(_files(environ, root), lambda suite: suite in suites)
+    for suite in suites:
+        _require(found, suite)
+    return found
+
+
+def _require(found: Sources, suite: str) -> None:
+    if not found.of_suite(suite):
+        raise FetchError(
+            f"cannot find '{suite}': none of this machine's apt sources has it"
+            f" ({', '.join(str(file) for file in found.files) or 'there are none'})",
+            hint=f"write an apt source that names the suite {suite!r} into a file, and its path into ${VARIABLE}",
+        )
 
 
 def _selected(files: tuple[Path, ...], wanted: Callable[[str], bool]) -> Sources:

@@ -7,17 +7,18 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from instar.frozen import dataclass
-from instar.model.lock import Artifact, Lock, Package, Wheel
+from instar.model.lock import Lock, Package, Wheel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """One package or wheel that moved. ``security``: its new version is from the release's security suite.
+    """One package or wheel that moved, of the image or of a ``stage`` of its build.
 
-    A version that stayed may have another file: then ``old`` and ``new`` are the same, and the hashes are not.
+    ``security``: its new version is from the release's security suite. A version that stayed may have another file:
+    then ``old`` and ``new`` are the same, and the hashes are not.
     """
 
-    what: Literal["package", "wheel", "artifact"]
+    what: Literal["package", "wheel"]
     kind: Literal["added", "removed", "changed"]
     name: str
     old: str | None = None
@@ -25,8 +26,12 @@ class Change:
     security: bool = False
     old_sha256: str | None = None
     new_sha256: str | None = None
+    stage: str | None = None
 
     def __str__(self) -> str:
+        return self._told() if self.stage is None else f"{self._told()}  (build.{self.stage})"
+
+    def _told(self) -> str:
         if self.old == self.new:
             return f"  {self.name} {self.new}: another file, SHA-256 {self.old_sha256} → {self.new_sha256}"
         moved = {"added": f"+ {self.name} {self.new}", "removed": f"- {self.name} {self.old}"}
@@ -35,11 +40,14 @@ class Change:
 
 
 def changes(old: Lock | None, new: Lock) -> tuple[Change, ...]:
-    """Return what moved from ``old`` to ``new``: packages first, then wheels, then others, each by name."""
-    secured = {one.name for one in new.packages if one.suite.endswith("-security")}
-    packages = _changes("package", old.packages if old else (), new.packages, secured)
-    wheels = _changes("wheel", old.wheels if old else (), new.wheels, set())
-    return *packages, *wheels, *_artifact_changes(old.artifacts if old else (), new.artifacts)
+    """Return what moved from ``old`` to ``new``: packages first, each by name; of the image before the stages."""
+    found = []
+    for stage, before, now in _parts(old, new):
+        secured = {one.name for one in now.packages if one.suite.endswith("-security")} if now else set[str]()
+        packages = _changes("package", before.packages if before else (), now.packages if now else (), secured)
+        wheels = _changes("wheel", before.wheels if before else (), now.wheels if now else (), set())
+        found += [dataclasses.replace(change, stage=stage) for change in (*packages, *wheels)]
+    return tuple(found)
 
 
 def differences(old: Lock, new: Lock) -> tuple[str, ...]:
@@ -48,11 +56,21 @@ def differences(old: Lock, new: Lock) -> tuple[str, ...]:
     When the archives were published, whose the locks are and how they are baked is no difference.
     """
     found = [str(change) for change in changes(old, new)]
-    found += _otherwise(old.packages, new.packages)
-    found += _otherwise(old.wheels, new.wheels)
-    if old.python != new.python:
-        found.append(f"  python {old.python} → {new.python}")
+    for stage, before, now in _parts(old, new):
+        if before and now:
+            lines = [*_otherwise(before.packages, now.packages), *_otherwise(before.wheels, now.wheels)]
+            if before.python != now.python:
+                lines.append(f"  python {before.python} → {now.python}")
+            found += lines if stage is None else [f"{line}  (build.{stage})" for line in lines]
     return tuple(found)
+
+
+def _parts(old: Lock | None, new: Lock) -> Iterator[tuple[str | None, Lock | None, Lock | None]]:
+    """Yield what was and what is locked for the image, and for each stage of either."""
+    yield None, old, new
+    then = old.build if old else {}
+    for stage in sorted(then.keys() | new.build.keys()):
+        yield stage, then.get(stage), new.build.get(stage)
 
 
 def _otherwise(old: Sequence[Package | Wheel], new: Sequence[Package | Wheel]) -> Iterator[str]:
@@ -66,39 +84,6 @@ def _otherwise(old: Sequence[Package | Wheel], new: Sequence[Package | Wheel]) -
             then, now = getattr(was, field.name), getattr(one, field.name)
             if then != now and then is not None and field.name != "sha256":
                 yield f"  {one.name} {one.version}: {field.name} is '{then}' in the lock, and '{now}' now"
-
-
-def _artifact_changes(old: Sequence[Artifact], new: Sequence[Artifact]) -> Iterator[Change]:
-    """Yield what moved of other ecosystems. Several versions of one name may be there at once, each in its own right:
-    only where one went and one came, it changed."""
-    then, now = _by_name(old), _by_name(new)
-    for ecosystem, name, kind in sorted(then.keys() | now.keys()):
-        before, after = then.get((ecosystem, name, kind), {}), now.get((ecosystem, name, kind), {})
-        gone = [version for version in before if after.get(version) != before[version]]
-        come = [version for version in after if before.get(version) != after[version]]
-        shown = f"{ecosystem} {name}{f' ({kind})' if kind else ''}"
-        if len(gone) == len(come) == 1:
-            yield Change(
-                what="artifact",
-                kind="changed",
-                name=shown,
-                old=gone[0],
-                new=come[0],
-                old_sha256=before[gone[0]],
-                new_sha256=after[come[0]],
-            )
-            continue
-        for version in gone:
-            yield Change(what="artifact", kind="removed", name=shown, old=version, old_sha256=before[version])
-        for version in come:
-            yield Change(what="artifact", kind="added", name=shown, new=version, new_sha256=after[version])
-
-
-def _by_name(artifacts: Sequence[Artifact]) -> dict[tuple[str, str, str], dict[str, str]]:
-    found: dict[tuple[str, str, str], dict[str, str]] = {}
-    for one in artifacts:
-        found.setdefault((one.ecosystem, one.name, one.kind), {})[one.version] = one.sha256.hex
-    return found
 
 
 def _changes(

@@ -14,6 +14,7 @@ from instar.fetch.apt import Apt, open_apt
 from instar.fetch.cache import Cache
 from instar.fetch.sources import other_sources, read_sources
 from instar.frozen import dataclass
+from instar.lock.archives import NamedArchive, given_by, require_as_named
 from instar.lock.wanted import Wanted
 from instar.model.control import needs
 from instar.model.lock import Package, Suite, Why
@@ -24,11 +25,13 @@ _ROUNDS = 6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DebianRelease:
-    """Where packages come from: ``base`` as in "debian:bookworm", and ``suites``; ``place`` is where that is asked."""
+    """Where packages come from: ``base`` as in "debian:bookworm", ``suites`` and ``archives``; ``place`` is where that
+    is asked."""
 
     base: str
     place: str
     suites: tuple[str, ...] = ()
+    archives: tuple[NamedArchive, ...] = ()
 
     @property
     def name(self) -> str:
@@ -51,14 +54,20 @@ def resolve_packages(
     except FetchError as error:
         raise ResolveError(f"{release.place}: {error.message}", hint=error.hint) from error
     with open_apt(cache, sources, architecture) as apt:
-        _require_known(apt, wanted, release, lambda name: _elsewhere(name, release, architecture, cache))
+        given = given_by(release.archives, apt, architecture, cache)
+        if given:
+            apt.add(given)
+        wanted = _known(apt, wanted, release, keep, lambda name: _elsewhere(name, release, architecture, cache))
         exact = {one.name for one in wanted if one.version}
         kept = {name: version for name, version in keep.items() if name not in exact}
         try:
             packages = _keeping(apt, wanted, kept)
         except ResolveError as error:
             raise _placed(error, wanted) from error
-        return apt.suites, _explained(packages, apt.controls(packages), wanted)
+        controls = apt.controls(packages)
+        require_as_named(packages, release.archives, needs(controls))
+        suites = (*apt.suites, *(suite for one in given for suite in one.suites))
+        return suites, _explained(packages, controls, wanted)
 
 
 def _explained(
@@ -76,24 +85,51 @@ def _explained(
     return tuple(dataclasses.replace(one, why=reasons[one.name]) for one in packages)
 
 
-def _require_known(
-    apt: Apt, wanted: Sequence[Wanted], release: DebianRelease, elsewhere: Callable[[str], str | None]
-) -> None:
-    there = apt.versions(sorted({MERGED, *(one.name for one in wanted)}))
-    problems = []
+def _known(
+    apt: Apt,
+    wanted: Sequence[Wanted],
+    release: DebianRelease,
+    keep: Mapping[str, str],
+    elsewhere: Callable[[str], str | None],
+) -> list[Wanted]:
+    """Return what is wanted, in one exact version where a part of one was named. Raises ResolveError."""
+    there = {
+        archive: apt.versions(sorted({one.name for one in wanted if one.archive == archive} or {MERGED}), archive)
+        for archive in {None, *(one.archive for one in wanted)}
+    }
+    problems, found = [], []
     for one in wanted:
-        versions = there.get(one.name)
+        versions = there[one.archive].get(one.name)
+        fitting = [version for version in versions or () if _fits(version, one.version)]
         if versions is None:
-            problems.append(f"{one.place}: cannot lock '{one.name}': {_unknown(apt, one.name, release, elsewhere)}")
-        elif one.version and one.version not in versions:
+            problems.append(f"{one.place}: cannot lock '{one.name}': {_unknown(apt, one, release, elsewhere)}")
+        elif one.version and not fitting:
             problems.append(
                 f"{one.place}: cannot lock '{one.text}': there is no such version; there is {', '.join(versions)}"
             )
+        elif one.version:
+            before = keep.get(one.name, "")
+            found.append(dataclasses.replace(one, version=before if before in fitting else fitting[0]))
+        else:
+            found.append(one)
     if problems:
         raise ResolveError("\n".join(problems))
+    return found
 
 
-def _unknown(apt: Apt, name: str, release: DebianRelease, elsewhere: Callable[[str], str | None]) -> str:
+def _fits(version: str, wish: str | None) -> bool:
+    if wish is None or not wish.endswith("*"):
+        return wish in (None, version)
+    return version.startswith(wish[:-1])
+
+
+def _unknown(apt: Apt, wanted: Wanted, release: DebianRelease, elsewhere: Callable[[str], str | None]) -> str:
+    name = wanted.name
+    if wanted.archive:
+        return f"the archive '{wanted.archive}' has no such package"
+    other = next((one.name for one in release.archives if apt.versions([name], one.name)), None)
+    if other:
+        return f"only the archive '{other}' has it: name it in image.archives.{other}.packages"
     providers = apt.providers(name)
     if providers:
         return f"it is a virtual package; name one of {', '.join(providers)}"

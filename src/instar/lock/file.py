@@ -14,7 +14,8 @@ from typing import NoReturn
 from instar import durable
 from instar.definition.author_files import AuthorFile, open_author_file, read_author_file
 from instar.errors import LockError, LockMissing
-from instar.lock.parsed import Wrong, constant_of, int_of, lock_of, object_of
+from instar.lock.checked import Wrong, constant_of, int_of, object_of
+from instar.lock.parsed import lock_of
 from instar.lock.project_id import SIZE_LIMIT_BYTES
 from instar.lock.written import dump
 from instar.model.lock import Lock

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar.definition.author_files import has_author_file
+from instar.definition.parts import ImagePart, parts_of
 from instar.errors import DefinitionError, LockStale, Problem, ResolveError
 from instar.fetch.requirements import Requirement, normal_name, read_requirements
-from instar.lock.artifacts import moved_artifacts
+from instar.lock.archives import archives_of, moved_archives
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
 from instar.lock.wanted import wanted_of
 from instar.model.lock import Lock, Requested
@@ -35,10 +36,9 @@ def require_fit(lock: Lock, loaded: Loaded) -> None:
             f" and this machine is {host_architecture()}",
             hint="instar lock makes one for this machine",
         )
-    requirements = requirements_of(loaded)
-    moved = [*_moved_packages(lock, loaded), *_moved_requirements(lock, loaded, requirements)]
-    moved += moved_artifacts(lock, loaded, _name(loaded))
-    moved = moved or [*_baseless(lock, loaded, requirements)]
+    parts = parts_of(loaded)
+    moved = [*_moved_stages(lock, loaded), *_moved(lock, parts)]
+    moved = moved or [line for part in parts for line in _baseless(lock.of(part.stage), part)]
     if moved:
         more = [f"and {len(moved) - _SHOWN} more"] if len(moved) > _SHOWN else []
         lines = "\n".join((*moved[:_SHOWN], *more))
@@ -56,55 +56,79 @@ def host_architecture() -> str:
     return ARCHITECTURES[machine]
 
 
-def requested(loaded: Loaded, requirements: Sequence[Requirement]) -> Requested:
-    """Return what a lock of this definition is made for."""
-    image = loaded.definition.image
+def requested(part: ImagePart, requirements: Sequence[Requirement]) -> Requested:
+    """Return what a lock of this part is made for."""
+    made = part.made
     lines = tuple(one.written for one in requirements)
-    return Requested(base=image.base, packages=image.packages, requirements=lines, suites=tuple(sorted(image.suites)))
+    return Requested(
+        base=made.base,
+        packages=made.packages,
+        requirements=lines,
+        suites=tuple(sorted(made.suites)),
+        archives=tuple(one.requested for one in archives_of(part)),
+    )
 
 
-def requirements_of(loaded: Loaded) -> tuple[Requirement, ...]:
-    """Return the definition's Python requirements; none when it has no ``python``. Raises DefinitionError."""
-    name = loaded.definition.image.python
+def requirements_of(part: ImagePart) -> tuple[Requirement, ...]:
+    """Return the part's Python requirements; none when it has no ``python``. Raises DefinitionError."""
+    name, folder = part.made.python, part.loaded.folder
     if name is None:
         return ()
-    if not has_author_file(loaded.folder, name):
-        raise _missing(loaded, name)
-    return read_requirements(loaded.folder, name)
+    if not has_author_file(folder, name):
+        raise _missing(part, name)
+    return read_requirements(folder, name)
 
 
-def _missing(loaded: Loaded, name: str) -> DefinitionError:
-    line, column = loaded.places.find("image", "python")
+def _missing(part: ImagePart, name: str) -> DefinitionError:
+    line, column = part.loaded.places.find(*part.path, "python")
     message = f"cannot find '{name}': there is no such file beside the definition"
-    return DefinitionError([Problem(file=loaded.file, line=line, column=column, message=message)])
+    return DefinitionError([Problem(file=part.loaded.file, line=line, column=column, message=message)])
 
 
-def _moved_packages(lock: Lock, loaded: Loaded) -> Iterator[str]:
-    image, then = loaded.definition.image, lock.requested
-    if image.base != then.base:
-        yield f"{loaded.places.place_text('image', 'base')}: base '{image.base}' was '{then.base}' when locked"
-    if sorted(image.suites) != sorted(then.suites):
-        had, has = ", ".join(then.suites) or "none", ", ".join(image.suites) or "none"
-        yield f"{loaded.places.place_text('image', 'suites')}: suites were {had} when locked, and are {has}"
+def _moved_stages(lock: Lock, loaded: Loaded) -> Iterator[str]:
+    stages, place = loaded.definition.build, loaded.places.place_text
+    for stage in stages:
+        if stage not in lock.build:
+            yield f"{place('build', stage)}: stage '{stage}' is not in {_name(loaded)}"
+    for stage in sorted(lock.build.keys() - stages.keys()):
+        yield f"{place('build')}: stage '{stage}' is in {_name(loaded)} and no longer here"
+
+
+def _moved(lock: Lock, parts: Sequence[ImagePart]) -> Iterator[str]:
+    for part in parts:
+        if part.stage is None or part.stage in lock.build:
+            yield from _moved_packages(lock.of(part.stage), part)
+            yield from _moved_requirements(lock.of(part.stage), part, requirements_of(part))
+
+
+def _moved_packages(lock: Lock, part: ImagePart) -> Iterator[str]:
+    made, then, file = part.made, lock.requested, _name(part.loaded)
+    if made.base != then.base:
+        yield f"{part.place('base')}: base '{made.base}' was '{then.base}' when locked"
+    if sorted(made.suites) != sorted(then.suites):
+        had, has = ", ".join(then.suites) or "none", ", ".join(made.suites) or "none"
+        yield f"{part.place('suites')}: suites were {had} when locked, and are {has}"
+    for place, text in moved_archives(then.archives, archives_of(part)):
+        yield f"{place or part.place('archives')}: {text}"
     locked = {_package_name(text): text for text in then.packages}
-    for number, text in enumerate(image.packages):
+    for number, text in enumerate(made.packages):
         before = locked.pop(_package_name(text), None)
         if before != text:
-            place = loaded.places.place_text("image", "packages", number)
+            place = part.place("packages", number)
             yield f"{place}: package '{text}' " + (
-                f"is not in {_name(loaded)}" if before is None else f"was '{before}' when locked"
+                f"is not in {file}" if before is None else f"was '{before}' when locked"
             )
     for text in locked.values():
-        place = loaded.places.place_text("image", "packages")
-        yield f"{place}: package '{text}' is in {_name(loaded)} and no longer here"
+        place = part.place("packages")
+        yield f"{place}: package '{text}' is in {file} and no longer here"
 
 
-def _moved_requirements(lock: Lock, loaded: Loaded, now: Sequence[Requirement]) -> Iterator[str]:
-    file = loaded.definition.image.python
+def _moved_requirements(lock: Lock, part: ImagePart, now: Sequence[Requirement]) -> Iterator[str]:
+    file, lock_file = part.made.python, _name(part.loaded)
     if (file is None) != (lock.python is None):
-        place = loaded.places.place_text("image", "python")
+        place = part.place("python")
         yield f"{place}: " + (
-            f"python '{file}' is not in {_name(loaded)}" if file else f"python is in {_name(loaded)} and no longer here"
+            f"python '{file}' is not in {lock_file}" if file else f"python is in {lock_file} and no longer here"
         )
         return
     gone = set(lock.requested.requirements) - {one.written for one in now}
@@ -114,25 +138,25 @@ def _moved_requirements(lock: Lock, loaded: Loaded, now: Sequence[Requirement]) 
         before = next((text for text in sorted(gone) if normal_name(text) == one.name), None)
         gone.discard(before or "")
         yield f"{one.place}: '{one.text}' " + (
-            f"is not in {_name(loaded)}" if before is None else f"was '{before.partition(' --hash')[0]}' when locked"
+            f"is not in {lock_file}" if before is None else f"was '{before.partition(' --hash')[0]}' when locked"
         )
     for text in sorted(gone):
-        yield f"{file}: '{text.partition(' --hash')[0]}' is in {_name(loaded)} and no longer here"
+        yield f"{file}: '{text.partition(' --hash')[0]}' is in {lock_file} and no longer here"
 
 
-def _baseless(lock: Lock, loaded: Loaded, requirements: Sequence[Requirement]) -> Iterator[str]:
+def _baseless(lock: Lock, part: ImagePart) -> Iterator[str]:
     """Yield which entries nothing asks for, and what is asked for and has no entry."""
-    wanted = wanted_of(loaded)
+    wanted, requirements, lock_file = wanted_of(part), requirements_of(part), _name(part.loaded)
     for kind, names in (
         ("package", groundless_packages(lock, wanted)),
         ("wheel", groundless_wheels(lock, requirements)),
     ):
         for name in names:
-            yield f"{_name(loaded)}: the {kind} '{name}' is there, and nothing asks for it"
+            yield f"{lock_file}: {part.named(f'the {kind} {name!r}')} is there, and nothing asks for it"
     missing = [(one.place, one.text) for one in missing_packages(lock, wanted)]
     missing += [(one.place, one.text) for one in missing_wheels(lock, requirements)]
     for place, text in missing:
-        yield f"{place}: '{text}' has no entry in {_name(loaded)}"
+        yield f"{place}: '{text}' has no entry in {lock_file}"
 
 
 def _package_name(text: str) -> str:

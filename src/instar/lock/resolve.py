@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from instar.definition.parts import ImagePart, image_of, parts_of
 from instar.errors import FetchError, LockMissing, ResolveError
 from instar.fetch.cache import Cache
 from instar.fetch.requirements import Requirement, normal_name
 from instar.fetch.target import WheelTarget, version_parts
-from instar.lock.artifacts import lock_artifacts
+from instar.lock.archives import archives_of, require_no_older
 from instar.lock.debian import DebianRelease, resolve_packages
 from instar.lock.fit import host_architecture, requested, requirements_of
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
@@ -45,27 +46,39 @@ def resolve(
         SourceUnreachable: an archive or the index does not answer.
     """
     begun = time.monotonic()
-    requirements = requirements_of(loaded)
     freed = _freed(previous, update)
-    kept = None if update == "all" else _same_platform(previous, loaded)
     cache = Cache(cache_dir)
-    suites, packages = _packages(loaded, kept, freed, cache, report, anew=anew)
-    python = _python_version(packages) if loaded.definition.image.python is not None else None
-    wheels = _wheels(loaded, requirements, packages, python, kept, freed, cache, report, anew=anew)
-    artifacts = lock_artifacts(loaded, previous.artifacts if previous else (), host_architecture(), cache, report)
-    lock = Lock(
+
+    def resolved(part: ImagePart) -> Lock:
+        before = previous if part.stage is None or previous is None else previous.build.get(part.stage)
+        kept = None if update == "all" else _same_platform(before, part)
+        found = _resolve_part(part, kept, freed, cache, report, anew=anew)
+        require_no_older(before, found.suites, archives_of(part))
+        return found
+
+    stages = {part.stage: resolved(part) for part in parts_of(loaded) if part.stage is not None}
+    image = resolved(image_of(loaded))
+    lock = replace(image, id=previous.id if previous and previous.id else secrets.token_hex(16), build=stages)
+    report(Progress(stage="lock", text=_summary(lock, time.monotonic() - begun)))
+    return lock
+
+
+def _resolve_part(
+    part: ImagePart, kept: Lock | None, freed: frozenset[str], cache: Cache, report: Report, *, anew: bool
+) -> Lock:
+    """Return what is locked for the image or for a stage, without what belongs to the whole."""
+    requirements = requirements_of(part)
+    suites, packages = _packages(part, kept, freed, cache, report, anew=anew)
+    python = _python_version(packages) if part.made.python is not None else None
+    return Lock(
         bake_format=BAKE_FORMAT,
         architecture=host_architecture(),
-        requested=requested(loaded, requirements),
+        requested=requested(part, requirements),
         suites=suites,
         packages=packages,
         python=python,
-        wheels=wheels,
-        artifacts=artifacts,
-        id=previous.id if previous and previous.id else secrets.token_hex(16),
+        wheels=_wheels(part, requirements, packages, python, kept, freed, cache, report, anew=anew),
     )
-    report(Progress(stage="lock", text=_summary(lock, time.monotonic() - begun)))
-    return lock
 
 
 def _freed(previous: Lock | None, update: Update) -> frozenset[str]:
@@ -74,8 +87,9 @@ def _freed(previous: Lock | None, update: Update) -> frozenset[str]:
         return frozenset()
     if previous is None:
         raise LockMissing("cannot update a lock: there is none", hint="make one: instar lock")
-    packages = {package.name for package in previous.packages}
-    wheels = {wheel.name for wheel in previous.wheels}
+    locks = (previous, *previous.build.values())
+    packages = {package.name for lock in locks for package in lock.packages}
+    wheels = {wheel.name for lock in locks for wheel in lock.wheels}
     unknown = sorted(name for name in update if name not in packages and normal_name(name) not in wheels)
     if unknown:
         raise ResolveError(
@@ -85,30 +99,31 @@ def _freed(previous: Lock | None, update: Update) -> frozenset[str]:
     return frozenset((*update, *(normal_name(name) for name in update)))
 
 
-def _same_platform(previous: Lock | None, loaded: Loaded) -> Lock | None:
+def _same_platform(previous: Lock | None, part: ImagePart) -> Lock | None:
     """Return ``previous`` if its versions mean anything here: the same release, architecture and known bake format."""
     if previous is None or previous.architecture != host_architecture() or previous.bake_format not in BAKE_FORMATS:
         return None
-    return previous if previous.requested.base == loaded.definition.image.base else None
+    return previous if previous.requested.base == part.made.base else None
 
 
 def _packages(
-    loaded: Loaded, kept: Lock | None, freed: frozenset[str], cache: Cache, report: Report, *, anew: bool
+    part: ImagePart, kept: Lock | None, freed: frozenset[str], cache: Cache, report: Report, *, anew: bool
 ) -> tuple[tuple[Suite, ...], tuple[Package, ...]]:
-    image, place = loaded.definition.image, loaded.places.place_text
-    wanted = wanted_of(loaded)
+    made, wanted = part.made, wanted_of(part)
 
     def solve() -> tuple[tuple[Suite, ...], tuple[Package, ...]]:
-        report(Progress(stage="lock", text=f"{image.base} · {len(wanted)} named", kind="running"))
+        report(Progress(stage="lock", text=part.named(f"{made.base} · {len(wanted)} named"), kind="running"))
         versions = {package.name: package.version for package in kept.packages} if kept is not None else {}
         keep = {name: version for name, version in versions.items() if name not in freed}
-        release = DebianRelease(base=image.base, place=place("image", "base"), suites=image.suites)
+        release = DebianRelease(
+            base=made.base, place=part.place("base"), suites=made.suites, archives=archives_of(part)
+        )
         suites, packages = resolve_packages(release, wanted, host_architecture(), cache, keep)
         for text in _renamed(kept.suites if kept is not None else (), suites):
             report(Progress(stage="lock", text=text, kind="warning"))
         return suites, packages
 
-    moved = kept is None or not _asks_the_same(kept, loaded, wanted) or freed & {one.name for one in kept.packages}
+    moved = kept is None or not _asks_the_same(kept, part, wanted) or freed & {one.name for one in kept.packages}
     if kept is None or moved or anew or groundless_packages(kept, wanted) or missing_packages(kept, wanted):
         return solve()
     return kept.suites, _explained(kept.packages, lambda: solve()[1])
@@ -124,11 +139,14 @@ def _renamed(before: Sequence[Suite], now: Sequence[Suite]) -> Iterator[str]:
             yield f"the archive of '{suite}' calls itself '{', '.join(labels)}' now, and was '{', '.join(then[suite])}'"
 
 
-def _asks_the_same(kept: Lock, loaded: Loaded, wanted: Sequence[Wanted]) -> bool:
-    if sorted(kept.requested.suites) != sorted(loaded.definition.image.suites):
+def _asks_the_same(kept: Lock, part: ImagePart, wanted: Sequence[Wanted]) -> bool:
+    if sorted(kept.requested.suites) != sorted(part.made.suites):
+        return False
+    if kept.requested.archives != tuple(one.requested for one in archives_of(part)):
         return False
     before = wanted_packages(kept.requested.packages, lambda number: "", "" if kept.python is not None else None)
-    return {one.text for one in before} == {one.text for one in wanted}
+    named = {one.name for one in wanted if one.archive}
+    return {one.text for one in before if one.name not in named} == {one.text for one in wanted if not one.archive}
 
 
 def _explained(kept: tuple[Entry, ...], solve: Callable[[], tuple[Entry, ...]]) -> tuple[Entry, ...]:
@@ -147,7 +165,7 @@ def _explained(kept: tuple[Entry, ...], solve: Callable[[], tuple[Entry, ...]]) 
 
 
 def _wheels(
-    loaded: Loaded,
+    part: ImagePart,
     requirements: Sequence[Requirement],
     packages: Sequence[Package],
     python: str | None,
@@ -168,7 +186,7 @@ def _wheels(
     def solve() -> tuple[Wheel, ...]:
         from instar.fetch.python import solve_wheels
 
-        text = f"{loaded.definition.image.python} · {len(requirements)} named"
+        text = part.named(f"{part.made.python} · {len(requirements)} named")
         report(Progress(stage="lock", text=text, kind="running"))
         previous = kept.wheels if kept is not None else ()
         return solve_wheels(requirements, target, cache, previous=previous, update=freed, warn=warn)
@@ -192,8 +210,8 @@ def _python_version(packages: Sequence[Package]) -> str:
 
 
 def _summary(lock: Lock, seconds: float) -> str:
-    size_bytes = sum(package.size_bytes for package in lock.packages)
-    wheels = f" · {len(lock.wheels)} wheels" if lock.wheels else ""
-    counted = Counter(one.ecosystem for one in lock.artifacts)
-    others = "".join(f" · {count} of {name}" for name, count in sorted(counted.items()))
-    return f"{len(lock.packages)} packages ({size_text(size_bytes)}){wheels}{others} · {seconds:.1f} s"
+    locks = (lock, *lock.build.values())
+    packages = {one.sha256: one.size_bytes for each in locks for one in each.packages}
+    count = len({one.sha256 for each in locks for one in each.wheels})
+    wheels = f" · {count} wheels" if count else ""
+    return f"{len(packages)} packages ({size_text(sum(packages.values()))}){wheels} · {seconds:.1f} s"

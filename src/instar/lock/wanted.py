@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from instar.frozen import dataclass
 from instar.model.lock import PYTHON
 
 if TYPE_CHECKING:
-    from instar.definition import Loaded
+    from instar.definition.parts import ImagePart
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """A package that the definition asks for, and where it does."""
+    """A package that the definition asks for, and where it does. ``version`` may end in ``*``: the newest of these.
+
+    ``archive``: the one that it comes from, by the definition's name; None for those that the base is from.
+    """
 
     name: str
     version: str | None
     place: str
+    archive: str | None = None
 
     @property
     def text(self) -> str:
@@ -36,8 +40,18 @@ def wanted_packages(packages: Sequence[str], place: Callable[[int], str], python
     return found
 
 
-def wanted_of(loaded: Loaded) -> list[Wanted]:
-    """Return what the definition asks for."""
-    image, place = loaded.definition.image, loaded.places.place_text
-    python_place = place("image", "python") if image.python is not None else None
-    return wanted_packages(image.packages, lambda number: place("image", "packages", number), python_place)
+def wanted_of(part: ImagePart) -> list[Wanted]:
+    """Return what the definition asks for in its image, or in a stage."""
+    python_place = part.place("python") if part.made.python is not None else None
+    own = wanted_packages(part.made.packages, lambda number: part.place("packages", number), python_place)
+    found = [*own, *_of_archives(part)]
+    named = {one.name for one in found if one.archive}
+    return [one for one in found if one.archive or one.name not in named]  # Python may come from an archive
+
+
+def _of_archives(part: ImagePart) -> Iterator[Wanted]:
+    for archive, wish in sorted(part.made.archives.items()):
+        for number, text in enumerate(wish.packages):
+            name, _, version = text.partition("=")
+            place = part.place("archives", archive, "packages", number)
+            yield Wanted(name=name, version=version or None, place=place, archive=archive)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from instar.model.lock import Artifact, Lock, Package, Requested, Suite, Wheel, package_order
+from instar.model.lock import Lock, Package, Requested, RequestedArchive, Suite, Wheel, package_order
 
 
 def dump(lock: Lock) -> str:
@@ -21,19 +21,13 @@ def dump(lock: Lock) -> str:
         "packages": _lines([_package_entry(package) for package in sorted(lock.packages, key=package_order)]),
         "python": _json(lock.python),
         "wheels": _lines([_wheel_entry(wheel) for wheel in sorted(lock.wheels, key=lambda wheel: wheel.name)]),
-        **_artifacts(lock.artifacts),
     }
     return "{\n" + ",\n".join(f'  "{key}": {value}' for key, value in entries.items()) + "\n}\n"
 
 
 def _version(lock: Lock) -> int:
     """Return the least version that has what is in the lock, so that an older Instar reads all that it can bake."""
-    return 3 if lock.artifacts else 2
-
-
-def _artifacts(artifacts: Sequence[Artifact]) -> dict[str, str]:
-    entries = [_artifact_entry(one) for one in sorted(artifacts, key=lambda one: one.order)]
-    return {"artifacts": _lines(entries)} if entries else {}
+    return 3 if lock.requested.archives else 2
 
 
 def _json(value: Any) -> str:
@@ -48,17 +42,30 @@ def _lines(entries: Sequence[Any], indent: str = "    ") -> str:
 
 def _requested(requested: Requested) -> str:
     suites = f',\n    "suites": {_json(list(requested.suites))}' if requested.suites else ""
+    entries = [_archive_entry(archive) for archive in requested.archives]
+    archives = f',\n    "archives": {_lines(entries, "      ")}' if entries else ""
     return (
         f'{{\n    "base": {_json(requested.base)},\n    "packages": {_lines(requested.packages, "      ")},\n'
-        f'    "requirements": {_lines(requested.requirements, "      ")}{suites}\n  }}'
+        f'    "requirements": {_lines(requested.requirements, "      ")}{suites}{archives}\n  }}'
     )
+
+
+def _archive_entry(archive: RequestedArchive) -> dict[str, Any]:
+    return {
+        "name": archive.name,
+        "suites": archive.suites,
+        "components": archive.components,
+        "packages": archive.packages,
+        **({} if archive.key is None else {"key": archive.key.hex}),
+        **({} if archive.as_of is None else {"as-of": archive.as_of}),
+    }
 
 
 def _suite_entry(suite: Suite) -> dict[str, Any]:
     from datetime import UTC, datetime
 
     date = datetime.fromtimestamp(suite.date, UTC).isoformat().replace("+00:00", "Z")
-    return {"label": suite.label, "suite": suite.suite, "date": date}
+    return {"label": suite.label, "suite": suite.suite, "date": date, **_archive(suite.archive)}
 
 
 def _package_entry(package: Package) -> dict[str, Any]:
@@ -72,6 +79,7 @@ def _package_entry(package: Package) -> dict[str, Any]:
         "suite": package.suite,
         "path": package.path,
         "step": package.step,
+        **_archive(package.archive),
         **_why_entry(package.why),
     }
 
@@ -86,15 +94,8 @@ def _wheel_entry(wheel: Wheel) -> dict[str, Any]:
     }
 
 
-def _artifact_entry(one: Artifact) -> dict[str, str]:
-    return {
-        "ecosystem": one.ecosystem,
-        "name": one.name,
-        "version": one.version,
-        **({"kind": one.kind} if one.kind else {}),
-        "hash": one.hash,
-        "sha256": one.sha256.hex,
-    }
+def _archive(name: str | None) -> dict[str, str]:
+    return {} if name is None else {"archive": name}
 
 
 def _why_entry(why: str | None) -> dict[str, str]:

@@ -19,6 +19,7 @@ from instar.model.environment import (
 )  # fmt: skip
 
 NEW_UID: Final = 10001  # of a user that no package makes
+STAGES: Final = "build."  # and a stage's name: where ``files`` are taken out of one
 
 # A key reads as a paragraph: its type, its default, its words.
 # fmt: off
@@ -54,19 +55,6 @@ class Fetch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NpmPackages:
-    """What a ``package-lock.json`` names, installed below ``to``. ``scripts`` are names of packages."""
-
-    source: str = field(metadata=key("The folder with `package.json` and `package-lock.json`.", "author's path",
-        name="from"))
-    to: str = field(metadata=key("Where in the image they and `node_modules` are put.", "path inside"))
-    dev: bool = field(default=False, metadata=key("Whether what is only for development is installed too."))
-    scripts: tuple[str, ...] = field(default=(), metadata=key(
-        "Packages whose install scripts are run, as root and without a network. No others are.", "npm package",
-        unique=True, expected="a list of packages, such as [bcrypt]"))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Files:
     """A file or tree of the author's, copied to ``to``. ``mode`` is for files; None: 644, or 755 if executable."""
 
@@ -81,22 +69,45 @@ class Files:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ImageSpec:
-    """What an image is made of."""
+class Archive:
+    """An apt repository of somebody else's, in the terms of deb822. Without ``uris`` it is one of the machine's own."""
 
-    base: str = field(metadata=key("The Debian suite that the image stands on, bootstrapped from locked packages.",
+    suites: tuple[str, ...] = field(metadata=key("Its suites, or a path that ends in `/` where it has none.",
+        "suite of an archive", or_one=True, expected="a suite such as 'stable', or a list of them"))
+    packages: tuple[str, ...] = field(metadata=key(
+        "What is installed from it, and from nowhere else. What these need comes from `base`, unless only this archive "
+        "has it.", "package", minimum=1, unique=True, expected="a list of packages, such as [nodejs]"))
+    uris: tuple[str, ...] = field(default=(), metadata=key(
+        "Where it is: by https, and without a password, which only this machine's apt knows (`/etc/apt/auth.conf.d`).",
+        "address of an archive", or_one=True, expected="an address such as 'https://deb.example.org/debian'",
+        default_about="this machine's own apt sources of these suites"))
+    components: tuple[str, ...] = field(default=(), metadata=key("Its components.", "component", or_one=True,
+        expected="a component such as 'main', or a list of them", default_about="`main`"))
+    signed_by: str | None = field(default=None, metadata=key(
+        "A file with the keys that it is signed by, ASCII-armoured or binary: these and no others.", "author's path",
+        default_about="the keys of the machine's own sources"))
+    as_of: str | None = field(default=None, metadata=key(
+        "Of a snapshot: the day that it is of. Then it may have expired since, and may not be newer.", "day"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildStage:
+    """What a stage of a build is made of. The image is the last of them, and has more to say."""
+
+    base: str = field(metadata=key("The Debian suite that it stands on, bootstrapped from locked packages.",
         "base"))
-    packages: tuple[str, ...] = field(default=(), metadata=key("Debian packages: `name`, or `name=version`.", "package",
-        unique=True, expected="a list of packages, such as [curl, ca-certificates]"))
+    packages: tuple[str, ...] = field(default=(), metadata=key(
+        "Debian packages: `name`, `name=version`, or `name=1.2*` for the newest of these.", "package", unique=True,
+        expected="a list of packages, such as [curl, ca-certificates]"))
     suites: tuple[str, ...] = field(default=(), metadata=key(
         "Suites that packages may come from besides those of `base`: as this machine's apt sources call them.", "suite",
         unique=True, expected="a list of suites, such as [bookworm-backports]", added=True))
+    archives: Mapping[str, Archive] = field(default_factory=dict, metadata=key(
+        "Archives of others, each by a name of yours, that some packages come from.", names="name", added=True,
+        expected="a section with one section for each archive, such as 'nodesource: {…}'"))
     python: str | None = field(default=None, metadata=key(
         "A requirements file; what it names is installed from locked wheels into `/opt/venv`, which is first on PATH.",
         "author's path"))
-    npm: tuple[NpmPackages, ...] = field(default=(), metadata=key(
-        "Folders with a `package-lock.json`: what it names is installed by the image's own npm, without a network.",
-        or_one=True, expected="a section such as {from: app, to: /srv/app}, or a list of them", added=True))
     fetch: tuple[Fetch, ...] = field(default=(), metadata=key("Files from the network, each known by its hash.",
         expected="a list of sections such as {url, sha256, to}"))
     files: tuple[Files, ...] = field(default=(), metadata=key("Files of your own, copied in this order."))
@@ -110,6 +121,12 @@ class ImageSpec:
         "What is left out of what packages bring: `docs` (manuals and documents; licences stay), `locales` (other "
         "languages than English, and all encodings but UTF-8).", "part of packages", unique=True,
         expected="a list such as [docs, locales]", added=True))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageSpec(BuildStage):
+    """What an image is made of."""
+
     user: User = field(default=User(), metadata=key("Who the service runs as. Never root.", ("user", User),
         default_about="`app`, which is new and has the numbers 10001"))
 
@@ -312,6 +329,7 @@ class Definition:
     """A service: what its image is made of, how an instance of it runs, and where."""
 
     name: str = field(metadata=key("Name of the service.", "name"))
+    build: Mapping[str, BuildStage] = field(default_factory=dict)
     image: ImageSpec = field(metadata=key("What the image is made of. Changing it makes a new image."))
     service: Service = field(metadata=key("How an instance runs. Changing it makes a new release."))
     registry: str | None = field(default=None, metadata=key(

@@ -5,6 +5,8 @@ No host name is in a lock: a package is named by the label and suite of its arch
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -35,11 +37,15 @@ def parent(why: Why) -> str | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Suite:
-    """One suite of an archive, as its Release file was when the lock was made. ``date`` is Unix seconds."""
+    """One suite of an archive, as its Release file was when the lock was made. ``date`` is Unix seconds.
+
+    ``archive``: the definition's name of it, None of those that the base is from.
+    """
 
     label: str
     suite: str
     date: int
+    archive: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +62,7 @@ class Package:
     path: str
     step: Literal["base", "packages"]
     why: Why | None = None  # None in a lock from before version 2
+    archive: str | None = None  # the definition's name of it, None of those that the base is from
 
 
 def package_order(package: Package) -> tuple[str, str]:
@@ -72,26 +79,15 @@ class Wheel:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Artifact:
-    """A file of a package of another ecosystem: of npm, Go, Cargo. One version may have several, by their ``kind``.
+class RequestedArchive:
+    """An archive of others, as the definition asked for it. ``key`` is the SHA-256 of the file that it is signed by."""
 
-    ``hash`` is the ecosystem's own, as its lock file writes it: it says which file was meant before any was fetched.
-    """
-
-    ecosystem: str
     name: str
-    version: str
-    hash: str
-    sha256: Digest
-    kind: str = ""
-
-    @property
-    def order(self) -> tuple[str, str, str, str, str]:
-        return self.ecosystem, self.name, self.version, self.kind, self.hash
-
-    @property
-    def shown(self) -> str:
-        return f"{self.name} {self.version}{f' ({self.kind})' if self.kind else ''}"
+    suites: tuple[str, ...]
+    packages: tuple[str, ...]
+    components: tuple[str, ...] = ()
+    key: Digest | None = None  # None: of this machine's own sources
+    as_of: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,11 +98,15 @@ class Requested:
     packages: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()  # the lines of the requirements file that mean something, in order
     suites: tuple[str, ...] = ()  # besides those of the base
+    archives: tuple[RequestedArchive, ...] = ()  # sorted by name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lock:
-    """``id`` is the project's own, given at its first lock and kept ever after; 32 hexadecimal digits."""
+    """``id`` is the project's own, given at its first lock and kept ever after; 32 hexadecimal digits.
+
+    ``build`` has what is locked for each stage, as a lock of its own without an ``id``; all else is of the image.
+    """
 
     bake_format: int
     architecture: str  # Debian's name: amd64, arm64
@@ -115,8 +115,12 @@ class Lock:
     packages: tuple[Package, ...]  # in :func:`package_order`
     python: str | None = None  # "3.11" when there are wheels
     wheels: tuple[Wheel, ...] = ()  # sorted by name
-    artifacts: tuple[Artifact, ...] = ()  # sorted by their order
     id: str | None = None  # None in a lock from before version 2
+    build: Mapping[str, Lock] = field(default_factory=dict)  # in the definition's order
+
+    def of(self, stage: str | None) -> Lock:
+        """Return what is locked for a stage, or (None) for the image. Raises KeyError for a stage that is not there."""
+        return self if stage is None else self.build[stage]
 
     @property
     def epoch(self) -> int:

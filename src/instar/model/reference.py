@@ -14,6 +14,8 @@ from instar.model.digest import Digest
 HOST: Final = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
 PATH: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
 _TAG: Final = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+DOCKER: Final = "docker.io"  # Docker's own registry, whose repositories of one word are in "library"
+_DOCKERS_NAMES: Final = (DOCKER, "index.docker.io", "registry-1.docker.io")
 _LIMIT: Final = 255  # of a whole name; Source: the same, what many clients hold names to
 
 
@@ -54,10 +56,15 @@ def repository(text: str) -> Repository:
     if "://" in text:
         raise ValueError("it is written without 'https://'")
     if not slash or not is_host(host):
-        raise ValueError("it begins with the registry's host, such as 'registry.example.org/team/shop'")
+        known = f"; what Docker alone calls so is '{_of_docker(text)}'" if re.fullmatch(PATH, text) else ""
+        raise ValueError(f"it begins with the registry's host, such as 'registry.example.org/team/shop'{known}")
     if len(text) > _LIMIT or not re.fullmatch(PATH, path):
         raise ValueError("after the host stand words of a-z, 0-9, '.', '_' and '-', with '/' between them")
-    return Repository(host=host, path=path)
+    return _of_docker(path) if host.lower() in _DOCKERS_NAMES else Repository(host=host, path=path)
+
+
+def _of_docker(path: str) -> Repository:
+    return Repository(host=DOCKER, path=path if "/" in path else f"library/{path}")
 
 
 def reference(text: str) -> Reference:

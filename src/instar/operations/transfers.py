@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from instar.errors import BlobDamaged, ImageNotFound
+from instar.errors import BlobDamaged, FetchError, ImageNotFound, LedgerError
 from instar.model.digest import Digest
+from instar.model.held import holder_of, tag_of
 from instar.model.progress import Progress
 from instar.model.reference import Reference, Repository, repository
 from instar.model.sizes import size_text
@@ -24,18 +25,17 @@ if TYPE_CHECKING:
     from instar.definition import Loaded
     from instar.model.image import Image
 
-_HOLDING: Final = "instar-"  # what a tag begins with that keeps an image, and means nothing to people
-
 
 def push(workspace: Workspace, word: str, to: Repository, *, tag: str | None = None) -> Transfer:
     """Bring the image that ``word`` means to a repository; only what that has not got is sent.
 
-    It gets ``tag`` there, and one of its own digest's, which stays when the other moves on to a newer image: many
-    registries clear away what has none. Raises ImageNotFound, BlobDamaged, SourceUnreachable, FetchError, Cancelled.
+    It gets ``tag`` there, and one of its own digest's for this machine's ledger, which stays when the other moves on to
+    a newer image: many registries clear away what has none. Raises ImageNotFound, BlobDamaged, SourceUnreachable,
+    FetchError, Cancelled.
     """
     with keep_from_gc(workspace):
         image = workspace.store.find(word)
-        tags = (f"{_HOLDING}{image.digest.short}", *([tag] if tag else []))
+        tags = (tag_of(image.digest, _holder(workspace)), *([tag] if tag else []))
         done = workspace.registries.push(workspace.store, image.digest, to, tags=tags)
     _tell(workspace, "push", done)
     return done
@@ -88,6 +88,7 @@ def image_for_release(workspace: Workspace, loaded: Loaded, word: str, *, made_o
         _tell(workspace, "pull", workspace.registries.pull(workspace.store, what))
     except ImageNotFound as error:
         raise _nowhere(error.message, what, made_on) from error
+    _hold(workspace, what)
     return workspace.store.image(what.digest)
 
 
@@ -106,6 +107,31 @@ def digest_for_release(
     return what.digest, what.repository
 
 
+def _hold(workspace: Workspace, what: Reference) -> None:
+    """Tag an image that was pulled for a release, for this machine's ledger, where that may write to the registry."""
+    holder = _holder(workspace)
+    if not holder:
+        return
+    tag = tag_of(what.digest, holder)
+    tags = workspace.registries.tags(what.repository, actions="pull,push")
+    try:
+        if tags.find_digest(tag) != what.digest:
+            tags.put(tag, what.digest)
+    except (FetchError, ImageNotFound) as error:
+        text = f"the image is not held in '{what.repository}', and may be cleared away there: {error.message}"
+        workspace.report(Progress(stage="note", text=text, kind="warning"))
+
+
+def _holder(workspace: Workspace) -> str:
+    """Return for whom an image is held in a registry; "" where this machine's ledger is empty, or cannot be asked."""
+    try:
+        return holder_of(workspace.ledger.identity())
+    except LedgerError as error:
+        text = f"the image's tag does not say for which ledger it is held: {error.message}"
+        workspace.report(Progress(stage="note", text=text, kind="warning"))
+        return ""
+
+
 def _to_pull(workspace: Workspace, loaded: Loaded, word: str, made_on: str | None) -> Reference | None:
     """Return what to pull to have the image that ``word`` means; None where nothing is, or it is no digest."""
     try:
@@ -114,6 +140,10 @@ def _to_pull(workspace: Workspace, loaded: Loaded, word: str, made_on: str | Non
         return None
     try:
         image = workspace.store.image(digest)
+    except BlobDamaged:
+        if loaded.definition.registry is None:
+            raise
+        return Reference(repository=repository(loaded.definition.registry), digest=digest)
     except ImageNotFound as error:
         if loaded.definition.registry is not None:
             return Reference(repository=repository(loaded.definition.registry), digest=digest)
@@ -139,7 +169,7 @@ def _there(workspace: Workspace, what: Reference) -> Transfer | None:
         image = workspace.store.image(what.digest)
     except (ImageNotFound, BlobDamaged):
         return None
-    if not all(workspace.store.holds(layer) for layer in image.layers):
+    if not all(workspace.store.holds_sound(layer.digest, layer.size_bytes) for layer in image.layers):
         return None
     return Transfer(
         repository=what.repository,

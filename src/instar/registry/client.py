@@ -38,8 +38,8 @@ _MOST_LOGINS: Final = 4  # of one request: a token may have ended, and another t
 _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{1,60}")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
-_DIGEST_HEADER: Final = "Docker-Content-Digest"
-_ACCEPT: Final = {"Accept": ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))}
+DIGEST_HEADER: Final = "Docker-Content-Digest"
+ACCEPT: Final = {"Accept": ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))}
 R = TypeVar("R")
 
 
@@ -130,7 +130,7 @@ class Client:
 
     def _manifest(self, what: Reference) -> tuple[bytes, str]:
         """Return what the registry gives for a manifest, and says that it is."""
-        with self.asking("GET", f"manifests/{what.digest}", headers=_ACCEPT) as response:
+        with self.asking("GET", f"manifests/{what.digest}", headers=ACCEPT) as response:
             if response.status == 404:
                 raise ImageNotFound(f"cannot pull '{what}': '{self.repository.host}' does not have it")
             told = response.headers.get("Content-Type", "").partition(";")[0].strip()
@@ -145,9 +145,9 @@ class Client:
         return self.persistently(lambda: self._has(f"blobs/{digest}", digest, size_bytes))
 
     def _has(self, path: str, digest: Digest, size_bytes: int | None) -> bool:
-        with self.asking("HEAD", path, headers=_ACCEPT if path.startswith("manifests/") else None) as response:
+        with self.asking("HEAD", path, headers=ACCEPT if path.startswith("manifests/") else None) as response:
             same = size_bytes is None or _length(response) in (None, size_bytes)
-            return response.status == 200 and same and response.headers.get(_DIGEST_HEADER, digest) == digest
+            return response.status == 200 and same and response.headers.get(DIGEST_HEADER, digest) == digest
 
     def put_manifest(self, name: str, data: bytes) -> None:
         """Have a manifest in the registry, under its digest or as a tag."""
@@ -174,7 +174,7 @@ class Client:
             told = _length(response)
             if told not in (None, size_bytes - start):
                 raise HashMismatch(f"cannot pull {what}: {told:,} bytes come, and not {size_bytes - start:,}")
-            said = response.headers.get(_DIGEST_HEADER, digest)
+            said = response.headers.get(DIGEST_HEADER, digest)
             if said != digest:
                 raise HashMismatch(f"cannot pull {what}: the registry says that it gives another blob")
             yield start, pieces(response, self.repository.host, self.patience)

@@ -23,12 +23,15 @@ from instar.definition.permissions import other_writer
 from instar.errors import CommandFailed, ComponentMissing, HostError
 from instar.frozen import dataclass
 from instar.model.codec import parse
-from instar.model.reference import Repository
+from instar.model.reference import DOCKER, Repository
 
 HELPER_TIMEOUT_S: Final = 30.0
 _HELPER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LIMIT_BYTES: Final = 1 << 20
 _PASSED_ON: Final = ("HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "GNUPGHOME", "PASSWORD_STORE_DIR")
+_DOCKERS_KEY: Final = "index.docker.io"
+# what registries are called in these files and by helpers, where that is not their host
+_SERVERS: Final[Mapping[str, tuple[str, ...]]] = {DOCKER: (f"https://{_DOCKERS_KEY}/v1/", _DOCKERS_KEY, DOCKER)}
 _NOBODY: Final = "<token>"  # the user that helpers say where they give an identity token
 
 
@@ -98,17 +101,23 @@ def _in_file(
     path: Path, data: Mapping[str, Any], repository: Repository, environ: Mapping[str, str], timeout_s: float
 ) -> Credentials | None:
     """A helper for this registry goes before what stands in the file, and that before the one for all."""
+    servers = _SERVERS.get(repository.host, (repository.host,))
     helpers = data.get("credHelpers")
-    own = helpers.get(repository.host) if isinstance(helpers, dict) else None
-    if own is not None:
-        return _from_helper(path, own, repository.host, environ, timeout_s)
+    for server in servers:
+        own = helpers.get(server) if isinstance(helpers, dict) else None
+        if own is not None:
+            return _from_helper(path, own, server, environ, timeout_s)
     auths = data.get("auths")
     for entry in _entries(auths if isinstance(auths, dict) else {}, repository):
         found = _from_entry(path, entry)
         if found is not None:
             return found
     store = data.get("credsStore")
-    return _from_helper(path, store, repository.host, environ, timeout_s) if store else None
+    for server in servers if store else ():
+        found = _from_helper(path, store, server, environ, timeout_s)
+        if found is not None:
+            return found
+    return None
 
 
 def _entries(auths: Mapping[str, Any], repository: Repository) -> Iterator[Mapping[str, Any]]:
@@ -118,8 +127,9 @@ def _entries(auths: Mapping[str, Any], repository: Repository) -> Iterator[Mappi
         bare = re.sub(r"\Ahttps?://", "", key)
         named.setdefault(re.sub(r"/v[12]/?\Z|/\Z", "", bare), entry)
     parts = str(repository).split("/")
-    for count in range(len(parts), 0, -1):
-        entry = named.get("/".join(parts[:count]))
+    keys = ["/".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    for key in (*keys, *([_DOCKERS_KEY] if repository.host == DOCKER else [])):
+        entry = named.get(key)
         if isinstance(entry, dict):
             yield entry
 

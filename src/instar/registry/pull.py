@@ -17,7 +17,6 @@ from instar.cancellation import Cancellation
 from instar.errors import FetchError, HashMismatch, ImageNotFound, InstarError, SourceUnreachable
 from instar.model.progress import Progress, Report
 from instar.model.reference import Reference
-from instar.model.sizes import size_text
 from instar.model.transfer import Transfer
 from instar.registry.client import Client
 from instar.registry.workers import Meter, Workers
@@ -59,19 +58,16 @@ class Pull:
             parts = descriptors(data)
         except ValueError as error:
             raise FetchError(f"cannot pull '{self._what}': {error}") from error
-        total = sum(one.size_bytes for one in parts)
-        self._meter = Meter(total)
-        missing = [one for one in parts if not self._store.holds_blob(one.digest, one.size_bytes)]
-        self._meter.bytes = total - sum(one.size_bytes for one in missing)
-        if missing:
-            largest_first = sorted(missing, key=lambda one: -one.size_bytes)
-            Workers(self._fetch, largest_first, self._meter).run(self._cancellation, self._show)
+        self._store.require_room(parts, f"pull '{self._what}'")
+        self._meter = Meter(sum(one.size_bytes for one in parts))
+        largest_first = sorted(parts, key=lambda one: -one.size_bytes)
+        Workers(self._fetch, largest_first, self._meter).run(self._cancellation, self._show)
         self._enter(data)
         return Transfer(
             repository=self._what.repository,
             digest=self._what.digest,
             blobs=len(parts),
-            size_bytes=total,
+            size_bytes=self._meter.total_bytes,
             moved=self._meter.moved,
             moved_bytes=self._meter.moved_bytes,
             seconds=time.monotonic() - began,
@@ -84,8 +80,7 @@ class Pull:
             raise FetchError(f"cannot pull '{self._what}': {error}") from error
 
     def _show(self) -> None:
-        text = f"{size_text(self._meter.bytes)} of {size_text(self._meter.total_bytes)}"
-        self._report(Progress(stage="pull", text=text, kind="running"))
+        self._report(self._meter.progress("pull"))
 
     def _from_any(self, ask: Callable[[Client], R]) -> R:
         """Return what the first source answers that has an answer."""
@@ -107,6 +102,10 @@ class Pull:
             self._report(Progress(stage="note", text=text, kind="warning"))
 
     def _fetch(self, one: Descriptor) -> None:
+        """Have one blob in the store: nobody is asked for one that is there with its own bytes."""
+        if self._store.holds_sound(one.digest, one.size_bytes):
+            self._meter.add(one.size_bytes, moved=False)
+            return
         while True:
             with self._store.part(one.digest, one.size_bytes) as part:
                 if self._store.holds_blob(one.digest, one.size_bytes):  # another pull was quicker

@@ -15,8 +15,7 @@ from typing import Final
 from instar.cancellation import Cancellation
 from instar.errors import FetchError, SourceUnreachable
 from instar.model.digest import Digest
-from instar.model.progress import Progress, Report
-from instar.model.sizes import size_text
+from instar.model.progress import Report
 from instar.model.transfer import Transfer
 from instar.registry.client import Client, leave
 from instar.registry.workers import Meter, Workers
@@ -78,8 +77,7 @@ class Push:
         )
 
     def _show(self) -> None:
-        text = f"{size_text(self._meter.bytes)} of {size_text(self._meter.total_bytes)}"
-        self._report(Progress(stage="push", text=text, kind="running"))
+        self._report(self._meter.progress("push"))
 
     def _enter(self, data: bytes) -> None:
         """Give the registry the manifest, under its digest and as its tags. What is there is asked afterwards."""

@@ -15,6 +15,7 @@ from instar.model.transfer import Transfer
 from instar.registry.client import Client
 from instar.registry.pull import Pull
 from instar.registry.push import Push
+from instar.registry.tags import Tags
 from instar.registry.transport import Patience, Transport
 from instar.store import Store
 
@@ -55,6 +56,10 @@ class Registries:
                 if one.has_manifest(what.digest):
                     return True
         return own.has_manifest(what.digest)
+
+    def tags(self, repository: Repository, *, actions: str = "pull") -> Tags:
+        """Return the tags of a repository, to look at (``pull``), to put (``push``) and to ``delete``."""
+        return Tags(self._client(repository, actions=actions))
 
     def _sources(self, repository: Repository) -> list[Client]:
         """Return whom to ask for what is in a repository: its mirrors, and the registry itself."""

@@ -12,12 +12,14 @@ import ssl
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
 from instar.errors import FetchError, HostError, SourceUnreachable
 from instar.frozen import dataclass
 from instar.model.machine import RegistrySettings
+from instar.model.reference import DOCKER
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -26,6 +28,8 @@ _PIECE_BYTES: Final = 1 << 18
 _CONNECTIONS: Final = 8
 _LEAST_BYTES_A_SECOND: Final = 1024
 _NO_SETTINGS: Final = RegistrySettings()
+_DOCKERS_DOOR: Final = "registry-1.docker.io"  # what answers for docker.io. Source: Docker's "Registry HTTP API"
+_DOCKERS_TOKENS: Final = "auth.docker.io"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +54,8 @@ class Transport:
         self, settings: Mapping[str, RegistrySettings], patience: Patience, environ: Mapping[str, str] = os.environ
     ) -> None:
         self._settings = {host.lower(): one for host, one in settings.items()}
+        dockers = self._settings.get(DOCKER, _NO_SETTINGS)
+        self._settings[DOCKER] = replace(dockers, tokens=dockers.tokens or _DOCKERS_TOKENS)
         self.patience = patience
         self._proxies = _proxies(environ)
         self._managers: dict[tuple[str | None, str], PoolManager] = {}
@@ -57,7 +63,7 @@ class Transport:
 
     def settings(self, host: str) -> RegistrySettings:
         """Return what the machine's file says of a host, in whichever letters somebody else wrote its name."""
-        return self._settings.get(host.lower(), _NO_SETTINGS)
+        return self._settings.get(DOCKER if host == _DOCKERS_DOOR else host.lower(), _NO_SETTINGS)
 
     def is_plain(self, host: str) -> bool:
         """Tell whether a host is asked without TLS."""
@@ -67,7 +73,8 @@ class Transport:
         return settings.ca is None and is_loopback(host)
 
     def root(self, host: str) -> str:
-        return f"http://{host}" if self.is_plain(host) else f"https://{host}"
+        door = _DOCKERS_DOOR if host == DOCKER else host
+        return f"http://{door}" if self.is_plain(host) else f"https://{door}"
 
     def require_allowed(self, url: str, *, sent_by: str) -> None:
         """Hold an address that a registry has sent us to against what it may be. Raises FetchError."""
@@ -211,13 +218,17 @@ def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
 _PROXIED: Final = ("http", "https", "all", "no")
 
 
+# what OpenSSL calls an answer that is no record of TLS. Source: its sslerr.h
+_NO_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+
+
 def _tls_error(host: str, error: Exception) -> FetchError:
-    text = _cause(error)
-    if "CERTIFICATE_VERIFY_FAILED" in str(error) or "doesn't match" in str(error):
+    text, ground = _cause(error), _ground(error)
+    if isinstance(ground, ssl.CertificateError):
         return FetchError(
             f"cannot trust '{host}': {text}", hint=f"registries.'{host}'.ca in the machine's file names whom to trust"
         )
-    if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER" in str(error):
+    if isinstance(ground, ssl.SSLError) and ground.reason in _NO_TLS:
         return FetchError(
             f"cannot speak TLS with '{host}': it answers without",
             hint=f"if that is meant, say so in the machine's file: registries: {{'{host}': {{http: true}}}}",
@@ -227,9 +238,7 @@ def _tls_error(host: str, error: Exception) -> FetchError:
 
 def _cause(error: BaseException) -> str:
     """Return what lies at the ground of an error, in a few words, and nothing of what was sent."""
-    seen: BaseException = error
-    while (below := getattr(seen, "original_error", None) or seen.__cause__) is not None and below is not seen:
-        seen = below
+    seen = _ground(error)
     if isinstance(seen, ssl.SSLCertVerificationError):
         return str(seen.verify_message)
     if isinstance(seen, OSError) and seen.strerror:
@@ -245,3 +254,15 @@ def _cause(error: BaseException) -> str:
         "gaierror": "no such host is known",
     }
     return names.get(kind, f"no answer that is HTTP ({kind})")
+
+
+def _ground(error: BaseException) -> BaseException:
+    """Return the error that was first, and led to the others."""
+    while isinstance(below := getattr(error, "original_error", None) or error.__cause__ or _wrapped(error), Exception):
+        error = below
+    return error
+
+
+def _wrapped(error: BaseException) -> object:
+    """Return what urllib3 says that TLS failed of: the one thing that its error holds."""
+    return error.args[0] if len(error.args) == 1 else None

@@ -11,6 +11,8 @@ from typing import Final, Generic, TypeVar
 
 from instar.cancellation import Cancellation
 from instar.errors import Cancelled, SourceUnreachable
+from instar.model.progress import Progress
+from instar.model.sizes import size_text
 from instar.threads import begin
 
 T = TypeVar("T")
@@ -45,6 +47,10 @@ class Meter:
         """Count a blob that is there, or went."""
         with self._guard:
             self.moved += 1
+
+    def progress(self, stage: str) -> Progress:
+        text = f"{size_text(self.bytes)} of {size_text(self.total_bytes)}"
+        return Progress(stage=stage, text=text, kind="running")
 
 
 class Workers(Generic[T]):

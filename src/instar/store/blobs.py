@@ -86,6 +86,16 @@ class Blobs:
         except FileNotFoundError:
             return False
 
+    def is_sound(self, digest: Digest, size_bytes: int) -> bool:
+        """Whether the blob is there with that size, and its bytes are its digest's, which are read."""
+        try:
+            if not self.holds(digest, size_bytes):
+                return False
+            self.verify(digest)
+        except BlobDamaged:
+            return False
+        return True
+
     @contextlib.contextmanager
     def opened(self, digest: Digest) -> Iterator[BinaryIO]:
         """Open a blob to read. Raises BlobDamaged when it is missing."""
@@ -152,10 +162,14 @@ def written(chunks: Iterable[bytes], descriptor: int) -> tuple[Digest, int]:
     for chunk in chunks:
         seen.update(chunk)
         size_bytes += len(chunk)
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        write_all(descriptor, chunk)
     return Digest.from_hex(seen.hexdigest()), size_bytes
+
+
+def write_all(descriptor: int, chunk: bytes | memoryview) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def damaged(digest: Digest, cause: str) -> BlobDamaged:

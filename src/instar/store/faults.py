@@ -10,6 +10,7 @@ from pathlib import Path
 
 from instar.errors import StoreError
 from instar.model.sizes import size_text
+from instar.store.room import mount_of
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -36,9 +37,7 @@ def refusal(action: str, error: OSError, place: Path) -> StoreError:
 
 
 def _fullness(place: Path) -> str:
-    mount = place.absolute()
-    while not mount.exists() or not mount.is_mount():
-        mount = mount.parent
+    mount = mount_of(place)
     status = os.statvfs(mount)
     if status.f_favail == 0 and status.f_files:
         return f"the file system at '{mount}' has no inodes left"

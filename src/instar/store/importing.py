@@ -32,6 +32,7 @@ from instar.store.manifest import (
     manifest_json,
 )
 from instar.store.members import Malformed
+from instar.store.room import require_room
 from instar.store.source import Content, Source
 
 _JSON_LIMIT_BYTES: Final = 4 << 20
@@ -84,7 +85,10 @@ def _from_layout(blobs: Blobs, found: Source, which: str | None) -> bytes:
     data = _blob(found, chosen.digest).read(_JSON_LIMIT_BYTES)
     if Digest.of(data) != chosen.digest or chosen.entry.get("size", len(data)) != len(data):
         raise Malformed(f"the bytes of its manifest have the digest {Digest.of(data)}, and not {chosen.digest}")
-    for one in descriptors(data):
+    parts = descriptors(data)
+    missing = sum(one.size_bytes for one in parts if not blobs.holds(one.digest, one.size_bytes))
+    require_room(missing, blobs.partial, "store its blobs")
+    for one in parts:
         _keep(blobs, found, one)
     return data
 
@@ -93,7 +97,7 @@ def _keep(blobs: Blobs, found: Source, one: Descriptor) -> None:
     content = _blob(found, one.digest)
     if content.size_bytes != one.size_bytes:
         raise Malformed(f"'{one.digest.short}' has {content.size_bytes:,} bytes, and not {one.size_bytes:,}")
-    if not blobs.holds(one.digest, one.size_bytes):
+    if not blobs.is_sound(one.digest, one.size_bytes):
         blobs.add(content.chunks(), one.digest)
 
 

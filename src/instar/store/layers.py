@@ -24,6 +24,7 @@ from instar.store.manifest import (
     ZSTD_LAYER_TYPE,
 )
 from instar.store.members import Malformed, Members, Stream
+from instar.store.room import Limit, limited
 from instar.store.tree import archive
 
 UNPACK_LIMIT_BYTES: Final = 64 << 30
@@ -43,7 +44,7 @@ def pack(blobs: Blobs, tree: Path, *, step: str, epoch: int) -> Layer:
     return Layer(digest=digest, diff_id=diff_id, size_bytes=size_bytes, media_type=ZSTD_LAYER_TYPE, step=step)
 
 
-def unpack(blobs: Blobs, layer: Layer, into: Path, *, limit_bytes: int) -> None:
+def unpack(blobs: Blobs, layer: Layer, into: Path, *, limit_bytes: int, copies: int) -> None:
     action = f"unpack layer '{layer.digest.short}'"
     if layer.media_type not in _DECODERS:
         raise StoreError(f"cannot {action}: its type is {layer.media_type}, and only OCI's and Docker's are unpacked")
@@ -51,7 +52,7 @@ def unpack(blobs: Blobs, layer: Layer, into: Path, *, limit_bytes: int) -> None:
         into.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(into.iterdir()):
             raise StoreError(f"cannot {action}: '{into}' is not empty")
-        _extract(blobs, layer, into, limit_bytes)
+        _extract(blobs, layer, into, limited(limit_bytes, into, copies=copies))
 
 
 def checked(blobs: Blobs, layer: Layer) -> Iterator[bytes]:
@@ -78,8 +79,8 @@ def explained(action: str, blobs: Blobs, layer: Layer) -> Iterator[None]:
         raise StoreError(f"cannot {action}: {error}") from error
 
 
-def _extract(blobs: Blobs, layer: Layer, into: Path, limit_bytes: int) -> None:
-    members = Members(Stream(checked(blobs, layer), limit_bytes=limit_bytes))
+def _extract(blobs: Blobs, layer: Layer, into: Path, limit: Limit) -> None:
+    members = Members(Stream(checked(blobs, layer), limit_bytes=limit.size_bytes, why=limit.why))
     root = os.open(into, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     extraction = Extraction(root)
     try:

@@ -21,12 +21,13 @@ from typing import Literal
 from instar.errors import BlobDamaged, ImageNotFound, StoreError
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
-from instar.store import archive, garbage, importing, index, layers, manifest
+from instar.store import archive, garbage, importing, index, layers, manifest, room
 from instar.store.blobs import Blobs, damaged
 from instar.store.faults import reported
 from instar.store.garbage import Collected
 from instar.store.index import Index
-from instar.store.parts import Part, open_part
+from instar.store.manifest import Descriptor
+from instar.store.parts import Part, open_part, received_bytes
 
 _PREFIX_LENGTH = 6  # of a digest that find() takes
 _NAMED_IN_HINT = 5
@@ -127,6 +128,19 @@ class Store:
         """Whether a blob is there with that size; its bytes are not read."""
         return self._blobs.holds(digest, size_bytes)
 
+    def holds_sound(self, digest: Digest, size_bytes: int) -> bool:
+        """Whether a blob is there with that size and its own bytes. One with others is removed, to be brought anew."""
+        if self._blobs.is_sound(digest, size_bytes):
+            return True
+        self._discard_damaged(digest)
+        return False
+
+    def require_room(self, parts: Iterable[Descriptor], action: str) -> None:
+        """Raise StoreError "cannot ‹action›: …" where what is missing of ``parts`` has no room here."""
+        missing = [one for one in parts if not self._blobs.holds(one.digest, one.size_bytes)]
+        came = sum(received_bytes(self._blobs, one.digest) for one in missing)
+        room.require_room(sum(one.size_bytes for one in missing) - came, self._blobs.partial, action)
+
     def image(self, digest: Digest) -> Image:
         """Return an image. Raises ImageNotFound, or BlobDamaged when its manifest or configuration is."""
         if digest not in index.digests(self._index.read()):
@@ -213,7 +227,9 @@ class Store:
         """Read one blob and hash it. Raises BlobDamaged."""
         self._blobs.verify(digest)
 
-    def unpack(self, layer: Layer, into: Path, *, limit_bytes: int = layers.UNPACK_LIMIT_BYTES) -> None:
+    def unpack(
+        self, layer: Layer, into: Path, *, limit_bytes: int = layers.UNPACK_LIMIT_BYTES, copies: int = 1
+    ) -> None:
         """Make the tree of a layer, in overlay form, in ``into``, which is missing or empty. Needs root.
 
         Blob and tar are checked against ``digest`` and ``diff_id`` while they are read, and nothing in them is trusted.
@@ -221,10 +237,10 @@ class Store:
         whose bytes are not its digest's is removed, so that the next bake makes it anew.
 
         Raises BlobDamaged, and StoreError for what is refused: a name or a link that leads out, a device, more than
-        ``limit_bytes`` of tar.
+        ``limit_bytes`` of tar, or than ``into`` has room for ``copies`` times.
         """
         try:
-            layers.unpack(self._blobs, layer, into, limit_bytes=limit_bytes)
+            layers.unpack(self._blobs, layer, into, limit_bytes=limit_bytes, copies=copies)
         except BlobDamaged as error:
             self._discard_damaged(layer.digest)
             raise BlobDamaged(error.message, hint="bake it again, which makes that layer anew: instar bake") from error

@@ -12,6 +12,7 @@ from typing import Final
 
 from instar.store import sparse
 from instar.store.header import BLOCK, DIRECTORY, PAX, PAX_GLOBAL, REGULAR, XATTR_RECORD, Entry
+from instar.store.room import ALLOWED
 
 MEMBER_LIMIT: Final = 2_000_000
 _EXTENDED_LIMIT_BYTES = 1 << 20
@@ -28,11 +29,13 @@ class Malformed(ValueError):
 
 
 class Stream:
-    """A stream of chunks, read by exact counts. Raises Malformed when it ends early or passes ``limit_bytes``."""
+    """A stream of chunks, read by exact counts. Raises Malformed when it ends early or passes its limit."""
 
-    def __init__(self, chunks: Iterator[bytes], *, limit_bytes: int) -> None:
+    def __init__(self, chunks: Iterator[bytes], *, limit_bytes: int, why: str = ALLOWED) -> None:
+        """``why`` is how "more than 3 bytes" goes on."""
         self._chunks = filter(None, chunks)
         self._limit_bytes = limit_bytes
+        self._why = why
         self._chunk = memoryview(b"")
         self._came = 0
 
@@ -57,6 +60,10 @@ class Stream:
         for _ in self.pieces(count):
             pass
 
+    def require(self, count: int) -> None:
+        """Raise Malformed where the next ``count`` bytes would pass the limit; none of them is read."""
+        self._require_allowed(self._came - len(self._chunk) + count)
+
     def ended(self) -> bool:
         return not self._chunk and not self._next()
 
@@ -65,11 +72,14 @@ class Stream:
         while self._next():
             pass
 
+    def _require_allowed(self, size_bytes: int) -> None:
+        if size_bytes > self._limit_bytes:
+            raise Malformed(f"it holds more than the {self._limit_bytes:,} bytes {self._why}")
+
     def _next(self) -> bool:
         chunk = next(self._chunks, b"")
         self._came += len(chunk)
-        if self._came > self._limit_bytes:
-            raise Malformed(f"it holds more than the {self._limit_bytes:,} bytes that are allowed")
+        self._require_allowed(self._came)
         self._chunk = memoryview(chunk)
         return bool(chunk)
 
@@ -133,6 +143,7 @@ class Members:
     def _entry(self, block: bytes, records: Mapping[bytes, bytes]) -> Entry:
         self._regions = None
         entry = _entry(block, records)
+        self._stream.require(entry.size)
         self._missing = entry.size
         return entry
 

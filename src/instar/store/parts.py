@@ -81,6 +81,13 @@ class Part:
             self.restart()
 
 
+def received_bytes(blobs: Blobs, digest: Digest) -> int:
+    """Return how much of a blob is there, whatever of it turns out to be one's own."""
+    with contextlib.suppress(FileNotFoundError):
+        return (blobs.partial / digest.hex).lstat().st_size
+    return 0
+
+
 @contextlib.contextmanager
 def open_part(blobs: Blobs, digest: Digest, size_bytes: int) -> Iterator[Part | None]:
     """Give what is there of a blob, to add to it; None while somebody else does. Raises StoreError."""

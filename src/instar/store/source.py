@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from instar.frozen import dataclass
-from instar.store.blobs import Blobs, written
+from instar.store.blobs import Blobs, write_all
 from instar.store.compression import gunzipped, plain
 from instar.store.header import BLOCK, DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry
 from instar.store.members import Malformed, Members, Stream, begins_tar
+from instar.store.room import Limit, limited
 
 ARCHIVE_LIMIT_BYTES: Final = 256 << 30
 _MEMBERS_LIMIT: Final = 100_000
@@ -73,20 +74,21 @@ def opened(path: Path, blobs: Blobs) -> Iterator[Source]:
         held.callback(os.close, descriptor)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise Malformed("it is neither a file nor a folder")
-        yield _Tar(_unfolded(descriptor, blobs, held))
+        yield _tar(descriptor, blobs, held)
 
 
-def _unfolded(descriptor: int, blobs: Blobs, held: contextlib.ExitStack) -> int:
-    """Return a file that is no more compressed: a copy, where it was."""
+def _tar(descriptor: int, blobs: Blobs, held: contextlib.ExitStack) -> _Tar:
+    """Return a tar that is read where it lies; where it is compressed, a copy that is not."""
     start = os.pread(descriptor, BLOCK, 0)
     for mark, unpacked in _PACKED:
         if start.startswith(mark):
             scratch = held.enter_context(blobs.scratch())
-            written(_bounded(_unwrapped(unpacked(_span(descriptor, 0, None)))), scratch.descriptor)
-            return scratch.descriptor
+            limit = limited(ARCHIVE_LIMIT_BYTES, blobs.partial)
+            chunks = _unwrapped(unpacked(_span(descriptor, 0, None)))
+            return _Tar(scratch.descriptor, _Unfolding(chunks, scratch.descriptor, limit))
     if not begins_tar(start):
         raise Malformed("it is no tar, and none that gzip or zstd has compressed")
-    return descriptor
+    return _Tar(descriptor, _FileStream(descriptor))
 
 
 def _unwrapped(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -94,15 +96,6 @@ def _unwrapped(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield from chunks
     except ValueError as error:
         raise Malformed(str(error)) from error
-
-
-def _bounded(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    came = 0
-    for chunk in chunks:
-        came += len(chunk)
-        if came > ARCHIVE_LIMIT_BYTES:
-            raise Malformed(f"it unfolds to more than the {ARCHIVE_LIMIT_BYTES:,} bytes that are allowed")
-        yield chunk
 
 
 def _span(descriptor: int, start: int, size_bytes: int | None) -> Iterator[bytes]:
@@ -169,10 +162,9 @@ class _Member:
 
 
 class _Tar:
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, stream: _FileStream | _Unfolding) -> None:
         self._descriptor = descriptor
         self._members: dict[str, _Member | None] = {}  # None: it stands there twice
-        stream = _FileStream(descriptor)
         for entry in Members(stream, marked_end=True):
             self._note(entry, stream.taken_bytes)
 
@@ -235,6 +227,26 @@ class _FileStream(Stream):
         chunk = os.pread(self._descriptor, _HEADERS_BYTES, self._next_byte)
         self._next_byte += len(chunk)
         return chunk
+
+
+class _Unfolding(Stream):
+    """What comes out of a compressed file, kept in another as it is read; what lies beyond the tar's end is not."""
+
+    def __init__(self, chunks: Iterator[bytes], into: int, limit: Limit) -> None:
+        self._into = into
+        super().__init__(chunks, limit_bytes=limit.size_bytes, why=limit.why)
+
+    @property
+    def taken_bytes(self) -> int:
+        return self._came - len(self._chunk)
+
+    def drain(self) -> None:
+        pass
+
+    def _next(self) -> bool:
+        more = super()._next()
+        write_all(self._into, self._chunk)
+        return more
 
 
 def _text(name: bytes) -> str:

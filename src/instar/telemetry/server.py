@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import io
 import socket
-import socketserver
 import threading
 import time
 from collections.abc import Callable
@@ -23,18 +22,34 @@ _AT_ONCE = 8
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class MetricsServer:
-    """Serves in a thread of its own. ``alive_within_s``: after so long without :meth:`beat`, /healthz says 503."""
+def listen_at(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there. Raises HostError when the address cannot be listened on."""
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(_Server.request_queue_size)
+    except OSError as error:
+        listening.close()
+        raise _refused(host, port, error) from error
+    return listening
 
-    def __init__(self, host: str, port: int, text: Callable[[], bytes], *, alive_within_s: float = 60.0) -> None:
-        """Raises HostError when the address cannot be listened on."""
+
+class MetricsServer:
+    """Serves what comes to ``listening``, which it closes at its end, in a thread of its own.
+
+    ``alive_within_s``: after so long without :meth:`beat`, /healthz says 503.
+    """
+
+    def __init__(self, listening: socket.socket, text: Callable[[], bytes], *, alive_within_s: float = 60.0) -> None:
         self._text, self._within_s, self._last = text, alive_within_s, time.monotonic()
-        try:
-            self._server = _Server(host, port, self._page)
-        except OSError as error:
-            raise _refused(host, port, error) from error
-        self.port = self._server.server_port
+        self._server = _Server(listening, self._page)
+        self.host, self.port = listening.getsockname()[:2]
         begin(self._server.serve_forever, "metrics")
+
+    def listening_still(self) -> socket.socket:
+        """Return its socket for whoever goes on after :meth:`close`: who connects meanwhile is not turned away."""
+        return self._server.socket.dup()
 
     def beat(self) -> None:
         """Say that a pass was made."""
@@ -104,15 +119,14 @@ def _head(connection: socket.socket) -> bytes:
 class _Server(ThreadingHTTPServer):
     """A handful of requests at once; whoever comes beyond them is turned away."""
 
-    def __init__(self, host: str, port: int, page: Page) -> None:
+    def __init__(self, listening: socket.socket, page: Page) -> None:
         self.page = page
         self._places = threading.BoundedSemaphore(_AT_ONCE)
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, port), _Handler)
-
-    def server_bind(self) -> None:
-        socketserver.TCPServer.server_bind(self)  # its own asks a resolver who we are, and may wait for ever
-        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        where = listening.getsockname()
+        super().__init__(where, _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listening
+        self.server_name, self.server_port = where[:2]  # its own way to know asks a resolver, and may wait for ever
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._places.acquire(blocking=False):

@@ -231,7 +231,7 @@ class LayerImages:
             if tree is None:
                 tree = room / "tree"
                 tree.mkdir()
-                self._store.unpack(layer, tree)
+                self._store.unpack(layer, tree, copies=2)  # the image of it is about as large
             (room / "sha256").write_text(erofs.make(tree, room / "image"))
             with self._locked():
                 self._put(room, layer.diff_id)

@@ -1,0 +1,131 @@
+"""What the step ``files`` copies, as it is planned: each entry of the definition with what was found for it.
+
+The author's files are read for it, and nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from instar.bake import sources
+from instar.bake.excluded import Ignored, excluded, ignored, surprises
+from instar.bake.sources import Copy
+from instar.errors import BakeError, StepFailed
+from instar.model.definition import NEW_UID, Files, ImageSpec, User
+
+if TYPE_CHECKING:
+    from instar.definition import Loaded
+    from instar.definition.parts import ImagePart
+    from instar.model.patterns import Patterns
+
+_PAGE_BYTES = 4096  # what the least of files takes of memory
+_NAMED_SURPRISES = 3
+_PATTERNS_BYTES = 64 << 10
+
+
+def plan_copies(part: ImagePart, bake_format: int) -> tuple[Copy, ...]:
+    """Return what each entry of ``files`` copies, in their order. Raises StepFailed, BakeError."""
+    never, ignore = _never_copied(part.loaded), _ignored(part)
+    return tuple(_copy(part, number, spec, never, ignore, bake_format) for number, spec in enumerate(part.made.files))
+
+
+def identity(copies: Iterable[Copy]) -> list[dict[str, Any]]:
+    """Return what the layer of these depends on, as the input of a step."""
+    return [
+        {
+            "to": copy.to,
+            "owner": list(copy.owner) if copy.owner else "user",
+            "mode": copy.mode,
+            "found": sources.identity(copy.found),
+        }
+        for copy in copies
+    ]
+
+
+def size_in_memory_bytes(copies: Iterable[Copy]) -> int:
+    """Return what the copies take of a tmpfs: whole pages, and one for itself, of each file."""
+    sizes = (found.size_bytes for copy in copies for found in copy.found)
+    return sum((-(-size_bytes // _PAGE_BYTES) + 1) * _PAGE_BYTES for size_bytes in sizes)
+
+
+def surprises_of_format_1(copies: Sequence[Copy], specs: Sequence[Files]) -> Iterator[str]:
+    """Say what is copied although its author, who read ``exclude`` as .gitignore has it, believes that it is not."""
+    for copy, spec in zip(copies, specs, strict=True):
+        paths = [(found.path, found.kind == "directory") for found in copy.found]
+        named = surprises(spec.exclude, paths) if spec.exclude else ()
+        if named:
+            shown = ", ".join(f"'{spec.source.rstrip('/')}/{path}'" for path in named[:_NAMED_SURPRISES])
+            more = f" and {len(named) - _NAMED_SURPRISES} more" if len(named) > _NAMED_SURPRISES else ""
+            yield (
+                f"{copy.place}: {shown}{more} copied, though 'exclude' reads otherwise: in bake format 1 its patterns"
+                " are not those of .gitignore; with format 2 they are: instar lock"
+            )
+
+
+def numbers_of_format_1(user: User) -> tuple[int, int]:
+    """Return the numbers that bake format 1 gave a user, whatever a package said: both are the same."""
+    uid = user.uid or NEW_UID
+    if user.gid not in (None, uid):
+        hint = "make a lock of format 2: instar lock"
+        raise BakeError("cannot bake 'image.user': bake format 1 knows no 'gid'", hint=hint)
+    return uid, uid
+
+
+def _ignored(part: ImagePart) -> Patterns | None:
+    """Return what ``.instarignore`` beside the definition leaves out, None where there is nothing of it."""
+    from instar.definition.author_files import has_author_file, read_author_file
+    from instar.model.patterns import NoPattern
+
+    folder = part.loaded.folder
+    if not has_author_file(folder, sources.IGNORE_FILE):
+        return None
+    try:
+        return ignored(read_author_file(folder, sources.IGNORE_FILE, _PATTERNS_BYTES).decode(errors="surrogateescape"))
+    except (OSError, NoPattern) as error:
+        cause = error.strerror if isinstance(error, OSError) else str(error)
+        raise _failed(part, f"'{sources.IGNORE_FILE}': {cause}", part.place("files")) from error
+
+
+def _copy(
+    part: ImagePart, number: int, spec: Files, never: frozenset[Path], ignore: Patterns | None, bake_format: int
+) -> Copy:
+    place = part.place("files", number)
+    exclude = excluded(spec.exclude, bake_format)
+    if ignore is not None:
+        exclude = Ignored(ignore, spec.source.rstrip("/"), exclude)
+    try:
+        origin, found = sources.find(part.loaded.folder, spec.source, exclude=exclude, never=never)
+    except sources.UnusableFile as error:
+        raise _failed(part, str(error), place) from error
+    owner = _owner(spec.owner, part, bake_format)
+    return Copy(origin=origin, to=spec.to, owner=owner, mode=spec.mode, found=found, place=place)
+
+
+def _failed(part: ImagePart, cause: str, place: str) -> StepFailed:
+    step = part.named("files")
+    return StepFailed(f"cannot bake '{step}': {cause}", step=step, place=place, output="")
+
+
+def _owner(text: str, part: ImagePart, bake_format: int) -> tuple[int, int] | None:
+    """Return the numbers of an owner, which the definition has checked: root, the image's user, or numbers.
+
+    None: the image's user, whose numbers the step before finds out. A stage has none.
+    """
+    if text == "root":
+        return 0, 0
+    if isinstance(part.made, ImageSpec) and text == part.made.user.name:
+        return numbers_of_format_1(part.made.user) if bake_format == 1 else None
+    uid, _, gid = text.partition(":")
+    return int(uid), int(gid)
+
+
+def _never_copied(loaded: Loaded) -> frozenset[Path]:
+    """Return the files that no image gets, whatever ``files`` says, as the directory entries that they are."""
+    file = loaded.folder / Path(loaded.file).name
+    named = {file, file.with_suffix(".lock")}
+    for environment in loaded.definition.environments.values():
+        own = (environment.tls.key_file,) if environment.tls.key_file else ()
+        named.update(loaded.folder / secret for secret in (*environment.secrets.values(), *own))
+    return frozenset(path.parent.resolve() / path.name for path in named) | {path.resolve() for path in named}

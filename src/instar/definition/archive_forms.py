@@ -1,0 +1,47 @@
+"""The forms of what says where an archive of others is: a definition comes from a colleague, and names no secret."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+from urllib.parse import urlsplit
+
+from instar.definition.forms import Misfit, SecretMisfit, fits, url
+
+SUITE: Final = r"(?!.*\.\.)(?:/|\./|[A-Za-z0-9][A-Za-z0-9._~+:/-]{0,120})"
+COMPONENT: Final = r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._~+/-]{0,120}"
+
+
+def address(text: str) -> str:
+    """An address of https, or of this machine's loopback, with nobody's name and password in it."""
+    try:
+        parts = urlsplit(url(text))
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise Misfit("others than 'https://' are this machine's own business" if "://" in text else "") from None
+    if parts.username is not None or parts.password is not None:
+        raise SecretMisfit("which password goes where is this machine's business: /etc/apt/auth.conf.d has it")
+    if parts.query or parts.fragment or not usable:
+        raise Misfit("write it without '?' and '#'" if usable else "")
+    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+        raise Misfit("who is on the way could show an old archive as the newest: it has to begin with 'https://'")
+    return text
+
+
+def suite(text: str) -> str:
+    if not fits(SUITE, text):
+        raise Misfit
+    return text
+
+
+def component(text: str) -> str:
+    if not fits(COMPONENT, text):
+        raise Misfit
+    return text
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

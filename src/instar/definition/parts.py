@@ -1,0 +1,39 @@
+"""What a definition has baked: the stages of its build, and the image. Each is resolved, locked and baked alike."""
+
+from __future__ import annotations
+
+from instar.definition.load import Loaded
+from instar.frozen import dataclass
+from instar.model.definition import STAGES, BuildStage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImagePart:
+    """The image (``stage`` None), or a stage of its build: what it is made of, and where the definition says so."""
+
+    loaded: Loaded
+    made: BuildStage
+    stage: str | None = None
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Where it stands in the definition."""
+        return ("image",) if self.stage is None else ("build", self.stage)
+
+    def place(self, *path: str | int) -> str:
+        """Return the place of what is at ``path`` in it: "instar.yaml:12:7"."""
+        return self.loaded.places.place_text(*self.path, *path)
+
+    def named(self, text: str) -> str:
+        """Return ``text`` as it is told of this part: of a stage with its name."""
+        return text if self.stage is None else f"{STAGES}{self.stage} {text}"
+
+
+def image_of(loaded: Loaded) -> ImagePart:
+    return ImagePart(loaded=loaded, made=loaded.definition.image)
+
+
+def parts_of(loaded: Loaded) -> tuple[ImagePart, ...]:
+    """Return the stages in their order, of which each takes from those before alone, and then the image."""
+    stages = (ImagePart(loaded=loaded, made=made, stage=name) for name, made in loaded.definition.build.items())
+    return *stages, image_of(loaded)
