@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from instar.bake import Baked, bake
+from instar.bake import Baked, Planned, bake
 from instar.bake.scratch import clear_leftovers
 from instar.definition import Loaded, parse
 from instar.fetch.cache import Cache
@@ -55,14 +55,14 @@ def writer_program() -> bytes:
     return header + segment + code + path
 
 
-def tar(files: Files, *, executable: Sequence[str] = ()) -> bytes:
+def tar(files: Files, *, executable: Sequence[str] = (), modes: Mapping[str, int] | None = None) -> bytes:
     """A tar of ``files``: bytes are a file's, text a link's target, None is a directory."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.mtime, info.uname, info.gname = EPOCH - 86_400, "root", "root"
-            info.mode = 0o755 if content is None or name in executable else 0o644
+            info.mode = (modes or {}).get(name, 0o755 if content is None or name in executable else 0o644)
             if content is None:
                 info.type = tarfile.DIRTYPE
             elif isinstance(content, str):
@@ -74,7 +74,13 @@ def tar(files: Files, *, executable: Sequence[str] = ()) -> bytes:
 
 
 def deb(
-    name: str, files: Files, *, control: Files | None = None, extra: str = "", executable: Sequence[str] = ()
+    name: str,
+    files: Files,
+    *,
+    control: Files | None = None,
+    extra: str = "",
+    executable: Sequence[str] = (),
+    modes: Mapping[str, int] | None = None,
 ) -> bytes:
     """A package file. ``control`` are its control files besides ``control``, ``extra`` more fields of that."""
     text = f"Package: {name}\nVersion: 1\nArchitecture: amd64\nMaintainer: nobody\n{extra}Description: {name}\n"
@@ -82,7 +88,8 @@ def deb(
         "debian-binary": b"2.0\n",
         "control.tar": tar({"./control": text.encode(), **(control or {})}),
         "data.tar.xz": lzma.compress(tar({f"./{path}": content for path, content in files.items()},
-                                         executable=[f"./{path}" for path in executable])),
+                                         executable=[f"./{path}" for path in executable],
+                                         modes={f"./{path}": mode for path, mode in (modes or {}).items()})),
     }  # fmt: skip
     out = b"!<arch>\n"
     for member, data in members.items():
@@ -120,11 +127,15 @@ class World:
         self.store = Store(self.state.store)
         self.layers = LayerImages(self.store, self.state.layers, self.state.mounts, HashedFiles(self.state.sealed))
 
-    def load(self, image: str, name: str = "tiny") -> Loaded:
-        """Load a definition whose ``image`` section has these lines."""
-        lines = "".join(f"  {line}\n" for line in image.strip("\n").splitlines())
+    def load(self, image: str, name: str = "tiny", *, build: str = "") -> Loaded:
+        """Load a definition whose ``image`` section, and ``build`` where it has one, have these lines."""
+        sections = (("build", build), ("image", image)) if build else (("image", image),)
+        lines = "".join(
+            f"{section}:\n" + "".join(f"  {line}\n" for line in text.strip("\n").splitlines())
+            for section, text in sections
+        )
         return parse(
-            f"name: {name}\nimage:\n{lines}service:\n  command: [/bin/sh]\n"
+            f"name: {name}\n{lines}service:\n  command: [/bin/sh]\n"
             "environments:\n  dev: {secrets: {TOKEN: {file: secrets/token}}}\n",
             str(self.folder / "instar.yaml"),
         )
@@ -138,7 +149,14 @@ class World:
     def wheel(self, name: str, data: bytes) -> Wheel:
         return Wheel(name=name, version="1", filename=f"{name}-1-py3-none-any.whl", sha256=self.cache.add([data]))
 
-    def lock(self, packages: Sequence[Package], wheels: Sequence[Wheel] = (), *, bake_format: int = 1) -> Lock:
+    def lock(
+        self,
+        packages: Sequence[Package],
+        wheels: Sequence[Wheel] = (),
+        *,
+        bake_format: int = 1,
+        build: Mapping[str, Lock] | None = None,
+    ) -> Lock:
         return Lock(
             bake_format=bake_format,
             architecture="amd64",
@@ -151,13 +169,14 @@ class World:
             packages=tuple(packages),
             python="3.11" if wheels else None,
             wheels=tuple(wheels),
+            build=build or {},
         )
 
-    def bake(self, loaded: Loaded, lock: Lock, *, mountable: bool = False) -> Baked:
+    def bake(self, loaded: Loaded, lock: Lock, *, mountable: bool = False, planned: Planned | None = None) -> Baked:
         return bake(
             loaded, lock=lock, store=self.store, cache=self.cache, layers=self.layers, state=self.state,
             report=self.said.append,
-            mountable=mountable,
+            mountable=mountable, planned=planned,
         )  # fmt: skip
 
     @contextlib.contextmanager

@@ -247,7 +247,7 @@ def test_no_more_is_read_of_a_file_than_it_had(folder: Path) -> None:
     path.write_bytes(bytes(3 << 20))
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        assert sources._sha256(descriptor, 2 << 20) == hashlib.sha256(bytes(2 << 20)).hexdigest()
+        assert sources.sha256_of(descriptor, 2 << 20) == hashlib.sha256(bytes(2 << 20)).hexdigest()
     finally:
         os.close(descriptor)
 

@@ -1,5 +1,17 @@
 """Definition + lock → image. Nothing here touches the network; see baking.py for the whole, steps.py for the order."""
 
-from instar.bake.baking import Baked, BakedStep, Planned, PlannedStep, bake, plan, prune_records
+from instar.bake.baking import Baked, BakedStep, bake, prune_records
+from instar.bake.kept_stages import layers_kept
+from instar.bake.planning import Planned, PlannedPart, PlannedStep, plan
 
-__all__ = ["Baked", "BakedStep", "Planned", "PlannedStep", "bake", "plan", "prune_records"]
+__all__ = [
+    "Baked",
+    "BakedStep",
+    "Planned",
+    "PlannedPart",
+    "PlannedStep",
+    "bake",
+    "layers_kept",
+    "plan",
+    "prune_records",
+]

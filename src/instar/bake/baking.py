@@ -1,24 +1,25 @@
 """Definition + lock → image: each step whose key isn't known is run, and what it leaves becomes a layer.
 
-An image is entered in the store when all its layers are there. When every step is known no process is started, nothing
-is mounted and no blob is read.
+Stages are baked first, those that are needed (planning.py): what they leave is stored as an image's layers are, and is
+part of none. An image is entered in the store when all its layers are there. When every step is known no process is
+started, nothing is mounted and no blob is read.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar import durable
-from instar.bake.explained import explain, remember
+from instar.bake import kept_stages
+from instar.bake.explained import remember
 from instar.bake.image import configure
+from instar.bake.planning import Planned, PlannedPart, digest_of, name_of, plan, planned_steps, user_of
 from instar.bake.records import Records
-from instar.bake.steps import Step, plan_steps
-from instar.definition.parts import image_of
+from instar.bake.steps import keyed
 from instar.errors import BlobDamaged, ImageNotFound
 from instar.frozen import dataclass
 from instar.model.digest import Digest
@@ -26,7 +27,6 @@ from instar.model.image import Image, ImageConfig, Layer
 from instar.model.lock import Lock
 from instar.model.progress import Progress, Report
 from instar.model.state import StateDirectory
-from instar.store import manifest
 
 if TYPE_CHECKING:
     from instar.definition import Loaded
@@ -34,68 +34,26 @@ if TYPE_CHECKING:
     from instar.store import Store
     from instar.store.mountable import MountableLayers
 
-_FETCHING = frozenset({"base", "packages", "python", "fetch"})
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BakedStep:
-    """``why`` it was run, where that was asked for."""
+    """``why`` it was run, where that was asked for; ``stage`` whose step it is, None: the image's."""
 
     step: str
     layer: Layer
     cached: bool
     seconds: float
     why: str = ""
+    stage: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Baked:
+    """``steps``: those of the stages that were needed, and then the image's."""
+
     image: Image
     steps: tuple[BakedStep, ...]
     seconds: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PlannedStep:
-    """``layer`` is what the step gave before, None when it has to run; ``user`` the numbers that it found or made;
-    ``why`` it has to run, where that was asked for."""
-
-    step: str
-    layer: Layer | None
-    user: tuple[int, int] | None = None
-    work: Step
-    why: str = ""
-
-    @property
-    def cached(self) -> bool:
-        return self.layer is not None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Planned:
-    """``image`` is the digest that a bake would give; None when that isn't known before it."""
-
-    steps: tuple[PlannedStep, ...]
-    image: Digest | None
-
-    @property
-    def fetches(self) -> bool:
-        """Whether a step has to run that takes files from the cache."""
-        return any(not step.cached and step.work.kind in _FETCHING for step in self.steps)
-
-
-def plan(loaded: Loaded, *, lock: Lock, store: Store, state: StateDirectory, explained: bool = False) -> Planned:
-    """Say what a bake would do; nothing is run or written. ``explained``: and why. Raises StepFailed, BakeError."""
-    records = Records(state.steps, store)
-    steps = tuple(_planned(step, records) for step in plan_steps(image_of(loaded), lock))
-    if explained:
-        causes = explain(state.steps, loaded.definition.name, [(step.work, step.cached) for step in steps], lock)
-        steps = tuple(dataclasses.replace(step, why=why) for step, why in zip(steps, causes, strict=True))
-    layers = [step.layer for step in steps if step.layer is not None]
-    if len(layers) < len(steps):
-        return Planned(steps=steps, image=None)
-    config = configure(loaded.definition, lock, _user(step.user for step in steps))
-    return Planned(steps=steps, image=_digest(config, layers, lock.epoch))
 
 
 def bake(
@@ -123,37 +81,91 @@ def bake(
     _clear(state.steps)
     for note in (note for step in planned.steps for note in step.work.notes):
         report(Progress(stage="bake", text=note, kind="warning"))
-    made = [(step.layer, 0.0) for step in planned.steps]
-    user = [step.user for step in planned.steps]
-    if not all(step.cached for step in planned.steps):
-        from instar.bake.worker import StepState, Worker
-
-        tasks = [StepState(step.work, step.layer, step.user) for step in planned.steps]
-        Worker(tasks, store, cache, layers, lock, report, mountable=mountable).work(state.steps, _mark(state))
-        made = [(task.layer, task.seconds) for task in tasks]
-        user = [task.user for task in tasks]
-    steps = tuple(
-        BakedStep(step=step.step, layer=layer, cached=step.cached, seconds=seconds, why=step.why)
-        for step, (layer, seconds) in zip(planned.steps, made, strict=True)
-        if layer is not None
-    )
-    remember(state.steps, loaded.definition.name, [step.work for step in planned.steps], lock)
-    config = configure(loaded.definition, lock, _user(user))
-    image = _image(store, config, [step.layer for step in steps], lock.epoch)
-    return Baked(image=image, steps=steps, seconds=time.monotonic() - started)
+    service, baking = loaded.definition.name, _Baking(planned, lock, store, cache, layers, state, report)
+    for part in planned.parts:
+        if part.needed:
+            baking.bake(part, service, mountable=mountable and part.stage is None)
+    config = configure(loaded.definition, lock, user_of(baking.users))
+    image = _image(store, config, baking.left[None], lock.epoch)
+    kept_stages.write(state.steps, service, planned.contents.asked(), baking.layers_of_stages())
+    return Baked(image=image, steps=tuple(baking.steps), seconds=time.monotonic() - started)
 
 
-def _planned(step: Step, records: Records) -> PlannedStep:
-    """Return what is known of a step. One that finds out who the user is, is known only with that."""
-    layer = records.find(step.key)
-    user = step.user or (records.find_user(step.key) if layer and step.kind == "user" else None)
-    known = layer if user or step.kind != "user" else None
-    return PlannedStep(step=step.name, layer=known, user=user, work=step)
+class _Baking:
+    """One bake, part by part. ``left``: the layers of each, from the lowest up; ``users``: what steps found."""
 
+    def __init__(
+        self,
+        planned: Planned,
+        lock: Lock,
+        store: Store,
+        cache: Cache,
+        layers: MountableLayers,
+        state: StateDirectory,
+        report: Report,
+    ) -> None:
+        self._planned, self._lock, self._state = planned, lock, state
+        self._store, self._cache, self._layers, self._report = store, cache, layers, report
+        self.left: dict[str | None, tuple[Layer, ...]] = {}
+        self.steps: list[BakedStep] = []
+        self.users: list[tuple[int, int] | None] = []
 
-def _user(found: Iterable[tuple[int, int] | None]) -> tuple[int, int]:
-    """Return the numbers of the image's user: there is one step that finds them out, and it has been run."""
-    return next(user for user in found if user)
+    def bake(self, part: PlannedPart, service: str, *, mountable: bool) -> None:
+        """Run the steps of a part that are not known, once the stages before it are there."""
+        lock, contents = self._lock.of(part.stage), self._planned.contents
+        steps = part.steps
+        if any(step.work.takes for step in steps):
+            again = keyed([step.work for step in steps], lock, contents)
+            steps = planned_steps(again, Records(self._state.steps, self._store))
+        made = [(step.layer, 0.0) for step in steps]
+        users = [step.user for step in steps]
+        if not all(step.cached for step in steps):
+            from instar.bake.worker import StepState, Worker
+
+            tasks = [StepState(step.work, step.layer, step.user) for step in steps]
+            where = (self._store, self._cache, self._layers, lock, self._report)
+            worker = Worker(tasks, *where, mountable=mountable, stages=self.left)
+            worker.work(self._state.steps, _mark(self._state))
+            made = [(task.layer, task.seconds) for task in tasks]
+            users = [task.user for task in tasks]
+        baked = [
+            BakedStep(
+                step=step.step, layer=layer, cached=step.cached, seconds=seconds, why=before.why, stage=part.stage
+            )
+            for step, before, (layer, seconds) in zip(steps, part.steps, made, strict=True)
+            if layer is not None
+        ]
+        self.left[part.stage] = tuple(step.layer for step in baked)
+        self.steps += baked
+        self.users += users
+        remember(self._state.steps, name_of(service, part.stage), [step.work for step in steps], lock)
+        if part.stage is not None:
+            contents.end(part.stage, steps[-1].work.key)
+            self._look_into(part.stage, anew=not all(step.cached for step in steps))
+
+    def _look_into(self, stage: str, *, anew: bool) -> None:
+        """Find what parts that are needed take out of a stage, which is there now. Raises StepFailed."""
+        contents = self._planned.contents
+        steps = [step.work for part in self._planned.parts if part.needed for step in part.steps]
+        takes = [
+            (step.told, take)
+            for step in steps
+            for take in step.takes
+            if take.stage == stage and (anew or contents.find(take) is None)
+        ]
+        if takes:
+            from instar.bake.looking import look_into
+
+            folder, mark = self._state.steps, _mark(self._state)
+            for take, content in look_into(takes, self.left[stage], self._layers, folder, mark):
+                contents.add(take, content)
+
+    def layers_of_stages(self) -> Iterable[Digest]:
+        """Return the blobs of the stages, also of those that were not needed, as far as they are there."""
+        for part in self._planned.parts:
+            if part.stage is not None:
+                known = (step.layer for step in part.steps if step.layer)
+                yield from (layer.digest for layer in self.left.get(part.stage, known))
 
 
 def prune_records(state: StateDirectory, store: Store) -> int:
@@ -178,12 +190,6 @@ def _clear(steps: Path) -> None:
 
 def _image(store: Store, config: ImageConfig, layers: Sequence[Layer], epoch: int) -> Image:
     try:
-        return store.image(_digest(config, layers, epoch))
+        return store.image(digest_of(config, layers, epoch))
     except (ImageNotFound, BlobDamaged):
         return store.add_image(config, layers, created=epoch)
-
-
-def _digest(config: ImageConfig, layers: Sequence[Layer], epoch: int) -> Digest:
-    """Return the digest of an image without making it."""
-    data = manifest.config_json(config, layers, created=epoch)
-    return Digest.of(manifest.manifest_json(Digest.of(data), len(data), layers))

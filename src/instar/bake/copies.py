@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from instar.bake import sources
 from instar.bake.excluded import Ignored, excluded, ignored, surprises
 from instar.bake.sources import Copy
+from instar.bake.takes import Take
 from instar.errors import BakeError, StepFailed
 from instar.model.definition import NEW_UID, Files, ImageSpec, User
 
@@ -20,39 +21,54 @@ if TYPE_CHECKING:
     from instar.definition.parts import ImagePart
     from instar.model.patterns import Patterns
 
-_PAGE_BYTES = 4096  # what the least of files takes of memory
 _NAMED_SURPRISES = 3
 _PATTERNS_BYTES = 64 << 10
 
 
-def plan_copies(part: ImagePart, bake_format: int) -> tuple[Copy, ...]:
+def plan_copies(part: ImagePart, bake_format: int) -> tuple[Copy | Take, ...]:
     """Return what each entry of ``files`` copies, in their order. Raises StepFailed, BakeError."""
     never, ignore = _never_copied(part.loaded), _ignored(part)
-    return tuple(_copy(part, number, spec, never, ignore, bake_format) for number, spec in enumerate(part.made.files))
+    return tuple(
+        _take(part, number, spec, bake_format)
+        if spec.stage is not None
+        else _copy(part, number, spec, never, ignore, bake_format)
+        for number, spec in enumerate(part.made.files)
+    )
 
 
-def identity(copies: Iterable[Copy]) -> list[dict[str, Any]]:
-    """Return what the layer of these depends on, as the input of a step."""
+def identity(copies: Iterable[Copy | Take]) -> list[dict[str, Any]]:
+    """Return what the layer of these depends on, as the input of a step: of a stage, what is taken out of it alone."""
     return [
         {
             "to": copy.to,
             "owner": list(copy.owner) if copy.owner else "user",
             "mode": copy.mode,
-            "found": sources.identity(copy.found),
+            **({"taken": _known(copy)} if isinstance(copy, Take) else {"found": sources.identity(copy.found)}),
         }
         for copy in copies
     ]
 
 
-def size_in_memory_bytes(copies: Iterable[Copy]) -> int:
-    """Return what the copies take of a tmpfs: whole pages, and one for itself, of each file."""
-    sizes = (found.size_bytes for copy in copies for found in copy.found)
-    return sum((-(-size_bytes // _PAGE_BYTES) + 1) * _PAGE_BYTES for size_bytes in sizes)
+def _known(take: Take) -> str | None:
+    return take.content.digest if take.content else None
 
 
-def surprises_of_format_1(copies: Sequence[Copy], specs: Sequence[Files]) -> Iterator[str]:
+def size_in_memory_bytes(copies: Iterable[Copy | Take]) -> int:
+    """Return what the copies take of a tmpfs."""
+    return sum(_size_in_memory_bytes(copy) for copy in copies)
+
+
+def _size_in_memory_bytes(copy: Copy | Take) -> int:
+    if isinstance(copy, Take):
+        return copy.content.size_bytes if copy.content else 0
+    return sum(sources.in_memory_bytes(found.size_bytes) for found in copy.found)
+
+
+def surprises_of_format_1(copies: Sequence[Copy | Take], specs: Sequence[Files]) -> Iterator[str]:
     """Say what is copied although its author, who read ``exclude`` as .gitignore has it, believes that it is not."""
     for copy, spec in zip(copies, specs, strict=True):
+        if isinstance(copy, Take):
+            continue
         paths = [(found.path, found.kind == "directory") for found in copy.found]
         named = surprises(spec.exclude, paths) if spec.exclude else ()
         if named:
@@ -101,6 +117,20 @@ def _copy(
         raise _failed(part, str(error), place) from error
     owner = _owner(spec.owner, part, bake_format)
     return Copy(origin=origin, to=spec.to, owner=owner, mode=spec.mode, found=found, place=place)
+
+
+def _take(part: ImagePart, number: int, spec: Files, bake_format: int) -> Take:
+    assert spec.stage is not None
+    assert spec.path is not None
+    return Take(
+        stage=spec.stage,
+        path=spec.path,
+        exclude=spec.exclude,
+        to=spec.to,
+        owner=_owner(spec.owner, part, bake_format),
+        mode=spec.mode,
+        place=part.place("files", number),
+    )
 
 
 def _failed(part: ImagePart, cause: str, place: str) -> StepFailed:

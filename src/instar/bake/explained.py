@@ -15,8 +15,10 @@ from typing import Final
 
 from instar import durable
 from instar.bake.steps import VERSIONS, Step
+from instar.bake.takes import Take
 from instar.frozen import dataclass
 from instar.model.codec import canonical, from_json, parse
+from instar.model.definition import STAGES
 from instar.model.lock import Lock
 
 _NAMED: Final = 3
@@ -62,14 +64,23 @@ def explain(folder: Path, name: str, steps: Sequence[tuple[Step, bool]], lock: L
     """
     before = _last(folder, name)
     if before is None:
-        return tuple("" if known else f"no bake of '{name}' before is known here" for _, known in steps)
+        cause = f"no bake of '{name}' before is known here"
+        return tuple("" if known else _unknown(step) or cause for step, known in steps)
     now, old = _bake([step for step, _ in steps], lock), _numbered(before.steps)
     whole = "; ".join(_of_the_lock(before, now))
     told, otherwise = list[str](), whole
     for (which, one), (step, known) in zip(_numbered(now.steps).items(), steps, strict=True):
-        told.append("" if known else _cause(one, old.get(which), otherwise))
-        otherwise = otherwise if known else f"'{step.name}' before it runs"
+        told.append("" if known else _unknown(step) or _cause(one, old.get(which), otherwise))
+        otherwise = otherwise if known else f"'{step.told}' before it runs"
     return tuple(told)
+
+
+def _unknown(step: Step) -> str:
+    """Say what has to run before anybody knows whether this step has to; nothing where that is known."""
+    stages = dict.fromkeys(f"'{STAGES}{take.stage}'" for take in step.takes if take.content is None)
+    if stages or step.key:
+        return f"what it takes out of {' and '.join(stages)} is not known before" if stages else ""
+    return "a step before it takes out of a stage what is not known before"
 
 
 def _cause(one: StepBefore, before: StepBefore | None, otherwise: str) -> str:
@@ -136,6 +147,9 @@ def _parts(step: Step) -> Iterator[tuple[str, str]]:
     elif step.kind == "files":
         for entry, copy in zip(given, step.copies, strict=True):
             yield f"how {entry['to']} is copied", _digest(entry["owner"], entry["mode"])
+            if isinstance(copy, Take):
+                yield f"{copy.path} of {STAGES}{copy.stage}", _digest(entry["taken"])
+                continue
             for one in copy.found:
                 path = f"{entry['to'].rstrip('/')}/{one.path}" if one.path else entry["to"]
                 yield _shown(path), _digest(one.kind, _shown(one.content), one.executable)

@@ -1,4 +1,7 @@
-"""The step ``files``: the author's files, copied in. What is copied is found by ``sources.py``."""
+"""The step ``files``: the author's files, copied in, and what is taken out of stages (taken.py).
+
+What is copied of the author's is found by ``sources.py``.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +14,31 @@ from instar.bake import sources
 from instar.bake.root import Root, open_without_links
 from instar.bake.scratch import Room
 from instar.bake.sources import Copy, Source
+from instar.bake.taken import take_into
+from instar.bake.takes import Take
 
 _CHUNK_BYTES = 1 << 20
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # not to wait for the writer of a pipe
 _FILE, _PROGRAM = 0o644, 0o755
 
 
-def bake_files(copies: Sequence[Copy], room: Room) -> None:
-    """Copy the author's files. Raises StepFailed, pointing at the entry that is at fault."""
+def bake_files(copies: Sequence[Copy | Take], room: Room) -> None:
+    """Copy the author's files, and those of stages. Raises StepFailed, pointing at the entry that is at fault."""
     with Root(room.root(), epoch=room.epoch) as root:
         for copy in copies:
+            owner = copy.owner or room.user
+            assert owner is not None
             try:
-                copy_into(root, copy if copy.owner else dataclasses.replace(copy, owner=room.user))
+                if isinstance(copy, Take):
+                    take_into(root, copy, room.stage(copy.stage), owner)
+                else:
+                    copy_into(root, dataclasses.replace(copy, owner=owner))
             except (sources.UnusableFile, OSError) as error:
                 cause = f"{error.strerror}: {_where(error, copy)}" if isinstance(error, OSError) else str(error)
                 raise room.failed(cause, place=copy.place) from error
 
 
-def _where(error: OSError, copy: Copy) -> str:
+def _where(error: OSError, copy: Copy | Take) -> str:
     """Return what could not be written: as it is called inside, or, where only its last part is known, below what."""
     name = error.filename if isinstance(error.filename, str) else ""
     if not name or name.lstrip("/") == copy.to.lstrip("/"):

@@ -171,6 +171,15 @@ class Root:
             os.close(descriptor)
 
     @contextlib.contextmanager
+    def at(self, path: str) -> Iterator[Path]:
+        """Yield a path of this machine to what is at ``path``, whatever links lead to it. Raises OSError."""
+        descriptor = self._open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            yield Path(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
     def folder(self, path: str) -> Iterator[Path]:
         """Yield a path of this machine to a folder in the root, whatever links lead to it. Raises OSError."""
         descriptor = self._open(path, _DIRECTORY)

@@ -6,7 +6,9 @@ STATE/steps/
 └── work/NAME/                 a running bake's own, flocked by it
     ├── memory/                a tmpfs
     │   ├── plate/             lies beneath every root
-    │   ├── N/root             where the overlay of step N is mounted
+    │   ├── nothing/           lies beneath a stage that is only read
+│   ├── N/root             where the overlay of step N is mounted
+│   ├── N/stages/NAME      where the stage is mounted out of which step N takes
     │   └── N/box/             the sandbox's own           (host/isolation/sandbox.py)
     └── N/upper, N/work        what step N wrote: its layer, in overlay form; in memory/N when it is known to be small
 
@@ -50,6 +52,14 @@ class Scratch:
         self.path = path
         self.memory = path / "memory"
         self.plate = self.memory / "plate"
+
+    def show(self, lowers: Sequence[Path], target: Path) -> Path:
+        """Mount what a stage left at ``target``, read-only: ``lowers``, topmost first. Raises HostError."""
+        nothing = self.memory / "nothing"  # an overlay that is not written to has two lowers at least
+        nothing.mkdir(exist_ok=True)
+        target.mkdir(parents=True)
+        mounts.mount_overlay([*lowers, nothing], target)
+        return target
 
 
 @contextlib.contextmanager
@@ -104,13 +114,15 @@ class Room:
         place: str | None,
         small: bool,
         lowers: Callable[[], Sequence[Path]],
+        stages: Callable[[str], Sequence[Path]],
         user: tuple[int, int] | None,
         cache: Cache,
         epoch: int,
         bake_format: int,
         report: Report,
     ) -> None:
-        """``lowers`` gives the layers beneath, topmost first; ``user`` the image's user and its group, once there."""
+        """``lowers`` gives the layers beneath, topmost first, ``stages`` those of a stage; ``user`` is the image's user
+        and its group, once there."""
         self.step, self.place, self.cache, self.epoch = step, place, cache, epoch
         self.user, self.bake_format = user, bake_format
         self.folder = scratch.memory / str(number)
@@ -120,7 +132,8 @@ class Room:
         self.upper.mkdir(parents=True)
         self.upper.chmod(0o755)
         self._scratch = scratch
-        self._lowers = lowers
+        self._lowers, self._stages = lowers, stages
+        self._shown: dict[str, Path] = {}
         self._report = report
         self._root: Path | None = None
 
@@ -137,8 +150,17 @@ class Room:
             self._root = root
         return self._root
 
+    def stage(self, name: str) -> Path:
+        """Return where the files of a stage are, to be read until the room is closed."""
+        if name not in self._shown:
+            self._shown[name] = self._scratch.show(self._stages(name), self.folder / "stages" / name)
+        return self._shown[name]
+
     def close(self) -> None:
         """Unmount the root: ``upper`` is what the step leaves."""
+        for shown in self._shown.values():
+            mounts.unmount(shown)
+        self._shown.clear()
         if self._root is not None:
             mounts.unmount(self._root)
             shutil.rmtree(self._written / "work")

@@ -27,6 +27,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # not to wai
 IGNORE_FILE = ".instarignore"
 _ALWAYS_OUT = frozenset({".git", "__pycache__", ".env", IGNORE_FILE})
 _WHOLE_BYTES = 1 << 20
+_PAGE_BYTES = 4096
 LARGEST_BYTES = 64 << 30  # of all that one entry names: every byte of it is read, at each bake
 _KINDS = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
@@ -92,6 +93,11 @@ def identity(found: Sequence[Source]) -> str:
         for field in (one.path, one.kind, one.content, "executable" if one.executable else "")
     ]
     return hashlib.sha256(b"\0".join(fields)).hexdigest()
+
+
+def in_memory_bytes(size_bytes: int) -> int:
+    """Return what a file takes of a tmpfs: whole pages, and one for itself."""
+    return (-(-size_bytes // _PAGE_BYTES) + 1) * _PAGE_BYTES
 
 
 class _Out:
@@ -169,12 +175,16 @@ def _readable(shown: str) -> Iterator[None]:
 
 
 def _link(folder: int, shown: str, path: str) -> Source:
-    above, name = os.path.split(path)
-    target = os.readlink(name, dir_fd=folder)
-    landed = os.path.normpath(os.path.join("/top", above, target))  # noqa: PTH118 - text, nothing is followed
-    if os.path.isabs(target) or not f"{landed}/".startswith("/top/"):  # noqa: PTH117
+    target = os.readlink(path.rpartition("/")[2], dir_fd=folder)
+    if leads_out(path, target):
         raise UnusableFile(f"'{shown}' is a link that leads out of what is copied, to '{target}'")
     return Source(path=path, kind="link", content=target)
+
+
+def leads_out(path: str, target: str) -> bool:
+    """Tell whether a link at ``path``, which is relative to what is copied, has a target that is not in that."""
+    landed = os.path.normpath(os.path.join("/top", os.path.dirname(path), target))  # noqa: PTH118, PTH120 - text
+    return os.path.isabs(target) or not f"{landed}/".startswith("/top/")  # noqa: PTH117
 
 
 def _file(folder: int, name: str, shown: str, path: str, room: int = LARGEST_BYTES) -> Source:
@@ -188,14 +198,14 @@ def _file(folder: int, name: str, shown: str, path: str, room: int = LARGEST_BYT
     with _readable(shown):
         descriptor = os.open(name, _READ, dir_fd=folder)
         try:
-            digest = _sha256(descriptor, status.st_size)
+            digest = sha256_of(descriptor, status.st_size)
         finally:
             os.close(descriptor)
     executable = bool(status.st_mode & stat.S_IXUSR)
     return Source(path=path, kind="file", content=digest, executable=executable, size_bytes=status.st_size)
 
 
-def _sha256(descriptor: int, size: int) -> str:
+def sha256_of(descriptor: int, size: int) -> str:
     """Return a file's SHA-256. Most files are small, and reading one in one call takes half the time."""
     if size < _WHOLE_BYTES:
         data = os.read(descriptor, _WHOLE_BYTES)

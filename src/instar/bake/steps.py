@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from instar.bake import copies
 from instar.bake.image import environment
 from instar.bake.sources import Copy
+from instar.bake.takes import Contents, Take
 from instar.errors import BakeError
 from instar.frozen import dataclass
 from instar.model.codec import canonical
-from instar.model.definition import ImageSpec, User
+from instar.model.definition import STAGES, ImageSpec, User
 from instar.model.lock import BAKE_FORMATS, Lock, Package
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Step:
     ``input`` is all that it depends on besides the steps before and ``strip``, which is taken out of what it installs;
     ``size_bytes`` what it will take of memory, if that is known; ``notes`` are what the author has to hear whether it
     is run or not; ``copies`` are the files that it copies; ``user`` the numbers of the image's user and its group, of
-    the step that makes it, where they are known without running it.
+    the step that makes it, where they are known without running it; ``stage`` whose it is, None: the image's. ``key``
+    is empty as long as it is not known.
     """
 
     kind: str
@@ -48,27 +50,67 @@ class Step:
     size_bytes: int | None = None
     notes: tuple[str, ...] = ()
     user: tuple[int, int] | None = None
-    copies: tuple[Copy, ...] = ()
+    copies: tuple[Copy | Take, ...] = ()
     strip: tuple[str, ...] = ()
+    stage: str | None = None
     key: str = ""
 
+    @property
+    def told(self) -> str:
+        """Its name among the steps of all parts."""
+        return self.name if self.stage is None else f"{STAGES}{self.stage} {self.name}"
 
-def plan_steps(part: ImagePart, lock: Lock) -> tuple[Step, ...]:
+    @property
+    def takes(self) -> tuple[Take, ...]:
+        return tuple(copy for copy in self.copies if isinstance(copy, Take))
+
+
+def plan_steps(part: ImagePart, lock: Lock, contents: Contents | None = None) -> tuple[Step, ...]:
     """Return the steps of the image, or of a stage, in their order; ``lock`` is what is locked for it.
 
-    Raises StepFailed for files that cannot be copied, BakeError.
+    ``contents`` is what is known of the stages before. Raises StepFailed for files that cannot be copied, BakeError.
     """
     if lock.bake_format not in BAKE_FORMATS:
         raise BakeError(
             f"cannot bake format {lock.bake_format}: this Instar bakes {' and '.join(map(str, BAKE_FORMATS))}",
             hint="use the Instar that made the lock, or make a new one: instar lock --update",
         )
-    steps: list[Step] = []
-    before = ""
-    for step in _steps(part, lock):
-        before = _key(step, lock, before)
-        steps.append(dataclasses.replace(step, key=before))
-    return tuple(steps)
+    steps = (dataclasses.replace(step, stage=part.stage) for step in _steps(part, lock))
+    return keyed(steps, lock, contents)
+
+
+def keyed(steps: Iterable[Step], lock: Lock, contents: Contents | None = None) -> tuple[Step, ...]:
+    """Return steps with their keys, as far as they are known: one that takes out of a stage has one when ``contents``
+    says what, and so have those after it."""
+    found: list[Step] = []
+    before: str | None = ""
+    for step in steps:
+        known = _informed(step, contents) if contents and step.takes else step
+        is_known = before is not None and all(take.content for take in known.takes)
+        before = _key(known, lock, before or "") if is_known else None
+        found.append(dataclasses.replace(known, key=before or ""))
+    return tuple(found)
+
+
+def _informed(step: Step, contents: Contents) -> Step:
+    """Return a step that knows what is taken, as far as ``contents`` does."""
+    given = (
+        dataclasses.replace(copy, content=contents.find(copy)) if isinstance(copy, Take) else copy
+        for copy in step.copies
+    )
+    return dataclasses.replace(step, **_copying(tuple(given)))
+
+
+def _copying(given: tuple[Copy | Take, ...]) -> dict[str, Any]:
+    """Return what a step that copies is made of."""
+
+    def work(room: Room) -> None:
+        from instar.bake.files import bake_files
+
+        bake_files(given, room)
+
+    size_bytes = copies.size_in_memory_bytes(given)
+    return {"work": work, "input": copies.identity(given), "size_bytes": size_bytes, "copies": given}
 
 
 def _key(step: Step, lock: Lock, before: str) -> str:
@@ -175,23 +217,9 @@ def _user(part: ImagePart, user: User, bake_format: int) -> Step:
 
 
 def _files(part: ImagePart, bake_format: int) -> Step:
-    def work(room: Room) -> None:
-        from instar.bake.files import bake_files
-
-        bake_files(found, room)
-
     found = copies.plan_copies(part, bake_format)
     notes = tuple(copies.surprises_of_format_1(found, part.made.files)) if bake_format == 1 else ()
-    return Step(
-        kind="files",
-        name="files",
-        place=part.place("files"),
-        input=copies.identity(found),
-        work=work,
-        size_bytes=copies.size_in_memory_bytes(found),
-        copies=found,
-        notes=notes,
-    )
+    return Step(kind="files", name="files", place=part.place("files"), notes=notes, **_copying(found))
 
 
 def _run(part: ImagePart, number: int, line: str) -> Step:

@@ -12,7 +12,7 @@ import functools
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,8 +68,10 @@ class Worker:
         report: Report,
         *,
         mountable: bool,
+        stages: Mapping[str | None, Sequence[Layer]],
     ) -> None:
-        self._tasks = tasks
+        """``stages``: what the stages left that were baked before, from the lowest layer up."""
+        self._tasks, self._stages = tasks, stages
         self._worth_mounting_bytes = 0 if mountable else _LARGE_BYTES
         self._store, self._cache, self._images = store, cache, images
         self._epoch, self._bake_format = lock.epoch, lock.bake_format
@@ -107,10 +109,11 @@ class Worker:
         room = Room(
             scratch=scratch,
             number=number,
-            step=task.step.name,
+            step=task.step.told,
             place=task.step.place,
             small=task.step.size_bytes is not None and task.step.size_bytes <= SMALL_BYTES,
             lowers=lambda: [self._tree(below) for below in reversed(self._tasks[:number])],
+            stages=lambda stage: [self._images.mount(layer) for layer in reversed(self._stages[stage])],
             user=next((below.user for below in self._tasks[:number] if below.user), None),
             cache=self._cache,
             epoch=self._epoch,
@@ -150,7 +153,7 @@ class Worker:
         records.add(task.step.key, layer, task.user)
         task.layer = layer
         task.seconds += time.monotonic() - started
-        told = f"{task.step.name} · {size_text(layer.size_bytes)} · {task.seconds:.2f} s"
+        told = f"{task.step.told} · {size_text(layer.size_bytes)} · {task.seconds:.2f} s"
         self._report(Progress(stage="bake", text=told))
         if layer.size_bytes >= self._worth_mounting_bytes and not self._stopped.is_set():
             self._images.provide(layer, tree)

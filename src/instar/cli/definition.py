@@ -47,10 +47,14 @@ def init(folder: Path, name: str | None, source: Path | None, service: str | Non
 @file_option
 def validate(file: Path) -> None:
     """Check a definition, that the files it names are there, and that its lock fits; show all problems at once."""
+    from instar.model.progress import Progress
     from instar.operations.validate import validate as check
+    from instar.operations.validate import warnings
 
     loaded = load_definition(file)
     locked = check(loaded)
+    for text in warnings(loaded):
+        Screen()(Progress(stage="note", text=text, kind="warning"))
     environments = ", ".join(loaded.definition.environments) or "none"
     note = "its lock fits" if locked else "not locked yet"
     say(f"{file} is valid: service '{loaded.definition.name}', environments: {environments}; {note}")

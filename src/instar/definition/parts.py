@@ -37,3 +37,9 @@ def parts_of(loaded: Loaded) -> tuple[ImagePart, ...]:
     """Return the stages in their order, of which each takes from those before alone, and then the image."""
     stages = (ImagePart(loaded=loaded, made=made, stage=name) for name, made in loaded.definition.build.items())
     return *stages, image_of(loaded)
+
+
+def needed_parts_of(loaded: Loaded) -> tuple[ImagePart, ...]:
+    """Return the same without the stages that the image has nothing of: they are not baked."""
+    needed = loaded.definition.needed_stages
+    return tuple(part for part in parts_of(loaded) if part.stage is None or part.stage in needed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from instar.definition import forms, rollout_rules
+from instar.definition import forms, rollout_rules, stage_rules
 from instar.definition.problems import Mark, Problems, listed, nearest
 from instar.definition.section import REQUIRED, Reading, Section, blame, readings
 from instar.definition.shapes import FAILED
@@ -51,6 +51,7 @@ def archive(reading: Reading, problems: Problems) -> None:
 
 def files(reading: Reading, problems: Problems) -> None:
     _refuse_runtime_folder(reading, problems)
+    stage_rules.files(reading, problems)
 
 
 def image(reading: Reading, problems: Problems) -> None:
@@ -68,12 +69,17 @@ def image(reading: Reading, problems: Problems) -> None:
             blame(one, "owner", problems, f"expected 'root' or the image's user '{user}', found '{owner}'; {advice}")
 
 
+def stage(reading: Reading, problems: Problems) -> None:
+    _check_packages(reading, problems)
+    stage_rules.stage(reading, problems)
+
+
 def _check_packages(reading: Reading, problems: Problems) -> None:
     """A package comes from one place."""
     taken: dict[str, tuple[str, int]] = {}
     archives = reading.get("archives")
     named = {} if archives is FAILED else archives
-    sections = [("'image.packages'", reading), *((f"archive '{name}'", one) for name, one in named.items())]
+    sections = [(f"'{reading.path}.packages'", reading), *((f"archive '{name}'", one) for name, one in named.items())]
     for what, one in sections:
         found = one.get("packages") if isinstance(one, Reading) else ()
         for text in () if found is FAILED else found:
@@ -125,6 +131,7 @@ def service(reading: Reading, problems: Problems) -> None:
 
 
 def definition(reading: Reading, problems: Problems) -> None:
+    stage_rules.definition(reading, problems)
     environments = reading.get("environments")
     if environments is FAILED:
         return

@@ -129,6 +129,10 @@ _ARCHIVE_ELSEWHERE: Final = {
     **dict.fromkeys(("password", "user", "login"), "passwords are this machine's: /etc/apt/auth.conf.d"),
     **dict.fromkeys(("pin", "priority"), "only what 'packages' names, and what only it has, comes from an archive"),
 }
+_STAGE_ELSEWHERE: Final = {
+    "user": "lines of a stage are run by root; who the service runs as is 'image.user'",
+    "command": "what a stage runs are the lines of its 'run'",
+}
 _SERVICE_ELSEWHERE: Final = {
     **dict.fromkeys(
         ("env", "environment", "config"),
@@ -162,6 +166,8 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
     model.ImageSpec: About("a section that says what the image is made of", check=rules.image),
     model.Archive: About("a section such as {uris: …, suites: stable, signed_by: keys/vendor.asc, packages: […]}",
         check=rules.archive, elsewhere=_ARCHIVE_ELSEWHERE),
+    model.BuildStage: About("a section that says what the stage is made of", check=rules.stage,
+        elsewhere=_STAGE_ELSEWHERE),
     model.Fetch: About("a section such as {url: …, sha256: …, to: /opt/tool}", check=rules.fetch),
     model.Files: About("a section such as {from: app, to: /srv/app}", check=rules.files),
     model.Service: About("a section that says how the service runs", make=_service, check=rules.service,

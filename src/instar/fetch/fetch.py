@@ -49,8 +49,9 @@ def inputs(lock: Lock, definition: Definition) -> tuple[Digest, ...]:
 
 
 def _parts(lock: Lock, definition: Definition) -> Iterable[tuple[BuildStage, Lock]]:
-    """Return the stages of the build and the image, each with what is locked for it."""
-    return *((made, lock.of(name)) for name, made in definition.build.items()), (definition.image, lock)
+    """Return the image and the stages that it needs, each with what is locked for it."""
+    stages = ((definition.build[name], lock.of(name)) for name in definition.needed_stages)
+    return *stages, (definition.image, lock)
 
 
 def fetch_all(lock: Lock, definition: Definition, cache: Cache, report: Report, *, verify: bool = False) -> None:

@@ -26,10 +26,15 @@ from instar.model.lock import (
     package_order,
 )
 
-_ADDED: Mapping[int, tuple[str, ...]] = {1: (), 2: ("id",), 3: ("id",)}  # version → its keys besides those of the first
+_ADDED: Mapping[int, tuple[str, ...]] = {
+    1: (),
+    2: ("id",),
+    3: ("id", "build"),
+}  # version → its keys besides those of the first
 VERSIONS = tuple(_ADDED)  # those that are read; version 1 has no ``why`` either
 
 _KEYS = ("instar-lock", "bake-format", "architecture", "requested", "suites", "packages", "python", "wheels")
+_OF_THE_WHOLE = ("instar-lock", "bake-format", "architecture")
 _PACKAGE_KEYS = ("name", "version", "architecture", "size", "sha256", "label", "suite", "path", "step")
 _PACKAGE_SET = frozenset(_PACKAGE_KEYS)
 _WHEEL_KEYS = ("name", "version", "filename", "sha256")
@@ -86,7 +91,27 @@ def lock_of(data: Any) -> Lock:
         python=python,
         wheels=tuple(sorted(wheels, key=lambda wheel: wheel.name)),
         id=fit(data["id"], _ID, "id") if "id" in data else None,
+        build=_stages(data),
     )
+
+
+def _stages(data: Mapping[str, Any]) -> dict[str, Lock]:
+    """Read what is locked for each stage: it has the form of a lock, without what belongs to the whole."""
+    stages = data.get("build", {})
+    if not isinstance(stages, dict):
+        raise Wrong("build: expected an object")
+    found = {}
+    for name, stage in stages.items():
+        fit(name, _NAME, "build: the name of a stage")
+        if not isinstance(stage, dict):
+            raise Wrong(f"build.{name}: expected an object")
+        if own := sorted(stage.keys() & {*_OF_THE_WHOLE, "id", "build"}):
+            raise Wrong(f"build.{name}: unknown key {shown(own[0])}")
+        try:
+            found[name] = lock_of({**{key: data[key] for key in _OF_THE_WHOLE}, **stage})
+        except Wrong as error:
+            raise Wrong(f"build.{name}: {error}") from error
+    return found
 
 
 def _require_versions(data: Mapping[str, Any]) -> None:

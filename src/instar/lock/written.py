@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instar.model.lock import Lock, Package, Requested, RequestedArchive, Suite, Wheel, package_order
@@ -16,18 +16,36 @@ def dump(lock: Lock) -> str:
         "bake-format": str(lock.bake_format),
         **({"id": _json(lock.id)} if lock.id is not None else {}),
         "architecture": _json(lock.architecture),
+        **_entries(lock),
+    }
+    return f"{_object(entries)}\n"
+
+
+def _entries(lock: Lock) -> dict[str, str]:
+    """Return what is locked for the image, or for a stage."""
+    stages = {name: _inner(_entries(lock.build[name])) for name in sorted(lock.build)}
+    return {
         "requested": _requested(lock.requested),
         "suites": _lines([_suite_entry(suite) for suite in lock.suites]),
         "packages": _lines([_package_entry(package) for package in sorted(lock.packages, key=package_order)]),
         "python": _json(lock.python),
         "wheels": _lines([_wheel_entry(wheel) for wheel in sorted(lock.wheels, key=lambda wheel: wheel.name)]),
+        **({"build": _inner(stages)} if stages else {}),
     }
-    return "{\n" + ",\n".join(f'  "{key}": {value}' for key, value in entries.items()) + "\n}\n"
+
+
+def _object(entries: Mapping[str, str]) -> str:
+    return "{\n" + ",\n".join(f'  "{key}": {value}' for key, value in entries.items()) + "\n}"
+
+
+def _inner(entries: Mapping[str, str]) -> str:
+    """Return the text of an object that stands in another."""
+    return _object(entries).replace("\n", "\n  ")
 
 
 def _version(lock: Lock) -> int:
     """Return the least version that has what is in the lock, so that an older Instar reads all that it can bake."""
-    return 3 if lock.requested.archives else 2
+    return 3 if lock.requested.archives or lock.build else 2
 
 
 def _json(value: Any) -> str:

@@ -56,16 +56,28 @@ class Fetch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Files:
-    """A file or tree of the author's, copied to ``to``. ``mode`` is for files; None: 644, or 755 if executable."""
+    """A file or tree of the author's, or of a stage, copied to ``to``.
 
-    source: str = field(metadata=key("A file or folder beside the definition.", "author's path", name="from"))
+    ``path`` is where it is in the stage that ``source`` names; None of the author's files. ``mode`` is for files; None:
+    of the author's 644, or 755 if executable; of a stage's what it is there.
+    """
+
+    source: str = field(metadata=key("A file or folder beside the definition; or `build.NAME`, a stage of it.",
+        "author's path", name="from"))
+    path: str | None = field(default=None, metadata=key("Which file or folder of that stage.", "path inside",
+        default_about="none: `from` is a file or folder of your own", added=True))
     to: str = field(metadata=key("Where it is in the image. Of a folder, what is in it is put there.", "path inside"))
     owner: str = field(default="root", metadata=key("Who owns what is copied.", "owner"))
     mode: int | None = field(default=None, metadata=key("Permissions of every file.", "mode",
-        default_about="`0644`, or `0755` where the file is executable"))
+        default_about="`0644`, or `0755` where the file is executable; of a stage's files what they have there"))
     exclude: tuple[str, ...] = field(default=(), metadata=key(
-        "Patterns as in `.gitignore`, of what is left out besides `.git`, `__pycache__`, `.env` and every declared "
-        "secret.", "pattern", expected="a list of patterns, such as ['*.pyc']"))
+        "Patterns as in `.gitignore`, of what is left out; of your own files besides `.git`, `__pycache__`, `.env` and "
+        "every declared secret.", "pattern", expected="a list of patterns, such as ['*.pyc']"))
+
+    @property
+    def stage(self) -> str | None:
+        """The stage that it is taken out of, None where it is a file of the author's."""
+        return self.source.removeprefix(STAGES) if self.path is not None else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -329,7 +341,9 @@ class Definition:
     """A service: what its image is made of, how an instance of it runs, and where."""
 
     name: str = field(metadata=key("Name of the service.", "name"))
-    build: Mapping[str, BuildStage] = field(default_factory=dict)
+    build: Mapping[str, BuildStage] = field(default_factory=dict, metadata=key(
+        "Stages that are baked before the image: what its `files` take out of one is all of it that the image has.",
+        names="name", expected="a section with one section for each stage, such as 'compile'", added=True))
     image: ImageSpec = field(metadata=key("What the image is made of. Changing it makes a new image."))
     service: Service = field(metadata=key("How an instance runs. Changing it makes a new release."))
     registry: str | None = field(default=None, metadata=key(
@@ -337,3 +351,12 @@ class Definition:
         "got it.", "repository", default_about="none: each machine bakes", added=True))
     environments: Mapping[str, Environment] = field(metadata=key("Where releases run, by name.", default={},
         names="name", expected="a section with one section for each environment, such as 'dev'"))
+
+    @property
+    def needed_stages(self) -> tuple[str, ...]:
+        """The stages that the image takes from, or a stage that it needs does, in their order."""
+        needed = set[str]()
+        for name, made in reversed([*self.build.items(), ("", self.image)]):
+            if not name or name in needed:
+                needed.update(files.stage for files in made.files if files.stage)
+        return tuple(name for name in self.build if name in needed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 from instar.bake import Baked, Planned
 from instar.bake import bake as run_bake
@@ -11,6 +12,7 @@ from instar.definition import Loaded
 from instar.errors import ImageNotFound
 from instar.fetch.fetch import fetch_all
 from instar.fetch.needs import Needs
+from instar.model.definition import STAGES
 from instar.model.image import Image
 from instar.model.progress import Progress
 from instar.operations.lock import existing_lock, fitting_lock, is_locked, note_needs
@@ -19,19 +21,23 @@ from instar.operations.privilege import require_root
 from instar.operations.workspace import Workspace
 
 
-def bake(workspace: Workspace, loaded: Loaded, *, to_deploy: bool = False, explained: bool = False) -> Baked:
+def bake(
+    workspace: Workspace, loaded: Loaded, *, to_deploy: bool = False, explained: bool = False, whole: bool = False
+) -> Baked:
     """Bake what isn't baked yet; return the image and how each step went.
 
     Locks first when there is no lock. ``to_deploy``: the caller holds the store, and will mount the layers at once.
-    ``explained``: say of each step, before it is run, why it is.
+    ``explained``: say of each step, before it is run, why it is. ``whole``: bake stages too that nothing new is taken
+    out of.
     """
     require_root("bake")
     lock = fitting_lock(loaded, cache=workspace.state.cache, report=workspace.report)
     with contextlib.nullcontext() if to_deploy else hold_store(workspace):
-        planned = plan_bake(loaded, lock=lock, store=workspace.store, state=workspace.state, explained=explained)
-        for step in planned.steps if explained else ():
-            why = f"runs: {step.why}" if step.why else "is cached"
-            workspace.report(Progress(stage="bake", text=f"'{step.step}' {why}"))
+        planned = plan_bake(
+            loaded, lock=lock, store=workspace.store, state=workspace.state, explained=explained, whole=whole
+        )
+        for text in _explained(planned) if explained else ():
+            workspace.report(Progress(stage="bake", text=text))
         needed = note_needs(workspace.state.cache, loaded, lock)
         workspace.cancellation.check()
         if planned.fetches:
@@ -56,6 +62,14 @@ def bake(workspace: Workspace, loaded: Loaded, *, to_deploy: bool = False, expla
         text = f"{known} of {len(baked.steps)} steps cached · {baked.seconds:.2f} s"
         workspace.report(Progress(stage="bake", text=text, aside=f"sha256:{baked.image.digest.short}"))
         return baked
+
+
+def _explained(planned: Planned) -> Iterator[str]:
+    for part in planned.parts:
+        if not part.needed:
+            yield f"'{STAGES}{part.stage}' is not needed: what is taken out of it is there"
+        for step in part.steps if part.needed else ():
+            yield f"'{step.step}' " + (f"runs: {step.why}" if step.why else "is cached")
 
 
 def find_baked(workspace: Workspace, loaded: Loaded) -> Image | None:

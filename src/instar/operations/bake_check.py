@@ -17,7 +17,7 @@ def check_bake(workspace: Workspace, loaded: Loaded) -> BakeCheck:
 
     Raises what a bake raises.
     """
-    baked = bake(workspace, loaded)
+    baked = bake(workspace, loaded, whole=True)
     lock = existing_lock(loaded)
     with hold_store(workspace):
         fetch_all(lock, loaded.definition, workspace.cache, workspace.report, verify=True)

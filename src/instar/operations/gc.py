@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from instar.bake import prune_records
+from instar.bake import layers_kept, prune_records
 from instar.errors import Refused
 from instar.fetch.needs import Needs
 from instar.model.digest import Digest
@@ -109,7 +109,8 @@ def _collect(workspace: Workspace, services: set[str] | None, *, dry_run: bool) 
         gone = tuple(digest for digest in workspace.store.digests() if digest not in keep)
         if not dry_run:
             workspace.store.remove(*gone)
-    rest = workspace.store.collect(keep, dry_run=dry_run)
+        of_stages = layers_kept(workspace.state.steps, workspace.store.tags() if services is None else services)
+    rest = workspace.store.collect(keep | of_stages, dry_run=dry_run)
     return keep, Collected(images=gone, blobs=rest.blobs, size_bytes=rest.size_bytes)
 
 

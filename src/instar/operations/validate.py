@@ -7,7 +7,9 @@ from pathlib import Path
 
 from instar.definition import Loaded
 from instar.definition.author_files import why_unusable
+from instar.definition.parts import parts_of
 from instar.errors import DefinitionError, Problem
+from instar.model.definition import STAGES
 from instar.operations.lock import existing_lock, is_locked
 
 
@@ -25,13 +27,26 @@ def validate(loaded: Loaded) -> bool:
     return locked
 
 
+def warnings(loaded: Loaded) -> Iterator[str]:
+    """Yield what is no error and hardly what its author means."""
+    for stage in loaded.definition.build:
+        if stage not in loaded.definition.needed_stages:
+            yield (
+                f"{loaded.places.place_text('build', stage)}: stage '{stage}' is not baked: nothing of it is in the"
+                f" image; take something with 'from: {STAGES}{stage}', or remove it"
+            )
+
+
 def _missing(loaded: Loaded) -> Iterator[Problem]:
     """Yield a problem for each file that a definition names and that isn't there, or could not be used."""
-    image = loaded.definition.image
-    for position, files in enumerate(image.files):
-        yield from _problem(loaded, _why_not_copied(loaded.folder, files.source), "image", "files", position, "from")
-    if image.python:
-        yield from _problem(loaded, why_unusable(loaded.folder, image.python), "image", "python")
+    for part in parts_of(loaded):
+        own = ((number, files) for number, files in enumerate(part.made.files) if files.stage is None)
+        for number, files in own:
+            yield from _problem(
+                loaded, _why_not_copied(loaded.folder, files.source), *part.path, "files", number, "from"
+            )
+        if part.made.python:
+            yield from _problem(loaded, why_unusable(loaded.folder, part.made.python), *part.path, "python")
     for environment in loaded.definition.environments.values():
         for name, file in environment.secrets.items():
             where = ("environments", environment.name, "secrets", name, "file")

@@ -1,0 +1,56 @@
+"""What the stages of a build may take from one another, and the image from them, and who may own what is copied."""
+
+from __future__ import annotations
+
+from instar.definition.problems import Problems, listed, nearest
+from instar.definition.section import Reading, blame, readings
+from instar.definition.shapes import FAILED
+from instar.model.definition import STAGES
+
+
+def stage(reading: Reading, problems: Problems) -> None:
+    """A stage has no user of its own: its files belong to root or to numbers."""
+    for one in readings(reading.get("files")):
+        owner = one.get("owner")
+        if owner is not FAILED and owner != "root" and ":" not in owner:
+            advice = "did you mean 'root'?" if nearest(owner, ["root"]) else "a stage has no user of its own"
+            blame(one, "owner", problems, f"expected 'root' or numbers such as '33:33', found '{owner}'; {advice}")
+
+
+def files(reading: Reading, problems: Problems) -> None:
+    """A path is in a stage, which 'from' names."""
+    source = reading.get("from")
+    if reading.get("path") in (None, FAILED) or source is FAILED or source.startswith(STAGES):
+        return
+    advice = f"of your own files it is a part of 'from'; a stage is named as 'from: {STAGES}NAME'"
+    blame(reading, "path", problems, f"'{source}' is no stage; {advice}")
+
+
+def definition(reading: Reading, problems: Problems) -> None:
+    """Every stage takes from those above it alone, and the image from any."""
+    stages, image = reading.get("build"), reading.get("image")
+    if stages is FAILED:
+        return
+    names = list(stages)
+    for number, part in enumerate((*stages.values(), image)):
+        for one in readings(part.get("files")) if isinstance(part, Reading) else ():
+            source, path = one.get("from"), one.get("path")
+            if FAILED not in (source, path) and source.startswith(STAGES):
+                _check_source(one, source.removeprefix(STAGES), names, number, problems)
+
+
+def _check_source(one: Reading, name: str, names: list[str], number: int, problems: Problems) -> None:
+    """``number``: how many stages stand above the part that ``one`` belongs to."""
+    if one.get("path") is None:
+        if name in names:
+            blame(one, "from", problems, f"'path' is missing: which file or folder of stage '{name}' is it?")
+    elif name not in names:
+        above = [f"{STAGES}{known}" for known in names[:number]]
+        near = nearest(f"{STAGES}{name}", above)
+        others = f"expected {listed(above)}" if above else "no stage stands above"
+        blame(one, "from", problems, f"there is no stage '{name}'; {f'did you mean {near!r}?' if near else others}")
+    elif names.index(name) == number:
+        blame(one, "from", problems, "a stage takes nothing out of itself: what its own steps made is there already")
+    elif names.index(name) > number:
+        advice = f"a stage takes from those above it: move '{name}' up"
+        blame(one, "from", problems, f"stage '{name}' comes after '{names[number]}'; {advice}")
