@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from pathlib import Path
@@ -42,7 +43,7 @@ wheels = st.builds(
     sha256=digests,
     why=st.sampled_from([None, ASKED, needed_by("x")]),
 )
-locks = st.builds(
+parts = st.builds(
     Lock,
     bake_format=st.sampled_from([1, 2]),
     architecture=st.sampled_from(["amd64", "arm64"]),
@@ -63,6 +64,16 @@ locks = st.builds(
         lambda found: tuple(sorted(found, key=lambda one: one.name))
     ),
     id=st.none() | st.binary(min_size=16, max_size=16).map(bytes.hex),
+)
+
+
+def _with_stages(lock: Lock, stages: dict[str, Lock]) -> Lock:
+    whole = {"bake_format": lock.bake_format, "architecture": lock.architecture, "id": None}
+    return dataclasses.replace(lock, build={name: dataclasses.replace(one, **whole) for name, one in stages.items()})
+
+
+locks = parts | st.builds(
+    _with_stages, parts, st.dictionaries(st.from_regex(r"[a-z][a-z0-9-]{0,8}", fullmatch=True), parts, max_size=2)
 )
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

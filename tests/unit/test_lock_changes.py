@@ -66,3 +66,18 @@ def test_all_that_is_said_otherwise_is_a_difference() -> None:
 def test_that_a_lock_from_before_gives_no_reasons_is_no_difference() -> None:
     new = dataclasses.replace(LOCK, packages=tuple(dataclasses.replace(one, why=ASKED) for one in LOCK.packages))
     assert differences(LOCK, new) == ()
+
+
+def test_what_moved_in_a_stage_is_told_with_its_name() -> None:
+    old = dataclasses.replace(LOCK, build={"gone": LOCK, "kept": LOCK})
+    other = dataclasses.replace(LOCK, packages=(*LOCK.packages[:3], package("python3", "1.1")))
+    new = dataclasses.replace(LOCK, build={"kept": other, "new": dataclasses.replace(LOCK, wheels=(), packages=())})
+    told = [str(change) for change in changes(old, new)]
+    assert told[-1] == "  python3 1.0 → 1.1  (build.kept)"
+    assert set(told[:-1]) == {f"- {one.name} {one.version}  (build.gone)" for one in (*LOCK.packages, *LOCK.wheels)}
+    relabelled = dataclasses.replace(
+        LOCK, packages=(dataclasses.replace(LOCK.packages[0], label="X"), *LOCK.packages[1:])
+    )
+    assert differences(
+        dataclasses.replace(LOCK, build={"a": LOCK}), dataclasses.replace(LOCK, build={"a": relabelled})
+    ) == ("  bash 1.0: label is 'Debian' in the lock, and 'X' now  (build.a)",)

@@ -13,7 +13,7 @@ from lock_values import LOCK, package
 from instar.errors import LockError, LockMissing
 from instar.lock.file import read, write
 from instar.lock.written import dump
-from instar.model.lock import ASKED, ESSENTIAL, needed_by, parent
+from instar.model.lock import ASKED, ESSENTIAL, Lock, needed_by, parent
 
 OLD = Path(__file__).with_name("lock-version-1.json")
 
@@ -230,3 +230,53 @@ def test_a_link_at_a_temporary_name_is_not_written_through(tmp_path: Path, monke
     with pytest.raises(LockError):
         write(folder / "instar.lock", LOCK)
     assert victim.read_text() == "mine"
+
+
+def with_stages(**stages: Any) -> Lock:
+    return dataclasses.replace(LOCK, id="0123456789abcdef" * 2, build=stages)
+
+
+def test_what_is_locked_for_a_stage_stands_in_it_as_the_images_does(tmp_path: Path) -> None:
+    less = dataclasses.replace(LOCK, packages=LOCK.packages[:1], wheels=(), python=None)
+    lock = with_stages(second=LOCK, first=less)
+    write(tmp_path / "instar.lock", lock)
+    assert read(tmp_path / "instar.lock") == lock
+    text = (tmp_path / "instar.lock").read_text()
+    data = json.loads(text)
+    assert data["instar-lock"] == 3
+    assert list(data["build"]) == ["first", "second"]
+    assert {**data, **data["build"]["second"]} == data
+    more = dump(with_stages(second=dataclasses.replace(LOCK, packages=(*LOCK.packages, package("gcc"))), first=less))
+    (line,) = [line for line in more.splitlines() if line not in text.splitlines()]
+    assert line.startswith('        {"name": "gcc", ')
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda data: data.__setitem__("build", []), "build: expected an object"),
+        (
+            lambda data: data.__setitem__("build", {"X y": {}}),
+            "build: the name of a stage: 'X y' has not the form of one",
+        ),
+        (lambda data: data["build"].__setitem__("x", []), "build.x: expected an object"),
+        (lambda data: data["build"]["one"].__setitem__("id", "0" * 32), "build.one: unknown key 'id'"),
+        (lambda data: data["build"]["one"].__setitem__("build", {}), "build.one: unknown key 'build'"),
+        (lambda data: data["build"]["one"].__setitem__("bake-format", 1), "build.one: unknown key 'bake-format'"),
+        (lambda data: data["build"]["one"].pop("suites"), "build.one: the lock: 'suites' is missing"),
+        (
+            lambda data: data["build"]["one"]["packages"][0].__setitem__("path", "../x.deb"),
+            "build.one: packages, entry 1 (bash): path: '../x.deb' has not the form of one",
+        ),
+        (lambda data: data.__setitem__("instar-lock", 2), "the lock: unknown key 'build'"),
+    ],
+)
+def test_what_is_wrong_in_a_stage_is_told_with_its_name(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], expected: str
+) -> None:
+    data = json.loads(dump(with_stages(one=LOCK)))
+    change(data)
+    (tmp_path / "instar.lock").write_text(json.dumps(data))
+    with pytest.raises(LockError) as caught:
+        read(tmp_path / "instar.lock")
+    assert expected in caught.value.message

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from lock_values import LOCK, author_writes, package, wheel
 
+from instar.definition import parse
 from instar.errors import DefinitionError, LockStale
 from instar.lock.fit import require_fit
 from instar.model.lock import ASKED, ESSENTIAL, Lock, needed_by
@@ -136,3 +137,39 @@ def test_a_lock_for_another_architecture_is_refused(tmp_path: Path) -> None:
     lock = dataclasses.replace(LOCK, architecture="s390x")
     with pytest.raises(LockStale, match=r"it was made for s390x, and this machine is (amd64|arm64)"):
         require_fit(lock, author_writes(tmp_path))
+
+
+def staged(tmp_path: Path, lock: Lock, stages: str) -> list[str]:
+    """Return what does not fit a definition with these stages, without the folder in it."""
+    loaded = author_writes(tmp_path)
+    text = loaded.text.replace("image:", f"build:\n{stages}image:")
+    try:
+        require_fit(lock, parse(text, str(tmp_path / "instar.yaml")))
+    except LockStale as error:
+        return [line.replace(f"{tmp_path}/", "") for line in str(error).splitlines()[1:]]
+    return []
+
+
+def test_each_stage_has_what_was_locked_for_it(tmp_path: Path) -> None:
+    one = "  one: {base: debian:bookworm, packages: [curl, perl=5.36], python: requirements.txt}\n"
+    locked = dataclasses.replace(LOCK, build={"one": LOCK})
+    assert staged(tmp_path, locked, one) == []
+    assert staged(tmp_path, locked, one.replace("curl", "gcc")) == [
+        "instar.yaml:3:43: package 'gcc' is not in instar.lock",
+        "instar.yaml:3:32: package 'curl' is in instar.lock and no longer here",
+    ]
+    assert staged(tmp_path, locked, one.replace("bookworm", "trixie")) == [
+        "instar.yaml:3:15: base 'debian:trixie' was 'debian:bookworm' when locked"
+    ]
+    assert staged(tmp_path, locked, f"{one}  two: {{base: debian:bookworm}}\n") == [
+        "instar.yaml:4:3: stage 'two' is not in instar.lock"
+    ]
+    assert staged(tmp_path, dataclasses.replace(LOCK, build={"one": LOCK, "two": LOCK}), one) == [
+        "instar.yaml:2:1: stage 'two' is in instar.lock and no longer here"
+    ]
+    planted = dataclasses.replace(
+        explained(), packages=(*explained().packages, dataclasses.replace(package("evil"), why=needed_by("x")))
+    )
+    assert staged(tmp_path, dataclasses.replace(LOCK, build={"one": planted}), one) == [
+        "instar.lock: build.one the package 'evil' is there, and nothing asks for it"
+    ]

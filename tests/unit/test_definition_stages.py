@@ -1,0 +1,128 @@
+"""Stages of a build: each rule by a definition that breaks it alone, and which stages are needed."""
+
+from __future__ import annotations
+
+import pytest
+
+from instar.definition import parse
+from instar.definition.parts import needed_parts_of, parts_of
+from instar.errors import DefinitionError
+from instar.operations.validate import warnings
+
+REST = "service: {command: [./shop]}\nenvironments: {dev: {}}\n"
+
+
+def text_of(first: str = "", second: str = "", image: str = "") -> str:
+    return (
+        "name: shop\nbuild:\n"
+        f"  first: {{base: debian:bookworm{first}}}\n  second: {{base: debian:trixie{second}}}\n"
+        f"image: {{base: debian:bookworm{image}}}\n{REST}"
+    )
+
+
+def files(*entries: str) -> str:
+    return f", files: [{', '.join(f'{{{entry}}}' for entry in entries)}]"
+
+
+TAKEN = "from: build.first, path: /out, to: /srv"
+
+
+def problems_of(text: str) -> list[str]:
+    try:
+        parse(text, "f")
+    except DefinitionError as error:
+        return [str(problem).removeprefix("f:") for problem in error.problems]
+    return []
+
+
+def test_stages_are_read_in_their_order_and_the_image_is_the_last() -> None:
+    loaded = parse(text_of(", run: [make]", files(TAKEN), files(TAKEN, "from: app, to: /app")), "f")
+    assert [(part.stage, part.made.base) for part in parts_of(loaded)] == [
+        ("first", "debian:bookworm"), ("second", "debian:trixie"), (None, "debian:bookworm"),
+    ]  # fmt: skip
+    assert [one.stage for one in loaded.definition.image.files] == ["first", None]
+    assert parts_of(loaded)[0].place("run", 0) == "f:3:40"
+
+
+@pytest.mark.parametrize(
+    ("second", "image", "needed"),
+    [
+        ("", "", []),
+        (files(TAKEN), "", []),
+        (files(TAKEN), files(TAKEN), ["first"]),
+        ("", files("from: build.second, path: /x, to: /x"), ["second"]),
+        (files(TAKEN), files("from: build.second, path: /x, to: /x"), ["first", "second"]),
+    ],
+)
+def test_a_stage_is_needed_that_the_image_has_something_of(second: str, image: str, needed: list[str]) -> None:
+    loaded = parse(text_of("", second, image), "f")
+    assert [part.stage for part in needed_parts_of(loaded)] == [*needed, None]
+    unused = [name for name in ("first", "second") if name not in needed]
+    assert [text.split(": ")[1] for text in warnings(loaded)] == [f"stage '{name}' is not baked" for name in unused]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            text_of(files("from: build.first, path: /x, to: /x")),
+            "3:49: build.first.files.from: a stage takes nothing out of itself: what its own steps made is there",
+        ),
+        (
+            text_of(files("from: build.second, path: /x, to: /x")),
+            "3:49: build.first.files.from: stage 'second' comes after 'first'; a stage takes from those above it: move"
+            " 'second' up",
+        ),
+        (
+            text_of(image=files("from: build.frist, path: /x, to: /x")),
+            "5:47: image.files.from: there is no stage 'frist'; did you mean 'build.first'?",
+        ),
+        (
+            text_of(image=files("from: build.elsewhere, path: /x, to: /x")),
+            "image.files.from: there is no stage 'elsewhere'; expected build.first or build.second",
+        ),
+        (
+            text_of(files("from: build.elsewhere, path: /x, to: /x")),
+            "build.first.files.from: there is no stage 'elsewhere'; no stage stands above",
+        ),
+        (
+            text_of(image=files("from: build.first, to: /x")),
+            "5:47: image.files.from: 'path' is missing: which file or folder of stage 'first' is it?",
+        ),
+        (
+            text_of(image=files("from: app, path: /x, to: /x")),
+            "5:58: image.files.path: 'app' is no stage; of your own files it is a part of 'from'; a stage is named as"
+            " 'from: build.NAME'",
+        ),
+        (
+            text_of(image=files("from: build.first, path: out, to: /x")),
+            "image.files.path: expected an absolute path in the image, such as '/srv/app', found 'out'",
+        ),
+        (
+            text_of(image=files("from: build.first, path: /a/../b, to: /x")),
+            "image.files.path: expected an absolute path in the image",
+        ),
+        (
+            text_of(files("from: app, to: /x, owner: app")),
+            "build.first.files.owner: expected 'root' or numbers such as '33:33', found 'app'; a stage has no user",
+        ),
+        (text_of(", user: app"), "build.first: there is no 'user' here; lines of a stage are run by root"),
+        (
+            text_of(", command: [x]"),
+            "build.first: there is no 'command' here; what a stage runs are the lines of its 'run'",
+        ),
+        (text_of().replace("first:", "First:"), "3:3: build: expected a name of a-z"),
+        (text_of().replace("debian:trixie", "trixie"), "build.second.base: expected"),
+        (
+            f"name: shop\nbuild: {{first: {{}}}}\nimage: {{base: debian:bookworm}}\n{REST}",
+            "2:9: build.first: 'base' is missing",
+        ),
+        (
+            f"name: shop\nbuild: []\nimage: {{base: debian:bookworm}}\n{REST}",
+            "2:1: build: expected a section with one section for each stage, such as 'compile', found a list",
+        ),
+    ],
+)
+def test_what_stages_may_not(text: str, expected: str) -> None:
+    [problem] = problems_of(text)
+    assert expected in problem
