@@ -44,6 +44,7 @@ class LyingRegistry:
         self.server = _Server((address, 0), Handler)
         self.server.registry = self
         self.host = f"{address}:{self.server.server_address[1]}"
+        self.lists_referrers = False
         self.sent_bytes = 0
         self.numbers = itertools.count()
 
@@ -178,6 +179,8 @@ class Handler(BaseHTTPRequestHandler):
         elif kind.endswith("/uploads") and name in self.registry.uploads:
             came = len(self.registry.uploads[name])
             self.reply(204, Range=f"0-{max(came - 1, 0)}", Location=self.path, Content_Length="")
+        elif kind.endswith("/referrers") and self.registry.lists_referrers:
+            self._refer(name)
         elif kind.endswith("/tags") and name == "list":
             self._list()
         else:
@@ -190,6 +193,16 @@ class Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         more = {"Link": f'<{path}?n=2&last={tags[1]}>; rel="next"'} if len(tags) > 2 else {}
         self.reply(200, json.dumps({"name": "x", "tags": tags[:2]}).encode(), **more)
+
+    def _refer(self, subject: str) -> None:
+        found = []
+        for digest, data in self.registry.manifests.items():
+            if ":" in digest and json.loads(data).get("subject", {}).get("digest") == subject:
+                kind = json.loads(data)["mediaType"]
+                found.append({"mediaType": kind, "digest": digest, "size": len(data), "artifactType": "x/y"})
+        kind = "application/vnd.oci.image.index.v1+json"
+        body = {"schemaVersion": 2, "mediaType": kind, "manifests": found}
+        self.reply(200, json.dumps(body).encode(), Content_Type=kind)
 
     def _delete(self) -> None:
         name = self.path.rpartition("/")[2]
@@ -212,7 +225,8 @@ class Handler(BaseHTTPRequestHandler):
         if kind.endswith("/manifests"):
             data = self.body()
             self.registry.manifests[digest_of(data)] = self.registry.manifests[name] = data
-            self.reply(201, Docker_Content_Digest=digest_of(data))
+            about = json.loads(data).get("subject", {}).get("digest", "") if self.registry.lists_referrers else ""
+            self.reply(201, Docker_Content_Digest=digest_of(data), OCI_Subject=about)
             return
         data = bytes(self.registry.uploads.pop(name)) + self.body()
         wanted = parse_qs(parts.query)["digest"][0]

@@ -1,4 +1,4 @@
-"""Images that other tools have written come in as what they are; what is not whole, or means harm, does not."""
+"""Images of other tools come in as what they are; what is not whole, or means harm, does not."""
 
 from __future__ import annotations
 
@@ -140,7 +140,8 @@ def test_what_came_in_runs(tmp_path: Path) -> None:
             made_by_others.add(tmp_path / "world/tree", arcname=".")
         tar = out.getvalue()
         for number, files in enumerate((layout(tar), docker_save(tar))):
-            world.image = world.store.add_manifest(world.store.receive(written(tmp_path, files, f"{number}.tar")))
+            data, _ = world.store.receive(written(tmp_path, files, f"{number}.tar"))
+            world.image = world.store.add_manifest(data)
             assert world.output("echo hello; touch /bin/x || echo read-only")[-1] == "read-only"
     finally:
         world.close()
@@ -428,8 +429,7 @@ def test_an_import_may_be_killed_at_any_moment(tmp_path: Path) -> None:
     Store(root)
 
     def work(_: int) -> None:
-        store = Store(root)
-        store.add_manifest(store.receive(path))
+        (store := Store(root)).add_manifest(store.receive(path).manifest)
 
     def check() -> None:
         store = Store(root)

@@ -69,7 +69,7 @@ def attempt(kind: str, folder: Path, seeds: range) -> None:
         KINDS[kind](random.Random(f"{kind} {seed}"), path)
         started = time.process_time()
         try:
-            data = store.receive(path)
+            data, _ = store.receive(path)
             image = store.add_manifest(data)
             assert image.digest == Digest.of(data)
         except StoreError as error:

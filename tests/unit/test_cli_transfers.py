@@ -66,6 +66,7 @@ def test_what_is_answered() -> None:
         "size": 1_000,
         "moved": 1,
         "moved_bytes": 10,
+        "attachments": 0,
         "seconds": 0.123,
     }
     assert list(transfer_page(done)) == [f"registry.example/web@{DIGEST}"]

@@ -64,11 +64,12 @@ def import_image(workspace: Workspace, path: Path, which: str | None = None) -> 
     require_root("import", "it unpacks layers, with the owners of their files")
     began = time.monotonic()
     with keep_from_gc(workspace):
-        data = workspace.store.receive(path, which)
+        data, attached = workspace.store.receive(path, which)
         for layer in workspace.store.layers_of(data):
             workspace.cancellation.check()
             workspace.layers.provide(layer)
         image = workspace.store.add_manifest(data)
+        workspace.store.attach(image.digest, attached)
     _tell_architecture(workspace, image)
     text = f"{len(image.layers)} layers · {size_text(image.size_bytes)} · {time.monotonic() - began:.2f} s"
     workspace.report(Progress(stage="import", text=text, aside=f"sha256:{image.digest.short}"))
@@ -184,7 +185,8 @@ def _there(workspace: Workspace, what: Reference) -> Transfer | None:
 
 def _tell(workspace: Workspace, stage: str, done: Transfer) -> None:
     moved = f"{done.moved} of {done.blobs} blobs · {size_text(done.moved_bytes)}"
-    text = f"{moved if done.moved else 'everything was there'} · {done.seconds:.2f} s"
+    attached = f" · {done.attachments} attached" if done.attachments else ""
+    text = f"{moved if done.moved else 'everything was there'}{attached} · {done.seconds:.2f} s"
     workspace.report(Progress(stage=stage, text=text, aside=f"sha256:{done.digest.short}"))
 
 

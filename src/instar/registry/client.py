@@ -149,15 +149,16 @@ class Client:
             same = size_bytes is None or _length(response) in (None, size_bytes)
             return response.status == 200 and same and response.headers.get(DIGEST_HEADER, digest) == digest
 
-    def put_manifest(self, name: str, data: bytes) -> None:
-        """Have a manifest in the registry, under its digest or as a tag."""
+    def put_manifest(self, name: str, data: bytes) -> str | None:
+        """Have a manifest in the registry, under its digest or as a tag; return which image's list of attachments it
+        has been entered in, if it has."""
         headers = {"Content-Type": media_type(data)}
 
-        def put() -> None:
-            with self.asking("PUT", f"manifests/{name}", headers=headers, body=data, ok=(201,)):
-                pass
+        def put() -> str | None:
+            with self.asking("PUT", f"manifests/{name}", headers=headers, body=data, ok=(201,)) as response:
+                return response.headers.get("OCI-Subject")
 
-        self.persistently(put)
+        return self.persistently(put)
 
     @contextlib.contextmanager
     def blob(self, digest: Digest, size_bytes: int, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:

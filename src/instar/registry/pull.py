@@ -14,13 +14,14 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from instar.cancellation import Cancellation
-from instar.errors import FetchError, HashMismatch, ImageNotFound, InstarError, SourceUnreachable
+from instar.errors import FetchError, HashMismatch, ImageNotFound, InstarError, SourceUnreachable, StoreError
 from instar.model.progress import Progress, Report
 from instar.model.reference import Reference
 from instar.model.transfer import Transfer
 from instar.registry.client import Client
+from instar.registry.referrers import referrers
 from instar.registry.workers import Meter, Workers
-from instar.store import Store
+from instar.store import Store, attachments
 from instar.store.manifest import Descriptor, descriptors
 from instar.store.parts import Part
 
@@ -63,15 +64,34 @@ class Pull:
         largest_first = sorted(parts, key=lambda one: -one.size_bytes)
         Workers(self._fetch, largest_first, self._meter).run(self._cancellation, self._show)
         self._enter(data)
+        done, attached = self._meter, self._attach()
         return Transfer(
             repository=self._what.repository,
             digest=self._what.digest,
             blobs=len(parts),
-            size_bytes=self._meter.total_bytes,
-            moved=self._meter.moved,
-            moved_bytes=self._meter.moved_bytes,
+            size_bytes=done.total_bytes,
+            moved=done.moved,
+            moved_bytes=done.moved_bytes,
             seconds=time.monotonic() - began,
+            attachments=attached,
         )
+
+    def _attach(self) -> int:
+        """Bring what is attached to the image; return how much. What cannot be had of it is told, and left out."""
+        subject, whole = self._what.digest, list[bytes]()
+        try:
+            for digest in self._from_any(lambda source: referrers(source, subject)):
+                data = self._from_any(lambda source, which=digest: source.manifest(which))  # type: ignore[misc]
+                pieces = attachments.parts(data, subject)
+                self._store.require_room(pieces, f"pull '{digest.short}'")
+                self._meter = Meter(sum(one.size_bytes for one in pieces))
+                Workers(self._fetch, pieces, self._meter).run(self._cancellation, self._show)
+                whole.append(data)
+        except (FetchError, StoreError, ValueError) as error:
+            text = f"not all that is attached to the image is here: {getattr(error, 'message', error)}"
+            self._report(Progress(stage="note", text=text, kind="warning"))
+        self._store.attach(subject, whole)
+        return len(whole)
 
     def _enter(self, data: bytes) -> None:
         try:

@@ -18,8 +18,9 @@ from instar.model.digest import Digest
 from instar.model.progress import Report
 from instar.model.transfer import Transfer
 from instar.registry.client import Client, leave
+from instar.registry.referrers import put_referrers
 from instar.registry.workers import Meter, Workers
-from instar.store import Store
+from instar.store import Store, attachments
 from instar.store.manifest import Descriptor, descriptors
 
 CHUNK_BYTES: Final = 32 << 20  # what is sent in one request; a blob of no more is sent whole
@@ -65,16 +66,29 @@ class Push:
         largest_first = sorted(parts, key=lambda one: -one.size_bytes)
         Workers(self._bring, largest_first, self._meter).run(self._cancellation, self._show)
         self._enter(data)
+        done, attached = self._meter, self._attach()
         return Transfer(
             repository=self._target.repository,
             digest=self._digest,
             blobs=len(parts),
-            size_bytes=self._meter.total_bytes,
-            moved=self._meter.moved,
-            moved_bytes=self._meter.moved_bytes,
+            size_bytes=done.total_bytes,
+            moved=done.moved,
+            moved_bytes=done.moved_bytes,
             seconds=time.monotonic() - began,
             tags=self._tags,
+            attachments=attached,
         )
+
+    def _attach(self) -> int:
+        """Bring what is attached to the image; return how much."""
+        manifests = self._store.attachments(self._digest)
+        if not manifests:
+            return 0
+        pieces = {one.digest: one for data in manifests for one in attachments.parts(data, self._digest)}
+        self._meter = Meter(sum(one.size_bytes for one in pieces.values()))
+        Workers(self._bring, pieces.values(), self._meter).run(self._cancellation, self._show)
+        put_referrers(self._target, self._digest, manifests)
+        return len(manifests)
 
     def _show(self) -> None:
         self._report(self._meter.progress("push"))

@@ -17,11 +17,12 @@ from instar import durable
 from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.image import Image, Layer
+from instar.store.attachments import list_json, listed, parts
 from instar.store.blobs import Blobs, written
 from instar.store.compression import gzipped
 from instar.store.faults import reported
 from instar.store.header import BLOCK, DIRECTORY, REGULAR, Entry, encode, padding
-from instar.store.index import LAYOUT, entered, index_json
+from instar.store.index import LAYOUT, Descriptor, attachments_tag, entered, index_json
 from instar.store.layers import checked, explained
 from instar.store.manifest import GZIP_LAYER_TYPE, ZSTD_LAYER_TYPE, descriptor, manifest_json, media_type
 
@@ -35,11 +36,17 @@ class _Blob:
     chunks: Callable[[], Iterator[bytes]]
 
 
-def export(blobs: Blobs, image: Image, file: Path, *, tag: str | None) -> None:
-    """Write the image as it is stored."""
-    manifest = blobs.read(image.digest)
+def export(blobs: Blobs, image: Image, file: Path, *, tag: str | None, attached: Sequence[bytes]) -> None:
+    """Write the image as it is stored, with the manifests ``attached`` to it and what they point at."""
+    manifest = _bytes(blobs.read(image.digest))
     found = [_stored(blobs, digest) for digest in (image.config_digest, *(layer.digest for layer in image.layers))]
-    _write(file, _bytes(manifest), found, tag, image.created)
+    index = [_entry(manifest, tag)]
+    if attached:
+        listing = _bytes(list_json(map(listed, attached)))
+        pieces = {one.digest: one for data in attached for one in parts(data, image.digest)}
+        found += [listing, *map(_bytes, attached), *(_stored(blobs, digest) for digest in pieces)]
+        index.append(_entry(listing, attachments_tag(image.digest)))
+    _write(file, [manifest, *found], index, image.created)
 
 
 def export_gzip(blobs: Blobs, image: Image, file: Path, *, tag: str | None) -> Digest:
@@ -48,7 +55,8 @@ def export_gzip(blobs: Blobs, image: Image, file: Path, *, tag: str | None) -> D
     with contextlib.ExitStack() as scratches:
         pairs = [_converted(blobs, layer, scratches) for layer in image.layers]
         manifest = _bytes(manifest_json(image.config_digest, len(config), [layer for layer, _ in pairs]))
-        _write(file, manifest, [_bytes(config), *(blob for _, blob in pairs)], tag, image.created)
+        found = [manifest, _bytes(config), *(blob for _, blob in pairs)]
+        _write(file, found, [_entry(manifest, tag)], image.created)
     return manifest.digest
 
 
@@ -79,24 +87,27 @@ def _bytes(data: bytes) -> _Blob:
     return _Blob(digest=Digest.of(data), size_bytes=len(data), chunks=lambda: iter([data]))
 
 
-def _write(file: Path, manifest: _Blob, others: Sequence[_Blob], tag: str | None, created: int) -> None:
+def _entry(manifest: _Blob, tag: str | None) -> Descriptor:
+    kind = media_type(b"".join(manifest.chunks()))
+    return entered(descriptor(kind, manifest.digest, manifest.size_bytes), tag)
+
+
+def _write(file: Path, blobs: Sequence[_Blob], index: Sequence[Descriptor], created: int) -> None:
     """Write the archive beside ``file`` under another name, then give it its name."""
     partial = file.with_name(f".{file.name}.{os.urandom(4).hex()}")
     with reported(f"export to '{file}'", file.absolute().parent):
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            written(_tar(manifest, others, tag, created), descriptor)
+            written(_tar(blobs, index, created), handle)
             durable.move(partial, file)
         finally:
-            os.close(descriptor)
+            os.close(handle)
             partial.unlink(missing_ok=True)
 
 
-def _tar(manifest: _Blob, others: Sequence[_Blob], tag: str | None, created: int) -> Iterator[bytes]:
-    kind = media_type(b"".join(manifest.chunks()))
-    index = [entered(descriptor(kind, manifest.digest, manifest.size_bytes), tag)]
+def _tar(blobs: Sequence[_Blob], index: Sequence[Descriptor], created: int) -> Iterator[bytes]:
     small = {b"index.json": _bytes(index_json(index)), b"oci-layout": _bytes(LAYOUT)}
-    named: dict[bytes, Any] = {b"blobs/sha256/" + blob.digest.hex.encode(): blob for blob in (manifest, *others)}
+    named: dict[bytes, Any] = {b"blobs/sha256/" + blob.digest.hex.encode(): blob for blob in blobs}
     for name in (b"blobs/", b"blobs/sha256/"):
         yield encode(Entry(name=name, kind=DIRECTORY, mode=0o755, mtime=created))
     for name, blob in sorted({**named, **small}.items()):

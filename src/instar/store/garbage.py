@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 
 from instar.frozen import dataclass
 from instar.model.digest import Digest
+from instar.store import attachments
 from instar.store.blobs import Blobs, damaged
 from instar.store.faults import reported
 from instar.store.index import Descriptor, Index, digests, drop
@@ -32,7 +33,7 @@ def collect(blobs: Blobs, index: Index, keep: Collection[Digest], *, dry_run: bo
     with reported("collect garbage", index.root), index.locked():
         descriptors = list(index.read())
         gone = tuple(digest for digest in digests(descriptors) if digest not in keep)
-        wanted = _wanted(blobs, descriptors, keep)
+        wanted = _wanted(blobs, descriptors, keep) | attachments.wanted(blobs, descriptors, keep)
         if gone and not dry_run:
             drop(descriptors, gone)
             index.write(descriptors)

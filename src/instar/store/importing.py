@@ -13,15 +13,16 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from instar.frozen import dataclass
 from instar.model.codec import parse
 from instar.model.digest import Digest
 from instar.model.image import Layer
-from instar.store import source
+from instar.store import attachments, source
 from instar.store.blobs import Blobs
 from instar.store.compression import compressed, gunzipped, require_encoder
+from instar.store.index import attachments_tag, lists_attachments
 from instar.store.layers import UNPACK_LIMIT_BYTES
 from instar.store.manifest import (
     INDEX_TYPES,
@@ -60,8 +61,15 @@ class Found:
         return word in self.names or (self.digest is not None and word in (self.digest, self.digest.short))
 
 
-def receive(blobs: Blobs, path: Path, which: str | None) -> bytes:
-    """Store the blobs of an image at ``path``; return its manifest, to the byte, which is not stored yet.
+class Received(NamedTuple):
+    """The manifest of an image, and those of what is attached to it, to the byte; none of them is stored yet."""
+
+    manifest: bytes
+    attachments: tuple[bytes, ...] = ()
+
+
+def receive(blobs: Blobs, path: Path, which: str | None) -> Received:
+    """Store the blobs of an image at ``path``, and of what is attached to it.
 
     ``which`` is a name or a digest, where there are several. Raises Malformed for what is no image, or not whole, or
     other than it says; OSError, StoreError.
@@ -70,17 +78,18 @@ def receive(blobs: Blobs, path: Path, which: str | None) -> bytes:
         if found.find("oci-layout") is not None:
             return _from_layout(blobs, found, which)
         if found.find("manifest.json") is not None:
-            return _from_docker(blobs, found, which)
+            return Received(_from_docker(blobs, found, which))
     raise Malformed("there is neither 'oci-layout' nor 'manifest.json' in it: it holds no image")
 
 
-def _from_layout(blobs: Blobs, found: Source, which: str | None) -> bytes:
+def _from_layout(blobs: Blobs, found: Source, which: str | None) -> Received:
     version = _json(found, "oci-layout")
     if not isinstance(version, dict) or version.get("imageLayoutVersion") != "1.0.0":
         raise Malformed("its 'oci-layout' is of no version that is known")
     index = _json(found, "index.json")
     entries = _sections(index.get("manifests") if isinstance(index, dict) else None, "index.json")
-    chosen = _chosen([one for entry in entries for one in _of_layout(found, entry)], which)
+    attached = [entry for entry in entries if _is_attached(entry)]
+    chosen = _chosen([one for entry in entries if entry not in attached for one in _of_layout(found, entry)], which)
     assert chosen.digest is not None  # _of_layout sees to it
     data = _blob(found, chosen.digest).read(_JSON_LIMIT_BYTES)
     if Digest.of(data) != chosen.digest or chosen.entry.get("size", len(data)) != len(data):
@@ -90,6 +99,42 @@ def _from_layout(blobs: Blobs, found: Source, which: str | None) -> bytes:
     require_room(missing, blobs.partial, "store its blobs")
     for one in parts:
         _keep(blobs, found, one)
+    return Received(data, tuple(_attachments(blobs, found, attached, chosen.digest)))
+
+
+def _is_attached(entry: Mapping[str, Any]) -> bool:
+    """Tell whether an entry of an index is an attachment of an image, or a list of such."""
+    return bool(entry.get("artifactType")) or lists_attachments(_name_of(entry))
+
+
+def _name_of(entry: Mapping[str, Any]) -> str | None:
+    notes = entry.get("annotations")
+    name = notes.get(_NAME) if isinstance(notes, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _attachments(blobs: Blobs, found: Source, entries: Sequence[Mapping[str, Any]], subject: Digest) -> Iterator[bytes]:
+    """Store the parts of what is attached to an image, and yield the manifests."""
+    listed = dict[Digest, bytes]()
+    for entry in entries:
+        digest = Digest(str(entry.get("digest")))
+        data = _manifest(found, digest)
+        if entry.get("mediaType") not in INDEX_TYPES:
+            listed[digest] = data
+        elif _name_of(entry) == attachments_tag(subject):
+            below = (Digest(str(one.get("digest"))) for one in attachments.entries(data))
+            listed.update({one: _manifest(found, one) for one in below})
+    for data in listed.values():
+        if attachments.subject_of(data) == subject:
+            for one in attachments.parts(data, subject):
+                _keep(blobs, found, one)
+            yield data
+
+
+def _manifest(found: Source, digest: Digest) -> bytes:
+    data = _blob(found, digest).read(_JSON_LIMIT_BYTES)
+    if Digest.of(data) != digest:
+        raise Malformed(f"the bytes of '{digest.short}' have the digest {Digest.of(data)}")
     return data
 
 
@@ -112,9 +157,8 @@ def _of_layout(
     found: Source, entry: Mapping[str, Any], names: tuple[str, ...] = (), *, top: bool = True
 ) -> list[Found]:
     """Return the images that an entry of an index leads to: itself, or those of the index that it is."""
-    annotations = entry.get("annotations")
-    name = annotations.get(_NAME) if isinstance(annotations, dict) else None
-    names = (name,) if isinstance(name, str) else names
+    name = _name_of(entry)
+    names = names if name is None else (name,)
     digest = Digest(str(entry.get("digest")))
     if entry.get("mediaType") not in INDEX_TYPES:
         platform = entry.get("platform")

@@ -31,6 +31,7 @@ Descriptor = Mapping[str, Any]
 
 _TAG = "org.opencontainers.image.ref.name"
 _TAG_FORM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")  # Source: OCI distribution-spec 1.1, Pulling manifests
+_ATTACHMENTS: Final = re.compile(r"sha256-[0-9a-f]{64}")
 LAYOUT: Final = canonical({"imageLayoutVersion": "1.0.0"})
 
 
@@ -116,11 +117,33 @@ def entered(descriptor: Descriptor, tag: str | None) -> Descriptor:
 
 def digests(descriptors: Sequence[Descriptor]) -> tuple[Digest, ...]:
     """Return the images' digests, each once, in the order in which they were entered."""
-    return tuple(dict.fromkeys(Digest(item["digest"]) for item in descriptors))
+    return tuple(dict.fromkeys(Digest(item["digest"]) for item in descriptors if not lists_attachments(_tag(item))))
 
 
 def tags(descriptors: Sequence[Descriptor]) -> dict[str, Digest]:
-    return {name: Digest(item["digest"]) for item in descriptors if (name := _tag(item)) is not None}
+    named = ((_tag(item), item) for item in descriptors)
+    return {name: Digest(item["digest"]) for name, item in named if name is not None and not lists_attachments(name)}
+
+
+def attachments(descriptors: Sequence[Descriptor], subject: Digest) -> Digest | None:
+    """Return the list of what is attached to an image (attachments.py)."""
+    found = (Digest(item["digest"]) for item in descriptors if _tag(item) == attachments_tag(subject))
+    return next(found, None)
+
+
+def set_attachments(descriptors: list[Descriptor], subject: Digest, listing: Descriptor) -> None:
+    """Enter the list of what is attached to an image, in place of the one before."""
+    name = attachments_tag(subject)
+    descriptors[:] = [*(item for item in descriptors if _tag(item) != name), entered(listing, name)]
+
+
+def lists_attachments(tag: str | None) -> bool:
+    """Tell whether a tag is of a list of attachments, and of no image."""
+    return tag is not None and _ATTACHMENTS.fullmatch(tag) is not None
+
+
+def attachments_tag(subject: Digest) -> str:
+    return f"sha256-{subject.hex}"
 
 
 def enter(descriptors: list[Descriptor], descriptor: Descriptor) -> None:
@@ -140,8 +163,9 @@ def give_tag(descriptors: list[Descriptor], name: str, digest: Digest) -> None:
 
 
 def drop(descriptors: list[Descriptor], gone: Collection[str]) -> None:
-    """Take images out, with their tags."""
-    descriptors[:] = [item for item in descriptors if item["digest"] not in gone]
+    """Take images out, with their tags and attachments."""
+    lists = {f"sha256-{digest.partition(':')[2]}" for digest in gone}
+    descriptors[:] = [item for item in descriptors if item["digest"] not in gone and _tag(item) not in lists]
 
 
 def check_tag(name: str) -> None:

@@ -21,7 +21,7 @@ from typing import Literal
 from instar.errors import BlobDamaged, ImageNotFound, StoreError
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
-from instar.store import archive, garbage, importing, index, layers, manifest, room
+from instar.store import archive, attachments, garbage, importing, index, layers, manifest, room
 from instar.store.blobs import Blobs, damaged
 from instar.store.faults import reported
 from instar.store.garbage import Collected
@@ -105,8 +105,9 @@ class Store:
             index.enter(descriptors, manifest.descriptor(manifest.media_type(data), digest, len(data)))
         return found
 
-    def receive(self, path: Path, which: str | None = None) -> bytes:
-        """Store the blobs of an image that others have written to ``path``; return its manifest for ``add_manifest``.
+    def receive(self, path: Path, which: str | None = None) -> importing.Received:
+        """Store the blobs of an image that others have written to ``path``; return its manifest for ``add_manifest``,
+        and those of what is attached to it for ``attach``.
 
         ``path``: an OCI image layout, in a folder or a tar, or what ``docker save`` writes. ``which``: a name or digest
         there, where it holds several. Nothing is in the index yet. Raises StoreError, for whatever is wrong with it.
@@ -114,11 +115,22 @@ class Store:
         action = f"import '{path}'"
         with reported(action, self._blobs.partial):
             try:
-                data = importing.receive(self._blobs, path, which)
-                self.layers_of(data)
-                return data
+                received = importing.receive(self._blobs, path, which)
+                self.layers_of(received.manifest)
+                return received
             except ValueError as error:
                 raise StoreError(f"cannot {action}: {error}") from error
+
+    def attach(self, subject: Digest, manifests: Sequence[bytes]) -> None:
+        """Keep attachments of an image that is entered, besides those that it has, for as long as it is; all that they
+        point at is stored. Atomic and idempotent."""
+        with self._index.changed() as descriptors:
+            if subject in index.digests(descriptors):
+                attachments.attach(self._blobs, descriptors, subject, manifests)
+
+    def attachments(self, subject: Digest) -> tuple[bytes, ...]:
+        """Return the manifests of what is attached to an image, to the byte; what is not whole is left out."""
+        return attachments.found(self._blobs, self._index, subject)
 
     def manifest(self, digest: Digest) -> bytes:
         """Return an image's manifest, checked, to the byte. Raises BlobDamaged."""
@@ -264,16 +276,16 @@ class Store:
     ) -> Digest:
         """Write an image to ``file`` as an oci-archive, whole or not at all; return the digest that it has there.
 
-        As it is stored, the same image gives the same bytes and keeps its digest. ``gzip`` is for tools that can't
-        read zstd: a converted copy with the same configuration and diff IDs, but a digest of its own, which depends
-        on this machine's zlib.
+        As it is stored, with what is attached to it, the same image gives the same bytes and keeps its digest. ``gzip``
+        is for tools that can't read zstd: a converted copy with the same configuration and diff IDs, but a digest of
+        its own, which depends on this machine's zlib, and to which nothing is attached.
         """
         if tag is not None:
             index.check_tag(tag)
         image = self.image(digest)
         if compression == "gzip":
             return archive.export_gzip(self._blobs, image, file, tag=tag)
-        archive.export(self._blobs, image, file, tag=tag)
+        archive.export(self._blobs, image, file, tag=tag, attached=self.attachments(digest))
         return digest
 
     def _image(self, digest: Digest) -> Image:

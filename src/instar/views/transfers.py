@@ -18,6 +18,7 @@ def transfer_json(done: Transfer) -> dict[str, Any]:
         "size": done.size_bytes,
         "moved": done.moved,
         "moved_bytes": done.moved_bytes,
+        "attachments": done.attachments,
         "seconds": round(done.seconds, 3),
     }
 
