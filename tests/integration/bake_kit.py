@@ -81,16 +81,23 @@ def deb(
     extra: str = "",
     executable: Sequence[str] = (),
     modes: Mapping[str, int] | None = None,
+    fast: bool = False,
 ) -> bytes:
-    """A package file. ``control`` are its control files besides ``control``, ``extra`` more fields of that."""
+    """A package file. ``control`` are its control files besides ``control``, ``extra`` more fields of that.
+
+    ``fast``: it is not compressed, which of a large one takes long.
+    """
     text = f"Package: {name}\nVersion: 1\nArchitecture: amd64\nMaintainer: nobody\n{extra}Description: {name}\n"
+    data = tar(
+        {f"./{path}": content for path, content in files.items()},
+        executable=[f"./{path}" for path in executable],
+        modes={f"./{path}": mode for path, mode in (modes or {}).items()},
+    )
     members = {
         "debian-binary": b"2.0\n",
         "control.tar": tar({"./control": text.encode(), **(control or {})}),
-        "data.tar.xz": lzma.compress(tar({f"./{path}": content for path, content in files.items()},
-                                         executable=[f"./{path}" for path in executable],
-                                         modes={f"./{path}": mode for path, mode in (modes or {}).items()})),
-    }  # fmt: skip
+        **({"data.tar": data} if fast else {"data.tar.xz": lzma.compress(data)}),
+    }
     out = b"!<arch>\n"
     for member, data in members.items():
         out += f"{member:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode() + data + b"\n" * (len(data) % 2)

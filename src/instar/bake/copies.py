@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _NAMED_SURPRISES = 3
 _PATTERNS_BYTES = 64 << 10
+_NOT_BESIDE_NPM = ("node_modules", ".npmrc")  # the author's own, and what may have passwords in it
 
 
 def plan_copies(part: ImagePart, bake_format: int) -> tuple[Copy | Take, ...]:
@@ -158,4 +159,6 @@ def _never_copied(loaded: Loaded) -> frozenset[Path]:
     for environment in loaded.definition.environments.values():
         own = (environment.tls.key_file,) if environment.tls.key_file else ()
         named.update(loaded.folder / secret for secret in (*environment.secrets.values(), *own))
+    for made in (loaded.definition.image, *loaded.definition.build.values()):
+        named.update(loaded.folder / npm.source / name for npm in made.npm for name in _NOT_BESIDE_NPM)
     return frozenset(path.parent.resolve() / path.name for path in named) | {path.resolve() for path in named}

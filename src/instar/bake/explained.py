@@ -144,6 +144,10 @@ def _parts(step: Step) -> Iterator[tuple[str, str]]:
         yield from ((filename, sha256) for filename, sha256 in given["wheels"])
     elif step.kind == "fetch":
         yield from ((str(to), _digest(sha256, to, *how)) for sha256, to, *how in given)
+    elif step.kind == "npm":
+        yield "how it is installed", _digest(given["use"], given["path"])
+        yield from given["files"].items()
+        yield from ((f"{name} {version}", _digest(sha256)) for name, version, _, sha256 in given["artifacts"])
     elif step.kind == "files":
         for entry, copy in zip(given, step.copies, strict=True):
             yield f"how {entry['to']} is copied", _digest(entry["owner"], entry["mode"])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from instar.definition import Loaded
     from instar.store import Store
 
-_FETCHING = frozenset({"base", "packages", "python", "fetch"})
+_FETCHING = frozenset({"base", "packages", "python", "fetch", "npm"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,8 +26,10 @@ from instar.model.lock import BAKE_FORMATS, Lock, Package
 if TYPE_CHECKING:
     from instar.bake.scratch import Room
     from instar.definition.parts import ImagePart
+    from instar.ecosystems.found import Found
+    from instar.ecosystems.protocol import Installing
 
-VERSIONS = {"base": 1, "packages": 1, "python": 1, "fetch": 1, "user": 1, "files": 1, "run": 1}
+VERSIONS = {"base": 1, "packages": 1, "python": 1, "fetch": 1, "npm": 1, "user": 1, "files": 1, "run": 1}
 _LINE_CHARACTERS = 60
 
 
@@ -136,6 +138,8 @@ def _steps(part: ImagePart, lock: Lock) -> Iterator[Step]:
         yield _python(part, lock.python, lock)
     if made.fetch:
         yield _fetch(part)
+    if made.npm:
+        yield from _installed(part, lock)
     if isinstance(made, ImageSpec):
         yield _user(part, made.user, lock.bake_format)
     if made.files:
@@ -199,6 +203,30 @@ def _fetch(part: ImagePart) -> Step:
     places = [part.place("fetch", number) for number in range(len(downloads))]
     given = [[one.sha256, one.to, one.unpack, one.mode] for one in downloads]
     return Step(kind="fetch", name="fetch", place=part.place("fetch"), input=given, work=work)
+
+
+def _installed(part: ImagePart, lock: Lock) -> Iterator[Step]:
+    """Yield a step for each use of an ecosystem that installs into the image."""
+    from instar.ecosystems.found import find
+    from instar.ecosystems.known import INSTALLING
+
+    path = environment(part.made)["PATH"]
+    found = list(find(INSTALLING, part, lock.architecture))
+    for number, one in enumerate(found, 1):
+        yield _install(one, lock, path, f" {number}" if len(found) > 1 else "")
+
+
+def _install(found: Found[Installing], lock: Lock, path: str, number: str) -> Step:
+    from instar.bake.ecosystems import given
+    from instar.ecosystems.found import artifacts_of
+
+    def work(room: Room) -> None:
+        from instar.bake.ecosystems import bake_install
+
+        bake_install(found, artifacts, path, room)
+
+    artifacts, kind = artifacts_of(found, lock), found.ecosystem.name
+    return Step(kind=kind, name=f"{kind}{number}", place=found.place, input=given(found, artifacts, path), work=work)
 
 
 def _user(part: ImagePart, user: User, bake_format: int) -> Step:

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from instar.store.mountable import MountableLayers
 
 _LARGE_BYTES = 4 << 20  # a layer whose EROFS image is worth making while other work goes on
-_STRIP = {"base": Strip.INSTALLATION, "packages": Strip.INSTALLATION, "python": Strip.WORLD, "run": Strip.WORLD}
+_STRIP = {
+    **dict.fromkeys(("base", "packages"), Strip.INSTALLATION),
+    **dict.fromkeys(("python", "npm", "run"), Strip.WORLD),
+}
 _INSTALLS = frozenset({"base", "packages"})
 
 

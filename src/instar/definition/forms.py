@@ -20,6 +20,7 @@ USER: Final = r"[a-z_][a-z0-9_-]{0,30}"
 BASE: Final = r"debian:[a-z][a-z0-9-]{0,39}"
 SUITE: Final = r"[a-z0-9][A-Za-z0-9.-]{0,60}"
 PACKAGE: Final = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](=[0-9A-Za-z][0-9A-Za-z.+:~-]*\*?)?"
+NPM_PACKAGE: Final = r"(@[A-Za-z0-9~-][A-Za-z0-9._~-]*/)?[A-Za-z0-9~_-][A-Za-z0-9._~-]*"
 SHA256: Final = r"[0-9A-Fa-f]{64}"
 URL: Final = r"https?://[A-Za-z0-9\[][!-~]*"
 DURATION: Final = r"(?=\d)(\d{1,9}h)?(\d{1,9}m)?(\d{1,9}s)?(\d{1,9}ms)?"
@@ -123,6 +124,12 @@ def package(text: str) -> str:
 def suite(text: str) -> str:
     if not fits(SUITE, text):
         raise Misfit
+    return text
+
+
+def npm_package(text: str) -> str:
+    if not fits(NPM_PACKAGE, text):
+        raise Misfit("write it without its version" if fits(rf"{NPM_PACKAGE}@.+", text) else "")
     return text
 
 

@@ -54,9 +54,30 @@ def files(reading: Reading, problems: Problems) -> None:
     stage_rules.files(reading, problems)
 
 
+def npm(reading: Reading, problems: Problems) -> None:
+    _refuse_runtime_folder(reading, problems)
+    if reading.get("to") == "/":
+        blame(reading, "to", problems, "expected the path of a folder of its own, found '/'")
+
+
 def image(reading: Reading, problems: Problems) -> None:
-    """Files belong to root, to the image's user or to numbers: no other name is sure to exist."""
     _check_packages(reading, problems)
+    _check_npm(reading, problems)
+    _check_owners(reading, problems)
+
+
+def _check_npm(reading: Reading, problems: Problems) -> None:
+    taken: dict[str, Reading] = {}
+    for one in readings(reading.get("npm")):
+        to = one.get("to")
+        if to in taken:
+            blame(one, "to", problems, f"'{to}' is that of another, first in line {_line(taken[to], 'to')}")
+        elif to is not FAILED:
+            taken[to] = one
+
+
+def _check_owners(reading: Reading, problems: Problems) -> None:
+    """Files belong to root, to the image's user or to numbers: no other name is sure to exist."""
     user = reading.get("user")
     user = user.get("name") if isinstance(user, Reading) else getattr(user, "name", FAILED)
     if user is FAILED:
@@ -70,6 +91,7 @@ def image(reading: Reading, problems: Problems) -> None:
 
 
 def stage(reading: Reading, problems: Problems) -> None:
+    _check_npm(reading, problems)
     _check_packages(reading, problems)
     stage_rules.stage(reading, problems)
 

@@ -170,6 +170,7 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
         elsewhere=_STAGE_ELSEWHERE),
     model.Fetch: About("a section such as {url: …, sha256: …, to: /opt/tool}", check=rules.fetch),
     model.Files: About("a section such as {from: app, to: /srv/app}", check=rules.files),
+    model.NpmPackages: About("a section such as {from: app, to: /srv/app}", check=rules.npm),
     model.Service: About("a section that says how the service runs", make=_service, check=rules.service,
         elsewhere=_SERVICE_ELSEWHERE),
     model.Health: About("a section such as {path: /healthz}, {tcp: true} or {command: [./check]}", make=_health,

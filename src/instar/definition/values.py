@@ -89,6 +89,8 @@ VALUES: Final[dict[str, Shape]] = {
         pattern=forms.URL),
     "part of packages": Choice(("docs", "locales")),
     "suite": Text("the name of a suite, such as 'bookworm-backports'", forms.suite, pattern=forms.SUITE),
+    "npm package": Text("the name of a package of npm, such as 'bcrypt' or '@scope/name'", forms.npm_package,
+        pattern=forms.NPM_PACKAGE),
     "sha256": Text("64 hexadecimal digits", forms.sha256, pattern=forms.SHA256),
     "address of a file": Text("an address such as 'https://example.org/tool.tar.gz'", forms.url, pattern=forms.URL),
     # what is asked, and of whom

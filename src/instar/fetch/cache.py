@@ -19,7 +19,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from instar import durable
@@ -78,8 +78,16 @@ class Cache:
             return False
         return True
 
-    def add(self, chunks: Iterable[bytes], expected: Digest | None = None) -> Digest:
+    def add(
+        self,
+        chunks: Iterable[bytes],
+        expected: Digest | None = None,
+        *,
+        check: Callable[[Path], None] = lambda path: None,
+    ) -> Digest:
         """Keep the bytes that ``chunks`` yields, and return their digest. Whole or not at all.
+
+        ``check`` looks at the file before it is kept, and raises what is wrong with it.
 
         Raises:
             HashMismatch: they are not ``expected``.
@@ -88,6 +96,7 @@ class Cache:
         with self.workspace() as folder, _disk_errors(self.root):
             path = folder / "file"
             digest = _write(path, chunks)
+            check(path)
             _require(digest, expected)
             self._rename(path, digest)
         return digest

@@ -13,7 +13,7 @@ from instar.fetch.cache import Cache
 from instar.frozen import dataclass
 from instar.model.definition import BuildStage, Definition, Fetch
 from instar.model.digest import Digest
-from instar.model.lock import Lock, Package, Wheel
+from instar.model.lock import Artifact, Lock, Package, Wheel
 from instar.model.progress import Progress, Report
 from instar.model.sizes import size_text
 from instar.threads import carried
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from instar.fetch.sources import Sources
 
 _WORKERS = 3
+_OF_ECOSYSTEMS = 5  # more: many small files, each of which is waited for
 _BATCH_FILES = 20
 _BATCH_BYTES = 16 << 20
 _WHEEL_BATCHES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class Batch:
     """Files that one downloader fetches together."""
 
     digests: tuple[Digest, ...]
@@ -43,6 +44,7 @@ def inputs(lock: Lock, definition: Definition) -> tuple[Digest, ...]:
         for digest in (
             *(package.sha256 for package in locked.packages),
             *(wheel.sha256 for wheel in locked.wheels),
+            *(artifact.sha256 for artifact in locked.artifacts),
             *(Digest.from_hex(file.sha256) for file in made.fetch),
         )
     )
@@ -54,10 +56,19 @@ def _parts(lock: Lock, definition: Definition) -> Iterable[tuple[BuildStage, Loc
     return *stages, (definition.image, lock)
 
 
-def fetch_all(lock: Lock, definition: Definition, cache: Cache, report: Report, *, verify: bool = False) -> None:
+def fetch_all(
+    lock: Lock,
+    definition: Definition,
+    cache: Cache,
+    report: Report,
+    *,
+    verify: bool = False,
+    of_ecosystems: Callable[[Sequence[Artifact], Cache], Iterable[Batch]] = lambda missing, cache: (),
+) -> None:
     """Bring whatever is not in the cache into it. Idempotent; what came stays, also when something else fails.
 
-    ``verify`` hashes what is there first, and fetches damaged files anew.
+    ``verify`` hashes what is there first, and fetches damaged files anew. ``of_ecosystems`` gives what fetches the
+    files of other ecosystems.
 
     Raises:
         SourceUnreachable: an archive, the index or a URL does not answer.
@@ -68,16 +79,19 @@ def fetch_all(lock: Lock, definition: Definition, cache: Cache, report: Report, 
     missing = {digest for digest in dict.fromkeys(inputs(lock, definition)) if not there(digest)}
     if not missing:
         return
-    batches = list[_Batch]()
+    batches, workers = list[Batch](), _WORKERS
     for made, locked in _parts(lock, definition):
         batches += _package_batches([one for one in locked.packages if one.sha256 in missing], locked, made, cache)
         batches += _wheel_batches([one for one in locked.wheels if one.sha256 in missing], locked, cache)
         batches += _file_batches([one for one in made.fetch if Digest.from_hex(one.sha256) in missing], cache)
+        if artifacts := [one for one in locked.artifacts if one.sha256 in missing]:
+            batches += of_ecosystems(artifacts, cache)
+            workers = _WORKERS + _OF_ECOSYSTEMS
         missing -= {digest for batch in batches for digest in batch.digests}  # each once, whoever needs it
-    _work(batches, cache, report)
+    _work(batches, cache, report, workers=workers)
 
 
-def _package_batches(packages: Sequence[Package], lock: Lock, made: BuildStage, cache: Cache) -> Iterable[_Batch]:
+def _package_batches(packages: Sequence[Package], lock: Lock, made: BuildStage, cache: Cache) -> Iterable[Batch]:
     if not packages:
         return
     from instar.fetch.debs import fetch_packages
@@ -85,7 +99,7 @@ def _package_batches(packages: Sequence[Package], lock: Lock, made: BuildStage, 
     for archive in sorted({package.archive for package in packages}, key=str):
         sources = _sources(archive, lock, made)
         for batch in _by_size([package for package in packages if package.archive == archive]):
-            yield _Batch(tuple(one.sha256 for one in batch), partial(fetch_packages, batch, sources, cache))
+            yield Batch(tuple(one.sha256 for one in batch), partial(fetch_packages, batch, sources, cache))
 
 
 def _sources(archive: str | None, lock: Lock, made: BuildStage) -> Sources:
@@ -98,23 +112,23 @@ def _sources(archive: str | None, lock: Lock, made: BuildStage) -> Sources:
     return archive_sources(archive, made.archives[archive], b"")
 
 
-def _wheel_batches(wheels: Sequence[Wheel], lock: Lock, cache: Cache) -> Iterable[_Batch]:
+def _wheel_batches(wheels: Sequence[Wheel], lock: Lock, cache: Cache) -> Iterable[Batch]:
     if not wheels:
         return
     from instar.fetch.wheels import fetch_wheels
 
     for start in range(min(_WHEEL_BATCHES, len(wheels))):
         batch = wheels[start::_WHEEL_BATCHES]
-        yield _Batch(tuple(one.sha256 for one in batch), partial(fetch_wheels, batch, lock.python or "3", cache))
+        yield Batch(tuple(one.sha256 for one in batch), partial(fetch_wheels, batch, lock.python or "3", cache))
 
 
-def _file_batches(files: Sequence[Fetch], cache: Cache) -> Iterable[_Batch]:
+def _file_batches(files: Sequence[Fetch], cache: Cache) -> Iterable[Batch]:
     if not files:
         return
     from instar.fetch.files import fetch_file
 
     for file in {file.sha256: file for file in files}.values():
-        yield _Batch((Digest.from_hex(file.sha256),), partial(fetch_file, file, cache))
+        yield Batch((Digest.from_hex(file.sha256),), partial(fetch_file, file, cache))
 
 
 def _by_size(packages: Sequence[Package]) -> Iterable[list[Package]]:
@@ -130,13 +144,13 @@ def _by_size(packages: Sequence[Package]) -> Iterable[list[Package]]:
         yield batch
 
 
-def _work(batches: Sequence[_Batch], cache: Cache, report: Report) -> None:
+def _work(batches: Sequence[Batch], cache: Cache, report: Report, *, workers: int) -> None:
     """Run the batches, a few at a time. After the first failure, or ^C, no further one is begun."""
     from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
     files = sum(len(batch.digests) for batch in batches)
     report(Progress(stage="fetch", text=f"{files} {_files(files)}", kind="running"))
-    pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="fetch")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="fetch")
     try:
         running = {pool.submit(carried(batch.fetch)): batch for batch in batches}
         done, size_bytes = 0, 0

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from instar.frozen import dataclass
-from instar.model.lock import Lock, Package, Wheel
+from instar.model.lock import Artifact, Lock, Package, Wheel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,7 +18,7 @@ class Change:
     then ``old`` and ``new`` are the same, and the hashes are not.
     """
 
-    what: Literal["package", "wheel"]
+    what: Literal["package", "wheel", "artifact"]
     kind: Literal["added", "removed", "changed"]
     name: str
     old: str | None = None
@@ -40,13 +40,15 @@ class Change:
 
 
 def changes(old: Lock | None, new: Lock) -> tuple[Change, ...]:
-    """Return what moved from ``old`` to ``new``: packages first, each by name; of the image before the stages."""
+    """Return what moved from ``old`` to ``new``: packages first, then wheels and others, each by name; of the image
+    before the stages."""
     found = []
     for stage, before, now in _parts(old, new):
         secured = {one.name for one in now.packages if one.suite.endswith("-security")} if now else set[str]()
         packages = _changes("package", before.packages if before else (), now.packages if now else (), secured)
         wheels = _changes("wheel", before.wheels if before else (), now.wheels if now else (), set())
-        found += [dataclasses.replace(change, stage=stage) for change in (*packages, *wheels)]
+        others = _artifact_changes(before.artifacts if before else (), now.artifacts if now else ())
+        found += [dataclasses.replace(change, stage=stage) for change in (*packages, *wheels, *others)]
     return tuple(found)
 
 
@@ -84,6 +86,39 @@ def _otherwise(old: Sequence[Package | Wheel], new: Sequence[Package | Wheel]) -
             then, now = getattr(was, field.name), getattr(one, field.name)
             if then != now and then is not None and field.name != "sha256":
                 yield f"  {one.name} {one.version}: {field.name} is '{then}' in the lock, and '{now}' now"
+
+
+def _artifact_changes(old: Sequence[Artifact], new: Sequence[Artifact]) -> Iterator[Change]:
+    """Yield what moved of other ecosystems. Several versions of one name may be there at once, each in its own right:
+    only where one went and one came, it changed."""
+    then, now = _by_name(old), _by_name(new)
+    for ecosystem, name, kind in sorted(then.keys() | now.keys()):
+        before, after = then.get((ecosystem, name, kind), {}), now.get((ecosystem, name, kind), {})
+        gone = [version for version in before if after.get(version) != before[version]]
+        come = [version for version in after if before.get(version) != after[version]]
+        shown = f"{ecosystem} {name}{f' ({kind})' if kind else ''}"
+        if len(gone) == len(come) == 1:
+            yield Change(
+                what="artifact",
+                kind="changed",
+                name=shown,
+                old=gone[0],
+                new=come[0],
+                old_sha256=before[gone[0]],
+                new_sha256=after[come[0]],
+            )
+            continue
+        for version in gone:
+            yield Change(what="artifact", kind="removed", name=shown, old=version, old_sha256=before[version])
+        for version in come:
+            yield Change(what="artifact", kind="added", name=shown, new=version, new_sha256=after[version])
+
+
+def _by_name(artifacts: Sequence[Artifact]) -> dict[tuple[str, str, str], dict[str, str]]:
+    found: dict[tuple[str, str, str], dict[str, str]] = {}
+    for one in artifacts:
+        found.setdefault((one.ecosystem, one.name, one.kind), {})[one.version] = one.sha256.hex
+    return found
 
 
 def _changes(

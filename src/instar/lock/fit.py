@@ -12,6 +12,7 @@ from instar.definition.parts import ImagePart, parts_of
 from instar.errors import DefinitionError, LockStale, Problem, ResolveError
 from instar.fetch.requirements import Requirement, normal_name, read_requirements
 from instar.lock.archives import archives_of, moved_archives
+from instar.lock.artifacts import moved_artifacts
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
 from instar.lock.wanted import wanted_of
 from instar.model.lock import Lock, Requested
@@ -99,6 +100,7 @@ def _moved(lock: Lock, parts: Sequence[ImagePart]) -> Iterator[str]:
         if part.stage is None or part.stage in lock.build:
             yield from _moved_packages(lock.of(part.stage), part)
             yield from _moved_requirements(lock.of(part.stage), part, requirements_of(part))
+            yield from moved_artifacts(lock.of(part.stage), part, _name(part.loaded))
 
 
 def _moved_packages(lock: Lock, part: ImagePart) -> Iterator[str]:

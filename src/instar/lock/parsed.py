@@ -17,6 +17,7 @@ from instar.model.lock import (
     ASKED,
     BAKE_FORMATS,
     ESSENTIAL,
+    Artifact,
     Lock,
     Package,
     Requested,
@@ -29,7 +30,7 @@ from instar.model.lock import (
 _ADDED: Mapping[int, tuple[str, ...]] = {
     1: (),
     2: ("id",),
-    3: ("id", "build"),
+    3: ("id", "artifacts", "build"),
 }  # version → its keys besides those of the first
 VERSIONS = tuple(_ADDED)  # those that are read; version 1 has no ``why`` either
 
@@ -39,6 +40,7 @@ _PACKAGE_KEYS = ("name", "version", "architecture", "size", "sha256", "label", "
 _PACKAGE_SET = frozenset(_PACKAGE_KEYS)
 _WHEEL_KEYS = ("name", "version", "filename", "sha256")
 _ARCHIVE_KEYS = ("name", "suites", "components", "packages")
+_ARTIFACT_KEYS = ("ecosystem", "name", "version", "hash", "sha256")
 _SUITE_KEYS = ("label", "suite", "date")
 _REQUESTED_KEYS = ("base", "packages", "requirements")
 
@@ -54,6 +56,11 @@ _STEP = re.compile(r"(?:base|packages)\Z")
 _WHEEL_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
 _WHEEL_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.!+_-]*\Z")
 _FILENAME = re.compile(r"(?=.{1,255}\Z)[A-Za-z0-9][A-Za-z0-9._+!]*-[A-Za-z0-9._+!-]+\.whl\Z")
+_ECOSYSTEM = re.compile(r"[a-z]{1,20}\Z")
+_ARTIFACT_NAME = re.compile(r"(?!.*(?:/\.|//|/\Z))(?=.{1,300}\Z)[A-Za-z0-9@~_][A-Za-z0-9@~_.!+/-]*\Z")
+_ARTIFACT_VERSION = re.compile(r"(?=.{1,200}\Z)[0-9A-Za-z][0-9A-Za-z.!+_-]*\Z")
+_ARTIFACT_HASH = re.compile(r"[a-z0-9]{1,10}[:-][A-Za-z0-9+/=]{8,200}\Z")
+_ARTIFACT_KIND = re.compile(r"[a-z]{1,20}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _PYTHON = re.compile(r"3\.\d{1,3}\Z")
 _BASE = re.compile(r"[a-z]+:[a-z][a-z0-9-]*\Z")
@@ -74,6 +81,8 @@ def lock_of(data: Any) -> Lock:
     wheels = listed(data, "wheels", lambda entry: _wheel(entry, why))
     require_unique([package.name for package in packages], "package")
     require_unique([wheel.name for wheel in wheels], "wheel")
+    artifacts = listed(data, "artifacts", _artifact) if "artifacts" in data else []
+    require_unique([f"{one.ecosystem} {one.shown} {one.hash}" for one in artifacts], "artifact")
     python = None if data["python"] is None else fit(data["python"], _PYTHON, "python")
     if wheels and python is None:
         raise Wrong("there are wheels, and 'python' is null")
@@ -90,6 +99,7 @@ def lock_of(data: Any) -> Lock:
         packages=tuple(sorted(packages, key=package_order)),
         python=python,
         wheels=tuple(sorted(wheels, key=lambda wheel: wheel.name)),
+        artifacts=tuple(sorted(artifacts, key=lambda one: one.order)),
         id=fit(data["id"], _ID, "id") if "id" in data else None,
         build=_stages(data),
     )
@@ -157,6 +167,18 @@ def _wheel(entry: Any, why: Collection[str]) -> Wheel:
         filename=fit(entry["filename"], _FILENAME, "filename"),
         sha256=Digest.from_hex(fit(entry["sha256"], _SHA256, "sha256")),
         why=fit(entry["why"], _WHEEL_WHY, "why") if "why" in entry else None,
+    )
+
+
+def _artifact(entry: Any) -> Artifact:
+    require_keys(entry, _ARTIFACT_KEYS, "artifact", optional=("kind",))
+    return Artifact(
+        ecosystem=fit(entry["ecosystem"], _ECOSYSTEM, "ecosystem"),
+        name=fit(entry["name"], _ARTIFACT_NAME, "name"),
+        version=fit(entry["version"], _ARTIFACT_VERSION, "version"),
+        hash=fit(entry["hash"], _ARTIFACT_HASH, "hash"),
+        sha256=Digest.from_hex(fit(entry["sha256"], _SHA256, "sha256")),
+        kind=fit(entry["kind"], _ARTIFACT_KIND, "kind") if "kind" in entry else "",
     )
 
 

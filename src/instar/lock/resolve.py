@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from instar.fetch.cache import Cache
 from instar.fetch.requirements import Requirement, normal_name
 from instar.fetch.target import WheelTarget, version_parts
 from instar.lock.archives import archives_of, require_no_older
+from instar.lock.artifacts import lock_artifacts
 from instar.lock.debian import DebianRelease, resolve_packages
 from instar.lock.fit import host_architecture, requested, requirements_of
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
@@ -53,6 +55,8 @@ def resolve(
         before = previous if part.stage is None or previous is None else previous.build.get(part.stage)
         kept = None if update == "all" else _same_platform(before, part)
         found = _resolve_part(part, kept, freed, cache, report, anew=anew)
+        known = before.artifacts if before is not None else ()
+        found = replace(found, artifacts=lock_artifacts(part, known, host_architecture(), cache, report))
         require_no_older(before, found.suites, archives_of(part))
         return found
 
@@ -214,4 +218,6 @@ def _summary(lock: Lock, seconds: float) -> str:
     packages = {one.sha256: one.size_bytes for each in locks for one in each.packages}
     count = len({one.sha256 for each in locks for one in each.wheels})
     wheels = f" · {count} wheels" if count else ""
-    return f"{len(packages)} packages ({size_text(sum(packages.values()))}){wheels} · {seconds:.1f} s"
+    others = Counter(name for name, *_ in {one.order for each in locks for one in each.artifacts})
+    named = "".join(f" · {count} of {name}" for name, count in sorted(others.items()))
+    return f"{len(packages)} packages ({size_text(sum(packages.values()))}){wheels}{named} · {seconds:.1f} s"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from instar.model.lock import Lock, Package, Requested, RequestedArchive, Suite, Wheel, package_order
+from instar.model.lock import Artifact, Lock, Package, Requested, RequestedArchive, Suite, Wheel, package_order
 
 
 def dump(lock: Lock) -> str:
@@ -30,6 +30,7 @@ def _entries(lock: Lock) -> dict[str, str]:
         "packages": _lines([_package_entry(package) for package in sorted(lock.packages, key=package_order)]),
         "python": _json(lock.python),
         "wheels": _lines([_wheel_entry(wheel) for wheel in sorted(lock.wheels, key=lambda wheel: wheel.name)]),
+        **_artifacts(lock.artifacts),
         **({"build": _inner(stages)} if stages else {}),
     }
 
@@ -45,7 +46,12 @@ def _inner(entries: Mapping[str, str]) -> str:
 
 def _version(lock: Lock) -> int:
     """Return the least version that has what is in the lock, so that an older Instar reads all that it can bake."""
-    return 3 if lock.requested.archives or lock.build else 2
+    return 3 if lock.requested.archives or lock.artifacts or lock.build else 2
+
+
+def _artifacts(artifacts: Sequence[Artifact]) -> dict[str, str]:
+    entries = [_artifact_entry(one) for one in sorted(artifacts, key=lambda one: one.order)]
+    return {"artifacts": _lines(entries)} if entries else {}
 
 
 def _json(value: Any) -> str:
@@ -114,6 +120,17 @@ def _wheel_entry(wheel: Wheel) -> dict[str, Any]:
 
 def _archive(name: str | None) -> dict[str, str]:
     return {} if name is None else {"archive": name}
+
+
+def _artifact_entry(one: Artifact) -> dict[str, str]:
+    return {
+        "ecosystem": one.ecosystem,
+        "name": one.name,
+        "version": one.version,
+        **({"kind": one.kind} if one.kind else {}),
+        "hash": one.hash,
+        "sha256": one.sha256.hex,
+    }
 
 
 def _why_entry(why: str | None) -> dict[str, str]:

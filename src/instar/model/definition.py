@@ -55,6 +55,19 @@ class Fetch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NpmPackages:
+    """What a ``package-lock.json`` names, installed below ``to``. ``scripts`` are names of packages."""
+
+    source: str = field(metadata=key("The folder with `package.json` and `package-lock.json`.", "author's path",
+        name="from"))
+    to: str = field(metadata=key("Where in the image they and `node_modules` are put.", "path inside"))
+    dev: bool = field(default=False, metadata=key("Whether what is only for development is installed too."))
+    scripts: tuple[str, ...] = field(default=(), metadata=key(
+        "Packages whose install scripts are run, as root and without a network. No others are.", "npm package",
+        unique=True, expected="a list of packages, such as [bcrypt]"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Files:
     """A file or tree of the author's, or of a stage, copied to ``to``.
 
@@ -120,6 +133,9 @@ class BuildStage:
     python: str | None = field(default=None, metadata=key(
         "A requirements file; what it names is installed from locked wheels into `/opt/venv`, which is first on PATH.",
         "author's path"))
+    npm: tuple[NpmPackages, ...] = field(default=(), metadata=key(
+        "Folders with a `package-lock.json`: what it names is installed by the image's own npm, without a network.",
+        or_one=True, expected="a section such as {from: app, to: /srv/app}, or a list of them", added=True))
     fetch: tuple[Fetch, ...] = field(default=(), metadata=key("Files from the network, each known by its hash.",
         expected="a list of sections such as {url, sha256, to}"))
     files: tuple[Files, ...] = field(default=(), metadata=key("Files of your own, copied in this order."))

@@ -79,6 +79,29 @@ class Wheel:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Artifact:
+    """A file of a package of another ecosystem: of npm, Go, Cargo. One version may have several, by their ``kind``.
+
+    ``hash`` is the ecosystem's own, as its lock file writes it: it says which file was meant before any was fetched.
+    """
+
+    ecosystem: str
+    name: str
+    version: str
+    hash: str
+    sha256: Digest
+    kind: str = ""
+
+    @property
+    def order(self) -> tuple[str, str, str, str, str]:
+        return self.ecosystem, self.name, self.version, self.kind, self.hash
+
+    @property
+    def shown(self) -> str:
+        return f"{self.name} {self.version}{f' ({self.kind})' if self.kind else ''}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RequestedArchive:
     """An archive of others, as the definition asked for it. ``key`` is the SHA-256 of the file that it is signed by."""
 
@@ -115,6 +138,7 @@ class Lock:
     packages: tuple[Package, ...]  # in :func:`package_order`
     python: str | None = None  # "3.11" when there are wheels
     wheels: tuple[Wheel, ...] = ()  # sorted by name
+    artifacts: tuple[Artifact, ...] = ()  # sorted by their order
     id: str | None = None  # None in a lock from before version 2
     build: Mapping[str, Lock] = field(default_factory=dict)  # in the definition's order
 

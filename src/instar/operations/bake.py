@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from instar.bake import Baked, Planned
 from instar.bake import bake as run_bake
 from instar.bake import plan as plan_bake
 from instar.definition import Loaded
 from instar.errors import ImageNotFound
-from instar.fetch.fetch import fetch_all
+from instar.fetch.cache import Cache
+from instar.fetch.fetch import Batch, fetch_all
 from instar.fetch.needs import Needs
 from instar.model.definition import STAGES
 from instar.model.image import Image
+from instar.model.lock import Artifact, Lock
 from instar.model.progress import Progress
 from instar.operations.lock import existing_lock, fitting_lock, is_locked, note_needs
 from instar.operations.locks import hold_store
@@ -41,7 +43,7 @@ def bake(
         needed = note_needs(workspace.state.cache, loaded, lock)
         workspace.cancellation.check()
         if planned.fetches:
-            fetch_all(lock, loaded.definition, workspace.cache, workspace.report, verify=True)
+            fetch_inputs(workspace, loaded, lock)
         workspace.cancellation.check()
         baked = run_bake(
             loaded,
@@ -70,6 +72,17 @@ def _explained(planned: Planned) -> Iterator[str]:
             yield f"'{STAGES}{part.stage}' is not needed: what is taken out of it is there"
         for step in part.steps if part.needed else ():
             yield f"'{step.step}' " + (f"runs: {step.why}" if step.why else "is cached")
+
+
+def fetch_inputs(workspace: Workspace, loaded: Loaded, lock: Lock) -> None:
+    """Bring all that a bake needs into the cache; what is there is hashed. Raises FetchError."""
+
+    def of_ecosystems(missing: Sequence[Artifact], cache: Cache) -> Iterable[Batch]:
+        from instar.ecosystems.fetching import batches
+
+        return batches(missing, cache)
+
+    fetch_all(lock, loaded.definition, workspace.cache, workspace.report, verify=True, of_ecosystems=of_ecosystems)
 
 
 def find_baked(workspace: Workspace, loaded: Loaded) -> Image | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from instar.bake.checking import BakeCheck, baked_elsewhere, differences
 from instar.definition import Loaded
-from instar.fetch.fetch import fetch_all
 from instar.model.progress import Progress
-from instar.operations.bake import bake
+from instar.operations.bake import bake, fetch_inputs
 from instar.operations.lock import existing_lock
 from instar.operations.locks import hold_store
 from instar.operations.workspace import Workspace
@@ -20,7 +19,7 @@ def check_bake(workspace: Workspace, loaded: Loaded) -> BakeCheck:
     baked = bake(workspace, loaded, whole=True)
     lock = existing_lock(loaded)
     with hold_store(workspace):
-        fetch_all(lock, loaded.definition, workspace.cache, workspace.report, verify=True)
+        fetch_inputs(workspace, loaded, lock)
         workspace.report(
             Progress(stage="check", text="everything once more, elsewhere and from nothing", kind="running")
         )

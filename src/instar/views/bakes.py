@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -56,17 +57,25 @@ def carried_over_page(carried: CarriedOver) -> Page:
 
 def locked_json(locked: Locked) -> dict[str, Any]:
     counts = {"packages": len(locked.lock.packages), "wheels": len(locked.lock.wheels)}
+    if locked.lock.artifacts:
+        counts |= {"artifacts": len(locked.lock.artifacts)}
     return {"lock": str(locked.path), **counts, "changed": locked.changed, "changes": list(locked.changes)}
 
 
 def locked_page(locked: Locked) -> Page:
     yield from locked.changes
     state = "wrote" if locked.changed else "unchanged:"
-    yield f"{state} {locked.path}: {len(locked.lock.packages)} packages, {len(locked.lock.wheels)} wheels"
+    wheels = f"{len(locked.lock.wheels)} wheels{_others(locked)}"
+    yield f"{state} {locked.path}: {len(locked.lock.packages)} packages, {wheels}"
 
 
 def lock_check_json(path: Path, differences: tuple[str, ...]) -> dict[str, Any]:
     return {"lock": str(path), "clean": not differences, "differences": [line.strip() for line in differences]}
+
+
+def _others(locked: Locked) -> str:
+    counts = Counter(one.ecosystem for one in locked.lock.artifacts)
+    return "".join(f", {count} of {name}" for name, count in sorted(counts.items()))
 
 
 def lock_check_page(path: Path, differences: tuple[str, ...]) -> Page:

@@ -1,0 +1,49 @@
+"""What an image or a stage has of ecosystems: each use of one, with what its author's files say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from instar.definition.parts import ImagePart
+from instar.ecosystems.protocol import Ecosystem, Manifest, Wanted
+from instar.errors import BakeError
+from instar.frozen import dataclass
+from instar.model.lock import Artifact, Lock
+
+E_co = TypeVar("E_co", bound=Ecosystem, covariant=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found(Generic[E_co]):
+    """One use of an ecosystem; ``place`` is where the definition asks for it."""
+
+    ecosystem: E_co
+    use: Any
+    place: str
+    manifest: Manifest
+
+
+def find(ecosystems: Sequence[E_co], part: ImagePart, architecture: str) -> Iterator[Found[E_co]]:
+    """Yield what the part uses of ``ecosystems``. Raises DefinitionError."""
+    for ecosystem in ecosystems:
+        for number, use in enumerate(ecosystem.uses(part.made)):
+            manifest = ecosystem.read(part.loaded.folder, use, architecture)
+            place = part.place(ecosystem.name, number)
+            yield Found(ecosystem=ecosystem, use=use, place=place, manifest=manifest)
+
+
+def wanted_by(found: Sequence[Found[Ecosystem]]) -> Mapping[tuple[str, ...], Wanted]:
+    """Return every file that is wanted, once, by its key."""
+    return {one.key: one for each in found for one in each.manifest.wanted}
+
+
+def artifacts_of(found: Found[Ecosystem], lock: Lock) -> tuple[Artifact, ...]:
+    """Return what the lock has of one use, in a fixed order. Raises BakeError for what it lacks."""
+    known = {one.order: one for one in lock.artifacts}
+    missing = next((one for one in found.manifest.wanted if one.key not in known), None)
+    if missing is not None:
+        raise BakeError(
+            f"cannot bake '{found.ecosystem.name}': '{missing.shown}' is not in the lock", hint="instar lock"
+        )
+    return tuple(known[key] for key in sorted(one.key for one in found.manifest.wanted))

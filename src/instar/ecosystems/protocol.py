@@ -1,0 +1,114 @@
+"""What an ecosystem can do: read the author's lock file, find the files that it names, and hand them to its tool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from instar.errors import StepFailed
+from instar.fetch.cache import Cache
+from instar.frozen import dataclass
+from instar.model.definition import BuildStage
+from instar.model.digest import Digest
+from instar.model.lock import Artifact
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """A file that the author's lock file names, with the ecosystem's own ``hash`` of it; ``place`` is where it does."""
+
+    ecosystem: str
+    name: str
+    version: str
+    hash: str
+    kind: str = ""
+    place: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str]:
+        """What tells it from others, and finds it in a lock (:attr:`Artifact.order`)."""
+        return self.ecosystem, self.name, self.version, self.kind, self.hash
+
+    @property
+    def shown(self) -> str:
+        return f"{self.name} {self.version}{f' ({self.kind})' if self.kind else ''}"
+
+    def locked(self, sha256: Digest) -> Artifact:
+        return Artifact(
+            ecosystem=self.ecosystem,
+            name=self.name,
+            version=self.version,
+            hash=self.hash,
+            sha256=sha256,
+            kind=self.kind,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What the author's files say. ``files``: what they hold, by their names; ``notes``: what its author has to know
+    when it is locked."""
+
+    wanted: tuple[Wanted, ...]
+    files: Mapping[str, bytes]
+    notes: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    """Where an ecosystem's files are fetched from, by the machine's own configuration. Safe for threads."""
+
+    def bring(self, one: Wanted, cache: Cache, expected: Digest | None) -> Digest:
+        """Fetch a file into ``cache``, whole or not at all, checked by its own hash and by ``expected``.
+
+        Raises SourceUnreachable, FetchError, HashMismatch.
+        """
+
+
+class Workroom(Protocol):
+    """The root of the image that a step works on. Paths are those in the image."""
+
+    def exists(self, path: str) -> bool: ...
+
+    def put(self, path: str, content: bytes) -> None:
+        """Write a file of root's, and the folders above it."""
+
+    def run(self, argv: Sequence[str], *, env: Mapping[str, str], shown: Mapping[str, Path]) -> None:
+        """Run a command in the sandbox. Raises StepFailed."""
+
+    def say(self, text: str) -> None: ...
+
+    def failed(self, cause: str, *, hint: str | None = None) -> StepFailed: ...
+
+
+class Ecosystem(Protocol):
+    @property
+    def name(self) -> str:
+        """The key of the image that names its inputs, the kind of its steps, and what a lock calls it."""
+
+    def uses(self, image: BuildStage) -> Sequence[Any]:
+        """Return what an image has of it, in the definition's order."""
+
+    def read(self, folder: Path, use: Any, architecture: str) -> Manifest:
+        """Read the author's files of one use, below the definition's ``folder``. Raises DefinitionError."""
+
+    def source(self) -> Source:
+        """Raises FetchError, ComponentMissing where nothing says where to fetch from."""
+
+
+class Installing(Ecosystem, Protocol):
+    """One that installs into the image, in a step of its own."""
+
+    def given(self, use: Any) -> Any:
+        """Return what of a use changes what is installed, besides its files and artifacts."""
+
+    def install(
+        self,
+        use: Any,
+        manifest: Manifest,
+        artifacts: Sequence[Artifact],
+        cache: Cache,
+        path: str,
+        room: Workroom,
+    ) -> None:
+        """Install ``artifacts``, which are in ``cache``. ``path``: the image's PATH. Raises StepFailed, FetchError."""

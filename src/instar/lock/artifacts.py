@@ -1,0 +1,70 @@
+"""The part of a lock that other ecosystems have: what their own lock files name, each with its SHA-256.
+
+Nothing is resolved here: the author's lock file says what is meant, by a hash of its own, so that an entry never moves
+but with that file, and one that is there stays whatever is updated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from instar.fetch.cache import Cache
+from instar.model.lock import Artifact, Lock
+from instar.model.progress import Progress, Report
+
+if TYPE_CHECKING:
+    from instar.definition.parts import ImagePart
+
+
+def lock_artifacts(
+    part: ImagePart, known: Sequence[Artifact], architecture: str, cache: Cache, report: Report
+) -> tuple[Artifact, ...]:
+    """Return an entry for each file that the author's lock files name. Those that are not ``known`` are fetched.
+
+    Raises DefinitionError for a lock file that cannot be used, FetchError, HashMismatch, SourceUnreachable.
+    """
+    from instar.ecosystems.found import find, wanted_by
+    from instar.ecosystems.known import ECOSYSTEMS
+
+    found = tuple(find(ECOSYSTEMS, part, architecture))
+    for text in (note for one in found for note in one.manifest.notes):
+        report(Progress(stage="lock", text=text, kind="warning"))
+    wanted = wanted_by(found)
+    there = {one.order: one for one in known if one.order in wanted}
+    missing = [one for key, one in wanted.items() if key not in there]
+    if missing:
+        from instar.ecosystems.fetching import bring_all
+
+        report(
+            Progress(
+                stage="lock",
+                text=f"{len(missing)} files of {', '.join(sorted({one.ecosystem for one in missing}))}",
+                kind="running",
+            )
+        )
+        brought = bring_all(missing, cache, report)
+        there |= {one.key: one.locked(brought[one.key]) for one in missing}
+    return tuple(there[key] for key in sorted(there))
+
+
+def moved_artifacts(lock: Lock, part: ImagePart, name: str) -> Iterator[str]:
+    """Yield what the author's lock files name and the lock, called ``name``, has not, and the other way round."""
+    from instar.ecosystems.found import find, wanted_by
+    from instar.ecosystems.known import ECOSYSTEMS
+
+    wanted, locked = (
+        wanted_by(tuple(find(ECOSYSTEMS, part, lock.architecture))),
+        {one.order: one for one in lock.artifacts},
+    )
+    versions = {(one.ecosystem, one.name, one.version, one.kind) for one in lock.artifacts}
+    for key, one in wanted.items():
+        if key not in locked:
+            other = (one.ecosystem, one.name, one.version, one.kind) in versions
+            yield f"{one.place}: {one.ecosystem}: '{one.shown}' " + (
+                f"is another file than in {name}" if other else f"is not in {name}"
+            )
+    kept = {key[:4] for key in wanted}
+    for order, artifact in locked.items():
+        if order not in wanted and order[:4] not in kept:
+            yield f"{name}: {artifact.ecosystem}: '{artifact.shown}' is there, and nothing asks for it"
