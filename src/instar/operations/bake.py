@@ -71,7 +71,8 @@ def _explained(planned: Planned) -> Iterator[str]:
         if not part.needed:
             yield f"'{STAGES}{part.stage}' is not needed: what is taken out of it is there"
         for step in part.steps if part.needed else ():
-            yield f"'{step.step}' " + (f"runs: {step.why}" if step.why else "is cached")
+            runs = "runs" if step.work.key else "may run"
+            yield f"'{step.step}' " + (f"{runs}: {step.why}" if step.why else "is cached")
 
 
 def fetch_inputs(workspace: Workspace, loaded: Loaded, lock: Lock) -> None:
