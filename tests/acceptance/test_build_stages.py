@@ -111,7 +111,9 @@ def test_what_a_compiler_made_is_served_and_the_compiler_stays_behind(tmp_path: 
         project.edit("int main", "int main is", "src/server.c")
         failed = project.try_instar("bake")
         assert failed.status == 1
-        assert "cannot bake 'build.compile run 2: gcc $CFLAGS -o /out/server /src/server.c': exit status 1" in failed.err
+        assert (
+            "cannot bake 'build.compile run 2: gcc $CFLAGS -o /out/server /src/server.c': exit status 1" in failed.err
+        )
         assert "instar.yaml:13:9" in failed.err
         assert "server.c:" in failed.err
     finally:

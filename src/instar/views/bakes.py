@@ -9,12 +9,25 @@ from typing import Any
 from instar.adopt import CarriedOver
 from instar.bake import Baked
 from instar.bake.checking import BakeCheck
+from instar.definition.problems import listed
 from instar.model.lock import Locked
 from instar.views.page import Page
 
 
 def baked_json(baked: Baked) -> dict[str, Any]:
-    layers = [
+    """``stages``: the layers of those that were needed, by their names; ``layers`` are the image's."""
+    stages = {name: _layers(baked, name) for name in dict.fromkeys(step.stage for step in baked.steps if step.stage)}
+    return {
+        "digest": baked.image.digest,
+        "cached": all(step.cached for step in baked.steps),
+        "seconds": round(baked.seconds, 3),
+        "layers": _layers(baked, None),
+        **({"stages": stages} if stages else {}),
+    }
+
+
+def _layers(baked: Baked, stage: str | None) -> list[dict[str, Any]]:
+    return [
         {
             "step": step.step,
             "digest": step.layer.digest,
@@ -24,9 +37,8 @@ def baked_json(baked: Baked) -> dict[str, Any]:
             **({"why": step.why} if step.why else {}),
         }
         for step in baked.steps
+        if step.stage == stage
     ]
-    cached = all(step.cached for step in baked.steps)
-    return {"digest": baked.image.digest, "cached": cached, "seconds": round(baked.seconds, 3), "layers": layers}
 
 
 def bake_check_json(checked: BakeCheck) -> dict[str, Any]:
@@ -59,14 +71,16 @@ def locked_json(locked: Locked) -> dict[str, Any]:
     counts = {"packages": len(locked.lock.packages), "wheels": len(locked.lock.wheels)}
     if locked.lock.artifacts:
         counts |= {"artifacts": len(locked.lock.artifacts)}
-    return {"lock": str(locked.path), **counts, "changed": locked.changed, "changes": list(locked.changes)}
+    stages = {"stages": sorted(locked.lock.build)} if locked.lock.build else {}
+    return {"lock": str(locked.path), **counts, **stages, "changed": locked.changed, "changes": list(locked.changes)}
 
 
 def locked_page(locked: Locked) -> Page:
     yield from locked.changes
     state = "wrote" if locked.changed else "unchanged:"
     wheels = f"{len(locked.lock.wheels)} wheels{_others(locked)}"
-    yield f"{state} {locked.path}: {len(locked.lock.packages)} packages, {wheels}"
+    stages = f"; and for {listed(sorted(locked.lock.build), 'and')}" if locked.lock.build else ""
+    yield f"{state} {locked.path}: {len(locked.lock.packages)} packages, {wheels}{stages}"
 
 
 def lock_check_json(path: Path, differences: tuple[str, ...]) -> dict[str, Any]:
