@@ -60,9 +60,10 @@ class _Member:
 
 @contextlib.contextmanager
 def baked_elsewhere(
-    loaded: Loaded, *, lock: Lock, cache: Cache, state: StateDirectory, report: Report
+    loaded: Loaded, *, lock: Lock, cache: Cache, state: StateDirectory, report: Report, bases: Store
 ) -> Iterator[tuple[Store, Baked]]:
-    """Bake everything anew in a place of its own, which is gone afterwards. Raises what a bake raises."""
+    """Bake everything anew in a place of its own, which is gone afterwards. Layers of images that it stands on are of
+    the store ``bases``. Raises what a bake raises."""
     place = state.steps / "check"
     there = StateDirectory(place, place / "run")
     _clear(there)
@@ -70,6 +71,7 @@ def baked_elsewhere(
     store, layers = _parts(there)
     umask = os.umask(_UMASK)
     try:
+        _lend(bases, store, lock)
         baked = bake(loaded, lock=lock, store=store, cache=cache, layers=layers, state=there, report=report)
         os.umask(umask)
         yield store, baked
@@ -88,6 +90,14 @@ def differences(store: Store, baked: Baked, other: Store, again: Baked) -> Itera
             if why := _why(before.get(name), after.get(name)):
                 shown = "/" + name.removeprefix(b"./").decode("utf-8", "backslashreplace")
                 yield FileDifference(step=one.step, path=shown, why=why)
+
+
+def _lend(bases: Store, store: Store, lock: Lock) -> None:
+    for locked in (lock, *lock.build.values()):
+        for layer in locked.base.layers if locked.base is not None else ():
+            if layer is not None and not store.holds(layer):
+                with bases.path(layer.digest).open("rb") as file:
+                    store.add_blob(_chunks(file.fileno()))
 
 
 def _parts(there: StateDirectory) -> tuple[Store, LayerImages]:

@@ -139,6 +139,8 @@ def _parts(step: Step) -> Iterator[tuple[str, str]]:
         yield "what is stripped", ",".join(step.strip)
     if step.kind in ("base", "packages"):
         yield from ((name, f"{version} {architecture} {sha256}") for name, version, architecture, sha256 in given)
+    elif step.kind == "layer":
+        yield "the image that it stands on", _digest(given)
     elif step.kind == "python":
         yield "the version of Python", given["python"]
         yield from ((filename, sha256) for filename, sha256 in given["wheels"])

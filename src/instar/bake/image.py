@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from instar.model.base import find_definition, without_kind
 from instar.model.definition import BuildStage, Definition
 from instar.model.image import ImageConfig
 from instar.model.lock import Lock
@@ -23,17 +24,28 @@ def configure(definition: Definition, lock: Lock, user: tuple[int, int]) -> Imag
         user=f"{user[0]}:{user[1]}",
         command=service.command,
         workdir=service.workdir,
-        env=environment(definition.image),
+        env=environment(definition.image, lock),
         ports=(service.port,) if service.port is not None else (),
         labels={
             f"{_LABEL}.title": definition.name,
-            f"{_LABEL}.base.name": definition.image.base,
+            **_base_labels(definition.image.base, lock),
             "io.instar.bake-format": str(lock.bake_format),
         },
     )
 
 
-def environment(made: BuildStage) -> Mapping[str, str]:
-    """Return the environment of an image or a stage: a virtual environment, where there is one, is first on PATH."""
-    path = f"{VENV}/bin:{PATH}" if made.python else PATH
-    return {"PATH": path, **made.env}
+def environment(made: BuildStage, lock: Lock) -> Mapping[str, str]:
+    """Return the environment of an image or a stage: that of the image that it stands on, and its own over it. A
+    virtual environment, where there is one, is first on PATH."""
+    below = lock.base.env if lock.base is not None else {}
+    path = below.get("PATH") or PATH
+    return {**below, "PATH": f"{VENV}/bin:{path}" if made.python else path, **made.env}
+
+
+def _base_labels(base: str, lock: Lock) -> Mapping[str, str]:
+    """Return what the image says of its base. Where another definition lies is nothing that an image depends on."""
+    if find_definition(base) is not None:
+        return {}
+    if lock.base is None or lock.base.digest is None:
+        return {f"{_LABEL}.base.name": base}
+    return {f"{_LABEL}.base.name": without_kind(base), f"{_LABEL}.base.digest": lock.base.digest}

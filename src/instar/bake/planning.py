@@ -125,7 +125,8 @@ def name_of(service: str, stage: str | None) -> str:
 
 def _planned(step: Step, records: Records) -> PlannedStep:
     """Return what is known of a step. One that finds out who the user is, is known only with that."""
-    layer = records.find(step.key) if step.key else None
+    found = step.given if step.kind == "layer" else records.find(step.key) if step.key else None
+    layer = records.held(found)
     user = step.user or (records.find_user(step.key) if layer and step.kind == "user" else None)
     known = layer if user or step.kind != "user" else None
     return PlannedStep(step=step.told, layer=known, user=user, work=step)

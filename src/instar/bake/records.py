@@ -28,7 +28,10 @@ class Records:
 
     def find(self, key: str) -> Layer | None:
         """Return the layer that a step with ``key`` gave, if it is there still. Reads no blob."""
-        layer = _layer(self._folder / f"{key}.json")
+        return self.held(_layer(self._folder / f"{key}.json"))
+
+    def held(self, layer: Layer | None) -> Layer | None:
+        """Return a layer if the store has it."""
         return layer if layer is not None and self._store.holds(layer) else None
 
     def find_user(self, key: str) -> tuple[int, int] | None:

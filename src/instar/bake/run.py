@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from instar.bake.root import Root
 from instar.bake.scratch import Room
 
 
 def bake_line(line: str, env: Mapping[str, str], timeout_ms: int, room: Room) -> None:
     """Run ``line``. Raises StepFailed with the tail of its output."""
-    if not (room.root() / "bin/sh").exists() and not (room.root() / "usr/bin/sh").exists():
-        raise room.failed("there is no /bin/sh in the image")
+    with Root(room.root(), epoch=room.epoch) as root:
+        if not root.exists("bin/sh"):
+            hint = "bring what is made elsewhere by 'files' or 'fetch', or take a base that has a shell"
+            raise room.failed("there is no /bin/sh in the image", hint=hint)
     together = f"exec 2>&1; {line}"  # runc would mix up what goes to two pipes
     room.run(["/bin/sh", "-euc", together], env=env, timeout_s=timeout_ms / 1000)

@@ -19,9 +19,11 @@ from instar.bake.sources import Copy
 from instar.bake.takes import Contents, Take
 from instar.errors import BakeError
 from instar.frozen import dataclass
+from instar.model.base import is_debian
 from instar.model.codec import canonical
 from instar.model.definition import STAGES, ImageSpec, User
-from instar.model.lock import BAKE_FORMATS, Lock, Package
+from instar.model.image import Layer
+from instar.model.lock import BAKE_FORMATS, BaseImage, Lock, Package
 
 if TYPE_CHECKING:
     from instar.bake.scratch import Room
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from instar.ecosystems.found import Found
     from instar.ecosystems.protocol import Installing
 
-VERSIONS = {"base": 1, "packages": 1, "python": 1, "fetch": 1, "npm": 1, "user": 1, "files": 1, "run": 1}
+VERSIONS = {"base": 1, "layer": 1, "packages": 1, "python": 1, "fetch": 1, "npm": 1, "user": 1, "files": 1, "run": 1}
 _LINE_CHARACTERS = 60
 
 
@@ -40,8 +42,8 @@ class Step:
     ``input`` is all that it depends on besides the steps before and ``strip``, which is taken out of what it installs;
     ``size_bytes`` what it will take of memory, if that is known; ``notes`` are what the author has to hear whether it
     is run or not; ``copies`` are the files that it copies; ``user`` the numbers of the image's user and its group, of
-    the step that makes it, where they are known without running it; ``stage`` whose it is, None: the image's. ``key``
-    is empty as long as it is not known.
+    the step that makes it, where they are known without running it; ``given`` a layer of the image that it stands on;
+    ``stage`` whose it is, None: the image's. ``key`` is empty as long as it is not known.
     """
 
     kind: str
@@ -55,6 +57,7 @@ class Step:
     copies: tuple[Copy | Take, ...] = ()
     strip: tuple[str, ...] = ()
     stage: str | None = None
+    given: Layer | None = None
     key: str = ""
 
     @property
@@ -131,7 +134,10 @@ def _key(step: Step, lock: Lock, before: str) -> str:
 
 def _steps(part: ImagePart, lock: Lock) -> Iterator[Step]:
     made = part.made
-    yield _base(part, lock)
+    if is_debian(made.base):
+        yield _base(part, lock)
+    elif lock.base is not None:
+        yield from _layers(part, lock.base)
     if _of(lock, "packages"):
         yield _packages(part, lock)
     if made.python and lock.python:
@@ -145,7 +151,7 @@ def _steps(part: ImagePart, lock: Lock) -> Iterator[Step]:
     if made.files:
         yield _files(part, lock.bake_format)
     for number, line in enumerate(made.run):
-        yield _run(part, number, line)
+        yield _run(part, lock, number, line)
 
 
 def _base(part: ImagePart, lock: Lock) -> Step:
@@ -160,6 +166,19 @@ def _base(part: ImagePart, lock: Lock) -> Step:
     place = part.place("base")
     strip = _stripped(part)
     return Step(kind="base", name="base", place=place, input=_identity(packages), work=work, strip=strip)
+
+
+def _layers(part: ImagePart, base: BaseImage) -> Iterator[Step]:
+    """Yield the layers of the image that it stands on, as steps for which nothing has to be run."""
+
+    def work(room: Room) -> None:
+        raise room.failed("it is not in the store", hint="bake again, which brings it there: instar bake")
+
+    place, count = part.place("base"), len(base.layers)
+    for number, layer in enumerate(base.layers, 1):
+        name, given = f"base {number}/{count}", {"image": base.key, "layer": number}
+        named = dataclasses.replace(layer, step=name) if layer is not None else None
+        yield Step(kind="layer", name=name, place=place, input=given, work=work, given=named)
 
 
 def _packages(part: ImagePart, lock: Lock) -> Step:
@@ -210,7 +229,7 @@ def _installed(part: ImagePart, lock: Lock) -> Iterator[Step]:
     from instar.ecosystems.found import find
     from instar.ecosystems.known import INSTALLING
 
-    path = environment(part.made)["PATH"]
+    path = environment(part.made, lock)["PATH"]
     found = list(find(INSTALLING, part, lock.architecture))
     for number, one in enumerate(found, 1):
         yield _install(one, lock, path, f" {number}" if len(found) > 1 else "")
@@ -250,13 +269,13 @@ def _files(part: ImagePart, bake_format: int) -> Step:
     return Step(kind="files", name="files", place=part.place("files"), notes=notes, **_copying(found))
 
 
-def _run(part: ImagePart, number: int, line: str) -> Step:
+def _run(part: ImagePart, lock: Lock, number: int, line: str) -> Step:
     def work(room: Room) -> None:
         from instar.bake.run import bake_line
 
         bake_line(line, env, part.made.run_timeout_ms, room)
 
-    env = dict(environment(part.made))
+    env = dict(environment(part.made, lock))
     shown = " ".join(line.split())
     shown = shown if len(shown) <= _LINE_CHARACTERS else shown[: _LINE_CHARACTERS - 1] + "…"
     place = part.place("run", number)

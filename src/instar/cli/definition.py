@@ -72,7 +72,11 @@ def schema(machine: bool) -> None:
 @click.command()
 @file_option
 @json_option
-@click.option("--update", is_flag=True, help="Take newer versions: of PACKAGE…, or of everything.")
+@click.option(
+    "--update",
+    is_flag=True,
+    help="Take newer versions: of PACKAGE… ('base': of the image that it stands on), or of everything.",
+)
 @click.option("--check", is_flag=True, help="Resolve anew and say what differs from the lock; write nothing.")
 @click.argument("packages", nargs=-1, metavar="[PACKAGE]...")
 def lock(file: Path, as_json: bool, update: bool, check: bool, packages: tuple[str, ...]) -> int:
@@ -80,6 +84,7 @@ def lock(file: Path, as_json: bool, update: bool, check: bool, packages: tuple[s
 
     With --check: exit 2 when anything differs; with --update too, what newer versions there are.
     """
+    from instar.operations.bases import base_finder
     from instar.operations.lock import lock as run
     from instar.operations.lock import user_cache
     from instar.views.bakes import locked_json, locked_page
@@ -90,7 +95,8 @@ def lock(file: Path, as_json: bool, update: bool, check: bool, packages: tuple[s
     wanted = frozenset(packages) or "all" if update else None
     if check:
         return _check_lock(loaded, wanted, as_json)  # type: ignore[arg-type]
-    locked = run(loaded, cache=user_cache(), report=Screen(), update=wanted)  # type: ignore[arg-type]
+    find = base_finder(open_workspace())
+    locked = run(loaded, cache=user_cache(), report=Screen(), update=wanted, find_base=find)  # type: ignore[arg-type]
     if as_json:
         say_json(locked_json(locked))
     else:
@@ -99,10 +105,12 @@ def lock(file: Path, as_json: bool, update: bool, check: bool, packages: tuple[s
 
 
 def _check_lock(loaded: Loaded, update: frozenset[str] | Literal["all"] | None, as_json: bool) -> int:
+    from instar.operations.bases import base_finder
     from instar.operations.lock import check, lock_path, user_cache
     from instar.views.bakes import lock_check_json, lock_check_page
 
-    found = check(loaded, cache=user_cache(), report=Screen(), update=update)
+    find = base_finder(open_workspace())
+    found = check(loaded, cache=user_cache(), report=Screen(), update=update, find_base=find)
     path = lock_path(loaded)
     if as_json:
         say_json(lock_check_json(path, found))

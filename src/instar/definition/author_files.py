@@ -78,6 +78,20 @@ def open_author_file(folder: Path, name: str, limit_bytes: int) -> AuthorFile:
     return AuthorFile(data=data, folder=folder, status=status)
 
 
+@contextlib.contextmanager
+def reached_author_file(folder: Path, name: str) -> Iterator[Path]:
+    """Give a path to the regular file ``name`` below ``folder``, whatever is put in its place meanwhile, to be read in
+    parts. Raises OSError as :func:`read_author_file` does."""
+    with _above(folder, name) as (at, last):
+        descriptor = _open(last, name, at, 0)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", name)
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
 def has_author_file(folder: Path, name: str) -> bool:
     """Tell whether there is anything called ``name`` below ``folder``: a link too, wherever it leads."""
     try:

@@ -17,7 +17,6 @@ from instar.model.environment import MACHINE
 NAME: Final = names.NAME.pattern
 VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 USER: Final = r"[a-z_][a-z0-9_-]{0,30}"
-BASE: Final = r"debian:[a-z][a-z0-9-]{0,39}"
 SUITE: Final = r"[a-z0-9][A-Za-z0-9.-]{0,60}"
 PACKAGE: Final = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](=[0-9A-Za-z][0-9A-Za-z.+:~-]*\*?)?"
 NPM_PACKAGE: Final = r"(@[A-Za-z0-9~-][A-Za-z0-9._~-]*/)?[A-Za-z0-9~_-][A-Za-z0-9._~-]*"
@@ -40,7 +39,6 @@ LONGEST_DURATION_MS: Final = 24 * 24 * 3_600_000  # HAProxy counts milliseconds 
 LONGEST_AGE_MS: Final = 366 * 24 * 3_600_000
 LARGEST_SIZE_BYTES: Final = 1 << 50
 
-_DEBIAN_NUMBERS = {"11": "bullseye", "12": "bookworm", "13": "trixie", "14": "forky"}
 _MACHINE: Final = ("host", "localhost", "this machine", "127.0.0.1")
 _UNIT_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _UNIT_BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -94,17 +92,6 @@ def words(text: str) -> list[str]:
     if not fits(r"[A-Za-z0-9_./=:,@%+ -]+", text):
         return []
     return [part if reads_as_text(part) else f'"{part}"' for part in text.split()]
-
-
-def base(text: str) -> str:
-    if fits(BASE, text):
-        return text
-    distribution, _, suite = text.partition(":")
-    if distribution == "debian" and suite.split(".")[0] in _DEBIAN_NUMBERS:
-        raise Misfit(f"did you mean 'debian:{_DEBIAN_NUMBERS[suite.split('.')[0]]}'?")
-    if text in _DEBIAN_NUMBERS.values():
-        raise Misfit(f"did you mean 'debian:{text}'?")
-    raise Misfit
 
 
 def package(text: str) -> str:

@@ -13,11 +13,20 @@ from instar.definition.problems import Mark, Problems, listed, nearest
 from instar.definition.section import REQUIRED, Reading, Section, blame, readings
 from instar.definition.shapes import FAILED
 from instar.definition.source import Listing, Node
+from instar.model.base import SCRATCH, is_debian
 
 LONGEST_NAMES: Final = 48  # service and environment: with release and instance they make a host name of at most 63
 
 _NOT_IN_IMAGE: Final = ("/proc", "/sys", "/dev", "/run")
 _NOT_A_VOLUME: Final = (*_NOT_IN_IMAGE, "/tmp")  # noqa: S108  a name, nothing is written there
+_IN_DEBIAN: Final = "'{key}' is for a base of Debian's packages, such as 'debian:bookworm'"
+_UNFIT_FOR_BASE: Final = {
+    SCRATCH: f"{_IN_DEBIAN}, and 'scratch' has nothing that could install them; bring files by 'fetch' or 'files'",
+    "oci": f"{_IN_DEBIAN}, and what an image of others has installed is not known to be any archive's; take a base "
+    "that has it, or bring files by 'fetch' or 'files'",
+    "image": f"{_IN_DEBIAN}; write it into the definition that this one stands on",
+    "": _IN_DEBIAN,
+}
 _UNREAD: Final = "the router does not read what a service of tcp is sent; remove it, or 'protocol: tcp'"
 _OF_HTTP: Final = ("requests", "compression")  # keys of an environment about what is sent
 _SYSTEM: Final = ("/", "/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/opt/venv", "/sbin", "/usr", "/var")
@@ -60,7 +69,15 @@ def npm(reading: Reading, problems: Problems) -> None:
         blame(reading, "to", problems, "expected the path of a folder of its own, found '/'")
 
 
+def other_base(reading: Reading, problems: Problems) -> None:
+    kinds = [name for name in ("oci", "image") if name in reading.values]
+    if len(kinds) != 1:
+        found = "both" if kinds else "neither"
+        problems.add(reading.node.mark, f"{reading.path}: expected one of 'oci' and 'image', found {found}")
+
+
 def image(reading: Reading, problems: Problems) -> None:
+    _check_base(reading, problems)
     _check_packages(reading, problems)
     _check_npm(reading, problems)
     _check_owners(reading, problems)
@@ -91,6 +108,7 @@ def _check_owners(reading: Reading, problems: Problems) -> None:
 
 
 def stage(reading: Reading, problems: Problems) -> None:
+    _check_base(reading, problems)
     _check_npm(reading, problems)
     _check_packages(reading, problems)
     stage_rules.stage(reading, problems)
@@ -110,6 +128,16 @@ def _check_packages(reading: Reading, problems: Problems) -> None:
                 whose, line = taken[package]
                 blame(one, "packages", problems, f"'{package}' stands twice, first in line {line} ({whose})")
             taken.setdefault(package or what, (what, _line(one, "packages")))
+
+
+def _check_base(reading: Reading, problems: Problems) -> None:
+    base = reading.get("base")
+    if base is FAILED or (isinstance(base, str) and is_debian(base)):
+        return
+    kind = base if isinstance(base, str) else next(iter(base.values), "")
+    for key in ("packages", "python", "suites", "archives", "strip"):
+        if key in reading.values and reading.get(key) is not FAILED:
+            blame(reading, key, problems, _UNFIT_FOR_BASE[kind].format(key=key))
 
 
 def health(reading: Reading, problems: Problems) -> None:

@@ -15,8 +15,8 @@ from instar.definition.declared import About, Sections
 from instar.definition.section import Key
 from instar.entry_points import find_provider, provider_names
 from instar.errors import ProviderMissing
+from instar.model import base, environment
 from instar.model import definition as model
-from instar.model import environment
 from instar.model.codec import to_json
 from instar.model.requests import Compression, Rate, Requests
 
@@ -65,6 +65,10 @@ def _environment(
 
 def _tls(**values: Any) -> environment.Tls:
     return environment.Tls(kind="files", **values)
+
+
+def _other_base(*, oci: str | None = None, image: str | None = None) -> str:
+    return base.as_oci(oci) if oci is not None else base.as_definition(image or "")
 
 
 def _check(**values: Any) -> environment.Check:
@@ -168,6 +172,9 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
         check=rules.archive, elsewhere=_ARCHIVE_ELSEWHERE),
     model.BuildStage: About("a section that says what the stage is made of", check=rules.stage,
         elsewhere=_STAGE_ELSEWHERE),
+    model.OtherBase: About(
+        "a section such as {oci: 'registry.example.org/team/base:1.2'} or {image: ../base/instar.yaml}",
+        make=_other_base, check=rules.other_base),
     model.Fetch: About("a section such as {url: …, sha256: …, to: /opt/tool}", check=rules.fetch),
     model.Files: About("a section such as {from: app, to: /srv/app}", check=rules.files),
     model.NpmPackages: About("a section such as {from: app, to: /srv/app}", check=rules.npm),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-from instar.definition import archive_forms, forms, machine_forms, sites
+from instar.definition import archive_forms, base_forms, forms, machine_forms, sites
 from instar.definition.shapes import Choice, Decimal, Flag, Installed, ListOf, MapOf, Shape, Text, Whole
 from instar.entry_points import provider_names
 from instar.model import reference
@@ -79,7 +79,12 @@ VALUES: Final[dict[str, Shape]] = {
     "pattern": Text("a pattern such as '*.pyc'", forms.exclude),
     "user": Text("the name of a user, such as 'app'", _user_named, pattern=forms.USER),
     "user's name": Text("a user name other than root", forms.user_name, pattern=forms.USER),
-    "base": Text("'debian:' and a suite, such as 'debian:bookworm'", forms.base, pattern=forms.BASE),
+    "base": Text("'debian:' and a suite, such as 'debian:bookworm', or 'scratch'", base_forms.base,
+        pattern=base_forms.BASE),
+    "image of others": Text("an image such as 'registry.example.org/team/base:1.2' or './base.tar'",
+        base_forms.image_of_others, pattern=r"\./.+|.+:.+"),
+    "other definition": Text("the file of a definition, such as '../base/instar.yaml'", base_forms.other_definition,
+        pattern=r"[^/].*\.ya?ml"),
     "package": Text("the name of a package, such as 'curl', 'curl=7.88.1-10' or 'curl=7.88*'", forms.package,
         pattern=forms.PACKAGE),
     "suite of an archive": Text("a suite such as 'stable', or a path such as './'", archive_forms.suite,

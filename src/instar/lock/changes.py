@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from instar.frozen import dataclass
-from instar.model.lock import Artifact, Lock, Package, Wheel
+from instar.model.digest import Digest
+from instar.model.lock import BASE, Artifact, BaseImage, Lock, Package, Wheel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,7 +19,7 @@ class Change:
     then ``old`` and ``new`` are the same, and the hashes are not.
     """
 
-    what: Literal["package", "wheel", "artifact"]
+    what: Literal["package", "wheel", "artifact", "base"]
     kind: Literal["added", "removed", "changed"]
     name: str
     old: str | None = None
@@ -40,7 +41,7 @@ class Change:
 
 
 def changes(old: Lock | None, new: Lock) -> tuple[Change, ...]:
-    """Return what moved from ``old`` to ``new``: packages first, then wheels and others, each by name; of the image
+    """Return what moved from ``old`` to ``new``: the base, packages, wheels and others, each by name; of the image
     before the stages."""
     found = []
     for stage, before, now in _parts(old, new):
@@ -48,7 +49,8 @@ def changes(old: Lock | None, new: Lock) -> tuple[Change, ...]:
         packages = _changes("package", before.packages if before else (), now.packages if now else (), secured)
         wheels = _changes("wheel", before.wheels if before else (), now.wheels if now else (), set())
         others = _artifact_changes(before.artifacts if before else (), now.artifacts if now else ())
-        found += [dataclasses.replace(change, stage=stage) for change in (*packages, *wheels, *others)]
+        base = _base_changes(before.base if before else None, now.base if now else None)
+        found += [dataclasses.replace(change, stage=stage) for change in (*base, *packages, *wheels, *others)]
     return tuple(found)
 
 
@@ -61,10 +63,19 @@ def differences(old: Lock, new: Lock) -> tuple[str, ...]:
     for stage, before, now in _parts(old, new):
         if before and now:
             lines = [*_otherwise(before.packages, now.packages), *_otherwise(before.wheels, now.wheels)]
+            if before.base and now.base and before.base != now.base and before.base.key == now.base.key:
+                lines.append("  the base has other layers or another environment than the lock says")
             if before.python != now.python:
                 lines.append(f"  python {before.python} → {now.python}")
             found += lines if stage is None else [f"{line}  (build.{stage})" for line in lines]
     return tuple(found)
+
+
+def _base_changes(before: BaseImage | None, now: BaseImage | None) -> Iterator[Change]:
+    if before is None or now is None or before.key == now.key:
+        return
+    old, new = (Digest(one.key).short for one in (before, now))
+    yield Change(what="base", kind="changed", name=BASE, old=old, new=new, old_sha256=before.key, new_sha256=now.key)
 
 
 def _parts(old: Lock | None, new: Lock) -> Iterator[tuple[str | None, Lock | None, Lock | None]]:

@@ -12,12 +12,14 @@ from instar.definition import archive_forms
 from instar.lock.checked import LINE, Wrong, fit, listed, require_keys, require_unique, seconds_of, shown
 from instar.lock.project_id import FORM
 from instar.model import names
+from instar.model.base import OCI
 from instar.model.digest import Digest
 from instar.model.lock import (
     ASKED,
     BAKE_FORMATS,
     ESSENTIAL,
     Artifact,
+    BaseImage,
     Lock,
     Package,
     Requested,
@@ -30,7 +32,7 @@ from instar.model.lock import (
 _ADDED: Mapping[int, tuple[str, ...]] = {
     1: (),
     2: ("id",),
-    3: ("id", "artifacts", "build"),
+    3: ("id", "base", "artifacts", "build"),
 }  # version → its keys besides those of the first
 VERSIONS = tuple(_ADDED)  # those that are read; version 1 has no ``why`` either
 
@@ -63,7 +65,7 @@ _ARTIFACT_HASH = re.compile(r"[a-z0-9]{1,10}[:-][A-Za-z0-9+/=]{8,200}\Z")
 _ARTIFACT_KIND = re.compile(r"[a-z]{1,20}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _PYTHON = re.compile(r"3\.\d{1,3}\Z")
-_BASE = re.compile(r"[a-z]+:[a-z][a-z0-9-]*\Z")
+_BASE = re.compile(r"(?:debian:[a-z][a-z0-9-]*|scratch|(?:oci|image):[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,1000})\Z")
 _ID = re.compile(FORM + r"\Z")
 _PACKAGE_WHY = re.compile(rf"(?:{ESSENTIAL}|{ASKED}|needed by [a-z0-9][a-z0-9+.-]*)\Z")
 _WHEEL_WHY = re.compile(rf"(?:{ASKED}|needed by [a-z0-9](?:[a-z0-9-]*[a-z0-9])?)\Z")
@@ -101,6 +103,7 @@ def lock_of(data: Any) -> Lock:
         wheels=tuple(sorted(wheels, key=lambda wheel: wheel.name)),
         artifacts=tuple(sorted(artifacts, key=lambda one: one.order)),
         id=fit(data["id"], _ID, "id") if "id" in data else None,
+        base=_read_base(data, requested.base),
         build=_stages(data),
     )
 
@@ -122,6 +125,17 @@ def _stages(data: Mapping[str, Any]) -> dict[str, Lock]:
         except Wrong as error:
             raise Wrong(f"build.{name}: {error}") from error
     return found
+
+
+def _read_base(data: Mapping[str, Any], asked: str) -> BaseImage | None:
+    """Return the image that the base is: there is one where one was asked for, and nowhere else."""
+    if ("base" in data) != asked.startswith(OCI):
+        raise Wrong(f"base: there is {'one' if 'base' in data else 'none'}, and {shown(asked)} was asked for")
+    if "base" not in data:
+        return None
+    from instar.lock.base_image import base_of  # few locks have one
+
+    return base_of(data["base"])
 
 
 def _require_versions(data: Mapping[str, Any]) -> None:

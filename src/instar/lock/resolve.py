@@ -21,7 +21,8 @@ from instar.lock.debian import DebianRelease, resolve_packages
 from instar.lock.fit import host_architecture, requested, requirements_of
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
 from instar.lock.wanted import Wanted, wanted_of, wanted_packages
-from instar.model.lock import BAKE_FORMAT, BAKE_FORMATS, PYTHON, Lock, Package, Suite, Wheel
+from instar.model.base import OciBase, find_oci, is_debian, without_kind
+from instar.model.lock import BAKE_FORMAT, BAKE_FORMATS, BASE, PYTHON, BaseImage, Lock, Package, Suite, Wheel
 from instar.model.progress import Progress, Report
 from instar.model.sizes import size_text
 
@@ -30,15 +31,23 @@ if TYPE_CHECKING:
 
 Entry = TypeVar("Entry", Package, Wheel)
 Update = frozenset[str] | Literal["all"] | None
+FindBase = Callable[[ImagePart, OciBase], BaseImage]  # raises LockError, FetchError, StoreError
 
 
 def resolve(
-    loaded: Loaded, cache_dir: Path, previous: Lock | None, update: Update, report: Report, *, anew: bool = False
+    loaded: Loaded,
+    cache_dir: Path,
+    previous: Lock | None,
+    update: Update,
+    report: Report,
+    *,
+    anew: bool = False,
+    find_base: FindBase | None = None,
 ) -> Lock:
     """Return a lock that fits ``loaded``.
 
-    What ``previous`` has is kept as far as it still exists and fits, except what ``update`` names (packages or
-    wheels; "all" keeps nothing). A ``previous`` that fits, without ``update``, is returned as it is, and no network
+    What ``previous`` has is kept as far as it still exists and fits, except what ``update`` names (packages, wheels, or
+    "base"; "all" keeps nothing). A ``previous`` that fits, without ``update``, is returned as it is, and no network
     is touched, unless ``anew``; but a lock from before version 2 gets an id, and why its entries are there.
 
     Raises:
@@ -58,13 +67,31 @@ def resolve(
         known = before.artifacts if before is not None else ()
         found = replace(found, artifacts=lock_artifacts(part, known, host_architecture(), cache, report))
         require_no_older(before, found.suites, archives_of(part))
-        return found
+        return replace(found, base=_base(part, kept, freed, find_base, report, anew=anew))
 
     stages = {part.stage: resolved(part) for part in parts_of(loaded) if part.stage is not None}
     image = resolved(image_of(loaded))
     lock = replace(image, id=previous.id if previous and previous.id else secrets.token_hex(16), build=stages)
     report(Progress(stage="lock", text=_summary(lock, time.monotonic() - begun)))
     return lock
+
+
+def _base(
+    part: ImagePart, kept: Lock | None, freed: frozenset[str], find_base: FindBase | None, report: Report, *, anew: bool
+) -> BaseImage | None:
+    """Return the image of others that the part stands on: the one that is locked, or what its name stands for now."""
+    wanted = find_oci(part.made.base)
+    if wanted is None:
+        return None
+    locked = kept.base if kept is not None and BASE not in freed else None
+    if locked is not None and not anew:
+        return locked
+    if locked is not None:
+        wanted = replace(wanted, tag=None, digest=locked.index or locked.digest)
+    if find_base is None:
+        raise ResolveError(f"{part.place('base')}: cannot look for an image: there is neither a store nor a registry")
+    report(Progress(stage="lock", text=part.named(without_kind(part.made.base)), kind="running"))
+    return find_base(part, wanted)
 
 
 def _resolve_part(
@@ -94,11 +121,12 @@ def _freed(previous: Lock | None, update: Update) -> frozenset[str]:
     locks = (previous, *previous.build.values())
     packages = {package.name for lock in locks for package in lock.packages}
     wheels = {wheel.name for lock in locks for wheel in lock.wheels}
-    unknown = sorted(name for name in update if name not in packages and normal_name(name) not in wheels)
+    known = packages | {BASE for lock in locks if lock.base is not None}
+    unknown = sorted(name for name in update if name not in known and normal_name(name) not in wheels)
     if unknown:
         raise ResolveError(
             f"cannot update '{unknown[0]}': it is not in the lock",
-            hint="name a package or a wheel that is, or none to update all of them",
+            hint="name a package or a wheel that is ('base': the image below it), or none to update all of them",
         )
     return frozenset((*update, *(normal_name(name) for name in update)))
 
@@ -114,6 +142,8 @@ def _packages(
     part: ImagePart, kept: Lock | None, freed: frozenset[str], cache: Cache, report: Report, *, anew: bool
 ) -> tuple[tuple[Suite, ...], tuple[Package, ...]]:
     made, wanted = part.made, wanted_of(part)
+    if not is_debian(made.base):
+        return (), ()
 
     def solve() -> tuple[tuple[Suite, ...], tuple[Package, ...]]:
         report(Progress(stage="lock", text=part.named(f"{made.base} · {len(wanted)} named"), kind="running"))

@@ -6,7 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from instar.model.lock import Artifact, Lock, Package, Requested, RequestedArchive, Suite, Wheel, package_order
+from instar.model.base import is_debian
+from instar.model.lock import (
+    Artifact,
+    BaseImage,
+    Lock,
+    Package,
+    Requested,
+    RequestedArchive,
+    Suite,
+    Wheel,
+    package_order,
+)
 
 
 def dump(lock: Lock) -> str:
@@ -26,6 +37,7 @@ def _entries(lock: Lock) -> dict[str, str]:
     stages = {name: _inner(_entries(lock.build[name])) for name in sorted(lock.build)}
     return {
         "requested": _requested(lock.requested),
+        **({"base": _base(lock.base)} if lock.base is not None else {}),
         "suites": _lines([_suite_entry(suite) for suite in lock.suites]),
         "packages": _lines([_package_entry(package) for package in sorted(lock.packages, key=package_order)]),
         "python": _json(lock.python),
@@ -46,7 +58,8 @@ def _inner(entries: Mapping[str, str]) -> str:
 
 def _version(lock: Lock) -> int:
     """Return the least version that has what is in the lock, so that an older Instar reads all that it can bake."""
-    return 3 if lock.requested.archives or lock.artifacts or lock.build else 2
+    is_new = lock.requested.archives or lock.artifacts or lock.build or not is_debian(lock.requested.base)
+    return 3 if is_new else 2
 
 
 def _artifacts(artifacts: Sequence[Artifact]) -> dict[str, str]:
@@ -83,6 +96,17 @@ def _archive_entry(archive: RequestedArchive) -> dict[str, Any]:
         **({} if archive.key is None else {"key": archive.key.hex}),
         **({} if archive.as_of is None else {"as-of": archive.as_of}),
     }
+
+
+def _base(base: BaseImage) -> str:
+    from instar.lock.base_image import entry_of  # few locks have one
+
+    *rest, (last, layers) = entry_of(base).items()
+    return (
+        "{\n"
+        + "".join(f'    "{key}": {_json(value)},\n' for key, value in rest)
+        + (f'    "{last}": {_lines(layers, "      ")}\n  }}')
+    )
 
 
 def _suite_entry(suite: Suite) -> dict[str, Any]:

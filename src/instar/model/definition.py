@@ -116,11 +116,26 @@ class Archive:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BuildStage:
-    """What a stage of a build is made of. The image is the last of them, and has more to say."""
+class OtherBase:
+    """What an image stands on, where that is an image itself. One of the two is there."""
 
-    base: str = field(metadata=key("The Debian suite that it stands on, bootstrapped from locked packages.",
-        "base"))
+    oci: str | None = field(default=None, metadata=key(
+        "An image in a registry (`HOST/PATH:TAG`, which `instar lock` turns into a digest, or `HOST/PATH@sha256:…`), "
+        "in an archive beside the definition (`./FILE`), or one that the store has (`sha256:…`).", "image of others"))
+    image: str | None = field(default=None, metadata=key(
+        "Another definition, from this one's folder: its layers, baked by its own lock, are shared.",
+        "other definition"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildStage:
+    """What a stage of a build is made of. The image is the last of them, and has more to say.
+
+    ``base`` is a text of ``model.base``.
+    """
+
+    base: str = field(metadata=key("What it stands on: a Debian suite, bootstrapped from locked packages; nothing "
+        "(`scratch`); or an image.", ("base", OtherBase)))
     packages: tuple[str, ...] = field(default=(), metadata=key(
         "Debian packages: `name`, `name=version`, or `name=1.2*` for the newest of these.", "package", unique=True,
         expected="a list of packages, such as [curl, ca-certificates]"))

@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from instar.frozen import dataclass
+from instar.model.base import SCRATCH
 from instar.model.digest import Digest
+from instar.model.image import Layer
 
 BAKE_FORMAT: Final = 2  # of the locks that are made now
 BAKE_FORMATS: Final = (1, BAKE_FORMAT)  # that are baked: each gives the same bytes for ever, or refuses
 
+EARLIEST_EPOCH: Final = 1_577_836_800  # 2020-01-01: of an image that no package and no base gives a later one
+
+BASE: Final = "base"  # what the image that another stands on is called among packages and wheels
 PYTHON = "python3"  # the package that comes with every definition that has wheels
 
 Why: TypeAlias = str
@@ -125,6 +130,26 @@ class Requested:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BaseImage:
+    """The image that an image stands on, and what its own takes over from it: layers and environment.
+
+    An image of others is in the lock: ``digest`` is its manifest's, ``index`` that of the list of platforms that it was
+    taken from, ``platform`` which of them. One that another definition bakes is found out at each bake, and is in no
+    lock: its ``digest`` is None, and so is a layer that isn't baked yet.
+
+    ``key`` tells it from others; ``epoch`` is Unix seconds, at least :data:`EARLIEST_EPOCH`.
+    """
+
+    key: str
+    epoch: int
+    env: Mapping[str, str]
+    layers: tuple[Layer | None, ...]
+    digest: Digest | None = None
+    index: Digest | None = None
+    platform: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Lock:
     """``id`` is the project's own, given at its first lock and kept ever after; 32 hexadecimal digits.
 
@@ -140,6 +165,7 @@ class Lock:
     wheels: tuple[Wheel, ...] = ()  # sorted by name
     artifacts: tuple[Artifact, ...] = ()  # sorted by their order
     id: str | None = None  # None in a lock from before version 2
+    base: BaseImage | None = None  # of a base that is an image
     build: Mapping[str, Lock] = field(default_factory=dict)  # in the definition's order
 
     def of(self, stage: str | None) -> Lock:
@@ -148,8 +174,11 @@ class Lock:
 
     @property
     def epoch(self) -> int:
-        """SOURCE_DATE_EPOCH of the bake: the newest Release date, Unix seconds."""
-        return max((suite.date for suite in self.suites), default=0)
+        """SOURCE_DATE_EPOCH of the bake, Unix seconds: the newest of the Release dates, and of the base that it has."""
+        dates = [suite.date for suite in self.suites]
+        if self.base is not None:
+            dates.append(self.base.epoch)
+        return max(dates, default=EARLIEST_EPOCH if self.requested.base == SCRATCH else 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from instar.model.definition import STAGES
 from instar.model.image import Image
 from instar.model.lock import Artifact, Lock
 from instar.model.progress import Progress
+from instar.operations.bases import base_finder, bring_bases, with_bases
 from instar.operations.lock import existing_lock, fitting_lock, is_locked, note_needs
 from instar.operations.locks import hold_store
 from instar.operations.privilege import require_root
@@ -33,8 +34,9 @@ def bake(
     out of.
     """
     require_root("bake")
-    lock = fitting_lock(loaded, cache=workspace.state.cache, report=workspace.report)
+    lock = fitting_lock(loaded, cache=workspace.state.cache, report=workspace.report, find_base=base_finder(workspace))
     with contextlib.nullcontext() if to_deploy else hold_store(workspace):
+        lock = bring_bases(workspace, loaded, lock, lambda base: bake(workspace, base, to_deploy=True))
         planned = plan_bake(
             loaded, lock=lock, store=workspace.store, state=workspace.state, explained=explained, whole=whole
         )
@@ -103,4 +105,5 @@ def find_baked(workspace: Workspace, loaded: Loaded) -> Image | None:
 
 def plan(workspace: Workspace, loaded: Loaded) -> Planned:
     """Return each step and whether its layer is there already; nothing is fetched, run or written."""
-    return plan_bake(loaded, lock=existing_lock(loaded), store=workspace.store, state=workspace.state)
+    lock = with_bases(workspace, loaded, existing_lock(loaded))
+    return plan_bake(loaded, lock=lock, store=workspace.store, state=workspace.state)

@@ -6,6 +6,7 @@ from instar.bake.checking import BakeCheck, baked_elsewhere, differences
 from instar.definition import Loaded
 from instar.model.progress import Progress
 from instar.operations.bake import bake, fetch_inputs
+from instar.operations.bases import with_bases
 from instar.operations.lock import existing_lock
 from instar.operations.locks import hold_store
 from instar.operations.workspace import Workspace
@@ -17,14 +18,19 @@ def check_bake(workspace: Workspace, loaded: Loaded) -> BakeCheck:
     Raises what a bake raises.
     """
     baked = bake(workspace, loaded, whole=True)
-    lock = existing_lock(loaded)
+    lock = with_bases(workspace, loaded, existing_lock(loaded))
     with hold_store(workspace):
         fetch_inputs(workspace, loaded, lock)
         workspace.report(
             Progress(stage="check", text="everything once more, elsewhere and from nothing", kind="running")
         )
         place = baked_elsewhere(
-            loaded, lock=lock, cache=workspace.cache, state=workspace.state, report=workspace.report
+            loaded,
+            lock=lock,
+            cache=workspace.cache,
+            state=workspace.state,
+            report=workspace.report,
+            bases=workspace.store,
         )
         with place as (store, again):
             found = tuple(differences(workspace.store, baked, store, again))

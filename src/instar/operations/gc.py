@@ -104,6 +104,7 @@ def _collect(workspace: Workspace, services: set[str] | None, *, dry_run: bool) 
     with hold_needs(workspace, to_remove=True):
         tagged = {digest for tag, digest in workspace.store.tags().items() if services is None or tag in services}
         keep = _needed(workspace) | tagged
+        keep |= _bases(workspace, keep, services)
         for digest in keep:
             workspace.store.image(digest)  # an index that lost an image that is needed must cost no blob
         gone = tuple(digest for digest in workspace.store.digests() if digest not in keep)
@@ -112,6 +113,16 @@ def _collect(workspace: Workspace, services: set[str] | None, *, dry_run: bool) 
         of_stages = layers_kept(workspace.state.steps, workspace.store.tags() if services is None else services)
     rest = workspace.store.collect(keep | of_stages, dry_run=dry_run)
     return keep, Collected(images=gone, blobs=rest.blobs, size_bytes=rest.size_bytes)
+
+
+def _bases(workspace: Workspace, images: set[Digest], services: set[str] | None) -> set[Digest]:
+    """Return the images that are there and that others stand on: kept ones, and what each service is locked to."""
+    needs = Needs(workspace.state.cache)
+    names = (
+        {name for name in needs.names() if name.startswith("service-")} if services is None else _records_of(services)
+    )
+    wanted = {digest for name in names | {one.hex for one in images} for digest in needs.find(name) or ()}
+    return wanted & set(workspace.store.digests())
 
 
 def _needed(workspace: Workspace) -> set[Digest]:

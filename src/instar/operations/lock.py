@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from instar.definition import Loaded
 from instar.definition.author_files import has_author_file
@@ -13,6 +13,9 @@ from instar.model.digest import Digest
 from instar.model.lock import Lock, Locked
 from instar.model.progress import Report
 from instar.model.state import StateDirectory
+
+if TYPE_CHECKING:
+    from instar.lock.resolve import FindBase
 
 
 def lock_path(loaded: Loaded) -> Path:
@@ -35,7 +38,12 @@ def user_cache() -> Path:
 
 
 def lock(
-    loaded: Loaded, *, cache: Path, report: Report, update: frozenset[str] | Literal["all"] | None = None
+    loaded: Loaded,
+    *,
+    cache: Path,
+    report: Report,
+    update: frozenset[str] | Literal["all"] | None = None,
+    find_base: FindBase | None = None,
 ) -> Locked:
     """Resolve what isn't locked yet, and what ``update`` names; write the lock when it changed.
 
@@ -47,7 +55,7 @@ def lock(
 
     path = lock_path(loaded)
     previous = read(path) if is_locked(loaded) else None
-    resolved = resolve(loaded, cache, previous=previous, update=update, report=report)
+    resolved = resolve(loaded, cache, previous=previous, update=update, report=report, find_base=find_base)
     if resolved != previous:
         write(path, resolved)
     if os.geteuid() == 0:
@@ -59,7 +67,12 @@ def lock(
 
 
 def check(
-    loaded: Loaded, *, cache: Path, report: Report, update: frozenset[str] | Literal["all"] | None = None
+    loaded: Loaded,
+    *,
+    cache: Path,
+    report: Report,
+    update: frozenset[str] | Literal["all"] | None = None,
+    find_base: FindBase | None = None,
 ) -> tuple[str, ...]:
     """Resolve everything anew, and return what differs from the lock, in lines for people; nothing is written.
 
@@ -76,7 +89,8 @@ def check(
     if not is_locked(loaded):
         raise _not_locked(path)
     locked = read(path)
-    return differences(locked, resolve(loaded, cache, previous=locked, update=update, report=report, anew=True))
+    now = resolve(loaded, cache, previous=locked, update=update, report=report, anew=True, find_base=find_base)
+    return differences(locked, now)
 
 
 def note_needs(cache: Path, loaded: Loaded, lock: Lock) -> tuple[Digest, ...]:
@@ -84,7 +98,8 @@ def note_needs(cache: Path, loaded: Loaded, lock: Lock) -> tuple[Digest, ...]:
     from instar.fetch.fetch import inputs
     from instar.fetch.needs import Needs
 
-    needed = inputs(lock, loaded.definition)
+    bases = {locked.base.digest for locked in (lock, *lock.build.values()) if locked.base and locked.base.digest}
+    needed = (*inputs(lock, loaded.definition), *sorted(bases))
     Needs(cache).write(f"service-{loaded.definition.name}", needed)
     return needed
 
@@ -106,8 +121,8 @@ def _not_locked(path: Path) -> LockMissing:
     return LockMissing(f"cannot find '{path.name}': this definition is not locked yet", hint="instar lock")
 
 
-def fitting_lock(loaded: Loaded, *, cache: Path, report: Report) -> Lock:
+def fitting_lock(loaded: Loaded, *, cache: Path, report: Report, find_base: FindBase | None = None) -> Lock:
     """Return the lock of a definition, making it only when there is none. Raises LockStale when it doesn't fit."""
     if not is_locked(loaded):
-        return lock(loaded, cache=cache, report=report).lock
+        return lock(loaded, cache=cache, report=report, find_base=find_base).lock
     return existing_lock(loaded)

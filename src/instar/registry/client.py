@@ -20,7 +20,7 @@ from instar.cancellation import Cancellation
 from instar.errors import FetchError, HashMismatch, ImageNotFound, SourceUnreachable
 from instar.model.codec import parse
 from instar.model.digest import Digest
-from instar.model.reference import Reference, Repository
+from instar.model.reference import Repository
 from instar.registry.authorisation import PASSING, Authorisation, denied
 from instar.registry.transport import Patience, Transport, pieces, whole
 from instar.store.manifest import INDEX_TYPES, MANIFEST_TYPES, media_type
@@ -115,26 +115,28 @@ class Client:
 
         Raises ImageNotFound, HashMismatch for other bytes than the digest's, FetchError for what is no manifest.
         """
-        what = Reference(repository=self.repository, digest=digest)
-        data, told = self.persistently(lambda: self._manifest(what))
+        what = f"{self.repository}@{digest}"
+        data, told, _ = self.persistently(lambda: self._manifest(digest, what))
         if Digest.of(data) != digest:
             raise HashMismatch(f"cannot pull '{what}': the registry has other bytes ({Digest.of(data)})")
-        try:
-            kind = media_type(data)
-        except ValueError as error:
-            raise FetchError(f"cannot pull '{what}': it is no manifest") from error
-        if told != kind:
-            said = f"the registry says that it is {told or 'nothing'!r}, it says {kind!r:.100}"
-            raise FetchError(f"cannot pull '{what}': {said}")
-        return data
+        return _require_kind(data, told, what)
 
-    def _manifest(self, what: Reference) -> tuple[bytes, str]:
-        """Return what the registry gives for a manifest, and says that it is."""
-        with self.asking("GET", f"manifests/{what.digest}", headers=ACCEPT) as response:
+    def tagged(self, tag: str) -> bytes:
+        """Return the manifest that a tag is on now, to the byte. Raises as :meth:`manifest` does."""
+        what = f"{self.repository}:{tag}"
+        data, told, said = self.persistently(lambda: self._manifest(tag, what))
+        if said not in (None, Digest.of(data)):
+            raise HashMismatch(f"cannot pull '{what}': the bytes that come are not those that the registry says")
+        return _require_kind(data, told, what)
+
+    def _manifest(self, name: str, what: str) -> tuple[bytes, str, str | None]:
+        """Return what the registry gives for a manifest, what it says that it is, and which digest it says of it."""
+        with self.asking("GET", f"manifests/{name}", headers=ACCEPT) as response:
             if response.status == 404:
                 raise ImageNotFound(f"cannot pull '{what}': '{self.repository.host}' does not have it")
             told = response.headers.get("Content-Type", "").partition(";")[0].strip()
-            return whole(response, self.repository.host, self.patience, MANIFEST_LIMIT_BYTES), told
+            data = whole(response, self.repository.host, self.patience, MANIFEST_LIMIT_BYTES)
+            return data, told, response.headers.get(DIGEST_HEADER)
 
     def has_manifest(self, digest: Digest, size_bytes: int | None = None) -> bool:
         """Ask whether a manifest is there, under its digest and of its size where that is known."""
@@ -262,6 +264,18 @@ class Client:
         if response.status in (401, 403):
             return denied(self.repository, cause, self._authorisation.stranger)
         return FetchError(f"cannot use '{self.repository}': {cause}")
+
+
+def _require_kind(data: bytes, told: str, what: str) -> bytes:
+    """Return a manifest if it is what the registry says that it is. Raises FetchError."""
+    try:
+        kind = media_type(data)
+    except ValueError as error:
+        raise FetchError(f"cannot pull '{what}': {error}") from error
+    if told != kind:
+        said = f"the registry says that it is {told or 'nothing'!r:.100}, it says {kind!r:.100}"
+        raise FetchError(f"cannot pull '{what}': {said}")
+    return data
 
 
 def leave(response: BaseHTTPResponse) -> None:

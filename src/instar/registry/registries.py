@@ -6,13 +6,14 @@ import contextlib
 from collections.abc import Mapping, Sequence
 
 from instar.cancellation import Cancellation
-from instar.errors import FetchError
+from instar.errors import FetchError, ImageNotFound
 from instar.model.digest import Digest
 from instar.model.machine import RegistrySettings
-from instar.model.progress import Report
+from instar.model.progress import Progress, Report
 from instar.model.reference import Reference, Repository
 from instar.model.transfer import Transfer
 from instar.registry.client import Client
+from instar.registry.looking import Looked, look
 from instar.registry.pull import Pull
 from instar.registry.push import Push
 from instar.registry.tags import Tags
@@ -44,6 +45,20 @@ class Registries:
     def pull(self, store: Store, what: Reference) -> Transfer:
         """Bring an image to the store; see :meth:`instar.registry.pull.Pull.run`."""
         return Pull(what, self._sources(what.repository), store, self._cancellation, self._report).run()
+
+    def look(self, what: Repository, wanted: Digest | str, architecture: str) -> Looked:
+        """Ask what image a digest or a tag is, for this architecture, without its layers; see :func:`looking.look`.
+
+        Of several sources the first that has an answer is believed: a mirror may be all that this machine can reach.
+        """
+        *mirrors, own = self._sources(what)
+        for one in mirrors:
+            try:
+                return look(one, wanted, architecture)
+            except (FetchError, ImageNotFound) as error:
+                text = f"the mirror '{one.repository}' is of no use: {error.message}"
+                self._report(Progress(stage="note", text=text, kind="warning"))
+        return look(own, wanted, architecture)
 
     def has(self, what: Reference) -> bool:
         """Ask whether a registry, or a mirror of it, has an image; a mirror that fails is passed over, as by a pull.

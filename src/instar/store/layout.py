@@ -105,14 +105,15 @@ class Store:
             index.enter(descriptors, manifest.descriptor(manifest.media_type(data), digest, len(data)))
         return found
 
-    def receive(self, path: Path, which: str | None = None) -> importing.Received:
+    def receive(self, path: Path, which: str | None = None, *, called: str | None = None) -> importing.Received:
         """Store the blobs of an image that others have written to ``path``; return its manifest for ``add_manifest``,
         and those of what is attached to it for ``attach``.
 
         ``path``: an OCI image layout, in a folder or a tar, or what ``docker save`` writes. ``which``: a name or digest
-        there, where it holds several. Nothing is in the index yet. Raises StoreError, for whatever is wrong with it.
+        there, where it holds several; ``called``: what errors call it, if that is not its path. Nothing is in the index
+        yet. Raises StoreError, for whatever is wrong with it.
         """
-        action = f"import '{path}'"
+        action = f"import '{called or path}'"
         with reported(action, self._blobs.partial):
             try:
                 received = importing.receive(self._blobs, path, which)

@@ -1,0 +1,214 @@
+"""What images stand on where that is an image itself: found for a lock, brought to the store, and baked for a bake.
+
+An image of others is in the lock, by its digest. One of another definition is baked by that one's own lock; what it
+gives is found out anew at each bake, so that a base that changed is another input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from instar.bake import plan as plan_bake
+from instar.bake.image import environment
+from instar.definition import Loaded
+from instar.definition.author_files import reached_author_file
+from instar.definition.base_definition import load_base
+from instar.definition.parts import ImagePart, parts_of
+from instar.errors import BlobDamaged, FetchError, HashMismatch, ImageNotFound, InstarError, LockError, StoreError
+from instar.model.base import OciBase, find_definition, find_oci
+from instar.model.digest import Digest
+from instar.model.image import Image
+from instar.model.lock import BaseImage, Lock
+from instar.model.progress import Progress
+from instar.model.reference import Reference
+from instar.operations.lock import existing_lock, lock_path
+from instar.operations.locks import keep_from_gc
+from instar.operations.workspace import Workspace
+from instar.store.manifest import descriptors
+
+if TYPE_CHECKING:
+    from instar.lock.resolve import FindBase
+    from instar.store import Store
+
+_MOVED = "the lock has another one: instar lock --update base takes it"
+
+
+def base_finder(workspace: Workspace) -> FindBase:
+    """Return what finds the images of others that a lock is to have: in the store, in an archive, in a registry."""
+
+    def find(part: ImagePart, wanted: OciBase) -> BaseImage:
+        with _placed(part):
+            if wanted.archive is not None:
+                return _of_archive(workspace, part, wanted)
+            if wanted.digest is not None and (found := _of_store(workspace, wanted.digest)):
+                return found
+            if wanted.repository is None:
+                raise _nowhere(wanted.digest)
+            return _of_registry(workspace, wanted)
+
+    return find
+
+
+def with_bases(workspace: Workspace, loaded: Loaded, lock: Lock, above: tuple[Loaded, ...] = ()) -> Lock:
+    """Return the lock of a definition with what it stands on of other definitions, as far as that is baked.
+
+    ``above`` are the definitions that stand on it. Nothing is written. Raises DefinitionError, LockError, BakeError.
+    """
+    locked = {part.stage: _with_base(workspace, part, lock.of(part.stage), above) for part in parts_of(loaded)}
+    return replace(locked.pop(None), build={stage: one for stage, one in locked.items() if stage is not None})
+
+
+def bring_bases(workspace: Workspace, loaded: Loaded, lock: Lock, bake: Callable[[Loaded], object]) -> Lock:
+    """Have in the store what a definition stands on: images of others, pulled or taken from their archive, and those of
+    other definitions, which ``bake`` bakes. Return the lock as :func:`with_bases` does.
+
+    Raises what a pull, an import and a bake raise.
+    """
+    lock = with_bases(workspace, loaded, lock)
+    for part in parts_of(loaded):
+        locked, path = lock.of(part.stage), find_definition(part.made.base)
+        if wanted := find_oci(part.made.base):
+            with _placed(part):
+                _bring(workspace, part, wanted, locked.base)
+        elif path is not None and locked.base is not None and None in locked.base.layers:
+            bake(load_base(part, path, ()))
+    return with_bases(workspace, loaded, lock)
+
+
+def _with_base(workspace: Workspace, part: ImagePart, lock: Lock, above: tuple[Loaded, ...]) -> Lock:
+    path = find_definition(part.made.base)
+    if path is None:
+        return lock
+    base = load_base(part, path, above)
+    base_lock = with_bases(workspace, base, _lock_of_base(part, base), (*above, part.loaded))
+    planned = plan_bake(base, lock=base_lock, store=workspace.store, state=workspace.state)
+    steps = planned.parts[-1].steps
+    found = BaseImage(
+        key=steps[-1].work.key,
+        epoch=base_lock.epoch,
+        env=environment(base.definition.image, base_lock),
+        layers=tuple(step.layer for step in steps),
+    )
+    return replace(lock, base=found)
+
+
+def _lock_of_base(part: ImagePart, base: Loaded) -> Lock:
+    try:
+        return existing_lock(base)
+    except LockError as error:
+        error.message = f"{part.place('base')}: it stands on '{base.file}': {error.message}"
+        error.hint = f"instar lock -f {base.file}"
+        raise
+
+
+@contextlib.contextmanager
+def _placed(part: ImagePart) -> Iterator[None]:
+    """Have whatever goes wrong say where the definition asks for it."""
+    try:
+        yield
+    except ValueError as error:
+        raise FetchError(f"{part.place('base')}: cannot use it as a base: {error}") from error
+    except InstarError as error:
+        place = part.place("base")
+        if not error.message.startswith(place):
+            error.message = f"{place}: {error.message}"
+        raise
+
+
+def _architecture() -> str:
+    from instar.lock.fit import host_architecture
+
+    return host_architecture()
+
+
+def _of_store(workspace: Workspace, digest: Digest) -> BaseImage | None:
+    try:
+        workspace.store.image(digest)
+    except (ImageNotFound, BlobDamaged):
+        return None
+    return _read(workspace.store, workspace.store.manifest(digest))
+
+
+def _read(store: Store, manifest: bytes) -> BaseImage:
+    from instar.lock.base_image import base_image
+
+    config, *_ = descriptors(manifest)
+    return base_image(manifest, store.manifest(config.digest), None, _architecture())
+
+
+def _of_registry(workspace: Workspace, wanted: OciBase) -> BaseImage:
+    from instar.lock.base_image import base_image
+
+    assert wanted.repository is not None  # whoever asks has looked
+    looked = workspace.registries.look(wanted.repository, wanted.digest or wanted.tag or "", _architecture())
+    found = base_image(looked.manifest, looked.config, looked.index, _architecture())
+    text = f"base {wanted.repository} · {len(found.layers)} layers"
+    workspace.report(Progress(stage="lock", text=text, aside=f"sha256:{Digest(found.key).short}"))
+    return found
+
+
+def _of_archive(workspace: Workspace, part: ImagePart, wanted: OciBase) -> BaseImage:
+    """Return the image in an archive. Root's store keeps it; without root it is unpacked for a look alone."""
+    if os.geteuid() == 0:
+        with keep_from_gc(workspace):
+            manifest = _receive(workspace.store, part, wanted)
+            found = _read(workspace.store, manifest)
+            workspace.store.add_manifest(manifest)
+            return found
+    from instar.fetch.cache import Cache
+    from instar.operations.lock import user_cache
+    from instar.store import Store
+
+    with Cache(user_cache()).workspace() as folder:
+        store = Store(folder / "store")
+        return _read(store, _receive(store, part, wanted))
+
+
+def _receive(store: Store, part: ImagePart, wanted: OciBase) -> bytes:
+    archive, folder = wanted.archive or "", part.loaded.folder
+    try:
+        with reached_author_file(folder, archive) as path:
+            return store.receive(path, wanted.digest, called=archive).manifest
+    except OSError as error:
+        raise StoreError(f"cannot import '{archive}': {(error.strerror or str(error)).lower()}") from error
+
+
+def _bring(workspace: Workspace, part: ImagePart, wanted: OciBase, base: BaseImage | None) -> None:
+    """Have the image that the lock names in the store, whole, unpacked once and as the lock says that it is."""
+    from instar.lock.base_image import require_same
+
+    assert base is not None and base.digest is not None  # a lock that is read has one where it is asked for
+    image = _whole(workspace, base.digest)
+    if image is None:
+        if wanted.repository is not None:
+            workspace.registries.pull(workspace.store, Reference(repository=wanted.repository, digest=base.digest))
+        elif wanted.archive is not None:
+            manifest = _receive(workspace.store, part, wanted)
+            if Digest.of(manifest) != base.digest:
+                raise HashMismatch(f"'{wanted.archive}' holds image {Digest.of(manifest)}", hint=_MOVED)
+            workspace.store.add_manifest(manifest)
+        else:
+            raise _nowhere(base.digest)
+        image = workspace.store.image(base.digest)
+    require_same(base, image, lock_path(part.loaded).name)
+    for layer in image.layers:
+        if not workspace.layers.is_made(layer.diff_id):
+            workspace.cancellation.check()
+            workspace.layers.provide(layer)
+
+
+def _whole(workspace: Workspace, digest: Digest) -> Image | None:
+    try:
+        image = workspace.store.image(digest)
+    except (ImageNotFound, BlobDamaged):
+        return None
+    return image if all(map(workspace.store.holds, image.layers)) else None
+
+
+def _nowhere(digest: Digest | None) -> ImageNotFound:
+    hint = "bring it there: instar import FILE, or instar pull HOST/PATH@DIGEST (as root, where root bakes)"
+    return ImageNotFound(f"cannot find image '{digest}': the store has no such image", hint=hint)
