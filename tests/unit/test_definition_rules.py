@@ -350,3 +350,31 @@ def test_a_bare_key_is_an_environment_with_nothing_in_it() -> None:
     assert problems_of(environments("  dev:\n", "workdir: /")) == []
     [problem] = problems_of(environments("  dev:\n"))
     assert problem.startswith("5:3: environments.dev: 'listen' is missing; the service has a port")
+
+
+COMMIT = "9fceb02d0ae598e95dc970b74767f19372d61af8"
+SHA256 = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("url: https://me:hunter2@x.test/f", "image.fetch.url: expected an address"),
+        ("url: git+https://x.test/f", "image.fetch: 'revision' is missing; expected the commit: git ls-remote"),
+        ("url: git@x.test:f", "of a git repository: git+https://…"),
+        ("url: git+ssh://x.test/f", "of a git repository: git+https://…"),
+        ("url: git+https://x.test/f, revision: v1.0", "git ls-remote URL NAME"),
+        ("url: https://x.test/f, revision: " + COMMIT, "whose address begins with 'git+https://'"),
+        (f"url: git+https://x.test/f, revision: {COMMIT}, unpack: true", "unpack: the tree of a revision is unpacked"),
+        (f"url: git+https://x.test/f, revision: {COMMIT}, mode: 644", "mode: the tree of a revision is unpacked"),
+    ],
+)
+def test_what_is_fetched(entry: str, expected: str) -> None:
+    found = problems_of(image(f"fetch: [{{{entry}, sha256: {SHA256}, to: /opt/x}}]"))
+    assert any(expected in problem for problem in found), found
+    assert not any("hunter2" in problem for problem in found)
+
+
+def test_a_revision_of_a_repository_is_fetched() -> None:
+    entry = f"url: git+https://x.test/f, revision: {COMMIT}, sha256: {SHA256}, to: /opt/x"
+    assert problems_of(image(f"fetch: [{{{entry}}}]")) == []

@@ -50,7 +50,7 @@ def bake_fetch(downloads: Sequence[Fetch], places: Sequence[str], room: Room) ->
         for download, place in zip(downloads, places, strict=True):
             path = room.cache.verify(Digest.from_hex(download.sha256))
             try:
-                if download.unpack:
+                if download.is_unpacked:
                     unpack_into(path, download.to, root)
                 else:
                     root.make_directory(download.to.rpartition("/")[0])

@@ -220,7 +220,7 @@ def _fetch(part: ImagePart) -> Step:
 
     downloads = part.made.fetch
     places = [part.place("fetch", number) for number in range(len(downloads))]
-    given = [[one.sha256, one.to, one.unpack, one.mode] for one in downloads]
+    given = [[one.sha256, one.to, one.is_unpacked, one.mode] for one in downloads]
     return Step(kind="fetch", name="fetch", place=part.place("fetch"), input=given, work=work)
 
 

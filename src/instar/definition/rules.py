@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from instar.definition import forms, rollout_rules, stage_rules
+from instar.definition.input_forms import GIT
 from instar.definition.problems import Mark, Problems, listed, nearest
 from instar.definition.section import REQUIRED, Reading, Section, blame, readings
 from instar.definition.shapes import FAILED
@@ -34,7 +35,17 @@ _SYSTEM: Final = ("/", "/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/op
 
 def fetch(reading: Reading, problems: Problems) -> None:
     _refuse_runtime_folder(reading, problems)
-    unpack = reading.get("unpack")
+    unpack, url = reading.get("unpack"), reading.get("url")
+    if isinstance(url, str) and url.startswith(GIT) and reading.get("revision") is None:
+        advice = "the commit: git ls-remote URL NAME prints that of a branch or a tag"
+        problems.add(reading.node.mark, f"{reading.path}: 'revision' is missing; expected {advice}")
+    if isinstance(reading.get("revision"), str):
+        if isinstance(url, str) and not url.startswith(GIT):
+            blame(reading, "revision", problems, "it is of a git repository, whose address begins with 'git+https://'")
+        for name in ("unpack", "mode"):
+            if name in reading.values:
+                blame(reading, name, problems, "the tree of a revision is unpacked as it is; remove it")
+        return
     if reading.get("to") == "/" and unpack is False:
         blame(reading, "to", problems, "expected the path of a file, found '/'")
     if unpack is True and reading.get("mode") is not None:

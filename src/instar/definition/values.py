@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-from instar.definition import archive_forms, base_forms, forms, machine_forms, sites
+from instar.definition import archive_forms, base_forms, forms, input_forms, machine_forms, sites
 from instar.definition.shapes import Choice, Decimal, Flag, Installed, ListOf, MapOf, Shape, Text, Whole
 from instar.entry_points import provider_names
 from instar.model import reference
@@ -96,8 +96,10 @@ VALUES: Final[dict[str, Shape]] = {
     "suite": Text("the name of a suite, such as 'bookworm-backports'", forms.suite, pattern=forms.SUITE),
     "npm package": Text("the name of a package of npm, such as 'bcrypt' or '@scope/name'", forms.npm_package,
         pattern=forms.NPM_PACKAGE),
+    "commit": Text("the 40 hexadecimal digits of a commit", input_forms.commit, pattern=input_forms.COMMIT),
     "sha256": Text("64 hexadecimal digits", forms.sha256, pattern=forms.SHA256),
-    "address of a file": Text("an address such as 'https://example.org/tool.tar.gz'", forms.url, pattern=forms.URL),
+    "address of a file": Text("an address such as 'https://example.org/tool.tar.gz'", input_forms.address,
+        pattern=input_forms.ADDRESS),
     # what is asked, and of whom
     "address of a page": Text("an address such as 'https://example.org/status'", forms.url, pattern=forms.URL),
     "database": Text("the address of a PostgreSQL database, such as 'postgresql://instar@db.example/instar'",

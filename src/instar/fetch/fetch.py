@@ -126,9 +126,11 @@ def _file_batches(files: Sequence[Fetch], cache: Cache) -> Iterable[Batch]:
     if not files:
         return
     from instar.fetch.files import fetch_file
+    from instar.fetch.git import fetch_revision
 
     for file in {file.sha256: file for file in files}.values():
-        yield Batch((Digest.from_hex(file.sha256),), partial(fetch_file, file, cache))
+        fetch = fetch_file if file.revision is None else fetch_revision
+        yield Batch((Digest.from_hex(file.sha256),), partial(fetch, file, cache))
 
 
 def _by_size(packages: Sequence[Package]) -> Iterable[list[Package]]:

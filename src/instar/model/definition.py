@@ -44,14 +44,23 @@ class User:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fetch:
-    """A file from a URL, checked against ``sha256`` (hex), put or unpacked at ``to``."""
+    """A file from a URL, put or unpacked at ``to``, or a git repository's tree at ``revision``, which is unpacked.
 
-    url: str = field(metadata=key("Where the file is fetched from, once; later it comes from the cache.",
-        "address of a file"))
-    sha256: str = field(metadata=key("SHA-256 of the file. Bytes with another one are refused.", "sha256"))
+    It is checked against ``sha256`` (hex)."""
+
+    url: str = field(metadata=key("Where the file is fetched from, once; later it comes from the cache. A git "
+        "repository is `git+https://…`.", "address of a file"))
+    sha256: str = field(metadata=key("SHA-256 of the file, or of a revision's tree: of one that is not known yet, 64 "
+        "zeros; `instar bake` says it. Bytes with another one are refused.", "sha256"))
     to: str = field(metadata=key("Where the file is put, or the folder that it is unpacked into.", "path inside"))
     unpack: bool = field(default=False, metadata=key("Whether it is an archive to unpack."))
     mode: int | None = field(default=None, metadata=key("Permissions of the file.", "mode", default_about="`0644`"))
+    revision: str | None = field(default=None, metadata=key("The commit of a git repository, whose tree is unpacked.",
+        "commit", added=True))
+
+    @property
+    def is_unpacked(self) -> bool:
+        return self.unpack or self.revision is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
