@@ -10,25 +10,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instar.bake import sources
-from instar.bake.excluded import Ignored, excluded, ignored, surprises
+from instar.bake.excluded import Ignored, excluded, surprises
+from instar.bake.ignore_file import read_ignore_file, unread
+from instar.bake.kept import identity_of_kept
 from instar.bake.sources import Copy
 from instar.bake.takes import Take
 from instar.errors import BakeError, StepFailed
 from instar.model.definition import NEW_UID, Files, ImageSpec, User
 
 if TYPE_CHECKING:
+    from instar.bake.excluded import DockerPatterns
     from instar.definition import Loaded
     from instar.definition.parts import ImagePart
     from instar.model.patterns import Patterns
 
 _NAMED_SURPRISES = 3
-_PATTERNS_BYTES = 64 << 10
+_NOT_IN_MEMORY = 1 << 62  # of what a tmpfs may not hold: extended attributes
 _NOT_BESIDE_NPM = ("node_modules", ".npmrc")  # the author's own, and what may have passwords in it
 
 
 def plan_copies(part: ImagePart, bake_format: int) -> tuple[Copy | Take, ...]:
     """Return what each entry of ``files`` copies, in their order. Raises StepFailed, BakeError."""
-    never, ignore = _never_copied(part.loaded), _ignored(part)
+    never, ignore = _never_copied(part.loaded), _ignored(part) if part.made.files else None
     return tuple(
         _take(part, number, spec, bake_format)
         if spec.stage is not None
@@ -44,7 +47,7 @@ def identity(copies: Iterable[Copy | Take]) -> list[dict[str, Any]]:
             "to": copy.to,
             "owner": list(copy.owner) if copy.owner else "user",
             "mode": copy.mode,
-            **({"taken": _known(copy)} if isinstance(copy, Take) else {"found": sources.identity(copy.found)}),
+            **({"taken": _known(copy)} if isinstance(copy, Take) else _found(copy)),
         }
         for copy in copies
     ]
@@ -52,6 +55,11 @@ def identity(copies: Iterable[Copy | Take]) -> list[dict[str, Any]]:
 
 def _known(take: Take) -> str | None:
     return take.content.digest if take.content else None
+
+
+def _found(copy: Copy) -> dict[str, Any]:
+    kept = {"keep": sorted(copy.keep), "kept": identity_of_kept(copy.found)} if copy.keep else {}
+    return {"found": sources.identity(copy.found), **kept}
 
 
 def size_in_memory_bytes(copies: Iterable[Copy | Take]) -> int:
@@ -62,6 +70,8 @@ def size_in_memory_bytes(copies: Iterable[Copy | Take]) -> int:
 def _size_in_memory_bytes(copy: Copy | Take) -> int:
     if isinstance(copy, Take):
         return copy.content.size_bytes if copy.content else 0
+    if any(found.kept.attributes for found in copy.found):
+        return _NOT_IN_MEMORY
     return sum(sources.in_memory_bytes(found.size_bytes) for found in copy.found)
 
 
@@ -90,34 +100,38 @@ def numbers_of_format_1(user: User) -> tuple[int, int]:
     return uid, uid
 
 
-def _ignored(part: ImagePart) -> Patterns | None:
-    """Return what ``.instarignore`` beside the definition leaves out, None where there is nothing of it."""
-    from instar.definition.author_files import has_author_file, read_author_file
-    from instar.model.patterns import NoPattern
+def surprises_of_docker(part: ImagePart, copies: Sequence[Copy | Take]) -> Iterator[str]:
+    """Say what is copied although its author, who wrote a ``.dockerignore``, believes that it is not."""
+    for told in unread(part.loaded.folder, part.made.ignore, part.made.files, copies):
+        yield f"{part.place('files')}: {told}"
 
-    folder = part.loaded.folder
-    if not has_author_file(folder, sources.IGNORE_FILE):
-        return None
+
+def _ignored(part: ImagePart) -> Patterns | DockerPatterns | None:
+    """Return what the ignore file beside the definition leaves out, None where there is nothing of it."""
     try:
-        return ignored(read_author_file(folder, sources.IGNORE_FILE, _PATTERNS_BYTES).decode(errors="surrogateescape"))
-    except (OSError, NoPattern) as error:
-        cause = error.strerror if isinstance(error, OSError) else str(error)
-        raise _failed(part, f"'{sources.IGNORE_FILE}': {cause}", part.place("files")) from error
+        return read_ignore_file(part.loaded.folder, part.made.ignore)
+    except sources.UnusableFile as error:
+        raise _failed(part, str(error), part.place("files")) from error
 
 
 def _copy(
-    part: ImagePart, number: int, spec: Files, never: frozenset[Path], ignore: Patterns | None, bake_format: int
+    part: ImagePart,
+    number: int,
+    spec: Files,
+    never: frozenset[Path],
+    ignore: Patterns | DockerPatterns | None,
+    bake_format: int,
 ) -> Copy:
     place = part.place("files", number)
     exclude = excluded(spec.exclude, bake_format)
     if ignore is not None:
         exclude = Ignored(ignore, spec.source.rstrip("/"), exclude)
     try:
-        origin, found = sources.find(part.loaded.folder, spec.source, exclude=exclude, never=never)
+        origin, found = sources.find(part.loaded.folder, spec.source, exclude=exclude, never=never, keep=spec.keep)
     except sources.UnusableFile as error:
         raise _failed(part, str(error), place) from error
     owner = _owner(spec.owner, part, bake_format)
-    return Copy(origin=origin, to=spec.to, owner=owner, mode=spec.mode, found=found, place=place)
+    return Copy(origin=origin, to=spec.to, owner=owner, mode=spec.mode, found=found, place=place, keep=spec.keep)
 
 
 def _take(part: ImagePart, number: int, spec: Files, bake_format: int) -> Take:

@@ -152,7 +152,8 @@ def _parts(step: Step) -> Iterator[tuple[str, str]]:
         yield from ((f"{name} {version}", _digest(sha256)) for name, version, _, sha256 in given["artifacts"])
     elif step.kind == "files":
         for entry, copy in zip(given, step.copies, strict=True):
-            yield f"how {entry['to']} is copied", _digest(entry["owner"], entry["mode"])
+            kept = (entry[name] for name in ("keep", "kept") if name in entry)
+            yield f"how {entry['to']} is copied", _digest(entry["owner"], entry["mode"], *kept)
             if isinstance(copy, Take):
                 yield f"{copy.path} of {STAGES}{copy.stage}", _digest(entry["taken"])
                 continue

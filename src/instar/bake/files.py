@@ -6,11 +6,13 @@ What is copied of the author's is found by ``sources.py``.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from instar.bake import sources
+from instar.bake.kept import put_kept
 from instar.bake.root import Root, open_without_links
 from instar.bake.scratch import Room
 from instar.bake.sources import Copy, Source
@@ -19,6 +21,7 @@ from instar.bake.takes import Take
 
 _CHUNK_BYTES = 1 << 20
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # not to wait for the writer of a pipe
+_LONGEST_PATH_BYTES = 4095
 _FILE, _PROGRAM = 0o644, 0o755
 
 
@@ -34,8 +37,14 @@ def bake_files(copies: Sequence[Copy | Take], room: Room) -> None:
                 else:
                     copy_into(root, dataclasses.replace(copy, owner=owner))
             except (sources.UnusableFile, OSError) as error:
-                cause = f"{error.strerror}: {_where(error, copy)}" if isinstance(error, OSError) else str(error)
+                cause = _cause(error, copy) if isinstance(error, OSError) else str(error)
                 raise room.failed(cause, place=copy.place) from error
+
+
+def _cause(error: OSError, copy: Copy | Take) -> str:
+    if error.errno == errno.ENAMETOOLONG:
+        return f"a path below '{copy.to}' is longer than the {_LONGEST_PATH_BYTES:,} bytes that Linux takes"
+    return f"{error.strerror}: {_where(error, copy)}"
 
 
 def _where(error: OSError, copy: Copy | Take) -> str:
@@ -58,8 +67,11 @@ def copy_into(root: Root, copy: Copy) -> None:
         path = f"{copy.to.rstrip('/')}/{source.path}"
         if source.kind == "directory":
             root.make_directory(path, copy.owner)
+            put_kept(root, path, source.kept)
         elif source.kind == "link":
             root.put_link(path, source.content, owner=copy.owner)
+        elif source.kept.same_as:
+            root.put_same(path, f"{copy.to.rstrip('/')}/{source.kept.same_as}")
         else:
             _put(copy, source, copy.origin / source.path, path, root)
 
@@ -70,6 +82,7 @@ def _put(copy: Copy, source: Source, origin: Path, path: str, root: Root) -> Non
     written = root.put(path, _chunks(origin, source.size_bytes), owner=copy.owner, mode=mode)
     if written.sha256.hex() != source.content:
         raise _changed(origin)
+    put_kept(root, path, source.kept)
 
 
 def _changed(origin: Path) -> sources.UnusableFile:

@@ -77,7 +77,8 @@ def normalise(upper: Path, *, epoch: int, strip: Strip, asked: Collection[str] =
 def _walk(path: bytes, inside: bytes, depth: int = 0) -> Iterator[tuple[bytes, bytes, os.stat_result]]:
     """Yield (path, path inside, status), what is in a directory before the directory, which is looked at after that."""
     if depth > _DEEPEST:
-        raise BakeError(f"cannot store a folder that is nested more than {_DEEPEST} deep")
+        shown = inside.decode("utf-8", "backslashreplace")
+        raise BakeError(f"cannot store '/{shown[:80]}…': a folder of it is nested more than {_DEEPEST} deep")
     with os.scandir(path) as entries:
         found = list(entries)
     for entry in found:

@@ -16,10 +16,10 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from instar import syscalls
+from instar import holes, syscalls
 from instar.frozen import dataclass
 
 _SPAN_S = 10 * 365 * 86_400
@@ -110,6 +110,17 @@ class Root:
         finally:
             os.close(descriptor)
         return written
+
+    def add_to(self, path: str, *, bits: int, attributes: Mapping[str, bytes]) -> None:
+        """Give a file or folder extended attributes, and bits besides its permissions. Raises OSError."""
+        descriptor = self._open(path, _READ | os.O_NOFOLLOW)
+        try:
+            status = os.fstat(descriptor)
+            for name, value in attributes.items():
+                os.setxattr(descriptor, name, value)
+            os.fchmod(descriptor, stat.S_IMODE(status.st_mode) | bits)
+        finally:
+            os.close(descriptor)
 
     def put_link(self, path: str, target: str, *, owner: Owner) -> None:
         """Make a symbolic link, in the place of a file or link that is there. Its directory exists. Raises OSError."""
@@ -238,11 +249,12 @@ def _openat2(root: int, path: bytes, flags: int, resolve: int) -> int:
 
 
 def _write(descriptor: int, content: Iterable[bytes]) -> Written:
-    seen, size_bytes = hashlib.sha256(), 0
-    for chunk in content:
-        seen.update(chunk)
-        size_bytes += len(chunk)
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+    seen = hashlib.sha256()
+
+    def hashed() -> Iterator[bytes]:
+        for chunk in content:
+            seen.update(chunk)
+            yield chunk
+
+    size_bytes = holes.write(descriptor, hashed())
     return Written(seen.digest(), size_bytes)

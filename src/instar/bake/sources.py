@@ -2,7 +2,7 @@
 
 Left out: ``.git``, ``__pycache__``, ``.env``, what ``exclude`` and ``.instarignore`` name (excluded.py), and always the
 definition, its lock and every declared secret. Which modes, owners and times the files have here doesn't count, but for
-the owner's execute bit.
+the owner's execute bit, and what ``keep`` names.
 
 Whoever owns the folder may change it while root reads. Links are followed once, on the way to what an entry names; from
 then on no directory is entered and no file opened through one.
@@ -14,17 +14,19 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from instar.bake.excluded import Excluded
+from instar.bake.kept import NOTHING_KEPT, Kept, Unkeepable, kept_of, kept_of_open, same_files
 from instar.frozen import dataclass
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ABOVE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # not to wait for the writer of a pipe
 IGNORE_FILE = ".instarignore"
+DOCKER_IGNORE_FILE = ".dockerignore"
 _ALWAYS_OUT = frozenset({".git", "__pycache__", ".env", IGNORE_FILE})
 _WHOLE_BYTES = 1 << 20
 _PAGE_BYTES = 4096
@@ -48,6 +50,7 @@ class Source:
     content: str = ""
     executable: bool = False
     size_bytes: int = 0
+    kept: Kept = NOTHING_KEPT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,10 +66,11 @@ class Copy:
     mode: int | None
     found: tuple[Source, ...]
     place: str
+    keep: tuple[str, ...] = ()
 
 
 def find(
-    folder: Path, source: str, *, exclude: Excluded | None, never: frozenset[Path]
+    folder: Path, source: str, *, exclude: Excluded | None, never: frozenset[Path], keep: Sequence[str] = ()
 ) -> tuple[Path, tuple[Source, ...]]:
     """Return where ``source`` below ``folder`` really is and what it holds, each directory before what is in it.
 
@@ -78,11 +82,12 @@ def find(
         raise UnusableFile(f"'{source}' leads out of the definition's folder, to '{real}'")
     if real.is_dir():
         out = _Out(exclude, never, real)
-        return real, tuple(sorted(_walk(real, source, out), key=_order))
+        found = sorted(_with_folders(_walk(real, source, out, keep)), key=_order)
+        return real, same_files(found) if "hardlinks" in keep else tuple(found)
     if real in never:
         raise UnusableFile(f"'{source}' is a secret, the definition or its lock, which no image gets")
     with _readable(source), _entered(None, str(real.parent)) as parent:
-        return real, (_file(parent, real.name, source, ""),)
+        return real, (_file(parent, real.name, source, "", keep),)
 
 
 def identity(found: Sequence[Source]) -> str:
@@ -109,15 +114,17 @@ class _Out:
         self._top = top
         self._never_names = {path.name for path in never}
 
-    def __call__(self, entry: os.DirEntry[str], path: str) -> bool:
-        if entry.name in _ALWAYS_OUT:
-            return True
-        if self._exclude and self._exclude.leave_out(path, is_folder=entry.is_dir(follow_symlinks=False)):
-            return True
-        return entry.name in self._never_names and self._top / path in self._never
+    def always(self, entry: os.DirEntry[str], path: str) -> bool:
+        return entry.name in _ALWAYS_OUT or (entry.name in self._never_names and self._top / path in self._never)
+
+    def by_pattern(self, path: str, *, is_folder: bool) -> bool:
+        return self._exclude is not None and self._exclude.leave_out(path, is_folder=is_folder)
+
+    def may_bring_back(self, path: str) -> bool:
+        return self._exclude is not None and self._exclude.may_bring_back(path)
 
 
-def _walk(top: Path, shown: str, out: _Out) -> Iterator[Source]:
+def _walk(top: Path, shown: str, out: _Out, keep: Sequence[str]) -> Iterator[Source]:
     room = LARGEST_BYTES
     with _readable(shown), _entered(None, str(top)) as opened:
         waiting = [""]
@@ -126,17 +133,34 @@ def _walk(top: Path, shown: str, out: _Out) -> Iterator[Source]:
             with _readable(f"{shown}/{above}".rstrip("/")), _entered(opened, above) as folder:
                 for entry in _entries(folder):
                     path = f"{above}/{entry.name}" if above else entry.name
-                    if out(entry, path):
+                    if out.always(entry, path):
                         continue
-                    if entry.is_dir(follow_symlinks=False):
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    if out.by_pattern(path, is_folder=is_folder):
+                        if is_folder and out.may_bring_back(path):
+                            waiting.append(path)
+                    elif is_folder:
                         waiting.append(path)
-                        yield Source(path=path, kind="directory")
+                        yield Source(path=path, kind="directory", kept=kept_of(folder, entry.name, keep))
                     elif entry.is_symlink():
-                        yield _link(folder, f"{shown}/{path}", path)
+                        yield _link(folder, f"{shown}/{path}", path, keep)
                     else:
-                        file = _file(folder, entry.name, f"{shown}/{path}", path, room)
+                        file = _file(folder, entry.name, f"{shown}/{path}", path, keep, room)
                         room -= file.size_bytes
                         yield file
+
+
+def _with_folders(found: Iterable[Source]) -> Iterator[Source]:
+    """Yield what was found, and the folders above it that were left out themselves."""
+    every, folders = list(found), set[str]()
+    there = {one.path for one in every if one.kind == "directory"}
+    for one in every:
+        above = one.path.rpartition("/")[0]
+        while above and above not in there and above not in folders:
+            folders.add(above)
+            above = above.rpartition("/")[0]
+    yield from every
+    yield from (Source(path=path, kind="directory") for path in folders)
 
 
 @contextlib.contextmanager
@@ -172,12 +196,15 @@ def _readable(shown: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UnusableFile(f"'{shown}' cannot be read: {_cause(error)}") from error
+    except Unkeepable as error:
+        raise UnusableFile(f"'{shown}' cannot be copied as it is: {error}") from error
 
 
-def _link(folder: int, shown: str, path: str) -> Source:
+def _link(folder: int, shown: str, path: str, keep: Sequence[str]) -> Source:
     target = os.readlink(path.rpartition("/")[2], dir_fd=folder)
-    if leads_out(path, target):
-        raise UnusableFile(f"'{shown}' is a link that leads out of what is copied, to '{target}'")
+    if "links" not in keep and leads_out(path, target):
+        hint = "'keep: [links]' copies it as it is"
+        raise UnusableFile(f"'{shown}' is a link that leads out of what is copied, to '{target}'; {hint}")
     return Source(path=path, kind="link", content=target)
 
 
@@ -187,7 +214,7 @@ def leads_out(path: str, target: str) -> bool:
     return os.path.isabs(target) or not f"{landed}/".startswith("/top/")  # noqa: PTH117
 
 
-def _file(folder: int, name: str, shown: str, path: str, room: int = LARGEST_BYTES) -> Source:
+def _file(folder: int, name: str, shown: str, path: str, keep: Sequence[str], room: int = LARGEST_BYTES) -> Source:
     """Read a file, if there is ``room`` for it. It may grow meanwhile: no more is read than it had."""
     status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if not stat.S_ISREG(status.st_mode):
@@ -199,10 +226,11 @@ def _file(folder: int, name: str, shown: str, path: str, room: int = LARGEST_BYT
         descriptor = os.open(name, _READ, dir_fd=folder)
         try:
             digest = sha256_of(descriptor, status.st_size)
+            kept = kept_of_open(descriptor, keep) if keep else NOTHING_KEPT
         finally:
             os.close(descriptor)
     executable = bool(status.st_mode & stat.S_IXUSR)
-    return Source(path=path, kind="file", content=digest, executable=executable, size_bytes=status.st_size)
+    return Source(path=path, kind="file", content=digest, executable=executable, size_bytes=status.st_size, kept=kept)
 
 
 def sha256_of(descriptor: int, size: int) -> str:

@@ -265,7 +265,10 @@ def _user(part: ImagePart, user: User, bake_format: int) -> Step:
 
 def _files(part: ImagePart, bake_format: int) -> Step:
     found = copies.plan_copies(part, bake_format)
-    notes = tuple(copies.surprises_of_format_1(found, part.made.files)) if bake_format == 1 else ()
+    notes = (
+        *(copies.surprises_of_format_1(found, part.made.files) if bake_format == 1 else ()),
+        *copies.surprises_of_docker(part, found),
+    )
     return Step(kind="files", name="files", place=part.place("files"), notes=notes, **_copying(found))
 
 

@@ -18,8 +18,10 @@ def stage(reading: Reading, problems: Problems) -> None:
 
 
 def files(reading: Reading, problems: Problems) -> None:
-    """A path is in a stage, which 'from' names."""
+    """A path is in a stage, which 'from' names; what is of a stage is taken as it is."""
     source = reading.get("from")
+    if reading.get("path") not in (None, FAILED) and "keep" in reading.values:
+        blame(reading, "keep", problems, "it is for your own files; remove it")
     if reading.get("path") in (None, FAILED) or source is FAILED or source.startswith(STAGES):
         return
     advice = f"of your own files it is a part of 'from'; a stage is named as 'from: {STAGES}NAME'"

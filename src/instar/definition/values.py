@@ -77,6 +77,8 @@ VALUES: Final[dict[str, Shape]] = {
         kinds=("string", "integer")),
     "owner": Text("'root', the name of the image's user, or numbers such as '33:33'", forms.owner),
     "pattern": Text("a pattern such as '*.pyc'", forms.exclude),
+    "ignore file": Choice((".instarignore", ".dockerignore")),
+    "property of files": Choice(("setuid", "capabilities", "attributes", "hardlinks", "links")),
     "user": Text("the name of a user, such as 'app'", _user_named, pattern=forms.USER),
     "user's name": Text("a user name other than root", forms.user_name, pattern=forms.USER),
     "base": Text("'debian:' and a suite, such as 'debian:bookworm', or 'scratch'", base_forms.base,

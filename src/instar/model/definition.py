@@ -95,6 +95,12 @@ class Files:
     exclude: tuple[str, ...] = field(default=(), metadata=key(
         "Patterns as in `.gitignore`, of what is left out; of your own files besides `.git`, `__pycache__`, `.env` and "
         "every declared secret.", "pattern", expected="a list of patterns, such as ['*.pyc']"))
+    keep: tuple[str, ...] = field(default=(), metadata=key(
+        "What of your own files is copied only when it is named here: `setuid` (the bits set-user-ID, set-group-ID and "
+        "sticky, of files and folders), `capabilities` (of files), `attributes` (extended ones, `user.*`), `hardlinks` "
+        "(names of one file stay that, and don't become files of their own), `links` (those that lead out of what is "
+        "copied: they are copied as they are, and mean what they say in the image).", "property of files", unique=True,
+        expected="a list such as [hardlinks, attributes]", added=True))
 
     @property
     def stage(self) -> str | None:
@@ -163,6 +169,9 @@ class BuildStage:
     fetch: tuple[Fetch, ...] = field(default=(), metadata=key("Files from the network, each known by its hash.",
         expected="a list of sections such as {url, sha256, to}"))
     files: tuple[Files, ...] = field(default=(), metadata=key("Files of your own, copied in this order."))
+    ignore: str = field(default=".instarignore", metadata=key(
+        "The file beside the definition that says what `files` never copies: `.instarignore`, with the patterns of "
+        "`.gitignore`, or `.dockerignore`, read as `docker build` reads it.", "ignore file", added=True))
     run: tuple[str, ...] = field(default=(), metadata=key(
         "Lines that `/bin/sh` runs as root while the image is baked, without a network; each makes a layer.", "line",
         expected="a list of lines for the shell"))

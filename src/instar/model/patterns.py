@@ -71,6 +71,10 @@ class Patterns:
                 return not pattern.negated
         return False
 
+    def may_bring_back(self, path: str) -> bool:
+        """Tell whether something below a folder that is left out could be copied: never, as in git."""
+        return False
+
 
 def read(text: str) -> Pattern:
     """Return the pattern that ``text`` is. Raises NoPattern, with the reason, for one that could match nothing."""

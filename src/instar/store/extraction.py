@@ -19,6 +19,7 @@ import stat
 from collections.abc import Iterable
 from typing import Final
 
+from instar import holes
 from instar.store import overlay
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry
 from instar.store.members import Malformed
@@ -82,10 +83,7 @@ class Extraction:
         _make_room(parent, name)
         descriptor = os.open(name, _CREATE, 0o600, dir_fd=parent)
         try:
-            for piece in content:
-                rest = piece
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
+            holes.write(descriptor, content)
             dress(descriptor, entry)
         finally:
             os.close(descriptor)
