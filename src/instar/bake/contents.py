@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from instar.bake import zipped
 from instar.bake.deb import Deb
 from instar.bake.distribution import Distribution, read_distribution, same_version
 from instar.errors import BakeError
@@ -18,6 +17,7 @@ from instar.fetch.target import WheelTarget, best_wheel
 from instar.model.control import fields, needs
 from instar.model.lock import ASKED, PYTHON, Lock, Package, Wheel, Why, parent
 from instar.model.reasons import explain, package_roots
+from instar.store import zipped
 from instar.store.members import Malformed
 
 _HINT = "take the lock from version control, or make it anew: instar lock --update"

@@ -10,9 +10,9 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator, Sequence
 
-from instar.bake import zipped
 from instar.fetch.requirements import normal_name
 from instar.frozen import dataclass
+from instar.store import zipped
 from instar.store.members import Malformed
 
 Tag = tuple[frozenset[str], frozenset[str], frozenset[str]]

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.bake import zipped
 from instar.bake.deb import decompressed
 from instar.bake.root import ROOT, Root
 from instar.bake.scratch import Room
 from instar.frozen import dataclass
 from instar.model.definition import Fetch
 from instar.model.digest import Digest
+from instar.store import zipped
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK
 from instar.store.members import Malformed, Members, Stream, begins_tar
 

@@ -73,7 +73,7 @@ class Planned:
     @property
     def fetches(self) -> bool:
         """Whether a step has to run that takes files from the cache."""
-        return any(not step.cached and step.work.kind in _FETCHING for step in self.steps)
+        return any(not step.cached and (step.work.fetches or step.work.kind in _FETCHING) for step in self.steps)
 
 
 def plan(

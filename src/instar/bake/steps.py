@@ -26,6 +26,7 @@ from instar.model.image import Layer
 from instar.model.lock import BAKE_FORMATS, BaseImage, Lock, Package
 
 if TYPE_CHECKING:
+    from instar.bake.ecosystems import Offered
     from instar.bake.scratch import Room
     from instar.definition.parts import ImagePart
     from instar.ecosystems.found import Found
@@ -43,7 +44,8 @@ class Step:
     ``size_bytes`` what it will take of memory, if that is known; ``notes`` are what the author has to hear whether it
     is run or not; ``copies`` are the files that it copies; ``user`` the numbers of the image's user and its group, of
     the step that makes it, where they are known without running it; ``given`` a layer of the image that it stands on;
-    ``stage`` whose it is, None: the image's. ``key`` is empty as long as it is not known.
+    ``stage`` whose it is, None: the image's; ``fetches``: it needs files from the cache, whatever its kind. ``key`` is
+    empty as long as it is not known.
     """
 
     kind: str
@@ -58,6 +60,7 @@ class Step:
     strip: tuple[str, ...] = ()
     stage: str | None = None
     given: Layer | None = None
+    fetches: bool = False
     key: str = ""
 
     @property
@@ -150,8 +153,9 @@ def _steps(part: ImagePart, lock: Lock) -> Iterator[Step]:
         yield _user(part, made.user, lock.bake_format)
     if made.files:
         yield _files(part, lock.bake_format)
+    offered = _offered(part, lock) if made.run and (made.go) else None
     for number, line in enumerate(made.run):
-        yield _run(part, lock, number, line)
+        yield _run(part, lock, number, line, offered)
 
 
 def _base(part: ImagePart, lock: Lock) -> Step:
@@ -272,17 +276,29 @@ def _files(part: ImagePart, bake_format: int) -> Step:
     return Step(kind="files", name="files", place=part.place("files"), notes=notes, **_copying(found))
 
 
-def _run(part: ImagePart, lock: Lock, number: int, line: str) -> Step:
+def _offered(part: ImagePart, lock: Lock) -> Offered:
+    """Return what the lines of ``run`` have of ecosystems whose tools they call."""
+    from instar.bake.ecosystems import Offered
+    from instar.ecosystems.found import artifacts_of, find
+    from instar.ecosystems.known import OFFERING
+
+    return Offered.of([(one.ecosystem, artifacts_of(one, lock)) for one in find(OFFERING, part, lock.architecture)])
+
+
+def _run(part: ImagePart, lock: Lock, number: int, line: str, offered: Offered | None) -> Step:
     def work(room: Room) -> None:
         from instar.bake.run import bake_line
 
-        bake_line(line, env, part.made.run_timeout_ms, room)
+        bake_line(line, env, part.made.run_timeout_ms, room, offered)
 
     env = dict(environment(part.made, lock))
     shown = " ".join(line.split())
     shown = shown if len(shown) <= _LINE_CHARACTERS else shown[: _LINE_CHARACTERS - 1] + "…"
+    given = {"line": line, "env": env, **({"offered": offered.identity} if offered else {})}
     place = part.place("run", number)
-    return Step(kind="run", name=f"run {number + 1}: {shown}", place=place, input={"line": line, "env": env}, work=work)
+    return Step(
+        kind="run", name=f"run {number + 1}: {shown}", place=place, input=given, work=work, fetches=bool(offered)
+    )
 
 
 def _of(lock: Lock, step: str) -> tuple[Package, ...]:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.bake import zipped
 from instar.bake.distribution import info_folder
 from instar.bake.root import Written
 from instar.errors import BakeError
 from instar.frozen import dataclass
+from instar.store import zipped
 from instar.store.members import Malformed
 
 if TYPE_CHECKING:

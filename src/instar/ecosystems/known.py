@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from instar.ecosystems.go import GO
 from instar.ecosystems.npm import NPM
-from instar.ecosystems.protocol import Ecosystem, Installing
+from instar.ecosystems.protocol import Ecosystem, Installing, Offering
 
 INSTALLING: Final[tuple[Installing, ...]] = (NPM,)
-ECOSYSTEMS: Final[tuple[Ecosystem, ...]] = (*INSTALLING,)
+OFFERING: Final[tuple[Offering, ...]] = (GO,)
+ECOSYSTEMS: Final[tuple[Ecosystem, ...]] = (*INSTALLING, *OFFERING)

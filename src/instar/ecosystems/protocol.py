@@ -112,3 +112,17 @@ class Installing(Ecosystem, Protocol):
         room: Workroom,
     ) -> None:
         """Install ``artifacts``, which are in ``cache``. ``path``: the image's PATH. Raises StepFailed, FetchError."""
+
+
+class Offering(Ecosystem, Protocol):
+    """One whose files the lines of ``run`` can read, in a folder of the sandbox; no step leaves anything of them."""
+
+    @property
+    def shown_at(self) -> str:
+        """Where that folder is."""
+
+    def environment(self) -> Mapping[str, str]:
+        """Return what has the ecosystem's own tool look there, and nowhere else. A part of the lines' keys."""
+
+    def lay_out(self, artifacts: Sequence[Artifact], cache: Cache, folder: Path) -> None:
+        """Make the folder of ``artifacts``, which are in ``cache``. Raises BakeError, FetchError."""

@@ -166,6 +166,10 @@ class BuildStage:
     npm: tuple[NpmPackages, ...] = field(default=(), metadata=key(
         "Folders with a `package-lock.json`: what it names is installed by the image's own npm, without a network.",
         or_one=True, expected="a section such as {from: app, to: /srv/app}, or a list of them", added=True))
+    go: tuple[str, ...] = field(default=(), metadata=key(
+        "Folders with a `go.mod` and a `go.sum`: the modules that they name are there for go in the lines of `run`.",
+        "author's path", or_one=True, expected="a path in the definition's folder, such as '.', or a list of them",
+        added=True))
     fetch: tuple[Fetch, ...] = field(default=(), metadata=key("Files from the network, each known by its hash.",
         expected="a list of sections such as {url, sha256, to}"))
     files: tuple[Files, ...] = field(default=(), metadata=key("Files of your own, copied in this order."))

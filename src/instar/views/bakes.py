@@ -10,7 +10,7 @@ from instar.adopt import CarriedOver
 from instar.bake import Baked
 from instar.bake.checking import BakeCheck
 from instar.definition.problems import listed
-from instar.model.lock import Locked
+from instar.model.lock import Artifact, Locked
 from instar.views.page import Page
 
 
@@ -69,8 +69,8 @@ def carried_over_page(carried: CarriedOver) -> Page:
 
 def locked_json(locked: Locked) -> dict[str, Any]:
     counts = {"packages": len(locked.lock.packages), "wheels": len(locked.lock.wheels)}
-    if locked.lock.artifacts:
-        counts |= {"artifacts": len(locked.lock.artifacts)}
+    if artifacts := _artifacts(locked):
+        counts |= {"artifacts": len(artifacts)}
     stages = {"stages": sorted(locked.lock.build)} if locked.lock.build else {}
     return {"lock": str(locked.path), **counts, **stages, "changed": locked.changed, "changes": list(locked.changes)}
 
@@ -87,8 +87,13 @@ def lock_check_json(path: Path, differences: tuple[str, ...]) -> dict[str, Any]:
     return {"lock": str(path), "clean": not differences, "differences": [line.strip() for line in differences]}
 
 
+def _artifacts(locked: Locked) -> frozenset[Artifact]:
+    """Return those of the image and of its stages."""
+    return frozenset(one for lock in (locked.lock, *locked.lock.build.values()) for one in lock.artifacts)
+
+
 def _others(locked: Locked) -> str:
-    counts = Counter(one.ecosystem for one in locked.lock.artifacts)
+    counts = Counter(one.ecosystem for one in _artifacts(locked))
     return "".join(f", {count} of {name}" for name, count in sorted(counts.items()))
 
 
