@@ -128,13 +128,26 @@ def _check_lock(loaded: Loaded, update: frozenset[str] | Literal["all"] | None, 
 @click.option(
     "--explain", is_flag=True, help="Say of each step that runs which of its inputs changed since the last bake."
 )
+@click.option(
+    "--all-on", "base", type=click.Path(path_type=Path), metavar="BASE",
+    help="Bake the definition BASE, and all below this folder that stand on it (base: {image: …}).",
+)  # fmt: skip
 @click.pass_context
-def bake(ctx: click.Context, file: Path, as_json: bool, check: bool, explain: bool) -> None:
-    """Bake the definition into an image. Steps whose input is known are not run again."""
+def bake(ctx: click.Context, file: Path, as_json: bool, check: bool, explain: bool, base: Path | None) -> None:
+    """Bake the definition into an image. Steps whose input is known are not run again.
+
+    With --all-on every YAML file below the current folder is looked at, but for folders whose names begin with a dot,
+    and node_modules. It ends at the first that cannot be baked.
+    """
     from instar.operations.bake import bake as run
     from instar.views.bakes import baked_json
 
     workspace = open_workspace()
+    if base is not None:
+        if check or explain:
+            raise click.UsageError("--all-on goes without --check and --explain")
+        _bake_all(base, as_json=as_json)
+        return
     if check:
         _check(ctx, load_definition(file), as_json=as_json)
         return
@@ -143,6 +156,18 @@ def bake(ctx: click.Context, file: Path, as_json: bool, check: bool, explain: bo
         say_json(baked_json(baked))
     else:
         say(baked.image.digest)
+
+
+def _bake_all(base: Path, *, as_json: bool) -> None:
+    from instar.operations.bake_all import bake_all_on
+    from instar.views.bakes import baked_json
+
+    done = bake_all_on(open_workspace(), base, Path())
+    if as_json:
+        say_json([{"file": str(file), **baked_json(baked)} for file, baked in done])
+        return
+    for file, baked in done:
+        say(f"{baked.image.digest}  {file}")
 
 
 def _check(ctx: click.Context, loaded: Loaded, *, as_json: bool) -> None:

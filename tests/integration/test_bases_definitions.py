@@ -1,0 +1,180 @@
+"""Images that stand on what another definition bakes, and images that stand on nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from base_kit import Machine, Vendor, machine, shell
+
+from instar.errors import DefinitionError, LockMissing, LockStale, StepFailed
+from instar.operations.bake import bake, find_baked, plan
+from instar.operations.bake_all import bake_all_on
+from instar.operations.bake_check import check_bake
+from instar.operations.gc import gc
+
+pytestmark = pytest.mark.root
+__all__ = ["machine"]
+ON_BASE = "base: {image: ../base/instar.yaml}\nrun: ['echo $COLOUR >/colour']\nenv: {SHAPE: round}"
+
+
+@pytest.fixture
+def base(machine: Machine, tmp_path: Path) -> Path:
+    """Write a definition that others stand on, locked; return its folder."""
+    vendor = Vendor(tmp_path / "vendor")
+    folder = machine.folder / "base"
+    folder.mkdir()
+    vendor.archive(vendor.image(shell(), env={"PATH": "/opt/bin:/bin"}), folder / "shell.tar")
+    (folder / "common").write_text("one")
+    machine.lock(write_base(machine))
+    return folder
+
+
+def write_base(machine: Machine, more: str = "") -> object:
+    image = f"base: {{oci: ./shell.tar}}\nfiles: [{{from: common, to: /common}}]\nenv: {{COLOUR: blue}}\n{more}"
+    return machine.write(image, "base", "base")
+
+
+def test_several_services_share_the_layers_of_one(machine: Machine, base: Path) -> None:
+    one, two = (machine.write(ON_BASE.replace("/colour'", f"/{name}'"), name, name) for name in ("one", "two"))
+    baked = []
+    for loaded in (one, two):
+        machine.lock(loaded)
+        assert plan(machine.workspace, loaded).image is None
+        assert find_baked(machine.workspace, loaded) is None
+        baked.append(machine.bake(loaded))
+    stood_on = machine.workspace.store.find("base")
+    assert baked[0].image.layers[:3] == baked[1].image.layers[:3]
+    assert [one.digest for one in baked[0].image.layers[:3]] == [one.digest for one in stood_on.layers]
+    assert [step.cached for step in baked[1].steps] == [True, True, True, True, False]
+    found = baked[0].image
+    assert found.config.env == {"PATH": "/opt/bin:/bin", "COLOUR": "blue", "SHAPE": "round"}
+    assert found.created == stood_on.created and "/one: blue\n" in list(machine.files(found))
+    assert plan(machine.workspace, one).image == found.digest
+    assert not check_bake(machine.workspace, one).differences
+
+
+def test_a_base_that_changed_is_another_input(machine: Machine, base: Path) -> None:
+    loaded = machine.write(ON_BASE, "one", "one")
+    machine.lock(loaded)
+    first = machine.bake(loaded)
+    (base / "common").write_text("two")
+    assert plan(machine.workspace, loaded).image is None
+    second = machine.bake(loaded)
+    assert [step.cached for step in second.steps] == [True, True, True, False, False]
+    assert "/common: two" in list(machine.files(second.image))
+    assert first.image.layers[0] == second.image.layers[0] and first.image.digest != second.image.digest
+    gc(machine.workspace, dry_run=False)
+    (base / "common").write_text("one")
+    assert machine.bake(loaded).image.digest == first.image.digest
+    write_base(machine, "# what is said of the service alone changes no layer\n")
+    assert all(step.cached for step in machine.bake(loaded).steps)
+
+
+def test_a_base_may_stand_on_another(machine: Machine, base: Path) -> None:
+    middle = machine.write("base: {image: ../base/instar.yaml}\nrun: ['echo middle >/middle']", "middle", "middle")
+    top = machine.write("base: {image: ../middle/instar.yaml}\nrun: ['read w </middle; echo $w >/top']", "top", "top")
+    machine.lock(middle)
+    machine.lock(top)
+    baked = machine.bake(top)
+    assert "/top: middle\n" in list(machine.files(baked.image)) and baked.image.config.env["COLOUR"] == "blue"
+    assert set(machine.workspace.store.tags()) == {"base", "middle", "top"}
+
+
+def test_all_that_stand_on_one_are_baked(machine: Machine, base: Path) -> None:
+    image = "base: {image: ../base/instar.yaml}"
+    for name, on in (("one", image), ("top", image.replace("base/", "one/")), ("other", "base: scratch")):
+        machine.lock(machine.write(on, name, name))
+    for folder, text in (
+        (".hidden", image),
+        ("node_modules", image),
+        ("torn", "image: {base: {image: ["),
+        ("x", "- 1"),
+    ):
+        (machine.folder / folder).mkdir()
+        (machine.folder / folder / "instar.yaml").write_text(text)
+    (machine.folder / "link.yaml").symlink_to(machine.folder / "one/instar.yaml")
+    done = list(bake_all_on(machine.workspace, base / "instar.yaml", machine.folder))
+    assert [file.parent.name for file, _ in done] == ["base", "one", "top"]
+    assert {name: done[number][1].image.digest for number, name in enumerate(("base", "one", "top"))} == dict(
+        machine.workspace.store.tags()
+    )
+
+
+def test_what_is_no_base(machine: Machine, base: Path) -> None:
+    def said(image: str, kind: type[DefinitionError] = DefinitionError, name: str = "one") -> str:
+        loaded = machine.write(image, name, "one")
+        machine.lock(loaded, "all")
+        with pytest.raises(kind) as caught:
+            bake(machine.workspace, loaded)
+        message = caught.value.message
+        assert message.startswith(f"{machine.folder}/one/instar.yaml:3:")
+        return message
+
+    assert "no such file" in said("base: {image: ../base/other.yaml}")
+    assert "there is no such folder" in said("base: {image: ../nowhere/instar.yaml}")
+    assert "in a circle: " in said("base: {image: ./instar.yaml}")
+    assert "has the name 'base', as" in said("base: {image: ../base/instar.yaml}", name="base")
+    (base / "instar.yaml").write_text("name: base\nimage: {base: scratch, rum: [x]}\nservice: {command: [x]}\n")
+    loaded = machine.write(ON_BASE, "one", "one")
+    machine.lock(loaded)
+    with pytest.raises(DefinitionError, match=r"base/instar.yaml:2:24: image: unknown key 'rum'"):
+        bake(machine.workspace, loaded)
+
+
+def test_definitions_in_a_circle(machine: Machine, base: Path) -> None:
+    for name, other in (("one", "two"), ("two", "one")):
+        machine.lock(machine.write(f"base: {{image: ../{other}/instar.yaml}}", name, name))
+    loaded = machine.write("base: {image: ../two/instar.yaml}", "one", "one")
+    with pytest.raises(DefinitionError, match=r"two/instar.yaml:3:\d+: definitions stand on one another in a circle"):
+        bake(machine.workspace, loaded)
+
+
+def test_a_base_without_a_lock_or_with_a_stale_one(machine: Machine, base: Path) -> None:
+    loaded = machine.write(ON_BASE, "one", "one")
+    machine.lock(loaded)
+    write_base(machine)
+    machine.write("base: scratch", "base", "base")
+    with pytest.raises(LockStale) as stale:
+        bake(machine.workspace, loaded)
+    (base / "instar.lock").unlink()
+    with pytest.raises(LockMissing) as caught:
+        bake(machine.workspace, loaded)
+    for error in (stale.value, caught.value):
+        assert f"one/instar.yaml:3:3: it stands on '{machine.folder}/base/instar.yaml': " in error.message
+    assert stale.value.hint == caught.value.hint == f"instar lock -f {machine.folder}/base/instar.yaml"
+
+
+def test_a_base_of_another_user_is_not_read(machine: Machine, base: Path) -> None:
+    """Whoever may write a definition gets no file of others into an image by it, and no word of what is in one."""
+    (base / "instar.yaml").write_text("secret words\n")
+    for folder in (machine.folder / "one", machine.folder / "link"):
+        folder.mkdir(exist_ok=True)
+    os.chown(machine.folder / "one", 10_001, 10_001)
+    messages = []
+    for path in ("../base", "../no"):
+        each = machine.write(ON_BASE.replace("../base", path), "one", "one")
+        machine.lock(each, "all")
+        with pytest.raises(DefinitionError) as caught:
+            plan(machine.workspace, each)
+        messages.append(caught.value.message.replace("../no", "../base"))
+    assert messages[0] == messages[1] and "secret" not in messages[0]
+    (machine.folder / "one/link").symlink_to(base)
+    inside = machine.write(ON_BASE.replace("../base", "link"), "one", "one")
+    machine.lock(inside, "all")
+    with pytest.raises(DefinitionError, match="there is no such folder of whoever has"):
+        plan(machine.workspace, inside)
+
+
+def test_an_image_on_nothing(machine: Machine) -> None:
+    (machine.folder / "program").write_bytes(b"\x7fELF")
+    (machine.folder / "program").chmod(0o755)
+    loaded = machine.write("base: scratch\nfiles: [{from: program, to: /program}]")
+    machine.lock(loaded)
+    baked = machine.bake(loaded)
+    assert [step.step for step in baked.steps] == ["user", "files"]
+    assert baked.image.created == 1_577_836_800 and baked.image.size_bytes < 1000
+    loaded = machine.write("base: scratch\nrun: ['true']")
+    with pytest.raises(StepFailed, match="there is no /bin/sh in the image"):
+        machine.bake(loaded)
