@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from instar.errors import ResolveError
 from instar.fetch.index import parse_index
+from instar.fetch.indexes import Index, Login, all_from, source_of
 from instar.fetch.python import solver_error
 from instar.fetch.requirements import Requirement
 from instar.fetch.target import WheelTarget, best_wheel
@@ -49,11 +52,32 @@ def test_pips_configuration_is_told_to_uv_the_stronger_setting_first() -> None:
         "global.no-index='true'\n"
         ":env:.default-timeout='180'\n"
     )
-    assert index.uv_options() == [
-        *("--default-index", "https://strong.invalid/simple"),
-        *("--index", "https://one.invalid/s", "--index", "https://two.invalid/s"),
-        *("--find-links", "/", "--no-index", "--cert", "/etc/ca.pem", "--allow-insecure-host", "strong.invalid"),
-    ]
+    assert index.uv_options() == ["--no-index", "--cert", "/etc/ca.pem", "--allow-insecure-host", "strong.invalid"]
+    told = index.uv_environment(Path("/x"), {})
+    assert {name: told[name] for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS")} == {
+        "UV_DEFAULT_INDEX": "https://strong.invalid/simple",
+        "UV_INDEX": "https://one.invalid/s https://two.invalid/s",
+        "UV_FIND_LINKS": "/",
+    }
+
+
+def test_no_password_is_in_the_words_of_a_command_or_in_what_is_printed() -> None:
+    index = Index(name="my-own", url="https://pypi.invalid/s", login=Login(user="ci", password="p@ss/w:d"))
+    pip = parse_index("global.index-url='https://ann:secret@pip.invalid/simple'\n").beside([index], None)
+    assert pip.uv_options() == []
+    told = pip.uv_environment(Path("/x"), {})
+    assert (told["UV_INDEX_MY_OWN_USERNAME"], told["UV_INDEX_MY_OWN_PASSWORD"]) == ("ci", "p@ss/w:d")
+    assert told["UV_INDEX"] == "my-own=https://pypi.invalid/s"
+    assert index.url_with_login() == "https://ci:p%40ss%2Fw%3Ad@pypi.invalid/s"
+    assert "p@ss" not in repr(index)
+
+
+def test_the_pattern_that_says_most_decides_where_a_project_comes_from() -> None:
+    sources = {"mirror": ("*",), "own": ("acme-*",), "other": ("acme-core", "acme-x*")}
+    found = {name: source_of(name, sources) for name in ("flask", "acme-a", "acme-core", "acme-xy", "acme")}
+    assert found == {"flask": "mirror", "acme-a": "own", "acme-core": "other", "acme-xy": "other", "acme": "mirror"}
+    assert all_from(sources) == "mirror"
+    assert source_of("flask", {"own": ("acme-*",)}) is None
 
 
 def test_nothing_configured_names_no_index() -> None:

@@ -22,6 +22,7 @@ from instar.model.machine import (
     AgentSettings,
     DnsSettings,
     EdgeSettings,
+    IndexSettings,
     MachineSettings,
     NoticeSettings,
     RegistrySettings,
@@ -60,6 +61,11 @@ def test_the_page_and_its_example_are_current() -> None:
             ),
             "10.0.0.5:5000": RegistrySettings(http=True),
         },
+        indexes={
+            "internal": IndexSettings(
+                url="https://pypi.example.org/simple", user="ci", password="/etc/instar/pypi-password"
+            )
+        },
     )
 
 
@@ -72,6 +78,7 @@ def test_the_schema_is_strict() -> None:
         "acme",
         "edge",
         "registries",
+        "indexes",
     }
     assert schema["properties"]["agent"]["properties"]["check"]["default"] == "5s"
     answer = CliRunner().invoke(instar_command, ["schema", "--machine"], standalone_mode=False)
@@ -103,7 +110,15 @@ def test_the_schema_is_strict() -> None:
         ("notices: {url: 'https://ann:pw@x'}\n", "its address has a user in it; name a program that calls it"),
         ("ledger: /var/lib/x\n", "1:9: ledger: expected the address of a PostgreSQL database"),
         ("ledger: 'postgresql://ann:pw@db/x'\n", "a password does not stand here: name a file with '?passfile=FILE'"),
-        ("indexes: {}\n", "1:1: there is no 'indexes' here; it is not in this version"),
+        ("commands: {}\n", "1:1: there is no 'commands' here; it is not in this version"),
+        ("indexes: {Internal: {}}\n", "1:11: indexes: expected a name of a-z"),
+        ("indexes: {a: {}}\n", "'url' is missing; expected an address such as 'https://pypi.example.org/simple'"),
+        ("indexes: {a: {url: ftp://x}}\n", "1:20: indexes.a.url: expected an address"),
+        ("indexes: {a: {url: 'https://ann:pw@x'}}\n", "with a secret in it; who asks is 'user', and a file with"),
+        ("indexes: {a: {url: 'http://x.example/s', password: /p}}\n", "everybody on the way would read the password"),
+        ("indexes: {a: {url: 'https://x.example/s', user: u}}\n", "'password' is missing: a file with the password"),
+        ("indexes: {a: {url: 'https://x.example/s', token: t}}\n", "there is no 'token' here; a file with it is"),
+        ("indexes: {a: {url: 'https://x.example/s', password: p}}\n", "expected an absolute path"),
         ("registries: {shop: {}}\n", "1:14: registries: expected the host of a registry"),
         ("registries: {'https://a.example': {}}\n", "write it without 'https://' and without a path"),
         ("registries: {a.example: {http: 'yes'}}\n", "registries.a.example.http: expected true or false"),

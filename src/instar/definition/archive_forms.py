@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import ipaddress
+import re
 from typing import Final
 from urllib.parse import urlsplit
 
 from instar.definition.forms import Misfit, SecretMisfit, fits, url
+from instar.definition.machine_forms import is_loopback
 
 SUITE: Final = r"(?!.*\.\.)(?:/|\./|[A-Za-z0-9][A-Za-z0-9._~+:/-]{0,120})"
 COMPONENT: Final = r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._~+/-]{0,120}"
+PROJECT: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?|[A-Za-z0-9][A-Za-z0-9._-]{0,98}\*"
+
+
+def project(text: str) -> str:
+    """A project of Python in its normal form, or how the names of several begin. Source: PEP 503."""
+    if not fits(PROJECT, text):
+        raise Misfit("the index that all comes from is 'index'" if text == "*" else "")
+    return re.sub(r"[-_.]+", "-", text).lower()
 
 
 def address(text: str) -> str:
@@ -23,7 +32,7 @@ def address(text: str) -> str:
         raise SecretMisfit("which password goes where is this machine's business: /etc/apt/auth.conf.d has it")
     if parts.query or parts.fragment or not usable:
         raise Misfit("write it without '?' and '#'" if usable else "")
-    if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
         raise Misfit("who is on the way could show an old archive as the newest: it has to begin with 'https://'")
     return text
 
@@ -38,10 +47,3 @@ def component(text: str) -> str:
     if not fits(COMPONENT, text):
         raise Misfit
     return text
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from instar.definition import machine_forms
 from instar.definition.author_files import AuthorFile, open_author_file
 from instar.definition.declared import About, Sections, read_section
 from instar.definition.load import decoded
 from instar.definition.permissions import other_writer
 from instar.definition.problems import Problems
-from instar.definition.section import Key, Section
+from instar.definition.section import Key, Reading, Section, blame
+from instar.definition.shapes import FAILED
 from instar.definition.source import SIZE_LIMIT_BYTES
 from instar.errors import HostError
 from instar.model import machine as model
@@ -29,9 +31,22 @@ VARIABLE: Final = "INSTAR_CONFIG"
 
 _ELSEWHERE: Final = {
     **dict.fromkeys(("state", "home", "state_directory"), "where state is kept is said by INSTAR_HOME"),
-    **dict.fromkeys(("commands", "indexes"), "it is not in this version"),
+    "commands": "it is not in this version",
     **dict.fromkeys(("name", "image", "service", "environments"), "a service stands in its own instar.yaml"),
 }
+_INDEX_ELSEWHERE: Final = dict.fromkeys(("token", "login", "auth"), "a file with it is 'password'; who asks is 'user'")
+
+
+def _index(reading: Reading, problems: Problems) -> None:
+    """Nobody on the way may read a password."""
+    if "user" in reading.values and "password" not in reading.values:
+        blame(reading, "user", problems, "'password' is missing: a file with the password in it")
+    url = reading.get("url")
+    if "password" in reading.values and url is not FAILED and not machine_forms.is_private(url):
+        advice = "everybody on the way would read the password; it has to begin with 'https://'"
+        blame(reading, "url", problems, advice)
+
+
 MACHINE: Final = Sections(
     {
         model.MachineSettings: About("a section such as {agent: {metrics: '127.0.0.1:9464'}}", elsewhere=_ELSEWHERE),
@@ -41,6 +56,9 @@ MACHINE: Final = Sections(
         model.AcmeSettings: About("a section {directory, contact, ca, profile, check, dns}"),
         model.DnsSettings: About("a section {command, timeout, wait}"),
         model.RegistrySettings: About("a section {ca, http, tokens, mirrors}"),
+        model.IndexSettings: About(
+            "a section such as {url: 'https://pypi.example.org/simple'}", check=_index, elsewhere=_INDEX_ELSEWHERE
+        ),
     }
 ).of(model.MachineSettings)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -51,6 +52,40 @@ def secure_url(text: str) -> str:
         raise SecretMisfit("nobody's name and password stand in it")
     if parts.scheme != "https" or not usable:
         raise Misfit("it has to begin with 'https://'" if parts.scheme != "https" else "")
+    return text
+
+
+def index_address(text: str) -> str:
+    """An address of an index, with nobody's name and password in it."""
+    try:
+        parts = urlsplit(url(text))
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise Misfit from None
+    if parts.username is not None or parts.password is not None:
+        raise SecretMisfit("who asks is 'user', and a file with the password is 'password'")
+    if not usable or parts.query or parts.fragment:
+        raise Misfit("write it without '?' and '#'" if usable else "")
+    return text
+
+
+def is_private(address: str) -> bool:
+    """Whether what is sent to an address is read by nobody on the way."""
+    parts = urlsplit(address)
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is written as an address of this machine's loopback; what a name leads to may change."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def index_user(text: str) -> str:
+    if not fits(r"[!-9;-~]{1,200}", text):
+        raise Misfit
     return text
 
 

@@ -61,8 +61,8 @@ It is read as strictly as a [definition](definition.md#how-it-is-read): an unkno
 that stands twice and a YAML alias are errors with line and column, told by every command that reads the file.
 `instar doctor` shows what the file sets, `instar schema --machine` prints its JSON Schema. A command reads it each
 time, the agent when it starts, and on SIGHUP: `sudo systemctl reload instar-agent` after a change. One that has an
-error in it, or names a ledger that is out of reach, is refused then, with a message in the agent's log, and the agent
-goes on with what it had.
+error in it, or names a ledger that is out of reach or an address for metrics that something else listens on, is refused
+then, with a message in the agent's log, and the agent goes on with what it had.
 
 - **Only who is root decides what root runs.** The file and its folder belong to root, and nobody else may write to
   them; otherwise it is refused. Without root, one that belongs to whoever runs the command is read too. A link is
@@ -70,8 +70,11 @@ goes on with what it had.
 - **An option of the command line wins**, key by key.
 - **`INSTAR_CONFIG=FILE`** names another file, which then has to be there. With `INSTAR_HOME` set it is
   `$INSTAR_HOME/config.yaml`: what is kept apart has settings of its own.
-- **`indexes`**, and `commands` that definitions refer to by name, come with what uses them. Until then they are
-  refused, like any key that would do nothing.
+- **`indexes`** are what a definition refers to by name alone: it says what comes from `internal`, and this file where
+  that is and who may ask. A password stands in a file of its own (`chmod 600`; a group that locks without root may read
+  it). It goes to that address and to no other, and is in no definition, lock, image, message or list of processes.
+- **`commands`** that definitions refer to by name come with what uses them. Until then they are refused, like any key
+  that would do nothing.
 """
 
 

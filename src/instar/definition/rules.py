@@ -69,6 +69,18 @@ def archive(reading: Reading, problems: Problems) -> None:
         blame(reading, "suites", problems, "a path, ending in '/', stands alone; write an archive for each")
 
 
+def python(reading: Reading, problems: Problems) -> None:
+    """What comes from which index is said once."""
+    indexes, taken = reading.get("indexes"), dict[str, str]()
+    for name, projects in () if indexes is FAILED else indexes.items():
+        if name == reading.get("index"):
+            blame(reading, "indexes", problems, f"'index' says that all else comes from '{name}'; remove it here")
+        for project in () if projects is FAILED else projects:
+            if taken.get(project, name) != name:
+                blame(reading, "indexes", problems, f"'{project}' comes from '{taken[project]}' and from '{name}'")
+            taken.setdefault(project, name)
+
+
 def files(reading: Reading, problems: Problems) -> None:
     _refuse_runtime_folder(reading, problems)
     stage_rules.files(reading, problems)

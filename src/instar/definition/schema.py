@@ -40,6 +40,15 @@ def _service(*, health: model.Health | None = None, port: int | None = None, **v
     return model.Service(health=chosen, port=port, **values)
 
 
+def _part(
+    kind: type[model.BuildStage], *, python: str | model.PythonProjects | None = None, **values: Any
+) -> model.BuildStage:
+    if isinstance(python, model.PythonProjects):
+        values |= {"indexes": python.sources}
+        python = python.requirements
+    return kind(python=python, **values)
+
+
 def _definition(*, environments: dict[str, dict[str, Any]] | None = None, **values: Any) -> model.Definition:
     named = {name: _environment(name=name, **fields) for name, fields in (environments or {}).items()}
     return model.Definition(environments=named, **values)
@@ -137,6 +146,10 @@ _STAGE_ELSEWHERE: Final = {
     "user": "lines of a stage are run by root; who the service runs as is 'image.user'",
     "command": "what a stage runs are the lines of its 'run'",
 }
+_PYTHON_ELSEWHERE: Final = dict.fromkeys(
+    ("url", "index_url", "extra_index_url", "password", "user", "token"),
+    "where an index is, and who may ask it, is this machine's: 'indexes' in /etc/instar/config.yaml",
+)
 _SERVICE_ELSEWHERE: Final = {
     **dict.fromkeys(
         ("env", "environment", "config"),
@@ -167,10 +180,14 @@ _LISTEN_ELSEWHERE: Final = {
 # fmt: off
 _ABOUT: Final[dict[type[Any] | str, About]] = {
     model.Definition: About("a definition, which begins with 'name: …'", make=_definition, check=rules.definition),
-    model.ImageSpec: About("a section that says what the image is made of", check=rules.image),
+    model.ImageSpec: About("a section that says what the image is made of",
+        make=functools.partial(_part, model.ImageSpec), check=rules.image),
+    model.PythonProjects: About("a section such as {requirements: requirements.txt, index: internal}",
+        check=rules.python, elsewhere=_PYTHON_ELSEWHERE),
     model.Archive: About("a section such as {uris: …, suites: stable, signed_by: keys/vendor.asc, packages: […]}",
         check=rules.archive, elsewhere=_ARCHIVE_ELSEWHERE),
-    model.BuildStage: About("a section that says what the stage is made of", check=rules.stage,
+    model.BuildStage: About("a section that says what the stage is made of",
+        make=functools.partial(_part, model.BuildStage), check=rules.stage,
         elsewhere=_STAGE_ELSEWHERE),
     model.OtherBase: About(
         "a section such as {oci: 'registry.example.org/team/base:1.2'} or {image: ../base/instar.yaml}",

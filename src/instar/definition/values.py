@@ -34,6 +34,8 @@ NAME: Final = Text(
 HOST_NAME: Final = Text("a name such as 'www.shop.example'", sites.host_name, pattern=sites.HOST_NAME)
 _REGISTRY: Final = Text("the host of a registry, such as 'registry.example.org' or '10.0.0.5:5000'",
     machine_forms.registry, pattern=reference.HOST)  # fmt: skip
+_PROJECT: Final = Text("a project such as 'acme-core', or how several begin, such as 'acme-*'", archive_forms.project,
+    pattern=archive_forms.PROJECT)  # fmt: skip
 _VALUE: Final = Text(
     "a text, a number, or true or false, taken as it is written", kinds=("string", "number", "boolean")
 )
@@ -92,6 +94,11 @@ VALUES: Final[dict[str, Shape]] = {
     "suite of an archive": Text("a suite such as 'stable', or a path such as './'", archive_forms.suite,
         pattern=archive_forms.SUITE),
     "component": Text("a component such as 'main'", archive_forms.component, pattern=archive_forms.COMPONENT),
+    "projects by index": MapOf(NAME, ListOf(_PROJECT, "a list of projects, such as [acme-core, 'acme-*']", minimum=1,
+        unique=True), "a section of indexes and projects, such as {internal: [acme-core, 'acme-*']}"),
+    "address of an index": Text("an address such as 'https://pypi.example.org/simple'", machine_forms.index_address,
+        pattern=forms.URL),
+    "user of an index": Text("a name without spaces and ':'", machine_forms.index_user, pattern=r"[!-9;-~]{1,200}"),
     "address of an archive": Text("an address such as 'https://deb.example.org/debian'", archive_forms.address,
         pattern=forms.URL),
     "part of packages": Choice(("docs", "locales")),

@@ -117,9 +117,12 @@ def _wheel_batches(wheels: Sequence[Wheel], lock: Lock, cache: Cache) -> Iterabl
         return
     from instar.fetch.wheels import fetch_wheels
 
-    for start in range(min(_WHEEL_BATCHES, len(wheels))):
-        batch = wheels[start::_WHEEL_BATCHES]
-        yield Batch(tuple(one.sha256 for one in batch), partial(fetch_wheels, batch, lock.python or "3", cache))
+    for index in sorted({wheel.index for wheel in wheels}, key=str):
+        one_index = [wheel for wheel in wheels if wheel.index == index]
+        for start in range(min(_WHEEL_BATCHES, len(one_index))):
+            batch = one_index[start::_WHEEL_BATCHES]
+            fetch = partial(fetch_wheels, batch, lock.python or "3", cache, index)
+            yield Batch(tuple(one.sha256 for one in batch), fetch)
 
 
 def _file_batches(files: Sequence[Fetch], cache: Cache) -> Iterable[Batch]:

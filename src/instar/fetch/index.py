@@ -1,4 +1,5 @@
-"""Which Python package index this machine uses: pip's own configuration, read through pip, told to uv.
+"""Which Python package index this machine uses: pip's own configuration, read through pip, told to uv; and the indexes
+that a definition names.
 
 No index is named here: what is not configured is whatever pip and uv take by themselves.
 """
@@ -9,12 +10,13 @@ import ast
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from instar import process
 from instar.errors import CommandFailed, ComponentMissing, FetchError
+from instar.fetch.indexes import Index
 from instar.fetch.network import CONNECT_TIMEOUT_S, RETRIES, network_environment
 from instar.frozen import dataclass
 
@@ -38,31 +40,57 @@ class PipConfiguration:
     client_cert: str | None = None
     proxy: str | None = None
     trusted_hosts: tuple[str, ...] = ()
+    named: tuple[Index, ...] = ()  # of this machine's own, by their names
 
     def uv_options(self) -> list[str]:
-        """Return the same in uv's words."""
+        """Return the same in uv's words, besides addresses: everybody can list these words, and there may be passwords
+        in an address."""
         return [
-            *(["--default-index", self.index_url] if self.index_url else []),
-            *(word for url in self.extra_index_urls for word in ("--index", url)),
-            *(word for place in self.find_links if _is_there(place) for word in ("--find-links", place)),
             *(["--no-index"] if self.no_index else []),
             *(["--cert", self.cert] if self.cert else []),
             *(word for host in self.trusted_hosts for word in ("--allow-insecure-host", host)),
         ]
 
     def uv_environment(self, home: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-        """Return what uv inherits. ``home`` is where it may write, whoever runs it."""
+        """Return what uv inherits, where packages are among it. ``home`` is where it may write, whoever runs it."""
         netrc = Path(environ.get("HOME", "/nonexistent"), ".netrc")
+        links = [place for place in self.find_links if _is_there(place)]
         return {
             "HOME": str(home),
             "UV_HTTP_TIMEOUT": str(CONNECT_TIMEOUT_S),
             "UV_HTTP_RETRIES": str(RETRIES),
             "UV_PYTHON_DOWNLOADS": "never",
+            **({"UV_DEFAULT_INDEX": self.index_url} if self.index_url else {}),
+            **({"UV_INDEX": " ".join(self.extra_index_urls)} if self.extra_index_urls else {}),
+            **({"UV_FIND_LINKS": ",".join(links)} if links else {}),
             **({"NETRC": str(netrc)} if netrc.is_file() else {}),
             **network_environment(environ),
             **({"ALL_PROXY": self.proxy} if self.proxy else {}),
             **({"SSL_CLIENT_CERT": self.client_cert} if self.client_cert else {}),
+            **{name: value for index in self.named for name, value in _uv_login(index).items()},
         }
+
+    def beside(self, named: Sequence[Index], first: str | None) -> PipConfiguration:
+        """Return the same with indexes of this machine's own: they are asked before pip's, and the one called ``first``
+        in the place of all of these."""
+        if not named:
+            return self
+        default = next((one for one in named if one.name == first), named[0] if self.no_index else None)
+        asked = [f"{one.name}={one.url}" for one in named if one is not default]
+        return replace(
+            self,
+            index_url=f"{default.name}={default.url}" if default else self.index_url,
+            extra_index_urls=(*asked, *(() if first else self.extra_index_urls)),
+            find_links=() if first else self.find_links,
+            no_index=False,
+            named=tuple(named),
+        )
+
+
+def _uv_login(index: Index) -> dict[str, str]:
+    name = f"UV_INDEX_{index.name.upper().replace('-', '_')}"
+    login = index.login
+    return {f"{name}_USERNAME": login.user, f"{name}_PASSWORD": login.password} if login else {}
 
 
 def pip_command(*words: str) -> list[str]:
@@ -70,8 +98,21 @@ def pip_command(*words: str) -> list[str]:
     return [sys.executable, "-I", "-m", "pip", "--disable-pip-version-check", "--no-input", *words]
 
 
-def pip_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return what pip inherits: where packages are, and nothing that would change which ones it takes."""
+def pip_environment(
+    environ: Mapping[str, str] = os.environ, index: Index | None = None, certificates: Path | None = None
+) -> dict[str, str]:
+    """Return what pip inherits: where packages are, and nothing that would change which ones it takes.
+
+    With an ``index`` that is the only one, whatever pip is configured for; ``certificates``: whom it trusts there.
+    """
+    if index is not None:
+        return {
+            **network_environment(environ),
+            **{name: environ[name] for name in ("HOME", "PIP_PROXY") if environ.get(name)},
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_INDEX_URL": index.url_with_login(),
+            **({"PIP_CERT": str(certificates)} if certificates else {}),
+        }
     return {
         **network_environment(environ),
         **{name: environ[name] for name in _PASSED if environ.get(name)},

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -18,6 +19,8 @@ from instar.definition.problems import nearest
 from instar.errors import DefinitionError, FetchError, ResolveError, SourceUnreachable
 from instar.fetch.cache import Cache
 from instar.fetch.index import PipConfiguration, read_index
+from instar.fetch.indexes import Index, all_from, find_index, write_certificates
+from instar.fetch.origins import from_indexes, refusal
 from instar.fetch.requirements import Requirement, normal_name
 from instar.fetch.target import WheelTarget, best_wheel
 from instar.frozen import dataclass
@@ -55,15 +58,19 @@ def solve_wheels(
     previous: Sequence[Wheel] = (),
     update: Update = None,
     warn: Callable[[str], None] = lambda text: None,
+    sources: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[Wheel, ...]:
     """Return the wheels that satisfy ``requirements``, sorted by name, each with why it is there.
 
     Versions of ``previous`` are kept where they fit, except those that ``update`` names. ``warn`` is told of versions
-    that were yanked: taken back by who published them, and taken here only where nothing else is asked for.
+    that were yanked: taken back by who published them, and taken here only where nothing else is asked for. ``sources``
+    are the indexes that projects come from, by their names on this machine (``indexes.source_of``).
 
     Raises:
         DefinitionError: a requirement is malformed.
-        ResolveError: no set of wheels satisfies them, or a hash in them rules every wheel out.
+        ResolveError: no set of wheels satisfies them, a hash in them rules every wheel out, or one would come from
+            another index than it has to.
+        FetchError: this machine knows no index of a name, or it lets nobody in with the password that there is.
         SourceUnreachable: the index does not answer.
     """
     _require_well_formed(requirements)
@@ -76,17 +83,24 @@ def solve_wheels(
             answer.write_text(_as_pylock(kept))
         wish = folder / "requirements.txt"
         wish.write_text("".join(f"{one.text}\n" for one in requirements))
-        ask = _Uv(wish, requirements, target, cache.folder("uv"), read_index())
+        indexes = [find_index(name) for name in sources]
+        index = read_index().beside(indexes, all_from(sources))
+        certificates = write_certificates(indexes, folder / "certificates.pem", index.cert)
+        index = dataclasses.replace(index, cert=str(certificates)) if certificates else index
+        ask = _Uv(wish, requirements, target, cache.folder("uv"), index)
         told = ask("--output-file", str(answer), "--format", "pylock.toml")
         chosen = _chosen(_read_pylock(answer), requirements, target)
         exact = folder / "exact.txt"
         exact.write_text("".join(f"{wheel.name}=={wheel.version}\n" for wheel in chosen))
         again = folder / "reasons.txt"
-        ask("--output-file", str(again), "--constraints", str(exact), "--annotation-style", "split")
-        reasons = _reasons(again.read_text("utf-8"), requirements)
+        places = ["--emit-index-annotation"] if sources else []
+        ask("--output-file", str(again), "--constraints", str(exact), "--annotation-style", "split", *places)
+        annotated = again.read_text("utf-8")
+        reasons = _reasons(annotated, requirements)
     for match in _YANKED.finditer(told):
         warn(f"{match[1]} {match[2]} was yanked by who published it{f': {match[3]}' if match[3] else ''}")
-    return tuple(dataclasses.replace(wheel, why=reasons.get(wheel.name)) for wheel in chosen)
+    explained = [dataclasses.replace(wheel, why=reasons.get(wheel.name)) for wheel in chosen]
+    return from_indexes(explained, annotated, indexes, sources, previous) if sources else tuple(explained)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +119,7 @@ class _Uv:
         done = process.run(command, timeout_s=_TIMEOUT_S, env=environment, check=False)
         told = done.stderr.decode("utf-8", "replace")
         if done.returncode != 0:
-            raise solver_error(told, self.requirements)
+            raise solver_error(told, self.requirements, self.index.named)
         return told
 
 
@@ -209,8 +223,12 @@ def _no_wheel(
     )
 
 
-def solver_error(told: str, requirements: Sequence[Requirement]) -> ResolveError | FetchError:
+def solver_error(
+    told: str, requirements: Sequence[Requirement], indexes: Sequence[Index] = ()
+) -> ResolveError | FetchError:
     """Return what uv has ``told`` on its standard error in this program's words."""
+    if refused := refusal(told, indexes):
+        return refused
     text = re.split(r"^error: ", told.strip(), maxsplit=1, flags=re.MULTILINE)[-1]
     unreachable = _NO_ANSWER.search(text)
     if unreachable:

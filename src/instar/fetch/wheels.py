@@ -7,13 +7,14 @@ makes it take the very file that is locked, and what it brings is hashed again o
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from instar import process
 from instar.errors import CommandFailed, FetchError, HashMismatch, SourceUnreachable
 from instar.fetch.cache import Cache
 from instar.fetch.index import pip_command, pip_environment
+from instar.fetch.indexes import Index, find_index, write_certificates
 from instar.fetch.network import CONNECT_TIMEOUT_S, RETRIES
 from instar.model.lock import Wheel
 
@@ -26,32 +27,34 @@ _UNKNOWN = re.compile(r"that satisfies the requirement \S+ \(from versions: none
 _NO_ANSWER = re.compile(r"^.*?(?:after connection broken by|Could not fetch URL|ReadTimeoutError)(.*)", re.M)
 
 
-def fetch_wheels(wheels: Sequence[Wheel], python: str, cache: Cache) -> None:
-    """Fetch ``wheels`` into the cache. ``python`` is the version they are for, as in "3.11".
+def fetch_wheels(wheels: Sequence[Wheel], python: str, cache: Cache, index: str | None = None) -> None:
+    """Fetch ``wheels`` into the cache. ``python`` is the version they are for, as in "3.11"; ``index`` is where they
+    are, by its name on this machine, None where pip is configured for it.
 
     Raises:
         SourceUnreachable: the index does not answer.
-        FetchError: a wheel is no longer on the index.
+        FetchError: a wheel is no longer on the index, or this machine knows none of that name.
         HashMismatch: the index has other bytes than the lock says.
     """
     with cache.workspace() as folder:
         wish = folder / "requirements.txt"
         wish.write_text("".join(f"{one.name}=={one.version} --hash={one.sha256}\n" for one in wheels))
-        told = _download(wish, folder / "wheels", wheels, python)
+        named = find_index(index) if index is not None else None
+        certificates = write_certificates([named] if named else [], folder / "certificates.pem")
+        environment = pip_environment(index=named, certificates=certificates)
+        told = _download(wish, folder / "wheels", wheels, python, environment)
         for wheel in wheels:
             file = folder / "wheels" / wheel.filename
             if file.is_file():
                 cache.take(file, wheel.sha256)
     left = [wheel for wheel in wheels if cache.find(wheel.sha256) is None]
     if left:
-        raise _error(left, told)
+        raise _error(left, told, named)
 
 
-def _download(wish: Path, folder: Path, wheels: Sequence[Wheel], python: str) -> str:
+def _download(wish: Path, folder: Path, wheels: Sequence[Wheel], python: str, environment: Mapping[str, str]) -> str:
     try:
-        done = process.run(
-            _command(wish, folder, wheels, python), timeout_s=_TIMEOUT_S, env=pip_environment(), check=False
-        )
+        done = process.run(_command(wish, folder, wheels, python), timeout_s=_TIMEOUT_S, env=environment, check=False)
     except CommandFailed:
         return f"no end after {_TIMEOUT_S} s"
     return done.stderr.decode("utf-8", "replace")
@@ -71,11 +74,13 @@ def _command(wish: Path, folder: Path, wheels: Sequence[Wheel], python: str) -> 
     )
 
 
-def _error(left: Sequence[Wheel], told: str) -> FetchError:
+def _error(left: Sequence[Wheel], told: str, index: Index | None = None) -> FetchError:
+    what = f"the index '{index.name}'" if index else "the package index"
+    check = f"indexes.{index.name} in this machine's own file" if index else "pip's configuration (pip config list)"
     mismatch = _MISMATCH.search(told)
     if mismatch:
         return HashMismatch(
-            f"cannot fetch the wheel of '{mismatch[1]}': the index has other bytes (SHA-256 {mismatch[3]})"
+            f"cannot fetch the wheel of '{mismatch[1]}': {what} has other bytes (SHA-256 {mismatch[3]})"
             f" than the lock says ({mismatch[2]})",
             hint=f"if that is meant: instar lock --update {mismatch[1]}",
         )
@@ -85,17 +90,18 @@ def _error(left: Sequence[Wheel], told: str) -> FetchError:
     lines = [line for line in told.splitlines() if line.startswith("ERROR: ")] or told.splitlines() or ["no answer"]
     if missing and not silent and _UNKNOWN.search(told):
         return FetchError(
-            f"cannot fetch '{wheel.filename}': the package index that this machine asks has no '{wheel.name}' at all",
-            hint="it may be on one that this machine does not ask, or not without a password (pip config list shows"
-            f" which it asks); or it is gone: instar lock --update {wheel.name}",
+            f"cannot fetch '{wheel.filename}': {what}{'' if index else ' that this machine asks'} has no '{wheel.name}'"
+            " at all",
+            hint=f"it may be on another one, or not be shown without a password: check {check}; or it is gone:"
+            f" instar lock --update {wheel.name}",
         )
     if missing and not silent:
         return FetchError(
-            f"cannot fetch '{wheel.filename}': it is no longer on the package index",
+            f"cannot fetch '{wheel.filename}': it is no longer on {what}",
             hint=f"instar lock --update {wheel.name}",
         )
     cause = silent[1].partition(": ")[2].partition("')'")[0] if silent else ""
     return SourceUnreachable(
-        f"cannot fetch '{wheel.filename}': the package index does not answer: {cause or lines[-1]}",
-        hint="check the network, its proxy, and pip's configuration (pip config list)",
+        f"cannot fetch '{wheel.filename}': {what} does not answer: {cause or lines[-1]}",
+        hint=f"check the network, its proxy, and {check}",
     )

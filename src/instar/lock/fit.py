@@ -67,7 +67,12 @@ def requested(part: ImagePart, requirements: Sequence[Requirement]) -> Requested
         requirements=lines,
         suites=tuple(sorted(made.suites)),
         archives=tuple(one.requested for one in archives_of(part)),
+        indexes=_indexes(part),
     )
+
+
+def _indexes(part: ImagePart) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple(sorted((name, tuple(sorted(projects))) for name, projects in part.made.indexes.items()))
 
 
 def requirements_of(part: ImagePart) -> tuple[Requirement, ...]:
@@ -133,6 +138,8 @@ def _moved_requirements(lock: Lock, part: ImagePart, now: Sequence[Requirement])
             f"python '{file}' is not in {lock_file}" if file else f"python is in {lock_file} and no longer here"
         )
         return
+    if _indexes(part) != lock.requested.indexes:
+        yield f"{part.place('python')}: other projects come from other indexes than when locked"
     gone = set(lock.requested.requirements) - {one.written for one in now}
     for one in now:
         if one.written in lock.requested.requirements:

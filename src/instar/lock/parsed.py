@@ -78,9 +78,9 @@ def lock_of(data: Any) -> Lock:
     is_first = data["instar-lock"] == 1
     require_keys(data, _KEYS, "the lock", optional=_ADDED[data["instar-lock"]])
     why = () if is_first else ("why",)
-    archive = ("archive",) if data["instar-lock"] >= 3 else ()
+    archive, index = (("archive",), ("index",)) if data["instar-lock"] >= 3 else ((), ())
     packages = listed(data, "packages", lambda entry: _package(entry, (*why, *archive)))
-    wheels = listed(data, "wheels", lambda entry: _wheel(entry, why))
+    wheels = listed(data, "wheels", lambda entry: _wheel(entry, (*why, *index)))
     require_unique([package.name for package in packages], "package")
     require_unique([wheel.name for wheel in wheels], "wheel")
     artifacts = listed(data, "artifacts", _artifact) if "artifacts" in data else []
@@ -89,10 +89,13 @@ def lock_of(data: Any) -> Lock:
     if wheels and python is None:
         raise Wrong("there are wheels, and 'python' is null")
     requested = _read_requested(
-        data["requested"], () if is_first else ("suites", "archives") if archive else ("suites",)
+        data["requested"], () if is_first else ("suites", "archives", "indexes") if archive else ("suites",)
     )
     suites = listed(data, "suites", lambda entry: _suite(entry, archive))
     _require_archives([*packages, *suites], requested)
+    unknown = {wheel.index for wheel in wheels if wheel.index} - {name for name, _ in requested.indexes}
+    if unknown:
+        raise Wrong(f"the index {shown(min(unknown))} is none that was asked for")
     return Lock(
         bake_format=data["bake-format"],
         architecture=fit(data["architecture"], _ARCHITECTURE, "architecture"),
@@ -181,6 +184,7 @@ def _wheel(entry: Any, why: Collection[str]) -> Wheel:
         filename=fit(entry["filename"], _FILENAME, "filename"),
         sha256=Digest.from_hex(fit(entry["sha256"], _SHA256, "sha256")),
         why=fit(entry["why"], _WHEEL_WHY, "why") if "why" in entry else None,
+        index=fit(entry["index"], _NAME, "index") if "index" in entry else None,
     )
 
 
@@ -219,6 +223,12 @@ def _requested_archive(entry: Any) -> RequestedArchive:
     )
 
 
+def _requested_index(entry: Any) -> tuple[str, tuple[str, ...]]:
+    require_keys(entry, ("name", "projects"), "index")
+    projects = listed(entry, "projects", lambda one: fit(one, LINE, "project"))
+    return fit(entry["name"], _NAME, "name"), tuple(projects)
+
+
 def _require_archives(entries: Sequence[Package | Suite], requested: Requested) -> None:
     require_unique([one.name for one in requested.archives], "archive")
     unknown = {one.archive for one in entries if one.archive} - {one.name for one in requested.archives}
@@ -234,4 +244,5 @@ def _read_requested(entry: Any, optional: Collection[str]) -> Requested:
         requirements=tuple(listed(entry, "requirements", lambda one: fit(one, LINE, "requirement"))),
         suites=tuple(listed(entry, "suites", lambda one: fit(one, _SUITE, "suite")) if "suites" in entry else ()),
         archives=tuple(listed(entry, "archives", _requested_archive) if "archives" in entry else ()),
+        indexes=tuple(listed(entry, "indexes", _requested_index) if "indexes" in entry else ()),
     )

@@ -223,14 +223,16 @@ def _wheels(
         text = part.named(f"{part.made.python} · {len(requirements)} named")
         report(Progress(stage="lock", text=text, kind="running"))
         previous = kept.wheels if kept is not None else ()
-        return solve_wheels(requirements, target, cache, previous=previous, update=freed, warn=warn)
+        sources = part.made.indexes
+        return solve_wheels(requirements, target, cache, previous=previous, update=freed, warn=warn, sources=sources)
 
     moved = (
         kept is None or kept.python is None or WheelTarget.of(kept.python, kept.architecture, kept.packages) != target
     )
     if kept is None or moved or anew or freed & {wheel.name for wheel in kept.wheels}:
         return solve()
-    if {one.written for one in requirements} != set(kept.requested.requirements):
+    now = requested(part, requirements)
+    if (set(now.requirements), now.indexes) != (set(kept.requested.requirements), kept.requested.indexes):
         return solve()
     if groundless_wheels(kept, requirements) or missing_wheels(kept, requirements):
         return solve()

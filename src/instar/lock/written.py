@@ -58,7 +58,8 @@ def _inner(entries: Mapping[str, str]) -> str:
 
 def _version(lock: Lock) -> int:
     """Return the least version that has what is in the lock, so that an older Instar reads all that it can bake."""
-    is_new = lock.requested.archives or lock.artifacts or lock.build or not is_debian(lock.requested.base)
+    asked = lock.requested
+    is_new = asked.archives or asked.indexes or lock.artifacts or lock.build or not is_debian(asked.base)
     return 3 if is_new else 2
 
 
@@ -81,9 +82,11 @@ def _requested(requested: Requested) -> str:
     suites = f',\n    "suites": {_json(list(requested.suites))}' if requested.suites else ""
     entries = [_archive_entry(archive) for archive in requested.archives]
     archives = f',\n    "archives": {_lines(entries, "      ")}' if entries else ""
+    named = [{"name": name, "projects": projects} for name, projects in requested.indexes]
+    indexes = f',\n    "indexes": {_lines(named, "      ")}' if named else ""
     return (
         f'{{\n    "base": {_json(requested.base)},\n    "packages": {_lines(requested.packages, "      ")},\n'
-        f'    "requirements": {_lines(requested.requirements, "      ")}{suites}{archives}\n  }}'
+        f'    "requirements": {_lines(requested.requirements, "      ")}{suites}{archives}{indexes}\n  }}'
     )
 
 
@@ -138,6 +141,7 @@ def _wheel_entry(wheel: Wheel) -> dict[str, Any]:
         "version": wheel.version,
         "filename": wheel.filename,
         "sha256": wheel.sha256.hex,
+        **({} if wheel.index is None else {"index": wheel.index}),
         **_why_entry(wheel.why),
     }
 

@@ -131,6 +131,24 @@ class Archive:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PythonProjects:
+    """What a section ``python`` says: which projects of Python, and from which of the machine's indexes."""
+
+    requirements: str = field(metadata=key("The requirements file.", "author's path"))
+    index: str | None = field(default=None, metadata=key(
+        "The index that all comes from which `indexes` does not name: a name of this machine's `indexes`.", "name",
+        default_about="the one that pip is configured for"))
+    indexes: Mapping[str, tuple[str, ...]] = field(default_factory=dict, metadata=key(
+        "Projects that come from an index and from nowhere else, by its name among this machine's `indexes`.",
+        "projects by index"))
+
+    @property
+    def sources(self) -> Mapping[str, tuple[str, ...]]:
+        """What comes from which index, as patterns: ``*`` from the one that all else comes from."""
+        return {**({self.index: ("*",)} if self.index else {}), **self.indexes}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OtherBase:
     """What an image stands on, where that is an image itself. One of the two is there."""
 
@@ -161,8 +179,9 @@ class BuildStage:
         "Archives of others, each by a name of yours, that some packages come from.", names="name", added=True,
         expected="a section with one section for each archive, such as 'nodesource: {…}'"))
     python: str | None = field(default=None, metadata=key(
-        "A requirements file; what it names is installed from locked wheels into `/opt/venv`, which is first on PATH.",
-        "author's path"))
+        "A requirements file; what it names is installed from locked wheels into `/opt/venv`, which is first on PATH. "
+        "A section says which index that comes from.", ("author's path", PythonProjects)))
+    indexes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # ``PythonProjects.sources`` of ``python``
     npm: tuple[NpmPackages, ...] = field(default=(), metadata=key(
         "Folders with a `package-lock.json`: what it names is installed by the image's own npm, without a network.",
         or_one=True, expected="a section such as {from: app, to: /srv/app}, or a list of them", added=True))

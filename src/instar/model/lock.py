@@ -81,6 +81,7 @@ class Wheel:
     filename: str
     sha256: Digest
     why: Why | None = None
+    index: str | None = None  # by the machine's name of it, None of the one that pip is configured for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +128,7 @@ class Requested:
     requirements: tuple[str, ...] = ()  # the lines of the requirements file that mean something, in order
     suites: tuple[str, ...] = ()  # besides those of the base
     archives: tuple[RequestedArchive, ...] = ()  # sorted by name
+    indexes: tuple[tuple[str, tuple[str, ...]], ...] = ()  # sorted: an index, and the patterns of what comes from it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

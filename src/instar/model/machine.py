@@ -119,6 +119,23 @@ class RegistrySettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class IndexSettings:
+    """Where an index is that definitions name, and whom it lets in. ``password``: the file that it stands in."""
+
+    url: str = field(metadata=key(
+        "Where it is; of Python's, the address that `pip --index-url` takes. Plain `http` only on this machine's "
+        "loopback, or where there is no password.", "address of an index"))
+    user: str | None = field(default=None, metadata=key(
+        "Who asks it.", "user of an index", default_about="`__token__`, where there is a password"))
+    password: str | None = field(default=None, metadata=key(
+        "A file with the password, or the token, in its one line. Others than its owner and group may not read it.",
+        "file of the machine", default_about="it is asked without one"))
+    ca: str | None = field(default=None, metadata=key(
+        "A file in PEM with certificates to trust when asking it, besides those that this machine trusts.",
+        "file of the machine", default_about="those that this machine trusts"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MachineSettings:
     """``ledger``: the address of the database that this machine shares with others, None where it has its own file."""
 
@@ -136,3 +153,6 @@ class MachineSettings:
     registries: Mapping[str, RegistrySettings] = field(default_factory=dict, metadata=key(
         "How registries of images are reached, by their hosts. One that is not named is asked by TLS.",
         names="registry", expected="a section with one section for each registry, such as 'registry.example.org'"))
+    indexes: Mapping[str, IndexSettings] = field(default_factory=dict, metadata=key(
+        "Indexes of packages that definitions refer to by these names: where they are, and with which password.",
+        names="name", expected="a section with one section for each index, such as 'internal: {url: …}'"))
