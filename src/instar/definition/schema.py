@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from typing import Any, Final, Literal
 
-from instar.definition import rollout_rules, rules
+from instar.definition import origin_rules, rollout_rules, rules
 from instar.definition.declared import About, Sections
 from instar.definition.section import Key
 from instar.entry_points import find_provider, provider_names
@@ -183,9 +183,9 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
     model.ImageSpec: About("a section that says what the image is made of",
         make=functools.partial(_part, model.ImageSpec), check=rules.image),
     model.PythonProjects: About("a section such as {requirements: requirements.txt, index: internal}",
-        check=rules.python, elsewhere=_PYTHON_ELSEWHERE),
+        check=origin_rules.python, elsewhere=_PYTHON_ELSEWHERE),
     model.Archive: About("a section such as {uris: …, suites: stable, signed_by: keys/vendor.asc, packages: […]}",
-        check=rules.archive, elsewhere=_ARCHIVE_ELSEWHERE),
+        check=origin_rules.archive, elsewhere=_ARCHIVE_ELSEWHERE),
     model.BuildStage: About("a section that says what the stage is made of",
         make=functools.partial(_part, model.BuildStage), check=rules.stage,
         elsewhere=_STAGE_ELSEWHERE),
