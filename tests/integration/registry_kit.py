@@ -25,7 +25,7 @@ PATIENCE = Patience(connect_s=20, read_s=20, tries=4, first_pause_s=0.01, longes
 HASTY = Patience(connect_s=2, read_s=1, tries=2, first_pause_s=0.01, longest_pause_s=1)
 
 
-def made(store: Store, tmp_path: Path, *contents: bytes) -> Image:
+def made(store: Store, tmp_path: Path, *contents: bytes, architecture: str = "amd64") -> Image:
     """Return an image of one layer for each of ``contents``."""
     layers = []
     for number, content in enumerate(contents):
@@ -33,7 +33,7 @@ def made(store: Store, tmp_path: Path, *contents: bytes) -> Image:
         tree.mkdir(exist_ok=True)
         (tree / f"file-{number}").write_bytes(content)
         layers.append(store.add_layer(tree, step=f"step {number}", epoch=EPOCH))
-    return store.add_image(ImageConfig(architecture="amd64", user="1:1", command=("x",)), layers, created=EPOCH)
+    return store.add_image(ImageConfig(architecture=architecture, user="1:1", command=("x",)), layers, created=EPOCH)
 
 
 def noise(size_bytes: int) -> bytes:

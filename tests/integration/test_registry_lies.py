@@ -156,15 +156,6 @@ def test_a_manifest_that_is_no_images(name: str, registry: LyingRegistry, other:
     require_nothing(other)
 
 
-def test_an_index_is_told_with_what_to_pull_instead(registry: LyingRegistry, other: Store, image: Image) -> None:
-    one = {"digest": image.digest, "platform": {"os": "linux", "architecture": "amd64"}}
-    data = json.dumps({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [one]}).encode()
-    registry.manifests[digest_of(data)] = data
-    with pytest.raises(FetchError) as caught:
-        Door().registries.pull(other, at(registry.host, Digest(digest_of(data))))
-    assert f"linux/amd64 is {image.digest}" in caught.value.message
-
-
 def test_bytes_that_change_between_two_requests(registry: LyingRegistry, other: Store, image: Image) -> None:
     """The half that came is not the half of what comes later: all of it is read anew, once."""
     seen = 0

@@ -41,12 +41,16 @@ def push(image: str, name: str | None, file: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("reference", metavar="NAME@DIGEST")
+@click.option("--all-platforms", is_flag=True, help="Also what an image for several platforms has for others.")
 @json_option
-def pull(reference: str, as_json: bool) -> None:
+def pull(reference: str, all_platforms: bool, as_json: bool) -> None:
     """Bring an image from a registry into the store. Every byte of it is checked by its digest.
 
     NAME@DIGEST is HOST/PATH@sha256:…, as push prints it. Only what is not here is fetched; what was cut off goes on
     where it ended. The image stays until the next gc, unless a release comes to need it.
+
+    Of an image for several platforms comes what this machine's is, under the digest of the whole; to push it on or to
+    export it takes all of them (--all-platforms).
     """
     from instar.model.reference import reference as read
     from instar.operations.transfers import pull as run
@@ -55,7 +59,7 @@ def pull(reference: str, as_json: bool) -> None:
         what = read(reference)
     except ValueError as error:
         raise click.UsageError(f"cannot pull '{reference}': {error}") from error
-    _say(run(open_workspace(), what), as_json=as_json)
+    _say(run(open_workspace(), what, every_platform=all_platforms), as_json=as_json)
 
 
 @click.command("import")

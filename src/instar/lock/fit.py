@@ -15,13 +15,13 @@ from instar.lock.archives import archives_of, moved_archives
 from instar.lock.artifacts import moved_artifacts
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
 from instar.lock.wanted import wanted_of
+from instar.model.architectures import ARCHITECTURES
 from instar.model.lock import Lock, Requested
 
 if TYPE_CHECKING:
     from instar.definition import Loaded
 
 _SHOWN = 20
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # the kernel's name → Debian's and OCI's
 
 
 def require_fit(lock: Lock, loaded: Loaded) -> None:

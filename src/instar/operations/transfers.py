@@ -5,7 +5,6 @@ And the pull of what a release is to be of, where this machine has not got it an
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,14 +40,17 @@ def push(workspace: Workspace, word: str, to: Repository, *, tag: str | None = N
     return done
 
 
-def pull(workspace: Workspace, what: Reference) -> Transfer:
+def pull(workspace: Workspace, what: Reference, *, every_platform: bool = False) -> Transfer:
     """Bring an image from a registry into the store; nobody is asked for one that is there, whole.
+
+    Of one for several platforms, what is for this machine's, or for ``every_platform``.
 
     It stays until the next gc unless a release comes to need it. Raises ImageNotFound, HashMismatch, SourceUnreachable,
     FetchError, StoreError, Cancelled.
     """
     with keep_from_gc(workspace):
-        done = _there(workspace, what) or workspace.registries.pull(workspace.store, what)
+        done = None if every_platform else _there(workspace, what)
+        done = done or workspace.registries.pull(workspace.store, what, every_platform=every_platform)
         _tell_architecture(workspace, workspace.store.image(what.digest))
     _tell(workspace, "pull", done)
     return done
@@ -192,9 +194,7 @@ def _tell(workspace: Workspace, stage: str, done: Transfer) -> None:
 
 def _tell_architecture(workspace: Workspace, image: Image) -> None:
     """Warn of an image that cannot run here."""
-    from instar.lock.fit import ARCHITECTURES
-
-    here = ARCHITECTURES.get(os.uname().machine, os.uname().machine)
+    here = workspace.store.platform.partition("/")[2]
     if image.config.architecture != here:
         text = f"the image is for {image.config.architecture:.40}, and this machine is {here}: it does not run here"
         workspace.report(Progress(stage="note", text=text, kind="warning"))

@@ -6,7 +6,8 @@ from instar.errors import FetchError, HashMismatch
 from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.registry.client import Client
-from instar.store.manifest import INDEX_TYPES, Descriptor, descriptors, media_type, of_platform
+from instar.store.manifest import Descriptor, descriptors
+from instar.store.platforms import is_index, own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,9 +28,9 @@ def look(client: Client, wanted: Digest | str, architecture: str) -> Looked:
     index = None
     shown = f"{client.repository}{'@' if isinstance(wanted, Digest) else ':'}{wanted}"
     try:
-        if media_type(data) in INDEX_TYPES:
+        if is_index(data):
             index = Digest.of(data)
-            data = client.manifest(of_platform(data, architecture))
+            data = client.manifest(own(data, f"linux/{architecture}").digest)
         config, *_ = descriptors(data)
     except ValueError as error:
         raise FetchError(f"cannot use '{shown}': {error}") from error

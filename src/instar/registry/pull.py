@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from instar.cancellation import Cancellation
 from instar.errors import FetchError, HashMismatch, ImageNotFound, InstarError, SourceUnreachable, StoreError
+from instar.model.digest import Digest
 from instar.model.progress import Progress, Report
 from instar.model.reference import Reference
 from instar.model.transfer import Transfer
 from instar.registry.client import Client
 from instar.registry.referrers import referrers
 from instar.registry.workers import Meter, Workers
-from instar.store import Store, attachments
+from instar.store import Store, attachments, platforms
 from instar.store.manifest import Descriptor, descriptors
 from instar.store.parts import Part
 
@@ -30,7 +31,10 @@ _ANOTHERS_PART_S = 0.2
 
 
 class Pull:
-    """One pull of the image ``what`` from the first of ``sources`` that has it; the last is the registry itself."""
+    """One pull of the image ``what`` from the first of ``sources`` that has it; the last is the registry itself.
+
+    Of an image for several platforms comes what is for this machine's, or for ``every_platform``.
+    """
 
     def __init__(
         self,
@@ -39,12 +43,16 @@ class Pull:
         store: Store,
         cancellation: Cancellation,
         report: Report,
+        *,
+        every_platform: bool = False,
     ) -> None:
         self._what = what
         self._sources = list(sources)
         self._store = store
         self._cancellation = cancellation
         self._report = report
+        self._every_platform = every_platform
+        self._below: list[bytes] = []  # the manifests of an index
         self._meter = Meter(0)
         self._guard = threading.Lock()
 
@@ -54,9 +62,9 @@ class Pull:
         Raises ImageNotFound, HashMismatch, SourceUnreachable, FetchError, StoreError, Cancelled.
         """
         began = time.monotonic()
-        data = self._from_any(lambda source: source.manifest(self._what.digest))
+        data = self._manifest(self._what.digest)
         try:
-            parts = descriptors(data)
+            parts = self._parts(data)
         except ValueError as error:
             raise FetchError(f"cannot pull '{self._what}': {error}") from error
         self._store.require_room(parts, f"pull '{self._what}'")
@@ -93,7 +101,24 @@ class Pull:
         self._store.attach(subject, whole)
         return len(whole)
 
+    def _manifest(self, digest: Digest) -> bytes:
+        return self._from_any(lambda source: source.manifest(digest))
+
+    def _parts(self, data: bytes) -> Collection[Descriptor]:
+        """Return what an image points at; of an index, what its manifests do that are wanted. Raises ValueError."""
+        if not platforms.is_index(data):
+            return descriptors(data)
+        own = platforms.own(data, self._store.platform)
+        found: dict[Digest, Descriptor] = {}
+        for one in platforms.platforms(data) if self._every_platform else (own,):
+            below = self._manifest(one.digest)
+            found.update({part.digest: part for part in platforms.parts(one, below)})
+            self._below.append(below)
+        return found.values()
+
     def _enter(self, data: bytes) -> None:
+        for below in self._below:
+            self._store.add_blob([below])
         try:
             self._store.add_manifest(data)
         except ValueError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from instar.cancellation import Cancellation
@@ -20,7 +20,7 @@ from instar.model.transfer import Transfer
 from instar.registry.client import Client, leave
 from instar.registry.referrers import put_referrers
 from instar.registry.workers import Meter, Workers
-from instar.store import Store, attachments
+from instar.store import Store, attachments, platforms
 from instar.store.manifest import Descriptor, descriptors
 
 CHUNK_BYTES: Final = 32 << 20  # what is sent in one request; a blob of no more is sent whole
@@ -49,6 +49,7 @@ class Push:
         self._report = report
         self._tags = tuple(tags)
         self._chunk_bytes = chunk_bytes
+        self._below: dict[Digest, bytes] = {}  # the manifests of an index
         self._meter = Meter(0)
 
     def run(self) -> Transfer:
@@ -59,7 +60,7 @@ class Push:
         began = time.monotonic()
         data = self._store.manifest(self._digest)
         try:
-            parts = descriptors(data)
+            parts = self._parts(data)
         except ValueError as error:
             raise FetchError(f"cannot push '{self._digest.short}': {error}") from error
         self._meter = Meter(sum(one.size_bytes for one in parts))
@@ -90,11 +91,31 @@ class Push:
         put_referrers(self._target, self._digest, manifests)
         return len(manifests)
 
+    def _parts(self, data: bytes) -> Collection[Descriptor]:
+        """Return what an image points at; of an index, what its manifests do. Raises ValueError, FetchError where not
+        all of them are here."""
+        if not platforms.is_index(data):
+            return descriptors(data)
+        found: dict[Digest, Descriptor] = {}
+        for one in platforms.platforms(data):
+            if not self._store.holds_blob(one.digest, one.size_bytes):
+                raise FetchError(
+                    f"cannot push '{self._digest.short}': the part of it for {one.name} is not here",
+                    hint="pull it for every platform from where it is: instar pull --all-platforms NAME@DIGEST",
+                )
+            below = self._store.manifest(one.digest)
+            found.update({part.digest: part for part in platforms.parts(one, below)})
+            self._below[one.digest] = below
+        return found.values()
+
     def _show(self) -> None:
         self._report(self._meter.progress("push"))
 
     def _enter(self, data: bytes) -> None:
-        """Give the registry the manifest, under its digest and as its tags. What is there is asked afterwards."""
+        """Give the registry the manifest, under its digest and as its tags, after those that it names. What is there
+        is asked afterwards."""
+        for digest, below in self._below.items():
+            self._target.put_manifest(digest, below)
         for name in (self._digest, *self._tags):
             self._target.put_manifest(name, data)
         if not self._target.has_manifest(self._digest, len(data)):

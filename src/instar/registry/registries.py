@@ -42,9 +42,10 @@ class Registries:
         target = self._client(to, actions="pull,push")
         return Push(digest, target, store, self._cancellation, self._report, tags=tags).run()
 
-    def pull(self, store: Store, what: Reference) -> Transfer:
-        """Bring an image to the store; see :meth:`instar.registry.pull.Pull.run`."""
-        return Pull(what, self._sources(what.repository), store, self._cancellation, self._report).run()
+    def pull(self, store: Store, what: Reference, *, every_platform: bool = False) -> Transfer:
+        """Bring an image to the store; see :class:`instar.registry.pull.Pull`."""
+        sources = self._sources(what.repository)
+        return Pull(what, sources, store, self._cancellation, self._report, every_platform=every_platform).run()
 
     def look(self, what: Repository, wanted: Digest | str, architecture: str) -> Looked:
         """Ask what image a digest or a tag is, for this architecture, without its layers; see :func:`looking.look`.

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from instar import durable
+from instar.errors import StoreError
 from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.image import Image, Layer
+from instar.store import platforms
 from instar.store.attachments import list_json, listed, parts
 from instar.store.blobs import Blobs, written
 from instar.store.compression import gzipped
@@ -39,7 +41,7 @@ class _Blob:
 def export(blobs: Blobs, image: Image, file: Path, *, tag: str | None, attached: Sequence[bytes]) -> None:
     """Write the image as it is stored, with the manifests ``attached`` to it and what they point at."""
     manifest = _bytes(blobs.read(image.digest))
-    found = [_stored(blobs, digest) for digest in (image.config_digest, *(layer.digest for layer in image.layers))]
+    found = [_stored(blobs, digest) for digest in _needed(blobs, image.digest)]
     index = [_entry(manifest, tag)]
     if attached:
         listing = _bytes(list_json(map(listed, attached)))
@@ -47,6 +49,16 @@ def export(blobs: Blobs, image: Image, file: Path, *, tag: str | None, attached:
         found += [listing, *map(_bytes, attached), *(_stored(blobs, digest) for digest in pieces)]
         index.append(_entry(listing, attachments_tag(image.digest)))
     _write(file, [manifest, *found], index, image.created)
+
+
+def _needed(blobs: Blobs, digest: Digest) -> Collection[Digest]:
+    """Return what an image needs. Raises StoreError where some platforms of it are not here."""
+    data = blobs.read(digest)
+    if platforms.is_index(data) and (away := set(platforms.platforms(data)) - set(platforms.present(blobs, data))):
+        names = ", ".join(sorted(one.name for one in away))
+        hint = "pull it for every platform from where it is: instar pull --all-platforms NAME@DIGEST"
+        raise StoreError(f"cannot export '{digest.short}': the parts of it for {names} are not here", hint=hint)
+    return platforms.blobs_of(blobs, data)
 
 
 def export_gzip(blobs: Blobs, image: Image, file: Path, *, tag: str | None) -> Digest:

@@ -17,7 +17,7 @@ from instar.model.digest import Digest
 from instar.store import index
 from instar.store.blobs import Blobs
 from instar.store.index import Index
-from instar.store.manifest import INDEX_TYPE, MANIFEST_TYPE, Descriptor, descriptor
+from instar.store.manifest import INDEX_TYPE, MANIFEST_TYPE, MANIFEST_TYPES, Descriptor, descriptor
 
 LIMIT: Final = 200  # of one image
 _PARTS_LIMIT: Final = 200
@@ -33,12 +33,13 @@ def subject_of(data: bytes) -> str | None:
     return digest if isinstance(digest, str) else None
 
 
-def parts(data: bytes, subject: Digest) -> tuple[Descriptor, ...]:
-    """Return what an attachment of ``subject`` points at. Raises ValueError for what is none."""
+def parts(data: bytes, subject: Digest | None = None) -> tuple[Descriptor, ...]:
+    """Return what a manifest of anything points at, which is attached to ``subject``, if one is given. Raises
+    ValueError for what is none."""
     manifest = parse(data)
-    if not isinstance(manifest, dict) or manifest.get("mediaType", MANIFEST_TYPE) != MANIFEST_TYPE:
+    if not isinstance(manifest, dict) or manifest.get("mediaType", MANIFEST_TYPE) not in MANIFEST_TYPES:
         raise ValueError("it is no manifest of OCI's")
-    if subject_of(data) != subject:
+    if subject is not None and subject_of(data) != subject:
         raise ValueError(f"it is not about {subject.short}")
     layers = manifest.get("layers")
     if not isinstance(layers, list) or len(layers) > _PARTS_LIMIT:

@@ -12,11 +12,10 @@ from collections.abc import Collection, Sequence
 
 from instar.frozen import dataclass
 from instar.model.digest import Digest
-from instar.store import attachments
+from instar.store import attachments, platforms
 from instar.store.blobs import Blobs, damaged
 from instar.store.faults import reported
 from instar.store.index import Descriptor, Index, digests, drop
-from instar.store.manifest import references
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +50,7 @@ def _wanted(blobs: Blobs, descriptors: Sequence[Descriptor], keep: Collection[Di
     for digest in digests(descriptors):
         if digest in keep:
             try:
-                wanted.update(references(blobs.read(digest)))
+                wanted.update(platforms.blobs_of(blobs, blobs.read(digest)))
             except ValueError as error:
                 raise damaged(digest, str(error)) from error
     return wanted

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +20,7 @@ from instar.frozen import dataclass
 from instar.model.codec import parse
 from instar.model.digest import Digest
 from instar.model.image import Layer
-from instar.store import attachments, source
+from instar.store import attachments, platforms, source
 from instar.store.blobs import Blobs
 from instar.store.compression import compressed, gunzipped, require_encoder
 from instar.store.index import attachments_tag, lists_attachments
@@ -33,6 +34,7 @@ from instar.store.manifest import (
     manifest_json,
 )
 from instar.store.members import Malformed
+from instar.store.platforms import is_index
 from instar.store.room import require_room
 from instar.store.source import Content, Source
 
@@ -51,6 +53,7 @@ class Found:
     digest: Digest | None  # None where the form has none
     entry: Mapping[str, Any]
     platform: str = ""
+    is_part: bool = False  # of one for several platforms
 
     @property
     def shown(self) -> str:
@@ -58,7 +61,8 @@ class Found:
         return ", ".join(filter(None, words))[:120] or "one without a name"
 
     def is_called(self, word: str) -> bool:
-        return word in self.names or (self.digest is not None and word in (self.digest, self.digest.short))
+        named = self.digest is not None and word in (self.digest, self.digest.short)
+        return named or word in (*self.names, self.platform) or self.platform.startswith(f"{word}/")
 
 
 class Received(NamedTuple):
@@ -89,16 +93,20 @@ def _from_layout(blobs: Blobs, found: Source, which: str | None) -> Received:
     index = _json(found, "index.json")
     entries = _sections(index.get("manifests") if isinstance(index, dict) else None, "index.json")
     attached = [entry for entry in entries if _is_attached(entry)]
-    chosen = _chosen([one for entry in entries if entry not in attached for one in _of_layout(found, entry)], which)
+    there = [one for entry in entries if entry not in attached for one in _of_layout(found, entry)]
+    chosen = _chosen(there, which)
     assert chosen.digest is not None  # _of_layout sees to it
     data = _blob(found, chosen.digest).read(_JSON_LIMIT_BYTES)
     if Digest.of(data) != chosen.digest or chosen.entry.get("size", len(data)) != len(data):
         raise Malformed(f"the bytes of its manifest have the digest {Digest.of(data)}, and not {chosen.digest}")
-    parts = descriptors(data)
+    pairs = [(one, _manifest(found, one.digest)) for one in (platforms.platforms(data) if is_index(data) else ())]
+    parts = descriptors(data) if not pairs else {part for one, below in pairs for part in platforms.parts(one, below)}
     missing = sum(one.size_bytes for one in parts if not blobs.holds(one.digest, one.size_bytes))
     require_room(missing, blobs.partial, "store its blobs")
     for one in parts:
         _keep(blobs, found, one)
+    for _, below in pairs:
+        blobs.add([below])
     return Received(data, tuple(_attachments(blobs, found, attached, chosen.digest)))
 
 
@@ -156,13 +164,14 @@ def _blob(found: Source, digest: Digest) -> Content:
 def _of_layout(
     found: Source, entry: Mapping[str, Any], names: tuple[str, ...] = (), *, top: bool = True
 ) -> list[Found]:
-    """Return the images that an entry of an index leads to: itself, or those of the index that it is."""
+    """Return the images that an entry of an index leads to: itself, or the one for several platforms that it is, and
+    each of these; of one with a single image, that."""
     name = _name_of(entry)
     names = names if name is None else (name,)
     digest = Digest(str(entry.get("digest")))
     if entry.get("mediaType") not in INDEX_TYPES:
         platform = entry.get("platform")
-        told = f"{platform.get('os')}/{platform.get('architecture')}" if isinstance(platform, dict) else ""
+        told = platforms.name_of(platform) if isinstance(platform, dict) else ""
         return [Found(names=names, digest=digest, entry=entry, platform=told)]
     data = _blob(found, digest).read(_JSON_LIMIT_BYTES)
     if Digest.of(data) != digest or not top:
@@ -170,7 +179,11 @@ def _of_layout(
     inner = parse(data)
     below = _sections(inner.get("manifests") if isinstance(inner, dict) else None, digest.short)
     images = [one for item in below for one in _of_layout(found, item, names, top=False)]
-    return [one for one in images if one.platform != _NO_PLATFORM]
+    images = [one for one in images if one.platform != _NO_PLATFORM]
+    if len(images) == 1:
+        return images
+    whole = Found(names=names, digest=digest, entry=entry)
+    return [whole, *(replace(one, names=(), is_part=True) for one in images)]
 
 
 def _from_docker(blobs: Blobs, found: Source, which: str | None) -> bytes:
@@ -233,7 +246,7 @@ def _checked(content: Content, seen: hashlib._Hash, diff_id: Digest) -> Iterator
 
 
 def _chosen(images: Sequence[Found], which: str | None) -> Found:
-    wanted = [one for one in images if which is None or one.is_called(which)]
+    wanted = [one for one in images if (not one.is_part if which is None else one.is_called(which))]
     if len(wanted) == 1 or (wanted and len({one.digest for one in wanted}) == 1 and wanted[0].digest is not None):
         return wanted[0]
     there = "; ".join(one.shown for one in images[:_SHOWN])

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from instar.errors import BlobDamaged, ImageNotFound, StoreError
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
-from instar.store import archive, attachments, garbage, importing, index, layers, manifest, room
+from instar.store import archive, attachments, garbage, importing, index, layers, manifest, platforms, room
 from instar.store.blobs import Blobs, damaged
 from instar.store.faults import reported
 from instar.store.garbage import Collected
@@ -36,9 +37,11 @@ _NAMED_IN_HINT = 5
 class Store:
     """The store in the directory ``root``. Several processes and threads may use it at once."""
 
-    def __init__(self, root: Path) -> None:
-        """Make the layout where it is missing. Raises StoreError."""
+    def __init__(self, root: Path, platform: str | None = None) -> None:
+        """Make the layout where it is missing. ``platform``: what an image for several is here; this machine's. Raises
+        StoreError."""
         self.root = root
+        self.platform = platform or platforms.here()
         self._blobs = Blobs(root)
         self._index = Index(root, self._blobs)
         with reported(f"open the store '{root}'", root):
@@ -83,27 +86,39 @@ class Store:
         return open_part(self._blobs, digest, size_bytes)
 
     def layers_of(self, data: bytes) -> tuple[Layer, ...]:
-        """Return the layers that a manifest says, with its configuration, which is stored. Raises ValueError,
-        BlobDamaged."""
-        config, *_ = manifest.descriptors(data)
-        return manifest.image_of_others(data, self._blobs.read(config.digest)).layers
+        """Return the layers that a manifest says, or the one of an index for this platform, with its configuration,
+        which is stored. Raises ValueError, BlobDamaged."""
+        return self._image_of_others(data).layers
 
     def add_manifest(self, data: bytes) -> Image:
-        """Enter an image that was made elsewhere, whose manifest is ``data`` to the byte; all else of it is stored.
+        """Enter an image that was made elsewhere, whose manifest is ``data`` to the byte, or its index; all else of it
+        is stored, of an index what is for this platform, and may be for others.
 
         Atomic and idempotent. Raises BlobDamaged where a part of it isn't there with its size, ValueError for what is
         no manifest, or does not fit its configuration.
         """
-        digest = Digest.of(data)
-        parts = manifest.descriptors(data)
         with self._index.changed() as descriptors:
-            for one in parts:
-                if not self._blobs.holds(one.digest, one.size_bytes):
-                    raise BlobDamaged(f"cannot store an image: its part '{one.digest.short}' is missing or short")
-            found = manifest.image_of_others(data, self._blobs.read(parts[0].digest))
+            found = self._image_of_others(data)
             self._blobs.add([data])
-            index.enter(descriptors, manifest.descriptor(manifest.media_type(data), digest, len(data)))
+            entry = manifest.descriptor(manifest.media_type(data), found.digest, len(data))
+            index.enter(descriptors, entry)
         return found
+
+    def _image_of_others(self, data: bytes) -> Image:
+        """Return the image of a manifest or an index, whose parts must be here; an index's other ones are held against
+        what it says of them, too."""
+        if not platforms.is_index(data):
+            parts = manifest.descriptors(data)
+            for part in parts:
+                if not self._blobs.holds(part.digest, part.size_bytes):
+                    raise BlobDamaged(f"cannot store an image: its part '{part.digest.short}' is missing or short")
+            return manifest.image_of_others(data, self._blobs.read(parts[0].digest))
+        wanted = platforms.own(data, self.platform)
+        for one in platforms.present(self._blobs, data):
+            if one.is_image:
+                image = self._image_of_others(self._blobs.read(one.digest))
+                platforms.require_fit(one, image.config.architecture)
+        return replace(self._image_of_others(self._blobs.read(wanted.digest)), digest=Digest.of(data))
 
     def receive(self, path: Path, which: str | None = None, *, called: str | None = None) -> importing.Received:
         """Store the blobs of an image that others have written to ``path``; return its manifest for ``add_manifest``,
@@ -136,6 +151,10 @@ class Store:
     def manifest(self, digest: Digest) -> bytes:
         """Return an image's manifest, checked, to the byte. Raises BlobDamaged."""
         return self._blobs.read(digest)
+
+    def own_manifest(self, data: bytes) -> bytes:
+        """Return ``data``, or what an index that it is has for this platform. Raises ValueError, BlobDamaged."""
+        return platforms.own_manifest(self._blobs, data, self.platform)
 
     def holds_blob(self, digest: Digest, size_bytes: int) -> bool:
         """Whether a blob is there with that size; its bytes are not read."""
@@ -216,8 +235,7 @@ class Store:
                 return True
             try:
                 data = self._blobs.read(digest)
-                config, *_ = manifest.references(data)
-                self._require(manifest.image(digest, data, self._blobs.read(config)).layers)
+                self._require(self._image(digest).layers)
             except (BlobDamaged, ValueError):
                 return False
             index.enter(descriptors, manifest.descriptor(manifest.media_type(data), digest, len(data)))
@@ -292,6 +310,7 @@ class Store:
     def _image(self, digest: Digest) -> Image:
         data = self._blobs.read(digest)
         try:
+            data = self.own_manifest(data)
             config_digest, *_ = manifest.references(data)
             return manifest.image(digest, data, self._blobs.read(config_digest))
         except ValueError as error:

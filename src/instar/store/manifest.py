@@ -29,7 +29,6 @@ LAYER_TYPES: Final = (ZSTD_LAYER_TYPE, GZIP_LAYER_TYPE, TAR_LAYER_TYPE, DOCKER_L
 CONFIG_TYPES: Final = (CONFIG_TYPE, "application/vnd.docker.container.image.v1+json")
 MANIFEST_TYPES: Final = (MANIFEST_TYPE, DOCKER_MANIFEST_TYPE)
 INDEX_TYPES: Final = (INDEX_TYPE, DOCKER_INDEX_TYPE)
-_PLAIN_VARIANTS: Final = (None, "", "v8")  # what every processor of an architecture can run
 _CONFIG_LIMIT_BYTES = 4 << 20
 _LAYER_LIMIT_BYTES = 1 << 40
 LAYERS_LIMIT: Final = 500
@@ -87,33 +86,12 @@ def references(manifest: bytes) -> tuple[Digest, ...]:
 
 
 def media_type(manifest: bytes) -> str:
-    """Return what a manifest says that it is; OCI's where it says nothing. Raises ValueError for what is none, and for
-    one of Docker's first form."""
+    """Return what a manifest, or an index, says that it is; OCI's where it says nothing. Raises ValueError for what is
+    none, and for one of Docker's first form."""
     data = _object(manifest)
     if data.get("schemaVersion") == 1:
         raise ValueError("it is a manifest of Docker's schema 1, which is not read: push it anew with a current tool")
-    return str(data.get("mediaType") or MANIFEST_TYPE)
-
-
-def of_platform(index: bytes, architecture: str) -> Digest:
-    """Return the manifest of an index that is for Linux on ``architecture`` (OCI's name).
-
-    Raises ValueError where it has none, with those that it has.
-    """
-    entries = _object(index).get("manifests")
-    if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
-        raise ValueError("its list of images is none")
-    platforms = [one["platform"] if isinstance(one.get("platform"), dict) else {} for one in entries]
-    fitting = [
-        (platform.get("variant") not in _PLAIN_VARIANTS, number)
-        for number, platform in enumerate(platforms)
-        if (platform.get("os"), platform.get("architecture")) == ("linux", architecture)
-        and entries[number].get("mediaType") in MANIFEST_TYPES
-    ]
-    if fitting:
-        return Digest(str(entries[min(fitting)[1]].get("digest"))[:100])
-    told = {f"{one.get('os')}/{one.get('architecture')}"[:40] for one in platforms} - {"None/None", "unknown/unknown"}
-    raise ValueError(f"it is for {', '.join(sorted(told)[:8]) or 'nothing'}, and this machine is linux/{architecture}")
+    return str(data.get("mediaType") or (INDEX_TYPE if "manifests" in data else MANIFEST_TYPE))
 
 
 def descriptors(manifest: bytes) -> tuple[Descriptor, ...]:
