@@ -236,7 +236,7 @@ LAYOUTS: dict[str, tuple[Files, str]] = {
         "the bytes of its manifest have the digest",
     ),
     "an index of an index": (of_layout(lambda files: (platforms(files), platforms(files))), "one within another"),
-    "a manifest of version 1": (layout(LAYER, manifest=lambda data: data.update(schemaVersion=1)), "version 1"),
+    "a manifest of version 1": (layout(LAYER, manifest=lambda data: data.update(schemaVersion=1)), "schema 1"),
     "a layer of another kind": (
         layout(LAYER, manifest=lambda data: data["layers"][0].update(mediaType="application/x-layer")),
         "none of an image's",
