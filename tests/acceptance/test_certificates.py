@@ -168,9 +168,11 @@ def test_of_files_it_is_checked_before_anything_is_changed(
     for chain, (key, said, where) in cases.items():
         (project.folder / "shop.pem").write_bytes(chain)
         (project.folder / "shop.key").write_bytes(key)
-        refused = project.try_instar("deploy", "dev")
-        assert refused.status == 1
-        assert f"environments.dev.{where}: " in refused.err and said in refused.err and "instar.yaml:" in refused.err
+        for words in (("validate",), ("deploy", "dev", "--plan"), ("deploy", "dev")):
+            refused = project.try_instar(*words)
+            assert refused.status == 1
+            assert f"environments.dev.{where}: " in refused.err and said in refused.err
+            assert "instar.yaml:" in refused.err
         assert project.json("status") == []
     (project.folder / "shop.pem").write_bytes(pair.chain)
     (project.folder / "shop.key").write_bytes(pair.key)
@@ -180,10 +182,14 @@ def test_of_files_it_is_checked_before_anything_is_changed(
     newer = authority.issue(["shop.test"], now)
     (project.folder / "shop.pem").write_bytes(newer.chain)
     (project.folder / "shop.key").write_bytes(newer.key)
+    planned = project.try_instar("deploy", "dev", "--plan")
+    assert planned.status == 2 and "no new release: its certificate changes" in planned.out
     with visitor.asking():
-        project.instar("deploy", "dev")
+        deployed = project.instar("deploy", "dev")
+    assert f"shop.test: the certificate is {newer.certificate.fingerprint[:12]}" in deployed.err
     assert visitor.failed == []
     assert fingerprints(project) == [newer.certificate.fingerprint]
+    assert project.try_instar("deploy", "dev", "--plan").status == 0
     assert project.json("certificates")[0]["served"]
 
 

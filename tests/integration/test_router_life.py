@@ -88,7 +88,7 @@ def test_a_taken_port_names_who_has_it(here: World) -> None:
         for act in (here.router.check, here.router.ensure):
             with pytest.raises(RouterError, match=rf"process {os.getpid()} \(.+\) has the port") as caught:
                 act(here.plan())
-            assert caught.value.hint
+            assert caught.value.hint == "end it, or choose another address"
     assert here.processes() == []
     here.router.ensure(here.plan())
 

@@ -53,7 +53,7 @@ def test_why_a_file_could_not_be_used_is_said(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("file")
     os.mkfifo(tmp_path / "pipe")
     assert why_unusable(tmp_path, "file") is None
-    assert why_unusable(tmp_path, "link") == "'link' cannot be read: it is a link"
+    assert why_unusable(tmp_path, "link") == "'link' cannot be read: it is a link; put a copy of the file in its place"
     assert why_unusable(tmp_path, "pipe") == "'pipe' cannot be read: it is not a regular file"
     assert why_unusable(tmp_path, "nothing") == "there is no 'nothing' beside it"
 

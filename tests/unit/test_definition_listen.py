@@ -104,6 +104,8 @@ def test_what_is_no_name_is_told_what_to_write(site: str, expected: str) -> None
     [
         ("  a: {listen: internal}\n", "5:15: environments.a.listen: expected an address"),
         ("  a: {listen: shop.example}\n", "names are written as {https: [shop.example]}"),
+        ("  a: {listen: https://shop.example/x, tls: internal}\n", "names are written as {https: [shop.example]}"),
+        ("  a: {listen: [shop.example:443], tls: internal}\n", "and a name as {https: [shop.example]}"),
         ("  a: {listen: {}}\n", "expected names of 'http' or 'https'"),
         ("  a: {listen: {http: ['*.a.test']}}\n", "only a name of 'https' can stand for all below it"),
         ("  a: {listen: {http: a.test, tls: acme}}\n", "where certificates come from is 'tls' of the environment"),

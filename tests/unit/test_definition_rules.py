@@ -97,7 +97,7 @@ def test_base(base: str, advice: str) -> None:
         ("packages: [curl, vim, curl]", "2:54: image.packages: 'curl' stands here twice, first in line 2"),
         ("packages: curl", "found 'curl'; write it as a list: [curl]"),
         ("python: ../r.txt", "it leads out of the definition's folder"),
-        ("python: /r.txt", "what goes into an image lies in the definition's folder"),
+        ("python: /r.txt", "a definition names files of its own folder"),
         ('files: [{from: "a\\tb", to: /a}]', "there is a control character in it"),
         ("files: [{from: a, to: a}]", "did you mean '/a'?"),
         ("files: [{from: a, to: /a/../b}]", "write it without '..'"),

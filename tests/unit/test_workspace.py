@@ -84,7 +84,7 @@ def test_the_doctor_upgrades_no_ledger(tmp_path: Path) -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    ("owner", "mode", "who"), [(65534, 0o700, "nobody"), (0, 0o777, "everybody"), (0, 0o1777, "e")]
+    ("owner", "mode", "who"), [(65534, 0o700, "user 'nobody'"), (0, 0o777, "everybody"), (0, 0o1777, "e")]
 )
 def test_root_works_in_no_state_directory_that_others_wrote_to(tmp_path: Path, owner: int, mode: int, who: str) -> None:
     home = tmp_path / "home"
@@ -109,10 +109,10 @@ def test_the_doctor_says_that_root_works_in_no_such_directory(tmp_path: Path) ->
     Ledger(home / "ledger/instar.db", actor="ann").close()
     os.chown(home, 65534, 65534)
     found = ledger_of(home)
-    assert found.found is None and "nobody may write to it" in found.get
+    assert found.found is None and "user 'nobody' may write to it" in found.get
     (home / "id").write_text("0a1b2c\n")
     unreached = ledger_of(home, INSTAR_LEDGER="postgresql://ann@127.0.0.1:1/instar")
-    assert "nobody may write to it" in unreached.get
+    assert "user 'nobody' may write to it" in unreached.get
 
 
 @pytest.mark.root

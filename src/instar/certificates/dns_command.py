@@ -8,12 +8,14 @@ after ``wait``. The same may be set, and removed, more than once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from instar import process
 from instar.cancellation import Cancellation
 from instar.errors import Cancelled, CertificateError, CommandFailed, ComponentMissing
 from instar.model.machine import DnsSettings
 
+HINT: Final = "name one in the machine's file: acme: {dns: {command: [/path/of/it]}} (docs/certificates.md)"
 _LINES = 5
 _WIDTH = 200
 

@@ -21,6 +21,7 @@ from josepy.json_util import field
 from instar.cancellation import Cancellation
 from instar.certificates import pem
 from instar.certificates.acme_directory import AcmeDirectory, cause_of
+from instar.certificates.dns_command import HINT
 from instar.certificates.record import Order
 from instar.certificates.store import CertificateFolder
 from instar.errors import AuthorityUnavailable, CertificateError, InstarError
@@ -194,7 +195,7 @@ class AcmeOrder:
         if self._dns is None:
             raise CertificateError(
                 f"cannot prove '*.{name}': no command of this machine writes to the DNS",
-                hint="name one in the machine's file: acme: {dns: {command: [/path/of/it]}} (docs/certificates.md)",
+                hint=HINT,
             )
         hooked = f"_acme-challenge.{name} {value}"
         kept = self._folder.order() or order

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from instar.cancellation import Cancellation
 from instar.certificates import schedule
+from instar.certificates.dns_command import HINT
 from instar.certificates.door import Door
 from instar.certificates.fingerprint import fingerprint_of
 from instar.certificates.reachability import PORT, addresses_of, require_here
@@ -91,6 +92,10 @@ class Renewals:
         """Tell whether there is one for all its names, by whomever. Raises HostError."""
         held = self.record(wanted).certificate
         return held is not None and held.covers(wanted.names)
+
+    def can_prove(self, name: str) -> bool:
+        """Tell whether this machine has what a name is proven by: wildcards need a command that writes to the DNS."""
+        return bool(self._settings.dns.command) or not name.startswith("*.")
 
     def is_due(self, wanted: WantedCertificate) -> bool:
         at = self.order_at(wanted)
@@ -212,6 +217,11 @@ class Renewals:
             return OwnAuthority(self._store.authority, self._machine).issue(wanted.names, self._now())
         if door is None:
             raise CertificateError(f"cannot order a certificate of '{wanted.names[0]}': no edge answers for it")
+        if not all(map(self.can_prove, wanted.names)):
+            raise CertificateError(
+                f"cannot order a certificate of '{wanted.names[0]}': no command of this machine writes to the DNS",
+                hint=HINT,
+            )
         plain = [name for name in wanted.names if not name.startswith("*.")]
         if self._settings.check and not force:
             for name in plain:

@@ -115,7 +115,7 @@ def why_unusable(folder: Path, name: str) -> str | None:
         return f"'{name}' cannot be read: {error.strerror}"
     if kind == stat.S_IFREG:
         return None
-    cause = "it is a link" if kind == stat.S_IFLNK else "it is not a regular file"
+    cause = "it is a link; put a copy of the file in its place" if kind == stat.S_IFLNK else "it is not a regular file"
     return f"'{name}' cannot be read: {cause}"
 
 

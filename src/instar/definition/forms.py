@@ -153,7 +153,7 @@ def author_path(text: str) -> str:
     if _control(text) or not text:
         raise Misfit("there is a control character in it" if text else "")
     if text.startswith("/"):
-        raise Misfit("what goes into an image lies in the definition's folder")
+        raise Misfit("a definition names files of its own folder: copy it there")
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise Misfit("it leads out of the definition's folder")
@@ -323,6 +323,9 @@ def network(text: str) -> str:
 
 def address(text: str) -> str:
     """Return a listen address in its one form: "127.0.0.1:8080", "[::1]:8080"; ":8080" is every IPv4 address."""
+    scheme, _, rest = text.partition("://")
+    if rest and scheme in ("http", "https"):
+        raise Misfit(f"names are written as {{{scheme}: [{rest.partition('/')[0].partition(':')[0]}]}}")
     host, colon, port = text.rpartition(":")
     if not colon and text == "internal":
         raise Misfit("others reach its instances by 'network.allow'; there is no name for them that only they know")
@@ -390,7 +393,8 @@ def _host(text: str) -> str:
     if text.startswith("[") and text.endswith("]"):
         return f"[{_version_6(text[1:-1])}]"
     if not fits(r"(0|[1-9]\d{0,2})(\.(0|[1-9]\d{0,2})){3}", text) or any(int(part) > 255 for part in text.split(".")):
-        raise Misfit("an IPv6 address stands in brackets, all in quotes" if ":" in text else "")
+        number = "an address is written in numbers, and a name as {https: [shop.example]}"
+        raise Misfit("an IPv6 address stands in brackets, all in quotes" if ":" in text else number)
     return text
 
 

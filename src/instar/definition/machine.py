@@ -47,11 +47,34 @@ def _index(reading: Reading, problems: Problems) -> None:
         blame(reading, "url", problems, advice)
 
 
+def _edge(reading: Reading, problems: Problems) -> None:
+    """No two sockets want the same; "all addresses" of one family takes each of that family from the other scheme."""
+    http, https = reading.get("http"), reading.get("https")
+    if FAILED in (http, https) or FAILED in (*http, *https):
+        return
+    told = model.EdgeSettings(http=http, https=https)
+    for one in told.https_addresses:
+        for other in told.http_addresses:
+            if _overlap(one, other):
+                key = "https" if https else "http"
+                blame(reading, key, problems, f"{one} and {other} are one port: http and https need one each")
+    for key in ("http", "https"):
+        for address in sorted({one for one in reading.get(key) if reading.get(key).count(one) > 1}):
+            blame(reading, key, problems, f"{address} stands twice")
+
+
+def _overlap(one: str, other: str) -> bool:
+    hosts, ports = zip(*(address.rpartition(":")[::2] for address in (one, other)), strict=True)
+    every = "[::]" if hosts[0].startswith("[") else "0.0.0.0"  # noqa: S104  compared, not listened on
+    same_family = hosts[0].startswith("[") == hosts[1].startswith("[")
+    return ports[0] == ports[1] and same_family and (hosts[0] == hosts[1] or every in hosts)
+
+
 MACHINE: Final = Sections(
     {
         model.MachineSettings: About("a section such as {agent: {metrics: '127.0.0.1:9464'}}", elsewhere=_ELSEWHERE),
         model.AgentSettings: About("a section {metrics, check, log_format}"),
-        model.EdgeSettings: About("a section {http, https, accept_proxy}"),
+        model.EdgeSettings: About("a section {http, https, accept_proxy}", check=_edge),
         model.NoticeSettings: About("a section {command, url}"),
         model.AcmeSettings: About("a section {directory, contact, ca, profile, check, dns}"),
         model.DnsSettings: About("a section {command, timeout, wait}"),

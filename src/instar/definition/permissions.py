@@ -45,7 +45,7 @@ def other_writer(status: os.stat_result, trusted: Collection[int] = (0,)) -> str
 
 def _user_name(user: int) -> str:
     try:
-        return pwd.getpwuid(user).pw_name
+        return f"user '{pwd.getpwuid(user).pw_name}'"
     except KeyError:
         return f"user {user}"
 

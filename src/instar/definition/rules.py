@@ -224,11 +224,13 @@ def _sites(section: Reading) -> Iterator[tuple[str, str]]:
 
 def _check_names_served(one: Reading, service: Reading, problems: Problems) -> None:
     """Requests that come by name are of http, and only names of https have certificates."""
-    sections = [section for section in readings(one.get("listen")) if any(_sites(section))]
+    listen = one.get("listen")
+    known = listen is not FAILED and FAILED not in listen
+    sections = [section for section in readings(listen) if any(_sites(section))]
     if sections and service.get("protocol") == "tcp":
         advice = "the service speaks tcp, which is reached by address: 'listen: 127.0.0.1:8080'"
         blame(one, "listen", problems, f"only requests of http can come by name; {advice}")
-    if "tls" in one.values and one.get("listen") is not FAILED and not any(part.get("https") for part in sections):
+    if "tls" in one.values and known and not any(part.get("https") for part in sections):
         blame(one, "tls", problems, "there are no names of 'https' that need a certificate; remove it")
 
 

@@ -9,7 +9,8 @@ from instar.model.release import EnvironmentId
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedChange:
-    """``what`` is a dotted name (image, service.limits.memory_bytes, config.GREETING, settings.instances)."""
+    """``what`` is a dotted name (image, service.limits.memory_bytes, config.GREETING, settings.instances,
+    certificate)."""
 
     what: str
     before: str | None

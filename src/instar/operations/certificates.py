@@ -12,14 +12,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from instar import locks
+from instar.certificates.dns_command import HINT
 from instar.certificates.renewals import Renewal, Renewals
 from instar.certificates.store import CertificateStore
 from instar.certificates.wanted import wanted_certificates
 from instar.errors import DefinitionError, InstarError, NotFound, Problem
-from instar.model.certificate import CertificateStatus, WantedCertificate
+from instar.model.certificate import Certificate, CertificateStatus, WantedCertificate
 from instar.model.environment import Environment, HostNames, Settings
 from instar.model.happenings import CertificateFailed, CertificateHeld
 from instar.model.machine import MachineSettings
+from instar.model.plan import PlannedChange
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId, EnvironmentState
 from instar.operations.installed import installed_providers
@@ -200,6 +202,23 @@ def read_files(loaded: Loaded, environment: Environment) -> Pair | None:
         raise _wrong(loaded, environment, "certificate", what) from error
 
 
+def planned_change(workspace: Workspace, environment: EnvironmentId, files: Pair | None) -> PlannedChange | None:
+    """Return what becomes of an environment's certificate when ``files`` are brought; None where it is that already,
+    or the environment has no need of one yet."""
+    if files is None:
+        return None
+    for one in wanted_here(workspace):
+        if one.environment == environment and one.source == "files":
+            held = open_renewals(workspace).record(one).certificate
+            before, after = _told(held) if held is not None else None, _told(files.certificate)
+            return PlannedChange(what="certificate", before=before, after=after) if before != after else None
+    return None
+
+
+def _told(certificate: Certificate) -> str:
+    return f"{certificate.fingerprint[:12]}, until {certificate.not_after:%Y-%m-%d %H:%M} UTC"
+
+
 def _content(loaded: Loaded, environment: Environment, key: str, file: str | None) -> bytes:
     from instar.definition.author_files import read_author_file, why_unusable
 
@@ -240,6 +259,9 @@ def _bring(workspace: Workspace, renewals: Renewals, wanted: WantedCertificate, 
     door = find_door(workspace, wanted.environment)
     if wanted.source == "files" and files is not None:
         renewal = renewals.put(wanted, files, door)
+        if renewal.outcome == "renewed":
+            text = f"{_listed(wanted.names)}: the certificate is {_told(files.certificate)}"
+            workspace.report(Progress(stage="tls", text=text))
     elif wanted.source == "internal":
         renewal = renewals.renew(wanted, door, asked=True)
         renewals.show(wanted, door)
@@ -249,19 +271,29 @@ def _bring(workspace: Workspace, renewals: Renewals, wanted: WantedCertificate, 
     record_renewal(workspace, renewals, renewal)
 
 
-def _tell_orders(workspace: Workspace, renewals: Renewals, wanted: Iterable[WantedCertificate]) -> None:
-    """Say of certificates that are not there yet who orders them."""
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _tell_orders(workspace: Workspace, renewals: Renewals, wanted: Sequence[WantedCertificate]) -> None:
+    """Say of certificates that are not there yet who orders them, what is shown meanwhile, and what would keep them
+    from being had."""
     missing = [name for one in wanted if not renewals.is_held(one) for name in one.names]
     if not missing:
         return
-    names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+    shown = _served(workspace, wanted[0].environment) or {}
+    until = "; what was shown before stays until then" if any(name in shown for name in missing) else ""
     if agent_pid(workspace) is not None:
-        text = f"{names}: the agent orders what is missing; https answers once it is there"
+        text = f"{_listed(missing)}: the agent orders what is missing; https answers once it is there{until}"
         workspace.report(Progress(stage="tls", text=text, detail=("follow with: instar certificates",)))
-        return
-    text = f"{names}: no certificate yet, and no agent runs here that would order and renew it"
-    detail = ("instar agent does both; once, now: instar certificates renew " + missing[0],)
-    workspace.report(Progress(stage="tls", text=text, kind="warning", detail=detail))
+    else:
+        text = f"{_listed(missing)}: no certificate yet, and no agent runs here that would order and renew it{until}"
+        detail = ("instar agent does both; once, now: instar certificates renew " + missing[0],)
+        workspace.report(Progress(stage="tls", text=text, kind="warning", detail=detail))
+    unproven = [name for name in missing if not renewals.can_prove(name)]
+    if unproven:
+        text = f"{_listed(unproven)}: no command of this machine writes to the DNS, by which wildcards are proven"
+        workspace.report(Progress(stage="tls", text=text, kind="warning", detail=(HINT,)))
 
 
 def authority_root(workspace: Workspace) -> bytes:

@@ -16,6 +16,7 @@ from instar.model.plan import DeployPlan, PlannedChange
 from instar.model.reference import Repository
 from instar.model.release import Configuration, EnvironmentId, EnvironmentState
 from instar.operations.bake import plan as plan_bake
+from instar.operations.certificates import planned_change, read_files
 from instar.operations.connections import cut_connections
 from instar.operations.converge import refuse_other_provider
 from instar.operations.deploy import get_declared, require_promotion
@@ -123,8 +124,10 @@ def _compared(
     if state is not None and not release:
         changes += _not_as_wanted(workspace, state)
     after_settings = _written(settings)
-    nothing = {name: item for name, item in after_settings.items() if name != "listen"}
+    nothing = {name: item for name, item in after_settings.items() if name not in ("listen", "names")}
     changes += _differences(_written(state.settings) if state else nothing, after_settings, "settings.")
+    certificate = planned_change(workspace, environment_id, read_files(loaded, environment))
+    changes += [certificate] if certificate is not None else []
     return DeployPlan(
         environment=environment_id,
         active=active.number if active else None,
@@ -172,4 +175,4 @@ def _differences(
 def _leaves(value: object, prefix: str) -> list[tuple[str, str]]:
     if isinstance(value, Mapping):
         return [leaf for key, item in value.items() for leaf in _leaves(item, f"{prefix}{key}.")]
-    return [(prefix.rstrip("."), _NOTHING if value is None else str(value))]
+    return [(prefix.rstrip("."), _NOTHING if value is None or value == [] else str(value))]

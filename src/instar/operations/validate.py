@@ -10,6 +10,7 @@ from instar.definition.author_files import why_unusable
 from instar.definition.parts import parts_of
 from instar.errors import DefinitionError, Problem
 from instar.model.definition import STAGES
+from instar.operations.certificates import read_files
 from instar.operations.lock import existing_lock, is_locked
 
 
@@ -18,7 +19,7 @@ def validate(loaded: Loaded) -> bool:
 
     Raises DefinitionError, LockError.
     """
-    problems = tuple(_missing(loaded))
+    problems = tuple(_missing(loaded)) or tuple(_unfit(loaded))
     if problems:
         raise DefinitionError(problems)
     locked = is_locked(loaded)
@@ -55,6 +56,16 @@ def _missing(loaded: Loaded) -> Iterator[Problem]:
             if tls_file is not None:
                 where_tls = ("environments", environment.name, "tls", key)
                 yield from _problem(loaded, why_unusable(loaded.folder, tls_file), *where_tls)
+
+
+def _unfit(loaded: Loaded) -> Iterator[Problem]:
+    """Yield what a deploy would say of certificates from files; nothing of such as only another user may read."""
+    for environment in loaded.definition.environments.values():
+        try:
+            read_files(loaded, environment)
+        except DefinitionError as error:
+            if not isinstance(error.__cause__, PermissionError):
+                yield from error.problems
 
 
 def _problem(loaded: Loaded, message: str | None, *path: str | int) -> Iterator[Problem]:

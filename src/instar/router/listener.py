@@ -95,9 +95,9 @@ def refused(address: Address, error: OSError, describe: Describe, own_pids: Coll
     """Return the error for people."""
     if error.errno == errno.EADDRINUSE:
         others = [pid for pid in _owners(address) if pid not in own_pids]
-        who = _who(others, describe)
-        hint = "end it, or choose another address"
-        return RouterError(f"cannot listen on '{address}': {who} has the port", hint=hint)
+        ours = next((text for text in map(describe, others) if text), None)
+        hint = "choose another address" if ours else "end it, or choose another address"
+        return RouterError(f"cannot listen on '{address}': {ours or _who(others)} has the port", hint=hint)
     if error.errno == errno.EADDRNOTAVAIL:
         every = "[::]" if address.version == 6 else "0.0.0.0"  # noqa: S104  told, not listened on
         hint = f"'ip address' shows which it has; {every} stands for all of them"
@@ -135,12 +135,9 @@ def _owners(address: Address) -> tuple[int, ...]:
     return tcp_table.owners({row.inode for row in tcp_table.listening() if row.local.overlaps(address)})
 
 
-def _who(pids: Sequence[int], describe: Describe) -> str:
+def _who(pids: Sequence[int]) -> str:
     if not pids:
         return "another process"
-    routers = [text for text in map(describe, pids) if text]
-    if routers:
-        return routers[0]
     pid = pids[0]
     name = "unknown"
     with contextlib.suppress(OSError):

@@ -89,7 +89,7 @@ def _left(one: CertificateStatus, now: datetime) -> str:
 
 def _next(one: CertificateStatus, now: datetime) -> str:
     if one.renew_at is None:
-        return "as its files change"
+        return "newer files, and a deploy"
     what = "order" if one.held is None else "renewal"
     seconds = (one.renew_at - now).total_seconds()
     again = " again" if one.failures else ""

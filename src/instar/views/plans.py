@@ -21,6 +21,14 @@ def plan_json(plan: DeployPlan) -> dict[str, Any]:
     }
 
 
+def _kept(plan: DeployPlan) -> str:
+    """Say what changes where no release does."""
+    if any(change.what.startswith("settings.") for change in plan.changes):
+        return "settings of the environment change"
+    certificate = all(change.what == "certificate" for change in plan.changes)
+    return "its certificate changes" if certificate else "what runs is repaired"
+
+
 def plan_page(plan: DeployPlan, *, verb: str = "deploy") -> Page:
     """Yield what would happen, step by step, then what is worth knowing before."""
     if not plan.changes:
@@ -32,9 +40,7 @@ def plan_page(plan: DeployPlan, *, verb: str = "deploy") -> Page:
             yield "lock     every outside input (there is no lock yet), then bake"
         if plan.steps:
             yield f"bake     {', '.join(plan.steps)}"
-        settings = any(change.what.startswith("settings.") for change in plan.changes)
-        kept = "settings of the environment change" if settings else "what runs is repaired"
-        then = "a new release" if plan.release else f"no new release: {kept}"
+        then = "a new release" if plan.release else f"no new release: {_kept(plan)}"
         yield f"{verb:<9}{then}"
         yield Table(
             rows=[("  " + change.what, change.before or "—", "→", change.after or "—") for change in plan.changes]

@@ -53,7 +53,11 @@ class LocalEdge:
         """Raise RouterError when its addresses cannot be had: who has them is named."""
         own = {one.pid for one in (*self.haproxy.haproxies(), *self.haproxy.holders())}
         for address in self._plan(names.NONE, None).addresses:
-            listener.require_free(address, own, describe)
+            try:
+                listener.require_free(address, own, describe)
+            except RouterError as error:
+                where = "where names are reached is said by 'edge' in the machine's own file (docs/machine.md)"
+                raise RouterError(error.message, hint=f"{error.hint}; {where}" if error.hint else where) from error
 
     def ensure(self, plan: RouterPlan) -> bool:
         """Pass requests for the plan's names to its environment, and no others; return whether some are passed to it

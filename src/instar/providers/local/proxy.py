@@ -164,5 +164,5 @@ def describe(pid: int) -> str | None:
     words = processes.command_line(pid)
     directory = directory_of(words) if any(word.startswith(label("")) for word in words) else None
     if directory is not None and directory.name == "edge":
-        return f"an edge of Instar (process {pid}, '{directory}')"
+        return f"the edge, which has the names of '{directory.parent}' (process {pid}),"
     return f"the router of '{place_of(directory)}' (process {pid})" if directory else None
