@@ -68,8 +68,6 @@ def _of_others(text: str, files: str) -> FetchError | None:
     if signature:
         hint = "ask whoever keeps the archive for the key that it has now, and nothing of what it says was taken"
         return FetchError(f"{what}: the key {signature[2]} {_ABOUT[signature[1]]}", hint=hint)
-    if _UNSIGNED.search(text):
-        return FetchError(f"{what}: it is not signed, or by nothing that 'signed_by' could hold")
     time = _TIME.search(text)
     if time and time[1].startswith("expired"):
         hint = "a mirror may hide what is new; of a snapshot, say which day it is of: 'as_of: 2026-01-31'"
@@ -88,6 +86,8 @@ def _of_others(text: str, files: str) -> FetchError | None:
             f"{what}: {failed[1]} answers {status[1]}: it wants a password, or another one",
             hint="which one it gets is this machine's business: /etc/apt/auth.conf.d (apt_auth.conf(5))",
         )
+    if _UNSIGNED.search(text) and not failed:
+        return FetchError(f"{what}: it is not signed, or by nothing that 'signed_by' could hold")
     return None
 
 

@@ -36,6 +36,8 @@ _FORMS: Final = {
     "Filename": re.compile(r"(?![./])(?!.*(?:/\.|//))[A-Za-z0-9.+:~_/%,=@-]+\.deb\Z"),
 }
 _NAME: Final = re.compile(rb"(?m)^Package: *(\S+)")
+_ROOT: Final = "/"  # the suite that is a path, of which apt says nothing
+_LABEL_CHARACTERS: Final = 200
 _DAY_S: Final = 86_400
 
 
@@ -110,11 +112,18 @@ def read_archive(name: str, wish: Wish, apt: Apt, known: Collection[str], archit
             wrong = _wrong({**found, "Filename": path})
             if wrong and package in named:
                 raise FetchError(f"cannot use the archive '{name}': its entry of '{package}' {wrong}")
-            one = None if wrong else _package(name, index.suite, index.label, path, found)
+            one = None if wrong else _package(name, index.suite or _ROOT, _label(index.label), path, found)
             if one is not None and packages.setdefault((one.name, one.version, one.sha256.hex), one) is one:
                 text.append(_entry(one, found))
-    suites = tuple(Suite(label=one.label, suite=one.suite, date=one.date, archive=name) for one in apt.suites)
+    suites = tuple(
+        Suite(label=_label(one.label), suite=one.suite or _ROOT, date=one.date, archive=name) for one in apt.suites
+    )
     return Given(name=name, named=named, suites=suites, packages=packages, text="\n".join(text))
+
+
+def _label(text: str) -> str:
+    """Return what an archive calls itself as a lock can have it: nobody says that it is fit to be read."""
+    return "".join(letter for letter in text if letter.isprintable())[:_LABEL_CHARACTERS]
 
 
 def _require_day(name: str, wish: Wish, apt: Apt) -> None:

@@ -48,6 +48,10 @@ def _missing(loaded: Loaded) -> Iterator[Problem]:
             )
         if part.made.python:
             yield from _problem(loaded, why_unusable(loaded.folder, part.made.python), *part.path, "python")
+        for name, archive in part.made.archives.items():
+            if archive.signed_by is not None:
+                why = why_unusable(loaded.folder, archive.signed_by)
+                yield from _problem(loaded, why, *part.path, "archives", name, "signed_by")
     for environment in loaded.definition.environments.values():
         for name, file in environment.secrets.items():
             where = ("environments", environment.name, "secrets", name, "file")
