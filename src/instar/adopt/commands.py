@@ -100,7 +100,7 @@ def _left(draft: Draft, tokens: Sequence[str], origin: Origin) -> bool:
     begins, installers = True, _INSTALLERS if "install" in tokens else {}
     for place, token in enumerate(tokens):
         name = token.lstrip("(")
-        why = _needs_network(name, tokens[place + 1 : place + 2]) or installers.get(name)
+        why = _needs_network(draft, name, tokens[place + 1 : place + 2]) or installers.get(name)
         if begins and why is not None:
             _leave_networked(draft, name, why, origin)
             return True
@@ -109,12 +109,15 @@ def _left(draft: Draft, tokens: Sequence[str], origin: Origin) -> bool:
     return False
 
 
-def _needs_network(name: str, words: Sequence[str]) -> str | None:
+def _needs_network(draft: Draft, name: str, words: Sequence[str]) -> str | None:
     """Return what to do instead of running a program in a bake, None for one that may work there."""
+    if name in draft.offline:
+        return None
     return None if name == "git" and words[:1] == ["config"] else _NEEDS_NETWORK.get(name)
 
 
 def _leave_networked(draft: Draft, name: str, why: str, origin: Origin) -> None:
+    draft.unmade.append(f"'{name}'")
     draft.leave(origin, f"'{name}' needs the network, which no step of a bake has: {why}")
 
 
@@ -136,11 +139,12 @@ def _carried(draft: Draft, command: str, origin: Origin) -> bool:
         return _apt(draft, words, origin)
     if name in _OTHERS:
         return _other_packages(draft, name, words, origin)
-    if _PIP.match(" ".join(words[: 3 if words[0].startswith("python") else 1])):
-        return _pip(draft, words[3 if words[0].startswith("python") else 1 :], origin)
+    count = 3 if name.startswith("python") else 1
+    if _PIP.match(" ".join([name, *words[1:count]])):
+        return _pip(draft, words[count:], origin)
     if name in ("useradd", "adduser", "groupadd", "addgroup", "usermod"):
         return _user(draft, name, words[1:], origin)
-    if (why := _needs_network(name, words[1:])) is not None:
+    if (why := _needs_network(draft, name, words[1:])) is not None:
         _leave_networked(draft, name, why, origin)
         return True
     return False
@@ -154,6 +158,10 @@ def _is_done_anyhow(words: Sequence[str]) -> bool:
             return True
         case ["export", one]:
             return one.startswith("DEBIAN_FRONTEND=")
+        case ["go", "mod", "download" | "verify"] | ["python" | "python3", "venv", *_] if (
+            "-m" in words or words[0] == "go"
+        ):
+            return True
         case ["apt" | "apt-get", "update" | "clean" | "autoclean" | "autoremove", *_]:
             return True
         case ["rm", *paths]:

@@ -1,4 +1,4 @@
-"""A Dockerfile → a draft of a definition: its last stage, with those that this one begins with."""
+"""A Dockerfile → a draft of a definition: its last stage, with those that this one begins with, and copies out of."""
 
 from __future__ import annotations
 
@@ -8,32 +8,25 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from instar.adopt.bases import begin
 from instar.adopt.commands import carry_line
 from instar.adopt.draft import Draft, File, Origin, Part, looks_secret, number, scalar, time
-from instar.adopt.instructions import Instruction, instructions, pairs, substituted, words
+from instar.adopt.instructions import Instruction, pairs, substituted, words
+from instar.adopt.stages import (
+    DockerStage,
+    OtherStages,
+    chain_of,
+    is_installed_by_pip,
+    is_vendored,
+    stages_of,
+    target_of,
+)
 from instar.definition import forms
 from instar.definition.author_files import read_author_file
+from instar.model.definition import STAGES
 
-_SUITES: Final = ("bookworm", "trixie", "bullseye", "forky")
-_NUMBERS: Final = {"11": "bullseye", "12": "bookworm", "13": "trixie"}
-_WITH_PACKAGES: Final = {
-    "python": ("python3",),
-    "node": ("nodejs",),
-    "golang": ("golang",),
-    "rust": ("rustc", "cargo"),
-    "ruby": ("ruby",),
-    "php": ("php-cli",),
-    "perl": ("perl",),
-    "nginx": ("nginx-light",),
-    "httpd": ("apache2",),
-    "redis": ("redis-server",),
-    "openjdk": ("default-jre-headless",),
-    "eclipse-temurin": ("default-jre-headless",),
-    "amazoncorretto": ("default-jre-headless",),
-    "maven": ("maven", "default-jdk-headless"),
-}
 _LARGEST_BYTES: Final = 1 << 16
 _PATTERNS: Final = 200
 _ARCHIVES: Final = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
@@ -48,8 +41,9 @@ Carry = Callable[["Reading", Instruction, Origin], None]
 class Reading:
     """What is known while the instructions of a stage are read, one after the other."""
 
-    def __init__(self, draft: Draft, folder: Path, arguments: Mapping[str, str]) -> None:
+    def __init__(self, draft: Draft, folder: Path, arguments: Mapping[str, str], others: OtherStages) -> None:
         self.draft = draft
+        self.others = others
         self.folder = folder
         self.variables = dict(arguments)
         self.workdir = "/"
@@ -67,61 +61,46 @@ def carry_dockerfile(text: str, folder: Path, name: str, file: str) -> Draft:
 
     Raises ValueError for a text that has no FROM.
     """
-    found = list(instructions(text))
-    arguments = dict[str, str]()
-    stages: list[tuple[str, str, Instruction, list[Instruction]]] = []  # name, what it begins with, FROM, the rest
-    for one in found:
-        if one.name == "FROM":
-            words = substituted(one.text, arguments).split()
-            stages.append((words[2] if len(words) > 2 else str(len(stages)), words[0] if words else "", one, []))
-        elif stages:
-            stages[-1][3].append(one)
-        elif one.name == "ARG":
-            arguments.update(_argument(one, arguments))
-    if not stages:
-        raise ValueError("there is no FROM in it")
-    chain, names = [stages[-1]], {stage[0].lower(): stage for stage in stages[:-1]}
-    while (below := names.pop(chain[0][1].lower(), None)) is not None:
-        chain.insert(0, below)
-    first = chain[0][2]
-    origin = Origin(where=f"{file}:{first.line}", text=f"FROM {first.text}")
-    draft = Draft(name=name, base=Part(yaml="debian:bookworm", origin=origin))
-    _begin(draft, chain[0][1], origin)
-    for stage, begins_with, one, _ in stages:
-        if all(stage != each[0] for each in chain):
-            why = f"stage '{stage}' (of {begins_with}): do what it does before the bake, and copy what comes of it"
-            draft.leave(Origin(where=f"{file}:{one.line}", text=f"FROM {one.text}"), why)
-    reading = Reading(draft, folder, arguments)
-    for _, _, _, rest in chain:
-        for one in rest:
-            _carry(reading, one, file)
+    stages, arguments = stages_of(text, _argument)
+    chain = chain_of(stages, stages[-1])
+    draft = _begun(name, chain, file)
+
+    def make(chain: Sequence[DockerStage], others: OtherStages, name: str) -> Draft:
+        stage = _begun(name, chain, file)
+        stage.offline = frozenset(program for program in ("go", "cargo") if is_vendored(folder, program))
+        _read(Reading(stage, folder, arguments, others), chain, file, _OF_STAGES)
+        name_requirements(stage, folder)
+        return stage
+
+    others = OtherStages(stages, draft, make)
+    reading = Reading(draft, folder, arguments, others)
+    _read(reading, chain, file, _INSTRUCTIONS)
+    others.drop_those_of_pip()
+    for stage, why in others.left(chain):
+        draft.leave(stage.origin(file), why)
     _finish(reading)
     return draft
 
 
-def _begin(draft: Draft, image: str, origin: Origin) -> None:
-    """Choose the Debian, and the packages for what an image is known to bring."""
-    whole, _, tag = image.partition("@")[0].partition(":")
-    name = whole.rpartition("/")[2]
-    suite = next((one for one in _SUITES if one in tag), None)
-    if name == "debian":
-        suite = suite or next((_NUMBERS[number] for number in _NUMBERS if tag.startswith(number)), None)
-    draft.base = Part(yaml=f"debian:{suite or 'bookworm'}", origin=origin)
-    for package in _WITH_PACKAGES.get(name, ()):
-        draft.packages[package] = origin
-    if name in _WITH_PACKAGES:
-        draft.leave(origin, f"the version of '{image}': Debian {suite or 'bookworm'} has one of its own")
-    elif name != "debian":
-        draft.leave(origin, f"what '{image}' brings: this image stands on Debian, name what is missing as packages")
+def _begun(name: str, chain: Sequence[DockerStage], file: str) -> Draft:
+    origin = chain[0].origin(file)
+    draft = Draft(name=name, base=Part(yaml="debian:bookworm", origin=origin))
+    begin(draft, chain[0].begins_with, origin)
+    return draft
 
 
-def _carry(reading: Reading, one: Instruction, file: str) -> None:
+def _read(reading: Reading, chain: Sequence[DockerStage], file: str, carries: Mapping[str, Carry]) -> None:
+    for one in (one for stage in chain for one in stage.rest):
+        _carry(reading, one, file, carries)
+
+
+def _carry(reading: Reading, one: Instruction, file: str, carries: Mapping[str, Carry]) -> None:
     flags = "".join(f" --{flag}={value}" for flag, value in one.flags.items())
     origin = Origin(where=f"{file}:{one.line}", text=f"{one.name}{flags} {one.text}".strip())
-    carry = _INSTRUCTIONS.get(one.name)
+    carry = carries.get(one.name)
     if carry is not None:
         carry(reading, one, origin)
-    elif one.name not in ("LABEL", "MAINTAINER"):
+    elif one.name not in {*_INSTRUCTIONS, "LABEL", "MAINTAINER"}:
         reading.draft.leave(origin, "there is no key for it")
 
 
@@ -140,18 +119,42 @@ def _run(reading: Reading, one: Instruction, origin: Origin) -> None:
 def _copy(reading: Reading, one: Instruction, origin: Origin) -> None:
     draft = reading.draft
     words = [substituted(word, reading.variables) for word in one.words or _split(one.text)]
-    if "from" in one.flags:
-        draft.leave(origin, f"it comes out of '{one.flags['from']}': have it beside the definition, and copy it: "
-                            f"{{from: …, to: {reading.path(words[-1]) if words else '…'}}}")  # fmt: skip
-        return
     if one.document is not None or len(words) < 2:
         draft.leave(origin, "write it into a file beside the definition, and copy that")
         return
     *sources, to = words
     into = to.endswith("/") or to in (".", "..") or len(sources) > 1
+    if "from" in one.flags:
+        for source in sources:
+            _copy_out(reading, one, source, reading.path(to), into, origin)
+        return
     for source in sources:
         for path in _matching(reading.folder, source):
             _copy_one(reading, one, path, reading.path(to), into, origin)
+
+
+def _copy_out(reading: Reading, one: Instruction, source: str, to: str, into: bool, origin: Origin) -> None:
+    """Take something out of another stage, where that could be carried over."""
+    draft, found = reading.draft, reading.others.find(substituted(one.flags["from"], reading.variables))
+    if isinstance(found, str):
+        draft.leave(origin, f"{found}: have it beside the definition, and copy it: {{from: …, to: {to}}}")
+        return
+    name, stage = found
+    path = posixpath.normpath(posixpath.join("/", source))
+    if stage.python is not None and is_installed_by_pip(path):
+        draft.python = draft.python or stage.python
+        draft.packages.setdefault("python3", stage.python.origin)
+        return
+    if re.search(r"[*?\[]", path) or path == "/":
+        draft.leave(origin, f"'{source}': name what is taken out of {STAGES}{name} one by one")
+        return
+    draft.files.append(_file(one, f"{STAGES}{name}", target_of(path, to, into=into), origin, path=path))
+
+
+def _file(one: Instruction, source: str, to: str, origin: Origin, **more: Any) -> File:
+    mode = one.flags.get("chmod")
+    mode = mode if mode and re.fullmatch(r"0?[0-7]{3}", mode) else None
+    return File(source=source, to=to, owner=one.flags.get("chown"), mode=mode, origin=origin, **more)
 
 
 def _copy_one(reading: Reading, one: Instruction, source: str, to: str, into: bool, origin: Origin) -> None:
@@ -175,17 +178,7 @@ def _copy_one(reading: Reading, one: Instruction, source: str, to: str, into: bo
     if target == "/":
         draft.leave(origin, "name the folders one by one: nothing is copied over the whole image")
         return
-    mode = one.flags.get("chmod")
-    draft.files.append(
-        File(
-            source=path,
-            to=target,
-            owner=one.flags.get("chown"),
-            mode=mode if mode and re.fullmatch(r"0?[0-7]{3}", mode) else None,
-            exclude=_ignored(folder) if path == "." else (),
-            origin=origin,
-        )
-    )
+    draft.files.append(_file(one, path, target, origin, exclude=_ignored(folder) if path == "." else ()))
 
 
 def _env(reading: Reading, one: Instruction, origin: Origin) -> None:
@@ -398,3 +391,5 @@ _INSTRUCTIONS: Final[Mapping[str, Carry]] = {
     "STOPSIGNAL": _stop_signal,
     "HEALTHCHECK": _health,
 }
+# of a stage out of which others copy: nothing is started there
+_OF_STAGES: Final = {name: _INSTRUCTIONS[name] for name in ("RUN", "COPY", "ADD", "ENV", "ARG", "WORKDIR", "USER")}

@@ -43,9 +43,10 @@ class Part:
 
 @dataclass(kw_only=True)
 class File:
-    """``owner``: as it was said, None: root's."""
+    """``owner``: as it was said, None: root's. ``path``: of a stage, where it is there."""
 
     source: str
+    path: str | None = None
     to: str
     owner: str | None = None
     mode: str | None = None
@@ -55,7 +56,11 @@ class File:
 
 @dataclass(kw_only=True)
 class Draft:
-    """``left``: what could not be carried over, and what to do about it; in the order in which it was found."""
+    """``left``: what could not be carried over, and what to do about it; in the order in which it was found.
+
+    ``stages``: those of the build, by name, of which only what makes a stage is used. Of such a one: ``offline``,
+    programs that find what they need without a network, and ``unmade``, those that do not.
+    """
 
     name: str
     base: Part
@@ -79,6 +84,9 @@ class Draft:
     instances: Part | None = None
     config: dict[str, Part] = field(default_factory=dict)
     left: list[tuple[Origin, str]] = field(default_factory=list)
+    stages: dict[str, Draft] = field(default_factory=dict)
+    offline: frozenset[str] = frozenset()
+    unmade: list[str] = field(default_factory=list)
 
     def leave(self, origin: Origin, why: str) -> None:
         self.left.append((origin, why))
@@ -91,7 +99,24 @@ class Draft:
         yield "# Made from what was here before; each line says what it came from. Every key: docs/definition.md"
         yield from ("#", "# Look at it, then: instar validate, instar lock, sudo instar deploy dev", "")
         yield f"name: {scalar(self.name)}"
-        yield from ("", "image:", _line(2, "base", self.base))
+        if self.stages:
+            yield from ("", "build:")
+        for name, stage in self.stages.items():
+            yield from (f"  {name}:", *(f"  {line}" for line in stage.made_of()))
+        yield from ("", "image:", *self.made_of())
+        if self.user is not None:
+            name, uid, gid, origin = self.user
+            numbers = "".join(f", {key}: {number}" for key, number in (("uid", uid), ("gid", gid)) if number)
+            yield f"  user: {{name: {scalar(name)}{numbers}}}{_remark(origin)}"
+        yield from ("", "service:", *self._service())
+        yield from ("", "environments:", "  dev:", *self._environment())
+        if self.left:
+            yield from ("", "# Not carried over:")
+            yield from (f"#   {origin}\n#     {shown(why)}" for origin, why in self.left)
+
+    def made_of(self) -> Iterator[str]:
+        """Yield the lines of what an image and a stage are made of."""
+        yield _line(2, "base", self.base)
         if self.packages:
             yield "  packages:"
             yield from (f"    - {scalar(name)}  # {origin.place}" for name, origin in self.packages.items())
@@ -104,18 +129,10 @@ class Draft:
             yield "  run:"
             yield from (f"    - {part.yaml}{_remark(part.origin)}" for part in self.run)
         yield from _section(2, "env", self.env)
-        if self.user is not None:
-            name, uid, gid, origin = self.user
-            numbers = "".join(f", {key}: {number}" for key, number in (("uid", uid), ("gid", gid)) if number)
-            yield f"  user: {{name: {scalar(name)}{numbers}}}{_remark(origin)}"
-        yield from ("", "service:", *self._service())
-        yield from ("", "environments:", "  dev:", *self._environment())
-        if self.left:
-            yield from ("", "# Not carried over:")
-            yield from (f"#   {origin}\n#     {shown(why)}" for origin, why in self.left)
 
     def _file(self, file: File) -> str:
-        keys = [f"from: {scalar(file.source)}", f"to: {scalar(file.to)}"]
+        keys = [f"from: {scalar(file.source)}", *([f"path: {scalar(file.path)}"] if file.path else [])]
+        keys.append(f"to: {scalar(file.to)}")
         if file.owner is not None and self.user is not None and file.owner.partition(":")[0] == self.user[0]:
             keys.append(f"owner: {scalar(self.user[0])}")
         elif file.owner is not None and re.fullmatch(r"[0-9]+:[0-9]+", file.owner):
