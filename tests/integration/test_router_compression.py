@@ -1,4 +1,4 @@
-"""Answers are compressed for who takes that, and stay what they are otherwise."""
+"""Answers are compressed for who takes that, say whether they stay fresh, and are otherwise what they were."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ KINDS = {
     "/encoded": {"Content-Encoding": "br"},
     "/image": {"Content-Type": "image/png"},
     "/kept": {"Cache-Control": "no-transform"},
+    "/old": {"Last-Modified": "Tue, 19 Sep 2017 01:30:14 GMT"},
+    "/old/for-a-minute": {"Last-Modified": "Tue, 19 Sep 2017 01:30:14 GMT", "Cache-Control": "max-age=60"},
+    "/old/until": {"Last-Modified": "Tue, 19 Sep 2017 01:30:14 GMT", "Expires": "Wed, 01 Jan 2098 00:00:00 GMT"},
 }
 
 
@@ -91,6 +94,16 @@ def test_all_else_stays_what_it_is(here: World, path: str) -> None:
     heads, body = ask(here, path, Accept_Encoding="gzip", Range="bytes=0-99")
     assert body == (TEXT[:100] if path == "/part" else TEXT)
     assert heads.get("content-encoding") == KINDS.get(path, {}).get("Content-Encoding")
+
+
+def test_nobody_guesses_from_the_time_of_a_file_how_long_an_answer_stays_fresh(here: World) -> None:
+    for preview in (None, "header"):
+        here.router.ensure(here.plan(preview=preview))
+        assert ask(here, "/old")[0]["cache-control"] == "no-cache"
+        assert ask(here, "/old", "HEAD")[0]["cache-control"] == "no-cache"
+        assert ask(here, "/old/for-a-minute")[0]["cache-control"] == "max-age=60"
+        for path in ("/old/until", "/strong", "/none"):
+            assert "cache-control" not in ask(here, path)[0]
 
 
 def test_it_goes_with_limits_and_another_list_of_types(here: World) -> None:

@@ -46,7 +46,7 @@ LONGEST_MS: Final = 2**31 - 1  # Source: HAProxy 2.6 configuration manual, 2.5 "
 KEEP_ALIVE_MS: Final = 60_000
 SENT_AHEAD_BYTES: Final = 128 * 1024  # more of it than a service reads would look as if it read nothing
 CLIENT_MS: Final = 60_000  # a client may be silent so long, however soon a service has to answer
-FORM: Final = 5  # of the files that are written now; 1 is that of the first Instar
+FORM: Final = 6  # of the files that are written now; 1 is that of the first Instar
 WITH_MAINTENANCE: Final = 4  # and those after it
 CHECK_INTERVAL_MS: Final = 200  # a new server waits so long for its first check, whatever fastinter says
 
@@ -357,7 +357,8 @@ def _backends(plan: RouterFilePlan) -> str:
     """The last is that of the slots, whose ``server`` lines follow."""
     rules, words = connections.elsewhere(plan.protocol, plan.keep_alive_ms)
     types = plan.compression.types if plan.compression else ()
-    more = [*connections.streams(plan.stream_timeout_ms), *connections.compression(types)]
+    said = headers.answers(plan.form) if plan.http else ()
+    more = [*connections.streams(plan.stream_timeout_ms), *connections.compression(types), *said]
     lines = [*previews.backend(plan.preview, [*rules, *more], words)] if plan.preview else []
     lines += rates.backend(plan.requests.rate)
     lines += maintenance.backend() if plan.maintained else ()

@@ -1,4 +1,4 @@
-"""What the router does with the head of a request before an application sees it: pure.
+"""What the router does with the head of a request before an application sees it, and with that of an answer: pure.
 
 An application believes what the router says about where a request came from, so a client must not be able to say it
 too: neither in the same name nor in one that an application reads as the same. WSGI, CGI and PHP read ``X_Real_IP`` as
@@ -65,6 +65,11 @@ _SAID: Final = (
     "  http-request set-header X-Forwarded-For %[src] unless { req.fhdr(X-Forwarded-For) -m found }",
     "  http-request set-header X-Forwarded-Host %[req.fhdr(Host)] unless { req.fhdr(X-Forwarded-Host) -m found }",
 )
+UNGUESSED: Final = 6  # the form of a router's file in which nobody guesses how long an answer stays fresh
+_UNGUESSED: Final = (
+    "  http-response set-header Cache-Control no-cache if { res.fhdr(Last-Modified) -m found }"
+    " !{ res.fhdr(Cache-Control) -m found } !{ res.fhdr(Expires) -m found }",
+)
 _PROTO: Final = "  http-request set-header X-Forwarded-Proto {} unless {{ req.fhdr(X-Forwarded-Proto) -m found }}"
 
 
@@ -76,6 +81,12 @@ def rules(form: int, *, proxied: bool) -> Sequence[str]:
     first = [*([_NO_TUNNEL] if form > 2 else []), *(_ORIGIN if form > 4 else [])]
     others = [*_SAID_BY_OTHERS, *([_CERTIFICATE] if form > 4 else ())]
     return (_LOCAL, *first, *_DROPPED, *_CONNECTION, *others, *_SAID, *https, _PROTO.format("http"))
+
+
+def answers(form: int) -> Sequence[str]:
+    """Return the rules for what a service answers: it says itself how long an answer stays fresh, or it is asked for
+    again. Browsers would guess that from how old the answer says that it is, and times in an image are made up."""
+    return _UNGUESSED if form >= UNGUESSED else ()
 
 
 def rules_of_the_edge() -> Sequence[str]:
