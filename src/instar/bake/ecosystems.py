@@ -63,13 +63,13 @@ class Offered:
 
     @contextlib.contextmanager
     def shown(self, cache: Cache) -> Iterator[Mapping[str, Path]]:
-        """Give the folders: where they are seen → where they are. Raises BakeError, FetchError."""
+        """Give what is seen: where → which file or folder. Raises BakeError, FetchError."""
         with cache.workspace() as folder:
             shown: dict[str, Path] = {}
             for ecosystem, artifacts in self.all:
-                path = shown[ecosystem.shown_at] = folder / ecosystem.name
+                path = folder / ecosystem.name
                 path.mkdir(mode=0o755)
-                ecosystem.lay_out(artifacts, cache, path)
+                shown |= ecosystem.lay_out(artifacts, cache, path)
             yield shown
 
 

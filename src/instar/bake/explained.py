@@ -163,7 +163,7 @@ def _parts(step: Step) -> Iterator[tuple[str, str]]:
     elif step.kind == "run":
         yield "its line", _digest(given["line"])
         if "offered" in given:
-            yield "what go and others are offered", _digest(given["offered"])
+            yield "what go and cargo are offered", _digest(given["offered"])
         yield from ((f"the variable {name}", _digest(value)) for name, value in given["env"].items())
     else:
         yield f"the {step.kind}", _digest(given)

@@ -22,12 +22,12 @@ from instar.model.lock import Artifact
 _PATH: Final = re.compile(r"(?!.*(?:/\.|//|\.\.))[A-Za-z0-9][A-Za-z0-9._~/-]{0,250}[A-Za-z0-9_~-]\Z")
 _VERSION: Final = re.compile(r"v\d{1,9}\.\d{1,9}\.\d{1,14}[0-9A-Za-z.+-]{0,100}\Z")
 _TIDY: Final = "go mod tidy writes both anew"
+_PROXY: Final = "/run/instar/go"
 _HOME: Final = "/tmp/go"  # noqa: S108  the sandbox's own
 
 
 class Go:
     name: Final = "go"
-    shown_at: Final = "/run/instar/go"
 
     def uses(self, image: BuildStage) -> Sequence[str]:
         return image.go
@@ -57,19 +57,20 @@ class Go:
             "GOMODCACHE": f"{_HOME}/mod",
             "GONOPROXY": "none",
             "GOPATH": _HOME,
-            "GOPROXY": f"file://{self.shown_at}",
+            "GOPROXY": f"file://{_PROXY}",
             "GOSUMDB": "off",
             "GOTOOLCHAIN": "local",
             "XDG_CONFIG_HOME": f"{_HOME}/config",
         }
 
-    def lay_out(self, artifacts: Sequence[Artifact], cache: Cache, folder: Path) -> None:
+    def lay_out(self, artifacts: Sequence[Artifact], cache: Cache, folder: Path) -> Mapping[str, Path]:
         """Source: go help goproxy."""
         for one in artifacts:
             versions = folder / escaped(one.name) / "@v"
             versions.mkdir(parents=True, exist_ok=True)
             (versions / f"{escaped(one.version)}.{one.kind}").hardlink_to(cache.verify(one.sha256))
             (versions / f"{escaped(one.version)}.info").write_text(f'{{"Version":"{one.version}"}}\n')
+        return {_PROXY: folder}
 
 
 GO: Final = Go()

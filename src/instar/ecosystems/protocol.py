@@ -34,6 +34,11 @@ class Wanted:
     def shown(self) -> str:
         return f"{self.name} {self.version}{f' ({self.kind})' if self.kind else ''}"
 
+    @property
+    def known_sha256(self) -> Digest | None:
+        """Its SHA-256, where that is the ecosystem's own hash."""
+        return Digest.from_hex(self.hash.removeprefix("sha256:")) if self.hash.startswith("sha256:") else None
+
     def locked(self, sha256: Digest) -> Artifact:
         return Artifact(
             ecosystem=self.ecosystem,
@@ -115,14 +120,13 @@ class Installing(Ecosystem, Protocol):
 
 
 class Offering(Ecosystem, Protocol):
-    """One whose files the lines of ``run`` can read, in a folder of the sandbox; no step leaves anything of them."""
-
-    @property
-    def shown_at(self) -> str:
-        """Where that folder is."""
+    """One whose files the lines of ``run`` can read in the sandbox; no step leaves anything of them."""
 
     def environment(self) -> Mapping[str, str]:
         """Return what has the ecosystem's own tool look there, and nowhere else. A part of the lines' keys."""
 
-    def lay_out(self, artifacts: Sequence[Artifact], cache: Cache, folder: Path) -> None:
-        """Make the folder of ``artifacts``, which are in ``cache``. Raises BakeError, FetchError."""
+    def lay_out(self, artifacts: Sequence[Artifact], cache: Cache, folder: Path) -> Mapping[str, Path]:
+        """Make in ``folder``, which is new, what the tool expects of ``artifacts``, which are in ``cache``.
+
+        Returns where in the sandbox which file or folder is to be seen. Raises BakeError, FetchError.
+        """

@@ -32,6 +32,7 @@ def lock_artifacts(
         report(Progress(stage="lock", text=text, kind="warning"))
     wanted = wanted_by(found)
     there = {one.order: one for one in known if one.order in wanted}
+    there |= {one.key: one.locked(sha256) for one in wanted.values() if (sha256 := one.known_sha256)}
     missing = [one for key, one in wanted.items() if key not in there]
     if missing:
         from instar.ecosystems.fetching import bring_all

@@ -189,6 +189,10 @@ class BuildStage:
         "Folders with a `go.mod` and a `go.sum`: the modules that they name are there for go in the lines of `run`.",
         "author's path", or_one=True, expected="a path in the definition's folder, such as '.', or a list of them",
         added=True))
+    cargo: tuple[str, ...] = field(default=(), metadata=key(
+        "Folders with a `Cargo.toml` and a `Cargo.lock`: the crates that they name are there for cargo in the lines of "
+        "`run`.", "author's path", or_one=True, expected="a path in the definition's folder, such as '.', or a list of "
+        "them", added=True))
     fetch: tuple[Fetch, ...] = field(default=(), metadata=key("Files from the network, each known by its hash.",
         expected="a list of sections such as {url, sha256, to}"))
     files: tuple[Files, ...] = field(default=(), metadata=key("Files of your own, copied in this order."))
