@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar.bake.deb import decompressed
+from instar.bake.foreign import warn_of_foreign
 from instar.bake.root import ROOT, Root
 from instar.bake.scratch import Room
 from instar.frozen import dataclass
@@ -60,6 +61,8 @@ def bake_fetch(downloads: Sequence[Fetch], places: Sequence[str], room: Room) ->
                 raise room.failed(f"cannot unpack '{download.url}': {error}", place=place) from error
             except OSError as error:
                 raise room.failed(f"{error.strerror or error}: '{download.to}'", place=place) from error
+            warn_of_foreign(root.programs, place, room)
+            root.programs.clear()
 
 
 def unpack_into(path: Path, to: str, root: Root) -> None:

@@ -1,8 +1,8 @@
-"""Which shared libraries a program or library names: the dynamic section of an ELF file, of this machine's kind.
+"""ELF files: for which architecture one is, and which shared libraries one of this machine's kind names.
 
 Nothing of a file is trusted: what leads out of it, or is not of the form, is no library that names others.
 
-Source: System V ABI, "Program Loading and Dynamic Linking".
+Source: System V ABI, "ELF Header", "Program Loading and Dynamic Linking".
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ import os
 import struct
 from typing import NamedTuple
 
+MARK = b"\x7fELF"
+START_BYTES = 20
+_MACHINES = {3: "i386", 21: "ppc64el", 22: "s390x", 40: "armhf", 62: "amd64", 183: "arm64", 243: "riscv64"}
+_RUN = (2, 3)  # programs and shared libraries, and no objects that are to be linked
 _MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian: every architecture that images are for
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
@@ -27,6 +31,16 @@ class _Segment(NamedTuple):
     offset: int
     address: int
     size_bytes: int
+
+
+def architecture(start: bytes) -> str | None:
+    """Return for which architecture (Debian's name) a program or library is, by its first bytes; None: for none that is
+    known, or it is no such file."""
+    if len(start) < START_BYTES or not start.startswith(MARK):
+        return None
+    order = ">" if start[5] == 2 else "<"
+    kind, machine = struct.unpack_from(f"{order}HH", start, 16)
+    return _MACHINES.get(machine) if kind in _RUN else None
 
 
 def needed(descriptor: int) -> tuple[str, ...]:

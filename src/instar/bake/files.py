@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from instar.bake import sources
+from instar.bake.foreign import warn_of_foreign
 from instar.bake.kept import put_kept
 from instar.bake.root import Root, open_without_links
 from instar.bake.scratch import Room
@@ -39,6 +40,8 @@ def bake_files(copies: Sequence[Copy | Take], room: Room) -> None:
             except (sources.UnusableFile, OSError) as error:
                 cause = _cause(error, copy) if isinstance(error, OSError) else str(error)
                 raise room.failed(cause, place=copy.place) from error
+            warn_of_foreign(root.programs, copy.place, room)
+            root.programs.clear()
 
 
 def _cause(error: OSError, copy: Copy | Take) -> str:

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from instar import holes, syscalls
+from instar.bake import elf
 from instar.frozen import dataclass
 
 _SPAN_S = 10 * 365 * 86_400
@@ -66,6 +67,7 @@ class Root:
         self._root = os.open(path, _DIRECTORY)
         self._epoch = epoch
         self._last: tuple[str, int] | None = None
+        self.programs: dict[str, bytes] = {}  # ELF files that were put, with their first bytes
 
     def close(self) -> None:
         if self._last:
@@ -102,7 +104,9 @@ class Root:
         parent, name = self._make_room(path)
         descriptor = os.open(name, _CREATE, 0o600, dir_fd=parent)
         try:
-            written = _write(descriptor, content)
+            written, start = _write(descriptor, content)
+            if start.startswith(elf.MARK):
+                self.programs[path] = start
             os.fchown(descriptor, *owner)
             os.fchmod(descriptor, mode)
             time = derived_time(written.sha256, self._epoch) if time is None else time
@@ -248,13 +252,16 @@ def _openat2(root: int, path: bytes, flags: int, resolve: int) -> int:
         raise OSError(error.errno, error.strerror, os.fsdecode(path)) from None
 
 
-def _write(descriptor: int, content: Iterable[bytes]) -> Written:
-    seen = hashlib.sha256()
+def _write(descriptor: int, content: Iterable[bytes]) -> tuple[Written, bytes]:
+    """Write a file; return what was written, and its first bytes."""
+    seen, start = hashlib.sha256(), bytearray()
 
     def hashed() -> Iterator[bytes]:
         for chunk in content:
             seen.update(chunk)
+            if len(start) < elf.START_BYTES:
+                start.extend(chunk[: elf.START_BYTES])
             yield chunk
 
     size_bytes = holes.write(descriptor, hashed())
-    return Written(seen.digest(), size_bytes)
+    return Written(seen.digest(), size_bytes), bytes(start)

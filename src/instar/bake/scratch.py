@@ -119,12 +119,13 @@ class Room:
         cache: Cache,
         epoch: int,
         bake_format: int,
+        architecture: str,
         report: Report,
     ) -> None:
         """``lowers`` gives the layers beneath, topmost first, ``stages`` those of a stage; ``user`` is the image's user
         and its group, once there."""
         self.step, self.place, self.cache, self.epoch = step, place, cache, epoch
-        self.user, self.bake_format = user, bake_format
+        self.user, self.bake_format, self.architecture = user, bake_format, architecture
         self.folder = scratch.memory / str(number)
         self.folder.mkdir()
         self._written = self.folder if small else scratch.path / str(number)

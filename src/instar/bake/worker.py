@@ -77,7 +77,7 @@ class Worker:
         self._tasks, self._stages = tasks, stages
         self._worth_mounting_bytes = 0 if mountable else _LARGE_BYTES
         self._store, self._cache, self._images = store, cache, images
-        self._epoch, self._bake_format = lock.epoch, lock.bake_format
+        self._epoch, self._bake_format, self._architecture = lock.epoch, lock.bake_format, lock.architecture
         self._unguarded_report = report
         self._reporting = threading.Lock()
         self._stopped = threading.Event()
@@ -121,6 +121,7 @@ class Worker:
             cache=self._cache,
             epoch=self._epoch,
             bake_format=self._bake_format,
+            architecture=self._architecture,
             report=self._report,
         )
         with _failures(room):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from instar.definition.author_files import read_author_file
 from instar.errors import DefinitionError, FetchError, Problem, ResolveError
-from instar.fetch.apt import Apt, open_apt
 from instar.fetch.archives import Given, archive_sources, components, read_archive
 from instar.fetch.cache import Cache
 from instar.frozen import dataclass
@@ -17,6 +16,7 @@ from instar.model.lock import Lock, Package, RequestedArchive, Suite
 
 if TYPE_CHECKING:
     from instar.definition.parts import ImagePart
+    from instar.fetch.apt import Apt
 
 _KEY_LIMIT_BYTES = 1 << 20
 _ARMOUR = b"-----BEGIN PGP "
@@ -108,6 +108,8 @@ def _given(one: NamedArchive, known: Collection[str], architecture: str, cache: 
         sources = archive_sources(one.name, one.wish, one.key)
     except FetchError as error:
         raise ResolveError(f"{one.place}: {error.message}", hint=error.hint) from error
+    from instar.fetch.apt import open_apt
+
     with open_apt(cache, sources, architecture) as apt:
         return read_archive(one.name, one.wish, apt, known, architecture)
 

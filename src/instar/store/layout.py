@@ -17,18 +17,21 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from instar.errors import BlobDamaged, ImageNotFound, StoreError
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
-from instar.store import archive, attachments, garbage, importing, index, layers, manifest, platforms, room
+from instar.store import attachments, garbage, index, layers, manifest, platforms, room
 from instar.store.blobs import Blobs, damaged
 from instar.store.faults import reported
 from instar.store.garbage import Collected
 from instar.store.index import Index
 from instar.store.manifest import Descriptor
 from instar.store.parts import Part, open_part, received_bytes
+
+if TYPE_CHECKING:
+    from instar.store import importing
 
 _PREFIX_LENGTH = 6  # of a digest that find() takes
 _NAMED_IN_HINT = 5
@@ -299,6 +302,8 @@ class Store:
         is for tools that can't read zstd: a converted copy with the same configuration and diff IDs, but a digest of
         its own, which depends on this machine's zlib, and to which nothing is attached.
         """
+        from instar.store import archive
+
         if tag is not None:
             index.check_tag(tag)
         image = self.image(digest)

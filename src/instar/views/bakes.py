@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from instar.adopt import CarriedOver
-from instar.bake import Baked
-from instar.bake.checking import BakeCheck
 from instar.definition.problems import listed
-from instar.model.lock import Artifact, Locked
 from instar.views.page import Page
+
+if TYPE_CHECKING:
+    from instar.adopt import CarriedOver
+    from instar.bake import Baked
+    from instar.bake.checking import BakeCheck
+    from instar.model.lock import Artifact, Locked
 
 
 def baked_json(baked: Baked) -> dict[str, Any]:
