@@ -51,7 +51,11 @@ class CuttingProxy:
                 client, _ = self._listening.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._target))
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:  # there is no server just now
+                client.close()
+                continue
             with self._guard:
                 self._open += [client, server]
             threading.Thread(target=self._ask, args=(client, server), daemon=True).start()

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
+from instar.cancellation import Cancellation
 from instar.control.loop import Loop, Run
 from instar.control.steps import waits_for_somebody
 from instar.model.environment import Replace, RolloutRules, Settings
@@ -83,7 +84,13 @@ class Machine:
         """What the verbs' functions work with."""
         provider = guarded(self.world.provider, self.ledger.require_none_open)
         state = StateDirectory(self.path.with_suffix(".state"), self.path.with_suffix(".run"))
-        return SimpleNamespace(ledger=self.ledger, provider=lambda name: provider, report=silent, state=state)
+        return SimpleNamespace(
+            ledger=self.ledger,
+            provider=lambda name: provider,
+            report=silent,
+            cancellation=Cancellation(),
+            state=state,
+        )
 
     def settle(self) -> None:
         loop = Loop(

@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from instar.cancellation import Cancellation
 from instar.control.loop import Loop, Run
 from instar.control.replace import counted_for
 from instar.control.steps import waits_for_somebody
@@ -154,7 +155,13 @@ class Faults(RuleBasedStateMachine):
         """What the verbs' functions work with."""
         provider = guarded(self.world.provider, self.ledger.require_none_open)
         state = StateDirectory(Path(self.folder.name, "state"), Path(self.folder.name, "run"))
-        return SimpleNamespace(ledger=self.ledger, provider=lambda name: provider, report=silent, state=state)
+        return SimpleNamespace(
+            ledger=self.ledger,
+            provider=lambda name: provider,
+            report=silent,
+            cancellation=Cancellation(),
+            state=state,
+        )
 
     @rule()
     def rollback(self) -> None:

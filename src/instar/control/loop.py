@@ -20,10 +20,11 @@ from instar.control.executor import Executor
 from instar.control.health import HealthHistory
 from instar.control.lease import with_lease
 from instar.control.observe import observe
+from instar.control.outage import PATIENCE, Outage
 from instar.control.report import RolloutReport
 from instar.control.retries import Retries
 from instar.control.snapshot import Snapshot
-from instar.errors import Cancelled, InstarError, LedgerError, ProviderError
+from instar.errors import Cancelled, InstarError, LedgerError, LedgerUnreachable, ProviderError
 from instar.ledger import Ledger
 from instar.model.digest import Digest
 from instar.model.image import Image
@@ -35,7 +36,6 @@ AGAIN_AT_MOST = 3
 IN_VAIN_S = 1.0
 HOT_AGAIN_AFTER = timedelta(minutes=1)  # so often a hot release that lost an instance gets another, by an agent
 _IN_VAIN_AT_MOST = 30  # while somebody stands by
-_PATIENCE = timedelta(seconds=30)  # with a provider that says "not now", where no release says how long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,15 @@ class Loop:
             bring_secrets=self.bring_secrets,
             report=report,
         )
-        return Run(loop=self, environment=environment, provider=provider, executor=executor, report=report, asked=asked)
+        return Run(
+            loop=self,
+            environment=environment,
+            provider=provider,
+            executor=executor,
+            report=report,
+            outage=Outage(report=self.report),
+            asked=asked,
+        )
 
     def run(self, environment: EnvironmentId) -> RolloutReport:
         """Act until ``environment`` is as wanted. A rollout that can't end well is ended as failed, and undone.
@@ -113,6 +121,7 @@ class Run:
     provider: Provider
     executor: Executor
     report: RolloutReport
+    outage: Outage
     asked: bool = True
     health: HealthHistory = field(default_factory=HealthHistory)
     replaced: dict[tuple[int, str], datetime] = field(default_factory=dict)
@@ -127,18 +136,28 @@ class Run:
         """Observe, decide and act until it has to wait; return for how many seconds, None when all is as wanted.
 
         What is decided again and again does not help: then it waits too, and does not keep a processor busy. So it
-        does when the provider says "not now", or its answer is lost, but not for longer than a release has to get well.
+        does when the provider says "not now", or its answer is lost, but not for longer than a release has to get well;
+        and where a shared ledger is away: nothing is done then, and afterwards it is gone on from what is found.
         Nothing is decided after ``until`` (of the monotonic clock): 0 is returned, for it is somebody else's turn.
         """
+        try:
+            return self._advance(until)
+        except LedgerUnreachable as error:
+            return self.outage.pause_s(error, _patience(self.report.snapshot))
+
+    def _advance(self, until: float) -> float | None:
         before: tuple[Action, ...] = ()
         again, self.wait = 0, None
         while True:
             self._check_cancelled()
             try:
                 snapshot = self._look()
+            except LedgerUnreachable:
+                raise
             except InstarError as error:
                 return self._pause_s(self.looks, error)
             self.looks.succeeded()
+            self.outage.is_over()
             self.report.snapshot = snapshot
             todo = decide(snapshot)
             before, again = todo, again + 1 if todo == before else 0
@@ -244,9 +263,9 @@ def _replaced(action: Action) -> set[tuple[int, str]]:
 
 
 def _patience(snapshot: Snapshot | None) -> timedelta:
-    """Return for how long a provider that says "not now" is asked again: as long as its release has to get well."""
+    """Return for how long who says "not now", or nothing, is asked again: as long as a release has to get well."""
     release = None if snapshot is None else snapshot.target or snapshot.active
-    return _PATIENCE if release is None else timedelta(milliseconds=release.service.health.deadline_ms)
+    return PATIENCE if release is None else timedelta(milliseconds=release.service.health.deadline_ms)
 
 
 def _cause(error: InstarError | OSError) -> str:

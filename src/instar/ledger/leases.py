@@ -21,6 +21,7 @@ from instar.model.release import EnvironmentId
 
 LASTS_S = 30.0
 RENEWED_IN_IT = 3  # so often
+AGAIN_S = 1.0  # where that could not be said: a ledger that comes back in time finds its holder
 _ADD = "INSERT INTO leases (place, number) VALUES (:place, 0) ON CONFLICT DO NOTHING"
 # A transaction that writes with the number keeps the row from this, and from no renewal.
 _LOCK = """
@@ -161,9 +162,13 @@ class Leases:
                 self._thread.start()
 
     def _keep(self) -> None:
-        while not self._ended.wait(LASTS_S / RENEWED_IN_IT):
-            with contextlib.suppress(InstarError):  # the next write, or call of a provider, sees what came of it
+        pause_s = LASTS_S / RENEWED_IN_IT
+        while not self._ended.wait(pause_s):
+            try:
                 self.renew()
+                pause_s = LASTS_S / RENEWED_IN_IT
+            except InstarError:  # the next write, or call of a provider, sees what came of it
+                pause_s = min(AGAIN_S, pause_s)
 
     def _lost(self, environment: EnvironmentId) -> LeaseLost:
         found = self._session.rows(_HOLDER, place=str(environment))

@@ -22,10 +22,11 @@ from instar import locks
 from instar.control.health import HealthHistory
 from instar.control.lease import with_lease
 from instar.control.loop import Loop, Run
+from instar.control.outage import Outage
 from instar.control.snapshot import Snapshot
 from instar.drift.check import Checked
 from instar.end_watch import EndWatch
-from instar.errors import Cancelled, EnvironmentBusy, InstarError, LedgerDamaged, Refused
+from instar.errors import Cancelled, EnvironmentBusy, InstarError, LedgerDamaged, LedgerUnreachable, Refused
 from instar.model.certificate import CertificateStatus
 from instar.model.progress import Report
 from instar.model.release import EnvironmentId, EnvironmentState
@@ -99,6 +100,7 @@ class Agent:
         self._tracked: dict[EnvironmentId, TrackedEnvironment] = {}
         self._damaged: dict[str, str] = {}
         self._orphans_due = 0.0
+        self._outage = Outage(report=workspace.report)
         self._scrub = Scrub(workspace, workspace.report)
         self._scrub_due = time.monotonic() + PAUSE_S
         self._scrubbing: Future[None] | None = None
@@ -140,8 +142,14 @@ class Agent:
         return not self._damaged and not any(tracked.errors for tracked in self._tracked.values())
 
     def _look_around(self) -> None:
-        """Learn which environments there are, and now and then clear what dead processes left."""
-        found, damaged = self._workspace.ledger.readable_environments()
+        """Learn which environments there are, and now and then clear what dead processes left. While a shared ledger is
+        away, go on with those that are known."""
+        try:
+            found, damaged = self._workspace.ledger.readable_environments()
+        except LedgerUnreachable as error:
+            self._outage.pause_s(error, None)
+            return
+        self._outage.is_over()
         self._tell_damaged(damaged)
         states = {state.id: state for state in found if is_here(self._workspace, state)}
         for environment in self._tracked.keys() - states.keys():

@@ -5,23 +5,26 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from instar.control.loop import Loop
+from instar.control.outage import riding_out
 from instar.control.report import RolloutReport
 from instar.errors import LeaseLost, LedgerDamaged, LedgerError, MachineDoubled, NotFound, Refused
 from instar.model.definition import Service
 from instar.model.environment import Settings
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
-from instar.model.release import EnvironmentId, EnvironmentState, Release, RolloutKind
+from instar.model.release import EnvironmentId, EnvironmentState, Release, Rollout, RolloutKind
 from instar.operations.locks import agent_pid, is_here
 from instar.operations.maintenance import tell_maintenance
 from instar.operations.secret_values import bring_values
 from instar.operations.watch import warn_unwatched, watch_release
 from instar.operations.workspace import Workspace
 from instar.providers.base import Counters, Provider
+
+T = TypeVar("T")
 
 
 def refuse_destroying(state: EnvironmentState | None) -> None:
@@ -73,6 +76,11 @@ def start_rollout(
     workspace.ledger.set_alarm(environment, None)
     if state.rollout is None and state.active != release.number:
         workspace.ledger.begin_rollout(environment, kind, release.number, detail, settings_before=settings_before)
+
+
+def gone_on_with(workspace: Workspace, act: Callable[[], T]) -> T:
+    """Do ``act``, which reads, or decides by what it reads anew, also where a shared ledger is away for a while."""
+    return riding_out(act, workspace.report, workspace.cancellation)
 
 
 def leave(workspace: Workspace, release: Release, began: float) -> RolloutOutcome:
@@ -134,19 +142,18 @@ def converge(workspace: Workspace, release: Release, began: float, *, watch: boo
     ``watch``: and until it has stayed well for as long as it is watched.
     """
     environment = release.environment
-    before = workspace.ledger.get_environment(environment)
+    before = gone_on_with(workspace, lambda: workspace.ledger.get_environment(environment))
     provider = workspace.provider(before.settings.provider)
     counted = _counted(provider, environment)
     with rollout_half_way(workspace, release):
         report, back = _carried_out(workspace, make_loop(workspace, provider), before, watch=watch)
     tell_maintenance(workspace, provider, environment)
     served = _counted(provider, environment)
-    ended = workspace.ledger.get_rollout(before.rollout.id) if before.rollout else None
+    after, ended = gone_on_with(workspace, lambda: _came_of_it(workspace, before))
     detail = {**report.measured, **(ended.detail if ended else {})}
     culprit, last_lines = next(iter(detail.get("last_lines", {}).items()), (None, []))
     missing = _missing(report)
     failed = (ended.state == "failed" if ended else missing is not None) or back is not None
-    after = workspace.ledger.get_environment(environment)
     requests, failures = _answered_between(counted, served)
     return RolloutOutcome(
         environment=environment,
@@ -182,6 +189,12 @@ def _carried_out(
     elif back is None and before.rollout is not None and before.rollout.kind != "rollback":
         warn_unwatched(workspace, before.settings, before.id)
     return report, back
+
+
+def _came_of_it(workspace: Workspace, before: EnvironmentState) -> tuple[EnvironmentState, Rollout | None]:
+    """Return the environment as it is now, and the rollout that was under way."""
+    ledger, rollout = workspace.ledger, before.rollout
+    return ledger.get_environment(before.id), ledger.get_rollout(rollout.id) if rollout else None
 
 
 def _counted(provider: Provider, environment: EnvironmentId) -> Counters | None:

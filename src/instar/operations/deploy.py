@@ -20,6 +20,7 @@ from instar.model.release import Configuration, EnvironmentId, EnvironmentState,
 from instar.operations.converge import (
     clear_orphans,
     converge,
+    gone_on_with,
     leave,
     refuse_destroying,
     refuse_other_protocol,
@@ -37,6 +38,7 @@ from instar.operations.workspace import Workspace
 from instar.providers.facets import refuse_what_is_missing
 
 if TYPE_CHECKING:
+    from instar.certificates.pem import Pair
     from instar.definition import Loaded
 
 
@@ -60,15 +62,14 @@ def deploy(
     written down. ``take_names``: names that other environments have come here, as soon as they can be served.
     ``watch``: return when the release has stayed well for as long as its environment asks for.
     """
-    from instar.operations.certificates import bring_certificates, read_files
-    from instar.operations.project import project_of, require_own
+    from instar.operations.certificates import read_files
+    from instar.operations.project import require_own
     from instar.operations.secret_values import digests_of
 
-    require_root_for(workspace, get_declared(loaded, name).provider, "deploy")
+    began, environment = time.monotonic(), get_declared(loaded, name)
+    require_root_for(workspace, environment.provider, "deploy")
     if detach:
         require_agent(workspace)
-    began = time.monotonic()
-    environment = get_declared(loaded, name)
     if watch:
         require_watch(Settings.of(environment), name)
     environment_id = EnvironmentId(service=loaded.definition.name, name=name)
@@ -79,25 +80,56 @@ def deploy(
             require_promotion(workspace, loaded, environment, image)
         digests_of(workspace, loaded.folder, environment)  # a missing one is found before the bake
         certificate = read_files(loaded, environment)
-        with keep_from_gc(workspace):
-            found = _image(workspace, loaded, image)
-            configuration = configure(workspace, loaded, environment)
-            release = begin(
-                workspace,
-                environment_id,
-                Settings.of(environment),
-                found,
-                configuration,
-                "deploy",
-                project=project_of(workspace, environment_id, loaded),
-                detail={"break_promotion": True} if break_promotion else None,
-                take_names=take_names,
-            )
-        with rollout_half_way(workspace, release):
-            bring_certificates(workspace, environment_id, certificate)
-        if detach:
-            return leave(workspace, release, began)
-        outcome = converge(workspace, release, began, watch=watch)
+        detail = {"break_promotion": True} if break_promotion else None
+        release = _begun(workspace, loaded, environment, image, detail=detail, take_names=take_names)
+        return carry_out(workspace, release, certificate, began, detach=detach, watch=watch)
+
+
+def _begun(
+    workspace: Workspace,
+    loaded: Loaded,
+    environment: Environment,
+    image: str | None,
+    *,
+    detail: Mapping[str, Any] | None,
+    take_names: bool,
+) -> Release:
+    """Return the release that is deployed, with its rollout begun. No gc comes between what it needs and it."""
+    from instar.operations.project import project_of
+
+    environment_id = EnvironmentId(service=loaded.definition.name, name=environment.name)
+    with keep_from_gc(workspace):
+        return begin(
+            workspace,
+            environment_id,
+            Settings.of(environment),
+            _image(workspace, loaded, image),
+            configure(workspace, loaded, environment),
+            "deploy",
+            project=project_of(workspace, environment_id, loaded),
+            detail=detail,
+            take_names=take_names,
+        )
+
+
+def carry_out(
+    workspace: Workspace,
+    release: Release,
+    certificate: Pair | None,
+    began: float,
+    *,
+    detach: bool,
+    watch: bool = False,
+) -> RolloutOutcome:
+    """Bring the rollout to ``release``, which has begun, to its end, or (``detach``) leave it to the agent. The caller
+    holds the environment."""
+    from instar.operations.certificates import bring_certificates
+
+    with rollout_half_way(workspace, release):
+        bring_certificates(workspace, release.environment, certificate)
+    if detach:
+        return leave(workspace, release, began)
+    outcome = converge(workspace, release, began, watch=watch)
     remove_old_secrets_if_free(workspace)
     return outcome
 
@@ -196,6 +228,30 @@ def begin(
     The caller holds the environment, and the store, so that the image can't go before a release needs it. Nothing is
     written before all that can be refused has been.
     """
+    _require_and_tell(workspace, environment, settings, image, configuration)
+    values = encrypted_values(workspace, workspace.ledger, environment, configuration.secrets)
+
+    def written() -> Release:
+        with workspace.ledger.transaction():
+            state = workspace.ledger.find_environment(environment)
+            release = _known_release(workspace, state, image.digest, configuration)
+            if release is None:
+                _give_up_running(workspace, state)
+            _write_environment(workspace, environment, settings, project, take_names=take_names)
+            if release is None:
+                release = workspace.ledger.add_release(environment, image.digest, configuration)
+            workspace.ledger.put_secrets(values)
+            before = state.settings if state else None
+            start_rollout(workspace, environment, release, kind, detail, settings_before=before)
+            return release
+
+    return gone_on_with(workspace, written)
+
+
+def _require_and_tell(
+    workspace: Workspace, environment: EnvironmentId, settings: Settings, image: Image, configuration: Configuration
+) -> None:
+    """Refuse what must not be, and tell what a release of ``image`` and ``configuration`` changes besides."""
     provider = workspace.provider(settings.provider)
     state = workspace.ledger.find_environment(environment)
     refuse_destroying(state)
@@ -207,16 +263,6 @@ def begin(
     launching = release is None or state is None or state.active != release.number
     warnings = provider.preflight(environment, settings, configuration.service, launching=launching)
     _tell(workspace, state, settings, warnings)
-    values = encrypted_values(workspace, workspace.ledger, environment, configuration.secrets)
-    with workspace.ledger.transaction():
-        if release is None:
-            _give_up_running(workspace, state)
-        _write_environment(workspace, environment, settings, project, take_names=take_names)
-        if release is None:
-            release = workspace.ledger.add_release(environment, image.digest, configuration)
-        workspace.ledger.put_secrets(values)
-        start_rollout(workspace, environment, release, kind, detail, settings_before=state.settings if state else None)
-    return release
 
 
 def _write_environment(

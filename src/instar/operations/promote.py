@@ -11,13 +11,11 @@ from instar.model.environment import Environment, Settings
 from instar.model.outcome import RolloutOutcome
 from instar.model.reference import Repository
 from instar.model.release import Configuration, EnvironmentId, Release
-from instar.operations.certificates import bring_certificates, read_files
-from instar.operations.converge import converge, leave, rollout_half_way
-from instar.operations.deploy import begin, get_declared, require_agent
+from instar.operations.certificates import read_files
+from instar.operations.deploy import begin, carry_out, get_declared, require_agent
 from instar.operations.ledger import require_in_ledger
 from instar.operations.locks import hold_environment, is_here, keep_from_gc
 from instar.operations.names import require_names
-from instar.operations.old_secrets import remove_old_secrets_if_free
 from instar.operations.privilege import require_root_for
 from instar.operations.project import project_of, require_own, require_own_source
 from instar.operations.secret_values import keep_values
@@ -47,12 +45,11 @@ def promote(
     with hold_environment(workspace, environment_id, take_over=take_over):
         require_own(workspace, environment_id, loaded, adopt=adopt_name)
         require_names(workspace, environment_id, environment, take=take_names)
+        certificate = read_files(loaded, environment)
         with keep_from_gc(workspace):  # from here on no gc comes between a secret and its release
             secrets = keep_values(workspace, loaded.folder, environment)
             configuration = Configuration(service=release.service, config=environment.config, secrets=secrets)
             image = image_for_release(workspace, loaded, release.image, made_on=_machine_of(workspace, release))
-            project = project_of(workspace, environment_id, loaded)
-            certificate = read_files(loaded, environment)
             begun = begin(
                 workspace,
                 environment_id,
@@ -60,16 +57,10 @@ def promote(
                 image,
                 configuration,
                 "promote",
-                project=project,
+                project=project_of(workspace, environment_id, loaded),
                 take_names=take_names,
             )
-        with rollout_half_way(workspace, begun):
-            bring_certificates(workspace, environment_id, certificate)
-        if detach:
-            return leave(workspace, begun, began)
-        outcome = converge(workspace, begun, began)
-    remove_old_secrets_if_free(workspace)
-    return outcome
+        return carry_out(workspace, begun, certificate, began, detach=detach)
 
 
 def promoted(workspace: Workspace, loaded: Loaded, source: str, name: str) -> tuple[Environment, Release]:

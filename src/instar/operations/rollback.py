@@ -9,7 +9,13 @@ from instar.errors import Refused
 from instar.model.outcome import RolloutOutcome
 from instar.model.release import EnvironmentId, EnvironmentState, Release
 from instar.operations import retention
-from instar.operations.converge import converge, refuse_destroying, refuse_other_protocol, start_rollout
+from instar.operations.converge import (
+    converge,
+    gone_on_with,
+    refuse_destroying,
+    refuse_other_protocol,
+    start_rollout,
+)
 from instar.operations.locks import hold_environment, hold_needs
 from instar.operations.privilege import require_root_for
 from instar.operations.secret_values import encrypted_values, require_values
@@ -45,25 +51,25 @@ def rollback(
                 f"cannot roll back '{environment_id}' to release {target.number}: {unreadable}",
                 hint="deploy a release that reads it; or, if you know better, add --force (it is recorded)",
             )
-        _begin(workspace, environment, target, {"forced": unreadable} if unreadable is not None else None)
+        forced = {"forced": unreadable} if unreadable is not None else None
+        gone_on_with(workspace, lambda: _begin(workspace, environment_id, target, forced))
         return converge(workspace, target, began)
 
 
-def _begin(
-    workspace: Workspace, environment: EnvironmentState, target: Release, forced: Mapping[str, str] | None
-) -> None:
+def _begin(workspace: Workspace, environment: EnvironmentId, target: Release, forced: Mapping[str, str] | None) -> None:
     """Begin the rollout to ``target``. Raises ImageNotFound and Refused where what it needs is gone."""
-    ledger, rollout = workspace.ledger, environment.rollout
+    ledger = workspace.ledger
     with hold_needs(workspace):
-        if not any(one.release == target.number for one in ledger.instances(environment.id)):
+        if not any(one.release == target.number for one in ledger.instances(environment)):
             workspace.store.image(target.image)
             require_values(workspace, target)
-        values = encrypted_values(workspace, ledger, environment.id, target.configuration.secrets)
+        values = encrypted_values(workspace, ledger, environment, target.configuration.secrets)
         with ledger.transaction():
+            rollout = ledger.get_environment(environment).rollout
             if rollout is not None and rollout.target != target.number:
                 ledger.end_rollout(rollout, "failed", {"reason": "rolled back before it had finished"})
             ledger.put_secrets(values)  # gc on another machine may have taken them out meanwhile
-            start_rollout(workspace, environment.id, target, "rollback", forced)
+            start_rollout(workspace, environment, target, "rollback", forced)
 
 
 def _require_listen(environment: EnvironmentState, target: Release) -> None:
