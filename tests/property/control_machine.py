@@ -5,20 +5,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal
 
-from instar.cancellation import Cancellation
 from instar.control.loop import Loop, Run
 from instar.control.steps import waits_for_somebody
 from instar.model.environment import Replace, RolloutRules, Settings
 from instar.model.happenings import RolloutAborted, RolloutResumed
 from instar.model.progress import silent
 from instar.model.release import RolloutKind
-from instar.model.state import StateDirectory
 from instar.operations.converge import start_rollout
 from instar.operations.deploy import begin
 from simulated import CrashableLedger, Effects, EngineSimulation, Simulation, guarded
+from simulated.bare import bare_workspace
 from simulated.values import ENV, configuration, image
 
 REQUESTS, IDLE_PASSES = 8, 4
@@ -82,15 +80,7 @@ class Machine:
     @property
     def workspace(self) -> Any:
         """What the verbs' functions work with."""
-        provider = guarded(self.world.provider, self.ledger.require_none_open)
-        state = StateDirectory(self.path.with_suffix(".state"), self.path.with_suffix(".run"))
-        return SimpleNamespace(
-            ledger=self.ledger,
-            provider=lambda name: provider,
-            report=silent,
-            cancellation=Cancellation(),
-            state=state,
-        )
+        return bare_workspace(self.world.provider, self.ledger, self.path.with_suffix(".home"))
 
     def settle(self) -> None:
         loop = Loop(

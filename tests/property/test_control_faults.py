@@ -17,7 +17,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +24,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from instar.cancellation import Cancellation
 from instar.control.loop import Loop, Run
 from instar.control.replace import counted_for
 from instar.control.steps import waits_for_somebody
@@ -35,10 +33,10 @@ from instar.model.environment import Analysis, Check, Replace, RolloutRules, Rol
 from instar.model.happenings import RolloutAborted, RolloutPaused, RolloutResumed
 from instar.model.progress import silent
 from instar.model.release import TaintKind
-from instar.model.state import StateDirectory
 from instar.operations.converge import start_rollout
 from instar.operations.deploy import begin
 from simulated import Behaviour, Crash, Effects, EngineSimulation, FaultyLedger, Simulation, guarded
+from simulated.bare import bare_workspace
 from simulated.values import ENV, configuration, image
 
 FEW, MORE, MANY, PASSES, LEFT_ALONE_PASSES, CALM_PASSES = 30, 100, 10_000, 6, 15, 1000
@@ -153,15 +151,7 @@ class Faults(RuleBasedStateMachine):
     @property
     def workspace(self) -> Any:
         """What the verbs' functions work with."""
-        provider = guarded(self.world.provider, self.ledger.require_none_open)
-        state = StateDirectory(Path(self.folder.name, "state"), Path(self.folder.name, "run"))
-        return SimpleNamespace(
-            ledger=self.ledger,
-            provider=lambda name: provider,
-            report=silent,
-            cancellation=Cancellation(),
-            state=state,
-        )
+        return bare_workspace(self.world.provider, self.ledger, Path(self.folder.name))
 
     @rule()
     def rollback(self) -> None:
