@@ -211,6 +211,7 @@ def _ask(what: str, word: str) -> None:
     except click.Abort:
         if sys.stdin.isatty():
             raise
+        click.echo(err=True)
         hint = "there is no terminal to ask on, so nothing was removed; to skip the question, add --yes"
         raise click.UsageError(hint) from None
     if answer != word:

@@ -69,6 +69,7 @@ def _ask(used_bytes: int | None, environment: str, name: str) -> None:
     except click.Abort:
         if sys.stdin.isatty():
             raise
+        click.echo(err=True)
         raise click.UsageError(
             "there is no terminal to ask on, so nothing was removed; to skip the question, add --yes"
         ) from None

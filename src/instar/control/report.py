@@ -186,7 +186,7 @@ class RolloutReport:
         self.measured |= {"drained": drained, "cut": self.cut, "drain_ms": round(seconds * 1000)}
         rollout = snapshot.environment.rollout
         if rollout is not None and rollout.source is not None:
-            finished = f"{drained} requests finished in {seconds:.1f} s, {self.cut} cut"
+            finished = f"{drained} request{'s' * (drained != 1)} finished in {seconds:.1f} s, {self.cut} cut"
             text = finished if known else f"requests had {seconds:.1f} s to finish"
             self.report(Progress(stage="drain", text=f"release {rollout.source} · {text}"))
 
