@@ -13,11 +13,12 @@ from registry_kit import Door, at, made, parts
 from test_registry_deploys import definition
 
 from instar.drift.check import check
-from instar.errors import FetchError, StoreError
+from instar.errors import FetchError, Refused, StoreError
 from instar.model.digest import Digest
-from instar.model.image import Image
+from instar.model.image import Image, ImageConfig
 from instar.operations.deploy import deploy
 from instar.operations.gc import gc
+from instar.operations.images import join
 from instar.operations.rollback import rollback
 from instar.operations.transfers import import_image
 from instar.store import Store
@@ -116,6 +117,28 @@ def test_a_release_of_it_is_of_its_digest(registry: RealRegistry, store: Store, 
     for image in images:
         assert machine.store.image(image.digest) == image
     assert rollback(machine, machine.ledger.environments()[0]).image == images[0].digest
+    machine.ledger.close()
+
+
+def test_one_is_made_of_several(store: Store, tmp_path: Path) -> None:
+    machine = SimulatedWorkspace(tmp_path / "machine")
+    machine.store = store
+    image, amd, arm = both(store, tmp_path)
+    s390x = made(store, tmp_path, b"x", architecture="s390x")
+    joined = join(machine, [arm.digest, amd.digest])
+    assert (joined.layers, joined.digest) == (amd.layers, join(machine, [amd.digest, arm.digest]).digest)
+    assert Store(store.root, "linux/arm64").image(joined.digest).layers == arm.layers
+    assert not machine.told
+    for words, told in (
+        ([amd.digest, made(store, tmp_path, b"y").digest], "two of them are for the same platform"),
+        ([image.digest, arm.digest], "it is for several platforms already"),
+        ([arm.digest, s390x.digest], "it is for linux/arm64, linux/s390x, and this machine is linux/amd64"),
+    ):
+        with pytest.raises(Refused, match=told):
+            join(machine, words)
+    other_start = ImageConfig(architecture="s390x", user="1:1", command=("y",))
+    join(machine, [amd.digest, store.add_image(other_start, s390x.layers, created=1).digest])
+    assert "do not start in the same way" in machine.told[0].text
     machine.ledger.close()
 
 

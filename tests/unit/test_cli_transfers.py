@@ -36,6 +36,7 @@ DEFINITION = "name: web\nimage: {base: debian:bookworm}\nservice: {command: [ser
         (["gc", "--registry", "registry.example/web", "--all"], "goes with nothing else"),
         (["gc", "--registry", "registry.example/web", "--dry-run", "--yes"], "goes with nothing else"),
         (["gc", "--yes"], "--yes is for --registry"),
+        (["images", "join", "123456"], "write two images or more"),
     ],
 )
 def test_words_that_mean_nothing(words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,28 @@ def show_image(image: str, as_json: bool) -> None:
     show(image_page(found))
 
 
+@images.command("join")
+@click.argument("image", nargs=-1, required=True)
+@json_option
+def join_images(image: tuple[str, ...], as_json: bool) -> None:
+    """Make one image of several, each for another platform: an index over them, with a digest of its own.
+
+    IMAGE is a digest, or the beginning of one: baked here, pulled or imported from a machine of the other kind; one is
+    for this machine's. What is pushed, pulled, deployed and promoted is then the whole, under its own digest. It stays
+    until the next gc, unless a release comes to need it.
+    """
+    from instar.operations.images import join as run
+    from instar.views.images import joined_json
+
+    if len(image) < 2:
+        raise click.UsageError("write two images or more, each for another platform")
+    joined = run(open_workspace(), image)
+    if as_json:
+        say_json(joined_json(joined))
+    else:
+        say(joined.digest)
+
+
 @images.command("remove")
 @click.argument("image")
 def remove_image(image: str) -> None:

@@ -1,9 +1,15 @@
-"""``instar images``: what is in the store, and for whom."""
+"""``instar images``: what is in the store, and for whom; and one image of several, for a platform each."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from instar.errors import Refused
 from instar.model.digest import Digest
-from instar.model.image import ListedImage
+from instar.model.image import Image, ListedImage
+from instar.model.progress import Progress
+from instar.operations.locks import keep_from_gc
 from instar.operations.retention import kept_releases
 from instar.operations.workspace import Workspace
 
@@ -20,3 +26,31 @@ def images(workspace: Workspace) -> tuple[ListedImage, ...]:
         ListedImage(image=image, tags=tuple(tags.get(image.digest, ())), releases=tuple(releases.get(image.digest, ())))
         for image in workspace.store.images()
     )
+
+
+def join(workspace: Workspace, words: Sequence[str]) -> Image:
+    """Return the image for several platforms that is made of one for each: an index over them, the same for the same.
+
+    They stay what they are. One has to be for this machine. It stays until the next gc unless a release needs it.
+    Raises ImageNotFound, BlobDamaged, Refused.
+    """
+    from instar.store.platforms import index_json, is_index
+
+    store = workspace.store
+    with keep_from_gc(workspace):
+        images = {f"linux/{image.config.architecture}": image for image in map(store.find, words)}
+        manifests = {name: store.manifest(image.digest) for name, image in images.items()}
+        if len(images) != len(words):
+            raise Refused(f"cannot join {len(words)} images: two of them are for the same platform")
+        for name, data in manifests.items():
+            if is_index(data):
+                raise Refused(f"cannot join '{images[name].digest.short}': it is for several platforms already")
+        try:
+            joined = store.add_manifest(index_json([(data, name) for name, data in manifests.items()]))
+        except ValueError as error:
+            raise Refused(f"cannot join {len(words)} images: {error}") from error
+    first, *others = (replace(image.config, architecture="") for image in images.values())
+    if any(one != first for one in others):
+        text = "they do not start in the same way: their commands, users, variables or ports differ"
+        workspace.report(Progress(stage="note", text=text, kind="warning"))
+    return joined

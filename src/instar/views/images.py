@@ -54,6 +54,10 @@ def image_page(image: Image) -> Page:
     yield Table(rows=rows)
 
 
+def joined_json(image: Image) -> dict[str, Any]:
+    return {"digest": image.digest}
+
+
 def collection_json(collection: Collection) -> dict[str, Any]:
     return {
         "images": collection.images,
