@@ -11,7 +11,7 @@ import pytest
 from registry_kit import at
 
 from instar.definition import Loaded, parse
-from instar.errors import HashMismatch, ImageNotFound
+from instar.errors import BlobDamaged, HashMismatch, ImageNotFound
 from instar.model.image import Image
 from instar.model.reference import Repository
 from instar.operations.deploy import deploy
@@ -111,6 +111,21 @@ def test_a_lost_layer_is_brought_too(
     one.store.path(image.layers[0].digest).unlink()
     assert deploy(one, loaded, "dev", image=image.digest).outcome == "done"
     one.store.verify(image.layers[0].digest)
+
+
+@pytest.mark.parametrize("which", ["manifest", "configuration"])
+def test_a_damaged_image_is_brought_anew(
+    which: str, registry: RealRegistry, one: SimulatedWorkspace, image: Image, tmp_path: Path
+) -> None:
+    push(one, image.digest, Repository(host=registry.host, path="team/shop"))
+    digest = image.digest if which == "manifest" else image.config_digest
+    damaged = one.store.path(digest)
+    damaged.chmod(0o600)
+    damaged.write_bytes(damaged.read_bytes().replace(b"sha256", b"sha255", 1))
+    with pytest.raises(BlobDamaged):
+        deploy(one, definition(tmp_path, None), "dev", image=image.digest)
+    assert deploy(one, definition(tmp_path, registry.host), "dev", image=image.digest).outcome == "done"
+    one.store.verify(digest)
 
 
 def test_without_a_registry_the_way_is_told(

@@ -143,6 +143,51 @@ def test_another_host_gets_no_password(registry: LyingRegistry, other: Store, im
         assert "very-secret" not in f"{caught.value.message} {caught.value.hint}"
 
 
+def test_bytes_go_to_another_host_without_the_password(
+    registry: LyingRegistry, store: Store, image: Image, tmp_path: Path
+) -> None:
+    """Where a registry has its blobs uploaded elsewhere, what is sent there is the bytes alone."""
+    registry.manifests.clear()
+    with serving(LyingRegistry("127.0.0.2")) as elsewhere:
+        registry.blobs.clear()
+        elsewhere.blobs = registry.blobs
+
+        def sending(handler: Handler) -> bool:
+            if basic(handler):
+                return True
+            if handler.command != "POST":
+                return False
+            name = f"upload-{next(elsewhere.numbers)}"
+            elsewhere.uploads[name] = bytearray()
+            handler.reply(202, Location=f"http://{elsewhere.host}/v2/x/blobs/uploads/{name}?signature=very-secret")
+            return True
+
+        registry.lie = sending
+        door = Door({elsewhere.host: RegistrySettings(http=True)}, logged_in(tmp_path, registry.host))
+        door.registries.push(store, image.digest, at(registry.host, image).repository)
+        assert registry.manifests[image.digest] == store.manifest(image.digest)
+        assert elsewhere.methods("PUT") and not any("Authorization" in one.headers for one in elsewhere.asked)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_what_is_pushed_is_not_sent_on(status: int, registry: LyingRegistry, store: Store, image: Image) -> None:
+    """A redirect of what is written has no meaning that is sure: the registry tells addresses of uploads instead."""
+    with serving(LyingRegistry("127.0.0.2")) as elsewhere:
+
+        def sending(handler: Handler) -> bool:
+            if handler.command not in ("PUT", "POST"):
+                return False
+            handler.body()
+            handler.reply(status, Location=f"http://{elsewhere.host}{handler.path}")
+            return True
+
+        registry.blobs.clear()
+        registry.lie = sending
+        with pytest.raises(FetchError, match=f"it answers {status}") as caught:
+            Door().registries.push(store, image.digest, at(registry.host, image).repository)
+        assert caught.value.retry_after_s is None and not elsewhere.asked
+
+
 def test_nobody_is_sent_to_a_host_without_tls(registry: LyingRegistry, other: Store, image: Image) -> None:
     for location in (
         "http://registry.example/v2/x",
