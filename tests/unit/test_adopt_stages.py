@@ -87,6 +87,8 @@ def test_a_stage_that_compiles_is_one_of_the_build(folder: Path) -> None:
 
 
 def test_go_is_built_in_a_stage_where_its_modules_are_here(folder: Path) -> None:
+    for name in ("go.mod", "go.sum"):
+        (folder / name).unlink()
     definition, left = carried(folder, GO)
     assert definition.build == {}
     why = left["Dockerfile:8: COPY --from=build /out/server /server"]
@@ -149,3 +151,48 @@ def test_a_stage_that_copies_out_of_itself_ends(folder: Path) -> None:
     definition, left = carried(folder, text)
     assert taken(definition) == [("build.a", "/y", "/z")]
     assert "it comes out of 'a'" in left["Dockerfile:2: COPY --from=a /x /y"]
+
+
+def test_what_go_and_cargo_lock_is_there_for_the_lines_of_a_stage(folder: Path) -> None:
+    (folder / "go.sum").write_text("")
+    definition, _ = carried(folder, GO)
+    assert definition.build["build"].go == (".",)
+    assert definition.build["build"].cargo == ()
+    assert definition.build["build"].run == ("cd /app && CGO_ENABLED=0 go build -o /out/server ./cmd",)
+
+
+NODE = """\
+FROM node:22 AS build
+WORKDIR /app
+COPY package*.json ./
+RUN npm ci && npm run build
+FROM node:22
+ENV NODE_ENV=production
+WORKDIR /srv/app
+COPY package.json package-lock.json ./
+RUN npm ci
+COPY --from=build /app/dist ./dist
+CMD ["node", "dist/server.js"]
+"""
+
+
+def test_what_npm_locks_is_installed_in_the_image_and_in_a_stage(folder: Path) -> None:
+    for name in ("package.json", "package-lock.json"):
+        (folder / name).write_text("{}")
+    definition, left = carried(folder, NODE)
+    (of_stage,), (of_image,) = definition.build["build"].npm, definition.image.npm
+    assert (of_stage.source, of_stage.to, of_stage.dev) == (".", "/app", True)
+    assert (of_image.source, of_image.to, of_image.dev) == (".", "/srv/app", False)
+    assert definition.build["build"].run == ("cd /app && npm run build",)
+    assert definition.image.run == ()
+    assert taken(definition) == [("build.build", "/app/dist", "/srv/app/dist")]
+    assert not [why for why in left.values() if "npm" in why]
+
+
+@pytest.mark.parametrize("line", ["npm install express", "npm ci && npm install -g pm2", "npm publish"])
+def test_what_npm_does_without_a_lock_file_is_left(folder: Path, line: str) -> None:
+    for name in ("package.json", "package-lock.json"):
+        (folder / name).write_text("{}")
+    text = f'FROM node:22\nWORKDIR /app\nRUN {line}\nCMD ["x"]\n'
+    _, left = carried(folder, text)
+    assert any("'npm' needs the network" in why for why in left.values())

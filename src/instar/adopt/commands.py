@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 from instar.adopt.draft import Draft, Origin, Part, number, scalar
 from instar.adopt.instructions import LONGEST_LINE
 from instar.adopt.instructions import words as words_of
+from instar.adopt.npm import carry_npm
 from instar.definition import forms
 
 _NOT_SPLIT: Final = frozenset({"if", "for", "while", "until", "case", "{", "(", "function"})
 _NEEDS_NETWORK: Final = {
-    "npm": "install them before, and copy node_modules",
+    "npm": "have a package-lock.json beside the definition, and name its folder as image.npm",
     "yarn": "install them before, and copy node_modules",
     "pnpm": "install them before, and copy node_modules",
     "bundle": "vendor them before (bundle cache), and copy vendor/",
@@ -49,14 +51,14 @@ _PRINTED: Final = re.compile(r"[0-9]?>>?")
 _WITH_VALUE: Final = frozenset({"-t", "--target-release", "-o", "-c", "--virtual", "--repository"})
 
 
-def carry_line(draft: Draft, line: str, workdir: str, origin: Origin) -> None:
-    """Put what a line of RUN does into the draft."""
+def carry_line(draft: Draft, folder: Path, line: str, workdir: str, origin: Origin) -> None:
+    """Put what a line of RUN does into the draft. ``folder`` is looked at for lock files."""
     tokens = _tokens(line)
     commands = _commands(tokens)
     if commands is None:
         kept = [] if _left(draft, tokens, origin) else [line]
     else:
-        kept = [command for command in commands if not _carried(draft, command, origin)]
+        kept = [command for command in commands if not _carried(draft, folder, command, workdir, origin)]
     if kept:
         text = " && ".join(kept)
         draft.run.append(
@@ -121,7 +123,7 @@ def _leave_networked(draft: Draft, name: str, why: str, origin: Origin) -> None:
     draft.leave(origin, f"'{name}' needs the network, which no step of a bake has: {why}")
 
 
-def _carried(draft: Draft, command: str, origin: Origin) -> bool:
+def _carried(draft: Draft, folder: Path, command: str, workdir: str, origin: Origin) -> bool:
     """Tell whether a command needs no line of its own: it is done otherwise, or named among what is left."""
     try:
         words = words_of(command)
@@ -144,6 +146,8 @@ def _carried(draft: Draft, command: str, origin: Origin) -> bool:
         return _pip(draft, words[count:], origin)
     if name in ("useradd", "adduser", "groupadd", "addgroup", "usermod"):
         return _user(draft, name, words[1:], origin)
+    if name == "npm" and carry_npm(draft, folder, words, workdir, origin):
+        return True
     if (why := _needs_network(draft, name, words[1:])) is not None:
         _leave_networked(draft, name, why, origin)
         return True

@@ -67,7 +67,13 @@ def carry_dockerfile(text: str, folder: Path, name: str, file: str) -> Draft:
 
     def make(chain: Sequence[DockerStage], others: OtherStages, name: str) -> Draft:
         stage = _begun(name, chain, file)
-        stage.offline = frozenset(program for program in ("go", "cargo") if is_vendored(folder, program))
+        stage.locked = {
+            program: Part(yaml=".", origin=Origin(where=file))
+            for program, file in (("go", "go.sum"), ("cargo", "Cargo.lock"))
+            if (folder / file).is_file() and not is_vendored(folder, program)
+        }
+        vendored = (program for program in ("go", "cargo") if is_vendored(folder, program))
+        stage.offline = frozenset((*vendored, *stage.locked))
         _read(Reading(stage, folder, arguments, others), chain, file, _OF_STAGES)
         name_requirements(stage, folder)
         return stage
@@ -113,7 +119,7 @@ def _run(reading: Reading, one: Instruction, origin: Origin) -> None:
     if reading.user is not None and reading.user[0].partition(":")[0] not in ("root", "0"):
         reading.draft.leave(origin, "it ran as another user than root: lines of a bake run as root")
     for line in lines:
-        carry_line(reading.draft, line, reading.workdir, origin)
+        carry_line(reading.draft, reading.folder, line, reading.workdir, origin)
 
 
 def _copy(reading: Reading, one: Instruction, origin: Origin) -> None:

@@ -59,7 +59,8 @@ class Draft:
     """``left``: what could not be carried over, and what to do about it; in the order in which it was found.
 
     ``stages``: those of the build, by name, of which only what makes a stage is used. Of such a one: ``offline``,
-    programs that find what they need without a network, and ``unmade``, those that do not.
+    programs that find what they need without a network, ``locked``, those whose lock file is in a folder of the
+    author's, and ``unmade``, those that find nothing.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Draft:
     packages: dict[str, Origin] = field(default_factory=dict)
     requirements: dict[str, Origin] = field(default_factory=dict)  # named one by one, not in a file
     python: Part | None = None
+    npm: list[Part] = field(default_factory=list)
     files: list[File] = field(default_factory=list)
     run: list[Part] = field(default_factory=list)
     env: dict[str, Part] = field(default_factory=dict)
@@ -86,6 +88,7 @@ class Draft:
     left: list[tuple[Origin, str]] = field(default_factory=list)
     stages: dict[str, Draft] = field(default_factory=dict)
     offline: frozenset[str] = frozenset()
+    locked: dict[str, Part] = field(default_factory=dict)
     unmade: list[str] = field(default_factory=list)
 
     def leave(self, origin: Origin, why: str) -> None:
@@ -122,6 +125,12 @@ class Draft:
             yield from (f"    - {scalar(name)}  # {origin.place}" for name, origin in self.packages.items())
         if self.python is not None:
             yield _line(2, "python", self.python)
+        if self.npm:
+            yield "  npm:"
+            yield from (f"    - {part.yaml}{_remark(part.origin)}" for part in self.npm)
+        for program, part in self.locked.items():
+            if any(re.search(rf"\b{program} ", line.yaml) for line in self.run):
+                yield _line(2, program, part)
         if self.files:
             yield "  files:"
             yield from (f"    - {self._file(file)}{_remark(file.origin)}" for file in self.files)

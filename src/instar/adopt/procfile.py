@@ -8,6 +8,7 @@ from typing import Final
 
 from instar.adopt.dockerfile import name_requirements
 from instar.adopt.draft import Draft, File, Origin, Part
+from instar.adopt.npm import name_npm
 
 _LINE: Final = re.compile(r"\s*([A-Za-z0-9_-]+)\s*:\s*(.+?)\s*\Z")
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
@@ -41,8 +42,11 @@ def carry_procfile(text: str, folder: Path, name: str, file: str) -> Draft:
     if (folder / "requirements.txt").is_file():
         draft.requirements["-r requirements.txt"] = Origin(where="requirements.txt")
         name_requirements(draft, folder)
+    has_npm_lock = (folder / "package-lock.json").is_file()
     for told, packages in _BY_FILE.items():
-        if (folder / told).is_file():
+        if told == "package.json" and has_npm_lock and (folder / told).is_file():
+            name_npm(draft, ".", _HOME, Origin(where="package-lock.json"), dev=False)
+        elif (folder / told).is_file():
             draft.packages |= dict.fromkeys(packages, Origin(where=told))
             draft.leave(Origin(where=told), "what it names is not installed: install it before, and copy it")
     for other, (_, where) in found.items():
