@@ -23,10 +23,18 @@ class Author:
     archive: LocalArchive
 
     def write(
-        self, *packages: str, base: str = "debian:bookworm", python: str = "", suites: str = "", archives: str = ""
+        self,
+        *packages: str,
+        base: str = "debian:bookworm",
+        python: str = "",
+        suites: str = "",
+        archives: str = "",
+        build: str = "",
     ) -> None:
         (self.folder / "instar.yaml").write_text(
-            f"name: web\nimage:\n  base: {base}\n  packages: [{', '.join(packages)}]\n"
+            "name: web\n"
+            + (f"build: {build}\n" if build else "")
+            + f"image:\n  base: {base}\n  packages: [{', '.join(packages)}]\n"
             + ("  python: requirements.txt\n" if python else "")
             + (f"  suites: [{suites}]\n" if suites else "")
             + (f"  archives:\n    {archives}\n" if archives else "")

@@ -205,6 +205,25 @@ def test_modes_and_links_are_kept_and_owners_and_times_are_an_images_own(world: 
         assert all(path.lstat().st_mtime <= EPOCH for path in taken.rglob("*"))
 
 
+def test_what_keep_names_is_kept_too(world: World) -> None:
+    names = {name: None if name.endswith("/") else name.encode() for name in ("./", "opt/", *MODES)}
+    files: dict[str, bytes | str | None] = {**names, "opt/lib/out": "/usr/lib"}
+    locked = with_package(world, "modes", deb("modes", files, modes=MODES))
+    build = "compile:\n  base: debian:test"
+    image = (
+        "base: debian:test\nfiles:\n"
+        "  - {from: build.compile, path: /opt/lib, to: /lib/taken, keep: [setuid, links], owner: '33:33'}\n"
+    )
+    baked = world.bake(load(world, build, image), locked)
+    with world.mounted(baked.image) as root:
+        modes = {path.name: path.lstat().st_mode & 0o7777 for path in (root / "lib/taken").iterdir()}
+        assert modes == {"one": 0o640, "set": 0o4755, "sticky": 0o3777, "out": 0o777}
+        assert (root / "lib/taken/out").readlink() == Path("/usr/lib")
+        assert (root / "lib/taken/set").stat().st_uid == 33
+    with pytest.raises(StepFailed, match="'/opt/lib/out' of stage 'compile' is a link that leads out"):
+        world.bake(load(world, build, image.replace("setuid, links", "setuid")), locked)
+
+
 def test_what_did_not_change_runs_nothing(world: World) -> None:
     locked = lock(world)
     first = world.bake(load(world), locked)
@@ -317,7 +336,7 @@ def test_a_stage_takes_from_one_before_it(world: World) -> None:
             "/out/deep",
             "/x",
             "'/out/deep/link' of stage 'compile' is a link that leads out of what is taken, to '../tool'; take the"
-            " folder that has both, or leave it out with 'exclude'",
+            " folder that has both, or leave it out with 'exclude'; 'keep: [links]' copies it as it is",
         ),
         ("/srv/machine/hostname", "/x", "stage 'compile' has no '/srv/machine/hostname'"),
         ("/srv/above/hostname", "/x", "stage 'compile' has no '/srv/above/hostname'"),
@@ -356,7 +375,7 @@ def test_a_second_bake_is_compared_with_the_stages_of_the_first(world: World) ->
     whole = plan(loaded, lock=locked, store=world.store, state=world.state, whole=True)
     baked = world.bake(loaded, locked, planned=whole)
     assert [step.step for step in baked.steps if step.stage] and ran(baked) == []
-    where = {"cache": world.cache, "state": world.state, "report": world.said.append}
+    where = {"cache": world.cache, "state": world.state, "report": world.said.append, "bases": world.store}
     with baked_elsewhere(loaded, lock=locked, **where) as (store, again):  # type: ignore[arg-type]
         found = list(differences(world.store, baked, store, again))
     assert [(one.step, one.path) for one in found] == [

@@ -24,7 +24,8 @@ def check(world: World, *lines: str) -> list[FileDifference]:
     text = "".join(f"  - {line}\n" for line in lines)
     loaded, lock = world.load(f"base: debian:test\nrun:\n{text}"), world.lock(shell_packages(world), bake_format=2)
     baked = world.bake(loaded, lock)
-    place = baked_elsewhere(loaded, lock=lock, cache=world.cache, state=world.state, report=world.said.append)
+    where = {"cache": world.cache, "state": world.state, "report": world.said.append, "bases": world.store}
+    place = baked_elsewhere(loaded, lock=lock, **where)  # type: ignore[arg-type]
     with place as (store, again):
         found = list(differences(world.store, baked, store, again))
     assert not (world.state.steps / "check").exists()

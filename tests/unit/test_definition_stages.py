@@ -106,6 +106,10 @@ def test_a_stage_is_needed_that_the_image_has_something_of(second: str, image: s
             text_of(files("from: app, to: /x, owner: app")),
             "build.first.files.owner: expected 'root' or numbers such as '33:33', found 'app'; a stage has no user",
         ),
+        (
+            text_of().replace("debian:trixie", "scratch"),
+            "4:18: build.second.base: there is nothing in a stage on 'scratch' without 'files' or 'fetch'",
+        ),
         (text_of(", user: app"), "build.first: there is no 'user' here; lines of a stage are run by root"),
         (
             text_of(", command: [x]"),

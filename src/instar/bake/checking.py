@@ -95,7 +95,7 @@ def differences(store: Store, baked: Baked, other: Store, again: Baked) -> Itera
 def _lend(bases: Store, store: Store, lock: Lock) -> None:
     for locked in (lock, *lock.build.values()):
         for layer in locked.base.layers if locked.base is not None else ():
-            if layer is not None and not store.holds(layer):
+            if layer is not None and bases.holds(layer) and not store.holds(layer):
                 with bases.path(layer.digest).open("rb") as file:
                     store.add_blob(_chunks(file.fileno()))
 

@@ -145,6 +145,7 @@ def _take(part: ImagePart, number: int, spec: Files, bake_format: int) -> Take:
         owner=_owner(spec.owner, part, bake_format),
         mode=spec.mode,
         place=part.place("files", number),
+        keep=tuple(sorted(spec.keep)),
     )
 
 

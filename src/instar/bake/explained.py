@@ -64,7 +64,8 @@ def explain(folder: Path, name: str, steps: Sequence[tuple[Step, bool]], lock: L
     """
     before = _last(folder, name)
     if before is None:
-        cause = f"no bake of '{name}' before is known here"
+        service, at, _ = name.partition("@")
+        cause = "no bake of this stage before is known here" if at else f"no bake of '{service}' before is known here"
         return tuple("" if known else _unknown(step) or cause for step, known in steps)
     now, old = _bake([step for step, _ in steps], lock), _numbered(before.steps)
     whole = "; ".join(_of_the_lock(before, now))

@@ -1,21 +1,25 @@
 """What ``files`` takes out of a stage: found in the stage's root, and copied from there.
 
 It keeps its permissions, its links, its hard links and its empty folders. Its owner is the definition's to say, its
-times are those of files (root.py), and set-user-ID bits and extended attributes stay behind. Paths are resolved as the
-stage itself would: no link in it leads to a file of the machine's. The root is read-only, and stays as it is.
+times are those of files (root.py), and set-user-ID bits and extended attributes stay behind unless ``keep`` names them.
+Paths are resolved as the stage itself would: no link in it leads to a file of the machine's. The root is read-only, and
+stays as it is.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from instar.bake import sources
 from instar.bake.excluded import Excluded, excluded
+from instar.bake.kept import NOTHING_KEPT, Kept, Unkeepable, kept_of_open, put_kept
 from instar.bake.root import Owner, Root
 from instar.bake.sources import UnusableFile
 from instar.bake.takes import Content, Take
@@ -41,43 +45,51 @@ class Taken:
     content: str = ""
     mode: int = 0
     size_bytes: int = 0
+    kept: Kept = NOTHING_KEPT
 
 
 def content_of(root: Path, take: Take) -> Content:
     """Return what a stage, whose files are at ``root``, has for ``take``. Raises UnusableFile, OSError."""
-    found = find(root, take)
-    return Content(digest=_digest(found), size_bytes=sum(sources.in_memory_bytes(one.size_bytes) for one in found))
-
-
-def find(root: Path, take: Take) -> tuple[Taken, ...]:
-    """Return what ``take`` names, each directory before what is in it. Raises UnusableFile, OSError."""
-    with Root(root, epoch=0) as stage:
-        try:
-            with stage.at(take.path) as top:
-                status = top.stat()
-                if not stat.S_ISDIR(status.st_mode):
-                    return (_file(str(top), "", status),)
-                exclude = excluded(take.exclude, _FORMAT)
-                first = Taken(path="", kind="directory", mode=status.st_mode & _FOLDER_BITS)
-                found = sorted(_walk(str(top), take, exclude), key=lambda entry: os.fsencode(entry[0]))
-                return first, *_linked(found)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise UnusableFile(f"stage '{take.stage}' has no '{take.path}'{_there(stage, take.path)}") from error
+    with _found(root, take) as (top, found):
+        read = [_read(top, one) for one in found]
+    return Content(digest=_digest(read), size_bytes=sum(sources.in_memory_bytes(one.size_bytes) for one in read))
 
 
 def take_into(root: Root, take: Take, stage: Path, owner: Owner) -> None:
     """Copy what ``take`` names out of the ``stage``. Raises UnusableFile, OSError."""
-    found = find(stage, take)
-    if take.content is None or _digest(found) != take.content.digest:
-        raise _changed(take)
-    with Root(stage, epoch=0) as source, source.at(take.path) as top:
+    with _found(stage, take) as (top, found):
         if found[0].kind == "file":
             root.make_directory(take.to.rpartition("/")[0])
-        for one in found:
-            _copy(root, take, one, f"{take.to.rstrip('/')}/{one.path}".rstrip("/") or "/", str(top), owner)
+        copied = [_copy(root, take, one, top, owner) for one in found]
+    if take.content is None or _digest(copied) != take.content.digest:
+        raise UnusableFile(f"'{take.path}' of stage '{take.stage}' is not what it was; bake again")
 
 
-def _copy(root: Root, take: Take, one: Taken, path: str, top: str, owner: Owner) -> None:
+@contextlib.contextmanager
+def _found(root: Path, take: Take) -> Iterator[tuple[str, Sequence[Taken]]]:
+    """Give a path of this machine to what ``take`` names, and what that is, each directory before what is in it.
+
+    What is in files is not read.
+    """
+    with Root(root, epoch=0) as stage:
+        if not stage.exists(take.path):
+            raise UnusableFile(f"stage '{take.stage}' has no '{take.path}'{_there(stage, take.path)}")
+        with stage.at(take.path) as top:
+            yield str(top), _listed(str(top), take)
+
+
+def _listed(top: str, take: Take) -> Sequence[Taken]:
+    status = os.stat(top)  # noqa: PTH116 - a link of /proc, which is to be followed
+    if not stat.S_ISDIR(status.st_mode):
+        return (_file(top, "", status, take),)
+    exclude = excluded(take.exclude, _FORMAT)
+    found = sorted(_walk(top, take, exclude), key=lambda entry: os.fsencode(entry[0]))
+    return _folder(top, "", status, take), *_linked(found)
+
+
+def _copy(root: Root, take: Take, one: Taken, top: str, owner: Owner) -> Taken:
+    """Copy one thing; return it with what was in it."""
+    path = f"{take.to.rstrip('/')}/{one.path}".rstrip("/") or "/"
     if one.kind == "directory":
         root.make_directory(path, owner, one.mode)
     elif one.kind == "link":
@@ -86,8 +98,10 @@ def _copy(root: Root, take: Take, one: Taken, path: str, top: str, owner: Owner)
         root.put_same(path, f"{take.to.rstrip('/')}/{one.content}")
     else:
         mode = one.mode if take.mode is None else take.mode
-        if root.put(path, _chunks(_joined(top, one.path)), owner=owner, mode=mode).sha256.hex() != one.content:
-            raise _changed(take)
+        written = root.put(path, _chunks(_joined(top, one.path)), owner=owner, mode=mode)
+        one = dataclasses.replace(one, content=written.sha256.hex())
+    put_kept(root, path, one.kept)
+    return one
 
 
 def _walk(top: str, take: Take, exclude: Excluded | None) -> Iterator[tuple[str, Taken, tuple[int, int] | None]]:
@@ -105,7 +119,7 @@ def _walk(top: str, take: Take, exclude: Excluded | None) -> Iterator[tuple[str,
                 continue
             if is_folder:
                 waiting.append(path)
-                yield path, Taken(path=path, kind="directory", mode=status.st_mode & _FOLDER_BITS), None
+                yield path, _folder(entry.path, path, status, take), None
             elif stat.S_ISLNK(status.st_mode):
                 yield path, _link(entry.path, path, take), None
             else:
@@ -113,7 +127,7 @@ def _walk(top: str, take: Take, exclude: Excluded | None) -> Iterator[tuple[str,
                 if room < 0:
                     raise UnusableFile(f"'{take.path}' of stage '{take.stage}' has more than 64 GiB")
                 several = (status.st_dev, status.st_ino) if status.st_nlink > 1 else None
-                yield path, _file(entry.path, path, status), several
+                yield path, _file(entry.path, path, status, take), several
 
 
 def _linked(found: Sequence[tuple[str, Taken, tuple[int, int] | None]]) -> Iterator[Taken]:
@@ -128,28 +142,62 @@ def _linked(found: Sequence[tuple[str, Taken, tuple[int, int] | None]]) -> Itera
 
 def _link(path: str, inside: str, take: Take) -> Taken:
     target = os.readlink(path)  # noqa: PTH115 - text, nothing is followed
-    if sources.leads_out(inside, target):
+    if "links" not in take.keep and sources.leads_out(inside, target):
         shown = f"{take.path.rstrip('/')}/{inside}"
         raise UnusableFile(
             f"'{shown}' of stage '{take.stage}' is a link that leads out of what is taken, to '{target}'; take the"
-            " folder that has both, or leave it out with 'exclude'"
+            " folder that has both, or leave it out with 'exclude'; 'keep: [links]' copies it as it is"
         )
     return Taken(path=inside, kind="link", content=target)
 
 
-def _file(path: str, inside: str, status: os.stat_result) -> Taken:
+def _file(path: str, inside: str, status: os.stat_result, take: Take) -> Taken:
+    mode = status.st_mode & _FILE_BITS
+    return Taken(path=inside, kind="file", mode=mode, size_bytes=status.st_size, kept=_kept(path, take))
+
+
+def _folder(path: str, inside: str, status: os.stat_result, take: Take) -> Taken:
+    return Taken(path=inside, kind="directory", mode=status.st_mode & _FOLDER_BITS, kept=_kept(path, take))
+
+
+def _kept(path: str, take: Take) -> Kept:
+    keep = [one for one in take.keep if one != "hardlinks"]  # they are kept anyhow
+    if not keep:
+        return NOTHING_KEPT
     descriptor = os.open(path, _READ)
     try:
-        digest = sources.sha256_of(descriptor, status.st_size)
+        return kept_of_open(descriptor, keep)
+    except Unkeepable as error:
+        raise UnusableFile(f"'{take.path}' of stage '{take.stage}': {error}") from error
     finally:
         os.close(descriptor)
-    mode = status.st_mode & _FILE_BITS
-    return Taken(path=inside, kind="file", content=digest, mode=mode, size_bytes=status.st_size)
 
 
-def _digest(found: Sequence[Taken]) -> str:
-    fields = [os.fsencode(field) for one in found for field in (one.path, one.kind, one.content, format(one.mode, "o"))]
+def _read(top: str, one: Taken) -> Taken:
+    """Return one thing with what is in it."""
+    if one.kind != "file":
+        return one
+    descriptor = os.open(_joined(top, one.path), _READ)
+    try:
+        return dataclasses.replace(one, content=sources.sha256_of(descriptor, one.size_bytes))
+    finally:
+        os.close(descriptor)
+
+
+def _digest(found: Iterable[Taken]) -> str:
+    fields = (
+        os.fsencode(field)
+        for one in found
+        for field in (one.path, one.kind, one.content, format(one.mode, "o"), *_fields(one.kept))
+    )
     return hashlib.sha256(b"\0".join((_VERSION, *fields))).hexdigest()
+
+
+def _fields(kept: Kept) -> Iterator[str]:
+    if kept.bits:
+        yield format(kept.bits, "o")
+    for name, value in kept.attributes:
+        yield from (name, value.hex())
 
 
 def _there(stage: Root, path: str) -> str:
@@ -161,10 +209,6 @@ def _there(stage: Root, path: str) -> str:
     shown = ", ".join(f"'{name}'" for name in names[:_NAMED]) or "nothing"
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"; in '{above or '/'}' there is {shown}{more}"
-
-
-def _changed(take: Take) -> UnusableFile:
-    return UnusableFile(f"'{take.path}' of stage '{take.stage}' is not what it was; bake again")
 
 
 def _joined(above: str, name: str) -> str:

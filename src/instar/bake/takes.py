@@ -36,6 +36,7 @@ class Take:
     owner: tuple[int, int] | None
     mode: int | None
     place: str
+    keep: tuple[str, ...] = ()
     content: Content | None = None
 
 
@@ -63,7 +64,7 @@ class Contents:
         return {key: self._known[key] for key in self._asked if key in self._known}
 
     def _key(self, take: Take) -> str:
-        whole = {"stage": self._ends[take.stage], "path": take.path, "exclude": take.exclude}
+        whole = {"stage": self._ends[take.stage], "path": take.path, "exclude": take.exclude, "keep": take.keep}
         key = hashlib.sha256(canonical(whole)).hexdigest()
         self._asked.add(key)
         return key

@@ -5,11 +5,14 @@ from __future__ import annotations
 from instar.definition.problems import Problems, listed, nearest
 from instar.definition.section import Reading, blame, readings
 from instar.definition.shapes import FAILED
+from instar.model.base import SCRATCH
 from instar.model.definition import STAGES
 
 
 def stage(reading: Reading, problems: Problems) -> None:
-    """A stage has no user of its own: its files belong to root or to numbers."""
+    """A stage has no user of its own: its files belong to root or to numbers. There is something in it."""
+    if reading.get("base") == SCRATCH and not any(reading.get(key) for key in ("files", "fetch")):
+        blame(reading, "base", problems, "there is nothing in a stage on 'scratch' without 'files' or 'fetch'")
     for one in readings(reading.get("files")):
         owner = one.get("owner")
         if owner is not FAILED and owner != "root" and ":" not in owner:
@@ -18,10 +21,8 @@ def stage(reading: Reading, problems: Problems) -> None:
 
 
 def files(reading: Reading, problems: Problems) -> None:
-    """A path is in a stage, which 'from' names; what is of a stage is taken as it is."""
+    """A path is in a stage, which 'from' names."""
     source = reading.get("from")
-    if reading.get("path") not in (None, FAILED) and "keep" in reading.values:
-        blame(reading, "keep", problems, "it is for your own files; remove it")
     if reading.get("path") in (None, FAILED) or source is FAILED or source.startswith(STAGES):
         return
     advice = f"of your own files it is a part of 'from'; a stage is named as 'from: {STAGES}NAME'"

@@ -48,7 +48,8 @@ def resolve(
 
     What ``previous`` has is kept as far as it still exists and fits, except what ``update`` names (packages, wheels, or
     "base"; "all" keeps nothing). A ``previous`` that fits, without ``update``, is returned as it is, and no network
-    is touched, unless ``anew``; but a lock from before version 2 gets an id, and why its entries are there.
+    is touched, unless ``anew``; but a lock from before version 2 gets an id, and why its entries are there. A stage
+    that is new has the versions that the image has.
 
     Raises:
         ResolveError: no packages or wheels satisfy the definition; says which line.
@@ -61,7 +62,7 @@ def resolve(
     cache = Cache(cache_dir)
 
     def resolved(part: ImagePart) -> Lock:
-        before = previous if part.stage is None or previous is None else previous.build.get(part.stage)
+        before = previous if part.stage is None or previous is None else previous.build.get(part.stage, previous)
         kept = None if update == "all" else _same_platform(before, part)
         found = _resolve_part(part, kept, freed, cache, report, anew=anew)
         known = before.artifacts if before is not None else ()

@@ -96,10 +96,11 @@ class Files:
         "Patterns as in `.gitignore`, of what is left out; of your own files besides `.git`, `__pycache__`, `.env` and "
         "every declared secret.", "pattern", expected="a list of patterns, such as ['*.pyc']"))
     keep: tuple[str, ...] = field(default=(), metadata=key(
-        "What of your own files is copied only when it is named here: `setuid` (the bits set-user-ID, set-group-ID and "
-        "sticky, of files and folders), `capabilities` (of files), `attributes` (extended ones, `user.*`), `hardlinks` "
-        "(names of one file stay that, and don't become files of their own), `links` (those that lead out of what is "
-        "copied: they are copied as they are, and mean what they say in the image).", "property of files", unique=True,
+        "What is copied only when it is named here: `setuid` (the bits set-user-ID, set-group-ID and sticky, of files "
+        "and folders), `capabilities` (of files), `attributes` (extended ones, `user.*`), `hardlinks` (names of one "
+        "file stay that, and don't become files of their own; a stage's do anyhow), `links` (those that lead out of "
+        "what is copied: they are copied as they are, and mean what they say in the image).", "property of files",
+        unique=True,
         expected="a list such as [hardlinks, attributes]", added=True))
 
     @property

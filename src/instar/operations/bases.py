@@ -17,7 +17,7 @@ from instar.bake.image import environment
 from instar.definition import Loaded
 from instar.definition.author_files import reached_author_file
 from instar.definition.base_definition import load_base
-from instar.definition.parts import ImagePart, parts_of
+from instar.definition.parts import ImagePart, needed_parts_of, parts_of
 from instar.errors import BlobDamaged, FetchError, HashMismatch, ImageNotFound, InstarError, LockError, StoreError
 from instar.model.base import OciBase, find_definition, find_oci
 from instar.model.digest import Digest
@@ -69,7 +69,7 @@ def bring_bases(workspace: Workspace, loaded: Loaded, lock: Lock, bake: Callable
     Raises what a pull, an import and a bake raise.
     """
     lock = with_bases(workspace, loaded, lock)
-    for part in parts_of(loaded):
+    for part in needed_parts_of(loaded):
         locked, path = lock.of(part.stage), find_definition(part.made.base)
         if wanted := find_oci(part.made.base):
             with _placed(part):
