@@ -161,3 +161,12 @@ def test_a_password_of_the_machines_goes_to_its_host_alone(vendor: Vendor, tmp_p
     assert expected in first and set(second) == {""}
     kept = [path for path in tmp_path.rglob("*") if path.is_file() and path.parent != own]
     assert [path for path in kept if b"s3cr3t" in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize("depends", ["libc6 (>= ", "libc6 | | ((", "libc6 (= 1) (= 2) |", "x" * 70_000])
+def test_a_list_that_apt_cannot_read_is_told(vendor: Vendor, depends: str) -> None:
+    vendor.archive.add("node", "30", depends=depends)
+    vendor.archive.publish(date=1_700_000_001)
+    vendor.wish("node")
+    with pytest.raises(FetchError, match=r"instar\.yaml:6:\d+: cannot use 'archives\.vendor': apt cannot read what it"):
+        vendor.lock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_a_name_that_only_the_archive_has_is_named_there(vendor: Vendor) -> None
     vendor.wish("node")
     text = (vendor.author.folder / "instar.yaml").read_text()
     (vendor.author.folder / "instar.yaml").write_text(text.replace("[perl]", "[libuv]"))
-    with pytest.raises(ResolveError, match=r"only the archive 'vendor' has it: name it in image\.archives\.ven"):
+    with pytest.raises(ResolveError, match=r"only the archive 'vendor' has it: name it in archives\.ven"):
         vendor.lock()
     vendor.wish("nodde")
     with pytest.raises(ResolveError, match=r"instar.yaml:6:\d+: cannot lock 'nodde': the archive 'vendor' has no such"):
@@ -168,13 +169,13 @@ def test_one_that_another_key_has_signed_is_refused(vendor: Vendor) -> None:
         with pytest.raises(FetchError) as caught:
             vendor.lock()
         expected = "has expired" if one is old else "which is not in its 'signed_by'"
-        assert str(caught.value).startswith("cannot use 'image.archives.vendor': ")
+        assert re.search(r"instar\.yaml:6:\d+: cannot use 'archives\.vendor': ", str(caught.value))
         assert expected in str(caught.value)
         one.close()
     vendor.archive.signer = None
     for file in vendor.archive.folder.glob("dists/*/InRelease"):
         file.unlink()
-    with pytest.raises(FetchError, match=r"cannot use 'image\.archives\.vendor': it is not signed"):
+    with pytest.raises(FetchError, match=r"cannot use 'archives\.vendor': it is not signed"):
         vendor.lock()
 
 
@@ -300,3 +301,33 @@ def test_errors_have_the_exit_status_of_what_failed(vendor: Vendor) -> None:
     with pytest.raises(InstarError, match="there is no Release file at") as caught:
         vendor.lock()
     assert caught.value.exit_status == 1
+
+
+def test_the_same_version_elsewhere_is_not_taken_for_it(vendor: Vendor) -> None:
+    vendor.author.archive.add("node", "22.1-1", content=b"another", depends="libc6")
+    vendor.author.archive.publish(date=1_700_000_001)
+    vendor.wish("node")
+    lock = vendor.lock()
+    assert places(lock)["node"] == ("22.1-1", "vendor")
+    assert places(vendor.lock(lock, anew=True))["node"] == ("22.1-1", "vendor")
+
+
+def test_this_machines_own_archive_is_not_older_than_the_lock_either(vendor: Vendor) -> None:
+    vendor.author.write("perl")
+    vendor.author.archive.publish(date=1_710_000_000)
+    lock = vendor.lock()
+    vendor.author.archive.publish(date=1_700_000_000)
+    shutil.rmtree(vendor.author.folder / "the cache/apt")
+    with pytest.raises(FetchError, match="cannot use the archive of 'bookworm': 'bookworm' is of 2023-11-14"):
+        vendor.lock(lock, anew=True)
+
+
+def test_what_an_archive_calls_itself_is_read_as_text(vendor: Vendor) -> None:
+    vendor.archive.label = "Ven\x1b[31mdor" + "x" * 300
+    vendor.archive.publish(date=1_700_000_001)
+    vendor.wish("node")
+    lock = vendor.lock()
+    file = vendor.author.folder / "instar.lock"
+    write(file, lock)
+    assert read(file) == lock
+    assert [len(one.label) for one in lock.suites if one.archive] == [200]

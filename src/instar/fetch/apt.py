@@ -150,6 +150,7 @@ class Apt:
         self._sources = sources
         self._labels: dict[tuple[str, str], str] = {}
         self._given: dict[str, Given] = {}
+        self._elsewhere: dict[str, frozenset[str]] = {}  # of what is named for an archive: the versions of all others
         self.suites: tuple[Suite, ...] = ()
         self.indexes: tuple[Index, ...] = ()
 
@@ -180,6 +181,8 @@ class Apt:
         done = self._run("apt-get", "update", "-qq", *(word for option in alone for word in ("-o", option)))
         if done.returncode != 0:
             raise update_error(text_of(done), self._sources)
+        named = sorted(name for one in archives for name in one.named)
+        self._elsewhere = {name: frozenset(versions) for name, versions in self.versions(named).items()}
 
     def names(self) -> frozenset[str]:
         """Return the names of all packages that the lists have, besides what was added."""
@@ -299,7 +302,11 @@ class Apt:
 
     def _prefer(self, keep: Mapping[str, str], step: Literal["base", "packages"]) -> None:
         """Say which versions come before newer ones. What is named of an archive does before that of all others."""
-        stanzas = [f"Package: {name}\nPin: version {version}\nPin-Priority: 1001\n" for name, version in keep.items()]
+        stanzas = [
+            f"Package: {name}\nPin: version {version}\nPin-Priority: 1001\n"
+            for name, version in keep.items()
+            if version not in self._elsewhere.get(name, ())
+        ]
         for given in self._given.values():
             ours = f"Pin: release l={given.label}\n"
             stanzas.append(f"Package: {' '.join(sorted(given.named))}\n{ours}Pin-Priority: 1000\n")

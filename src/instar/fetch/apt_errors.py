@@ -56,7 +56,7 @@ def update_error(text: str, sources: Sources) -> FetchError:
 
 
 def _of_others(text: str, files: str) -> FetchError | None:
-    """Return the same of an archive that the definition names, at ``files``; None when there is nothing to add."""
+    """Return the same of an archive that the definition names, at ``files``; None when it does not answer."""
     what = f"cannot use '{files}'"
     key = _UNKNOWN_KEY.search(text)
     if key:
@@ -88,7 +88,10 @@ def _of_others(text: str, files: str) -> FetchError | None:
         )
     if _UNSIGNED.search(text) and not failed:
         return FetchError(f"{what}: it is not signed, or by nothing that 'signed_by' could hold")
-    return None
+    if failed:
+        return None
+    lines = [line[3:] for line in text.splitlines() if line.startswith("E: ")] or ["it ended without a word"]
+    return FetchError(f"{what}: apt cannot read what it says: {lines[0]}", hint="ask whoever keeps the archive")
 
 
 def explanation(text: str) -> str:

@@ -83,7 +83,7 @@ def archive_sources(name: str, wish: Wish, key: bytes) -> Sources:
         archives=tuple(Archive(uri=uri, suite=suite) for uri in wish.uris for suite in wish.suites),
         lines="",
         stanzas="".join(f"{field}: {value}\n" for field, value in lines.items() if value),
-        files=(Path(f"image.archives.{name}"),),
+        files=(Path(f"archives.{name}"),),
         key=key,
     )
 
@@ -139,7 +139,7 @@ def _require_day(name: str, wish: Wish, apt: Apt) -> None:
             expired = f", valid until {datetime.fromtimestamp(until, UTC).date()}" if until is not None else ""
             raise FetchError(
                 f"cannot use the archive '{name}': '{index.suite}' is of {when}{expired}, not of {wish.as_of}",
-                hint=f"write its day as image.archives.{name}.as_of, or the address of a snapshot of that day",
+                hint=f"write its day as archives.{name}.as_of, or the address of a snapshot of that day",
             )
 
 

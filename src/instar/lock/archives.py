@@ -110,8 +110,11 @@ def _given(one: NamedArchive, known: Collection[str], architecture: str, cache: 
         raise ResolveError(f"{one.place}: {error.message}", hint=error.hint) from error
     from instar.fetch.apt import open_apt
 
-    with open_apt(cache, sources, architecture) as apt:
-        return read_archive(one.name, one.wish, apt, known, architecture)
+    try:
+        with open_apt(cache, sources, architecture) as apt:
+            return read_archive(one.name, one.wish, apt, known, architecture)
+    except FetchError as error:
+        raise type(error)(f"{one.place}: {error.message}", hint=error.hint) from error
 
 
 def require_as_named(
@@ -127,8 +130,9 @@ def require_as_named(
         wanted = named.get(package.name)
         if wanted is not None and package.archive != wanted.name:
             raise ResolveError(
-                f"{wanted.place}: cannot lock '{package.name}': apt takes it from '{package.suite}', which has the"
-                f" same version with other bytes; write its exact version of '{wanted.name}' (name=version)"
+                f"{wanted.place}: cannot lock '{package.name}': '{package.suite}' has the same version with other"
+                " bytes, and apt does not tell the two apart",
+                hint=f"name another version that '{wanted.name}' has (name=version)",
             )
         asking = {name for name, needed in needs.items() if package.name in needed}
         if wanted is None and package.archive and package.archive not in {places.get(name) for name in asking}:
@@ -136,7 +140,7 @@ def require_as_named(
             raise ResolveError(
                 f"{place}: cannot lock '{package.name}': '{package.archive}' has it, and nothing from there needs it,"
                 f" only {', '.join(sorted(asking)) or 'nothing'}",
-                hint=f"if it is meant, name it in image.archives.{package.archive}.packages",
+                hint=f"if it is meant, name it in archives.{package.archive}.packages",
             )
 
 

@@ -129,7 +129,7 @@ def _unknown(apt: Apt, wanted: Wanted, release: DebianRelease, elsewhere: Callab
         return f"the archive '{wanted.archive}' has no such package"
     other = next((one.name for one in release.archives if apt.versions([name], one.name)), None)
     if other:
-        return f"only the archive '{other}' has it: name it in image.archives.{other}.packages"
+        return f"only the archive '{other}' has it: name it in archives.{other}.packages"
     providers = apt.providers(name)
     if providers:
         return f"it is a virtual package; name one of {', '.join(providers)}"

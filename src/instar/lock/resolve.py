@@ -166,12 +166,19 @@ def _packages(
 
 def _renamed(before: Sequence[Suite], now: Sequence[Suite]) -> Iterator[str]:
     """Yield what archives call themselves that they didn't: the lock's reviewers see it there, too."""
-    then = {one.suite: sorted(other.label for other in before if other.suite == one.suite) for one in before}
-    for suite, labels in {
-        one.suite: sorted(other.label for other in now if other.suite == one.suite) for one in now
-    }.items():
-        if then.get(suite, labels) != labels:
-            yield f"the archive of '{suite}' calls itself '{', '.join(labels)}' now, and was '{', '.join(then[suite])}'"
+    then, found = _labels(before), _labels(now)
+    for (archive, suite), labels in found.items():
+        was = then.get((archive, suite), labels)
+        if was != labels:
+            what = f"the archive '{archive}'" if archive else f"the archive of '{suite}'"
+            yield f"{what} calls itself '{', '.join(labels)}' now, and was '{', '.join(was)}'"
+
+
+def _labels(suites: Sequence[Suite]) -> dict[tuple[str | None, str], list[str]]:
+    found: dict[tuple[str | None, str], list[str]] = {}
+    for one in suites:
+        found[one.archive, one.suite] = sorted([*found.get((one.archive, one.suite), ()), one.label])
+    return found
 
 
 def _asks_the_same(kept: Lock, part: ImagePart, wanted: Sequence[Wanted]) -> bool:
