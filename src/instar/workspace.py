@@ -65,6 +65,10 @@ class MachineWorkspace:
         self._require_nobody_on_an_older_one()
         return Ledger(self.state.ledger, actor=self.actor)
 
+    @property
+    def has_ledger(self) -> bool:
+        return self._shared_ledger is not None or self.state.ledger.exists()
+
     def _require_not_lost(self) -> None:
         """Raise LedgerDamaged where the machine had a ledger of its own, or a shared one, and has neither now."""
         if not self.state.id_file.exists() or self.state.ledger.exists():
@@ -297,7 +301,7 @@ def _require_roots(folder: Path) -> None:
             folder.chmod(stat.S_IMODE(found.st_mode))
     except OSError:
         return  # it is still to be made, or whoever makes it says why not
-    from instar.definition.permissions import other_writer
+    from instar.permissions import other_writer
 
     who = other_writer(os.stat_result((found.st_mode & ~stat.S_ISVTX, *found[1:])))
     if who is not None:

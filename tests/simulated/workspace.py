@@ -37,6 +37,7 @@ class SimulatedWorkspace:
         self.state = StateDirectory.from_environment({"INSTAR_HOME": str(path)})
         self.actor = actor
         self.machine_settings = None
+        self.has_ledger = True
         self.told: list[Progress] = []
         self.meanwhile: Callable[[], None] = lambda: None
         self.cancellation = Cancellation(sleep=self._sleep)

@@ -36,7 +36,7 @@ class AuthorFile:
         Root's word is not enough: of a file that is only root's, a message to whoever calls through sudo, or has put
         a second name of it into a folder of their own, tells no more than where it is wrong.
         """
-        from instar.definition import permissions
+        from instar import permissions
 
         return all(
             permissions.may_read(user, self.status, self.folder) for user in permissions.asking_users(self.folder)

@@ -17,7 +17,6 @@ from instar.definition import machine_forms
 from instar.definition.author_files import AuthorFile, open_author_file
 from instar.definition.declared import About, Sections, read_section
 from instar.definition.load import decoded
-from instar.definition.permissions import other_writer
 from instar.definition.problems import Problems
 from instar.definition.section import Key, Reading, Section, blame
 from instar.definition.shapes import FAILED
@@ -25,6 +24,7 @@ from instar.definition.source import SIZE_LIMIT_BYTES
 from instar.errors import HostError
 from instar.model import machine as model
 from instar.model.component import Component
+from instar.permissions import other_writer
 
 VARIABLE: Final = "INSTAR_CONFIG"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import instar
-from instar.definition.permissions import other_writer
+from instar.permissions import other_writer
 
 _HINT = (
     "install a copy that is root's alone: sudo git clone CLONE /opt/instar && sudo /opt/instar/scripts/setup, "

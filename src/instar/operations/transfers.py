@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.errors import BlobDamaged, FetchError, ImageNotFound, LedgerError
+from instar.errors import BlobDamaged, EnvironmentBusy, FetchError, ImageNotFound, LedgerError
 from instar.model.digest import Digest
 from instar.model.held import holder_of, tag_of
 from instar.model.progress import Progress
@@ -128,8 +128,8 @@ def _hold(workspace: Workspace, what: Reference) -> None:
 def _holder(workspace: Workspace) -> str:
     """Return for whom an image is held in a registry; "" where this machine's ledger is empty, or cannot be asked."""
     try:
-        return holder_of(workspace.ledger.identity())
-    except LedgerError as error:
+        return holder_of(workspace.ledger.identity()) if workspace.has_ledger else ""
+    except (LedgerError, EnvironmentBusy) as error:
         text = f"the image's tag does not say for which ledger it is held: {error.message}"
         workspace.report(Progress(stage="note", text=text, kind="warning"))
         return ""

@@ -35,6 +35,10 @@ class Workspace(Protocol):
     def ledger(self) -> Ledger: ...
 
     @property
+    def has_ledger(self) -> bool:
+        """Whether there is a ledger already, which is not opened to tell."""
+
+    @property
     def machine_settings(self) -> MachineSettings | None: ...
 
     @property

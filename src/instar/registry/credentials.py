@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from instar import durable, process
-from instar.definition.permissions import other_writer
 from instar.errors import CommandFailed, ComponentMissing, HostError
 from instar.frozen import dataclass
 from instar.model.codec import parse
 from instar.model.reference import DOCKER, Repository
+from instar.permissions import other_writer
 
 HELPER_TIMEOUT_S: Final = 30.0
 _HELPER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -1,9 +1,13 @@
-"""The registries that this machine knows: how each is reached, and which mirrors it has."""
+"""The registries that this machine knows: how each is reached, and which mirrors it has.
+
+What a verb does there is imported with its first use: a push pays for nothing else.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from instar.cancellation import Cancellation
 from instar.errors import FetchError, ImageNotFound
@@ -13,12 +17,12 @@ from instar.model.progress import Progress, Report
 from instar.model.reference import Reference, Repository
 from instar.model.transfer import Transfer
 from instar.registry.client import Client
-from instar.registry.looking import Looked, look
-from instar.registry.pull import Pull
-from instar.registry.push import Push
-from instar.registry.tags import Tags
 from instar.registry.transport import Patience, Transport
-from instar.store import Store
+
+if TYPE_CHECKING:
+    from instar.registry.looking import Looked
+    from instar.registry.tags import Tags
+    from instar.store import Store
 
 
 class Registries:
@@ -39,11 +43,15 @@ class Registries:
 
     def push(self, store: Store, digest: Digest, to: Repository, *, tags: Sequence[str] = ()) -> Transfer:
         """Bring an image of the store to a repository, to the byte; see :meth:`instar.registry.push.Push.run`."""
+        from instar.registry.push import Push
+
         target = self._client(to, actions="pull,push")
         return Push(digest, target, store, self._cancellation, self._report, tags=tags).run()
 
     def pull(self, store: Store, what: Reference, *, every_platform: bool = False) -> Transfer:
         """Bring an image to the store; see :class:`instar.registry.pull.Pull`."""
+        from instar.registry.pull import Pull
+
         sources = self._sources(what.repository)
         return Pull(what, sources, store, self._cancellation, self._report, every_platform=every_platform).run()
 
@@ -52,6 +60,8 @@ class Registries:
 
         Of several sources the first that has an answer is believed: a mirror may be all that this machine can reach.
         """
+        from instar.registry.looking import look
+
         *mirrors, own = self._sources(what)
         for one in mirrors:
             try:
@@ -75,6 +85,8 @@ class Registries:
 
     def tags(self, repository: Repository, *, actions: str = "pull") -> Tags:
         """Return the tags of a repository, to look at (``pull``), to put (``push``) and to ``delete``."""
+        from instar.registry.tags import Tags
+
         return Tags(self._client(repository, actions=actions))
 
     def _sources(self, repository: Repository) -> list[Client]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from instar.model.held import HeldImage, HeldImages
+from instar.model.held import HeldImage, HeldImages, read_tag
 from instar.views.page import Page, Table
 
 
@@ -38,7 +38,7 @@ def held_page(found: HeldImages) -> Page:
         (True, False): f"would put {changes.count('put')} and remove {changes.count('removed')}: with --yes",
         (True, True): f"put {changes.count('put')}, removed {changes.count('removed')}",
     }
-    yield f"{found.repository}: {told[bool(changes), found.done]}; {found.other_tags} tags of other tools' stay"
+    yield f"{found.repository}: {told[bool(changes), found.done]}; {found.other_tags} other tags stay"
     if "removed" in changes:
         yield "not known are machines with another ledger that pull from there and may not tag what they run"
 
@@ -54,9 +54,10 @@ def _change(one: HeldImage, found: HeldImages) -> str:
 def _why(one: HeldImage) -> str:
     if one.stays:
         return f"no release here needs it, but {one.stays}"
+    _, holder = read_tag(one.tag) or ("", "")
     return {
         "needed": ", ".join(one.releases),
         "unneeded": "no release here needs it any more",
         "unreleased": "never released here: it may have been pushed for others",
-        "others": "of another ledger, or of nobody's that it names",
+        "others": "held by another ledger" if holder else "names no ledger: who pushed it had released nothing yet",
     }[one.state]
