@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from instar.ecosystems.cargo import CARGO
+from instar.ecosystems.cargo import ECOSYSTEM as CARGO
 from instar.ecosystems.cargo_index import index_line, index_path
 from instar.ecosystems.protocol import Manifest
 from instar.errors import BakeError, DefinitionError

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from instar.ecosystems.go import GO, escaped
+from instar.ecosystems.go import ECOSYSTEM as GO
+from instar.ecosystems.go import escaped
 from instar.ecosystems.go_hashes import hash_of
 from instar.ecosystems.go_proxy import Proxies, read_settings
 from instar.ecosystems.protocol import Manifest

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from instar.ecosystems.npm import NPM
+from instar.ecosystems.npm import ECOSYSTEM as NPM
 from instar.ecosystems.protocol import Manifest
 from instar.errors import DefinitionError
 from instar.model.definition import NpmPackages

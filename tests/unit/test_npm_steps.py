@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 from test_bake_steps import lock as plain_lock
 
+from instar.bake.explained import explain, remember
 from instar.bake.steps import Step, plan_steps
 from instar.definition import Loaded, parse
 from instar.definition.parts import ImagePart, image_of
-from instar.errors import BakeError, DefinitionError
+from instar.errors import BakeError, DefinitionError, ResolveError
 from instar.lock.checked import Wrong
 from instar.lock.parsed import lock_of
+from instar.lock.resolve import _freed
 from instar.lock.written import dump
 from instar.model.digest import Digest
 from instar.model.lock import Artifact, Lock
@@ -81,6 +83,17 @@ def test_its_key_depends_on_what_changes_what_is_installed_and_on_nothing_else(f
     assert step(load(folder), lock(ONE)).key not in keys
 
 
+def test_why_it_runs_names_what_moved(folder: Path, tmp_path: Path) -> None:
+    before, now = lock(ONE), lock(dataclasses.replace(ONE, version="1.1.0", sha256=Digest.of(b"newer")))
+    steps = tmp_path / "steps"
+    steps.mkdir()
+    remember(steps, "one", plan_steps(image(folder), before), before)
+    text = (folder / "app/package-lock.json").read_text()
+    (folder / "app/package-lock.json").write_text(text.replace('"version": "1.0.0"', '"version": "1.1.0"'))
+    told = explain(steps, "one", [(step, False) for step in plan_steps(image(folder), now)], now)
+    assert "changed: package-lock.json; new: @team/one 1.1.0; gone: @team/one 1.0.0" in told
+
+
 def test_a_lock_without_the_file_bakes_nothing(folder: Path) -> None:
     with pytest.raises(BakeError, match=r"'@team/one 1\.0\.0' is not in the lock"):
         plan_steps(image(folder), lock())
@@ -113,6 +126,12 @@ def test_what_is_no_use_of_npm_is_refused(folder: Path, npm: str, message: str) 
 
 
 WRITTEN = dataclasses.replace(lock(ONE), packages=())
+
+
+def test_what_npm_locks_is_updated_by_npm() -> None:
+    with pytest.raises(ResolveError, match="its version is what the lock file of npm says") as caught:
+        _freed(WRITTEN, frozenset({"@team/one"}))
+    assert caught.value.hint == "change that with npm itself, then: instar lock"
 
 
 def test_a_lock_has_them_in_version_3_and_is_of_version_2_without() -> None:

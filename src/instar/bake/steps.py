@@ -230,11 +230,10 @@ def _fetch(part: ImagePart) -> Step:
 
 def _installed(part: ImagePart, lock: Lock) -> Iterator[Step]:
     """Yield a step for each use of an ecosystem that installs into the image."""
-    from instar.ecosystems.found import find
-    from instar.ecosystems.known import INSTALLING
+    from instar.ecosystems.found import find_installing
 
     path = environment(part.made, lock)["PATH"]
-    found = list(find(INSTALLING, part, lock.architecture))
+    found = list(find_installing(part, lock.architecture))
     for number, one in enumerate(found, 1):
         yield _install(one, lock, path, f" {number}" if len(found) > 1 else "")
 
@@ -279,10 +278,9 @@ def _files(part: ImagePart, bake_format: int) -> Step:
 def _offered(part: ImagePart, lock: Lock) -> Offered:
     """Return what the lines of ``run`` have of ecosystems whose tools they call."""
     from instar.bake.ecosystems import Offered
-    from instar.ecosystems.found import artifacts_of, find
-    from instar.ecosystems.known import OFFERING
+    from instar.ecosystems.found import artifacts_of, find_offering
 
-    return Offered.of([(one.ecosystem, artifacts_of(one, lock)) for one in find(OFFERING, part, lock.architecture)])
+    return Offered.of([(one.ecosystem, artifacts_of(one, lock)) for one in find_offering(part, lock.architecture)])
 
 
 def _run(part: ImagePart, lock: Lock, number: int, line: str, offered: Offered | None) -> Step:

@@ -16,7 +16,6 @@ from instar.ecosystems import author
 from instar.ecosystems.author import AuthorText
 from instar.ecosystems.protocol import Manifest, Source, Wanted
 from instar.fetch.cache import Cache
-from instar.model.definition import BuildStage
 from instar.model.lock import Artifact
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}\Z")
@@ -37,9 +36,6 @@ local-registry = "{_REGISTRY}"
 
 class Cargo:
     name: Final = "cargo"
-
-    def uses(self, image: BuildStage) -> Sequence[str]:
-        return image.cargo
 
     def read(self, folder: Path, use: str, architecture: str) -> Manifest:
         manifest = author.read(folder, use, "Cargo.toml", missing="cargo init makes one")
@@ -72,7 +68,7 @@ class Cargo:
         return {_REGISTRY: folder, f"{_HOME}/config.toml": settings}
 
 
-CARGO: Final = Cargo()
+ECOSYSTEM: Final = Cargo()
 
 
 def _toml(file: AuthorText) -> dict[str, Any]:

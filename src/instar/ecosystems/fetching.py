@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from instar.ecosystems.known import ECOSYSTEMS
+from instar.ecosystems.known import INSTALLING, OFFERING, known_ecosystem
 from instar.ecosystems.protocol import Source, Wanted
 from instar.errors import FetchError
 from instar.fetch.cache import Cache
@@ -65,8 +65,7 @@ def _fetch(batch: Sequence[Artifact], sources: Mapping[str, Source], cache: Cach
 
 
 def _sources(names: set[str]) -> Mapping[str, Source]:
-    known: Mapping[str, Callable[[], Source]] = {one.name: one.source for one in ECOSYSTEMS}
-    unknown = sorted(names - known.keys())
+    unknown = sorted(names - {*INSTALLING, *OFFERING})
     if unknown:
         raise FetchError(f"cannot fetch what the lock has of '{unknown[0]}': this Instar does not know it")
-    return {name: known[name]() for name in sorted(names)}
+    return {name: known_ecosystem(name).source() for name in sorted(names)}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from instar.definition.parts import ImagePart
-from instar.ecosystems.protocol import Ecosystem, Manifest, Wanted
+from instar.ecosystems.known import INSTALLING, OFFERING, installing, known_ecosystem, offering
+from instar.ecosystems.protocol import Ecosystem, Installing, Manifest, Offering, Wanted
 from instar.errors import BakeError
 from instar.frozen import dataclass
 from instar.model.lock import Artifact, Lock
@@ -24,13 +25,29 @@ class Found(Generic[E_co]):
     manifest: Manifest
 
 
-def find(ecosystems: Sequence[E_co], part: ImagePart, architecture: str) -> Iterator[Found[E_co]]:
-    """Yield what the part uses of ``ecosystems``. Raises DefinitionError."""
-    for ecosystem in ecosystems:
-        for number, use in enumerate(ecosystem.uses(part.made)):
+def find_installing(part: ImagePart, architecture: str) -> Iterator[Found[Installing]]:
+    """Yield what the part has installed in steps of their own. Raises DefinitionError."""
+    yield from _find(INSTALLING, installing, part, architecture)
+
+
+def find_offering(part: ImagePart, architecture: str) -> Iterator[Found[Offering]]:
+    """Yield what the lines of the part's ``run`` are offered. Raises DefinitionError."""
+    yield from _find(OFFERING, offering, part, architecture)
+
+
+def find_all(part: ImagePart, architecture: str) -> Iterator[Found[Ecosystem]]:
+    """Yield all that the part uses. Raises DefinitionError."""
+    yield from _find((*INSTALLING, *OFFERING), known_ecosystem, part, architecture)
+
+
+def _find(
+    names: Sequence[str], load: Callable[[str], E_co], part: ImagePart, architecture: str
+) -> Iterator[Found[E_co]]:
+    for name in names:
+        for number, use in enumerate(getattr(part.made, name)):
+            ecosystem = load(name)
             manifest = ecosystem.read(part.loaded.folder, use, architecture)
-            place = part.place(ecosystem.name, number)
-            yield Found(ecosystem=ecosystem, use=use, place=place, manifest=manifest)
+            yield Found(ecosystem=ecosystem, use=use, place=part.place(name, number), manifest=manifest)
 
 
 def wanted_by(found: Sequence[Found[Ecosystem]]) -> Mapping[tuple[str, ...], Wanted]:

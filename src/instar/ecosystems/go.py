@@ -16,7 +16,6 @@ from instar.ecosystems.author import AuthorText
 from instar.ecosystems.go_hashes import is_hash
 from instar.ecosystems.protocol import Manifest, Source, Wanted
 from instar.fetch.cache import Cache
-from instar.model.definition import BuildStage
 from instar.model.lock import Artifact
 
 _PATH: Final = re.compile(r"(?!.*(?:/\.|//|\.\.))[A-Za-z0-9][A-Za-z0-9._~/-]{0,250}[A-Za-z0-9_~-]\Z")
@@ -28,9 +27,6 @@ _HOME: Final = "/tmp/go"  # noqa: S108  the sandbox's own
 
 class Go:
     name: Final = "go"
-
-    def uses(self, image: BuildStage) -> Sequence[str]:
-        return image.go
 
     def read(self, folder: Path, use: str, architecture: str) -> Manifest:
         manifest = author.read(folder, use, "go.mod", missing="go mod init makes one")
@@ -73,7 +69,7 @@ class Go:
         return {_PROXY: folder}
 
 
-GO: Final = Go()
+ECOSYSTEM: Final = Go()
 
 
 def escaped(name: str) -> str:

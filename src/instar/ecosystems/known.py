@@ -1,14 +1,23 @@
-"""The ecosystems that there are."""
+"""The ecosystems that there are, each a module here of the name of its key, read only where that key is used."""
 
 from __future__ import annotations
 
-from typing import Final
+from importlib import import_module
+from typing import Final, cast
 
-from instar.ecosystems.cargo import CARGO
-from instar.ecosystems.go import GO
-from instar.ecosystems.npm import NPM
 from instar.ecosystems.protocol import Ecosystem, Installing, Offering
 
-INSTALLING: Final[tuple[Installing, ...]] = (NPM,)
-OFFERING: Final[tuple[Offering, ...]] = (GO, CARGO)
-ECOSYSTEMS: Final[tuple[Ecosystem, ...]] = (*INSTALLING, *OFFERING)
+INSTALLING: Final = ("npm",)
+OFFERING: Final = ("go", "cargo")
+
+
+def known_ecosystem(name: str) -> Ecosystem:
+    return cast(Ecosystem, import_module(f"instar.ecosystems.{name}").ECOSYSTEM)
+
+
+def installing(name: str) -> Installing:
+    return cast(Installing, known_ecosystem(name))
+
+
+def offering(name: str) -> Offering:
+    return cast(Offering, known_ecosystem(name))

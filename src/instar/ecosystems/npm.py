@@ -19,14 +19,14 @@ from instar.ecosystems.author import AuthorText
 from instar.ecosystems.npm_hashes import STRONG, best_hash, content_path
 from instar.ecosystems.protocol import Manifest, Source, Wanted, Workroom
 from instar.fetch.cache import Cache
-from instar.model.definition import BuildStage, NpmPackages
+from instar.model.definition import NpmPackages
 from instar.model.lock import Artifact
 
 MANIFEST: Final = "package.json"
 LOCK_FILE: Final = "package-lock.json"
 _MODULES: Final = "node_modules/"
 _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,127}\Z")
-_ENTRY_LINE: Final = re.compile(r'^\s*"(node_modules/[^"]+)"\s*:\s*\{', re.MULTILINE)
+_ENTRY_LINE: Final = re.compile(r'^\s*"(node_modules/[^"]+)"\s*:\s*\{')
 _KINDS: Final = ("dependencies", "devDependencies", "optionalDependencies", "peerDependencies")
 _PROCESSORS: Final = {"amd64": "x64", "arm64": "arm64"}  # Debian's name → node's
 _MAKE: Final = "make one that fits: npm install --package-lock-only"
@@ -39,15 +39,12 @@ _OTHERS: Final = {"yarn.lock": "yarn's", "pnpm-lock.yaml": "pnpm's", "bun.lock":
 class Npm:
     name: Final = "npm"
 
-    def uses(self, image: BuildStage) -> Sequence[NpmPackages]:
-        return image.npm
-
     def read(self, folder: Path, use: NpmPackages, architecture: str) -> Manifest:
         manifest = author.read(folder, use.source, MANIFEST, missing="npm init makes one")
         lock = author.read(folder, use.source, LOCK_FILE, missing=_missing(folder, use.source))
         entries = _entries(lock)
         _require_fit(manifest, lock, entries[""])
-        lines = {match[1]: lock.text.count("\n", 0, match.start(1)) + 1 for match in _ENTRY_LINE.finditer(lock.text)}
+        lines = _lines(lock.text)
         wanted, scripted = dict[tuple[str, ...], Wanted](), set[str]()
         for path, entry in _installed(entries, use, architecture):
             one = _wanted(lock, path, entry, lines.get(path, 1))
@@ -97,7 +94,7 @@ class Npm:
         room.put(f"{to}/{LOCK_FILE}", manifest.files[LOCK_FILE])
 
 
-NPM: Final = Npm()
+ECOSYSTEM: Final = Npm()
 
 
 def _missing(folder: Path, source: str) -> str:
@@ -165,6 +162,12 @@ def _installed(
         elsewhere = not _suits(entry.get("os"), "linux") or not _suits(entry.get("cpu"), _PROCESSORS.get(architecture))
         if not (entry.get("optional") is True and elsewhere):
             yield path, entry
+
+
+def _lines(text: str) -> dict[str, int]:
+    """Return the line of each entry, of a file as npm writes it."""
+    entries = ((number, _ENTRY_LINE.match(line)) for number, line in enumerate(text.splitlines(), 1))
+    return {match[1]: number for number, match in entries if match}
 
 
 def _suits(named: Any, ours: str | None) -> bool:

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from instar.errors import StepFailed
 from instar.fetch.cache import Cache
 from instar.frozen import dataclass
-from instar.model.definition import BuildStage
 from instar.model.digest import Digest
 from instar.model.lock import Artifact
 
@@ -87,12 +86,11 @@ class Workroom(Protocol):
 
 
 class Ecosystem(Protocol):
+    """``ECOSYSTEM`` of a module. What an image has of it are the values of the key of its name, each a use."""
+
     @property
     def name(self) -> str:
         """The key of the image that names its inputs, the kind of its steps, and what a lock calls it."""
-
-    def uses(self, image: BuildStage) -> Sequence[Any]:
-        """Return what an image has of it, in the definition's order."""
 
     def read(self, folder: Path, use: Any, architecture: str) -> Manifest:
         """Read the author's files of one use, below the definition's ``folder``. Raises DefinitionError."""

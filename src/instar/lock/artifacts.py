@@ -24,10 +24,11 @@ def lock_artifacts(
 
     Raises DefinitionError for a lock file that cannot be used, FetchError, HashMismatch, SourceUnreachable.
     """
-    from instar.ecosystems.found import find, wanted_by
-    from instar.ecosystems.known import ECOSYSTEMS
+    if not _uses_any(part):
+        return ()
+    from instar.ecosystems.found import find_all, wanted_by
 
-    found = tuple(find(ECOSYSTEMS, part, architecture))
+    found = tuple(find_all(part, architecture))
     for text in (note for one in found for note in one.manifest.notes):
         report(Progress(stage="lock", text=text, kind="warning"))
     wanted = wanted_by(found)
@@ -37,13 +38,8 @@ def lock_artifacts(
     if missing:
         from instar.ecosystems.fetching import bring_all
 
-        report(
-            Progress(
-                stage="lock",
-                text=f"{len(missing)} files of {', '.join(sorted({one.ecosystem for one in missing}))}",
-                kind="running",
-            )
-        )
+        names = ", ".join(sorted({one.ecosystem for one in missing}))
+        report(Progress(stage="lock", text=part.named(f"{len(missing)} files of {names}"), kind="running"))
         brought = bring_all(missing, cache, report)
         there |= {one.key: one.locked(brought[one.key]) for one in missing}
     return tuple(there[key] for key in sorted(there))
@@ -51,13 +47,12 @@ def lock_artifacts(
 
 def moved_artifacts(lock: Lock, part: ImagePart, name: str) -> Iterator[str]:
     """Yield what the author's lock files name and the lock, called ``name``, has not, and the other way round."""
-    from instar.ecosystems.found import find, wanted_by
-    from instar.ecosystems.known import ECOSYSTEMS
+    if not _uses_any(part) and not lock.artifacts:
+        return
+    from instar.ecosystems.found import find_all, wanted_by
 
-    wanted, locked = (
-        wanted_by(tuple(find(ECOSYSTEMS, part, lock.architecture))),
-        {one.order: one for one in lock.artifacts},
-    )
+    wanted = wanted_by(tuple(find_all(part, lock.architecture)))
+    locked = {one.order: one for one in lock.artifacts}
     versions = {(one.ecosystem, one.name, one.version, one.kind) for one in lock.artifacts}
     for key, one in wanted.items():
         if key not in locked:
@@ -69,3 +64,8 @@ def moved_artifacts(lock: Lock, part: ImagePart, name: str) -> Iterator[str]:
     for order, artifact in locked.items():
         if order not in wanted and order[:4] not in kept:
             yield f"{name}: {artifact.ecosystem}: '{artifact.shown}' is there, and nothing asks for it"
+
+
+def _uses_any(part: ImagePart) -> bool:
+    """Tell whether there is anything to read: few parts have anything, and all are asked for it."""
+    return bool(part.made.npm or part.made.go or part.made.cargo)

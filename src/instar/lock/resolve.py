@@ -125,6 +125,12 @@ def _freed(previous: Lock | None, update: Update) -> frozenset[str]:
     known = packages | {BASE for lock in locks if lock.base is not None}
     unknown = sorted(name for name in update if name not in known and normal_name(name) not in wheels)
     if unknown:
+        other = next((one for lock in locks for one in lock.artifacts if one.name == unknown[0]), None)
+        if other is not None:
+            raise ResolveError(
+                f"cannot update '{unknown[0]}': its version is what the lock file of {other.ecosystem} says",
+                hint=f"change that with {other.ecosystem} itself, then: instar lock",
+            )
         raise ResolveError(
             f"cannot update '{unknown[0]}': it is not in the lock",
             hint="name a package or a wheel that is ('base': the image below it), or none to update all of them",
