@@ -56,6 +56,9 @@ class Machine:
         (at / "instar.yaml").write_text(DEFINITION.format(name=name, image=lines))
         return load(at / "instar.yaml")
 
+    def load(self, file: Path) -> Loaded:
+        return load(file)
+
     def lock(self, loaded: Loaded, update: Any = None) -> Locked:
         cache, find = self.workspace.state.cache, base_finder(self.workspace)
         return lock(loaded, cache=cache, report=self.said.append, update=update, find_base=find)

@@ -274,3 +274,30 @@ def test_no_link_is_followed(folder: Path) -> None:
     (folder / "Dockerfile").symlink_to(folder / "secret")
     with pytest.raises(Refused, match="cannot read"):
         carry_over(folder / "Dockerfile", folder, "shop")
+
+
+@pytest.mark.parametrize(
+    ("image", "base"),
+    [
+        ("scratch", "scratch"),
+        ("registry.example.org/team/base:1.2", "oci:registry.example.org/team/base:1.2"),
+        ("10.0.0.5:5000/base", "oci:10.0.0.5:5000/base:latest"),
+        ("registry.example.org/base:1@sha256:" + "a" * 64, "oci:registry.example.org/base@sha256:" + "a" * 64),
+        ("docker.io/library/debian:12", "debian:bookworm"),
+        ("team/python:3", "debian:bookworm"),
+    ],
+)
+def test_what_it_stands_on(folder: Path, image: str, base: str) -> None:
+    text = f"FROM {image} AS x\nFROM x\nCOPY app.py /\nCMD /app.py\n"
+    (folder / "Dockerfile").write_text(text)
+    carried = carry_over(folder / "Dockerfile", folder, "web")
+    assert parse(carried.text(), "instar.yaml").definition.image.base == base
+
+
+def test_packages_on_an_image_of_others_are_left(folder: Path) -> None:
+    text = "FROM registry.example.org/base:1\nRUN apt-get install -y curl && pip install -r requirements.txt\nCMD /x\n"
+    (folder / "Dockerfile").write_text(text)
+    carried = carry_over(folder / "Dockerfile", folder, "web")
+    image = parse(carried.text(), "instar.yaml").definition.image
+    assert (image.packages, image.python) == ((), None)
+    assert [why.partition(":")[0] for _, why in carried.left] == ["'curl'", "'-r requirements.txt'"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from instar.adopt.draft import Draft, Origin, Part
+from instar.adopt.same_base import same_base
 
 _SUITES: Final = ("bookworm", "trixie", "bullseye", "forky")
 _NUMBERS: Final = {"11": "bullseye", "12": "bookworm", "13": "trixie"}
@@ -30,11 +31,15 @@ _WITH_PACKAGES: Final = {
 def is_known(image: str) -> bool:
     """Tell whether what an image of others brings is known here."""
     name = _name_and_tag(image)[0]
-    return name == "debian" or name in _WITH_PACKAGES
+    return name == "debian" or name in _WITH_PACKAGES or same_base(image) is not None
 
 
 def begin(draft: Draft, image: str, origin: Origin) -> None:
-    """Choose the Debian, and the packages for what an image is known to bring."""
+    """Choose what to stand on: the same, or a Debian, and the packages for what an image is known to bring."""
+    same = same_base(image)
+    if same is not None:
+        draft.base = Part(yaml=same, origin=origin)
+        return
     name, tag = _name_and_tag(image)
     suite = next((one for one in _SUITES if one in tag), None)
     if name == "debian":

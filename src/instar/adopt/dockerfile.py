@@ -14,6 +14,7 @@ from instar.adopt.bases import begin
 from instar.adopt.commands import carry_line
 from instar.adopt.draft import Draft, File, Origin, Part, looks_secret, number, scalar, time
 from instar.adopt.instructions import Instruction, pairs, substituted, words
+from instar.adopt.same_base import leave_packages
 from instar.adopt.stages import (
     DockerStage,
     OtherStages,
@@ -325,6 +326,7 @@ def name_user(draft: Draft, user: tuple[str, Origin] | None) -> None:
 
 def name_requirements(draft: Draft, folder: Path) -> None:
     """Name the requirements file that is beside the definition; what was named without one goes into it by hand."""
+    leave_packages(draft)
     named = [(one, origin) for one, origin in draft.requirements.items() if one.startswith("-r ")]
     for one, origin in named:
         path = next((path for path in _tails(one.removeprefix("-r ")) if (folder / path).is_file()), None)

@@ -1,0 +1,178 @@
+"""What an image may stand on: how it is written, and how a lock holds it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lock_values import LOCK
+
+from instar.bake.image import environment
+from instar.definition import parse
+from instar.errors import DefinitionError, LockError
+from instar.lock.changes import changes, differences
+from instar.lock.file import read, write
+from instar.lock.written import dump
+from instar.model.digest import Digest
+from instar.model.image import Layer
+from instar.model.lock import EARLIEST_EPOCH, BaseImage, Lock, Requested
+from instar.store.manifest import INDEX_TYPE, MANIFEST_TYPE, of_platform
+
+DIGEST = Digest.of(b"manifest")
+LAYER = Layer(digest=Digest.of(b"blob"), diff_id=Digest.of(b"tar"), size_bytes=7)
+BASE = BaseImage(
+    key=DIGEST, epoch=1_700_000_000, env={"PATH": "/opt/bin", "B": "two\nlines", "A": "a"}, layers=(LAYER, LAYER),
+    digest=DIGEST, index=Digest.of(b"index"), platform="linux/amd64",
+)  # fmt: skip
+ON_OTHERS = Lock(
+    bake_format=2, architecture="amd64", requested=Requested(base="oci:a.example/x:1"), suites=(), packages=(),
+    id="0" * 32, base=BASE,
+)  # fmt: skip
+
+
+def definition(image: str) -> str:
+    return f"name: x\nimage: {image}\nservice: {{command: [/x]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "base"),
+    [
+        ("scratch", "scratch"),
+        ("{oci: 'a.example/x:1'}", "oci:a.example/x:1"),
+        (f"{{oci: 'a.example:5000/x/y@{DIGEST}'}}", f"oci:a.example:5000/x/y@{DIGEST}"),
+        (f"{{oci: '{DIGEST}'}}", f"oci:{DIGEST}"),
+        ("{oci: ./base.tar}", "oci:./base.tar"),
+        ("{image: ../base/instar.yaml}", "image:../base/instar.yaml"),
+    ],
+)
+def test_what_can_be_said(written: str, base: str) -> None:
+    assert parse(definition(f"{{base: {written}}}"), "x.yaml").definition.image.base == base
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        ("{base: scrach}", "2:15: image.base: .*; did you mean 'scratch'?"),
+        ("{base: 'a.example/x:1'}", "2:15: .*; an image of a registry is written as {oci: 'a.example/x:1'}"),
+        ("{base: ../b/instar.yaml}", "2:15: .*; another definition is written as {image: ../b/instar.yaml}"),
+        ("{base: {oci: 'debian:12'}}", "2:21: image.base.oci: .*; it begins with the registry's host"),
+        ("{base: {oci: a.example/x}}", "2:21: .*; which of its images is not said: 'a.example/x:TAG'"),
+        ("{base: {oci: 'a.example/x:1@sha256:aa'}}", "2:21: .*; it has both a tag and a digest"),
+        ("{base: {oci: ./../x.tar}}", "2:21: .*; an archive lies in the definition's folder"),
+        ("{base: {oci: /x.tar}}", "2:21: .*found '/x.tar'"),
+        ("{base: {image: ../b}}", "2:23: .*; did you mean '../b/instar.yaml'?"),
+        ("{base: {image: /b/instar.yaml}}", "2:23: .*; it is written from this definition's folder"),
+        ("{base: {}}", "2:9: image.base: expected one of 'oci' and 'image', found neither"),
+        ("{base: {image: b.yaml, oci: 'a.example/x:1'}}", "2:9: image.base: expected one of .* found both"),
+        ("{base: scratch, packages: [curl]}", "2:24: image.packages: .* 'scratch' has nothing that could install"),
+        ("{base: {oci: ./x.tar}, python: r.txt}", "2:39: image.python: .* an image of others"),
+        ("{base: scratch, strip: [docs]}", "2:24: image.strip: "),
+    ],
+)
+def test_what_cannot(image: str, said: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        parse(definition(image), "x.yaml")
+    begin, dots, middle = said.partition(".*")
+    [problem] = caught.value.problems
+    assert str(problem).startswith(f"x.yaml:{begin}")
+    assert all(part in str(problem) for part in middle.split(".*")) and (dots or said)
+
+
+def test_a_lock_is_read_as_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "instar.lock"
+    for lock in (ON_OTHERS, dataclasses.replace(ON_OTHERS, base=dataclasses.replace(BASE, index=None))):
+        write(path, lock)
+        assert read(path) == lock
+    text = path.read_text()
+    assert text.startswith('{\n  "instar-lock": 3,') and sum("diff-id" in line for line in text.splitlines()) == 2
+    scratch = dataclasses.replace(ON_OTHERS, requested=Requested(base="scratch"), base=None)
+    write(path, scratch)
+    assert read(path) == scratch and scratch.epoch == EARLIEST_EPOCH
+    assert dump(LOCK).startswith('{\n  "instar-lock": 2,')  # what an older Instar can read stays as it was
+
+
+def _set(*path: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
+    def change(data: dict[str, Any]) -> None:
+        at: Any = data
+        for step in path[:-1]:
+            at = at[step]
+        if to is None:
+            del at[path[-1]]
+        else:
+            at[path[-1]] = to
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_set("base", to=None), "base: there is none, and 'oci:a.example/x:1' was asked for"),
+        (_set("requested", "base", to="scratch"), "base: there is one, and 'scratch' was asked for"),
+        (_set("requested", "base", to="oci:\n"), "has not the form of one"),
+        (_set("base", "digest", to="sha256:1"), "base: digest: 'sha256:1' has not the form of one"),
+        (_set("base", "platform", to="windows/amd64"), "base: platform: "),
+        (_set("base", "created", to="1999-01-01T00:00:00Z"), "expected no year before 2020"),
+        (_set("base", "env", to=["A=a"]), "base: env: expected an object of texts"),
+        (_set("base", "env", to={"A": 1}), "base: env: expected an object of texts"),
+        (_set("base", "env", to={"A=": "x"}), "base: env: its environment has a variable 'A='"),
+        (_set("base", "env", to={"A": "x\0"}), "base: env: its environment has a variable 'A'"),
+        (_set("base", "layers", to=[]), "base: expected 1 to 500 layers"),
+        (_set("base", "layers", 0, "size", to=-1), "layers, entry 1: size: "),
+        (_set("base", "layers", 0, "type", to="text/html"), "layers, entry 1: type: "),
+        (_set("base", "layers", 0, "diff-id", to=None), "layers, entry 1: layer: 'diff-id' is missing"),
+        (_set("base", "entrypoint", to="x"), "base: unknown key 'entrypoint'"),
+        (_set("instar-lock", to=2), "unknown key 'base'"),
+    ],
+)
+def test_a_lock_that_says_something_else(tmp_path: Path, change: Callable[[dict[str, Any]], None], said: str) -> None:
+    data = json.loads(dump(ON_OTHERS))
+    change(data)
+    path = tmp_path / "instar.lock"
+    path.write_text(json.dumps(data))
+    with pytest.raises(LockError) as caught:
+        read(path)
+    assert said in caught.value.message
+
+
+def test_what_moved_is_said() -> None:
+    moved = dataclasses.replace(BASE, key=Digest.of(b"2"), digest=Digest.of(b"2"))
+    now = dataclasses.replace(ON_OTHERS, base=moved)
+    line = f"  base {DIGEST.short} → {Digest.of(b'2').short}"
+    assert [str(one) for one in changes(ON_OTHERS, now)] == [line] == list(differences(ON_OTHERS, now))
+    other = dataclasses.replace(ON_OTHERS, base=dataclasses.replace(BASE, env={}))
+    assert len(differences(ON_OTHERS, other)) == 1 and not differences(ON_OTHERS, ON_OTHERS)
+
+
+def test_the_environment_goes_over_that_of_the_base() -> None:
+    made = parse(definition("{base: {oci: 'a.example/x:1'}, env: {A: mine}}"), "x.yaml").definition.image
+    assert environment(made, ON_OTHERS) == {**BASE.env, "A": "mine"}
+    bare = dataclasses.replace(ON_OTHERS, base=dataclasses.replace(BASE, env={"PATH": ""}))
+    assert environment(made, bare)["PATH"].endswith("/bin")
+
+
+def test_the_manifest_of_a_platform() -> None:
+    def index(*platforms: dict[str, str]) -> bytes:
+        entries = [
+            {"mediaType": MANIFEST_TYPE, "digest": str(Digest.of(str(number).encode())), "size": 1, "platform": one}
+            for number, one in enumerate(platforms)
+        ]
+        return json.dumps({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}).encode()
+
+    arm, old = {"os": "linux", "architecture": "arm64", "variant": "v8"}, {"os": "linux", "architecture": "amd64"}
+    new, windows = {**old, "variant": "v3"}, {"os": "windows", "architecture": "amd64"}
+    unknown = {"os": "unknown", "architecture": "unknown"}
+    assert of_platform(index(windows, new, old, arm), "amd64") == Digest.of(b"2")
+    assert of_platform(index(windows, new, old, arm), "arm64") == Digest.of(b"3")
+    for entries, said in (
+        (index(windows, arm, unknown), "it is for linux/arm64, windows/amd64, and this machine is linux/amd64"),
+        (index(), "it is for nothing"),
+        (b'{"manifests": [1]}', "its list of images is none"),
+        (b"[]", "not a JSON object"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            of_platform(entries, "amd64")
