@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from base_kit import Machine, Vendor, index_of, machine, put_manifest, shell
+from import_kit import layout, member, tar_files, tar_of
 
 from instar.errors import (
     FetchError,
@@ -23,6 +24,7 @@ from instar.errors import (
     StoreError,
 )
 from instar.lock.file import read
+from instar.model.digest import Digest
 from instar.model.reference import Repository
 from instar.operations.gc import gc
 from instar.store.manifest import INDEX_TYPE
@@ -232,6 +234,22 @@ def test_an_archive_beside_the_definition(machine: Machine, vendor: Vendor) -> N
     assert "instar lock --update base" in (caught.value.hint or "")
 
 
+def test_an_archive_for_several_platforms(machine: Machine, vendor: Vendor) -> None:
+    mine, other = vendor.image(shell()), vendor.image({"x": b"x"}, architecture="arm64")
+    index = index_of(*((one.config.architecture, one, len(vendor.store.manifest(one.digest))) for one in (other, mine)))
+    entry = {"mediaType": INDEX_TYPE, "digest": Digest.of(index), "size": len(index)}
+    blobs = {path.name: path.read_bytes() for path in (vendor.store.root / "blobs/sha256").iterdir()}
+    files = {f"blobs/sha256/{name}": data for name, data in {**blobs, Digest.of(index).hex: index}.items()}
+    files["oci-layout"] = b'{"imageLayoutVersion": "1.0.0"}'
+    files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
+    (machine.folder / "base.tar").write_bytes(tar_files(files))
+    loaded = machine.write("base: {oci: ./base.tar}\nrun: ['true']")
+    base = machine.lock(loaded).lock.base
+    assert base is not None and (base.digest, base.index) == (mine.digest, Digest.of(index))
+    machine.workspace.store.remove(mine.digest)
+    assert machine.bake(loaded).image.layers[0].digest == mine.layers[0].digest
+
+
 def test_what_docker_save_wrote(machine: Machine, vendor: Vendor) -> None:
     base = vendor.image(shell())
     layout, saved = vendor.path / "layout.tar", machine.folder / "saved.tar"
@@ -307,8 +325,6 @@ def test_a_definition_that_moved_makes_the_lock_stale(machine: Machine, vendor: 
 
 
 def test_a_layer_that_leads_out_is_refused_before_it_is_used(machine: Machine, vendor: Vendor) -> None:
-    from import_kit import layout, member, tar_files, tar_of
-
     hostile = tar_of([member("../../etc/shadow", b"x")])
     (machine.folder / "base.tar").write_bytes(tar_files(layout(hostile)))
     loaded = machine.write("base: {oci: ./base.tar}")

@@ -20,7 +20,6 @@ from instar.lock.written import dump
 from instar.model.digest import Digest
 from instar.model.image import Layer
 from instar.model.lock import EARLIEST_EPOCH, BaseImage, Lock, Requested
-from instar.store.manifest import INDEX_TYPE, MANIFEST_TYPE, of_platform
 
 DIGEST = Digest.of(b"manifest")
 LAYER = Layer(digest=Digest.of(b"blob"), diff_id=Digest.of(b"tar"), size_bytes=7)
@@ -153,26 +152,3 @@ def test_the_environment_goes_over_that_of_the_base() -> None:
     assert environment(made, ON_OTHERS) == {**BASE.env, "A": "mine"}
     bare = dataclasses.replace(ON_OTHERS, base=dataclasses.replace(BASE, env={"PATH": ""}))
     assert environment(made, bare)["PATH"].endswith("/bin")
-
-
-def test_the_manifest_of_a_platform() -> None:
-    def index(*platforms: dict[str, str]) -> bytes:
-        entries = [
-            {"mediaType": MANIFEST_TYPE, "digest": str(Digest.of(str(number).encode())), "size": 1, "platform": one}
-            for number, one in enumerate(platforms)
-        ]
-        return json.dumps({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}).encode()
-
-    arm, old = {"os": "linux", "architecture": "arm64", "variant": "v8"}, {"os": "linux", "architecture": "amd64"}
-    new, windows = {**old, "variant": "v3"}, {"os": "windows", "architecture": "amd64"}
-    unknown = {"os": "unknown", "architecture": "unknown"}
-    assert of_platform(index(windows, new, old, arm), "amd64") == Digest.of(b"2")
-    assert of_platform(index(windows, new, old, arm), "arm64") == Digest.of(b"3")
-    for entries, said in (
-        (index(windows, arm, unknown), "it is for linux/arm64, windows/amd64, and this machine is linux/amd64"),
-        (index(), "it is for nothing"),
-        (b'{"manifests": [1]}', "its list of images is none"),
-        (b"[]", "not a JSON object"),
-    ):
-        with pytest.raises(ValueError, match=said):
-            of_platform(entries, "amd64")

@@ -29,6 +29,7 @@ from instar.operations.lock import existing_lock, lock_path
 from instar.operations.locks import keep_from_gc
 from instar.operations.workspace import Workspace
 from instar.store.manifest import descriptors
+from instar.store.platforms import is_index, own
 
 if TYPE_CHECKING:
     from instar.lock.resolve import FindBase
@@ -133,11 +134,20 @@ def _of_store(workspace: Workspace, digest: Digest) -> BaseImage | None:
     return _read(workspace.store, workspace.store.own_manifest(workspace.store.manifest(digest)))
 
 
-def _read(store: Store, manifest: bytes) -> BaseImage:
+def _read(store: Store, data: bytes) -> BaseImage:
+    """Return what a lock holds of the image of a manifest; of several platforms, that of this machine."""
     from instar.lock.base_image import base_image
 
+    manifest, index = _own(store, data)
     config, *_ = descriptors(manifest)
-    return base_image(manifest, store.manifest(config.digest), None, _architecture())
+    return base_image(manifest, store.manifest(config.digest), index, _architecture())
+
+
+def _own(store: Store, data: bytes) -> tuple[bytes, Digest | None]:
+    """Return the manifest of this machine's platform, and the digest of the index that it is of, if it is of one."""
+    if not is_index(data):
+        return data, None
+    return store.manifest(own(data, store.platform).digest), Digest.of(data)
 
 
 def _of_registry(workspace: Workspace, wanted: OciBase) -> BaseImage:
@@ -155,9 +165,9 @@ def _of_archive(workspace: Workspace, part: ImagePart, wanted: OciBase) -> BaseI
     """Return the image in an archive. Root's store keeps it; without root it is unpacked for a look alone."""
     if os.geteuid() == 0:
         with keep_from_gc(workspace):
-            manifest = _receive(workspace.store, part, wanted)
-            found = _read(workspace.store, manifest)
-            workspace.store.add_manifest(manifest)
+            data = _receive(workspace.store, part, wanted)
+            found = _read(workspace.store, data)
+            workspace.store.add_manifest(_own(workspace.store, data)[0])
             return found
     from instar.fetch.cache import Cache
     from instar.operations.lock import user_cache
@@ -182,14 +192,14 @@ def _bring(workspace: Workspace, part: ImagePart, wanted: OciBase, base: BaseIma
     from instar.lock.base_image import require_same
 
     assert base is not None and base.digest is not None  # a lock that is read has one where it is asked for
-    image = _whole(workspace, base.digest)
+    image = _whole(workspace, base)
     if image is None:
         if wanted.repository is not None:
             workspace.registries.pull(workspace.store, Reference(repository=wanted.repository, digest=base.digest))
         elif wanted.archive is not None:
-            manifest = _receive(workspace.store, part, wanted)
+            manifest, index = _own(workspace.store, _receive(workspace.store, part, wanted))
             if Digest.of(manifest) != base.digest:
-                raise HashMismatch(f"'{wanted.archive}' holds image {Digest.of(manifest)}", hint=_MOVED)
+                raise HashMismatch(f"'{wanted.archive}' holds image {index or Digest.of(manifest)}", hint=_MOVED)
             workspace.store.add_manifest(manifest)
         else:
             raise _nowhere(base.digest)
@@ -201,10 +211,14 @@ def _bring(workspace: Workspace, part: ImagePart, wanted: OciBase, base: BaseIma
             workspace.layers.provide(layer)
 
 
-def _whole(workspace: Workspace, digest: Digest) -> Image | None:
+def _whole(workspace: Workspace, base: BaseImage) -> Image | None:
+    """Return the image if it, or the index that it is of, is in the store, and all of it is there."""
+    known = {base.digest, base.index} & set(workspace.store.digests())
+    if not known or base.digest is None:
+        return None
     try:
-        image = workspace.store.image(digest)
-    except (ImageNotFound, BlobDamaged):
+        image = workspace.store.entered(base.digest)
+    except BlobDamaged:
         return None
     return image if all(map(workspace.store.holds, image.layers)) else None
 

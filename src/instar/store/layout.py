@@ -131,6 +131,8 @@ class Store:
         there, where it holds several; ``called``: what errors call it, if that is not its path. Nothing is in the index
         yet. Raises StoreError, for whatever is wrong with it.
         """
+        from instar.store import importing  # few commands receive any
+
         action = f"import '{called or path}'"
         with reported(action, self._blobs.partial):
             try:
