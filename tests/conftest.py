@@ -29,7 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
     """Name a test by no archive, which has the time in it: two processes would have tests of different names."""
-    return argname if isinstance(val, bytes) and len(val) > 60 else None
+    is_archive = isinstance(val, bytes) and (len(val) > 60 or val.startswith(b"\x1f\x8b"))
+    return argname if is_archive else None
 
 
 @pytest.hookimpl(wrapper=True)
