@@ -125,6 +125,28 @@ def test_a_name_belongs_to_one_environment_and_moves_without_losing_a_request(pr
     project.instar("history", "--verify")
 
 
+def test_who_lost_all_names_takes_them_back_with_a_release_that_does_not_fail(project: Project, port: int) -> None:
+    named, dev = "listen: {http: a.test}", f"listen: 127.0.0.1:{project.ports['dev']}"
+    production = f"listen: 127.0.0.1:{project.ports['production']}"
+    project.edit(dev, named)
+    project.instar("deploy", "dev")
+    project.edit(named, dev)
+    project.edit(production, named)
+    project.instar("promote", "dev", "production", "--take-names")
+    assert get(port, "a.test") == "good day from version 1\n"
+
+    project.edit(named, production)
+    project.edit(dev, named)
+    project.edit("path: /cgi-bin/health", "path: /none")
+    failed = project.try_instar("deploy", "dev", "--take-names")
+    assert failed.status == 1 and "GET /none answered 404" in failed.err
+    assert get(port, "a.test") == "good day from version 1\n"
+    assert project.instar("drift", "dev").status == 0
+    project.edit("path: /none", "path: /cgi-bin/hello")
+    project.instar("deploy", "dev", "--take-names")
+    assert get(port, "a.test") == "hello from version 1\n"
+
+
 def test_a_name_of_https_with_the_machines_own_authority(project: Project, port: int) -> None:
     secure = int((project.home / "config.yaml").read_text().rpartition(":")[2].rstrip("'}\n"))
     listen = "listen: {https: [a.test, b.test/x], redirect: {w.test: a.test}}\n    tls: internal"

@@ -377,7 +377,9 @@ def _sessions(statistics: served.Statistics) -> dict[int, int]:
 
 
 def _inner(plan: RouterPlan) -> config.RouterFilePlan:
-    door = bool(plan.names.sites or plan.expected)
+    """Return the plan of its file. One whose names have all gone to another environment, and that has no address, keeps
+    its door, where nobody comes until it has names again."""
+    door = bool(plan.names.sites or plan.expected or not plan.listen)
     return replace(from_json(config.RouterFilePlan, to_json(plan)), form=config.FORM, door=door)
 
 
