@@ -121,6 +121,9 @@ def test_nothing_names_a_registry(cargo: Cargo, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(ComponentMissing, match="none is configured, and this machine has no cargo"):
         cargo.fetch()
+    cargo.settings('[source.crates-io]\nreplace-with = "own"\n[source.own]\nregistry = "sparse+https://[x"\n')
+    with pytest.raises(FetchError, match="its address is none"):
+        cargo.fetch()
     cargo.settings("= no toml")
     with pytest.raises(FetchError, match="cannot read cargo's settings"):
         cargo.fetch()

@@ -168,6 +168,13 @@ def test_a_lock_that_no_longer_fits_names_what_moved(author: Author) -> None:
         artifacts=locked,
     )  # fmt: skip
     assert list(moved_artifacts(lock, author.part(), "instar.lock")) == []
+    second = dataclasses.replace(locked[1], hash=locked[0].hash)
+    assert list(
+        moved_artifacts(dataclasses.replace(lock, artifacts=(*locked, second)), author.part(), "instar.lock")
+    ) == ["instar.lock: npm: 'one 1.0.0' is there, and nothing asks for it"]
+    assert list(
+        moved_artifacts(dataclasses.replace(lock, artifacts=(locked[0], second)), author.part(), "instar.lock")
+    ) == ["app/package-lock.json:1: npm: 'one 1.0.0' is another file than in instar.lock"]
     newer = package({}, name="one", version="1.1.0")
     write_project(author.folder, {"one": author.registry.publish("one", "1.1.0", newer)})
     assert list(moved_artifacts(lock, author.part(), "instar.lock")) == [

@@ -13,7 +13,7 @@ from instar.ecosystems.go import escaped
 from instar.ecosystems.go_hashes import hash_of
 from instar.ecosystems.go_proxy import Proxies, read_settings
 from instar.ecosystems.protocol import Manifest
-from instar.errors import DefinitionError
+from instar.errors import DefinitionError, FetchError
 from instar.store.members import Malformed
 
 H = "h1:" + "A" * 43 + "="
@@ -127,3 +127,9 @@ def test_a_password_in_the_address_of_a_proxy_goes_to_its_host_alone() -> None:
     assert authorise("https://two.example/x") is None
     assert authorise("https://one.example.evil.example/x") is None
     assert proxies._proxies == ["https://one.example/go", "https://two.example", "direct"]
+
+
+def test_an_address_that_is_none_is_not_shown() -> None:
+    with pytest.raises(FetchError, match="cannot read GOPROXY") as caught:
+        Proxies({"GOPROXY": "https://me:s3cret@[one.example"}, {"HOME": "/nonexistent"})
+    assert "s3cret" not in str(caught.value)

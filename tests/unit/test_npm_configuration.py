@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from instar.ecosystems.npm_registry import NpmConfiguration, read_configuration
+from instar.errors import FetchError
 
 
 @pytest.fixture
@@ -55,6 +56,13 @@ def test_a_password_goes_to_the_host_and_path_that_it_is_for_and_nowhere_else(ho
         "https://evil.example/npm/a?//one.example/npm/",
     ):
         assert found.authorisation(other) is None
+
+
+def test_a_password_that_cannot_be_read_is_not_shown(home: Path) -> None:
+    found = read(home, "//one.example/:username=me\n//one.example/:_password=s3cret!\n")
+    with pytest.raises(FetchError, match="its '_password' is not base64") as caught:
+        found.authorisation("https://one.example/a")
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_project_file_beside_a_definition_is_not_read(

@@ -46,7 +46,7 @@ class Crates:
         token = environ.get(f"CARGO_REGISTRIES_{name.upper().replace('-', '_')}_TOKEN") or _token(home, name)
         http = settings.get("http")
         ca = http.get("cainfo") if isinstance(http, dict) else None
-        host = urlsplit(index).netloc
+        host = _host(index)
         downloads = Downloads(
             configured=_CONFIGURED,
             authorise=lambda url: token if token and urlsplit(url).netloc == host else None,
@@ -75,6 +75,13 @@ class Crates:
         for marker, value in zip(_MARKERS, given, strict=True):
             found = found.replace(marker, value)
         return found
+
+
+def _host(index: str) -> str:
+    try:
+        return urlsplit(index).netloc
+    except ValueError as error:
+        raise FetchError("cannot ask the registry of crates: its address is none", hint=_CONFIGURED) from error
 
 
 def _settings(home: Path) -> dict[str, Any]:

@@ -38,9 +38,13 @@ class Proxies:
     """``settings``: GOPROXY and what modules it is not for, by their names."""
 
     def __init__(self, settings: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> None:
-        self._proxies = [_without_password(one) for one in _listed(settings.get("GOPROXY", ""))]
+        given = _listed(settings.get("GOPROXY", ""))
+        try:
+            self._proxies = [_without_password(one) for one in given]
+        except ValueError as error:  # nothing of it is shown: there may be a password in it
+            raise FetchError("cannot read GOPROXY: there is an address in it that is none", hint=_CONFIGURED) from error
         self._private = [one for one in settings.get("GONOPROXY", settings.get("GOPRIVATE", "")).split(",") if one]
-        passwords = _passwords(environ) | dict(one for url in _listed(settings["GOPROXY"]) for one in _password(url))
+        passwords = _passwords(environ) | dict(one for url in given for one in _password(url))
         self._downloads = Downloads(
             configured=_CONFIGURED,
             authorise=lambda url: passwords.get(urlsplit(url).netloc),

@@ -61,7 +61,7 @@ class NpmConfiguration:
                 return f"Basic {basic}"
             user, password = self.settings.get(f"{at}/:username"), self.settings.get(f"{at}/:_password")
             if user and password:
-                return f"Basic {base64.b64encode(user.encode() + b':' + base64.b64decode(password)).decode()}"
+                return f"Basic {base64.b64encode(user.encode() + b':' + _decoded(password, at)).decode()}"
         return None
 
     def proxies(self, environ: Mapping[str, str]) -> dict[str, str]:
@@ -71,6 +71,15 @@ class NpmConfiguration:
             "no_proxy": self.settings.get("noproxy"),
         }
         return {**environ, **{name: value for name, value in told.items() if value and value not in ("null", "false")}}
+
+
+def _decoded(password: str, at: str) -> bytes:
+    try:
+        return base64.b64decode(password, validate=True)
+    except ValueError as error:
+        raise FetchError(
+            f"cannot use the password for '{at}/': its '_password' is not base64", hint=_CONFIGURED
+        ) from error
 
 
 def read_configuration(environ: Mapping[str, str] = os.environ) -> NpmConfiguration:

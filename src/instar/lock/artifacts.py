@@ -60,9 +60,9 @@ def moved_artifacts(lock: Lock, part: ImagePart, name: str) -> Iterator[str]:
             yield f"{one.place}: {one.ecosystem}: '{one.shown}' " + (
                 f"is another file than in {name}" if other else f"is not in {name}"
             )
-    kept = {key[:4] for key in wanted}
+    told = {key[:4] for key in wanted if key not in locked}
     for order, artifact in locked.items():
-        if order not in wanted and order[:4] not in kept:
+        if order not in wanted and order[:4] not in told:
             yield f"{name}: {artifact.ecosystem}: '{artifact.shown}' is there, and nothing asks for it"
 
 
