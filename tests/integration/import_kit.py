@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from instar.store.manifest import CONFIG_TYPE, GZIP_LAYER_TYPE, MANIFEST_TYPE
+from instar.store.manifest import CONFIG_TYPE, GZIP_LAYER_TYPE, INDEX_TYPE, MANIFEST_TYPE
 
 Files = dict[str, bytes]
 Member = tuple[tarfile.TarInfo, bytes]
@@ -92,3 +92,32 @@ def docker_save(*layers: bytes, config: bytes | None = None, tags: list[str] | N
     entry = {"Config": f"{sha(config)}.json", "RepoTags": tags, "Layers": names}
     files = {f"{sha(config)}.json": config, "manifest.json": json.dumps([entry]).encode()}
     return {**files, **dict(zip(names, layers, strict=True))}
+
+
+def for_platforms(change: Callable[[bytes], bytes] = lambda data: data) -> Files:
+    """Return the files of an OCI layout with one image for two platforms, to which a signature is attached.
+
+    ``change`` is made to the index, to the signature's manifest and to the list that it is in, before anything names
+    them by their digests.
+    """
+    files, entries = dict[str, bytes](), []
+    for architecture in ("amd64", "arm64"):
+        one = layout(LAYER, config=config_of(LAYER, architecture=architecture))
+        (entry,) = json.loads(one.pop("index.json"))["manifests"]
+        entries.append({**entry, "platform": {"os": "linux", "architecture": architecture}})
+        files |= one
+    index = change(json.dumps({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}).encode())
+    signature = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "artifactType": "x/signature",
+        "config": descriptor("x/empty", b"{}"),
+        "layers": [descriptor("x/signature", b"signed")],
+        "subject": descriptor(INDEX_TYPE, index),
+    }
+    signed = change(json.dumps(signature).encode())
+    listing = change(json.dumps({"schemaVersion": 2, "manifests": [descriptor(MANIFEST_TYPE, signed)]}).encode())
+    named = {"org.opencontainers.image.ref.name": f"sha256-{sha(index)}"}
+    tops = [descriptor(INDEX_TYPE, index), {**descriptor(INDEX_TYPE, listing), "annotations": named}]
+    files |= {f"blobs/sha256/{sha(one)}": one for one in (index, signed, listing, b"{}", b"signed")}
+    return {**files, "index.json": json.dumps({"schemaVersion": 2, "manifests": tops}).encode()}

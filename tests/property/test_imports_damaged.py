@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
-from import_kit import LAYER, Files, docker_save, layout, tar_files
+from import_kit import LAYER, Files, docker_save, for_platforms, layout, tar_files
 from test_archives_damaged import damaged
 from test_store_crashes import check_whole
 
@@ -26,6 +26,7 @@ SHORT, LONG = 150, 5_000
 SECONDS = 5.0
 
 LAYOUT, SAVED = layout(LAYER, LAYER + bytes(512), name="shop"), docker_save(LAYER, tags=["shop:v1"])
+PLATFORMS = for_platforms()
 
 
 def as_tar(data: bytes, path: Path) -> None:
@@ -52,11 +53,19 @@ def in_a_file(files: Files, chance: random.Random) -> bytes:
     return tar_files(changed)
 
 
+def in_a_name(chance: random.Random) -> Files:
+    """A layout of which what is named by its digest is damaged, and named by the digest that it has then."""
+    damages = [chance.random() < 0.4 for _ in range(3)]
+    return for_platforms(lambda data: damaged(data, chance) if damages.pop() else data)
+
+
 KINDS: dict[str, Callable[[random.Random, Path], None]] = {
     "layout": lambda chance, path: as_tar(damaged(tar_files(LAYOUT), chance), path),
     "layout-gz": lambda chance, path: as_tar(damaged(gzip.compress(tar_files(LAYOUT), mtime=0), chance), path),
     "layout-file": lambda chance, path: as_tar(in_a_file(LAYOUT, chance), path),
     "layout-folder": as_folder,
+    "platforms-file": lambda chance, path: as_tar(in_a_file(PLATFORMS, chance), path),
+    "platforms-named": lambda chance, path: as_tar(tar_files(in_a_name(chance)), path),
     "saved": lambda chance, path: as_tar(damaged(tar_files(SAVED), chance), path),
     "saved-file": lambda chance, path: as_tar(in_a_file(SAVED, chance), path),
 }
@@ -69,9 +78,11 @@ def attempt(kind: str, folder: Path, seeds: range) -> None:
         KINDS[kind](random.Random(f"{kind} {seed}"), path)
         started = time.process_time()
         try:
-            data, _ = store.receive(path)
+            data, attached = store.receive(path)
             image = store.add_manifest(data)
             assert image.digest == Digest.of(data)
+            store.attach(image.digest, attached)
+            assert set(store.attachments(image.digest)) >= set(attached)
         except StoreError as error:
             refused += 1
             assert str(path) in error.message, f"{kind}, seed {seed}"
