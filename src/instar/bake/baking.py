@@ -19,7 +19,7 @@ from instar.bake.explained import remember
 from instar.bake.image import configure
 from instar.bake.planning import Planned, PlannedPart, digest_of, name_of, plan, planned_steps, user_of
 from instar.bake.records import Records
-from instar.bake.steps import keyed
+from instar.bake.steps import keyed, of_the_image
 from instar.errors import BlobDamaged, ImageNotFound
 from instar.frozen import dataclass
 from instar.model.digest import Digest
@@ -135,7 +135,8 @@ class _Baking:
             for step, before, (layer, seconds) in zip(steps, part.steps, made, strict=True)
             if layer is not None
         ]
-        self.left[part.stage] = tuple(step.layer for step in baked)
+        held = of_the_image(list(zip(steps, baked, strict=True)), lambda pair: pair[0].work.kind)
+        self.left[part.stage] = tuple(one.layer for _, one in held)
         self.steps += baked
         self.users += users
         remember(self._state.steps, name_of(service, part.stage), [step.work for step in steps], lock)
@@ -166,6 +167,8 @@ class _Baking:
             if part.stage is not None:
                 known = (step.layer for step in part.steps if step.layer)
                 yield from (layer.digest for layer in self.left.get(part.stage, known))
+        beneath = {step.layer.digest for step in self.steps if step.stage is None}
+        yield from beneath - {layer.digest for layer in self.left[None]}  # a slim image's
 
 
 def prune_records(state: StateDirectory, store: Store) -> int:

@@ -1,4 +1,4 @@
-"""ELF files: for which architecture one is, and which shared libraries one of this machine's kind names.
+"""ELF files: for which architecture one is, which shared libraries one of this machine's kind names, and its loader.
 
 Nothing of a file is trusted: what leads out of it, or is not of the form, is no library that names others.
 
@@ -19,11 +19,12 @@ _MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian: every architecture that i
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _ENTRY = struct.Struct("<qQ")
-_LOAD, _DYNAMIC = 1, 2
-_END, _NEEDED, _STRINGS = 0, 1, 5
+_LOAD, _DYNAMIC, _INTERPRETER = 1, 2, 3
+_END, _NEEDED, _STRINGS, _RPATH, _RUNPATH = 0, 1, 5, 15, 29
 _SEGMENT_LIMIT = 256
 _DYNAMIC_LIMIT_BYTES = 1 << 16
 _NAME_LIMIT = 255
+_PATH_LIMIT = 4095
 
 
 class _Segment(NamedTuple):
@@ -41,6 +42,33 @@ def architecture(start: bytes) -> str | None:
     order = ">" if start[5] == 2 else "<"
     kind, machine = struct.unpack_from(f"{order}HH", start, 16)
     return _MACHINES.get(machine) if kind in _RUN else None
+
+
+class Linked(NamedTuple):
+    """What an ELF file says: the ``machine`` (ELF's number), the path of its loader, "" where it has none, the
+    libraries that it names, and the folders in which it looks for them first, with ``$ORIGIN`` in them."""
+
+    machine: int
+    interpreter: str
+    needed: tuple[str, ...]
+    run_paths: tuple[str, ...]
+
+
+def linked(descriptor: int) -> Linked | None:
+    """Return what a file says of others; None when it is no ELF file. Raises OSError."""
+    try:
+        segments = _segments(descriptor)
+        machine = _HEADER.unpack(os.pread(descriptor, _HEADER.size, 0))[2]
+        loader = next((one for one in segments if one.kind == _INTERPRETER), None)
+        interpreter = _name(descriptor, loader.offset, _PATH_LIMIT) if loader else ""
+    except (struct.error, ValueError):
+        return None
+    try:
+        paths = _names(descriptor, segments, (_RPATH, _RUNPATH), _PATH_LIMIT)
+        folders = tuple(folder for path in paths for folder in path.split(":") if folder)
+        return Linked(machine, interpreter, _names(descriptor, segments), folders)
+    except (struct.error, ValueError, StopIteration):
+        return Linked(machine, interpreter, (), ())
 
 
 def needed(descriptor: int) -> tuple[str, ...]:
@@ -61,7 +89,9 @@ def _segments(descriptor: int) -> list[_Segment]:
     return [_Segment(one[0], one[2], one[3], one[5]) for one in _SEGMENT.iter_unpack(table)]
 
 
-def _names(descriptor: int, segments: list[_Segment]) -> tuple[str, ...]:
+def _names(
+    descriptor: int, segments: list[_Segment], tags: tuple[int, ...] = (_NEEDED,), limit: int = _NAME_LIMIT
+) -> tuple[str, ...]:
     dynamic = next((one for one in segments if one.kind == _DYNAMIC), None)
     if dynamic is None:
         return ()
@@ -70,17 +100,17 @@ def _names(descriptor: int, segments: list[_Segment]) -> tuple[str, ...]:
     for tag, value in _ENTRY.iter_unpack(os.pread(descriptor, size, _offset(dynamic.offset))):
         if tag == _END:
             break
-        if tag == _NEEDED:
+        if tag in tags:
             places.append(value)
         elif tag == _STRINGS:
             strings = value
     within = next(one for one in segments if one.kind == _LOAD and 0 <= strings - one.address < one.size_bytes)
     begin = within.offset + strings - within.address
-    return tuple(name for place in places if (name := _name(descriptor, begin + place)))
+    return tuple(name for place in places if (name := _name(descriptor, begin + place, limit)))
 
 
-def _name(descriptor: int, offset: int) -> str:
-    text, zero, _ = os.pread(descriptor, _NAME_LIMIT + 1, _offset(offset)).partition(b"\0")
+def _name(descriptor: int, offset: int, limit: int) -> str:
+    text, zero, _ = os.pread(descriptor, limit + 1, _offset(offset)).partition(b"\0")
     return text.decode("utf-8", "replace") if zero else ""
 
 

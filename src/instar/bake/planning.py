@@ -14,7 +14,7 @@ from instar.bake import kept_stages
 from instar.bake.explained import explain
 from instar.bake.image import configure
 from instar.bake.records import Records
-from instar.bake.steps import Step, plan_steps
+from instar.bake.steps import Step, of_the_image, plan_steps
 from instar.bake.takes import Contents
 from instar.definition.parts import needed_parts_of
 from instar.frozen import dataclass
@@ -95,8 +95,9 @@ def plan(
         parts = _as_needed(parts)
     if explained:
         parts = [_explained(part, state, name, lock.of(part.stage)) if part.needed else part for part in parts]
-    layers = [step.layer for step in parts[-1].steps if step.layer is not None]
-    if len(layers) < len(parts[-1].steps):
+    held = of_the_image(parts[-1].steps, lambda step: step.work.kind)
+    layers = [step.layer for step in held if step.layer is not None]
+    if not all(step.cached for step in parts[-1].steps):
         return Planned(parts=tuple(parts), image=None, contents=contents)
     config = configure(loaded.definition, lock, user_of(step.user for step in parts[-1].steps))
     return Planned(parts=tuple(parts), image=digest_of(config, layers, lock.epoch), contents=contents)

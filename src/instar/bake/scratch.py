@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar.bake import transcript
+from instar.bake.root import Root
 from instar.errors import StepFailed
 from instar.host.filesystems import trees
 from instar.host.isolation import sandbox
@@ -137,6 +138,7 @@ class Room:
         self._shown: dict[str, Path] = {}
         self._report = report
         self._root: Path | None = None
+        self._alone: Path | None = None
 
     def root(self) -> Path:
         """Return where the step's root is, with everything beneath it; what is written there lands in ``upper``.
@@ -157,6 +159,71 @@ class Room:
             self._shown[name] = self._scratch.show(self._stages(name), self.folder / "stages" / name)
         return self._shown[name]
 
+    def layers(self) -> Sequence[Path]:
+        """Return the trees beneath, topmost first."""
+        return self._lowers()
+
+    def alone(self) -> Path:
+        """Return an empty folder: what is put there is what the step leaves, in the place of all beneath."""
+        self._alone = self._written / "alone"
+        self._alone.mkdir(mode=0o755)
+        return self._alone
+
+    def folder_of(self, name: str) -> Path:
+        """Return a folder beside the records of steps, for what is told of them."""
+        folder = self._scratch.path.parent.parent / name
+        folder.mkdir(mode=0o755, exist_ok=True)
+        return folder
+
+    @property
+    def sandbox_cgroup(self) -> str:
+        return sandbox.cgroup_of(self._scratch.path.name)
+
+    def attempt(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        workdir: str,
+        folders: Sequence[str],
+        timeout_s: float,
+        alone: bool,
+    ) -> sandbox.Outcome:
+        """Run a command in the sandbox, on what the step leaves ``alone`` or on all beneath, with empty ``folders``
+        where there is nothing; say how it ended. What it writes is nothing that the step leaves."""
+        memory_bytes = max(_LEAST_MEMORY_BYTES, memory.available_bytes() * 3 // 4)
+        limits = sandbox.SandboxLimits(timeout_s=timeout_s, memory_bytes=memory_bytes, tmp_bytes=memory_bytes // 2)
+        with self._tried(alone=alone) as root:
+            with Root(root, epoch=self.epoch) as inside:
+                for folder in (workdir, *folders):
+                    inside.make_directory(folder)
+            box = sandbox.Sandbox(
+                name=self._scratch.path.name,
+                root=root,
+                folder=self.folder / "box",
+                on_the_machine=self.bake_format == 1,
+                workdir=workdir,
+            )
+            return box.run(argv, env={**env, "HOME": "/root"}, limits=limits)
+
+    @contextlib.contextmanager
+    def _tried(self, *, alone: bool) -> Iterator[Path]:
+        """Give a root that may be written to, of which nothing is left."""
+        if not alone:
+            yield self.root()
+            return
+        assert self._alone is not None
+        place = self._written / "tried"
+        upper, work, root = (place / name for name in ("upper", "work", "root"))
+        for folder in (upper, work, root):
+            folder.mkdir(parents=True)
+        mounts.mount_overlay([self._alone, self._scratch.plate], root, upper=upper, work=work)
+        try:
+            yield root
+        finally:
+            mounts.unmount(root)
+            shutil.rmtree(place)
+
     def close(self) -> None:
         """Unmount the root: ``upper`` is what the step leaves."""
         for shown in self._shown.values():
@@ -166,6 +233,8 @@ class Room:
             mounts.unmount(self._root)
             shutil.rmtree(self._written / "work")
             self._root = None
+        if self._alone is not None:
+            self.upper = self._alone
 
     def say(self, text: str) -> None:
         """Report what the step does right now."""

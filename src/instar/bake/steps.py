@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from instar.bake import copies
 from instar.bake.image import environment
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from instar.ecosystems.found import Found
     from instar.ecosystems.protocol import Installing
 
-VERSIONS = {"base": 1, "layer": 1, "packages": 1, "python": 1, "fetch": 1, "npm": 1, "user": 1, "files": 1, "run": 1}
+_KINDS = ("base", "layer", "packages", "python", "fetch", "npm", "user", "files", "run", "slim")
+VERSIONS = dict.fromkeys(_KINDS, 1)
 _LINE_CHARACTERS = 60
 
 
@@ -73,6 +74,14 @@ class Step:
         return tuple(copy for copy in self.copies if isinstance(copy, Take))
 
 
+T = TypeVar("T")
+
+
+def of_the_image(steps: Sequence[T], kind: Callable[[T], str]) -> Sequence[T]:
+    """Return those of a part's steps whose layers it has: one that leaves it slim stands for all before it."""
+    return steps[-1:] if steps and kind(steps[-1]) == "slim" else steps
+
+
 def plan_steps(part: ImagePart, lock: Lock, contents: Contents | None = None) -> tuple[Step, ...]:
     """Return the steps of the image, or of a stage, in their order; ``lock`` is what is locked for it.
 
@@ -83,7 +92,7 @@ def plan_steps(part: ImagePart, lock: Lock, contents: Contents | None = None) ->
             f"cannot bake format {lock.bake_format}: this Instar bakes {' and '.join(map(str, BAKE_FORMATS))}",
             hint="use the Instar that made the lock, or make a new one: instar lock --update",
         )
-    steps = (dataclasses.replace(step, stage=part.stage) for step in _steps(part, lock))
+    steps = (dataclasses.replace(step, stage=part.stage) for step in _with_slim(part, lock, _steps(part, lock)))
     return keyed(steps, lock, contents)
 
 
@@ -156,6 +165,28 @@ def _steps(part: ImagePart, lock: Lock) -> Iterator[Step]:
     offered = _offered(part, lock) if made.run and (made.go or made.cargo) else None
     for number, line in enumerate(made.run):
         yield _run(part, lock, number, line, offered)
+
+
+def _with_slim(part: ImagePart, lock: Lock, steps: Iterable[Step]) -> Iterator[Step]:
+    """Yield the steps, and after them the one that leaves the image slim, where the definition says so."""
+    made, kinds = part.made, list[str]()
+    for step in steps:
+        kinds.append(step.kind)
+        yield step
+    if isinstance(made, ImageSpec) and made.slim is not None:
+        yield _slim(part, made, lock, tuple(kinds))
+
+
+def _slim(part: ImagePart, made: ImageSpec, lock: Lock, kinds: tuple[str, ...]) -> Step:
+    def work(room: Room) -> None:
+        from instar.bake.slim_plan import work_of_slim
+
+        work_of_slim(part, made, lock, kinds, room)
+
+    from instar.bake.slim_plan import asked_of_slim
+
+    given = asked_of_slim(made, part.loaded.definition.service, lock)
+    return Step(kind="slim", name="slim", place=part.place("slim"), input=given, work=work)
 
 
 def _base(part: ImagePart, lock: Lock) -> Step:

@@ -19,6 +19,7 @@ from instar.model import base, environment
 from instar.model import definition as model
 from instar.model.codec import to_json
 from instar.model.requests import Compression, Rate, Requests
+from instar.model.slim import Slim
 
 DEFAULT_STEPS: Final = (10, 50)  # of a canary, in percent
 
@@ -193,6 +194,7 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
         "a section such as {oci: 'registry.example.org/team/base:1.2'} or {image: ../base/instar.yaml}",
         make=_other_base, check=rules.other_base),
     model.Fetch: About("a section such as {url: …, sha256: …, to: /opt/tool}", check=rules.fetch),
+    Slim: About("a section such as {keep: [/usr/share/zoneinfo]}"),
     model.Files: About("a section such as {from: app, to: /srv/app}", check=rules.files),
     model.NpmPackages: About("a section such as {from: app, to: /srv/app}", check=rules.npm),
     model.Service: About("a section that says how the service runs", make=_service, check=rules.service,

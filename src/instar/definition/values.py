@@ -11,12 +11,19 @@ from instar.entry_points import provider_names
 from instar.model import reference
 from instar.model.definition import CAPABILITIES, User
 from instar.model.drift import KINDS
+from instar.model.slim import Slim
 
 _SIGNALS: Final = """
 HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG XCPU
 XFSZ VTALRM PROF WINCH IO PWR SYS
 """  # Source: signal(7)
 _ABOUT_ITSELF: Final = ("rule",)  # an expired rule can't be ignored by another
+
+
+def _slim(text: str) -> Slim:
+    if text != "true":
+        raise forms.Misfit("leave the key out")
+    return Slim()
 
 
 def _user_named(text: str) -> User:
@@ -79,6 +86,7 @@ VALUES: Final[dict[str, Shape]] = {
         kinds=("string", "integer")),
     "owner": Text("'root', the name of the image's user, or numbers such as '33:33'", forms.owner),
     "pattern": Text("a pattern such as '*.pyc'", forms.exclude),
+    "only slim": Text("true", _slim, pattern="true", kinds=("boolean",)),
     "ignore file": Choice((".instarignore", ".dockerignore")),
     "property of files": Choice(("setuid", "capabilities", "attributes", "hardlinks", "links")),
     "user": Text("the name of a user, such as 'app'", _user_named, pattern=forms.USER),

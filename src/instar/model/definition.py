@@ -13,10 +13,8 @@ from typing import Any, ClassVar, Final, Literal
 
 from instar.frozen import dataclass
 from instar.model.declaration import key
-from instar.model.environment import (
-    Check,
-    Environment,
-)  # fmt: skip
+from instar.model.environment import Check, Environment
+from instar.model.slim import Slim
 
 NEW_UID: Final = 10001  # of a user that no package makes
 STAGES: Final = "build."  # and a stage's name: where ``files`` are taken out of one
@@ -96,11 +94,9 @@ class Files:
         "Patterns as in `.gitignore`, of what is left out; of your own files besides `.git`, `__pycache__`, `.env` and "
         "every declared secret.", "pattern", expected="a list of patterns, such as ['*.pyc']"))
     keep: tuple[str, ...] = field(default=(), metadata=key(
-        "What is copied only when it is named here: `setuid` (the bits set-user-ID, set-group-ID and sticky, of files "
-        "and folders), `capabilities` (of files), `attributes` (extended ones, `user.*`), `hardlinks` (names of one "
-        "file stay that, and don't become files of their own; a stage's do anyhow), `links` (those that lead out of "
-        "what is copied: they are copied as they are, and mean what they say in the image).", "property of files",
-        unique=True,
+        "What is copied only when it is named: `setuid` (the bits set-user-ID, set-group-ID and sticky, also of "
+        "folders), `capabilities`, `attributes` (extended, `user.*`), `hardlinks` (names of one file stay that; of a "
+        "stage they do anyhow), `links` (those that lead out stay as they are).", "property of files", unique=True,
         expected="a list such as [hardlinks, attributes]", added=True))
 
     @property
@@ -198,8 +194,8 @@ class BuildStage:
         expected="a list of sections such as {url, sha256, to}"))
     files: tuple[Files, ...] = field(default=(), metadata=key("Files of your own, copied in this order."))
     ignore: str = field(default=".instarignore", metadata=key(
-        "The file beside the definition that says what `files` never copies: `.instarignore`, with the patterns of "
-        "`.gitignore`, or `.dockerignore`, read as `docker build` reads it.", "ignore file", added=True))
+        "What `files` never copies: `.instarignore`, read as `.gitignore` is, or `.dockerignore` as docker reads it.",
+        "ignore file", added=True))
     run: tuple[str, ...] = field(default=(), metadata=key(
         "Lines that `/bin/sh` runs as root while the image is baked, without a network; each makes a layer.", "line",
         expected="a list of lines for the shell"))
@@ -215,6 +211,10 @@ class BuildStage:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageSpec(BuildStage):
     """What an image is made of."""
+
+    slim: Slim | None = field(default=None, metadata=key(
+        "Whether the image is one layer, with only that of its base in it which the service's commands need.",
+        ("only slim", Slim), default_about="its layers are those of its steps", added=True))
 
     user: User = field(default=User(), metadata=key("Who the service runs as. Never root.", ("user", User),
         default_about="`app`, which is new and has the numbers 10001"))

@@ -75,13 +75,15 @@ class Outcome:
 class Sandbox:
     """Runs commands on ``root``, one at a time. ``folder`` is private to it; ``name`` is unique on this machine.
 
-    ``on_the_machine``: in the machine's own user namespace, with all system calls that cannot widen the sandbox.
+    ``workdir`` is where they start. ``on_the_machine``: in the machine's own user namespace, with all system calls that
+    cannot widen the sandbox.
     """
 
     name: str
     root: Path
     folder: Path
     on_the_machine: bool = False
+    workdir: str = "/"
 
     def run(
         self,
@@ -108,8 +110,8 @@ class Sandbox:
         try:
             with output.captured(on_line, whole) as (descriptor, tail):
                 returncode = _run(self._command(bundle), descriptor, limits.timeout_s)
-                killed = cgroups.out_of_memory_kills(_cgroup(self.name))
-                cgroups.kill(_cgroup(self.name))
+                killed = cgroups.out_of_memory_kills(cgroup_of(self.name))
+                cgroups.kill(cgroup_of(self.name))
         finally:
             clear(self.name, self.folder)
         printed = tail.text()
@@ -146,8 +148,8 @@ def make_plate(folder: Path) -> None:
 
 def clear(name: str, folder: Path) -> None:
     """End whatever runs in the sandbox ``name`` and remove what runc knows of it. Raises HostError."""
-    cgroups.kill(_cgroup(name))
-    cgroups.remove(_cgroup(name))
+    cgroups.kill(cgroup_of(name))
+    cgroups.remove(cgroup_of(name))
     shutil.rmtree(folder / "runc", ignore_errors=True)
 
 
@@ -162,7 +164,8 @@ def _run(command: Sequence[str | Path], descriptor: int, timeout_s: float) -> in
         raise HostError(f"cannot run a sandbox: {error.message}", hint="see instar doctor") from error
 
 
-def _cgroup(name: str) -> str:
+def cgroup_of(name: str) -> str:
+    """Return the cgroup of what runs in the sandbox ``name``."""
     return f"instar-sandbox-{name}"
 
 
@@ -181,10 +184,10 @@ def _configuration(
         "ociVersion": "1.0.2",
         "hostname": HOST_NAME,
         "root": {"path": str(sandbox.root), "readonly": False},
-        "process": _process(argv, env),
+        "process": _process(argv, env, sandbox.workdir),
         "mounts": _mounts(limits, shown),
         "linux": {
-            "cgroupsPath": "/" + _cgroup(sandbox.name),
+            "cgroupsPath": "/" + cgroup_of(sandbox.name),
             "namespaces": [{"type": kind} for kind in (*kinds, *(["user"] if own else []))],
             **({"uidMappings": _EVERY_ID, "gidMappings": _EVERY_ID} if own else {}),
             "resources": {
@@ -199,7 +202,7 @@ def _configuration(
     }
 
 
-def _process(argv: Sequence[str], env: Mapping[str, str]) -> dict[str, Any]:
+def _process(argv: Sequence[str], env: Mapping[str, str], workdir: str) -> dict[str, Any]:
     names = _capabilities()
     files = min(_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     return {
@@ -207,7 +210,7 @@ def _process(argv: Sequence[str], env: Mapping[str, str]) -> dict[str, Any]:
         "user": {"uid": 0, "gid": 0, "umask": 0o022},
         "args": list(argv),
         "env": [f"{name}={value}" for name, value in sorted({"HOME": "/root", **env}.items())],
-        "cwd": "/",
+        "cwd": workdir,
         "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), names),
         "rlimits": [
             {"type": "RLIMIT_NOFILE", "hard": files, "soft": min(1024, files)},

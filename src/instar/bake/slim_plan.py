@@ -1,0 +1,57 @@
+"""The step ``slim`` as it is planned: what the definition says that runs in the image, and what is kept besides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from instar.bake.image import environment
+from instar.model.definition import ImageSpec, Service
+
+if TYPE_CHECKING:
+    from instar.bake.scratch import Room
+    from instar.definition.parts import ImagePart
+    from instar.model.lock import Lock
+
+
+def asked_of_slim(made: ImageSpec, service: Service, lock: Lock) -> dict[str, Any]:
+    """Return the input of the step."""
+    return {
+        "commands": [words for _, words in _commands(service)],
+        "workdir": service.workdir,
+        "env": dict(environment(made, lock)),
+        "keep": made.slim.keep if made.slim else (),
+        "packages": sorted(made.packages),
+    }
+
+
+def work_of_slim(part: ImagePart, made: ImageSpec, lock: Lock, kinds: tuple[str, ...], room: Room) -> None:
+    """Do the work of the step, which stands on those of ``kinds``, from the lowest up. Raises StepFailed, OSError."""
+    from instar.bake.slim import SlimImage, bake_slim
+
+    definition, keep = part.loaded.definition, made.slim.keep if made.slim else ()
+    places = part.loaded.places
+    told = SlimImage(
+        service=definition.name,
+        commands=tuple((places.place_text(*path), words) for path, words in _commands(definition.service)),
+        workdir=definition.service.workdir,
+        env=environment(made, lock),
+        port=definition.service.port,
+        volumes=tuple(volume.path for volume in definition.service.volumes),
+        keep=tuple((part.place("slim", "keep", number), path) for number, path in enumerate(keep)),
+        packages=made.packages,
+        kinds=kinds,
+    )
+    bake_slim(told, room)
+
+
+def _commands(service: Service) -> Iterator[tuple[tuple[str | int, ...], tuple[str, ...]]]:
+    """Yield what runs in instances of the image, each with where the definition says so; the service's own first."""
+    yield ("service", "command"), service.command
+    if service.health.command:
+        yield ("service", "health", "command"), service.health.command
+    for name, tasks in (("before", service.before), ("after", service.after)):
+        yield from ((("service", name, number, "command"), task.command) for number, task in enumerate(tasks))
+    for number, check in enumerate(service.smoke):
+        if check.command:
+            yield ("service", "smoke", number, "command"), check.command
