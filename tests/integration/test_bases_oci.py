@@ -245,7 +245,7 @@ def test_an_archive_for_several_platforms(machine: Machine, vendor: Vendor) -> N
     (machine.folder / "base.tar").write_bytes(tar_files(files))
     loaded = machine.write("base: {oci: ./base.tar}\nrun: ['true']")
     base = machine.lock(loaded).lock.base
-    assert base is not None and (base.digest, base.index) == (mine.digest, Digest.of(index))
+    assert base is not None and base.digest == mine.digest
     machine.workspace.store.remove(mine.digest)
     assert machine.bake(loaded).image.layers[0].digest == mine.layers[0].digest
 

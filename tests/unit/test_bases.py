@@ -12,14 +12,17 @@ import pytest
 from lock_values import LOCK
 
 from instar.bake.image import environment
-from instar.definition import parse
+from instar.definition import load, parse
 from instar.errors import DefinitionError, LockError
+from instar.lock.base_image import base_image
 from instar.lock.changes import changes, differences
 from instar.lock.file import read, write
 from instar.lock.written import dump
 from instar.model.digest import Digest
 from instar.model.image import Layer
 from instar.model.lock import EARLIEST_EPOCH, BaseImage, Lock, Requested
+from instar.operations.validate import validate
+from instar.store.manifest import manifest_json
 
 DIGEST = Digest.of(b"manifest")
 LAYER = Layer(digest=Digest.of(b"blob"), diff_id=Digest.of(b"tar"), size_bytes=7)
@@ -120,7 +123,7 @@ def _set(*path: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
         (_set("base", "env", to={"A": 1}), "base: env: expected an object of texts"),
         (_set("base", "env", to={"A=": "x"}), "base: env: its environment has a variable 'A='"),
         (_set("base", "env", to={"A": "x\0"}), "base: env: its environment has a variable 'A'"),
-        (_set("base", "layers", to=[]), "base: expected 1 to 500 layers"),
+        (_set("base", "layers", to=[]), "base: expected 1 to 400 layers"),
         (_set("base", "layers", 0, "size", to=-1), "layers, entry 1: size: "),
         (_set("base", "layers", 0, "type", to="text/html"), "layers, entry 1: type: "),
         (_set("base", "layers", 0, "diff-id", to=None), "layers, entry 1: layer: 'diff-id' is missing"),
@@ -152,3 +155,26 @@ def test_the_environment_goes_over_that_of_the_base() -> None:
     assert environment(made, ON_OTHERS) == {**BASE.env, "A": "mine"}
     bare = dataclasses.replace(ON_OTHERS, base=dataclasses.replace(BASE, env={"PATH": ""}))
     assert environment(made, bare)["PATH"].endswith("/bin")
+
+
+def test_what_others_stand_on_is_looked_at_by_validate(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    file = tmp_path / "a/instar.yaml"
+    file.write_text(definition("{base: {image: ../b.yaml}}"))
+    with pytest.raises(DefinitionError, match=r"a/instar.yaml:2:23: cannot read '.*b.yaml': no such file"):
+        validate(load(file))
+    (tmp_path / "b.yaml").write_text(definition("{base: {image: a/instar.yaml}}").replace("x", "y", 1))
+    with pytest.raises(DefinitionError, match=r"b.yaml:2:23: definitions stand on one another in a circle"):
+        validate(load(file))
+    (tmp_path / "b.yaml").write_text(definition("{base: scratch}").replace("x", "y", 1))
+    assert not validate(load(file))
+
+
+def test_a_base_of_too_many_layers() -> None:
+    config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [LAYER.diff_id] * 401}}
+    data = json.dumps(config).encode()
+    manifest = manifest_json(Digest.of(data), len(data), [LAYER] * 401)
+    with pytest.raises(ValueError, match="it has 401 layers, more than 400"):
+        base_image(manifest, data, None, "amd64")
+    with pytest.raises(ValueError, match="it is for linux/amd64, and this machine is linux/arm64"):
+        base_image(manifest, data, None, "arm64")

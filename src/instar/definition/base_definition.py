@@ -11,8 +11,9 @@ import os
 from pathlib import Path
 
 from instar.definition.load import Loaded, load
-from instar.definition.parts import ImagePart
+from instar.definition.parts import ImagePart, parts_of
 from instar.errors import DefinitionError, DefinitionUnreadable, Problem
+from instar.model.base import find_definition
 
 
 def load_base(part: ImagePart, path: str, above: tuple[Loaded, ...]) -> Loaded:
@@ -34,6 +35,14 @@ def load_base(part: ImagePart, path: str, above: tuple[Loaded, ...]) -> Loaded:
         ) from error
     _require_new(part, found, (*above, part.loaded))
     return found
+
+
+def require_bases(loaded: Loaded, above: tuple[Loaded, ...] = ()) -> None:
+    """Read every definition that ``loaded`` stands on, and those that these stand on. Raises DefinitionError."""
+    for part in parts_of(loaded):
+        path = find_definition(part.made.base)
+        if path is not None:
+            require_bases(load_base(part, path, above), (*above, loaded))
 
 
 def _require_new(part: ImagePart, found: Loaded, above: tuple[Loaded, ...]) -> None:

@@ -24,6 +24,7 @@ _VALUE: Final = re.compile(r"[^\x00\ud800-\udfff]{0,32768}\Z")
 _ENV_LIMIT: Final = 64 << 10
 _TYPE: Final = re.compile(rf"(?:{'|'.join(re.escape(one) for one in LAYER_TYPES)})\Z")
 _LARGEST_BYTES: Final = 1 << 40
+_OWN_LAYERS: Final = 100  # that are left for what stands on it
 
 
 def base_image(manifest: bytes, config: bytes, index: Digest | None, architecture: str) -> BaseImage:
@@ -31,6 +32,8 @@ def base_image(manifest: bytes, config: bytes, index: Digest | None, architectur
     found = image_of_others(manifest, config)
     if found.config.architecture != architecture:
         raise ValueError(f"it is for linux/{found.config.architecture:.40}, and this machine is linux/{architecture}")
+    if len(found.layers) > LAYERS_LIMIT - _OWN_LAYERS:
+        raise ValueError(f"it has {len(found.layers)} layers, more than {LAYERS_LIMIT - _OWN_LAYERS}")
     _require_usable(found.config.env)
     return BaseImage(
         key=found.digest,
@@ -97,8 +100,8 @@ def base_of(entry: Any) -> BaseImage:
     require_keys(entry, _KEYS, "base", optional=("index",))
     digest = Digest(fit(entry["digest"], _DIGEST, "base: digest"))
     layers = tuple(listed(entry, "layers", _layer))
-    if not 0 < len(layers) <= LAYERS_LIMIT:
-        raise Wrong(f"base: expected 1 to {LAYERS_LIMIT} layers")
+    if not 0 < len(layers) <= LAYERS_LIMIT - _OWN_LAYERS:
+        raise Wrong(f"base: expected 1 to {LAYERS_LIMIT - _OWN_LAYERS} layers")
     epoch = seconds_of(entry["created"], "base: created")
     if epoch < EARLIEST_EPOCH:
         raise Wrong("base: created: expected no year before 2020")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from instar.definition import Loaded
 from instar.definition.author_files import why_unusable
+from instar.definition.base_definition import require_bases
 from instar.definition.parts import parts_of
 from instar.errors import DefinitionError, Problem
 from instar.model.definition import STAGES
@@ -22,6 +23,7 @@ def validate(loaded: Loaded) -> bool:
     problems = tuple(_missing(loaded)) or tuple(_unfit(loaded))
     if problems:
         raise DefinitionError(problems)
+    require_bases(loaded)
     locked = is_locked(loaded)
     if locked:
         existing_lock(loaded)
