@@ -382,3 +382,17 @@ def test_a_second_bake_is_compared_with_the_stages_of_the_first(world: World) ->
         ('build.compile run 2: read -r id < /proc/sys/kernel/random/uuid; echo "$id" > /sr…', "/srv/id")
     ]
     assert again.image == baked.image
+
+
+def test_an_image_of_nothing_has_what_a_stage_made(world: World) -> None:
+    packages = shell_packages(world)
+    locked = world.lock((), bake_format=2, build={"compile": world.lock(packages, bake_format=2)})
+    locked = dataclasses.replace(locked, suites=(), requested=dataclasses.replace(locked.requested, base="scratch"))
+    image = "base: scratch\nfiles: [{from: build.compile, path: /out/word, to: /word, owner: app}]"
+    baked = world.bake(load(world, image=image), locked)
+    assert {step.step for step in baked.steps if step.stage is None} == {"user", "files"}
+    with world.mounted(baked.image) as root:
+        assert (root / "word").read_text() == "hello\n"
+        assert (root / "word").stat().st_uid == 10001
+        assert sorted(path.name for path in root.iterdir()) == ["etc", "word"]
+    assert ran(world.bake(load(world, image=image), locked)) == []
