@@ -6,6 +6,9 @@ import base64
 import hashlib
 import http.server
 import shutil
+import ssl
+import subprocess
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,7 +19,7 @@ from local_archive import make_wheel, served
 from lock_author import Author, author_in
 
 from instar.definition import load
-from instar.errors import FetchError, HostError, InstarError, LockStale, ResolveError
+from instar.errors import FetchError, HostError, InstarError, LockStale, ResolveError, SourceUnreachable
 from instar.fetch.cache import Cache
 from instar.fetch.fetch import fetch_all
 from instar.lock.file import read, write
@@ -231,3 +234,48 @@ def test_a_definition_says_neither_address_nor_password(world: World) -> None:
         with pytest.raises(InstarError, match=r"instar\.yaml:5:\d+: image\.python") as caught:
             load(world.author.folder / "instar.yaml")
         assert told in str(caught.value)
+
+
+def issue(folder: Path, pem: Path) -> tuple[Path, Path]:
+    """Make an authority at ``pem``, and a certificate of its own for 127.0.0.1; return that, and its key."""
+    certificate, key, authority_key = folder / "index.pem", folder / "index.key", folder / "authority.key"
+    new = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-days", "2", "-nodes", "-batch")
+    of_it = ("-CA", str(pem), "-CAkey", str(authority_key), "-addext", "basicConstraints=critical,CA:FALSE")
+    named = ("-subj", "/CN=index", "-addext", "subjectAltName=IP:127.0.0.1")
+    for words in (
+        (*new, "-keyout", str(authority_key), "-out", str(pem), "-subj", "/CN=authority"),
+        (*new, *of_it, "-keyout", str(key), "-out", str(certificate), *named),
+    ):
+        subprocess.run(words, check=True, capture_output=True)
+    return certificate, key
+
+
+def test_an_index_with_an_authority_of_ones_own(world: World, tmp_path: Path) -> None:
+    pem = tmp_path / "authority.pem"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*issue(tmp_path, pem))
+    handler = partial(Handler, directory=str(world.folder), notes=world.notes)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            world.publish("internal", "flask", "2.0")
+            world.address = f"https://127.0.0.1:{server.server_address[1]}"
+            world.machine()
+            world.wish("acme-core\n")
+            with pytest.raises(SourceUnreachable, match="does not answer"):
+                world.lock()
+            own = tmp_path / "machine.yaml"
+            own.write_text(own.read_text().replace(", user: ci", f", ca: {pem}, user: ci"))
+            lock = world.lock()
+            assert origins(lock)["acme-core"] == ("1.0", "internal")
+            cache = Cache(tmp_path / "other cache")
+            fetch_all(lock, load(tmp_path / "instar.yaml").definition, cache, silent)
+            assert all(cache.is_whole(wheel.sha256) for wheel in lock.wheels)
+            pem.unlink()
+            with pytest.raises(HostError, match=r"cannot use the certificates in '.*authority\.pem': No such file"):
+                world.lock(None)
+        finally:
+            server.shutdown()
+            thread.join()

@@ -111,7 +111,8 @@ def pip_environment(
             **{name: environ[name] for name in ("HOME", "PIP_PROXY") if environ.get(name)},
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_INDEX_URL": index.url_with_login(),
-            **({"PIP_CERT": str(certificates)} if certificates else {}),
+            # the library that pip asks with heeds the second of these before what pip tells it
+            **(dict.fromkeys(("PIP_CERT", "REQUESTS_CA_BUNDLE"), str(certificates)) if certificates else {}),
         }
     return {
         **network_environment(environ),

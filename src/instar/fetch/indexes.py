@@ -21,6 +21,7 @@ from instar.frozen import dataclass
 TOKEN_USER: Final = "__token__"  # noqa: S105  a name, which indexes know who comes with a token by
 _ALL: Final = "*"
 _LONGEST_PASSWORD_BYTES: Final = 16 << 10
+_TRUSTED: Final = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 _SYSTEM: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -117,13 +118,15 @@ def _fits(project: str, pattern: str) -> bool:
     return project.startswith(pattern[:-1]) if pattern.endswith(_ALL) else project == pattern
 
 
-def write_certificates(indexes: Sequence[Index], file: Path, trusted: str | None = None) -> Path | None:
+def write_certificates(
+    indexes: Sequence[Index], file: Path, trusted: str | None = None, environ: Mapping[str, str] = os.environ
+) -> Path | None:
     """Write what is trusted on this machine (``trusted`` where that is named) and the indexes' own certificates into
     ``file``; None when they have none. Raises HostError."""
     own = [Path(index.ca) for index in indexes if index.ca]
     if not own:
         return None
-    others = Path(trusted or _SYSTEM)
+    others = Path(trusted or next((environ[name] for name in _TRUSTED if environ.get(name)), _SYSTEM))
     try:
         parts = [path.read_bytes() for path in (others, *own) if path != _SYSTEM or path.is_file()]
     except OSError as error:
