@@ -283,7 +283,7 @@ def test_a_database_that_goes_away_in_a_rollout_says_what_goes_on_with_it(
     with Ledger(address, actor="ann", clock=world.clock.now) as ledger:
         workspace = SimulatedWorkspace(tmp_path / "home", world, ledger=ledger)
         digest = workspace.bake("one").digest
-        world.runtime.behave(1, Behaviour(healthy_after_probes=3))
+        world.runtime.behave(1, Behaviour(healthy_after_probes=2))
         workspace.meanwhile = gone
         with pytest.raises(LedgerUnreachable, match="the rollout to release 1 of 'web/dev' is half done") as caught:
             deploy(workspace, loaded, "dev", image=digest)

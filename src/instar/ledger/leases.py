@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Protocol
 
-from instar.errors import EnvironmentBusy, InstarError, LeaseLost
+from instar.errors import EnvironmentBusy, InstarError, LeaseLost, LedgerDamaged
 from instar.ledger.boots import ACT_ON, Boots
-from instar.ledger.session import Engine, Session
+from instar.ledger.session import Engine, Row, Session
 from instar.model.release import EnvironmentId
 
 LASTS_S = 30.0
@@ -128,11 +128,11 @@ class Leases:
         place = str(environment)
         with self._guard, self._transaction() as engine:
             engine.execute(_ADD, {"place": place}, "write")
-            found = engine.execute(_LOCK, {"place": place}, "write")[0]
+            found = _one(engine, _LOCK, {"place": place})
             if found["held"] and found["machine"] != machine and not take_over:
                 raise _busy(environment, found["holder"], found["since"], found["ends_at"])
             values = {"place": place, "holder": holder, "machine": machine, "lasts": LASTS_S}
-            return int(engine.execute(_TAKE, values, "write")[0][0])
+            return int(_one(engine, _TAKE, values)[0])
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[SharedEngine]:
@@ -177,6 +177,17 @@ class Leases:
             f"cannot go on with '{environment}': its lease has ended meanwhile, {who}",
             hint=f"nothing was done since; see where it is: instar status {environment}",
         )
+
+
+def _one(engine: Engine, statement: str, values: Mapping[str, object]) -> Row:
+    """Return the row of a lease. Raises LedgerDamaged where it is none: a rule that is not of the schema hides it."""
+    found = engine.execute(statement, values, "write")
+    if not found:
+        raise LedgerDamaged(
+            f"cannot write '{engine.address}': a lease that is written is not there: its schema was changed",
+            hint="see what was: instar history --verify",
+        )
+    return found[0]
 
 
 def _busy(environment: EnvironmentId, holder: str, since: datetime, ends_at: datetime) -> EnvironmentBusy:

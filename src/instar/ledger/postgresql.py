@@ -28,16 +28,19 @@ SCHEMA = "instar"
 LOCK_TIMEOUT_S = 20
 IDLE_AT_MOST_S = 15  # in a transaction: who was stopped there keeps everybody else
 _KEY = 0x696E7374  # of the advisory lock that the one who writes holds
-_BEGIN_BESIDE = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_current_xact_id()::text"
+_TIMELINE = "left(pg_walfile_name(pg_current_wal_lsn()), 8)"  # another one where a standby has become the server
+_BEGIN_BESIDE = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_current_xact_id()::text || ' ' || {_TIMELINE}"
 _BEGIN = f"{_BEGIN_BESIDE}, pg_advisory_xact_lock({_KEY}, 1)"
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _SESSION = f"""
-    SET search_path = {SCHEMA}; SET timezone = 'UTC'; SET lock_timeout = '{LOCK_TIMEOUT_S}s';
-    SET standard_conforming_strings = on; SET idle_in_transaction_session_timeout = """
+    SET search_path = {SCHEMA}; SET client_encoding = 'UTF8'; SET datestyle = 'ISO'; SET timezone = 'UTC';
+    SET lock_timeout = '{LOCK_TIMEOUT_S}s'; SET standard_conforming_strings = on;
+    SET idle_in_transaction_session_timeout = """
 _VERSION = "SELECT to_regclass('instar.ledger') IS NOT NULL"
 _COMMIT_KNOWN_WITHIN_S = 15.0
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 _NOT_WRITTEN = "this was not written down"
+_PUT_BACK = "what runs goes on without it; put a copy back in its place"
 _AS_OWNER = (
     "the role that owns it makes it, and brings it up for each version of Instar: instar ledger upgrade, or instar "
     "ledger copy, with that role in the address (postgresql://instar_owner@…); a new database gets its roles by: "
@@ -61,7 +64,7 @@ class PostgreSQL:
         """
         self._conninfo = database_address.read(address)
         self._address = database_address.shown(self._conninfo)
-        self._transaction: str | None = None  # the number of the one that is open
+        self._transaction: str | None = None  # the number of the one that is open, and the timeline that it is of
         self._connection = self._connect()
         try:
             self._check(as_it_is=as_it_is)
@@ -183,7 +186,10 @@ class PostgreSQL:
     def version(self) -> int:
         if not self.execute(_VERSION, {})[0][0]:
             return 0
-        return int(self.execute("SELECT version FROM ledger", {})[0][0])
+        found = self.execute("SELECT version FROM ledger", {})
+        if not found or not isinstance(found[0][0], int):
+            raise LedgerDamaged(f"cannot use '{self.address}': it does not say of which version it is", hint=_PUT_BACK)
+        return found[0][0]
 
     def _migrate(self, script: str, number: int) -> None:
         """Apply one migration. Two processes can do it at once: the second finds nothing left to do."""
@@ -230,18 +236,31 @@ class PostgreSQL:
 
     def _was_committed(self, number: str, error: psycopg.Error) -> bool:
         """Ask what came of a transaction whose end nobody has heard. Source: PostgreSQL, pg_xact_status()"""
-        deadline = time.monotonic() + _COMMIT_KNOWN_WITHIN_S
+        deadline, (transaction, timeline) = time.monotonic() + _COMMIT_KNOWN_WITHIN_S, number.split()
+        why = "nobody answers there now"
         while time.monotonic() < deadline:
-            with contextlib.suppress(LedgerError, psycopg.Error):
+            with contextlib.suppress(LedgerError, psycopg.OperationalError):
                 self._connection = self._connect()
-                state = self._connection.execute("SELECT pg_xact_status(%s::xid8)", [number]).fetchall()[0][0]
+                state, now_on = self._what_became_of(transaction)
+                if timeline != now_on:  # there the number may be another transaction's
+                    why = "another server has taken its place, which may not have it"
+                    break
                 if state != "in progress":
-                    return bool(state == "committed")
+                    return state == "committed"
             time.sleep(0.1)
         raise LedgerUnreachable(
-            f"cannot write '{self.address}': the connection was lost meanwhile, and nobody answers there now",
+            f"cannot write '{self.address}': the connection was lost meanwhile, and {why}",
             hint="look whether it was when the database is there again: instar history; doing it again does it once",
         ) from error
+
+    def _what_became_of(self, transaction: str) -> tuple[str | None, str]:
+        """Return the state of a transaction, None where the server knows nothing of it, and the server's timeline."""
+        timeline = self._connection.execute(f"SELECT {_TIMELINE}".encode()).fetchall()[0][0]
+        try:
+            found = self._connection.execute("SELECT pg_xact_status(%s::xid8)", [transaction]).fetchall()
+        except psycopg.DataError:  # it is of the future
+            return None, timeline
+        return found[0][0], timeline
 
     @contextlib.contextmanager
     def _wrapped(self, verb: str) -> Iterator[None]:
@@ -251,6 +270,8 @@ class PostgreSQL:
             raise self._error(error, verb) from error
         except UnicodeEncodeError as error:
             raise LedgerError(f"cannot {verb} '{self.address}': a value that it cannot hold: {error}") from error
+        except (UnicodeDecodeError, NotImplementedError) as error:
+            raise LedgerDamaged(f"cannot {verb} '{self.address}': a value that is none: {error}") from error
 
     def _error(self, error: psycopg.Error, verb: str) -> LedgerError:
         if self._is_lost:
@@ -282,9 +303,9 @@ _CAUSES = (
     ("53100", "the database's disk is full", f"make room there; {_NOT_WRITTEN}"),
     ("53", None, _NOT_WRITTEN),
     ("55P03", f"another process has kept it locked for {LOCK_TIMEOUT_S} s", "see which one in pg_stat_activity"),
-    ("42P01", None, "what runs goes on without it; put a copy back in its place"),
-    ("42703", None, "what runs goes on without it; put a copy back in its place"),
-    ("XX", None, "what runs goes on without it; put a copy back in its place"),
+    ("42P01", None, _PUT_BACK),
+    ("42703", None, _PUT_BACK),
+    ("XX", None, _PUT_BACK),
 )
 _OWN_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'instar' ORDER BY tablename"
 _SET_VERSION = """
