@@ -13,7 +13,7 @@ from instar.errors import LockError
 from instar.lock.file import read
 from instar.lock.written import dump
 from instar.model.digest import Digest
-from instar.model.lock import ASKED, ESSENTIAL, Lock, Package, Requested, Suite, Wheel, needed_by
+from instar.model.lock import ASKED, ESSENTIAL, Artifact, Lock, Package, Requested, Suite, Wheel, needed_by
 
 digests = st.binary(max_size=8).map(Digest.of)
 words = st.from_regex(r"[a-z0-9][a-z0-9+.-]{0,12}", fullmatch=True)
@@ -43,6 +43,15 @@ wheels = st.builds(
     sha256=digests,
     why=st.sampled_from([None, ASKED, needed_by("x")]),
 )
+artifacts = st.builds(
+    Artifact,
+    ecosystem=st.sampled_from(["npm", "go", "cargo"]),
+    name=st.from_regex(r"(@[a-z]{1,5}/)?[A-Za-z0-9_][A-Za-z0-9_-]{0,8}(/[a-z]{1,5})?", fullmatch=True),
+    version=st.from_regex(r"v?[0-9]{1,3}(\.[0-9]{1,3}){2}(-[a-z0-9.]{1,8})?", fullmatch=True),
+    hash=st.from_regex(r"(sha512-|h1:|sha256:)[A-Za-z0-9+/=]{8,40}", fullmatch=True),
+    sha256=digests,
+    kind=st.sampled_from(["", "", "mod", "zip"]),
+)
 parts = st.builds(
     Lock,
     bake_format=st.sampled_from([1, 2]),
@@ -62,6 +71,9 @@ parts = st.builds(
     python=st.just("3.11"),
     wheels=st.lists(wheels, max_size=5, unique_by=lambda one: one.name).map(
         lambda found: tuple(sorted(found, key=lambda one: one.name))
+    ),
+    artifacts=st.lists(artifacts, max_size=3, unique_by=lambda one: one.order).map(
+        lambda found: tuple(sorted(found, key=lambda one: one.order))
     ),
     id=st.none() | st.binary(min_size=16, max_size=16).map(bytes.hex),
 )

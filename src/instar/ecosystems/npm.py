@@ -172,7 +172,8 @@ def _lines(text: str) -> dict[str, int]:
 
 def _suits(named: Any, ours: str | None) -> bool:
     """Tell whether a list of platforms has ours, as npm does: ["linux"], or ["!win32"]."""
-    names = [named] if isinstance(named, str) else [one for one in named or () if isinstance(one, str)]
+    given = named if isinstance(named, list) else [named]
+    names = [one for one in given if isinstance(one, str)]
     refused = [one[1:] for one in names if one.startswith("!")]
     allowed = [one for one in names if not one.startswith("!")]
     return ours not in refused and (not allowed or ours in allowed or "any" in allowed)
