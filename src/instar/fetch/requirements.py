@@ -24,7 +24,7 @@ _OPTION = re.compile(r"\s(--?[A-Za-z][\w-]*)")
 _BY_URL = re.compile(r"[A-Za-z0-9._-]+\s*(\[[^\]]*\])?\s*@")
 _PATH = re.compile(r"[./~]|[^;]*\.(whl|zip|tar\.gz|tar\.bz2)\s*(;|\Z)|[^;\[]*/")
 _COMPARED = re.compile(r"([\w.-]+ ?(?:\[[^\]]*\])?)( ?=[<>]? ?| )([0-9][^\s=<>!~,;]*) ?(?:;.*)?")
-_INDEX = "which index is asked is this machine's business: write it into pip's configuration"
+_INDEX = "which index is asked is this machine's business: pip's configuration, or a name of it as python.index"
 _REFUSED = {
     "-e": "what is not a wheel cannot be locked: build one, or copy the folder with image.files",
     "--editable": "what is not a wheel cannot be locked: build one, or copy the folder with image.files",
