@@ -131,7 +131,7 @@ def _of_store(workspace: Workspace, digest: Digest) -> BaseImage | None:
         workspace.store.image(digest)
     except (ImageNotFound, BlobDamaged):
         return None
-    return _read(workspace.store, workspace.store.own_manifest(workspace.store.manifest(digest)))
+    return _read(workspace.store, workspace.store.manifest(digest))
 
 
 def _read(store: Store, data: bytes) -> BaseImage:
@@ -182,7 +182,7 @@ def _receive(store: Store, part: ImagePart, wanted: OciBase) -> bytes:
     archive, folder = wanted.archive or "", part.loaded.folder
     try:
         with reached_author_file(folder, archive) as path:
-            return store.own_manifest(store.receive(path, wanted.digest, called=archive).manifest)
+            return store.receive(path, wanted.digest, called=archive).manifest
     except OSError as error:
         raise StoreError(f"cannot import '{archive}': {(error.strerror or str(error)).lower()}") from error
 
