@@ -167,6 +167,28 @@ def test_a_base_of_another_user_is_not_read(machine: Machine, base: Path) -> Non
         plan(machine.workspace, inside)
 
 
+def test_a_stage_stands_on_what_an_image_can(machine: Machine, base: Path) -> None:
+    """What is built on an image of others, or on another definition, comes to an image on nothing."""
+    take = "files: [{from: build.one, path: /made, to: /one}, {from: build.two, path: /made, to: /two}]"
+    stages = (
+        "build:\n  one: {base: {oci: ./base/shell.tar}, run: ['echo $PATH >/made']}\n"
+        "  two: {base: {image: base/instar.yaml}, run: ['echo $COLOUR >/made']}\n"
+    )
+    machine.write("base: scratch")
+    file = machine.folder / "instar.yaml"
+    file.write_text(stages + file.read_text().replace("base: scratch", f"base: scratch\n  {take}"))
+    loaded = machine.load(file)
+    locked = machine.lock(loaded).lock
+    assert locked.build["one"].base is not None and locked.build["two"].base is locked.base is None
+    baked = machine.bake(loaded)
+    files = list(machine.files(baked.image))
+    assert {"/one: /opt/bin:/bin\n", "/two: blue\n"} < set(files)
+    assert [step.step for step in baked.steps if step.stage is None] == ["user", "files"]
+    (base / "instar.yaml").write_text((base / "instar.yaml").read_text().replace("blue", "green"))
+    assert "/two: green\n" in list(machine.files(machine.bake(loaded).image))
+    assert not check_bake(machine.workspace, loaded).differences
+
+
 def test_an_image_on_nothing(machine: Machine) -> None:
     (machine.folder / "program").write_bytes(b"\x7fELF")
     (machine.folder / "program").chmod(0o755)
