@@ -135,6 +135,7 @@ def test_install_scripts_that_are_not_run_are_told_of(read: Callable[..., Manife
             "not the form of a package's name",
             "",
         ),
+        (lock_file({"node_modules/a": {**EXPRESS, "name": None}}), "not the form of a package's name", ""),
         *(
             (lock_file({path: {"version": "1.0.0", "integrity": HASH}}), "not the form of a package's name", "")
             for path in (

@@ -192,7 +192,7 @@ def _wanted(lock: AuthorText, path: str, entry: Mapping[str, Any], line: int) ->
             at,
             hint="publish it, or copy the folder with image.files and do without it in package.json",
         )
-    if not all(forms.fits(forms.NPM_PACKAGE, one) for one in names) or not forms.fits(forms.NPM_PACKAGE, str(name)):
+    if not all(isinstance(one, str) and forms.fits(forms.NPM_PACKAGE, one) for one in (*names, name)):
         lock.refuse("its entry has not the form of a package's name", at, hint=_MAKE)
     if not isinstance(resolved, str) or not re.match(r"https?://|\Z", resolved):
         lock.refuse(
@@ -237,7 +237,7 @@ def _without_addresses(data: bytes) -> bytes:
         packages[path] = dict(entry)
         best = best_hash(str(entry.get("integrity", "")))
         if path and best:
-            name = entry.get("name", path.rpartition(_MODULES)[2])
+            name = str(entry.get("name", path.rpartition(_MODULES)[2]))
             file = f"{name.rpartition('/')[2]}-{entry.get('version')}.tgz"
             packages[path] |= {"resolved": f"{_NOWHERE}/{name}/-/{file}", "integrity": best}
     kept = {key: value for key, value in found.items() if key != "dependencies"}
