@@ -43,6 +43,11 @@ def other_writer(status: os.stat_result, trusted: Collection[int] = (0,)) -> str
     return f"group {status.st_gid}" if status.st_mode & stat.S_IWGRP and status.st_gid != 0 else None
 
 
+def other_adder(status: os.stat_result) -> str | None:
+    """Say who, besides root, may write to a file or put one into a folder, whatever its sticky bit keeps them from."""
+    return other_writer(os.stat_result((status.st_mode & ~stat.S_ISVTX, *status[1:])))
+
+
 def _user_name(user: int) -> str:
     try:
         return f"user '{pwd.getpwuid(user).pw_name}'"

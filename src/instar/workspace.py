@@ -301,9 +301,9 @@ def _require_roots(folder: Path) -> None:
             folder.chmod(stat.S_IMODE(found.st_mode))
     except OSError:
         return  # it is still to be made, or whoever makes it says why not
-    from instar.permissions import other_writer
+    from instar.permissions import other_adder
 
-    who = other_writer(os.stat_result((found.st_mode & ~stat.S_ISVTX, *found[1:])))
+    who = other_adder(found)
     if who is not None:
         raise HostError(
             f"cannot use the state directory '{folder}': {who} may write to it, and it decides what root runs",

@@ -203,7 +203,7 @@ def test_where_nothing_was_the_folders_are_root_s_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("whose", ["file", "folder"])
 def test_root_opens_no_ledger_that_somebody_else_wrote(path: Path, whose: str) -> None:
     os.chown(path if whose == "file" else path.parent, 65534, 65534)
-    with pytest.raises(LedgerError, match=r"others than root may write to .*, and root acts by what it says"):
+    with pytest.raises(LedgerError, match=r"user 'nobody' may write to .*, and root acts by what it says"):
         Ledger(path, actor="root")
 
 

@@ -19,7 +19,6 @@ import functools
 import hashlib
 import os
 import sqlite3
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +27,7 @@ from instar import durable
 from instar.errors import ComponentMissing, LedgerDamaged, LedgerError
 from instar.ledger import schema
 from instar.ledger.session import Row
+from instar.permissions import other_adder
 
 BUSY_TIMEOUT_S = 10.0
 APPLICATION_ID = 0x696E7374
@@ -152,10 +152,10 @@ def _require_roots(path: Path) -> None:
     if os.geteuid() != 0:
         return
     for what in (one for one in (path, path.parent) if one.is_file() or one.is_dir()):
-        found = what.stat()
-        if found.st_uid != 0 or found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and found.st_gid != 0):
+        who = other_adder(what.stat())
+        if who is not None:
             raise LedgerError(
-                f"cannot open '{path}': others than root may write to '{what}', and root acts by what it says",
+                f"cannot open '{path}': {who} may write to '{what}', and root acts by what it says",
                 hint="one that you trust goes, without what lies beside it, into a folder that is root's alone",
             )
 

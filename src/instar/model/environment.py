@@ -233,6 +233,10 @@ class HostNames:
         secure = {site.partition("/")[0]: None for site in self.https}
         return (*secure, *(source for source, to in self.redirect.items() if to in secure and source not in secure))
 
+    def has_whole(self, host: str) -> bool:
+        """Tell whether ``host`` is reached here, and not only a part of it: who has the whole says which clients."""
+        return host in self.https or host in self.redirect
+
     def only(self, sites: Collection[str]) -> HostNames:
         """Return those of these names that are among ``sites``; where none is, nothing is left to be said of them."""
         if not any(one in sites for one in self.sites):

@@ -33,7 +33,7 @@ def _require_one_authority(workspace: Workspace, environment: EnvironmentId, nam
         theirs = settings.names
         shared = set(names.secure_hosts) & set(theirs.secure_hosts) if other != environment else ()
         for host in sorted(shared):
-            ours_whole, theirs_whole = (host in one.https or host in one.redirect for one in (names, theirs))
+            ours_whole, theirs_whole = (one.has_whole(host) for one in (names, theirs))
             follows = (theirs_whole and names.client_ca is None) or (ours_whole and theirs.client_ca is None)
             if names.client_ca != theirs.client_ca and not follows and not (ours_whole and theirs_whole):
                 raise Refused(

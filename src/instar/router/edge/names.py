@@ -92,7 +92,7 @@ def authorities(environments: Environments) -> Mapping[str, str]:
     for one in environments.values():
         for names in (one.leaving, one.names):
             for host in names.secure_hosts:
-                if host in names.https or host in names.redirect:
+                if names.has_whole(host):
                     of_whole[host] = names.client_ca
                 elif names.client_ca is not None:
                     of_parts.setdefault(host, names.client_ca)
