@@ -136,6 +136,29 @@ def test_a_service_that_cannot_be_tried_here_is_baked_and_it_is_said(world: Worl
     assert "could not be tried: here it ends with everything too, and says: no database" in said(world)
 
 
+def test_tools_go_where_nothing_that_stays_needs_them(world: World) -> None:
+    (world.folder / "app/server").write_bytes(writer_program())
+    (world.folder / "app/start").write_text("#!/bin/sh\ntool to work\n")
+    for name in ("server", "start"):
+        (world.folder / "app" / name).chmod(0o755)
+    folders = dict.fromkeys(("./", "bin/", "usr/", "usr/share/", "etc/", "etc/apt/", "etc/skel/"))
+    apt = deb("apt", {**folders, "bin/apt": writer_program(), "etc/apt/sources.list": b"deb\n"})
+    dash = deb("dash", {**folders, "bin/dash": Path("/usr/bin/dash").read_bytes(), "bin/sh": "dash",
+                        **{name: Path("/usr", name).read_bytes() for name in LIBC},
+                        "etc/skel/x": b"x"}, executable=["bin/dash", *LIBC])  # fmt: skip
+    rest = deb("rest", {**folders, "bin/tool": writer_program(), "usr/x": b"x"}, executable=["bin/tool"])
+    lock = world.lock([world.package(*one) for one in (("apt", apt), ("dash", dash), ("rest", rest))], bake_format=2)
+    files = "files: [{from: app, to: /app}]\n"
+    tools = {"usr/bin/apt", "etc/apt/sources.list", "etc/skel/x", "usr/bin/dash", "usr/bin/sh"}
+    baked = bake(world, lock, f"{files}strip: [apt, shell]", "[/app/server, a, b]")
+    with world.mounted(baked.image) as root:
+        assert held(root).isdisjoint(tools) and {"usr/x", "usr/bin/tool", "app/server"} <= held(root)
+        assert "Package: rest\n" in (root / "var/lib/dpkg/status").read_text()
+    needed = bake(world, lock, f"{files}strip: [apt, shell]", "[/app/start]")
+    with world.mounted(needed.image) as root:
+        assert held(root) & tools == {"usr/bin/dash", "usr/bin/sh"}
+
+
 @pytest.mark.parametrize(
     ("image", "command", "cause"),
     [

@@ -1,4 +1,5 @@
-"""The step ``slim``: the image as one layer, without what its base has and the service does not need.
+"""The step ``slim``: the image as one layer, without what its base has and the service does not need, or whole but for
+the tools of packages and people.
 
 Kept is whatever the author's own steps made, what packages brought besides documents and dpkg's notes, and of the base
 what those need (closure.py), what the service's commands run, what packages that the definition names have there, and
@@ -19,6 +20,7 @@ from instar.bake.closure import Closure
 from instar.bake.root import Root
 from instar.bake.scratch import Room
 from instar.bake.subtree import copy_part
+from instar.bake.tools import taken
 from instar.bake.trial import Tried, try_service
 from instar.frozen import dataclass
 from instar.model.sizes import size_text
@@ -46,7 +48,7 @@ _LEFT_OUT_LIMIT = 200_000
 class SlimImage:
     """What the definition says of it: its ``service``'s name, the ``commands`` that run in the image, each with the
     place that says so, of which the first is the service's; ``packages`` are those that it names, ``kinds`` the steps
-    beneath, from the lowest up."""
+    beneath, from the lowest up. ``without``: the image is whole but for these tools."""
 
     service: str
     commands: tuple[tuple[str, tuple[str, ...]], ...]
@@ -56,6 +58,7 @@ class SlimImage:
     volumes: tuple[str, ...]
     keep: tuple[tuple[str, str], ...]
     packages: tuple[str, ...]
+    without: tuple[str, ...]
     kinds: tuple[str, ...]
 
 
@@ -64,14 +67,15 @@ def bake_slim(slim: SlimImage, room: Room) -> None:
     root = room.root()
     closure = Closure(root, path=slim.env["PATH"])
     files = _files(root, room.layers(), slim.kinds)
+    known = _packages(root)
+    gone = set(taken(slim.without, files, known)) if slim.without else set[str]()
     for path, kind in files.items():
-        if _is_kept(path, kind):
+        if path not in gone if slim.without else _is_kept(path, kind):
             closure.add_file(path)
     _add_named(slim, closure, room)
-    known = _packages(root)
     for package in sorted({name.partition("=")[0] for name in slim.packages}):
         for path in known.get(package, ()):
-            if path in files and not _UNREAD.fullmatch(path):
+            if path in files and (path not in gone if slim.without else not _UNREAD.fullmatch(path)):
                 closure.add_file(path)
     left = _left_packages(known, closure.kept & set(files), root)
     for package in left:
@@ -82,7 +86,8 @@ def bake_slim(slim: SlimImage, room: Room) -> None:
         room.warn(f"'/{by}' needs {name}, which the image lacks")
     alone = room.alone()
     size_bytes = copy_part(root, [path for path in closure.kept if path in files], alone)
-    _write_status(root, alone, left, room.epoch)
+    if not slim.without or "apt" in slim.without:
+        _write_status(root, alone, left, room.epoch)
     out = sorted(set(files) - closure.kept)
     _tell(slim, root, out, size_bytes, room)
     try_service(

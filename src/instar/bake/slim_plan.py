@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from instar.bake.image import environment
+from instar.bake.tools import AT_THE_END
 from instar.model.definition import ImageSpec, Service
 
 if TYPE_CHECKING:
@@ -22,7 +23,13 @@ def asked_of_slim(made: ImageSpec, service: Service, lock: Lock) -> dict[str, An
         "env": dict(environment(made, lock)),
         "keep": made.slim.keep if made.slim else (),
         "packages": sorted(made.packages),
+        **({"without": without(made)} if without(made) else {}),
     }
+
+
+def without(made: ImageSpec) -> tuple[str, ...]:
+    """Return the tools without which the image is whole; none of a slim image, which has only what is needed."""
+    return () if made.slim is not None else tuple(sorted(set(made.strip).intersection(AT_THE_END)))
 
 
 def work_of_slim(part: ImagePart, made: ImageSpec, lock: Lock, kinds: tuple[str, ...], room: Room) -> None:
@@ -40,6 +47,7 @@ def work_of_slim(part: ImagePart, made: ImageSpec, lock: Lock, kinds: tuple[str,
         volumes=tuple(volume.path for volume in definition.service.volumes),
         keep=tuple((part.place("slim", "keep", number), path) for number, path in enumerate(keep)),
         packages=made.packages,
+        without=without(made),
         kinds=kinds,
     )
     bake_slim(told, room)

@@ -17,6 +17,7 @@ from instar.bake import copies
 from instar.bake.image import environment
 from instar.bake.sources import Copy
 from instar.bake.takes import Contents, Take
+from instar.bake.tools import AT_THE_END
 from instar.errors import BakeError
 from instar.frozen import dataclass
 from instar.model.base import is_debian
@@ -173,7 +174,9 @@ def _with_slim(part: ImagePart, lock: Lock, steps: Iterable[Step]) -> Iterator[S
     for step in steps:
         kinds.append(step.kind)
         yield step
-    if isinstance(made, ImageSpec) and made.slim is not None:
+    if not isinstance(made, ImageSpec):
+        return
+    if made.slim is not None or set(made.strip).intersection(AT_THE_END):
         yield _slim(part, made, lock, tuple(kinds))
 
 
@@ -186,7 +189,7 @@ def _slim(part: ImagePart, made: ImageSpec, lock: Lock, kinds: tuple[str, ...]) 
     from instar.bake.slim_plan import asked_of_slim
 
     given = asked_of_slim(made, part.loaded.definition.service, lock)
-    return Step(kind="slim", name="slim", place=part.place("slim"), input=given, work=work)
+    return Step(kind="slim", name="slim", place=part.place("slim" if made.slim else "strip"), input=given, work=work)
 
 
 def _base(part: ImagePart, lock: Lock) -> Step:
@@ -231,7 +234,7 @@ def _packages(part: ImagePart, lock: Lock) -> Step:
 
 
 def _stripped(part: ImagePart) -> tuple[str, ...]:
-    return tuple(sorted(part.made.strip))
+    return tuple(sorted(set(part.made.strip).difference(AT_THE_END)))
 
 
 def _python(part: ImagePart, version: str, lock: Lock) -> Step:

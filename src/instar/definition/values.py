@@ -109,7 +109,7 @@ VALUES: Final[dict[str, Shape]] = {
     "user of an index": Text("a name without spaces and ':'", machine_forms.index_user, pattern=r"[!-9;-~]{1,200}"),
     "address of an archive": Text("an address such as 'https://deb.example.org/debian'", archive_forms.address,
         pattern=forms.URL),
-    "part of packages": Choice(("docs", "locales")),
+    "part of packages": Choice(("docs", "locales", "apt", "shell")),
     "suite": Text("the name of a suite, such as 'bookworm-backports'", forms.suite, pattern=forms.SUITE),
     "npm package": Text("the name of a package of npm, such as 'bcrypt' or '@scope/name'", forms.npm_package,
         pattern=forms.NPM_PACKAGE),

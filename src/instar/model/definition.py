@@ -204,8 +204,8 @@ class BuildStage:
         "Environment variables of every process in the image.", "variables"))
     strip: tuple[str, ...] = field(default=(), metadata=key(
         "What is left out of what packages bring: `docs` (manuals and documents; licences stay), `locales` (other "
-        "languages than English, and all encodings but UTF-8).", "part of packages", unique=True,
-        expected="a list such as [docs, locales]", added=True))
+        "languages than English, all encodings but UTF-8), and of the image, at its end, `apt` and `shell`: the tools.",
+        "part of packages", unique=True, expected="a list such as [docs, locales]", added=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
