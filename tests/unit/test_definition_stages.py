@@ -130,3 +130,10 @@ def test_a_stage_is_needed_that_the_image_has_something_of(second: str, image: s
 def test_what_stages_may_not(text: str, expected: str) -> None:
     [problem] = problems_of(text)
     assert expected in problem
+
+
+@pytest.mark.parametrize("tools", ["apt", "shell"])
+def test_tools_are_taken_out_of_the_image_alone(tools: str) -> None:
+    (problem,) = problems_of(text_of(f", strip: [docs, {tools}]"))
+    assert f"build.first.strip: '{tools}' is for the image" in problem
+    assert not problems_of(text_of(", strip: [docs]", image=f", strip: [{tools}]"))

@@ -37,7 +37,7 @@ def definition(reading: Reading, problems: Problems) -> None:
     names = list(stages)
     for one in stages.values():
         strip = one.get("strip") if isinstance(one, Reading) else FAILED
-        found = [kind for kind in ("apt", "shell") if isinstance(strip, tuple) and kind in strip]
+        found = [kind for kind in ("apt", "shell") if isinstance(strip, list | tuple) and kind in strip]
         if found:
             blame(one, "strip", problems, f"'{found[0]}' is for the image; of a stage, take the files that you want")
     for number, part in enumerate((*stages.values(), image)):
