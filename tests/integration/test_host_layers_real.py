@@ -28,7 +28,7 @@ class OneFileStore:
     def __init__(self) -> None:
         self.unpacked: list[Digest] = []
 
-    def unpack(self, layer: Layer, into: Path) -> None:
+    def unpack(self, layer: Layer, into: Path, *, copies: int = 1) -> None:
         self.unpacked.append(layer.diff_id)
         (into / "diff-id").write_text(layer.diff_id)
 
