@@ -100,7 +100,7 @@ def test_the_whole_way(world: World, elsewhere: World, tmp_path: Path) -> None:
     assert (here[b"oddlink"][3], here[b"longlink"][3]) == (b"\xff odd\n", b"x/" * 1499 + b"x")
 
     world.store.export(image.digest, tmp_path / "image.oci", tag="tiny")
-    elsewhere.store.add_manifest(elsewhere.store.receive(tmp_path / "image.oci"))
+    elsewhere.store.add_manifest(elsewhere.store.receive(tmp_path / "image.oci").manifest)
     with elsewhere.mounted(elsewhere.store.image(image.digest)) as root:
         assert told(root / "srv/app") == here
 

@@ -359,5 +359,5 @@ def test_a_full_file_system_is_named_and_nothing_is_left(tree: Path, tiny: Path,
     store.add_blob([b"x" * 500_000])
     elsewhere = Store(tmp_path / "store")
     layer = elsewhere.add_layer(tree, step="", epoch=EPOCH)
-    with pytest.raises(StoreError, match="is full"):
+    with pytest.raises(StoreError, match=f"that there is room for at '{tiny}'"):
         elsewhere.unpack(layer, tiny / "out")
