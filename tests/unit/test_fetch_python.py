@@ -6,7 +6,7 @@ import pytest
 
 from instar.errors import ResolveError
 from instar.fetch.index import parse_index
-from instar.fetch.indexes import Index, Login, all_from, source_of
+from instar.fetch.indexes import Login, PythonIndex, all_from, source_of
 from instar.fetch.python import solver_error
 from instar.fetch.requirements import Requirement
 from instar.fetch.target import WheelTarget, best_wheel
@@ -62,7 +62,7 @@ def test_pips_configuration_is_told_to_uv_the_stronger_setting_first() -> None:
 
 
 def test_no_password_is_in_the_words_of_a_command_or_in_what_is_printed() -> None:
-    index = Index(name="my-own", url="https://pypi.invalid/s", login=Login(user="ci", password="p@ss/w:d"))
+    index = PythonIndex(name="my-own", url="https://pypi.invalid/s", login=Login(user="ci", password="p@ss/w:d"))
     pip = parse_index("global.index-url='https://ann:secret@pip.invalid/simple'\n").beside([index], None)
     assert pip.uv_options() == []
     told = pip.uv_environment(Path("/x"), {})

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from instar.errors import FetchError
-from instar.fetch.sources import Archive, Sources, read_sources
+from instar.fetch.sources import ArchiveSuite, Sources, read_sources
 
 LINES = """\
 # deb http://commented.invalid/debian bookworm main
@@ -59,7 +59,7 @@ def test_lines_of_the_release_keep_their_words_and_others_are_left_out(tmp_path:
     )
     assert sources.stanzas == ""
     assert sources.of_suite("bookworm-security") == (
-        Archive(uri="http://s.invalid/security", suite="bookworm-security"),
+        ArchiveSuite(uri="http://s.invalid/security", suite="bookworm-security"),
     )
 
 

@@ -17,7 +17,7 @@ from instar.bake.steps import Step, plan_steps
 from instar.definition import Loaded, parse
 from instar.definition.parts import ImagePart, image_of
 from instar.errors import BakeError, DefinitionError, ResolveError
-from instar.lock.checked import Wrong
+from instar.lock.checked import WrongLock
 from instar.lock.parsed import lock_of
 from instar.lock.resolve import _freed
 from instar.lock.written import dump
@@ -152,12 +152,12 @@ def test_a_lock_has_them_in_version_3_and_is_of_version_2_without() -> None:
 def test_an_entry_of_a_lock_has_the_form_of_one(change: dict[str, object]) -> None:
     written = json.loads(dump(WRITTEN))
     written["artifacts"][0] |= change
-    with pytest.raises(Wrong, match=r"^artifacts, entry 1"):
+    with pytest.raises(WrongLock, match=r"^artifacts, entry 1"):
         lock_of(written)
 
 
 def test_no_file_is_in_a_lock_twice() -> None:
     written = json.loads(dump(WRITTEN))
     written["artifacts"] *= 2
-    with pytest.raises(Wrong, match="is there twice"):
+    with pytest.raises(WrongLock, match="is there twice"):
         lock_of(written)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from instar.adopt.draft import Draft, Origin, Part
+from instar.adopt.draft import Draft, DraftValue, Origin
 from instar.adopt.same_base import same_base
 
 _SUITES: Final = ("bookworm", "trixie", "bullseye", "forky")
@@ -38,13 +38,13 @@ def begin(draft: Draft, image: str, origin: Origin) -> None:
     """Choose what to stand on: the same, or a Debian, and the packages for what an image is known to bring."""
     same = same_base(image)
     if same is not None:
-        draft.base = Part(yaml=same, origin=origin)
+        draft.base = DraftValue(yaml=same, origin=origin)
         return
     name, tag = _name_and_tag(image)
     suite = next((one for one in _SUITES if one in tag), None)
     if name == "debian":
         suite = suite or next((_NUMBERS[number] for number in _NUMBERS if tag.startswith(number)), None)
-    draft.base = Part(yaml=f"debian:{suite or 'bookworm'}", origin=origin)
+    draft.base = DraftValue(yaml=f"debian:{suite or 'bookworm'}", origin=origin)
     for package in _WITH_PACKAGES.get(name, ()):
         draft.packages[package] = origin
     if name in _WITH_PACKAGES:

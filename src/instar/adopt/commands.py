@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from instar.adopt.draft import Draft, Origin, Part, number, scalar
+from instar.adopt.draft import Draft, DraftValue, Origin, number, scalar
 from instar.adopt.instructions import LONGEST_LINE
 from instar.adopt.instructions import words as words_of
 from instar.adopt.npm import carry_npm
@@ -62,7 +62,7 @@ def carry_line(draft: Draft, folder: Path, line: str, workdir: str, origin: Orig
     if kept:
         text = " && ".join(kept)
         draft.run.append(
-            Part(yaml=scalar(f"cd {shlex.quote(workdir)} && {text}" if workdir != "/" else text), origin=origin)
+            DraftValue(yaml=scalar(f"cd {shlex.quote(workdir)} && {text}" if workdir != "/" else text), origin=origin)
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import yaml
 
 from instar.adopt.dockerfile import carry_dockerfile, health, name_user, without_init
-from instar.adopt.draft import Draft, Origin, Part, looks_secret, number, scalar, time
+from instar.adopt.draft import Draft, DraftValue, Origin, looks_secret, number, scalar, time
 from instar.adopt.instructions import words
 from instar.definition import forms
 from instar.definition.author_files import read_author_file
@@ -140,17 +140,17 @@ def _process(draft: Draft, service: Mapping[str, Any], origin: Origin) -> None:
     elif command is not None:
         draft.command = (without_init([*draft.entrypoint, *command]), _at(origin, "command"))
     if isinstance(service.get("working_dir"), str):
-        draft.workdir = Part(yaml=scalar(service["working_dir"]), origin=_at(origin, "working_dir"))
+        draft.workdir = DraftValue(yaml=scalar(service["working_dir"]), origin=_at(origin, "working_dir"))
     if "user" in service:
         name_user(draft, (str(service["user"]), _at(origin, "user")))
     if isinstance(service.get("stop_signal"), str):
-        draft.stop["signal"] = Part(yaml=scalar(service["stop_signal"]), origin=_at(origin, "stop_signal"))
+        draft.stop["signal"] = DraftValue(yaml=scalar(service["stop_signal"]), origin=_at(origin, "stop_signal"))
     if (grace := time(str(service.get("stop_grace_period", "")))) is not None:
-        draft.stop["grace"] = Part(yaml=grace, origin=_at(origin, "stop_grace_period"))
+        draft.stop["grace"] = DraftValue(yaml=grace, origin=_at(origin, "stop_grace_period"))
     check = service.get("healthcheck")
     if isinstance(check, dict) and (asked := _asked(check.get("test"))):
         keys = [f"{key}: {check[key]}" for key in ("interval", "timeout") if time(str(check.get(key, "")))]
-        draft.health = Part(yaml=health(asked, keys), origin=_at(origin, "healthcheck"))
+        draft.health = DraftValue(yaml=health(asked, keys), origin=_at(origin, "healthcheck"))
 
 
 def _asked(test: Any) -> Sequence[str]:
@@ -179,13 +179,13 @@ def _traffic(draft: Draft, service: Mapping[str, Any], origin: Origin) -> None:
             host, _, shown = outside.rpartition(":")
             listen = f"{host or '127.0.0.1'}:{shown or inside}"
             try:
-                draft.listen = Part(yaml=scalar(forms.address(listen)), origin=at)
+                draft.listen = DraftValue(yaml=scalar(forms.address(listen)), origin=at)
             except ValueError:
                 draft.leave(at, f"'{outside}': it is reached at an address of this machine's: environments.ENV.listen")
     deploy = service.get("deploy")
     replicas = deploy.get("replicas") if isinstance(deploy, dict) else None
     if isinstance(replicas, int) and 1 < replicas <= 100:
-        draft.instances = Part(yaml=str(replicas), origin=_at(origin, "deploy.replicas"))
+        draft.instances = DraftValue(yaml=str(replicas), origin=_at(origin, "deploy.replicas"))
 
 
 def _environment(draft: Draft, service: Mapping[str, Any], origin: Origin) -> None:
@@ -208,7 +208,7 @@ def _environment(draft: Draft, service: Mapping[str, Any], origin: Origin) -> No
         else:
             try:
                 text = {True: "true", False: "false"}.get(value, value) if isinstance(value, bool) else value
-                draft.config[forms.variable(name)] = Part(yaml=scalar(str(text)), origin=at)
+                draft.config[forms.variable(name)] = DraftValue(yaml=scalar(str(text)), origin=at)
             except ValueError:
                 draft.leave(at, f"'{name}' is no name of a variable")
 
@@ -243,12 +243,12 @@ def _limits(draft: Draft, service: Mapping[str, Any], origin: Origin) -> None:
     if memory:
         try:
             forms.size(memory)
-            draft.limits["memory"] = Part(yaml=scalar(memory), origin=_at(origin, "memory"))
+            draft.limits["memory"] = DraftValue(yaml=scalar(memory), origin=_at(origin, "memory"))
         except ValueError:
             draft.leave(_at(origin, "memory"), "name it under service.limits, as 256M or 1G")
     cpus = str(limits.get("cpus", service.get("cpus", "")))
     if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,2})?", cpus) and float(cpus) >= 0.01:
-        draft.limits["cpus"] = Part(yaml=cpus, origin=_at(origin, "cpus"))
+        draft.limits["cpus"] = DraftValue(yaml=cpus, origin=_at(origin, "cpus"))
 
 
 def _words(given: Any) -> Sequence[str] | None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from instar.adopt.bases import begin
 from instar.adopt.commands import carry_line
-from instar.adopt.draft import Draft, File, Origin, Part, looks_secret, number, scalar, time
+from instar.adopt.draft import Draft, DraftValue, File, Origin, looks_secret, number, scalar, time
 from instar.adopt.instructions import Instruction, pairs, substituted, words
 from instar.adopt.same_base import leave_packages
 from instar.adopt.stages import (
@@ -36,10 +36,10 @@ _SIGNALS: Final = re.compile(r"SIG[A-Z0-9+]+")
 _ASKS: Final = re.compile(r"\b(curl|wget)\b")
 _ASKED: Final = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::([0-9]{1,5}))?(/[^\s\"'|;&]*)?")
 
-Carry = Callable[["Reading", Instruction, Origin], None]
+Carry = Callable[["StageReading", Instruction, Origin], None]
 
 
-class Reading:
+class StageReading:
     """What is known while the instructions of a stage are read, one after the other."""
 
     def __init__(self, draft: Draft, folder: Path, arguments: Mapping[str, str], others: OtherStages) -> None:
@@ -69,18 +69,18 @@ def carry_dockerfile(text: str, folder: Path, name: str, file: str) -> Draft:
     def make(chain: Sequence[DockerStage], others: OtherStages, name: str) -> Draft:
         stage = _begun(name, chain, file)
         stage.locked = {
-            program: Part(yaml=".", origin=Origin(where=file))
+            program: DraftValue(yaml=".", origin=Origin(where=file))
             for program, file in (("go", "go.sum"), ("cargo", "Cargo.lock"))
             if (folder / file).is_file() and not is_vendored(folder, program)
         }
         vendored = (program for program in ("go", "cargo") if is_vendored(folder, program))
         stage.offline = frozenset((*vendored, *stage.locked))
-        _read(Reading(stage, folder, arguments, others), chain, file, _OF_STAGES)
+        _read(StageReading(stage, folder, arguments, others), chain, file, _OF_STAGES)
         name_requirements(stage, folder)
         return stage
 
     others = OtherStages(stages, draft, make)
-    reading = Reading(draft, folder, arguments, others)
+    reading = StageReading(draft, folder, arguments, others)
     _read(reading, chain, file, _INSTRUCTIONS)
     others.drop_those_of_pip()
     for stage, why in others.left(chain):
@@ -91,17 +91,17 @@ def carry_dockerfile(text: str, folder: Path, name: str, file: str) -> Draft:
 
 def _begun(name: str, chain: Sequence[DockerStage], file: str) -> Draft:
     origin = chain[0].origin(file)
-    draft = Draft(name=name, base=Part(yaml="debian:bookworm", origin=origin))
+    draft = Draft(name=name, base=DraftValue(yaml="debian:bookworm", origin=origin))
     begin(draft, chain[0].begins_with, origin)
     return draft
 
 
-def _read(reading: Reading, chain: Sequence[DockerStage], file: str, carries: Mapping[str, Carry]) -> None:
+def _read(reading: StageReading, chain: Sequence[DockerStage], file: str, carries: Mapping[str, Carry]) -> None:
     for one in (one for stage in chain for one in stage.rest):
         _carry(reading, one, file, carries)
 
 
-def _carry(reading: Reading, one: Instruction, file: str, carries: Mapping[str, Carry]) -> None:
+def _carry(reading: StageReading, one: Instruction, file: str, carries: Mapping[str, Carry]) -> None:
     flags = "".join(f" --{flag}={value}" for flag, value in one.flags.items())
     origin = Origin(where=f"{file}:{one.line}", text=f"{one.name}{flags} {one.text}".strip())
     carry = carries.get(one.name)
@@ -111,7 +111,7 @@ def _carry(reading: Reading, one: Instruction, file: str, carries: Mapping[str, 
         reading.draft.leave(origin, "there is no key for it")
 
 
-def _run(reading: Reading, one: Instruction, origin: Origin) -> None:
+def _run(reading: StageReading, one: Instruction, origin: Origin) -> None:
     words = one.words
     if one.document is not None:
         lines = [line for line in one.document.splitlines() if line.strip() and not line.lstrip().startswith("#")]
@@ -123,7 +123,7 @@ def _run(reading: Reading, one: Instruction, origin: Origin) -> None:
         carry_line(reading.draft, reading.folder, line, reading.workdir, origin)
 
 
-def _copy(reading: Reading, one: Instruction, origin: Origin) -> None:
+def _copy(reading: StageReading, one: Instruction, origin: Origin) -> None:
     draft = reading.draft
     words = [substituted(word, reading.variables) for word in one.words or _split(one.text)]
     if one.document is not None or len(words) < 2:
@@ -140,7 +140,7 @@ def _copy(reading: Reading, one: Instruction, origin: Origin) -> None:
             _copy_one(reading, one, path, reading.path(to), into, origin)
 
 
-def _copy_out(reading: Reading, one: Instruction, source: str, to: str, into: bool, origin: Origin) -> None:
+def _copy_out(reading: StageReading, one: Instruction, source: str, to: str, into: bool, origin: Origin) -> None:
     """Take something out of another stage, where that could be carried over."""
     draft, found = reading.draft, reading.others.find(substituted(one.flags["from"], reading.variables))
     if isinstance(found, str):
@@ -164,7 +164,7 @@ def _file(one: Instruction, source: str, to: str, origin: Origin, **more: Any) -
     return File(source=source, to=to, owner=one.flags.get("chown"), mode=mode, origin=origin, **more)
 
 
-def _copy_one(reading: Reading, one: Instruction, source: str, to: str, into: bool, origin: Origin) -> None:
+def _copy_one(reading: StageReading, one: Instruction, source: str, to: str, into: bool, origin: Origin) -> None:
     draft, folder = reading.draft, reading.folder
     if "://" in source or source.startswith("git@"):
         draft.leave(origin, "name it in image.fetch, with its sha256")
@@ -188,19 +188,19 @@ def _copy_one(reading: Reading, one: Instruction, source: str, to: str, into: bo
     draft.files.append(_file(one, path, target, origin, exclude=_ignored(folder) if path == "." else ()))
 
 
-def _env(reading: Reading, one: Instruction, origin: Origin) -> None:
+def _env(reading: StageReading, one: Instruction, origin: Origin) -> None:
     for name, value in pairs(one.text, reading.variables).items():
         reading.variables[name] = value
         if value and looks_secret(name):
             reading.draft.leave(origin, f"'{name}' looks like a secret, which no image holds: environments.dev.secrets")
             continue
         try:
-            reading.draft.env[forms.variable(name)] = Part(yaml=_text(value), origin=origin)
+            reading.draft.env[forms.variable(name)] = DraftValue(yaml=_text(value), origin=origin)
         except ValueError:
             reading.draft.leave(origin, f"'{name}' is no name of a variable")
 
 
-def _arg(reading: Reading, one: Instruction, origin: Origin) -> None:
+def _arg(reading: StageReading, one: Instruction, origin: Origin) -> None:
     reading.variables.update(_argument(one, reading.variables))
 
 
@@ -216,16 +216,16 @@ def _argument(one: Instruction, variables: Mapping[str, str]) -> Mapping[str, st
     return found
 
 
-def _workdir(reading: Reading, one: Instruction, origin: Origin) -> None:
+def _workdir(reading: StageReading, one: Instruction, origin: Origin) -> None:
     reading.workdir = reading.path(substituted(one.text, reading.variables))
-    reading.draft.workdir = Part(yaml=scalar(reading.workdir), origin=origin) if reading.workdir != "/" else None
+    reading.draft.workdir = DraftValue(yaml=scalar(reading.workdir), origin=origin) if reading.workdir != "/" else None
 
 
-def _as_user(reading: Reading, one: Instruction, origin: Origin) -> None:
+def _as_user(reading: StageReading, one: Instruction, origin: Origin) -> None:
     reading.user = (substituted(one.text, reading.variables).strip(), origin)
 
 
-def _expose(reading: Reading, one: Instruction, origin: Origin) -> None:
+def _expose(reading: StageReading, one: Instruction, origin: Origin) -> None:
     for word in substituted(one.text, reading.variables).split():
         text, _, protocol = word.partition("/")
         port = number(text)
@@ -237,11 +237,11 @@ def _expose(reading: Reading, one: Instruction, origin: Origin) -> None:
             reading.draft.leave(origin, f"'{word}': a service has one port, {reading.draft.port[0]} here")
 
 
-def _cmd(reading: Reading, one: Instruction, origin: Origin) -> None:
+def _cmd(reading: StageReading, one: Instruction, origin: Origin) -> None:
     reading.cmd = (_command(one), origin)
 
 
-def _entrypoint(reading: Reading, one: Instruction, origin: Origin) -> None:
+def _entrypoint(reading: StageReading, one: Instruction, origin: Origin) -> None:
     reading.entrypoint, reading.cmd = (_command(one), origin), None
 
 
@@ -249,26 +249,26 @@ def _command(one: Instruction) -> Sequence[str]:
     return one.words if one.words is not None else ["sh", "-c", one.text]
 
 
-def _volume(reading: Reading, one: Instruction, origin: Origin) -> None:
+def _volume(reading: StageReading, one: Instruction, origin: Origin) -> None:
     for word in one.words or _split(substituted(one.text, reading.variables)):
         reading.draft.volumes.setdefault(reading.path(word), origin)
 
 
-def _stop_signal(reading: Reading, one: Instruction, origin: Origin) -> None:
+def _stop_signal(reading: StageReading, one: Instruction, origin: Origin) -> None:
     if _SIGNALS.fullmatch(one.text):
-        reading.draft.stop["signal"] = Part(yaml=one.text, origin=origin)
+        reading.draft.stop["signal"] = DraftValue(yaml=one.text, origin=origin)
     else:
         reading.draft.leave(origin, "name the signal under service.stop")
 
 
-def _health(reading: Reading, one: Instruction, origin: Origin) -> None:
+def _health(reading: StageReading, one: Instruction, origin: Origin) -> None:
     kind, _, rest = one.text.partition(" ")
     if kind.upper() != "CMD":
         return
     keys = [f"{key}: {one.flags[flag]}" for flag, key in (("interval", "interval"), ("timeout", "timeout"))
             if flag in one.flags and time(one.flags[flag])]  # fmt: skip
     command = Instruction(line=one.line, name="CMD", flags={}, text=rest.strip())
-    reading.draft.health = Part(yaml=health(_command(command), keys), origin=origin)
+    reading.draft.health = DraftValue(yaml=health(_command(command), keys), origin=origin)
 
 
 def health(command: Sequence[str], keys: Sequence[str] = ()) -> str:
@@ -281,7 +281,7 @@ def health(command: Sequence[str], keys: Sequence[str] = ()) -> str:
     return f"{{{', '.join([how, *keys])}}}"
 
 
-def _finish(reading: Reading) -> None:
+def _finish(reading: StageReading) -> None:
     """Write down what is only known at the end: the command, the user, and where pip's requirements come from."""
     draft = reading.draft
     first, last = reading.entrypoint, reading.cmd
@@ -331,7 +331,7 @@ def name_requirements(draft: Draft, folder: Path) -> None:
     for one, origin in named:
         path = next((path for path in _tails(one.removeprefix("-r ")) if (folder / path).is_file()), None)
         if path is not None and draft.python is None:
-            draft.python = Part(yaml=scalar(path), origin=origin)
+            draft.python = DraftValue(yaml=scalar(path), origin=origin)
             draft.packages.setdefault("python3", origin)
         else:
             draft.leave(origin, f"'pip install {one}': one requirements file, beside the definition, is image.python")

@@ -34,7 +34,7 @@ class Origin:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class DraftValue:
     """A value of the definition, as YAML, and where it came from."""
 
     yaml: str
@@ -64,31 +64,31 @@ class Draft:
     """
 
     name: str
-    base: Part
+    base: DraftValue
     packages: dict[str, Origin] = field(default_factory=dict)
     requirements: dict[str, Origin] = field(default_factory=dict)  # named one by one, not in a file
-    python: Part | None = None
-    npm: list[Part] = field(default_factory=list)
+    python: DraftValue | None = None
+    npm: list[DraftValue] = field(default_factory=list)
     files: list[File] = field(default_factory=list)
-    run: list[Part] = field(default_factory=list)
-    env: dict[str, Part] = field(default_factory=dict)
+    run: list[DraftValue] = field(default_factory=list)
+    env: dict[str, DraftValue] = field(default_factory=dict)
     users: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)  # that are made: uid, gid
     user: tuple[str, int | None, int | None, Origin] | None = None
     entrypoint: Sequence[str] = ()  # of the image: what a command that is said elsewhere comes after
     command: tuple[Sequence[str], Origin] | None = None
-    workdir: Part | None = None
+    workdir: DraftValue | None = None
     port: tuple[int, Origin] | None = None
-    health: Part | None = None
-    stop: dict[str, Part] = field(default_factory=dict)
-    limits: dict[str, Part] = field(default_factory=dict)
+    health: DraftValue | None = None
+    stop: dict[str, DraftValue] = field(default_factory=dict)
+    limits: dict[str, DraftValue] = field(default_factory=dict)
     volumes: dict[str, Origin] = field(default_factory=dict)  # by path
-    listen: Part | None = None
-    instances: Part | None = None
-    config: dict[str, Part] = field(default_factory=dict)
+    listen: DraftValue | None = None
+    instances: DraftValue | None = None
+    config: dict[str, DraftValue] = field(default_factory=dict)
     left: list[tuple[Origin, str]] = field(default_factory=list)
     stages: dict[str, Draft] = field(default_factory=dict)
     offline: frozenset[str] = frozenset()
-    locked: dict[str, Part] = field(default_factory=dict)
+    locked: dict[str, DraftValue] = field(default_factory=dict)
     unmade: list[str] = field(default_factory=list)
 
     def leave(self, origin: Origin, why: str) -> None:
@@ -173,7 +173,9 @@ class Draft:
     def _environment(self) -> Iterator[str]:
         if self.port is not None:
             host_port = self.port[0] if self.port[0] >= 1024 else 8080
-            yield _line(4, "listen", self.listen or Part(yaml=f'"127.0.0.1:{host_port}"', origin=Origin(where="")))
+            yield _line(
+                4, "listen", self.listen or DraftValue(yaml=f'"127.0.0.1:{host_port}"', origin=Origin(where=""))
+            )
         if self.instances is not None:
             yield _line(4, "instances", self.instances)
         yield from _section(4, "config", self.config)
@@ -229,11 +231,11 @@ def _escaped(letter: str) -> str:
     return letter if letter.isprintable() else f"\\U{ord(letter):08x}"
 
 
-def _line(indent: int, key: str, part: Part) -> str:
+def _line(indent: int, key: str, part: DraftValue) -> str:
     return f"{' ' * indent}{key}: {part.yaml}{_remark(part.origin)}"
 
 
-def _section(indent: int, key: str, parts: dict[str, Part]) -> Iterator[str]:
+def _section(indent: int, key: str, parts: dict[str, DraftValue]) -> Iterator[str]:
     if parts:
         yield f"{' ' * indent}{key}:"
         yield from (_line(indent + 2, scalar(name), part) for name, part in parts.items())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from instar.adopt.draft import Draft, Origin, Part, scalar
+from instar.adopt.draft import Draft, DraftValue, Origin, scalar
 
 _VERBS: Final = frozenset({"ci", "install", "i", "clean-install"})
 _FILES: Final = ("package.json", "package-lock.json")
@@ -32,7 +32,7 @@ def carry_npm(draft: Draft, folder: Path, words: Sequence[str], workdir: str, or
 def name_npm(draft: Draft, source: str, to: str, origin: Origin, *, dev: bool) -> None:
     """Have an image or a stage install what is in a folder of the author's; npm finds the rest there then."""
     more = ", dev: true" if dev else ""
-    draft.npm.append(Part(yaml=f"{{from: {scalar(source)}, to: {scalar(to)}{more}}}", origin=origin))
+    draft.npm.append(DraftValue(yaml=f"{{from: {scalar(source)}, to: {scalar(to)}{more}}}", origin=origin))
     for package in ("nodejs", "npm"):
         draft.packages.setdefault(package, origin)
     draft.offline |= {"npm"}

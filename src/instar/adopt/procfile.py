@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from instar.adopt.dockerfile import name_requirements
-from instar.adopt.draft import Draft, File, Origin, Part
+from instar.adopt.draft import Draft, DraftValue, File, Origin
 from instar.adopt.npm import name_npm
 
 _LINE: Final = re.compile(r"\s*([A-Za-z0-9_-]+)\s*:\s*(.+?)\s*\Z")
@@ -32,13 +32,13 @@ def carry_procfile(text: str, folder: Path, name: str, file: str) -> Draft:
         raise ValueError("there is no process in it")
     chosen = "web" if "web" in found else next(iter(found))
     command, origin = found.pop(chosen)
-    draft = Draft(name=name, base=Part(yaml="debian:bookworm", origin=Origin(where="")))
+    draft = Draft(name=name, base=DraftValue(yaml="debian:bookworm", origin=Origin(where="")))
     draft.command = (["sh", "-c", _line(command)], origin)
-    draft.workdir = Part(yaml=_HOME, origin=origin)
+    draft.workdir = DraftValue(yaml=_HOME, origin=origin)
     draft.files.append(File(source=".", to=_HOME, exclude=(file, "instar.*"), origin=Origin(where="")))
     if chosen == "web":
         draft.port = (_PORT, origin)
-        draft.env["PORT"] = Part(yaml=f'"{_PORT}"', origin=Origin(where=f"{file} has $PORT"))
+        draft.env["PORT"] = DraftValue(yaml=f'"{_PORT}"', origin=Origin(where=f"{file} has $PORT"))
     if (folder / "requirements.txt").is_file():
         draft.requirements["-r requirements.txt"] = Origin(where="requirements.txt")
         name_requirements(draft, folder)

@@ -14,7 +14,7 @@ from instar.model.digest import Digest
 
 if TYPE_CHECKING:
     from instar.bake.scratch import Room
-    from instar.ecosystems.found import Found
+    from instar.ecosystems.found import EcosystemUse
     from instar.ecosystems.protocol import Installing, Offering
     from instar.fetch.cache import Cache
     from instar.model.lock import Artifact
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FILE = 0o644
 
 
-def given(found: Found[Installing], artifacts: Sequence[Artifact], path: str) -> dict[str, Any]:
+def given(found: EcosystemUse[Installing], artifacts: Sequence[Artifact], path: str) -> dict[str, Any]:
     """Return the input of a step that installs ``artifacts``."""
     return {
         "use": found.ecosystem.given(found.use),
@@ -32,7 +32,7 @@ def given(found: Found[Installing], artifacts: Sequence[Artifact], path: str) ->
     }
 
 
-def bake_install(found: Found[Installing], artifacts: Sequence[Artifact], path: str, room: Room) -> None:
+def bake_install(found: EcosystemUse[Installing], artifacts: Sequence[Artifact], path: str, room: Room) -> None:
     """Install them. Raises StepFailed, FetchError, OSError."""
     with Root(room.root(), epoch=room.epoch) as root:
         found.ecosystem.install(found.use, found.manifest, artifacts, room.cache, path, _Inside(room, root))

@@ -16,7 +16,7 @@ from instar.bake.foreign import warn_of_foreign
 from instar.bake.kept import put_kept
 from instar.bake.root import Root, open_without_links
 from instar.bake.scratch import Room
-from instar.bake.sources import Copy, Source
+from instar.bake.sources import Copy, FoundFile
 from instar.bake.taken import take_into
 from instar.bake.takes import Take
 
@@ -79,7 +79,7 @@ def copy_into(root: Root, copy: Copy) -> None:
             _put(copy, source, copy.origin / source.path, path, root)
 
 
-def _put(copy: Copy, source: Source, origin: Path, path: str, root: Root) -> None:
+def _put(copy: Copy, source: FoundFile, origin: Path, path: str, root: Root) -> None:
     mode = copy.mode if copy.mode is not None else _PROGRAM if source.executable else _FILE
     assert copy.owner is not None
     written = root.put(path, _chunks(origin, source.size_bytes), owner=copy.owner, mode=mode)

@@ -14,7 +14,7 @@ from instar.store.overlay import is_carried
 
 if TYPE_CHECKING:
     from instar.bake.root import Root
-    from instar.bake.sources import Source
+    from instar.bake.sources import FoundFile
 
 _CAPABILITY = "security.capability"
 _CAPABILITY_BYTES, _REVISION = 20, 2  # of a machine's own root. Source: capabilities(7), "File capability versioning"
@@ -27,7 +27,7 @@ class Unkeepable(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Kept:
+class KeptFile:
     """``file`` tells which file it is here, where that has several names; ``same_as`` is the path of the first of them,
     for the others."""
 
@@ -37,10 +37,10 @@ class Kept:
     same_as: str = ""
 
 
-NOTHING_KEPT = Kept()
+NOTHING_KEPT = KeptFile()
 
 
-def kept_of(folder: int, name: str, keep: Sequence[str]) -> Kept:
+def kept_of(folder: int, name: str, keep: Sequence[str]) -> KeptFile:
     """Return what is to be kept of the folder ``name`` in ``folder``. Raises OSError, Unkeepable."""
     if not keep:
         return NOTHING_KEPT
@@ -51,13 +51,13 @@ def kept_of(folder: int, name: str, keep: Sequence[str]) -> Kept:
         os.close(descriptor)
 
 
-def kept_of_open(descriptor: int, keep: Sequence[str]) -> Kept:
+def kept_of_open(descriptor: int, keep: Sequence[str]) -> KeptFile:
     """Return what is to be kept of what is open. Raises OSError, Unkeepable."""
     status = os.fstat(descriptor)
     several = "hardlinks" in keep and stat.S_ISREG(status.st_mode) and status.st_nlink > 1
     names = sorted(os.listxattr(descriptor)) if {"attributes", "capabilities"}.intersection(keep) else ()
     wanted = [name for name in names if _is_asked(name, keep)]
-    return Kept(
+    return KeptFile(
         bits=status.st_mode & _BITS if "setuid" in keep else 0,
         attributes=tuple((name, _value(descriptor, name)) for name in wanted),
         file=(status.st_dev, status.st_ino) if several else None,
@@ -79,7 +79,7 @@ def _value(descriptor: int, name: str) -> bytes:
     return value
 
 
-def same_files(found: Iterable[Source]) -> tuple[Source, ...]:
+def same_files(found: Iterable[FoundFile]) -> tuple[FoundFile, ...]:
     """Return what was found, of several names of one file all but the first as names of that."""
     import dataclasses
 
@@ -93,7 +93,7 @@ def same_files(found: Iterable[Source]) -> tuple[Source, ...]:
     return tuple(told)
 
 
-def identity_of_kept(found: Iterable[Source]) -> list[Any]:
+def identity_of_kept(found: Iterable[FoundFile]) -> list[Any]:
     """Return what is kept, for a step's key: only of what has something to keep."""
     return [
         [
@@ -107,11 +107,11 @@ def identity_of_kept(found: Iterable[Source]) -> list[Any]:
     ]
 
 
-def _hexadecimal(kept: Kept) -> list[tuple[str, str]]:
+def _hexadecimal(kept: KeptFile) -> list[tuple[str, str]]:
     return [(os.fsencode(name).hex(), value.hex()) for name, value in kept.attributes]
 
 
-def put_kept(root: Root, path: str, kept: Kept) -> None:
+def put_kept(root: Root, path: str, kept: KeptFile) -> None:
     """Give what was just made at ``path`` what is kept. Its owner is its own already. Raises OSError."""
     if kept.bits or kept.attributes:
         root.add_to(path, bits=kept.bits, attributes=dict(kept.attributes))

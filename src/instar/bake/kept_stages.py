@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from instar import durable
-from instar.bake.takes import Content
+from instar.bake.takes import TakenContent
 from instar.frozen import dataclass
 from instar.model.codec import canonical, from_json, parse
 from instar.model.digest import Digest
@@ -22,7 +22,7 @@ from instar.model.digest import Digest
 class KeptStages:
     """``contents`` are by the keys of ``takes.Contents``; ``layers`` the blobs of all stages."""
 
-    contents: Mapping[str, Content]
+    contents: Mapping[str, TakenContent]
     layers: tuple[Digest, ...]
 
 
@@ -36,7 +36,7 @@ def read(folder: Path, service: str) -> KeptStages:
     return _NONE
 
 
-def write(folder: Path, service: str, contents: Mapping[str, Content], layers: Iterable[Digest]) -> None:
+def write(folder: Path, service: str, contents: Mapping[str, TakenContent], layers: Iterable[Digest]) -> None:
     """Remember it, whole or not at all; nothing of a service without stages."""
     now = KeptStages(contents=contents, layers=tuple(sorted(set(layers))))
     if now == read(folder, service):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from instar.bake import scratch, taken
 from instar.bake.sources import UnusableFile
-from instar.bake.takes import Content, Take
+from instar.bake.takes import Take, TakenContent
 from instar.errors import StepFailed
 from instar.model.image import Layer
 from instar.store.mountable import MountableLayers
@@ -15,7 +15,7 @@ from instar.store.mountable import MountableLayers
 
 def look_into(
     takes: Sequence[tuple[str, Take]], stage: Sequence[Layer], layers: MountableLayers, folder: Path, mark: str
-) -> Iterator[tuple[Take, Content]]:
+) -> Iterator[tuple[Take, TakenContent]]:
     """Yield what a stage of these layers, the lowest first, has for each, which come with the names of their steps.
 
     ``folder`` is where bakes work.

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from instar.bake.excluded import Excluded
-from instar.bake.kept import NOTHING_KEPT, Kept, Unkeepable, kept_of, kept_of_open, same_files
+from instar.bake.kept import NOTHING_KEPT, KeptFile, Unkeepable, kept_of, kept_of_open, same_files
 from instar.frozen import dataclass
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -39,7 +39,7 @@ class UnusableFile(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class FoundFile:
     """One thing to copy. ``path`` is below ``to``, empty for a file that is itself put there.
 
     ``content`` is a file's SHA-256 in hex, a link's target, and empty for a directory.
@@ -50,7 +50,7 @@ class Source:
     content: str = ""
     executable: bool = False
     size_bytes: int = 0
-    kept: Kept = NOTHING_KEPT
+    kept: KeptFile = NOTHING_KEPT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,14 +64,14 @@ class Copy:
     to: str
     owner: tuple[int, int] | None
     mode: int | None
-    found: tuple[Source, ...]
+    found: tuple[FoundFile, ...]
     place: str
     keep: tuple[str, ...] = ()
 
 
 def find(
     folder: Path, source: str, *, exclude: Excluded | None, never: frozenset[Path], keep: Sequence[str] = ()
-) -> tuple[Path, tuple[Source, ...]]:
+) -> tuple[Path, tuple[FoundFile, ...]]:
     """Return where ``source`` below ``folder`` really is and what it holds, each directory before what is in it.
 
     ``never`` are files, resolved, that no image gets. Raises UnusableFile.
@@ -90,7 +90,7 @@ def find(
         return real, (_file(parent, real.name, source, "", keep),)
 
 
-def identity(found: Sequence[Source]) -> str:
+def identity(found: Sequence[FoundFile]) -> str:
     """Return a digest of what was found that differs wherever a copy of it would. Names need not be UTF-8."""
     fields = [
         os.fsencode(field)
@@ -124,7 +124,7 @@ class _Out:
         return self._exclude is not None and self._exclude.may_bring_back(path)
 
 
-def _walk(top: Path, shown: str, out: _Out, keep: Sequence[str]) -> Iterator[Source]:
+def _walk(top: Path, shown: str, out: _Out, keep: Sequence[str]) -> Iterator[FoundFile]:
     room = LARGEST_BYTES
     with _readable(shown), _entered(None, str(top)) as opened:
         waiting = [""]
@@ -141,7 +141,7 @@ def _walk(top: Path, shown: str, out: _Out, keep: Sequence[str]) -> Iterator[Sou
                             waiting.append(path)
                     elif is_folder:
                         waiting.append(path)
-                        yield Source(path=path, kind="directory", kept=kept_of(folder, entry.name, keep))
+                        yield FoundFile(path=path, kind="directory", kept=kept_of(folder, entry.name, keep))
                     elif entry.is_symlink():
                         yield _link(folder, f"{shown}/{path}", path, keep)
                     else:
@@ -150,7 +150,7 @@ def _walk(top: Path, shown: str, out: _Out, keep: Sequence[str]) -> Iterator[Sou
                         yield file
 
 
-def _with_folders(found: Iterable[Source]) -> Iterator[Source]:
+def _with_folders(found: Iterable[FoundFile]) -> Iterator[FoundFile]:
     """Yield what was found, and the folders above it that were left out themselves."""
     every, folders = list(found), set[str]()
     there = {one.path for one in every if one.kind == "directory"}
@@ -160,7 +160,7 @@ def _with_folders(found: Iterable[Source]) -> Iterator[Source]:
             folders.add(above)
             above = above.rpartition("/")[0]
     yield from every
-    yield from (Source(path=path, kind="directory") for path in folders)
+    yield from (FoundFile(path=path, kind="directory") for path in folders)
 
 
 @contextlib.contextmanager
@@ -181,7 +181,7 @@ def _entered(start: int | None, path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _order(source: Source) -> bytes:
+def _order(source: FoundFile) -> bytes:
     return os.fsencode(source.path)
 
 
@@ -200,12 +200,12 @@ def _readable(shown: str) -> Iterator[None]:
         raise UnusableFile(f"'{shown}' cannot be copied as it is: {error}") from error
 
 
-def _link(folder: int, shown: str, path: str, keep: Sequence[str]) -> Source:
+def _link(folder: int, shown: str, path: str, keep: Sequence[str]) -> FoundFile:
     target = os.readlink(path.rpartition("/")[2], dir_fd=folder)
     if "links" not in keep and leads_out(path, target):
         hint = "'keep: [links]' copies it as it is"
         raise UnusableFile(f"'{shown}' is a link that leads out of what is copied, to '{target}'; {hint}")
-    return Source(path=path, kind="link", content=target)
+    return FoundFile(path=path, kind="link", content=target)
 
 
 def leads_out(path: str, target: str) -> bool:
@@ -214,7 +214,7 @@ def leads_out(path: str, target: str) -> bool:
     return os.path.isabs(target) or not f"{landed}/".startswith("/top/")  # noqa: PTH117
 
 
-def _file(folder: int, name: str, shown: str, path: str, keep: Sequence[str], room: int = LARGEST_BYTES) -> Source:
+def _file(folder: int, name: str, shown: str, path: str, keep: Sequence[str], room: int = LARGEST_BYTES) -> FoundFile:
     """Read a file, if there is ``room`` for it. It may grow meanwhile: no more is read than it had."""
     status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if not stat.S_ISREG(status.st_mode):
@@ -230,7 +230,9 @@ def _file(folder: int, name: str, shown: str, path: str, keep: Sequence[str], ro
         finally:
             os.close(descriptor)
     executable = bool(status.st_mode & stat.S_IXUSR)
-    return Source(path=path, kind="file", content=digest, executable=executable, size_bytes=status.st_size, kept=kept)
+    return FoundFile(
+        path=path, kind="file", content=digest, executable=executable, size_bytes=status.st_size, kept=kept
+    )
 
 
 def sha256_of(descriptor: int, size: int) -> str:

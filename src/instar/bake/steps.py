@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from instar.bake.ecosystems import Offered
     from instar.bake.scratch import Room
     from instar.definition.parts import ImagePart
-    from instar.ecosystems.found import Found
+    from instar.ecosystems.found import EcosystemUse
     from instar.ecosystems.protocol import Installing
 
 _KINDS = ("base", "layer", "packages", "python", "fetch", "npm", "user", "files", "run", "slim")
@@ -272,7 +272,7 @@ def _installed(part: ImagePart, lock: Lock) -> Iterator[Step]:
         yield _install(one, lock, path, f" {number}" if len(found) > 1 else "")
 
 
-def _install(found: Found[Installing], lock: Lock, path: str, number: str) -> Step:
+def _install(found: EcosystemUse[Installing], lock: Lock, path: str, number: str) -> Step:
     from instar.bake.ecosystems import given
     from instar.ecosystems.found import artifacts_of
 

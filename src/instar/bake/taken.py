@@ -19,10 +19,10 @@ from typing import Literal
 
 from instar.bake import sources
 from instar.bake.excluded import Excluded, excluded
-from instar.bake.kept import NOTHING_KEPT, Kept, Unkeepable, kept_of_open, put_kept
+from instar.bake.kept import NOTHING_KEPT, KeptFile, Unkeepable, kept_of_open, put_kept
 from instar.bake.root import Owner, Root
 from instar.bake.sources import UnusableFile
-from instar.bake.takes import Content, Take
+from instar.bake.takes import Take, TakenContent
 from instar.frozen import dataclass
 
 _VERSION = b"taken 1"  # of what is copied of what is found
@@ -45,14 +45,14 @@ class Taken:
     content: str = ""
     mode: int = 0
     size_bytes: int = 0
-    kept: Kept = NOTHING_KEPT
+    kept: KeptFile = NOTHING_KEPT
 
 
-def content_of(root: Path, take: Take) -> Content:
+def content_of(root: Path, take: Take) -> TakenContent:
     """Return what a stage, whose files are at ``root``, has for ``take``. Raises UnusableFile, OSError."""
     with _found(root, take) as (top, found):
         read = [_read(top, one) for one in found]
-    return Content(digest=_digest(read), size_bytes=sum(sources.in_memory_bytes(one.size_bytes) for one in read))
+    return TakenContent(digest=_digest(read), size_bytes=sum(sources.in_memory_bytes(one.size_bytes) for one in read))
 
 
 def take_into(root: Root, take: Take, stage: Path, owner: Owner) -> None:
@@ -160,7 +160,7 @@ def _folder(path: str, inside: str, status: os.stat_result, take: Take) -> Taken
     return Taken(path=inside, kind="directory", mode=status.st_mode & _FOLDER_BITS, kept=_kept(path, take))
 
 
-def _kept(path: str, take: Take) -> Kept:
+def _kept(path: str, take: Take) -> KeptFile:
     keep = [one for one in take.keep if one != "hardlinks"]  # they are kept anyhow
     if not keep:
         return NOTHING_KEPT
@@ -193,7 +193,7 @@ def _digest(found: Iterable[Taken]) -> str:
     return hashlib.sha256(b"\0".join((_VERSION, *fields))).hexdigest()
 
 
-def _fields(kept: Kept) -> Iterator[str]:
+def _fields(kept: KeptFile) -> Iterator[str]:
     if kept.bits:
         yield format(kept.bits, "o")
     for name, value in kept.attributes:

@@ -15,7 +15,7 @@ from instar.model.codec import canonical
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Content:
+class TakenContent:
     """What was found for a :class:`Take`: its digest (hex), and what it takes of memory."""
 
     digest: str
@@ -37,13 +37,13 @@ class Take:
     mode: int | None
     place: str
     keep: tuple[str, ...] = ()
-    content: Content | None = None
+    content: TakenContent | None = None
 
 
 class Contents:
     """What is known of what stages have, in one bake. ``before``: what earlier ones found, by :func:`_key`."""
 
-    def __init__(self, before: Mapping[str, Content]) -> None:
+    def __init__(self, before: Mapping[str, TakenContent]) -> None:
         self._known = dict(before)
         self._ends: dict[str, str] = {}
         self._asked: set[str] = set()
@@ -52,14 +52,14 @@ class Contents:
         """Say the key of a stage's last step; "" where that is not known."""
         self._ends[stage] = key
 
-    def find(self, take: Take) -> Content | None:
+    def find(self, take: Take) -> TakenContent | None:
         """Return what the stage has for ``take``; None where that is not known."""
         return self._known.get(self._key(take)) if self._ends[take.stage] else None
 
-    def add(self, take: Take, content: Content) -> None:
+    def add(self, take: Take, content: TakenContent) -> None:
         self._known[self._key(take)] = content
 
-    def asked(self) -> Mapping[str, Content]:
+    def asked(self) -> Mapping[str, TakenContent]:
         """Return what was asked for, and is known."""
         return {key: self._known[key] for key in self._asked if key in self._known}
 

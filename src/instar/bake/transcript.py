@@ -52,14 +52,14 @@ _PROGRAMS: dict[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Kept:
+class KeptOutput:
     """``lines`` are those of what was printed that say why, at most ``_SHOWN``; ``path`` is where all of it is."""
 
     path: Path
     lines: tuple[str, ...]
 
 
-def keep(transcript: Path, folder: Path, step: str) -> Kept:
+def keep(transcript: Path, folder: Path, step: str) -> KeptOutput:
     """Keep a transcript in ``folder`` and return what matters of it. The oldest there go. Raises OSError."""
     folder.mkdir(mode=0o700, exist_ok=True)
     stamp = time.strftime("%Y-%m-%dT%H-%M-%S", time.gmtime())
@@ -70,7 +70,7 @@ def keep(transcript: Path, folder: Path, step: str) -> Kept:
             old.unlink()
     path.chmod(0o600)
     with path.open(encoding="utf-8", errors="replace") as file:
-        return Kept(path=path, lines=matter(line.rstrip("\n") for line in _bounded(file)))
+        return KeptOutput(path=path, lines=matter(line.rstrip("\n") for line in _bounded(file)))
 
 
 def missing_package(lines: Iterable[str]) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from instar.ecosystems import author
 from instar.ecosystems.author import AuthorText
-from instar.ecosystems.protocol import Manifest, Source, Wanted
+from instar.ecosystems.protocol import FileSource, Manifest, WantedFile
 from instar.fetch.cache import Cache
 from instar.model.lock import Artifact
 
@@ -44,7 +44,7 @@ class Cargo:
         _require_fit(manifest, packages)
         return Manifest(wanted=tuple(_wanted(lock, packages)), files={})
 
-    def source(self) -> Source:
+    def source(self) -> FileSource:
         from instar.ecosystems.cargo_registry import Crates
 
         return Crates.of_this_machine()
@@ -108,7 +108,7 @@ def _dependencies(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from named.items() if isinstance(named, dict) else ()
 
 
-def _wanted(lock: AuthorText, packages: Sequence[Mapping[str, Any]]) -> Iterator[Wanted]:
+def _wanted(lock: AuthorText, packages: Sequence[Mapping[str, Any]]) -> Iterator[WantedFile]:
     """Yield the crates that are from the registry: what has no source is the author's own, and comes by ``files``."""
     first: Any = None
     for package in packages:
@@ -129,7 +129,7 @@ def _wanted(lock: AuthorText, packages: Sequence[Mapping[str, Any]]) -> Iterator
         checksum = package.get("checksum")
         if not isinstance(checksum, str) or not _CHECKSUM.match(checksum):
             lock.refuse(f"'{name}' {version} has no checksum", at, hint=_ANEW)
-        yield Wanted(
+        yield WantedFile(
             ecosystem="cargo",
             name=name,
             version=version,

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from instar import process
 from instar.ecosystems.download import Downloads
-from instar.ecosystems.protocol import Wanted
+from instar.ecosystems.protocol import WantedFile
 from instar.errors import CommandFailed, ComponentMissing, FetchError, SourceUnreachable
 from instar.fetch.cache import Cache
 from instar.fetch.network import network_environment
@@ -59,12 +59,12 @@ class Crates:
             page = _settings_by_cargo(home, environ)
         return cls(_template(page), downloads)
 
-    def bring(self, one: Wanted, cache: Cache, expected: Digest | None) -> Digest:
+    def bring(self, one: WantedFile, cache: Cache, expected: Digest | None) -> Digest:
         what = f"'{one.name}' {one.version}"
         checksum = one.known_sha256
         return self._downloads.keep(self._address(one), what, cache, expected or checksum, lambda path: None)
 
-    def _address(self, one: Wanted) -> str:
+    def _address(self, one: WantedFile) -> str:
         if not any(marker in self._template for marker in _MARKERS):
             return f"{self._template.rstrip('/')}/{one.name}/{one.version}/download"
         from instar.ecosystems.cargo_index import index_path

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from instar.ecosystems.known import INSTALLING, OFFERING, known_ecosystem
-from instar.ecosystems.protocol import Source, Wanted
+from instar.ecosystems.protocol import FileSource, WantedFile
 from instar.errors import FetchError
 from instar.fetch.cache import Cache
 from instar.fetch.fetch import Batch
@@ -29,7 +29,7 @@ def batches(missing: Sequence[Artifact], cache: Cache) -> Iterator[Batch]:
         yield Batch(tuple(one.sha256 for one in batch), partial(_fetch, batch, sources, cache))
 
 
-def bring_all(wanted: Sequence[Wanted], cache: Cache, report: Report) -> Mapping[tuple[str, ...], Digest]:
+def bring_all(wanted: Sequence[WantedFile], cache: Cache, report: Report) -> Mapping[tuple[str, ...], Digest]:
     """Fetch what was never fetched, and return the SHA-256 of each by its key. After the first failure none is begun.
 
     Raises SourceUnreachable, FetchError, HashMismatch, ComponentMissing.
@@ -37,7 +37,7 @@ def bring_all(wanted: Sequence[Wanted], cache: Cache, report: Report) -> Mapping
     sources = _sources({one.ecosystem for one in wanted})
     failed, count, guard = threading.Event(), 0, threading.Lock()
 
-    def bring(one: Wanted) -> Digest | None:
+    def bring(one: WantedFile) -> Digest | None:
         nonlocal count
         if failed.is_set():
             return None
@@ -56,15 +56,15 @@ def bring_all(wanted: Sequence[Wanted], cache: Cache, report: Report) -> Mapping
     return {one.key: digest for one, digest in zip(wanted, found, strict=True) if digest is not None}
 
 
-def _fetch(batch: Sequence[Artifact], sources: Mapping[str, Source], cache: Cache) -> None:
+def _fetch(batch: Sequence[Artifact], sources: Mapping[str, FileSource], cache: Cache) -> None:
     for one in batch:
-        wanted = Wanted(
+        wanted = WantedFile(
             ecosystem=one.ecosystem, name=one.name, version=one.version, hash=one.hash, kind=one.kind, place="the lock"
         )
         sources[one.ecosystem].bring(wanted, cache, one.sha256)
 
 
-def _sources(names: set[str]) -> Mapping[str, Source]:
+def _sources(names: set[str]) -> Mapping[str, FileSource]:
     unknown = sorted(names - {*INSTALLING, *OFFERING})
     if unknown:
         raise FetchError(f"cannot fetch what the lock has of '{unknown[0]}': this Instar does not know it")

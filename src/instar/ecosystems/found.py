@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from instar.definition.parts import ImagePart
 from instar.ecosystems.known import INSTALLING, OFFERING, installing, known_ecosystem, offering
-from instar.ecosystems.protocol import Ecosystem, Installing, Manifest, Offering, Wanted
+from instar.ecosystems.protocol import Ecosystem, Installing, Manifest, Offering, WantedFile
 from instar.errors import BakeError
 from instar.frozen import dataclass
 from instar.model.lock import Artifact, Lock
@@ -16,7 +16,7 @@ E_co = TypeVar("E_co", bound=Ecosystem, covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found(Generic[E_co]):
+class EcosystemUse(Generic[E_co]):
     """One use of an ecosystem; ``place`` is where the definition asks for it."""
 
     ecosystem: E_co
@@ -25,37 +25,37 @@ class Found(Generic[E_co]):
     manifest: Manifest
 
 
-def find_installing(part: ImagePart, architecture: str) -> Iterator[Found[Installing]]:
+def find_installing(part: ImagePart, architecture: str) -> Iterator[EcosystemUse[Installing]]:
     """Yield what the part has installed in steps of their own. Raises DefinitionError."""
     yield from _find(INSTALLING, installing, part, architecture)
 
 
-def find_offering(part: ImagePart, architecture: str) -> Iterator[Found[Offering]]:
+def find_offering(part: ImagePart, architecture: str) -> Iterator[EcosystemUse[Offering]]:
     """Yield what the lines of the part's ``run`` are offered. Raises DefinitionError."""
     yield from _find(OFFERING, offering, part, architecture)
 
 
-def find_all(part: ImagePart, architecture: str) -> Iterator[Found[Ecosystem]]:
+def find_all(part: ImagePart, architecture: str) -> Iterator[EcosystemUse[Ecosystem]]:
     """Yield all that the part uses. Raises DefinitionError."""
     yield from _find((*INSTALLING, *OFFERING), known_ecosystem, part, architecture)
 
 
 def _find(
     names: Sequence[str], load: Callable[[str], E_co], part: ImagePart, architecture: str
-) -> Iterator[Found[E_co]]:
+) -> Iterator[EcosystemUse[E_co]]:
     for name in names:
         for number, use in enumerate(getattr(part.made, name)):
             ecosystem = load(name)
             manifest = ecosystem.read(part.loaded.folder, use, architecture)
-            yield Found(ecosystem=ecosystem, use=use, place=part.place(name, number), manifest=manifest)
+            yield EcosystemUse(ecosystem=ecosystem, use=use, place=part.place(name, number), manifest=manifest)
 
 
-def wanted_by(found: Sequence[Found[Ecosystem]]) -> Mapping[tuple[str, ...], Wanted]:
+def wanted_by(found: Sequence[EcosystemUse[Ecosystem]]) -> Mapping[tuple[str, ...], WantedFile]:
     """Return every file that is wanted, once, by its key."""
     return {one.key: one for each in found for one in each.manifest.wanted}
 
 
-def artifacts_of(found: Found[Ecosystem], lock: Lock) -> tuple[Artifact, ...]:
+def artifacts_of(found: EcosystemUse[Ecosystem], lock: Lock) -> tuple[Artifact, ...]:
     """Return what the lock has of one use, in a fixed order. Raises BakeError for what it lacks."""
     known = {one.order: one for one in lock.artifacts}
     missing = next((one for one in found.manifest.wanted if one.key not in known), None)

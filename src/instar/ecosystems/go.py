@@ -14,7 +14,7 @@ from typing import Final
 from instar.ecosystems import author
 from instar.ecosystems.author import AuthorText
 from instar.ecosystems.go_hashes import is_hash
-from instar.ecosystems.protocol import Manifest, Source, Wanted
+from instar.ecosystems.protocol import FileSource, Manifest, WantedFile
 from instar.fetch.cache import Cache
 from instar.model.lock import Artifact
 
@@ -41,7 +41,7 @@ class Go:
                 manifest.refuse(f"'{path} {version}' is required here, and has no hash in go.sum", path, hint=_TIDY)
         return Manifest(wanted=tuple(wanted.values()), files={})
 
-    def source(self) -> Source:
+    def source(self) -> FileSource:
         from instar.ecosystems.go_proxy import Proxies
 
         return Proxies.of_this_machine()
@@ -77,7 +77,7 @@ def escaped(name: str) -> str:
     return re.sub("[A-Z]", lambda found: f"!{found[0].lower()}", name)
 
 
-def _wanted(sums: AuthorText) -> Iterator[Wanted]:
+def _wanted(sums: AuthorText) -> Iterator[WantedFile]:
     """Yield the files that go.sum names. Raises DefinitionError."""
     for number, line in enumerate(sums.text.splitlines(), 1):
         if not line.strip():
@@ -92,7 +92,9 @@ def _wanted(sums: AuthorText) -> Iterator[Wanted]:
             sums.refuse("this has not the form of a module's path and version", line, hint=_TIDY)
         if not is_hash(known):
             sums.refuse(f"'{path} {version}' has no hash that is known here ('h1:…')", line, hint=_TIDY)
-        yield Wanted(ecosystem="go", name=path, version=version, hash=known, kind=kind, place=f"{sums.name}:{number}")
+        yield WantedFile(
+            ecosystem="go", name=path, version=version, hash=known, kind=kind, place=f"{sums.name}:{number}"
+        )
 
 
 def _required(manifest: AuthorText) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,7 @@ from instar import process
 from instar.ecosystems.download import Downloads, Missing
 from instar.ecosystems.go import escaped
 from instar.ecosystems.go_hashes import hash_of
-from instar.ecosystems.protocol import Wanted
+from instar.ecosystems.protocol import WantedFile
 from instar.errors import CommandFailed, ComponentMissing, FetchError, HashMismatch
 from instar.fetch.cache import Cache
 from instar.fetch.network import network_environment
@@ -57,7 +57,7 @@ class Proxies:
         settings = read_settings(os.environ)
         return cls(settings if settings.get("GOPROXY") else {**settings, "GOPROXY": _proxy_of_go()})
 
-    def bring(self, one: Wanted, cache: Cache, expected: Digest | None) -> Digest:
+    def bring(self, one: WantedFile, cache: Cache, expected: Digest | None) -> Digest:
         what = f"'{one.name}' {one.version}"
         if any(_covers(pattern, one.name) for pattern in self._private):
             raise FetchError(
@@ -90,7 +90,7 @@ def read_settings(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in found.items() if name in _NAMES}
 
 
-def _check(one: Wanted, path: Path) -> None:
+def _check(one: WantedFile, path: Path) -> None:
     try:
         found = hash_of(path, one.kind)
     except Malformed as error:

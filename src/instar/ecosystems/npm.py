@@ -17,7 +17,7 @@ from instar.definition import forms
 from instar.ecosystems import author
 from instar.ecosystems.author import AuthorText
 from instar.ecosystems.npm_hashes import STRONG, best_hash, content_path
-from instar.ecosystems.protocol import Manifest, Source, Wanted, Workroom
+from instar.ecosystems.protocol import FileSource, Manifest, WantedFile, Workroom
 from instar.fetch.cache import Cache
 from instar.model.definition import NpmPackages
 from instar.model.lock import Artifact
@@ -45,7 +45,7 @@ class Npm:
         entries = _entries(lock)
         _require_fit(manifest, lock, entries[""])
         lines = _lines(lock.text)
-        wanted, scripted = dict[tuple[str, ...], Wanted](), set[str]()
+        wanted, scripted = dict[tuple[str, ...], WantedFile](), set[str]()
         for path, entry in _installed(entries, use, architecture):
             one = _wanted(lock, path, entry, lines.get(path, 1))
             wanted.setdefault(one.key, one)
@@ -58,7 +58,7 @@ class Npm:
             notes=tuple(_unscripted(sorted(scripted - set(use.scripts)), lock.name)),
         )
 
-    def source(self) -> Source:
+    def source(self) -> FileSource:
         from instar.ecosystems.npm_registry import Registry
 
         return Registry.of_this_machine()
@@ -179,7 +179,7 @@ def _suits(named: Any, ours: str | None) -> bool:
     return ours not in refused and (not allowed or ours in allowed or "any" in allowed)
 
 
-def _wanted(lock: AuthorText, path: str, entry: Mapping[str, Any], line: int) -> Wanted:
+def _wanted(lock: AuthorText, path: str, entry: Mapping[str, Any], line: int) -> WantedFile:
     """Return the file that an entry names. Raises DefinitionError for one that is no package of a registry's."""
     at = f'"{path}"'
     inside = path.rpartition(_MODULES)[2]
@@ -210,7 +210,7 @@ def _wanted(lock: AuthorText, path: str, entry: Mapping[str, Any], line: int) ->
             at,
             hint="remove its entry there and node_modules, then let npm 7 or a later one look it up: npm install",
         )
-    return Wanted(ecosystem="npm", name=str(name), version=version, hash=found, place=f"{lock.name}:{line}")
+    return WantedFile(ecosystem="npm", name=str(name), version=version, hash=found, place=f"{lock.name}:{line}")
 
 
 def _require_scripts(lock: AuthorText, use: NpmPackages, entries: Mapping[str, Any]) -> None:

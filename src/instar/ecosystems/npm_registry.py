@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 from instar import process
 from instar.ecosystems import npm_hashes
 from instar.ecosystems.download import Downloads, Missing
-from instar.ecosystems.protocol import Wanted
+from instar.ecosystems.protocol import WantedFile
 from instar.errors import CommandFailed, ComponentMissing, FetchError, HashMismatch
 from instar.fetch.cache import Cache
 from instar.frozen import dataclass
@@ -133,7 +133,7 @@ class Registry:
             return cls(found)
         return cls(NpmConfiguration(settings={**found.settings, "registry": _registry_of_npm()}))
 
-    def bring(self, one: Wanted, cache: Cache, expected: Digest | None) -> Digest:
+    def bring(self, one: WantedFile, cache: Cache, expected: Digest | None) -> Digest:
         registry = self._configuration.registry(one.name)
         assert registry is not None
         what = f"'{one.name}' {one.version}"
@@ -151,7 +151,7 @@ class Registry:
         except Missing:
             return self._downloads.keep(self._address(registry, one, what), what, cache, expected, check)
 
-    def _address(self, registry: str, one: Wanted, what: str) -> str:
+    def _address(self, registry: str, one: WantedFile, what: str) -> str:
         """Return where the registry itself says that a file is. Raises Missing, FetchError."""
         page = self._downloads.page(f"{registry}/{one.name.replace('/', '%2f')}", what, accept=_SHORT)
         try:

@@ -14,7 +14,7 @@ from instar.model.lock import Artifact
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class WantedFile:
     """A file that the author's lock file names, with the ecosystem's own ``hash`` of it; ``place`` is where it does."""
 
     ecosystem: str
@@ -54,15 +54,15 @@ class Manifest:
     """What the author's files say. ``files``: what they hold, by their names; ``notes``: what its author has to know
     when it is locked."""
 
-    wanted: tuple[Wanted, ...]
+    wanted: tuple[WantedFile, ...]
     files: Mapping[str, bytes]
     notes: tuple[str, ...] = ()
 
 
-class Source(Protocol):
+class FileSource(Protocol):
     """Where an ecosystem's files are fetched from, by the machine's own configuration. Safe for threads."""
 
-    def bring(self, one: Wanted, cache: Cache, expected: Digest | None) -> Digest:
+    def bring(self, one: WantedFile, cache: Cache, expected: Digest | None) -> Digest:
         """Fetch a file into ``cache``, whole or not at all, checked by its own hash and by ``expected``.
 
         Raises SourceUnreachable, FetchError, HashMismatch.
@@ -95,7 +95,7 @@ class Ecosystem(Protocol):
     def read(self, folder: Path, use: Any, architecture: str) -> Manifest:
         """Read the author's files of one use, below the definition's ``folder``. Raises DefinitionError."""
 
-    def source(self) -> Source:
+    def source(self) -> FileSource:
         """Raises FetchError, ComponentMissing where nothing says where to fetch from."""
 
 

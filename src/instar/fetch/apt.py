@@ -132,7 +132,7 @@ def open_apt(cache: Cache, sources: Sources, architecture: str) -> Iterator[Apt]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Index:
+class PackageList:
     """A list of packages that was read and checked. ``release``: ``Date`` and ``Valid-Until``, as :func:`_release`."""
 
     suite: str
@@ -152,7 +152,7 @@ class Apt:
         self._given: dict[str, Given] = {}
         self._elsewhere: dict[str, frozenset[str]] = {}  # of what is named for an archive: the versions of all others
         self.suites: tuple[Suite, ...] = ()
-        self.indexes: tuple[Index, ...] = ()
+        self.indexes: tuple[PackageList, ...] = ()
 
     def refresh(self) -> None:
         done = self._run("apt-get", "update", "-qq", *transfer_options(), timeout_s=_UPDATE_TIMEOUT_S)
@@ -325,7 +325,7 @@ class Apt:
             uri, suite, label, key, file = line.split("\t")
             self._labels[(uri, suite)] = label
             released = _release(Path(file[: file.rindex(key.replace("/", "_"))]))
-            indexes.append(Index(suite=suite, label=label, file=Path(file), release=released))
+            indexes.append(PackageList(suite=suite, label=label, file=Path(file), release=released))
             dates[(label, suite)] = max(released["Date"], dates.get((label, suite), 0))
         self.indexes = tuple(indexes)
         self.suites = tuple(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from instar.errors import FetchError
-from instar.fetch.sources import Archive, Sources, suite_sources
+from instar.fetch.sources import ArchiveSuite, Sources, suite_sources
 from instar.frozen import dataclass
 from instar.model.control import fields
 from instar.model.definition import Archive as Wish
@@ -80,7 +80,7 @@ def archive_sources(name: str, wish: Wish, key: bytes) -> Sources:
         "Check-Valid-Until": "no" if wish.as_of else "",
     }
     return Sources(
-        archives=tuple(Archive(uri=uri, suite=suite) for uri in wish.uris for suite in wish.suites),
+        archives=tuple(ArchiveSuite(uri=uri, suite=suite) for uri in wish.uris for suite in wish.suites),
         lines="",
         stanzas="".join(f"{field}: {value}\n" for field, value in lines.items() if value),
         files=(Path(f"archives.{name}"),),

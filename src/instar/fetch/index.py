@@ -16,7 +16,7 @@ from pathlib import Path
 
 from instar import process
 from instar.errors import CommandFailed, ComponentMissing, FetchError
-from instar.fetch.indexes import Index
+from instar.fetch.indexes import PythonIndex
 from instar.fetch.network import CONNECT_TIMEOUT_S, RETRIES, network_environment
 from instar.frozen import dataclass
 
@@ -40,7 +40,7 @@ class PipConfiguration:
     client_cert: str | None = None
     proxy: str | None = None
     trusted_hosts: tuple[str, ...] = ()
-    named: tuple[Index, ...] = ()  # of this machine's own, by their names
+    named: tuple[PythonIndex, ...] = ()  # of this machine's own, by their names
 
     def uv_options(self) -> list[str]:
         """Return the same in uv's words, besides addresses: everybody can list these words, and there may be passwords
@@ -70,7 +70,7 @@ class PipConfiguration:
             **{name: value for index in self.named for name, value in _uv_login(index).items()},
         }
 
-    def beside(self, named: Sequence[Index], first: str | None) -> PipConfiguration:
+    def beside(self, named: Sequence[PythonIndex], first: str | None) -> PipConfiguration:
         """Return the same with indexes of this machine's own: they are asked before pip's, and the one called ``first``
         in the place of all of these."""
         if not named:
@@ -87,7 +87,7 @@ class PipConfiguration:
         )
 
 
-def _uv_login(index: Index) -> dict[str, str]:
+def _uv_login(index: PythonIndex) -> dict[str, str]:
     name = f"UV_INDEX_{index.name.upper().replace('-', '_')}"
     login = index.login
     return {f"{name}_USERNAME": login.user, f"{name}_PASSWORD": login.password} if login else {}
@@ -99,7 +99,7 @@ def pip_command(*words: str) -> list[str]:
 
 
 def pip_environment(
-    environ: Mapping[str, str] = os.environ, index: Index | None = None, certificates: Path | None = None
+    environ: Mapping[str, str] = os.environ, index: PythonIndex | None = None, certificates: Path | None = None
 ) -> dict[str, str]:
     """Return what pip inherits: where packages are, and nothing that would change which ones it takes.
 

@@ -35,7 +35,7 @@ class Login:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Index:
+class PythonIndex:
     """An index as it is asked. ``ca``: a file with certificates to trust besides."""
 
     name: str
@@ -52,7 +52,7 @@ class Index:
         return urlunsplit(parts._replace(netloc=f"{who}@{parts.netloc}"))
 
 
-def find_index(name: str, environ: Mapping[str, str] = os.environ) -> Index:
+def find_index(name: str, environ: Mapping[str, str] = os.environ) -> PythonIndex:
     """Return the index that this machine calls ``name``.
 
     Raises:
@@ -72,7 +72,7 @@ def find_index(name: str, environ: Mapping[str, str] = os.environ) -> Index:
     login = None
     if found.password is not None:
         login = Login(user=found.user or TOKEN_USER, password=_password(name, Path(found.password)))
-    return Index(name=name, url=found.url, login=login, ca=found.ca)
+    return PythonIndex(name=name, url=found.url, login=login, ca=found.ca)
 
 
 def _password(name: str, path: Path) -> str:
@@ -119,7 +119,7 @@ def _fits(project: str, pattern: str) -> bool:
 
 
 def write_certificates(
-    indexes: Sequence[Index], file: Path, trusted: str | None = None, environ: Mapping[str, str] = os.environ
+    indexes: Sequence[PythonIndex], file: Path, trusted: str | None = None, environ: Mapping[str, str] = os.environ
 ) -> Path | None:
     """Write what is trusted on this machine (``trusted`` where that is named) and the indexes' own certificates into
     ``file``; None when they have none. Raises HostError."""

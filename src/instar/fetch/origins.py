@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from instar.errors import FetchError, ResolveError
-from instar.fetch.indexes import Index, all_from, source_of
+from instar.fetch.indexes import PythonIndex, all_from, source_of
 from instar.fetch.requirements import normal_name
 from instar.model.lock import Wheel
 
@@ -23,7 +23,7 @@ _LET_IN = re.compile(r"An index URL \((\S+)\) could not be queried due to a lack
 def from_indexes(
     wheels: Sequence[Wheel],
     annotated: str,
-    indexes: Sequence[Index],
+    indexes: Sequence[PythonIndex],
     sources: Mapping[str, Sequence[str]],
     previous: Sequence[Wheel],
 ) -> tuple[Wheel, ...]:
@@ -74,7 +74,7 @@ def _moved(wheel: Wheel, was: str) -> ResolveError:
     )
 
 
-def refusal(told: str, indexes: Sequence[Index]) -> FetchError | None:
+def refusal(told: str, indexes: Sequence[PythonIndex]) -> FetchError | None:
     """Return that an index lets nobody in without a password, or with that one, when uv has ``told`` so."""
     match = _LET_IN.search(told)
     if match is None:

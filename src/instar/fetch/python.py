@@ -19,7 +19,7 @@ from instar.definition.problems import nearest
 from instar.errors import DefinitionError, FetchError, ResolveError, SourceUnreachable
 from instar.fetch.cache import Cache
 from instar.fetch.index import PipConfiguration, read_index
-from instar.fetch.indexes import Index, all_from, find_index, write_certificates
+from instar.fetch.indexes import PythonIndex, all_from, find_index, write_certificates
 from instar.fetch.origins import from_indexes, refusal
 from instar.fetch.requirements import Requirement, normal_name
 from instar.fetch.target import WheelTarget, best_wheel
@@ -224,7 +224,7 @@ def _no_wheel(
 
 
 def solver_error(
-    told: str, requirements: Sequence[Requirement], indexes: Sequence[Index] = ()
+    told: str, requirements: Sequence[Requirement], indexes: Sequence[PythonIndex] = ()
 ) -> ResolveError | FetchError:
     """Return what uv has ``told`` on its standard error in this program's words."""
     if refused := refusal(told, indexes):

@@ -22,7 +22,7 @@ _FIELD = re.compile(r"([A-Za-z][A-Za-z-]*):[ \t]*(.*)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Archive:
+class ArchiveSuite:
     """One suite at one address."""
 
     uri: str
@@ -39,13 +39,13 @@ class Sources:
     ``key``: whose signature they have, of an archive that a definition names; empty, the keys are this machine's.
     """
 
-    archives: tuple[Archive, ...]
+    archives: tuple[ArchiveSuite, ...]
     lines: str
     stanzas: str
     files: tuple[Path, ...]
     key: bytes = b""
 
-    def of_suite(self, suite: str) -> tuple[Archive, ...]:
+    def of_suite(self, suite: str) -> tuple[ArchiveSuite, ...]:
         return tuple(archive for archive in self.archives if archive.suite == suite)
 
 
@@ -96,7 +96,7 @@ def _require(found: Sources, suite: str) -> None:
 
 
 def _selected(files: tuple[Path, ...], wanted: Callable[[str], bool]) -> Sources:
-    lines, stanzas, archives = list[str](), list[str](), list[Archive]()
+    lines, stanzas, archives = list[str](), list[str](), list[ArchiveSuite]()
     for file in files:
         text = _read(file)
         in_stanzas = _has_stanzas(file, text)
@@ -132,21 +132,23 @@ def _has_stanzas(file: Path, text: str) -> bool:
     return re.search(r"(?mi)^Types:", text) is not None
 
 
-def _select_lines(text: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, list[Archive]]]:
+def _select_lines(text: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, list[ArchiveSuite]]]:
     for line in text.splitlines():
         match = _LINE.match(line.strip())
         if match and wanted(match[3]):
-            yield line.strip() + "\n", [Archive(uri=match[2], suite=match[3])]
+            yield line.strip() + "\n", [ArchiveSuite(uri=match[2], suite=match[3])]
 
 
-def _select_stanzas(text: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, list[Archive]]]:
+def _select_stanzas(text: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, list[ArchiveSuite]]]:
     for stanza in _stanzas(text):
         fields = _fields(stanza)
         if fields.get("enabled", "yes").lower() in ("no", "false", "0", "off", "without", "disable"):
             continue
         chosen = [suite for suite in fields.get("suites", "").split() if wanted(suite)]
         if "deb" in fields.get("types", "").split() and chosen:
-            archives = [Archive(uri=uri, suite=suite) for uri in fields.get("uris", "").split() for suite in chosen]
+            archives = [
+                ArchiveSuite(uri=uri, suite=suite) for uri in fields.get("uris", "").split() for suite in chosen
+            ]
             yield _narrow(stanza, {"Types": "deb", "Suites": " ".join(chosen)}), archives
 
 

@@ -14,7 +14,7 @@ from instar import process
 from instar.errors import CommandFailed, FetchError, HashMismatch, SourceUnreachable
 from instar.fetch.cache import Cache
 from instar.fetch.index import pip_command, pip_environment
-from instar.fetch.indexes import Index, find_index, write_certificates
+from instar.fetch.indexes import PythonIndex, find_index, write_certificates
 from instar.fetch.network import CONNECT_TIMEOUT_S, RETRIES
 from instar.model.lock import Wheel
 
@@ -74,7 +74,7 @@ def _command(wish: Path, folder: Path, wheels: Sequence[Wheel], python: str) -> 
     )
 
 
-def _error(left: Sequence[Wheel], told: str, index: Index | None = None) -> FetchError:
+def _error(left: Sequence[Wheel], told: str, index: PythonIndex | None = None) -> FetchError:
     what = f"the index '{index.name}'" if index else "the package index"
     check = f"indexes.{index.name} in this machine's own file" if index else "pip's configuration (pip config list)"
     mismatch = _MISMATCH.search(told)

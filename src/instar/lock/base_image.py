@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from instar.errors import LockError
-from instar.lock.checked import Wrong, fit, listed, require_keys, seconds_of, shown
+from instar.lock.checked import WrongLock, fit, listed, require_keys, seconds_of, shown
 from instar.model.digest import Digest
 from instar.model.image import Image, Layer
 from instar.model.lock import EARLIEST_EPOCH, BaseImage
@@ -96,15 +96,15 @@ def entry_of(base: BaseImage) -> dict[str, Any]:
 
 
 def base_of(entry: Any) -> BaseImage:
-    """Read the entry of the file. Raises Wrong."""
+    """Read the entry of the file. Raises WrongLock."""
     require_keys(entry, _KEYS, "base", optional=("index",))
     digest = Digest(fit(entry["digest"], _DIGEST, "base: digest"))
     layers = tuple(listed(entry, "layers", _layer))
     if not 0 < len(layers) <= LAYERS_LIMIT - _OWN_LAYERS:
-        raise Wrong(f"base: expected 1 to {LAYERS_LIMIT - _OWN_LAYERS} layers")
+        raise WrongLock(f"base: expected 1 to {LAYERS_LIMIT - _OWN_LAYERS} layers")
     epoch = seconds_of(entry["created"], "base: created")
     if epoch < EARLIEST_EPOCH:
-        raise Wrong("base: created: expected no year before 2020")
+        raise WrongLock("base: created: expected no year before 2020")
     return BaseImage(
         key=digest,
         epoch=epoch,
@@ -118,11 +118,11 @@ def base_of(entry: Any) -> BaseImage:
 
 def _env(entry: Any) -> dict[str, str]:
     if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
-        raise Wrong("base: env: expected an object of texts")
+        raise WrongLock("base: env: expected an object of texts")
     try:
         _require_usable(entry)
     except ValueError as error:
-        raise Wrong(f"base: env: {error}") from error
+        raise WrongLock(f"base: env: {error}") from error
     return dict(entry)
 
 
@@ -130,7 +130,7 @@ def _layer(entry: Any) -> Layer:
     require_keys(entry, _LAYER_KEYS, "layer")
     size_bytes = entry["size"]
     if type(size_bytes) is not int or not 0 <= size_bytes <= _LARGEST_BYTES:
-        raise Wrong(f"size: expected a number of bytes, found {shown(size_bytes)}")
+        raise WrongLock(f"size: expected a number of bytes, found {shown(size_bytes)}")
     return Layer(
         digest=Digest(fit(entry["digest"], _DIGEST, "digest")),
         diff_id=Digest(fit(entry["diff-id"], _DIGEST, "diff-id")),

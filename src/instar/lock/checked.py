@@ -14,63 +14,63 @@ _SHOWN_CHARACTERS = 100
 _DIGITS_LIMIT = 20
 
 
-class Wrong(Exception):
+class WrongLock(Exception):
     """What is wrong with the file, to be told with its name."""
 
 
 def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise Wrong(f"the key {_twice([key for key, _ in pairs])} is there twice")
+        raise WrongLock(f"the key {_twice([key for key, _ in pairs])} is there twice")
     return found
 
 
 def int_of(text: str) -> int:
     """Python itself refuses to read a number of more than some thousand digits, with an error of its own."""
     if len(text) > _DIGITS_LIMIT:
-        raise Wrong(f"a number has {len(text):,} digits")
+        raise WrongLock(f"a number has {len(text):,} digits")
     return int(text)
 
 
 def constant_of(text: str) -> NoReturn:
-    raise Wrong(f"it is not JSON: {text} is no number")
+    raise WrongLock(f"it is not JSON: {text} is no number")
 
 
 def require_keys(data: Any, keys: tuple[str, ...], where: str, *, optional: Collection[str] = ()) -> None:
     if not isinstance(data, dict):
-        raise Wrong(f"{where}: expected an object")
+        raise WrongLock(f"{where}: expected an object")
     if missing := sorted(set(keys) - data.keys()):
-        raise Wrong(f"{where}: {missing[0]!r} is missing")
+        raise WrongLock(f"{where}: {missing[0]!r} is missing")
     if unknown := sorted(data.keys() - {*keys, *optional}):
-        raise Wrong(f"{where}: unknown key {shown(unknown[0])}")
+        raise WrongLock(f"{where}: unknown key {shown(unknown[0])}")
 
 
 def listed(data: Mapping[str, Any], key: str, build: Callable[[Any], T]) -> list[T]:
     entries = data[key]
     if not isinstance(entries, list):
-        raise Wrong(f"{key}: expected a list")
+        raise WrongLock(f"{key}: expected a list")
     found = []
     for number, entry in enumerate(entries, 1):
         try:
             found.append(build(entry))
-        except Wrong as error:
+        except WrongLock as error:
             name = entry.get("name") if isinstance(entry, dict) else None
             is_name = isinstance(name, str) and len(name) <= _SHOWN_CHARACTERS and LINE.match(name)
-            raise Wrong(f"{key}, entry {number}{f' ({name})' if is_name else ''}: {error}") from error
+            raise WrongLock(f"{key}, entry {number}{f' ({name})' if is_name else ''}: {error}") from error
     return found
 
 
 def fit(value: Any, form: re.Pattern[str], what: str) -> str:
     if not isinstance(value, str):
-        raise Wrong(f"{what}: expected text, found {shown(value)}")
+        raise WrongLock(f"{what}: expected text, found {shown(value)}")
     if not form.match(value):
-        raise Wrong(f"{what}: {shown(value)} has not the form of one")
+        raise WrongLock(f"{what}: {shown(value)} has not the form of one")
     return value
 
 
 def require_unique(names: Sequence[str], what: str) -> None:
     if len(set(names)) != len(names):
-        raise Wrong(f"the {what} {_twice(names)} is there twice")
+        raise WrongLock(f"the {what} {_twice(names)} is there twice")
 
 
 def _twice(names: Sequence[str]) -> str:
@@ -96,4 +96,4 @@ def seconds_of(value: Any, what: str) -> int:
     try:
         return int(datetime.fromisoformat(text).timestamp())
     except ValueError as error:
-        raise Wrong(f"{what}: {text!r} is none") from error
+        raise WrongLock(f"{what}: {text!r} is none") from error

@@ -15,7 +15,7 @@ from instar.fetch.cache import Cache
 from instar.fetch.sources import other_sources, read_sources
 from instar.frozen import dataclass
 from instar.lock.archives import NamedArchive, given_by, require_as_named
-from instar.lock.wanted import Wanted
+from instar.lock.wanted import WantedPackage
 from instar.model.control import needs
 from instar.model.lock import Package, Suite, Why
 from instar.model.reasons import MERGED, explain, package_roots
@@ -39,7 +39,7 @@ class DebianRelease:
 
 
 def resolve_packages(
-    release: DebianRelease, wanted: Sequence[Wanted], architecture: str, cache: Cache, keep: Mapping[str, str]
+    release: DebianRelease, wanted: Sequence[WantedPackage], architecture: str, cache: Cache, keep: Mapping[str, str]
 ) -> tuple[tuple[Suite, ...], tuple[Package, ...]]:
     """Return the suites that were read and the packages, sorted by step and name.
 
@@ -71,7 +71,7 @@ def resolve_packages(
 
 
 def _explained(
-    packages: Sequence[Package], controls: Mapping[str, Mapping[str, str]], wanted: Sequence[Wanted]
+    packages: Sequence[Package], controls: Mapping[str, Mapping[str, str]], wanted: Sequence[WantedPackage]
 ) -> tuple[Package, ...]:
     """Return ``packages``, each with why it is there in its step. Raises ResolveError for one that nothing asks for."""
     asked = {one.name for one in wanted}
@@ -87,11 +87,11 @@ def _explained(
 
 def _known(
     apt: Apt,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[WantedPackage],
     release: DebianRelease,
     keep: Mapping[str, str],
     elsewhere: Callable[[str], str | None],
-) -> list[Wanted]:
+) -> list[WantedPackage]:
     """Return what is wanted, in one exact version where a part of one was named. Raises ResolveError."""
     there = {
         archive: apt.versions(sorted({one.name for one in wanted if one.archive == archive} or {MERGED}), archive)
@@ -123,7 +123,7 @@ def _fits(version: str, wish: str | None) -> bool:
     return version.startswith(wish[:-1])
 
 
-def _unknown(apt: Apt, wanted: Wanted, release: DebianRelease, elsewhere: Callable[[str], str | None]) -> str:
+def _unknown(apt: Apt, wanted: WantedPackage, release: DebianRelease, elsewhere: Callable[[str], str | None]) -> str:
     name = wanted.name
     if wanted.archive:
         return f"the archive '{wanted.archive}' has no such package"
@@ -155,7 +155,7 @@ def _elsewhere(name: str, release: DebianRelease, architecture: str, cache: Cach
     return f"{places} of this machine's sources has it: add the suite to image.suites" if found else None
 
 
-def _keeping(apt: Apt, wanted: Sequence[Wanted], keep: Mapping[str, str]) -> tuple[Package, ...]:
+def _keeping(apt: Apt, wanted: Sequence[WantedPackage], keep: Mapping[str, str]) -> tuple[Package, ...]:
     """Solve with as many versions kept as fit: those that apt blames are let go, at last all of them."""
     for left in range(_ROUNDS, -1, -1):
         try:
@@ -168,7 +168,7 @@ def _keeping(apt: Apt, wanted: Sequence[Wanted], keep: Mapping[str, str]) -> tup
     raise AssertionError("the last round keeps nothing")
 
 
-def _solve(apt: Apt, wanted: Sequence[Wanted], keep: Mapping[str, str]) -> tuple[Package, ...]:
+def _solve(apt: Apt, wanted: Sequence[WantedPackage], keep: Mapping[str, str]) -> tuple[Package, ...]:
     essential = ["?essential", *([MERGED] if apt.versions([MERGED]) else [])]
     base = apt.closure(essential, "base", keep)
     names = {package.name for package in base}
@@ -184,7 +184,7 @@ def _solve(apt: Apt, wanted: Sequence[Wanted], keep: Mapping[str, str]) -> tuple
     return *base, *(package for package in both if package.name not in names)
 
 
-def _placed(error: ResolveError, wanted: Sequence[Wanted]) -> ResolveError:
+def _placed(error: ResolveError, wanted: Sequence[WantedPackage]) -> ResolveError:
     blamed = [one for one in wanted if one.name in error.about]
     what = ", ".join(f"'{one.text}' ({one.place})" for one in blamed) or "the packages"
     return ResolveError(f"cannot lock {what}: apt finds no way to install it\n{error.message}", hint=error.hint)

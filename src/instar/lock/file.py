@@ -14,7 +14,7 @@ from typing import NoReturn
 from instar import durable
 from instar.definition.author_files import AuthorFile, open_author_file, read_author_file
 from instar.errors import LockError, LockMissing
-from instar.lock.checked import Wrong, constant_of, int_of, object_of
+from instar.lock.checked import WrongLock, constant_of, int_of, object_of
 from instar.lock.parsed import lock_of
 from instar.lock.project_id import SIZE_LIMIT_BYTES
 from instar.lock.written import dump
@@ -48,7 +48,7 @@ def _parsed(path: Path, data: bytes) -> Lock:
         _refuse(path, f"line {error.lineno}: it is not JSON: {error.msg}", error)
     except RecursionError as error:
         _refuse(path, "it is not a lock: it is nested too deeply", error)
-    except Wrong as error:
+    except WrongLock as error:
         _refuse(path, str(error), error)
 
 

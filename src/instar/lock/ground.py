@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from instar.fetch.requirements import Requirement
-from instar.lock.wanted import Wanted
+from instar.lock.wanted import WantedPackage
 from instar.model.lock import ASKED, ESSENTIAL, Lock
 from instar.model.reasons import groundless
 
 
-def groundless_packages(lock: Lock, wanted: Sequence[Wanted]) -> tuple[str, ...]:
+def groundless_packages(lock: Lock, wanted: Sequence[WantedPackage]) -> tuple[str, ...]:
     """Return the packages that nothing asks for; ``wanted`` is what the definition does."""
     roots = {
         ASKED: {one.name for one in wanted},
@@ -28,7 +28,7 @@ def groundless_wheels(lock: Lock, requirements: Sequence[Requirement]) -> tuple[
     return groundless({wheel.name: wheel.why for wheel in lock.wheels}, roots)
 
 
-def missing_packages(lock: Lock, wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
+def missing_packages(lock: Lock, wanted: Sequence[WantedPackage]) -> tuple[WantedPackage, ...]:
     """Return what is asked for and has no entry."""
     names = {package.name for package in lock.packages}
     return tuple(one for one in wanted if one.name not in names)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from instar.definition import archive_forms
-from instar.lock.checked import LINE, Wrong, fit, listed, require_keys, require_unique, seconds_of, shown
+from instar.lock.checked import LINE, WrongLock, fit, listed, require_keys, require_unique, seconds_of, shown
 from instar.lock.project_id import FORM
 from instar.model import names
 from instar.model.base import OCI
@@ -73,7 +73,7 @@ _WHEEL_WHY = re.compile(rf"(?:{ASKED}|needed by [a-z0-9](?:[a-z0-9-]*[a-z0-9])?)
 
 def lock_of(data: Any) -> Lock:
     if not isinstance(data, dict) or "instar-lock" not in data:
-        raise Wrong("it is not a lock: expected an object with 'instar-lock'")
+        raise WrongLock("it is not a lock: expected an object with 'instar-lock'")
     _require_versions(data)
     is_first = data["instar-lock"] == 1
     require_keys(data, _KEYS, "the lock", optional=_ADDED[data["instar-lock"]])
@@ -87,7 +87,7 @@ def lock_of(data: Any) -> Lock:
     require_unique([f"{one.ecosystem} {one.shown} {one.hash}" for one in artifacts], "artifact")
     python = None if data["python"] is None else fit(data["python"], _PYTHON, "python")
     if wheels and python is None:
-        raise Wrong("there are wheels, and 'python' is null")
+        raise WrongLock("there are wheels, and 'python' is null")
     requested = _read_requested(
         data["requested"], () if is_first else ("suites", "archives", "indexes") if archive else ("suites",)
     )
@@ -95,7 +95,7 @@ def lock_of(data: Any) -> Lock:
     _require_archives([*packages, *suites], requested)
     unknown = {wheel.index for wheel in wheels if wheel.index} - {name for name, _ in requested.indexes}
     if unknown:
-        raise Wrong(f"the index {shown(min(unknown))} is none that was asked for")
+        raise WrongLock(f"the index {shown(min(unknown))} is none that was asked for")
     return Lock(
         bake_format=data["bake-format"],
         architecture=fit(data["architecture"], _ARCHITECTURE, "architecture"),
@@ -115,25 +115,25 @@ def _stages(data: Mapping[str, Any]) -> dict[str, Lock]:
     """Read what is locked for each stage: it has the form of a lock, without what belongs to the whole."""
     stages = data.get("build", {})
     if not isinstance(stages, dict):
-        raise Wrong("build: expected an object")
+        raise WrongLock("build: expected an object")
     found = {}
     for name, stage in stages.items():
         fit(name, _NAME, "build: the name of a stage")
         if not isinstance(stage, dict):
-            raise Wrong(f"build.{name}: expected an object")
+            raise WrongLock(f"build.{name}: expected an object")
         if own := sorted(stage.keys() & {*_OF_THE_WHOLE, "id", "build"}):
-            raise Wrong(f"build.{name}: unknown key {shown(own[0])}")
+            raise WrongLock(f"build.{name}: unknown key {shown(own[0])}")
         try:
             found[name] = lock_of({**{key: data[key] for key in _OF_THE_WHOLE}, **stage})
-        except Wrong as error:
-            raise Wrong(f"build.{name}: {error}") from error
+        except WrongLock as error:
+            raise WrongLock(f"build.{name}: {error}") from error
     return found
 
 
 def _read_base(data: Mapping[str, Any], asked: str) -> BaseImage | None:
     """Return the image that the base is: there is one where one was asked for, and nowhere else."""
     if ("base" in data) != asked.startswith(OCI):
-        raise Wrong(f"base: there is {'one' if 'base' in data else 'none'}, and {shown(asked)} was asked for")
+        raise WrongLock(f"base: there is {'one' if 'base' in data else 'none'}, and {shown(asked)} was asked for")
     if "base" not in data:
         return None
     from instar.lock.base_image import base_of  # few locks have one
@@ -145,14 +145,14 @@ def _require_versions(data: Mapping[str, Any]) -> None:
     version, bake_format = data["instar-lock"], data.get("bake-format")
     if type(version) is not int or version not in VERSIONS:
         newer = type(version) is int and version > max(VERSIONS)
-        raise Wrong(
+        raise WrongLock(
             f"it was made by a newer Instar (version {version})" if newer else f"unknown version {shown(version)}"
         )
     if type(bake_format) is not int or bake_format not in BAKE_FORMATS:
         newer = type(bake_format) is int and bake_format > max(BAKE_FORMATS)
         known = ", ".join(str(one) for one in BAKE_FORMATS)
         why = "it was made by a newer Instar: " if newer else ""
-        raise Wrong(f"{why}this one cannot bake format {shown(bake_format)}, only {known}")
+        raise WrongLock(f"{why}this one cannot bake format {shown(bake_format)}, only {known}")
 
 
 def _package(entry: Any, why: Collection[str]) -> Package:
@@ -160,7 +160,7 @@ def _package(entry: Any, why: Collection[str]) -> Package:
         require_keys(entry, _PACKAGE_KEYS, "package", optional=why)
     size_bytes = entry["size"]
     if type(size_bytes) is not int or size_bytes < 0:
-        raise Wrong(f"size: expected a number of bytes, found {shown(size_bytes)}")
+        raise WrongLock(f"size: expected a number of bytes, found {shown(size_bytes)}")
     return Package(
         name=fit(entry["name"], _PACKAGE_NAME, "name"),
         version=fit(entry["version"], _PACKAGE_VERSION, "version"),
@@ -233,7 +233,7 @@ def _require_archives(entries: Sequence[Package | Suite], requested: Requested) 
     require_unique([one.name for one in requested.archives], "archive")
     unknown = {one.archive for one in entries if one.archive} - {one.name for one in requested.archives}
     if unknown:
-        raise Wrong(f"the archive {shown(min(unknown))} is none that was asked for")
+        raise WrongLock(f"the archive {shown(min(unknown))} is none that was asked for")
 
 
 def _read_requested(entry: Any, optional: Collection[str]) -> Requested:

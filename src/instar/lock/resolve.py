@@ -20,7 +20,7 @@ from instar.lock.artifacts import lock_artifacts
 from instar.lock.debian import DebianRelease, resolve_packages
 from instar.lock.fit import host_architecture, requested, requirements_of
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
-from instar.lock.wanted import Wanted, wanted_of, wanted_packages
+from instar.lock.wanted import WantedPackage, wanted_of, wanted_packages
 from instar.model.base import OciBase, find_oci, is_debian, without_kind
 from instar.model.lock import BAKE_FORMAT, BAKE_FORMATS, BASE, PYTHON, BaseImage, Lock, Package, Suite, Wheel
 from instar.model.progress import Progress, Report
@@ -187,7 +187,7 @@ def _labels(suites: Sequence[Suite]) -> dict[tuple[str | None, str], list[str]]:
     return found
 
 
-def _asks_the_same(kept: Lock, part: ImagePart, wanted: Sequence[Wanted]) -> bool:
+def _asks_the_same(kept: Lock, part: ImagePart, wanted: Sequence[WantedPackage]) -> bool:
     if sorted(kept.requested.suites) != sorted(part.made.suites):
         return False
     if kept.requested.archives != tuple(one.requested for one in archives_of(part)):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class WantedPackage:
     """A package that the definition asks for, and where it does. ``version`` may end in ``*``: the newest of these.
 
     ``archive``: the one that it comes from, by the definition's name; None for those that the base is from.
@@ -29,18 +29,20 @@ class Wanted:
         return f"{self.name}={self.version}" if self.version else self.name
 
 
-def wanted_packages(packages: Sequence[str], place: Callable[[int], str], python_place: str | None) -> list[Wanted]:
+def wanted_packages(
+    packages: Sequence[str], place: Callable[[int], str], python_place: str | None
+) -> list[WantedPackage]:
     """Return what is wanted: ``packages``, and Python when the definition has wheels (``python_place``)."""
     found = []
     for number, text in enumerate(packages):
         name, _, version = text.partition("=")
-        found.append(Wanted(name=name, version=version or None, place=place(number)))
+        found.append(WantedPackage(name=name, version=version or None, place=place(number)))
     if python_place is not None and PYTHON not in {one.name for one in found}:
-        found.append(Wanted(name=PYTHON, version=None, place=python_place))
+        found.append(WantedPackage(name=PYTHON, version=None, place=python_place))
     return found
 
 
-def wanted_of(part: ImagePart) -> list[Wanted]:
+def wanted_of(part: ImagePart) -> list[WantedPackage]:
     """Return what the definition asks for in its image, or in a stage."""
     python_place = part.place("python") if part.made.python is not None else None
     own = wanted_packages(part.made.packages, lambda number: part.place("packages", number), python_place)
@@ -49,9 +51,9 @@ def wanted_of(part: ImagePart) -> list[Wanted]:
     return [one for one in found if one.archive or one.name not in named]  # Python may come from an archive
 
 
-def _of_archives(part: ImagePart) -> Iterator[Wanted]:
+def _of_archives(part: ImagePart) -> Iterator[WantedPackage]:
     for archive, wish in sorted(part.made.archives.items()):
         for number, text in enumerate(wish.packages):
             name, _, version = text.partition("=")
             place = part.place("archives", archive, "packages", number)
-            yield Wanted(name=name, version=version or None, place=place, archive=archive)
+            yield WantedPackage(name=name, version=version or None, place=place, archive=archive)

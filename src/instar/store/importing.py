@@ -46,7 +46,7 @@ _IMAGES_LIMIT: Final = 1_000  # of one list: those of an index may each be an in
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class FoundImage:
     """An image of a source: what people call it there (tags, names), and how to get it."""
 
     names: tuple[str, ...]
@@ -163,7 +163,7 @@ def _blob(found: Source, digest: Digest) -> Content:
 
 def _of_layout(
     found: Source, entry: Mapping[str, Any], names: tuple[str, ...] = (), *, top: bool = True
-) -> list[Found]:
+) -> list[FoundImage]:
     """Return the images that an entry of an index leads to: itself, or the one for several platforms that it is, and
     each of these; of one with a single image, that."""
     name = _name_of(entry)
@@ -172,7 +172,7 @@ def _of_layout(
     if entry.get("mediaType") not in INDEX_TYPES:
         platform = entry.get("platform")
         told = platforms.name_of(platform) if isinstance(platform, dict) else ""
-        return [Found(names=names, digest=digest, entry=entry, platform=told)]
+        return [FoundImage(names=names, digest=digest, entry=entry, platform=told)]
     data = _blob(found, digest).read(_JSON_LIMIT_BYTES)
     if Digest.of(data) != digest or not top:
         raise Malformed(f"the bytes of its index '{digest.short}' are others, or it is one within another")
@@ -182,7 +182,7 @@ def _of_layout(
     images = [one for one in images if one.platform != _NO_PLATFORM]
     if len(images) == 1:
         return images
-    whole = Found(names=names, digest=digest, entry=entry)
+    whole = FoundImage(names=names, digest=digest, entry=entry)
     return [whole, *(replace(one, names=(), is_part=True) for one in images)]
 
 
@@ -211,10 +211,10 @@ def _from_docker(blobs: Blobs, found: Source, which: str | None) -> bytes:
     return manifest
 
 
-def _of_docker(entry: Mapping[str, Any]) -> Found:
+def _of_docker(entry: Mapping[str, Any]) -> FoundImage:
     tags = entry.get("RepoTags")
     names = tuple(one for one in tags if isinstance(one, str)) if isinstance(tags, list) else ()
-    return Found(names=names, digest=None, entry=entry)
+    return FoundImage(names=names, digest=None, entry=entry)
 
 
 def _file(found: Source, name: Any) -> Content:
@@ -245,7 +245,7 @@ def _checked(content: Content, seen: hashlib._Hash, diff_id: Digest) -> Iterator
         raise Malformed(f"a layer's tar has the digest sha256:{seen.hexdigest()}, and not {diff_id}")
 
 
-def _chosen(images: Sequence[Found], which: str | None) -> Found:
+def _chosen(images: Sequence[FoundImage], which: str | None) -> FoundImage:
     wanted = [one for one in images if (not one.is_part if which is None else one.is_called(which))]
     if len(wanted) == 1 or (wanted and len({one.digest for one in wanted}) == 1 and wanted[0].digest is not None):
         return wanted[0]

@@ -157,7 +157,7 @@ class Members:
             else:
                 self._regions, self._size, taken = sparse.pax_map(records, self._stream.take)
                 self._missing -= taken
-        except sparse.Wrong as error:
+        except sparse.WrongMap as error:
             raise Malformed(str(error)) from error
         self._sparse_left -= self._size
         if self._sparse_left < 0 or self._missing < sum(length for _, length in self._regions):

@@ -21,7 +21,7 @@ _DIGITS = 20
 _HOLE = bytes(1 << 16)
 
 
-class Wrong(ValueError):
+class WrongMap(ValueError):
     """The map is none."""
 
 
@@ -37,7 +37,7 @@ def old_map(block: bytes, number: Callable[[bytes], int], take: Callable[[int], 
         block = take(BLOCK)
         pieces, more = pieces + block[:504], block[504]
         if len(pieces) > _REGION_LIMIT * _PIECE_BYTES:
-            raise Wrong("it has too many holes")
+            raise WrongMap("it has too many holes")
     entries = [pieces[at : at + _PIECE_BYTES] for at in range(0, len(pieces), _PIECE_BYTES)]
     regions = [(number(entry[:12]), number(entry[12:])) for entry in entries if any(entry)]
     return _checked(regions, size), size
@@ -51,9 +51,9 @@ def pax_map(records: Mapping[bytes, bytes], take: Callable[[int], bytes]) -> tup
     elif _RECORD + b"map" in records:
         numbers, taken = [_decimal(text) for text in records[_RECORD + b"map"].split(b",") if text], 0
     else:
-        raise Wrong("it has a sparse file of a form that isn't read here")
+        raise WrongMap("it has a sparse file of a form that isn't read here")
     if len(numbers) % 2 or len(numbers) > 2 * _REGION_LIMIT:
-        raise Wrong("the map of a sparse file is damaged")
+        raise WrongMap("the map of a sparse file is damaged")
     return _checked(list(zip(numbers[::2], numbers[1::2], strict=True)), size), size, taken
 
 
@@ -80,7 +80,7 @@ def _numbers_in_data(take: Callable[[int], bytes]) -> tuple[list[int], int]:
     wanted = 1 + 2 * _decimal(parts[0].partition(b"\n")[0])
     while lines < wanted:
         if len(parts) * BLOCK > _REGION_LIMIT * 2 * _DIGITS or wanted > 2 * _REGION_LIMIT:
-            raise Wrong("it has too many holes")
+            raise WrongMap("it has too many holes")
         parts.append(take(BLOCK))
         lines += parts[-1].count(b"\n")
     numbers = b"".join(parts).split(b"\n")[1:wanted]
@@ -90,11 +90,11 @@ def _numbers_in_data(take: Callable[[int], bytes]) -> tuple[list[int], int]:
 def _checked(regions: list[Region], size: int) -> list[Region]:
     for (offset, length), (following, _) in pairwise([*regions, (size, 0)]):
         if not 0 <= offset <= offset + length <= following:
-            raise Wrong("the map of a sparse file is damaged")
+            raise WrongMap("the map of a sparse file is damaged")
     return regions
 
 
 def _decimal(text: bytes) -> int:
     if not text.isdigit() or len(text) > _DIGITS:
-        raise Wrong(f"a sparse file's number is {text[:40]!r}")
+        raise WrongMap(f"a sparse file's number is {text[:40]!r}")
     return int(text)
