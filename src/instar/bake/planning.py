@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from instar.definition import Loaded
     from instar.store import Store
 
-_FETCHING = frozenset({"base", "packages", "python", "fetch", "npm"})
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedStep:
@@ -73,7 +71,7 @@ class Planned:
     @property
     def fetches(self) -> bool:
         """Whether a step has to run that takes files from the cache."""
-        return any(not step.cached and (step.work.fetches or step.work.kind in _FETCHING) for step in self.steps)
+        return any(not step.cached and step.work.fetches for step in self.steps)
 
 
 def plan(

@@ -46,8 +46,8 @@ class Step:
     ``size_bytes`` what it will take of memory, if that is known; ``notes`` are what the author has to hear whether it
     is run or not; ``copies`` are the files that it copies; ``user`` the numbers of the image's user and its group, of
     the step that makes it, where they are known without running it; ``given`` a layer of the image that it stands on;
-    ``stage`` whose it is, None: the image's; ``fetches``: it needs files from the cache, whatever its kind. ``key`` is
-    empty as long as it is not known.
+    ``stage`` whose it is, None: the image's; ``fetches``: it takes files from the cache. ``key`` is empty as long as
+    it is not known.
     """
 
     kind: str
@@ -203,7 +203,7 @@ def _base(part: ImagePart, lock: Lock) -> Step:
     packages = _of(lock, "base")
     place = part.place("base")
     strip = _stripped(part)
-    return Step(kind="base", name="base", place=place, input=_identity(packages), work=work, strip=strip)
+    return Step(kind="base", name="base", place=place, input=_identity(packages), work=work, strip=strip, fetches=True)
 
 
 def _layers(part: ImagePart, base: BaseImage) -> Iterator[Step]:
@@ -230,7 +230,9 @@ def _packages(part: ImagePart, lock: Lock) -> Step:
     packages = _of(lock, "packages")
     place = part.place("packages")
     strip = _stripped(part)
-    return Step(kind="packages", name="packages", place=place, input=_identity(packages), work=work, strip=strip)
+    return Step(
+        kind="packages", name="packages", place=place, input=_identity(packages), work=work, strip=strip, fetches=True
+    )
 
 
 def _stripped(part: ImagePart) -> tuple[str, ...]:
@@ -247,7 +249,9 @@ def _python(part: ImagePart, version: str, lock: Lock) -> Step:
 
     wheels = [[wheel.filename, wheel.sha256] for wheel in lock.wheels]
     place = part.place("python")
-    return Step(kind="python", name="python", place=place, input={"python": version, "wheels": wheels}, work=work)
+    return Step(
+        kind="python", name="python", place=place, input={"python": version, "wheels": wheels}, work=work, fetches=True
+    )
 
 
 def _fetch(part: ImagePart) -> Step:
@@ -259,7 +263,7 @@ def _fetch(part: ImagePart) -> Step:
     downloads = part.made.fetch
     places = [part.place("fetch", number) for number in range(len(downloads))]
     given = [[one.sha256, one.to, one.is_unpacked, one.mode] for one in downloads]
-    return Step(kind="fetch", name="fetch", place=part.place("fetch"), input=given, work=work)
+    return Step(kind="fetch", name="fetch", place=part.place("fetch"), input=given, work=work, fetches=True)
 
 
 def _installed(part: ImagePart, lock: Lock) -> Iterator[Step]:
@@ -282,7 +286,14 @@ def _install(found: EcosystemUse[Installing], lock: Lock, path: str, number: str
         bake_install(found, artifacts, path, room)
 
     artifacts, kind = artifacts_of(found, lock), found.ecosystem.name
-    return Step(kind=kind, name=f"{kind}{number}", place=found.place, input=given(found, artifacts, path), work=work)
+    return Step(
+        kind=kind,
+        name=f"{kind}{number}",
+        place=found.place,
+        input=given(found, artifacts, path),
+        work=work,
+        fetches=True,
+    )
 
 
 def _user(part: ImagePart, user: User, bake_format: int) -> Step:
