@@ -19,7 +19,7 @@ import pytest
 
 from instar.bake.baking import Baked, BakedStep
 from instar.bake.checking import differences
-from instar.bake.keys import find_keys
+from instar.bake.debian.keys import find_keys
 from instar.host.filesystems.layers import LayerImages
 from instar.lock.file import read
 from instar.model.codec import canonical

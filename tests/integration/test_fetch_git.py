@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from instar.bake.downloads import unpack_into
+from instar.bake.files.downloads import unpack_into
 from instar.bake.root import Root
 from instar.errors import FetchError, HashMismatch, SourceUnreachable
 from instar.fetch.cache import Cache

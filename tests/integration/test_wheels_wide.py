@@ -17,7 +17,7 @@ import pytest
 
 from instar.bake.contents import require_wheels
 from instar.bake.root import Written
-from instar.bake.wheel import Layout, install
+from instar.bake.wheels.wheel import Layout, install
 from instar.fetch.cache import Cache
 from instar.fetch.python import solve_wheels
 from instar.fetch.requirements import Requirement

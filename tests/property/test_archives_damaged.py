@@ -20,8 +20,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 from bake_kit import deb, tar
 
-from instar.bake.bootstrap import unpack
-from instar.bake.downloads import unpack_into
+from instar.bake.debian.bootstrap import unpack
+from instar.bake.files.downloads import unpack_into
 from instar.bake.root import Root
 from instar.errors import BakeError
 from instar.model.digest import Digest

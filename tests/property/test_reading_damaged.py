@@ -16,7 +16,7 @@ import pytest
 
 from instar.bake.contents import require_packages, require_wheels
 from instar.bake.root import Written
-from instar.bake.wheel import Layout, install
+from instar.bake.wheels.wheel import Layout, install
 from instar.errors import InstarError
 from instar.fetch.cache import Cache
 from instar.fetch.index import parse_index

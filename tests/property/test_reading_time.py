@@ -22,10 +22,10 @@ import pytest
 
 from instar.adopt.dockerfile import carry_dockerfile
 from instar.adopt.procfile import carry_procfile
-from instar.bake.distribution import read_distribution
-from instar.bake.dpkg import in_order_of_need
+from instar.bake.debian.dpkg import in_order_of_need
 from instar.bake.root import Written
-from instar.bake.wheel import Layout, install
+from instar.bake.wheels.distribution import read_distribution
+from instar.bake.wheels.wheel import Layout, install
 from instar.definition import parse
 from instar.errors import InstarError
 from instar.fetch import apt, apt_errors, debs, python, wheels

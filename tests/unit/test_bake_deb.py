@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from instar.bake import bootstrap, dpkg
-from instar.bake.bootstrap import Unpacked
-from instar.bake.deb import Deb, decompressed
+from instar.bake.debian import bootstrap, dpkg
+from instar.bake.debian.bootstrap import Unpacked
+from instar.bake.debian.deb import Deb, decompressed
 from instar.bake.root import Root
 from instar.errors import BakeError
 from instar.model.control import fields

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from instar.bake.excluded import Ignored, docker_ignored, excluded
-from instar.bake.ignore_file import read_ignore_file
-from instar.bake.sources import UnusableFile, find
+from instar.bake.files.excluded import Ignored, docker_ignored, excluded
+from instar.bake.files.ignore_file import read_ignore_file
+from instar.bake.files.sources import UnusableFile, find
 from instar.model.patterns import NoPattern
 
 TREE = ("a.py", "README.md", "docs/a.md", "docs/b.txt", "mods/x/i.js", "mods/keep/k.js", "mods/keep/deep/z.js")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from instar.bake import moments
-from instar.bake.keys import find_keys, looks_secret, private_keys
+from instar.bake.debian import moments
+from instar.bake.debian.keys import find_keys, looks_secret, private_keys
 from instar.bake.root import Root
 
 PEM = (

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from instar.bake import elf
-from instar.bake.libraries import missing, package_of
 from instar.bake.root import Root
+from instar.bake.wheels.libraries import missing, package_of
 
 
 def library(needed: Sequence[str], *, strings_at: int | None = None, count: int = 2) -> bytes:

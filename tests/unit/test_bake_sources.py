@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from instar.bake import files, sources
-from instar.bake.excluded import excluded, surprises
+from instar.bake.files import sources
+from instar.bake.files import step as files
+from instar.bake.files.excluded import excluded, surprises
+from instar.bake.files.sources import Copy, UnusableFile
 from instar.bake.root import Root
-from instar.bake.sources import Copy, UnusableFile
 
 
 @pytest.fixture

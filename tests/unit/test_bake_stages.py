@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instar.bake.dpkg import in_order_of_need, in_stages
+from instar.bake.debian.dpkg import in_order_of_need, in_stages
 
 MARIADB = {
     "mariadb-server": {"Pre-Depends": "adduser (>= 3.40), debconf", "Depends": "mariadb-common, perl"},

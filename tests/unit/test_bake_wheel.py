@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from instar.bake import wheel
 from instar.bake.root import Written
-from instar.bake.wheel import Layout
+from instar.bake.wheels import wheel
+from instar.bake.wheels.wheel import Layout
 from instar.errors import BakeError
 
 LAYOUT = Layout(prefix="/opt/venv", packages="lib/site", scripts="bin", headers="include")

@@ -1,8 +1,8 @@
 """Definition + lock → image. Nothing here touches the network; see baking.py for the whole, steps.py for the order."""
 
 from instar.bake.baking import Baked, BakedStep, bake, prune_records
-from instar.bake.kept_stages import layers_kept
 from instar.bake.planning import Planned, PlannedPart, PlannedStep, plan
+from instar.bake.stages.kept import layers_kept
 
 __all__ = [
     "Baked",

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar import durable
-from instar.bake import kept_stages
 from instar.bake.explained import remember
 from instar.bake.image import configure
 from instar.bake.planning import Planned, PlannedPart, digest_of, name_of, plan, planned_steps, user_of
 from instar.bake.records import Records
+from instar.bake.stages import kept as kept_stages
 from instar.bake.steps import keyed, of_the_image
 from instar.errors import BlobDamaged, ImageNotFound
 from instar.frozen import dataclass
@@ -155,7 +155,7 @@ class _Baking:
             if take.stage == stage and (anew or contents.find(take) is None)
         ]
         if takes:
-            from instar.bake.looking import look_into
+            from instar.bake.stages.looking import look_into
 
             folder, mark = self._state.steps, _mark(self._state)
             for take, content in look_into(takes, self.left[stage], self._layers, folder, mark):

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from instar.bake.baking import Baked, bake
-from instar.bake.keys import looks_secret
+from instar.bake.debian.keys import looks_secret
 from instar.frozen import dataclass
 from instar.host.filesystems import trees
 from instar.host.filesystems.layers import LayerImages

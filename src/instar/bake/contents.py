@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from instar.bake.deb import Deb
-from instar.bake.distribution import Distribution, read_distribution, same_version
+from instar.bake.debian.deb import Deb
+from instar.bake.wheels.distribution import Distribution, read_distribution, same_version
 from instar.errors import BakeError
 from instar.fetch.cache import Cache
 from instar.fetch.requirements import normal_name

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from instar import durable
+from instar.bake.stages.takes import Take
 from instar.bake.steps import VERSIONS, Step
-from instar.bake.takes import Take
 from instar.frozen import dataclass
 from instar.model.codec import canonical, from_json, parse
 from instar.model.definition import STAGES

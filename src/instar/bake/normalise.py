@@ -17,7 +17,7 @@ import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from instar.bake.stripped import Stripped
+from instar.bake.debian.stripped import Stripped
 from instar.errors import BakeError
 
 # Regular expressions of whole paths. What ends in "/.*" is what is in a directory, not the directory.

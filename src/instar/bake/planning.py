@@ -10,12 +10,12 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from instar.bake import kept_stages
 from instar.bake.explained import explain
 from instar.bake.image import configure
 from instar.bake.records import Records
+from instar.bake.stages import kept as kept_stages
+from instar.bake.stages.takes import Contents
 from instar.bake.steps import Step, of_the_image, plan_steps
-from instar.bake.takes import Contents
 from instar.definition.parts import needed_parts_of
 from instar.frozen import dataclass
 from instar.model.digest import Digest

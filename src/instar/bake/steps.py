@@ -13,11 +13,11 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from instar.bake import copies
+from instar.bake.files import copies
+from instar.bake.files.sources import Copy
 from instar.bake.image import environment
-from instar.bake.sources import Copy
-from instar.bake.takes import Contents, Take
-from instar.bake.tools import AT_THE_END
+from instar.bake.slim.tools import AT_THE_END
+from instar.bake.stages.takes import Contents, Take
 from instar.errors import BakeError
 from instar.frozen import dataclass
 from instar.model.base import is_debian
@@ -123,7 +123,7 @@ def _copying(given: tuple[Copy | Take, ...]) -> dict[str, Any]:
     """Return what a step that copies is made of."""
 
     def work(room: Room) -> None:
-        from instar.bake.files import bake_files
+        from instar.bake.files.step import bake_files
 
         bake_files(given, room)
 
@@ -182,11 +182,11 @@ def _with_slim(part: ImagePart, lock: Lock, steps: Iterable[Step]) -> Iterator[S
 
 def _slim(part: ImagePart, made: ImageSpec, lock: Lock, kinds: tuple[str, ...]) -> Step:
     def work(room: Room) -> None:
-        from instar.bake.slim_plan import work_of_slim
+        from instar.bake.slim.plan import work_of_slim
 
         work_of_slim(part, made, lock, kinds, room)
 
-    from instar.bake.slim_plan import asked_of_slim
+    from instar.bake.slim.plan import asked_of_slim
 
     given = asked_of_slim(made, part.loaded.definition.service, lock)
     return Step(kind="slim", name="slim", place=part.place("slim" if made.slim else "strip"), input=given, work=work)
@@ -195,7 +195,7 @@ def _slim(part: ImagePart, made: ImageSpec, lock: Lock, kinds: tuple[str, ...]) 
 def _base(part: ImagePart, lock: Lock) -> Step:
     def work(room: Room) -> None:
         from instar.bake.contents import require_packages
-        from instar.bake.debian import bake_base
+        from instar.bake.debian.steps import bake_base
 
         require_packages(packages, lock, room.cache)
         bake_base(packages, lock.architecture, room)
@@ -222,7 +222,7 @@ def _layers(part: ImagePart, base: BaseImage) -> Iterator[Step]:
 def _packages(part: ImagePart, lock: Lock) -> Step:
     def work(room: Room) -> None:
         from instar.bake.contents import require_packages
-        from instar.bake.debian import bake_packages
+        from instar.bake.debian.steps import bake_packages
 
         require_packages(packages, lock, room.cache)
         bake_packages(packages, room)
@@ -242,7 +242,7 @@ def _stripped(part: ImagePart) -> tuple[str, ...]:
 def _python(part: ImagePart, version: str, lock: Lock) -> Step:
     def work(room: Room) -> None:
         from instar.bake.contents import require_wheels
-        from instar.bake.python import bake_python
+        from instar.bake.wheels.step import bake_python
 
         require_wheels(lock, room.cache)
         bake_python(version, lock.wheels, lock.architecture, room)
@@ -256,7 +256,7 @@ def _python(part: ImagePart, version: str, lock: Lock) -> Step:
 
 def _fetch(part: ImagePart) -> Step:
     def work(room: Room) -> None:
-        from instar.bake.downloads import bake_fetch
+        from instar.bake.files.downloads import bake_fetch
 
         bake_fetch(downloads, places, room)
 

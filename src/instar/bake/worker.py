@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instar.bake import scratch
-from instar.bake.installed import settle_installation, warn_of_keys
+from instar.bake.debian.installed import settle_installation, warn_of_keys
 from instar.bake.normalise import Strip, normalise
 from instar.bake.records import Records
 from instar.bake.scratch import SMALL_BYTES, Room, Scratch

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from instar.bake.bootstrap import Unpacked
+from instar.bake.debian.bootstrap import Unpacked
 from instar.bake.root import ROOT, Root
 from instar.errors import BakeError
 from instar.model.control import fields, names

@@ -13,8 +13,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from instar.bake import bootstrap, dpkg
-from instar.bake.deb import Deb
+from instar.bake.debian import bootstrap, dpkg
+from instar.bake.debian.deb import Deb
 from instar.bake.root import Root
 from instar.bake.scratch import Room
 from instar.model.control import fields

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from instar.bake.excluded import Excluded
-from instar.bake.kept import NOTHING_KEPT, KeptFile, Unkeepable, kept_of, kept_of_open, same_files
+from instar.bake.files.excluded import Excluded
+from instar.bake.files.kept import NOTHING_KEPT, KeptFile, Unkeepable, kept_of, kept_of_open, same_files
 from instar.frozen import dataclass
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

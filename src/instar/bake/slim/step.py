@@ -16,12 +16,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from instar import durable
-from instar.bake.closure import Closure
 from instar.bake.root import Root
 from instar.bake.scratch import Room
+from instar.bake.slim.closure import Closure
+from instar.bake.slim.tools import taken
+from instar.bake.slim.trial import Tried, try_service
 from instar.bake.subtree import copy_part
-from instar.bake.tools import taken
-from instar.bake.trial import Tried, try_service
 from instar.frozen import dataclass
 from instar.model.sizes import size_text
 

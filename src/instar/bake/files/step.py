@@ -11,14 +11,14 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from instar.bake import sources
+from instar.bake.files import sources
+from instar.bake.files.kept import put_kept
+from instar.bake.files.sources import Copy, FoundFile
 from instar.bake.foreign import warn_of_foreign
-from instar.bake.kept import put_kept
 from instar.bake.root import Root, open_without_links
 from instar.bake.scratch import Room
-from instar.bake.sources import Copy, FoundFile
-from instar.bake.taken import take_into
-from instar.bake.takes import Take
+from instar.bake.stages.taken import take_into
+from instar.bake.stages.takes import Take
 
 _CHUNK_BYTES = 1 << 20
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # not to wait for the writer of a pipe

@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from instar.bake.made import MadeFile, Packages, made_by_scripts
+from instar.bake.debian.made import MadeFile, Packages, made_by_scripts
 
 _READ_BYTES = 64 << 20
 _LEFT_OUT = re.compile(rb"var/lib/texmf/.*(?:/(?:tex|lua[^/]*)/[^/]*\.fmt|\.log)|var/lib/ucf/hashfile\.\d+")

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from instar.bake.made import MadeFile, Packages, made_by_scripts
+from instar.bake.debian.made import MadeFile, Packages, made_by_scripts
 from instar.frozen import dataclass
 
 _READ_BYTES = 1 << 20

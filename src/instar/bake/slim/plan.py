@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from instar.bake.image import environment
-from instar.bake.tools import AT_THE_END
+from instar.bake.slim.tools import AT_THE_END
 from instar.model.definition import ImageSpec, Service
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def without(made: ImageSpec) -> tuple[str, ...]:
 
 def work_of_slim(part: ImagePart, made: ImageSpec, lock: Lock, kinds: tuple[str, ...], room: Room) -> None:
     """Do the work of the step, which stands on those of ``kinds``, from the lowest up. Raises StepFailed, OSError."""
-    from instar.bake.slim import SlimImage, bake_slim
+    from instar.bake.slim.step import SlimImage, bake_slim
 
     definition, keep = part.loaded.definition, made.slim.keep if made.slim else ()
     places = part.loaded.places

@@ -13,8 +13,8 @@ from instar.frozen import dataclass
 from instar.store.overlay import is_carried
 
 if TYPE_CHECKING:
+    from instar.bake.files.sources import FoundFile
     from instar.bake.root import Root
-    from instar.bake.sources import FoundFile
 
 _CAPABILITY = "security.capability"
 _CAPABILITY_BYTES, _REVISION = 20, 2  # of a machine's own root. Source: capabilities(7), "File capability versioning"

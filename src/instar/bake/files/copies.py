@@ -9,17 +9,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from instar.bake import sources
-from instar.bake.excluded import Ignored, excluded, surprises
-from instar.bake.ignore_file import read_ignore_file, unread
-from instar.bake.kept import identity_of_kept
-from instar.bake.sources import Copy
-from instar.bake.takes import Take
+from instar.bake.files import sources
+from instar.bake.files.excluded import Ignored, excluded, surprises
+from instar.bake.files.ignore_file import read_ignore_file, unread
+from instar.bake.files.kept import identity_of_kept
+from instar.bake.files.sources import Copy
+from instar.bake.stages.takes import Take
 from instar.errors import BakeError, StepFailed
 from instar.model.definition import NEW_UID, Files, ImageSpec, User
 
 if TYPE_CHECKING:
-    from instar.bake.excluded import DockerPatterns
+    from instar.bake.files.excluded import DockerPatterns
     from instar.definition import Loaded
     from instar.definition.parts import ImagePart
     from instar.model.patterns import Patterns

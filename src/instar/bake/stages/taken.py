@@ -17,12 +17,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from instar.bake import sources
-from instar.bake.excluded import Excluded, excluded
-from instar.bake.kept import NOTHING_KEPT, KeptFile, Unkeepable, kept_of_open, put_kept
+from instar.bake.files import sources
+from instar.bake.files.excluded import Excluded, excluded
+from instar.bake.files.kept import NOTHING_KEPT, KeptFile, Unkeepable, kept_of_open, put_kept
+from instar.bake.files.sources import UnusableFile
 from instar.bake.root import Owner, Root
-from instar.bake.sources import UnusableFile
-from instar.bake.takes import Take, TakenContent
+from instar.bake.stages.takes import Take, TakenContent
 from instar.frozen import dataclass
 
 _VERSION = b"taken 1"  # of what is copied of what is found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from instar.bake import keys, moments
+from instar.bake.debian import keys, moments
 from instar.bake.scratch import Room
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from instar.bake import libraries, wheel
 from instar.bake.image import VENV
 from instar.bake.root import ROOT, Root, Written
 from instar.bake.scratch import Room
-from instar.bake.wheel import Layout
+from instar.bake.wheels import libraries, wheel
+from instar.bake.wheels.wheel import Layout
 from instar.model.lock import Wheel
 
 _PYTHON = "/usr/bin/python3"

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.bake.excluded import DockerPatterns, docker_ignored, ignored
-from instar.bake.sources import DOCKER_IGNORE_FILE, IGNORE_FILE, Copy, UnusableFile
-from instar.bake.takes import Take
+from instar.bake.files.excluded import DockerPatterns, docker_ignored, ignored
+from instar.bake.files.sources import DOCKER_IGNORE_FILE, IGNORE_FILE, Copy, UnusableFile
+from instar.bake.stages.takes import Take
 from instar.definition.author_files import has_author_file, read_author_file
 
 if TYPE_CHECKING:

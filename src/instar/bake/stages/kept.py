@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from instar import durable
-from instar.bake.takes import TakenContent
+from instar.bake.stages.takes import TakenContent
 from instar.frozen import dataclass
 from instar.model.codec import canonical, from_json, parse
 from instar.model.digest import Digest

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from instar.bake.deb import Deb
+from instar.bake.debian.deb import Deb
 from instar.bake.root import open_without_links
 from instar.errors import BakeError
 from instar.frozen import dataclass

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.bake.distribution import info_folder
 from instar.bake.root import Written
+from instar.bake.wheels.distribution import info_folder
 from instar.errors import BakeError
 from instar.frozen import dataclass
 from instar.store import zipped

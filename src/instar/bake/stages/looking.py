@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from instar.bake import scratch, taken
-from instar.bake.sources import UnusableFile
-from instar.bake.takes import Take, TakenContent
+from instar.bake import scratch
+from instar.bake.files.sources import UnusableFile
+from instar.bake.stages import taken
+from instar.bake.stages.takes import Take, TakenContent
 from instar.errors import StepFailed
 from instar.model.image import Layer
 from instar.store.mountable import MountableLayers

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instar.bake.deb import decompressed
+from instar.bake.debian.deb import decompressed
 from instar.bake.foreign import warn_of_foreign
 from instar.bake.root import ROOT, Root
 from instar.bake.scratch import Room

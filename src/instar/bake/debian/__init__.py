@@ -1,0 +1,1 @@
+"""Debian packages in a bake: unpacked, installed, and what their scripts made put right."""

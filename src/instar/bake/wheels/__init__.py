@@ -1,0 +1,1 @@
+"""Python wheels in a bake: installed without an installer, and what they need besides."""
