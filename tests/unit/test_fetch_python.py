@@ -63,7 +63,7 @@ def test_pips_configuration_is_told_to_uv_the_stronger_setting_first() -> None:
 
 def test_no_password_is_in_the_words_of_a_command_or_in_what_is_printed() -> None:
     index = PythonIndex(name="my-own", url="https://pypi.invalid/s", login=Login(user="ci", password="p@ss/w:d"))
-    pip = parse_index("global.index-url='https://ann:secret@pip.invalid/simple'\n").beside([index], None)
+    pip = parse_index("global.index-url='https://ann:secret@pip.invalid/simple'\n").with_indexes([index], None)
     assert pip.uv_options() == []
     told = pip.uv_environment(Path("/x"), {})
     assert (told["UV_INDEX_MY_OWN_USERNAME"], told["UV_INDEX_MY_OWN_PASSWORD"]) == ("ci", "p@ss/w:d")

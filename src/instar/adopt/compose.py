@@ -148,12 +148,12 @@ def _process(draft: Draft, service: Mapping[str, Any], origin: Origin) -> None:
     if (grace := time(str(service.get("stop_grace_period", "")))) is not None:
         draft.stop["grace"] = DraftValue(yaml=grace, origin=_at(origin, "stop_grace_period"))
     check = service.get("healthcheck")
-    if isinstance(check, dict) and (asked := _asked(check.get("test"))):
+    if isinstance(check, dict) and (asked := _check_command(check.get("test"))):
         keys = [f"{key}: {check[key]}" for key in ("interval", "timeout") if time(str(check.get(key, "")))]
         draft.health = DraftValue(yaml=health(asked, keys), origin=_at(origin, "healthcheck"))
 
 
-def _asked(test: Any) -> Sequence[str]:
+def _check_command(test: Any) -> Sequence[str]:
     """Return the command of a check, nothing where there is none: a text is a line of the shell."""
     kind, *command = ["CMD-SHELL", test] if isinstance(test, str) and test else _words(test) or ["NONE"]
     if kind == "CMD-SHELL":

@@ -87,7 +87,7 @@ def bake(
             baking.bake(part, service, mountable=mountable and part.stage is None)
     config = configure(loaded.definition, lock, user_of(baking.users))
     image = _image(store, config, baking.left[None], lock.epoch)
-    kept_stages.write(state.steps, service, planned.contents.asked(), baking.layers_of_stages())
+    kept_stages.write(state.steps, service, planned.contents.wanted(), baking.layers_of_stages())
     return Baked(image=image, steps=tuple(baking.steps), seconds=time.monotonic() - started)
 
 
@@ -149,7 +149,7 @@ class _Baking:
         contents = self._planned.contents
         steps = [step.work for part in self._planned.parts if part.needed for step in part.steps]
         takes = [
-            (step.told, take)
+            (step.full_name, take)
             for step in steps
             for take in step.takes
             if take.stage == stage and (anew or contents.find(take) is None)

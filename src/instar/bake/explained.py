@@ -72,7 +72,7 @@ def explain(folder: Path, name: str, steps: Sequence[tuple[Step, bool]], lock: L
     told, otherwise = list[str](), whole
     for (which, one), (step, known) in zip(_numbered(now.steps).items(), steps, strict=True):
         told.append("" if known else _unknown(step) or _cause(one, old.get(which), otherwise))
-        otherwise = otherwise if known else f"'{step.told}' before it runs"
+        otherwise = otherwise if known else f"'{step.full_name}' before it runs"
     return tuple(told)
 
 

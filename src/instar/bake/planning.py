@@ -128,7 +128,7 @@ def _planned(step: Step, records: Records) -> PlannedStep:
     layer = records.held(found)
     user = step.user or (records.find_user(step.key) if layer and step.kind == "user" else None)
     known = layer if user or step.kind != "user" else None
-    return PlannedStep(step=step.told, layer=known, user=user, work=step)
+    return PlannedStep(step=step.full_name, layer=known, user=user, work=step)
 
 
 def _as_needed(parts: Sequence[PlannedPart]) -> list[PlannedPart]:

@@ -66,7 +66,7 @@ class Step:
     key: str = ""
 
     @property
-    def told(self) -> str:
+    def full_name(self) -> str:
         """Its name among the steps of all parts."""
         return self.name if self.stage is None else f"{STAGES}{self.stage} {self.name}"
 
@@ -186,9 +186,9 @@ def _slim(part: ImagePart, made: ImageSpec, lock: Lock, kinds: tuple[str, ...]) 
 
         work_of_slim(part, made, lock, kinds, room)
 
-    from instar.bake.slim.plan import asked_of_slim
+    from instar.bake.slim.plan import identity_of_slim
 
-    given = asked_of_slim(made, part.loaded.definition.service, lock)
+    given = identity_of_slim(made, part.loaded.definition.service, lock)
     return Step(kind="slim", name="slim", place=part.place("slim" if made.slim else "strip"), input=given, work=work)
 
 

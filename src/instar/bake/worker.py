@@ -112,7 +112,7 @@ class Worker:
         room = Room(
             scratch=scratch,
             number=number,
-            step=task.step.told,
+            step=task.step.full_name,
             place=task.step.place,
             small=task.step.size_bytes is not None and task.step.size_bytes <= SMALL_BYTES,
             lowers=lambda: [self._tree(below) for below in reversed(self._tasks[:number])],
@@ -157,7 +157,7 @@ class Worker:
         records.add(task.step.key, layer, task.user)
         task.layer = layer
         task.seconds += time.monotonic() - started
-        told = f"{task.step.told} · {size_text(layer.size_bytes)} · {task.seconds:.2f} s"
+        told = f"{task.step.full_name} · {size_text(layer.size_bytes)} · {task.seconds:.2f} s"
         self._report(Progress(stage="bake", text=told))
         if layer.size_bytes >= self._worth_mounting_bytes and not self._stopped.is_set():
             self._images.provide(layer, tree)

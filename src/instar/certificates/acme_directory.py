@@ -85,7 +85,7 @@ class AcmeDirectory:
 
         Raises AuthorityUnavailable, CertificateError.
         """
-        with self._told(what):
+        with self._own_errors(what):
             if self._network.account is None:
                 self._enter()
             return self._network.post(url, body, new_nonce_url=self._resource("newNonce"))
@@ -97,19 +97,19 @@ class AcmeDirectory:
 
     def read(self, kind: type[J], answer: requests.Response, *, what: str) -> J:
         """Return what an answer holds. Raises CertificateError where it is no ``kind``."""
-        with self._told(what):
+        with self._own_errors(what):
             found: J = kind.from_json(answer.json())
             return found
 
     def url(self, name: str, *, what: str) -> str:
         """Return the address of one of its resources. Raises AuthorityUnavailable, CertificateError."""
-        with self._told(what):
+        with self._own_errors(what):
             return self._resource(name)
 
     def renewal_window(self, held: Certificate) -> RenewalWindow | None:
         """Return when it would have ``held`` renewed; None where it does not say. Raises AuthorityUnavailable,
         CertificateError."""
-        with self._told(f"ask when '{held.names[0]}' is to be renewed"):
+        with self._own_errors(f"ask when '{held.names[0]}' is to be renewed"):
             base = self._contents().to_partial_json().get("renewalInfo")
             if base is None or held.renewal_id is None:
                 return None
@@ -138,7 +138,7 @@ class AcmeDirectory:
         )
 
     @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def _own_errors(self, what: str) -> Iterator[None]:
         """Tell every error of libraries and servers as one of ours."""
         host = urlsplit(self._settings.directory).netloc
         try:

@@ -220,7 +220,7 @@ class Executor:
             return
         passed = SmokePassed(rollout=self._rollout(snapshot).id, instances=tuple(action.instances))
         self._ledger.change_stage(passed)
-        self._report.asked(f"release {release.number} · {_counted(len(release.service.smoke), 'check')} passed")
+        self._report.smoke_checked(f"release {release.number} · {_counted(len(release.service.smoke), 'check')} passed")
 
     def _take_step(self, snapshot: Snapshot, action: actions.TakeStep) -> None:
         environment = snapshot.environment.id

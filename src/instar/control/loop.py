@@ -151,7 +151,7 @@ class Run:
         while True:
             self._check_cancelled()
             try:
-                snapshot = self._look()
+                snapshot = self._observe()
             except LedgerUnreachable:
                 raise
             except InstarError as error:
@@ -201,7 +201,7 @@ class Run:
     def undo(self) -> bool:
         """Fail the running rollout if its target has not all traffic yet; False when there is nothing to undo."""
         self.undone = True
-        snapshot = self._last_look()
+        snapshot = self._observe_or_last()
         rollout = snapshot.environment.rollout
         if rollout is None or snapshot.environment.active == rollout.target:
             return False
@@ -213,12 +213,12 @@ class Run:
         if not self.undone:
             self.loop.cancellation.check()
 
-    def _look(self) -> Snapshot:
+    def _observe(self) -> Snapshot:
         snapshot = observe(self.loop.ledger, self.provider, self.environment, replacing=not self.asked)
         tried = frozenset(one for one, at in self.replaced.items() if self.asked or snapshot.now < at + HOT_AGAIN_AFTER)
         return self.health.see(dataclasses.replace(snapshot, tried=tried))
 
-    def _last_look(self) -> Snapshot:
+    def _observe_or_last(self) -> Snapshot:
         """Look, or take what was seen last where the provider does not answer just now."""
         try:
             return observe(self.loop.ledger, self.provider, self.environment)

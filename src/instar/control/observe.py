@@ -32,7 +32,7 @@ def observe(
     releases = _releases(ledger, environment, instances, probation)
     seen = provider.observe(environment_id, instances)
     observed, routed = _settled(ledger, provider, instances, seen.groups), seen.traffic.groups
-    probes = _probe(provider, _asked(environment, instances, observed, routed, whole=whole), releases)
+    probes = _probe(provider, _to_ask(environment, instances, observed, routed, whole=whole), releases)
     groups, rollout, now = _views(instances, observed, probes, routed), environment.rollout, ledger.now()
     layouts = {
         number: provider.layout(settings_for(environment, number), one.service) for number, one in releases.items()
@@ -147,7 +147,7 @@ def _endings(
     return tuple(one for one in found if one.reason != "instar")
 
 
-def _asked(
+def _to_ask(
     environment: EnvironmentState,
     instances: Sequence[Instance],
     observed: Sequence[Observed],

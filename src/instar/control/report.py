@@ -89,7 +89,7 @@ class RolloutReport:
     def asking(self, text: str) -> None:
         self.report(Progress(stage="smoke", text=text, kind="running"))
 
-    def asked(self, text: str) -> None:
+    def smoke_checked(self, text: str) -> None:
         self.report(Progress(stage="smoke", text=text))
 
     def stepped(self, percent: int, seconds: float | None) -> None:

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from instar.definition.problems import Problems, listed, nearest, shortened
-from instar.definition.shapes import FAILED, Either, ListOf, MapOf, OneOrMore, Shape, told
+from instar.definition.shapes import FAILED, Either, ListOf, MapOf, OneOrMore, Shape, at_path
 from instar.definition.source import Mapping as MapNode
 from instar.definition.source import Node, Scalar
 
@@ -98,7 +98,7 @@ class Section(Shape):
             if problems.full:
                 break
             meant = nearest(name, self.all_keys())
-            problems.add(value.key_mark or value.mark, told(path, self._unknown(name, meant, problems.noun)))
+            problems.add(value.key_mark or value.mark, at_path(path, self._unknown(name, meant, problems.noun)))
             if meant and meant not in node.entries:
                 values[meant] = FAILED  # misspelt: nothing more is said of what it would have meant
         self._require(node, path, values, problems)
@@ -128,7 +128,7 @@ class Section(Shape):
     def _require(self, node: Node, path: str, values: dict[str, Any], problems: Problems) -> None:
         for key in self.keys.values():
             if key.default is REQUIRED and key.name not in values:
-                problems.add(node.mark, told(path, f"'{key.name}' is missing; expected {key.shape.expected}"))
+                problems.add(node.mark, at_path(path, f"'{key.name}' is missing; expected {key.shape.expected}"))
                 values[key.name] = FAILED
 
     def _unknown(self, name: str, meant: str | None, noun: str) -> str:

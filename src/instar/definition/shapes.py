@@ -50,7 +50,7 @@ class Shape:
 
     def misfit(self, node: Node, path: str, problems: Problems, advice: str = "", *, found: str = "") -> _Failed:
         if not isinstance(node, Unusable):
-            message = told(path, f"expected {self.expected}, found {found or describe(node)}")
+            message = at_path(path, f"expected {self.expected}, found {found or describe(node)}")
             problems.add(node.mark, f"{message}; {advice}" if advice else message)
         return FAILED
 
@@ -105,7 +105,7 @@ class Text(Shape):
             return value
         least, most = (None if bound is None else self.show(bound) for bound in self.bounds)
         expected = f"{least} to {most}" if least and most else f"at least {least}" if least else f"at most {most}"
-        problems.add(node.mark, told(path, f"expected {expected}, found '{self.show(value)}'"))
+        problems.add(node.mark, at_path(path, f"expected {expected}, found '{self.show(value)}'"))
         return FAILED
 
     def _takes(self, kind: str) -> bool:
@@ -360,7 +360,7 @@ _BOOLEANS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 
-def told(path: str, message: str) -> str:
+def at_path(path: str, message: str) -> str:
     return f"{path}: {message}" if path else message
 
 

@@ -124,7 +124,7 @@ def _entries(lock: AuthorText) -> dict[str, dict[str, Any]]:
 
 def _require_fit(manifest: AuthorText, lock: AuthorText, locked: Mapping[str, Any]) -> None:
     """What package.json asks for has to be what the lock file was made for. Raises DefinitionError."""
-    now, then = _asked(manifest, manifest.json()), _asked(lock, locked)
+    now, then = _dependencies(manifest, manifest.json()), _dependencies(lock, locked)
     for name in sorted(now.keys() | then.keys()):
         if now.get(name) == then.get(name):
             continue
@@ -141,7 +141,7 @@ def _require_fit(manifest: AuthorText, lock: AuthorText, locked: Mapping[str, An
         )
 
 
-def _asked(file: AuthorText, found: Mapping[str, Any]) -> dict[str, str]:
+def _dependencies(file: AuthorText, found: Mapping[str, Any]) -> dict[str, str]:
     """Return what is asked for, of every kind: name → version. An optional one may be among the others too."""
     asked: dict[str, str] = {}
     for kind in _KINDS:

@@ -70,7 +70,7 @@ class PipConfiguration:
             **{name: value for index in self.named for name, value in _uv_login(index).items()},
         }
 
-    def beside(self, named: Sequence[PythonIndex], first: str | None) -> PipConfiguration:
+    def with_indexes(self, named: Sequence[PythonIndex], first: str | None) -> PipConfiguration:
         """Return the same with indexes of this machine's own: they are asked before pip's, and the one called ``first``
         in the place of all of these."""
         if not named:

@@ -84,7 +84,7 @@ def solve_wheels(
         wish = folder / "requirements.txt"
         wish.write_text("".join(f"{one.text}\n" for one in requirements))
         indexes = [find_index(name) for name in sources]
-        index = read_index().beside(indexes, all_from(sources))
+        index = read_index().with_indexes(indexes, all_from(sources))
         certificates = write_certificates(indexes, folder / "certificates.pem", index.cert)
         index = dataclasses.replace(index, cert=str(certificates)) if certificates else index
         ask = _Uv(wish, requirements, target, cache.folder("uv"), index)

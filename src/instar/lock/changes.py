@@ -30,9 +30,9 @@ class Change:
     stage: str | None = None
 
     def __str__(self) -> str:
-        return self._told() if self.stage is None else f"{self._told()}  (build.{self.stage})"
+        return self._sentence() if self.stage is None else f"{self._sentence()}  (build.{self.stage})"
 
-    def _told(self) -> str:
+    def _sentence(self) -> str:
         if self.old == self.new:
             return f"  {self.name} {self.new}: another file, SHA-256 {self.old_sha256} → {self.new_sha256}"
         moved = {"added": f"+ {self.name} {self.new}", "removed": f"- {self.name} {self.old}"}

@@ -63,7 +63,7 @@ def differences(before: Survey, after: Survey) -> tuple[Difference, ...]:
 def _of_place(old: Writable, new: Writable) -> Iterator[Difference]:
     if old.whole:
         for path in new.files.keys() - old.files.keys():
-            yield Difference(kind="added", name=path, what=_told(new.files[path]))
+            yield Difference(kind="added", name=path, what=_description(new.files[path]))
     if new.whole:
         for path in old.files.keys() - new.files.keys():
             yield Difference(kind="removed", name=path)
@@ -79,6 +79,6 @@ def _change(old: Seen, new: Seen) -> str:
     return ", ".join(words) or "written to"
 
 
-def _told(seen: Seen) -> str:
+def _description(seen: Seen) -> str:
     kinds = {0o040000: "folder", 0o120000: "link", 0o140000: "socket", 0o010000: "pipe"}
     return kinds.get(seen.mode & 0o170000, f"{seen.size_bytes} B, mode {seen.mode & 0o7777:o}")

@@ -210,12 +210,12 @@ def planned_change(workspace: Workspace, environment: EnvironmentId, files: Pair
     for one in wanted_here(workspace):
         if one.environment == environment and one.source == "files":
             held = open_renewals(workspace).record(one).certificate
-            before, after = _told(held) if held is not None else None, _told(files.certificate)
+            before, after = _summary(held) if held is not None else None, _summary(files.certificate)
             return PlannedChange(what="certificate", before=before, after=after) if before != after else None
     return None
 
 
-def _told(certificate: Certificate) -> str:
+def _summary(certificate: Certificate) -> str:
     return f"{certificate.fingerprint[:12]}, until {certificate.not_after:%Y-%m-%d %H:%M} UTC"
 
 
@@ -260,7 +260,7 @@ def _bring(workspace: Workspace, renewals: Renewals, wanted: WantedCertificate, 
     if wanted.source == "files" and files is not None:
         renewal = renewals.put(wanted, files, door)
         if renewal.outcome == "renewed":
-            text = f"{_listed(wanted.names)}: the certificate is {_told(files.certificate)}"
+            text = f"{_listed(wanted.names)}: the certificate is {_summary(files.certificate)}"
             workspace.report(Progress(stage="tls", text=text))
     elif wanted.source == "internal":
         renewal = renewals.renew(wanted, door, asked=True)

@@ -169,10 +169,10 @@ def _from_helper(path: Path, name: Any, host: str, environ: Mapping[str, str], t
         if b"credentials not found" in done.stdout + done.stderr:
             return None
         raise HostError(f"cannot get credentials for '{host}': {program} failed, with exit status {done.returncode}")
-    return _told(program, host, done.stdout)
+    return _parsed(program, host, done.stdout)
 
 
-def _told(program: str, host: str, output: bytes) -> Credentials:
+def _parsed(program: str, host: str, output: bytes) -> Credentials:
     try:
         data = parse(output)
         user, secret = data["Username"], data["Secret"]

@@ -94,7 +94,7 @@ def _run(
     env: Mapping[str, str] | None = None,
     shown: Mapping[str, Path] | None = None,
 ) -> None:
-    def told(line: str) -> None:
+    def say_step(line: str) -> None:
         if match := _TOLD.match(line):
             room.say(f"{match[1].lower()} {match[2]}")
 
@@ -102,7 +102,7 @@ def _run(
         ["/bin/sh", "-euc", script, "sh", *arguments],
         env={**_ENVIRONMENT, **(env or {})},
         shown=shown,
-        on_line=told,
+        on_line=say_step,
     )
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from instar.model.lock import Lock
 
 
-def asked_of_slim(made: ImageSpec, service: Service, lock: Lock) -> dict[str, Any]:
+def identity_of_slim(made: ImageSpec, service: Service, lock: Lock) -> dict[str, Any]:
     """Return the input of the step."""
     return {
         "commands": [words for _, words in _commands(service)],

@@ -46,7 +46,7 @@ class Contents:
     def __init__(self, before: Mapping[str, TakenContent]) -> None:
         self._known = dict(before)
         self._ends: dict[str, str] = {}
-        self._asked: set[str] = set()
+        self._wanted: set[str] = set()
 
     def end(self, stage: str, key: str) -> None:
         """Say the key of a stage's last step; "" where that is not known."""
@@ -59,12 +59,12 @@ class Contents:
     def add(self, take: Take, content: TakenContent) -> None:
         self._known[self._key(take)] = content
 
-    def asked(self) -> Mapping[str, TakenContent]:
+    def wanted(self) -> Mapping[str, TakenContent]:
         """Return what was asked for, and is known."""
-        return {key: self._known[key] for key in self._asked if key in self._known}
+        return {key: self._known[key] for key in self._wanted if key in self._known}
 
     def _key(self, take: Take) -> str:
         whole = {"stage": self._ends[take.stage], "path": take.path, "exclude": take.exclude, "keep": take.keep}
         key = hashlib.sha256(canonical(whole)).hexdigest()
-        self._asked.add(key)
+        self._wanted.add(key)
         return key

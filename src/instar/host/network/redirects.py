@@ -85,7 +85,7 @@ class Redirect:
 
     def told_of_door(self, address: IPv4Address, port: int) -> str | None:
         """Return for people what it does with what is meant for a listener; None if nothing."""
-        return self._told() if self.sends and self.takes(address, port) else None
+        return self._sentence() if self.sends and self.takes(address, port) else None
 
     def told_of_host(
         self, address: IPv4Address, port: int | None = None, mac: bytes = b"", links: Collection[str] = ()
@@ -95,7 +95,7 @@ class Redirect:
         of_it = self._names(address) or mac in self.macs or _meets((*self.links, *self.devices), links)
         from_it = any(address in one for one in self.senders) or _meets(self.origins, links)
         if of_it or (from_it and self.does not in _ANYBODYS) or (self.sends and self._takes_all(port)):
-            return self._told()
+            return self._sentence()
         return f"{self.where} sends here what was meant for others" if self.to == address else None
 
     def _takes_all(self, port: int | None = None) -> bool:
@@ -105,7 +105,7 @@ class Redirect:
         of_port = port is not None and self.hook == _OUTPUT and any(port in one for one in self.ports)
         return not self.networks and (not self.ports or of_port)
 
-    def _told(self) -> str:
+    def _sentence(self) -> str:
         return f"{self.where} {self.does}" + (f", to {self.to}" if self.to else "")
 
 

@@ -80,10 +80,10 @@ class LocalEdge:
         """Tell whether it was started for what the machine's file says now."""
         with contextlib.suppress(RouterError):
             plan = config.read_plan(self.files.read() or "")
-            return plan == self._told(plan)
+            return plan == self._with_settings(plan)
         return False
 
-    def _told(self, plan: config.EdgePlan) -> config.EdgePlan:
+    def _with_settings(self, plan: config.EdgePlan) -> config.EdgePlan:
         """Return the plan with what the machine's file says."""
         told = self._settings
         http, https = told.http_addresses, told.https_addresses
@@ -301,7 +301,7 @@ class LocalEdge:
         self, environments: names.Environments, text: str | None, router: RouterPlan | None = None
     ) -> config.EdgePlan:
         """Return the plan, with what ``router`` needs: what it has room for never gets less while it runs."""
-        plan = self._told(config.EdgePlan(http=(), https=(), form=config.FORM))
+        plan = self._with_settings(config.EdgePlan(http=(), https=(), form=config.FORM))
         if router is not None:
             times_ms = (router.request_timeout_ms, router.stream_timeout_ms, router.wait_ms)
             plan = plan.with_room(router.headers, config.silent_ms(*times_ms))

@@ -43,7 +43,7 @@ def stop(names: InstanceNames, how: Stop) -> bool:
         cgroups.thaw(names.group)
     stopping = record.find_stopping(names, process)
     if stopping is None or not stopping.told:
-        stopping = _told(process, how) or stopping or record.Stopping.within(process, how.grace_ms, told=False)
+        stopping = _signalled(process, how) or stopping or record.Stopping.within(process, how.grace_ms, told=False)
         try:
             record.write_stopping(names, stopping)
         except OSError:  # nobody else could know how long it has
@@ -127,7 +127,7 @@ def _rooms(names: Names) -> list[Path]:
     return [room for room in names.roots.iterdir() if room.name.isdigit()] if names.roots.is_dir() else []
 
 
-def _told(process: Process, how: Stop) -> record.Stopping | None:
+def _signalled(process: Process, how: Stop) -> record.Stopping | None:
     """Send its stop signal to an instance; return until when it may end, None where it does not hear signals yet."""
     number, moment = signal.Signals[how.signal], Deadline.after(min(_MOMENT_S, how.grace_ms / 1000))
     until(lambda: _forwards(process, number) or not processes.lives(process), moment, every_s=_POLL_S)

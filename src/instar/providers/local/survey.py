@@ -33,7 +33,7 @@ def survey(process: Process, group: str, volumes: Sequence[str]) -> Survey | Non
     try:
         if not processes.lives(process):
             return None
-        places = {path: _look(root, path) for path in (*PLACES, *volumes)}
+        places = {path: _walk(root, path) for path in (*PLACES, *volumes)}
     finally:
         os.close(root)
     return Survey(places=places, processes=dict(_processes(group)))
@@ -54,7 +54,7 @@ def _processes(group: str) -> Iterator[tuple[tuple[int, int], str]]:
             yield (found.pid, found.start_time), printable(words) or "(no command line)"
 
 
-def _look(root: int, path: str) -> Writable:
+def _walk(root: int, path: str) -> Writable:
     """Walk through a place; what cannot be opened, or goes while one looks, is not there."""
     folder = _opened(root, PurePosixPath(path).parts[1:])
     if folder is None:

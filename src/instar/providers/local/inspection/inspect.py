@@ -152,28 +152,28 @@ def _persistent(cases: Sequence[Case], images: LayerImages, *, deep: bool) -> It
     if not cases:
         return
     around = _look_around(cases, images, deep=deep)
-    found = [(case, _look(case, around, deep=deep)) for case in cases]
+    found = [(case, _findings_now(case, around, deep=deep)) for case in cases]
     for pause_s in AGAIN_AFTER_S:
         found = [(case, findings) for case, findings in found if findings]
         if not found:
             return
         time.sleep(pause_s)
         around = _look_around([case for case, _ in found], images, deep=False)
-        found = [(case, _in_both(findings, _look(case, around, deep=deep))) for case, findings in found]
-    yield from dict.fromkeys(finding for _, findings in found for finding in _told(findings))
+        found = [(case, _in_both(findings, _findings_now(case, around, deep=deep))) for case, findings in found]
+    yield from dict.fromkeys(finding for _, findings in found for finding in _lasting(findings))
 
 
 def _in_both(before: Mapping[Hashable, Finding], now: Mapping[Hashable, Finding]) -> dict[Hashable, Finding]:
     return {key: now[key] for key in before if key in now}
 
 
-def _told(findings: Mapping[Hashable, Finding]) -> Iterator[Finding]:
+def _lasting(findings: Mapping[Hashable, Finding]) -> Iterator[Finding]:
     """Yield what was found at each look: of a kind, the one of the last look where no process had it at all."""
     lasting = {finding.kind for key, finding in findings.items() if key not in _WHOEVER}
     yield from (one for key, one in findings.items() if key not in _WHOEVER or one.kind not in lasting)
 
 
-def _look(case: Case, around: Surroundings, *, deep: bool) -> dict[Hashable, Finding]:
+def _findings_now(case: Case, around: Surroundings, *, deep: bool) -> dict[Hashable, Finding]:
     """Return the findings, each with what it is known by at the next look: some by their kind too."""
     found: dict[Hashable, Finding] = {}
     waits = runc.waits(case.names.of.state.runc, case.names.name)

@@ -39,14 +39,14 @@ class Ties:
 def look(names: Names) -> Ties:
     """Look at everything of a state directory that ties links."""
     try:
-        return _look(names)
+        return _read(names)
     except OSError as error:
         return Ties(cause=error.strerror or str(error))
     except HostError as error:
         return Ties(cause=error.message)
 
 
-def _look(names: Names) -> Ties:
+def _read(names: Names) -> Ties:
     with Netlink() as netlink:
         links = {link.name: link for link in netlink.links()}
         neighbours, behind = netlink.neighbours(), netlink.neighbours(socket.AF_BRIDGE)
@@ -98,7 +98,7 @@ def _neighbours(case: Case, guest: Guest, ties: Ties) -> Iterator[Finding]:
     mac, address = bytes.fromhex(guest.mac), IPv4Address(guest.address)
     found = [one for one in ties.neighbours if one.address == address]
     if [(one.mac, one.fixed) for one in found] != [(mac, True)]:
-        yield case.finding(_KIND, f"neighbour {address}", f"{mac.hex(':')}, permanent", _told(found))
+        yield case.finding(_KIND, f"neighbour {address}", f"{mac.hex(':')}, permanent", _permanent(found))
     link = ties.links.get(guest.link)
     ports = [one.link for one in ties.behind if one.mac == mac and one.fixed]
     if link is not None and ports != [link.number]:
@@ -107,7 +107,7 @@ def _neighbours(case: Case, guest: Guest, ties: Ties) -> Iterator[Finding]:
         yield case.finding(_KIND, f"address {mac.hex(':')}", f"behind {guest.link} for good", seen or _NOTHING)
 
 
-def _told(found: Sequence[Neighbour]) -> str:
+def _permanent(found: Sequence[Neighbour]) -> str:
     """Say what is said for good: what the kernel learns for itself comes and goes between two looks."""
     return ", ".join(f"{one.mac.hex(':')}, permanent" for one in found if one.fixed) or _NOTHING
 
