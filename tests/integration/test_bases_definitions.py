@@ -13,6 +13,7 @@ from instar.operations.bake import bake, find_baked, plan
 from instar.operations.bake_all import bake_all_on
 from instar.operations.bake_check import check_bake
 from instar.operations.gc import gc
+from instar.views.bakes import baked_all_json, baked_all_page
 
 pytestmark = pytest.mark.root
 __all__ = ["machine"]
@@ -96,10 +97,45 @@ def test_all_that_stand_on_one_are_baked(machine: Machine, base: Path) -> None:
         (machine.folder / folder / "instar.yaml").write_text(text)
     (machine.folder / "link.yaml").symlink_to(machine.folder / "one/instar.yaml")
     done = list(bake_all_on(machine.workspace, base / "instar.yaml", machine.folder))
-    assert [file.parent.name for file, _ in done] == ["base", "one", "top"]
-    assert {name: done[number][1].image.digest for number, name in enumerate(("base", "one", "top"))} == dict(
+    assert [one.file.parent.name for one in done] == ["base", "one", "top"]
+    assert {one.file.parent.name: one.baked.image.digest for one in done if one.baked} == dict(
         machine.workspace.store.tags()
     )
+
+
+def test_one_that_fails_holds_up_only_what_stands_on_it(machine: Machine, base: Path) -> None:
+    image = "base: {image: ../base/instar.yaml}"
+    for name, on in (
+        ("bad", f"{image}\nrun: ['exit 3']"),
+        ("above", image.replace("base/", "bad/")),
+        ("good", image),
+        ("unlocked", image),
+    ):
+        loaded = machine.write(on, name, name)
+        if name != "unlocked":
+            machine.lock(loaded)
+    machine.lock(machine.load(machine.folder / "unlocked/instar.yaml"))
+    (machine.folder / "unlocked/instar.lock").write_text("{}")
+    done = {one.file.parent.name: one for one in bake_all_on(machine.workspace, base / "instar.yaml", machine.folder)}
+    assert {name for name, one in done.items() if one.baked} == {"base", "good"}
+    assert "run 1: exit 3" in baked_all_json([done["bad"]])[0]["error"]
+    assert done["above"].failure is not None and "it stands on" in done["above"].failure.message
+    *_, last = baked_all_page(tuple(done.values()))
+    assert last == "3 of 5 could not be baked"
+    (base / "instar.lock").unlink()
+    (base / "instar.yaml").write_text("name: base\n")
+    [only] = bake_all_on(machine.workspace, base / "instar.yaml", machine.folder)
+    assert only.failure is not None and "'image' is missing" in only.failure.message
+
+
+def test_a_definition_for_others_to_stand_on_needs_no_service(machine: Machine, base: Path) -> None:
+    file = machine.folder / "base/instar.yaml"
+    file.write_text(file.read_text().partition("service:")[0])
+    loaded = machine.write(ON_BASE, "one", "one")
+    machine.lock(loaded)
+    assert "/colour: blue\n" in list(machine.files(machine.bake(loaded).image))
+    alone = machine.workspace.store.find("base")
+    assert alone.config.command == () and find_baked(machine.workspace, loaded) is not None
 
 
 def test_what_is_no_base(machine: Machine, base: Path) -> None:

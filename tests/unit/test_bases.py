@@ -14,7 +14,7 @@ from lock_values import LOCK
 from instar.bake.image import environment
 from instar.definition import load, parse
 from instar.errors import DefinitionError, LockError
-from instar.lock.base_image import base_image
+from instar.lock.base_image import base_image, left_behind
 from instar.lock.changes import changes, differences
 from instar.lock.file import read, write
 from instar.lock.written import dump
@@ -168,6 +168,22 @@ def test_what_others_stand_on_is_looked_at_by_validate(tmp_path: Path) -> None:
         validate(load(file))
     (tmp_path / "b.yaml").write_text(definition("{base: scratch}").replace("x", "y", 1))
     assert not validate(load(file))
+
+
+def test_what_an_image_says_and_nobody_takes_over_is_said_in_one_line() -> None:
+    process = {
+        "Entrypoint": ["/entry", "a b"],
+        "User": "postgres\n\x1b[1m",
+        "WorkingDir": "/",
+        "Volumes": {"/data": {}, "/log": {}},
+        "ExposedPorts": {"5432/tcp": {}},
+        "Cmd": ["x" * 200],
+        "Env": ["A=a"],
+    }
+    text = left_behind(json.dumps({"config": process}).encode())
+    assert text.startswith('left to the definition: entrypoint ["/entry", "a b"], command ["xxx')
+    assert text.endswith('…, user postgres\ufffd\ufffd[1m, volumes ["/data", "/log"], ports ["5432/tcp"]')
+    assert not any(left_behind(one) for one in (b"{}", b'{"config": null}', b'{"config": {"Cmd": []}}', b"[]"))
 
 
 def test_a_base_of_too_many_layers() -> None:

@@ -39,7 +39,7 @@ def test_every_key_is_titled_and_described() -> None:
 def test_the_schema_is_strict_and_has_the_defaults() -> None:
     schema = json_schema()
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert schema["required"] == ["name", "image", "service"] and schema["additionalProperties"] is False
+    assert schema["required"] == ["name", "image"] and schema["additionalProperties"] is False
     service = schema["properties"]["service"]["properties"]
     assert service["limits"]["properties"]["memory"]["default"] == "256M"
     assert service["health"]["properties"]["deadline"]["default"] == "30s"

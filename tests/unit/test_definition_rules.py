@@ -71,6 +71,30 @@ def test_keys(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (IMAGE, None),
+        (f"{IMAGE}environments: {{}}\n", None),
+        (
+            f"{IMAGE}{ENVIRONMENTS}",
+            "1:1: 'service' is missing; expected a section that says how the service runs, or no",
+        ),
+        (
+            "image: {base: debian:bookworm, slim: true}\n",
+            "2:38: image.slim: what a service needs is left, and there is",
+        ),
+        (
+            "image: {base: debian:bookworm, strip: [docs, shell]}\n",
+            "2:32: image.strip: 'shell' is for the image of a service",
+        ),
+        (f"{IMAGE}servce: {{command: [x]}}\n", "3:1: unknown key 'servce'; did you mean 'service'?"),
+    ],
+)
+def test_a_definition_without_a_service(text: str, expected: str | None) -> None:
+    assert [problem.startswith(expected or "?") for problem in problems_of(TOP + text)] == [True] * bool(expected)
+
+
+@pytest.mark.parametrize(
     ("base", "advice"),
     [
         ("debian:12", "did you mean 'debian:bookworm'?"),

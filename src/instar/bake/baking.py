@@ -20,7 +20,7 @@ from instar.bake.planning import Planned, PlannedPart, digest_of, name_of, plan,
 from instar.bake.records import Records
 from instar.bake.stages import kept as kept_stages
 from instar.bake.steps import keyed, of_the_image
-from instar.errors import BlobDamaged, ImageNotFound
+from instar.errors import BlobDamaged, ImageNotFound, InstarError
 from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
@@ -54,6 +54,15 @@ class Baked:
     image: Image
     steps: tuple[BakedStep, ...]
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BakedDefinition:
+    """What came of the definition at ``file``, of several: one of the two is there."""
+
+    file: Path
+    baked: Baked | None = None
+    failure: InstarError | None = None
 
 
 def bake(

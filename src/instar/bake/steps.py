@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from instar.bake.files import copies
 from instar.bake.files.sources import Copy
 from instar.bake.image import environment
-from instar.bake.slim.tools import AT_THE_END
 from instar.bake.stages.takes import Contents, Take
 from instar.errors import BakeError
 from instar.frozen import dataclass
@@ -25,6 +24,7 @@ from instar.model.codec import canonical
 from instar.model.definition import STAGES, ImageSpec, User
 from instar.model.image import Layer
 from instar.model.lock import BAKE_FORMATS, BaseImage, Lock, Package
+from instar.model.slim import AT_THE_END
 
 if TYPE_CHECKING:
     from instar.bake.ecosystems import Offered

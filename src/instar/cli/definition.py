@@ -55,9 +55,11 @@ def validate(file: Path) -> None:
     locked = check(loaded)
     for text in warnings(loaded):
         Screen()(Progress(stage="note", text=text, kind="warning"))
-    environments = ", ".join(loaded.definition.environments) or "none"
+    name, environments = loaded.definition.name, ", ".join(loaded.definition.environments) or "none"
     note = "its lock fits" if locked else "not locked yet"
-    say(f"{file} is valid: service '{loaded.definition.name}', environments: {environments}; {note}")
+    is_service = bool(loaded.definition.service.command)
+    what = f"service '{name}', environments: {environments}" if is_service else f"'{name}', for others to stand on"
+    say(f"{file} is valid: {what}; {note}")
 
 
 @click.command()
@@ -137,7 +139,8 @@ def bake(ctx: click.Context, file: Path, as_json: bool, check: bool, explain: bo
     """Bake the definition into an image. Steps whose input is known are not run again.
 
     With --all-on every YAML file below the current folder is looked at, but for folders whose names begin with a dot,
-    and node_modules. It ends at the first that cannot be baked.
+    and node_modules. One that cannot be baked holds up only those that stand on it; it is said at the end, and the exit
+    status is 1.
     """
     from instar.operations.bake import bake as run
     from instar.views.bakes import baked_json
@@ -146,8 +149,7 @@ def bake(ctx: click.Context, file: Path, as_json: bool, check: bool, explain: bo
     if base is not None:
         if check or explain:
             raise click.UsageError("--all-on goes without --check and --explain")
-        _bake_all(base, as_json=as_json)
-        return
+        ctx.exit(_bake_all(base, as_json=as_json))
     if check:
         _check(ctx, load_definition(file), as_json=as_json)
         return
@@ -158,16 +160,16 @@ def bake(ctx: click.Context, file: Path, as_json: bool, check: bool, explain: bo
         say(baked.image.digest)
 
 
-def _bake_all(base: Path, *, as_json: bool) -> None:
+def _bake_all(base: Path, *, as_json: bool) -> int:
     from instar.operations.bake_all import bake_all_on
-    from instar.views.bakes import baked_json
+    from instar.views.bakes import baked_all_json, baked_all_page
 
-    done = bake_all_on(open_workspace(), base, Path())
+    done = tuple(bake_all_on(open_workspace(), base, Path()))
     if as_json:
-        say_json([{"file": str(file), **baked_json(baked)} for file, baked in done])
-        return
-    for file, baked in done:
-        say(f"{baked.image.digest}  {file}")
+        say_json(baked_all_json(done))
+    else:
+        show(baked_all_page(done))
+    return 1 if any(one.failure for one in done) else 0
 
 
 def _check(ctx: click.Context, loaded: Loaded, *, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from instar.definition.section import REQUIRED, Reading, Section, blame, reading
 from instar.definition.shapes import FAILED
 from instar.definition.source import Listing, Node
 from instar.model.base import SCRATCH, is_debian
+from instar.model.slim import AT_THE_END
 
 LONGEST_NAMES: Final = 48  # service and environment: with release and instance they make a host name of at most 63
 
@@ -160,6 +161,8 @@ def service(reading: Reading, problems: Problems) -> None:
 
 def definition(reading: Reading, problems: Problems) -> None:
     stage_rules.definition(reading, problems)
+    if "service" not in reading.values:
+        _check_without_service(reading, problems)
     environments = reading.get("environments")
     if environments is FAILED:
         return
@@ -174,6 +177,22 @@ def definition(reading: Reading, problems: Problems) -> None:
         if service:
             _check_environment(one, service, problems)
         rollout_rules.environment(one, service, problems)
+
+
+def _check_without_service(reading: Reading, problems: Problems) -> None:
+    """What others stand on has no service: nothing of it runs, and nothing says what a service would need."""
+    if reading.get("environments") not in (FAILED, {}):
+        expected = "expected a section that says how the service runs, or no 'environments'"
+        problems.add(reading.node.mark, f"'service' is missing; {expected}: others can stand on an image alone")
+    image = reading.get("image")
+    if not isinstance(image, Reading):
+        return
+    if image.get("slim") not in (None, FAILED):
+        blame(image, "slim", problems, "what a service needs is left, and there is no 'service' here")
+    strip = image.get("strip")
+    found = [kind for kind in AT_THE_END if strip is not FAILED and kind in strip]
+    if found:
+        blame(image, "strip", problems, f"'{found[0]}' is for the image of a service, and there is no 'service' here")
 
 
 def listen(reading: Reading, problems: Problems) -> None:

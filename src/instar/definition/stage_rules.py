@@ -7,6 +7,7 @@ from instar.definition.section import Reading, blame, readings
 from instar.definition.shapes import FAILED
 from instar.model.base import SCRATCH
 from instar.model.definition import STAGES
+from instar.model.slim import AT_THE_END
 
 
 def stage(reading: Reading, problems: Problems) -> None:
@@ -37,7 +38,7 @@ def definition(reading: Reading, problems: Problems) -> None:
     names = list(stages)
     for one in stages.values():
         strip = one.get("strip") if isinstance(one, Reading) else FAILED
-        found = [kind for kind in ("apt", "shell") if isinstance(strip, list | tuple) and kind in strip]
+        found = [kind for kind in AT_THE_END if isinstance(strip, list | tuple) and kind in strip]
         if found:
             blame(one, "strip", problems, f"'{found[0]}' is for the image; of a stage, take the files that you want")
     for number, part in enumerate((*stages.values(), image)):

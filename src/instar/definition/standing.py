@@ -15,20 +15,30 @@ from instar.definition.author_files import read_author_file
 from instar.definition.problems import Problems
 from instar.definition.source import SIZE_LIMIT_BYTES, Mapping, Scalar, read
 from instar.errors import DefinitionUnreadable
+from instar.frozen import dataclass
 
 _SUFFIXES: Final = (".yaml", ".yml")
 _LOOKED_AT: Final = 20_000  # files, of any kind
 
 
-def standing_on(base: Path, folder: Path) -> tuple[Path, ...]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """A definition that stands ``on`` others: ``real`` is where its file is, as theirs."""
+
+    file: Path
+    real: Path
+    on: frozenset[Path]
+
+
+def standing_on(base: Path, folder: Path) -> tuple[Standing, ...]:
     """Return the definitions below ``folder`` that stand on ``base``, those that do so themselves first.
 
     Raises DefinitionUnreadable where there are too many files to look at.
     """
     below = {file: frozenset(_bases_of(file)) for file in _files(folder)}
-    found, known = list[Path](), {_real(base)}
+    found, known = list[Standing](), {_real(base)}
     while more := sorted(file for file, bases in below.items() if bases & known and _real(file) not in known):
-        found += more
+        found += (Standing(file=file, real=_real(file), on=below[file]) for file in more)
         known.update(map(_real, more))
     return tuple(found)
 

@@ -4,12 +4,14 @@ the image itself.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from instar.errors import LockError
 from instar.lock.checked import WrongLock, fit, listed, require_keys, seconds_of, shown
+from instar.model.codec import parse
 from instar.model.digest import Digest
 from instar.model.image import Image, Layer
 from instar.model.lock import EARLIEST_EPOCH, BaseImage
@@ -24,6 +26,17 @@ _VALUE: Final = re.compile(r"[^\x00\ud800-\udfff]{0,32768}\Z")
 _ENV_LIMIT: Final = 64 << 10
 _TYPE: Final = re.compile(rf"(?:{'|'.join(re.escape(one) for one in LAYER_TYPES)})\Z")
 _LARGEST_BYTES: Final = 1 << 40
+_LEFT_BEHIND: Final = {
+    "Entrypoint": "entrypoint",
+    "Cmd": "command",
+    "User": "user",
+    "WorkingDir": "workdir",
+    "Volumes": "volumes",
+    "ExposedPorts": "ports",
+    "Healthcheck": "health check",
+    "StopSignal": "stop signal",
+}
+_SHOWN_CHARACTERS: Final = 80
 _OWN_LAYERS: Final = 100  # that are left for what stands on it
 
 
@@ -44,6 +57,30 @@ def base_image(manifest: bytes, config: bytes, index: Digest | None, architectur
         index=index,
         platform=f"linux/{architecture}",
     )
+
+
+def left_behind(config: bytes) -> str:
+    """Return in one line what an image says, by its configuration, that nothing which stands on it takes over; nothing
+    where it says nothing of that kind. It is somebody else's text."""
+    process = _mapping(parse(config)).get("config")
+    found = [
+        f"{word} {_in_one_line(value)}"
+        for key, word in _LEFT_BEHIND.items()
+        if (value := _mapping(process).get(key)) and value != "/"
+    ]
+    return f"left to the definition: {', '.join(found)}" if found else ""
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _in_one_line(value: Any) -> str:
+    """Return a value of others for people: names alone of what has nothing else, and no control characters."""
+    words = list(value) if isinstance(value, dict) and not any(value.values()) else value
+    text = words if isinstance(words, str) else json.dumps(words, ensure_ascii=False)
+    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
 
 
 def require_same(base: BaseImage, found: Image, place: str) -> None:

@@ -422,7 +422,8 @@ class Definition:
         "Stages that are baked before the image: what its `files` take out of one is all of it that the image has.",
         names="name", expected="a section with one section for each stage, such as 'compile'", added=True))
     image: ImageSpec = field(metadata=key("What the image is made of. Changing it makes a new image."))
-    service: Service = field(metadata=key("How an instance runs. Changing it makes a new release."))
+    service: Service = field(default=Service(command=(), health=Health(kind="none")), metadata=key(
+        "How an instance runs. Changing it makes a new release.", default=None, default_about="none, of a base"))
     registry: str | None = field(default=None, metadata=key(
         "The repository that its images are pushed to, and pulled from by a machine that is to run one and has not "
         "got it.", "repository", default_about="none: each machine bakes", added=True))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import field
+from typing import Final
 
 from instar.frozen import dataclass
 from instar.model.declaration import key
+
+AT_THE_END: Final = ("apt", "shell")  # of what `strip` names: tools that go when all else is there
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

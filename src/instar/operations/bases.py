@@ -131,16 +131,24 @@ def _of_store(workspace: Workspace, digest: Digest) -> BaseImage | None:
         workspace.store.image(digest)
     except (ImageNotFound, BlobDamaged):
         return None
-    return _read(workspace.store, workspace.store.manifest(digest))
+    return _read(workspace, workspace.store, workspace.store.manifest(digest))
 
 
-def _read(store: Store, data: bytes) -> BaseImage:
+def _read(workspace: Workspace, store: Store, data: bytes) -> BaseImage:
     """Return what a lock holds of the image of a manifest; of several platforms, that of this machine."""
-    from instar.lock.base_image import base_image
-
     manifest, index = _own(store, data)
     config, *_ = descriptors(manifest)
-    return base_image(manifest, store.manifest(config.digest), index, _architecture())
+    return _described(workspace, manifest, store.manifest(config.digest), index)
+
+
+def _described(workspace: Workspace, manifest: bytes, config: bytes, index: Digest | None) -> BaseImage:
+    """Return what a lock holds of an image, and say what it has that nothing takes over."""
+    from instar.lock.base_image import base_image, left_behind
+
+    found = base_image(manifest, config, index, _architecture())
+    if text := left_behind(config):
+        workspace.report(Progress(stage="lock", text=f"base · {text}"))
+    return found
 
 
 def _own(store: Store, data: bytes) -> tuple[bytes, Digest | None]:
@@ -151,11 +159,9 @@ def _own(store: Store, data: bytes) -> tuple[bytes, Digest | None]:
 
 
 def _of_registry(workspace: Workspace, wanted: OciBase) -> BaseImage:
-    from instar.lock.base_image import base_image
-
     assert wanted.repository is not None  # whoever asks has looked
     looked = workspace.registries.look(wanted.repository, wanted.digest or wanted.tag or "", _architecture())
-    found = base_image(looked.manifest, looked.config, looked.index, _architecture())
+    found = _described(workspace, looked.manifest, looked.config, looked.index)
     text = f"base {wanted.repository} · {len(found.layers)} layers"
     workspace.report(Progress(stage="lock", text=text, aside=f"sha256:{Digest(found.key).short}"))
     return found
@@ -166,7 +172,7 @@ def _of_archive(workspace: Workspace, part: ImagePart, wanted: OciBase) -> BaseI
     if os.geteuid() == 0:
         with keep_from_gc(workspace):
             data = _receive(workspace.store, part, wanted)
-            found = _read(workspace.store, data)
+            found = _read(workspace, workspace.store, data)
             workspace.store.add_manifest(_own(workspace.store, data)[0])
             return found
     from instar.fetch.cache import Cache
@@ -175,7 +181,7 @@ def _of_archive(workspace: Workspace, part: ImagePart, wanted: OciBase) -> BaseI
 
     with Cache(user_cache()).workspace() as folder:
         store = Store(folder / "store")
-        return _read(store, _receive(store, part, wanted))
+        return _read(workspace, store, _receive(store, part, wanted))
 
 
 def _receive(store: Store, part: ImagePart, wanted: OciBase) -> bytes:

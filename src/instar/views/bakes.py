@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from instar.views.page import Page
 
 if TYPE_CHECKING:
     from instar.adopt import CarriedOver
-    from instar.bake import Baked
+    from instar.bake.baking import Baked, BakedDefinition
     from instar.bake.checking import BakeCheck
     from instar.model.lock import Artifact, Locked
 
@@ -26,6 +27,26 @@ def baked_json(baked: Baked) -> dict[str, Any]:
         "layers": _layers(baked, None),
         **({"stages": stages} if stages else {}),
     }
+
+
+def baked_all_json(done: Sequence[BakedDefinition]) -> list[dict[str, Any]]:
+    return [
+        {"file": str(one.file), **(baked_json(one.baked) if one.baked else {"error": _failure(one)})} for one in done
+    ]
+
+
+def baked_all_page(done: Sequence[BakedDefinition]) -> Page:
+    """First those that are baked, by their digests, and then those that are not."""
+    yield from (f"{one.baked.image.digest}  {one.file}" for one in done if one.baked)
+    failed = [one for one in done if one.failure]
+    for one in failed:
+        yield f"failed: {one.file}: {_failure(one)}"
+    if failed:
+        yield f"{len(failed)} of {len(done)} could not be baked"
+
+
+def _failure(one: BakedDefinition) -> str:
+    return one.failure.message if one.failure else ""
 
 
 def _layers(baked: Baked, stage: str | None) -> list[dict[str, Any]]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from instar.bake.image import environment
-from instar.bake.slim.tools import AT_THE_END
 from instar.model.definition import ImageSpec, Service
+from instar.model.slim import AT_THE_END
 
 if TYPE_CHECKING:
     from instar.bake.scratch import Room

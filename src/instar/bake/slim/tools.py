@@ -7,7 +7,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
-AT_THE_END: Final = ("apt", "shell")
 _PACKAGES: Final[Mapping[str, str]] = {
     "apt": "apt apt-utils libapt-pkg6.0 libapt-pkg7.0 dpkg gpgv debian-archive-keyring ubuntu-keyring debconf "
     "init-system-helpers libgcrypt20 libgpg-error0 libseccomp2 libxxhash0 libudev1 libsystemd0 liblz4-1 libmd0",
