@@ -55,7 +55,7 @@ def test_an_unfinished_continuation_counts_as_a_line(tmp_path: Path) -> None:
         ("./x", "a file is not on the index"),
         ("../x", "a file is not on the index"),
         ("/srv/x", "a file is not on the index"),
-        ("wheels/x.whl", "a file is not on the index"),
+        ("../wheels/x-1.0-py3-none-any.whl", "a file is not on the index"),
         ("x-1.0-py3-none-any.whl", "a file is not on the index"),
         ("x-1.0.tar.gz", "a file is not on the index"),
         ("x --global-option=a", "--global-option is not read"),

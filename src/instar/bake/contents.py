@@ -12,7 +12,7 @@ from instar.bake.debian.deb import Deb
 from instar.bake.wheels.distribution import Distribution, read_distribution, same_version
 from instar.errors import BakeError
 from instar.fetch.cache import Cache
-from instar.fetch.requirements import normal_name
+from instar.fetch.requirements import project_of
 from instar.fetch.target import WheelTarget, best_wheel
 from instar.model.control import fields, needs
 from instar.model.lock import ASKED, PYTHON, Lock, Package, Wheel, Why, parent
@@ -55,7 +55,7 @@ def require_wheels(lock: Lock, cache: Cache) -> None:
                 hint="choose another version in the requirements",
             ) from error
         _require_wheel(wheel, found[wheel.name], lock)
-    asked = dict.fromkeys((normal_name(text) for text in lock.requested.requirements), ASKED)
+    asked = dict.fromkeys((project_of(text) for text in lock.requested.requirements), ASKED)
     _require_grounds("wheel", lock.wheels, asked, {name: one.requires for name, one in found.items()})
 
 

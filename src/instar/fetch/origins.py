@@ -15,7 +15,7 @@ from instar.fetch.indexes import PythonIndex, all_from, source_of
 from instar.fetch.requirements import normal_name
 from instar.model.lock import Wheel
 
-_PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==")
+_PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:==| @ )")
 _FROM = re.compile(r" {4}# from (\S+)\Z")
 _LET_IN = re.compile(r"An index URL \((\S+)\) could not be queried due to a lack of valid authentication \S+ \((\d+)")
 
@@ -35,6 +35,9 @@ def from_indexes(
     before = {wheel.name: wheel.index for wheel in previous}
     found = []
     for wheel in wheels:
+        if wheel.path is not None:
+            found.append(wheel)
+            continue
         address = addresses.get(wheel.name, "")
         names = [index.name for index in indexes if index.url.rstrip("/") == address.rstrip("/")]
         wanted = source_of(wheel.name, sources)

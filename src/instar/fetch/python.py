@@ -33,7 +33,7 @@ Update = Collection[str] | Literal["all"] | None
 _TIMEOUT_S = 300
 _SHOWN_LINES = 10
 _NO_ANSWER = re.compile(r"Failed to fetch: (\S+)|error sending request|Request failed after|timed out", re.IGNORECASE)
-_PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==")
+_PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:==| @ )")
 _VIA = re.compile(r" {4}#(?: via)? {1,3}([A-Za-z0-9][A-Za-z0-9._-]*)\Z")
 _NO_WHEEL = re.compile(r"Wheels are required for `([A-Za-z0-9._-]+)`")
 _UNKNOWN = re.compile(r"(?<![\w.-])([a-z0-9][a-z0-9._-]*) was not found in the package registry")
@@ -82,7 +82,7 @@ def solve_wheels(
         if kept:
             answer.write_text(_as_pylock(kept))
         wish = folder / "requirements.txt"
-        wish.write_text("".join(f"{one.text}\n" for one in requirements))
+        wish.write_text("".join(f"{_asked(one, cache, folder)}\n" for one in requirements))
         indexes = [find_index(name) for name in sources]
         index = read_index().with_indexes(indexes, all_from(sources))
         certificates = write_certificates(indexes, folder / "certificates.pem", index.cert)
@@ -147,11 +147,22 @@ def _command(wish: Path, target: WheelTarget, uv_cache: Path, index: PipConfigur
     ]
 
 
+def _asked(one: Requirement, cache: Cache, folder: Path) -> str:
+    """Return a requirement in uv's words. A wheel of the author's is read as it is kept in the cache."""
+    if one.path is None:
+        return one.text
+    (folder / "own").mkdir(exist_ok=True)
+    wheel = folder / "own" / one.wheel_name
+    if not wheel.exists():
+        wheel.hardlink_to(cache.verify(Digest.from_hex(one.hashes[0])))
+    return f"{one.name} @ {wheel.as_uri()}"
+
+
 def _require_well_formed(requirements: Sequence[Requirement]) -> None:
     from packaging import requirements as pep508
 
     problems = []
-    for one in requirements:
+    for one in (one for one in requirements if one.path is None):
         try:
             pep508.Requirement(one.text)
         except pep508.InvalidRequirement as error:
@@ -174,7 +185,7 @@ def _read_pylock(path: Path) -> list[tuple[str, str, list[tuple[str, Digest]]]]:
     for package in packages:
         wheels = [
             (_filename(wheel), Digest.from_hex(wheel["hashes"]["sha256"]))
-            for wheel in package.get("wheels", [])
+            for wheel in (*package.get("wheels", []), *([package["archive"]] if "archive" in package else []))
             if "sha256" in wheel.get("hashes", {})
         ]
         found.append((package["name"], package.get("version", ""), wheels))
@@ -197,7 +208,15 @@ def _chosen(
         filename = best_wheel(list(allowed), ranks)
         if filename is None:
             raise _no_wheel(name, version, wheels, one, target, hashes_fit=bool(allowed))
-        chosen.append(Wheel(name=normal_name(name), version=version, filename=filename, sha256=allowed[filename]))
+        chosen.append(
+            Wheel(
+                name=normal_name(name),
+                version=version,
+                filename=filename,
+                sha256=allowed[filename],
+                path=one.path if one else None,
+            )
+        )
     return tuple(sorted(chosen, key=lambda wheel: wheel.name))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from instar.definition.author_files import has_author_file
 from instar.definition.parts import ImagePart, parts_of
 from instar.errors import DefinitionError, LockStale, Problem, ResolveError
-from instar.fetch.requirements import Requirement, normal_name, read_requirements
+from instar.fetch.requirements import Requirement, project_of, read_requirements
 from instar.lock.archives import archives_of, moved_archives
 from instar.lock.artifacts import moved_artifacts
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
@@ -144,7 +144,7 @@ def _moved_requirements(lock: Lock, part: ImagePart, now: Sequence[Requirement])
     for one in now:
         if one.written in lock.requested.requirements:
             continue
-        before = next((text for text in sorted(gone) if normal_name(text) == one.name), None)
+        before = next((text for text in sorted(gone) if project_of(text) == one.name), None)
         gone.discard(before or "")
         yield f"{one.place}: '{one.text}' " + (
             f"is not in {lock_file}" if before is None else f"was '{before.partition(' --hash')[0]}' when locked"

@@ -58,6 +58,7 @@ _STEP = re.compile(r"(?:base|packages)\Z")
 _WHEEL_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
 _WHEEL_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.!+_-]*\Z")
 _FILENAME = re.compile(r"(?=.{1,255}\Z)[A-Za-z0-9][A-Za-z0-9._+!]*-[A-Za-z0-9._+!-]+\.whl\Z")
+_WHEEL_PATH = re.compile(r"(?!\.{1,2}/|/)(?!.*(?:/\.{1,2}/|//))[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,4000}\.whl\Z", re.I)
 _ECOSYSTEM = re.compile(r"[a-z]{1,20}\Z")
 _ARTIFACT_NAME = re.compile(r"(?!.*(?:/\.|//|/\Z))(?=.{1,300}\Z)[A-Za-z0-9@~_][A-Za-z0-9@~_.!+/-]*\Z")
 _ARTIFACT_VERSION = re.compile(r"(?=.{1,200}\Z)[0-9A-Za-z][0-9A-Za-z.!+_-]*\Z")
@@ -78,7 +79,7 @@ def lock_of(data: Any) -> Lock:
     is_first = data["instar-lock"] == 1
     require_keys(data, _KEYS, "the lock", optional=_ADDED[data["instar-lock"]])
     why = () if is_first else ("why",)
-    archive, index = (("archive",), ("index",)) if data["instar-lock"] >= 3 else ((), ())
+    archive, index = (("archive",), ("index", "path")) if data["instar-lock"] >= 3 else ((), ())
     packages = listed(data, "packages", lambda entry: _package(entry, (*why, *archive)))
     wheels = listed(data, "wheels", lambda entry: _wheel(entry, (*why, *index)))
     require_unique([package.name for package in packages], "package")
@@ -185,6 +186,7 @@ def _wheel(entry: Any, why: Collection[str]) -> Wheel:
         sha256=Digest.from_hex(fit(entry["sha256"], _SHA256, "sha256")),
         why=fit(entry["why"], _WHEEL_WHY, "why") if "why" in entry else None,
         index=fit(entry["index"], _NAME, "index") if "index" in entry else None,
+        path=fit(entry["path"], _WHEEL_PATH, "path") if "path" in entry else None,
     )
 
 

@@ -232,8 +232,10 @@ def _wheels(
         report(Progress(stage="lock", text=text, kind="warning"))
 
     def solve() -> tuple[Wheel, ...]:
+        from instar.fetch.own_wheels import bring_own_files
         from instar.fetch.python import solve_wheels
 
+        bring_own_files([(one.path, one.hashes[0]) for one in requirements if one.path], part.loaded.folder, cache)
         text = part.named(f"{part.made.python} · {len(requirements)} named")
         report(Progress(stage="lock", text=text, kind="running"))
         previous = kept.wheels if kept is not None else ()

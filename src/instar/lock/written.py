@@ -60,7 +60,7 @@ def _version(lock: Lock) -> int:
     """Return the least version that has what is in the lock, so that an older Instar reads all that it can bake."""
     asked = lock.requested
     is_new = asked.archives or asked.indexes or lock.artifacts or lock.build or not is_debian(asked.base)
-    return 3 if is_new else 2
+    return 3 if is_new or any(wheel.path is not None for wheel in lock.wheels) else 2
 
 
 def _artifacts(artifacts: Sequence[Artifact]) -> dict[str, str]:
@@ -142,6 +142,7 @@ def _wheel_entry(wheel: Wheel) -> dict[str, Any]:
         "filename": wheel.filename,
         "sha256": wheel.sha256.hex,
         **({} if wheel.index is None else {"index": wheel.index}),
+        **({} if wheel.path is None else {"path": wheel.path}),
         **_why_entry(wheel.why),
     }
 

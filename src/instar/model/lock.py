@@ -76,12 +76,15 @@ def package_order(package: Package) -> tuple[str, str]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wheel:
+    """``path``: of one of the author's own, where it is in the definition's folder."""
+
     name: str
     version: str
     filename: str
     sha256: Digest
     why: Why | None = None
     index: str | None = None  # by the machine's name of it, None of the one that pip is configured for
+    path: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

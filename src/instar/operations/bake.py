@@ -85,6 +85,10 @@ def fetch_inputs(workspace: Workspace, loaded: Loaded, lock: Lock) -> None:
 
         return batches(missing, cache)
 
+    from instar.fetch.own_wheels import bring_own
+
+    for locked in (lock, *lock.build.values()):
+        bring_own(locked.wheels, loaded.folder, workspace.cache)
     fetch_all(lock, loaded.definition, workspace.cache, workspace.report, verify=True, of_ecosystems=of_ecosystems)
 
 
