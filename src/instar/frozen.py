@@ -25,9 +25,15 @@ else:
             raise TypeError("for values that change there is dataclasses.dataclass")
 
         def make(cls: type[T]) -> type[T]:
-            own = set(vars(cls))
+            own = dict(vars(cls))
             cls.__doc__ = cls.__doc__ or cls.__name__  # the library would make one of the signature, which takes longer
+            types = cls.__annotations__ = own.pop("__annotations__", {})
+            if not any(_is_no_field(text) for text in types.values()):  # else the library looks in each text for one
+                cls.__annotations__ = dict.fromkeys(types, object)
             made = dataclasses.dataclass(init=False, repr=False, eq=False, kw_only=kw_only, slots=slots)(cls)
+            made.__annotations__ = types
+            for name, text in types.items():
+                made.__dataclass_fields__[name].type = text
             made.__setattr__, made.__delattr__ = _refuse_to_set, _refuse_to_delete
             if "__repr__" not in own:
                 made.__repr__ = _repr
@@ -37,6 +43,10 @@ else:
             return made
 
         return make
+
+
+def _is_no_field(text: str) -> bool:
+    return "ClassVar" in text or "InitVar" in text or "KW_ONLY" in text
 
 
 def _at_first_use(cls: type[Any], name: str, make: Callable[[type[Any]], Callable[..., Any]]) -> Callable[..., Any]:

@@ -18,7 +18,7 @@ from instar.cancellation import Cancellation
 from instar.entry_points import find_provider, provider_names
 from instar.errors import EnvironmentBusy, HostError, InstarError, LedgerDamaged, NotRoot, ProviderMissing, UsageError
 from instar.model.progress import Progress, Report
-from instar.model.state import ROOTS_STATE, StateDirectory
+from instar.model.state import MACHINE_FILE_VARIABLE, ROOTS_STATE, StateDirectory, machine_file
 
 if TYPE_CHECKING:
     from instar.fetch.cache import Cache
@@ -132,6 +132,8 @@ class MachineWorkspace:
     @functools.cached_property
     def machine_settings(self) -> MachineSettings | None:
         """Return what the machine's own file says, None where there is none. Raises MachineFileError, HostError."""
+        if not self._environ.get(MACHINE_FILE_VARIABLE) and _is_missing(machine_file(self._environ)):
+            return None  # to import what reads it would take longer than to find that there is nothing to read
         from instar.definition.machine import load_machine
 
         return load_machine(self._environ)
@@ -247,7 +249,7 @@ class MachineWorkspace:
     def components(self) -> tuple[Component, ...]:
         """Return every component that some room or provider stands on."""
         from instar.certificates.components import components as certificates
-        from instar.definition.machine import as_component, machine_file
+        from instar.definition.machine import as_component
         from instar.fetch.components import components as fetch
 
         own = as_component(machine_file(self._environ), self.machine_settings)
@@ -324,6 +326,16 @@ def ledger_address(environ: Mapping[str, str], configured: str | None) -> str | 
             hint="postgresql://USER@HOST/DATABASE; without any, the ledger is a file of this machine",
         )
     return address
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # whoever reads it says why not
+    return False
 
 
 def _close(state: StateDirectory) -> None:

@@ -13,7 +13,8 @@ import pytest
 from instar.errors import BlobDamaged, ImageNotFound, StoreError
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
-from instar.store import Collected, Store
+from instar.store import Store
+from instar.store.garbage import Collected
 
 pytestmark = pytest.mark.root
 EPOCH = 1_700_000_000

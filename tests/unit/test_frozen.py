@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import field
+from typing import ClassVar
 
 import pytest
 
@@ -36,6 +37,12 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Counted:
+    KINDS: ClassVar[int] = 3
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cached:
     number: int
 
@@ -50,6 +57,13 @@ def test_values_are_equal_by_what_is_compared_and_can_be_keys() -> None:
     assert one.seen == {"x": 1} and other.seen == {} and Base(name="c").seen is not other.seen
     assert {one: 1}[other] == 1
     assert Base(name="a") != Derived(name="a")
+
+
+def test_fields_have_their_types_as_they_are_written_and_what_is_of_the_class_is_no_field() -> None:
+    written = {one.name: one.type for one in dataclasses.fields(Derived)}
+    assert written == {"name": "str", "ports": "tuple[int, ...]", "seen": "dict[str, int]", "size": "int"}
+    assert Base.__annotations__["ports"] == "tuple[int, ...]"
+    assert ([one.name for one in dataclasses.fields(Counted)], Counted(number=1).KINDS) == (["number"], 3)
 
 
 def test_they_read_as_the_librarys_do() -> None:

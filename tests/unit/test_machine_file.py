@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import instar.definition
 from instar.cli.agent import _channels, _unit
 from instar.cli.main import instar as instar_command
-from instar.definition.machine import as_component, load_machine, machine_file, parse_machine
+from instar.definition.machine import as_component, load_machine, parse_machine
 from instar.definition.published import machine_json_schema, machine_reference
 from instar.errors import HostError, InstarError, LedgerUnreachable, MachineFileError
 from instar.model.machine import (
@@ -27,6 +27,7 @@ from instar.model.machine import (
     NoticeSettings,
     RegistrySettings,
 )
+from instar.model.state import machine_file
 from instar.workspace import MachineWorkspace
 
 DOCS = Path(__file__).parents[2] / "docs" / "machine.md"

@@ -27,8 +27,8 @@ from instar.store import Store
 from instar.store.compression import plain
 from instar.store.hashed_files import HashedFiles
 from instar.store.header import Entry
-from instar.store.layers import UNPACK_LIMIT_BYTES
 from instar.store.members import Members, Stream
+from instar.store.room import UNPACK_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from instar.definition import Loaded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -48,7 +49,7 @@ _COMMANDS = {
     "doctor": "doctor",
 }
 _IN_PYTHON = {"import": "import_image"}  # what a word is called that Python has for itself
-
+_NEW_OBJECTS = 50_000  # more than a short command makes: Python looks for what can go no sooner
 
 # what other tools call it, and what it is here
 _FAMILIAR = {
@@ -119,6 +120,7 @@ def main() -> NoReturn:
     """Run the command line and leave the process with the exit status that its outcome has."""
     if os.geteuid() == 0:  # what root makes is nobody else's to write to, whatever the shell says
         os.umask(os.umask(0o022) | 0o022)
+    gc.set_threshold(_NEW_OBJECTS)
     crashes.install_hooks()
     try:
         signals.install()
@@ -127,6 +129,7 @@ def main() -> NoReturn:
     except (Exception, KeyboardInterrupt) as error:
         status = _status_of(error)
     _give_up_what_is_left()
+    gc.freeze()  # what is left goes with the process: Python need not look through it twice as it ends
     sys.exit(status if isinstance(status, int) else 0)
 
 

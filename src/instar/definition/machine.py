@@ -24,10 +24,9 @@ from instar.definition.source import SIZE_LIMIT_BYTES
 from instar.errors import HostError
 from instar.model import machine as model
 from instar.model.component import Component
+from instar.model.state import MACHINE_FILE_VARIABLE as VARIABLE
+from instar.model.state import machine_file
 from instar.permissions import other_writer
-
-VARIABLE: Final = "INSTAR_CONFIG"
-
 
 _ELSEWHERE: Final = {
     **dict.fromkeys(("state", "home", "state_directory"), "where state is kept is said by INSTAR_HOME"),
@@ -87,15 +86,6 @@ MACHINE: Final = Sections(
 
 for _, _section in MACHINE.sections():
     _section.root = MACHINE
-
-
-def machine_file(environ: Mapping[str, str]) -> Path:
-    """Return where this machine's file is. A state directory that is named has its own, so that none but its own
-    settings reach what is kept apart there."""
-    if environ.get(VARIABLE):
-        return Path(environ[VARIABLE]).absolute()
-    home = environ.get("INSTAR_HOME")
-    return Path(home).resolve() / "config.yaml" if home else Path("/etc/instar/config.yaml")
 
 
 def load_machine(environ: Mapping[str, str]) -> model.MachineSettings | None:

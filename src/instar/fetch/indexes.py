@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from instar.definition.machine import load_machine, machine_file
+from instar.definition.machine import load_machine
 from instar.errors import FetchError, HostError
 from instar.frozen import dataclass
+from instar.model.state import machine_file
 
 TOKEN_USER: Final = "__token__"  # noqa: S105  a name, which indexes know who comes with a token by
 _ALL: Final = "*"

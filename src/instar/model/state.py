@@ -38,6 +38,16 @@ from instar.frozen import dataclass
 from instar.model.digest import Digest
 
 ROOTS_STATE: Final = Path("/var/lib/instar")
+MACHINE_FILE_VARIABLE: Final = "INSTAR_CONFIG"
+
+
+def machine_file(environ: Mapping[str, str]) -> Path:
+    """Return where this machine's own file is. A state directory that is named has its own, so that none but its own
+    settings reach what is kept apart there."""
+    if environ.get(MACHINE_FILE_VARIABLE):
+        return Path(environ[MACHINE_FILE_VARIABLE]).absolute()
+    home = environ.get("INSTAR_HOME")
+    return Path(home).resolve() / "config.yaml" if home else Path("/etc/instar/config.yaml")
 
 
 @dataclass(frozen=True, slots=True)

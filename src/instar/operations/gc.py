@@ -32,7 +32,7 @@ from instar.operations.old_certificates import remove_old_certificates
 from instar.operations.old_secrets import remove_old_secrets
 from instar.operations.retention import environments_with_releases, kept_releases
 from instar.operations.workspace import Workspace
-from instar.store import Collected
+from instar.store.garbage import Collected
 
 
 def gc(workspace: Workspace, *, dry_run: bool, everything: bool = False) -> Collection:

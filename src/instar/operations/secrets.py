@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from instar import durable
-from instar.definition.author_files import read_author_file
 from instar.errors import HostError, Refused
 from instar.model.digest import Digest
 from instar.model.environment import Environment
@@ -124,6 +123,8 @@ def _read(folder: Path, environment: Environment) -> Mapping[str, bytes]:
 
 
 def _content(name: str, folder: Path, source: str) -> bytes:
+    from instar.definition.author_files import read_author_file
+
     try:
         return read_author_file(folder, source, MAX_BYTES)
     except OSError as error:

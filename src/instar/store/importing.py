@@ -24,7 +24,6 @@ from instar.store import attachments, platforms, source
 from instar.store.blobs import Blobs
 from instar.store.compression import compressed, gunzipped, require_encoder
 from instar.store.index import attachments_tag, lists_attachments
-from instar.store.layers import UNPACK_LIMIT_BYTES
 from instar.store.manifest import (
     INDEX_TYPES,
     LAYERS_LIMIT,
@@ -35,7 +34,7 @@ from instar.store.manifest import (
 )
 from instar.store.members import Malformed
 from instar.store.platforms import is_index
-from instar.store.room import require_room
+from instar.store.room import UNPACK_LIMIT_BYTES, require_room
 from instar.store.source import Content, Source
 
 _JSON_LIMIT_BYTES: Final = 4 << 20

@@ -27,7 +27,6 @@ from instar.store.members import Malformed, Members, Stream
 from instar.store.room import Limit, limited
 from instar.store.tree import archive
 
-UNPACK_LIMIT_BYTES: Final = 64 << 30
 _DECODERS: Final[Mapping[str, Callable[[Iterator[bytes]], Iterator[bytes]]]] = {
     ZSTD_LAYER_TYPE: plain,
     GZIP_LAYER_TYPE: gunzipped,

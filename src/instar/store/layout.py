@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Literal
 from instar.errors import BlobDamaged, ImageNotFound, StoreError
 from instar.model.digest import Digest
 from instar.model.image import Image, ImageConfig, Layer
-from instar.store import attachments, garbage, index, layers, manifest, platforms, room
+from instar.store import attachments, index, manifest, platforms, room
 from instar.store.blobs import Blobs, damaged
 from instar.store.faults import reported
-from instar.store.garbage import Collected
 from instar.store.index import Index
 from instar.store.manifest import Descriptor
 from instar.store.parts import Part, open_part, received_bytes
 
 if TYPE_CHECKING:
     from instar.store import importing
+    from instar.store.garbage import Collected
 
 _PREFIX_LENGTH = 6  # of a digest that find() takes
 _NAMED_IN_HINT = 5
@@ -68,6 +68,8 @@ class Store:
         Raises StoreError, naming the path, for what a layer can't hold: a device, a pipe, a socket, a name that
         begins with ``.wh.``.
         """
+        from instar.store import layers
+
         return layers.pack(self._blobs, tree, step=step, epoch=epoch)
 
     def add_image(self, config: ImageConfig, layers: Sequence[Layer], *, created: int) -> Image:
@@ -263,9 +265,7 @@ class Store:
         """Read one blob and hash it. Raises BlobDamaged."""
         self._blobs.verify(digest)
 
-    def unpack(
-        self, layer: Layer, into: Path, *, limit_bytes: int = layers.UNPACK_LIMIT_BYTES, copies: int = 1
-    ) -> None:
+    def unpack(self, layer: Layer, into: Path, *, limit_bytes: int = room.UNPACK_LIMIT_BYTES, copies: int = 1) -> None:
         """Make the tree of a layer, in overlay form, in ``into``, which is missing or empty. Needs root.
 
         Blob and tar are checked against ``digest`` and ``diff_id`` while they are read, and nothing in them is trusted.
@@ -275,6 +275,8 @@ class Store:
         Raises BlobDamaged, and StoreError for what is refused: a name or a link that leads out, a device, more than
         ``limit_bytes`` of tar, or than ``into`` has room for ``copies`` times.
         """
+        from instar.store import layers
+
         try:
             layers.unpack(self._blobs, layer, into, limit_bytes=limit_bytes, copies=copies)
         except BlobDamaged as error:
@@ -293,6 +295,8 @@ class Store:
         A digest in ``keep`` that is no image's keeps the blob of that digest (a layer that a cache wants). No bake
         may run at the same time. Raises BlobDamaged, before anything is removed, when a kept image's manifest is.
         """
+        from instar.store import garbage
+
         return garbage.collect(self._blobs, self._index, frozenset(keep), dry_run=dry_run)
 
     def export(

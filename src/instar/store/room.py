@@ -13,6 +13,7 @@ from instar.errors import StoreError
 from instar.frozen import dataclass
 from instar.model.sizes import size_text
 
+UNPACK_LIMIT_BYTES: Final = 64 << 30  # of one layer
 ALLOWED: Final = "that are allowed"
 _RESERVE_BYTES: Final = 1 << 30
 _RESERVED_PART: Final = 20  # one of so many, on a small file system

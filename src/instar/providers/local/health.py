@@ -16,7 +16,6 @@ from instar.host.isolation import runc
 from instar.model.definition import Health
 from instar.process import Process
 from instar.providers.base import Probe
-from instar.providers.local.inspection import facts
 from instar.providers.local.names import InstanceNames
 from instar.waiting import Deadline
 
@@ -77,6 +76,8 @@ def _connected(address: str, port: int, timeout_s: float) -> socket.socket:
 
 def ask_command(names: InstanceNames, command: Sequence[str], timeout_ms: int) -> Probe:
     """Run a command inside. Raises HostError when it cannot be run at all."""
+    from instar.providers.local.inspection import facts
+
     timeout_s = timeout_ms / 1000
     made = facts.read(names)
     ended = runc.execute(

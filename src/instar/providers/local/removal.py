@@ -20,7 +20,7 @@ from instar.host.processes import processes
 from instar.model.definition import Stop
 from instar.model.release import Instance
 from instar.process import Process
-from instar.providers.local import allocations, logs, record, root
+from instar.providers.local import allocations, logs, record
 from instar.providers.local.names import INSTANCE_NAME, NO_INSTANCES, InstanceNames, Names
 from instar.waiting import Deadline, until
 
@@ -54,6 +54,8 @@ def stop(names: InstanceNames, how: Stop) -> bool:
 
 def remove(names: InstanceNames) -> None:
     """End every process of the instance at once and remove every trace of it but its log. Raises HostError."""
+    from instar.providers.local import root
+
     _end(names)
     runc.delete(names.of.state.runc, names.name)
     intent = record.find_intent(names.folder)
@@ -87,6 +89,8 @@ def clear_orphans(names: Names, known: Callable[[], Sequence[Instance]]) -> Iter
 
 def remove_shared(names: Names) -> None:
     """Remove what instances share, when there are none; routers may go on. Raises HostError."""
+    from instar.providers.local import root
+
     logs.end_keeper(names)
     for folder in names.state.volumes.glob("*/*"):
         root.unmount_volumes(folder)

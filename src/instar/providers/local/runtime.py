@@ -29,15 +29,12 @@ from instar.model.state import StateDirectory
 from instar.providers.base import NetworkPlan, Observed, Probe, Shell, StoredVolume, Subject
 from instar.providers.local import (
     allocations,
-    checks,
     health,
     logs,
     observation,
     record,
     removal,
-    root,
     volumes,
-    warnings,
 )
 from instar.providers.local.names import InstanceNames, Names
 from instar.providers.local.subnet import Subnet
@@ -227,6 +224,8 @@ class LocalRuntime:
         self._subnet.tables.forget(environment)
         self.forget_logs(names)
         if volumes:
+            from instar.providers.local import root
+
             root.remove_volumes(self._names, environment)
 
     def volumes(self) -> Iterable[StoredVolume]:
@@ -241,6 +240,8 @@ class LocalRuntime:
         return open_shell(self._instance(instance), release, with_tools=toolbox)
 
     def warnings(self) -> tuple[str, ...]:
+        from instar.providers.local import warnings
+
         return warnings.warnings(self._names, self._subnet.find(), self.owners_stay)
 
     def _create(self, names: InstanceNames, instance: Instance, release: Release, image: Image) -> None:
@@ -288,6 +289,8 @@ class LocalRuntime:
         return self._explained(names, probe, service.port)
 
     def _check(self, names: InstanceNames, instance: Instance, release: Release, check: Check) -> Probe:
+        from instar.providers.local import checks
+
         port = release.service.port
         match check.kind, port:
             case "url", _:
