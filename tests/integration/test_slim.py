@@ -136,6 +136,24 @@ def test_a_service_that_cannot_be_tried_here_is_baked_and_it_is_said(world: Worl
     assert "could not be tried: here it ends with everything too, and says: no database" in said(world)
 
 
+def test_a_service_that_fills_its_folder_to_the_bottom_leaves_nothing(world: World) -> None:
+    """It makes 1,500 folders, each in the one before, which Python's own way to remove a tree ends at."""
+    code = bytes.fromhex(
+        "41bcdc050000"  # mov r12d, 1500
+        "488d3d28000000 beed010000 b853000000 0f05"  # mkdir("d", 0755)
+        "488d3d15000000 b850000000 0f05"  # chdir("d")
+        "41ffcc 75da"  # once less
+        "31ff b83c000000 0f05 6400"  # exit(0); "d"
+    )
+    (world.folder / "app/server").write_bytes(writer_program()[: 64 + 56] + code)
+    (world.folder / "app/server").chmod(0o755)
+    baked = bake(world, base(world), "files: [{from: app, to: /app}]\nslim: true", "[/app/server]")
+    assert "it starts with what is left" in said(world)
+    with world.mounted(baked.image) as root:
+        assert not (root / "d").exists()
+    assert not world.work_left()
+
+
 def test_tools_go_where_nothing_that_stays_needs_them(world: World) -> None:
     (world.folder / "app/server").write_bytes(writer_program())
     (world.folder / "app/start").write_text("#!/bin/sh\ntool to work\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from instar.model.digest import Digest
 from instar.model.image import Layer
 from instar.store import Store
 from instar.store.compression import compressed
-from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry, encode, padding
+from instar.store.header import DIRECTORY, HARD_LINK, PAX_GLOBAL, REGULAR, SYMLINK, Entry, encode, padding
 from instar.store.manifest import GZIP_LAYER_TYPE
 
 pytestmark = pytest.mark.root
@@ -77,6 +77,16 @@ def hard(name: bytes, to: bytes) -> Entry:
     return Entry(name=name, kind=HARD_LINK, link=to)
 
 
+def globally(records: Mapping[bytes, bytes]) -> tuple[Entry, bytes]:
+    """What a tar says of all members that follow."""
+    return Entry(name=b"all", kind=PAX_GLOBAL, mode=0o644), b"".join(map(_record, *zip(*records.items(), strict=True)))
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    rest = len(key) + len(value) + 3
+    return b"%d %b=%b\n" % (rest + len(str(rest + len(str(rest)))), key, value)
+
+
 REFUSED = {
     "parent": ([file(b"../precious/file")], "leads out"),
     "parent inside": ([folder(b"a/"), file(b"a/../../precious/file")], "leads out"),
@@ -116,6 +126,12 @@ REFUSED = {
     "name of 256 bytes": ([file(b"n" * 256)], "too long"),
     "name of 4096 bytes": ([file(b"n/" * 2047 + b"nn")], "too long"),
     "link of 5000 bytes": ([link(b"a", b"l" * 5000)], "too long"),
+    "deeper than anybody walks": ([file(b"n/" * 1500 + b"n")], "nested more than 256 deep"),
+    "folder deeper than anybody walks": ([folder(b"n/" * 300)], "nested more than 256 deep"),
+    "much said of all": ([globally({b"%07x" % number: b"" for number in range(80_000)}), file(b"a")], "of all its"),
+    "attribute of all": ([globally({b"SCHILY.xattr.user.a": bytes(60_000)}), file(b"a", b"")], "of all its members"),
+    "map of holes of all": ([globally({b"GNU.sparse.size": b"9"}), file(b"a", b"")], "of all its members"),
+    "attribute with a zero byte": ([file(b"a", b"", xattrs={"user.a\0b": b"x"})], "null|zero"),
     "owner -1": ([file(b"a", uid=2**32 - 1)], "number is"),
     "attribute that is too large": ([file(b"a", xattrs={"user.a": bytes(70_000)})], "a"),
 }

@@ -197,6 +197,12 @@ def test_a_name_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
         unpack(tmp_path, {name: b""})
 
 
+@pytest.mark.parametrize("name", ["d/" * 300 + "f", "d/" * 1500 + "f"])
+def test_a_name_that_nobody_could_walk_to_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BakeError, match=r"cannot unpack package 'x': '/d/d.*…' is nested more than 256 deep"):
+        unpack(tmp_path, {name: b""})
+
+
 @pytest.mark.parametrize("name", ["./x/../../../../../../out", "./a/b", "./.."])
 def test_a_control_file_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(BakeError, match=r"its control\.tar is malformed: '.*' is no name of a control file"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 MARK = b"\x7fELF"
@@ -25,6 +26,8 @@ _SEGMENT_LIMIT = 256
 _DYNAMIC_LIMIT_BYTES = 1 << 16
 _NAME_LIMIT = 255
 _PATH_LIMIT = 4095
+_NAMES_LIMIT = 1024
+_FOLDERS_LIMIT = 256  # every library that is named is looked for in each
 
 
 class _Segment(NamedTuple):
@@ -65,17 +68,27 @@ def linked(descriptor: int) -> Linked | None:
         return None
     try:
         paths = _names(descriptor, segments, (_RPATH, _RUNPATH), _PATH_LIMIT)
-        folders = tuple(folder for path in paths for folder in path.split(":") if folder)
-        return Linked(machine, interpreter, _names(descriptor, segments), folders)
+        folders = _few((folder for path in paths for folder in path.split(":") if folder), _FOLDERS_LIMIT)
+        return Linked(machine, interpreter, _few(_names(descriptor, segments), _NAMES_LIMIT), folders)
     except (struct.error, ValueError, StopIteration):
         return Linked(machine, interpreter, (), ())
+
+
+def _few(names: Iterable[str], limit: int) -> tuple[str, ...]:
+    """Return each name once. Raises ValueError for more than any file has that is no trap."""
+    found = dict[str, None]()
+    for name in names:
+        found[name] = None
+        if len(found) > limit:
+            raise ValueError
+    return tuple(found)
 
 
 def needed(descriptor: int) -> tuple[str, ...]:
     """Return the libraries that the file names, in its order; none when it is no ELF file. Raises OSError."""
     try:
         segments = _segments(descriptor)
-        return _names(descriptor, segments)
+        return _few(_names(descriptor, segments), _NAMES_LIMIT)
     except (struct.error, ValueError, StopIteration):
         return ()
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from instar.bake.debian.stripped import Stripped
 from instar.errors import BakeError
+from instar.store.overlay import DEEPEST
 
 # Regular expressions of whole paths. What ends in "/.*" is what is in a directory, not the directory.
 _OF_THE_WORLD = (
@@ -42,7 +43,6 @@ _LOGS = r"var/log/.*"  # files only: a directory may belong to who will write th
 _WORLD = re.compile("|".join(f"({pattern})" for pattern in _OF_THE_WORLD).encode())
 _INSTALLATION = re.compile("|".join(f"({pattern})" for pattern in _OF_AN_INSTALLATION).encode())
 _LOG = re.compile(_LOGS.encode())
-_DEEPEST = 256
 _LONGEST_NAME_BYTES = 254  # mkfs.erofs makes no file of a name of 255, the longest that Linux has
 _KINDS = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 _OPAQUE = "trusted.overlay.opaque"
@@ -76,9 +76,9 @@ def normalise(upper: Path, *, epoch: int, strip: Strip, asked: Collection[str] =
 
 def _walk(path: bytes, inside: bytes, depth: int = 0) -> Iterator[tuple[bytes, bytes, os.stat_result]]:
     """Yield (path, path inside, status), what is in a directory before the directory, which is looked at after that."""
-    if depth > _DEEPEST:
+    if depth > DEEPEST:
         shown = inside.decode("utf-8", "backslashreplace")
-        raise BakeError(f"cannot store '/{shown[:80]}…': a folder of it is nested more than {_DEEPEST} deep")
+        raise BakeError(f"cannot store '/{shown[:80]}…': a folder of it is nested more than {DEEPEST} deep")
     with os.scandir(path) as entries:
         found = list(entries)
     for entry in found:

@@ -22,6 +22,7 @@ from pathlib import Path
 from instar import holes, syscalls
 from instar.bake import elf
 from instar.frozen import dataclass
+from instar.store.overlay import DEEPEST
 
 _SPAN_S = 10 * 365 * 86_400
 _IN_ROOT = 0x10 | 0x02  # RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS. Source: openat2(2)
@@ -86,6 +87,8 @@ class Root:
 
         Raises OSError.
         """
+        if path.count("/") > DEEPEST:
+            raise OSError(errno.ENAMETOOLONG, f"it is nested more than {DEEPEST} deep", f"{path[:80]}…")
         try:
             os.close(self._open(path, _DIRECTORY))
             return

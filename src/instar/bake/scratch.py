@@ -222,7 +222,7 @@ class Room:
             yield root
         finally:
             mounts.unmount(root)
-            shutil.rmtree(place)
+            trees.remove(place)  # the service may have filled it
 
     def close(self) -> None:
         """Unmount the root: ``upper`` is what the step leaves."""

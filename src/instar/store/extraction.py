@@ -198,6 +198,8 @@ def _path(name: bytes) -> Path:
     parts = tuple(part for part in name.split(b"/") if part not in (b"", b"."))
     if b".." in parts:
         raise Malformed("a name leads out of the root")
+    if len(parts) > overlay.DEEPEST + 1:
+        raise Malformed(f"it is nested more than {overlay.DEEPEST} deep")
     return parts
 
 

@@ -16,6 +16,7 @@ from instar.store.room import ALLOWED
 
 MEMBER_LIMIT: Final = 2_000_000
 _EXTENDED_LIMIT_BYTES = 1 << 20
+_GLOBALS_LIMIT = 100
 _ID_LIMIT = (1 << 32) - 1  # -1 would leave an owner as it is
 _TIME_LIMIT = 1 << 40
 _GNU_LONG_NAME = b"L"
@@ -111,7 +112,7 @@ class Members:
                 raise Malformed(f"it holds more than {MEMBER_LIMIT:,} members")
             kind = block[156:157]
             if kind == PAX_GLOBAL:
-                self._globals.update(_pax(self._extended(block)))
+                self._add_globals(_pax(self._extended(block)))
             elif kind == PAX:
                 records.update(_pax(self._extended(block)))
             elif kind in (_GNU_LONG_NAME, _GNU_LONG_LINK):
@@ -125,6 +126,14 @@ class Members:
                     self._open_sparse(block, together, entry)
                 records, self._records_bytes = {}, 0
                 yield entry
+
+    def _add_globals(self, records: Mapping[bytes, bytes]) -> None:
+        """Take what is said of all members that follow: it costs anew with each of them, and is few plain things."""
+        self._globals.update(records)
+        if len(self._globals) > _GLOBALS_LIMIT:
+            raise Malformed(f"it says more than {_GLOBALS_LIMIT} things of all its members")
+        if any(key.startswith((XATTR_RECORD, sparse.RECORD)) for key in records):
+            raise Malformed("it says of all its members what can only be said of one")
 
     def content(self) -> Iterator[memoryview]:
         """Yield the data of the member that was yielded last."""

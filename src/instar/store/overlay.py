@@ -13,6 +13,9 @@ from __future__ import annotations
 import os
 import stat
 
+DEEPEST = 256
+"""So many folders lie above what an image has, at most. Whoever walks through one may count on it."""
+
 PREFIX = b".wh."
 OPAQUE_MARKER = b".wh..wh..opq"
 OPAQUE_XATTR = "trusted.overlay.opaque"

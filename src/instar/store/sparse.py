@@ -14,7 +14,7 @@ OLD_GNU = b"S"
 Region = tuple[int, int]
 """Offset and length of bytes that are there."""
 
-_RECORD = b"GNU.sparse."
+RECORD = b"GNU.sparse."
 _REGION_LIMIT = 1 << 20
 _PIECE_BYTES = 24
 _DIGITS = 20
@@ -26,7 +26,7 @@ class WrongMap(ValueError):
 
 
 def is_sparse(kind: bytes, records: Mapping[bytes, bytes]) -> bool:
-    return kind == OLD_GNU or any(key.startswith(_RECORD) for key in records)
+    return kind == OLD_GNU or any(key.startswith(RECORD) for key in records)
 
 
 def old_map(block: bytes, number: Callable[[bytes], int], take: Callable[[int], bytes]) -> tuple[list[Region], int]:
@@ -45,11 +45,11 @@ def old_map(block: bytes, number: Callable[[bytes], int], take: Callable[[int], 
 
 def pax_map(records: Mapping[bytes, bytes], take: Callable[[int], bytes]) -> tuple[list[Region], int, int]:
     """Return the regions, the whole size, and how many bytes of the member's data the map took."""
-    size = _decimal(records.get(_RECORD + b"realsize") or records.get(_RECORD + b"size") or b"")
-    if records.get(_RECORD + b"major") == b"1" and records.get(_RECORD + b"minor") == b"0":
+    size = _decimal(records.get(RECORD + b"realsize") or records.get(RECORD + b"size") or b"")
+    if records.get(RECORD + b"major") == b"1" and records.get(RECORD + b"minor") == b"0":
         numbers, taken = _numbers_in_data(take)
-    elif _RECORD + b"map" in records:
-        numbers, taken = [_decimal(text) for text in records[_RECORD + b"map"].split(b",") if text], 0
+    elif RECORD + b"map" in records:
+        numbers, taken = [_decimal(text) for text in records[RECORD + b"map"].split(b",") if text], 0
     else:
         raise WrongMap("it has a sparse file of a form that isn't read here")
     if len(numbers) % 2 or len(numbers) > 2 * _REGION_LIMIT:
@@ -58,7 +58,7 @@ def pax_map(records: Mapping[bytes, bytes], take: Callable[[int], bytes]) -> tup
 
 
 def name_of(records: Mapping[bytes, bytes]) -> bytes | None:
-    return records.get(_RECORD + b"name")
+    return records.get(RECORD + b"name")
 
 
 def filled(regions: Sequence[Region], size: int, pieces: Callable[[int], Iterator[memoryview]]) -> Iterator[memoryview]:

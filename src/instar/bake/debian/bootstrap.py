@@ -26,6 +26,7 @@ from instar.model.lock import Package
 from instar.store.extraction import dress
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry
 from instar.store.members import Members
+from instar.store.overlay import DEEPEST
 from instar.threads import carried
 
 _MERGED: Mapping[str, tuple[bytes, ...]] = {"amd64": (b"bin", b"lib", b"lib64", b"sbin")}
@@ -213,6 +214,8 @@ def _relative(name: bytes) -> bytes:
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     if b".." in parts or any(b"\n" in part for part in parts):
         raise _Refused(f"{name.decode(errors='replace')!r} is no name of a file to install")
+    if len(parts) > DEEPEST + 1:
+        raise _Refused(f"'/{name[:80].decode(errors='replace')}…' is nested more than {DEEPEST} deep")
     return b"/".join(parts)
 
 

@@ -13,13 +13,13 @@ from pathlib import Path, PurePosixPath
 from instar.bake.normalise import is_taken_away
 from instar.bake.root import Root
 from instar.frozen import dataclass
+from instar.store.overlay import DEEPEST
 
 _INFO = "var/lib/dpkg/info"
 _ADMIN = b"var/lib/dpkg/"  # dpkg's own, the same everywhere
 _MERGED = (b"bin/", b"lib/", b"lib32/", b"lib64/", b"libx32/", b"sbin/")
 _SCRIPTS = (".postinst", ".preinst", ".config")
 _LEAST_NAME = 4  # a shorter name in a script says nothing
-_DEEPEST = 256
 _TEXT_BYTES = 1 << 20
 _NOTE_BYTES = 16 << 20  # of one that dpkg keeps: the longest have a fiftieth of that
 
@@ -114,7 +114,7 @@ def made_by_scripts(tree: Path, packages: Packages) -> Iterator[MadeFile]:
         for entry in found:
             path = inside + entry.name
             if entry.is_dir(follow_symlinks=False):
-                if depth < _DEEPEST:
+                if depth < DEEPEST:
                     waiting.append((entry.path, path + b"/", depth + 1))
             elif entry.is_file(follow_symlinks=False) and not packages.lists(path) and not path.startswith(_ADMIN):
                 status = entry.stat(follow_symlinks=False)

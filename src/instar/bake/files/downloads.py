@@ -23,6 +23,7 @@ from instar.model.digest import Digest
 from instar.store import zipped
 from instar.store.header import DIRECTORY, HARD_LINK, REGULAR, SYMLINK
 from instar.store.members import Malformed, Members, Stream, begins_tar
+from instar.store.overlay import DEEPEST
 
 if TYPE_CHECKING:
     import zipfile
@@ -157,4 +158,6 @@ def _inside(name: str) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\0" in name:
         raise Malformed(f"'{name}' leads out of it")
+    if len(parts) > DEEPEST + 1:
+        raise Malformed(f"'{name[:80]}…' is nested more than {DEEPEST} deep")
     return "/".join(parts)

@@ -11,13 +11,15 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from instar.bake import elf
+from instar.store.overlay import DEEPEST
 
 _LINKS_LIMIT = 40  # as Linux has it
 _SCRIPT_BYTES = 64 << 10
-_DEEPEST = 256
+_FOLDERS_LIMIT = 256  # of libraries, of all that the loader's configuration names
 _SHELLS = frozenset({"sh", "bash", "dash"})
 _WORD = re.compile(r"[A-Za-z0-9_./+-]+")
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -43,7 +45,7 @@ class Closure:
         self._looked_at: set[str] = set()
         self._programs: set[str] = set()
         self._machine = 62
-        self._configured = list(self._library_folders())
+        self._configured = list(islice(dict.fromkeys(self._library_folders()), _FOLDERS_LIMIT))
 
     def add(self, path: str) -> str | None:
         """Keep what is at ``path``, links on the way to it, and what it needs; return its real path, None where there
@@ -149,7 +151,7 @@ class Closure:
             os.close(descriptor)
 
     def _add_tree(self, top: str, depth: int = 0) -> None:
-        if depth > _DEEPEST:
+        if depth > DEEPEST:
             return
         with os.scandir(self._at(top)) as entries:
             found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
