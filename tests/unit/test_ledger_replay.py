@@ -15,20 +15,15 @@ from instar.ledger.rows import time_value
 from instar.model.codec import canonical, to_json
 from instar.model.digest import Digest
 from instar.model.environment import Settings
-from instar.model.happenings import (
-    RolloutAborted,
-    RolloutPaused,
-    RolloutResumed,
-    SmokePassed,
-    StepJudged,
-    StepTaken,
-)
+from instar.model.happenings import RolloutAborted, RolloutPaused, RolloutResumed, SmokePassed, StepJudged, StepTaken
+from instar.model.origin import Commit, Origin
 from instar.model.release import Ending, EnvironmentId, Maintenance, Served
 from ledger_tampering import rewrite_last, tamper
 from simulated import VirtualClock
 from simulated.values import configuration, image, note
 
 DEV = EnvironmentId(service="guestbook", name="dev")
+ORIGIN = Origin(by="ann", machine="web1", message="why", commit=Commit(id="0" * 40, branch="main", clean=True))
 NETWORK = IPv4Network("10.9.0.0/24")
 AT = "2026-01-01T00:00:00.000000Z"
 
@@ -42,7 +37,7 @@ def write_something(path: Path) -> None:
         ledger.set_project(DEV, "0" * 32)
         ledger.set_machine(DEV, "web1 (0a1b2c)")
         for name in ("one", "two"):
-            ledger.add_release(DEV, image(name).digest, configuration({"NAME": name}))
+            ledger.add_release(DEV, image(name).digest, configuration({"NAME": name}), ORIGIN)
             rollout = ledger.begin_rollout(DEV, "deploy", len(ledger.releases(DEV)))
             ledger.set_active(DEV, rollout.target, reason="why")
             ledger.end_rollout(rollout, "done" if name == "one" else "failed", {"switch_ms": 0.5, "reason": "x"})
@@ -125,6 +120,8 @@ FOUND = {
     "UPDATE releases SET ran_well = 1 WHERE number = 2": "release 2 .* another 'ran_well'",
     "UPDATE releases SET ran_well = 0 WHERE number = 1": "release 1 .* another 'ran_well'",
     f"UPDATE releases SET last_active_at = '{AT}' WHERE number = 1": "release 1 .* another 'last_active_at'",
+    "UPDATE releases SET origin = NULL WHERE number = 1": "release 1 .* another 'origin'",
+    "UPDATE releases SET origin = json_set(origin, '$.commit.clean', json('false'))": "another 'origin'",
     "UPDATE releases SET pinned = 0": "release 1 .* another 'pinned'",
     "UPDATE releases SET pinned = 1 WHERE number = 2": "release 2 .* another 'pinned'",
     f"UPDATE releases SET created_at = '{AT}' WHERE number = 2": "release 2 .* another 'created_at'",

@@ -106,7 +106,7 @@ def test_a_release_that_no_event_tells_of(path: Path) -> None:
     tamper(
         path,
         "INSERT INTO releases SELECT environment, 2, image, configuration, configuration_digest, created_at, 1, NULL, "
-        "0 FROM releases",
+        "0, NULL FROM releases",
     )
     with pytest.raises(LedgerDamaged, match="no event tells of release 2 of guestbook/dev"):
         verify(path)

@@ -15,6 +15,7 @@ from instar.cancellation import Cancellation
 from instar.errors import Refused
 from instar.ledger import Ledger
 from instar.model.environment import Analysis, Network, RolloutRules, RolloutStep, Settings
+from instar.model.origin import Origin
 from instar.model.progress import Progress
 from instar.model.state import StateDirectory
 from instar.operations import converge, deploy
@@ -23,6 +24,7 @@ from simulated import Behaviour, EngineSimulation, Simulation
 from simulated.values import ENV, configuration, image
 
 THREE = Settings(listen=("127.0.0.1:8080",), instances=3)
+ORIGIN = Origin(by="ann", machine="web1")
 CANARY = Settings(
     listen=("127.0.0.1:8080",),
     instances=3,
@@ -47,7 +49,7 @@ class Bench:
 
     def deploy(self, version: str, settings: Settings = THREE) -> Any:
         made = configuration({"VERSION": version})
-        release = deploy.begin(self.workspace, ENV, settings, image(), made, "deploy", project=None)
+        release = deploy.begin(self.workspace, ENV, settings, image(), made, "deploy", project=None, origin=ORIGIN)
         return converge.converge(self.workspace, release, time.monotonic())
 
     def roll_back(self, number: int) -> Any:

@@ -14,6 +14,7 @@ from instar.errors import Cancelled, HostError, InstarError, LedgerError, NotFou
 from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.happenings import RolloutAborted
+from instar.model.origin import Origin
 from instar.model.plan import PlannedChange
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentId
@@ -313,8 +314,9 @@ def test_a_release_is_made_of_values_without_any_folder(workspace: SimulatedWork
     environment, image = EnvironmentId(service="api", name="live"), workspace.bake("one")
     settings = Settings(listen=("127.0.0.1:8080",), instances=1)
     with hold_environment(workspace, environment), keep_from_gc(workspace):
-        made = begin(workspace, environment, settings, image, configuration({"A": "b"}), "deploy", project=None)
-        outcome = converge(workspace, made, time.monotonic())
+        made, origin = configuration({"A": "b"}), Origin(by="ann", machine="web1")
+        begun = begin(workspace, environment, settings, image, made, "deploy", project=None, origin=origin)
+        outcome = converge(workspace, begun, time.monotonic())
     assert (outcome.outcome, outcome.image) == ("done", image.digest)
     assert serving(workspace, environment) == {"api-live-1-1"}
 

@@ -13,7 +13,8 @@ import pytest
 
 from instar.ledger import Ledger
 from instar.model.events import Event
-from instar.model.happenings import AlarmOver, AlarmRaised, InstancesPlanned, RolloutDone, StepJudged
+from instar.model.happenings import AlarmOver, AlarmRaised, RolloutDone, StepJudged
+from instar.model.instance_happenings import InstancesPlanned
 from instar.telemetry.notices import LOST, Notices, Undelivered
 from instar.views.events import notice_json, sentence
 from simulated.values import ENV

@@ -65,6 +65,12 @@ def take_names_option(command: F) -> F:
     )(command)
 
 
+def message_option(command: F) -> F:
+    return click.option(
+        "-m", "--message", metavar="TEXT", help="Why: a line that status and history show beside the new release."
+    )(command)
+
+
 def plan_option(command: F) -> F:
     return click.option(
         "--plan", "plan_only", is_flag=True, help="Show what would happen and change nothing; exit 2 if anything."

@@ -16,6 +16,7 @@ from instar.cli.options import (
     find_own_environment,
     json_option,
     load_definition,
+    message_option,
     open_workspace,
     plan_option,
     take_names_option,
@@ -44,6 +45,7 @@ number_argument = click.argument("number", metavar="N", type=click.IntRange(1, 2
     metavar="DIGEST",
     help="Deploy this image, from the store or the definition's registry, instead of baking.",
 )
+@message_option
 @plan_option
 @click.option("--break-promotion", is_flag=True, help="Also where ENV takes its releases from another. It is recorded.")
 @click.option(
@@ -58,6 +60,7 @@ def deploy(
     adopt_name: bool,
     take_names: bool,
     image: str | None,
+    message: str | None,
     plan_only: bool,
     break_promotion: bool,
     watch: bool,
@@ -86,6 +89,7 @@ def deploy(
         loaded,
         environment,
         image=image,
+        message=message,
         take_over=take_over,
         detach=detach,
         adopt_name=adopt_name,
@@ -105,6 +109,7 @@ def deploy(
 @detach_option
 @adopt_name_option
 @take_names_option
+@message_option
 @plan_option
 def promote(
     source: str,
@@ -115,6 +120,7 @@ def promote(
     detach: bool,
     adopt_name: bool,
     take_names: bool,
+    message: str | None,
     plan_only: bool,
 ) -> int:
     """Roll the very image that is active in FROM out to TO. Nothing is baked.
@@ -136,6 +142,7 @@ def promote(
         loaded,
         source,
         target,
+        message=message,
         take_over=take_over,
         detach=detach,
         adopt_name=adopt_name,

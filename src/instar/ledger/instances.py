@@ -26,7 +26,7 @@ from instar.ledger.rows import (
 from instar.ledger.session import Row, Session
 from instar.model.codec import to_json
 from instar.model.digest import Digest
-from instar.model.happenings import (
+from instar.model.instance_happenings import (
     InstanceCreated,
     InstanceDestroyed,
     InstanceEnded,

@@ -12,6 +12,7 @@ from instar.ledger.session import Row, Session
 from instar.model.codec import canonical
 from instar.model.digest import Digest
 from instar.model.happenings import ReleaseMade, ReleasePinned, ReleaseUnpinned, TrafficShifted
+from instar.model.origin import Origin
 from instar.model.release import Configuration, EnvironmentId, Release
 
 _NEXT = """
@@ -19,8 +20,8 @@ _NEXT = """
       FROM environments e JOIN releases r ON r.environment = e.id
      WHERE e.service = :service AND e.environment = :environment"""
 _ADD = """
-    INSERT INTO releases (environment, number, image, configuration, configuration_digest, created_at)
-    VALUES (:environment, :number, :image, :configuration, :digest, :now)"""
+    INSERT INTO releases (environment, number, image, configuration, configuration_digest, created_at, origin)
+    VALUES (:environment, :number, :image, :configuration, :digest, :now, :origin)"""
 _ALL = "SELECT * FROM releases WHERE environment = :environment ORDER BY number DESC LIMIT :last"
 _RECENT = """
     SELECT * FROM releases WHERE environment = :environment AND ran_well = 1 AND last_active_at IS NOT NULL
@@ -45,7 +46,13 @@ class Releases:
         self._check = check
         self._checked = set[str]()  # digests of configurations
 
-    def add_release(self, environment_id: EnvironmentId, image: Digest, configuration: Configuration) -> Release:
+    def add_release(
+        self,
+        environment_id: EnvironmentId,
+        image: Digest,
+        configuration: Configuration,
+        origin: Origin | None = None,
+    ) -> Release:
         """Write the next release of ``environment_id``. Its number was never used before, not even before a
         destruction."""
         with self._events.transaction():
@@ -61,8 +68,9 @@ class Releases:
                 configuration=text.decode(),
                 digest=Digest.of(text),
                 now=self._events.clock.text(),
+                origin=None if origin is None else canonical(origin).decode(),
             )
-            made = ReleaseMade(configuration=Digest.of(text))
+            made = ReleaseMade(configuration=Digest.of(text), origin=origin)
             self._events.record(made, environment_id, numbered["number"], image)
             return self.get_release(environment_id, numbered["number"])
 

@@ -138,6 +138,7 @@ def _release(tables: Tables, event: Row, detail: Mapping[str, Any]) -> None:
         "ran_well": 0,
         "last_active_at": None,
         "pinned": 0,
+        "origin": detail.get("origin"),
     }
 
 

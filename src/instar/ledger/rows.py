@@ -14,6 +14,7 @@ from instar.model.digest import Digest
 from instar.model.environment import Settings
 from instar.model.events import Event
 from instar.model.names import NAME
+from instar.model.origin import Origin
 from instar.model.release import (
     Configuration,
     Ending,
@@ -166,7 +167,20 @@ def release_value(row: Row, environment: EnvironmentId) -> Release:
         ran_well=bool(row["ran_well"]),
         last_active_at=_time_or_none(row["last_active_at"]),
         pinned=bool(row["pinned"]),
+        origin=_origin(row["origin"]),
     )
+
+
+def _origin(text: str | None) -> Origin | None:
+    """Return where a release comes from. It is shown, so what would move a terminal's cursor is none."""
+    if text is None:
+        return None
+    origin: Origin = from_json(Origin, parse(text))
+    commit, promoted = origin.commit, origin.promoted
+    words = (origin.by, origin.machine, origin.message, commit and commit.id, commit and commit.branch)
+    if not all(word.isprintable() for word in (*words, promoted and promoted.environment) if word):
+        raise ValueError("where it comes from has characters that nobody can read")
+    return origin
 
 
 @_damage_known

@@ -12,7 +12,8 @@ from typing import Any, Final
 from instar.frozen import dataclass
 from instar.model.codec import ADDED, written_as
 from instar.model.digest import Digest
-from instar.model.release import EndReason, RolloutKind, Served, TaintKind
+from instar.model.origin import Origin
+from instar.model.release import RolloutKind, Served
 
 _REST: Final = {"rest": True}  # a field that has all keys which no other field has
 _SOURCE: Final = written_as("from")
@@ -96,6 +97,7 @@ class AlarmOver(Happening):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReleaseMade(Happening):
     configuration: Digest
+    origin: Origin | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,102 +209,6 @@ class WatchFailed(Happening):
 
     back_to: int
     reason: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstancesPlanned(Happening):
-    """``instances``: their ids, of an older Instar with their addresses; ``role``: of the release, where it is not its
-    only one; ``members``: id → how many, where not all have one."""
-
-    instances: tuple[str, ...] | Mapping[str, str]
-    role: str | None = field(default=None, metadata=ADDED)
-    task: str | None = field(default=None, metadata=ADDED)
-    replacing: str | None = field(default=None, metadata=ADDED)
-    members: Mapping[str, int] | None = field(default=None, metadata=ADDED)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OfInstance(Happening):
-    instance: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstanceCreated(OfInstance):
-    """An instance is made, and waits to begin; an older Instar wrote here which process it was."""
-
-    boot_id: str | None = field(default=None, metadata=ADDED)
-    pid: int | None = field(default=None, metadata=ADDED)
-    start_time: int | None = field(default=None, metadata=ADDED)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstanceStarted(OfInstance):
-    pass
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstanceTainted(OfInstance):
-    taint: TaintKind
-    why: str
-    due_at: str
-    isolated: bool
-    recording: str | None = field(default=None, metadata=ADDED)
-    command: str | None = field(default=None, metadata=ADDED)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OfEnding(OfInstance):
-    reason: EndReason
-    why: str
-    exit_status: int | None = field(default=None, metadata=ADDED)
-    signal: str | None = field(default=None, metadata=ADDED)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstanceEnded(OfEnding):
-    """An instance ended by itself."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstanceStopping(OfEnding):
-    """An instance is ended by Instar."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstanceDestroyed(OfInstance):
-    """Nothing is left of an instance."""
-
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShellOpened(OfInstance):
-    why: str
-    recording: str
-    command: str | None = field(default=None, metadata=ADDED)
-    toolbox: bool = field(default=False, metadata=ADDED)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShellEnded(OfInstance):
-    seconds: float
-    recording: str
-    different: str
-    exit_status: int | None
-    cause: str | None
-    differences: tuple[Mapping[str, str], ...] = ()
-    count: int = 0
-    whole: bool = True
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DriftFound(Happening):
-    """What runs is not what was baked: of an ``instance``, or of what all share. ``findings`` are the first of them."""
-
-    instance: str | None
-    findings: tuple[Mapping[str, Any], ...]
-    count: int
-    evidence: str | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

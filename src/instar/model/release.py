@@ -12,6 +12,7 @@ from instar.model.codec import ADDED, canonical
 from instar.model.definition import Service
 from instar.model.digest import Digest
 from instar.model.environment import Settings
+from instar.model.origin import Origin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +52,7 @@ class Release:
     ran_well: bool = False
     last_active_at: datetime | None = None
     pinned: bool = False  # its image is kept until somebody unpins it
+    origin: Origin | None = None  # None: an older Instar made it
 
     @property
     def service(self) -> Service:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from instar.frozen import dataclass
 from instar.model.digest import Digest
+from instar.model.origin import Origin
 from instar.model.release import EnvironmentId, TaintKind
 
 LayerGuarantee = Literal["verity", "immutable", "hashed"]
@@ -53,7 +54,9 @@ class InstanceStatus:
 class ReleaseStatus:
     """``state``: active, candidate, draining, hot, stopped, failed (it never ran well).
 
-    ``weight``: its share of new requests, in percent. ``pinned``: it is kept whatever ``keep`` says."""
+    ``weight``: its share of new requests, in percent. ``pinned``: it is kept whatever ``keep`` says.
+    ``origin``: where it comes from, None of one that an older Instar made.
+    """
 
     number: int
     image: Digest
@@ -62,6 +65,7 @@ class ReleaseStatus:
     state: str
     instances: tuple[InstanceStatus, ...]
     pinned: bool = False
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ from instar.model.codec import to_json
 from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
 from instar.model.image import Image
+from instar.model.origin import Origin
 from instar.model.outcome import RolloutOutcome
 from instar.model.progress import Progress
 from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release, RolloutKind
@@ -31,6 +32,7 @@ from instar.operations.converge import (
 from instar.operations.locks import agent_pid, hold_environment, hold_store, keep_from_gc
 from instar.operations.names import require_names
 from instar.operations.old_secrets import remove_old_secrets_if_free
+from instar.operations.origin import origin_of
 from instar.operations.privilege import require_root_for
 from instar.operations.secret_values import encrypted_values
 from instar.operations.watch import require_watch
@@ -54,13 +56,15 @@ def deploy(
     break_promotion: bool = False,
     take_names: bool = False,
     watch: bool = False,
+    message: str | None = None,
 ) -> RolloutOutcome:
     """Bake if needed, or take ``image`` from the store or the definition's registry; roll it out to ``name``.
 
     ``detach``: leave the rollout to the agent once it is written down. ``adopt_name``: also where the environment is
     another project's. ``break_promotion``: also where it takes its releases from another environment; both are
     written down. ``take_names``: names that other environments have come here, as soon as they can be served.
-    ``watch``: return when the release has stayed well for as long as its environment asks for.
+    ``watch``: return when the release has stayed well for as long as its environment asks for. ``message``: what a
+    person says of the release.
     """
     from instar.operations.certificates import read_files
     from instar.operations.project import require_own
@@ -81,7 +85,8 @@ def deploy(
         digests_of(workspace, loaded.folder, environment)  # a missing one is found before the bake
         certificate = read_files(loaded, environment)
         detail = {"break_promotion": True} if break_promotion else None
-        release = _begun(workspace, loaded, environment, image, detail=detail, take_names=take_names)
+        origin = origin_of(workspace, message, loaded if image is None else None)
+        release = _begun(workspace, loaded, environment, image, origin, detail=detail, take_names=take_names)
         return carry_out(workspace, release, certificate, began, detach=detach, watch=watch)
 
 
@@ -90,6 +95,7 @@ def _begun(
     loaded: Loaded,
     environment: Environment,
     image: str | None,
+    origin: Origin,
     *,
     detail: Mapping[str, Any] | None,
     take_names: bool,
@@ -107,6 +113,7 @@ def _begun(
             configure(workspace, loaded, environment),
             "deploy",
             project=project_of(workspace, environment_id, loaded),
+            origin=origin,
             detail=detail,
             take_names=take_names,
         )
@@ -217,13 +224,14 @@ def begin(
     kind: RolloutKind,
     *,
     project: str | None,
+    origin: Origin,
     detail: Mapping[str, Any] | None = None,
     take_names: bool = False,
 ) -> Release:
     """Make a release of ``image`` and ``configuration`` (or go on with the one that is), begin its rollout, return it.
 
-    ``project``: whose the environment is from now on; that this may be, was asked before. ``detail`` is for the event
-    that tells of it.
+    ``project``: whose the environment is from now on; that this may be, was asked before. ``origin`` is that of a new
+    release. ``detail`` is for the event that tells of the rollout.
 
     The caller holds the environment, and the store, so that the image can't go before a release needs it. Nothing is
     written before all that can be refused has been.
@@ -239,7 +247,7 @@ def begin(
                 _give_up_running(workspace, state)
             _write_environment(workspace, environment, settings, project, take_names=take_names)
             if release is None:
-                release = workspace.ledger.add_release(environment, image.digest, configuration)
+                release = workspace.ledger.add_release(environment, image.digest, configuration, origin)
             workspace.ledger.put_secrets(values)
             before = state.settings if state else None
             start_rollout(workspace, environment, release, kind, detail, settings_before=before)

@@ -24,7 +24,8 @@ from instar.drift.traffic import ports
 from instar.errors import EnvironmentBusy, HostError, InstarError, RouterError
 from instar.model.codec import to_json
 from instar.model.drift import Finding
-from instar.model.happenings import DriftFound, NetworkRestored, RouterRestored
+from instar.model.happenings import NetworkRestored, RouterRestored
+from instar.model.instance_happenings import DriftFound
 from instar.model.progress import Progress, Report
 from instar.model.release import EnvironmentId, EnvironmentState, Instance
 from instar.operations.drift import last_event, resting

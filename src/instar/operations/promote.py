@@ -16,6 +16,7 @@ from instar.operations.deploy import begin, carry_out, get_declared, require_age
 from instar.operations.ledger import require_in_ledger
 from instar.operations.locks import hold_environment, is_here, keep_from_gc
 from instar.operations.names import require_names
+from instar.operations.origin import origin_of_promoted
 from instar.operations.privilege import require_root_for
 from instar.operations.project import project_of, require_own, require_own_source
 from instar.operations.secret_values import keep_values
@@ -29,6 +30,7 @@ def promote(
     source: str,
     name: str,
     *,
+    message: str | None = None,
     take_over: bool = False,
     detach: bool = False,
     adopt_name: bool = False,
@@ -58,6 +60,7 @@ def promote(
                 configuration,
                 "promote",
                 project=project_of(workspace, environment_id, loaded),
+                origin=origin_of_promoted(workspace, message, release),
                 take_names=take_names,
             )
         return carry_out(workspace, begun, certificate, began, detach=detach)

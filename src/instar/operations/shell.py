@@ -17,7 +17,7 @@ from typing import IO
 
 from instar.errors import InstarError, NotFound, ProviderError, UsageError
 from instar.model.break_glass import ShellResult
-from instar.model.happenings import OfInstance, ShellEnded, ShellOpened
+from instar.model.instance_happenings import OfInstance, ShellEnded, ShellOpened
 from instar.model.progress import Progress
 from instar.model.release import EnvironmentState, Instance, Release, Taint
 from instar.model.survey import Survey, differences

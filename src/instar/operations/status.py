@@ -135,6 +135,7 @@ def _release(snapshot: Snapshot, release: Release, weight: int) -> ReleaseStatus
         state=_state(snapshot, release, groups),
         instances=tuple(_instance(group) for group in groups),
         pinned=release.pinned,
+        origin=release.origin,
     )
 
 

@@ -18,7 +18,8 @@ from instar.control.snapshot import GroupView, Snapshot
 from instar.drift.check import Checked
 from instar.model.certificate import CertificateStatus
 from instar.model.events import Event
-from instar.model.happenings import EnvironmentRemoved, InstanceEnded, StepJudged
+from instar.model.happenings import EnvironmentRemoved, StepJudged
+from instar.model.instance_happenings import InstanceEnded
 from instar.model.release import EnvironmentId, Served
 
 

@@ -16,31 +16,35 @@ from instar.model.happenings import (
     CertificateHeld,
     DamagedHappening,
     DamageFound,
-    DriftFound,
     Happening,
-    InstanceDestroyed,
-    InstanceEnded,
-    InstanceStopping,
-    InstanceTainted,
     MachineLost,
     MaintenanceSet,
     NameAdopted,
     NamesHeld,
     NetworkRestored,
     NoticeLost,
-    OfEnding,
+    ReleaseMade,
     RolloutDone,
     RolloutFailed,
     RouterRestored,
-    ShellEnded,
-    ShellOpened,
     StepJudged,
     TakenOver,
     UnknownHappening,
     WatchFailed,
 )
+from instar.model.instance_happenings import (
+    DriftFound,
+    InstanceDestroyed,
+    InstanceEnded,
+    InstanceStopping,
+    InstanceTainted,
+    OfEnding,
+    ShellEnded,
+    ShellOpened,
+)
 from instar.model.release import TaintKind
 from instar.views.page import Page, Table
+from instar.views.releases import origin_line
 
 WIDTH: Final = 80
 _REASON_LENGTH: Final = 500
@@ -108,6 +112,11 @@ def detail_line(kind: str, detail: Mapping[str, Any], *, width: int | None = WID
     text = words(what) if words is not None else _fields(detail)
     text = f"({_UNREADABLE[type(what)]}) {text}".rstrip() if type(what) in _UNREADABLE else text
     return text if width is None or len(text) <= width else text[: width - 1] + "…"
+
+
+def _made(what: ReleaseMade) -> str:
+    origin = f"{origin_line(what.origin)} · " if what.origin else ""
+    return f"{origin}configuration={what.configuration.removeprefix('sha256:')}"
 
 
 def _taint(what: InstanceTainted) -> str:
@@ -199,6 +208,7 @@ def _cause(text: str) -> str:
 
 
 _WORDS: Final[Mapping[type[Happening], Callable[[Any], str]]] = {
+    ReleaseMade: _made,
     InstanceTainted: _taint,
     ShellOpened: _shell,
     ShellEnded: _shell_ended,

@@ -8,6 +8,7 @@ from typing import Any
 
 from instar.model.status import EnvironmentStatus, InstanceStatus, ReleaseStatus, RolloutStatus
 from instar.views.page import Page, Table
+from instar.views.releases import origin_line
 from instar.views.units import age
 
 
@@ -39,10 +40,11 @@ def status_page(status: EnvironmentStatus, now: datetime) -> Page:
             f"{one.weight} %" if status.reached_at else "—",
             one.image.short,
             _healthy(one) if one.instances else "—",
+            origin_line(one.origin) if one.origin else "",
         )
         for one in status.releases
     ]
-    yield Table(rows=rows, header=("RELEASE", "STATE", "TRAFFIC", "IMAGE", "INSTANCES"))
+    yield Table(rows=rows, header=("RELEASE", "STATE", "TRAFFIC", "IMAGE", "INSTANCES", "FROM"))
     instances = [
         (
             item.id,
