@@ -99,13 +99,14 @@ class Vendor:
         self.path = path
         self.store = Store(path / "store")
 
-    def image(self, *layers: Mapping[str, bytes | None], architecture: str = "amd64", **config: Any) -> Image:
-        """Make an image of layers that are files by their names; None takes away what is below."""
+    def image(self, *layers: Mapping[str, bytes | str | None], architecture: str = "amd64", **config: Any) -> Image:
+        """Make an image of layers that are files by their names; text is where a link leads, None takes away what is
+        below."""
         made = [self._layer(f"{number}", files) for number, files in enumerate(layers)]
         settings = ImageConfig(architecture=architecture, user="", command=("/entry",), **config)
         return self.store.add_image(settings, made, created=EPOCH)
 
-    def _layer(self, name: str, files: Mapping[str, bytes | None]) -> Any:
+    def _layer(self, name: str, files: Mapping[str, bytes | str | None]) -> Any:
         tree = self.path / f"tree-{name}"
         shutil.rmtree(tree, ignore_errors=True)
         for path, content in files.items():
@@ -113,6 +114,8 @@ class Vendor:
             file.parent.mkdir(parents=True, exist_ok=True)
             if content is None:
                 os.mknod(file, 0o020000, os.makedev(0, 0))
+            elif isinstance(content, str):
+                file.symlink_to(content)
             else:
                 file.write_bytes(content)
                 file.chmod(0o755)

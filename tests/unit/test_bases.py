@@ -20,7 +20,7 @@ from instar.lock.file import read, write
 from instar.lock.written import dump
 from instar.model.digest import Digest
 from instar.model.image import Layer
-from instar.model.lock import EARLIEST_EPOCH, BaseImage, Lock, Requested
+from instar.model.lock import EARLIEST_EPOCH, BaseImage, Installed, InstalledPackage, Lock, Requested
 from instar.operations.validate import validate
 from instar.store.manifest import manifest_json
 
@@ -71,7 +71,11 @@ def test_what_can_be_said(written: str, base: str) -> None:
         ("{base: {}}", "2:9: image.base: expected one of 'oci' and 'image', found neither"),
         ("{base: {image: b.yaml, oci: 'a.example/x:1'}}", "2:9: image.base: expected one of .* found both"),
         ("{base: scratch, packages: [curl]}", "2:24: image.packages: .* 'scratch' has nothing that could install"),
-        ("{base: {oci: ./x.tar}, python: r.txt}", "2:39: image.python: .* an image of others"),
+        (
+            "{base: {oci: ./x.tar}, suites: [x]}",
+            "2:31: image.suites: nothing comes from them: .* 'packages' nor 'python'",
+        ),
+        ("{base: {image: ../b.yaml}, strip: [docs]}", "2:35: image.strip: 'docs': what the base brought stays; .*"),
         ("{base: scratch, strip: [docs]}", "2:24: image.strip: "),
     ],
 )
@@ -95,6 +99,36 @@ def test_a_lock_is_read_as_it_is_written(tmp_path: Path) -> None:
     write(path, scratch)
     assert read(path) == scratch and scratch.epoch == EARLIEST_EPOCH
     assert dump(LOCK).startswith('{\n  "instar-lock": 2,')  # what an older Instar can read stays as it was
+
+
+def test_a_lock_says_what_its_base_has_installed(tmp_path: Path) -> None:
+    packages = tuple(
+        InstalledPackage(name=name, version=version, architecture="amd64")
+        for name, version in (("libc6", "2.36-9"), ("zlib1g", "1:1.2.13"))
+    )
+    path = tmp_path / "instar.lock"
+    for python in (None, "/usr/local/bin/python3.12"):
+        has = Installed(release="ubuntu:noble", packages=packages, python=python)
+        lock = dataclasses.replace(ON_OTHERS, installed=has)
+        write(path, lock)
+        assert read(path) == lock and (lock.suite, has.versions["zlib1g"]) == ("noble", "1:1.2.13")
+    assert '      "libc6 2.36-9 amd64",\n' in path.read_text() and dump(ON_OTHERS).count("installed") == 0
+    for change, said in (
+        (_set("installed", "release", to="arch:x"), "installed: release: "),
+        (_set("installed", "python", to="/a/../python3.1"), "installed: python: "),
+        (_set("installed", "packages", 0, to="libc6 2.36-9"), "packages, entry 1: architecture: "),
+        (_set("installed", "packages", 0, to="-o 1 amd64"), "packages, entry 1: name: "),
+        (_set("installed", "packages", 0, to="zlib1g 1 amd64"), "the installed package 'zlib1g' is there twice"),
+        (_set("requested", "base", to="debian:bookworm"), "installed: it is there, and 'debian:bookworm' was"),
+    ):
+        data = json.loads(dump(lock))
+        change(data)
+        if "debian" in said:
+            del data["base"]
+        path.write_text(json.dumps(data))
+        with pytest.raises(LockError) as caught:
+            read(path)
+        assert said in caught.value.message
 
 
 def _set(*path: str | int, to: Any) -> Callable[[dict[str, Any]], None]:

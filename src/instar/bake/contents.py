@@ -38,7 +38,8 @@ def require_packages(packages: Sequence[Package], lock: Lock, cache: Cache) -> N
     asked = {text.partition("=")[0] for text in (*lock.requested.packages, *named)}
     if lock.python is not None:
         asked.add(PYTHON)
-    _require_grounds("package", packages, package_roots(controls, asked), needs(controls))
+    roots = package_roots(controls, asked, is_base=lock.installed is None)
+    _require_grounds("package", packages, roots, needs(controls))
 
 
 def require_wheels(lock: Lock, cache: Cache) -> None:
@@ -79,8 +80,9 @@ def _require_wheel(wheel: Wheel, inside: Distribution, lock: Lock) -> None:
 
 def _target(lock: Lock) -> WheelTarget:
     """An image without Debian's C library runs no wheel that needs one."""
-    if any(package.name == "libc6" for package in lock.packages):
-        return WheelTarget.of(lock.python or "", lock.architecture, lock.packages)
+    packages = lock.all_packages
+    if any(package.name == "libc6" for package in packages):
+        return WheelTarget.of(lock.python or "", lock.architecture, packages)
     return WheelTarget(python=lock.python or "", architecture=lock.architecture, glibc_minor=0)
 
 

@@ -225,7 +225,7 @@ def _packages(part: ImagePart, lock: Lock) -> Step:
         from instar.bake.debian.steps import bake_packages
 
         require_packages(packages, lock, room.cache)
-        bake_packages(packages, room)
+        bake_packages(packages, room, lock.installed)
 
     packages = _of(lock, "packages")
     place = part.place("packages")
@@ -245,13 +245,12 @@ def _python(part: ImagePart, version: str, lock: Lock) -> Step:
         from instar.bake.wheels.step import bake_python
 
         require_wheels(lock, room.cache)
-        bake_python(version, lock.wheels, lock.architecture, room)
+        bake_python(version, lock.wheels, lock.architecture, room, other)
 
     wheels = [[wheel.filename, wheel.sha256] for wheel in lock.wheels]
-    place = part.place("python")
-    return Step(
-        kind="python", name="python", place=place, input={"python": version, "wheels": wheels}, work=work, fetches=True
-    )
+    place, other = part.place("python"), lock.installed.python if lock.installed is not None else None
+    given = {"python": version, "wheels": wheels, **({"at": other} if other else {})}
+    return Step(kind="python", name="python", place=place, input=given, work=work, fetches=True)
 
 
 def _fetch(part: ImagePart) -> Step:

@@ -21,14 +21,10 @@ LONGEST_NAMES: Final = 48  # service and environment: with release and instance 
 
 _NOT_IN_IMAGE: Final = ("/proc", "/sys", "/dev", "/run")
 _NOT_A_VOLUME: Final = (*_NOT_IN_IMAGE, "/tmp")  # noqa: S108  a name, nothing is written there
-_IN_DEBIAN: Final = "'{key}' is for a base of Debian's packages, such as 'debian:bookworm'"
-_UNFIT_FOR_BASE: Final = {
-    SCRATCH: f"{_IN_DEBIAN}, and 'scratch' has nothing that could install them; bring files by 'fetch' or 'files'",
-    "oci": f"{_IN_DEBIAN}, and what an image of others has installed is not known to be any archive's; take a base "
-    "that has it, or bring files by 'fetch' or 'files'",
-    "image": f"{_IN_DEBIAN}; write it into the definition that this one stands on",
-    "": _IN_DEBIAN,
-}
+_ON_NOTHING: Final = (
+    "'{key}' is for a base of Debian's packages, such as 'debian:bookworm', and 'scratch' has nothing that could "
+    "install them; bring files by 'fetch' or 'files'"
+)
 _UNREAD: Final = "the router does not read what a service of tcp is sent; remove it, or 'protocol: tcp'"
 _OF_HTTP: Final = ("requests", "compression")  # keys of an environment about what is sent
 _SYSTEM: Final = ("/", "/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/opt/venv", "/sbin", "/usr", "/var")
@@ -113,10 +109,26 @@ def _check_base(reading: Reading, problems: Problems) -> None:
     base = reading.get("base")
     if base is FAILED or (isinstance(base, str) and is_debian(base)):
         return
-    kind = base if isinstance(base, str) else next(iter(base.values), "")
-    for key in ("packages", "python", "suites", "archives", "strip"):
-        if key in reading.values and reading.get(key) is not FAILED:
-            blame(reading, key, problems, _UNFIT_FOR_BASE[kind].format(key=key))
+    if base == SCRATCH:
+        for key in ("packages", "python", "suites", "archives", "strip"):
+            if key in reading.values and reading.get(key) is not FAILED:
+                blame(reading, key, problems, _ON_NOTHING.format(key=key))
+    else:
+        _check_over(reading, problems)
+
+
+def _check_over(reading: Reading, problems: Problems) -> None:
+    """Over an image, what there is to choose from, and to leave out, is about packages that come with this part."""
+    packages, python, archives = (reading.get(key) for key in ("packages", "python", "archives"))
+    if FAILED in (packages, python, archives) or packages or python or archives:
+        return
+    if reading.get("suites") not in (FAILED, ()):
+        blame(reading, "suites", problems, "nothing comes from them: there are neither 'packages' nor 'python'")
+    strip = reading.get("strip")
+    found = [kind for kind in strip if kind not in AT_THE_END] if strip is not FAILED else []
+    if found:
+        advice = "what the base brought stays; there are neither 'packages' nor 'python' to take it out of"
+        blame(reading, "strip", problems, f"'{found[0]}': {advice}")
 
 
 def health(reading: Reading, problems: Problems) -> None:

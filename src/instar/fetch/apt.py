@@ -23,6 +23,7 @@ from urllib.parse import quote, unquote
 from instar import process
 from instar.errors import FetchError, ResolveError
 from instar.fetch.apt_errors import OTHER_RELEASE, explanation, text_of, update_error
+from instar.fetch.apt_status import BrokenPackage, broken, status_text
 from instar.fetch.archives import Given
 from instar.fetch.cache import Cache
 from instar.fetch.network import CONNECT_TIMEOUT_S, RETRIES, network_environment
@@ -150,6 +151,7 @@ class Apt:
         self._sources = sources
         self._labels: dict[tuple[str, str], str] = {}
         self._given: dict[str, Given] = {}
+        self.fixed: Mapping[str, str] = {}  # versions of what is installed
         self._elsewhere: dict[str, frozenset[str]] = {}  # of what is named for an archive: the versions of all others
         self.suites: tuple[Suite, ...] = ()
         self.indexes: tuple[PackageList, ...] = ()
@@ -183,6 +185,24 @@ class Apt:
             raise update_error(text_of(done), self._sources)
         named = sorted(name for one in archives for name in one.named)
         self._elsewhere = {name: frozenset(versions) for name, versions in self.versions(named).items()}
+
+    def stand_on(self, controls: Sequence[Mapping[str, str]]) -> None:
+        """Solve for an image in which packages are installed, by their control fields; all of them stay as they are."""
+        (self._folder / "status").write_text(status_text(controls))
+        self.fixed = {control["Package"]: control["Version"] for control in controls}
+
+    def would_break(self, wanted: Sequence[str]) -> tuple[BrokenPackage, ...]:
+        """Return what of the installed packages would have to change for ``wanted``; none where nothing would help."""
+        self._prefer({}, "packages", fixed={})
+        done = self._run("apt-get", "install", "-s", "-q", "-y", "--allow-downgrades", "--", *wanted)
+        if done.returncode != 0:
+            return ()
+        return tuple(broken(done.stdout.decode("utf-8", "replace")))
+
+    def at_odds(self) -> str:
+        """Return what does not fit together among the installed packages themselves, in apt's words."""
+        done = self._run("apt-get", "check", "-q")
+        return explanation(text_of(done)) if done.returncode != 0 else ""
 
     def names(self) -> frozenset[str]:
         """Return the names of all packages that the lists have, besides what was added."""
@@ -231,8 +251,8 @@ class Apt:
         ``keep`` names versions to prefer to newer ones where they still exist. Raises ResolveError with apt's own
         explanation, shortened, when no set of packages satisfies the wish.
         """
-        self._prefer(keep or {}, step)
-        done = self._run("apt-get", "install", "--print-uris", "-q", "-y", "--", *wanted)
+        self._prefer(keep or {}, step, fixed=self.fixed)
+        done = self._run("apt-get", "install", "--print-uris", "--no-remove", "-q", "-y", "--", *wanted)
         if done.returncode != 0:
             said = explanation(text_of(done))
             raise ResolveError(said, about=_NAME.findall(said))
@@ -300,12 +320,12 @@ class Apt:
                 return given.packages.get((name, version, match[4]))
         return None
 
-    def _prefer(self, keep: Mapping[str, str], step: Literal["base", "packages"]) -> None:
+    def _prefer(self, keep: Mapping[str, str], step: Literal["base", "packages"], *, fixed: Mapping[str, str]) -> None:
         """Say which versions come before newer ones. What is named of an archive does before that of all others."""
+        kept = {name: version for name, version in keep.items() if version not in self._elsewhere.get(name, ())}
         stanzas = [
             f"Package: {name}\nPin: version {version}\nPin-Priority: 1001\n"
-            for name, version in keep.items()
-            if version not in self._elsewhere.get(name, ())
+            for name, version in {**kept, **fixed}.items()
         ]
         for given in self._given.values():
             ours = f"Pin: release l={given.label}\n"

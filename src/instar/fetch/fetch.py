@@ -106,7 +106,7 @@ def _sources(archive: str | None, lock: Lock, made: BuildStage) -> Sources:
     from instar.fetch.sources import read_sources
 
     if archive is None:
-        return read_sources(lock.requested.base.partition(":")[2], more=lock.requested.suites)
+        return read_sources(lock.suite, more=lock.requested.suites)
     from instar.fetch.archives import archive_sources
 
     return archive_sources(archive, made.archives[archive], b"")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from instar.errors import ResolveError
 from instar.frozen import dataclass
-from instar.model.lock import Package
+from instar.model.lock import InstalledPackage, Package
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _UV_GLIBC_MINORS = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
@@ -25,7 +25,7 @@ class WheelTarget:
     glibc_minor: int
 
     @classmethod
-    def of(cls, python: str, architecture: str, packages: Sequence[Package]) -> WheelTarget:
+    def of(cls, python: str, architecture: str, packages: Sequence[Package | InstalledPackage]) -> WheelTarget:
         """Return what wheels must run on in an image of ``packages``. Raises ResolveError when they have no libc6."""
         return cls(python=python, architecture=architecture, glibc_minor=version_parts(packages, "libc6")[1])
 
@@ -85,7 +85,7 @@ def _rank(filename: str, ranks: Mapping[str, int]) -> int | None:
     return min(known, default=None)
 
 
-def version_parts(packages: Sequence[Package], name: str) -> tuple[int, int]:
+def version_parts(packages: Sequence[Package | InstalledPackage], name: str) -> tuple[int, int]:
     """Return (2, 36) for libc6 2.36-9. Raises ResolveError when the packages have no ``name``."""
     for package in packages:
         match = _VERSION.match(package.version) if package.name == name else None

@@ -15,8 +15,8 @@ from instar.model.lock import BASE, Artifact, BaseImage, Lock, Package, Wheel
 class Change:
     """One package or wheel that moved, of the image or of a ``stage`` of its build.
 
-    ``security``: its new version is from the release's security suite. A version that stayed may have another file:
-    then ``old`` and ``new`` are the same, and the hashes are not.
+    ``security``: its new version is from the release's security suite. ``beneath``: the base has it installed. A
+    version that stayed may have another file: then ``old`` and ``new`` are the same, and the hashes are not.
     """
 
     what: Literal["package", "wheel", "artifact", "base"]
@@ -28,9 +28,11 @@ class Change:
     old_sha256: str | None = None
     new_sha256: str | None = None
     stage: str | None = None
+    beneath: bool = False
 
     def __str__(self) -> str:
-        return self._sentence() if self.stage is None else f"{self._sentence()}  (build.{self.stage})"
+        told = f"{self._sentence()}  (of the base)" if self.beneath else self._sentence()
+        return told if self.stage is None else f"{told}  (build.{self.stage})"
 
     def _sentence(self) -> str:
         if self.old == self.new:
@@ -49,7 +51,7 @@ def changes(old: Lock | None, new: Lock) -> tuple[Change, ...]:
         packages = _changes("package", before.packages if before else (), now.packages if now else (), secured)
         wheels = _changes("wheel", before.wheels if before else (), now.wheels if now else (), set())
         others = _artifact_changes(before.artifacts if before else (), now.artifacts if now else ())
-        base = _base_changes(before.base if before else None, now.base if now else None)
+        base = (*_base_changes(before.base if before else None, now.base if now else None), *_beneath(before, now))
         found += [dataclasses.replace(change, stage=stage) for change in (*base, *packages, *wheels, *others)]
     return tuple(found)
 
@@ -76,6 +78,23 @@ def _base_changes(before: BaseImage | None, now: BaseImage | None) -> Iterator[C
         return
     old, new = (Digest(one.key).short for one in (before, now))
     yield Change(what="base", kind="changed", name=BASE, old=old, new=new, old_sha256=before.key, new_sha256=now.key)
+
+
+def _beneath(before: Lock | None, now: Lock | None) -> Iterator[Change]:
+    """Yield what the base had installed when it was locked, and has otherwise now."""
+    if before is None or now is None or before.installed is None or now.installed is None:
+        return
+    then, has = before.installed.versions, now.installed.versions
+    for name in sorted(then.keys() | has.keys()):
+        if then.get(name) != has.get(name):
+            yield Change(
+                what="base",
+                kind="added" if name not in then else "removed" if name not in has else "changed",
+                name=name,
+                old=then.get(name),
+                new=has.get(name),
+                beneath=True,
+            )
 
 
 def _parts(old: Lock | None, new: Lock) -> Iterator[tuple[str | None, Lock | None, Lock | None]]:

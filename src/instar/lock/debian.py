@@ -15,12 +15,16 @@ from instar.fetch.cache import Cache
 from instar.fetch.sources import other_sources, read_sources
 from instar.frozen import dataclass
 from instar.lock.archives import NamedArchive, given_by, require_as_named
-from instar.lock.wanted import WantedPackage
+from instar.lock.beneath import Beneath
+from instar.lock.beneath_controls import controls_of
+from instar.lock.older import solve_over
+from instar.lock.wanted import WantedPackage, fits
 from instar.model.control import needs
 from instar.model.lock import Package, Suite, Why
 from instar.model.reasons import MERGED, explain, package_roots
 
 _ROUNDS = 6
+_SHOWN = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,11 +43,17 @@ class DebianRelease:
 
 
 def resolve_packages(
-    release: DebianRelease, wanted: Sequence[WantedPackage], architecture: str, cache: Cache, keep: Mapping[str, str]
+    release: DebianRelease,
+    wanted: Sequence[WantedPackage],
+    architecture: str,
+    cache: Cache,
+    keep: Mapping[str, str],
+    below: Beneath | None = None,
 ) -> tuple[tuple[Suite, ...], tuple[Package, ...]]:
     """Return the suites that were read and the packages, sorted by step and name.
 
-    ``keep`` names versions that stay as they are where they still exist and fit.
+    ``keep`` names versions that stay as they are where they still exist and fit. ``below`` is what the image that all
+    this goes onto has, of which nothing is among the packages; without one, they begin with the base.
 
     Raises:
         ResolveError: there is no such release, package or version, or they don't go together.
@@ -58,27 +68,33 @@ def resolve_packages(
         if given:
             apt.add(given)
         wanted = _known(apt, wanted, release, keep, lambda name: _elsewhere(name, release, architecture, cache))
+        if below is not None:
+            apt.stand_on(controls_of(below, apt, cache))
         exact = {one.name for one in wanted if one.version}
         kept = {name: version for name, version in keep.items() if name not in exact}
         try:
-            packages = _keeping(apt, wanted, kept)
+            packages = _keeping(apt, wanted, kept, is_base=below is None)
         except ResolveError as error:
-            raise _placed(error, wanted) from error
+            raise _placed(error if below is None else _of_base(error, apt, wanted), wanted) from error
         controls = apt.controls(packages)
         require_as_named(packages, release.archives, needs(controls))
         suites = (*apt.suites, *(suite for one in given for suite in one.suites))
-        return suites, _explained(packages, controls, wanted)
+        return suites, _explained(packages, controls, wanted, is_base=below is None)
 
 
 def _explained(
-    packages: Sequence[Package], controls: Mapping[str, Mapping[str, str]], wanted: Sequence[WantedPackage]
+    packages: Sequence[Package],
+    controls: Mapping[str, Mapping[str, str]],
+    wanted: Sequence[WantedPackage],
+    *,
+    is_base: bool,
 ) -> tuple[Package, ...]:
     """Return ``packages``, each with why it is there in its step. Raises ResolveError for one that nothing asks for."""
     asked = {one.name for one in wanted}
     reasons: dict[str, Why] = {}
     for step in ("base", "packages"):
         found = {one.name: controls[one.name] for one in packages if one.step == step and one.name in controls}
-        reasons |= explain(package_roots(found, asked), needs(found))
+        reasons |= explain(package_roots(found, asked, is_base=is_base), needs(found))
     groundless = next((one.name for one in packages if one.name not in reasons), None)
     if groundless is not None:
         raise ResolveError(f"cannot lock '{groundless}': apt would install it, and nothing that is locked asks for it")
@@ -100,7 +116,7 @@ def _known(
     problems, found = [], []
     for one in wanted:
         versions = there[one.archive].get(one.name)
-        fitting = [version for version in versions or () if _fits(version, one.version)]
+        fitting = [version for version in versions or () if fits(version, one.version)]
         if versions is None:
             problems.append(f"{one.place}: cannot lock '{one.name}': {_unknown(apt, one, release, elsewhere)}")
         elif one.version and not fitting:
@@ -115,12 +131,6 @@ def _known(
     if problems:
         raise ResolveError("\n".join(problems))
     return found
-
-
-def _fits(version: str, wish: str | None) -> bool:
-    if wish is None or not wish.endswith("*"):
-        return wish in (None, version)
-    return version.startswith(wish[:-1])
 
 
 def _unknown(apt: Apt, wanted: WantedPackage, release: DebianRelease, elsewhere: Callable[[str], str | None]) -> str:
@@ -155,11 +165,13 @@ def _elsewhere(name: str, release: DebianRelease, architecture: str, cache: Cach
     return f"{places} of this machine's sources has it: add the suite to image.suites" if found else None
 
 
-def _keeping(apt: Apt, wanted: Sequence[WantedPackage], keep: Mapping[str, str]) -> tuple[Package, ...]:
+def _keeping(
+    apt: Apt, wanted: Sequence[WantedPackage], keep: Mapping[str, str], *, is_base: bool
+) -> tuple[Package, ...]:
     """Solve with as many versions kept as fit: those that apt blames are let go, at last all of them."""
     for left in range(_ROUNDS, -1, -1):
         try:
-            return _solve(apt, wanted, keep)
+            return _solve(apt, wanted, keep) if is_base else solve_over(apt, [one.text for one in wanted], keep)
         except ResolveError as error:
             if not keep:
                 raise
@@ -182,6 +194,24 @@ def _solve(apt: Apt, wanted: Sequence[WantedPackage], keep: Mapping[str, str]) -
     fixed = [f"{package.name}={package.version}" for package in base]
     both = apt.closure([*fixed, *others], "packages", keep)
     return *base, *(package for package in both if package.name not in names)
+
+
+def _of_base(error: ResolveError, apt: Apt, wanted: Sequence[WantedPackage]) -> ResolveError:
+    """Return the same error with what of the base is in the way, in its versions, where it is that."""
+    odd = apt.at_odds()
+    if odd:
+        return ResolveError(f"what the base has installed does not fit together\n{odd}", about=error.about)
+    found = apt.would_break([one.text for one in wanted])
+    if not found:
+        return error
+    lines = "\n".join(str(one) for one in found[:_SHOWN])
+    more = f"\nand {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return ResolveError(
+        f"{error.message}\n{lines}{more}",
+        about=error.about,
+        hint="nothing of a base is changed over it: lock the base anew (of another definition: instar lock --update -f"
+        " FILE; of an image of others: instar lock --update base), or name versions that fit",
+    )
 
 
 def _placed(error: ResolveError, wanted: Sequence[WantedPackage]) -> ResolveError:

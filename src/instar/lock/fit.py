@@ -13,6 +13,7 @@ from instar.errors import DefinitionError, LockStale, Problem, ResolveError
 from instar.fetch.requirements import Requirement, project_of, read_requirements
 from instar.lock.archives import archives_of, moved_archives
 from instar.lock.artifacts import moved_artifacts
+from instar.lock.beneath import looks_beneath
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
 from instar.lock.wanted import wanted_of
 from instar.model.architectures import ARCHITECTURES
@@ -104,6 +105,9 @@ def _moved(lock: Lock, parts: Sequence[ImagePart]) -> Iterator[str]:
     for part in parts:
         if part.stage is None or part.stage in lock.build:
             yield from _moved_packages(lock.of(part.stage), part)
+            if looks_beneath(part.made) != (lock.of(part.stage).installed is not None):
+                what = "is not" if looks_beneath(part.made) else "is, and nothing goes onto it,"
+                yield f"{part.place('base')}: what the base has installed {what} in {_name(part.loaded)}"
             yield from _moved_requirements(lock.of(part.stage), part, requirements_of(part))
             yield from moved_artifacts(lock.of(part.stage), part, _name(part.loaded))
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from instar.fetch.requirements import Requirement
 from instar.lock.wanted import WantedPackage
-from instar.model.lock import ASKED, ESSENTIAL, Lock
+from instar.model.lock import ASKED, ESSENTIAL, PYTHON, Lock
 from instar.model.reasons import groundless
 
 
@@ -30,7 +30,9 @@ def groundless_wheels(lock: Lock, requirements: Sequence[Requirement]) -> tuple[
 
 def missing_packages(lock: Lock, wanted: Sequence[WantedPackage]) -> tuple[WantedPackage, ...]:
     """Return what is asked for and has no entry."""
-    names = {package.name for package in lock.packages}
+    names = {package.name for package in lock.all_packages}
+    if lock.installed is not None and lock.installed.python is not None:
+        names.add(PYTHON)
     return tuple(one for one in wanted if one.name not in names)
 
 

@@ -12,7 +12,7 @@ from instar.definition import archive_forms
 from instar.lock.checked import LINE, WrongLock, fit, listed, require_keys, require_unique, seconds_of, shown
 from instar.lock.project_id import FORM
 from instar.model import names
-from instar.model.base import OCI
+from instar.model.base import IMAGE, OCI
 from instar.model.digest import Digest
 from instar.model.lock import (
     ASKED,
@@ -20,6 +20,8 @@ from instar.model.lock import (
     ESSENTIAL,
     Artifact,
     BaseImage,
+    Installed,
+    InstalledPackage,
     Lock,
     Package,
     Requested,
@@ -32,7 +34,7 @@ from instar.model.lock import (
 _ADDED: Mapping[int, tuple[str, ...]] = {
     1: (),
     2: ("id",),
-    3: ("id", "base", "artifacts", "build"),
+    3: ("id", "base", "installed", "artifacts", "build"),
 }  # version → its keys besides those of the first
 VERSIONS = tuple(_ADDED)  # those that are read; version 1 has no ``why`` either
 
@@ -67,6 +69,8 @@ _ARTIFACT_KIND = re.compile(r"[a-z]{1,20}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _PYTHON = re.compile(r"3\.\d{1,3}\Z")
 _BASE = re.compile(r"(?:debian:[a-z][a-z0-9-]*|scratch|(?:oci|image):[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,1000})\Z")
+_RELEASE = re.compile(r"(?:debian|ubuntu):[a-z][a-z0-9-]{0,39}\Z")
+_PYTHON_PATH = re.compile(r"(?:/[A-Za-z0-9_+-][A-Za-z0-9._+-]*){1,8}/python3\.\d{1,3}\Z")
 _ID = re.compile(FORM + r"\Z")
 _PACKAGE_WHY = re.compile(rf"(?:{ESSENTIAL}|{ASKED}|needed by [a-z0-9][a-z0-9+.-]*)\Z")
 _WHEEL_WHY = re.compile(rf"(?:{ASKED}|needed by [a-z0-9](?:[a-z0-9-]*[a-z0-9])?)\Z")
@@ -108,6 +112,7 @@ def lock_of(data: Any) -> Lock:
         artifacts=tuple(sorted(artifacts, key=lambda one: one.order)),
         id=fit(data["id"], _ID, "id") if "id" in data else None,
         base=_read_base(data, requested.base),
+        installed=_read_installed(data, requested.base),
         build=_stages(data),
     )
 
@@ -140,6 +145,32 @@ def _read_base(data: Mapping[str, Any], asked: str) -> BaseImage | None:
     from instar.lock.base_image import base_of  # few locks have one
 
     return base_of(data["base"])
+
+
+def _read_installed(data: Mapping[str, Any], asked: str) -> Installed | None:
+    if "installed" not in data:
+        return None
+    if not asked.startswith((OCI, IMAGE)):
+        raise WrongLock(f"installed: it is there, and {shown(asked)} was asked for, which is no image")
+    entry = data["installed"]
+    require_keys(entry, ("release", "packages"), "installed", optional=("python",))
+    packages = listed(entry, "packages", _installed_package)
+    require_unique([one.name for one in packages], "installed package")
+    return Installed(
+        release=fit(entry["release"], _RELEASE, "installed: release"),
+        packages=tuple(sorted(packages, key=lambda one: one.name)),
+        python=fit(entry["python"], _PYTHON_PATH, "installed: python") if "python" in entry else None,
+    )
+
+
+def _installed_package(entry: Any) -> InstalledPackage:
+    name, _, rest = fit(entry, LINE, "installed").partition(" ")
+    version, _, architecture = rest.partition(" ")
+    return InstalledPackage(
+        name=fit(name, _PACKAGE_NAME, "name"),
+        version=fit(version, _PACKAGE_VERSION, "version"),
+        architecture=fit(architecture, _ARCHITECTURE, "architecture"),
+    )
 
 
 def _require_versions(data: Mapping[str, Any]) -> None:

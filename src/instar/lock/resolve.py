@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from instar.definition.parts import ImagePart, image_of, parts_of
 from instar.errors import FetchError, LockMissing, ResolveError
@@ -17,12 +17,26 @@ from instar.fetch.requirements import Requirement, normal_name
 from instar.fetch.target import WheelTarget, version_parts
 from instar.lock.archives import archives_of, require_no_older
 from instar.lock.artifacts import lock_artifacts
+from instar.lock.beneath import Beneath, looks_beneath, python_version
 from instar.lock.debian import DebianRelease, resolve_packages
 from instar.lock.fit import host_architecture, requested, requirements_of
 from instar.lock.ground import groundless_packages, groundless_wheels, missing_packages, missing_wheels
-from instar.lock.wanted import WantedPackage, wanted_of, wanted_packages
+from instar.lock.over import still_wanted
+from instar.lock.wanted import wanted_of, wanted_packages
 from instar.model.base import OciBase, find_oci, is_debian, without_kind
-from instar.model.lock import BAKE_FORMAT, BAKE_FORMATS, BASE, PYTHON, BaseImage, Lock, Package, Suite, Wheel
+from instar.model.lock import (
+    BAKE_FORMAT,
+    BAKE_FORMATS,
+    BASE,
+    PYTHON,
+    BaseImage,
+    Installed,
+    InstalledPackage,
+    Lock,
+    Package,
+    Suite,
+    Wheel,
+)
 from instar.model.progress import Progress, Report
 from instar.model.sizes import size_text
 
@@ -31,7 +45,16 @@ if TYPE_CHECKING:
 
 Entry = TypeVar("Entry", Package, Wheel)
 Update = frozenset[str] | Literal["all"] | None
-FindBase = Callable[[ImagePart, OciBase], BaseImage]  # raises LockError, FetchError, StoreError
+
+
+class FindBase(Protocol):
+    """Who knows the images that others stand on. Raises LockError, FetchError, StoreError."""
+
+    def __call__(self, part: ImagePart, wanted: OciBase, /) -> BaseImage:
+        """Return what a lock holds of an image of others."""
+
+    def beneath(self, part: ImagePart, base: BaseImage | None, /) -> Beneath:
+        """Return what the image that a part stands on has installed; ``base``: the one of others that it is."""
 
 
 def resolve(
@@ -64,11 +87,13 @@ def resolve(
     def resolved(part: ImagePart) -> Lock:
         before = previous if part.stage is None or previous is None else previous.build.get(part.stage, previous)
         kept = None if update == "all" else _same_platform(before, part)
-        found = _resolve_part(part, kept, freed, cache, report, anew=anew)
+        base = _base(part, kept, freed, find_base, report, anew=anew)
+        below = _require(find_base, part).beneath(part, base) if looks_beneath(part.made) else None
+        found = _resolve_part(part, kept, below, freed, cache, report, anew=anew)
         known = before.artifacts if before is not None else ()
         found = replace(found, artifacts=lock_artifacts(part, known, host_architecture(), cache, report))
         require_no_older(before, found.suites, archives_of(part))
-        return replace(found, base=_base(part, kept, freed, find_base, report, anew=anew))
+        return replace(found, base=base)
 
     stages = {part.stage: resolved(part) for part in parts_of(loaded) if part.stage is not None}
     image = resolved(image_of(loaded))
@@ -89,19 +114,32 @@ def _base(
         return locked
     if locked is not None:
         wanted = replace(wanted, tag=None, digest=locked.index or locked.digest)
-    if find_base is None:
-        raise ResolveError(f"{part.place('base')}: cannot look for an image: there is neither a store nor a registry")
+    find_base = _require(find_base, part)
     report(Progress(stage="lock", text=part.named(without_kind(part.made.base)), kind="running"))
     return find_base(part, wanted)
 
 
+def _require(find_base: FindBase | None, part: ImagePart) -> FindBase:
+    if find_base is None:
+        raise ResolveError(f"{part.place('base')}: cannot look for an image: there is neither a store nor a registry")
+    return find_base
+
+
 def _resolve_part(
-    part: ImagePart, kept: Lock | None, freed: frozenset[str], cache: Cache, report: Report, *, anew: bool
+    part: ImagePart,
+    kept: Lock | None,
+    below: Beneath | None,
+    freed: frozenset[str],
+    cache: Cache,
+    report: Report,
+    *,
+    anew: bool,
 ) -> Lock:
     """Return what is locked for the image or for a stage, without what belongs to the whole."""
-    requirements = requirements_of(part)
-    suites, packages = _packages(part, kept, freed, cache, report, anew=anew)
-    python = _python_version(packages) if part.made.python is not None else None
+    requirements, installed = requirements_of(part), below.installed if below is not None else None
+    suites, packages = _packages(part, kept, below, freed, cache, report, anew=anew)
+    there: list[Package | InstalledPackage] = [*(installed.packages if installed is not None else ()), *packages]
+    python = _python_version(there, installed) if part.made.python is not None else None
     return Lock(
         bake_format=BAKE_FORMAT,
         architecture=host_architecture(),
@@ -109,7 +147,8 @@ def _resolve_part(
         suites=suites,
         packages=packages,
         python=python,
-        wheels=_wheels(part, requirements, packages, python, kept, freed, cache, report, anew=anew),
+        installed=installed,
+        wheels=_wheels(part, requirements, there, python, kept, freed, cache, report, anew=anew),
     )
 
 
@@ -131,6 +170,12 @@ def _freed(previous: Lock | None, update: Update) -> frozenset[str]:
                 f"cannot update '{unknown[0]}': its version is what the lock file of {other.ecosystem} says",
                 hint=f"change that with {other.ecosystem} itself, then: instar lock",
             )
+        if any(unknown[0] in lock.installed.versions for lock in locks if lock.installed is not None):
+            raise ResolveError(
+                f"cannot update '{unknown[0]}': the base has it, and nothing of a base is changed over it",
+                hint=f"of a definition below: instar lock --update {unknown[0]} -f FILE; of an image of others:"
+                " instar lock --update base",
+            )
         raise ResolveError(
             f"cannot update '{unknown[0]}': it is not in the lock",
             hint="name a package or a wheel that is ('base': the image below it), or none to update all of them",
@@ -146,25 +191,38 @@ def _same_platform(previous: Lock | None, part: ImagePart) -> Lock | None:
 
 
 def _packages(
-    part: ImagePart, kept: Lock | None, freed: frozenset[str], cache: Cache, report: Report, *, anew: bool
+    part: ImagePart,
+    kept: Lock | None,
+    below: Beneath | None,
+    freed: frozenset[str],
+    cache: Cache,
+    report: Report,
+    *,
+    anew: bool,
 ) -> tuple[tuple[Suite, ...], tuple[Package, ...]]:
     made, wanted = part.made, wanted_of(part)
-    if not is_debian(made.base):
+    if below is not None:
+        wanted = still_wanted(part, wanted, below)
+    if not is_debian(made.base) and not wanted:
         return (), ()
+    base = below.installed.release if below is not None else made.base
 
     def solve() -> tuple[tuple[Suite, ...], tuple[Package, ...]]:
-        report(Progress(stage="lock", text=part.named(f"{made.base} · {len(wanted)} named"), kind="running"))
+        report(Progress(stage="lock", text=part.named(f"{base} · {len(wanted)} named"), kind="running"))
         versions = {package.name: package.version for package in kept.packages} if kept is not None else {}
         keep = {name: version for name, version in versions.items() if name not in freed}
-        release = DebianRelease(
-            base=made.base, place=part.place("base"), suites=made.suites, archives=archives_of(part)
-        )
-        suites, packages = resolve_packages(release, wanted, host_architecture(), cache, keep)
+        release = DebianRelease(base=base, place=part.place("base"), suites=made.suites, archives=archives_of(part))
+        suites, packages = resolve_packages(release, wanted, host_architecture(), cache, keep, below)
         for text in _renamed(kept.suites if kept is not None else (), suites):
             report(Progress(stage="lock", text=text, kind="warning"))
         return suites, packages
 
-    moved = kept is None or not _asks_the_same(kept, part, wanted) or freed & {one.name for one in kept.packages}
+    moved = (
+        kept is None
+        or not _asks_the_same(kept, part)
+        or freed & {one.name for one in kept.packages}
+        or (below is not None and kept.installed != below.installed)
+    )
     if kept is None or moved or anew or groundless_packages(kept, wanted) or missing_packages(kept, wanted):
         return solve()
     return kept.suites, _explained(kept.packages, lambda: solve()[1])
@@ -187,7 +245,8 @@ def _labels(suites: Sequence[Suite]) -> dict[tuple[str | None, str], list[str]]:
     return found
 
 
-def _asks_the_same(kept: Lock, part: ImagePart, wanted: Sequence[WantedPackage]) -> bool:
+def _asks_the_same(kept: Lock, part: ImagePart) -> bool:
+    wanted = wanted_of(part)
     if sorted(kept.requested.suites) != sorted(part.made.suites):
         return False
     if kept.requested.archives != tuple(one.requested for one in archives_of(part)):
@@ -215,7 +274,7 @@ def _explained(kept: tuple[Entry, ...], solve: Callable[[], tuple[Entry, ...]]) 
 def _wheels(
     part: ImagePart,
     requirements: Sequence[Requirement],
-    packages: Sequence[Package],
+    packages: Sequence[Package | InstalledPackage],
     python: str | None,
     kept: Lock | None,
     freed: frozenset[str],
@@ -243,7 +302,9 @@ def _wheels(
         return solve_wheels(requirements, target, cache, previous=previous, update=freed, warn=warn, sources=sources)
 
     moved = (
-        kept is None or kept.python is None or WheelTarget.of(kept.python, kept.architecture, kept.packages) != target
+        kept is None
+        or kept.python is None
+        or WheelTarget.of(kept.python, kept.architecture, kept.all_packages) != target
     )
     if kept is None or moved or anew or freed & {wheel.name for wheel in kept.wheels}:
         return solve()
@@ -255,8 +316,10 @@ def _wheels(
     return _explained(kept.wheels, solve)
 
 
-def _python_version(packages: Sequence[Package]) -> str:
+def _python_version(packages: Sequence[Package | InstalledPackage], installed: Installed | None) -> str:
     """Return "3.11" for Debian's python3 3.11.2-1."""
+    if installed is not None and installed.python is not None:
+        return python_version(installed.python)
     major, minor = version_parts(packages, PYTHON)
     return f"{major}.{minor}"
 

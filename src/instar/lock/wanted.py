@@ -57,3 +57,10 @@ def _of_archives(part: ImagePart) -> Iterator[WantedPackage]:
             name, _, version = text.partition("=")
             place = part.place("archives", archive, "packages", number)
             yield WantedPackage(name=name, version=version or None, place=place, archive=archive)
+
+
+def fits(version: str, wish: str | None) -> bool:
+    """Tell whether a version is the one, or one of these, that is wished for; None: any."""
+    if wish is None or not wish.endswith("*"):
+        return wish in (None, version)
+    return version.startswith(wish[:-1])

@@ -10,6 +10,7 @@ from instar.model.base import is_debian
 from instar.model.lock import (
     Artifact,
     BaseImage,
+    Installed,
     Lock,
     Package,
     Requested,
@@ -38,6 +39,7 @@ def _entries(lock: Lock) -> dict[str, str]:
     return {
         "requested": _requested(lock.requested),
         **({"base": _base(lock.base)} if lock.base is not None else {}),
+        **({"installed": _installed(lock.installed)} if lock.installed is not None else {}),
         "suites": _lines([_suite_entry(suite) for suite in lock.suites]),
         "packages": _lines([_package_entry(package) for package in sorted(lock.packages, key=package_order)]),
         "python": _json(lock.python),
@@ -110,6 +112,12 @@ def _base(base: BaseImage) -> str:
         + "".join(f'    "{key}": {_json(value)},\n' for key, value in rest)
         + (f'    "{last}": {_lines(layers, "      ")}\n  }}')
     )
+
+
+def _installed(installed: Installed) -> str:
+    python = f',\n    "python": {_json(installed.python)}' if installed.python is not None else ""
+    packages = [f"{one.name} {one.version} {one.architecture}" for one in installed.packages]
+    return f'{{\n    "release": {_json(installed.release)}{python},\n    "packages": {_lines(packages, "      ")}\n  }}'
 
 
 def _suite_entry(suite: Suite) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from instar.model.reference import Repository, reference, tagged
 SCRATCH: Final = "scratch"
 _DEBIAN: Final = "debian:"
 OCI: Final = "oci:"
-_IMAGE: Final = "image:"
+IMAGE: Final = "image:"
 _ARCHIVE: Final = "./"
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -44,7 +44,7 @@ def as_oci(text: str) -> str:
 
 
 def as_definition(path: str) -> str:
-    return _IMAGE + path
+    return IMAGE + path
 
 
 def find_oci(base: str) -> OciBase | None:
@@ -54,12 +54,12 @@ def find_oci(base: str) -> OciBase | None:
 
 def find_definition(base: str) -> str | None:
     """Return the path of the definition that ``base`` is, None where it is none."""
-    return base.removeprefix(_IMAGE) if base.startswith(_IMAGE) else None
+    return base.removeprefix(IMAGE) if base.startswith(IMAGE) else None
 
 
 def without_kind(base: str) -> str:
     """Return a base as its definition has it: without the word that says which kind it is."""
-    return base.removeprefix(OCI).removeprefix(_IMAGE)
+    return base.removeprefix(OCI).removeprefix(IMAGE)
 
 
 def oci_base(text: str) -> OciBase:

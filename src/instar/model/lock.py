@@ -155,6 +155,32 @@ class BaseImage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class InstalledPackage:
+    """A Debian package that an image has. Of one name there is one."""
+
+    name: str
+    version: str
+    architecture: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Installed:
+    """The Debian packages of the image that another stands on, sorted by name: these stay as they are.
+
+    ``release`` is theirs, as in "debian:bookworm" or "ubuntu:noble". ``python``: where a Python is that no package of
+    theirs brought, which the wheels are for; None: they are for Debian's.
+    """
+
+    release: str
+    packages: tuple[InstalledPackage, ...]
+    python: str | None = None
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        return {one.name: one.version for one in self.packages}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Lock:
     """``id`` is the project's own, given at its first lock and kept ever after; 32 hexadecimal digits.
 
@@ -171,11 +197,23 @@ class Lock:
     artifacts: tuple[Artifact, ...] = ()  # sorted by their order
     id: str | None = None  # None in a lock from before version 2
     base: BaseImage | None = None  # of a base that is an image
+    installed: Installed | None = None  # of such a base, where packages or wheels go onto it
     build: Mapping[str, Lock] = field(default_factory=dict)  # in the definition's order
 
     def of(self, stage: str | None) -> Lock:
         """Return what is locked for a stage, or (None) for the image. Raises KeyError for a stage that is not there."""
         return self if stage is None else self.build[stage]
+
+    @property
+    def suite(self) -> str:
+        """The suite that packages are from: "bookworm"."""
+        release = self.installed.release if self.installed is not None else self.requested.base
+        return release.partition(":")[2]
+
+    @property
+    def all_packages(self) -> tuple[Package | InstalledPackage, ...]:
+        """All packages of the image: those of the image that it stands on, and its own."""
+        return (*(self.installed.packages if self.installed is not None else ()), *self.packages)
 
     @property
     def epoch(self) -> int:

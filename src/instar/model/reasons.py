@@ -12,8 +12,13 @@ from instar.model.lock import ASKED, ESSENTIAL, Why, needed_by, parent
 MERGED = "usr-is-merged"
 
 
-def package_roots(controls: Mapping[str, Mapping[str, str]], asked: Collection[str]) -> dict[str, Why]:
-    """Return why those packages are there that need no other reason: ``asked`` for, or of every Debian."""
+def package_roots(
+    controls: Mapping[str, Mapping[str, str]], asked: Collection[str], *, is_base: bool = True
+) -> dict[str, Why]:
+    """Return why those packages are there that need no other reason: ``asked`` for, or, where the base is made of them
+    (``is_base``), of every Debian."""
+    if not is_base:
+        return dict.fromkeys(asked, ASKED)
     essential = {name: ESSENTIAL for name, control in controls.items() if name == MERGED or is_essential(control)}
     return {**dict.fromkeys(asked, ASKED), **essential}
 

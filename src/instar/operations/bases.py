@@ -17,14 +17,24 @@ from instar.bake.image import environment
 from instar.definition import Loaded
 from instar.definition.author_files import reached_author_file
 from instar.definition.base_definition import load_base
-from instar.definition.parts import ImagePart, needed_parts_of, parts_of
-from instar.errors import BlobDamaged, FetchError, HashMismatch, ImageNotFound, InstarError, LockError, StoreError
+from instar.definition.parts import ImagePart, image_of, needed_parts_of, parts_of
+from instar.errors import (
+    BlobDamaged,
+    FetchError,
+    HashMismatch,
+    ImageNotFound,
+    InstarError,
+    LockError,
+    LockStale,
+    StoreError,
+)
 from instar.model.base import OciBase, find_definition, find_oci
 from instar.model.digest import Digest
 from instar.model.image import Image
 from instar.model.lock import BaseImage, Lock
 from instar.model.progress import Progress
 from instar.model.reference import Reference
+from instar.operations.beneath import beneath_definition, image_beneath
 from instar.operations.lock import existing_lock, lock_path
 from instar.operations.locks import keep_from_gc
 from instar.operations.workspace import Workspace
@@ -32,26 +42,54 @@ from instar.store.manifest import descriptors
 from instar.store.platforms import is_index, own
 
 if TYPE_CHECKING:
+    from instar.lock.beneath import Beneath
     from instar.lock.resolve import FindBase
     from instar.store import Store
 
+_SHOWN = 12
 _MOVED = "the lock has another one: instar lock --update base takes it"
 
 
 def base_finder(workspace: Workspace) -> FindBase:
-    """Return what finds the images of others that a lock is to have: in the store, in an archive, in a registry."""
+    """Return what finds what a lock is to have of the images that others stand on: in the store, in an archive, in a
+    registry, and by the locks of other definitions."""
+    return _BaseFinder(workspace)
 
-    def find(part: ImagePart, wanted: OciBase) -> BaseImage:
+
+class _BaseFinder:
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def __call__(self, part: ImagePart, wanted: OciBase, /) -> BaseImage:
         with _placed(part):
             if wanted.archive is not None:
-                return _of_archive(workspace, part, wanted)
-            if wanted.digest is not None and (found := _of_store(workspace, wanted.digest)):
+                return _of_archive(self._workspace, part, wanted)
+            if wanted.digest is not None and (found := _of_store(self._workspace, wanted.digest)):
                 return found
             if wanted.repository is None:
                 raise _nowhere(wanted.digest)
-            return _of_registry(workspace, wanted)
+            return _of_registry(self._workspace, wanted)
 
-    return find
+    def beneath(self, part: ImagePart, base: BaseImage | None, /) -> Beneath:
+        from instar.lock.beneath import for_part
+
+        with _placed(part):
+            return for_part(self._beneath(part, base, ()), part)
+
+    def _beneath(self, part: ImagePart, base: BaseImage | None, above: tuple[Loaded, ...]) -> Beneath:
+        """Return what the image that a part stands on has, with what the definitions between put over it."""
+        path, wanted = find_definition(part.made.base), find_oci(part.made.base)
+        if path is not None:
+            return self._of_definition(part, load_base(part, path, above), above)
+        assert base is not None and wanted is not None  # a part of another base is not asked about
+        return self._of_image(part, base)
+
+    def _of_image(self, part: ImagePart, base: BaseImage) -> Beneath:
+        return image_beneath(self._workspace, base, lambda store: _fetch_whole(self._workspace, store, part, base))
+
+    def _of_definition(self, part: ImagePart, base: Loaded, above: tuple[Loaded, ...]) -> Beneath:
+        lock = _lock_of_base(part, base)
+        return beneath_definition(base, lock, lambda: self._beneath(image_of(base), lock.base, (*above, part.loaded)))
 
 
 def with_bases(workspace: Workspace, loaded: Loaded, lock: Lock, above: tuple[Loaded, ...] = ()) -> Lock:
@@ -88,6 +126,7 @@ def _with_base(workspace: Workspace, part: ImagePart, lock: Lock, above: tuple[L
     base_lock = with_bases(workspace, base, _lock_of_base(part, base), (*above, part.loaded))
     planned = plan_bake(base, lock=base_lock, store=workspace.store, state=workspace.state)
     steps = planned.parts[-1].steps
+    _require_same_beneath(workspace, part, lock, above)
     found = BaseImage(
         key=steps[-1].work.key,
         epoch=base_lock.epoch,
@@ -95,6 +134,39 @@ def _with_base(workspace: Workspace, part: ImagePart, lock: Lock, above: tuple[L
         layers=tuple(step.layer for step in steps),
     )
     return replace(lock, base=found)
+
+
+def _require_same_beneath(workspace: Workspace, part: ImagePart, lock: Lock, above: tuple[Loaded, ...]) -> None:
+    """Return when a base of another definition has installed what it had when the part was locked. Raises LockStale."""
+    if lock.installed is None:
+        return
+    from instar.lock.beneath import for_part, moved
+
+    try:
+        now = for_part(_KnownBases(workspace)._beneath(part, None, above), part)
+    except _NotYet:
+        return
+    lines = list(moved(lock.installed, now.installed))
+    if lines:
+        more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+        text = "\n".join((*lines[:_SHOWN], *more))
+        raise LockStale(
+            f"{part.place('base')}: cannot use '{lock_path(part.loaded).name}': its base has moved since\n{text}",
+            hint=f"instar lock -f {part.loaded.file} resolves what moved and keeps the rest",
+        )
+
+
+class _NotYet(Exception):
+    """What an image of others has installed is known when it was brought here."""
+
+
+class _KnownBases(_BaseFinder):
+    """The same without a network: what is not here is not known."""
+
+    def _of_image(self, part: ImagePart, base: BaseImage) -> Beneath:
+        if not all(layer is not None and self._workspace.store.holds(layer) for layer in base.layers):
+            raise _NotYet
+        return image_beneath(self._workspace, base, None)
 
 
 def _lock_of_base(part: ImagePart, base: Loaded) -> Lock:
@@ -215,6 +287,22 @@ def _bring(workspace: Workspace, part: ImagePart, wanted: OciBase, base: BaseIma
         if not workspace.layers.is_made(layer.diff_id):
             workspace.cancellation.check()
             workspace.layers.provide(layer)
+
+
+def _fetch_whole(workspace: Workspace, store: Store, part: ImagePart, base: BaseImage) -> None:
+    """Bring the layers of an image of others into a store, where it has not got them: a lock looks into them."""
+    wanted = find_oci(part.made.base)
+    assert wanted is not None and base.digest is not None
+    if all(layer is not None and store.holds(layer) for layer in base.layers):
+        return
+    if wanted.archive is not None:
+        _receive(store, part, wanted)
+        if not all(layer is not None and store.holds(layer) for layer in base.layers):
+            raise HashMismatch(f"'{wanted.archive}' holds another image", hint=_MOVED)
+    elif wanted.repository is not None:
+        workspace.registries.pull(store, Reference(repository=wanted.repository, digest=base.digest))
+    else:
+        raise _nowhere(base.digest)
 
 
 def _whole(workspace: Workspace, base: BaseImage) -> Image | None:

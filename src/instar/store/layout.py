@@ -30,8 +30,11 @@ from instar.store.manifest import Descriptor
 from instar.store.parts import Part, open_part, received_bytes
 
 if TYPE_CHECKING:
+    import re
+
     from instar.store import importing
     from instar.store.garbage import Collected
+    from instar.store.glimpse import Seen
 
 _PREFIX_LENGTH = 6  # of a digest that find() takes
 _NAMED_IN_HINT = 5
@@ -256,6 +259,12 @@ class Store:
     def holds(self, layer: Layer) -> bool:
         """Whether the layer's blob is there with its size. Its bytes are not read: ``verify`` does that."""
         return self._blobs.holds(layer.digest, layer.size_bytes)
+
+    def look(self, found: Sequence[Layer], wanted: re.Pattern[bytes]) -> Mapping[bytes, Seen]:
+        """Return what layers have at the paths that ``wanted`` matches, as :func:`instar.store.glimpse.look` does."""
+        from instar.store.glimpse import look
+
+        return look(self._blobs, found, wanted)
 
     def path(self, digest: Digest) -> Path:
         """Return where a blob is, or would be."""

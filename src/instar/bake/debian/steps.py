@@ -13,12 +13,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from instar.bake.debian import bootstrap, dpkg
+from instar.bake.debian import bootstrap, dpkg, over
 from instar.bake.debian.deb import Deb
 from instar.bake.root import Root
 from instar.bake.scratch import Room
 from instar.model.control import fields
-from instar.model.lock import Package
+from instar.model.lock import Installed, Package
 
 _ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
@@ -71,8 +71,13 @@ def bake_base(packages: Sequence[Package], architecture: str, room: Room) -> Non
         _run(room, _CONFIGURE_BASE, scripts, {"ARCHITECTURE": architecture})
 
 
-def bake_packages(packages: Sequence[Package], room: Room) -> None:
-    """Install ``packages`` on what is beneath. Raises BakeError, StepFailed, FetchError, OSError."""
+def bake_packages(packages: Sequence[Package], room: Room, below: Installed | None = None) -> None:
+    """Install ``packages`` on what is beneath, which has those of ``below``, where that was locked.
+
+    Raises BakeError, StepFailed, FetchError, OSError.
+    """
+    if below is not None:
+        over.require_as_locked(below, room)
     room.say(f"unpacking {len(packages)} packages")
     shown = room.upper.parent / "packages"
     shown.mkdir()
@@ -85,6 +90,8 @@ def bake_packages(packages: Sequence[Package], room: Room) -> None:
     files = [name for stage in stages for name in (*(f"{one}.deb" for one in stage), ",")][:-1]
     script = _INSTALL if room.bake_format == 1 else _INSTALL_IN_STAGES
     _run(room, script, files, shown={"/tmp/packages": shown})  # noqa: S108  the sandbox's own
+    if below is not None:
+        over.require_whole(below, packages, room)
 
 
 def _run(
