@@ -16,7 +16,10 @@ from bake_kit import World, deb, shell_packages
 from npm_kit import NpmRegistry, npm_registry
 
 from instar.definition.parts import image_of
+from instar.ecosystems.cargo_registry import Crates
+from instar.ecosystems.download import Downloads
 from instar.ecosystems.fetching import batches
+from instar.ecosystems.protocol import WantedFile
 from instar.errors import ComponentMissing, FetchError, HashMismatch
 from instar.lock.artifacts import lock_artifacts
 from instar.model.digest import Digest
@@ -97,6 +100,17 @@ def test_a_token_goes_to_the_host_of_the_index_alone(cargo: Cargo, tmp_path: Pat
         cargo.fetch()
         assert files.asked == [("/one-1.0.0.crate", None)]
     assert cargo.registry.asked == [("/index/config.json", "t0k3n")]
+
+
+def test_no_crate_is_asked_for_without_tls_where_its_index_has_that(cargo: Cargo) -> None:
+    asked: list[str] = []
+    port = cargo.registry.address.rpartition(":")[2]
+    downloads = Downloads(configured="", authorise=asked.append)
+    crates = Crates(f"http://127.0.0.1:{port}/files", downloads, f"https://127.0.0.1:{port}/index")
+    wanted = WantedFile(ecosystem="cargo", name="one", version="1.0.0", hash=f"sha256:{Digest.of(cargo.data).hex}")
+    with pytest.raises(FetchError, match="without TLS"):
+        crates.bring(wanted, cargo.world.cache, None)
+    assert asked == cargo.registry.asked == []
 
 
 def test_other_bytes_are_refused(cargo: Cargo) -> None:

@@ -51,6 +51,19 @@ class Server(http.server.BaseHTTPRequestHandler):
         except OSError:
             pass
 
+    def answer_odd(self) -> None:
+        """A length of which Python says that it is a digit, and which is no number."""
+        self.send_response(200)
+        self.send_header("Content-Length", "\N{SUPERSCRIPT TWO}")
+        self.end_headers()
+        self.wfile.write(DATA)
+
+    def answer_long(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "9" * 5000)
+        self.end_headers()
+        self.wfile.write(DATA)
+
     def answer_nothing(self) -> None:
         self.send_error(404)
 
@@ -87,8 +100,8 @@ def nothing_is_left_in(cache: Cache) -> bool:
     return not [path for path in cache.root.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("path", ["whole", "moved"])
-def test_a_file_comes_whole_through_redirects_too(address: str, cache: Cache, path: str) -> None:
+@pytest.mark.parametrize("path", ["whole", "moved", "odd", "long"])
+def test_a_file_comes_whole_through_redirects_and_odd_heads_too(address: str, cache: Cache, path: str) -> None:
     fetch_file(wanted(f"{address}/{path}"), cache)
     assert cache.verify(Digest.of(DATA)).read_bytes() == DATA
 

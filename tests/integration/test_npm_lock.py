@@ -6,14 +6,17 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from npm_kit import NpmRegistry, npm_registry, package, write_project
+from npm_kit import NpmRegistry, integrity, npm_registry, package, write_project
 
 from instar.definition import parse
 from instar.definition.parts import ImagePart, image_of
-from instar.ecosystems.download import Downloads
+from instar.ecosystems.download import Downloads, Missing
 from instar.ecosystems.fetching import batches
+from instar.ecosystems.npm_registry import Registry, read_configuration
+from instar.ecosystems.protocol import WantedFile
 from instar.errors import ComponentMissing, FetchError, HashMismatch, InstarError, SourceUnreachable
 from instar.fetch.cache import Cache
 from instar.lock.artifacts import lock_artifacts, moved_artifacts
@@ -145,6 +148,30 @@ def test_a_registry_that_sends_us_where_nobody_should_go(author: Author, to: str
     author.registry.redirects["/one/-/one-1.0.0.tgz"] = to
     with pytest.raises(FetchError, match="its registry's address is none that can be asked"):
         author.lock()
+
+
+def test_no_password_goes_without_tls_where_a_registry_says_so(
+    author: Author, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What answers here without TLS is the same host and port as the registry's: whoever listens on the way."""
+    host = author.registry.address.removeprefix("http:")
+    (tmp_path / ".npmrc").write_text(f"registry=https:{host}\n{host}/:_authToken=t0k3n\n")
+    page = json.dumps({"versions": {"1.0.0": {"dist": {"tarball": f"http:{host}/one"}}}}).encode()
+    keep = Downloads.keep
+
+    def over_tls(downloads: Downloads, url: str, what: str, *more: Any) -> Digest:
+        if url.startswith("https:"):
+            raise Missing(f"cannot fetch {what}: it is not there")
+        return keep(downloads, url, what, *more)
+
+    monkeypatch.setattr(Downloads, "page", lambda *words, **more: page)
+    monkeypatch.setattr(Downloads, "keep", over_tls)
+    author.registry.files["/one"] = ONE
+    registry = Registry(read_configuration({"HOME": str(tmp_path)}))
+    wanted = WantedFile(ecosystem="npm", name="one", version="1.0.0", hash=integrity(ONE))
+    with pytest.raises(FetchError, match=r"cannot fetch 'one' 1\.0\.0: '.*' sends us to '.*', without TLS"):
+        registry.bring(wanted, author.cache, None)
+    assert author.registry.asked == []
 
 
 def test_a_registry_that_sends_us_in_circles(author: Author) -> None:

@@ -106,6 +106,13 @@ def test_the_record_names_every_file(tmp_path: Path) -> None:
         ({f"{INFO}/WHEEL": b"", "x_y-1.data/other/x": b""}, "'x_y-1.data/other/x' has no known place"),
         ({f"{INFO}/WHEEL": b"", f"{INFO}/entry_points.txt": b"[console_scripts]\na = b\n"}, "entry point 'a' names no"),
         ({f"{INFO}/WHEEL": b"", f"{INFO}/entry_points.txt": b"[console_scripts]\n../a = b:c\n"}, "entry point '../a'"),
+        *(
+            (
+                {f"{INFO}/WHEEL": b"", f"{INFO}/entry_points.txt": b"[console_scripts]\n" + name + b" = b:c\n"},
+                "entry point '",
+            )
+            for name in (b"a\0b", b"..", b".", b"a\x1bb")
+        ),
     ],
 )
 def test_a_malformed_wheel_is_named(tmp_path: Path, files: dict[str, bytes], cause: str) -> None:

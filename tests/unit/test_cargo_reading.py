@@ -15,6 +15,7 @@ import pytest
 from instar.ecosystems.cargo import ECOSYSTEM as CARGO
 from instar.ecosystems.cargo_index import index_line, index_path
 from instar.ecosystems.protocol import Manifest
+from instar.ecosystems.toml import read_toml
 from instar.errors import BakeError, DefinitionError
 from instar.model.digest import Digest
 from instar.model.lock import Artifact
@@ -61,6 +62,8 @@ def test_a_workspace_and_dependencies_by_other_names_and_for_platforms_are_found
         (LOCK.replace("registry+https", "git+https"), TOML, "app/Cargo.lock:8:1: 'itoa' comes from git"),
         (LOCK.replace(f'checksum = "{SUM}"', ""), TOML, "'itoa' 1.0.5 has no checksum"),
         (LOCK.replace(SUM, SUM[1:]), TOML, "'itoa' 1.0.5 has no checksum"),
+        (LOCK + CRATE.replace(SUM, "cd" * 32), TOML, "app/Cargo.lock:16:1: 'itoa 1.0.5' has two hashes"),
+        (LOCK + "a" + ".a" * 10_000 + " = 1\n", TOML, "a key of more than 32 parts"),
         (LOCK.replace('"1.0.5"', '"../1"'), TOML, "not the form of a crate's name and version"),
         (LOCK + CRATE.replace("itoa", "../etc"), TOML, "not the form of a crate's name and version"),
         (LOCK + CRATE.replace('"itoa"', "7"), TOML, "that can be read"),
@@ -159,6 +162,18 @@ def test_a_crate_lies_where_cargo_looks() -> None:
             None,
             "its features cannot be read",
         ),
+        *(
+            ({"one-1.0.0/Cargo.toml": b'[package]\nname = "one"\nversion = "1.0.0"\n' + text}, None, message)
+            for text, message in (
+                (b"links = 1979-05-27\n", "cannot use the crate 'one' 1.0.0"),
+                (b"[dependencies]\nx = {version = 07:32:00}\n", "cannot use the crate 'one' 1.0.0"),
+                (b"links = nan\n", "cannot use the crate 'one' 1.0.0"),
+                (b"[dependencies]\nx.version" + b".a" * 900 + b" = 1\n", "a key of more than 32 parts"),
+                (b"[a" + b' . "a"' * 400_000 + b"]\n", "cannot use the crate 'one' 1.0.0"),
+                (b"['a'" + b".a" * 50_000 + b"]\n", "a key of more than 32 parts"),
+                (b"[dependencies]\nx = {version = " + b"[" * 900 + b"]" * 900 + b"}\n", "cannot use the crate"),
+            )
+        ),
         ({"one-1.0.0/Cargo.toml": b"#" * (5 << 20)}, None, "too large to be one"),
     ],
 )
@@ -166,3 +181,8 @@ def test_what_is_no_crate_is_refused(tmp_path: Path, files: dict[str, bytes], da
     with pytest.raises(BakeError) as caught:
         index_line(*crate(tmp_path, files, data))
     assert message in caught.value.message
+
+
+def test_what_a_person_writes_is_no_long_key() -> None:
+    lines = ("a.b.c = 1", f"d = '{'x.' * 20}'", f'e = "1.2.3" # {"and so on ... " * 50}', f"f = '{'y' * 200_000}'")
+    assert set(read_toml("\n".join(lines))) == {"a", "d", "e", "f"}

@@ -13,10 +13,13 @@ from instar.ecosystems.go import escaped
 from instar.ecosystems.go_hashes import hash_of
 from instar.ecosystems.go_proxy import Proxies, read_settings
 from instar.ecosystems.protocol import Manifest
-from instar.errors import DefinitionError, FetchError
+from instar.errors import BakeError, DefinitionError, FetchError
+from instar.fetch.cache import Cache
+from instar.model.lock import Artifact
 from instar.store.members import Malformed
 
 H = "h1:" + "A" * 43 + "="
+OTHER = "h1:" + "B" * 43 + "="
 SUMS = f"example.org/Log v1.2.0 {H}\nexample.org/Log v1.2.0/go.mod {H}\nexample.org/old v0.1.0/go.mod {H}\n"
 MOD = """\
 module example.org/app // example.org/not-this v1.0.0
@@ -74,6 +77,9 @@ def test_a_module_that_needs_nothing_needs_no_go_sum(read: Callable[..., Manifes
         (f"{SUMS}example.org/a ../v1.0.0 {H}\n", "not the form"),
         (f"{SUMS}example.org/a v1.0.0/../../x {H}\n", "not the form"),
         (f"{SUMS}example.org/a v1.0.0 h2:AAAA\n", "'example.org/a v1.0.0' has no hash that is known here"),
+        (f"{SUMS}example.org/{'A' * 200} v1.0.0 {H}\n", "not the form"),
+        (f"{SUMS}example.org/Log v1.2.0 {OTHER}\n", "app/go.sum:4:1: 'example.org/Log v1.2.0 (zip)' has two hashes"),
+        (f"{SUMS}example.org/Log v1.2.0/go.mod {OTHER}\n", "'example.org/Log v1.2.0 (mod)' has two hashes"),
     ],
 )
 def test_what_does_not_fit_is_refused(read: Callable[..., Manifest], sums: str | None, message: str) -> None:
@@ -107,6 +113,35 @@ def test_what_is_no_archive_has_no_hash(tmp_path: Path) -> None:
         made.writestr("a\nb", "")
     with pytest.raises(Malformed, match="of two lines"):
         hash_of(archive, "zip")
+
+
+def test_what_is_larger_than_any_module_is_not_read(tmp_path: Path) -> None:
+    mod, archive = tmp_path / "go.mod", tmp_path / "x.zip"
+    with mod.open("wb") as made:
+        made.truncate(1 << 40)
+    with pytest.raises(Malformed, match="larger than the 16,777,216 bytes"):
+        hash_of(mod, "mod")
+    with zipfile.ZipFile(archive, "w") as zipped:
+        zipped.writestr("a", "")
+    data = bytearray(archive.read_bytes())
+    at = data.index(b"PK\1\2") + 24  # of what the member is said to unfold to
+    data[at : at + 4] = (600 << 20).to_bytes(4, "little")
+    archive.write_bytes(data)
+    with pytest.raises(Malformed, match="more than the 524,288,000 bytes"):
+        hash_of(archive, "zip")
+
+
+def test_two_lock_files_that_mean_different_modules_are_told(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    one, other = (
+        Artifact(
+            ecosystem="go", name="example.org/x", version="v1.0.0", hash=known, sha256=cache.add([data]), kind="zip"
+        )
+        for known, data in ((H, b"one"), (OTHER, b"other"))
+    )
+    (tmp_path / "offered").mkdir()
+    with pytest.raises(BakeError, match=r"'example.org/x' v1.0.0: two lock files of go have different hashes of it"):
+        GO.lay_out([one, other], cache, tmp_path / "offered")
 
 
 def test_settings_are_gos_own(tmp_path: Path) -> None:

@@ -96,6 +96,9 @@ def test_install_scripts_that_are_not_run_are_told_of(read: Callable[..., Manife
     ("lock", "message", "hint"),
     [
         (lock_file(version=1), "package-lock.json:2:1: its lockfileVersion is 1; 2 and 3 are read", "npm 7 or a later"),
+        (lock_file({"node_modules/a": {**EXPRESS, "license": "\ud800"}}), "half of a character (\\ud800)", ""),
+        (lock_file({"node_modules/a": {**EXPRESS, "\udfff": 1}}), "half of a character (\\udfff)", ""),
+        (lock_file({"node_modules/a": {**EXPRESS, "size": float("nan")}}), "it is not JSON that can be read", ""),
         (lock_file(version="3"), 'its lockfileVersion is "3"', "npm 7"),
         ({"packages": {}}, "its lockfileVersion is null", "npm 7"),
         ("{", "it is not JSON", ""),
@@ -160,6 +163,11 @@ def test_a_lock_file_that_cannot_be_used_is_refused(
     assert message in str(caught.value)
     assert str(caught.value).startswith(("app/package-lock.json:", "app/package.json:"))
     assert hint in (caught.value.hint or "")
+
+
+def test_characters_of_two_halves_and_backslashes_are_text(read: Callable[..., Manifest]) -> None:
+    entry = {**EXPRESS, "author": "\N{SNAIL}", "bin": "C:\\udc00", "license": "\\\N{SNAIL}"}
+    assert names(read(lock_file({"node_modules/a": entry}))) == ["express 4.18.2", "a 4.18.2"]
 
 
 def test_workspaces_are_refused(read: Callable[..., Manifest]) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from instar.definition.author_files import has_author_file, open_author_file
+from instar.ecosystems.protocol import WantedFile
 from instar.errors import DefinitionError, Problem
 from instar.frozen import dataclass
+from instar.model.codec import parse
 
 _LIMIT_BYTES = 64 << 20
+_MAY_BE_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,17 +44,36 @@ class AuthorText:
     def json(self) -> dict[str, Any]:
         """Return the object that it is. Raises DefinitionError."""
         try:
-            found = json.loads(self.text)
+            found = parse(self.text)
         except json.JSONDecodeError as error:
             if not self.may_be_quoted:
                 self.refuse("")
             message = f"it is not JSON: {error.msg}"
             raise DefinitionError([_problem(self.name, error.lineno, message, error.colno)]) from error
-        except (RecursionError, ValueError) as error:
+        except ValueError as error:
             raise DefinitionError([_problem(self.name, 1, "it is not JSON that can be read")]) from error
+        if _MAY_BE_HALF.search(self.text):
+            self._require_whole(found)
         if not isinstance(found, dict):
             self.refuse("it is not an object of JSON")
         return found
+
+    def _require_whole(self, found: Any) -> None:
+        """JSON can say half of a character, which no file and no message can. Raises DefinitionError."""
+        try:
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(error.object[error.start]):04x}"
+            self.refuse(f"it has half of a character ({half}), which is no text", half)
+
+
+def one_of_each(file: AuthorText, wanted: Iterable[WantedFile], hint: str) -> tuple[WantedFile, ...]:
+    """Return what a lock file names, each once. Raises DefinitionError where it has two hashes of one."""
+    found: dict[tuple[str, str, str], WantedFile] = {}
+    for one in wanted:
+        if found.setdefault((one.name, one.version, one.kind), one).hash != one.hash:
+            file.refuse(f"'{one.shown}' has two hashes", one.hash.removeprefix("sha256:"), hint=hint)
+    return tuple(found.values())
 
 
 def read(folder: Path, source: str, name: str, *, missing: str) -> AuthorText:

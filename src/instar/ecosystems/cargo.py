@@ -7,14 +7,14 @@ unpacks crates itself, and holds each against the checksum in ``Cargo.lock``.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from instar.ecosystems import author
-from instar.ecosystems.author import AuthorText
-from instar.ecosystems.protocol import FileSource, Manifest, WantedFile
+from instar.ecosystems.author import AuthorText, one_of_each
+from instar.ecosystems.protocol import FileSource, Manifest, WantedFile, offer
+from instar.ecosystems.toml import read_toml
 from instar.fetch.cache import Cache
 from instar.model.lock import Artifact
 
@@ -42,7 +42,7 @@ class Cargo:
         lock = author.read(folder, use, "Cargo.lock", missing="cargo generate-lockfile makes it")
         packages = _packages(lock)
         _require_fit(manifest, packages)
-        return Manifest(wanted=tuple(_wanted(lock, packages)), files={})
+        return Manifest(wanted=one_of_each(lock, _wanted(lock, packages), _ANEW), files={})
 
     def source(self) -> FileSource:
         from instar.ecosystems.cargo_registry import Crates
@@ -58,7 +58,7 @@ class Cargo:
 
         for one in artifacts:
             crate = cache.verify(one.sha256)
-            (folder / f"{one.name}-{one.version}.crate").hardlink_to(crate)
+            offer(crate, folder / f"{one.name}-{one.version}.crate", one)
             index = folder / "index" / index_path(one.name)
             index.parent.mkdir(parents=True, exist_ok=True)
             with index.open("a") as file:
@@ -73,8 +73,8 @@ ECOSYSTEM: Final = Cargo()
 
 def _toml(file: AuthorText) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.text)
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        return read_toml(file.text)
+    except ValueError as error:
         file.refuse(f"it is not TOML: {str(error)[:200]}")
 
 

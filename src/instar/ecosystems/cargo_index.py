@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from instar.ecosystems.toml import read_toml
 from instar.errors import BakeError
 from instar.model.lock import Artifact
 from instar.store.compression import gunzipped
 from instar.store.members import Malformed, Members, Stream
 
 _UNPACKED_LIMIT_BYTES: Final = 1 << 30
-_MANIFEST_LIMIT_BYTES: Final = 4 << 20
+_MANIFEST_LIMIT_BYTES: Final = 1 << 20
 _CHUNK_BYTES: Final = 1 << 20
 _KINDS: Final = {"dependencies": "normal", "build-dependencies": "build"}
 
@@ -34,13 +34,17 @@ def index_line(crate: Path, one: Artifact) -> str:
         own = _table(found, "package")
         if (own.get("name"), own.get("version")) != (one.name, one.version):
             raise Malformed(f"inside is '{own.get('name')} {own.get('version')}'")
-        features = _features(found)
-    except (ValueError, RecursionError) as error:
+        return f"{json.dumps(_line(found, one), sort_keys=True, allow_nan=False)}\n"
+    except (ValueError, RecursionError, TypeError) as error:  # TOML says dates, and what JSON says not
         raise BakeError(
             f"cannot use the crate '{one.name}' {one.version}: {str(error)[:200]}", hint="choose another version of it"
         ) from error
+
+
+def _line(found: Mapping[str, Any], one: Artifact) -> dict[str, Any]:
+    features = _features(found)
     plain = {name: given for name, given in features.items() if not any(_is_new(each) for each in given)}
-    line = {
+    return {
         "name": one.name,
         "vers": one.version,
         "deps": list(_dependencies(found)),
@@ -48,10 +52,9 @@ def index_line(crate: Path, one: Artifact) -> str:
         "features": plain,
         "features2": {name: given for name, given in features.items() if name not in plain},
         "yanked": False,
-        "links": own.get("links"),
+        "links": _table(found, "package").get("links"),
         "v": 2,
     }
-    return f"{json.dumps(line, sort_keys=True)}\n"
 
 
 def _manifest(crate: Path, name: str) -> Mapping[str, Any]:
@@ -62,7 +65,7 @@ def _manifest(crate: Path, name: str) -> Mapping[str, Any]:
             if entry.name == name.encode():
                 if entry.size > _MANIFEST_LIMIT_BYTES:
                     raise Malformed("its Cargo.toml is too large to be one")
-                return tomllib.loads(b"".join(members.content()).decode())
+                return read_toml(b"".join(members.content()).decode())
     raise Malformed("there is no Cargo.toml in it")
 
 

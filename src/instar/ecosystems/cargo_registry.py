@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from instar import process
-from instar.ecosystems.download import Downloads
+from instar.ecosystems.download import Downloads, sent_to
 from instar.ecosystems.protocol import WantedFile
 from instar.errors import CommandFailed, ComponentMissing, FetchError, SourceUnreachable
 from instar.fetch.cache import Cache
@@ -33,9 +33,10 @@ _MARKERS: Final = ("{crate}", "{version}", "{prefix}", "{lowerprefix}", "{sha256
 class Crates:
     """The files of a registry, whose index says that they are at ``template``."""
 
-    def __init__(self, template: str, downloads: Downloads) -> None:
+    def __init__(self, template: str, downloads: Downloads, index: str = "") -> None:
         self._template = template
         self._downloads = downloads
+        self._index = index
 
     @classmethod
     def of_this_machine(cls, environ: Mapping[str, str] = os.environ) -> Crates:
@@ -57,12 +58,13 @@ class Crates:
             page = downloads.page(f"{index.rstrip('/')}/config.json", "the settings of the registry of crates")
         else:
             page = _settings_by_cargo(home, environ)
-        return cls(_template(page), downloads)
+        return cls(_template(page), downloads, index)
 
     def bring(self, one: WantedFile, cache: Cache, expected: Digest | None) -> Digest:
         what = f"'{one.name}' {one.version}"
         checksum = one.known_sha256
-        return self._downloads.keep(self._address(one), what, cache, expected or checksum, lambda path: None)
+        address = sent_to(self._index, self._address(one), what) if self._index else self._address(one)
+        return self._downloads.keep(address, what, cache, expected or checksum, lambda path: None)
 
     def _address(self, one: WantedFile) -> str:
         if not any(marker in self._template for marker in _MARKERS):

@@ -110,7 +110,7 @@ class Downloads:
                 self._require_well(response, host, what, with_password=authorised is not None)
                 return response, host
             response.close()
-            url = _redirected(url, response.headers.get("Location", ""), what)
+            url = sent_to(url, response.headers.get("Location", ""), what)
         raise FetchError(f"cannot fetch {what}: '{host}' sends us from one address to the next without an end")
 
     def _send(self, url: str, what: str, headers: Mapping[str, str]) -> BaseHTTPResponse:
@@ -148,8 +148,9 @@ def _host(url: str, what: str) -> str:
     return named if port is None else f"{named}:{port}"
 
 
-def _redirected(url: str, to: str, what: str) -> str:
-    """Return where an answer sends us: never from an encrypted address to a plain one."""
+def sent_to(url: str, to: str, what: str) -> str:
+    """Return where the answer of ``url`` sends us, in a redirect or a page: never from an encrypted address to a plain
+    one, which would have passwords go in the clear. Raises FetchError."""
     try:
         new = urljoin(url, to)
     except ValueError:

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Final
 
 from instar.ecosystems import author
-from instar.ecosystems.author import AuthorText
+from instar.ecosystems.author import AuthorText, one_of_each
 from instar.ecosystems.go_hashes import is_hash
-from instar.ecosystems.protocol import FileSource, Manifest, WantedFile
+from instar.ecosystems.protocol import FileSource, Manifest, WantedFile, offer
 from instar.fetch.cache import Cache
 from instar.model.lock import Artifact
 
 _PATH: Final = re.compile(r"(?!.*(?:/\.|//|\.\.))[A-Za-z0-9][A-Za-z0-9._~/-]{0,250}[A-Za-z0-9_~-]\Z")
 _VERSION: Final = re.compile(r"v\d{1,9}\.\d{1,9}\.\d{1,14}[0-9A-Za-z.+-]{0,100}\Z")
+_LONGEST_NAME: Final = 255  # of a folder, on Linux
 _TIDY: Final = "go mod tidy writes both anew"
 _PROXY: Final = "/run/instar/go"
 _HOME: Final = "/tmp/go"  # noqa: S108  the sandbox's own
@@ -34,12 +35,12 @@ class Go:
         if not required and not author.there(folder, use, "go.sum"):
             return Manifest(wanted=(), files={})
         sums = author.read(folder, use, "go.sum", missing=_TIDY)
-        wanted = {one.key: one for one in _wanted(sums)}
-        known = {(one.name, one.version) for one in wanted.values()}
+        wanted = one_of_each(sums, _wanted(sums), _TIDY)
+        known = {(one.name, one.version) for one in wanted}
         for path, version in required:
             if (path, version) not in known:
                 manifest.refuse(f"'{path} {version}' is required here, and has no hash in go.sum", path, hint=_TIDY)
-        return Manifest(wanted=tuple(wanted.values()), files={})
+        return Manifest(wanted=wanted, files={})
 
     def source(self) -> FileSource:
         from instar.ecosystems.go_proxy import Proxies
@@ -64,7 +65,7 @@ class Go:
         for one in artifacts:
             versions = folder / escaped(one.name) / "@v"
             versions.mkdir(parents=True, exist_ok=True)
-            (versions / f"{escaped(one.version)}.{one.kind}").hardlink_to(cache.verify(one.sha256))
+            offer(cache.verify(one.sha256), versions / f"{escaped(one.version)}.{one.kind}", one)
             (versions / f"{escaped(one.version)}.info").write_text(f'{{"Version":"{one.version}"}}\n')
         return {_PROXY: folder}
 
@@ -88,13 +89,17 @@ def _wanted(sums: AuthorText) -> Iterator[WantedFile]:
         path, version, known = words
         kind = "mod" if version.endswith("/go.mod") else "zip"
         version = version.removesuffix("/go.mod")
-        if not _PATH.match(path) or not _VERSION.match(version):
+        if not _PATH.match(path) or not _VERSION.match(version) or not _fits_a_folder(path):
             sums.refuse("this has not the form of a module's path and version", line, hint=_TIDY)
         if not is_hash(known):
             sums.refuse(f"'{path} {version}' has no hash that is known here ('h1:…')", line, hint=_TIDY)
         yield WantedFile(
             ecosystem="go", name=path, version=version, hash=known, kind=kind, place=f"{sums.name}:{number}"
         )
+
+
+def _fits_a_folder(path: str) -> bool:
+    return all(len(escaped(part)) <= _LONGEST_NAME for part in path.split("/"))
 
 
 def _required(manifest: AuthorText) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,8 @@ from typing import Final
 from instar.store import zipped
 from instar.store.members import Malformed
 
+_MOD_LIMIT_BYTES: Final = 16 << 20  # Source: golang.org/x/mod/zip, MaxGoMod, MaxZipFile
+_ZIP_LIMIT_BYTES: Final = 500 << 20
 _HASH: Final = re.compile(r"h1:[A-Za-z0-9+/]{43}=\Z")
 
 
@@ -22,8 +24,12 @@ def is_hash(known: str) -> bool:
 def hash_of(path: Path, kind: str) -> str:
     """Return the hash of a module's zip, or ("mod") of its go.mod. Raises Malformed."""
     if kind == "mod":
+        if path.stat().st_size > _MOD_LIMIT_BYTES:
+            raise Malformed(f"it is larger than the {_MOD_LIMIT_BYTES:,} bytes that go takes of a go.mod")
         return _hash({"go.mod": [path.read_bytes()]})
     with zipped.opened(path) as archive:
+        if sum(info.file_size for info in archive.infolist()) > _ZIP_LIMIT_BYTES:
+            raise Malformed(f"it holds more than the {_ZIP_LIMIT_BYTES:,} bytes that go takes of a module")
         if any("\n" in name for name in archive.namelist()):
             raise Malformed("there is a name of two lines in it")
         if len(set(archive.namelist())) != len(archive.namelist()):

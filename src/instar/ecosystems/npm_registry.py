@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 
 from instar import process
 from instar.ecosystems import npm_hashes
-from instar.ecosystems.download import Downloads, Missing
+from instar.ecosystems.download import Downloads, Missing, sent_to
 from instar.ecosystems.protocol import WantedFile
 from instar.errors import CommandFailed, ComponentMissing, FetchError, HashMismatch
 from instar.fetch.cache import Cache
@@ -153,7 +153,8 @@ class Registry:
 
     def _address(self, registry: str, one: WantedFile, what: str) -> str:
         """Return where the registry itself says that a file is. Raises Missing, FetchError."""
-        page = self._downloads.page(f"{registry}/{one.name.replace('/', '%2f')}", what, accept=_SHORT)
+        url = f"{registry}/{one.name.replace('/', '%2f')}"
+        page = self._downloads.page(url, what, accept=_SHORT)
         try:
             address = json.loads(page)["versions"][one.version]["dist"]["tarball"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -164,7 +165,7 @@ class Registry:
             ) from error
         if not isinstance(address, str):
             raise FetchError(f"cannot fetch {what}: its registry's answer is none of a registry of npm's")
-        return address
+        return sent_to(url, address, what)
 
 
 def _registry_of_npm() -> str:

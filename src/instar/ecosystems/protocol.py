@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from instar.errors import StepFailed
+from instar.errors import BakeError, StepFailed
 from instar.fetch.cache import Cache
 from instar.frozen import dataclass
 from instar.model.digest import Digest
@@ -128,3 +128,14 @@ class Offering(Ecosystem, Protocol):
 
         Returns where in the sandbox which file or folder is to be seen. Raises BakeError, FetchError.
         """
+
+
+def offer(file: Path, path: Path, one: Artifact) -> None:
+    """Put a file of the cache at ``path``. Raises BakeError where another is there: two uses mean others."""
+    try:
+        path.hardlink_to(file)
+    except FileExistsError as error:
+        raise BakeError(
+            f"cannot offer '{one.name}' {one.version}: two lock files of {one.ecosystem} have different hashes of it",
+            hint="one of them is not what it was made for: have both made anew",
+        ) from error

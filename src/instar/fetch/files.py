@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +20,7 @@ from instar.model.digest import Digest
 SIZE_LIMIT_BYTES = 4 << 30
 _TIMEOUT_S = 3600
 _BLOCK_BYTES = 1 << 18
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers that may be another one next time
 
 
@@ -78,7 +80,7 @@ def _blocks(url: str, answer: http.client.HTTPResponse, limit_bytes: int, deadli
             raise SourceUnreachable(f"cannot fetch '{url}': it is too slow: {size_bytes:,} bytes so far")
         yield block
     told = answer.headers.get("Content-Length", "")
-    if told.isdigit() and int(told) != size_bytes:
+    if _LENGTH.fullmatch(told) and int(told) != size_bytes:
         raise SourceUnreachable(f"cannot fetch '{url}': it broke off after {size_bytes:,} of {int(told):,} bytes")
 
 

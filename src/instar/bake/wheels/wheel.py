@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _FILE, _PROGRAM = 0o644, 0o755
 _ENTRY_POINTS_LIMIT_BYTES = 1 << 20
 _LONG_GAP = re.compile(r"(?<=\S)[^\S\n]{100}")
+_SCRIPT = re.compile(r"(?!\.{1,2}\Z)[^/\0-\x1f\x7f]+")
 _LAUNCHER = """#!{python}
 import sys
 from {module} import {attribute}
@@ -133,7 +134,7 @@ class _Wheel:
         for section in ("console_scripts", "gui_scripts"):
             for script, target in sorted(parser.items(section)) if parser.has_section(section) else ():
                 module, _, call = target.partition("[")[0].replace(" ", "").partition(":")
-                if not call or "/" in script:
+                if not call or not _SCRIPT.fullmatch(script):
                     raise Malformed(f"entry point '{script}' names no function")
                 attribute = call.partition(".")[0]
                 yield script, _LAUNCHER.format(python=self._python(), module=module, attribute=attribute, call=call)
