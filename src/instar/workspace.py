@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from instar.host.filesystems.layers import LayerImages
     from instar.ledger import Ledger
     from instar.model.component import Component
+    from instar.model.environment import Settings
     from instar.model.machine import MachineSettings
-    from instar.model.release import Instance
+    from instar.model.release import EnvironmentId, Instance
     from instar.providers.base import Provider
     from instar.providers.package import ProviderPackage
     from instar.registry.registries import Registries
@@ -44,13 +45,13 @@ class MachineWorkspace:
         self.state = StateDirectory.from_environment(environ, of_root=os.geteuid() == 0)
         self.report = report
         self.cancellation = cancellation or Cancellation()
-        self._environ = environ
+        self.environ = environ
         self.actor = environ.get("SUDO_USER") or _user_name()
         self._providers: dict[str, Provider] = {}
 
     @functools.cached_property
     def _shared_ledger(self) -> str | None:
-        return ledger_address(self._environ, self.machine_settings.ledger if self.machine_settings else None)
+        return ledger_address(self.environ, self.machine_settings.ledger if self.machine_settings else None)
 
     @functools.cached_property
     def ledger(self) -> Ledger:
@@ -132,11 +133,11 @@ class MachineWorkspace:
     @functools.cached_property
     def machine_settings(self) -> MachineSettings | None:
         """Return what the machine's own file says, None where there is none. Raises MachineFileError, HostError."""
-        if not self._environ.get(MACHINE_FILE_VARIABLE) and _is_missing(machine_file(self._environ)):
+        if not self.environ.get(MACHINE_FILE_VARIABLE) and _is_missing(machine_file(self.environ)):
             return None  # to import what reads it would take longer than to find that there is nothing to read
         from instar.definition.machine import load_machine
 
-        return load_machine(self._environ)
+        return load_machine(self.environ)
 
     def _require_own_state(self) -> None:
         """Make the state directory of a user without root, theirs alone. Raises NotRoot where it is somebody else's;
@@ -156,7 +157,7 @@ class MachineWorkspace:
     @property
     def other_state(self) -> str | None:
         """Say, to a user whose environments are looked at, that root has some of its own here; None where it hasn't."""
-        if os.geteuid() == 0 or self._environ.get("INSTAR_HOME") or not ROOTS_STATE.is_dir():
+        if os.geteuid() == 0 or self.environ.get("INSTAR_HOME") or not ROOTS_STATE.is_dir():
             return None
         return f"only your own environments ('{self.state.root}') are asked for: those of root need sudo"
 
@@ -178,7 +179,7 @@ class MachineWorkspace:
         from instar.registry.registries import Registries
 
         settings = self.machine_settings.registries if self.machine_settings else {}
-        return Registries(settings, self._environ, self.cancellation, self.report)
+        return Registries(settings, self.environ, self.cancellation, self.report)
 
     @functools.cached_property
     def hashed_files(self) -> HashedFiles:
@@ -225,6 +226,15 @@ class MachineWorkspace:
     def provider_records(self, provider: str) -> Sequence[tuple[Instance, Mapping[str, Any]]]:
         return self.ledger.provider_records(provider, self.machine)
 
+    def environments(self) -> Mapping[EnvironmentId, Settings]:
+        states, _ = self.ledger.readable_environments()
+        return {state.id: state.settings for state in states}
+
+    def ledger_name(self) -> str:
+        from instar.model.held import holder_of
+
+        return holder_of(self.ledger.identity())
+
     def provider_package(self, name: str) -> ProviderPackage:
         """Return what is known of a provider before it is opened. Raises ProviderMissing when there is none."""
         found: ProviderPackage | None = find_provider(name)
@@ -252,7 +262,7 @@ class MachineWorkspace:
         from instar.definition.machine import as_component
         from instar.fetch.components import components as fetch
 
-        own = as_component(machine_file(self._environ), self.machine_settings)
+        own = as_component(machine_file(self.environ), self.machine_settings)
         provided = (one for name in provider_names() for one in self._components_of(name))
         return (*provided, *fetch(), *certificates(), own, self._ledger_component())
 

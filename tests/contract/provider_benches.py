@@ -16,6 +16,7 @@ from instar.errors import InstarError
 from instar.model.definition import Health, Service, Stop
 from instar.model.environment import Settings
 from instar.model.image import Image
+from instar.model.release import EnvironmentId
 from instar.providers.base import Provider
 from instar.providers.local.router import LocalRouter
 from instar.providers.machine import MachineProvider
@@ -160,9 +161,22 @@ def trial(home: Path) -> Iterator[ProviderBench]:
         sys.path.remove(str(TRIAL))
 
 
+@contextlib.contextmanager
+def kubernetes(home: Path, *, gateway: bool = True) -> Iterator[ProviderBench]:
+    from cluster_bench import ClusterBench
+
+    stubborn = dataclasses.replace(SERVICE, command=("sh", "-c", f"{DEAF}; {SERVE}"), stop=STUBBORN_STOP)
+    bench = ClusterBench(home, EnvironmentId(service="port", name="dev"), SERVICE, stubborn, gateway=gateway)
+    try:
+        yield bench
+    finally:
+        bench.close()
+
+
 BENCHES = [
     pytest.param(machine, id="simulated machine"),
     pytest.param(engine, id="simulated engine"),
     pytest.param(trial, id="trial"),
     pytest.param(local, id="local", marks=pytest.mark.root),
+    pytest.param(kubernetes, id="kubernetes", marks=pytest.mark.cluster),
 ]

@@ -185,7 +185,7 @@ class SimulatedEngine:
         whole, rest = divmod(settings.instances, MOST_MEMBERS)
         return (MOST_MEMBERS,) * whole + ((rest,) if rest else ())
 
-    def publish(self, image: Image) -> None:
+    def publish(self, environment: EnvironmentId, image: Image) -> None:
         with self._answering("publish"):
             pass
 

@@ -16,7 +16,7 @@ from instar.model.component import Component
 from instar.model.image import Image, ImageConfig
 from instar.model.progress import Progress
 from instar.model.state import StateDirectory
-from instar.providers.base import Provider
+from instar.providers.base import Provider, Traits
 from instar.registry.registries import Registries
 from instar.store import Store
 from instar.store.hashed_files import HashedFiles
@@ -53,7 +53,7 @@ class SimulatedWorkspace:
 
     def provider_package(self, name: str) -> Any:
         """Nothing here needs root."""
-        return SimpleNamespace(traits=SimpleNamespace(needs_root=False))
+        return SimpleNamespace(traits=Traits(needs_root=False))
 
     @property
     def machine(self) -> str:

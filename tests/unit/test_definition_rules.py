@@ -290,7 +290,7 @@ def test_low_ports_and_neighbouring_volumes_are_fine() -> None:
             "6:15: environments.b.listen: 1.1.1.1:80 is taken",
         ),
         ("  a: {listen: '1.1.1.1:80'}\n  b: {listen: ':80'}\n", "environment 'a' listens on 1.1.1.1:80 in line 5"),
-        ("  a: {listen: ':80', provider: kubernetes}\n", "'kubernetes' is not in this version; expected local"),
+        ("  a: {listen: ':80', provider: vm}\n", "'vm' is not in this version; expected kubernetes or local"),
         ("  a: {listen: ':80', accept_proxy: 10.0.0.7/8}\n", "found '10.0.0.7/8'; did you mean '10.0.0.0/8'?"),
         ("  a: {listen: ':80', accept_proxy: [lb.example]}\n", "expected an address or a network, such as '10.0.0.7'"),
         ("  a: {listen: ':80', accept_proxy: ['fe80::1%eth0']}\n", "expected an address or a network"),

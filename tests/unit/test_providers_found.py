@@ -91,7 +91,7 @@ def test_what_was_made_before_there_was_an_id_goes_on(toy: Path, monkeypatch: py
 
 def test_what_is_declared_is_found_as_the_library_finds_it(toy: Path) -> None:
     found = {one.name for one in importlib.metadata.entry_points(group="instar.providers")}
-    assert found == set(entry_points.provider_names()) == {"local", "toy"}
+    assert found == set(entry_points.provider_names()) == {"kubernetes", "local", "toy"}
     assert entry_points.find_provider("toy").traits.needs_root is False  # type: ignore[union-attr]
     assert entry_points.find_provider("local").traits.needs_root is True  # type: ignore[union-attr]
     assert entry_points.find_provider("nobody") is None
@@ -156,7 +156,7 @@ def test_the_workspace_opens_whom_it_finds(toy: Path, tmp_path: Path) -> None:
     workspace = MachineWorkspace({"INSTAR_HOME": str(tmp_path / "home")}, lambda progress: None)
     assert workspace.provider("toy") == ("opened", workspace.state_id)  # type: ignore[comparison-overlap]
     assert "toys break" in workspace.warnings()
-    with pytest.raises(UsageError, match="cannot find provider 'nobody': installed here: 'local', 'toy'"):
+    with pytest.raises(UsageError, match="cannot find provider 'nobody': installed here: 'kubernetes', 'local', 'toy'"):
         workspace.provider("nobody")
 
 
@@ -173,9 +173,12 @@ def test_its_section_is_read_strictly_and_kept_as_json(toy: Path) -> None:
     [
         (
             "    provider: toyy\n",
-            "instar.yaml:6:15: environments.dev.provider: expected local or toy, found 'toyy'; did",
+            "6:15: environments.dev.provider: expected kubernetes, local or toy, found 'toyy'; did",
         ),
-        ("    provider: vm\n", "6:15: environments.dev.provider: 'vm' is not in this version; expected local or toy"),
+        (
+            "    provider: vm\n",
+            "6:15: environments.dev.provider: 'vm' is not in this version; expected kubernetes, local or",
+        ),
         ("    provider: toy\n", "5:3: environments.dev: 'toy' is missing; expected a section {region, wait}"),
         (
             "    provider: toy\n    toy: {regoin: x}\n",
@@ -199,6 +202,6 @@ def test_what_is_wrong_with_it_is_told_with_its_place(toy: Path, text: str, told
 
 def test_it_is_in_the_schema_and_the_page(toy: Path) -> None:
     environment = json_schema()["properties"]["environments"]["additionalProperties"]
-    assert environment["properties"]["provider"]["enum"] == ["local", "toy"]
+    assert environment["properties"]["provider"]["enum"] == ["kubernetes", "local", "toy"]
     assert environment["properties"]["toy"]["required"] == ["region"]
     assert "## `environments.NAME.toy`" in reference() and "| `wait` | How long it may take." in reference()

@@ -175,7 +175,7 @@ class Executor:
         release = snapshot.releases[instances[0].release]
         image = self._find_image(release.image)
         self._bring_secrets(release)
-        self._provider.publish(image)
+        self._provider.publish(release.environment, image)
         at_once(lambda one: self._provider.create(one, release, image), instances, at_most=_AT_ONCE)
         if snapshot.traits.waits_to_begin:
             with self._ledger.transaction():

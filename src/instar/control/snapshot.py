@@ -100,8 +100,10 @@ class GroupView:
         """Why not all of it is well, where that is known."""
         if self.probe is not None:
             return self.probe.cause
-        ready = self.observed.ready
-        return "" if ready is None else f"{ready} of {self.instance.members} are ready"
+        if self.observed.ready is None:
+            return ""
+        told = f"{self.observed.ready} of {self.instance.members} are ready"
+        return told if self.observed.reason is None else f"{told}: {self.observed.reason}"
 
     @property
     def weight(self) -> int:

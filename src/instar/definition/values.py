@@ -151,7 +151,7 @@ VALUES: Final[dict[str, Shape]] = {
     "peer": Text("SERVICE/ENVIRONMENT, 'machine', or a network such as '169.254.169.254/32'", forms.peer),
     "port": Text("a port such as 5432 or '53/udp'", forms.port, pattern=forms.PORT, kinds=("string", "integer")),
     # words
-    "provider": Installed(provider_names, later=("kubernetes", "vm", "aws")),
+    "provider": Installed(provider_names, later=("vm", "aws")),
     "signal": Choice(tuple(f"SIG{name}" for name in _SIGNALS.split()), prefix="SIG",
         expected="the name of a signal, such as SIGTERM"),
     "capability": Choice(tuple(f"CAP_{name}" for name in CAPABILITIES), prefix="CAP_",

@@ -16,7 +16,7 @@ from instar.certificates.dns_command import HINT
 from instar.certificates.renewals import Renewal, Renewals
 from instar.certificates.store import CertificateStore
 from instar.certificates.wanted import wanted_certificates
-from instar.errors import DefinitionError, InstarError, NotFound, Problem
+from instar.errors import DefinitionError, InstarError, NotFound, Problem, ProviderMissing
 from instar.model.certificate import Certificate, CertificateStatus, WantedCertificate
 from instar.model.environment import Environment, HostNames, Settings
 from instar.model.happenings import CertificateFailed, CertificateHeld
@@ -68,12 +68,20 @@ def open_renewals(workspace: Workspace, cancellation: Cancellation | None = None
 def wanted_here(workspace: Workspace) -> tuple[WantedCertificate, ...]:
     """Return the certificates that the environments of this machine need for the names that they have, or expect: who
     expects one says what it is to be shown with."""
-    states = sorted(_here(workspace), key=lambda one: not one.names.expected)
+    states = sorted(_shown_here(workspace), key=lambda one: not one.names.expected)
     return wanted_certificates(
         (one.id, replace(settings, names=_without_others(settings.names, one, states)))
         for one in states
         for settings in _settings_of(one)
     )
+
+
+def _shown_here(workspace: Workspace) -> Iterator[EnvironmentState]:
+    """Yield the environments here, but those for whose names something else has the certificates."""
+    for state in _here(workspace):
+        with contextlib.suppress(ProviderMissing):  # it is told wherever something is to be done there
+            if not workspace.provider_package(state.settings.provider).traits.passes_names:
+                yield state
 
 
 def _without_others(names: HostNames, state: EnvironmentState, states: Iterable[EnvironmentState]) -> HostNames:

@@ -271,7 +271,8 @@ class Traits:
     group can be made without being begun. ``heaviest_weight``: the heaviest that a group can have, at least 100.
     ``poll_s``: how soon it may be asked again. ``unseen_s``: for so long a look may not show yet what was done.
     ``needs_root``: who asks it for anything has to be root on this machine. ``of_one_machine``: what it runs, only the
-    machine that began it can act on, whoever shares its ledger.
+    machine that began it can act on, whoever shares its ledger. ``passes_names``: requests get to its groups by name
+    without an edge of a machine, and what passes them there has the certificates.
     """
 
     heals: bool = False
@@ -281,6 +282,7 @@ class Traits:
     unseen_s: float = 0.0
     needs_root: bool = True
     of_one_machine: bool = True
+    passes_names: bool = False
 
 
 class Routed(Protocol):
@@ -366,8 +368,8 @@ class Provider(Protocol):
     def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:
         """Return of how many groups an environment consists, and of how many members each. Changes nothing."""
 
-    def publish(self, image: Image) -> None:
-        """Have the image where groups can be made from it."""
+    def publish(self, environment: EnvironmentId, image: Image) -> None:
+        """Have the image where groups of ``environment`` can be made from it."""
 
     def observe(self, environment: EnvironmentId, groups: Sequence[Instance]) -> Observation:
         """Return how each of ``groups`` is now, and where the traffic goes."""

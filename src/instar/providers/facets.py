@@ -38,7 +38,10 @@ def refuse_what_is_missing(provider: Provider, environment: EnvironmentId, setti
     asked = {
         "judge a canary ('rollout.analysis')": (settings.rollout.analysis is not None, provider.counts),
         "show a release before it has traffic ('preview')": (settings.preview is not None, provider.previews),
-        "pass requests by name ('listen')": (bool(settings.names.sites), provider.edge),
+        "pass requests by name ('listen')": (
+            bool(settings.names.sites),
+            provider.edge or provider.traits.passes_names or None,
+        ),
         "say what instances may reach ('network')": (settings.network != Network(), provider.networks),
     }
     for what, (wanted, facet) in asked.items():

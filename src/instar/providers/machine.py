@@ -236,7 +236,7 @@ class MachineProvider:
     def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:
         return (1,) * settings.instances
 
-    def publish(self, image: Image) -> None:
+    def publish(self, environment: EnvironmentId, image: Image) -> None:
         """It is in the store of this machine already."""
 
     def observe(self, environment: EnvironmentId, groups: Sequence[Instance]) -> Observation:

@@ -10,10 +10,12 @@ from instar.providers.base import Traits
 if TYPE_CHECKING:
     from instar.host.filesystems.layers import LayerImages
     from instar.model.component import Component
+    from instar.model.environment import Settings
     from instar.model.machine import MachineSettings
-    from instar.model.release import Instance
+    from instar.model.release import EnvironmentId, Instance
     from instar.model.state import StateDirectory
     from instar.providers.base import Provider
+    from instar.registry.registries import Registries
     from instar.store import Store
 
 
@@ -32,7 +34,14 @@ class Site(Protocol):
         """What the machine's own file says, None where there is none. Raises MachineFileError, HostError."""
 
     @property
+    def environ(self) -> Mapping[str, str]:
+        """The variables that Instar was started with."""
+
+    @property
     def store(self) -> Store: ...
+
+    @property
+    def registries(self) -> Registries: ...
 
     @property
     def layers(self) -> LayerImages: ...
@@ -40,6 +49,14 @@ class Site(Protocol):
     def provider_records(self, provider: str) -> Sequence[tuple[Instance, Mapping[str, Any]]]:
         """Return what an older Instar kept in the ledger of what is ``provider``'s own, of its instances on this
         machine: their address and first process. Whoever keeps such takes it over when it is opened."""
+
+    def environments(self) -> Mapping[EnvironmentId, Settings]:
+        """Return the environments that the ledger has, and how each is set now: what a group, or the traffic, of one
+        is made by. The settings of a deploy are there before anything of it is made."""
+
+    def ledger_name(self) -> str:
+        """Return eight hexadecimal digits that mark what is made for this ledger where others make things too, the
+        same whoever shares it; "" before its first event."""
 
     def find_state_id(self) -> str | None:
         """Return the same digits, None where none were made yet. Raises HostError when they are damaged."""

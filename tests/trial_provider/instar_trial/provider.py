@@ -96,7 +96,7 @@ class TrialProvider:
     def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:
         return (1,) * settings.instances
 
-    def publish(self, image: Image) -> None:
+    def publish(self, environment: EnvironmentId, image: Image) -> None:
         """What runs here is of this machine; an image only says that it was released."""
 
     def observe(self, environment: EnvironmentId, groups: Sequence[Instance]) -> Observation:

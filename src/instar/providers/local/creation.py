@@ -7,9 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
 
-from instar import durable
 from instar.errors import ProviderError
 from instar.frozen import dataclass
 from instar.host.filesystems import base_plate
@@ -23,15 +21,14 @@ from instar.host.network.firewall import Guest
 from instar.host.processes import rlimits
 from instar.model.digest import Digest
 from instar.model.image import Image
-from instar.model.keyed import keyed_digest
 from instar.model.release import Instance, Release
-from instar.model.state import StateDirectory
 from instar.process import Process
 from instar.providers.commands import command_of, place_of_command, volumes_of
 from instar.providers.local import allocations, logs, record, root
 from instar.providers.local.inspection import facts, modes
 from instar.providers.local.names import SECRETS, InstanceNames
 from instar.providers.local.root import Owner
+from instar.providers.secrets import secret_value
 
 _HOME = "/tmp"  # noqa: S108  the only place that every command may write to
 _CRAFTING = frozenset({"CAP_NET_RAW", "CAP_NET_ADMIN"})
@@ -182,30 +179,12 @@ def _secrets(order: CreationOrder, users: Users | None) -> tuple[Bind, ...]:
     uid, gid = (number + (users.ids.first if users else 0) for number in order.user)
     folder.mkdir(mode=0o700)
     for name, digest in wanted.items():
-        _copy_secret(state, folder / name, name, digest)
+        content = secret_value(state, name, digest)
+        (folder / name).touch(mode=0o400)
+        (folder / name).write_bytes(content)
         os.chown(folder / name, uid, gid)
     os.chown(folder, uid, gid)
     return (Bind(source=folder, target=SECRETS),)
-
-
-def _copy_secret(state: StateDirectory, target: Path, name: str, digest: Digest) -> None:
-    """Copy a secret, if it is the one that the release was made with. Raises ProviderError."""
-    source, hint = state.secret(digest), "deploy makes a new release with the present one"
-    try:
-        content, key = durable.read(source), durable.read(state.secret_key)
-    except OSError as error:
-        what = "its digest cannot be checked" if error.filename == str(state.secret_key) else "it cannot be read"
-        raise ProviderError(
-            f"the secret '{name}' of this release is not given to an instance: {what}: {error.strerror}",
-            hint=f"'{error.filename}' must be there; {hint}",
-        ) from error
-    if keyed_digest(key, content) != digest:
-        raise ProviderError(
-            f"the secret '{name}' of this release is damaged: '{source}' is not what the release was made with",
-            hint=f"put it back as it was, or: {hint}",
-        )
-    target.touch(mode=0o400)
-    target.write_bytes(content)
 
 
 def _checked_command(order: CreationOrder, users: Users | None) -> Sequence[str]:

@@ -1,0 +1,104 @@
+"""What a cluster's answers that are no success mean: which may be asked again, and what a person can do about others.
+
+Source: Kubernetes API concepts, "Status"; a status has a ``reason``, which is a word of a known set.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Mapping
+from typing import Any, Final
+
+from instar.errors import InstarError, ProviderError, ProviderUnavailable, Refused
+
+_TOO_MANY: Final = 429
+_SOON_S: Final = 1.0
+_AT_ONCE_S: Final = 0.2  # of what somebody else has just changed: what is new is read, and decided on again
+_LONGEST_S: Final = 30.0
+_RBAC: Final = "instar kubernetes rbac prints the roles that Instar needs"
+
+
+class AlreadyExists(ProviderError):
+    """An object of that name is there."""
+
+    code = "object-exists"
+
+
+class Changed(ProviderUnavailable):
+    """Somebody has changed an object since it was read."""
+
+
+def refusal(what: str, status: int, body: bytes, retry_after: str | None = None) -> InstarError:
+    """Return the error that an answer is. ``what`` was to be done: "create the Deployment 'shop/a'"."""
+    told = _status(body)
+    message, reason = str(told.get("message") or f"status {status}")[:600], told.get("reason")
+    match status:
+        case _ if status == _TOO_MANY or status >= 500:
+            after = _seconds(retry_after) or _SOON_S
+            return ProviderUnavailable(f"cannot {what}: the cluster says {status}: {message}", retry_after_s=after)
+        case 401:
+            return ProviderError(
+                f"cannot {what}: the cluster does not accept these credentials ({message})",
+                hint="they may have expired: get a new token or certificate into the kubeconfig, then ask again",
+            )
+        case 403 if _is_quota(message):
+            return ProviderError(
+                f"cannot {what}: {message}",
+                hint="raise the namespace's ResourceQuota, or ask for less in the definition",
+            )
+        case 403:
+            return ProviderError(f"cannot {what}: {message}", hint=_RBAC)
+        case 409 if reason == "AlreadyExists":
+            return AlreadyExists(f"cannot {what}: it exists already")
+        case 409 if owners := _owners(told):
+            return Refused(
+                f"cannot {what}: {', '.join(owners)} wrote to it, and it is never forced",
+                hint="kubectl get --show-managed-fields shows what; have that one let go of these, then ask again",
+            )
+        case 409:
+            return Changed(f"cannot {what} now: {message}", retry_after_s=_AT_ONCE_S)
+        case _:
+            return ProviderError(f"cannot {what}: {message}")
+
+
+def failure(what: str, server: str, error: Exception) -> InstarError:
+    """Return the error of a call that got no answer."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return ProviderError(
+                f"cannot {what}: the certificate of '{server}' is not of the authority that the kubeconfig names: "
+                f"{cause.verify_message}",
+                hint="get the kubeconfig anew from whoever runs the cluster; nothing was sent",
+            )
+        cause = cause.__cause__ or cause.__context__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return ProviderUnavailable(f"cannot {what}: '{server}' does not answer: {text[:200]}")
+
+
+def _status(body: bytes) -> Mapping[str, Any]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {"message": body.decode("utf-8", "replace").strip()[:200]}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_quota(message: str) -> bool:
+    """A quota is refused with the same status and reason as a missing right: what tells them is the words alone."""
+    return "exceeded quota" in message or "failed quota" in message
+
+
+def _owners(told: Mapping[str, Any]) -> list[str]:
+    """Return the field managers that a server-side apply is in conflict with."""
+    causes = (told.get("details") or {}).get("causes") or ()
+    found = [str(one.get("message", "")) for one in causes if one.get("reason") == "FieldManagerConflict"]
+    return sorted({text.removeprefix("conflict with ").partition(" using ")[0].strip('"') for text in found})
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return min(max(float(text or ""), 0.1), _LONGEST_S)
+    except ValueError:
+        return None

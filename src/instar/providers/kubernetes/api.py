@@ -1,0 +1,220 @@
+"""The only door to a cluster's API: objects as they are in JSON, read by label, made once, applied, deleted.
+
+One connection pool a context, with the kubeconfig's credentials; those that a program says are asked for again when
+they are over, or refused. Each call has a time limit. Objects are applied by a field manager of our own, never forced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from instar.errors import InstarError, ProviderError
+from instar.providers.kubernetes import answers
+from instar.providers.kubernetes.credentials import Credential, ask_plugin
+from instar.providers.kubernetes.kinds import Kind
+
+if TYPE_CHECKING:
+    import httpx2
+    from lightkube import SingleConfig
+
+Object = Mapping[str, Any]
+MANAGER: Final = "instar"
+_TIMEOUT_S: Final = 15.0
+_PAGE: Final = 500
+_LARGEST_BYTES: Final = 64 << 20
+
+
+class Api:
+    """The API of the cluster that ``config`` means. May be used by several threads."""
+
+    def __init__(self, config: SingleConfig, environ: Mapping[str, str]) -> None:
+        self.server = config.cluster.server
+        self.calls = 0
+        self._config = config
+        self._environ = environ
+        self._guard = threading.Lock()
+        self._client: httpx2.Client | None = None
+        self._credential: Credential | None = None
+
+    def find(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
+        """Return an object; None where there is none."""
+        answer = self._ask("GET", kind.path(namespace, name), f"read the {kind.name} '{name}'", absent=True)
+        return None if answer is None else _object(answer)
+
+    def list(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> tuple[Object, ...]:
+        """Return the objects that have all of ``labels``."""
+        selector = ",".join(f"{name}={value}" for name, value in labels.items())
+        found: list[Object] = []
+        params = {"labelSelector": selector, "limit": str(_PAGE)}
+        while True:
+            answer = self._ask("GET", kind.path(namespace), f"list {kind.plural} in '{namespace}'", params=params)
+            page = _object(answer or b"{}")
+            found += page.get("items") or ()
+            if not (after := (page.get("metadata") or {}).get("continue")):
+                return tuple({"kind": kind.name, "apiVersion": kind.api_version, **one} for one in found)
+            params = {**params, "continue": after}
+
+    def create(self, kind: Kind, namespace: str | None, wanted: Object, *, dry: bool = False) -> Object:
+        """Make an object. Raises AlreadyExists where one of its name is there."""
+        name = (wanted.get("metadata") or {}).get("name", "")
+        params = {"fieldManager": MANAGER, "fieldValidation": "Strict", **({"dryRun": "All"} if dry else {})}
+        what = f"create the {kind.name} '{name}'" if name else f"ask by a {kind.name}"
+        answer = self._ask("POST", kind.path(namespace), what, params=params, body=wanted)
+        return _object(answer or b"{}")
+
+    def apply(self, kind: Kind, namespace: str, wanted: Object) -> Object:
+        """Have an object be as ``wanted``, in the fields that it says (server-side apply). With a resourceVersion in
+        it, only where the object is still that one."""
+        name = wanted["metadata"]["name"]
+        params = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
+        kinds = {"apiVersion": kind.api_version, "kind": kind.name}
+        what = f"apply the {kind.name} '{name}'"
+        body = {**kinds, **wanted}
+        return _object(
+            self._ask("PATCH", kind.path(namespace, name), what, params=params, body=body, type_="apply-patch+yaml")
+            or b"{}"
+        )
+
+    def label(self, kind: Kind, namespace: str, name: str, labels: Mapping[str, str | None]) -> bool:
+        """Change labels of an object, None: take one away; return whether the object is there."""
+        what, body = f"label the {kind.name} '{name}'", {"metadata": {"labels": labels}}
+        params = {"fieldManager": MANAGER}
+        path = kind.path(namespace, name)
+        return (
+            self._ask("PATCH", path, what, params=params, body=body, type_="merge-patch+json", absent=True) is not None
+        )
+
+    def delete(self, kind: Kind, namespace: str, name: str, *, foreground: bool = False) -> bool:
+        """Begin to delete an object, ``foreground``: whatever it owns before it; return whether it was there."""
+        body = {"propagationPolicy": "Foreground" if foreground else "Background"}
+        what = f"delete the {kind.name} '{name}'"
+        return self._ask("DELETE", kind.path(namespace, name), what, body=body, absent=True) is not None
+
+    def text(
+        self, path: str, what: str, params: Mapping[str, str] | None = None, *, absent: bool = False
+    ) -> bytes | None:
+        """Return what is at a path, as it is; None where there is nothing and that may be (``absent``)."""
+        return self._ask("GET", path, what, params=params, absent=absent)
+
+    def answer(self, path: str, timeout_s: float, headers: Mapping[str, str]) -> httpx2.Response:
+        """Return what is answered through the API's proxy, whatever it is. Raises what the transport does."""
+        return self._connected().get(path, headers=dict(headers), timeout=timeout_s)
+
+    def run(self, namespace: str, pod: str, command: tuple[str, ...], timeout_s: float) -> tuple[int, str]:
+        """Run a command in a pod's only container; return its exit status and what it printed."""
+        from lightkube.core.generic_client import BasicRequest
+        from lightkube.core.websocket import WebsocketDriver
+
+        params: Any = {"command": list(command), "stdout": True, "stderr": True}
+        request = BasicRequest(method="GET", url=f"/api/v1/namespaces/{namespace}/pods/{pod}/exec", params=params)
+        what = f"run a command in '{pod}'"
+        try:
+            driver = WebsocketDriver(self._connected(), request, timeout=timeout_s)
+            done: Any = driver.write_and_read(stdout=True, stderr=True)
+        except InstarError:
+            raise
+        except Exception as error:  # the library's, httpx's and the socket's own errors alike: there was no answer
+            raise answers.failure(what, self.server, error) from error
+        return done.exit_code, (done.stdout + done.stderr).decode("utf-8", "replace")
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        what: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        type_: str = "json",
+        absent: bool = False,
+    ) -> bytes | None:
+        """Return the answer to a call; None where nothing is at the path and that may be (``absent``)."""
+        import httpx2
+
+        content = None if body is None else json.dumps(body).encode()
+        headers = {} if body is None else {"Content-Type": f"application/{type_}"}
+        for again in (True, False):
+            try:
+                self.calls += 1
+                response = self._connected().request(method, path, params=params, content=content, headers=headers)
+            except httpx2.HTTPError as error:
+                raise answers.failure(what, self.server, error) from error
+            if response.status_code == 401 and again and self._forget_credential():
+                continue
+            break
+        if response.is_success:
+            return response.content
+        if response.status_code == 404 and absent:
+            return None
+        raise answers.refusal(what, response.status_code, response.content, response.headers.get("Retry-After"))
+
+    def _connected(self) -> httpx2.Client:
+        with self._guard:
+            if self._credential is not None and not self._credential.holds(datetime.now(UTC)):
+                self._close()
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+    def _forget_credential(self) -> bool:
+        """Ask for another one by the next call; return whether that makes sense."""
+        with self._guard:
+            asked = self._credential is not None
+            self._close()
+            return asked
+
+    def _close(self) -> None:
+        """What other threads still ask by the old connections goes on: they are closed when nobody has them."""
+        self._client = self._credential = None
+
+    def _connect(self) -> httpx2.Client:
+        import httpx2
+        from lightkube.config import client_adapter
+        from lightkube.config.models import User
+
+        config, user = self._config, self._config.user or User()
+        is_asked = bool(user.exec) and not (user.token or user.token_file)
+        headers: dict[str, str] = {}
+        try:
+            context = client_adapter.verify_cluster(config.cluster, user, config.abs_file)
+            auth = None if is_asked else client_adapter.user_auth(user)
+        except (OSError, ValueError) as error:
+            raise ProviderError(
+                f"cannot use the credentials of context '{config.context_name}': {error}",
+                hint="get the kubeconfig anew from whoever runs the cluster",
+            ) from error
+        if is_asked:
+            credential = self._credential = ask_plugin(config, self._environ)
+            if credential.certificate is not None and credential.key is not None:
+                with _as_file(credential.certificate + "\n" + credential.key) as file:
+                    context.load_cert_chain(file)
+            if credential.token is not None:
+                headers["Authorization"] = f"Bearer {credential.token}"
+        return httpx2.Client(base_url=self.server, verify=context, auth=auth, headers=headers, timeout=_TIMEOUT_S)
+
+
+@contextlib.contextmanager
+def _as_file(text: str) -> Iterator[str]:
+    """Have a text in a file that nobody else can read, for as long as the block lasts: OpenSSL reads keys from one."""
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write(text)
+        file.flush()
+        yield file.name
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    if len(data) > _LARGEST_BYTES:
+        raise ProviderError(f"cannot read what the cluster answers: {len(data)} bytes at once")
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        raise ProviderError("cannot read what the cluster answers: it is not JSON") from error
+    if not isinstance(found, dict):
+        raise ProviderError("cannot read what the cluster answers: it is no object")
+    return found

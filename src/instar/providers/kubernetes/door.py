@@ -1,0 +1,72 @@
+"""Where an environment's requests come in, as a value: the groups that are exposed, and their shares.
+
+Two kinds of objects can say so. An HTTPRoute of the environment's own gives each group's Service a weight, behind a
+Gateway; without one, a Service selects the pods of a single group. What both have in common is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
+
+from instar.errors import RouterError
+from instar.frozen import dataclass
+from instar.providers.base import RouterPlan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Backend:
+    """A group that is exposed: the port of its Service, and its weight; 0 takes no new requests."""
+
+    port: int
+    weight: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Door:
+    """``plan`` is a fingerprint. ``previews``: release → the group that requests for that very release go to.
+    ``version``: the object's, when it was read; None: there is none yet."""
+
+    plan: str | None = None
+    hosts: tuple[str, ...] = ()
+    path: str = "/"
+    request_timeout_ms: int = 0
+    backends: Mapping[str, Backend] = field(default_factory=dict)
+    previews: Mapping[int, str] = field(default_factory=dict)
+    version: str | None = None
+
+    @property
+    def weights(self) -> Mapping[str, int]:
+        return {name: one.weight for name, one in self.backends.items() if one.weight}
+
+    def planned(self, plan: RouterPlan) -> Door:
+        """Return it as ``plan`` has it, with the groups that it has."""
+        sites = (*plan.names.http, *plan.names.https)
+        paths = {site.partition("/")[2] for site in sites}
+        return replace(
+            self,
+            plan=plan.fingerprint,
+            hosts=tuple(dict.fromkeys(site.partition("/")[0] for site in sites)),
+            path=f"/{next(iter(paths), '')}",
+            request_timeout_ms=plan.request_timeout_ms,
+        )
+
+    def exposing(self, ports: Mapping[str, int]) -> Door:
+        """Return it with further groups, by the port of each, that get nothing yet."""
+        new = {name: Backend(port=port) for name, port in ports.items()}
+        return replace(self, backends={**new, **self.backends})
+
+    def routing(self, weights: Mapping[str, int]) -> Door:
+        """Return it with these weights, and none for any other group. Raises RouterError for one that is unknown."""
+        if unknown := sorted(weights.keys() - self.backends.keys()):
+            raise RouterError(f"cannot route to '{unknown[0]}': it is not exposed")
+        shares = {name: replace(one, weight=weights.get(name, 0)) for name, one in self.backends.items()}
+        return replace(self, backends=shares)
+
+    def without(self, names: Sequence[str]) -> Door:
+        kept = {name: one for name, one in self.backends.items() if name not in names}
+        previews = {release: name for release, name in self.previews.items() if name not in names}
+        return replace(self, backends=kept, previews=previews)
+
+    def previewing(self, targets: Mapping[int, str]) -> Door:
+        return replace(self, previews={one: name for one, name in targets.items() if name in self.backends})

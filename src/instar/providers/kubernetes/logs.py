@@ -1,0 +1,104 @@
+"""What instances printed: asked of the cluster while their pods are there, kept on this machine after that.
+
+A line is ``TIME STREAM TEXT``. The cluster does not say which of the two streams a line came by.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from instar import durable
+from instar.errors import InstarError
+from instar.providers.kubernetes.api import Api
+from instar.providers.kubernetes.kinds import POD
+from instar.providers.kubernetes.names import GROUP
+
+_KEPT_LINES: Final = 2_000
+_LIMIT_BYTES: Final = 8 << 20
+_LOOK_S: Final = 1.0
+STREAM: Final = "stdout"
+
+
+class Logs:
+    """Kept in a folder, a file a group."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def lines(self, api: Api | None, namespace: str, group: str, last: int | None) -> list[str]:
+        """Return the lines of a group's pods in the order of their times, those of pods that are gone too while kept;
+        ``api`` None: only what is kept."""
+        kept = self._kept(group)
+        found = kept if api is None else [*kept, *_read(api, namespace, group, last)]
+        once = sorted(dict.fromkeys(found), key=lambda line: line.partition(" ")[0])
+        return once if last is None else once[max(0, len(once) - last) :]
+
+    def follow(self, api: Api, namespace: str, group: str, last: int | None) -> Iterator[str]:
+        """Yield lines as they come, for as long as the group has pods."""
+        told: set[str] = set()
+        recent = last
+        while True:
+            found = self.lines(api, namespace, group, recent)
+            yield from (line for line in found if line not in told)
+            told = {*list(told)[-_KEPT_LINES:], *found}
+            if not _pods(api, namespace, group):
+                return
+            recent = _KEPT_LINES
+            time.sleep(_LOOK_S)
+
+    def keep(self, api: Api, namespace: str, group: str) -> None:
+        """Keep what a group has printed, before its pods go. What cannot be read just now is not waited for."""
+        try:
+            lines = self.lines(api, namespace, group, _KEPT_LINES)
+        except InstarError:
+            return
+        if lines:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            durable.write(self._file(group), "".join(f"{line}\n" for line in lines).encode(), lasting=False)
+
+    def has(self, group: str) -> bool:
+        return self._file(group).exists()
+
+    def forget(self, groups: Sequence[str]) -> None:
+        for group in groups:
+            self._file(group).unlink(missing_ok=True)
+
+    def _kept(self, group: str) -> list[str]:
+        try:
+            return durable.read(self._file(group), limit_bytes=_LIMIT_BYTES).decode("utf-8", "replace").splitlines()
+        except FileNotFoundError:
+            return []
+
+    def _file(self, group: str) -> Path:
+        return self._folder / f"{group}.log"
+
+
+def _pods(api: Api, namespace: str, group: str) -> list[str]:
+    return [str(one["metadata"]["name"]) for one in api.list(POD, namespace, {GROUP: group})]
+
+
+def _read(api: Api, namespace: str, group: str, last: int | None) -> Iterator[str]:
+    return heapq.merge(*(_of(api, namespace, pod, last) for pod in _pods(api, namespace, group)))
+
+
+def _of(api: Api, namespace: str, pod: str, last: int | None) -> list[str]:
+    """Return a pod's lines: of its container as it is now, and of the one before where that was begun anew."""
+    found: list[str] = []
+    for previous in ("true", "false"):
+        params = {"timestamps": "true", "previous": previous, "limitBytes": str(_LIMIT_BYTES)}
+        if last is not None:
+            params["tailLines"] = str(last)
+        try:
+            data = api.text(POD.path(namespace, pod, "log"), f"read what '{pod}' printed", params, absent=True)
+        except InstarError as error:
+            if error.retry_after_s is not None:
+                raise
+            continue  # it has not begun yet, or there was none before
+        for line in (data or b"").decode("utf-8", "replace").splitlines():
+            at, _, text = line.partition(" ")
+            found.append(f"{at} {STREAM} {text}")
+    return found

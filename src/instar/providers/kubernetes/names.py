@@ -1,0 +1,91 @@
+"""How objects are called, and the labels by which an environment's own are found: nobody else's are touched.
+
+A group's objects begin with its id, SERVICE-ENVIRONMENT-RELEASE-K; the route and the Service of an environment, and its
+volumes, with SERVICE-ENVIRONMENT. The definition keeps both short enough for a host name (63 characters).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from instar.errors import ProviderError, Refused
+from instar.frozen import dataclass
+from instar.model.release import EnvironmentId, Instance
+
+LONGEST: Final = 63  # of a name, and of a label's value
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+APP: Final = "app.kubernetes.io/name"
+SERVICE: Final = "instar/service"
+ENVIRONMENT: Final = "instar/environment"
+LEDGER: Final = "instar/ledger"
+RELEASE: Final = "instar/release"
+GROUP: Final = "instar/group"
+PART: Final = "instar/part"  # what an object is of its group: "anchor"
+TAINTED: Final = "instar/tainted"  # the group that a pod was taken out of
+
+IMAGE: Final = "instar/image"  # annotations
+CONFIGURATION: Final = "instar/configuration"
+PLAN: Final = "instar/plan"
+EXPOSED: Final = "instar/exposed"
+
+ANCHOR: Final = "anchor"
+CONTAINER: Final = "service"  # of a pod, the only one
+_FORM: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_ID: Final = re.compile(r"(.+)-[0-9]+-[0-9]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Names:
+    """Of one environment's objects. ``ledger`` marks whose they are, where several share a namespace."""
+
+    environment: EnvironmentId
+    ledger: str
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What all its objects have, and nobody else's."""
+        return {SERVICE: self.environment.service, ENVIRONMENT: self.environment.name, LEDGER: self.ledger}
+
+    @property
+    def all_labels(self) -> Mapping[str, str]:
+        return {APP: self.environment.service, MANAGED_BY: "instar", **self.labels}
+
+    @property
+    def route(self) -> str:
+        """The name of its HTTPRoute, or of the Service that selects a group."""
+        return _checked(f"{self.environment.service}-{self.environment.name}")
+
+    def claim(self, volume: str) -> str:
+        return f"{self.route}-{volume}"
+
+    def of(self, group: Instance) -> Mapping[str, str]:
+        """Return the labels of a group's objects."""
+        return {**self.all_labels, RELEASE: str(group.release), GROUP: _checked(group.id)}
+
+    def require_own(self, kind: str, found: Mapping[str, Any]) -> None:
+        """Raise Refused for an object that is somebody else's."""
+        metadata = found.get("metadata") or {}
+        labels = metadata.get("labels") or {}
+        if any(labels.get(name) != value for name, value in self.labels.items()):
+            whose = f"it is managed by '{labels[MANAGED_BY]}'" if MANAGED_BY in labels else "nothing says that it is"
+            if labels.get(MANAGED_BY) == "instar":
+                whose = "it is of another environment, or of another ledger"
+            raise Refused(
+                f"cannot use the {kind} '{metadata.get('namespace')}/{metadata.get('name')}': it is not Instar's for "
+                f"'{self.environment}' ({whose})",
+                hint="it was left as it is; name the environment otherwise, or move that object away",
+            )
+
+
+def environment_part(group_id: str) -> str | None:
+    """Return SERVICE-ENVIRONMENT of a group's id; None for what is none."""
+    found = _ID.fullmatch(group_id)
+    return None if found is None else found[1]
+
+
+def _checked(name: str) -> str:
+    if len(name) > LONGEST or not _FORM.fullmatch(name):
+        raise ProviderError(f"cannot name an object '{name}': it has to be a host name of at most {LONGEST} characters")
+    return name

@@ -1,0 +1,160 @@
+"""What lists of a cluster's objects say of groups: a pure function of one look.
+
+A group is there as long as its anchor is. What runs it is a Deployment, or a Job of a task; what ends with it are pods.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from instar.frozen import dataclass
+from instar.model.release import Instance
+from instar.providers.base import Observed
+from instar.providers.kubernetes.names import GROUP
+
+_BY_SIGNAL: Final = 128
+_BAD_PULL: Final = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """All objects of an environment at one time, by the group that they are of. Of pods, tainted ones are of none."""
+
+    anchors: Mapping[str, Object]
+    deployments: Mapping[str, Object]
+    jobs: Mapping[str, Object]
+    pods: Mapping[str, tuple[Object, ...]]
+
+    @classmethod
+    def of(
+        cls, anchors: Iterable[Object], deployments: Iterable[Object], jobs: Iterable[Object], pods: Iterable[Object]
+    ) -> Look:
+        by_group: dict[str, tuple[Object, ...]] = {}
+        for pod in pods:
+            by_group[_group(pod)] = (*by_group.get(_group(pod), ()), pod)
+        return cls(
+            anchors={_group(one): one for one in anchors},
+            deployments={_group(one): one for one in deployments},
+            jobs={_group(one): one for one in jobs},
+            pods=by_group,
+        )
+
+    @property
+    def ready(self) -> Mapping[str, int]:
+        """How many pods of each group answer."""
+        return {name: _ready(one) for name, one in self.deployments.items()}
+
+    def observed(self, group: Instance) -> Observed:
+        anchor, pods = self.anchors.get(group.id), self.pods.get(group.id, ())
+        if anchor is None:
+            return Observed(id=group.id, state="ending" if pods else "absent")
+        if anchor["metadata"].get("deletionTimestamp") is not None:
+            return Observed(id=group.id, state="ending")
+        if group.task is not None:
+            return self._task(group, pods)
+        deployment = self.deployments.get(group.id)
+        if deployment is None:  # half made, or somebody took it away: what was to be made is made again
+            return Observed(id=group.id, state="absent")
+        ready = _ready(deployment)
+        reason = None if ready >= group.members else cause(deployment, pods)
+        return Observed(id=group.id, state="running", ready=ready, reason=reason)
+
+    def _task(self, group: Instance, pods: Sequence[Object]) -> Observed:
+        job = self.jobs.get(group.id)
+        if job is None:
+            return Observed(id=group.id, state="absent")
+        ended = {one.get("type") for one in _conditions(job) if one.get("status") == "True"}
+        if not ended & {"Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"}:
+            return Observed(id=group.id, state="running", ready=0, reason=cause(job, pods))
+        status = 0 if ended & {"Complete", "SuccessCriteriaMet"} else _exit_status(pods)
+        found = _terminated(pods)
+        return Observed(
+            id=group.id,
+            state="stopped",
+            exit_status=status,
+            signal=_signal(status),
+            out_of_memory=found.get("reason") == "OOMKilled",
+            reason=None if status == 0 else _failure(job, found),
+        )
+
+
+def cause(owner: Object, pods: Sequence[Object]) -> str | None:
+    """Say why a group is not well yet, in the engine's own words: it cannot make pods, place them, or begin them."""
+    for condition in _conditions(owner):
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+            return f"pods cannot be made: {condition.get('message')}"
+    found = [told for pod in pods if (told := _pod_cause(pod)) is not None]
+    return found[0] if found else None
+
+
+def _pod_cause(pod: Object) -> str | None:
+    name, status = pod["metadata"]["name"], pod.get("status") or {}
+    for condition in _conditions(pod):
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return f"{name} cannot be placed on a node: {condition.get('message')}"
+    for container in status.get("containerStatuses") or ():
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        last = (container.get("lastState") or {}).get("terminated") or {}
+        if waiting.get("reason") in _BAD_PULL:
+            return f"{name} cannot pull its image: {waiting.get('message') or waiting.get('reason')}"
+        if waiting.get("reason") == "CrashLoopBackOff":
+            return f"{name} ends again and again, the last time with {_told(last)}"
+        if waiting.get("message"):
+            return f"{name} cannot begin: {waiting.get('reason')}: {waiting['message']}"
+        if last:
+            return f"{name} was begun anew {container.get('restartCount')} times, the last time after {_told(last)}"
+    return None
+
+
+def _told(terminated: Object) -> str:
+    if terminated.get("reason") == "OOMKilled":
+        return "no memory left"
+    return f"exit status {terminated.get('exitCode')}"
+
+
+def _ready(deployment: Object) -> int:
+    """Return how many of its pods answer; of a status that is older than what is wanted, none."""
+    status = deployment.get("status") or {}
+    if (status.get("observedGeneration") or 0) < (deployment["metadata"].get("generation") or 0):
+        return 0
+    return int(status.get("readyReplicas") or 0)
+
+
+def _terminated(pods: Sequence[Object]) -> Object:
+    for pod in pods:
+        for container in (pod.get("status") or {}).get("containerStatuses") or ():
+            if found := (container.get("state") or {}).get("terminated"):
+                return dict(found)
+    return {}
+
+
+def _exit_status(pods: Sequence[Object]) -> int | None:
+    found = _terminated(pods).get("exitCode")
+    return found if isinstance(found, int) and found != 0 else None
+
+
+def _signal(status: int | None) -> str | None:
+    try:
+        return signal.Signals((status or 0) - _BY_SIGNAL).name
+    except ValueError:
+        return None
+
+
+def _failure(job: Object, terminated: Object) -> str | None:
+    """Say what a task failed of where its exit status does not: its pod is gone, or never began."""
+    if terminated:
+        return "killed: out of memory" if terminated.get("reason") == "OOMKilled" else None
+    told = [one.get("message") for one in _conditions(job) if one.get("type") in ("Failed", "FailureTarget")]
+    return f"its Job failed: {told[0]}" if told and told[0] else "its Job failed"
+
+
+def _conditions(found: Object) -> Sequence[Object]:
+    return (found.get("status") or {}).get("conditions") or ()
+
+
+def _group(found: Object) -> str:
+    return str((found["metadata"].get("labels") or {}).get(GROUP, ""))

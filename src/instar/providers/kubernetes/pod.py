@@ -1,0 +1,226 @@
+"""What an instance is as a pod: the image by its digest, read-only, as no root, with what the service asks for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from instar.errors import ProviderError
+from instar.frozen import dataclass
+from instar.model.definition import Health, Service, Volume
+from instar.model.image import Image
+from instar.model.reference import Reference
+from instar.model.release import Instance, Release
+from instar.providers.commands import command_of, volumes_of
+from instar.providers.kubernetes.names import CONFIGURATION, CONTAINER, IMAGE, Names
+from instar.providers.kubernetes.settings import Place
+
+_RUN_BYTES: Final = 16 << 20
+SECRETS: Final = "/run/secrets"
+_ARCHITECTURE: Final = "kubernetes.io/arch"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """All that a group's objects are made from."""
+
+    names: Names
+    group: Instance
+    release: Release
+    image: Image
+    place: Place
+
+    @property
+    def service(self) -> Service:
+        return self.release.service
+
+    @property
+    def serves(self) -> bool:
+        """Requests can get to it."""
+        return self.group.task is None and self.service.port is not None
+
+    @property
+    def volumes(self) -> tuple[Volume, ...]:
+        return volumes_of(self.group, self.release)
+
+    @property
+    def config_name(self) -> str | None:
+        return f"{self.group.id}-config" if self.release.configuration.config else None
+
+    @property
+    def secret_name(self) -> str | None:
+        return f"{self.group.id}-secrets" if self.release.configuration.secrets else None
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        return {IMAGE: self.release.image, CONFIGURATION: self.release.configuration.digest}
+
+
+def template(order: Order) -> Mapping[str, Any]:
+    """Return a pod's metadata and spec."""
+    service, place, tasked = order.service, order.place, order.group.task is not None
+    uid, gid = _user(order)
+    spec: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": "Never" if tasked else "Always",
+        "terminationGracePeriodSeconds": _seconds(service.stop.grace_ms) + _pre_stop_s(order),
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": uid,
+            "runAsGroup": gid,
+            "fsGroup": gid,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "nodeSelector": {_ARCHITECTURE: order.image.config.architecture, **place.node_selector},
+        "containers": [_container(order)],
+        "volumes": _volumes(order),
+    }
+    if place.user_namespaces:
+        spec["hostUsers"] = False
+    if place.pull_secret is not None:
+        spec["imagePullSecrets"] = [{"name": place.pull_secret}]
+    if not tasked:
+        spec["topologySpreadConstraints"] = [_spread(order)]
+    labels = order.names.of(order.group)
+    return {"metadata": {"labels": labels, "annotations": dict(order.annotations)}, "spec": spec}
+
+
+def _container(order: Order) -> Mapping[str, Any]:
+    service, release = order.service, order.release
+    made: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": str(Reference(repository=order.place.registry, digest=release.image)),
+        "imagePullPolicy": "IfNotPresent",
+        "command": list(command_of(order.group, release)),
+        "workingDir": service.workdir,
+        "env": _variables(order),
+        "securityContext": {
+            "readOnlyRootFilesystem": True,
+            "allowPrivilegeEscalation": False,
+            "privileged": False,
+            "capabilities": {"drop": ["ALL"], **_added_capabilities(service)},
+        },
+        "resources": _resources(order),
+        "volumeMounts": _mounts(order),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    if order.config_name is not None:
+        made["envFrom"] = [{"configMapRef": {"name": order.config_name}}]
+    if order.group.task is None:
+        made |= _probes(service.health, service.port)
+    if order.serves:
+        made["ports"] = [{"name": "service", "containerPort": service.port, "protocol": "TCP"}]
+        if _pre_stop_s(order):
+            made["lifecycle"] = {"preStop": {"sleep": {"seconds": _pre_stop_s(order)}}}
+    return made
+
+
+def _variables(order: Order) -> list[Mapping[str, Any]]:
+    environment, service = order.release.environment, order.service
+    port = {} if service.port is None else {"PORT": str(service.port)}
+    own = {
+        "INSTAR_SERVICE": environment.service,
+        "INSTAR_ENVIRONMENT": environment.name,
+        "INSTAR_RELEASE": str(order.release.number),
+    }
+    home = {} if "HOME" in order.image.config.env else {"HOME": "/tmp"}  # noqa: S108  all that may be written to
+    config = order.release.configuration.config
+    plain = {name: text for name, text in {**home, **port}.items() if name not in config}
+    pod = {"name": "INSTAR_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    return [*({"name": name, "value": text} for name, text in {**plain, **own}.items()), pod]
+
+
+def _probes(health: Health, port: int | None) -> Mapping[str, Any]:
+    """Return how the engine knows that a pod is well: at its start, for its traffic, and when it hangs for good."""
+    question = _question(health, port)
+    if question is None:
+        return {}
+    period = _seconds(health.interval_ms)
+    often = {**question, "periodSeconds": period, "timeoutSeconds": _seconds(health.timeout_ms)}
+    patience = max(3, math.ceil(health.deadline_ms / 1000 / period))
+    return {
+        "startupProbe": {**often, "failureThreshold": patience},
+        "readinessProbe": {**often, "failureThreshold": 3},
+        "livenessProbe": {**often, "failureThreshold": patience},
+    }
+
+
+def _question(health: Health, port: int | None) -> Mapping[str, Any] | None:
+    match health.kind:
+        case "http":
+            host = {"name": "Host", "value": health.host}
+            return {"httpGet": {"path": health.path or "/", "port": port, "httpHeaders": [host]}}
+        case "tcp":
+            return {"tcpSocket": {"port": port}}
+        case "command":
+            return {"exec": {"command": list(health.command or ())}}
+        case _:
+            return None
+
+
+def _resources(order: Order) -> Mapping[str, Any]:
+    limits, place = order.service.limits, order.place
+    cpus = min(place.request_cpus_milli or max(1, limits.cpus_milli // 10), limits.cpus_milli)
+    memory = min(place.request_memory_bytes or limits.memory_bytes, limits.memory_bytes)
+    return {
+        "limits": {"cpu": f"{limits.cpus_milli}m", "memory": str(limits.memory_bytes)},
+        "requests": {"cpu": f"{cpus}m", "memory": str(memory)},
+    }
+
+
+def _volumes(order: Order) -> list[Mapping[str, Any]]:
+    service = order.service
+    memory = {"tmp": service.tmp.size_bytes, "run": _RUN_BYTES, "shm": service.shm_bytes}
+    made: list[Mapping[str, Any]] = [
+        {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": str(size)}} for name, size in memory.items()
+    ]
+    if order.secret_name is not None:
+        made.append({"name": "secrets", "secret": {"secretName": order.secret_name, "defaultMode": 0o440}})
+    for volume in order.volumes:
+        claim = {"claimName": order.names.claim(volume.name)}
+        made.append({"name": f"volume-{volume.name}", "persistentVolumeClaim": claim})
+    return made
+
+
+def _mounts(order: Order) -> list[Mapping[str, Any]]:
+    paths = {"tmp": "/tmp", "run": "/run", "shm": "/dev/shm"}  # noqa: S108  where they are inside
+    made: list[Mapping[str, Any]] = [{"name": name, "mountPath": path} for name, path in paths.items()]
+    if order.secret_name is not None:
+        made.append({"name": "secrets", "mountPath": SECRETS, "readOnly": True})
+    return [*made, *({"name": f"volume-{one.name}", "mountPath": one.path} for one in order.volumes)]
+
+
+def _spread(order: Order) -> Mapping[str, Any]:
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {"instar/group": order.group.id}},
+    }
+
+
+def _added_capabilities(service: Service) -> Mapping[str, Any]:
+    added = [name.upper().removeprefix("CAP_") for name in service.capabilities]
+    return {"add": added} if added else {}
+
+
+def _user(order: Order) -> tuple[int, int]:
+    uid, _, gid = order.image.config.user.partition(":")
+    try:
+        numbers = int(uid), int(gid or uid)
+    except ValueError:
+        raise ProviderError(f"the image's user '{order.image.config.user}' is not a pair of numbers") from None
+    if 0 in numbers:
+        raise ProviderError("the image's user is root", hint="name another in the definition: image.user")
+    return numbers
+
+
+def _pre_stop_s(order: Order) -> int:
+    return _seconds(order.place.pre_stop_ms) if order.serves and order.place.pre_stop_ms else 0
+
+
+def _seconds(milliseconds: int) -> int:
+    """Return whole seconds, at least one: what an engine counts in."""
+    return max(1, math.ceil(milliseconds / 1000))

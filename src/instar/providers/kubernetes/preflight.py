@@ -1,0 +1,173 @@
+"""What has to hold before an environment is rolled out to a cluster: each that does not is one clear sentence.
+
+Nothing is made: what could be made is asked of the API without doing it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from instar.errors import ComponentMissing, ProviderError, Refused
+from instar.model.definition import Service
+from instar.model.environment import Settings
+from instar.model.release import EnvironmentId
+from instar.model.requests import Requests
+from instar.providers.kubernetes.api import Api
+from instar.providers.kubernetes.kinds import ACCESS_REVIEW, GATEWAY, NAMESPACE, ROUTE, SECRET, SERVICE
+from instar.providers.kubernetes.names import Names
+from instar.providers.kubernetes.rights import NEEDED, Right
+from instar.providers.kubernetes.settings import Place
+from instar.threads import at_once
+
+OLDEST: Final = (1, 30)  # preStop.sleep and native validation of what is applied are on by default from here
+_ASKED_AT_ONCE: Final = 8
+
+
+def require_fit(environment: EnvironmentId, settings: Settings, service: Service, place: Place) -> None:
+    """Raise Refused for what the definition asks for, and a cluster can't give; nothing is asked."""
+    for wanted, told in _unfit(environment, settings, service, place):
+        if wanted:
+            raise Refused(f"cannot run '{environment}' on a cluster: {told}")
+
+
+def _unfit(
+    environment: EnvironmentId, settings: Settings, service: Service, place: Place
+) -> Iterator[tuple[object, str]]:
+    names, inner = settings.names, inner_names(environment, place)
+    yield settings.listen, f"an address ('{''.join(settings.listen[:1])}') is of one machine; name it in 'listen'"
+    yield settings.accept_proxy, "'accept_proxy' is the gateway's matter"
+    yield settings.requests != Requests(), "'requests' is the gateway's matter"
+    yield settings.compression, "'compression' is the gateway's matter"
+    yield service.port is not None and service.protocol == "tcp", "a service of tcp has no route there yet"
+    yield service.stop.signal != "SIGTERM", f"it says SIGTERM to every pod, and not {service.stop.signal}"
+    yield settings.tls.kind != "acme", "the certificates of its names are the gateway's; remove 'tls'"
+    yield names.redirect, "'listen.redirect' is the gateway's matter"
+    yield names.hsts_ms, "'listen.hsts' is the gateway's matter"
+    yield names.client_ca, "'listen.client_ca' is the gateway's matter"
+    paths = {site.partition("/")[2] for site in (*names.http, *names.https)}
+    yield len(paths) > 1, "its names have different paths, and one route has one path"
+    yield settings.preview not in (None, "header"), "a preview has no address of its own there; write 'preview: header'"
+    if place.gateway is None and service.port is not None:
+        canary = settings.rollout.strategy == "canary"
+        yield canary, "without a gateway a Service selects one release at a time: a canary needs 'kubernetes.gateway'"
+        yield settings.preview, "a preview needs 'kubernetes.gateway'"
+        others = [site for site in names.sites if site not in inner]
+        told = f"it is reached in the cluster alone, as 'listen: {{http: [{inner[0]}]}}'"
+        yield others, f"without 'kubernetes.gateway' {told}, and not as '{''.join(others[:1])}'"
+
+
+def inner_names(environment: EnvironmentId, place: Place) -> tuple[str, ...]:
+    """Return by which names a Service is reached in its cluster."""
+    name = f"{environment.service}-{environment.name}.{place.namespace}.svc"
+    return (name, f"{name}.cluster.local")
+
+
+def require_same_cluster(environment: EnvironmentId, before: Place, after: Place) -> None:
+    """An environment stays where it is: what runs there would be left behind."""
+    if before.cluster != after.cluster or (before.gateway is None) != (after.gateway is None):
+        where = f"context '{before.context or 'the current one'}', namespace '{before.namespace}'"
+        raise Refused(
+            f"cannot move '{environment}': it is in {where}, {'behind a' if before.gateway else 'without a'} gateway",
+            hint=f"instar destroy {environment} first; or deploy to an environment of another name, and move the name",
+        )
+
+
+def look(api: Api, names: Names, place: Place) -> tuple[str, ...]:
+    """Ask the cluster; return what is worth knowing. Raises ProviderError, ComponentMissing, Refused."""
+    _require_new_enough(api)
+    if api.find(NAMESPACE, None, place.namespace) is None:
+        raise Refused(
+            f"cannot find the namespace '{place.namespace}' in the cluster '{api.server}'",
+            hint=f"kubectl create namespace {place.namespace}, and the roles of: instar kubernetes rbac",
+        )
+    _require_rights(api, place)
+    if place.gateway is not None:
+        _require_gateway(api, place.gateway)
+    _require_free(api, names, place)
+    if place.pull_secret is not None and api.find(SECRET, place.namespace, place.pull_secret) is None:
+        raise Refused(
+            f"cannot find the Secret '{place.pull_secret}' in '{place.namespace}', by which images are to be pulled",
+            hint=f"kubectl create secret docker-registry {place.pull_secret} --namespace {place.namespace} …",
+        )
+    return ()
+
+
+def _require_new_enough(api: Api) -> None:
+    found = _json(api.text("/version", "ask which version the cluster is"))
+    numbers = [re.match(r"\d+", str(found.get(part, ""))) for part in ("major", "minor")]
+    version = tuple(int(one[0]) for one in numbers if one)
+    if len(version) != len(OLDEST):
+        raise ProviderError(f"cannot tell which version '{api.server}' is: it says '{found.get('gitVersion')}'")
+    if version < OLDEST:
+        raise ComponentMissing(
+            f"cannot use the cluster '{api.server}': it is Kubernetes {found.get('gitVersion')}",
+            hint=f"Instar needs {'.'.join(map(str, OLDEST))} or newer",
+        )
+
+
+def _require_rights(api: Api, place: Place) -> None:
+    """Ask for every right at once, so that all that is missing is told at once."""
+    wanted = [one for one in NEEDED if place.gateway is not None or one.group != GATEWAY.group]
+    missing = [
+        one
+        for one, has in zip(wanted, at_once(lambda one: _has(api, place, one), wanted, at_most=8), strict=True)
+        if not has
+    ]
+    if missing:
+        raise ProviderError(
+            f"cannot work in the namespace '{place.namespace}': these credentials may not "
+            + "; ".join(f"{one.verb} {one.resource_name}" for one in missing),
+            hint="the role that has it: instar kubernetes rbac",
+        )
+
+
+def _has(api: Api, place: Place, right: Right) -> bool:
+    resource, _, part = right.resource.partition("/")
+    asked = {
+        "namespace": place.gateway[0] if right.of_gateway and place.gateway else place.namespace,
+        "verb": right.verb,
+        "group": right.group,
+        "resource": resource,
+        "subresource": part,
+    }
+    spec = {"resourceAttributes": asked}
+    review = {"apiVersion": ACCESS_REVIEW.api_version, "kind": ACCESS_REVIEW.name, "spec": spec}
+    return bool((api.create(ACCESS_REVIEW, None, review).get("status") or {}).get("allowed"))
+
+
+def _require_gateway(api: Api, gateway: tuple[str, str]) -> None:
+    namespace, name = gateway
+    if api.text(f"/apis/{ROUTE.api_version}", "look for the Gateway API", absent=True) is None:
+        raise ComponentMissing(
+            f"cannot find the Gateway API ({ROUTE.api_version}) in the cluster '{api.server}'",
+            hint="install it with a gateway of your choice; or without kubernetes.gateway: a Service, blue-green",
+        )
+    if api.find(GATEWAY, namespace, name) is None:
+        raise Refused(
+            f"cannot find the Gateway '{namespace}/{name}'",
+            hint="kubectl get gateways --all-namespaces shows which there are: kubernetes.gateway names one",
+        )
+
+
+def _require_free(api: Api, names: Names, place: Place) -> None:
+    """The route's name is ours, or nobody's."""
+    kind = SERVICE if place.gateway is None else ROUTE
+    found = api.find(kind, place.namespace, names.route)
+    if found is not None and names.ledger:
+        names.require_own(kind.name, found)
+    elif found is not None:
+        raise Refused(
+            f"cannot use the {kind.name} '{place.namespace}/{names.route}': it is there already, and not Instar's",
+            hint="it was left as it is; name the environment otherwise, or move that object away",
+        )
+
+
+def _json(data: bytes | None) -> Mapping[str, Any]:
+    try:
+        found = json.loads(data or b"{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,216 @@
+"""The port on a cluster of Kubernetes: see :class:`instar.providers.base.Provider`.
+
+What an environment's objects are made from is in the ledger (its settings) and in the release; nothing is kept on this
+machine but logs of what is gone. So any machine that shares the ledger and has a kubeconfig can go on with it.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+
+from instar.errors import InstarError, NotFound, ProviderError
+from instar.model.definition import Service
+from instar.model.environment import Check, Settings
+from instar.model.held import tag_of
+from instar.model.image import Image
+from instar.model.reference import Reference
+from instar.model.release import EnvironmentId, Instance, Release
+from instar.providers.base import Observation, Probe, RouterPlan, Traits
+from instar.providers.kubernetes import checks, preflight
+from instar.providers.kubernetes.answers import AlreadyExists
+from instar.providers.kubernetes.api import Api, Object
+from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, JOB, POD, VOLUME_CLAIM, Kind
+from instar.providers.kubernetes.kubeconfig import find_config
+from instar.providers.kubernetes.logs import Logs
+from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, Names, environment_part
+from instar.providers.kubernetes.objects import anchor, claim, group_objects, owned
+from instar.providers.kubernetes.observation import Look
+from instar.providers.kubernetes.pod import Order
+from instar.providers.kubernetes.settings import Place
+from instar.providers.kubernetes.traffic import EnvironmentTraffic
+from instar.providers.package import Site
+from instar.providers.secrets import secret_value
+
+
+class KubernetesProvider:
+    """Implements instar.providers.base.Provider. A release is one group: a Deployment."""
+
+    inspects = ends = shells = counts = maintains = edge = layers = sweeps = networks = volumes = None
+
+    def __init__(self, site: Site, traits: Traits) -> None:
+        self.traits = traits
+        self._site = site
+        self._logs = Logs(site.state.root / "kubernetes" / "logs")
+        self._apis: dict[str | None, Api] = {}
+        self._guard = threading.Lock()
+
+    @property
+    def previews(self) -> KubernetesProvider:
+        return self
+
+    def preflight(
+        self, environment: EnvironmentId, settings: Settings, service: Service, *, launching: bool
+    ) -> tuple[str, ...]:
+        place = Place.of(settings)
+        preflight.require_fit(environment, settings, service, place)
+        before = self._site.environments().get(environment)
+        if before is not None and before.provider == settings.provider:
+            preflight.require_same_cluster(environment, Place.of(before), place)
+        api = self._api(place)
+        return preflight.look(api, self._names(environment), place)
+
+    def layout(self, settings: Settings, service: Service) -> tuple[int, ...]:
+        return (settings.instances,)
+
+    def publish(self, environment: EnvironmentId, image: Image) -> None:
+        """Push the image by its digest, where the registry has not got it."""
+        where, registries = self._place(environment).registry, self._site.registries
+        if not registries.has(Reference(repository=where, digest=image.digest)):
+            tag = tag_of(image.digest, self._site.ledger_name())
+            registries.push(self._site.store, image.digest, where, tags=(tag,))
+
+    def observe(self, environment: EnvironmentId, groups: Sequence[Instance]) -> Observation:
+        place, names = self._place(environment), self._names(environment)
+        api = self._api(place)
+        look = _look(api, names, place.namespace, tasks=any(one.task is not None for one in groups))
+        traffic = EnvironmentTraffic(api, names, place).look(look.ready)
+        return Observation(groups=tuple(look.observed(one) for one in groups), traffic=traffic)
+
+    def create(self, group: Instance, release: Release, image: Image) -> None:
+        place, names = self._place(group.environment), self._names(group.environment)
+        api, order = self._api(place), Order(names=names, group=group, release=release, image=image, place=place)
+        state = self._site.state
+        secrets = {name: secret_value(state, name, one) for name, one in release.configuration.secrets.items()}
+        made = group_objects(order, secrets)
+        for volume in order.volumes:
+            self._make(api, names, place, VOLUME_CLAIM, claim(names, volume, place.storage_class))
+        root = self._make(api, names, place, CONFIG_MAP, anchor(order, made))
+        if root["metadata"].get("deletionTimestamp") is not None:
+            raise ProviderError(f"cannot create '{group.id}': one of that name is on its way to its end")
+        uid = str(root["metadata"]["uid"])
+        for kind, wanted in made:
+            self._make(api, names, place, kind, owned(wanted, group.id, uid))
+
+    def start(self, group: Instance) -> None:
+        """A Deployment, or a Job, has begun when it is made."""
+
+    def destroy(self, group: Instance, release: Release) -> bool:
+        place, names = self._place(group.environment), self._names(group.environment)
+        api = self._api(place)
+        found = api.find(CONFIG_MAP, place.namespace, group.id)
+        if found is None:
+            return not api.list(POD, place.namespace, {**names.labels, GROUP: group.id})
+        names.require_own("ConfigMap", found)
+        if found["metadata"].get("deletionTimestamp") is None:
+            self._logs.keep(api, place.namespace, group.id)
+            api.delete(CONFIG_MAP, place.namespace, group.id, foreground=True)
+        return False
+
+    def expose(self, release: Release, groups: Sequence[Instance], plan: RouterPlan | None = None) -> None:
+        port = release.service.port or 0
+        self._traffic(release.environment).expose({one.id: port for one in groups}, plan)
+
+    def route(self, environment: EnvironmentId, weights: Mapping[str, int]) -> float | None:
+        return self._traffic(environment).route(weights)
+
+    def withdraw(self, environment: EnvironmentId, names: Sequence[str]) -> int | None:
+        self._traffic(environment).withdraw(names)
+        return None
+
+    def preview(self, environment: EnvironmentId, targets: Mapping[int, str]) -> None:
+        self._traffic(environment).preview(targets)
+
+    def ask(self, group: Instance, release: Release, check: Check | None = None) -> Probe:
+        place = self._place(group.environment)
+        if check is None:
+            seen = self.observe(group.environment, [group]).groups[0]
+            well = seen.state == "running" and seen.ready == group.members
+            told = f"{seen.ready or 0} of {group.members} are ready"
+            return Probe(healthy=well, cause="" if well else f"{told}: {seen.reason}" if seen.reason else told)
+        api = self._api(place)
+        pods = [str(one["metadata"]["name"]) for one in api.list(POD, place.namespace, {GROUP: group.id})]
+        return checks.ask(api, place.namespace, pods, release.service, check)
+
+    def log_lines(self, instance_id: str, *, last: int | None = None, follow: bool = False) -> Iterator[str]:
+        place = self._place_of(instance_id)
+        if place is None:
+            yield from self._logs.lines(None, "", instance_id, last)
+        elif follow:
+            yield from self._logs.follow(self._api(place), place.namespace, instance_id, last)
+        else:
+            yield from self._logs.lines(self._api(place), place.namespace, instance_id, last)
+
+    def has_log(self, instance_id: str) -> bool:
+        return self._logs.has(instance_id) or self._has_pods(instance_id)
+
+    def forget_logs(self, names: Sequence[str]) -> None:
+        self._logs.forget(names)
+
+    def close(self, environment: EnvironmentId) -> None:
+        self._traffic(environment).close()
+
+    def forget(self, environment: EnvironmentId, names: Sequence[str], *, volumes: bool) -> None:
+        self._logs.forget(names)
+        if volumes:
+            place = self._place(environment)
+            api, own = self._api(place), self._names(environment)
+            for found in api.list(VOLUME_CLAIM, place.namespace, own.labels):
+                api.delete(VOLUME_CLAIM, place.namespace, found["metadata"]["name"])
+
+    def _make(self, api: Api, names: Names, place: Place, kind: Kind, wanted: Object) -> Object:
+        """Make an object, or return the one of that name, if it is ours. Raises Refused where it is somebody else's."""
+        try:
+            return api.create(kind, place.namespace, wanted)
+        except AlreadyExists:
+            found = api.find(kind, place.namespace, wanted["metadata"]["name"])
+            if found is None:
+                raise
+            names.require_own(kind.name, found)
+            return found
+
+    def _has_pods(self, instance_id: str) -> bool:
+        place = self._place_of(instance_id)
+        try:
+            return place is not None and bool(self._api(place).list(POD, place.namespace, {GROUP: instance_id}))
+        except InstarError:
+            return False
+
+    def _traffic(self, environment: EnvironmentId) -> EnvironmentTraffic:
+        place = self._place(environment)
+        return EnvironmentTraffic(self._api(place), self._names(environment), place)
+
+    def _names(self, environment: EnvironmentId) -> Names:
+        return Names(environment=environment, ledger=self._site.ledger_name())
+
+    def _place(self, environment: EnvironmentId) -> Place:
+        settings = self._site.environments().get(environment)
+        if settings is None:
+            raise NotFound(f"cannot find environment '{environment}': the ledger has it not")
+        return Place.of(settings)
+
+    def _place_of(self, instance_id: str) -> Place | None:
+        """Return where an instance's environment is; None of one that is gone."""
+        part = environment_part(instance_id)
+        for one, settings in self._site.environments().items():
+            if f"{one.service}-{one.name}" == part and "namespace" in settings.provider_settings:
+                return Place.of(settings)
+        return None
+
+    def _api(self, place: Place) -> Api:
+        with self._guard:
+            if place.context not in self._apis:
+                config = find_config(place.context, self._site.environ)
+                self._apis[place.context] = Api(config, self._site.environ)
+            return self._apis[place.context]
+
+
+def _look(api: Api, names: Names, namespace: str, *, tasks: bool) -> Look:
+    found = functools.partial(api.list, namespace=namespace, labels=names.labels)
+    return Look.of(
+        anchors=api.list(CONFIG_MAP, namespace, {**names.labels, PART: ANCHOR}),
+        deployments=found(DEPLOYMENT),
+        jobs=found(JOB) if tasks else (),
+        pods=found(POD),
+    )

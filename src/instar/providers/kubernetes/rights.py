@@ -1,0 +1,112 @@
+"""The rights that Instar needs in a cluster, and no more: what ``preflight`` asks for and ``rbac`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from instar.frozen import dataclass
+from instar.providers.kubernetes.kinds import (
+    BUDGET,
+    CONFIG_MAP,
+    DEPLOYMENT,
+    EVENT,
+    GATEWAY,
+    JOB,
+    POD,
+    ROUTE,
+    SECRET,
+    SERVICE,
+    SLICE,
+    VOLUME_CLAIM,
+    Kind,
+)
+
+_RBAC: Final = "rbac.authorization.k8s.io/v1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Right:
+    """A verb on a resource ("pods", "pods/log"). ``of_gateway``: in the Gateway's own namespace."""
+
+    verb: str
+    resource: str
+    group: str = ""
+    of_gateway: bool = False
+
+    @property
+    def resource_name(self) -> str:
+        return f"{self.resource}.{self.group}" if self.group else self.resource
+
+
+_MADE_ONCE: Final = ("create", "get", "list", "delete")
+_VERBS: Final[Mapping[Kind, Sequence[str]]] = {
+    CONFIG_MAP: _MADE_ONCE,
+    SECRET: ("create", "get", "delete"),
+    SERVICE: ("create", "get", "patch", "delete"),
+    POD: ("get", "list", "patch"),
+    EVENT: ("list",),
+    VOLUME_CLAIM: _MADE_ONCE,
+    DEPLOYMENT: _MADE_ONCE,
+    JOB: _MADE_ONCE,
+    BUDGET: ("create", "get", "delete"),
+    SLICE: ("list",),
+    ROUTE: ("create", "get", "patch", "delete"),
+}
+_PARTS: Final = (("get", "pods/log"), ("get", "pods/proxy"), ("get", "pods/exec"), ("create", "pods/exec"))
+
+NEEDED: Final = (
+    *(Right(verb=verb, resource=kind.plural, group=kind.group) for kind, verbs in _VERBS.items() for verb in verbs),
+    *(Right(verb=verb, resource=part) for verb, part in _PARTS),
+    Right(verb="get", resource=GATEWAY.plural, group=GATEWAY.group, of_gateway=True),
+)
+
+
+def roles(namespace: str, gateway: tuple[str, str] | None, account: str = "instar") -> list[Mapping[str, Any]]:
+    """Return the account, the roles and their bindings: in the environment's namespace, for that namespace itself,
+    and for the Gateway in its own."""
+    inner = [one for one in NEEDED if not one.of_gateway and (gateway is not None or one.group != GATEWAY.group)]
+    who = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
+    made: list[Mapping[str, Any]] = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": namespace}},
+        *_role("Role", account, namespace, _rules(inner), who),
+        *_role("ClusterRole", f"{account}-{namespace}", None, [_reading_namespace(namespace)], who),
+    ]
+    if gateway is not None:
+        rule = {
+            "apiGroups": [GATEWAY.group],
+            "resources": [GATEWAY.plural],
+            "resourceNames": [gateway[1]],
+            "verbs": ["get"],
+        }
+        made += _role("Role", f"{account}-{namespace}-gateway"[:63], gateway[0], [rule], who)
+    return made
+
+
+def _reading_namespace(namespace: str) -> Mapping[str, Any]:
+    return {"apiGroups": [""], "resources": ["namespaces"], "resourceNames": [namespace], "verbs": ["get"]}
+
+
+def _rules(rights: Sequence[Right]) -> list[Mapping[str, Any]]:
+    by_resource: dict[tuple[str, str], list[str]] = {}
+    for one in rights:
+        by_resource.setdefault((one.group, one.resource), []).append(one.verb)
+    return [
+        {"apiGroups": [group], "resources": [resource], "verbs": verbs}
+        for (group, resource), verbs in by_resource.items()
+    ]
+
+
+def _role(
+    kind: str, name: str, namespace: str | None, rules: Sequence[Mapping[str, Any]], who: Mapping[str, str]
+) -> list[Mapping[str, Any]]:
+    metadata = {"name": name} if namespace is None else {"name": name, "namespace": namespace}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}
+    binding = {
+        "apiVersion": _RBAC,
+        "kind": f"{kind}Binding",
+        "metadata": metadata,
+        "roleRef": reference,
+        "subjects": [who],
+    }
+    return [{"apiVersion": _RBAC, "kind": kind, "metadata": metadata, "rules": list(rules)}, binding]

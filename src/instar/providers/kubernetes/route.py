@@ -1,0 +1,125 @@
+"""The environment's HTTPRoute: weights behind a Gateway. Source: gateway.networking.k8s.io/v1."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from instar.errors import RouterError, RouterUnreachable
+from instar.providers.kubernetes.door import Backend, Door
+from instar.providers.kubernetes.kinds import GATEWAY
+from instar.providers.kubernetes.names import PLAN, Names
+
+HEADER: Final = "X-Instar-Release"
+
+
+def route(door: Door, names: Names, gateway: tuple[str, str]) -> Mapping[str, Any]:
+    """Return the HTTPRoute that ``door`` is behind a Gateway (namespace, name)."""
+    path = {"path": {"type": "PathPrefix", "value": door.path}}
+    rules = [
+        {"matches": [{**path, "headers": [{"name": HEADER, "value": str(release)}]}]} | _sending(door, {name: 1})
+        for release, name in sorted(door.previews.items())
+    ]
+    shares = {name: one.weight for name, one in door.backends.items()}
+    main: dict[str, Any] = {"matches": [path], **_sending(door, shares)}
+    namespace, name = gateway
+    parent = {"group": GATEWAY.group, "kind": GATEWAY.name, "namespace": namespace, "name": name}
+    spec: dict[str, Any] = {"parentRefs": [parent], "rules": [*rules, main]}
+    if door.hosts:
+        spec["hostnames"] = list(door.hosts)
+    metadata: dict[str, Any] = {
+        "name": names.route,
+        "labels": dict(names.all_labels),
+        "annotations": {PLAN: door.plan or ""},
+    }
+    if door.version is not None:
+        metadata["resourceVersion"] = door.version
+    return {"metadata": metadata, "spec": spec}
+
+
+def read_route(found: Mapping[str, Any]) -> Door:
+    """Return what an HTTPRoute of ours says: what it has besides is drift, and found there."""
+    metadata, spec = found.get("metadata") or {}, found.get("spec") or {}
+    rules = spec.get("rules") or []
+    previews: dict[int, str] = {}
+    main: Mapping[str, Any] = {}
+    for rule in rules:
+        release = _previewed(rule)
+        if release is None:
+            main = rule
+        elif refs := rule.get("backendRefs"):
+            previews[release] = str(refs[0].get("name"))
+    backends = {
+        str(one.get("name")): Backend(port=int(one.get("port") or 0), weight=int(one.get("weight", 1)))
+        for one in main.get("backendRefs") or ()
+    }
+    matches = main.get("matches") or [{}]
+    return Door(
+        plan=(metadata.get("annotations") or {}).get(PLAN) or None,
+        hosts=tuple(spec.get("hostnames") or ()),
+        path=((matches[0].get("path") or {}).get("value")) or "/",
+        request_timeout_ms=_milliseconds((main.get("timeouts") or {}).get("request")),
+        backends=backends,
+        previews=previews,
+        version=metadata.get("resourceVersion"),
+    )
+
+
+def require_settled(found: Mapping[str, Any], gateway: tuple[str, str]) -> None:
+    """Raise RouterUnreachable as long as the Gateway has not taken up what an HTTPRoute says, RouterError where it
+    refuses it: then it does what it did."""
+    metadata = found.get("metadata") or {}
+    name, generation = metadata.get("name"), metadata.get("generation") or 0
+    seen = [one for one in (found.get("status") or {}).get("parents") or () if _is_of(one, metadata, gateway)]
+    taken = {
+        one.get("type"): one
+        for parent in seen
+        for one in parent.get("conditions") or ()
+        if (one.get("observedGeneration") or 0) >= generation
+    }
+    where = f"the Gateway '{'/'.join(gateway)}'"
+    accepted, resolved = taken.get("Accepted"), taken.get("ResolvedRefs")
+    if accepted is None:
+        raise RouterUnreachable(f"{where} has not taken up the HTTPRoute '{name}' yet")
+    if accepted.get("status") != "True":
+        raise RouterError(
+            f"{where} refuses the HTTPRoute '{name}': {accepted.get('message') or accepted.get('reason')}",
+            hint="its listeners say which names, and routes of which namespaces, it takes: kubectl describe gateway",
+        )
+    if resolved is not None and resolved.get("status") != "True" and read_route(found).weights:
+        raise RouterUnreachable(f"{where} cannot send requests of '{name}' yet: {resolved.get('message')}")
+
+
+def _sending(door: Door, shares: Mapping[str, int]) -> dict[str, Any]:
+    """Return what a rule does: an empty one answers that there is nobody."""
+    made: dict[str, Any] = {}
+    if shares:
+        made["backendRefs"] = [
+            {"name": name, "port": door.backends[name].port, "weight": weight}
+            for name, weight in sorted(shares.items())
+        ]
+    if door.request_timeout_ms:
+        made["timeouts"] = {"request": f"{door.request_timeout_ms}ms"}
+    return made
+
+
+def _is_of(parent: Mapping[str, Any], metadata: Mapping[str, Any], gateway: tuple[str, str]) -> bool:
+    asked = parent.get("parentRef") or {}
+    return (asked.get("namespace") or metadata.get("namespace"), asked.get("name")) == gateway
+
+
+def _previewed(rule: Mapping[str, Any]) -> int | None:
+    for match in rule.get("matches") or ():
+        for header in match.get("headers") or ():
+            value = str(header.get("value"))
+            if str(header.get("name")).lower() == HEADER.lower() and value.isascii() and value.isdigit():
+                return int(value)
+    return None
+
+
+def _milliseconds(text: object) -> int:
+    """Return what the API's duration says ("1m30s"), as Instar writes it; 0: none is said."""
+    units = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+    parts = re.findall(r"(\d+)(ms|h|m|s)", text) if isinstance(text, str) else []
+    return sum(int(number) * units[unit] for number, unit in parts)

@@ -1,0 +1,152 @@
+"""An environment's traffic in a cluster: read, changed as a whole, and seen to be in force.
+
+Each change is applied to the very version that was read, so that of two who change it at once one is told so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from instar.errors import RouterError, RouterUnreachable
+from instar.frozen import dataclass
+from instar.model.release import Served
+from instar.providers.base import RouterPlan, Traffic
+from instar.providers.kubernetes.answers import Changed
+from instar.providers.kubernetes.api import Api
+from instar.providers.kubernetes.door import Door
+from instar.providers.kubernetes.kinds import ROUTE, SERVICE, SLICE
+from instar.providers.kubernetes.names import Names
+from instar.providers.kubernetes.route import read_route, require_settled, route
+from instar.providers.kubernetes.selecting import read_service, require_selected, selecting_service
+from instar.providers.kubernetes.settings import Place
+from instar.waiting import Deadline
+
+_IN_FORCE_S: Final = 10.0
+_LOOK_S: Final = 0.05
+_TRIES: Final = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """A group in the traffic. Nobody counts its requests, or knows how many are in flight."""
+
+    weight: int
+    up: bool
+    sessions: int | None = None
+    served: Served | None = None
+
+
+class EnvironmentTraffic:
+    """The HTTPRoute, or the selecting Service, of one environment."""
+
+    def __init__(self, api: Api, names: Names, place: Place) -> None:
+        self._api = api
+        self._names = names
+        self._place = place
+        self._kind = SERVICE if place.gateway is None else ROUTE
+
+    def look(self, ready: Mapping[str, int]) -> Traffic:
+        """Return where requests go; ``ready``: how many pods of each group answer. A plan that the Gateway has not
+        taken up, or refuses, is not in force."""
+        found = self._find()
+        if found is None:
+            return Traffic()
+        door = self._read(found)
+        try:
+            self._require_in_force(found, door, exact=False)
+            plan = door.plan
+        except (RouterError, RouterUnreachable):
+            plan = None
+        groups = {name: Share(weight=one.weight, up=ready.get(name, 0) > 0) for name, one in door.backends.items()}
+        return Traffic(running=True, plan=plan, groups=groups, previewed=door.previews)
+
+    def expose(self, ports: Mapping[str, int], plan: RouterPlan | None) -> None:
+        def changed(door: Door | None) -> Door:
+            if door is None and plan is None:
+                raise RouterError(f"cannot expose groups of '{self._names.environment}': nothing takes its requests")
+            planned = (door or Door()) if plan is None else (door or Door()).planned(plan)
+            return planned.exposing(ports)
+
+        self._change(changed)
+
+    def route(self, weights: Mapping[str, int]) -> float | None:
+        """Give requests to these groups alone; return the seconds until that was seen to be in force."""
+        began = time.monotonic()
+        if self._find() is None:
+            if weights:
+                raise RouterError(f"cannot route for '{self._names.environment}': nothing takes its requests")
+            return None
+        self._change(lambda door: (door or Door()).routing(weights), wait=bool(weights))
+        return time.monotonic() - began
+
+    def withdraw(self, names: Sequence[str]) -> None:
+        found = self._find()
+        if found is not None and self._read(found).backends.keys() & set(names):
+            self._change(lambda door: (door or Door()).without(names), wait=False)
+
+    def preview(self, targets: Mapping[int, str]) -> None:
+        if self._find() is not None:
+            self._change(lambda door: (door or Door()).previewing(targets))
+
+    def close(self) -> None:
+        if self._find() is not None:
+            self._api.delete(self._kind, self._place.namespace, self._names.route)
+
+    def _find(self) -> Mapping[str, Any] | None:
+        found = self._api.find(self._kind, self._place.namespace, self._names.route)
+        if found is not None:
+            self._names.require_own(self._kind.name, found)
+        return found
+
+    def _read(self, found: Mapping[str, Any]) -> Door:
+        return read_service(found) if self._place.gateway is None else read_route(found)
+
+    def _change(self, changed: Callable[[Door | None], Door], *, wait: bool = True) -> None:
+        """Apply a change, and return when it is in force. Who else changed it in between makes it be read again.
+
+        What only takes away does not ``wait``: a gateway that is gone keeps no environment from being destroyed."""
+        for last in (*[False] * (_TRIES - 1), True):
+            found = self._find()
+            before = None if found is None else self._read(found)
+            after = changed(before)
+            if after == before and found is not None:
+                break
+            try:
+                found = self._apply(after)
+                break
+            except Changed:
+                if last:
+                    raise
+        assert found is not None
+        if wait:
+            self._await(found)
+
+    def _apply(self, door: Door) -> Mapping[str, Any]:
+        gateway = self._place.gateway
+        made = selecting_service(door, self._names) if gateway is None else route(door, self._names, gateway)
+        return self._api.apply(self._kind, self._place.namespace, made)
+
+    def _await(self, found: Mapping[str, Any]) -> None:
+        deadline = Deadline.after(_IN_FORCE_S)
+        while True:
+            try:
+                self._require_in_force(found, self._read(found), exact=True)
+                return
+            except RouterUnreachable:
+                if deadline.is_over:
+                    raise
+            time.sleep(_LOOK_S)
+            again = self._find()
+            if again is None:
+                raise RouterError(f"the {self._kind.name} '{self._names.route}' was removed by somebody")
+            found = again
+
+    def _require_in_force(self, found: Mapping[str, Any], door: Door, *, exact: bool) -> None:
+        """Raise RouterUnreachable, RouterError. ``exact``: down to the pods that a Service leads to."""
+        if self._place.gateway is not None:
+            require_settled(found, self._place.gateway)
+        elif exact and door.weights:
+            labels = {"kubernetes.io/service-name": self._names.route}
+            require_selected(self._names.route, self._api.list(SLICE, self._place.namespace, labels), door.weights)

@@ -1,0 +1,242 @@
+"""An API server in this process, for what a real one does not do on demand: refuse, change its mind, be away.
+
+It keeps objects, labels, versions and owners as the API says, and stands in for the controllers that the provider waits
+for: pods of a Deployment are ready at once, a Job's has ended, a Gateway takes up a route. What a real cluster does is
+tried on a real one (marker ``cluster``).
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+Key = tuple[str, str, str]  # plural, namespace, name
+_PATH = re.compile(
+    r"/apis?/(?:(?P<group>[a-z0-9.]+\.[a-z0-9.]+|apps|batch|policy)/)?v1"
+    r"(?:/namespaces/(?P<namespace>[^/]+))?/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<part>.+))?"
+)
+_CLUSTER_WIDE = ("namespaces", "selfsubjectaccessreviews")
+
+
+@dataclass
+class Fault:
+    """What the next calls that fit get instead of an answer. ``done``: what was asked is done all the same."""
+
+    status: int
+    body: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    times: int = 1
+    fits: Callable[[str, str], bool] = lambda method, path: True
+    done: bool = False
+
+
+class ClusterStub:
+    def __init__(self) -> None:
+        self.objects: dict[Key, dict[str, Any]] = {}
+        self.asked: list[tuple[str, str]] = []
+        self.faults: list[Fault] = []
+        self.version = ("1", "37")
+        self.has_gateway_api = True
+        self.allowed: Callable[[Mapping[str, Any]], bool] = lambda asked: True
+        self.token = "good"
+        self.accepts: Mapping[str, Any] = {"type": "Accepted", "status": "True"}
+        self.pods_are_ready = True
+        self.ends_at_once = False
+        self.pod_status: Mapping[str, Any] = {}
+        self.deployment_conditions: list[Mapping[str, Any]] = []
+        self.printed = "2026-11-29T12:00:00.000000001Z serving\n"
+        self._versions = itertools.count(1)
+        self._guard = threading.RLock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+        self.put("namespaces", "", {"metadata": {"name": "shop"}})
+        self.put("gateways", "gateways", {"metadata": {"name": "public"}})
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def kubeconfig(self, folder: Path, user: Mapping[str, Any] | None = None) -> Path:
+        file = folder / "kubeconfig"
+        cluster = {"name": "stub", "cluster": {"server": self.url}}
+        context = {"name": "stub", "context": {"cluster": "stub", "user": "me"}}
+        user = {"name": "me", "user": {"token": self.token} if user is None else user}
+        found = {"clusters": [cluster], "contexts": [context], "users": [user], "current-context": "stub"}
+        file.write_text(json.dumps(found))
+        return file
+
+    def put(self, plural: str, namespace: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Have an object, whoever makes it."""
+        with self._guard:
+            made = copy.deepcopy(dict(wanted))
+            metadata = made.setdefault("metadata", {})
+            before = self.objects.get((plural, namespace, metadata["name"]), {}).get("metadata", {})
+            metadata.setdefault("namespace", namespace)
+            metadata["uid"] = before.get("uid") or f"uid-{next(self._versions)}"
+            metadata["generation"] = before.get("generation", 0) + 1
+            metadata["resourceVersion"] = str(next(self._versions))
+            self.objects[plural, namespace, metadata["name"]] = made
+            self._control(plural, made)
+            return made
+
+    def names(self, plural: str) -> list[str]:
+        with self._guard:
+            return sorted(name for found, _, name in self.objects if found == plural)
+
+    def one(self, plural: str, name: str, namespace: str = "shop") -> dict[str, Any]:
+        with self._guard:
+            return self.objects[plural, namespace, name]
+
+    def end_pods(self) -> None:
+        """What was told to end has ended."""
+        with self._guard:
+            for key in [key for key, one in self.objects.items() if one["metadata"].get("deletionTimestamp")]:
+                del self.objects[key]
+
+    def _control(self, plural: str, made: dict[str, Any]) -> None:
+        """Do at once what a cluster's controllers do soon."""
+        if plural == "deployments":
+            count = made["spec"]["replicas"]
+            ready = count if self.pods_are_ready else 0
+            generation = made["metadata"]["generation"]
+            conditions = self.deployment_conditions
+            made["status"] = {"observedGeneration": generation, "readyReplicas": ready, "conditions": conditions}
+            for number in range(count):
+                self._pod(made, f"{made['metadata']['name']}-{number}")
+        if plural == "jobs":
+            made["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+            self._pod(made, f"{made['metadata']['name']}-0")
+        if plural == "httproutes":
+            parent, generation = made["spec"]["parentRefs"][0], made["metadata"]["generation"]
+            condition = {**self.accepts, "observedGeneration": generation}
+            made["status"] = {"parents": [{"parentRef": parent, "conditions": [condition]}]}
+
+    def _pod(self, owner: Mapping[str, Any], name: str) -> None:
+        namespace = owner["metadata"]["namespace"]
+        pod = {**owner["spec"]["template"], "status": dict(self.pod_status)}
+        pod["metadata"] = {**pod["metadata"], "name": name, "ownerReferences": [{"uid": owner["metadata"]["uid"]}]}
+        self.put("pods", namespace, pod)
+
+    def _delete(self, key: Key) -> None:
+        """Delete an object and what it owns; pods go when they are told to have ended."""
+        uid = self.objects[key]["metadata"]["uid"]
+        owned = [
+            other
+            for other, one in self.objects.items()
+            if any(owner["uid"] == uid for owner in one["metadata"].get("ownerReferences", ()))
+        ]
+        for other in owned:
+            if other in self.objects:
+                self._delete(other)
+        left = any(one in self.objects for one in owned)
+        if (key[0] == "pods" or left) and not self.ends_at_once:
+            self.objects[key]["metadata"]["deletionTimestamp"] = "2026-11-29T12:00:00Z"
+        else:
+            del self.objects[key]
+
+    def answer(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, Any, Mapping[str, str]]:
+        parts = urlsplit(url)
+        with self._guard:
+            self.asked.append((method, parts.path))
+            fault = next((one for one in self.faults if one.times and one.fits(method, parts.path)), None)
+            if headers.get("Authorization") != f"Bearer {self.token}":
+                return _status(401, "Unauthorized", "Unauthorized")
+            if fault is not None:
+                fault.times -= 1
+                if fault.done:
+                    self._done(method, parts.path, parse_qs(parts.query), body)
+                return fault.status, fault.body, fault.headers
+            return self._done(method, parts.path, parse_qs(parts.query), body)
+
+    def _done(
+        self, method: str, path: str, query: Mapping[str, list[str]], body: bytes
+    ) -> tuple[int, Any, Mapping[str, str]]:
+        if path == "/version":
+            major, minor = self.version
+            return 200, {"major": major, "minor": minor, "gitVersion": f"v{major}.{minor}.0"}, {}
+        if path == "/apis/gateway.networking.k8s.io/v1":
+            return (200, {}, {}) if self.has_gateway_api else _status(404, "NotFound", "not found")
+        match = _PATH.fullmatch(path)
+        assert match is not None, path
+        plural, name = match["plural"], match["name"]
+        namespace = "" if plural in _CLUSTER_WIDE else match["namespace"]
+        if plural == "namespaces" or (plural == "pods" and match["part"] is None) or match["part"] is None:
+            return self._object(method, plural, namespace, name, query, json.loads(body or b"{}"))
+        if match["part"] == "log":
+            return (400, {}, {}) if query.get("previous") == ["true"] else (200, self.printed.encode(), {})
+        return 200, b"well", {}
+
+    def _object(
+        self, method: str, plural: str, namespace: str, name: str | None, query: Mapping[str, list[str]], body: Any
+    ) -> tuple[int, Any, Mapping[str, str]]:
+        if plural == "selfsubjectaccessreviews":
+            return 201, {"status": {"allowed": self.allowed(body["spec"]["resourceAttributes"])}}, {}
+        key = (plural, namespace, name or body.get("metadata", {}).get("name", ""))
+        found = self.objects.get(key)
+        if method == "GET" and name is None:
+            return 200, {"items": self._listed(plural, namespace, query)}, {}
+        if method == "POST":
+            if found is not None:
+                return _status(409, "AlreadyExists", f'{plural} "{key[2]}" already exists')
+            return 201, self.put(plural, namespace, body), {}
+        if method == "PATCH":
+            version = body.get("metadata", {}).get("resourceVersion")
+            if version is not None and (found is None or found["metadata"]["resourceVersion"] != version):
+                return _status(409, "Conflict", "the object has been modified")
+            return 200, self.put(plural, namespace, {**(found or {}), **body}), {}
+        if found is None:
+            return _status(404, "NotFound", f'{plural} "{name}" not found')
+        if method == "DELETE":
+            self._delete(key)
+        return 200, found, {}
+
+    def _listed(self, plural: str, namespace: str, query: Mapping[str, list[str]]) -> list[Any]:
+        wanted = dict(one.split("=", 1) for one in ",".join(query.get("labelSelector", [])).split(",") if one)
+        return [
+            one
+            for (found, where, _), one in self.objects.items()
+            if (found, where) == (plural, namespace) and wanted.items() <= one["metadata"].get("labels", {}).items()
+        ]
+
+
+def _status(code: int, reason: str, message: str) -> tuple[int, Any, Mapping[str, str]]:
+    return code, {"kind": "Status", "status": "Failure", "reason": reason, "message": message, "code": code}, {}
+
+
+def _handler(stub: ClusterStub) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _serve(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status, told, headers = stub.answer(self.command, self.path, self.headers, body)  # type: ignore[arg-type]
+            data = told if isinstance(told, bytes) else json.dumps(told).encode()
+            self.send_response(status)
+            for name, value in {"Content-Type": "application/json", "Content-Length": len(data), **headers}.items():
+                self.send_header(name, str(value))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_PATCH = do_DELETE = _serve
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    return Handler

@@ -1,0 +1,97 @@
+"""A provider on a stub of a cluster, with what a ledger would say."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from cluster_stub import ClusterStub
+from instar.model.definition import Health, Service
+from instar.model.environment import HostNames, Settings
+from instar.model.image import Image
+from instar.model.release import Configuration, EnvironmentId, Instance, Release
+from instar.model.state import StateDirectory
+from instar.providers.kubernetes.package import KUBERNETES
+from instar.providers.kubernetes.provider import KubernetesProvider
+from simulated.values import image as simulated_image
+
+ENV = EnvironmentId(service="shop", name="prod")
+SECTION: Mapping[str, Any] = {
+    "registry": "registry.example/team/shop",
+    "namespace": "shop",
+    "context": "stub",
+    "gateway": {"name": "public", "namespace": "gateways"},
+}
+SETTINGS = Settings(
+    provider="kubernetes", names=HostNames(http=("shop.example",)), instances=2, provider_settings=SECTION
+)
+WITHOUT_GATEWAY = dataclasses.replace(
+    SETTINGS,
+    names=HostNames(http=("shop-prod.shop.svc",)),
+    provider_settings={name: one for name, one in SECTION.items() if name != "gateway"},
+)
+SERVICE = Service(command=("serve",), port=8080, health=Health(kind="http", path="/healthz"))
+
+
+class Pushed:
+    """Registries of which it is only known what came to them."""
+
+    def __init__(self) -> None:
+        self.images: list[str] = []
+
+    def has(self, what: object) -> bool:
+        return str(what) in self.images
+
+    def push(self, store: object, digest: str, to: object, *, tags: object) -> None:
+        self.images.append(f"{to}@{digest}")
+
+
+class World:
+    """A provider of its own ledger, on a cluster of its own."""
+
+    BEGAN = datetime(2026, 11, 29, tzinfo=UTC)
+
+    def __init__(self, stub: ClusterStub, home: Path, settings: Settings = SETTINGS) -> None:
+        self.stub = stub
+        self.settings: dict[EnvironmentId, Settings] = {ENV: settings}
+        self.registries = Pushed()
+        self.image: Image = simulated_image()
+        self.site: Any = SimpleNamespace(
+            state=StateDirectory(home, home / "run"),
+            environ={"KUBECONFIG": str(stub.kubeconfig(home)), "HOME": str(home)},
+            environments=lambda: self.settings,
+            ledger_name=lambda: "0a1b2c3d",
+            registries=self.registries,
+            store=None,
+        )
+        self.provider = KubernetesProvider(self.site, KUBERNETES.traits)
+
+    def release(self, number: int = 1, service: Service = SERVICE, **more: Any) -> Release:
+        configuration = Configuration(service=service, **more)
+        return Release(
+            environment=ENV,
+            number=number,
+            image=self.image.digest,
+            configuration=configuration,
+            created_at=datetime(2026, 11, 29, tzinfo=UTC),
+        )
+
+    def group(self, release: Release, serial: int = 1, members: int = 2, task: str | None = None) -> Instance:
+        return Instance(
+            id=f"{ENV.service}-{ENV.name}-{release.number}-{serial}",
+            serial=serial,
+            environment=ENV,
+            release=release.number,
+            created_at=datetime(2026, 11, 29, tzinfo=UTC),
+            members=members,
+            task=task,
+        )
+
+    def create(self, release: Release, serial: int = 1, **more: Any) -> Instance:
+        group = self.group(release, serial, **more)
+        self.provider.create(group, release, self.image)
+        return group

@@ -1,0 +1,155 @@
+"""What has to hold before an environment goes to a cluster: what does not is one clear sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes_values import ENV, SECTION, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
+
+from cluster_stub import ClusterStub
+from instar.definition import forms
+from instar.errors import ComponentMissing, InstarError, ProviderError, Refused
+from instar.model.definition import Service, Stop
+from instar.model.environment import HostNames, RolloutRules, Settings
+from instar.model.requests import Compression
+from instar.providers.facets import refuse_what_is_missing
+from instar.providers.kubernetes.rights import NEEDED, roles
+
+THEIRS: Any = {"metadata": {"name": "shop-prod"}, "spec": {"parentRefs": [{}]}}
+Change = Callable[[World], object]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    stub = ClusterStub()
+    yield World(stub, tmp_path)
+    stub.close()
+
+
+def look(world: World, settings: Settings = SETTINGS, service: Service = SERVICE) -> tuple[str, ...]:
+    refuse_what_is_missing(world.provider, ENV, settings)
+    return world.provider.preflight(ENV, settings, service, launching=True)
+
+
+def test_what_fits_is_let_through_and_makes_nothing(world: World) -> None:
+    before = dict(world.stub.objects)
+    assert look(world) == ()
+    assert world.stub.objects == before
+    assert {method for method, path in world.stub.asked if "accessreviews" not in path} == {"GET"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"listen": ("127.0.0.1:80",)}, "is of one machine"),
+        ({"compression": Compression()}, "'compression' is the gateway's matter"),
+        ({"names": HostNames(http=("a.example",), redirect={"b.example": "a.example"})}, "'listen.redirect'"),
+        ({"names": HostNames(http=("a.example/x", "a.example/y"))}, "different paths"),
+        ({"preview": "127.0.0.1:81"}, "'preview: header'"),
+    ],
+)
+def test_what_a_cluster_cannot_give_is_refused_with_the_reason(world: World, settings: Any, told: str) -> None:
+    with pytest.raises(Refused, match=told):
+        look(world, dataclasses.replace(SETTINGS, **settings))
+    assert world.stub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"rollout": RolloutRules(strategy="canary", steps=())}, "a canary needs 'kubernetes.gateway'"),
+        ({"preview": forms.HEADER}, "a preview needs 'kubernetes.gateway'"),
+        ({"names": HostNames(http=("shop.example",))}, "shop-prod.shop.svc"),
+    ],
+)
+def test_without_a_gateway_what_needs_one_is_refused(world: World, settings: Any, told: str) -> None:
+    with pytest.raises(Refused, match=told):
+        look(world, dataclasses.replace(WITHOUT_GATEWAY, **settings))
+
+
+def test_without_a_gateway_a_service_is_enough(world: World) -> None:
+    world.settings.clear()
+    world.stub.has_gateway_api = False
+    assert look(world, WITHOUT_GATEWAY) == ()
+
+
+def test_a_service_that_wants_another_signal_is_refused(world: World) -> None:
+    with pytest.raises(Refused, match="SIGTERM"):
+        look(world, service=dataclasses.replace(SERVICE, stop=Stop(signal="SIGINT")))
+
+
+def changed(section: dict[str, Any]) -> Settings:
+    return dataclasses.replace(SETTINGS, provider_settings={**SECTION, **section})
+
+
+@pytest.mark.parametrize(
+    ("change", "section", "error", "told"),
+    [
+        (lambda w: setattr(w.stub, "version", ("1", "27+")), {}, ComponentMissing, "it is Kubernetes v1.27"),
+        (lambda w: setattr(w.stub, "has_gateway_api", False), {}, ComponentMissing, "cannot find the Gateway API"),
+        (lambda w: None, {"namespace": "nowhere"}, Refused, "cannot find the namespace 'nowhere'"),
+        (
+            lambda w: None,
+            {"gateway": {"name": "other", "namespace": "gateways"}},
+            Refused,
+            "cannot find the Gateway 'gateways/other'",
+        ),
+        (lambda w: None, {"pull_secret": "pull"}, Refused, "cannot find the Secret 'pull' in 'shop'"),
+        (lambda w: None, {"context": "other"}, Refused, "cannot find the context 'other'"),
+        (lambda w: setattr(w.stub, "token", "x"), {}, ProviderError, "does not accept these credentials"),
+        (
+            lambda w: w.stub.put(
+                "httproutes", "shop", {"metadata": {"name": "shop-prod"}, "spec": {"parentRefs": [{}]}}
+            ),
+            {},
+            Refused,
+            "HTTPRoute 'shop/shop-prod': it is not Instar's",
+        ),
+    ],
+)
+def test_what_is_not_there_is_said(
+    world: World, change: Change, section: dict[str, Any], error: type[InstarError], told: str
+) -> None:
+    world.settings.clear()
+    change(world)
+    before = dict(world.stub.objects)
+    with pytest.raises(error, match=told) as caught:
+        look(world, changed(section))
+    assert caught.value.hint
+    assert world.stub.objects == before
+
+
+def test_every_right_that_is_missing_is_named_with_the_role_that_has_it(world: World) -> None:
+    lacking = {("create", "deployments"), ("get", "gateways"), ("create", "pods")}
+    world.stub.allowed = lambda asked: (asked["verb"], asked["resource"]) not in lacking
+    with pytest.raises(ProviderError) as caught:
+        look(world)
+    told = caught.value.message.partition("may not ")[2].split("; ")
+    assert sorted(told) == [
+        "create deployments.apps",
+        "create pods/exec",
+        "get gateways.gateway.networking.k8s.io",
+    ]
+    assert "instar kubernetes rbac" in (caught.value.hint or "")
+    granted = {
+        (verb, resource, group)
+        for role in roles("shop", ("gateways", "public"))
+        for rule in role.get("rules", ())
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert {(one.verb, one.resource, one.group) for one in NEEDED} <= granted
+
+
+@pytest.mark.parametrize("section", [{"namespace": "elsewhere"}, {"context": "other"}, {"gateway": None}])
+def test_an_environment_stays_in_its_cluster(world: World, section: dict[str, Any]) -> None:
+    settings = changed(section)
+    if section.get("gateway", 1) is None:
+        settings = dataclasses.replace(settings, names=WITHOUT_GATEWAY.names)
+    with pytest.raises(Refused, match="cannot move 'shop/prod'"):
+        look(world, settings)

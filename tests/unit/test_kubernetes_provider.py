@@ -1,0 +1,275 @@
+"""What the provider does with a cluster's answers, good and bad, on a stub of one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kubernetes_values import ENV, SERVICE, SETTINGS, WITHOUT_GATEWAY, World
+
+from cluster_stub import ClusterStub, Fault
+from instar.errors import ProviderError, ProviderUnavailable, Refused, RouterError, RouterUnreachable
+from instar.model.definition import Task
+from instar.model.environment import Check
+from instar.providers.base import RouterPlan, Traffic
+
+PLAN = RouterPlan.of(ENV, SETTINGS, SERVICE)
+
+
+@pytest.fixture
+def stub() -> Iterator[ClusterStub]:
+    made = ClusterStub()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world(stub: ClusterStub, tmp_path: Path) -> World:
+    return World(stub, tmp_path)
+
+
+def test_a_group_is_made_once_seen_and_goes_whole(world: World, stub: ClusterStub) -> None:
+    release = world.release(config={"GREETING": "hello"})
+    group = world.create(release)
+    made = {key[0]: dict(one) for key, one in stub.objects.items()}
+    world.provider.create(group, release, world.image)
+    assert stub.one("deployments", group.id) == made["deployments"], "what is there is not written to again"
+    seen = world.provider.observe(ENV, [group]).groups[0]
+    assert (seen.state, seen.ready) == ("running", 2)
+
+    assert not world.provider.destroy(group, release)
+    assert world.provider.observe(ENV, [group]).groups[0].state == "ending"
+    stub.end_pods()
+    assert world.provider.destroy(group, release)
+    assert world.provider.observe(ENV, [group]).groups[0].state == "absent"
+    left = {key[0] for key in stub.objects}
+    assert left == {"namespaces", "gateways"}
+
+
+def test_what_it_printed_is_kept_when_it_goes(world: World, stub: ClusterStub) -> None:
+    release = world.release()
+    group = world.create(release, members=1)
+    printed = ["2026-11-29T12:00:00.000000001Z stdout serving"]
+    assert list(world.provider.log_lines(group.id)) == printed
+    world.provider.destroy(group, release)
+    stub.end_pods()
+    assert list(world.provider.log_lines(group.id, last=5)) == printed
+    assert world.provider.has_log(group.id)
+    world.settings.clear()
+    assert list(world.provider.log_lines(group.id)) == printed
+    world.provider.forget_logs([group.id])
+    assert not world.provider.has_log(group.id)
+
+
+def test_traffic_moves_by_weights_that_are_seen_in_force(world: World, stub: ClusterStub) -> None:
+    old, new = world.create(world.release(1)), world.create(world.release(2), serial=2)
+    world.provider.expose(world.release(1), [], PLAN)
+    world.provider.expose(world.release(1), [old])
+    world.provider.expose(world.release(2), [new])
+    assert world.provider.route(ENV, {old.id: 95, new.id: 5}) is not None
+    seen = world.provider.observe(ENV, []).traffic
+    assert {name: (one.weight, one.up) for name, one in seen.groups.items()} == {old.id: (95, True), new.id: (5, True)}
+    assert seen.plan == PLAN.fingerprint
+    assert all(one.sessions is None and one.served is None for one in seen.groups.values())
+
+    stub.accepts = {"type": "Accepted", "status": "False", "message": "no listener has that name"}
+    with pytest.raises(RouterError, match="refuses the HTTPRoute 'shop-prod': no listener has that name") as caught:
+        world.provider.route(ENV, {new.id: 100})
+    assert caught.value.retry_after_s is None
+    assert world.provider.observe(ENV, []).traffic.plan is None, "what the gateway refuses is not in force"
+
+    world.provider.withdraw(ENV, [old.id])
+    assert set(stub.one("httproutes", "shop-prod")["spec"]["rules"][0]["backendRefs"][0].values()) >= {new.id}
+    world.provider.close(ENV)
+    assert world.provider.observe(ENV, []).traffic == Traffic()
+
+
+def test_a_route_that_is_not_taken_up_is_asked_about_again(
+    world: World, stub: ClusterStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("instar.providers.kubernetes.traffic._IN_FORCE_S", 0.1)
+    stub.accepts = {"type": "Programmed", "status": "True"}
+    with pytest.raises(RouterUnreachable, match="has not taken up"):
+        world.provider.expose(world.release(), [], PLAN)
+
+
+def test_a_preview_is_a_rule_of_its_own(world: World, stub: ClusterStub) -> None:
+    old, new = world.create(world.release(1)), world.create(world.release(2), serial=2)
+    world.provider.expose(world.release(1), [old, new], PLAN)
+    world.provider.route(ENV, {old.id: 100})
+    world.provider.preview(ENV, {2: new.id, 3: "shop-prod-3-9"})
+    rules = stub.one("httproutes", "shop-prod")["spec"]["rules"]
+    assert rules[0]["matches"][0]["headers"] == [{"name": "X-Instar-Release", "value": "2"}]
+    assert rules[0]["backendRefs"][0]["name"] == new.id
+    assert world.provider.observe(ENV, []).traffic.previewed == {2: new.id}
+    assert len(rules) == 2
+
+
+def test_somebody_who_changes_the_route_in_between_is_not_overwritten(world: World, stub: ClusterStub) -> None:
+    group = world.create(world.release())
+    world.provider.expose(world.release(), [group], PLAN)
+    conflict = {"reason": "Conflict", "message": "the object has been modified"}
+    stub.faults = [Fault(409, conflict, fits=lambda method, path: method == "PATCH")]
+    world.provider.route(ENV, {group.id: 100})
+    assert world.provider.observe(ENV, []).traffic.groups[group.id].weight == 100
+
+    cause = {"reason": "FieldManagerConflict", "message": 'conflict with "argocd" using v1: .spec.rules'}
+    stub.faults = [Fault(409, {"reason": "Conflict", "details": {"causes": [cause]}}, fits=lambda m, _: m == "PATCH")]
+    with pytest.raises(Refused, match="argocd wrote to it, and it is never forced"):
+        world.provider.route(ENV, {})
+
+
+def test_what_is_somebody_elses_is_never_touched(world: World, stub: ClusterStub) -> None:
+    release = world.release()
+    theirs = stub.put("services", "shop", {"metadata": {"name": "shop-prod-1-1", "labels": {"app": "other"}}})
+    with pytest.raises(Refused, match="it is not Instar's for 'shop/prod'"):
+        world.create(release)
+    assert stub.one("services", "shop-prod-1-1") == theirs
+    route = stub.put("httproutes", "shop", {"metadata": {"name": "shop-prod"}, "spec": {"parentRefs": [{}]}})
+    for call in (lambda: world.provider.expose(release, [], PLAN), lambda: world.provider.close(ENV)):
+        with pytest.raises(Refused, match="HTTPRoute 'shop/shop-prod'"):
+            call()
+    assert stub.one("httproutes", "shop-prod") == route
+
+
+@pytest.mark.parametrize(("status", "after"), [(429, 7.0), (500, 1.0), (503, 1.0), (504, 1.0)])
+def test_an_answer_that_means_not_now_is_transient(world: World, stub: ClusterStub, status: int, after: float) -> None:
+    headers = {"Retry-After": "7"} if status == 429 else {}
+    stub.faults = [Fault(status, {"message": "busy"}, headers=headers, fits=lambda method, _: method == "POST")]
+    with pytest.raises(ProviderUnavailable, match=f"the cluster says {status}: busy") as caught:
+        world.create(world.release())
+    assert caught.value.retry_after_s == after
+    world.create(world.release())
+
+
+def test_an_answer_that_was_lost_does_nothing_twice(world: World, stub: ClusterStub) -> None:
+    lost = Fault(
+        504, {"message": "timeout"}, fits=lambda method, path: "deployments" in path and method == "POST", done=True
+    )
+    stub.faults = [lost]
+    with pytest.raises(ProviderUnavailable):
+        world.create(world.release())
+    before = dict(stub.one("deployments", "shop-prod-1-1"))
+    world.create(world.release())
+    assert stub.one("deployments", "shop-prod-1-1") == before
+
+
+def test_a_server_that_is_away_is_transient(world: World, stub: ClusterStub) -> None:
+    stub.close()
+    with pytest.raises(ProviderUnavailable, match="does not answer"):
+        world.provider.observe(ENV, [])
+
+
+def test_a_service_without_a_gateway_selects_one_group(stub: ClusterStub, tmp_path: Path) -> None:
+    world = World(stub, tmp_path, WITHOUT_GATEWAY)
+    plan = RouterPlan.of(ENV, WITHOUT_GATEWAY, SERVICE)
+    old, new = world.create(world.release(1)), world.create(world.release(2), serial=2)
+    world.provider.expose(world.release(1), [old], plan)
+    world.provider.expose(world.release(2), [new])
+    with pytest.raises(RouterError, match="a Service selects one of them"):
+        world.provider.route(ENV, {old.id: 50, new.id: 50})
+    ready = [{"targetRef": {"name": f"{new.id}-0"}, "conditions": {"ready": True}}]
+    labels = {"kubernetes.io/service-name": "shop-prod"}
+    stub.put("endpointslices", "shop", {"metadata": {"name": "shop-prod-x", "labels": labels}, "endpoints": ready})
+    world.provider.route(ENV, {new.id: 100})
+    assert stub.one("services", "shop-prod")["spec"]["selector"] == {"instar/group": new.id}
+    assert {name: one.weight for name, one in world.provider.observe(ENV, []).traffic.groups.items()} == {
+        old.id: 0,
+        new.id: 100,
+    }
+
+
+@pytest.mark.parametrize(
+    ("conditions", "pod", "told"),
+    [
+        (
+            [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: small"}],
+            {},
+            "pods cannot be made: exceeded quota: small",
+        ),
+        (
+            [],
+            {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/2 nodes are available"}]},
+            "cannot be placed on a node: 0/2 nodes are available",
+        ),
+        (
+            [],
+            {"containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull", "message": "401 Unauthorized"}}}]},
+            "cannot pull its image: 401 Unauthorized",
+        ),
+        (
+            [],
+            {
+                "containerStatuses": [
+                    {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 3}}}
+                ]
+            },
+            "ends again and again, the last time with exit status 3",
+        ),
+    ],
+)
+def test_why_it_is_not_well_is_said(
+    world: World, stub: ClusterStub, conditions: list[dict[str, str]], pod: dict[str, object], told: str
+) -> None:
+    stub.pods_are_ready, stub.pod_status, stub.deployment_conditions = False, pod, list(conditions)
+    group = world.create(world.release())
+    seen = world.provider.observe(ENV, [group]).groups[0]
+    assert seen.ready == 0
+    assert seen.reason is not None
+    assert told in seen.reason
+    assert told in world.provider.ask(group, world.release()).cause
+
+
+def test_a_task_is_a_job_and_its_end_is_seen(world: World, stub: ClusterStub) -> None:
+    release = world.release(service=dataclasses.replace(SERVICE, before=(Task(command=("migrate",)),)))
+    group = world.create(release, members=1, task="before 1")
+    job = stub.one("jobs", group.id)["spec"]
+    assert (job["backoffLimit"], job["template"]["spec"]["restartPolicy"]) == (0, "Never")
+    assert job["template"]["spec"]["containers"][0]["command"] == ["migrate"]
+    assert stub.names("deployments") == stub.names("services") == []
+    seen = world.provider.observe(ENV, [group]).groups[0]
+    assert (seen.state, seen.exit_status) == ("stopped", 0)
+    ended = {"containerStatuses": [{"state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]}
+    stub.one("jobs", group.id)["status"] = {"conditions": [{"type": "Failed", "status": "True"}]}
+    stub.one("pods", f"{group.id}-0")["status"] = ended
+    seen = world.provider.observe(ENV, [group]).groups[0]
+    assert (seen.exit_status, seen.signal, seen.out_of_memory) == (137, "SIGKILL", True)
+
+
+def test_an_image_is_pushed_once(world: World) -> None:
+    world.provider.publish(ENV, world.image)
+    world.provider.publish(ENV, world.image)
+    assert world.registries.images == [f"registry.example/team/shop@{world.image.digest}"]
+
+
+def test_a_check_is_asked_through_the_api(world: World, stub: ClusterStub) -> None:
+    release = world.release()
+    group = world.create(release)
+    assert world.provider.ask(group, release, Check(kind="http", path="/a b")).healthy
+    assert ("GET", f"/api/v1/namespaces/shop/pods/{group.id}-0%3A8080/proxy/a%20b") in stub.asked
+    stub.faults = [Fault(500, {}, fits=lambda method, path: "proxy" in path)]
+    assert (
+        world.provider.ask(group, release, Check(kind="http", path="/x")).cause
+        == f"GET /x of {group.id}-0 answered 500"
+    )
+    assert "does not contain" in world.provider.ask(group, release, Check(kind="http", path="/", contains="ill")).cause
+
+
+def test_a_token_that_is_not_taken_any_more_is_said_so(world: World, stub: ClusterStub) -> None:
+    stub.token = "another"
+    with pytest.raises(ProviderError, match="does not accept these credentials") as caught:
+        world.provider.observe(ENV, [])
+    assert caught.value.retry_after_s is None
+    assert "expired" in (caught.value.hint or "")
+
+
+def test_an_answer_that_is_no_json_is_an_error(world: World, stub: ClusterStub) -> None:
+    stub.faults = [Fault(200, b"<html>", times=9)]  # type: ignore[arg-type]
+    with pytest.raises(ProviderError, match="it is not JSON"):
+        world.provider.observe(ENV, [])
+    stub.faults = [Fault(200, json.dumps([1]).encode(), times=9)]  # type: ignore[arg-type]
+    with pytest.raises(ProviderError, match="it is no object"):
+        world.provider.observe(ENV, [])
