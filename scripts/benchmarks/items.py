@@ -290,20 +290,7 @@ def scaling(bench: Bench) -> list[Figure]:
     """One look at thousands of instances and the decision that nothing is to do; status with a long history."""
     import scale
 
-    figures, medians = [], {}
-    for count in (1_000, 3_000, 10_000):
-        fleet = scale.Fleet(bench.fresh("ledger") / "instar.db", count)
-        run = fleet.run()
-        passes, reads = [], []
-        for _ in bench.times(9):
-            passes += scale.milliseconds(run.advance, 1)
-            reads += scale.milliseconds(fleet.read, 1)
-        medians[count] = statistics.median(passes) / statistics.median(reads)
-        what, peer_name = f"a pass of the loop over {count:,} instances", "the same rows by plain SQL"
-        most = 100 if count == 10_000 else None
-        figures.append(Figure(what=what, ours=passes, beside=reads, unit="ms", peer=peer_name, most=most, alone=True))
-    growth = [medians[10_000] / medians[1_000]]
-    figures.append(Figure(what="that of 10,000, against SQL, to that of 1,000", ours=growth, unit="×", most=1.5))
+    figures = scale.passes({count: bench.fresh("ledger") for count in scale.COUNTS}, len(bench.times(9)))
     home = bench.fresh("home")
     scale.history(home, 100_000)
     subject = Subject(folder=bench.scratch, home=home, port=0)

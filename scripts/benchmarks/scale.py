@@ -6,12 +6,14 @@ import gc
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
+
+from figures import Figure  # noqa: E402
 
 from instar.control.loop import Loop, Run  # noqa: E402
 from instar.ledger import Ledger  # noqa: E402
@@ -23,6 +25,8 @@ from instar.providers.base import RouterPlan  # noqa: E402
 from instar.providers.machine import MachineProvider  # noqa: E402
 from simulated import Effects, SimulatedRouter, SimulatedRuntime, VirtualClock  # noqa: E402  (tests are no package)
 from simulated.values import ENV, configuration, image, note  # noqa: E402
+
+COUNTS = (1_000, 3_000, 10_000)
 
 
 class Fleet:
@@ -46,6 +50,10 @@ class Fleet:
         loop = Loop(ledger=self.ledger, provider=self.provider, find_image=lambda digest: image(), report=silent)
         return loop.begin(ENV, asked=False)
 
+    def change(self) -> None:
+        """Write something, of which nobody knows what it changes before the rows are read again."""
+        self.ledger.record(note(0), ENV)
+
     def read(self) -> object:
         """Read the same rows as SQL gives them, and nothing else: what any ledger would cost."""
         with sqlite3.connect(self.path) as connection:
@@ -68,6 +76,31 @@ class Fleet:
         for instance in self.ledger.add_instances(ENV, release.number, count):
             self.ledger.set_made(instance.id)
             self.runtime.found_running(self.ledger.set_started(instance.id), release)
+
+
+def passes(folders: Mapping[int, Path], rounds: int) -> list[Figure]:
+    """Return what a pass over each of ``COUNTS`` instances takes, where nothing has changed since the last one and
+    where something has; in ``folders``."""
+    figures, peer_name = list[Figure](), "the same rows by plain SQL"
+    unchanged, changed = dict[int, Figure](), dict[int, Figure]()
+    for count, folder in folders.items():
+        fleet = Fleet(folder / "instar.db", count)
+        run = fleet.run()
+        same, after_changes, reads = list[float](), list[float](), list[float]()
+        for _ in range(rounds):
+            same += milliseconds(run.advance, 1)
+            fleet.change()
+            after_changes += milliseconds(run.advance, 1)
+            reads += milliseconds(fleet.read, 1)
+        what, most = f"a pass of the loop over {count:,} instances", 5 if count == max(COUNTS) else None
+        unchanged[count] = Figure(what=what, ours=same, beside=reads, unit="ms", peer=peer_name, most=most)
+        after = f"{what}, of which any may have changed"
+        changed[count] = Figure(what=after, ours=after_changes, beside=reads, unit="ms", peer=peer_name, most=most)
+    for each in (unchanged, changed):
+        growth = [(each[max(COUNTS)].ratio or 0) / (each[min(COUNTS)].ratio or 1)]
+        of_growth = f"{each[max(COUNTS)].what}: against SQL, to that over {min(COUNTS):,}"
+        figures += [*each.values(), Figure(what=of_growth, ours=growth, unit="×", most=1.5)]
+    return figures
 
 
 def milliseconds(what: Callable[[], object], rounds: int) -> list[float]:

@@ -176,6 +176,29 @@ def test_an_instance_from_its_plan_to_its_end(released: Ledger) -> None:
     assert released.history()[-1].detail == {"instance": one.id, "reason": "drained"}
 
 
+def test_instances_are_as_whoever_changed_them_last_wrote_them(released: Ledger, bench: LedgerBench) -> None:
+    (one,) = released.add_instances(DEV, 1, 1)
+    assert released.instances(DEV) == released.instances(DEV) == (one,)
+    with bench.open("bob") as other:
+        made = other.set_made(one.id)
+        assert released.instances(DEV) == (made,) != (one,)
+        (two,) = other.add_instances(DEV, 1, 1)
+    assert released.instances(DEV) == (made, two)
+    begun = released.set_started(one.id)
+    assert released.instances(DEV) == (begun, two)
+    released.remove_instance(two.id, "drained")
+    assert released.instances(DEV) == (begun,)
+
+
+def test_what_was_read_in_a_transaction_that_failed_is_not_remembered(released: Ledger) -> None:
+    (one,) = released.add_instances(DEV, 1, 1)
+    with pytest.raises(RuntimeError), released.transaction():
+        released.set_made(one.id)
+        assert released.instances(DEV)[0].made
+        raise RuntimeError
+    assert released.instances(DEV) == (one,)
+
+
 def test_names_and_serials_are_not_used_again(released: Ledger) -> None:
     (one,) = released.add_instances(DEV, 1, 1)
     released.remove_instance(one.id, "it ended")

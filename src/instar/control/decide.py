@@ -89,9 +89,11 @@ def _ending(snapshot: Snapshot) -> bool:
 
 def _take_names(snapshot: Snapshot) -> tuple[Action, ...]:
     """Names that another environment has come here as soon as somebody here answers, and not before."""
+    if not snapshot.environment.names.expected:
+        return ()
     serving = {group.release for group in snapshot.groups if group.weight and group.up}
     release = next((one for one in (snapshot.active, snapshot.target) if one and one.number in serving), None)
-    if not snapshot.environment.names.expected or release is None or not is_open_for(snapshot, release):
+    if release is None or not is_open_for(snapshot, release):
         return ()
     return (TakeNames(release.number),)
 

@@ -30,7 +30,7 @@ class HealthHistory:
         quiet = (group.id for group in snapshot.groups if group.routed is not None and not group.weight)
         self.quiet = {name: self.quiet.get(name, snapshot.now) for name in quiet}
         unwell = self.unwell(snapshot) if snapshot.failures is not None else frozenset[str]()
-        well = [group.id for group in snapshot.groups if group.healthy or _serves(group)]
+        well = [group.id for group in snapshot.groups if _serves(group) or group.healthy]
         self.well = {name: self.well.get(name, snapshot.now) for name in well}
         return dataclasses.replace(snapshot, unwell=unwell, quiet_since=dict(self.quiet), well_since=dict(self.well))
 
@@ -38,7 +38,7 @@ class HealthHistory:
         """Return the groups that have not answered for too long; one that still has its time to begin has not."""
         running = {group.id: group for group in snapshot.groups if group.state == "running"}
         self.proven = {name for name in self.proven if name in running}
-        self.proven |= {name for name, group in running.items() if group.healthy or (group.weight and group.up)}
+        self.proven |= {name for name, group in running.items() if _serves(group) or group.healthy}
         silent = {name for name, group in running.items() if group.silent}
         self.silent = {name: self.silent.get(name, snapshot.now) for name in silent}
         return frozenset(name for name in silent if self._too_long(snapshot, running[name]))

@@ -46,7 +46,7 @@ def launch(
     left_out = {group.id for group in without}
     there = sorted(
         (group for group in snapshot.of(release) if group.lives and group.id not in left_out),
-        key=lambda group: (group.state != "running", group.instance.serial),
+        key=lambda group: group.state != "running",
     )
     live, missing = fill(snapshot.layout(release)[:count], there)
     well = tuple(group for group in live if is_well(snapshot, release, group))
@@ -122,11 +122,10 @@ def _until_healthy(
 
 def is_well(snapshot: Snapshot, release: Release, group: GroupView) -> bool:
     """Tell whether a group has proven itself: the router watches it (it has traffic), or it answers and has lasted."""
+    if group.weight > 0 and group.up:
+        return True
     steady = release.service.health.kind != "none" or (snapshot.now - group.began_at).total_seconds() >= STEADY_S
-    watched = group.weight > 0 and group.up
-    return watched or (
-        group.healthy and steady and (not is_tried(snapshot, release) or has_stayed_well(snapshot, group))
-    )
+    return group.healthy and steady and (not is_tried(snapshot, release) or has_stayed_well(snapshot, group))
 
 
 def is_tried(snapshot: Snapshot, release: Release) -> bool:

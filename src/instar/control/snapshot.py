@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import field
 from datetime import datetime, timedelta
 
@@ -24,20 +24,23 @@ class GroupView:
     observed: Observed
     probe: Probe | None = None
     routed: Routed | None = None
+    id: str = field(init=False)
+    release: int = field(init=False)
+    weight: int = field(init=False)
+    up: bool = field(init=False)
+    """A request that it got now would be answered."""
     state: str = field(init=False)
     """planned (in the ledger only), created, running, or dead: it was there and is gone or has ended, or it was decided
-    to end it; while that goes on, ending. (There can be thousands, each asked a dozen times.)"""
-
-    @property
-    def id(self) -> str:
-        return self.instance.id
-
-    @property
-    def release(self) -> int:
-        return self.instance.release
+    to end it; while that goes on, ending. (There can be thousands, each asked a dozen times: so this stands here, and
+    what is before it.)"""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "state", self._state())
+        put, routed = object.__setattr__, self.routed
+        put(self, "id", self.instance.id)
+        put(self, "release", self.instance.release)
+        put(self, "weight", routed.weight if routed else 0)
+        put(self, "up", routed is not None and routed.up)
+        put(self, "state", self._state())
 
     def _state(self) -> str:
         observed = self.observed.state
@@ -84,11 +87,6 @@ class GroupView:
         return self.probe is not None and not self.probe.healthy
 
     @property
-    def up(self) -> bool:
-        """A request that it got now would be answered."""
-        return self.routed is not None and self.routed.up
-
-    @property
     def answering(self) -> int:
         """How many of its members answer."""
         if self.observed.ready is not None:
@@ -104,10 +102,6 @@ class GroupView:
             return ""
         told = f"{self.observed.ready} of {self.instance.members} are ready"
         return told if self.observed.reason is None else f"{told}: {self.observed.reason}"
-
-    @property
-    def weight(self) -> int:
-        return self.routed.weight if self.routed else 0
 
     @property
     def sessions(self) -> int | None:
@@ -198,7 +192,14 @@ class Snapshot:
 
     def others(self, release: Release | None) -> tuple[GroupView, ...]:
         number = None if release is None else release.number
+        if not self._by_release.keys() - {number}:
+            return ()
         return tuple(group for group in self.groups if group.release != number)
+
+    @property
+    def with_groups(self) -> Collection[int]:
+        """The numbers of the releases that have groups."""
+        return self._by_release.keys()
 
     @functools.cached_property
     def _by_release(self) -> Mapping[int, tuple[GroupView, ...]]:
@@ -231,7 +232,7 @@ def settings_for(environment: EnvironmentState, release: int) -> Settings:
 
 def wanted_plan(snapshot: Snapshot, release: Release) -> RouterPlan:
     """Return the plan of a router that serves ``release`` and whatever else has groups."""
-    others = [snapshot.releases[number].service for number in {group.release for group in snapshot.groups}]
+    others = [snapshot.releases[number].service for number in snapshot.with_groups]
     state = snapshot.environment
     return RouterPlan.of(state.id, state.settings, release.service, others, state.names)
 

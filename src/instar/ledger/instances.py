@@ -107,6 +107,7 @@ class Instances:
         self._events = events
         self._environments = environments
         self._releases = releases
+        self._read: dict[EnvironmentId, tuple[object, tuple[Instance, ...]]] = {}  # what was read last, and as of when
 
     def add_instances(
         self,
@@ -151,10 +152,16 @@ class Instances:
         there."""
         if environment is None:
             return tuple(instance_value(row) for row in self._session.rows(_PRESENT))
+        mark = self._session.change_mark()
+        known_mark, known = self._read.get(environment, (None, ()))
+        if mark is not None and mark == known_mark:  # there can be thousands, and a loop looks again and again
+            return known
         present = self._environments.find_row(environment)
         if present is None:
             return ()
-        return instance_values(self._session.rows(_PRESENT_OF, environment=present["id"]), environment)
+        found = instance_values(self._session.rows(_PRESENT_OF, environment=present["id"]), environment)
+        self._read[environment] = (mark, found)
+        return found
 
     def replacements(
         self, environment: EnvironmentId, release: int, since: datetime, max_age_ms: int | None = None

@@ -93,6 +93,9 @@ class PostgreSQL:
         with self._wrapped(verb):
             return self._on_a_live_connection(lambda: self._rows(_translated(statement), values))
 
+    def change_mark(self) -> object | None:
+        return None
+
     def begin(self) -> None:
         with self._wrapped("write"):
             found = self._on_a_live_connection(lambda: self._last_rows(_BEGIN))

@@ -42,6 +42,12 @@ class Engine(Protocol):
     def execute(self, statement: str, values: Mapping[str, object], verb: str = "read") -> Sequence[Row]:
         """Execute a statement; return the rows that it gives. ``verb`` is for messages."""
 
+    def change_mark(self) -> object | None:
+        """Return what is another once anything in the database has changed, by whomever; None where nobody can tell.
+
+        Asked before something is read, so that a change in between is seen the next time.
+        """
+
     def begin(self) -> None:
         """Begin a transaction that writes. Nobody else writes until it has ended."""
 
@@ -82,6 +88,12 @@ class Session:
         """Return all rows that ``query`` finds."""
         with self._guard:
             return self.engine.execute(query, values)
+
+    def change_mark(self) -> object | None:
+        """Return what is another once anything has changed; None where nobody can tell, and inside a transaction: what
+        is read there may never have been."""
+        with self._guard:
+            return None if self._depth else self.engine.change_mark()
 
     def row(self, query: str, **values: object) -> Row | None:
         """Return the only row that ``query`` finds, None when there is none."""

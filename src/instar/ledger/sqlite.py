@@ -82,6 +82,10 @@ class SQLite:
         with self._wrapped(verb):
             return self.connection.execute(statement, values).fetchall()
 
+    def change_mark(self) -> object | None:
+        """Others' commits change the one, own statements the other. Source: SQLite, PRAGMA data_version"""
+        return (self.execute("PRAGMA data_version", {})[0][0], self.connection.total_changes)
+
     def begin(self) -> None:
         self.execute("BEGIN IMMEDIATE", {}, "write")
 
