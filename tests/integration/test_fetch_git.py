@@ -76,7 +76,7 @@ class Repository:
     folder: Path
     url: str
 
-    def git(self, *words: str) -> str:
+    def git(self, *words: str, stdin: str = "") -> str:
         who = {
             "GIT_AUTHOR_NAME": "a",
             "GIT_AUTHOR_EMAIL": "a@a",
@@ -84,7 +84,9 @@ class Repository:
             "GIT_COMMITTER_EMAIL": "a@a",
         }
         env = {**os.environ, **who, "GIT_ALLOW_PROTOCOL": "file"}
-        done = subprocess.run(["git", *words], cwd=self.folder, env=env, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", *words], cwd=self.folder, env=env, input=stdin, capture_output=True, text=True, check=True
+        )
         return done.stdout.strip()
 
     def commit(self) -> str:
@@ -189,6 +191,33 @@ def test_a_submodule_and_too_much_are_refused(repository: Repository, cache: Cac
     repository.git("commit", "-q", "-m", "a submodule")
     with pytest.raises(FetchError, match="'sub' is a submodule"):
         fetch_revision(repository.wanted(repository.git("rev-parse", "HEAD")), cache)
+
+
+def bomb(repository: Repository, top: str) -> str:
+    """Return a commit of a few objects that unfolds to ten thousand million files."""
+    for _ in range(10):
+        kind = "blob" if top == repository.git("hash-object", "file") else "tree"
+        mode = "100644" if kind == "blob" else "040000"
+        listing = "".join(f"{mode} {kind} {top}\td{number}\n" for number in range(10))
+        top = repository.git("mktree", stdin=listing)
+    return repository.git("commit-tree", "-m", "bomb", top)
+
+
+def test_a_tree_of_a_few_objects_that_unfolds_without_end_is_refused(repository: Repository, cache: Cache) -> None:
+    (repository.folder / "file").write_bytes(b"")
+    top = repository.git("hash-object", "-w", "file")
+    repository.git("update-ref", "refs/heads/main", revision := bomb(repository, top))
+    with pytest.raises(FetchError, match=r"cannot fetch revision .*: it has more than 1,000,000 files"):
+        fetch_revision(repository.wanted(revision), cache)
+    assert not list((cache.root / "partial").iterdir())
+
+
+def test_a_server_that_sends_more_than_is_taken_is_cut_off(repository: Repository, cache: Cache) -> None:
+    (repository.folder / "file").write_bytes(os.urandom(3 << 20))
+    revision = repository.commit()
+    with pytest.raises(FetchError, match=r"cannot fetch revision .*: it is larger than 1,000,000 bytes"):
+        fetch_revision(repository.wanted(revision), cache, limit_bytes=1_000_000)
+    assert not list((cache.root / "partial").iterdir())
 
 
 def test_a_password_is_the_callers_and_is_shown_to_nobody(

@@ -14,6 +14,7 @@ from vendor_author import Vendor, places, vendor_in
 
 from instar.definition import load
 from instar.errors import DefinitionError, FetchError, HashMismatch, InstarError, LockError, LockStale, ResolveError
+from instar.fetch import lists
 from instar.fetch.cache import Cache
 from instar.fetch.fetch import fetch_all
 from instar.lock.file import read, write
@@ -322,8 +323,34 @@ def test_this_machines_own_archive_is_not_older_than_the_lock_either(vendor: Ven
         vendor.lock(lock, anew=True)
 
 
-def test_what_an_archive_calls_itself_is_read_as_text(vendor: Vendor) -> None:
-    vendor.archive.label = "Ven\x1b[31mdor" + "x" * 300
+def test_a_list_that_nobody_could_hold_in_memory_is_not_read(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    vendor.wish("node")
+    monkeypatch.setattr(lists, "LIST_LIMIT_BYTES", 100)
+    with pytest.raises(InstarError, match=r"a list of packages of .* has [0-9,]+ bytes, more than the 100 that are"):
+        vendor.lock()
+
+
+def test_a_date_that_no_clock_here_shows_is_told(vendor: Vendor) -> None:
+    vendor.archive.extra = "Valid-Until: Sat, 31 Dec 2090 23:59:60 UTC\n"
+    vendor.archive.publish()
+    vendor.wish("node")
+    with pytest.raises(InstarError, match="a date in it is none: second must be in"):
+        vendor.lock()
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "Ven\x1b[31mdor",
+        "Ven\tdor",
+        "Ven\x0bdor\u2028\x85",
+        "Ven\n dor",
+        "Ven\n file:/x/\tx\tmain/Packages\t/etc/shadow\tx",
+        "Ven\n " + "0" * 32 + "\tfile:/x/\tx\tmain/Packages\t/etc/shadow\tx",
+    ],
+)
+def test_what_an_archive_calls_itself_is_read_as_text(vendor: Vendor, label: str) -> None:
+    vendor.archive.label = label + "x" * 300
     vendor.archive.publish(date=1_700_000_001)
     vendor.wish("node")
     lock = vendor.lock()

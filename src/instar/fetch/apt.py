@@ -24,11 +24,11 @@ from instar import process
 from instar.errors import FetchError, ResolveError
 from instar.fetch.apt_errors import OTHER_RELEASE, explanation, text_of, update_error
 from instar.fetch.apt_status import BrokenPackage, broken, status_text
-from instar.fetch.archives import Given
+from instar.fetch.archives import Given, label_of
 from instar.fetch.cache import Cache
+from instar.fetch.lists import PackageList, dates, require_size
 from instar.fetch.network import CONNECT_TIMEOUT_S, RETRIES, network_environment
 from instar.fetch.sources import Sources
-from instar.frozen import dataclass
 from instar.model.control import fields
 from instar.model.digest import Digest
 from instar.model.lock import Package, Suite
@@ -130,16 +130,6 @@ def open_apt(cache: Cache, sources: Sources, architecture: str) -> Iterator[Apt]
         apt = Apt(folder, sources, holding)
         apt.refresh()
         yield apt
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PackageList:
-    """A list of packages that was read and checked. ``release``: ``Date`` and ``Valid-Until``, as :func:`_release`."""
-
-    suite: str
-    label: str
-    file: Path
-    release: Mapping[str, int]
 
 
 class Apt:
@@ -335,21 +325,23 @@ class Apt:
         (self._folder / "preferences").write_text("\n".join(stanzas))
 
     def _read_suites(self) -> None:
-        columns = ("REPO_URI", "RELEASE", "LABEL", "METAKEY", "FILENAME")
-        form = "\t".join(f"$({column})" for column in columns)
-        dates: dict[tuple[str, str], int] = {}
+        columns = ("REPO_URI", "RELEASE", "METAKEY", "FILENAME", "LABEL")  # the last is the archive's own word: any
+        mark = os.urandom(16).hex()  # of a record's beginning, which that word cannot say
+        form = "\t".join([mark, *(f"$({column})" for column in columns)])
+        newest: dict[tuple[str, str], int] = {}
         indexes = []
-        for line in (
-            self._run("apt-get", "indextargets", "--format", form).stdout.decode("utf-8", "replace").splitlines()
-        ):
-            uri, suite, label, key, file = line.split("\t")
+        told = self._run("apt-get", "indextargets", "--format", form).stdout.decode("utf-8", "replace")
+        for line in told.split(f"{mark}\t")[1:]:
+            uri, suite, key, file, word = line.split("\t", len(columns) - 1)
+            label = label_of(word)
+            require_size(Path(file), suite)
             self._labels[(uri, suite)] = label
-            released = _release(Path(file[: file.rindex(key.replace("/", "_"))]))
+            released = dates(Path(file[: file.rindex(key.replace("/", "_"))]))
             indexes.append(PackageList(suite=suite, label=label, file=Path(file), release=released))
-            dates[(label, suite)] = max(released["Date"], dates.get((label, suite), 0))
+            newest[(label, suite)] = max(released["Date"], newest.get((label, suite), 0))
         self.indexes = tuple(indexes)
         self.suites = tuple(
-            Suite(label=label, suite=suite, date=date) for (label, suite), date in sorted(dates.items())
+            Suite(label=label, suite=suite, date=date) for (label, suite), date in sorted(newest.items())
         )
 
     def _run(self, *words: str, timeout_s: float = _SOLVE_TIMEOUT_S) -> process.Completed:
@@ -404,18 +396,3 @@ def _parts(file: str) -> tuple[str, str, str]:
     """Split apt's file name of a package, ``name_version_architecture.deb``."""
     name, version, architecture = (unquote(part) for part in file.removesuffix(".deb").split("_"))
     return name, version, architecture
-
-
-def _release(prefix: Path) -> Mapping[str, int]:
-    """Return the dates (Unix seconds) in the Release file that stands beside an index: ``Date``, and ``Valid-Until``
-    where it has that. ``prefix`` is what the names of both begin with."""
-    from email.utils import parsedate_to_datetime
-
-    for name in ("InRelease", "Release"):
-        file = prefix.with_name(prefix.name + name)
-        if file.is_file():
-            found = re.findall(r"(?m)^(Date|Valid-Until): (.*)$", file.read_text("utf-8", "replace"))
-            dates = {name: int(parsedate_to_datetime(text.strip()).timestamp()) for name, text in reversed(found)}
-            if "Date" in dates:
-                return dates
-    raise FetchError(f"cannot read the archive's Release file: there is none with a date beside '{prefix.name}'")

@@ -112,16 +112,14 @@ def read_archive(name: str, wish: Wish, apt: Apt, known: Collection[str], archit
             wrong = _wrong({**found, "Filename": path})
             if wrong and package in named:
                 raise FetchError(f"cannot use the archive '{name}': its entry of '{package}' {wrong}")
-            one = None if wrong else _package(name, index.suite or _ROOT, _label(index.label), path, found)
+            one = None if wrong else _package(name, index.suite or _ROOT, index.label, path, found)
             if one is not None and packages.setdefault((one.name, one.version, one.sha256.hex), one) is one:
                 text.append(_entry(one, found))
-    suites = tuple(
-        Suite(label=_label(one.label), suite=one.suite or _ROOT, date=one.date, archive=name) for one in apt.suites
-    )
+    suites = tuple(Suite(label=one.label, suite=one.suite or _ROOT, date=one.date, archive=name) for one in apt.suites)
     return Given(name=name, named=named, suites=suites, packages=packages, text="\n".join(text))
 
 
-def _label(text: str) -> str:
+def label_of(text: str) -> str:
     """Return what an archive calls itself as a lock can have it: nobody says that it is fit to be read."""
     return "".join(letter for letter in text if letter.isprintable())[:_LABEL_CHARACTERS]
 

@@ -28,7 +28,10 @@ _TIMEOUT_S: Final = 3600
 _MOST_FILES: Final = 1_000_000
 _BLOCK_BYTES: Final = 1 << 20
 _LINK_LIMIT_BYTES: Final = 4095  # Linux's PATH_MAX
+_LISTING_LIMIT_BYTES: Final = 256 << 20
+_PACK_MARGIN_BYTES: Final = 1 << 20  # what a pack has besides the files, and what cannot be compressed grows by
 _PLAIN = ("core.hooksPath=/dev/null", "gc.auto=0", "fetch.fsckObjects=true", "protocol.version=2")
+_ONE_FILE = ("fetch.unpackLimit=1", "transfer.unpackLimit=1")  # so that what comes is bounded as a file is
 _SLOW = ("http.lowSpeedLimit=1000", "http.lowSpeedTime=60")
 _MODES: Final = {b"100644": 0o644, b"100664": 0o644, b"100755": 0o755}
 _LINK, _SUBMODULE = b"120000", b"160000"
@@ -56,10 +59,10 @@ def fetch_revision(file: Fetch, cache: Cache, *, limit_bytes: int = SIZE_LIMIT_B
     assert file.revision is not None
     shown = f"revision {file.revision[:12]} of '{file.url.removeprefix(GIT)}'"
     with cache.workspace() as folder:
-        repository = _fetched(file.url.removeprefix(GIT), file.revision, folder, shown)
+        repository = _fetched(file.url.removeprefix(GIT), file.revision, folder, shown, limit_bytes)
         blobs = _blobs(repository, file.revision, shown)
         if sum(blob.size_bytes for blob in blobs) > limit_bytes:
-            raise FetchError(f"cannot fetch {shown}: it is larger than {limit_bytes:,} bytes")
+            raise _too_large(shown, limit_bytes)
         archive = folder / "tree.tar"
         with archive.open("wb") as out:
             out.writelines(_tar(blobs, _contents(repository, blobs, folder), shown))
@@ -72,17 +75,24 @@ def fetch_revision(file: Fetch, cache: Cache, *, limit_bytes: int = SIZE_LIMIT_B
             ) from error
 
 
-def _fetched(url: str, revision: str, folder: Path, shown: str) -> Path:
+def _too_large(shown: str, limit_bytes: int) -> FetchError:
+    return FetchError(f"cannot fetch {shown}: it is larger than {limit_bytes:,} bytes")
+
+
+def _fetched(url: str, revision: str, folder: Path, shown: str, limit_bytes: int) -> Path:
     """Return a repository that has the revision, and as little else as its server lets us."""
     repository = folder / "repository"
     form = "sha256" if len(revision) == 64 else "sha1"
-    _git("init", "--quiet", "--bare", "--template=", f"--object-format={form}", repository)
-    settings = [word for one in (*_PLAIN, *_SLOW) for word in ("-c", one)]
+    process.run(["git", "init", "--quiet", "--bare", "--template=", f"--object-format={form}", repository])
+    settings = [word for one in (*_PLAIN, *_ONE_FILE, *_SLOW) for word in ("-c", one)]
     fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--", url, revision)
-    protocol = url.partition(":")[0]
+    protocol, most_bytes = url.partition(":")[0], limit_bytes + limit_bytes // 8 + _PACK_MARGIN_BYTES
     try:
-        _git(f"--git-dir={repository}", *settings, *fetch, env={"GIT_ALLOW_PROTOCOL": protocol, **_caller()})
+        words = _bounded(most_bytes, f"--git-dir={repository}", *settings, *fetch)
+        process.run(words, env={"GIT_ALLOW_PROTOCOL": protocol, **_caller()}, timeout_s=_TIMEOUT_S)
     except CommandFailed as error:
+        if any(path.stat().st_size >= most_bytes for path in repository.glob("objects/pack/*")):
+            raise _too_large(shown, limit_bytes) from error
         raise SourceUnreachable(
             f"cannot fetch {shown}: {_said(error)}",
             hint="check the address and the revision: git ls-remote shows what is there, as whoever runs Instar",
@@ -92,10 +102,20 @@ def _fetched(url: str, revision: str, folder: Path, shown: str) -> Path:
 
 def _blobs(repository: Path, revision: str, shown: str) -> list[_Blob]:
     """Return what is in the tree, in the order of the paths. Raises FetchError."""
+    listing = repository.with_name("listing")
     try:
-        listed = _git(f"--git-dir={repository}", "ls-tree", "-r", "-l", "-z", "--full-tree", f"{revision}^{{tree}}")
+        words = ("ls-tree", "-r", "-l", "-z", "--full-tree", f"{revision}^{{tree}}")
+        with listing.open("wb") as out:
+            process.run(
+                _bounded(_LISTING_LIMIT_BYTES, f"--git-dir={repository}", *words), stdout=out, timeout_s=_TIMEOUT_S
+            )
     except CommandFailed as error:
+        if listing.stat().st_size >= _LISTING_LIMIT_BYTES:
+            raise _too_many(shown) from error
         raise FetchError(f"cannot fetch {shown}: {_said(error)}") from error
+    listed = listing.read_bytes()
+    if listed.count(b"\0") > _MOST_FILES:
+        raise _too_many(shown)
     found = []
     for line in listed.split(b"\0")[:-1]:
         about, _, path = line.partition(b"\t")
@@ -107,9 +127,11 @@ def _blobs(repository: Path, revision: str, shown: str) -> list[_Blob]:
         if mode not in _MODES and mode != _LINK:
             raise FetchError(f"cannot fetch {shown}: '{text}' is of no kind that is known ({mode.decode()})")
         found.append(_Blob(path=path, mode=mode, hash=hash_, size_bytes=int(size)))
-        if len(found) > _MOST_FILES:
-            raise FetchError(f"cannot fetch {shown}: it has more than {_MOST_FILES:,} files")
     return sorted(found, key=lambda blob: blob.path)
+
+
+def _too_many(shown: str) -> FetchError:
+    return FetchError(f"cannot fetch {shown}: it has more than {_MOST_FILES:,} files")
 
 
 def _contents(repository: Path, blobs: list[_Blob], folder: Path) -> Path:
@@ -153,8 +175,9 @@ def _caller() -> Mapping[str, str]:
     return {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", **network_environment(), **home}
 
 
-def _git(*words: str | Path, env: Mapping[str, str] | None = None) -> bytes:
-    return process.run(["git", *words], env=env, timeout_s=_TIMEOUT_S).stdout
+def _bounded(most_bytes: int, *words: str) -> list[str]:
+    """Return git's command, ended where a file of its gets larger: a few objects may unfold to whatever one likes."""
+    return ["prlimit", f"--fsize={most_bytes}:{most_bytes}", "git", *words]
 
 
 def _said(error: CommandFailed) -> str:
