@@ -112,9 +112,11 @@ def _until_healthy(
         known = late[0].probe is not None or late[0].observed.ready is not None
         cause = late[0].cause if known else "it never answered"
         cause = cause or f"it did not stay well for {release.service.health.steady_ms / 1000:g} s"
+        members, there = (sum(one.instance.members for one in some) for some in (live, well))
+        there += sum(one.answering for one in late if one.observed.ready is not None)
         return Readiness(
             groups=well,
-            cause=f"{len(well)} of {len(live)} healthy after {seconds:g} s: {cause}",
+            cause=f"{there} of {members} healthy after {seconds:g} s: {cause}",
             culprits=tuple(group.id for group in late),
         )
     return Readiness(groups=well, actions=(Wait(_pause_s(snapshot, release, waiting)),))

@@ -100,8 +100,7 @@ class GroupView:
             return self.probe.cause
         if self.observed.ready is None:
             return ""
-        told = f"{self.observed.ready} of {self.instance.members} are ready"
-        return told if self.observed.reason is None else f"{told}: {self.observed.reason}"
+        return self.observed.reason or f"{self.observed.ready} of {self.instance.members} are ready"
 
     @property
     def sessions(self) -> int | None:

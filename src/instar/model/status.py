@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Literal
 
 from instar.frozen import dataclass
+from instar.model.codec import ADDED
 from instar.model.digest import Digest
 from instar.model.origin import Origin
 from instar.model.release import EnvironmentId, TaintKind
@@ -39,7 +41,8 @@ class TaintStatus:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceStatus:
-    """``healthy`` is None where nobody asked, and of one that is created and waits to begin."""
+    """``healthy`` is None where nobody asked, and of one that is created and waits to begin. Of a group of several
+    ``members``, so many are ``ready``: it is healthy when all are."""
 
     id: str
     state: str
@@ -48,6 +51,8 @@ class InstanceStatus:
     started_at: datetime | None
     reason: str | None = None
     taint: TaintStatus | None = None
+    members: int = field(default=1, metadata=ADDED)
+    ready: int | None = field(default=None, metadata=ADDED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -156,11 +156,14 @@ def _reason(group: GroupView) -> str | None:
     """Return why it isn't well, where that is known."""
     if group.state == "dead":
         return why_ended(group)
-    return group.probe.cause if group.probe and not group.probe.healthy else None
+    if group.probe is None:
+        return group.observed.reason if group.state == "running" else None
+    return group.probe.cause if not group.probe.healthy else None
 
 
 def _instance(group: GroupView) -> InstanceStatus:
     healthy = group.probe.healthy if group.probe else group.routed.up if group.routed else None
+    healthy = healthy if group.observed.ready is None else group.healthy
     return InstanceStatus(
         id=group.id,
         state=group.state,
@@ -168,6 +171,8 @@ def _instance(group: GroupView) -> InstanceStatus:
         address=group.observed.address or "",
         started_at=group.instance.started_at,
         reason=_reason(group),
+        members=group.instance.members,
+        ready=group.observed.ready,
         taint=_taint(group),
     )
 

@@ -49,7 +49,7 @@ def status_page(status: EnvironmentStatus, now: datetime) -> Page:
         (
             item.id,
             f"{item.state}, tainted" if item.taint else item.state,
-            {True: "healthy", False: "not healthy", None: "—"}[item.healthy],
+            _health(item),
             item.address,
             age(item.started_at, now),
         )
@@ -142,12 +142,23 @@ def _tainted(item: InstanceStatus, now: datetime) -> str:
     return f"{item.id} is tainted ({taint.kind}: {taint.why}), to be replaced {due}{aside}"
 
 
+def _health(item: InstanceStatus) -> str:
+    if item.members > 1 and item.ready is not None:
+        return f"{item.ready} of {item.members} healthy"
+    return {True: "healthy", False: "not healthy", None: "—"}[item.healthy]
+
+
+def _ready(item: InstanceStatus) -> int:
+    """Return how many members of a group are well."""
+    return item.ready if item.ready is not None else item.members if item.healthy else 0
+
+
 def _healthy(release: ReleaseStatus) -> str:
     ready = sum(1 for instance in release.instances if instance.state == "created")
     if ready and ready == len(release.instances):
         return f"{ready} ready to start"
-    healthy = sum(1 for instance in release.instances if instance.healthy)
-    unwell = f" of {len(release.instances)}" if healthy != len(release.instances) else ""
+    healthy, members = sum(map(_ready, release.instances)), sum(one.members for one in release.instances)
+    unwell = f" of {members}" if healthy != members else ""
     return f"{healthy}{unwell} healthy" if release.instances else "none runs"
 
 

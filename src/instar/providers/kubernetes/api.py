@@ -27,6 +27,7 @@ Object = Mapping[str, Any]
 MANAGER: Final = "instar"
 _TIMEOUT_S: Final = 15.0
 _PAGE: Final = 500
+_NOT_BEGUN: Final = 126
 _LARGEST_BYTES: Final = 64 << 20
 
 
@@ -47,11 +48,15 @@ class Api:
         answer = self._ask("GET", kind.path(namespace, name), f"read the {kind.name} '{name}'", absent=True)
         return None if answer is None else _object(answer)
 
-    def list(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> tuple[Object, ...]:
-        """Return the objects that have all of ``labels``."""
+    def list(
+        self, kind: Kind, namespace: str, labels: Mapping[str, str], fields: Mapping[str, str] | None = None
+    ) -> tuple[Object, ...]:
+        """Return the objects that have all of ``labels``, and are so in these ``fields``."""
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
         found: list[Object] = []
         params = {"labelSelector": selector, "limit": str(_PAGE)}
+        if fields is not None:
+            params["fieldSelector"] = ",".join(f"{name}={value}" for name, value in fields.items())
         while True:
             answer = self._ask("GET", kind.path(namespace), f"list {kind.plural} in '{namespace}'", params=params)
             page = _object(answer or b"{}")
@@ -107,7 +112,9 @@ class Api:
         return self._connected().get(path, headers=dict(headers), timeout=timeout_s)
 
     def run(self, namespace: str, pod: str, command: tuple[str, ...], timeout_s: float) -> tuple[int, str]:
-        """Run a command in a pod's only container; return its exit status and what it printed."""
+        """Run a command in a pod's only container; return its exit status and what it printed, of one that could not
+        begin 126 and why."""
+        from lightkube import ApiError
         from lightkube.core.generic_client import BasicRequest
         from lightkube.core.websocket import WebsocketDriver
 
@@ -119,6 +126,8 @@ class Api:
             done: Any = driver.write_and_read(stdout=True, stderr=True)
         except InstarError:
             raise
+        except ApiError as error:
+            return _NOT_BEGUN, str(error.status.message or error)
         except Exception as error:  # the library's, httpx's and the socket's own errors alike: there was no answer
             raise answers.failure(what, self.server, error) from error
         return done.exit_code, (done.stdout + done.stderr).decode("utf-8", "replace")

@@ -16,6 +16,7 @@ from instar.providers.kubernetes.names import GROUP
 
 _BY_SIGNAL: Final = 128
 _BAD_PULL: Final = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+_NOT_BEGUN: Final = ("StartError", "ContainerCannotRun", "CreateContainerError", "RunContainerError")
 
 Object = Mapping[str, Any]
 
@@ -43,12 +44,23 @@ class Look:
             pods=by_group,
         )
 
+    def silent_pods(self, groups: Sequence[Instance]) -> frozenset[str]:
+        """Return the pods of ``groups`` that run and do not answer, and whose status does not say why."""
+        return frozenset(
+            str(pod["metadata"]["name"])
+            for group in groups
+            if group.task is None and (seen := self.observed(group)).ready is not None
+            if seen.ready < group.members and seen.reason is None
+            for pod in self.pods.get(group.id, ())
+        )
+
     @property
     def ready(self) -> Mapping[str, int]:
         """How many pods of each group answer."""
         return {name: _ready(one) for name, one in self.deployments.items()}
 
-    def observed(self, group: Instance) -> Observed:
+    def observed(self, group: Instance, warnings: Mapping[str, str] | None = None) -> Observed:
+        """Return how a group is; ``warnings``: what the engine said last of pods, by their names."""
         anchor, pods = self.anchors.get(group.id), self.pods.get(group.id, ())
         if anchor is None:
             return Observed(id=group.id, state="ending" if pods else "absent")
@@ -60,7 +72,7 @@ class Look:
         if deployment is None:  # half made, or somebody took it away: what was to be made is made again
             return Observed(id=group.id, state="absent")
         ready = _ready(deployment)
-        reason = None if ready >= group.members else cause(deployment, pods)
+        reason = None if ready >= group.members else cause(deployment, pods) or _warned(pods, warnings or {})
         return Observed(id=group.id, state="running", ready=ready, reason=reason)
 
     def _task(self, group: Instance, pods: Sequence[Object]) -> Observed:
@@ -91,6 +103,19 @@ def cause(owner: Object, pods: Sequence[Object]) -> str | None:
     return found[0] if found else None
 
 
+def last_warnings(events: Iterable[Object]) -> Mapping[str, str]:
+    """Return what was said last of each pod that something is wrong with."""
+    found = sorted(events, key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime") or ""))
+    return {str((one.get("involvedObject") or {}).get("name")): str(one.get("message")) for one in found}
+
+
+def _warned(pods: Sequence[Object], warnings: Mapping[str, str]) -> str | None:
+    for pod in pods:
+        if told := warnings.get(name := str(pod["metadata"]["name"])):
+            return f"{name}: {' '.join(told.split())[:300]}"
+    return None
+
+
 def _pod_cause(pod: Object) -> str | None:
     name, status = pod["metadata"]["name"], pod.get("status") or {}
     for condition in _conditions(pod):
@@ -113,6 +138,8 @@ def _pod_cause(pod: Object) -> str | None:
 def _told(terminated: Object) -> str:
     if terminated.get("reason") == "OOMKilled":
         return "no memory left"
+    if terminated.get("reason") in _NOT_BEGUN and terminated.get("message"):
+        return f"a start that failed: {str(terminated['message']).strip().splitlines()[-1][-300:]}"
     return f"exit status {terminated.get('exitCode')}"
 
 

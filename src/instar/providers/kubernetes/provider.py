@@ -21,12 +21,12 @@ from instar.providers.base import Observation, Probe, RouterPlan, Traits
 from instar.providers.kubernetes import checks, preflight
 from instar.providers.kubernetes.answers import AlreadyExists
 from instar.providers.kubernetes.api import Api, Object
-from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, JOB, POD, VOLUME_CLAIM, Kind
+from instar.providers.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT, EVENT, JOB, POD, VOLUME_CLAIM, Kind
 from instar.providers.kubernetes.kubeconfig import find_config
 from instar.providers.kubernetes.logs import Logs
 from instar.providers.kubernetes.names import ANCHOR, GROUP, PART, Names, environment_part
 from instar.providers.kubernetes.objects import anchor, claim, group_objects, owned
-from instar.providers.kubernetes.observation import Look
+from instar.providers.kubernetes.observation import Look, last_warnings
 from instar.providers.kubernetes.pod import Order
 from instar.providers.kubernetes.settings import Place
 from instar.providers.kubernetes.traffic import EnvironmentTraffic
@@ -76,7 +76,9 @@ class KubernetesProvider:
         api = self._api(place)
         look = _look(api, names, place.namespace, tasks=any(one.task is not None for one in groups))
         traffic = EnvironmentTraffic(api, names, place).look(look.ready)
-        return Observation(groups=tuple(look.observed(one) for one in groups), traffic=traffic)
+        silent = look.silent_pods(groups)
+        warnings = _warnings(api, place.namespace) if silent else {}
+        return Observation(groups=tuple(look.observed(one, warnings) for one in groups), traffic=traffic)
 
     def create(self, group: Instance, release: Release, image: Image) -> None:
         place, names = self._place(group.environment), self._names(group.environment)
@@ -204,6 +206,17 @@ class KubernetesProvider:
                 config = find_config(place.context, self._site.environ)
                 self._apis[place.context] = Api(config, self._site.environ)
             return self._apis[place.context]
+
+
+def _warnings(api: Api, namespace: str) -> Mapping[str, str]:
+    """Return what the cluster said last of pods that are not well: nothing where it may not be read."""
+    try:
+        fields = {"type": "Warning", "involvedObject.kind": POD.name}
+        return last_warnings(api.list(EVENT, namespace, {}, fields))
+    except ProviderError as error:
+        if error.retry_after_s is not None:
+            raise
+        return {}
 
 
 def _look(api: Api, names: Names, namespace: str, *, tasks: bool) -> Look:
