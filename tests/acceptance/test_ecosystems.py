@@ -1,4 +1,4 @@
-"""Services with packages of npm, Go and Cargo: from the ecosystem's lock file to an answer, with real things alone."""
+"""Services with packages of npm, Go, Cargo and Python's sources: from the lock file to an answer, with real things."""
 
 from __future__ import annotations
 
@@ -89,6 +89,28 @@ fn main() {
 }
 """
 
+BUILT = """\
+name: built
+build:
+  compile: {base: "debian:bookworm", packages: [python3-dev, gcc]}
+image:
+  base: debian:bookworm
+  python: {requirements: requirements.txt, from_source: {compile: [docopt, markupsafe]}}
+  files: [{from: app, to: /srv/app}]
+service: {command: [python, server.py], workdir: /srv/app, port: 8080}
+environments: {dev: {listen: "127.0.0.1:PORT"}}
+"""
+SERVER_PY = """\
+import http.server
+import docopt, markupsafe._speedups
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"hello\\n")
+http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
+"""
+
 
 class Shop:
     def __init__(self, folder: Path) -> None:
@@ -160,6 +182,22 @@ def test_a_program_in_rust(shop: Shop) -> None:
     shop.write("instar.yaml", compiled("cargo", "cargo", line))
     assert shop.answer() == b"hello\n"
     assert [one["name"] for one in shop.artifacts("compile")] == ["either", "itoa"]
+
+
+def test_wheels_built_from_source_are_the_same_on_another_machine(shop: Shop) -> None:
+    shop.write("app/server.py", SERVER_PY)
+    shop.write("requirements.txt", "docopt==0.6.2\nMarkupSafe==2.1.5\njinja2\n")
+    shop.write("instar.yaml", BUILT)
+    assert shop.answer() == b"hello\n"
+    locked = json.loads((shop.project.folder / "instar.lock").read_text())
+    made = [one["sha256"] for one in locked["wheels"] if "built" in one]
+    files = shop.project.home / "cache/sha256"
+    image = shop.project.instar("bake", timeout_s=1_500).stdout
+    for sha256 in made:
+        (files / sha256).unlink()
+    shutil.rmtree(shop.project.home / "steps")
+    assert shop.project.instar("bake", timeout_s=1_500).stdout == image
+    assert [sha256 for sha256 in made if (files / sha256).is_file()] == made and len(made) == 2
 
 
 def compiled(compiler: str, ecosystem: str, line: str) -> str:

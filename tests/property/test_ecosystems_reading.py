@@ -18,9 +18,9 @@ from instar.ecosystems.go import ECOSYSTEM as GO
 from instar.ecosystems.npm import ECOSYSTEM as NPM
 from instar.ecosystems.npm import _without_addresses
 from instar.errors import BakeError, DefinitionError
-from instar.model.definition import NpmPackages
 from instar.model.digest import Digest
 from instar.model.lock import Artifact
+from instar.model.projects import NpmPackages
 
 HASH = "sha512-" + "A" * 86 + "=="
 OWN = {"name": "app", "dependencies": {"a": "1"}, "workspaces": [], "optionalDependencies": {}}

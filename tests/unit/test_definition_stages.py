@@ -137,3 +137,25 @@ def test_tools_are_taken_out_of_the_image_alone(tools: str) -> None:
     (problem,) = problems_of(text_of(f", strip: [docs, {tools}]"))
     assert f"build.first.strip: '{tools}' is for the image" in problem
     assert not problems_of(text_of(", strip: [docs]", image=f", strip: [{tools}]"))
+
+
+@pytest.mark.parametrize(
+    ("built", "problem"),
+    [
+        ("{first: [acme]}", ""),
+        ("{second: [acme], first: [other]}", ""),
+        ("{frist: [acme]}", "there is no stage 'frist' above; did you mean 'first'?"),
+        ("{first: [acme], second: [Acme]}", "'acme' is built in 'first' and in 'second'"),
+        ("{first: ['acme-*']}", "each is named"),
+        ("{first: []}", "found an empty list"),
+    ],
+)
+def test_wheels_are_built_in_a_stage_above(built: str, problem: str) -> None:
+    python = f", python: {{requirements: r.txt, from_source: {built}}}"
+    found = problems_of(text_of("", "", python))
+    assert (found and problem in found[0]) if problem else found == []
+
+
+def test_no_stage_builds_wheels_for_one_above_it() -> None:
+    found = problems_of(text_of(", python: {requirements: r.txt, from_source: {second: [acme]}}"))
+    assert len(found) == 1 and "there is no stage 'second' above; no stage stands above" in found[0]

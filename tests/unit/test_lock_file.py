@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lock_values import LOCK, package
+from lock_values import LOCK, package, wheel
 
 from instar.errors import LockError, LockMissing
 from instar.lock.file import read, write
 from instar.lock.written import dump
-from instar.model.lock import ASKED, ESSENTIAL, Lock, needed_by, parent
+from instar.model.digest import Digest
+from instar.model.lock import ASKED, ESSENTIAL, Lock, SourceBuild, needed_by, parent
 
 OLD = Path(__file__).with_name("lock-version-1.json")
 
@@ -280,3 +281,45 @@ def test_what_is_wrong_in_a_stage_is_told_with_its_name(
     with pytest.raises(LockError) as caught:
         read(tmp_path / "instar.lock")
     assert expected in caught.value.message
+
+
+def built(**other: Any) -> Lock:
+    own = SourceBuild(
+        stage="compile",
+        inputs=Digest.of(b"stage"),
+        filename="acme-1.0.tar.gz",
+        sha256=Digest.of(b"source"),
+        requires=(wheel("setuptools"),),
+    )
+    requested = dataclasses.replace(LOCK.requested, from_source=(("compile", ("acme",)),))
+    made = dataclasses.replace(wheel("acme"), built=dataclasses.replace(own, **other))
+    mine = dataclasses.replace(wheel("mine"), path="wheels/mine-1.0-py3-none-any.whl")
+    return dataclasses.replace(LOCK, requested=requested, wheels=(made, *LOCK.wheels, mine))
+
+
+def test_wheels_of_ones_own_and_built_ones_are_in_a_lock_of_version_3(tmp_path: Path) -> None:
+    write(tmp_path / "instar.lock", built())
+    assert read(tmp_path / "instar.lock") == dataclasses.replace(
+        built(), wheels=tuple(sorted(built().wheels, key=lambda one: one.name))
+    )
+    assert json.loads((tmp_path / "instar.lock").read_text())["instar-lock"] == 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"stage": "other"}, {"stage": "../x"}, {"filename": "../a-1.tar.gz"}, {"filename": "a-1.zip"}, {"index": "i"}],
+)
+def test_a_built_wheel_is_read_in_its_form_alone(tmp_path: Path, other: dict[str, str]) -> None:
+    (tmp_path / "instar.lock").write_text(dump(built(**other)))
+    with pytest.raises(LockError):
+        read(tmp_path / "instar.lock")
+
+
+@pytest.mark.parametrize(
+    "path", ["../a-1.0-py3-none-any.whl", "/a-1-b-c.whl", "a/../b.whl", "./a.whl", "a//b.whl", "a"]
+)
+def test_the_path_of_a_wheel_leads_nowhere_else(tmp_path: Path, path: str) -> None:
+    lock = dataclasses.replace(LOCK, wheels=(dataclasses.replace(wheel("mine"), path=path),))
+    (tmp_path / "instar.lock").write_text(dump(lock))
+    with pytest.raises(LockError, match="path"):
+        read(tmp_path / "instar.lock")

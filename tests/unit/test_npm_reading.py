@@ -14,7 +14,7 @@ import pytest
 from instar.ecosystems.npm import ECOSYSTEM as NPM
 from instar.ecosystems.protocol import Manifest
 from instar.errors import DefinitionError
-from instar.model.definition import NpmPackages
+from instar.model.projects import NpmPackages
 
 HASH = "sha512-" + base64.b64encode(hashlib.sha512(b"a package").digest()).decode()
 SHA1 = "sha1-" + base64.b64encode(hashlib.sha1(b"a package").digest()).decode()

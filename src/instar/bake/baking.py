@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from instar import durable
 from instar.bake.explained import remember
 from instar.bake.image import configure
-from instar.bake.planning import Planned, PlannedPart, digest_of, name_of, plan, planned_steps, user_of
+from instar.bake.planning import Planned, PlannedPart, digest_of, name_of, plan, plan_stage, planned_steps, user_of
 from instar.bake.records import Records
 from instar.bake.stages import kept as kept_stages
 from instar.bake.steps import keyed, of_the_image
@@ -30,6 +30,7 @@ from instar.model.state import StateDirectory
 
 if TYPE_CHECKING:
     from instar.definition import Loaded
+    from instar.definition.parts import ImagePart
     from instar.fetch.cache import Cache
     from instar.store import Store
     from instar.store.mountable import MountableLayers
@@ -100,6 +101,29 @@ def bake(
     return Baked(image=image, steps=tuple(baking.steps), seconds=time.monotonic() - started)
 
 
+def bake_stage(
+    part: ImagePart,
+    *,
+    lock: Lock,
+    store: Store,
+    cache: Cache,
+    layers: MountableLayers,
+    state: StateDirectory,
+    report: Report,
+) -> tuple[Layer, ...]:
+    """Bake what ``part`` is made of, and the stages that it takes from; return its layers, from the lowest up.
+
+    ``lock`` has what is locked for all of them. Raises as :func:`bake` does.
+    """
+    state.steps.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _clear(state.steps)
+    planned = plan_stage(part, lock, store, state)
+    baking = _Baking(planned, lock, store, cache, layers, state, report)
+    for one in planned.parts:
+        baking.bake(one, part.loaded.definition.name, mountable=False)
+    return baking.left[part.stage]
+
+
 class _Baking:
     """One bake, part by part. ``left``: the layers of each, from the lowest up; ``users``: what steps found."""
 
@@ -134,7 +158,7 @@ class _Baking:
             tasks = [StepState(step.work, step.layer, step.user) for step in steps]
             where = (self._store, self._cache, self._layers, lock, self._report)
             worker = Worker(tasks, *where, mountable=mountable, stages=self.left)
-            worker.work(self._state.steps, _mark(self._state))
+            worker.work(self._state.steps, mark_of(self._state))
             made = [(task.layer, task.seconds) for task in tasks]
             users = [task.user for task in tasks]
         baked = [
@@ -166,7 +190,7 @@ class _Baking:
         if takes:
             from instar.bake.stages.looking import look_into
 
-            folder, mark = self._state.steps, _mark(self._state)
+            folder, mark = self._state.steps, mark_of(self._state)
             for take, content in look_into(takes, self.left[stage], self._layers, folder, mark):
                 contents.add(take, content)
 
@@ -185,7 +209,7 @@ def prune_records(state: StateDirectory, store: Store) -> int:
     return Records(state.steps, store).prune()
 
 
-def _mark(state: StateDirectory) -> str:
+def mark_of(state: StateDirectory) -> str:
     """Return what marks things as this state directory's, if it has a mark yet."""
     with contextlib.suppress(OSError):
         return durable.read(state.id_file).decode("ascii", "replace").strip()

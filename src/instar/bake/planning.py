@@ -16,7 +16,7 @@ from instar.bake.records import Records
 from instar.bake.stages import kept as kept_stages
 from instar.bake.stages.takes import Contents
 from instar.bake.steps import Step, of_the_image, plan_steps
-from instar.definition.parts import needed_parts_of
+from instar.definition.parts import ImagePart, needed_parts_of, parts_beneath
 from instar.frozen import dataclass
 from instar.model.digest import Digest
 from instar.model.image import ImageConfig, Layer
@@ -99,6 +99,19 @@ def plan(
         return Planned(parts=tuple(parts), image=None, contents=contents)
     config = configure(loaded.definition, lock, user_of(step.user for step in parts[-1].steps))
     return Planned(parts=tuple(parts), image=digest_of(config, layers, lock.epoch), contents=contents)
+
+
+def plan_stage(part: ImagePart, lock: Lock, store: Store, state: StateDirectory) -> Planned:
+    """Say what baking one stage would do, and those that it takes from. Raises StepFailed, BakeError."""
+    records = Records(state.steps, store)
+    contents = Contents(kept_stages.read(state.steps, part.loaded.definition.name).contents)
+    parts = []
+    for one in (*parts_beneath(part), part):
+        steps = planned_steps(plan_steps(one, lock.of(one.stage), contents), records)
+        if one.stage is not None:
+            contents.end(one.stage, steps[-1].work.key)
+        parts.append(PlannedPart(stage=one.stage, steps=steps))
+    return Planned(parts=tuple(parts), image=None, contents=contents)
 
 
 def planned_steps(steps: Iterable[Step], records: Records) -> tuple[PlannedStep, ...]:

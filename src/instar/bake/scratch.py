@@ -122,10 +122,12 @@ class Room:
         bake_format: int,
         architecture: str,
         report: Report,
+        verb: str = "bake",
     ) -> None:
         """``lowers`` gives the layers beneath, topmost first, ``stages`` those of a stage; ``user`` is the image's user
         and its group, once there."""
         self.step, self.place, self.cache, self.epoch = step, place, cache, epoch
+        self._verb = verb
         self.user, self.bake_format, self.architecture = user, bake_format, architecture
         self.folder = scratch.memory / str(number)
         self.folder.mkdir()
@@ -257,6 +259,7 @@ class Room:
         shown: Mapping[str, Path] | None = None,
         accept: Sequence[int] = (0,),
         on_line: Callable[[str], None] | None = None,
+        user: tuple[int, int] = (0, 0),
     ) -> None:
         """Run a command in the sandbox. Raises StepFailed, with its output, unless its exit status is in ``accept``."""
         memory_bytes = max(_LEAST_MEMORY_BYTES, memory.available_bytes() * 3 // 4)
@@ -265,6 +268,7 @@ class Room:
             root=self.root(),
             folder=self.folder / "box",
             on_the_machine=self.bake_format == 1,
+            user=user,
         )
         printed = self._scratch.path / f"{self.folder.name}.txt"
         with printed.open("wb", buffering=0) as file:
@@ -297,7 +301,11 @@ class Room:
     def failed(self, cause: str, *, output: str = "", hint: str | None = None, place: str | None = None) -> StepFailed:
         """Return the error that says why the step failed."""
         return StepFailed(
-            f"cannot bake '{self.step}': {cause}", step=self.step, place=place or self.place, output=output, hint=hint
+            f"cannot {self._verb} '{self.step}': {cause}",
+            step=self.step,
+            place=place or self.place,
+            output=output,
+            hint=hint,
         )
 
 

@@ -87,6 +87,7 @@ def lock(file: Path, as_json: bool, update: bool, check: bool, packages: tuple[s
     With --check: exit 2 when anything differs; with --update too, what newer versions there are.
     """
     from instar.operations.bases import base_finder
+    from instar.operations.bench import bench_opener
     from instar.operations.lock import lock as run
     from instar.operations.lock import user_cache
     from instar.views.bakes import locked_json, locked_page
@@ -97,8 +98,15 @@ def lock(file: Path, as_json: bool, update: bool, check: bool, packages: tuple[s
     wanted = frozenset(packages) or "all" if update else None
     if check:
         return _check_lock(loaded, wanted, as_json)  # type: ignore[arg-type]
-    find = base_finder(open_workspace())
-    locked = run(loaded, cache=user_cache(), report=Screen(), update=wanted, find_base=find)  # type: ignore[arg-type]
+    workspace = open_workspace()
+    locked = run(
+        loaded,
+        cache=user_cache(),
+        report=Screen(),
+        update=wanted,  # type: ignore[arg-type]
+        find_base=base_finder(workspace),
+        open_bench=bench_opener(workspace),
+    )
     if as_json:
         say_json(locked_json(locked))
     else:
@@ -108,11 +116,13 @@ def lock(file: Path, as_json: bool, update: bool, check: bool, packages: tuple[s
 
 def _check_lock(loaded: Loaded, update: frozenset[str] | Literal["all"] | None, as_json: bool) -> int:
     from instar.operations.bases import base_finder
+    from instar.operations.bench import bench_opener
     from instar.operations.lock import check, lock_path, user_cache
     from instar.views.bakes import lock_check_json, lock_check_page
 
-    find = base_finder(open_workspace())
-    found = check(loaded, cache=user_cache(), report=Screen(), update=update, find_base=find)
+    workspace = open_workspace()
+    find, bench = base_finder(workspace), bench_opener(workspace)
+    found = check(loaded, cache=user_cache(), report=Screen(), update=update, find_base=find, open_bench=bench)
     path = lock_path(loaded)
     if as_json:
         say_json(lock_check_json(path, found))

@@ -11,7 +11,8 @@ from instar.definition.machine_forms import is_loopback
 
 SUITE: Final = r"(?!.*\.\.)(?:/|\./|[A-Za-z0-9][A-Za-z0-9._~+:/-]{0,120})"
 COMPONENT: Final = r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._~+/-]{0,120}"
-PROJECT: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?|[A-Za-z0-9][A-Za-z0-9._-]{0,98}\*"
+ONE_PROJECT: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?"
+PROJECT: Final = ONE_PROJECT + r"|[A-Za-z0-9][A-Za-z0-9._-]{0,98}\*"
 
 
 def project(text: str) -> str:
@@ -19,6 +20,13 @@ def project(text: str) -> str:
     if not fits(PROJECT, text):
         raise Misfit("the index that all comes from is 'index'" if text == "*" else "")
     return re.sub(r"[-_.]+", "-", text).lower()
+
+
+def one_project(text: str) -> str:
+    """A project of Python in its normal form."""
+    if not fits(ONE_PROJECT, text):
+        raise Misfit("each is named: what is built runs code of its author's" if "*" in text else "")
+    return project(text)
 
 
 def address(text: str) -> str:

@@ -39,6 +39,17 @@ def parts_of(loaded: Loaded) -> tuple[ImagePart, ...]:
     return *stages, image_of(loaded)
 
 
+def parts_beneath(part: ImagePart) -> tuple[ImagePart, ...]:
+    """Return the stages that ``part`` takes from, and those that these do, in their order."""
+    needed = {files.stage for files in part.made.files if files.stage}
+    found = list[ImagePart]()
+    for one in reversed(parts_of(part.loaded)[:-1]):
+        if one.stage in needed:
+            needed.update(files.stage for files in one.made.files if files.stage)
+            found.append(one)
+    return tuple(reversed(found))
+
+
 def needed_parts_of(loaded: Loaded) -> tuple[ImagePart, ...]:
     """Return the same without the stages that the image has nothing of: they are not baked."""
     needed = loaded.definition.needed_stages

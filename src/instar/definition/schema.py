@@ -18,6 +18,7 @@ from instar.errors import ProviderMissing
 from instar.model import base, environment
 from instar.model import definition as model
 from instar.model.codec import to_json
+from instar.model.projects import NpmPackages, PythonProjects
 from instar.model.requests import Compression, Rate, Requests
 from instar.model.slim import Slim
 
@@ -42,10 +43,10 @@ def _service(*, health: model.Health | None = None, port: int | None = None, **v
 
 
 def _part(
-    kind: type[model.BuildStage], *, python: str | model.PythonProjects | None = None, **values: Any
+    kind: type[model.BuildStage], *, python: str | PythonProjects | None = None, **values: Any
 ) -> model.BuildStage:
-    if isinstance(python, model.PythonProjects):
-        values |= {"indexes": python.sources}
+    if isinstance(python, PythonProjects):
+        values |= {"indexes": python.sources, "from_source": python.from_source}
         python = python.requirements
     return kind(python=python, **values)
 
@@ -183,7 +184,7 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
     model.Definition: About("a definition, which begins with 'name: …'", make=_definition, check=rules.definition),
     model.ImageSpec: About("a section that says what the image is made of",
         make=functools.partial(_part, model.ImageSpec), check=rules.image),
-    model.PythonProjects: About("a section such as {requirements: requirements.txt, index: internal}",
+    PythonProjects: About("a section such as {requirements: requirements.txt, index: internal}",
         check=origin_rules.python, elsewhere=_PYTHON_ELSEWHERE),
     model.Archive: About("a section such as {uris: …, suites: stable, signed_by: keys/vendor.asc, packages: […]}",
         check=origin_rules.archive, elsewhere=_ARCHIVE_ELSEWHERE),
@@ -196,7 +197,7 @@ _ABOUT: Final[dict[type[Any] | str, About]] = {
     model.Fetch: About("a section such as {url: …, sha256: …, to: /opt/tool}", check=rules.fetch),
     Slim: About("a section such as {keep: [/usr/share/zoneinfo]}"),
     model.Files: About("a section such as {from: app, to: /srv/app}", check=rules.files),
-    model.NpmPackages: About("a section such as {from: app, to: /srv/app}", check=rules.npm),
+    NpmPackages: About("a section such as {from: app, to: /srv/app}", check=rules.npm),
     model.Service: About("a section that says how the service runs", make=_service, check=rules.service,
         elsewhere=_SERVICE_ELSEWHERE),
     model.Health: About("a section such as {path: /healthz}, {tcp: true} or {command: [./check]}", make=_health,

@@ -42,10 +42,26 @@ def definition(reading: Reading, problems: Problems) -> None:
         if found:
             blame(one, "strip", problems, f"'{found[0]}' is for the image; of a stage, take the files that you want")
     for number, part in enumerate((*stages.values(), image)):
+        if isinstance(part, Reading) and isinstance(python := part.get("python"), Reading):
+            _check_builders(python, names[:number], problems)
         for one in readings(part.get("files")) if isinstance(part, Reading) else ():
             source, path = one.get("from"), one.get("path")
             if FAILED not in (source, path) and source.startswith(STAGES):
                 _check_source(one, source.removeprefix(STAGES), names, number, problems)
+
+
+def _check_builders(python: Reading, above: list[str], problems: Problems) -> None:
+    """Wheels are built in stages that stand ``above``, each in one."""
+    builders, taken = python.get("from_source"), dict[str, str]()
+    for stage, projects in () if builders is FAILED else builders.items():
+        if stage not in above:
+            near = nearest(stage, above)
+            others = f"expected {listed(above)}" if above else "no stage stands above"
+            advice = f"did you mean '{near}'?" if near else others
+            blame(python, "from_source", problems, f"there is no stage '{stage}' above; {advice}")
+        for project in () if projects is FAILED else projects:
+            if taken.setdefault(project, stage) != stage:
+                blame(python, "from_source", problems, f"'{project}' is built in '{taken[project]}' and in '{stage}'")
 
 
 def _check_source(one: Reading, name: str, names: list[str], number: int, problems: Problems) -> None:

@@ -43,6 +43,7 @@ _REGISTRY: Final = Text("the host of a registry, such as 'registry.example.org' 
     machine_forms.registry, pattern=reference.HOST)  # fmt: skip
 _PROJECT: Final = Text("a project such as 'acme-core', or how several begin, such as 'acme-*'", archive_forms.project,
     pattern=archive_forms.PROJECT)  # fmt: skip
+_SOURCE: Final = Text("a project such as 'acme-core'", archive_forms.one_project, pattern=archive_forms.ONE_PROJECT)
 _VALUE: Final = Text(
     "a text, a number, or true or false, taken as it is written", kinds=("string", "number", "boolean")
 )
@@ -104,6 +105,8 @@ VALUES: Final[dict[str, Shape]] = {
     "component": Text("a component such as 'main'", archive_forms.component, pattern=archive_forms.COMPONENT),
     "projects by index": MapOf(NAME, ListOf(_PROJECT, "a list of projects, such as [acme-core, 'acme-*']", minimum=1,
         unique=True), "a section of indexes and projects, such as {internal: [acme-core, 'acme-*']}"),
+    "projects by stage": MapOf(NAME, ListOf(_SOURCE, "a list of projects, such as [acme-core]", minimum=1,
+        unique=True), "a section of stages and projects, such as {compile: [acme-core]}"),
     "address of an index": Text("an address such as 'https://pypi.example.org/simple'", machine_forms.index_address,
         pattern=forms.URL),
     "user of an index": Text("a name without spaces and ':'", machine_forms.index_user, pattern=r"[!-9;-~]{1,200}"),

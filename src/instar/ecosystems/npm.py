@@ -19,8 +19,8 @@ from instar.ecosystems.author import AuthorText
 from instar.ecosystems.npm_hashes import STRONG, best_hash, content_path
 from instar.ecosystems.protocol import FileSource, Manifest, WantedFile, Workroom
 from instar.fetch.cache import Cache
-from instar.model.definition import NpmPackages
 from instar.model.lock import Artifact
+from instar.model.projects import NpmPackages
 
 MANIFEST: Final = "package.json"
 LOCK_FILE: Final = "package-lock.json"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from instar.errors import BakeError, StepFailed
 from instar.fetch.cache import Cache
 from instar.frozen import dataclass
 from instar.model.digest import Digest
-from instar.model.lock import Artifact
+from instar.model.lock import Artifact, Lock
+
+if TYPE_CHECKING:
+    from instar.definition.parts import ImagePart
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +87,37 @@ class Workroom(Protocol):
     def say(self, text: str) -> None: ...
 
     def failed(self, cause: str, *, hint: str | None = None) -> StepFailed: ...
+
+
+class Bench(Protocol):
+    """What the steps of a stage leave, to run the code of others on while a lock is made: as nobody, in the sandbox.
+    Nothing of what it writes is kept."""
+
+    @property
+    def epoch(self) -> int: ...
+
+    def exists(self, path: str) -> bool: ...
+
+    def read(self, path: str, limit_bytes: int) -> bytes | None:
+        """Return what is in a regular file, at most ``limit_bytes``; None where there is none."""
+
+    def run(self, argv: Sequence[str], *, env: Mapping[str, str], shown: Mapping[str, Path]) -> None:
+        """Run a command, which may write in :data:`BENCH`. Raises StepFailed."""
+
+    def failed(self, cause: str, *, hint: str | None = None) -> StepFailed: ...
+
+
+BENCH: Final = "/build"  # a folder of who runs commands on a bench, which is there until it is closed
+
+
+class OpenBench(Protocol):
+    """Makes benches. Raises NotRoot, and what fetching and baking a stage raise."""
+
+    def __call__(self, part: ImagePart, lock: Lock, verb: str, what: str) -> AbstractContextManager[Bench]:
+        """Bake the stage ``part``, by ``lock``, which has those that it takes from; give a bench on what it leaves.
+
+        ``verb`` and ``what`` say in errors what it is for: "build 'acme 1.0'".
+        """
 
 
 class Ecosystem(Protocol):

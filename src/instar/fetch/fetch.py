@@ -5,7 +5,7 @@ What is there is not asked for again: with all of it there, this is a stat per f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -38,9 +38,13 @@ class Batch:
 
 def inputs(lock: Lock, definition: Definition) -> tuple[Digest, ...]:
     """Return the digest of every file that a bake of ``definition`` with ``lock`` may need from the cache."""
-    return tuple(
+    return tuple(_inputs(_parts(lock, definition)))
+
+
+def _inputs(parts: Iterable[tuple[BuildStage, Lock]]) -> Iterator[Digest]:
+    yield from (
         digest
-        for made, locked in _parts(lock, definition)
+        for made, locked in parts
         for digest in (
             *(package.sha256 for package in locked.packages),
             *(wheel.sha256 for wheel in locked.wheels),
@@ -75,12 +79,24 @@ def fetch_all(
         FetchError: something is no longer where it was.
         HashMismatch: something is not what the lock or the definition says.
     """
+    fetch_parts(tuple(_parts(lock, definition)), cache, report, verify=verify, of_ecosystems=of_ecosystems)
+
+
+def fetch_parts(
+    parts: Sequence[tuple[BuildStage, Lock]],
+    cache: Cache,
+    report: Report,
+    *,
+    verify: bool = False,
+    of_ecosystems: Callable[[Sequence[Artifact], Cache], Iterable[Batch]] = lambda missing, cache: (),
+) -> None:
+    """Do as :func:`fetch_all` for the image or stages in ``parts``, each with what is locked for it."""
     there = cache.is_whole if verify else (lambda digest: cache.find(digest) is not None)
-    missing = {digest for digest in dict.fromkeys(inputs(lock, definition)) if not there(digest)}
+    missing = {digest for digest in dict.fromkeys(_inputs(parts)) if not there(digest)}
     if not missing:
         return
     batches, workers = list[Batch](), _WORKERS
-    for made, locked in _parts(lock, definition):
+    for made, locked in parts:
         batches += _package_batches([one for one in locked.packages if one.sha256 in missing], locked, made, cache)
         batches += _wheel_batches([one for one in locked.wheels if one.sha256 in missing], locked, cache)
         batches += _file_batches([one for one in made.fetch if Digest.from_hex(one.sha256) in missing], cache)

@@ -35,7 +35,7 @@ def from_indexes(
     before = {wheel.name: wheel.index for wheel in previous}
     found = []
     for wheel in wheels:
-        if wheel.path is not None:
+        if wheel.path is not None or wheel.built is not None:
             found.append(wheel)
             continue
         address = addresses.get(wheel.name, "")

@@ -59,12 +59,14 @@ def solve_wheels(
     update: Update = None,
     warn: Callable[[str], None] = lambda text: None,
     sources: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    built: Sequence[Wheel] = (),
 ) -> tuple[Wheel, ...]:
     """Return the wheels that satisfy ``requirements``, sorted by name, each with why it is there.
 
     Versions of ``previous`` are kept where they fit, except those that ``update`` names. ``warn`` is told of versions
     that were yanked: taken back by who published them, and taken here only where nothing else is asked for. ``sources``
-    are the indexes that projects come from, by their names on this machine (``indexes.source_of``).
+    are the indexes that projects come from, by their names on this machine (``indexes.source_of``). ``built`` are
+    wheels in the cache that stand for what an index has of their projects.
 
     Raises:
         DefinitionError: a requirement is malformed.
@@ -81,15 +83,16 @@ def solve_wheels(
         answer = folder / "pylock.toml"  # uv keeps the versions that it finds in the file it will write
         if kept:
             answer.write_text(_as_pylock(kept))
+        own = {wheel.name: wheel for wheel in built}
         wish = folder / "requirements.txt"
-        wish.write_text("".join(f"{_asked(one, cache, folder)}\n" for one in requirements))
+        wish.write_text("".join(f"{_asked(one, own, cache, folder)}\n" for one in requirements))
         indexes = [find_index(name) for name in sources]
         index = read_index().with_indexes(indexes, all_from(sources))
         certificates = write_certificates(indexes, folder / "certificates.pem", index.cert)
         index = dataclasses.replace(index, cert=str(certificates)) if certificates else index
         ask = _Uv(wish, requirements, target, cache.folder("uv"), index)
         told = ask("--output-file", str(answer), "--format", "pylock.toml")
-        chosen = _chosen(_read_pylock(answer), requirements, target)
+        chosen = _chosen(_read_pylock(answer), requirements, own, target)
         exact = folder / "exact.txt"
         exact.write_text("".join(f"{wheel.name}=={wheel.version}\n" for wheel in chosen))
         again = folder / "reasons.txt"
@@ -147,15 +150,31 @@ def _command(wish: Path, target: WheelTarget, uv_cache: Path, index: PipConfigur
     ]
 
 
-def _asked(one: Requirement, cache: Cache, folder: Path) -> str:
-    """Return a requirement in uv's words. A wheel of the author's is read as it is kept in the cache."""
-    if one.path is None:
+def _asked(one: Requirement, built: Mapping[str, Wheel], cache: Cache, folder: Path) -> str:
+    """Return a requirement in uv's words. A wheel of the author's, or one that was built, is read in the cache."""
+    if one.path is not None:
+        filename, sha256 = one.wheel_name, Digest.from_hex(one.hashes[0])
+    elif one.name in built:
+        filename, sha256 = built[one.name].filename, built[one.name].sha256
+    else:
         return one.text
     (folder / "own").mkdir(exist_ok=True)
-    wheel = folder / "own" / one.wheel_name
+    wheel = folder / "own" / filename
     if not wheel.exists():
-        wheel.hardlink_to(cache.verify(Digest.from_hex(one.hashes[0])))
-    return f"{one.name} @ {wheel.as_uri()}"
+        wheel.hardlink_to(cache.verify(sha256))
+    return f"{_without_version(one)} @ {wheel.as_uri()}{_marker(one)}"
+
+
+def _without_version(one: Requirement) -> str:
+    if one.path is not None:
+        return one.name
+    extras = re.match(r"[^\[;]*(\[[^\]]*\])", one.text)
+    return f"{one.name}{extras[1] if extras else ''}"
+
+
+def _marker(one: Requirement) -> str:
+    marker = one.text.partition(";")[2]
+    return f" ; {marker.strip()}" if marker and one.path is None else ""
 
 
 def _require_well_formed(requirements: Sequence[Requirement]) -> None:
@@ -197,12 +216,18 @@ def _filename(wheel: Mapping[str, str]) -> str:
 
 
 def _chosen(
-    found: Sequence[tuple[str, str, list[tuple[str, Digest]]]], requirements: Sequence[Requirement], target: WheelTarget
+    found: Sequence[tuple[str, str, list[tuple[str, Digest]]]],
+    requirements: Sequence[Requirement],
+    own: Mapping[str, Wheel],
+    target: WheelTarget,
 ) -> tuple[Wheel, ...]:
     ranks = target.ranks()
     wanted = {one.name: one for one in requirements}
     chosen = []
     for name, version, wheels in found:
+        if normal_name(name) in own:
+            chosen.append(own[normal_name(name)])
+            continue
         one = wanted.get(normal_name(name))
         allowed = {file: sha256 for file, sha256 in wheels if not (one and one.hashes) or sha256.hex in one.hashes}
         filename = best_wheel(list(allowed), ranks)
@@ -262,10 +287,10 @@ def solver_error(
         name = source_only[1]
         one = next((one for one in requirements if one.name == normal_name(name)), None)
         return ResolveError(
-            f"{f'{one.place}: ' if one else ''}cannot lock '{name}': the index has no wheel of it that fits, only"
-            " source, and nothing is built for an image",
-            hint=f"choose a version that has wheels, or build one (pip wheel {name}) and name its folder or index in"
-            " pip's configuration (find-links, extra-index-url)",
+            f"{f'{one.place}: ' if one else ''}cannot lock '{name}': the index has no wheel of it that"
+            " fits, only source",
+            hint=f"choose a version that has wheels, or have one built: {name}==VERSION in the requirements, and its"
+            f" name in python.from_source ({{STAGE: [{name}]}})",
         )
     unknown = _UNKNOWN.search(text)
     if unknown:

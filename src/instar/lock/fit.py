@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,12 +68,13 @@ def requested(part: ImagePart, requirements: Sequence[Requirement]) -> Requested
         requirements=lines,
         suites=tuple(sorted(made.suites)),
         archives=tuple(one.requested for one in archives_of(part)),
-        indexes=_indexes(part),
+        indexes=_by_name(part.made.indexes),
+        from_source=_by_name(part.made.from_source),
     )
 
 
-def _indexes(part: ImagePart) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return tuple(sorted((name, tuple(sorted(projects))) for name, projects in part.made.indexes.items()))
+def _by_name(projects: Mapping[str, Sequence[str]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple(sorted((name, tuple(sorted(named))) for name, named in projects.items()))
 
 
 def requirements_of(part: ImagePart) -> tuple[Requirement, ...]:
@@ -142,8 +143,10 @@ def _moved_requirements(lock: Lock, part: ImagePart, now: Sequence[Requirement])
             f"python '{file}' is not in {lock_file}" if file else f"python is in {lock_file} and no longer here"
         )
         return
-    if _indexes(part) != lock.requested.indexes:
+    if _by_name(part.made.indexes) != lock.requested.indexes:
         yield f"{part.place('python')}: other projects come from other indexes than when locked"
+    if _by_name(part.made.from_source) != lock.requested.from_source:
+        yield f"{part.place('python')}: other projects are built from source, or in other stages, than when locked"
     gone = set(lock.requested.requirements) - {one.written for one in now}
     for one in now:
         if one.written in lock.requested.requirements:

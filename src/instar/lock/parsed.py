@@ -5,7 +5,7 @@ addresses and arguments.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from instar.definition import archive_forms
@@ -26,6 +26,7 @@ from instar.model.lock import (
     Package,
     Requested,
     RequestedArchive,
+    SourceBuild,
     Suite,
     Wheel,
     package_order,
@@ -47,6 +48,8 @@ _ARCHIVE_KEYS = ("name", "suites", "components", "packages")
 _ARTIFACT_KEYS = ("ecosystem", "name", "version", "hash", "sha256")
 _SUITE_KEYS = ("label", "suite", "date")
 _REQUESTED_KEYS = ("base", "packages", "requirements")
+_REQUESTED_LATER = ("archives", "indexes", "from-source")
+_BUILD_KEYS = ("stage", "inputs", "filename", "sha256", "requires")
 
 _PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*\Z")
 _PACKAGE_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+:~-]*\Z")
@@ -61,6 +64,7 @@ _WHEEL_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\Z")
 _WHEEL_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.!+_-]*\Z")
 _FILENAME = re.compile(r"(?=.{1,255}\Z)[A-Za-z0-9][A-Za-z0-9._+!]*-[A-Za-z0-9._+!-]+\.whl\Z")
 _WHEEL_PATH = re.compile(r"(?!\.{1,2}/|/)(?!.*(?:/\.{1,2}/|//))[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,4000}\.whl\Z", re.I)
+_SOURCE_FILENAME = re.compile(r"(?=.{1,255}\Z)[A-Za-z0-9][A-Za-z0-9._+!-]*-[A-Za-z0-9._+!]+\.tar\.gz\Z")
 _ECOSYSTEM = re.compile(r"[a-z]{1,20}\Z")
 _ARTIFACT_NAME = re.compile(r"(?!.*(?:/\.|//|/\Z))(?=.{1,300}\Z)[A-Za-z0-9@~_][A-Za-z0-9@~_.!+/-]*\Z")
 _ARTIFACT_VERSION = re.compile(r"(?=.{1,200}\Z)[0-9A-Za-z][0-9A-Za-z.!+_-]*\Z")
@@ -83,7 +87,7 @@ def lock_of(data: Any) -> Lock:
     is_first = data["instar-lock"] == 1
     require_keys(data, _KEYS, "the lock", optional=_ADDED[data["instar-lock"]])
     why = () if is_first else ("why",)
-    archive, index = (("archive",), ("index", "path")) if data["instar-lock"] >= 3 else ((), ())
+    archive, index = (("archive",), ("index", "path", "built")) if data["instar-lock"] >= 3 else ((), ())
     packages = listed(data, "packages", lambda entry: _package(entry, (*why, *archive)))
     wheels = listed(data, "wheels", lambda entry: _wheel(entry, (*why, *index)))
     require_unique([package.name for package in packages], "package")
@@ -94,11 +98,12 @@ def lock_of(data: Any) -> Lock:
     if wheels and python is None:
         raise WrongLock("there are wheels, and 'python' is null")
     requested = _read_requested(
-        data["requested"], () if is_first else ("suites", "archives", "indexes") if archive else ("suites",)
+        data["requested"], () if is_first else ("suites", *_REQUESTED_LATER) if archive else ("suites",)
     )
     suites = listed(data, "suites", lambda entry: _suite(entry, archive))
     _require_archives([*packages, *suites], requested)
-    unknown = {wheel.index for wheel in wheels if wheel.index} - {name for name, _ in requested.indexes}
+    _require_built(wheels, requested)
+    unknown = {index for wheel in wheels for index in _indexes_of(wheel)} - {name for name, _ in requested.indexes}
     if unknown:
         raise WrongLock(f"the index {shown(min(unknown))} is none that was asked for")
     return Lock(
@@ -218,7 +223,37 @@ def _wheel(entry: Any, why: Collection[str]) -> Wheel:
         why=fit(entry["why"], _WHEEL_WHY, "why") if "why" in entry else None,
         index=fit(entry["index"], _NAME, "index") if "index" in entry else None,
         path=fit(entry["path"], _WHEEL_PATH, "path") if "path" in entry else None,
+        built=_build(entry["built"]) if "built" in entry else None,
     )
+
+
+def _build(entry: Any) -> SourceBuild:
+    require_keys(entry, _BUILD_KEYS, "built", optional=("index",))
+    requires = listed(entry, "requires", lambda one: _wheel(one, ("why", "index")))
+    require_unique([wheel.name for wheel in requires], "wheel")
+    return SourceBuild(
+        stage=fit(entry["stage"], _NAME, "stage"),
+        inputs=Digest.from_hex(fit(entry["inputs"], _SHA256, "inputs")),
+        filename=fit(entry["filename"], _SOURCE_FILENAME, "filename"),
+        sha256=Digest.from_hex(fit(entry["sha256"], _SHA256, "sha256")),
+        index=fit(entry["index"], _NAME, "index") if "index" in entry else None,
+        requires=tuple(requires),
+    )
+
+
+def _indexes_of(wheel: Wheel) -> Iterator[str]:
+    """Yield the indexes that a wheel is from, or what it is built from."""
+    build = wheel.built
+    named = (wheel.index, *((build.index, *(one.index for one in build.requires)) if build else ()))
+    yield from (index for index in named if index)
+
+
+def _require_built(wheels: Sequence[Wheel], requested: Requested) -> None:
+    """What is built is what was asked to be, where it was asked to be."""
+    asked = {(stage, project) for stage, projects in requested.from_source for project in projects}
+    for wheel in wheels:
+        if wheel.built is not None and (wheel.built.stage, wheel.name) not in asked:
+            raise WrongLock(f"the wheel {shown(wheel.name)} is built, and was not asked to be")
 
 
 def _artifact(entry: Any) -> Artifact:
@@ -262,6 +297,12 @@ def _requested_index(entry: Any) -> tuple[str, tuple[str, ...]]:
     return fit(entry["name"], _NAME, "name"), tuple(projects)
 
 
+def _requested_build(entry: Any) -> tuple[str, tuple[str, ...]]:
+    require_keys(entry, ("stage", "projects"), "from-source")
+    projects = listed(entry, "projects", lambda one: fit(one, _WHEEL_NAME, "project"))
+    return fit(entry["stage"], _NAME, "stage"), tuple(projects)
+
+
 def _require_archives(entries: Sequence[Package | Suite], requested: Requested) -> None:
     require_unique([one.name for one in requested.archives], "archive")
     unknown = {one.archive for one in entries if one.archive} - {one.name for one in requested.archives}
@@ -278,4 +319,5 @@ def _read_requested(entry: Any, optional: Collection[str]) -> Requested:
         suites=tuple(listed(entry, "suites", lambda one: fit(one, _SUITE, "suite")) if "suites" in entry else ()),
         archives=tuple(listed(entry, "archives", _requested_archive) if "archives" in entry else ()),
         indexes=tuple(listed(entry, "indexes", _requested_index) if "indexes" in entry else ()),
+        from_source=tuple(listed(entry, "from-source", _requested_build) if "from-source" in entry else ()),
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
@@ -42,6 +43,7 @@ from instar.model.sizes import size_text
 
 if TYPE_CHECKING:
     from instar.definition import Loaded
+    from instar.ecosystems.protocol import OpenBench
 
 Entry = TypeVar("Entry", Package, Wheel)
 Update = frozenset[str] | Literal["all"] | None
@@ -66,6 +68,7 @@ def resolve(
     *,
     anew: bool = False,
     find_base: FindBase | None = None,
+    open_bench: OpenBench | None = None,
 ) -> Lock:
     """Return a lock that fits ``loaded``.
 
@@ -89,13 +92,16 @@ def resolve(
         kept = None if update == "all" else _same_platform(before, part)
         base = _base(part, kept, freed, find_base, report, anew=anew)
         below = _require(find_base, part).beneath(part, base) if looks_beneath(part.made) else None
-        found = _resolve_part(part, kept, below, freed, cache, report, anew=anew)
+        found = _resolve_part(part, kept, below, freed, stages, cache, open_bench, report, anew=anew)
         known = before.artifacts if before is not None else ()
         found = replace(found, artifacts=lock_artifacts(part, known, host_architecture(), cache, report))
         require_no_older(before, found.suites, archives_of(part))
         return replace(found, base=base)
 
-    stages = {part.stage: resolved(part) for part in parts_of(loaded) if part.stage is not None}
+    stages: dict[str, Lock] = {}
+    for part in parts_of(loaded):
+        if part.stage is not None:
+            stages[part.stage] = resolved(part)
     image = resolved(image_of(loaded))
     lock = replace(image, id=previous.id if previous and previous.id else secrets.token_hex(16), build=stages)
     report(Progress(stage="lock", text=_summary(lock, time.monotonic() - begun)))
@@ -130,7 +136,9 @@ def _resolve_part(
     kept: Lock | None,
     below: Beneath | None,
     freed: frozenset[str],
+    stages: Mapping[str, Lock],
     cache: Cache,
+    open_bench: OpenBench | None,
     report: Report,
     *,
     anew: bool,
@@ -140,6 +148,15 @@ def _resolve_part(
     suites, packages = _packages(part, kept, below, freed, cache, report, anew=anew)
     there: list[Package | InstalledPackage] = [*(installed.packages if installed is not None else ()), *packages]
     python = _python_version(there, installed) if part.made.python is not None else None
+    built: tuple[Wheel, ...] = ()
+    bring: Callable[[], None] = _nothing_to_bring
+    if python is not None and part.made.from_source:
+        from instar.lock.from_source import bring_built, build_wheels
+
+        target = WheelTarget.of(python, host_architecture(), there)
+        before = {wheel.name: wheel for wheel in (kept.wheels if kept else ()) if wheel.name not in freed}
+        built = build_wheels(part, requirements, target, stages, before, cache, open_bench, report)
+        bring = partial(bring_built, part, built, stages, cache, open_bench)
     return Lock(
         bake_format=BAKE_FORMAT,
         architecture=host_architecture(),
@@ -148,8 +165,12 @@ def _resolve_part(
         packages=packages,
         python=python,
         installed=installed,
-        wheels=_wheels(part, requirements, there, python, kept, freed, cache, report, anew=anew),
+        wheels=_wheels(part, requirements, there, python, built, bring, kept, freed, cache, report, anew=anew),
     )
+
+
+def _nothing_to_bring() -> None:
+    pass
 
 
 def _freed(previous: Lock | None, update: Update) -> frozenset[str]:
@@ -276,6 +297,8 @@ def _wheels(
     requirements: Sequence[Requirement],
     packages: Sequence[Package | InstalledPackage],
     python: str | None,
+    built: Sequence[Wheel],
+    bring: Callable[[], None],
     kept: Lock | None,
     freed: frozenset[str],
     cache: Cache,
@@ -294,12 +317,15 @@ def _wheels(
         from instar.fetch.own_wheels import bring_own_files
         from instar.fetch.python import solve_wheels
 
+        bring()
         bring_own_files([(one.path, one.hashes[0]) for one in requirements if one.path], part.loaded.folder, cache)
         text = part.named(f"{part.made.python} · {len(requirements)} named")
         report(Progress(stage="lock", text=text, kind="running"))
         previous = kept.wheels if kept is not None else ()
         sources = part.made.indexes
-        return solve_wheels(requirements, target, cache, previous=previous, update=freed, warn=warn, sources=sources)
+        return solve_wheels(
+            requirements, target, cache, previous=previous, update=freed, warn=warn, sources=sources, built=built
+        )
 
     moved = (
         kept is None
@@ -310,6 +336,8 @@ def _wheels(
         return solve()
     now = requested(part, requirements)
     if (set(now.requirements), now.indexes) != (set(kept.requested.requirements), kept.requested.indexes):
+        return solve()
+    if [wheel.sha256 for wheel in built] != [wheel.sha256 for wheel in kept.wheels if wheel.built]:
         return solve()
     if groundless_wheels(kept, requirements) or missing_wheels(kept, requirements):
         return solve()

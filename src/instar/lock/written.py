@@ -15,6 +15,7 @@ from instar.model.lock import (
     Package,
     Requested,
     RequestedArchive,
+    SourceBuild,
     Suite,
     Wheel,
     package_order,
@@ -62,7 +63,7 @@ def _version(lock: Lock) -> int:
     """Return the least version that has what is in the lock, so that an older Instar reads all that it can bake."""
     asked = lock.requested
     is_new = asked.archives or asked.indexes or lock.artifacts or lock.build or not is_debian(asked.base)
-    return 3 if is_new or any(wheel.path is not None for wheel in lock.wheels) else 2
+    return 3 if is_new or any(wheel.path or wheel.built for wheel in lock.wheels) else 2
 
 
 def _artifacts(artifacts: Sequence[Artifact]) -> dict[str, str]:
@@ -86,9 +87,11 @@ def _requested(requested: Requested) -> str:
     archives = f',\n    "archives": {_lines(entries, "      ")}' if entries else ""
     named = [{"name": name, "projects": projects} for name, projects in requested.indexes]
     indexes = f',\n    "indexes": {_lines(named, "      ")}' if named else ""
+    built = [{"stage": stage, "projects": projects} for stage, projects in requested.from_source]
+    sources = f',\n    "from-source": {_lines(built, "      ")}' if built else ""
     return (
         f'{{\n    "base": {_json(requested.base)},\n    "packages": {_lines(requested.packages, "      ")},\n'
-        f'    "requirements": {_lines(requested.requirements, "      ")}{suites}{archives}{indexes}\n  }}'
+        f'    "requirements": {_lines(requested.requirements, "      ")}{suites}{archives}{indexes}{sources}\n  }}'
     )
 
 
@@ -151,7 +154,19 @@ def _wheel_entry(wheel: Wheel) -> dict[str, Any]:
         "sha256": wheel.sha256.hex,
         **({} if wheel.index is None else {"index": wheel.index}),
         **({} if wheel.path is None else {"path": wheel.path}),
+        **({} if wheel.built is None else {"built": _build_entry(wheel.built)}),
         **_why_entry(wheel.why),
+    }
+
+
+def _build_entry(build: SourceBuild) -> dict[str, Any]:
+    return {
+        "stage": build.stage,
+        "inputs": build.inputs.hex,
+        "filename": build.filename,
+        "sha256": build.sha256.hex,
+        **({} if build.index is None else {"index": build.index}),
+        "requires": [_wheel_entry(wheel) for wheel in build.requires],
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, Literal
 from instar.frozen import dataclass
 from instar.model.declaration import key
 from instar.model.environment import Check, Environment
+from instar.model.projects import NpmPackages, PythonProjects
 from instar.model.slim import Slim
 
 NEW_UID: Final = 10001  # of a user that no package makes
@@ -59,19 +60,6 @@ class Fetch:
     @property
     def is_unpacked(self) -> bool:
         return self.unpack or self.revision is not None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NpmPackages:
-    """What a ``package-lock.json`` names, installed below ``to``. ``scripts`` are names of packages."""
-
-    source: str = field(metadata=key("The folder with `package.json` and `package-lock.json`.", "author's path",
-        name="from"))
-    to: str = field(metadata=key("Where in the image they and `node_modules` are put.", "path inside"))
-    dev: bool = field(default=False, metadata=key("Whether what is only for development is installed too."))
-    scripts: tuple[str, ...] = field(default=(), metadata=key(
-        "Packages whose install scripts are run, as root and without a network. No others are.", "npm package",
-        unique=True, expected="a list of packages, such as [bcrypt]"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,24 +116,6 @@ class Archive:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PythonProjects:
-    """What a section ``python`` says: which projects of Python, and from which of the machine's indexes."""
-
-    requirements: str = field(metadata=key("The requirements file.", "author's path"))
-    index: str | None = field(default=None, metadata=key(
-        "The index that all comes from which `indexes` does not name: a name of this machine's `indexes`.", "name",
-        default_about="the one that pip is configured for"))
-    indexes: Mapping[str, tuple[str, ...]] = field(default_factory=dict, metadata=key(
-        "Projects that come from an index and from nowhere else, by its name among this machine's `indexes`.",
-        "projects by index"))
-
-    @property
-    def sources(self) -> Mapping[str, tuple[str, ...]]:
-        """What comes from which index, as patterns: ``*`` from the one that all else comes from."""
-        return {**({self.index: ("*",)} if self.index else {}), **self.indexes}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class OtherBase:
     """What an image stands on, where that is an image itself. One of the two is there."""
 
@@ -179,6 +149,7 @@ class BuildStage:
         "A requirements file; what it names is installed from locked wheels into `/opt/venv`, which is first on PATH. "
         "A section says which index that comes from.", ("author's path", PythonProjects)))
     indexes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # ``PythonProjects.sources`` of ``python``
+    from_source: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # that of ``python``
     npm: tuple[NpmPackages, ...] = field(default=(), metadata=key(
         "Folders with a `package-lock.json`: what it names is installed by the image's own npm, without a network.",
         or_one=True, expected="a section such as {from: app, to: /srv/app}, or a list of them", added=True))

@@ -75,8 +75,24 @@ def package_order(package: Package) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SourceBuild:
+    """What a wheel is built from: a source distribution, and in ``requires`` the wheels that building it takes.
+
+    ``stage`` is where it is built; ``inputs`` the SHA-256 of what is locked for that.
+    """
+
+    stage: str
+    inputs: Digest
+    filename: str
+    sha256: Digest
+    requires: tuple[Wheel, ...]
+    index: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Wheel:
-    """``path``: of one of the author's own, where it is in the definition's folder."""
+    """``path``: of one of the author's own, where it is in the definition's folder; ``built``: of one that no index
+    has."""
 
     name: str
     version: str
@@ -85,6 +101,7 @@ class Wheel:
     why: Why | None = None
     index: str | None = None  # by the machine's name of it, None of the one that pip is configured for
     path: str | None = None
+    built: SourceBuild | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,6 +149,7 @@ class Requested:
     suites: tuple[str, ...] = ()  # besides those of the base
     archives: tuple[RequestedArchive, ...] = ()  # sorted by name
     indexes: tuple[tuple[str, tuple[str, ...]], ...] = ()  # sorted: an index, and the patterns of what comes from it
+    from_source: tuple[tuple[str, tuple[str, ...]], ...] = ()  # sorted: a stage, and the projects that it builds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 from instar.bake import Baked, Planned
 from instar.bake import bake as run_bake
 from instar.bake import plan as plan_bake
 from instar.definition import Loaded
 from instar.errors import ImageNotFound
-from instar.fetch.cache import Cache
-from instar.fetch.fetch import Batch, fetch_all
 from instar.fetch.needs import Needs
 from instar.model.definition import STAGES
 from instar.model.image import Image
-from instar.model.lock import Artifact, Lock
 from instar.model.progress import Progress
 from instar.operations.bases import base_finder, bring_bases, with_bases
+from instar.operations.bench import bench_opener
+from instar.operations.inputs import fetch_inputs
 from instar.operations.lock import existing_lock, fitting_lock, is_locked, note_needs
 from instar.operations.locks import hold_store
 from instar.operations.privilege import require_root
@@ -34,7 +33,13 @@ def bake(
     out of.
     """
     require_root("bake")
-    lock = fitting_lock(loaded, cache=workspace.state.cache, report=workspace.report, find_base=base_finder(workspace))
+    lock = fitting_lock(
+        loaded,
+        cache=workspace.state.cache,
+        report=workspace.report,
+        find_base=base_finder(workspace),
+        open_bench=bench_opener(workspace),
+    )
     with contextlib.nullcontext() if to_deploy else hold_store(workspace):
         lock = bring_bases(workspace, loaded, lock, lambda base: bake(workspace, base, to_deploy=True))
         planned = plan_bake(
@@ -45,7 +50,7 @@ def bake(
         needed = note_needs(workspace.state.cache, loaded, lock)
         workspace.cancellation.check()
         if planned.fetches:
-            fetch_inputs(workspace, loaded, lock)
+            fetch_inputs(workspace, loaded, lock, bench_opener(workspace, holding=True))
         workspace.cancellation.check()
         baked = run_bake(
             loaded,
@@ -75,21 +80,6 @@ def _explained(planned: Planned) -> Iterator[str]:
         for step in part.steps if part.needed else ():
             runs = "runs" if step.work.key else "may run"
             yield f"'{step.step}' " + (f"{runs}: {step.why}" if step.why else "is cached")
-
-
-def fetch_inputs(workspace: Workspace, loaded: Loaded, lock: Lock) -> None:
-    """Bring all that a bake needs into the cache; what is there is hashed. Raises FetchError."""
-
-    def of_ecosystems(missing: Sequence[Artifact], cache: Cache) -> Iterable[Batch]:
-        from instar.ecosystems.fetching import batches
-
-        return batches(missing, cache)
-
-    from instar.fetch.own_wheels import bring_own
-
-    for locked in (lock, *lock.build.values()):
-        bring_own(locked.wheels, loaded.folder, workspace.cache)
-    fetch_all(lock, loaded.definition, workspace.cache, workspace.report, verify=True, of_ecosystems=of_ecosystems)
 
 
 def find_baked(workspace: Workspace, loaded: Loaded) -> Image | None:

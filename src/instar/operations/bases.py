@@ -118,6 +118,18 @@ def bring_bases(workspace: Workspace, loaded: Loaded, lock: Lock, bake: Callable
     return with_bases(workspace, loaded, lock)
 
 
+def bring_stage_base(workspace: Workspace, part: ImagePart, lock: Lock) -> None:
+    """Have in the store the image of others that a stage stands on. Raises as :func:`bring_bases` does."""
+    if find_definition(part.made.base) is not None:
+        raise LockError(
+            f"{part.place('base')}: cannot run anything here while locking: it stands on another definition",
+            hint="let this stage stand on a suite of Debian, or on an image of others",
+        )
+    if wanted := find_oci(part.made.base):
+        with _placed(part):
+            _bring(workspace, part, wanted, lock.base)
+
+
 def _with_base(workspace: Workspace, part: ImagePart, lock: Lock, above: tuple[Loaded, ...]) -> Lock:
     path = find_definition(part.made.base)
     if path is None:

@@ -15,6 +15,7 @@ from instar.model.progress import Report
 from instar.model.state import StateDirectory
 
 if TYPE_CHECKING:
+    from instar.ecosystems.protocol import OpenBench
     from instar.lock.resolve import FindBase
 
 
@@ -44,6 +45,7 @@ def lock(
     report: Report,
     update: frozenset[str] | Literal["all"] | None = None,
     find_base: FindBase | None = None,
+    open_bench: OpenBench | None = None,
 ) -> Locked:
     """Resolve what isn't locked yet, and what ``update`` names; write the lock when it changed.
 
@@ -55,7 +57,9 @@ def lock(
 
     path = lock_path(loaded)
     previous = read(path) if is_locked(loaded) else None
-    resolved = resolve(loaded, cache, previous=previous, update=update, report=report, find_base=find_base)
+    resolved = resolve(
+        loaded, cache, previous=previous, update=update, report=report, find_base=find_base, open_bench=open_bench
+    )
     if resolved != previous:
         write(path, resolved)
     if os.geteuid() == 0:
@@ -73,6 +77,7 @@ def check(
     report: Report,
     update: frozenset[str] | Literal["all"] | None = None,
     find_base: FindBase | None = None,
+    open_bench: OpenBench | None = None,
 ) -> tuple[str, ...]:
     """Resolve everything anew, and return what differs from the lock, in lines for people; nothing is written.
 
@@ -89,7 +94,16 @@ def check(
     if not is_locked(loaded):
         raise _not_locked(path)
     locked = read(path)
-    now = resolve(loaded, cache, previous=locked, update=update, report=report, anew=True, find_base=find_base)
+    now = resolve(
+        loaded,
+        cache,
+        previous=locked,
+        update=update,
+        report=report,
+        anew=True,
+        find_base=find_base,
+        open_bench=open_bench,
+    )
     return differences(locked, now)
 
 
@@ -121,8 +135,15 @@ def _not_locked(path: Path) -> LockMissing:
     return LockMissing(f"cannot find '{path.name}': this definition is not locked yet", hint="instar lock")
 
 
-def fitting_lock(loaded: Loaded, *, cache: Path, report: Report, find_base: FindBase | None = None) -> Lock:
+def fitting_lock(
+    loaded: Loaded,
+    *,
+    cache: Path,
+    report: Report,
+    find_base: FindBase | None = None,
+    open_bench: OpenBench | None = None,
+) -> Lock:
     """Return the lock of a definition, making it only when there is none. Raises LockStale when it doesn't fit."""
     if not is_locked(loaded):
-        return lock(loaded, cache=cache, report=report, find_base=find_base).lock
+        return lock(loaded, cache=cache, report=report, find_base=find_base, open_bench=open_bench).lock
     return existing_lock(loaded)

@@ -75,8 +75,8 @@ class Outcome:
 class Sandbox:
     """Runs commands on ``root``, one at a time. ``folder`` is private to it; ``name`` is unique on this machine.
 
-    ``workdir`` is where they start. ``on_the_machine``: in the machine's own user namespace, with all system calls that
-    cannot widen the sandbox.
+    ``workdir`` is where they start; ``user`` who runs them: none but root has rights besides.
+    ``on_the_machine``: in the machine's own user namespace, with all system calls that cannot widen the sandbox.
     """
 
     name: str
@@ -84,6 +84,7 @@ class Sandbox:
     folder: Path
     on_the_machine: bool = False
     workdir: str = "/"
+    user: tuple[int, int] = (0, 0)
 
     def run(
         self,
@@ -184,7 +185,7 @@ def _configuration(
         "ociVersion": "1.0.2",
         "hostname": HOST_NAME,
         "root": {"path": str(sandbox.root), "readonly": False},
-        "process": _process(argv, env, sandbox.workdir),
+        "process": _process(argv, env, sandbox),
         "mounts": _mounts(limits, shown),
         "linux": {
             "cgroupsPath": "/" + cgroup_of(sandbox.name),
@@ -202,15 +203,15 @@ def _configuration(
     }
 
 
-def _process(argv: Sequence[str], env: Mapping[str, str], workdir: str) -> dict[str, Any]:
-    names = _capabilities()
+def _process(argv: Sequence[str], env: Mapping[str, str], sandbox: Sandbox) -> dict[str, Any]:
+    names = _capabilities() if sandbox.user[0] == 0 else []
     files = min(_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     return {
         "terminal": False,
-        "user": {"uid": 0, "gid": 0, "umask": 0o022},
+        "user": {"uid": sandbox.user[0], "gid": sandbox.user[1], "umask": 0o022},
         "args": list(argv),
         "env": [f"{name}={value}" for name, value in sorted({"HOME": "/root", **env}.items())],
-        "cwd": workdir,
+        "cwd": sandbox.workdir,
         "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), names),
         "rlimits": [
             {"type": "RLIMIT_NOFILE", "hard": files, "soft": min(1024, files)},

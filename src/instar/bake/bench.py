@@ -1,0 +1,100 @@
+"""A bench: what a stage left, on which code of others is run as nobody, in the sandbox, and leaves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from instar.bake import scratch
+from instar.bake.root import Root
+from instar.bake.scratch import Room
+from instar.ecosystems.protocol import BENCH
+from instar.errors import StepFailed
+from instar.model.image import Layer
+from instar.model.lock import Lock
+from instar.model.progress import Report
+
+if TYPE_CHECKING:
+    from instar.fetch.cache import Cache
+    from instar.store.mountable import MountableLayers
+
+NOBODY: Final = (65534, 65534)
+_NO_NETWORK: Final = re.compile(
+    r"(?i)name resolution|name or service not known|network is unreachable|connection refused|"
+    r"nodename nor servname|could not resolve|failed to resolve|unknownhostexception|no address associated"
+)
+
+
+@contextlib.contextmanager
+def opened(
+    left: Sequence[Layer],
+    *,
+    steps: Path,
+    mark: str,
+    lock: Lock,
+    cache: Cache,
+    layers: MountableLayers,
+    report: Report,
+    place: str,
+    verb: str,
+    what: str,
+) -> Iterator[Bench]:
+    """Give a bench on the layers that a stage left, from the lowest up; ``lock`` is the stage's own.
+
+    Raises HostError, OSError.
+    """
+    with scratch.opened(steps, mark) as made:
+        room = Room(
+            scratch=made,
+            number=0,
+            step=what,
+            place=place,
+            small=False,
+            lowers=lambda: [layers.mount(layer) for layer in reversed(left)],
+            stages=_no_stage,
+            user=None,
+            cache=cache,
+            epoch=lock.epoch,
+            bake_format=lock.bake_format,
+            architecture=lock.architecture,
+            report=report,
+            verb=verb,
+        )
+        try:
+            with Root(room.root(), epoch=room.epoch) as root:
+                root.make_directory(BENCH, owner=NOBODY)
+                yield Bench(room, root)
+        finally:
+            room.close()
+
+
+class Bench:
+    """A :class:`~instar.ecosystems.protocol.Bench`."""
+
+    def __init__(self, room: Room, root: Root) -> None:
+        self._room = room
+        self._root = root
+        self.epoch = room.epoch
+        self.failed: Callable[..., StepFailed] = room.failed
+
+    def exists(self, path: str) -> bool:
+        return self._root.exists(path)
+
+    def read(self, path: str, limit_bytes: int) -> bytes | None:
+        return self._root.find_own(path.encode(), limit_bytes)
+
+    def run(self, argv: Sequence[str], *, env: Mapping[str, str], shown: Mapping[str, Path]) -> None:
+        try:
+            self._room.run(argv, env={"HOME": BENCH, "TMPDIR": BENCH, **env}, shown=shown, user=NOBODY)
+        except StepFailed as error:
+            if not _NO_NETWORK.search(error.output):
+                raise
+            cause = "it wants something of the network, and there is none for it"
+            raise self._room.failed(cause, output=error.output, hint=error.hint) from error
+
+
+def _no_stage(name: str) -> Sequence[Path]:
+    raise KeyError(name)
