@@ -3,7 +3,9 @@ namespaces, links, cgroups, tables and processes.
 
     scripts/leftovers.py [MARK…]    print all of it, or what carries one of the marks
 
-A mark is a state directory's path, or the six digits in its ``id`` file, which all that is global to the host carries.
+A mark is a state directory's path, the six digits in its ``id`` file, which all that is global to the host carries, or
+the name of a cluster (scripts/cluster). A node of a cluster is one thing: its processes, pods and mounts come and go
+inside of it, and are gone when it is.
 """
 
 from __future__ import annotations
@@ -77,9 +79,18 @@ def links() -> Iterator[str]:
 
 
 def cgroups() -> Iterator[str]:
-    for folder, _, _ in os.walk("/sys/fs/cgroup"):
-        if "instar" in folder:
+    for folder, below, _ in os.walk("/sys/fs/cgroup"):
+        is_node = "parts" in below
+        if is_node:
+            below.clear()
+        if is_node or "instar" in folder:
             yield f"cgroup {folder}"
+
+
+def nodes() -> set[str]:
+    """Return the cgroups of clusters' nodes, as processes name them."""
+    root = Path("/sys/fs/cgroup")
+    return {f"/{folder.parent.name}" for depth in ("*", "*/*") for folder in root.glob(f"{depth}/parts")}
 
 
 def tables() -> Iterator[str]:
@@ -92,13 +103,20 @@ def tables() -> Iterator[str]:
 
 def processes() -> Iterator[str]:
     """Processes of Instar and of the programs that it starts, without this one and its ancestors."""
-    own = set(ancestors())
+    own, boxes = set(ancestors()), nodes()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (folder / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
             is_ours = Path(words[0]).name in PROGRAMS or any("instar" in word for word in words)
-            if is_ours and int(folder.name) not in own and state(folder) != "Z":
+            is_other = int(folder.name) in own or state(folder) == "Z" or node_of(folder) in boxes
+            if is_ours and not is_other:
                 yield f"process {folder.name}: {' '.join(words).strip()[:300]}"
+
+
+def node_of(folder: Path) -> str:
+    """Return the first part of a process's cgroup in the last hierarchy, which is that of a node if it is in one."""
+    last = (folder / "cgroup").read_text().splitlines()[-1].partition("::")[2] or "/"
+    return "/" + last.split("/")[1]
 
 
 def state(folder: Path) -> str:

@@ -11,7 +11,8 @@ SIGINT, and prints one JSON object:
     {"requests", "served", "failed", "reasons": {"503": 2}, "first_failures": [{"at_s", "reason"}], "seconds",
      "latency_ms": {"p50", "p90", "p99", "max"}, "longest_gap_ms", "tally": {VALUE: COUNT}}
 
-``tally`` counts the values of the response header that ``--tally`` names. Only loopback addresses are asked.
+``tally`` counts the values of the response header that ``--tally`` names. Only what is on this machine is asked:
+loopback addresses, and those behind a bridge that leads into namespaces alone.
 Exit status: 0 all were served, 1 some were not, 64 wrong usage.
 """
 
@@ -300,8 +301,8 @@ def parse(arguments: list[str]) -> Plan:
     parser.add_argument("--tally", metavar="HEADER", help="count the values of this response header")
     options = parser.parse_args(arguments)
     parts = urlsplit(options.url)
-    if parts.scheme not in ("http", "https") or not loopback(parts.hostname or "") or parts.port is None:
-        parser.error("the URL must be http:// or https://, a loopback address and a port")
+    if parts.scheme not in ("http", "https") or not is_here(parts.hostname or "") or parts.port is None:
+        parser.error("the URL must be http:// or https://, an address of this machine and a port")
     if not (0 < options.seconds <= LONGEST_S and 0 < options.connections <= MOST_CONNECTIONS):
         parser.error(f"at most {LONGEST_S} seconds and {MOST_CONNECTIONS} connections")
     return Plan(
@@ -319,11 +320,24 @@ def parse(arguments: list[str]) -> Plan:
     )
 
 
-def loopback(host: str) -> bool:
+def is_here(host: str) -> bool:
+    """Say whether an address is on this machine, in a namespace of its own or not."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback or leads_into_namespaces(host)
     except ValueError:
         return False
+
+
+def leads_into_namespaces(address: str) -> bool:
+    """Say whether an address is reached by a bridge that has no link but those of namespaces."""
+    routes = ask_ip("route", "get", address)
+    links = ask_ip("-details", "link", "show", "master", routes[0].get("dev", "")) if routes else []
+    return bool(links) and all(link.get("linkinfo", {}).get("info_kind") == "veth" for link in links)
+
+
+def ask_ip(*words: str) -> list[dict[str, Any]]:
+    asked = subprocess.run(["ip", "-json", *words], capture_output=True, text=True, check=False)
+    return [found for found in json.loads(asked.stdout or "[]") if found] if asked.returncode == 0 else []
 
 
 def main() -> int:

@@ -1,0 +1,3 @@
+module instar.test/cluster/hello
+
+go 1.26.0

@@ -1,0 +1,186 @@
+"""The programs that a cluster consists of, and how each is started: argument lists, and nothing that acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from clusters.layout import Node, Unusable
+
+ON_EVERY_NODE = ("containerd", "kubelet", "kube-proxy")
+ON_CONTROL = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "docker-registry",
+    "coredns",
+    "contour",
+    "envoy",
+)
+GATEWAY_HTTP, GATEWAY_HTTPS = 8080, 8443  # where the gateway's listeners 80 and 443 are found
+ENVOY_ADMIN = "/run/envoy-admin.sock"
+CONTAINERD = "/run/containerd/containerd.sock"
+NODE_IS_LOST_S = 20
+
+
+def parts_of(node: Node) -> Sequence[str]:
+    """Return what runs on a node, in the order in which it starts."""
+    return (*ON_CONTROL, *ON_EVERY_NODE) if node.number == 0 else ON_EVERY_NODE
+
+
+def argv(node: Node, part: str) -> list[str]:
+    """Return how a part of a node is started. Raises Unusable when it has no such part."""
+    if part not in parts_of(node):
+        raise Unusable(f"node {node.number} has no part '{part}'; it has {', '.join(parts_of(node))}")
+    return [program(node, part), *_ARGUMENTS[part](node)]
+
+
+def program(node: Node, part: str) -> str:
+    """Return a part's program, by which its process is known too."""
+    return "/usr/bin/docker-registry" if part == "docker-registry" else str(node.layout.programs / part)
+
+
+def bootstrap_envoy(node: Node) -> list[str]:
+    """Return how the file is written by which Envoy finds its control plane."""
+    xds = ["--xds-address", "127.0.0.1", "--xds-port", "8001", "--admin-address", ENVOY_ADMIN]
+    return [program(node, "contour"), "bootstrap", str(node.folder / "envoy.json"), *xds]
+
+
+def _flags(flags: Mapping[str, object]) -> list[str]:
+    return [f"--{name}={value}" for name, value in flags.items()]
+
+
+def _etcd(node: Node) -> list[str]:
+    keys, client, peer = node.layout.keys, "https://127.0.0.1:2379", "http://127.0.0.1:2380"
+    flags = {
+        "name": node.layout.name,
+        "data-dir": node.layout.state / "etcd",
+        "listen-client-urls": client,
+        "advertise-client-urls": client,
+        "listen-peer-urls": peer,
+        "initial-advertise-peer-urls": peer,
+        "initial-cluster": f"{node.layout.name}={peer}",
+        "cert-file": keys / "etcd.crt",
+        "key-file": keys / "etcd.key",
+        "client-cert-auth": "true",
+        "trusted-ca-file": keys / "etcd-ca.crt",
+        "unsafe-no-fsync": "true",  # a cluster of tests needs to survive no loss of power
+    }
+    return _flags(flags)
+
+
+def _api_server(node: Node) -> list[str]:
+    layout, keys = node.layout, node.layout.keys
+    flags = {
+        "etcd-servers": "https://127.0.0.1:2379",
+        "etcd-cafile": keys / "etcd-ca.crt",
+        "etcd-certfile": keys / "apiserver-etcd.crt",
+        "etcd-keyfile": keys / "apiserver-etcd.key",
+        "bind-address": "0.0.0.0",
+        "advertise-address": node.address,
+        "secure-port": 6443,
+        "allow-privileged": "true",
+        "authorization-mode": "Node,RBAC",
+        "enable-admission-plugins": "NodeRestriction",
+        "client-ca-file": keys / "ca.crt",
+        "tls-cert-file": keys / "apiserver.crt",
+        "tls-private-key-file": keys / "apiserver.key",
+        "kubelet-certificate-authority": keys / "ca.crt",
+        "kubelet-client-certificate": keys / "apiserver-kubelet.crt",
+        "kubelet-client-key": keys / "apiserver-kubelet.key",
+        "kubelet-preferred-address-types": "InternalIP,Hostname",
+        "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
+        "service-account-key-file": keys / "service-accounts.pub",
+        "service-account-signing-key-file": keys / "service-accounts.key",
+        "service-cluster-ip-range": layout.services,
+        "requestheader-client-ca-file": keys / "front-proxy-ca.crt",
+        "requestheader-allowed-names": "front-proxy-client",
+        "requestheader-username-headers": "X-Remote-User",
+        "requestheader-group-headers": "X-Remote-Group",
+        "requestheader-extra-headers-prefix": "X-Remote-Extra-",
+        "proxy-client-cert-file": keys / "front-proxy-client.crt",
+        "proxy-client-key-file": keys / "front-proxy-client.key",
+        "audit-policy-file": layout.state / "audit-policy.json",
+        "audit-log-path": layout.logs / "audit.log",
+    }
+    return _flags(flags)
+
+
+def _as_user(node: Node, name: str) -> dict[str, object]:
+    file = node.layout.keys / f"{name}.kubeconfig"
+    return {"kubeconfig": file, "authentication-kubeconfig": file, "authorization-kubeconfig": file}
+
+
+def _controller_manager(node: Node) -> list[str]:
+    keys = node.layout.keys
+    flags = {
+        **_as_user(node, "kube-controller-manager"),
+        "root-ca-file": keys / "ca.crt",
+        "service-account-private-key-file": keys / "service-accounts.key",
+        "use-service-account-credentials": "true",
+        "cluster-signing-cert-file": keys / "ca.crt",
+        "cluster-signing-key-file": keys / "ca.key",
+        "node-monitor-grace-period": f"{NODE_IS_LOST_S}s",
+        "flex-volume-plugin-dir": node.layout.state / "volume-plugins",
+        "bind-address": "127.0.0.1",
+        "leader-elect": "false",
+    }
+    return _flags(flags)
+
+
+def _scheduler(node: Node) -> list[str]:
+    return _flags({**_as_user(node, "kube-scheduler"), "bind-address": "127.0.0.1", "leader-elect": "false"})
+
+
+def _kubelet(node: Node) -> list[str]:
+    flags = {
+        "config": node.folder / "kubelet.json",
+        "kubeconfig": node.layout.keys / f"kubelet-{node.number}.kubeconfig",
+        "root-dir": node.folder / "kubelet",
+        "hostname-override": node.name,
+        "node-ip": node.address,
+    }
+    return _flags(flags)
+
+
+def _contour(node: Node) -> list[str]:
+    return [
+        "serve",
+        "--insecure",  # between the two on loopback
+        "--disable-leader-election",
+        *_flags(
+            {
+                "kubeconfig": node.layout.kubeconfig,
+                "config-path": node.folder / "contour.json",
+                "xds-address": "127.0.0.1",
+                "xds-port": 8001,
+                "http-address": "127.0.0.1",
+                "health-address": "127.0.0.1",
+                "envoy-http-access-log": "/dev/null",
+                "envoy-https-access-log": "/dev/null",
+                "envoy-service-http-port": GATEWAY_HTTP,
+                "envoy-service-https-port": GATEWAY_HTTPS,
+                "ingress-status-address": node.address,
+            }
+        ),
+    ]
+
+
+def _envoy(node: Node) -> list[str]:
+    identity = ["--service-cluster", "contour", "--service-node", node.name]
+    return ["-c", str(node.folder / "envoy.json"), *identity, "--concurrency", "1", "--disable-hot-restart"]
+
+
+_ARGUMENTS: Mapping[str, Callable[[Node], list[str]]] = {
+    "etcd": _etcd,
+    "kube-apiserver": _api_server,
+    "kube-controller-manager": _controller_manager,
+    "kube-scheduler": _scheduler,
+    "docker-registry": lambda node: ["serve", str(node.folder / "registry.json")],
+    "coredns": lambda node: ["-conf", str(node.folder / "Corefile")],
+    "contour": _contour,
+    "envoy": _envoy,
+    "containerd": lambda node: ["--config", str(node.folder / "containerd.toml")],
+    "kubelet": _kubelet,
+    "kube-proxy": lambda node: ["--config", str(node.folder / "kube-proxy.json")],
+}
