@@ -26,7 +26,7 @@ from instar.operations.drift import drift
 from instar.operations.environments import find_environment
 from instar.operations.locks import hold_environment, keep_from_gc
 from instar.operations.maintenance import set_maintenance
-from instar.operations.plan import _differences, plan, plan_promotion
+from instar.operations.plan import differences, plan, plan_promotion
 from instar.operations.promote import promote
 from instar.operations.rollback import rollback
 from instar.operations.rollout import abort, pause, resume
@@ -430,4 +430,4 @@ def test_a_missing_secret_is_found_before_anything_is_baked(workspace: Simulated
 
 
 def test_what_is_empty_before_and_after_is_no_change() -> None:
-    assert _differences({"a": None}, {"b": None, "c": 1}) == (PlannedChange(what="c", before=None, after="1"),)
+    assert differences({"a": None}, {"b": None, "c": 1}) == (PlannedChange(what="c", before=None, after="1"),)

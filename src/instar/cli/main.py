@@ -33,6 +33,7 @@ _COMMANDS = {
     "maintenance": "maintenance",
     "status": "status",
     "history": "history",
+    "diff": "diff",
     "logs": "history",
     "drift": "drift",
     "taint": "break_glass",
@@ -53,7 +54,7 @@ _NEW_OBJECTS = 50_000  # more than a short command makes: Python looks for what 
 
 # what other tools call it, and what it is here
 _FAMILIAR = {
-    **dict.fromkeys(("diff", "plan", "preview"), "instar deploy ENV --plan"),
+    **dict.fromkeys(("plan", "preview"), "instar deploy ENV --plan"),
     **dict.fromkeys(("ps", "ls", "list", "info", "inspect", "top"), "instar status"),
     **dict.fromkeys(("exec", "ssh", "console", "attach", "run"), "instar shell ENV"),
     **dict.fromkeys(("up", "apply", "start", "release", "switch"), "instar deploy ENV"),

@@ -21,7 +21,7 @@ from instar.process import PATH
 if TYPE_CHECKING:
     from instar.definition.parts import ImagePart
     from instar.model.definition import BuildStage
-    from instar.store.glimpse import Seen
+    from instar.store.listing import ListedFile
 
 _RELEASES: Final = ("etc/os-release", "usr/lib/os-release")
 _PYTHONS: Final = r"(?:[A-Za-z0-9_+-][A-Za-z0-9._+-]*/){1,6}bin/python3(?:\.[0-9]{1,3})?|bin/python3(?:\.[0-9]{1,3})?"
@@ -54,7 +54,7 @@ def looks_beneath(made: BuildStage) -> bool:
     return is_image and bool(made.packages or made.archives or made.python or made.strip)
 
 
-def of_image(seen: Mapping[bytes, Seen], env: Mapping[str, str], architecture: str) -> Beneath:
+def of_image(seen: Mapping[bytes, ListedFile], env: Mapping[str, str], architecture: str) -> Beneath:
     """Return what an image of others has, by what is ``seen`` in its layers. Raises WrongStatus."""
     release, text, unfit = _release(seen), _status(seen), ""
     if text is None:
@@ -114,7 +114,7 @@ def moved(then: Installed, now: Installed) -> Iterator[str]:
             yield f"it has '{name}' {after.get(name, 'no more')} now, and had {before.get(name, 'none')}"
 
 
-def _status(seen: Mapping[bytes, Seen]) -> bytes | None:
+def _status(seen: Mapping[bytes, ListedFile]) -> bytes | None:
     found = seen.get(dpkg_status.STATUS.encode())
     if found is None or found.content == b"":
         if any(path.startswith(f"{dpkg_status.PARTS}/".encode()) for path in seen):
@@ -125,7 +125,7 @@ def _status(seen: Mapping[bytes, Seen]) -> bytes | None:
     return found.content
 
 
-def _release(seen: Mapping[bytes, Seen]) -> str:
+def _release(seen: Mapping[bytes, ListedFile]) -> str:
     """Return which release an image says that it is of. Source: os-release(5)."""
     found = next((one.content for path in _RELEASES if (one := seen.get(path.encode())) and one.content), None)
     if found is None:
@@ -142,7 +142,7 @@ def _release(seen: Mapping[bytes, Seen]) -> str:
     return f"{distribution}:{suite}"
 
 
-def _python(seen: Mapping[bytes, Seen], path: str) -> str | None:
+def _python(seen: Mapping[bytes, ListedFile], path: str) -> str | None:
     """Return where the Python is that PATH finds first, where it is none of Debian's."""
     for folder in path.split(":"):
         inside = folder.strip("/")
@@ -151,7 +151,7 @@ def _python(seen: Mapping[bytes, Seen], path: str) -> str | None:
             continue
         if f"{inside}/" in _OF_DEBIAN:
             return None
-        target = (one.link or b"").decode("utf-8", "replace")
+        target = one.link.decode("utf-8", "replace")
         named = _VERSIONED.match(target)
         if named and f"{inside}/{named[1]}".encode() in seen:
             return f"/{inside}/{named[1]}"

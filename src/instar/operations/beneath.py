@@ -85,7 +85,7 @@ def _look(workspace: Workspace, store: Store, base: BaseImage) -> Beneath:
     from instar.model.dpkg_status import WrongStatus
 
     workspace.report(Progress(stage="lock", text="base · looking for what is installed", kind="running"))
-    seen = store.look([layer for layer in base.layers if layer is not None], WANTED)
+    seen = store.list_files([layer for layer in base.layers if layer is not None], WANTED, others=False)
     try:
         found = of_image(seen, base.env, host_architecture())
     except WrongStatus as error:

@@ -119,13 +119,13 @@ def _compared(
         after = image.digest.short if image.digest else "(to be baked)"
         changes.append(PlannedChange(what="image", before=active.image.short if active else None, after=after))
     if active is not None:
-        changes += _differences(to_json(active.configuration), to_json(configuration))
+        changes += differences(to_json(active.configuration), to_json(configuration))
     release = bool(changes)
     if state is not None and not release:
         changes += _not_as_wanted(workspace, state)
     after_settings = _written(settings)
     nothing = {name: item for name, item in after_settings.items() if name not in ("listen", "names")}
-    changes += _differences(_written(state.settings) if state else nothing, after_settings, "settings.")
+    changes += differences(_written(state.settings) if state else nothing, after_settings, "settings.")
     certificate = planned_change(workspace, environment_id, read_files(loaded, environment))
     changes += [certificate] if certificate is not None else []
     return DeployPlan(
@@ -161,7 +161,7 @@ def _not_as_wanted(workspace: Workspace, state: EnvironmentState) -> list[Planne
     return [PlannedChange(what="instances", before=f"{dead} ended", after="replaced")] if dead else []
 
 
-def _differences(
+def differences(
     before: Mapping[str, object], after: Mapping[str, object], prefix: str = ""
 ) -> tuple[PlannedChange, ...]:
     old, new = dict(_leaves(before, prefix)), dict(_leaves(after, prefix))

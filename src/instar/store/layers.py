@@ -45,8 +45,6 @@ def pack(blobs: Blobs, tree: Path, *, step: str, epoch: int) -> Layer:
 
 def unpack(blobs: Blobs, layer: Layer, into: Path, *, limit_bytes: int, copies: int) -> None:
     action = f"unpack layer '{layer.digest.short}'"
-    if layer.media_type not in _DECODERS:
-        raise StoreError(f"cannot {action}: its type is {layer.media_type}, and only OCI's and Docker's are unpacked")
     with reported(action, into), explained(action, blobs, layer):
         into.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(into.iterdir()):
@@ -57,8 +55,10 @@ def unpack(blobs: Blobs, layer: Layer, into: Path, *, limit_bytes: int, copies: 
 def checked(blobs: Blobs, layer: Layer) -> Iterator[bytes]:
     """Yield a layer's tar, and raise BlobDamaged at its end when blob or tar aren't what the layer says.
 
-    Raises ValueError for a blob that isn't compressed as the layer says.
+    Raises ValueError for a blob that isn't compressed as the layer says, or of a type that is none of ours.
     """
+    if layer.media_type not in _DECODERS:
+        raise ValueError(f"its type is {layer.media_type}, and only OCI's and Docker's are unpacked")
     seen = hashlib.sha256()
     stored = blobs.chunks(layer.digest)
     yield from _hashed(_DECODERS[layer.media_type](stored), seen)

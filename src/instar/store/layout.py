@@ -13,7 +13,7 @@ store knows nothing of releases: who calls ``collect`` says what to keep.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from instar.store import importing
     from instar.store.garbage import Collected
-    from instar.store.glimpse import Seen
+    from instar.store.listing import Listing
 
 _PREFIX_LENGTH = 6  # of a digest that find() takes
 _NAMED_IN_HINT = 5
@@ -260,12 +260,6 @@ class Store:
         """Whether the layer's blob is there with its size. Its bytes are not read: ``verify`` does that."""
         return self._blobs.holds(layer.digest, layer.size_bytes)
 
-    def look(self, found: Sequence[Layer], wanted: re.Pattern[bytes]) -> Mapping[bytes, Seen]:
-        """Return what layers have at the paths that ``wanted`` matches, as :func:`instar.store.glimpse.look` does."""
-        from instar.store.glimpse import look
-
-        return look(self._blobs, found, wanted)
-
     def path(self, digest: Digest) -> Path:
         """Return where a blob is, or would be."""
         return self._blobs.path(digest)
@@ -291,6 +285,24 @@ class Store:
         except BlobDamaged as error:
             self._discard_damaged(layer.digest)
             raise BlobDamaged(error.message, hint="bake it again, which makes that layer anew: instar bake") from error
+
+    def list_files(
+        self,
+        layers: Sequence[Layer],
+        read: re.Pattern[bytes],
+        *,
+        others: bool = True,
+        beneath: Listing | None = None,
+        look: Callable[[], None] = lambda: None,
+    ) -> Listing:
+        """Return what layers show over ``beneath``, by its paths; files that ``read`` matches have their content, and
+        without ``others`` nothing else is listed. ``look`` is called before each layer, and may raise.
+
+        Raises BlobDamaged; StoreError for a layer that nothing here would unpack.
+        """
+        from instar.store import listing
+
+        return listing.list_files(self._blobs, layers, read, beneath or {}, look, others=others)
 
     def _discard_damaged(self, digest: Digest) -> None:
         try:
