@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from instar.frozen import dataclass
 from instar.model.digest import Digest
+from instar.model.image_diff import ImageDiff
 from instar.model.release import EnvironmentId
 
 
@@ -21,7 +22,7 @@ class PlannedChange:
 class DeployPlan:
     """``steps`` are those that a bake would run, after making the lock where ``locked`` is false. ``release``: a new
     release would be made. No changes: nothing would be done. ``warnings``: what is worth knowing of the rollout before
-    it begins."""
+    it begins. ``inside``: what is other in the image than in the active release's, as far as both are known."""
 
     environment: EnvironmentId
     active: int | None
@@ -31,3 +32,4 @@ class DeployPlan:
     changes: tuple[PlannedChange, ...]
     warnings: tuple[str, ...] = ()
     locked: bool = True
+    inside: ImageDiff | None = None

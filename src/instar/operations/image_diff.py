@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from instar.definition import Loaded
 from instar.errors import ImageNotFound
 from instar.model.codec import parse
 from instar.model.control import fields
 from instar.model.digest import Digest
 from instar.model.image import Layer
-from instar.model.release_diff import FileChange, FileChangeKind, ImageDiff, PackageChange, PackageKind
+from instar.model.image_diff import FileChange, FileChangeKind, ImageDiff, PackageChange, PackageKind
+from instar.operations.lock import existing_lock
 from instar.operations.workspace import Workspace
 from instar.store.listing import ListedFile, Listing
 
@@ -37,7 +39,27 @@ def image_diff(workspace: Workspace, before: Digest, after: Digest) -> ImageDiff
     look = workspace.cancellation.check
     beneath = workspace.store.list_files(images[0].layers[:common], _KNOWING, look=look)
     old, new = (workspace.store.list_files(one.layers[common:], _KNOWING, beneath=beneath, look=look) for one in images)
-    return ImageDiff(packages=tuple(_package_changes(old, new)), files=tuple(_file_changes(old, new)))
+    return ImageDiff(
+        packages=tuple(_package_changes(packages_of(old), packages_of(new))), files=tuple(_file_changes(old, new))
+    )
+
+
+def planned_diff(workspace: Workspace, before: Digest, loaded: Loaded) -> ImageDiff | None:
+    """Compare an image with the lock of the one that is to be baked: its packages, as far as the lock names them; of
+    its files nothing is known before. None where the image is not here."""
+    try:
+        image = workspace.store.image(before)
+    except ImageNotFound:
+        return None
+    here = packages_of(
+        workspace.store.list_files(image.layers, _KNOWING, others=False, look=workspace.cancellation.check)
+    )
+    lock, is_whole = existing_lock(loaded), loaded.definition.image.slim is None
+    wanted: dict[_Package, str] = {("debian", one.name): one.version for one in lock.all_packages}
+    wanted |= {("python", wheel.name): wheel.version for wheel in lock.wheels}
+    kinds = {kind for kind, _ in wanted}
+    changes = _package_changes({package: version for package, version in here.items() if package[0] in kinds}, wanted)
+    return ImageDiff(packages=tuple(one for one in changes if is_whole or None not in (one.before, one.after)))
 
 
 def _common(one: Sequence[Layer], two: Sequence[Layer]) -> int:
@@ -78,8 +100,7 @@ def _npm_version(content: bytes) -> Iterator[str]:
         yield _shown(told["version"])
 
 
-def _package_changes(old: Listing, new: Listing) -> Iterator[PackageChange]:
-    before, after = packages_of(old), packages_of(new)
+def _package_changes(before: Mapping[_Package, str], after: Mapping[_Package, str]) -> Iterator[PackageChange]:
     for kind, name in sorted(before.keys() | after.keys()):
         versions = before.get((kind, name)), after.get((kind, name))
         if versions[0] != versions[1]:

@@ -12,14 +12,16 @@ from instar.frozen import dataclass
 from instar.model.codec import to_json
 from instar.model.digest import Digest
 from instar.model.environment import Environment, Settings
+from instar.model.image_diff import ImageDiff
 from instar.model.plan import DeployPlan, PlannedChange
 from instar.model.reference import Repository
-from instar.model.release import Configuration, EnvironmentId, EnvironmentState
+from instar.model.release import Configuration, EnvironmentId, EnvironmentState, Release
 from instar.operations.bake import plan as plan_bake
 from instar.operations.certificates import planned_change, read_files
 from instar.operations.connections import cut_connections
 from instar.operations.converge import refuse_other_provider
 from instar.operations.deploy import get_declared, require_promotion
+from instar.operations.image_diff import image_diff, planned_diff
 from instar.operations.lock import is_locked
 from instar.operations.locks import require_here
 from instar.operations.names import require_names
@@ -141,7 +143,17 @@ def _compared(
             *cut_connections(workspace, state, settings),
         ),
         locked=image.locked,
+        inside=_inside(workspace, loaded, active, image),
     )
+
+
+def _inside(workspace: Workspace, loaded: Loaded, active: Release | None, image: PlannedImage) -> ImageDiff | None:
+    """Compare the image with that of the active release; before it is baked, what the lock says of it."""
+    if active is None or image.pulled_from is not None or not image.locked:
+        return None
+    if image.digest is None:
+        return planned_diff(workspace, active.image, loaded)
+    return image_diff(workspace, active.image, image.digest)
 
 
 def _written(settings: Settings) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from collections import Counter
 from typing import Any, Final
 
 from instar.model.codec import to_json
+from instar.model.image_diff import FileChange, ImageDiff
 from instar.model.release import Release
-from instar.model.release_diff import FileChange, ImageDiff, ReleaseDiff
+from instar.model.release_diff import ReleaseDiff
 from instar.views.page import Page, Table
 from instar.views.releases import origin_line
 
@@ -44,8 +45,8 @@ def diff_page(diff: ReleaseDiff, *, all_files: bool) -> Page:
         yield from image_page(diff.image, all_files=all_files)
 
 
-def image_page(image: ImageDiff, *, all_files: bool) -> Page:
-    """Yield what is other in an image."""
+def image_page(image: ImageDiff, *, all_files: bool | None = None) -> Page:
+    """Yield what is other in an image; of its files only how many where ``all_files`` is None."""
     if image.packages:
         yield "\npackages"
         yield Table(
@@ -54,6 +55,8 @@ def image_page(image: ImageDiff, *, all_files: bool) -> Page:
     if image.files:
         count = Counter(one.kind for one in image.files)
         yield f"\nfiles: {count['added']:,} added, {count['removed']:,} removed, {count['changed']:,} changed"
+        if all_files is None:
+            return
         shown = image.files if all_files else image.files[:_FILES_SHOWN]
         yield Table(rows=[(f"{_SIGNS[one.kind]} {one.path}", _about(one)) for one in shown])
         if len(shown) < len(image.files):

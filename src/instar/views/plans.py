@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from instar.model.plan import DeployPlan
+from instar.views.diffs import image_page
 from instar.views.page import Page, Table
 
 
@@ -18,6 +19,8 @@ def plan_json(plan: DeployPlan) -> dict[str, Any]:
         "changes": plan.changes,
         "warnings": plan.warnings,
         "locked": plan.locked,
+        "packages": plan.inside and plan.inside.packages,
+        "files": plan.inside and plan.inside.files,
     }
 
 
@@ -47,3 +50,5 @@ def plan_page(plan: DeployPlan, *, verb: str = "deploy") -> Page:
         )
         for warning in plan.warnings:
             yield f"note     {warning}"
+    if plan.inside is not None:
+        yield from image_page(plan.inside)
