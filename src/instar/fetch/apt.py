@@ -247,7 +247,12 @@ class Apt:
             said = explanation(text_of(done))
             raise ResolveError(said, about=_NAME.findall(said))
         found = [_URI.match(line) for line in done.stdout.decode().splitlines()]
-        return self._located([match for match in found if match], step)
+        return self._located([match for match in found if match and not self._is_there(match)], step)
+
+    def _is_there(self, match: re.Match[str]) -> bool:
+        """Tell whether it is the version that is installed, which the archive describes in other words."""
+        name, version, _ = _parts(match[2])
+        return self.fixed.get(name) == version
 
     def controls(self, packages: Sequence[Package]) -> Mapping[str, Mapping[str, str]]:
         """Return the control fields of each package: name → fields; one that the lists don't have is left out."""

@@ -8,9 +8,11 @@ from typing import Final
 
 from instar.frozen import dataclass
 
-# What the solver looks at. The rest of an image's status is nothing that it would have to be shown.
+# What the solver looks at, and what it tells two packages of one version apart by. The rest of an image's status is
+# nothing that it would have to be shown.
 _FIELDS: Final = (
-    "Essential", "Multi-Arch", "Pre-Depends", "Depends", "Provides", "Conflicts", "Breaks", "Replaces",
+    "Installed-Size", "Essential", "Multi-Arch",
+    "Pre-Depends", "Depends", "Provides", "Conflicts", "Breaks", "Replaces",
 )  # fmt: skip
 _UNPRINTABLE: Final = re.compile(r"[^ -~]+")
 _INSTALLED_AGAIN: Final = re.compile(r"Inst (\S+) \[([^\]\s]+)\] \((\S+)")
@@ -38,7 +40,7 @@ def status_text(controls: Iterable[Mapping[str, str]]) -> str:
 def broken(told: str) -> Iterator[BrokenPackage]:
     """Yield what apt says that it would change, in a simulation."""
     for line in told.splitlines():
-        if match := _INSTALLED_AGAIN.match(line):
+        if (match := _INSTALLED_AGAIN.match(line)) and match[2] != match[3]:
             yield BrokenPackage(match[1].partition(":")[0], match[2], match[3])
         elif match := _REMOVED.match(line):
             yield BrokenPackage(match[1].partition(":")[0], match[2], None)
