@@ -170,6 +170,9 @@ def test_hostile_packages_write_nothing_beside_their_folder(npm: Npm) -> None:
         "package/device": special("package/device", tarfile.CHRTYPE),
         "package/pipe": special("package/pipe", tarfile.FIFOTYPE),
         "package/ok.js": b"ok",
+        "package/su": special("package/su", tarfile.REGTYPE),
+        "package/inside/": special("package/inside/", tarfile.DIRTYPE),
+        "package/inside/of": b"x",
     }
     bins = {"../../../../etc/bin": "ok.js", "passwd": "../../../../../etc/passwd"}
     write(npm, bins, hostile=package(files, name="hostile", version="1.0.0", bin=bins))
@@ -182,7 +185,7 @@ def test_hostile_packages_write_nothing_beside_their_folder(npm: Npm) -> None:
         mine = root / "srv/app/node_modules/hostile"
         assert (mine / "ok.js").read_bytes() == b"ok"
         assert not [path for path in (root / "srv").rglob("*") if not (path.is_file() or path.is_dir())]
-        assert not [path for path in mine.rglob("*") if path.stat().st_mode & 0o6000]
+        assert not [path for path in mine.rglob("*") if path.stat().st_mode & 0o7000]
 
 
 def test_the_authors_own_modules_and_configuration_are_not_copied(npm: Npm) -> None:

@@ -26,7 +26,7 @@ from instar.model.lock import Artifact, Lock
 
 HASH = "sha512-" + base64.b64encode(hashlib.sha512(b"one").digest()).decode()
 ONE = Artifact(ecosystem="npm", name="@team/one", version="1.0.0", hash=HASH, sha256=Digest.of(b"one"))
-GOLDEN = "40e88d3bee5d6254e259c7689f8e1edf3ca676e9682f52cf11a3759e8d982159"
+GOLDEN = "f71db6f2dbe272a2158982c143644a0b8e9e416fca76e1691044dab749bf47c8"
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ _LOG = re.compile(_LOGS.encode())
 _LONGEST_NAME_BYTES = 254  # mkfs.erofs makes no file of a name of 255, the longest that Linux has
 _KINDS = {stat.S_IFSOCK: "a socket", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 _OPAQUE = "trusted.overlay.opaque"
+_CAPABILITIES = "security.capability"
 _PYC_HASHED = 1
 
 
@@ -54,6 +55,7 @@ class Strip(enum.Enum):
 
     NOTHING = enum.auto()  # a step that wrote only what it was told to write
     WORLD = enum.auto()  # what came from the sandbox's world
+    RIGHTS = enum.auto()  # and the rights that packages of others give their files, which nobody asked for
     INSTALLATION = enum.auto()  # and what installed packages made for themselves
 
 
@@ -68,6 +70,8 @@ def normalise(upper: Path, *, epoch: int, strip: Strip, asked: Collection[str] =
         if known or stripped.takes(path, inside, status):
             _remove(path, status)
         else:
+            if strip == Strip.RIGHTS and stat.S_ISREG(status.st_mode):
+                _take_rights(path, status)
             _settle(path, inside, status, epoch)
     upper.chmod(0o755)
     os.chown(upper, 0, 0)
@@ -115,6 +119,14 @@ def _remove(path: bytes, status: os.stat_result) -> None:
         shutil.rmtree(path)
     else:
         os.unlink(path)  # noqa: PTH108 - bytes
+
+
+def _take_rights(path: bytes, status: os.stat_result) -> None:
+    """Let a file be run as nobody else than who runs it, and with no more than they may."""
+    if status.st_mode & (stat.S_ISUID | stat.S_ISGID):
+        os.chmod(path, stat.S_IMODE(status.st_mode) & ~(stat.S_ISUID | stat.S_ISGID))  # noqa: PTH101 - bytes
+    if _CAPABILITIES in os.listxattr(path, follow_symlinks=False):
+        os.removexattr(path, _CAPABILITIES, follow_symlinks=False)
 
 
 def _settle(path: bytes, inside: bytes, status: os.stat_result, epoch: int) -> None:

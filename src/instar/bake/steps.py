@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from instar.ecosystems.protocol import Installing
 
 _KINDS = ("base", "layer", "packages", "python", "fetch", "npm", "user", "files", "run", "slim")
-VERSIONS = dict.fromkeys(_KINDS, 1)
+VERSIONS = {**dict.fromkeys(_KINDS, 1), "npm": 2}
 _LINE_CHARACTERS = 60
 
 

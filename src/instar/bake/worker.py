@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 _LARGE_BYTES = 4 << 20  # a layer whose EROFS image is worth making while other work goes on
 _STRIP = {
     **dict.fromkeys(("base", "packages"), Strip.INSTALLATION),
-    **dict.fromkeys(("python", "npm", "run"), Strip.WORLD),
+    **dict.fromkeys(("python", "run"), Strip.WORLD),
+    "npm": Strip.RIGHTS,
 }
 _INSTALLS = frozenset({"base", "packages"})
 
