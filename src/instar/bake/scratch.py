@@ -12,7 +12,8 @@ STATE/steps/
     │   └── N/box/             the sandbox's own           (host/isolation/sandbox.py)
     └── N/upper, N/work        what step N wrote: its layer, in overlay form; in memory/N when it is known to be small
 
-A small tree lives for a moment and is made in memory: on a disk, making and removing it costs more than writing it.
+A small tree lives for a moment and is made in memory: on a disk, making and removing it costs more than writing it, of
+many small files many times more.
 The directory is made before anything that is named after it (its sandbox is ``NAME``), so that all that a killed bake
 left is found by a directory that nobody holds: :func:`clear_leftovers`.
 """
@@ -40,8 +41,9 @@ from instar.process import PATH
 if TYPE_CHECKING:
     from instar.fetch.cache import Cache
 
-SMALL_BYTES = 8 << 20
-_MEMORY_BYTES = 64 << 20
+_SMALL_PART = 16  # of the memory that is available, so much is for all small trees of a bake together
+_SMALL_BYTES = 900 << 20  # and no more than this
+_SLACK_BYTES = 64 << 20
 _LEAST_MEMORY_BYTES = 512 << 20
 _TIMEOUT_S = 3600.0
 
@@ -53,6 +55,14 @@ class Scratch:
         self.path = path
         self.memory = path / "memory"
         self.plate = self.memory / "plate"
+        self.left_bytes = min(_SMALL_BYTES, memory.available_bytes() // _SMALL_PART)
+
+    def has_memory_for(self, size_bytes: int | None) -> bool:
+        """Tell whether a tree of that size, None: nobody knows, is made in memory; what it takes is no other's then."""
+        if size_bytes is None or size_bytes > self.left_bytes:
+            return False
+        self.left_bytes -= size_bytes
+        return True
 
     def show(self, lowers: Sequence[Path], target: Path) -> Path:
         """Mount what a stage left at ``target``, read-only: ``lowers``, topmost first. Raises HostError."""
@@ -76,7 +86,7 @@ def opened(steps: Path, mark: str) -> Iterator[Scratch]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         scratch.memory.mkdir()
-        mounts.mount_tmpfs(scratch.memory, size_bytes=_MEMORY_BYTES)
+        mounts.mount_tmpfs(scratch.memory, size_bytes=2 * scratch.left_bytes + _SLACK_BYTES)
         sandbox.make_plate(scratch.plate)
         yield scratch
     finally:

@@ -21,7 +21,7 @@ from instar.bake import scratch
 from instar.bake.debian.installed import settle_installation, warn_of_keys
 from instar.bake.normalise import Strip, normalise
 from instar.bake.records import Records
-from instar.bake.scratch import SMALL_BYTES, Room, Scratch
+from instar.bake.scratch import Room, Scratch
 from instar.bake.steps import Step
 from instar.errors import BakeError, StepFailed
 from instar.host.isolation.sandbox import makes_user_namespaces
@@ -115,7 +115,7 @@ class Worker:
             number=number,
             step=task.step.full_name,
             place=task.step.place,
-            small=task.step.size_bytes is not None and task.step.size_bytes <= SMALL_BYTES,
+            small=scratch.has_memory_for(task.step.size_bytes),
             lowers=lambda: [self._tree(below) for below in reversed(self._tasks[:number])],
             stages=lambda stage: [self._images.mount(layer) for layer in reversed(self._stages[stage])],
             user=next((below.user for below in self._tasks[:number] if below.user), None),
