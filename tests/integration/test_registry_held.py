@@ -16,7 +16,10 @@ from instar.model.image import Image
 from instar.model.reference import Repository
 from instar.operations.deploy import deploy
 from instar.operations.held import held_images
+from instar.operations.images import join
 from instar.operations.transfers import pull, push
+from instar.store.attachments import list_json
+from instar.store.manifest import INDEX_TYPE, descriptor
 from instar.views.held import held_json, held_page
 from instar.views.page import Table
 from lying_registry import Handler, LyingRegistry, serving
@@ -114,6 +117,28 @@ def test_a_manifest_that_only_this_ledger_holds_goes(one: SimulatedWorkspace, tm
             "unneeded",
             "the registry deletes no single tag, and the image is also called v2",
         )
+
+
+def test_what_an_image_for_several_platforms_is_made_of_stays(one: SimulatedWorkspace, tmp_path: Path) -> None:
+    """docker-registry deletes a manifest, and with it what every index that names it stands on."""
+    with running(RealRegistry(tmp_path / "registry")) as registry:
+        where, loaded = Repository(host=registry.host, path="team/shop"), definition(tmp_path, registry.host)
+        old, back, active = released(one, loaded, where, "1", "2", "3")
+        joined = join(one, [old.digest])
+        push(one, joined.digest, where, tag="for-all")
+        outer = one.store.add_blob(
+            [list_json([{**descriptor(INDEX_TYPE, joined.digest, len(one.store.manifest(joined.digest)))}])]
+        )[0]
+        tags = one.registries.tags(where, actions="pull,push,delete")
+        tags._client.put_manifest("for-others", Path(one.store.path(outer)).read_bytes())
+        done = held_images(one, where, change=True)
+        assert told(done)[tag(one, old)] == (
+            "unneeded",
+            f"the registry deletes no single tag, and the image is a part of for-all, for-others, {tag(one, joined)}",
+        )
+        pull(other := SimulatedWorkspace(tmp_path / "other"), at(registry.host, joined))
+        other.ledger.close()
+        assert names(one, where) >= {tag(one, old), tag(one, back), tag(one, active), "for-all", "for-others"}
 
 
 def test_a_needed_image_without_its_tag_gets_one(one: SimulatedWorkspace, tmp_path: Path) -> None:

@@ -7,19 +7,22 @@ but a manifest with all its tags, and some nothing at all unless told so by whoe
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
-from instar.errors import FetchError
+from instar.errors import FetchError, ImageNotFound, SourceUnreachable
 from instar.model.codec import parse
 from instar.model.digest import Digest
 from instar.registry.client import ACCEPT, DIGEST_HEADER, Client
 from instar.registry.transport import whole
+from instar.store.manifest import INDEX_TYPES
+from instar.store.platforms import is_index
 
 _PAGE: Final = 1_000
 _PAGES_LIMIT: Final = 200
 _PAGE_LIMIT_BYTES: Final = 4 << 20
 _NEXT: Final = re.compile(r'<([^<>]{1,4000})>\s*;\s*rel="?next"?')
+_DEEPEST: Final = 4  # indexes of indexes
 _NO_TAGS_ARE_DELETED: Final = (400, 405)
 
 
@@ -33,6 +36,7 @@ class Tags:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._deletes_tags = True
+        self._indexes: dict[Digest, frozenset[Digest]] = {}
 
     def names(self) -> tuple[str, ...]:
         """Return all tags, in the registry's order; none of a repository that is not there. Raises FetchError."""
@@ -84,7 +88,7 @@ class Tags:
 
     def remove(self, tag: str, digest: Digest, ours: Collection[str]) -> None:
         """Take a tag away; where the registry deletes no tags, the manifest ``digest`` with all its tags, if these are
-        ``ours``.
+        ``ours`` and no index that has another one stands on it.
 
         Raises Undeletable where it stays, FetchError, SourceUnreachable.
         """
@@ -92,17 +96,40 @@ class Tags:
             self._deletes_tags = self._client.persistently(lambda: self._deleted(tag))
             if self._deletes_tags:
                 return
-        tagged = {name: self.find_digest(name) for name in self.names() if name not in ours}
-        unsaid = [name for name, named in tagged.items() if named is None]
-        others = [name for name, named in tagged.items() if named == digest]
-        if others or unsaid:
-            told = f"is also called {', '.join(others[:3])}" if others else f"may be what '{unsaid[0]:.80}' names"
-            raise Undeletable(f"the registry deletes no single tag, and the image {told}")
+        self._require_alone(digest, ours)
         if not self._client.persistently(lambda: self._deleted(digest)):
             raise FetchError(
                 f"cannot remove '{tag}' from '{self._client.repository}': the registry deletes nothing",
                 hint="who runs it may allow it (of docker-registry: storage.delete.enabled)",
             )
+
+    def _require_alone(self, digest: Digest, ours: Collection[str]) -> None:
+        """Raise Undeletable where another tag is, or may be, on a manifest or on an index that stands on it."""
+        tagged = {name: self.find_digest(name) for name in self.names() if name not in ours}
+        others = [name for name, named in tagged.items() if named == digest]
+        if others:
+            raise Undeletable(f"the registry deletes no single tag, and the image is also called {_some(others)}")
+        whole = [name for name, named in tagged.items() if named is not None and digest in self._below(named)]
+        if whole:
+            raise Undeletable(f"the registry deletes no single tag, and the image is a part of {_some(whole)}")
+        unsaid = [name for name, named in tagged.items() if named is None]
+        if unsaid:
+            raise Undeletable(f"the registry deletes no single tag, and the image may be what '{unsaid[0]:.80}' names")
+
+    def _below(self, digest: Digest, depth: int = 0) -> frozenset[Digest]:
+        """Return what an index stands on, nothing of what is none. Raises SourceUnreachable, FetchError."""
+        if digest not in self._indexes:
+            try:
+                data = self._client.manifest(digest)
+                entries = parse(data)["manifests"] if is_index(data) and depth < _DEEPEST else []
+                found = {Digest(str(one["digest"])): one.get("mediaType") for one in entries}
+            except SourceUnreachable:
+                raise
+            except (FetchError, ImageNotFound, ValueError, KeyError, TypeError, AttributeError):  # what nobody can pull
+                found = {}
+            inner = (self._below(one, depth + 1) for one, kind in found.items() if kind in INDEX_TYPES)
+            self._indexes[digest] = frozenset(found).union(*inner)
+        return self._indexes[digest]
 
     def _deleted(self, name: str) -> bool:
         """Ask for a deletion; tell whether such are made. What is not there is deleted."""
@@ -110,3 +137,7 @@ class Tags:
             "DELETE", f"manifests/{name}", ok=(200, 202, 204, 404, *_NO_TAGS_ARE_DELETED)
         ) as found:
             return found.status not in _NO_TAGS_ARE_DELETED
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(sorted(names)[:3])
