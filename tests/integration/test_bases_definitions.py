@@ -19,6 +19,8 @@ pytestmark = pytest.mark.root
 __all__ = ["machine"]
 ON_BASE = "base: {image: ../base/instar.yaml}\nrun: ['echo $COLOUR >/colour']\nenv: {SHAPE: round}"
 
+IDLE = "stage 'idle' is not baked: nothing of it is in the image; take something with 'from: build.idle', or remove it"
+
 
 @pytest.fixture
 def base(machine: Machine, tmp_path: Path) -> Path:
@@ -223,6 +225,16 @@ def test_a_stage_stands_on_what_an_image_can(machine: Machine, base: Path) -> No
     (base / "instar.yaml").write_text((base / "instar.yaml").read_text().replace("blue", "green"))
     assert "/two: green\n" in list(machine.files(machine.bake(loaded).image))
     assert not check_bake(machine.workspace, loaded).differences
+
+
+def test_a_stage_that_nothing_is_taken_from_is_said_when_it_is_locked(machine: Machine) -> None:
+    (machine.folder / "page").write_text("page")
+    machine.write("base: scratch\nfiles: [{from: page, to: /page}]")
+    file = machine.folder / "instar.yaml"
+    file.write_text("build:\n  idle: {base: scratch, files: [{from: page, to: /x}]}\n" + file.read_text())
+    machine.lock(machine.load(file))
+    warned = [one.text for one in machine.said if one.kind == "warning"]
+    assert warned == [f"{file}:2:3: {IDLE}"]
 
 
 def test_an_image_on_nothing(machine: Machine) -> None:

@@ -15,6 +15,7 @@ from bake_kit import World, deb, writer_program
 from instar.bake import Baked, layers_kept
 from instar.errors import StepFailed
 from instar.model.lock import Lock
+from instar.views.bakes import baked_json
 
 pytestmark = pytest.mark.root
 GOLDEN = "sha256:fb001dc8ade4b46e2ed83ad5acb5608c8d7b8667d3f807837617e7689b2f4e1d"
@@ -77,6 +78,10 @@ def test_a_static_program_leaves_nothing_but_itself(world: World) -> None:
     assert "it starts with what is left" in said(world)
     listed = (world.state.steps / "left-out/tiny.txt").read_text().splitlines()
     assert "/usr/bin/dash" in listed and "/usr/bin/unused" in listed and "/app/server" not in listed
+    told = baked_json(baked)["left_out"]
+    assert told["list"] == str(world.state.steps / "left-out/tiny.txt") and 1 < told["files"] <= len(listed)
+    again = bake(world, base(world), "files: [{from: app, to: /app}]\nslim: true", "[/app/server, a, b]")
+    assert all(step.cached for step in again.steps) and baked_json(again)["left_out"] == told
     assert not world.work_left()
 
 

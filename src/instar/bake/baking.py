@@ -18,6 +18,8 @@ from instar.bake.explained import remember
 from instar.bake.image import configure
 from instar.bake.planning import Planned, PlannedPart, digest_of, name_of, plan, plan_stage, planned_steps, user_of
 from instar.bake.records import Records
+from instar.bake.slim import left_out
+from instar.bake.slim.left_out import LeftOut
 from instar.bake.stages import kept as kept_stages
 from instar.bake.steps import keyed, of_the_image
 from instar.errors import BlobDamaged, ImageNotFound, InstarError
@@ -50,11 +52,13 @@ class BakedStep:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Baked:
-    """``steps``: those of the stages that were needed, and then the image's."""
+    """``steps``: those of the stages that were needed, and then the image's. ``left_out``: of a slim image, where it
+    is known."""
 
     image: Image
     steps: tuple[BakedStep, ...]
     seconds: float
+    left_out: LeftOut | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +102,8 @@ def bake(
     config = configure(loaded.definition, lock, user_of(baking.users))
     image = _image(store, config, baking.left[None], lock.epoch)
     kept_stages.write(state.steps, service, planned.contents.wanted(), baking.layers_of_stages())
-    return Baked(image=image, steps=tuple(baking.steps), seconds=time.monotonic() - started)
+    out = left_out.find(state.steps, service, baking.slim_key) if baking.slim_key else None
+    return Baked(image=image, steps=tuple(baking.steps), seconds=time.monotonic() - started, left_out=out)
 
 
 def bake_stage(
@@ -142,6 +147,7 @@ class _Baking:
         self.left: dict[str | None, tuple[Layer, ...]] = {}
         self.steps: list[BakedStep] = []
         self.users: list[tuple[int, int] | None] = []
+        self.slim_key = ""
 
     def bake(self, part: PlannedPart, service: str, *, mountable: bool) -> None:
         """Run the steps of a part that are not known, once the stages before it are there."""
@@ -173,6 +179,8 @@ class _Baking:
         self.steps += baked
         self.users += users
         remember(self._state.steps, name_of(service, part.stage), [step.work for step in steps], lock)
+        if steps[-1].work.kind == "slim":
+            self.slim_key = steps[-1].work.key
         if part.stage is not None:
             contents.end(part.stage, steps[-1].work.key)
             self._look_into(part.stage, anew=not all(step.cached for step in steps))

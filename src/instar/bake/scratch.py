@@ -122,6 +122,7 @@ class Room:
         scratch: Scratch,
         number: int,
         step: str,
+        key: str = "",
         place: str | None,
         small: bool,
         lowers: Callable[[], Sequence[Path]],
@@ -137,6 +138,7 @@ class Room:
         """``lowers`` gives the layers beneath, topmost first, ``stages`` those of a stage; ``user`` is the image's user
         and its group, once there."""
         self.step, self.place, self.cache, self.epoch = step, place, cache, epoch
+        self.key = key
         self._verb = verb
         self.user, self.bake_format, self.architecture = user, bake_format, architecture
         self.folder = scratch.memory / str(number)

@@ -114,6 +114,7 @@ class Worker:
             scratch=scratch,
             number=number,
             step=task.step.full_name,
+            key=task.step.key,
             place=task.step.place,
             small=scratch.has_memory_for(task.step.size_bytes),
             lowers=lambda: [self._tree(below) for below in reversed(self._tasks[:number])],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from instar.definition.load import Loaded
 from instar.frozen import dataclass
 from instar.model.definition import STAGES, BuildStage
@@ -54,3 +56,13 @@ def needed_parts_of(loaded: Loaded) -> tuple[ImagePart, ...]:
     """Return the same without the stages that the image has nothing of: they are not baked."""
     needed = loaded.definition.needed_stages
     return tuple(part for part in parts_of(loaded) if part.stage is None or part.stage in needed)
+
+
+def unneeded_stages(loaded: Loaded) -> Iterator[str]:
+    """Yield of each stage that the image has nothing of, where it stands and what that means, for people."""
+    for stage in loaded.definition.build:
+        if stage not in loaded.definition.needed_stages:
+            yield (
+                f"{loaded.places.place_text('build', stage)}: stage '{stage}' is not baked: nothing of it is in the"
+                f" image; take something with 'from: {STAGES}{stage}', or remove it"
+            )

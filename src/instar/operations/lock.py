@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 from instar.definition import Loaded
 from instar.definition.author_files import has_author_file
+from instar.definition.parts import unneeded_stages
 from instar.errors import LockMissing
 from instar.model.digest import Digest
 from instar.model.lock import Lock, Locked
-from instar.model.progress import Report
+from instar.model.progress import Progress, Report
 from instar.model.state import StateDirectory
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def lock(
     from instar.lock.resolve import resolve
 
     path = lock_path(loaded)
+    for text in unneeded_stages(loaded):
+        report(Progress(stage="lock", text=text, kind="warning"))
     previous = read(path) if is_locked(loaded) else None
     resolved = resolve(
         loaded, cache, previous=previous, update=update, report=report, find_base=find_base, open_bench=open_bench

@@ -8,9 +8,8 @@ from pathlib import Path
 from instar.definition import Loaded
 from instar.definition.author_files import why_unusable
 from instar.definition.base_definition import require_bases
-from instar.definition.parts import parts_of
+from instar.definition.parts import parts_of, unneeded_stages
 from instar.errors import DefinitionError, Problem
-from instar.model.definition import STAGES
 from instar.operations.certificates import read_files
 from instar.operations.lock import existing_lock, is_locked
 
@@ -32,12 +31,7 @@ def validate(loaded: Loaded) -> bool:
 
 def warnings(loaded: Loaded) -> Iterator[str]:
     """Yield what is no error and hardly what its author means."""
-    for stage in loaded.definition.build:
-        if stage not in loaded.definition.needed_stages:
-            yield (
-                f"{loaded.places.place_text('build', stage)}: stage '{stage}' is not baked: nothing of it is in the"
-                f" image; take something with 'from: {STAGES}{stage}', or remove it"
-            )
+    yield from unneeded_stages(loaded)
 
 
 def _missing(loaded: Loaded) -> Iterator[Problem]:

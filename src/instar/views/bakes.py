@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from instar.adopt import CarriedOver
     from instar.bake.baking import Baked, BakedDefinition
     from instar.bake.checking import BakeCheck
+    from instar.bake.slim.left_out import LeftOut
     from instar.model.lock import Artifact, Locked
 
 
@@ -26,7 +27,12 @@ def baked_json(baked: Baked) -> dict[str, Any]:
         "seconds": round(baked.seconds, 3),
         "layers": _layers(baked, None),
         **({"stages": stages} if stages else {}),
+        **({"left_out": _left_out(baked.left_out)} if baked.left_out else {}),
     }
+
+
+def _left_out(left: LeftOut) -> dict[str, Any]:
+    return {"files": left.files, "size": left.size_bytes, "list": str(left.listed)}
 
 
 def baked_all_json(done: Sequence[BakedDefinition]) -> list[dict[str, Any]]:

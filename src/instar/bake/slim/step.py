@@ -15,9 +15,9 @@ import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from instar import durable
 from instar.bake.root import Root
 from instar.bake.scratch import Room
+from instar.bake.slim import left_out
 from instar.bake.slim.closure import Closure
 from instar.bake.slim.tools import taken
 from instar.bake.slim.trial import Tried, try_service
@@ -41,7 +41,6 @@ _ASKED_FOR = re.compile(
 )
 _INFO, _STATUS = "var/lib/dpkg/info", "var/lib/dpkg/status"
 _MERGED = re.compile(r"(?:bin|lib|lib32|lib64|libx32|sbin)/")
-_LEFT_OUT_LIMIT = 200_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,10 +175,10 @@ def _tell(slim: SlimImage, root: Path, out: Sequence[str], kept_bytes: int, room
     """Say how much is left out, and list it beside the records of the steps."""
     sizes = [_size(f"{root}/{path}") for path in out]
     count = sum(1 for size in sizes if size is not None)
-    file = room.folder_of("left-out") / f"{slim.service}.txt"
-    durable.write(file, b"".join(os.fsencode(f"/{path}\n") for path in out[:_LEFT_OUT_LIMIT]), mode=0o644)
-    out_text = size_text(sum(size or 0 for size in sizes))
-    room.note(f"kept {size_text(kept_bytes)}; left out {count:,} files, {out_text}: {file}")
+    size_bytes, folder = sum(size or 0 for size in sizes), room.folder_of(left_out.FOLDER)
+    told = left_out.write(folder, slim.service, room.key, out, files=count, size_bytes=size_bytes)
+    out_text = f"{count:,} files, {size_text(size_bytes)}: {told.listed}"
+    room.note(f"kept {size_text(kept_bytes)}; left out {out_text}")
 
 
 def _size(path: str) -> int | None:
