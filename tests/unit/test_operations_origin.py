@@ -87,8 +87,9 @@ def test_a_repository_that_cannot_be_read_is_told_and_stops_nobody(
 def test_programs_that_a_repository_names_run_as_its_owner_at_most(
     workspace: SimulatedWorkspace, repository: Path, tmp_path: Path
 ) -> None:
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
+    for above in (tmp_path, *tmp_path.parents):
+        if not above.stat().st_mode & 0o001:
+            above.chmod(0o755)
     marks = tmp_path / "marks"
     marks.mkdir(mode=0o777)
     marks.chmod(0o777)
